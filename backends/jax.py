@@ -1,0 +1,70 @@
+"""JAX, on whatever device it finds; every captured step is compiled by `jax.jit`."""
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from nnx.errors import BackendError
+from nnx.host import as_host
+from nnx.port import Backend, F, Memory, process_memory, require
+
+
+class Jax(Backend):
+    """JAX's arrays on "cpu", "cuda", "cuda:N", "tpu", ..."""
+
+    name = "jax"
+
+    def __init__(self, device: str | None = None) -> None:
+        self._jax = jax = require("jax", "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')")
+        import jax.numpy
+
+        self.xp = jax.numpy
+        self.version = jax.__version__
+        kind, _, index = (device or "").partition(":")
+        try:
+            self._device = jax.devices(kind or None)[int(index or 0)]
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = str(error).splitlines()[0]
+            have = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+            raise BackendError(
+                f"JAX {self.version} has no device {device!r} ({reason}); it has {have}"
+            ) from error
+        platform = "cuda" if self._device.platform == "gpu" else self._device.platform
+        self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"
+        self.detail = f"{self._device.device_kind}, every step jitted"
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        """Return x as a JAX array on the device.
+
+        JAX has no float64 until `jax_enable_x64` is set, for the whole process; asking for float64 sets it.
+        """
+        jax = self._jax
+        if dtype == "float64" and not jax.config.jax_enable_x64:
+            logging.getLogger("nnx").info("float64 was asked for: jax_enable_x64 is set for this process")
+            jax.config.update("jax_enable_x64", True)
+        if not isinstance(x, jax.Array):
+            x = np.asarray(as_host(x), dtype=dtype)
+            if x.dtype == np.int64:
+                x = x.astype(np.int32)  # what JAX makes of it, said aloud to avoid its warning
+        return jax.device_put(self.xp.asarray(x, dtype=dtype), self._device)
+
+    def to_numpy(self, x: Any) -> Any:
+        """Return x on the host."""
+        return np.asarray(x)
+
+    def synchronize(self) -> None:
+        """Wait for all that was dispatched to the device."""
+        self._jax.effects_barrier()
+        (self._jax.device_put(0.0, self._device) + 0).block_until_ready()
+
+    def capture(self, step: F) -> F:
+        """Return the step, compiled once for every set of shapes."""
+        return self._jax.jit(step)  # type: ignore[no-any-return]
+
+    def memory(self) -> Memory:
+        """Return the bytes of the device where JAX tells them, the process's on the CPU."""
+        stats = self._device.memory_stats()
+        if not stats:
+            return process_memory()
+        return Memory(stats.get("bytes_in_use"), stats.get("peak_bytes_in_use"))

@@ -1,0 +1,29 @@
+"""NumPy, on the CPU: always there."""
+
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from nnx.host import as_host
+from nnx.port import Backend, only_cpu
+
+
+class NumPy(Backend):
+    """NumPy's arrays on the CPU."""
+
+    name = "numpy"
+    xp = xp
+
+    def __init__(self, device: str | None = None) -> None:
+        self.device = only_cpu("NumPy", device)
+        self.version = np.__version__
+        self.detail = "always there"
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        """Return x as a NumPy array; arrays of other libraries come over DLPack."""
+        return np.asarray(as_host(x), dtype=dtype)
+
+    def to_numpy(self, x: Any) -> Any:
+        """Return x itself."""
+        return x

@@ -1,0 +1,75 @@
+"""PyTorch, on the CPU or a CUDA GPU. Its autograd is not used: nnx has its own backward."""
+
+from typing import Any
+
+import numpy as np
+
+from nnx.errors import BackendError
+from nnx.port import Backend, F, Memory, process_memory, require
+
+
+class Torch(Backend):
+    """PyTorch's tensors on "cpu", "cuda" or "cuda:N"."""
+
+    name = "torch"
+
+    def __init__(self, device: str | None = None) -> None:
+        self._torch = torch = require("torch", "pip install 'nnx-array[torch]'")
+        import array_api_compat.torch as xp
+
+        self.xp = xp
+        self.version = torch.__version__
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            self._device = torch.device(device)
+            if self._device.type == "cuda" and self._device.index is None:
+                self._device = torch.device("cuda", torch.cuda.current_device())
+            (torch.ones(2, device=self._device) + 1).cpu()  # a tiny computation decides
+        except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
+            reason = str(error).splitlines()[0]
+            raise BackendError(
+                f"PyTorch {self.version} cannot compute on device={device!r} ({reason}); it can on 'cpu'"
+                + (f" and {torch.cuda.device_count()} CUDA GPUs" if torch.cuda.is_available() else "")
+            ) from error
+        self.device = str(self._device)
+        self.detail = (
+            torch.cuda.get_device_name(self._device)
+            if self._on_gpu
+            else f"{torch.get_num_threads()} threads on the CPU"
+        )
+
+    @property
+    def _on_gpu(self) -> bool:
+        return bool(self._device.type == "cuda")
+
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        """Return x as a tensor on the device; NumPy arrays are shared where they can be."""
+        torch = self._torch
+        if not isinstance(x, torch.Tensor):
+            if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray):
+                x = torch.from_dlpack(x)
+            else:
+                x = np.asarray(x)  # torch shares neither read-only memory nor negative strides
+                x = torch.from_numpy(x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy())
+        return x.to(device=self._device, dtype=getattr(torch, dtype) if dtype else None)
+
+    def to_numpy(self, x: Any) -> Any:
+        """Return x on the host."""
+        return x.detach().cpu().numpy()
+
+    def synchronize(self) -> None:
+        """Wait for the GPU's queue."""
+        if self._on_gpu:
+            self._torch.cuda.synchronize(self._device)
+
+    def capture(self, step: F) -> F:
+        """Return the step without autograd's bookkeeping."""
+        return self._torch.no_grad()(step)  # type: ignore[no-any-return]
+
+    def memory(self) -> Memory:
+        """Return the bytes of torch's allocator on a GPU, the process's on the CPU."""
+        if not self._on_gpu:
+            return process_memory()
+        cuda = self._torch.cuda
+        return Memory(cuda.memory_allocated(self._device), cuda.max_memory_allocated(self._device))

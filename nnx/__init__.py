@@ -1,0 +1,48 @@
+"""Fully connected networks, written once against the Python Array API, on whatever array library is present.
+
+>>> import nnx
+>>> net = nnx.mlp([2, 8, 1], hidden="tanh", output="sigmoid")
+>>> trainer = nnx.Trainer(net, optimizer=nnx.GradientDescent(0.5), backend="numpy")
+
+The notation is that of the course notes: X (n[0], m) holds samples as columns, W[l] is (n[l], n[l-1]).
+"""
+
+from nnx.activations import ACTIVATIONS, Activation, leaky_relu
+from nnx.activations import register as register_activation
+from nnx.arrays import array_namespace
+from nnx.choice import backend
+from nnx.errors import BackendError, Error, InputError, ModelFileError
+from nnx.initializers import INITIALIZERS
+from nnx.layers import Dense
+from nnx.network import Network, mlp
+from nnx.optimizers import OPTIMIZERS, Adam, GradientDescent
+from nnx.outputs import OUTPUTS
+from nnx.port import Backend, Memory
+from nnx.trainer import Progress, Trainer
+from nnx.version import __version__
+
+__all__ = [
+    "ACTIVATIONS",
+    "INITIALIZERS",
+    "OPTIMIZERS",
+    "OUTPUTS",
+    "Activation",
+    "Adam",
+    "Backend",
+    "BackendError",
+    "Dense",
+    "Error",
+    "GradientDescent",
+    "InputError",
+    "Memory",
+    "ModelFileError",
+    "Network",
+    "Progress",
+    "Trainer",
+    "__version__",
+    "array_namespace",
+    "backend",
+    "leaky_relu",
+    "mlp",
+    "register_activation",
+]

@@ -1,0 +1,171 @@
+"""The activations g of hidden layers, each with its derivative g'.
+
+g' is computed from the activations A = g(Z) wherever that can be done, so that Z need not be kept from the
+forward to the backward pass.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from nnx.arrays import Array, array_namespace
+from nnx.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function g and its derivative.
+
+    Parameters
+    ----------
+    name : str
+        What `activation` finds it by, and what a model file says.
+    g : callable
+        Z -> A, arrays of one shape and dtype, written with the standard's functions.
+    dg : callable
+        What was kept (see `keep`) -> g'(Z), of the same shape and dtype.
+    keep : {"A", "Z"}
+        What `dg` takes: the activations A = g(Z), or the pre-activations Z.
+    init : str
+        The initializer (`nnx.initializers`) for the weights of a layer that uses it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> square = Activation("square", g=lambda Z: Z * Z, dg=lambda Z: 2 * Z, keep="Z")
+    >>> square.g(np.array([3.0])), square.dg(np.array([3.0]))
+    (array([9.]), array([6.]))
+    """
+
+    name: str
+    g: Callable[[Array], Array] = field(repr=False)
+    dg: Callable[[Array], Array] = field(repr=False)
+    keep: Literal["A", "Z"] = "A"
+    init: str = "glorot"
+
+
+def _sigmoid(Z: Array) -> Array:
+    # 1/(1 + e^-z). e^-|z| <= 1 cannot overflow: for z < 0 both parts are multiplied by e^z.
+    xp = array_namespace(Z)
+    e = xp.exp(-xp.abs(Z))
+    return xp.where(Z >= 0, xp.ones_like(e), e) / (1 + e)
+
+
+def _tanh(Z: Array) -> Array:
+    return array_namespace(Z).tanh(Z)
+
+
+def _relu(Z: Array) -> Array:
+    xp = array_namespace(Z)
+    return xp.maximum(Z, xp.zeros_like(Z))
+
+
+def _relu_derivative(A: Array) -> Array:
+    return array_namespace(A).astype(A > 0, A.dtype)
+
+
+def _identity_derivative(A: Array) -> Array:
+    return array_namespace(A).ones_like(A)
+
+
+sigmoid = Activation("sigmoid", g=_sigmoid, dg=lambda A: A * (1 - A))
+"""1/(1 + e^-z), in (0, 1); g' = a(1 - a). For outputs: in hidden layers it saturates, prefer tanh."""
+
+tanh = Activation("tanh", g=_tanh, dg=lambda A: 1 - A * A)
+"""(e^z - e^-z)/(e^z + e^-z), in (-1, 1); g' = 1 - a^2. Centred, so nearly always better than sigmoid."""
+
+relu = Activation("relu", g=_relu, dg=_relu_derivative, init="he")
+"""max(0, z); g' = 1 where z > 0, else 0 (at 0: 0, by convention). The usual choice."""
+
+identity = Activation("identity", g=lambda Z: Z, dg=_identity_derivative)
+"""z; g' = 1. Only useful at the output: a chain of linear layers is one linear layer."""
+
+
+def leaky_relu(alpha: float = 0.01) -> Activation:
+    """Return max(alpha z, z); g' = 1 where z > 0, else alpha.
+
+    Parameters
+    ----------
+    alpha : float
+        The slope for z <= 0, in [0, 1), usually well below 1.
+
+    Raises
+    ------
+    InputError
+        When alpha is outside [0, 1): max(alpha z, z) would not be the leaky ReLU.
+    """
+    if not 0 <= alpha < 1:
+        raise InputError(f"leaky_relu's alpha must be in [0, 1), not {alpha!r}")
+
+    def g(Z: Array) -> Array:
+        return array_namespace(Z).maximum(alpha * Z, Z)
+
+    def dg(A: Array) -> Array:  # a and z have one sign, since alpha >= 0
+        return alpha + (1 - alpha) * _relu_derivative(A)
+
+    name = "leaky_relu" if alpha == 0.01 else f"leaky_relu({alpha!r})"
+    return Activation(name, g, dg, init="he")
+
+
+ACTIVATIONS: dict[str, Activation | Callable[[float], Activation]] = {
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+    "relu": relu,
+    "leaky_relu": leaky_relu,
+    "identity": identity,
+}
+"""Every activation by its name; one with a parameter is a function of it."""
+
+
+def register(activation: Activation) -> Activation:
+    """Make an activation known by its name: to `nnx.Dense`, the command line and `nnx.Trainer.load`.
+
+    Model files name their activations and hold no code, so one of your own must be registered before a
+    model that uses it is loaded.
+
+    Raises
+    ------
+    InputError
+        When another activation has that name.
+    """
+    if ACTIVATIONS.setdefault(activation.name, activation) is not activation:
+        raise InputError(f"an activation named {activation.name!r} exists already; choose another name")
+    return activation
+
+
+def activation(spec: str | Activation) -> Activation:
+    """Return the activation that a name stands for; one that is an Activation already stays what it is.
+
+    Parameters
+    ----------
+    spec : str or Activation
+        A name, where the activation has a parameter with or without it: "leaky_relu", "leaky_relu(0.2)".
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones) or an impossible parameter.
+
+    Examples
+    --------
+    >>> activation("leaky_relu(0.2)").name
+    'leaky_relu(0.2)'
+    """
+    if isinstance(spec, Activation):
+        return spec
+    match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", spec) if isinstance(spec, str) else None
+    if match is None or match[1] not in ACTIVATIONS:
+        raise unknown("activation", spec, ACTIVATIONS)
+    name, parameter = match.groups()
+    known = ACTIVATIONS[name]
+    if isinstance(known, Activation):
+        if parameter is not None:
+            raise InputError(f"activation {name!r} takes no parameter; given {spec!r}")
+        return known
+    if parameter is None:
+        return known()  # type: ignore[call-arg]  # the parameter has a default
+    try:
+        return known(float(parameter))
+    except ValueError as error:
+        raise InputError(f"activation {spec!r}: {error}") from None

@@ -1,0 +1,71 @@
+"""Model files: safetensors, whose header also holds a description in JSON. Nothing is ever unpickled.
+
+Every parameter is a tensor under its name in the notes' shape ("W1", "b1", ...), so that any tool that reads
+safetensors can use the weights; the optimizer's own vectors are under "optimizer.NAME".
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnx.errors import ModelFileError
+from nnx.files import written_aside
+from nnx.version import __version__
+
+FORMAT = 1
+"""The version of the format that this nnx writes; it reads this and all earlier ones."""
+
+
+def write(path: str | Path, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    """Write a model file, aside first, then renamed over `path`."""
+    from safetensors.numpy import save_file
+
+    metadata = {"format": "nnx", "format_version": str(FORMAT), "nnx_version": __version__}
+    metadata["description"] = json.dumps(description)
+    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    with written_aside(Path(path)) as aside:
+        save_file(arrays, aside, metadata)
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors and the description of a model file.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ModelFileError
+        When it is truncated, no safetensors file, not one of nnx's, or of a newer format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file {str(path)!r}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{str(path)!r} is truncated or no safetensors file ({error}); "
+            f"expected a model that nnx has saved. It has {path.stat().st_size} bytes"
+        ) from error
+    if metadata.get("format") != "nnx":
+        raise ModelFileError(
+            f"{str(path)!r} is a safetensors file, but not an nnx model (its metadata has no format=nnx); "
+            "expected a model that nnx has saved"
+        )
+    version = metadata.get("format_version", "")
+    if not version.isdecimal() or int(version) > FORMAT:
+        raise ModelFileError(
+            f"{str(path)!r} has format version {version!r}, written by nnx {metadata.get('nnx_version')}; "
+            f"this is nnx {__version__}, which reads up to version {FORMAT}. Upgrade: pip install -U nnx-array"
+        )
+    try:
+        return tensors, json.loads(metadata["description"])
+    except (KeyError, ValueError) as error:
+        raise ModelFileError(f"{str(path)!r} has no readable description ({error})") from error

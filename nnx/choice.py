@@ -1,0 +1,102 @@
+"""Choosing a backend: by name, or the best that is usable here."""
+
+import logging
+import os
+from typing import NamedTuple
+
+from nnx.errors import BackendError, unknown
+from nnx.port import Backend
+
+GROUP = "nnx.backends"
+"""The entry-point group through which adapters are found, ours and anybody's."""
+
+AUTO = "auto"
+_log = logging.getLogger("nnx")
+_said: set[str] = set()
+
+
+class Choice(NamedTuple):
+    """A backend, and why it was chosen."""
+
+    backend: Backend
+    reason: str
+
+
+def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
+    """Return a backend: the one asked for, or the best that is usable here.
+
+    Parameters
+    ----------
+    name : str
+        "numpy", "cupy", "torch", "jax", "strict", or whatever an installed package adds. "auto" takes what
+        the environment variable NNX_BACKEND names, else CuPy if it can compute on a CUDA GPU here, else
+        NumPy; the reason is logged once (logger "nnx", level INFO).
+    device : str or None
+        "cpu", "cuda", "cuda:1", ...; None: the library's best.
+
+    Raises
+    ------
+    InputError
+        For a name that no installed package provides.
+    BackendError
+        When what was asked for cannot run here: what is missing, and how to install it. There is no silent
+        fallback from an explicit wish.
+
+    Examples
+    --------
+    >>> backend("numpy", device="cpu").device
+    'cpu'
+    """
+    return choose(name, device).backend
+
+
+def choose(name: str | None = AUTO, device: str | None = None) -> Choice:
+    """Return `backend(name, device)` and why it was chosen."""
+    if name not in (None, AUTO):
+        return Choice(_load(str(name), device), "asked for")
+    if wish := os.environ.get("NNX_BACKEND", "").strip():
+        if wish != AUTO:
+            return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
+    choice = _best(device)
+    message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
+    if message not in _said:
+        _said.add(message)
+        _log.info(message)
+    return choice
+
+
+def _best(device: str | None) -> Choice:
+    if device == "cpu":
+        return Choice(_load("numpy", device), "the CPU was asked for")
+    try:
+        gpu = _load("cupy", device)
+    except BackendError as error:
+        if device is not None:
+            raise
+        return Choice(_load("numpy", None), f"no usable CUDA GPU ({error})")
+    return Choice(gpu, f"a usable CUDA GPU ({gpu.detail})")
+
+
+def names() -> list[str]:
+    """Return the names of all backends that installed packages provide, usable here or not."""
+    from importlib.metadata import entry_points
+
+    return [entry.name for entry in entry_points(group=GROUP)]
+
+
+def _load(name: str, device: str | None) -> Backend:
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        raise unknown("backend", name, [AUTO, *names()])
+    (entry, *_) = found
+    try:
+        adapter = entry.load()
+    except ImportError as error:
+        raise BackendError(f"backend {name!r} ({entry.value}) cannot be imported: {error}") from error
+    try:
+        made: Backend = adapter(device)
+    except BackendError as error:
+        raise BackendError(f"backend {name!r} cannot be used here: {error}") from error
+    return made

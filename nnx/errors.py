@@ -1,0 +1,52 @@
+"""The errors that nnx raises on purpose: each says what was given, what was expected and what to do."""
+
+import operator
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class Error(Exception):
+    """Base of every error below. The command line prints these without a traceback."""
+
+
+class InputError(Error, ValueError):
+    """Something that was handed in does not fit."""
+
+
+class BackendError(Error, RuntimeError):
+    """A backend that was asked for cannot run here."""
+
+
+class ModelFileError(Error, ValueError):
+    """A model file cannot be read."""
+
+
+def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
+    """Return the error for a name that nobody knows, with the nearest that somebody does.
+
+    Examples
+    --------
+    >>> print(unknown("activation", "rleu", ["relu", "tanh"]))
+    unknown activation 'rleu'; did you mean 'relu'? Known: relu, tanh
+    """
+    known = list(known)
+    near = get_close_matches(str(given).lower(), known, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return InputError(f"unknown {kind} {given!r}; {hint}Known: {', '.join(known)}")
+
+
+def positive_int(name: str, value: object) -> int:
+    """Return value as an int >= 1, or raise an InputError that names it.
+
+    Examples
+    --------
+    >>> positive_int("epochs", 3)
+    3
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise InputError(f"{name} must be a positive integer, not {value!r}")
+    return number

@@ -1,0 +1,19 @@
+"""Files are written aside and renamed: a failed or interrupted write leaves the last good file."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a path to write to; on leaving, it takes the place of `path` in one step, or is removed."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())  # the bytes are on the disk before the name is
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""NumPy as the exchange format: host arrays, their checks, and the random numbers drawn on the host."""
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import is_array_api_obj
+
+from nnx.arrays import Array, array_namespace
+from nnx.errors import InputError, unknown
+from nnx.outputs import Output, are_indices, wrong_targets
+
+DTYPES = ("float32", "float64")
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return "float32" or "float64" for either's name or NumPy dtype.
+
+    Examples
+    --------
+    >>> dtype_name(np.float64)
+    'float64'
+    """
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    return name
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Return NumPy's default generator; all random numbers that must agree across backends come from one."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be an integer >= 0, not {seed!r}")
+    return np.random.default_rng(seed)
+
+
+def as_host(x: Any) -> Any:
+    """Return x, an array of any library or anything NumPy takes, as a NumPy array: no copy where possible.
+
+    Raises
+    ------
+    InputError
+        When x's library will not hand it over.
+    """
+    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
+        return np.asarray(x)
+    try:
+        return np.from_dlpack(x, device="cpu")
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"an array of {type(x).__module__}.{type(x).__name__} cannot be read on the host ({error}); "
+            "hand in a copy that NumPy can read"
+        ) from error
+
+
+def as_dtype(x: Any, dtype: str) -> Any:
+    """Return x as a NumPy array of this dtype."""
+    return np.asarray(x, dtype=dtype_name(dtype))
+
+
+def as_numbers(name: str, x: Any) -> Array:
+    """Return x, anything array-like, as an array of real numbers; arrays of any library stay as they are.
+
+    Raises
+    ------
+    InputError
+        When x is ragged, or holds text, objects or complex numbers.
+    """
+    if not is_array_api_obj(x):
+        try:
+            x = np.asarray(x)
+        except ValueError as error:
+            raise InputError(f"{name} cannot be made an array: {error}") from None
+    if isinstance(x, np.ndarray) and x.dtype.kind not in "biuf":
+        what = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}.get(x.dtype.kind, x.dtype)
+        example = f" such as {x.flat[0]!r}" if x.size else ""
+        raise InputError(
+            f"{name} holds {what}{example}; expected real numbers (class labels: 0, 1, 2, ..., as "
+            "numpy.unique(labels, return_inverse=True) gives them)"
+        )
+    return x
+
+
+def check_finite(name: str, x: Array, dtype: str) -> None:
+    """Raise an InputError unless every number of x is finite in dtype: how many are not, and the first."""
+    xp = array_namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        return
+    limit = min(float(np.finfo(dtype).max), float(xp.finfo(x.dtype).max))
+    bad = ~(xp.abs(x) <= limit)  # true for NaN, too
+    count = int(xp.count_nonzero(bad))
+    if count:
+        first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
+        place = tuple(int(i) for i in np.unravel_index(first, tuple(x.shape)))
+        where = "sample {1}, feature {0}".format(*place) if len(place) == 2 else f"sample {place[-1]}"
+        raise InputError(
+            f"{name} holds {count} number{'s' * (count > 1)} that {'are' if count > 1 else 'is'} NaN, infinite "
+            f"or too large for {dtype}; the first is {name}[{', '.join(map(str, place))}] = "
+            f"{float(x[place])} ({where}, counted from 0). Remove or replace "
+            f"{'them' if count > 1 else 'it'}"
+        )
+
+
+def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> Any:
+    """Return the targets, checked: values (n, m) of dtype, or class indices (m,), int32.
+
+    Raises
+    ------
+    InputError
+        When the shape does not fit n outputs and m samples, a label is outside the classes, or a value is
+        outside the output's range.
+    """
+    Y = as_host(as_numbers(name, Y))
+    flat = Y.ndim > 0 and are_indices(output, n, Y)
+    if flat and Y.size == m:
+        return _indices(name, Y.reshape(-1), n)
+    if n == 1 and Y.shape == (m,):
+        Y = Y.reshape(1, m)
+    if Y.shape != (n, m):
+        raise InputError(wrong_targets(output, n, m, Y.shape, name))
+    check_finite(name, Y, dtype)
+    outside = (Y < output.lowest) | (Y > output.highest)
+    if outside.any():
+        allowed = f"in [{output.lowest}, {output.highest}]" if output.highest < np.inf else ">= 0"
+        hint = " (class labels: 0 and 1)" if output.classes and n == 1 else ""
+        raise InputError(
+            f"{name} holds values from {Y.min()} to {Y.max()}; the output {output.name!r} expects values "
+            f"{allowed}{hint}"
+        )
+    if output.name == "softmax":
+        worst = np.abs(Y.sum(axis=0) - 1).max()
+        if worst > 1e-3:
+            raise InputError(
+                f"{name}'s columns must each sum to 1 for the output 'softmax'; one is off by {worst:.3g}. "
+                "For several labels at once use the output 'sigmoid'"
+            )
+    return as_dtype(Y, dtype)
+
+
+def _indices(name: str, labels: Any, n: int) -> Any:
+    check_finite(name, labels, "float32")
+    if (labels != np.floor(labels)).any():
+        raise InputError(f"{name}, as class labels, must be whole numbers 0..{n - 1}; given {labels[:5]} ...")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= n:
+        raise InputError(f"{name} holds labels from {low} to {high}; expected 0..{n - 1} for n[L] = {n} outputs")
+    return labels.astype(np.int32)
+
+
+def copy(x: Any) -> Any:
+    """Return a NumPy array of its own memory."""
+    return np.array(x)
+
+
+def concat(arrays: list[Any]) -> Any:
+    """Return (n, m1), (n, m2), ... side by side as (n, m1 + m2 + ...)."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+
+
+def rows_contiguous(X: Array) -> Array:
+    """Return X (n, m) so that each sample lies in one piece: a host array's transpose is made contiguous."""
+    return np.ascontiguousarray(X.T).T if isinstance(X, np.ndarray) else X

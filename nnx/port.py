@@ -1,0 +1,116 @@
+"""The port: everything that nnx asks of an array library beyond the standard.
+
+An adapter is one class, found through the entry-point group ``nnx.backends``. Its instance is one library on
+one device. Nothing here grows with the number of activations, losses, layers or optimizers.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from nnx.arrays import Array, Namespace
+from nnx.errors import BackendError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Memory(NamedTuple):
+    """Bytes in use and at the peak; None where the library or the system does not tell."""
+
+    in_use: int | None
+    peak: int | None
+
+
+class Backend(ABC):
+    """One array library on one device.
+
+    Parameters
+    ----------
+    device : str or None
+        "cpu", "cuda", "cuda:1", ... as the library has them; None: the library's best.
+
+    Raises
+    ------
+    BackendError
+        When the library is missing, too old, or cannot compute on the device: what is missing, and how to
+        get it.
+
+    Attributes
+    ----------
+    name : str
+        The entry point's name.
+    version : str
+        The library's version.
+    device : str
+        Where its arrays live.
+    detail : str
+        What else a person wants to know: the GPU's name, say.
+    xp : namespace
+        The standard's functions, as array-api-compat gives them.
+    """
+
+    name: str
+    version: str
+    device: str
+    detail: str
+    xp: Namespace
+
+    @abstractmethod
+    def __init__(self, device: str | None = None) -> None: ...
+
+    @abstractmethod
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        """Return x, an array of any library or anything NumPy takes, on the device: no copy where possible."""
+
+    @abstractmethod
+    def to_numpy(self, x: Array) -> Any:
+        """Return x, one of this backend's arrays, as a NumPy array."""
+
+    def synchronize(self) -> None:  # noqa: B027  # nothing is queued, unless an adapter says so
+        """Wait until all queued work is done."""
+
+    def capture(self, step: F) -> F:
+        """Return the pure function `step`, made ready to be called again and again. Here: as it is."""
+        return step
+
+    def memory(self) -> Memory:
+        """Return the bytes in use on the device and their peak. Here: the process's."""
+        return process_memory()
+
+    def __repr__(self) -> str:
+        return f"<nnx backend {self.name} {self.version} on {self.device}>"
+
+
+def require(module: str, install: str) -> Any:
+    """Import and return a library, or raise a BackendError that says how to install it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise BackendError(f"{module} cannot be imported ({error}); install it: {install}") from error
+
+
+def only_cpu(name: str, device: str | None) -> str:
+    """Return "cpu", or raise a BackendError when another device was asked of a library that has none."""
+    if device not in (None, "cpu"):
+        raise BackendError(
+            f"{name} computes on the CPU only; given device={device!r}. For a CUDA GPU ask for the backend "
+            "cupy or torch"
+        )
+    return "cpu"
+
+
+def process_memory() -> Memory:
+    """Return the resident bytes of this process and their peak."""
+    try:
+        import resource
+        import sys
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        statm = Path("/proc/self/statm")
+        in_use = int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else None
+    except ImportError:  # not a Unix
+        return Memory(None, None)
+    return Memory(in_use, max(peak, in_use or 0))  # the two are sampled apart

@@ -1,0 +1,346 @@
+"""The training loop."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnx import checkpoint, host, metrics
+from nnx.arrays import Array
+from nnx.batches import Batches
+from nnx.choice import Choice, choose
+from nnx.errors import InputError, ModelFileError, positive_int
+from nnx.network import Network
+from nnx.optimizers import Adam, Optimizer
+from nnx.optimizers import describe as describe_optimizer
+from nnx.optimizers import optimizer as find_optimizer
+from nnx.step import initial_state, training_step
+
+History = dict[str, list[float]]
+"""One number an epoch under each name: "loss", and with validation "validation_loss" and its score."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands: after every step, and after every epoch with what was measured.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        The epoch, from 1, and how many this fit has.
+    step, steps : int
+        The step in the epoch, from 1, and how many an epoch has.
+    samples : int
+        The samples trained on in this epoch so far.
+    seconds : float
+        Wall time since the epoch began, validation not counted.
+    measured : dict or None
+        The epoch's numbers as in the history, once it is over; None before. Steps may still be queued on a
+        GPU while it is None.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    samples: int
+    seconds: float
+    measured: Mapping[str, float] | None
+
+
+class Trainer:
+    """Trains a network on a backend.
+
+    Parameters
+    ----------
+    network : Network
+    optimizer : Optimizer or None
+        None: ``Adam()``.
+    backend : str or Choice
+        See `nnx.backend`; or what `nnx.choice.choose` returned.
+    device : str or None
+        See `nnx.backend`.
+    dtype : {"float32", "float64"}
+        Of all arrays. Integers and booleans in X are converted, once.
+    seed : int
+        Draws the first weights and shuffles the samples; the same on every backend.
+
+    Attributes
+    ----------
+    backend : Backend
+    reason : str
+        Why that backend.
+    state : dict of arrays
+        theta, the step count t, the learning rate alpha, and the optimizer's own, on the device.
+    records : list of dict
+        What was measured in every epoch so far, over all calls of `fit`.
+    metadata : dict
+        Anything of JSON's types that should be saved with the model: label names, scaling, ...
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nnx
+    >>> X = np.random.default_rng(0).standard_normal((2, 200))
+    >>> Y = X[0] * X[1] > 0  # no line separates these classes
+    >>> trainer = nnx.Trainer(nnx.mlp([2, 16, 1]), nnx.Adam(0.02), backend="numpy")
+    >>> history = trainer.fit(X, Y, epochs=100, batch_size=50)
+    >>> bool(trainer.evaluate(X, Y)["accuracy"] > 0.95)
+    True
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer | None = None,
+        backend: str | Choice = "auto",
+        device: str | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        self.network = network
+        self.optimizer = optimizer if optimizer is not None else Adam()
+        self.dtype = host.dtype_name(dtype)
+        self.seed = seed
+        self.rng = host.generator(seed)
+        self.backend, self.reason = backend if isinstance(backend, Choice) else choose(backend, device)
+        self.records: list[dict[str, float]] = []
+        self.metadata: dict[str, Any] = {}
+        self._step = self.backend.capture(training_step(network, self.optimizer))
+        self._forward = self.backend.capture(network.forward)
+        self._forward_and_loss = self.backend.capture(network.forward_and_loss)
+        self._start(network.init(seed, self.dtype))
+
+    def _start(self, theta: Array) -> None:
+        self.state = initial_state(self.optimizer, self.backend.asarray(theta, self.dtype))
+
+    @property
+    def steps(self) -> int:
+        """The number of steps done."""
+        return int(self.state["t"])
+
+    @property
+    def history(self) -> History:
+        """The records by name, over all calls of `fit`: {"loss": [...], ...}."""
+        return _columns(self.records)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters by name, NumPy arrays in the notes' shapes: {"W1": (n[1], n[0]), "b1": ...}.
+
+        Reading gives copies. Setting starts anew from them: the step count and the optimizer's memory go
+        back to zero.
+        """
+        return self.network.unflatten(host.copy(self.backend.to_numpy(self.state["theta"])))
+
+    @parameters.setter
+    def parameters(self, params: Mapping[str, Any]) -> None:
+        arrays = {name: host.as_dtype(p, self.dtype) for name, p in params.items()}
+        theta = self.network.flatten(arrays)
+        host.check_finite("the parameters", theta, self.dtype)
+        self._start(theta)
+
+    def fit(
+        self,
+        X: Any,
+        Y: Any,
+        epochs: int = 1,
+        batch_size: int | None = None,
+        validation: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        callback: Callable[[Progress], None] | None = None,
+    ) -> History:
+        """Train, going on from where the trainer is.
+
+        Parameters
+        ----------
+        X : array-like (n[0], m)
+            Samples as columns; of any array library.
+        Y : array-like (n[L], m)
+            Targets; or (m,) when n[L] = 1; or class indices (m,) for sigmoid and softmax.
+        epochs : int
+            How often to go over X.
+        batch_size : int or None
+            Samples in a step; the last step of an epoch takes what is left. None: the whole of X, as in the
+            notes.
+        validation : (X, Y) or None
+            Evaluated after every epoch.
+        shuffle : bool
+            Whether to draw a new order of the samples for every epoch.
+        callback : callable or None
+            Called with a `Progress` after every step and every epoch. What it raises ends the training, and
+            leaves the trainer as after the last step.
+
+        Returns
+        -------
+        dict of lists
+            Of this call, one number an epoch: "loss", the mean over the samples of the costs of its steps,
+            each before its update; with validation "validation_loss" and "validation_accuracy" (or
+            "validation_r2").
+
+        Raises
+        ------
+        InputError
+            When shapes do not fit, labels are outside the classes, or numbers are not finite.
+        """
+        epochs = positive_int("epochs", epochs)
+        if batch_size is not None:
+            batch_size = positive_int("batch_size", batch_size)
+        X, Y = self._features("X", X), self._targets("Y", Y, X)
+        if validation is not None:
+            Xv = self._features("the validation's X", validation[0])
+            validation = Xv, self._targets("the validation's Y", validation[1], Xv)
+        if shuffle and batch_size is not None and batch_size < X.shape[1]:
+            X = host.rows_contiguous(X)  # so that gathering a sample reads one piece of memory
+        batches = Batches(
+            self.backend,
+            self.backend.asarray(X, self.dtype),
+            self.backend.asarray(Y),
+            batch_size,
+            self.rng if shuffle else None,
+        )
+        before = len(self.records)
+        for epoch in range(1, epochs + 1):
+            start, samples, costs, sizes = time.perf_counter(), 0, [], []
+            for step, batch in enumerate(batches, 1):
+                self.state, J = self._step(self.state, batch)
+                costs.append(J)
+                sizes.append(batch[0].shape[-1])
+                samples += sizes[-1]
+                if callback is not None:
+                    seconds = time.perf_counter() - start
+                    callback(Progress(epoch, epochs, step, len(batches), samples, seconds, None))
+            # The costs are read here, once an epoch: no step waits for the host.
+            read = [float(self.backend.to_numpy(J)) for J in costs]
+            seconds = time.perf_counter() - start
+            measured = {"loss": sum(J * m for J, m in zip(read, sizes, strict=True)) / samples}
+            if validation is not None:
+                found = self._evaluate(*validation)
+                measured |= {f"validation_{name}": value for name, value in found.items()}
+            self.records.append(measured)
+            if callback is not None:
+                callback(Progress(epoch, epochs, len(batches), len(batches), samples, seconds, measured))
+        return _columns(self.records[before:])
+
+    def predict(self, X: Any, batch_size: int | None = None) -> Any:
+        """Return A[L] as a NumPy array (n[L], m).
+
+        Parameters
+        ----------
+        X : array-like (n[0], m)
+        batch_size : int or None
+            Samples computed at once; None: as many as keep the widest layer within 2^24 numbers.
+        """
+        X = self._features("X", X)
+        theta = self.state["theta"]
+        outputs = [
+            self.backend.to_numpy(self._forward(theta, self.backend.asarray(X[:, place], self.dtype)))
+            for place in self._places(X.shape[1], batch_size)
+        ]
+        return host.concat(outputs)
+
+    def evaluate(self, X: Any, Y: Any, batch_size: int | None = None) -> dict[str, float]:
+        """Return {"loss": ..., "accuracy": ...}, or {"loss": ..., "r2": ...} without classes.
+
+        Parameters
+        ----------
+        X : array-like (n[0], m)
+        Y : array-like
+            As in `fit`.
+        batch_size : int or None
+            Samples computed at once, as in `predict`; the result does not depend on it.
+        """
+        X = self._features("X", X)
+        return self._evaluate(X, self._targets("Y", Y, X), batch_size)
+
+    def _evaluate(self, X: Array, Y: Array, batch_size: int | None = None) -> dict[str, float]:
+        total, outputs = 0.0, []
+        for place in self._places(X.shape[1], batch_size):
+            Xb, Yb = self.backend.asarray(X[:, place], self.dtype), self.backend.asarray(Y[..., place])
+            A, J = self._forward_and_loss(self.state["theta"], Xb, Yb)
+            outputs.append(self.backend.to_numpy(A))
+            total += float(self.backend.to_numpy(J)) * Xb.shape[1]
+        output = self.network.output
+        score = metrics.score(output, host.concat(outputs), Y)
+        return {"loss": total / X.shape[1], metrics.score_name(output): score}
+
+    def _places(self, m: int, batch_size: int | None) -> list[slice]:
+        if batch_size is None:
+            batch_size = max(1, 2**24 // max(self.network.n))
+        size = positive_int("batch_size", batch_size)
+        return [slice(start, min(start + size, m)) for start in range(0, m, size)]
+
+    def _features(self, name: str, X: Any) -> Array:
+        X = host.as_numbers(name, X)
+        self.network.check_features(X, name)
+        if X.ndim != 2:
+            raise InputError(f"{name} has shape {tuple(X.shape)}; expected two axes, (n[0], m)")
+        host.check_finite(name, X, self.dtype)
+        return X
+
+    def _targets(self, name: str, Y: Any, X: Array) -> Array:
+        """Return the targets as NumPy: float (n[L], m), or int32 class indices (m,)."""
+        return host.targets(name, Y, self.network.output, self.network.n[-1], X.shape[-1], self.dtype)
+
+    def save(self, path: str | Path) -> None:
+        """Write the whole run to one safetensors file, aside first, then renamed: see `load`."""
+        to_numpy = self.backend.to_numpy
+        own = {name: x for name, x in self.state.items() if name not in ("theta", "t", "alpha")}
+        tensors = {**self.parameters, **{f"optimizer.{name}": to_numpy(x) for name, x in own.items()}}
+        description = {
+            "network": self.network.describe(),
+            "optimizer": describe_optimizer(self.optimizer),
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "steps": self.steps,
+            "alpha": float(to_numpy(self.state["alpha"])),
+            "rng": self.rng.bit_generator.state,
+            "records": self.records,
+            "metadata": self.metadata,
+        }
+        checkpoint.write(path, tensors, description)
+
+    @classmethod
+    def load(cls, path: str | Path, backend: str = "auto", device: str | None = None) -> "Trainer":
+        """Return the trainer that was saved: it goes on as the saved one would have, on any backend.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        ModelFileError
+            When it is truncated, no model of nnx, of a newer format, or its parts do not fit together.
+        """
+        tensors, run = checkpoint.read(path)
+        chosen = choose(backend, device)
+        try:
+            network = Network.from_description(run["network"])
+            trainer = cls(network, find_optimizer(**run["optimizer"]), chosen, dtype=run["dtype"])
+            trainer._restore(tensors, run)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                f"{str(path)!r} does not describe a run that nnx can load: {type(error).__name__}: {error}"
+            ) from error
+        return trainer
+
+    def _restore(self, tensors: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+        self.parameters = {name: x for name, x in tensors.items() if not name.startswith("optimizer.")}
+        for name in self.optimizer.init(self.state["theta"]):
+            vector = tensors[f"optimizer.{name}"]
+            if vector.shape != (self.network.P,):
+                raise InputError(
+                    f"optimizer.{name} has shape {vector.shape}; expected ({self.network.P},)"
+                )
+            self.state[name] = self.backend.asarray(vector, self.dtype)
+        self.state["t"] = self.backend.asarray(run["steps"], "int32")
+        self.state["alpha"] = self.backend.asarray(run["alpha"], self.dtype)
+        self.seed = run["seed"]
+        self.rng.bit_generator.state = run["rng"]
+        self.records = run["records"]
+        self.metadata = run["metadata"]
+
+
+def _columns(records: list[dict[str, float]]) -> History:
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record[name] for record in records if name in record] for name in names}
