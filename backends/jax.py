@@ -17,9 +17,7 @@ class Jax(Backend):
 
     def __init__(self, device: str | None = None) -> None:
         self._jax = jax = require("jax", "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')")
-        import jax.numpy
-
-        self.xp = jax.numpy
+        self.xp = require("jax.numpy", "pip install 'nnx-array[jax]'")
         self.version = jax.__version__
         kind, _, index = (device or "").partition(":")
         try:

@@ -26,7 +26,7 @@ class Batches:
     def __init__(
         self, backend: Backend, X: Array, Y: Array, batch_size: int | None = None, rng: Any = None
     ) -> None:
-        self.m = X.shape[-1]
+        self.m: int = X.shape[-1]
         self.batch_size = min(batch_size or self.m, self.m)
         self._backend, self._rng = backend, rng
         self._X, self._Y = X, Y

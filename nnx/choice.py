@@ -54,9 +54,9 @@ def choose(name: str | None = AUTO, device: str | None = None) -> Choice:
     """Return `backend(name, device)` and why it was chosen."""
     if name not in (None, AUTO):
         return Choice(_load(str(name), device), "asked for")
-    if wish := os.environ.get("NNX_BACKEND", "").strip():
-        if wish != AUTO:
-            return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
+    wish = os.environ.get("NNX_BACKEND", "").strip() or AUTO
+    if wish != AUTO:
+        return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
     choice = _best(device)
     message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
     if message not in _said:
@@ -73,7 +73,7 @@ def _best(device: str | None) -> Choice:
     except BackendError as error:
         if device is not None:
             raise
-        return Choice(_load("numpy", None), f"no usable CUDA GPU ({error})")
+        return Choice(_load("numpy", None), f"no usable CUDA GPU: {error.__cause__ or error}")
     return Choice(gpu, f"a usable CUDA GPU ({gpu.detail})")
 
 
@@ -82,6 +82,29 @@ def names() -> list[str]:
     from importlib.metadata import entry_points
 
     return [entry.name for entry in entry_points(group=GROUP)]
+
+
+class Row(NamedTuple):
+    """A backend in the table of all: whether it is usable here, and why or why not."""
+
+    name: str
+    usable: bool
+    device: str
+    version: str
+    reason: str
+
+
+def survey() -> list[Row]:
+    """Try every backend that installed packages provide; "auto" is not among them."""
+    rows = []
+    for name in names():
+        try:
+            made = _load(name, None)
+        except BackendError as error:
+            rows.append(Row(name, False, "", "", str(error.__cause__ or error)))
+        else:
+            rows.append(Row(name, True, made.device, made.version, made.detail))
+    return rows
 
 
 def _load(name: str, device: str | None) -> Backend:

@@ -21,7 +21,7 @@ def dtype_name(dtype: Any) -> str:
     'float64'
     """
     try:
-        name = np.dtype(dtype).name
+        name = str(np.dtype(dtype).name)
     except TypeError:
         name = str(dtype)
     if name not in DTYPES:
@@ -145,7 +145,9 @@ def _indices(name: str, labels: Any, n: int) -> Any:
         raise InputError(f"{name}, as class labels, must be whole numbers 0..{n - 1}; given {labels[:5]} ...")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= n:
-        raise InputError(f"{name} holds labels from {low} to {high}; expected 0..{n - 1} for n[L] = {n} outputs")
+        raise InputError(
+            f"{name} holds labels from {low} to {high}; expected 0..{n - 1} for n[L] = {n} outputs"
+        )
     return labels.astype(np.int32)
 
 

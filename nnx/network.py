@@ -239,9 +239,7 @@ class Network:
 
     def _join(self, layers: Sequence[Params]) -> Array:
         """Return each layer's parameters, or their derivatives, as one vector (..., P)."""
-        arrays = [
-            layer[slot.key] for slots, layer in zip(self._slots, layers, strict=True) for slot in slots
-        ]
+        arrays = [layer[slot.key] for slots, layer in zip(self._slots, layers, strict=True) for slot in slots]
         xp = array_namespace(*arrays)
         return xp.concat([xp.reshape(a, (*a.shape[:-2], -1)) for a in arrays], axis=-1)
 
@@ -283,7 +281,9 @@ class Network:
         return f"Network({self.n_features}, [{layers}], output={self.output.name!r})"
 
 
-def mlp(sizes: Sequence[int], hidden: str = "relu", output: str = "sigmoid", init: str | None = None) -> Network:
+def mlp(
+    sizes: Sequence[int], hidden: str = "relu", output: str = "sigmoid", init: str | None = None
+) -> Network:
     """Return the fully connected network with layers of these sizes.
 
     Parameters

@@ -329,9 +329,7 @@ class Trainer:
         for name in self.optimizer.init(self.state["theta"]):
             vector = tensors[f"optimizer.{name}"]
             if vector.shape != (self.network.P,):
-                raise InputError(
-                    f"optimizer.{name} has shape {vector.shape}; expected ({self.network.P},)"
-                )
+                raise InputError(f"optimizer.{name} has shape {vector.shape}; expected ({self.network.P},)")
             self.state[name] = self.backend.asarray(vector, self.dtype)
         self.state["t"] = self.backend.asarray(run["steps"], "int32")
         self.state["alpha"] = self.backend.asarray(run["alpha"], self.dtype)

@@ -1,0 +1,1 @@
+"""The command line: nnx train, nnx predict, nnx bench, nnx backends."""

@@ -1,0 +1,10 @@
+"""Data: what the command line trains on. Importing this package imports NumPy and nothing else.
+
+>>> X, Y = flower(400, seed=0)
+>>> X.shape, Y.shape
+((2, 400), (400,))
+"""
+
+from nnx.data.generated import flower, moons, spirals
+
+__all__ = ["flower", "moons", "spirals"]

@@ -1,0 +1,155 @@
+"""The commands and their options."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nnx.data.builtin import BUILTIN
+
+app = typer.Typer(
+    help="Train fully connected networks on whatever array library is present.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Backend = Annotated[
+    str, typer.Option(help="auto, numpy, cupy, torch, jax, ...: see `nnx backends`.", rich_help_panel="Where")
+]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, ...; the backend's best.", rich_help_panel="Where")
+]
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            help=f"A data set ({', '.join(BUILTIN)}) or a file: CSV, Parquet, .npz, or IDX as MNIST's."
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What to predict: a column (CSV, Parquet), an array (.npz; y), a file (IDX; the labels beside it).",
+            rich_help_panel="Data",
+        ),
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A column to leave out; may be repeated.", rich_help_panel="Data")
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="classification, regression, or auto: numbers with fractions or many values are regression.",
+            rich_help_panel="Data",
+        ),
+    ] = "auto",
+    held_out: Annotated[
+        float, typer.Option(help="The share of the samples to hold out and test on.", rich_help_panel="Data")
+    ] = 0.2,
+    layers: Annotated[
+        str,
+        typer.Option(
+            help="Units of the hidden layers, as 128,64; none: no hidden layer.", rich_help_panel="Network"
+        ),
+    ] = "128,64",
+    activation: Annotated[
+        str,
+        typer.Option(
+            help="Of the hidden layers: relu, tanh, sigmoid, leaky_relu, leaky_relu(0.2), identity.",
+            rich_help_panel="Network",
+        ),
+    ] = "relu",
+    optimizer: Annotated[
+        str, typer.Option(help="adam or gradient_descent.", rich_help_panel="Training")
+    ] = "adam",
+    learning_rate: Annotated[
+        float | None, typer.Option(help="alpha; the optimizer's own.", rich_help_panel="Training")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Times over the data.", rich_help_panel="Training")] = 60,
+    batch_size: Annotated[
+        int, typer.Option(help="Samples in a step; 0: all of them.", rich_help_panel="Training")
+    ] = 32,
+    seed: Annotated[
+        int, typer.Option(help="Of the weights, the split and the shuffling.", rich_help_panel="Training")
+    ] = 0,
+    dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel="Where")] = "float32",
+    backend: Backend = "auto",
+    device: Device = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder; a new one in runs/.", rich_help_panel="Where")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into --out though it exists.", rich_help_panel="Where")
+    ] = False,
+) -> None:
+    """Train a network on DATA and test it on samples held out.
+
+    Leaves a folder with the model, the history (JSON lines) and the learning curve (PNG). Ctrl-C stops early
+    and leaves them, too.
+    """
+    from nnx.cli.train import Options, run
+
+    finished = run(
+        Options(
+            data=data,
+            target=target,
+            drop=tuple(drop or ()),
+            task=task,
+            held_out=held_out,
+            layers=layers,
+            activation=activation,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            dtype=dtype,
+            backend=backend,
+            device=device,
+            out=out,
+            overwrite=overwrite,
+        )
+    )
+    if not finished:
+        raise typer.Exit(130)  # as a shell reports a program that Ctrl-C ended
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model.safetensors that `nnx train` left, or its folder.")],
+    data: Annotated[str, typer.Argument(metavar="FILE", help="A file or data set with the same features.")],
+    out: Annotated[Path | None, typer.Option(help="The CSV file to write; the terminal.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
+    backend: Backend = "auto",
+    device: Device = None,
+) -> None:
+    """Write a model's predictions for FILE as CSV: one row a sample, with the classes' probabilities."""
+    from nnx.cli.predict import run
+
+    run(model, data, out, overwrite, backend, device)
+
+
+@app.command()
+def backends() -> None:
+    """Show which backends are usable here, and why the others are not."""
+    from nnx.cli import show
+
+    show.backends()
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    """Show the version."""
+    if show:
+        from nnx.version import __version__
+
+        typer.echo(f"nnx {__version__}")
+        raise typer.Exit

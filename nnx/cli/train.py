@@ -1,0 +1,179 @@
+"""`nnx train`: data, network, training, test, and the folder that is left."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnx.choice import choose
+from nnx.cli import show
+from nnx.data import files
+from nnx.data.builtin import BUILTIN, load
+from nnx.data.prepare import Preparation, find_task, split
+from nnx.data.source import Arrays, Table
+from nnx.errors import InputError, positive_int
+from nnx.files import written_aside
+from nnx.metrics import score_name
+from nnx.network import mlp
+from nnx.optimizers import optimizer
+from nnx.trainer import Trainer
+
+MODEL, HISTORY, CURVE = "model.safetensors", "history.jsonl", "learning_curve.png"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command, as typed."""
+
+    data: str
+    target: str | None
+    drop: tuple[str, ...]
+    task: str
+    held_out: float
+    layers: str
+    activation: str
+    optimizer: str
+    learning_rate: float | None
+    epochs: int
+    batch_size: int
+    seed: int
+    dtype: str
+    backend: str
+    device: str | None
+    out: Path | None
+    overwrite: bool
+
+
+def run(options: Options) -> bool:
+    """Train as the options say; return whether it went to its end, False after Ctrl-C."""
+    # Everything that can be wrong is looked at before anything is written or trained.
+    hidden = sizes(options.layers)
+    epochs = positive_int("epochs", options.epochs)
+    batch_size = positive_int("batch-size", options.batch_size) if options.batch_size != 0 else None
+    rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
+    method = optimizer(options.optimizer, **rate)
+    if options.out is not None and not options.overwrite:
+        refuse_existing(options.out)
+
+    samples = source(options.data, options.target, options.seed).training(options.target, options.drop)
+    task = find_task(samples, options.task)
+    train, held = split(samples, task, options.held_out, options.seed)
+    preparation = Preparation.learn(samples, task, train)
+    n = [len(preparation.features), *hidden, preparation.n_outputs]
+    network = mlp(n, options.activation, preparation.output)
+    trainer = Trainer(
+        network, method, choose(options.backend, options.device), dtype=options.dtype, seed=options.seed
+    )
+    trainer.metadata = {"preparation": preparation.describe(), "data": options.data}
+
+    what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"
+    show.say(
+        "Data",
+        f"{options.data}: {len(samples.X):,} samples, {n[0]} features; target {samples.target!r}, {what}; "
+        f"{len(train):,} to train on, {len(held):,} held out",
+    )
+    backend = trainer.backend
+    show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
+    show.say("Optimizer", f"{method!r}, {'all samples' if batch_size is None else batch_size} a step")
+    show.console.print(show.network_table(network))
+
+    X, Y = preparation.X(samples.X[train]), preparation.Y(samples.y[train])
+    validation = preparation.X(samples.X[held]), preparation.Y(samples.y[held])
+    folder = make_folder(options.out, options.data)
+    finished = True
+    try:
+        with show.LiveBar(epochs, score_name(network.output)) as bar:
+            trainer.fit(X, Y, epochs, batch_size, validation, callback=bar)
+    except KeyboardInterrupt:
+        finished = False
+        show.console.print(f"Stopped by Ctrl-C after {len(trainer.records)} epochs, {trainer.steps} steps.")
+    except BaseException:
+        remove_if_empty(folder)
+        raise
+    save(trainer, folder, f"{options.data}: {network.n} on {backend.name}")
+    report(trainer, preparation, *validation)
+    show.say("Saved", f"{folder}: {MODEL}" + (f", {HISTORY}, {CURVE}" if trainer.records else ""))
+    return finished
+
+
+def sizes(layers: str) -> list[int]:
+    """Return the units of the hidden layers: "128,64" -> [128, 64], "none" -> []."""
+    if layers.strip().lower() in ("", "none"):
+        return []
+    try:
+        return [positive_int("layers", int(size)) for size in layers.split(",")]
+    except ValueError:
+        raise InputError(
+            f"layers must be positive integers such as 128,64, or none; given {layers!r}"
+        ) from None
+
+
+def source(data: str, target: str | None, seed: int) -> Arrays | Table:
+    """Return the data set of this name, or what the file of this name holds."""
+    if data in BUILTIN:
+        if target is not None:
+            raise InputError(f"the data set {data!r} has a target of its own; --target is for files")
+        return load(data, seed)
+    try:
+        return files.read(Path(data), target)
+    except InputError as error:
+        if not Path(data).exists() and Path(data).suffix == "":
+            raise InputError(
+                f"{error}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
+            ) from None
+        raise
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise an InputError when the output is there already: nothing is overwritten unasked."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(
+            f"{str(out)!r} exists already; choose another --out, or give --overwrite to replace it"
+        )
+
+
+def make_folder(out: Path | None, data: str) -> Path:
+    """Make and return the run's folder: the one asked for, or the first free runs/DATA-N."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    number = 1
+    while True:
+        folder = Path("runs") / f"{Path(data).name.split('.')[0]}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the folder that a failed run made, if nothing is in it."""
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def save(trainer: Trainer, folder: Path, title: str) -> None:
+    """Write the model, the history and the learning curve."""
+    trainer.save(folder / MODEL)
+    if not trainer.records:  # Ctrl-C before the first epoch's end
+        return
+    with written_aside(folder / HISTORY) as aside:
+        lines = (json.dumps({"epoch": epoch, **record}) for epoch, record in enumerate(trainer.records, 1))
+        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    from nnx.plot import learning_curve
+
+    learning_curve(trainer.history, folder / CURVE, title)
+
+
+def report(trainer: Trainer, preparation: Preparation, X: object, Y: object) -> None:
+    """Say how good the model is on the samples held out."""
+    measured = trainer.evaluate(X, Y)
+    if "accuracy" in measured:
+        m = len(Y)  # type: ignore[arg-type]
+        right = round(measured["accuracy"] * m)
+        text = f"accuracy {measured['accuracy']:.2%} ({right} of {m}), cost {measured['loss']:.4f}"
+    else:  # J = 1/2 mean (a - y)^2 in units of the target's deviation
+        error = (2 * measured["loss"]) ** 0.5 * preparation.y_scale
+        text = f"R2 {measured['r2']:.3f}, root mean squared error {error:.4g}"
+    show.say("Held out", text)

@@ -1,0 +1,169 @@
+"""Reading data files: CSV and Parquet (by polars), .npz (by NumPy, never unpickled) and IDX, MNIST's format.
+
+The content decides which of them a file is, not its name.
+"""
+
+import gzip
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnx.data.source import Arrays, Table
+from nnx.errors import InputError
+
+_IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+def read(path: Path, target: str | None = None) -> Arrays | Table:
+    """Return what a file holds.
+
+    Parameters
+    ----------
+    path : Path
+        CSV, Parquet, .npz or IDX; CSV and IDX also gzipped.
+    target : str or None
+        For .npz: the array with the targets (None: "y", if there is one). For IDX: the file with the labels
+        (None: the one named after MNIST's custom, if there is one). For tables not used here.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or it cannot be read.
+    """
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; expected a file")
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}")
+    head = _head(path)
+    if not head:
+        raise InputError(f"{str(path)!r} is empty")
+    if head[:4] == b"PK\x03\x04":
+        return _npz(path, target)
+    if head[:4] == b"PAR1":
+        return Table(str(path), _polars(path, "read_parquet"))
+    if head[:2] == b"\0\0" and head[2] in _IDX_DTYPES:
+        return _images(path, target)
+    return _csv(path, head)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"\x1f\x8b":
+                file.seek(0)
+                return file.read(65536)
+        with gzip.open(path) as unzipped:
+            return unzipped.read(65536)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _polars(path: Path, reader: str, **options: Any) -> Any:
+    try:
+        import polars
+    except ImportError as error:
+        raise InputError(f"reading {str(path)!r} needs polars: pip install 'nnx-array[cli]'") from error
+    try:
+        frame = getattr(polars, reader)(path, **options)
+    except (polars.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{str(path)!r} cannot be read as {reader.removeprefix('read_')}: {reason}"
+        ) from error
+    if frame.height == 0:
+        raise InputError(f"{str(path)!r} has no rows")
+    return frame
+
+
+def _csv(path: Path, head: bytes) -> Table:
+    if b"\0" in head:
+        raise InputError(f"{str(path)!r} is none of CSV, Parquet, .npz and IDX, which are what can be read")
+    first = head.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
+    separator = max(",;\t|", key=first.count)
+    if all(_is_number(cell.strip(' "')) for cell in first.split(separator)):
+        raise InputError(
+            f"the first line of {str(path)!r} holds numbers ({first[:40]!r} ...); expected the names of the "
+            "columns: add a first line with them"
+        )
+    missing = ["", "NA", "N/A", "NaN", "nan", "null"]
+    frame = _polars(path, "read_csv", separator=separator, null_values=missing, infer_schema_length=None)
+    return Table(str(path), frame)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _npz(path: Path, target: str | None) -> Arrays:
+    where = str(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{where!r} cannot be read as .npz without unpickling: {error}") from error
+    known = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    if target is not None and target not in arrays:
+        raise InputError(f"{where} has no array {target!r}; its arrays are: {known}")
+    key = target or ("y" if "y" in arrays else None)
+    y = arrays.pop(key) if key else None
+    if len(arrays) == 1:
+        (X,) = arrays.values()
+    elif "X" in arrays:
+        X = arrays["X"]
+    else:
+        raise InputError(f"which array of {where} holds the features? Expected one named X; given: {known}")
+    if X.ndim < 2 or X.size == 0 or X.dtype.kind not in "biuf":
+        raise InputError(
+            f"the features of {where} have shape {X.shape} and dtype {X.dtype}; expected numbers (m, n[0]), "
+            "samples as rows"
+        )
+    if y is not None and y.shape not in ((len(X),), (len(X), 1)):
+        raise InputError(f"the targets {key!r} of {where} have shape {y.shape}; expected ({len(X)},)")
+    one_unit = X.dtype == np.uint8 or X.ndim > 2  # images
+    return Arrays(where, X.reshape(len(X), -1), None if y is None else y.reshape(-1), key or "y", one_unit)
+
+
+def _images(path: Path, target: str | None) -> Arrays:
+    X = read_idx(path)
+    if X.ndim < 2:
+        raise InputError(f"{str(path)!r} holds {X.shape} labels, no features; give the file with the images")
+    custom = path.with_name(path.name.replace("images", "labels").replace(f"idx{X.ndim}", "idx1"))
+    labels = Path(target) if target else custom
+    if target and not labels.is_file():
+        raise InputError(f"there is no file {target!r} with the labels of {str(path)!r}")
+    y = None
+    if labels != path and labels.is_file():
+        y = read_idx(labels)
+        if y.shape != (len(X),):
+            raise InputError(f"{str(labels)!r} holds labels of shape {y.shape} for {len(X)} images")
+    return Arrays(str(path), X.reshape(len(X), -1), y, "label", one_unit=True)
+
+
+def read_idx(path: Path) -> Any:
+    """Return the array of an IDX file, gzipped or not.
+
+    The format (http://yann.lecun.com/exdb/mnist/): two zero bytes, the type, the number of axes, the length
+    of each axis as a big-endian uint32, then the numbers, big-endian, the last axis running fastest.
+    """
+    try:
+        raw = path.read_bytes()
+        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error}") from error
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_DTYPES:
+        raise InputError(f"{str(path)!r} is no IDX file: it begins with {data[:4].hex(' ')!r}")
+    dtype, start = np.dtype(_IDX_DTYPES[data[2]]), 4 + 4 * data[3]
+    shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
+    expected = start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if len(shape) != data[3] or len(data) != expected:
+        raise InputError(
+            f"{str(path)!r} is truncated or damaged: it has {len(data)} bytes; expected {expected} for shape {shape}"
+        )
+    return np.frombuffer(data[start:], dtype).reshape(shape).astype(dtype.newbyteorder("="))
