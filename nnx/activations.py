@@ -156,7 +156,10 @@ def activation(spec: str | Activation) -> Activation:
         return spec
     match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", spec) if isinstance(spec, str) else None
     if match is None or match[1] not in ACTIVATIONS:
-        raise unknown("activation", spec, ACTIVATIONS)
+        raise InputError(
+            f"{unknown('activation', spec, ACTIVATIONS)}. One of your own must be registered first: "
+            "nnx.register_activation"
+        )
     name, parameter = match.groups()
     known = ACTIVATIONS[name]
     if isinstance(known, Activation):

@@ -8,6 +8,17 @@ from nnx.port import Backend
 from nnx.step import Batch
 
 
+def places(m: int, size: int) -> list[slice]:
+    """Return the slices that cut m samples into pieces of this size, the last one smaller.
+
+    Examples
+    --------
+    >>> places(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(start, min(start + size, m)) for start in range(0, m, size)]
+
+
 class Batches:
     """The mini-batches of each epoch, the last one smaller when batch_size does not divide m.
 
@@ -27,7 +38,7 @@ class Batches:
         self, backend: Backend, X: Array, Y: Array, batch_size: int | None = None, rng: Any = None
     ) -> None:
         self.m: int = X.shape[-1]
-        self.batch_size = min(batch_size or self.m, self.m)
+        self.batch_size: int = min(batch_size or self.m, self.m)
         self._backend, self._rng = backend, rng
         self._X, self._Y = X, Y
         # Where the data came with samples as rows, X^T's rows lie in one piece each: those are gathered.
@@ -42,14 +53,13 @@ class Batches:
         if len(self) == 1:  # the order of the samples has no meaning in one step
             yield self._X, self._Y
             return
-        starts = range(0, self.m, self.batch_size)
         if self._rows is None:
-            for place in (slice(start, min(start + self.batch_size, self.m)) for start in starts):
+            for place in places(self.m, self.batch_size):
                 yield self._X[:, place], self._Y[..., place]
             return
         xp = array_namespace(self._rows)
         order = self._backend.asarray(self._rng.permutation(self.m))
-        for start in starts:
-            picked = order[start : start + self.batch_size]
+        for place in places(self.m, self.batch_size):
+            picked = order[place]
             X = xp.matrix_transpose(xp.take(self._rows, picked, axis=0))
             yield X, xp.take(self._Y, picked, axis=-1)

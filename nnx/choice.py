@@ -50,8 +50,10 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
     return choose(name, device).backend
 
 
-def choose(name: str | None = AUTO, device: str | None = None) -> Choice:
-    """Return `backend(name, device)` and why it was chosen."""
+def choose(name: str | Backend | None = AUTO, device: str | None = None) -> Choice:
+    """Return `backend(name, device)` and why it was chosen; a Backend is taken as it is."""
+    if isinstance(name, Backend):
+        return Choice(name, "given")
     if name not in (None, AUTO):
         return Choice(_load(str(name), device), "asked for")
     wish = os.environ.get("NNX_BACKEND", "").strip() or AUTO

@@ -10,42 +10,42 @@ from math import sqrt
 from typing import TypeAlias
 
 import numpy as np
-from numpy.random import Generator
 
 from nnx.errors import unknown
 
+Rng: TypeAlias = np.random.Generator
 Matrix: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-Initializer: TypeAlias = Callable[[Generator, int, int], Matrix]
+Initializer: TypeAlias = Callable[[Rng, int, int], Matrix]
 """(rng, n, n') -> W (n, n')."""
 
 
-def zeros(rng: Generator, n: int, n_prev: int) -> Matrix:
+def zeros(rng: Rng, n: int, n_prev: int) -> Matrix:
     """All zeros: the notes' counter-example. The units of a layer stay equal for ever."""
     return np.zeros((n, n_prev))
 
 
-def normal(rng: Generator, n: int, n_prev: int) -> Matrix:
+def normal(rng: Rng, n: int, n_prev: int) -> Matrix:
     """0.01 N(0, 1): the notes' small random weights, for shallow networks."""
     return 0.01 * rng.standard_normal((n, n_prev))
 
 
-def inverse_sqrt(rng: Generator, n: int, n_prev: int) -> Matrix:
+def inverse_sqrt(rng: Rng, n: int, n_prev: int) -> Matrix:
     """N(0, 1) / sqrt(n'): the notes' choice for deep networks."""
     return rng.standard_normal((n, n_prev)) / sqrt(n_prev)
 
 
-def he(rng: Generator, n: int, n_prev: int) -> Matrix:
+def he(rng: Rng, n: int, n_prev: int) -> Matrix:
     """N(0, 2/n'), for ReLU (He et al., 2015, https://arxiv.org/abs/1502.01852, eq. 10)."""
     return rng.standard_normal((n, n_prev)) * sqrt(2 / n_prev)
 
 
-def glorot(rng: Generator, n: int, n_prev: int) -> Matrix:
+def glorot(rng: Rng, n: int, n_prev: int) -> Matrix:
     """U(±sqrt(6/(n' + n))), for tanh (Glorot and Bengio, 2010, AISTATS, eq. 16)."""
     bound = sqrt(6 / (n_prev + n))
     return rng.uniform(-bound, bound, (n, n_prev))
 
 
-def lecun(rng: Generator, n: int, n_prev: int) -> Matrix:
+def lecun(rng: Rng, n: int, n_prev: int) -> Matrix:
     """U(±sqrt(3/n')), of variance 1/n' (LeCun et al., 1998, Efficient BackProp, section 4.6)."""
     bound = sqrt(3 / n_prev)
     return rng.uniform(-bound, bound, (n, n_prev))

@@ -7,15 +7,12 @@ notes' factor 1/m, which J has, is in dZ[L] once and for all (`nnx.network`) and
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from nnx.activations import Activation, activation
 from nnx.arrays import Array, array_namespace
 from nnx.errors import positive_int
-from nnx.initializers import initializer, zeros
-
-if TYPE_CHECKING:
-    from numpy.random import Generator
+from nnx.initializers import Rng, initializer, zeros
 
 Params: TypeAlias = dict[str, Array]
 """A layer's parameters, or their derivatives, by their names ("W", "b")."""
@@ -30,7 +27,7 @@ class Layer(Protocol):
     def shapes(self, n_prev: int) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every parameter, in the order in which theta holds them."""
 
-    def draw(self, rng: "Generator", n_prev: int, scheme: str | None) -> Params:
+    def draw(self, rng: Rng, n_prev: int, scheme: str | None) -> Params:
         """Return the first parameters, on the host; an initializer's name as scheme replaces the layer's."""
 
     def forward(self, params: Params, A_prev: Array) -> tuple[Array, Any]:
@@ -93,7 +90,7 @@ class Dense:
         """Return the shapes of W[l], (n[l], n[l-1]), and b[l], (n[l], 1)."""
         return {"W": (self.n, n_prev), "b": (self.n, 1)}
 
-    def draw(self, rng: "Generator", n_prev: int, scheme: str | None = None) -> Params:
+    def draw(self, rng: Rng, n_prev: int, scheme: str | None = None) -> Params:
         """Return the first W[l], drawn by scheme, else the layer's initializer, and b[l] = 0."""
         W = initializer(scheme or self.init or self.g.init)(rng, self.n, n_prev)
         return {"W": W, "b": zeros(rng, self.n, 1)}

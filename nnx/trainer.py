@@ -8,13 +8,14 @@ from typing import Any
 
 from nnx import checkpoint, host, metrics
 from nnx.arrays import Array
-from nnx.batches import Batches
-from nnx.choice import Choice, choose
+from nnx.batches import Batches, places
+from nnx.choice import choose
 from nnx.errors import InputError, ModelFileError, positive_int
 from nnx.network import Network
 from nnx.optimizers import Adam, Optimizer
 from nnx.optimizers import describe as describe_optimizer
 from nnx.optimizers import optimizer as find_optimizer
+from nnx.port import Backend
 from nnx.step import initial_state, training_step
 
 History = dict[str, list[float]]
@@ -57,8 +58,8 @@ class Trainer:
     network : Network
     optimizer : Optimizer or None
         None: ``Adam()``.
-    backend : str or Choice
-        See `nnx.backend`; or what `nnx.choice.choose` returned.
+    backend : str or Backend
+        A name, see `nnx.backend`, or what it returned.
     device : str or None
         See `nnx.backend`.
     dtype : {"float32", "float64"}
@@ -94,7 +95,7 @@ class Trainer:
         self,
         network: Network,
         optimizer: Optimizer | None = None,
-        backend: str | Choice = "auto",
+        backend: str | Backend = "auto",
         device: str | None = None,
         dtype: str = "float32",
         seed: int = 0,
@@ -104,7 +105,7 @@ class Trainer:
         self.dtype = host.dtype_name(dtype)
         self.seed = seed
         self.rng = host.generator(seed)
-        self.backend, self.reason = backend if isinstance(backend, Choice) else choose(backend, device)
+        self.backend, self.reason = choose(backend, device)
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
         self._step = self.backend.capture(training_step(network, self.optimizer))
@@ -268,8 +269,7 @@ class Trainer:
     def _places(self, m: int, batch_size: int | None) -> list[slice]:
         if batch_size is None:
             batch_size = max(1, 2**24 // max(self.network.n))
-        size = positive_int("batch_size", batch_size)
-        return [slice(start, min(start + size, m)) for start in range(0, m, size)]
+        return places(m, positive_int("batch_size", batch_size))
 
     def _features(self, name: str, X: Any) -> Array:
         X = host.as_numbers(name, X)
@@ -302,7 +302,7 @@ class Trainer:
         checkpoint.write(path, tensors, description)
 
     @classmethod
-    def load(cls, path: str | Path, backend: str = "auto", device: str | None = None) -> "Trainer":
+    def load(cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None) -> "Trainer":
         """Return the trainer that was saved: it goes on as the saved one would have, on any backend.
 
         Raises
@@ -316,7 +316,8 @@ class Trainer:
         chosen = choose(backend, device)
         try:
             network = Network.from_description(run["network"])
-            trainer = cls(network, find_optimizer(**run["optimizer"]), chosen, dtype=run["dtype"])
+            trainer = cls(network, find_optimizer(**run["optimizer"]), chosen.backend, dtype=run["dtype"])
+            trainer.reason = chosen.reason
             trainer._restore(tensors, run)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnx.choice import choose
 from nnx.cli import show
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
@@ -60,9 +59,7 @@ def run(options: Options) -> bool:
     preparation = Preparation.learn(samples, task, train)
     n = [len(preparation.features), *hidden, preparation.n_outputs]
     network = mlp(n, options.activation, preparation.output)
-    trainer = Trainer(
-        network, method, choose(options.backend, options.device), dtype=options.dtype, seed=options.seed
-    )
+    trainer = Trainer(network, method, options.backend, options.device, options.dtype, options.seed)
     trainer.metadata = {"preparation": preparation.describe(), "data": options.data}
 
     what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"

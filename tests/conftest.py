@@ -1,0 +1,48 @@
+"""The backends that the one suite runs on: every one is a parameter, an absent one a skip that says why."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+import nnx
+
+# "static" is array-api-strict without data-dependent shapes and boolean indexing, on a device that is not
+# the default one: whatever makes an array elsewhere by mistake fails there.
+BACKENDS = ["numpy", "cupy", "torch", "jax", "strict", "strict static"]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """A usable backend."""
+    name, _, static = request.param.partition(" ")
+    flags = nullcontext()
+    if name == "strict":
+        strict = pytest.importorskip("array_api_strict")
+        options = {"data_dependent_shapes": False, "boolean_indexing": False} if static else {}
+        flags = strict.ArrayAPIStrictFlags(api_version="2024.12", **options)
+    try:
+        made = nnx.backend(name, device="device1" if static else None)
+    except nnx.BackendError as error:
+        pytest.skip(str(error))
+    with flags:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _no_wish(monkeypatch):
+    """Tests choose their backends themselves."""
+    monkeypatch.delenv("NNX_BACKEND", raising=False)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def some_targets(rng, output, n, m, lead=()):
+    """Targets that an output allows."""
+    Y = rng.random((*lead, n, m))
+    if output == "softmax":
+        return Y / Y.sum(axis=-2, keepdims=True)
+    return {"sigmoid": Y, "identity": 4 * Y - 2, "exp": np.floor(5 * Y)}[output]

@@ -1,0 +1,352 @@
+"""The training loop, on every backend."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import some_targets
+
+import nnx
+from nnx.batches import Batches
+from nnx.data import flower
+from nnx.outputs import OUTPUTS
+
+OPTIMIZERS = [nnx.GradientDescent(0.005), nnx.Adam(0.01)]
+
+
+def data(rng, n0=5, nL=3, m=70, output="softmax"):
+    return rng.standard_normal((n0, m)), some_targets(rng, output, nL, m)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("hidden", ["relu", "tanh"])
+def test_twenty_steps_agree_with_numpy(backend, optimizer, output, hidden, rng):
+    X, Y = data(rng, output=output)
+
+    def train(where):
+        net = nnx.mlp([5, 8, 6, 3], hidden, output)
+        trainer = nnx.Trainer(net, optimizer, backend=where, dtype="float64")
+        trainer.fit(X, Y, epochs=4, batch_size=16)  # 4 * 16 + 6 = 70 samples: 5 steps an epoch
+        assert trainer.steps == 20
+        return trainer
+
+    found, expected = train(backend), train("numpy")
+    for name, p in expected.parameters.items():
+        np.testing.assert_allclose(found.parameters[name], p, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(found.history["loss"], expected.history["loss"], rtol=1e-10)
+
+
+def test_float32_stays_float32(backend, rng):
+    X, Y = data(rng)
+    trainer = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend)
+    trainer.fit(X, Y, epochs=2, batch_size=32)
+    assert {p.dtype for p in trainer.parameters.values()} == {np.dtype("float32")}
+    assert trainer.predict(X).dtype == np.float32
+    floating = [x for name, x in trainer.state.items() if name != "t"]
+    assert {trainer.backend.to_numpy(x).dtype for x in floating} == {np.dtype("float32")}
+
+
+def test_integers_and_booleans_are_converted_once(backend, rng):
+    X = rng.integers(0, 2, (5, 20))
+    Y = rng.integers(0, 2, 20)
+    losses = []
+    for kind in ("uint8", "int64", "bool", "float64"):
+        trainer = nnx.Trainer(nnx.mlp([5, 3, 1]), backend=backend)
+        losses.append(trainer.fit(X.astype(kind), Y.astype(kind), epochs=3)["loss"])
+    assert losses[0] == losses[1] == losses[2] == losses[3]
+
+
+def test_gradient_descent_is_the_notes_update(backend, rng):
+    X, Y = data(rng, output="sigmoid", nL=1)
+    net = nnx.mlp([5, 4, 1], "tanh")
+    trainer = nnx.Trainer(net, nnx.GradientDescent(0.0075), backend=backend, dtype="float64")
+    theta = net.flatten(trainer.parameters)
+    J, dtheta = net.loss_and_gradient(theta, X, Y)
+    history = trainer.fit(X, Y)
+    assert history["loss"] == [pytest.approx(float(J), rel=1e-12)]  # the cost before the update
+    np.testing.assert_allclose(net.flatten(trainer.parameters), theta - 0.0075 * dtheta, rtol=1e-12)
+
+
+def test_adam_is_its_papers_algorithm(backend, rng):
+    X, Y = data(rng, output="sigmoid", nL=1)
+    net = nnx.mlp([5, 4, 1], "tanh")
+    trainer = nnx.Trainer(net, nnx.Adam(0.01), backend=backend, dtype="float64")
+    theta = net.flatten(trainer.parameters)
+    m = v = np.zeros(net.P)
+    for t in range(1, 6):
+        g = net.loss_and_gradient(theta, X, Y)[1]
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        theta = theta - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    trainer.fit(X, Y, epochs=5)
+    np.testing.assert_allclose(net.flatten(trainer.parameters), theta, rtol=1e-10, atol=1e-12)
+
+
+def test_batches_cover_each_epoch_once_in_new_orders(backend):
+    m = 23
+    X = backend.asarray(np.arange(2.0 * m).reshape(2, m), "float64")
+    Y = backend.asarray(np.arange(m))
+    batches = Batches(backend, X, Y, 5, np.random.default_rng(0))
+    orders = []
+    for _ in range(2):
+        parts = [(backend.to_numpy(Xb), backend.to_numpy(Yb)) for Xb, Yb in batches]
+        assert [Yb.shape for _, Yb in parts] == [(5,)] * 4 + [(3,)]
+        Xs, Ys = np.concatenate([p[0] for p in parts], axis=1), np.concatenate([p[1] for p in parts])
+        np.testing.assert_array_equal(Xs, np.stack([Ys, Ys + m]))  # each sample with its target
+        np.testing.assert_array_equal(np.sort(Ys), np.arange(m))
+        orders.append(Ys)
+    assert (orders[0] != orders[1]).any()
+    in_order = [backend.to_numpy(Yb) for _, Yb in Batches(backend, X, Y, 5)]
+    np.testing.assert_array_equal(np.concatenate(in_order), np.arange(m))
+
+
+def test_history_is_the_mean_cost_over_the_samples(rng):
+    """With alpha so small that theta stays, the mean of the steps' costs is the cost of the whole."""
+    X, Y = data(rng)
+    trainer = nnx.Trainer(
+        nnx.mlp([5, 3], output="softmax"), nnx.GradientDescent(1e-30), backend="numpy", dtype="float64"
+    )
+    history = trainer.fit(X, Y, epochs=3, batch_size=16, validation=(X, Y))
+    np.testing.assert_allclose(history["loss"], history["validation_loss"], rtol=1e-12)
+    assert set(history) == {"loss", "validation_loss", "validation_accuracy"}
+    trainer.fit(X, Y)
+    assert len(trainer.history["loss"]) == 4
+    assert len(trainer.history["validation_loss"]) == 3
+
+
+def test_results_do_not_depend_on_the_batch_size_of_evaluation(backend, rng):
+    X, Y = data(rng)
+    trainer = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend, dtype="float64")
+    whole, parts = trainer.evaluate(X, Y), trainer.evaluate(X, Y, batch_size=9)
+    assert whole["loss"] == pytest.approx(parts["loss"], rel=1e-12)
+    assert whole["accuracy"] == parts["accuracy"]
+    np.testing.assert_allclose(trainer.predict(X), trainer.predict(X, batch_size=9), rtol=1e-12)
+    assert trainer.predict(X).shape == (3, 70)
+
+
+def test_scores():
+    """Accuracy and R2 against their definitions, worked by hand."""
+    net = nnx.mlp([1, 1], output="identity")
+    trainer = nnx.Trainer(net, backend="numpy", dtype="float64")
+    trainer.parameters = {"W1": [[1.0]], "b1": [[0.0]]}
+    assert trainer.evaluate([[1, 2, 3]], [1, 2, 4])["r2"] == pytest.approx(1 - 1 / (14 / 3))
+    assert trainer.evaluate([[1, 2, 3]], [1, 2, 4])["loss"] == pytest.approx(0.5 / 3)
+    assert trainer.evaluate([[2, 2]], [2, 2])["r2"] == 1
+
+    trainer = nnx.Trainer(nnx.mlp([2, 2], output="softmax"), backend="numpy")
+    trainer.parameters = {"W1": np.eye(2), "b1": np.zeros((2, 1))}
+    X = [[1, 0, 5], [0, 1, 4]]
+    assert trainer.evaluate(X, [0, 1, 1])["accuracy"] == pytest.approx(2 / 3)
+    assert trainer.evaluate(X, [[1, 0, 0], [0, 1, 1]])["accuracy"] == pytest.approx(2 / 3)
+
+    trainer = nnx.Trainer(nnx.mlp([2, 2], output="sigmoid"), backend="numpy")
+    trainer.parameters = {"W1": np.eye(2), "b1": np.zeros((2, 1))}
+    X = [[1, -1, 5], [-1, 1, 4]]
+    assert trainer.evaluate(X, [[1, 0, 1], [0, 1, 0]])["accuracy"] == pytest.approx(2 / 3)  # all labels right
+
+
+def test_the_same_seed_gives_the_same_run(rng):
+    X, Y = data(rng)
+
+    def run(seed):
+        trainer = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend="numpy", seed=seed)
+        return trainer.fit(X, Y, epochs=3, batch_size=8)["loss"]
+
+    assert run(3) == run(3)
+    assert run(3) != run(4)
+
+
+def test_a_saved_run_goes_on_as_if_nothing_had_happened(backend, rng, tmp_path):
+    X, Y = data(rng)
+
+    def fit(trainer, epochs):
+        return trainer.fit(X, Y, epochs=epochs, batch_size=16, validation=(X, Y))
+
+    def new():
+        net = nnx.mlp([5, 8, 3], "leaky_relu(0.2)", "softmax")
+        return nnx.Trainer(net, nnx.Adam(0.01, beta2=0.99), backend=backend, dtype="float64", seed=5)
+
+    whole = new()
+    fit(whole, 5)
+    first = new()
+    first.metadata["note"] = {"labels": ["a", "b", "c"]}
+    fit(first, 2)
+    first.save(tmp_path / "run.safetensors")
+    second = nnx.Trainer.load(tmp_path / "run.safetensors", backend=backend)
+    assert second.steps == first.steps == 10
+    assert second.optimizer == first.optimizer
+    assert second.metadata == first.metadata
+    assert repr(second.network) == repr(first.network)
+    assert second.evaluate(X, Y) == first.evaluate(X, Y)
+    fit(second, 3)
+    assert second.history == whole.history
+    for name, p in whole.parameters.items():
+        np.testing.assert_array_equal(second.parameters[name], p)
+
+
+def test_a_run_goes_on_on_another_backend(backend, rng, tmp_path):
+    X, Y = data(rng)
+    first = nnx.Trainer(nnx.mlp([5, 8, 3], output="softmax"), backend="numpy", dtype="float64")
+    first.fit(X, Y, epochs=2, batch_size=16)
+    first.save(tmp_path / "run.safetensors")
+    second = nnx.Trainer.load(tmp_path / "run.safetensors", backend=backend)
+    assert second.backend is backend
+    for trainer in (first, second):
+        trainer.fit(X, Y, epochs=2, batch_size=16)
+    for name, p in first.parameters.items():
+        np.testing.assert_allclose(second.parameters[name], p, rtol=1e-10, atol=1e-12)
+
+
+def test_the_model_file_is_plain_safetensors(tmp_path):
+    """Any tool can read the weights, by the notes' names and shapes."""
+    from safetensors.numpy import load_file
+
+    trainer = nnx.Trainer(nnx.mlp([5, 4, 1]), backend="numpy")
+    trainer.save(tmp_path / "run.safetensors")
+    tensors = load_file(tmp_path / "run.safetensors")
+    assert {name: p.shape for name, p in tensors.items()} == {
+        **trainer.network.shapes,
+        "optimizer.m": (29,),
+        "optimizer.v": (29,),
+    }
+    np.testing.assert_array_equal(tensors["W1"], trainer.parameters["W1"])
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_a_failed_save_leaves_the_last_good_file(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+    trainer = nnx.Trainer(nnx.mlp([5, 4, 1]), backend="numpy")
+    trainer.save(path)
+    good = path.read_bytes()
+
+    def full_disk(arrays, aside, metadata):
+        aside.write_bytes(b"half a fi")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save(path)
+    assert path.read_bytes() == good
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_parameters_are_set_and_read(backend, rng):
+    net = nnx.mlp([3, 2, 1])
+    trainer = nnx.Trainer(net, backend=backend, dtype="float64")
+    trainer.fit(rng.standard_normal((3, 8)), rng.integers(0, 2, 8), epochs=3)
+    params = {name: rng.standard_normal(shape) for name, shape in net.shapes.items()}
+    trainer.parameters = params
+    assert trainer.steps == 0  # a new start
+    for name, p in trainer.parameters.items():
+        np.testing.assert_array_equal(p, params[name])
+        p[:] = 0  # reading gave a copy
+        assert params[name].any()
+    np.testing.assert_array_equal(trainer.parameters["W1"], params["W1"])
+
+
+def test_x_may_come_from_any_library(backend, rng):
+    X, Y = data(rng)
+    expected = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend="numpy").evaluate(X, Y)
+    foreign = backend.asarray(X, "float64"), backend.asarray(Y, "float64")
+    for where in (backend, "numpy"):
+        trainer = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=where)
+        assert trainer.evaluate(*foreign)["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        trainer.fit(*foreign, epochs=2, batch_size=16, validation=foreign)
+    lists = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend)
+    assert lists.evaluate(X.tolist(), Y.tolist())["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def test_data_of_the_caller_stay_as_they_were(backend, rng):
+    X, Y = data(rng)
+    before = X.copy(), Y.copy()
+    trainer = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend, dtype="float64")
+    trainer.fit(X, Y, epochs=2, batch_size=16)
+    np.testing.assert_array_equal(X, before[0])
+    np.testing.assert_array_equal(Y, before[1])
+    X.flags.writeable = Y.flags.writeable = False  # nor need they be writeable
+    trainer.fit(X, Y, epochs=1, batch_size=16)
+
+
+def test_an_interrupt_keeps_the_steps_done(backend, rng):
+    X, Y = data(rng)
+    trainer = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend)
+
+    def stop(progress):
+        if progress.epoch == 3 and progress.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, epochs=10, batch_size=16, callback=stop)
+    assert trainer.steps == 12
+    assert len(trainer.history["loss"]) == 2
+    trainer.fit(X, Y, epochs=1, batch_size=16)
+    assert len(trainer.history["loss"]) == 3
+
+
+def test_progress_tells_where_a_fit_stands(rng):
+    X, Y = data(rng)
+    seen = []
+    trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend="numpy")
+    history = trainer.fit(X, Y, epochs=2, batch_size=32, callback=seen.append)
+    assert [(p.epoch, p.step, p.samples, p.measured is None) for p in seen] == [
+        (1, 1, 32, True),
+        (1, 2, 64, True),
+        (1, 3, 70, True),
+        (1, 3, 70, False),
+        (2, 1, 32, True),
+        (2, 2, 64, True),
+        (2, 3, 70, True),
+        (2, 3, 70, False),
+    ]
+    assert [p.measured["loss"] for p in seen if p.measured] == history["loss"]
+
+
+def test_every_step_goes_through_capture(rng):
+    """What an adapter captures is what runs: the step, and the forward passes."""
+    from nnx.backends.numpy import NumPy
+
+    class Counting(NumPy):
+        calls = 0
+
+        def capture(self, step):
+            def counted(*arguments):
+                self.calls += 1
+                return step(*arguments)
+
+            return counted
+
+    X, Y = data(rng)
+    backend = Counting()
+    trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend=backend)
+    trainer.fit(X, Y, epochs=2, batch_size=32)
+    assert backend.calls == 6
+    trainer.predict(X, batch_size=10)
+    assert backend.calls == 13
+
+
+def test_a_deep_network_learns_the_flower(backend):
+    X, Y = flower(400)
+    trainer = nnx.Trainer(nnx.mlp([2, 32, 32, 1], "tanh"), nnx.Adam(0.01), backend=backend)
+    trainer.fit(X / 4, Y, epochs=120, batch_size=100)
+    assert trainer.evaluate(X / 4, Y)["accuracy"] > 0.9
+
+
+def test_describe_is_json(rng):
+    net = nnx.Network(4, [nnx.Dense(3, nnx.leaky_relu(0.3), init="lecun"), nnx.Dense(2)], output="exp")
+    again = nnx.Network.from_description(json.loads(json.dumps(net.describe())))
+    assert repr(again) == repr(net)
+    theta, X = rng.standard_normal(net.P), rng.standard_normal((4, 6))
+    np.testing.assert_array_equal(net.forward(theta, X), again.forward(theta, X))
+
+
+def test_an_activation_of_ones_own_is_loaded_once_registered(tmp_path, monkeypatch):
+    monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
+    own = nnx.Activation("cube", lambda Z: Z**3, lambda Z: 3 * Z**2, keep="Z")
+    net = nnx.Network(3, [nnx.Dense(4, own), nnx.Dense(1)], output="identity")
+    nnx.Trainer(net, backend="numpy").save(tmp_path / "run.safetensors")
+    with pytest.raises(nnx.ModelFileError, match="unknown activation 'cube'.*register_activation"):
+        nnx.Trainer.load(tmp_path / "run.safetensors", backend="numpy")
+    nnx.register_activation(own)
+    nnx.Trainer.load(tmp_path / "run.safetensors", backend="numpy")
+    with pytest.raises(nnx.InputError, match="exists already"):
+        nnx.register_activation(nnx.Activation("relu", lambda Z: Z, lambda A: A))
