@@ -7,6 +7,8 @@
 The notation is that of the course notes: X (n[0], m) holds samples as columns, W[l] is (n[l], n[l-1]).
 """
 
+from pathlib import Path as _Path
+
 from nnx.activations import ACTIVATIONS, Activation, leaky_relu
 from nnx.activations import register as register_activation
 from nnx.arrays import array_namespace
@@ -46,3 +48,9 @@ __all__ = [
     "mlp",
     "register_activation",
 ]
+
+# In a checkout backends/ and bench/ stand beside nnx/ (an installed nnx has them inside): Python started there
+# finds this folder first, and must find them, too.
+_checkout = _Path(__file__).parent.parent
+if (_checkout / "pyproject.toml").is_file() and (_checkout / "backends").is_dir():
+    __path__.append(str(_checkout))

@@ -30,7 +30,8 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
     unknown activation 'rleu'; did you mean 'relu'? Known: relu, tanh
     """
     known = list(known)
-    near = get_close_matches(str(given).lower(), known, n=2, cutoff=0.5)
+    lower = {name.lower(): name for name in known}
+    near = [lower[name] for name in get_close_matches(str(given).lower(), lower, n=2)]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return InputError(f"unknown {kind} {given!r}; {hint}Known: {', '.join(known)}")
 

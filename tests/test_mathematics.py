@@ -188,7 +188,9 @@ def test_derivative_of_relu_at_zero_is_zero(backend):
 def test_class_indices_mean_the_columns_of_the_identity(backend, output, rng):
     net = nnx.mlp([3, 4], output=output)
     labels = np.array([0, 3, 1, 1, 2])
-    theta, X = (backend.asarray(a, "float64") for a in (rng.standard_normal(net.P), rng.standard_normal((3, 5))))
+    theta, X = (
+        backend.asarray(a, "float64") for a in (rng.standard_normal(net.P), rng.standard_normal((3, 5)))
+    )
     expected = net.loss_and_gradient(theta, X, backend.asarray(np.eye(4)[:, labels], "float64"))
     for Y in (labels, labels[None, :], labels.astype("uint8")):
         found = net.loss_and_gradient(theta, X, backend.asarray(Y))

@@ -344,7 +344,7 @@ def test_an_activation_of_ones_own_is_loaded_once_registered(tmp_path, monkeypat
     own = nnx.Activation("cube", lambda Z: Z**3, lambda Z: 3 * Z**2, keep="Z")
     net = nnx.Network(3, [nnx.Dense(4, own), nnx.Dense(1)], output="identity")
     nnx.Trainer(net, backend="numpy").save(tmp_path / "run.safetensors")
-    with pytest.raises(nnx.ModelFileError, match="unknown activation 'cube'.*register_activation"):
+    with pytest.raises(nnx.ModelFileError, match=r"unknown activation 'cube'.*register_activation"):
         nnx.Trainer.load(tmp_path / "run.safetensors", backend="numpy")
     nnx.register_activation(own)
     nnx.Trainer.load(tmp_path / "run.safetensors", backend="numpy")

@@ -18,7 +18,8 @@ Backend = Annotated[
     str, typer.Option(help="auto, numpy, cupy, torch, jax, ...: see `nnx backends`.", rich_help_panel="Where")
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1, ...; the backend's best.", rich_help_panel="Where")
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, ...", show_default="the backend's best", rich_help_panel="Where"),
 ]
 
 
@@ -67,7 +68,10 @@ def train(
         str, typer.Option(help="adam or gradient_descent.", rich_help_panel="Training")
     ] = "adam",
     learning_rate: Annotated[
-        float | None, typer.Option(help="alpha; the optimizer's own.", rich_help_panel="Training")
+        float | None,
+        typer.Option(
+            help="alpha.", show_default="adam 0.001, gradient_descent 0.01", rich_help_panel="Training"
+        ),
     ] = None,
     epochs: Annotated[int, typer.Option(help="Times over the data.", rich_help_panel="Training")] = 60,
     batch_size: Annotated[
@@ -80,7 +84,8 @@ def train(
     backend: Backend = "auto",
     device: Device = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder; a new one in runs/.", rich_help_panel="Where")
+        Path | None,
+        typer.Option(help="The run's folder.", show_default="a new one in runs/", rich_help_panel="Where"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into --out though it exists.", rich_help_panel="Where")
@@ -88,8 +93,8 @@ def train(
 ) -> None:
     """Train a network on DATA and test it on samples held out.
 
-    Leaves a folder with the model, the history (JSON lines) and the learning curve (PNG). Ctrl-C stops early
-    and leaves them, too.
+    Leaves a folder with the model, the history (JSON lines) and the learning curve (PNG).
+    Ctrl-C stops early and leaves them, too.
     """
     from nnx.cli.train import Options, run
 
@@ -122,7 +127,9 @@ def train(
 def predict(
     model: Annotated[Path, typer.Argument(help="A model.safetensors that `nnx train` left, or its folder.")],
     data: Annotated[str, typer.Argument(metavar="FILE", help="A file or data set with the same features.")],
-    out: Annotated[Path | None, typer.Option(help="The CSV file to write; the terminal.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The CSV file to write.", show_default="the terminal")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
     backend: Backend = "auto",
     device: Device = None,
@@ -131,6 +138,24 @@ def predict(
     from nnx.cli.predict import run
 
     run(model, data, out, overwrite, backend, device)
+
+
+@app.command()
+def bench(
+    backends: Annotated[
+        str, typer.Option(help="Names, as numpy,torch.", show_default="all that are usable")
+    ] = "",
+    sizes: Annotated[str, typer.Option(help="n[0],...,n[L] of the network.")] = "784,512,512,10",
+    batch_sizes: Annotated[str, typer.Option(help="The samples m of a step.")] = "1,16,128,1024,8192",
+    optimizer: Annotated[str, typer.Option(help="adam or gradient_descent.")] = "adam",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    out: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
+) -> None:
+    """Measure training steps across batch sizes, beside the matrix products alone (the GEMM floor)."""
+    from nnx.cli.bench import run
+
+    run(backends, sizes, batch_sizes, optimizer, dtype, out, overwrite)
 
 
 @app.command()

@@ -94,14 +94,15 @@ def run(options: Options) -> bool:
 
 def sizes(layers: str) -> list[int]:
     """Return the units of the hidden layers: "128,64" -> [128, 64], "none" -> []."""
-    if layers.strip().lower() in ("", "none"):
-        return []
+    return [] if layers.strip().lower() in ("", "none") else integers("layers", layers)
+
+
+def integers(name: str, text: str) -> list[int]:
+    """Return "128,64" as [128, 64]."""
     try:
-        return [positive_int("layers", int(size)) for size in layers.split(",")]
+        return [positive_int(name, int(part)) for part in text.split(",")]
     except ValueError:
-        raise InputError(
-            f"layers must be positive integers such as 128,64, or none; given {layers!r}"
-        ) from None
+        raise InputError(f"{name} must be positive integers such as 128,64; given {text!r}") from None
 
 
 def source(data: str, target: str | None, seed: int) -> Arrays | Table:

@@ -4,6 +4,8 @@ The content decides which of them a file is, not its name.
 """
 
 import gzip
+import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -104,7 +106,7 @@ def _is_number(text: str) -> bool:
 def _npz(path: Path, target: str | None) -> Arrays:
     where = str(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{where!r} cannot be read as .npz without unpickling: {error}") from error
@@ -159,10 +161,11 @@ def read_idx(path: Path) -> Any:
         raise InputError(f"{str(path)!r} cannot be read: {error}") from error
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_DTYPES:
         raise InputError(f"{str(path)!r} is no IDX file: it begins with {data[:4].hex(' ')!r}")
-    dtype, start = np.dtype(_IDX_DTYPES[data[2]]), 4 + 4 * data[3]
-    shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
-    expected = start + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    if len(shape) != data[3] or len(data) != expected:
+    dtype, axes = np.dtype(_IDX_DTYPES[data[2]]), data[3]
+    start = 4 + 4 * axes
+    shape = struct.unpack(f">{axes}I", data[4:start]) if len(data) >= start else ()
+    expected = start + dtype.itemsize * math.prod(shape)
+    if len(data) != expected:
         raise InputError(
             f"{str(path)!r} is truncated or damaged: it has {len(data)} bytes; expected {expected} for shape {shape}"
         )

@@ -1,0 +1,213 @@
+"""The port, the choice of a backend, and adapters from elsewhere."""
+
+import importlib
+import logging
+import subprocess
+import sys
+import textwrap
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx import choice
+
+
+def test_asarray_and_to_numpy_are_inverse(backend):
+    for x in (np.arange(6.0).reshape(2, 3).T, np.arange(3), np.float64(2.5), np.array([True, False])):
+        found = backend.to_numpy(backend.asarray(x))
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_array_equal(found, x)
+    for dtype in ("float32", "float64", "int32"):
+        assert backend.to_numpy(backend.asarray([[1, 2]], dtype)).dtype == dtype
+
+
+def test_arrays_come_from_every_other_backend(backend):
+    for name in ("numpy", "torch", "jax", "strict"):
+        try:
+            other = nnx.backend(name)
+        except nnx.BackendError:
+            continue
+        x = other.asarray([[1.0, 2.0], [3.0, 4.0]], "float32")
+        found = backend.to_numpy(backend.asarray(x, "float64"))
+        np.testing.assert_array_equal(found, [[1.0, 2.0], [3.0, 4.0]])
+        assert found.dtype == np.float64
+
+
+def test_the_rest_of_the_port(backend):
+    assert backend.name in choice.names()
+    assert backend.version
+    assert backend.detail
+    assert backend.device in repr(backend)
+    backend.synchronize()
+    memory = backend.memory()
+    assert memory.in_use > 0
+    assert memory.peak >= memory.in_use
+    step = backend.capture(lambda state, batch: ({"x": state["x"] + batch}, state["x"]))
+    x = backend.asarray(1.0, "float32")
+    state, before = step({"x": x}, x)
+    assert (float(state["x"]), float(before)) == (2.0, 1.0)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """CuPy is not installed."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    """A CuPy that imports, but cannot compute, as on a machine without a driver."""
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    class Device:
+        id = 0
+
+        def __init__(self, device=None):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+    def ones(n):
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+    cupy = types.SimpleNamespace(
+        __version__="14.2.0", cuda=types.SimpleNamespace(Device=Device), ones=ones, asnumpy=np.asarray
+    )
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+
+def test_auto_falls_back_to_numpy_and_says_why_once(no_gpu, caplog, monkeypatch):
+    monkeypatch.setattr(choice, "_said", set())
+    with caplog.at_level(logging.INFO, logger="nnx"):
+        for _ in range(3):
+            assert nnx.backend("auto").name == "numpy"
+    (record,) = caplog.records
+    assert "backend numpy on cpu: no usable CUDA GPU" in record.message
+    assert "nnx-array[cuda13]" in record.message
+
+
+def test_auto_does_not_take_a_cupy_without_a_driver(no_driver):
+    made, reason = choice.choose("auto")
+    assert made.name == "numpy"
+    assert "CuPy 14.2.0 is installed, but cannot compute on cuda (cudaErrorInsufficientDriver" in reason
+
+
+def test_an_explicit_wish_is_never_replaced(no_driver, monkeypatch):
+    for wish in ({"name": "cupy"}, {"name": "auto", "device": "cuda"}, {"device": "cuda:1"}):
+        with pytest.raises(nnx.BackendError, match="it needs an NVIDIA GPU and a driver"):
+            nnx.backend(**wish)
+    monkeypatch.setenv("NNX_BACKEND", "cupy")
+    with pytest.raises(nnx.BackendError, match="backend 'cupy' cannot be used here"):
+        nnx.Trainer(nnx.mlp([2, 1]))
+
+
+def test_cupy_that_is_not_installed(no_gpu):
+    with pytest.raises(
+        nnx.BackendError, match=r"cupy cannot be imported .* pip install 'nnx-array\[cuda13\]'"
+    ):
+        nnx.backend("cupy")
+
+
+def test_auto_takes_cupy_where_there_is_a_gpu():
+    try:
+        nnx.backend("cupy")
+    except nnx.BackendError as error:
+        pytest.skip(str(error))
+    assert nnx.backend("auto").name == "cupy"
+    assert nnx.backend("auto", device="cpu").name == "numpy"
+
+
+def test_the_environment_names_the_backend_unless_the_code_does(monkeypatch):
+    pytest.importorskip("array_api_strict")
+    monkeypatch.setenv("NNX_BACKEND", "strict")
+    assert nnx.backend().name == "strict"
+    assert nnx.Trainer(nnx.mlp([2, 1])).backend.name == "strict"
+    assert nnx.backend("numpy").name == "numpy"
+    monkeypatch.setenv("NNX_BACKEND", "auto")
+    assert nnx.backend(device="cpu").name == "numpy"
+
+
+def test_unknown_backends_and_devices():
+    with pytest.raises(nnx.InputError, match=r"unknown backend 'nunpy'; did you mean 'numpy' or 'cupy'\?"):
+        nnx.backend("nunpy")
+    with pytest.raises(nnx.BackendError, match="NumPy computes on the CPU only; given device='cuda'"):
+        nnx.backend("numpy", device="cuda")
+    with pytest.raises(nnx.BackendError, match="given device='tpu'"):
+        nnx.backend("cupy", device="tpu")
+    for name in ("torch", "jax", "strict"):
+        try:
+            nnx.backend(name)
+        except nnx.BackendError:
+            continue
+        with pytest.raises(nnx.BackendError, match="warp"):
+            nnx.backend(name, device="warp")
+
+
+def test_strict_is_never_chosen_by_itself(no_gpu):
+    assert nnx.backend().name == "numpy"
+    assert nnx.backend(device="cpu").name == "numpy"
+
+
+def test_survey_has_a_row_for_every_backend(no_driver):
+    rows = {row.name: row for row in choice.survey()}
+    assert set(rows) >= {"numpy", "cupy", "torch", "jax", "strict"}
+    assert rows["numpy"].usable
+    assert rows["numpy"].version == np.__version__
+    assert not rows["cupy"].usable
+    assert "driver" in rows["cupy"].reason
+
+
+def test_adapters_are_imported_only_when_asked_for():
+    code = """
+        import sys, nnx
+        nnx.backend("numpy")
+        print([name for name in ("cupy", "torch", "jax", "array_api_strict") if name in sys.modules])
+        print(sorted(name for name in sys.modules if name.startswith("nnx.backends.")))
+    """
+    run = [sys.executable, "-c", textwrap.dedent(code)]
+    lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines == ["[]", "['nnx.backends.numpy']"]
+
+
+def test_a_third_partys_adapter_from_the_docs(tmp_path, monkeypatch):
+    """The example of docs/backends.md, installed as a package of its own."""
+    text = (Path(__file__).parent.parent / "docs" / "backends.md").read_text(encoding="utf-8")
+    code = text.split("```python\n# nnx_timed.py\n")[1].split("```")[0]
+    entry = text.split("```toml\n")[1].split("```")[0]
+    (tmp_path / "nnx_timed.py").write_text(code)
+    section, line = entry.strip().splitlines()[-2:]
+    assert section == '[project.entry-points."nnx.backends"]'
+    info = tmp_path / "nnx_timed-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nnx-timed\nVersion: 1.0\n")
+    name, target = (part.strip().strip('"') for part in line.split("="))
+    (info / "entry_points.txt").write_text(f"[nnx.backends]\n{name} = {target}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    assert "timed" in choice.names()
+    trainer = nnx.Trainer(nnx.mlp([3, 4, 1]), backend="timed")
+    trainer.fit(np.ones((3, 8)), np.zeros(8), epochs=5)
+    assert trainer.backend.calls == 5
+    assert trainer.backend.seconds > 0
+    assert any(row.name == "timed" and row.usable for row in choice.survey())
+
+
+def test_an_adapter_that_cannot_be_imported_says_so(tmp_path, monkeypatch):
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[nnx.backends]\nbroken = there_is_no_such_module:Adapter\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    with pytest.raises(nnx.BackendError, match="there_is_no_such_module"):
+        nnx.backend("broken")
+    assert nnx.backend("numpy").name == "numpy"

@@ -1,0 +1,244 @@
+"""Bad input gets a clear error: what was given, what was expected, what to do."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import nnx
+
+
+@pytest.fixture
+def trainer():
+    return nnx.Trainer(nnx.mlp([4, 3, 3], output="softmax"), backend="numpy")
+
+
+@pytest.fixture
+def X(rng):
+    return rng.standard_normal((4, 6))
+
+
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+def raises(*fragments, error=nnx.InputError):
+    return pytest.raises(error, match="(?s)" + ".*".join(fragments))
+
+
+def test_wrong_number_of_features(trainer, X):
+    with raises(r"X has shape \(5, 6\); expected \(n\[0\], m\) = \(4, m\)$"):
+        trainer.fit(np.ones((5, 6)), Y)
+    with raises(r"X has shape \(6, 4\)", r"its transpose X\.T would fit"):
+        trainer.fit(X.T, Y)
+    with raises(r"X has shape \(4,\)"):
+        trainer.predict(X[:, 0])
+    with raises(r"\(2, 4, 6\); expected two axes"):
+        trainer.predict(np.stack([X, X]))
+    with raises(r"validation's X has shape \(3, 6\)"):
+        trainer.fit(X, Y, validation=(X[:3], Y))
+    with raises(r"X has shape \(6, 4\)", "would fit"):
+        trainer.network.forward(trainer.network.init(), X.T)
+
+
+def test_empty_X(trainer):
+    with raises("X is empty", r"\(4, 0\)"):
+        trainer.fit(np.ones((4, 0)), [])
+    with raises("X is empty"):
+        trainer.predict(np.ones((4, 0)))
+
+
+def test_Y_that_does_not_fit(trainer, X):
+    with raises(r"Y has shape \(5,\)", r"\(n\[L\], m\) = \(3, 6\), or class indices \(6,\)"):
+        trainer.fit(X, Y[:5])
+    with raises(r"Y has shape \(6, 3\)", r"its transpose Y\.T would fit"):
+        trainer.fit(X, np.eye(3)[Y])
+    with raises(r"Y has shape \(2, 6\)"):
+        trainer.fit(X, np.ones((2, 6)))
+    with raises("columns must each sum to 1", "use the output 'sigmoid'"):
+        trainer.fit(X, np.ones((3, 6)))
+    with raises("identity"):
+        nnx.Trainer(nnx.mlp([4, 3], output="identity"), backend="numpy").fit(X, Y)
+    with raises(r"Y has shape \(2, 6\); expected \(n\[L\], m\) = \(3, 6\), or class"):
+        trainer.network.loss_and_gradient(trainer.network.init(), X, np.ones((2, 6)))
+
+
+def test_labels_outside_the_classes(trainer, X):
+    with raises(r"labels from 0 to 3; expected 0\.\.2 for n\[L\] = 3"):
+        trainer.fit(X, Y + np.array([0, 0, 0, 0, 0, 1]))
+    with raises("labels from -1 to 2"):
+        trainer.fit(X, np.array([0, 1, 2, 0, 1, -1]))
+    with raises("whole numbers"):
+        trainer.fit(X, Y + 0.5)
+    with raises("holds text", "numpy.unique"):
+        trainer.fit(X, ["a", "b", "c", "a", "b", "c"])
+    binary = nnx.Trainer(nnx.mlp([4, 1]), backend="numpy")
+    with raises("values from 1 to 2", "class labels: 0 and 1"):
+        binary.fit(X, [1, 2, 1, 2, 1, 2])
+    with raises("expects values >= 0"):
+        nnx.Trainer(nnx.mlp([4, 1], output="exp"), backend="numpy").fit(X, -np.ones(6))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
+def test_numbers_that_are_not_finite(trainer, X, bad):
+    """1e300 is finite in float64, but not in the trainer's float32."""
+    X[2, 3] = X[3, 1] = bad
+    with raises("X holds 2 numbers", r"the first is X\[2, 3\]", r"sample 3, feature 2, counted from 0"):
+        trainer.fit(X, Y)
+    with raises("X holds 2 numbers"):
+        trainer.predict(X)
+    regression = nnx.Trainer(nnx.mlp([4, 1], output="identity"), backend="numpy")
+    with raises("Y holds 1 number that is NaN"):
+        regression.fit(np.ones((4, 2)), [1.0, bad])
+
+
+def test_X_that_is_no_array_of_numbers(trainer):
+    with raises("X cannot be made an array"):
+        trainer.predict([[1, 2], [3]])
+    with raises("X holds text such as", "'a'"):
+        trainer.predict([["a"], ["b"], ["c"], ["d"]])
+    with raises("complex"):
+        trainer.predict(np.ones((4, 2), complex))
+    with raises("objects"):
+        trainer.predict(np.array([[None]] * 4))
+
+
+@pytest.mark.parametrize("sizes", [[4, 0, 1], [4, -1], [4.0, 1], [True, 1], ["4", 1]])
+def test_sizes_that_are_not_positive_integers(sizes):
+    with raises(r"sizes\[\d\] must be a positive integer, not"):
+        nnx.mlp(sizes)
+
+
+def test_networks_that_cannot_be():
+    for sizes in ([4], [], 4, "441"):
+        with raises("sizes must list"):
+            nnx.mlp(sizes)
+    with raises("at least one layer"):
+        nnx.Network(4, [], output="softmax")
+    with raises("the last layer must be a Dense without an activation", "softmax"):
+        nnx.Network(4, [nnx.Dense(3, "relu")], output="softmax")
+    with raises("units of a Dense layer, must be a positive integer"):
+        nnx.Dense(0)
+
+
+def test_unknown_names_come_with_the_nearest():
+    with raises("unknown activation 'rleu'; did you mean 'relu'"):
+        nnx.mlp([4, 3, 1], hidden="rleu")
+    with raises("unknown output 'softmaxx'; did you mean 'softmax'"):
+        nnx.mlp([4, 3, 1], output="softmaxx")
+    with raises("unknown initializer 'hee'; did you mean 'he'"):
+        nnx.Dense(3, init="hee")
+    with raises("unknown initializer 'glorott'; did you mean 'glorot'"):
+        nnx.mlp([4, 1]).init(scheme="glorott")
+    with raises("unknown dtype 'float16'"):
+        nnx.Trainer(nnx.mlp([4, 1]), dtype="float16", backend="numpy")
+    with raises("unknown parameter 'w1'; did you mean 'W1'", error=nnx.InputError):
+        nnx.mlp([4, 1]).flatten({"w1": np.ones((1, 4)), "b1": np.ones((1, 1))})
+
+
+def test_arguments_out_of_range(trainer, X):
+    for alpha in (1.0, -0.1, float("nan")):
+        with raises(r"alpha must be in \[0, 1\)"):
+            nnx.leaky_relu(alpha)
+    with raises("takes no parameter"):
+        nnx.Dense(3, "relu(3)")
+    with raises(r"leaky_relu\(2\)"):
+        nnx.Dense(3, "leaky_relu(2)")
+    with raises(r"leaky_relu\(1-2\)"):
+        nnx.Dense(3, "leaky_relu(1-2)")
+    for rate in (0, -1, float("inf"), float("nan")):
+        with raises("learning_rate must be greater than 0"):
+            nnx.GradientDescent(rate)
+    with raises("beta2 must be between 0 and 1, not 1"):
+        nnx.Adam(beta2=1)
+    for epochs in (0, -1, 1.5, "3"):
+        with raises("epochs must be a positive integer"):
+            trainer.fit(X, Y, epochs=epochs)
+    with raises("batch_size must be a positive integer"):
+        trainer.fit(X, Y, batch_size=0)
+    with raises("seed must be an integer >= 0"):
+        nnx.mlp([4, 1]).init(seed=-1)
+
+
+def test_parameters_that_do_not_fit(trainer):
+    good = trainer.parameters
+    with raises("'b2' is missing; expected W1, b1, W2, b2"):
+        trainer.parameters = {name: p for name, p in good.items() if name != "b2"}
+    with raises(r"W1 has shape \(4, 3\); expected \(3, 4\); its transpose would fit"):
+        trainer.parameters = {**good, "W1": good["W1"].T}
+    with raises(r"b1 has shape \(3,\); expected \(3, 1\)"):
+        trainer.parameters = {**good, "b1": np.zeros(3)}
+    with raises("the parameters holds 1 number that is NaN"):
+        trainer.parameters = {**good, "b1": [[0.0], [np.nan], [0.0]]}
+    with raises(r"theta has shape \(7,\); expected \(\.\.\., 27\)"):
+        trainer.network.unflatten(np.zeros(7))
+
+
+@pytest.fixture
+def model(tmp_path, trainer):
+    trainer.save(tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+def rewritten(model, tensors=None, **metadata):
+    """The model with some of its parts replaced."""
+    from safetensors import safe_open
+
+    with safe_open(model, framework="numpy") as file:
+        old = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        kept = {**file.metadata(), **metadata}
+    save_file({**old, **(tensors or {})}, model, kept)
+    return model
+
+
+def test_model_files_that_are_none(model, tmp_path):
+    load = nnx.Trainer.load
+    with pytest.raises(FileNotFoundError, match="there is no model file"):
+        load(tmp_path / "nowhere.safetensors")
+    whole = model.read_bytes()
+    for length in (0, 5, 50, len(whole) - 1):
+        model.write_bytes(whole[:length])
+        with raises("truncated or no safetensors file", f"{length} bytes", error=nnx.ModelFileError):
+            load(model)
+    model.write_bytes(pickle.dumps({"W1": 1}))
+    with raises("truncated or no safetensors file", error=nnx.ModelFileError):
+        load(model)
+    save_file({"W1": np.zeros(3)}, model)
+    with raises("a safetensors file, but not an nnx model", error=nnx.ModelFileError):
+        load(model)
+
+
+def test_model_files_that_do_not_fit_together(model, tmp_path):
+    load = nnx.Trainer.load
+    copy = shutil.copy(model, tmp_path / "copy.safetensors")
+    with raises("format version '2'", "reads up to version 1", "pip install -U", error=nnx.ModelFileError):
+        load(rewritten(copy, format_version="2"))
+    copy = shutil.copy(model, tmp_path / "copy.safetensors")
+    with raises("does not describe a run", r"W1 has shape \(2, 2\)", error=nnx.ModelFileError):
+        load(rewritten(copy, {"W1": np.zeros((2, 2))}))
+    copy = shutil.copy(model, tmp_path / "copy.safetensors")
+    with raises("unknown parameter 'W9'", error=nnx.ModelFileError):
+        load(rewritten(copy, {"W9": np.zeros((2, 2))}))
+    copy = shutil.copy(model, tmp_path / "copy.safetensors")
+    with raises("optimizer.m", error=nnx.ModelFileError):
+        load(rewritten(copy, {"optimizer.m": np.zeros(2)}))
+    for text in ("{", "[]", "{}"):
+        copy = shutil.copy(model, tmp_path / "copy.safetensors")
+        with raises("descri", error=nnx.ModelFileError):
+            load(rewritten(copy, description=text))
+
+
+def test_an_unknown_backend_is_no_fault_of_the_model_file(model):
+    with raises("unknown backend 'nunpy'") as caught:
+        nnx.Trainer.load(model, backend="nunpy")
+    assert not isinstance(caught.value, nnx.ModelFileError)
+
+
+def test_what_a_callback_raises_comes_through(trainer, X):
+    def fail(progress):
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        trainer.fit(X, Y, callback=fail)
+    assert trainer.steps == 1

@@ -1,0 +1,302 @@
+"""The command line, as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import nnx
+
+for needed in ("typer", "rich", "polars", "sklearn", "matplotlib"):
+    pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
+
+from nnx.__main__ import main  # noqa: E402  # after the skip
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in a folder of its own; return its exit status, its output and its errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if stop.code is not None else 0
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call
+
+
+CSV = "size,name,colour,kind\n" + "".join(
+    f"{k % 7 + (k % 2) * 9},n{k},{k % 5},{'cat' if k % 2 else 'dog'}\n" for k in range(60)
+)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    (tmp_path / "pets.csv").write_text(CSV)
+    return tmp_path / "pets.csv"
+
+
+def test_train_digits(run, tmp_path):
+    status, out, err = run("train", "digits", "--epochs", 15, "--backend", "numpy")
+    assert (status, err) == (0, "")
+    assert "1,797 samples, 64 features; target 'target', 10 classes; 1,438 to train on, 359 held out" in out
+    assert f"numpy {np.__version__} on cpu: asked for" in out
+    assert "(128, 64)" in out
+    assert "17,226" in out
+    accuracy = float(out.split("accuracy ")[-1].split("%")[0])
+    assert accuracy >= 97
+    folder = tmp_path / "runs" / "digits-1"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "history.jsonl",
+        "learning_curve.png",
+        "model.safetensors",
+    ]
+    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records] == list(range(1, 16))
+    assert set(records[0]) == {"epoch", "loss", "validation_loss", "validation_accuracy"}
+    assert records[-1]["validation_accuracy"] == pytest.approx(accuracy / 100, abs=1e-4)
+    assert (folder / "learning_curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    trainer = nnx.Trainer.load(folder / "model.safetensors", backend="numpy")
+    assert trainer.history["loss"] == [r["loss"] for r in records]
+
+
+def test_each_run_has_a_folder_of_its_own(run, tmp_path):
+    for _ in range(3):
+        assert run("train", "iris", "--epochs", 1)[0] == 0
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["iris-1", "iris-2", "iris-3"]
+
+
+@pytest.mark.parametrize("data", ["breast_cancer", "wine", "iris", "diabetes", "moons", "spirals", "flower"])
+def test_builtin_data(run, data):
+    status, out, _ = run("train", data, "--epochs", 3)
+    assert status == 0
+    assert ("R2" if data == "diabetes" else "accuracy") in out
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "strict"])
+def test_backends(run, backend):
+    try:
+        nnx.backend(backend)
+    except nnx.BackendError as error:
+        pytest.skip(str(error))
+    options = ("--epochs", 2, "--layers", 8, "--batch-size", 64)
+    status, out, _ = run("train", "iris", "--backend", backend, "--device", "cpu", *options)
+    assert status == 0
+    assert f"{backend} " in out
+    assert run("predict", "runs/iris-1", "iris", "--backend", backend)[0] == 0
+
+
+def test_train_on_a_table_and_predict(run, pets, tmp_path):
+    status, out, _ = run(
+        "train", pets, "--target", "kind", "--drop", "name", "--epochs", 60, "--layers", "16"
+    )
+    assert status == 0
+    assert "60 samples, 2 features; target 'kind', 2 classes" in out
+    # Other columns do not matter, nor does their order, and the target is not needed.
+    (tmp_path / "new.csv").write_text("colour,extra,size\n1,hello,6\n0,world,0\n")
+    model = tmp_path / "runs" / "pets-1" / "model.safetensors"
+    status, out, _ = run("predict", model, tmp_path / "new.csv")
+    assert status == 0
+    header, *rows = [line.split(",") for line in out.splitlines()]
+    assert header == ["kind", "P(cat)", "P(dog)"]
+    assert len(rows) == 2
+    for kind, cat, dog in rows:
+        assert float(cat) + float(dog) == pytest.approx(1)
+        assert kind == ("cat" if float(cat) > 0.5 else "dog")
+    status, out, err = run("predict", model, pets, "--out", "predictions.csv")
+    assert (status, out) == (0, "")
+    assert "60 predictions" in err
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()
+    right = sum(
+        line.split(",")[0] == row.split(",")[3]
+        for line, row in zip(lines[1:], CSV.splitlines()[1:], strict=True)
+    )
+    assert right > 50
+
+
+def test_predictions_of_numbers_are_in_the_targets_unit(run, tmp_path):
+    x = np.linspace(-1, 1, 200)
+    np.savez(tmp_path / "line.npz", X=x[:, None], y=1000 + 50 * x)
+    status, out, _ = run("train", "line.npz", "--epochs", 150, "--layers", "none", "--learning-rate", 0.01)
+    assert status == 0
+    assert "R2 1.000" in out
+    status, out, _ = run("predict", "runs/line-1", "line.npz")
+    header, *rows = out.splitlines()
+    assert header == "y"
+    np.testing.assert_allclose([float(row) for row in rows], 1000 + 50 * x, atol=1)
+
+
+def test_the_options_of_training_are_used(run):
+    options = ["--layers", "5,4", "--activation", "leaky_relu(0.2)", "--optimizer", "gradient_descent"]
+    options += [
+        "--learning-rate",
+        "0.5",
+        "--batch-size",
+        "0",
+        "--epochs",
+        "7",
+        "--seed",
+        "3",
+        "--dtype",
+        "float64",
+    ]
+    assert run("train", "iris", *options, "--out", "here")[0] == 0
+    trainer = nnx.Trainer.load("here/model.safetensors", backend="numpy")
+    assert trainer.network.n == (4, 5, 4, 3)
+    assert trainer.network.layers[0].g.name == "leaky_relu(0.2)"
+    assert trainer.optimizer == nnx.GradientDescent(0.5)
+    assert (trainer.steps, trainer.dtype, trainer.seed) == (7, "float64", 3)
+
+
+def test_an_existing_folder_is_never_overwritten_unasked(run, tmp_path):
+    out = tmp_path / "here"
+    out.mkdir()
+    assert run("train", "iris", "--epochs", 1, "--out", out)[0] == 0  # an empty one is as good as none
+    before = (out / "model.safetensors").read_bytes()
+    status, _, err = run("train", "iris", "--epochs", 2, "--out", out)
+    assert status == 1
+    assert "exists already; choose another --out, or give --overwrite" in err
+    assert (out / "model.safetensors").read_bytes() == before
+    assert run("train", "iris", "--epochs", 2, "--out", out, "--overwrite")[0] == 0
+    assert (out / "model.safetensors").read_bytes() != before
+    (tmp_path / "p.csv").write_text("precious")
+    status, _, err = run("predict", out, "iris", "--out", "p.csv")
+    assert status == 1
+    assert "exists already" in err
+    assert (tmp_path / "p.csv").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "digitz"], "there is no file 'digitz', nor a data set of that name; there are: digits"),
+        (["train", "pets.csv"], "Give --target COLUMN, one of: size, name, colour, kind"),
+        (
+            ["train", "pets.csv", "--target", "sort"],
+            "no column 'sort'; its columns are: size, name, colour, kind",
+        ),
+        (
+            ["train", "pets.csv", "--target", "kind"],
+            "1 of the feature columns of pets.csv do not hold numbers: name",
+        ),
+        (["train", "iris", "--target", "kind"], "has a target of its own"),
+        (["train", "iris", "--backend", "nunpy"], "unknown backend 'nunpy'; did you mean 'numpy'"),
+        (["train", "iris", "--backend", "numpy", "--device", "cuda"], "NumPy computes on the CPU only"),
+        (["train", "iris", "--activation", "rleu"], "unknown activation 'rleu'; did you mean 'relu'"),
+        (["train", "iris", "--optimizer", "adan"], "unknown optimizer 'adan'; did you mean 'adam'"),
+        (["train", "iris", "--dtype", "float16"], "unknown dtype 'float16'"),
+        (
+            ["train", "iris", "--layers", "8,x"],
+            "layers must be positive integers such as 128,64; given '8,x'",
+        ),
+        (["train", "iris", "--layers", "8,0"], "layers must be positive integers"),
+        (["train", "iris", "--epochs", "0"], "epochs must be a positive integer, not 0"),
+        (["train", "iris", "--batch-size", "-1"], "batch-size must be a positive integer"),
+        (["train", "iris", "--learning-rate", "-1"], "learning_rate must be greater than 0"),
+        (["train", "iris", "--held-out", "2"], "held-out must be between 0 and 1"),
+        (["train", "iris", "--task", "regression"], "holds text"),
+        (["predict", "nowhere.safetensors", "iris"], "there is no model file 'nowhere.safetensors'"),
+        (["predict", "pets.csv", "iris"], "truncated or no safetensors file"),
+        (["bench", "--sizes", "64"], "sizes must list"),
+        (["bench", "--batch-sizes", "1,a"], "batch-sizes must be positive integers"),
+    ],
+)
+def test_bad_input_is_one_clear_error(run, pets, tmp_path, arguments, message):
+    status, out, err = run(*arguments)
+    assert status == 1
+    assert err.startswith("Error: ")
+    assert message in err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "runs").exists()  # nothing is left behind
+
+
+def test_predict_on_data_that_lack_features(run, pets, tmp_path):
+    run("train", pets, "--target", "kind", "--drop", "name", "--epochs", 1)
+    (tmp_path / "new.csv").write_text("size\n1\n")
+    status, _, err = run("predict", "runs/pets-1", "new.csv")
+    assert status == 1
+    assert "lacks the column 'colour', which the model was trained on; it has the column 'size'" in err
+
+
+def test_predict_with_a_model_that_the_trainer_saved(run, tmp_path):
+    nnx.Trainer(nnx.mlp([4, 1]), backend="numpy").save(tmp_path / "m.safetensors")
+    status, _, err = run("predict", "m.safetensors", "iris")
+    assert status == 1
+    assert "nnx.Trainer.load" in err
+
+
+def test_backends_table(run):
+    status, out, _ = run("backends")
+    assert status == 0
+    for name in ("numpy", "cupy", "torch", "jax", "strict"):
+        assert name in out
+    assert np.__version__ in out
+    assert "auto      takes " in out
+
+
+def test_bench(run, tmp_path):
+    options = ["--backends", "numpy", "--sizes", "8,4,3", "--batch-sizes", "1,16", "--out", "b.json"]
+    status, out, _ = run("bench", *options)
+    assert status == 0
+    assert "GEMM floor" in out
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert found["sizes"] == [8, 4, 3]
+    assert [(f["contestant"], f["m"]) for f in found["figures"]] == [
+        ("GEMM floor", 1),
+        ("numpy (cpu)", 1),
+        ("GEMM floor", 16),
+        ("numpy (cpu)", 16),
+    ]
+    assert all(0 < f["fastest"] <= f["seconds"] <= f["slowest"] for f in found["figures"])
+
+
+def test_version(run):
+    assert run("--version") == (0, f"nnx {nnx.__version__}\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_keeps_the_model_and_the_history(tmp_path):
+    command = [sys.executable, "-m", "nnx", "train", "digits", "--epochs", "100000", "--out", "run"]
+    process = subprocess.Popen(
+        [*command, "--backend", "numpy"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)  # the folder is made right before the training
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Stopped by Ctrl-C after" in out
+    assert "run: model.safetensors, history.jsonl, learning_curve.png" in out
+    trainer = nnx.Trainer.load(tmp_path / "run" / "model.safetensors", backend="numpy")
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert len(trainer.records) == len(lines) >= 1
+    assert trainer.steps >= 45 * len(lines)  # 1,438 samples, 32 a step
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_without_the_extra_the_command_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['typer'] = None; from nnx.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "pip install 'nnx-array[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr

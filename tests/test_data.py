@@ -1,0 +1,280 @@
+"""Reading data, generating it, and preparing it."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx.data import files, generated
+from nnx.data.builtin import BUILTIN, BUNDLED, load
+from nnx.data.prepare import Preparation, find_task, split
+from nnx.data.source import Samples
+
+polars = pytest.importorskip("polars", reason="the command line's readers (extra cli) are not installed")
+
+
+def write_idx(path, array, code=0x08):
+    data = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape)
+    data += array.astype(array.dtype.newbyteorder(">")).tobytes()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+
+
+def raises(*fragments):
+    return pytest.raises(nnx.InputError, match="(?s)" + ".*".join(fragments))
+
+
+@pytest.mark.parametrize("name", generated.GENERATED)
+def test_generated_data(name):
+    make = generated.GENERATED[name]
+    X, Y = make(301, seed=1)
+    assert X.shape == (2, 301)
+    assert Y.shape == (301,)
+    assert set(Y.tolist()) == set(range(Y.max() + 1))
+    assert np.bincount(Y).min() > 301 / (Y.max() + 1) * 0.8
+    np.testing.assert_array_equal(X, make(301, seed=1)[0])
+    assert (X != make(301, seed=2)[0]).any()
+    trainer = nnx.Trainer(nnx.mlp([2, Y.max() + 1], output="softmax"), nnx.Adam(0.05), backend="numpy")
+    trainer.fit(X, Y, epochs=200)
+    assert trainer.evaluate(X, Y)["accuracy"] < 0.95  # no line separates them
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_builtin_data(name):
+    if name in BUNDLED:
+        pytest.importorskip("sklearn")
+    samples = load(name).training(None, ())
+    assert samples.X.shape == (len(samples.y), len(samples.features))
+    assert find_task(samples, "auto") == ("regression" if name == "diabetes" else "classification")
+
+
+CSV = "width,height,count,kind\n1.5,2,3,cat\n2.5,3,4,dog\n3.5,4,5,cat\n"
+
+
+@pytest.fixture(params=["csv", "csv.gz", "semicolons", "parquet"])
+def table(request, tmp_path):
+    path = tmp_path / "pets.data"  # the content decides, not the name
+    if request.param == "csv":
+        path.write_text(CSV)
+    elif request.param == "csv.gz":
+        path.write_bytes(gzip.compress(CSV.encode()))
+    elif request.param == "semicolons":
+        path.write_text(CSV.replace(",", ";"))
+    else:
+        polars.read_csv(CSV.encode()).write_parquet(path)
+    return path
+
+
+def test_tables(table):
+    samples = files.read(table).training("kind", ["count"])
+    assert samples.features == ["width", "height"]
+    np.testing.assert_array_equal(samples.X, [[1.5, 2], [2.5, 3], [3.5, 4]])
+    assert samples.y.tolist() == ["cat", "dog", "cat"]
+    with raises("Give --target COLUMN, one of: width, height, count, kind"):
+        files.read(table).training(None, ())
+    with raises("no column 'sort'; its columns are: width, height, count, kind"):
+        files.read(table).training("sort", ())
+    with raises("no column 'weight'"):
+        files.read(table).training("kind", ["weight"])
+    with raises("1 of the feature columns", r"kind \('cat'\)", "--drop 'kind'"):
+        files.read(table).training("count", ())
+    with raises("no column left"):
+        files.read(table).training("kind", ["width", "height", "count"])
+
+
+def test_tables_to_predict_on(table):
+    values = files.read(table).values(["count", "width"], named=True)  # in the model's order
+    np.testing.assert_array_equal(values, [[3, 1.5], [4, 2.5], [5, 3.5]])
+    with raises("lacks the column 'age'", "it has the columns 'width'"):
+        files.read(table).values(["age", "width"], named=True)
+
+
+def test_missing_values(tmp_path):
+    path = tmp_path / "pets.csv"
+    path.write_text("a,b,y\n1,2,x\n3,NA,x\n,4,z\n")
+    with raises("2 missing or infinite numbers", "the first in row 2, column 'b'"):
+        files.read(path).training("y", ())
+    path.write_text("a,y\n1,x\n3,\n")
+    with raises("the target 'y' is missing in 1 rows", "row 2"):
+        files.read(path).training("y", ())
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    path = tmp_path / "file"
+    with raises("there is no file"):
+        files.read(path)
+    with raises("is a folder"):
+        files.read(tmp_path)
+    for content, message in {
+        b"": "is empty",
+        b"a,b\n": "no rows",
+        b"1,2\n3,4\n": "names of the columns",
+        b"\x89PNG\r\n\0\0": "none of CSV, Parquet",
+        b"PAR1 but no more": "cannot be read as parquet",
+        b"PK\x03\x04 but no more": r"cannot be read as \.npz",
+        b"\x1f\x8b but no more": "cannot be read",
+        b"a,b\n1,2\n3,4,5,6\n": "cannot be read as csv",
+    }.items():
+        path.write_bytes(content)
+        with raises(message):
+            files.read(path)
+
+
+def test_npz(tmp_path, rng):
+    path = tmp_path / "data.npz"
+    X, y = rng.random((6, 2, 3)), np.arange(6) % 2
+    np.savez(path, X=X, y=y)
+    samples = files.read(path).training(None, ())
+    np.testing.assert_array_equal(samples.X, X.reshape(6, 6))
+    np.testing.assert_array_equal(samples.y, y)
+    assert samples.target == "y"
+    np.savez_compressed(path, pixels=X, kind=y)
+    assert files.read(path, "kind").training("kind", ()).X.shape == (6, 6)
+    with raises("no array 'sort'; its arrays are: pixels"):
+        files.read(path, "sort")
+    with raises("which array"):
+        files.read(path)
+    np.savez(path, X=X)
+    with raises("no targets to learn"):
+        files.read(path).training(None, ())
+    np.savez(path, X=X, y=y[:3])
+    with raises(r"have shape \(3,\); expected \(6,\)"):
+        files.read(path)
+    np.savez(path, X=X.astype(str), y=y)
+    with raises("expected numbers"):
+        files.read(path)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    """An object array in an .npz is a pickle, which could run code."""
+
+    class Bomb:
+        def __reduce__(self):
+            return (pytest.fail, ("a pickle was loaded",))
+
+    np.savez(tmp_path / "data.npz", X=np.array([[Bomb()]], object), y=np.zeros(1))
+    with raises("without unpickling"):
+        files.read(tmp_path / "data.npz")
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_idx_finds_its_labels_by_mnists_custom(tmp_path, rng, ending):
+    images = rng.integers(0, 256, (7, 4, 4)).astype("uint8")
+    labels = np.arange(7).astype("uint8")
+    path = tmp_path / f"t10k-images-idx3-ubyte{ending}"
+    write_idx(path, images)
+    with raises("no targets"):
+        files.read(path).training(None, ())
+    write_idx(tmp_path / f"t10k-labels-idx1-ubyte{ending}", labels)
+    samples = files.read(path).training(None, ())
+    np.testing.assert_array_equal(samples.X, images.reshape(7, 16))
+    np.testing.assert_array_equal(samples.y, labels)
+    write_idx(tmp_path / "other", labels[::-1])
+    np.testing.assert_array_equal(files.read(path, str(tmp_path / "other")).y, labels[::-1])
+    with raises("no file 'nowhere' with the labels"):
+        files.read(path, "nowhere")
+    with raises("no features; give the file with the images"):
+        files.read(tmp_path / f"t10k-labels-idx1-ubyte{ending}")
+
+
+@pytest.mark.parametrize(
+    ("code", "dtype"), [(8, "u1"), (9, "i1"), (0xB, "i2"), (0xC, "i4"), (0xD, "f4"), (0xE, "f8")]
+)
+def test_idx_types(tmp_path, code, dtype):
+    array = np.array([[1, 2, 3], [-4, 5, 6]]).astype(dtype)
+    write_idx(tmp_path / "x", array, code)
+    found = files.read_idx(tmp_path / "x")
+    np.testing.assert_array_equal(found, array)
+    assert found.dtype == np.dtype(dtype)
+
+
+def test_damaged_idx(tmp_path):
+    path = tmp_path / "images-idx2"
+    write_idx(path, np.zeros((3, 4), "uint8"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with raises(r"truncated or damaged: it has 23 bytes; expected 24 for shape \(3, 4\)"):
+        files.read(path)
+    path.write_bytes(b"\0\0\x08\x03\0\0")
+    with raises("truncated or damaged"):
+        files.read(path)
+    path.write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x01\0")[:-4])
+    with raises("cannot be read"):
+        files.read(path)
+
+
+def samples(X, y, **options):
+    return Samples(
+        np.asarray(X, float), np.asarray(y), [f"x{j}" for j in range(np.shape(X)[1])], "y", **options
+    )
+
+
+def test_tasks():
+    X = np.ones((200, 1))
+
+    def task(y, wish="auto"):
+        return find_task(samples(X[: len(y)], y), wish)
+
+    assert task(["a", "b"]) == "classification"
+    assert task([True, False]) == "classification"
+    assert task([0, 1, 1]) == "classification"
+    assert task(np.arange(200)) == "regression"
+    assert task([0.5, 1.5]) == "regression"
+    assert task([0, 1, 1], "regression") == "regression"
+    assert task([0.0, 1.0, 1.0], "classification") == "classification"
+    with raises("unknown task 'clasification'"):
+        task([0, 1], "clasification")
+    with raises("holds text such as", "expected numbers"):
+        task(["a", "b"], "regression")
+    with raises("fractions such as 0.5"):
+        task([0.5, 1], "classification")
+    with raises("one class only"):
+        task([3, 3])
+    with raises("200 different values in 200 rows"):
+        task([f"name {i}" for i in range(200)])
+    with raises("NaN or infinite in 1 rows"):
+        task([0.5, np.nan])
+
+
+def test_the_split_keeps_the_classes_shares(rng):
+    y = rng.permutation(np.repeat([0, 1, 2], [100, 40, 10]))
+    s = samples(np.ones((150, 1)), y)
+    train, held = split(s, "classification", 0.2, seed=3)
+    np.testing.assert_array_equal(np.bincount(y[held]), [20, 8, 2])
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, held])), np.arange(150))
+    assert (split(s, "classification", 0.2, seed=3)[1] == held).all()
+    assert (split(s, "classification", 0.2, seed=4)[1] != held).any()
+    assert len(split(s, "regression", 0.3, seed=0)[1]) == 45
+    for wrong in (0, 1, -1, 20):
+        with raises("held-out must be between 0 and 1"):
+            split(s, "regression", wrong, 0)
+    with raises("2 samples are too few"):
+        split(samples(np.ones((2, 1)), [0, 1]), "classification", 0.01, 0)
+
+
+def test_scaling_is_learned_from_the_training_set_alone():
+    X = np.array([[1.0, 5], [3, 5], [1000, 5]])
+    p = Preparation.learn(samples(X, [0, 1, 1]), "classification", np.array([0, 1]))
+    np.testing.assert_allclose(p.X(X[:2]), [[-1, 1], [0, 0]])  # the constant feature: 0, not NaN
+    again = Preparation.of({"preparation": p.describe()})
+    assert again == p
+    with raises("no description of its data"):
+        Preparation.of({})
+
+
+def test_features_of_one_unit_share_a_scale():
+    X = np.array([[0.0, 0, 0], [0, 1, 100]])
+    p = Preparation.learn(samples(X, [0, 1], one_unit=True), "classification", np.array([0, 1]))
+    assert len(set(p.scale)) == 1
+
+
+def test_labels_and_numbers():
+    s = samples([[1], [2], [3]], ["b", "a", "c"])
+    p = Preparation.learn(s, "classification", np.arange(3))
+    assert (p.labels, p.output, p.n_outputs) == (["a", "b", "c"], "softmax", 3)
+    np.testing.assert_array_equal(p.Y(s.y), [1, 0, 2])
+    two = Preparation.learn(samples([[1], [2]], [7, 3]), "classification", np.arange(2))
+    assert (two.labels, two.output, two.n_outputs) == ([3, 7], "sigmoid", 1)
+    numbers = Preparation.learn(samples([[1], [2]], [10.0, 30.0]), "regression", np.arange(2))
+    assert (numbers.labels, numbers.output, numbers.n_outputs) == (None, "identity", 1)
+    np.testing.assert_allclose(numbers.Y(np.array([10.0, 30.0])), [[-1, 1]])
