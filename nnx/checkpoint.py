@@ -21,13 +21,13 @@ FORMAT = 1
 
 def write(path: str | Path, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> None:
     """Write a model file, aside first, then renamed over `path`."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     metadata = {"format": "nnx", "format_version": str(FORMAT), "nnx_version": __version__}
     metadata["description"] = json.dumps(description)
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with written_aside(Path(path)) as aside:
-        save_file(arrays, aside, metadata)
+        aside.write_bytes(save(arrays, metadata))  # save_file would leave it readable by its owner alone
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:

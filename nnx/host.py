@@ -29,7 +29,7 @@ def dtype_name(dtype: Any) -> str:
     return name
 
 
-def generator(seed: int) -> np.random.Generator:
+def generator(seed: int) -> "np.random.Generator":
     """Return NumPy's default generator; all random numbers that must agree across backends come from one."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be an integer >= 0, not {seed!r}")

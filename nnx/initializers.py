@@ -13,7 +13,7 @@ import numpy as np
 
 from nnx.errors import unknown
 
-Rng: TypeAlias = np.random.Generator
+Rng: TypeAlias = "np.random.Generator"  # quoted: NumPy imports its random numbers when first asked
 Matrix: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 Initializer: TypeAlias = Callable[[Rng, int, int], Matrix]
 """(rng, n, n') -> W (n, n')."""
