@@ -12,6 +12,14 @@ import nnx
 BACKENDS = ["numpy", "cupy", "torch", "jax", "strict", "strict static"]
 
 
+def pytest_report_header():
+    """Say once which backends the suite runs on, and why not on the others."""
+    lines = []
+    for row in nnx.choice.survey():
+        lines.append(f"backend {row.name}: {'' if row.usable else 'SKIPPED: '}{row.reason}")
+    return lines
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     """A usable backend."""

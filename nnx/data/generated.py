@@ -31,7 +31,7 @@ def flower(m: int = 400, seed: int = 0, noise: float = 0.1) -> Points:
     --------
     >>> X, Y = flower(6)
     >>> X.shape, Y.tolist()
-    ((2, 6), [0, 1, 0, 0, 0, 1])
+    ((2, 6), [1, 0, 0, 0, 0, 1])
     """
     rng = generator(seed)
     angle = rng.uniform(0, 2 * np.pi, positive_int("m", m))
