@@ -26,7 +26,7 @@ def unwrap(x):
     return x.array if isinstance(x, Guarded) else x
 
 
-@dataclass
+@dataclass(frozen=True)
 class GuardedNamespace:
     """The standard's functions on guarded arrays."""
 

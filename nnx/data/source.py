@@ -114,7 +114,7 @@ class Table:
             name for name, kind in frame.schema.items() if not (kind.is_numeric() or str(kind) == "Boolean")
         ]
         if text:
-            examples = ", ".join(f"{name} ({frame[name].drop_nulls().first()!r})" for name in text[:5])
+            examples = ", ".join(f"{name} ({next(iter(frame[name].drop_nulls()), None)!r})" for name in text[:5])
             raise InputError(
                 f"{len(text)} of the feature columns of {self.where} do not hold numbers: {examples}"
                 f"{', ...' if len(text) > 5 else ''}. Turn them into numbers, or leave them out: "
