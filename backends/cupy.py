@@ -5,15 +5,15 @@ This adapter has not yet run on a GPU; the tests have run it as far as a machine
 
 from typing import Any
 
-from nnx.errors import BackendError
+from nnx.errors import BackendError, first_line
 from nnx.host import as_host
-from nnx.port import Backend, Memory, require
+from nnx.port import Backend, F, Memory, require
 
 INSTALL = "pip install 'nnx-array[cuda13]', or 'nnx-array[cuda12]' for a driver of CUDA 12"
 
 
 class CuPy(Backend):
-    """CuPy's arrays on "cuda" or "cuda:N"."""
+    """CuPy's arrays on "cuda" or "cuda:N", which becomes the current device of the thread."""
 
     name = "cupy"
 
@@ -23,18 +23,18 @@ class CuPy(Backend):
             raise BackendError(f"CuPy computes on 'cuda' or 'cuda:N' only; given device={device!r}")
         self._cupy = cupy = require("cupy", INSTALL)
         try:
-            self._device = cupy.cuda.Device(int(index) if index else None)
-            with self._device:
-                cupy.asnumpy(cupy.ones(2) + 1)  # importing works without a driver: a tiny computation decides
-                self.detail = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
-        except Exception as error:  # CUDA's, NVRTC's and the loader's errors have no common base
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise BackendError(
-                f"CuPy {cupy.__version__} is installed, but cannot compute on {device or 'cuda'} ({reason}); "
-                "it needs an NVIDIA GPU and a driver for its CUDA version"
-            ) from error
-        import array_api_compat.cupy as xp
+            import array_api_compat.cupy as xp
 
+            self._device = cupy.cuda.Device(int(index) if index else None)
+            self._device.use()  # what runs between the steps runs where the arrays are, too
+            # Importing works without a driver, and adding without cuBLAS: a tiny product decides.
+            cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
+            self.detail = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
+        except Exception as error:  # CUDA's, NVRTC's and the loader's errors have no common base
+            raise BackendError(
+                f"CuPy {cupy.__version__} is installed, but cannot compute on {device or 'cuda'} "
+                f"({first_line(error)}); it needs an NVIDIA GPU and a driver for its CUDA version"
+            ) from error
         self.xp = xp
         self.version = cupy.__version__
         self.device = f"cuda:{self._device.id}"
@@ -51,6 +51,15 @@ class CuPy(Backend):
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""
         return self._cupy.asnumpy(x)
+
+    def capture(self, step: F) -> F:
+        """Return the step, run on the device."""
+
+        def on_device(*arguments: Any) -> Any:
+            with self._device:
+                return step(*arguments)
+
+        return on_device  # type: ignore[return-value]
 
     def synchronize(self) -> None:
         """Wait for the current stream."""

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import BackendError
+from nnx.errors import BackendError, first_line
 from nnx.host import as_host
 from nnx.port import Backend, F, Memory, process_memory, require
+
+INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
 
 
 class Jax(Backend):
@@ -16,17 +18,16 @@ class Jax(Backend):
     name = "jax"
 
     def __init__(self, device: str | None = None) -> None:
-        self._jax = jax = require("jax", "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')")
-        self.xp = require("jax.numpy", "pip install 'nnx-array[jax]'")
+        self._jax = jax = require("jax", INSTALL)
+        self.xp = require("jax.numpy", INSTALL)
         self.version = jax.__version__
         kind, _, index = (device or "").partition(":")
         try:
             self._device = jax.devices(kind or None)[int(index or 0)]
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = str(error).splitlines()[0]
-            have = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise BackendError(
-                f"JAX {self.version} has no device {device!r} ({reason}); it has {have}"
+                f"JAX {self.version} has no device {device or 'at all'!r} ({first_line(error)}); jax.devices() "
+                "lists those of its best platform, and 'cpu' is always there"
             ) from error
         platform = "cuda" if self._device.platform == "gpu" else self._device.platform
         self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"

@@ -6,7 +6,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from nnx.host import as_host
-from nnx.port import Backend, only_cpu
+from nnx.port import Backend, F, only_cpu
 
 
 class NumPy(Backend):
@@ -23,6 +23,10 @@ class NumPy(Backend):
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a NumPy array; arrays of other libraries come over DLPack."""
         return np.asarray(as_host(x), dtype=dtype)
+
+    def capture(self, step: F) -> F:
+        """Return the step without NumPy's warnings: the trainer looks at the cost."""
+        return np.errstate(over="ignore", invalid="ignore")(step)
 
     def to_numpy(self, x: Any) -> Any:
         """Return x itself."""

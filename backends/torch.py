@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import BackendError
+from nnx.errors import BackendError, first_line
 from nnx.port import Backend, F, Memory, process_memory, require
 
 
@@ -27,9 +27,8 @@ class Torch(Backend):
                 self._device = torch.device("cuda", torch.cuda.current_device())
             (torch.ones(2, device=self._device) + 1).cpu()  # a tiny computation decides
         except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
-            reason = str(error).splitlines()[0]
             raise BackendError(
-                f"PyTorch {self.version} cannot compute on device={device!r} ({reason}); it can on 'cpu'"
+                f"PyTorch {self.version} cannot compute on device={device!r} ({first_line(error)}); it can on 'cpu'"
                 + (f" and {torch.cuda.device_count()} CUDA GPUs" if torch.cuda.is_available() else "")
             ) from error
         self.device = str(self._device)
@@ -50,8 +49,10 @@ class Torch(Backend):
             if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray):
                 x = torch.from_dlpack(x)
             else:
-                x = np.asarray(x)  # torch shares neither read-only memory nor negative strides
-                x = torch.from_numpy(x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy())
+                x = np.asarray(x)
+                # torch shares neither read-only memory nor strides that are negative or no multiple of an item
+                shared = x.flags.writeable and all(s >= 0 and s % x.itemsize == 0 for s in x.strides)
+                x = torch.from_numpy(x if shared else x.copy())
         return x.to(device=self._device, dtype=getattr(torch, dtype) if dtype else None)
 
     def to_numpy(self, x: Any) -> Any:

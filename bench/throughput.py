@@ -101,8 +101,8 @@ Run = Callable[[int], float]
 def steps(backend: Backend, network: Network, optimizer: Optimizer, m: int, dtype: str) -> Run:
     """Return a function that runs steps of one batch as `Trainer.fit` does, and waits for the last."""
     rng = np.random.default_rng(0)
-    X = backend.asarray(rng.standard_normal((network.n[0], m)), dtype)
-    Y = backend.asarray(_targets(rng, network, m))
+    X = backend.asarray(rng.standard_normal((m, network.n[0])).T, dtype)  # samples in rows, as gathered
+    Y = backend.asarray(_targets(rng, network, m, dtype))
     step = backend.capture(training_step(network, optimizer))
     state = initial_state(optimizer, backend.asarray(network.init(0, dtype), dtype))
 
@@ -118,10 +118,10 @@ def steps(backend: Backend, network: Network, optimizer: Optimizer, m: int, dtyp
     return run
 
 
-def _targets(rng: np.random.Generator, network: Network, m: int) -> Any:
+def _targets(rng: np.random.Generator, network: Network, m: int, dtype: str) -> Any:
     if network.output.classes and network.n[-1] > 1:
         return rng.integers(0, network.n[-1], m, dtype=np.int32)
-    return rng.integers(0, 2, (network.n[-1], m)).astype("float32")
+    return rng.integers(0, 2, (network.n[-1], m)).astype(dtype)
 
 
 def floor(network: Network, m: int, dtype: str) -> Run:

@@ -13,7 +13,7 @@ from nnx.activations import ACTIVATIONS, Activation, leaky_relu
 from nnx.activations import register as register_activation
 from nnx.arrays import array_namespace
 from nnx.choice import backend
-from nnx.errors import BackendError, Error, InputError, ModelFileError
+from nnx.errors import BackendError, DivergenceError, Error, InputError, ModelFileError
 from nnx.initializers import INITIALIZERS
 from nnx.layers import Dense
 from nnx.network import Network, mlp
@@ -33,6 +33,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "Dense",
+    "DivergenceError",
     "Error",
     "GradientDescent",
     "InputError",

@@ -44,12 +44,16 @@ class Activation:
     keep: Literal["A", "Z"] = "A"
     init: str = "glorot"
 
+    def __post_init__(self) -> None:
+        if self.keep not in ("A", "Z"):
+            raise InputError(f"keep, what dg takes, must be 'A' or 'Z'; given {self.keep!r}")
+
 
 def _sigmoid(Z: Array) -> Array:
     # 1/(1 + e^-z). e^-|z| <= 1 cannot overflow: for z < 0 both parts are multiplied by e^z.
     xp = array_namespace(Z)
     e = xp.exp(-xp.abs(Z))
-    return xp.where(Z >= 0, xp.ones_like(e), e) / (1 + e)
+    return xp.where(Z >= 0, 1.0, e) / (1 + e)
 
 
 def _tanh(Z: Array) -> Array:
@@ -57,8 +61,7 @@ def _tanh(Z: Array) -> Array:
 
 
 def _relu(Z: Array) -> Array:
-    xp = array_namespace(Z)
-    return xp.maximum(Z, xp.zeros_like(Z))
+    return array_namespace(Z).maximum(Z, 0.0)
 
 
 def _relu_derivative(A: Array) -> Array:
@@ -97,6 +100,7 @@ def leaky_relu(alpha: float = 0.01) -> Activation:
     """
     if not 0 <= alpha < 1:
         raise InputError(f"leaky_relu's alpha must be in [0, 1), not {alpha!r}")
+    alpha = float(alpha)
 
     def g(Z: Array) -> Array:
         return array_namespace(Z).maximum(alpha * Z, Z)
@@ -118,19 +122,23 @@ ACTIVATIONS: dict[str, Activation | Callable[[float], Activation]] = {
 """Every activation by its name; one with a parameter is a function of it."""
 
 
+_OURS = frozenset(ACTIVATIONS)
+
+
 def register(activation: Activation) -> Activation:
-    """Make an activation known by its name: to `nnx.Dense`, the command line and `nnx.Trainer.load`.
+    """Make an activation of your own known by its name, to `nnx.Dense` and `nnx.Trainer.load`.
 
     Model files name their activations and hold no code, so one of your own must be registered before a
-    model that uses it is loaded.
+    model that uses it is loaded. Registering another under the same name replaces it.
 
     Raises
     ------
     InputError
-        When another activation has that name.
+        When nnx has an activation of that name itself.
     """
-    if ACTIVATIONS.setdefault(activation.name, activation) is not activation:
-        raise InputError(f"an activation named {activation.name!r} exists already; choose another name")
+    if activation.name in _OURS:
+        raise InputError(f"nnx has an activation named {activation.name!r} itself; choose another name")
+    ACTIVATIONS[activation.name] = activation
     return activation
 
 
@@ -145,7 +153,8 @@ def activation(spec: str | Activation) -> Activation:
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones) or an impossible parameter.
+        For an unknown name (with the nearest known ones), an impossible parameter, or an Activation that
+        has the name of one of nnx's, which a model file would confuse.
 
     Examples
     --------
@@ -153,7 +162,11 @@ def activation(spec: str | Activation) -> Activation:
     'leaky_relu(0.2)'
     """
     if isinstance(spec, Activation):
+        if spec.name in _OURS and spec != ACTIVATIONS[spec.name] and spec.name != "leaky_relu":
+            raise InputError(f"nnx has an activation named {spec.name!r} itself; choose another name")
         return spec
+    if isinstance(spec, str) and isinstance(found := ACTIVATIONS.get(spec), Activation):
+        return found
     match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", spec) if isinstance(spec, str) else None
     if match is None or match[1] not in ACTIVATIONS:
         raise InputError(
@@ -163,9 +176,7 @@ def activation(spec: str | Activation) -> Activation:
     name, parameter = match.groups()
     known = ACTIVATIONS[name]
     if isinstance(known, Activation):
-        if parameter is not None:
-            raise InputError(f"activation {name!r} takes no parameter; given {spec!r}")
-        return known
+        raise InputError(f"activation {name!r} takes no parameter; given {spec!r}")
     if parameter is None:
         return known()  # type: ignore[call-arg]  # the parameter has a default
     try:

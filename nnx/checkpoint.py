@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import ModelFileError
+from nnx.errors import InputError, ModelFileError
 from nnx.files import written_aside
 from nnx.version import __version__
 
@@ -20,10 +20,24 @@ FORMAT = 1
 
 
 def write(path: str | Path, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-    """Write a model file, aside first, then renamed over `path`."""
+    """Write a model file, aside first, then renamed over `path`.
+
+    Raises
+    ------
+    InputError
+        When the description holds what JSON cannot, or there is no such folder.
+    """
     from safetensors.numpy import save
 
     metadata = {"format": "nnx", "format_version": str(FORMAT), "nnx_version": __version__}
+    for name, part in description.items():
+        try:
+            json.dumps(part, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"the trainer's {name} cannot be saved: {error}. A model file holds it as JSON: numbers of "
+                "Python (not of NumPy) that are finite, strings, lists, and dicts with strings as keys"
+            ) from error
     metadata["description"] = json.dumps(description)
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with written_aside(Path(path)) as aside:
@@ -44,28 +58,38 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no model file {str(path)!r}")
+        hint = "; give the model.safetensors in it" if path.is_dir() else ""
+        raise FileNotFoundError(f"there is no model file {str(path)!r}{hint}")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+            _check(path, metadata)  # before the tensors of a file that may not be ours
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, ModelFileError):
+            raise
         raise ModelFileError(
             f"{str(path)!r} is truncated or no safetensors file ({error}); "
             f"expected a model that nnx has saved. It has {path.stat().st_size} bytes"
         ) from error
+    try:
+        description = json.loads(metadata["description"])
+        if not isinstance(description, dict):
+            raise TypeError(f"expected an object, not {type(description).__name__}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{str(path)!r} has no readable description ({error})") from error
+    return tensors, description
+
+
+def _check(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != "nnx":
         raise ModelFileError(
             f"{str(path)!r} is a safetensors file, but not an nnx model (its metadata has no format=nnx); "
             "expected a model that nnx has saved"
         )
     version = metadata.get("format_version", "")
-    if not version.isdecimal() or int(version) > FORMAT:
+    if not (version.isdecimal() and len(version) < 10 and int(version) <= FORMAT):
         raise ModelFileError(
             f"{str(path)!r} has format version {version!r}, written by nnx {metadata.get('nnx_version')}; "
             f"this is nnx {__version__}, which reads up to version {FORMAT}. Upgrade: pip install -U nnx-array"
         )
-    try:
-        return tensors, json.loads(metadata["description"])
-    except (KeyError, ValueError) as error:
-        raise ModelFileError(f"{str(path)!r} has no readable description ({error})") from error

@@ -4,7 +4,7 @@ import logging
 import os
 from typing import NamedTuple
 
-from nnx.errors import BackendError, unknown
+from nnx.errors import BackendError, InputError, first_line, unknown
 from nnx.port import Backend
 
 GROUP = "nnx.backends"
@@ -53,6 +53,8 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
 def choose(name: str | Backend | None = AUTO, device: str | None = None) -> Choice:
     """Return `backend(name, device)` and why it was chosen; a Backend is taken as it is."""
     if isinstance(name, Backend):
+        if device is not None:
+            raise InputError(f"the backend {name!r} has its device already; given device={device!r}, too")
         return Choice(name, "given")
     if name not in (None, AUTO):
         return Choice(_load(str(name), device), "asked for")
@@ -75,7 +77,8 @@ def _best(device: str | None) -> Choice:
     except BackendError as error:
         if device is not None:
             raise
-        return Choice(_load("numpy", None), f"no usable CUDA GPU: {error.__cause__ or error}")
+        why = str(error.__cause__ or error).split(";")[0]  # how to get one is in `nnx backends`
+        return Choice(_load("numpy", None), f"no usable CUDA GPU: {why}")
     return Choice(gpu, f"a usable CUDA GPU ({gpu.detail})")
 
 
@@ -103,7 +106,8 @@ def survey() -> list[Row]:
         try:
             made = _load(name, None)
         except BackendError as error:
-            rows.append(Row(name, False, "", "", str(error.__cause__ or error)))
+            told = error.__cause__ if isinstance(error.__cause__, BackendError) else error
+            rows.append(Row(name, False, "", "", str(told)))
         else:
             rows.append(Row(name, True, made.device, made.version, made.detail))
     return rows
@@ -114,14 +118,20 @@ def _load(name: str, device: str | None) -> Backend:
 
     found = entry_points(group=GROUP, name=name)
     if not found:
+        if not names():
+            raise BackendError("nnx is not installed, only lies in a folder: python -m pip install FOLDER")
         raise unknown("backend", name, [AUTO, *names()])
     (entry, *_) = found
     try:
-        adapter = entry.load()
-    except ImportError as error:
-        raise BackendError(f"backend {name!r} ({entry.value}) cannot be imported: {error}") from error
-    try:
-        made: Backend = adapter(device)
+        made = entry.load()(device)
     except BackendError as error:
         raise BackendError(f"backend {name!r} cannot be used here: {error}") from error
+    except Exception as error:  # an adapter may come from anybody; one that fails must not hide the others
+        raise BackendError(
+            f"backend {name!r} ({entry.value}) fails: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    missing = [part for part in ("name", "version", "device", "detail", "xp") if not hasattr(made, part)]
+    if not isinstance(made, Backend) or missing:
+        what = f"lacks {', '.join(missing)}" if missing else "is no nnx.Backend"
+        raise BackendError(f"backend {name!r} ({entry.value}) {what}; see nnx.Backend")
     return made

@@ -17,8 +17,23 @@ class BackendError(Error, RuntimeError):
     """A backend that was asked for cannot run here."""
 
 
+class DivergenceError(Error, ArithmeticError):
+    """The cost became infinite or NaN in training."""
+
+
 class ModelFileError(Error, ValueError):
     """A model file cannot be read."""
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return what a library's error says, without its further lines.
+
+    Examples
+    --------
+    >>> first_line(ValueError("no such device\nCompile with ..."))
+    'no such device'
+    """
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:

@@ -5,10 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nnx.errors import InputError
+
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """Give a path to write to; on leaving, it takes the place of `path` in one step, or is removed."""
+    if not path.name or path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; expected the name of a file to write")
+    if not path.parent.is_dir():
+        raise InputError(
+            f"there is no folder {str(path.parent)!r} to write {path.name!r} into; make it first"
+        )
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside

@@ -31,9 +31,14 @@ def dtype_name(dtype: Any) -> str:
 
 def generator(seed: int) -> "np.random.Generator":
     """Return NumPy's default generator; all random numbers that must agree across backends come from one."""
+    return np.random.default_rng(checked_seed(seed))
+
+
+def checked_seed(seed: int) -> int:
+    """Return the seed as an int, or raise an InputError unless it is an integer >= 0."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be an integer >= 0, not {seed!r}")
-    return np.random.default_rng(seed)
+    return int(seed)
 
 
 def as_host(x: Any) -> Any:
@@ -47,7 +52,10 @@ def as_host(x: Any) -> Any:
     if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
         return np.asarray(x)
     try:
-        return np.from_dlpack(x, device="cpu")
+        on_cpu = (
+            int(x.__dlpack_device__()[0]) == 1
+        )  # kDLCPU; not every library knows how to come from elsewhere
+        return np.from_dlpack(x) if on_cpu else np.from_dlpack(x, device="cpu")
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"an array of {type(x).__module__}.{type(x).__name__} cannot be read on the host ({error}); "
@@ -60,26 +68,31 @@ def as_dtype(x: Any, dtype: str) -> Any:
     return np.asarray(x, dtype=dtype_name(dtype))
 
 
-def as_numbers(name: str, x: Any) -> Array:
+def as_numbers(name: str, x: Any, advice: str = "; convert them, as by .astype(float)") -> Array:
     """Return x, anything array-like, as an array of real numbers; arrays of any library stay as they are.
 
     Raises
     ------
     InputError
-        When x is ragged, or holds text, objects or complex numbers.
+        When x is ragged or masked, or holds text, objects or complex numbers.
     """
+    if isinstance(x, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array, whose mask would be lost; fill it: {name}.filled(value)")
     if not is_array_api_obj(x):
         try:
             x = np.asarray(x)
         except ValueError as error:
             raise InputError(f"{name} cannot be made an array: {error}") from None
-    if isinstance(x, np.ndarray) and x.dtype.kind not in "biuf":
+    if not isinstance(x, np.ndarray):
+        if not array_namespace(x).isdtype(x.dtype, ("bool", "integral", "real floating")):
+            raise InputError(f"{name} holds numbers of dtype {x.dtype}; expected real numbers")
+        return x
+    if x.dtype.kind not in "biuf":
         what = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}.get(x.dtype.kind, x.dtype)
-        example = f" such as {x.flat[0]!r}" if x.size else ""
-        raise InputError(
-            f"{name} holds {what}{example}; expected real numbers (class labels: 0, 1, 2, ..., as "
-            "numpy.unique(labels, return_inverse=True) gives them)"
-        )
+        example = f" such as {x.reshape(-1)[:1].tolist()[0]!r}" if x.size else ""
+        raise InputError(f"{name} holds {what}{example}; expected real numbers{advice}")
+    if not x.dtype.isnative or x.dtype.itemsize > 8:  # which only NumPy has
+        return x.astype(np.float64 if x.dtype.kind == "f" else x.dtype.newbyteorder("="))
     return x
 
 
@@ -94,13 +107,18 @@ def check_finite(name: str, x: Array, dtype: str) -> None:
     if count:
         first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
         place = tuple(int(i) for i in np.unravel_index(first, tuple(x.shape)))
-        where = "sample {1}, feature {0}".format(*place) if len(place) == 2 else f"sample {place[-1]}"
+        where = "sample {1}, feature {0}".format(*place) if len(place) == 2 else f"place {place[0]}"
         raise InputError(
-            f"{name} holds {count} number{'s' * (count > 1)} that {'are' if count > 1 else 'is'} NaN, infinite "
-            f"or too large for {dtype}; the first is {name}[{', '.join(map(str, place))}] = "
-            f"{float(x[place])} ({where}, counted from 0). Remove or replace "
-            f"{'them' if count > 1 else 'it'}"
+            f"{name} has {count} value{'s' * (count > 1)} NaN, infinite or too large for {dtype}; the first is "
+            f"{name}[{', '.join(map(str, place))}] = {float(x[place])} ({where}, counted from 0). Replace "
+            f"{'them' if count > 1 else 'it'}, or leave out the samples"
         )
+
+
+def is_finite(x: Array) -> bool:
+    """Whether every number of x is finite."""
+    xp = array_namespace(x)
+    return bool(xp.all(xp.isfinite(x)))
 
 
 def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> Any:
@@ -112,7 +130,8 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
         When the shape does not fit n outputs and m samples, a label is outside the classes, or a value is
         outside the output's range.
     """
-    Y = as_host(as_numbers(name, Y))
+    labels = "; class labels are 0, 1, 2, ..., as numpy.unique(labels, return_inverse=True) gives them"
+    Y = as_host(as_numbers(name, Y, labels))
     flat = Y.ndim > 0 and are_indices(output, n, Y)
     if flat and Y.size == m:
         return _indices(name, Y.reshape(-1), n)
@@ -129,11 +148,13 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
             f"{name} holds values from {Y.min()} to {Y.max()}; the output {output.name!r} expects values "
             f"{allowed}{hint}"
         )
-    if output.name == "softmax":
+    if output.exclusive:
+        if n == 1:
+            raise InputError(f"a single {output.name} output is always 1; use 'sigmoid', or two outputs")
         worst = np.abs(Y.sum(axis=0) - 1).max()
         if worst > 1e-3:
             raise InputError(
-                f"{name}'s columns must each sum to 1 for the output 'softmax'; one is off by {worst:.3g}. "
+                f"{name}'s columns must each sum to 1 for the output {output.name!r}; one is off by {worst:.3g}. "
                 "For several labels at once use the output 'sigmoid'"
             )
     return as_dtype(Y, dtype)
@@ -157,8 +178,8 @@ def copy(x: Any) -> Any:
 
 
 def concat(arrays: list[Any]) -> Any:
-    """Return (n, m1), (n, m2), ... side by side as (n, m1 + m2 + ...)."""
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+    """Return (n, m1), (n, m2), ... side by side as a new array (n, m1 + m2 + ...)."""
+    return np.concatenate(arrays, axis=-1)  # of one array, too: the caller may write into it
 
 
 def rows_contiguous(X: Array) -> Array:

@@ -14,7 +14,7 @@ def score(output: Output, A: Array, Y: Array) -> float:
     return accuracy(output, A, Y) if output.classes else r2(A, Y)
 
 
-def decide(output: Output, A: Array) -> Array:
+def decide(A: Array) -> Array:
     """Return the most probable class of each sample (m,): A (n[L], m) -> argmax, or a > 1/2 when n[L] = 1."""
     xp = array_namespace(A)
     return xp.astype(A[0, :] > 0.5, xp.int64) if A.shape[0] == 1 else xp.argmax(A, axis=0)
@@ -34,9 +34,9 @@ def accuracy(output: Output, A: Array, Y: Array) -> float:
     xp = array_namespace(A, Y)
     n = A.shape[0]
     if are_indices(output, n, Y):
-        right = decide(output, A) == xp.reshape(Y, (-1,))
-    elif output.name == "softmax":
-        right = decide(output, A) == xp.argmax(Y, axis=0)
+        right = decide(A) == xp.reshape(Y, (-1,))
+    elif output.exclusive:
+        right = decide(A) == xp.argmax(Y, axis=0)
     else:
         right = xp.all((A > 0.5) == (xp.reshape(Y, (n, -1)) > 0.5), axis=0)
     return float(xp.mean(xp.astype(right, xp.float64)))

@@ -9,6 +9,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from nnx import host
+from nnx.activations import Activation
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, positive_int, unknown
 from nnx.layers import LAYERS, Dense, Layer, Params
@@ -155,7 +156,7 @@ class Network:
         Raises
         ------
         InputError
-            When a shape does not fit.
+            When the number of features or parameters does not fit, or X is not of theta's dtype.
 
         Examples
         --------
@@ -184,12 +185,13 @@ class Network:
             Samples as columns, of theta's library, device and dtype.
         Y : array (..., n[L], m)
             Targets; or (m,) when n[L] = 1; or class indices 0..n[L]-1 of an integer dtype, (m,) or (..., 1, m),
-            for sigmoid and softmax.
+            for sigmoid and softmax. The values are not looked at, which would be a read on the host: an index
+            outside the classes counts as none of them.
 
         Raises
         ------
         InputError
-            When a shape does not fit.
+            When the number of features, parameters or targets does not fit, or X is not of theta's dtype.
 
         Examples
         --------
@@ -216,6 +218,8 @@ class Network:
     def _propagate(self, theta: Array, X: Array) -> tuple[Array, list[Params], list[Any]]:
         """Return Z[L], the parameters of each layer, and what each layer keeps for its backward."""
         self.check_features(X)
+        if X.dtype != theta.dtype:
+            raise InputError(f"X is {X.dtype}, theta is {theta.dtype}; convert one to the dtype of the other")
         params, kept = self._views(theta), []
         A = X  # A[0] = X
         for layer, p in zip(self.layers, params, strict=True):
@@ -282,7 +286,10 @@ class Network:
 
 
 def mlp(
-    sizes: Sequence[int], hidden: str = "relu", output: str = "sigmoid", init: str | None = None
+    sizes: Sequence[int],
+    hidden: str | Activation = "relu",
+    output: str | None = None,
+    init: str | None = None,
 ) -> Network:
     """Return the fully connected network with layers of these sizes.
 
@@ -292,8 +299,10 @@ def mlp(
         n[0], ..., n[L]; at least two.
     hidden : str or Activation
         The activation of the layers 1..L-1.
-    output : {"sigmoid", "softmax", "identity", "exp"}
-        The link of layer L, with its loss.
+    output : {"sigmoid", "softmax", "identity", "exp"} or None
+        The link of layer L, with its loss: sigmoid for two classes, or for several labels at once; softmax for
+        one class of several; identity for real numbers; exp for counts. None: sigmoid when n[L] = 1, else
+        softmax.
     init : str or None
         The initializer of all layers; None: the one that suits the activation.
 
@@ -307,8 +316,8 @@ def mlp(
     >>> mlp([12288, 20, 7, 5, 1])
     Network(12288, [Dense(20, relu), Dense(7, relu), Dense(5, relu), Dense(1, identity)], output='sigmoid')
     """
-    if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) < 2:
+    if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
         raise InputError(f"sizes must list n[0], ..., n[L], at least two; given {sizes!r}")
     n = [positive_int(f"sizes[{l}]", size) for l, size in enumerate(sizes)]
     layers = [Dense(size, hidden, init) for size in n[1:-1]] + [Dense(n[-1], "identity", init)]
-    return Network(n[0], layers, output)
+    return Network(n[0], layers, output or ("sigmoid" if n[-1] == 1 else "softmax"))

@@ -7,7 +7,8 @@ that a captured step never holds an old value.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any, Protocol
 
 from nnx.arrays import Array, array_namespace
@@ -31,10 +32,14 @@ class Optimizer(Protocol):
         """Return the next theta and own state; state["t"] counts this step already."""
 
 
-def _in_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not low < value < high:
-        expected = f"between {low} and {high}" if high < math.inf else f"greater than {low} and finite"
-        raise InputError(f"{name} must be {expected}, not {value!r}")
+def _numbers(optimizer: Any, **highest: float) -> None:
+    """Make every field a float (what JSON has) greater than 0 and less than `highest`, or raise."""
+    for field in fields(optimizer):
+        value, high = getattr(optimizer, field.name), highest.get(field.name, math.inf)
+        if not isinstance(value, Real) or not 0 < float(value) < high:
+            expected = "greater than 0 and finite" if high == math.inf else f"between 0 and {high:g}"
+            raise InputError(f"{field.name} must be {expected}, not {value!r}")
+        object.__setattr__(optimizer, field.name, float(value))
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class GradientDescent:
     learning_rate: float = 0.01
 
     def __post_init__(self) -> None:
-        _in_range("learning_rate", self.learning_rate, 0)
+        _numbers(self)
 
     def init(self, theta: Array) -> State:
         """Return nothing: gradient descent has no memory."""
@@ -81,10 +86,7 @@ class Adam:
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        _in_range("learning_rate", self.learning_rate, 0)
-        _in_range("beta1", self.beta1, 0, 1)
-        _in_range("beta2", self.beta2, 0, 1)
-        _in_range("epsilon", self.epsilon, 0)
+        _numbers(self, beta1=1, beta2=1)
 
     def init(self, theta: Array) -> State:
         """Return the means of the gradient, "m", and of its square, "v": zeros."""
@@ -97,10 +99,12 @@ class Adam:
         t = xp.astype(state["t"], dtheta.dtype)
         m = self.beta1 * state["m"] + (1 - self.beta1) * dtheta
         v = self.beta2 * state["v"] + (1 - self.beta2) * dtheta**2
-        # m and v start at zero, which these correct. 1 - beta^t = -expm1(t log beta): exact in float32, too.
-        m_hat = m / -xp.expm1(t * math.log(self.beta1))
-        v_hat = v / -xp.expm1(t * math.log(self.beta2))
-        theta = state["theta"] - state["alpha"] * m_hat / (xp.sqrt(v_hat) + self.epsilon)
+        # m and v start at zero, which dividing by 1 - beta^t corrects: m_hat = m/c1, v_hat = v/c2^2.
+        # 1 - beta^t = -expm1(t log beta) keeps its digits in float32, too.
+        c1 = -xp.expm1(t * math.log(self.beta1))
+        c2 = xp.sqrt(-xp.expm1(t * math.log(self.beta2)))
+        # theta - alpha m_hat / (sqrt(v_hat) + epsilon), with c1 and c2 taken out of the vectors
+        theta = state["theta"] - (state["alpha"] * c2 / c1) * m / (xp.sqrt(v) + self.epsilon * c2)
         return {"theta": theta, "m": m, "v": v}
 
 
@@ -108,20 +112,42 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"gradient_descent": GradientD
 """Every optimizer that the command line and a model file may name."""
 
 
-def optimizer(name: str, **arguments: float) -> Optimizer:
-    """Return the optimizer of this name, or raise an InputError that names the nearest.
+def optimizer(name: str | Optimizer, **arguments: float) -> Optimizer:
+    """Return the optimizer of this name; one that is an Optimizer already stays what it is.
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones), or what is no optimizer.
 
     Examples
     --------
     >>> optimizer("adam", learning_rate=0.01)
     Adam(learning_rate=0.01, beta1=0.9, beta2=0.999, epsilon=1e-08)
     """
+    if not isinstance(name, str):
+        if isinstance(name, type) or not hasattr(name, "update"):
+            raise InputError(
+                f"the optimizer must be a name or an instance such as nnx.Adam(); given {name!r}"
+            )
+        return name
     if name not in OPTIMIZERS:
         raise unknown("optimizer", name, OPTIMIZERS)
     return OPTIMIZERS[name](**arguments)
 
 
 def describe(optimizer: Any) -> Mapping[str, Any]:
-    """Return a description of types that JSON has: its name and its arguments, as `optimizer` takes them."""
-    names = {kind: name for name, kind in OPTIMIZERS.items()}
-    return {"name": names[type(optimizer)], **asdict(optimizer)}
+    """Return a description of types that JSON has: its name and its arguments, as `optimizer` takes them.
+
+    Raises
+    ------
+    InputError
+        When it is not among OPTIMIZERS: a model file could not name it.
+    """
+    for name, kind in OPTIMIZERS.items():
+        if type(optimizer) is kind:
+            return {"name": name, **asdict(optimizer)}
+    raise InputError(
+        f"a model file cannot name the optimizer {optimizer!r}; add its class to nnx.OPTIMIZERS under a name, "
+        "here and where the file is loaded"
+    )

@@ -30,6 +30,8 @@ class Output:
         Z[L], Y (..., n[L], m) -> the loss of each sample, summed over the outputs: (..., m).
     classes : bool
         Whether the targets may be class indices.
+    exclusive : bool
+        Whether a sample is of one class only: its targets sum to 1.
     lowest, highest : float
         The range of the targets.
     """
@@ -39,6 +41,7 @@ class Output:
     link: Callable[[Array], Array]
     loss: Callable[[Array, Array], Array]
     classes: bool = False
+    exclusive: bool = False
     lowest: float = -math.inf
     highest: float = math.inf
 
@@ -46,7 +49,7 @@ class Output:
 def _binary_cross_entropy(Z: Array, Y: Array) -> Array:
     # -y log a - (1-y) log(1-a) = log(1 + e^z) - y z,   log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)
     xp = array_namespace(Z)
-    softplus = xp.maximum(Z, xp.zeros_like(Z)) + xp.log1p(xp.exp(-xp.abs(Z)))
+    softplus = xp.maximum(Z, 0.0) + xp.log1p(xp.exp(-xp.abs(Z)))
     return xp.sum(softplus - Y * Z, axis=-2)
 
 
@@ -71,22 +74,22 @@ def _half_squared_error(Z: Array, Y: Array) -> Array:
 
 
 def _ceiling(Z: Array) -> float:
-    # e^z is followed up to sqrt(the largest number), and continued by its tangent: the loss and its
-    # derivative stay finite, and the derivative stays A - Y.
-    return 0.5 * math.log(float(array_namespace(Z).finfo(Z.dtype).max))
+    # e^z is followed up to the fourth root of the largest number, 4.3e9 in float32, and continued by its
+    # tangent: the loss, its derivative A - Y, and the derivative's square in Adam stay finite.
+    return 0.25 * math.log(float(array_namespace(Z).finfo(Z.dtype).max))
 
 
 def _exp(Z: Array) -> Array:
     xp = array_namespace(Z)
-    return xp.exp(xp.clip(Z, None, _ceiling(Z)))
+    return xp.exp(xp.minimum(Z, _ceiling(Z)))
 
 
 def _half_poisson_deviance(Z: Array, Y: Array) -> Array:
     # y log(y/a) - (y - a),   a = e^z,   0 log 0 = 0
     xp = array_namespace(Z)
-    C = xp.clip(Z, None, _ceiling(Z))
+    C = xp.minimum(Z, _ceiling(Z))
     A = xp.exp(C) * (1 + (Z - C))
-    Y_log_Y = Y * xp.log(xp.where(Y > 0, Y, xp.ones_like(Y)))
+    Y_log_Y = Y * xp.log(xp.where(Y > 0, Y, 1.0))
     return xp.sum(A - Y * Z + Y_log_Y - Y, axis=-2)
 
 
@@ -102,7 +105,16 @@ OUTPUTS: dict[str, Output] = {
             lowest=0,
             highest=1,
         ),
-        Output("softmax", "cross-entropy", _softmax, _cross_entropy, classes=True, lowest=0, highest=1),
+        Output(
+            "softmax",
+            "cross-entropy",
+            _softmax,
+            _cross_entropy,
+            classes=True,
+            exclusive=True,
+            lowest=0,
+            highest=1,
+        ),
         Output("identity", "half squared error", activations.identity.g, _half_squared_error),
         Output("exp", "half Poisson deviance", _exp, _half_poisson_deviance, lowest=0),
     )
@@ -156,8 +168,8 @@ def targets(output: Output, Z: Array, Y: Array) -> Array:
     if Y.ndim < 2 or tuple(Y.shape[-2:]) != (1 if indices else n, m):
         raise InputError(wrong_targets(output, n, m, given))
     if indices:  # y -> the column with 1 in row y, else 0
-        classes = xp.arange(n, dtype=Y.dtype, device=device(Y))
-        Y = xp.expand_dims(classes, axis=-1) == Y
+        classes = xp.arange(n, dtype=xp.int32, device=device(Y))
+        Y = xp.expand_dims(classes, axis=-1) == xp.astype(Y, xp.int32)
     return Y if Y.dtype == Z.dtype else xp.astype(Y, Z.dtype)
 
 

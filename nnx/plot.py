@@ -25,7 +25,9 @@ def learning_curve(history: Mapping[str, Sequence[float]], path: Path, title: st
                 epochs, history[name], style, label=label, color="tab:orange" if held_out else "tab:blue"
             )
         axis.set_xlabel("epoch")
-        axis.set_ylabel("cost J" if names and names[0].endswith("loss") else names[0].split("_")[-1])
+        score = names[0].split("_")[-1]
+        axis.set_ylabel({"loss": "cost J", "r2": "R2"}.get(score, score))
+        axis.set_xlim(left=0.5 if len(epochs) == 1 else 1, right=1.5 if len(epochs) == 1 else len(epochs))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.legend()

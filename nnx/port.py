@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from nnx.arrays import Array, Namespace
-from nnx.errors import BackendError
+from nnx.errors import BackendError, first_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,7 +62,15 @@ class Backend(ABC):
 
     @abstractmethod
     def asarray(self, x: Any, dtype: str | None = None) -> Array:
-        """Return x, an array of any library or anything NumPy takes, on the device: no copy where possible."""
+        """Return x on the device: no copy where possible.
+
+        Parameters
+        ----------
+        x : array of any library, or anything NumPy takes
+            NumPy arrays may be read-only.
+        dtype : {"float32", "float64", "int32"} or None
+            None: that of x.
+        """
 
     @abstractmethod
     def to_numpy(self, x: Array) -> Any:
@@ -87,8 +95,10 @@ def require(module: str, install: str) -> Any:
     """Import and return a library, or raise a BackendError that says how to install it."""
     try:
         return import_module(module)
-    except ImportError as error:
-        raise BackendError(f"{module} cannot be imported ({error}); install it: {install}") from error
+    except Exception as error:  # a half-installed library may raise anything
+        raise BackendError(
+            f"{module} cannot be imported ({first_line(error)}); install it: {install}"
+        ) from error
 
 
 def only_cpu(name: str, device: str | None) -> str:

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from nnx import checkpoint, host, metrics
 from nnx.arrays import Array
 from nnx.batches import Batches, places
 from nnx.choice import choose
-from nnx.errors import InputError, ModelFileError, positive_int
+from nnx.errors import BackendError, DivergenceError, InputError, ModelFileError, positive_int
 from nnx.network import Network
 from nnx.optimizers import Adam, Optimizer
 from nnx.optimizers import describe as describe_optimizer
@@ -56,8 +57,8 @@ class Trainer:
     Parameters
     ----------
     network : Network
-    optimizer : Optimizer or None
-        None: ``Adam()``.
+    optimizer : Optimizer, str or None
+        A name stands for the optimizer with its defaults; None: ``Adam()``.
     backend : str or Backend
         A name, see `nnx.backend`, or what it returned.
     device : str or None
@@ -94,16 +95,31 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        optimizer: Optimizer | None = None,
+        optimizer: str | Optimizer | None = None,
         backend: str | Backend = "auto",
         device: str | None = None,
         dtype: str = "float32",
         seed: int = 0,
     ) -> None:
+        self._prepare(network, optimizer, backend, device, dtype, seed)
+        self._start(network.init(self.seed, self.dtype))
+
+    def _prepare(
+        self,
+        network: Network,
+        optimizer: str | Optimizer | None,
+        backend: str | Backend,
+        device: str | None,
+        dtype: str,
+        seed: int,
+    ) -> None:
+        """Set all but the state."""
+        if not isinstance(network, Network):
+            raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {network!r}")
         self.network = network
-        self.optimizer = optimizer if optimizer is not None else Adam()
+        self.optimizer = find_optimizer(optimizer) if optimizer is not None else Adam()
         self.dtype = host.dtype_name(dtype)
-        self.seed = seed
+        self.seed = host.checked_seed(seed)
         self.rng = host.generator(seed)
         self.backend, self.reason = choose(backend, device)
         self.records: list[dict[str, float]] = []
@@ -111,7 +127,6 @@ class Trainer:
         self._step = self.backend.capture(training_step(network, self.optimizer))
         self._forward = self.backend.capture(network.forward)
         self._forward_and_loss = self.backend.capture(network.forward_and_loss)
-        self._start(network.init(seed, self.dtype))
 
     def _start(self, theta: Array) -> None:
         self.state = initial_state(self.optimizer, self.backend.asarray(theta, self.dtype))
@@ -137,9 +152,14 @@ class Trainer:
 
     @parameters.setter
     def parameters(self, params: Mapping[str, Any]) -> None:
-        arrays = {name: host.as_dtype(p, self.dtype) for name, p in params.items()}
+        arrays = {name: host.as_dtype(host.as_host(p), self.dtype) for name, p in params.items()}
+        for name, p in arrays.items():
+            host.check_finite(name, p, self.dtype)
         theta = self.network.flatten(arrays)
-        host.check_finite("the parameters", theta, self.dtype)
+        if theta.ndim != 1:
+            raise InputError(
+                f"a Trainer trains one network, not a stack; given parameters {theta.shape[:-1]} times"
+            )
         self._start(theta)
 
     def fit(
@@ -184,14 +204,21 @@ class Trainer:
         ------
         InputError
             When shapes do not fit, labels are outside the classes, or numbers are not finite.
+        DivergenceError
+            When the cost becomes infinite or NaN; the trainer is then as before that epoch.
         """
         epochs = positive_int("epochs", epochs)
         if batch_size is not None:
             batch_size = positive_int("batch_size", batch_size)
-        X, Y = self._features("X", X), self._targets("Y", Y, X)
+        X, Y = self._samples(X, Y)
         if validation is not None:
-            Xv = self._features("the validation's X", validation[0])
-            validation = Xv, self._targets("the validation's Y", validation[1], Xv)
+            if not isinstance(validation, tuple | list) or len(validation) != 2:
+                raise InputError(
+                    f"validation must be a pair (X, Y), not {type(validation).__name__}; split the samples "
+                    "before, and give those that are held out"
+                )
+            Xv, Yv = self._samples(*validation, "the validation's ")
+            validation = self.backend.asarray(Xv, self.dtype), self.backend.asarray(Yv)
         if shuffle and batch_size is not None and batch_size < X.shape[1]:
             X = host.rows_contiguous(X)  # so that gathering a sample reads one piece of memory
         batches = Batches(
@@ -204,6 +231,7 @@ class Trainer:
         before = len(self.records)
         for epoch in range(1, epochs + 1):
             start, samples, costs, sizes = time.perf_counter(), 0, [], []
+            good = self.state  # a step replaces the state and changes nothing in it
             for step, batch in enumerate(batches, 1):
                 self.state, J = self._step(self.state, batch)
                 costs.append(J)
@@ -219,6 +247,11 @@ class Trainer:
             if validation is not None:
                 found = self._evaluate(*validation)
                 measured |= {f"validation_{name}": value for name, value in found.items()}
+            if not (
+                all(map(math.isfinite, (*read, *measured.values()))) and host.is_finite(self.state["theta"])
+            ):
+                self.state = good
+                raise _diverged(read, len(self.records) + 1, self.optimizer)
             self.records.append(measured)
             if callback is not None:
                 callback(Progress(epoch, epochs, len(batches), len(batches), samples, seconds, measured))
@@ -252,8 +285,7 @@ class Trainer:
         batch_size : int or None
             Samples computed at once, as in `predict`; the result does not depend on it.
         """
-        X = self._features("X", X)
-        return self._evaluate(X, self._targets("Y", Y, X), batch_size)
+        return self._evaluate(*self._samples(X, Y), batch_size)
 
     def _evaluate(self, X: Array, Y: Array, batch_size: int | None = None) -> dict[str, float]:
         total, outputs = 0.0, []
@@ -263,7 +295,7 @@ class Trainer:
             outputs.append(self.backend.to_numpy(A))
             total += float(self.backend.to_numpy(J)) * Xb.shape[1]
         output = self.network.output
-        score = metrics.score(output, host.concat(outputs), Y)
+        score = metrics.score(output, host.concat(outputs), self.backend.to_numpy(self.backend.asarray(Y)))
         return {"loss": total / X.shape[1], metrics.score_name(output): score}
 
     def _places(self, m: int, batch_size: int | None) -> list[slice]:
@@ -279,9 +311,11 @@ class Trainer:
         host.check_finite(name, X, self.dtype)
         return X
 
-    def _targets(self, name: str, Y: Any, X: Array) -> Array:
-        """Return the targets as NumPy: float (n[L], m), or int32 class indices (m,)."""
-        return host.targets(name, Y, self.network.output, self.network.n[-1], X.shape[-1], self.dtype)
+    def _samples(self, X: Any, Y: Any, whose: str = "") -> tuple[Array, Array]:
+        """Return X and Y, checked; Y as NumPy, values (n[L], m) or int32 class indices (m,)."""
+        X = self._features(f"{whose}X", X)
+        output, n = self.network.output, self.network.n[-1]
+        return X, host.targets(f"{whose}Y", Y, output, n, X.shape[-1], self.dtype)
 
     def save(self, path: str | Path) -> None:
         """Write the whole run to one safetensors file, aside first, then renamed: see `load`."""
@@ -314,30 +348,60 @@ class Trainer:
         """
         tensors, run = checkpoint.read(path)
         chosen = choose(backend, device)
+        trainer = cls.__new__(cls)
         try:
             network = Network.from_description(run["network"])
-            trainer = cls(network, find_optimizer(**run["optimizer"]), chosen.backend, dtype=run["dtype"])
+            optimizer = find_optimizer(**run["optimizer"])
+            trainer._prepare(network, optimizer, chosen.backend, None, run["dtype"], run["seed"])
             trainer.reason = chosen.reason
             trainer._restore(tensors, run)
-        except (KeyError, TypeError, ValueError) as error:
+        except BackendError:
+            raise
+        except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
             raise ModelFileError(
                 f"{str(path)!r} does not describe a run that nnx can load: {type(error).__name__}: {error}"
             ) from error
         return trainer
 
     def _restore(self, tensors: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-        self.parameters = {name: x for name, x in tensors.items() if not name.startswith("optimizer.")}
+        for name, kind in (("steps", int), ("alpha", float), ("records", list), ("metadata", dict)):
+            if type(run[name]) is not kind:
+                raise InputError(f"{name} is {run[name]!r}; expected {kind.__name__}")
+        if run["steps"] < 0 or not all(isinstance(record, dict) for record in run["records"]):
+            raise InputError("steps must be >= 0, records a list of objects")
+        own = {name: x for name, x in tensors.items() if name.startswith("optimizer.")}
+        self.parameters = {name: x for name, x in tensors.items() if name not in own}
         for name in self.optimizer.init(self.state["theta"]):
-            vector = tensors[f"optimizer.{name}"]
-            if vector.shape != (self.network.P,):
-                raise InputError(f"optimizer.{name} has shape {vector.shape}; expected ({self.network.P},)")
+            vector = own.pop(f"optimizer.{name}", None)
+            if vector is None or vector.shape != (self.network.P,):
+                given = "is missing" if vector is None else f"has shape {vector.shape}"
+                raise InputError(f"optimizer.{name} {given}; expected ({self.network.P},)")
+            host.check_finite(f"optimizer.{name}", vector, self.dtype)
             self.state[name] = self.backend.asarray(vector, self.dtype)
+        if own:
+            raise InputError(f"{', '.join(own)} is not of the optimizer {self.optimizer!r}")
         self.state["t"] = self.backend.asarray(run["steps"], "int32")
         self.state["alpha"] = self.backend.asarray(run["alpha"], self.dtype)
-        self.seed = run["seed"]
         self.rng.bit_generator.state = run["rng"]
         self.records = run["records"]
         self.metadata = run["metadata"]
+
+    def __repr__(self) -> str:
+        return f"<Trainer of {self.network!r} by {self.optimizer!r} on {self.backend!r}: {self.steps} steps done>"
+
+
+def _diverged(costs: list[float], epoch: int, optimizer: Optimizer) -> DivergenceError:
+    bad = [i for i, J in enumerate(costs) if not math.isfinite(J)]
+    if bad:
+        where = f"the cost became {costs[bad[0]]} in step {bad[0] + 1} of epoch {epoch}"
+        last = costs[bad[0] - 1] if bad[0] else None
+    else:
+        where, last = f"the parameters became infinite, NaN or far too large in epoch {epoch}", costs[-1]
+    before = "" if last is None else f", after {last:.4g}"
+    return DivergenceError(
+        f"{where}{before}. The trainer is as it was before that epoch. Try a learning rate below "
+        f"{optimizer.learning_rate:g}, or scale the features"
+    )
 
 
 def _columns(records: list[dict[str, float]]) -> History:

@@ -25,15 +25,19 @@ def test_asarray_and_to_numpy_are_inverse(backend):
 
 
 def test_arrays_come_from_every_other_backend(backend):
+    seen = []
     for name in ("numpy", "torch", "jax", "strict"):
         try:
             other = nnx.backend(name)
         except nnx.BackendError:
             continue
+        seen.append(name)
         x = other.asarray([[1.0, 2.0], [3.0, 4.0]], "float32")
         found = backend.to_numpy(backend.asarray(x, "float64"))
         np.testing.assert_array_equal(found, [[1.0, 2.0], [3.0, 4.0]])
         assert found.dtype == np.float64
+    if len(seen) < 2:
+        pytest.skip("only NumPy is installed")
 
 
 def test_the_rest_of_the_port(backend):
@@ -64,25 +68,12 @@ def no_driver(monkeypatch):
     class CUDARuntimeError(RuntimeError):
         pass
 
-    class Device:
-        id = 0
-
-        def __init__(self, device=None):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-    def ones(n):
+    def device(number=None):
         raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
 
-    cupy = types.SimpleNamespace(
-        __version__="14.2.0", cuda=types.SimpleNamespace(Device=Device), ones=ones, asnumpy=np.asarray
-    )
+    cupy = types.SimpleNamespace(__version__="14.2.0", cuda=types.SimpleNamespace(Device=device))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", types.ModuleType("array_api_compat.cupy"))
 
 
 def test_auto_falls_back_to_numpy_and_says_why_once(no_gpu, caplog, monkeypatch):
@@ -92,7 +83,8 @@ def test_auto_falls_back_to_numpy_and_says_why_once(no_gpu, caplog, monkeypatch)
             assert nnx.backend("auto").name == "numpy"
     (record,) = caplog.records
     assert "backend numpy on cpu: no usable CUDA GPU" in record.message
-    assert "nnx-array[cuda13]" in record.message
+    with pytest.raises(nnx.BackendError, match=r"nnx-array\[cuda13\]"):
+        nnx.backend("cupy")
 
 
 def test_auto_does_not_take_a_cupy_without_a_driver(no_driver):
@@ -201,13 +193,48 @@ def test_a_third_partys_adapter_from_the_docs(tmp_path, monkeypatch):
     assert any(row.name == "timed" and row.usable for row in choice.survey())
 
 
-def test_an_adapter_that_cannot_be_imported_says_so(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import there_is_no_such_module", "ModuleNotFoundError: .*there_is_no_such_module"),
+        ("def Adapter(): pass", "TypeError: .*takes 0 positional arguments"),
+        ("def Adapter(device): raise OSError('libfoo.so is missing')", "OSError: libfoo.so is missing"),
+        ("class Adapter:\n    def __init__(self, device): pass", "lacks name, version, device, detail, xp"),
+    ],
+)
+def test_an_adapter_that_fails_says_so_and_hides_no_other(tmp_path, monkeypatch, code, message):
     info = tmp_path / "broken-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[nnx.backends]\nbroken = there_is_no_such_module:Adapter\n")
+    (info / "entry_points.txt").write_text("[nnx.backends]\nbroken = nnx_broken:Adapter\n")
+    (tmp_path / "nnx_broken.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "nnx_broken", raising=False)
     importlib.invalidate_caches()
-    with pytest.raises(nnx.BackendError, match="there_is_no_such_module"):
+    with pytest.raises(nnx.BackendError, match=f"backend 'broken' .*{message}"):
         nnx.backend("broken")
-    assert nnx.backend("numpy").name == "numpy"
+    rows = {row.name: row.usable for row in choice.survey()}
+    assert rows["numpy"]
+    assert not rows["broken"]
+
+
+def test_a_backend_has_its_device_already():
+    with pytest.raises(nnx.InputError, match="has its device already"):
+        nnx.Trainer(nnx.mlp([2, 1]), backend=nnx.backend("numpy"), device="cuda:3")
+
+
+def test_autograd_is_off_in_a_captured_step():
+    torch = pytest.importorskip("torch")
+    assert nnx.backend("torch").capture(lambda: torch.is_grad_enabled())() is False
+
+
+def test_arrays_that_torch_cannot_share(backend):
+    """Read-only, reversed, big-endian, long and strided memory: whatever NumPy has goes to every library."""
+    whole = np.arange(6.0)
+    readonly = whole.copy()
+    readonly.flags.writeable = False
+    fields = np.zeros(3, [("a", "f8"), ("b", "i1")])["a"]
+    trainer = nnx.Trainer(nnx.mlp([1, 1], output="identity"), backend=backend, dtype="float64")
+    for x in (readonly, whole[::-1], whole.astype(">f8"), whole.astype("longdouble"), whole[::2], fields):
+        expected = nnx.Trainer(trainer.network, backend="numpy", dtype="float64").predict(x[None, :])
+        np.testing.assert_allclose(trainer.predict(x[None, :]), expected, rtol=1e-12)

@@ -1,5 +1,6 @@
 """Bad input gets a clear error: what was given, what was expected, what to do."""
 
+import json
 import pickle
 import shutil
 
@@ -56,12 +57,17 @@ def test_Y_that_does_not_fit(trainer, X):
         trainer.fit(X, np.eye(3)[Y])
     with raises(r"Y has shape \(2, 6\)"):
         trainer.fit(X, np.ones((2, 6)))
-    with raises("columns must each sum to 1", "use the output 'sigmoid'"):
-        trainer.fit(X, np.ones((3, 6)))
-    with raises("identity"):
+    one_off = np.eye(3)[:, Y]
+    one_off[0, 4] += 0.5
+    for wrong in (np.full((3, 6), 0.5), np.where(one_off > 1, 1, one_off)):
+        with raises("columns must each sum to 1", "use the output 'sigmoid'"):
+            trainer.fit(X, wrong)
+    with raises("a single softmax output is always 1; use 'sigmoid'"):
+        nnx.Trainer(nnx.mlp([4, 1], output="softmax"), backend="numpy").fit(X, Y % 2)
+    with raises(r"Y has shape \(6,\); expected \(n\[L\], m\) = \(3, 6\) for the output 'identity'"):
         nnx.Trainer(nnx.mlp([4, 3], output="identity"), backend="numpy").fit(X, Y)
     with raises(r"Y has shape \(2, 6\); expected \(n\[L\], m\) = \(3, 6\), or class"):
-        trainer.network.loss_and_gradient(trainer.network.init(), X, np.ones((2, 6)))
+        trainer.network.loss_and_gradient(trainer.network.init(dtype="float64"), X, np.ones((2, 6)))
 
 
 def test_labels_outside_the_classes(trainer, X):
@@ -69,8 +75,9 @@ def test_labels_outside_the_classes(trainer, X):
         trainer.fit(X, Y + np.array([0, 0, 0, 0, 0, 1]))
     with raises("labels from -1 to 2"):
         trainer.fit(X, np.array([0, 1, 2, 0, 1, -1]))
-    with raises("whole numbers"):
-        trainer.fit(X, Y + 0.5)
+    for wrong in (Y + 0.5, np.where(Y == 2, 1.5, Y)):
+        with raises("whole numbers"):
+            trainer.fit(X, wrong)
     with raises("holds text", "numpy.unique"):
         trainer.fit(X, ["a", "b", "c", "a", "b", "c"])
     binary = nnx.Trainer(nnx.mlp([4, 1]), backend="numpy")
@@ -84,12 +91,16 @@ def test_labels_outside_the_classes(trainer, X):
 def test_numbers_that_are_not_finite(trainer, X, bad):
     """1e300 is finite in float64, but not in the trainer's float32."""
     X[2, 3] = X[3, 1] = bad
-    with raises("X holds 2 numbers", r"the first is X\[2, 3\]", r"sample 3, feature 2, counted from 0"):
+    with raises(
+        "X has 2 values NaN, infinite or too large for float32",
+        r"the first is X\[2, 3\]",
+        r"sample 3, feature 2, counted from 0",
+    ):
         trainer.fit(X, Y)
-    with raises("X holds 2 numbers"):
+    with raises("X has 2 values NaN"):
         trainer.predict(X)
     regression = nnx.Trainer(nnx.mlp([4, 1], output="identity"), backend="numpy")
-    with raises("Y holds 1 number that is NaN"):
+    with raises("Y has 1 value NaN"):
         regression.fit(np.ones((4, 2)), [1.0, bad])
 
 
@@ -102,6 +113,14 @@ def test_X_that_is_no_array_of_numbers(trainer):
         trainer.predict(np.ones((4, 2), complex))
     with raises("objects"):
         trainer.predict(np.array([[None]] * 4))
+    with raises("masked array", "filled"):
+        trainer.predict(np.ma.masked_invalid([[1.0], [2.0], [3.0], [np.nan]]))
+    try:
+        torch = nnx.backend("torch").xp
+    except nnx.BackendError:
+        return
+    with raises("numbers of dtype torch.complex64; expected real"):
+        trainer.predict(torch.ones((4, 2), dtype=torch.complex64))
 
 
 @pytest.mark.parametrize("sizes", [[4, 0, 1], [4, -1], [4.0, 1], [True, 1], ["4", 1]])
@@ -157,6 +176,25 @@ def test_arguments_out_of_range(trainer, X):
             trainer.fit(X, Y, epochs=epochs)
     with raises("batch_size must be a positive integer"):
         trainer.fit(X, Y, batch_size=0)
+    with raises("learning_rate must be greater than 0 and finite, not '0.1'"):
+        nnx.Adam("0.1")
+    with raises("unknown optimizer 'adan'; did you mean 'adam'"):
+        nnx.Trainer(trainer.network, "adan")
+    assert nnx.Trainer(trainer.network, "adam", backend="numpy").optimizer == nnx.Adam()
+    for wrong in (nnx.Adam, 3):
+        with raises("the optimizer must be a name or an instance such as nnx.Adam()"):
+            nnx.Trainer(trainer.network, wrong)
+    with raises(r"network must be an nnx.Network, .* given \[4, 3\]"):
+        nnx.Trainer([4, 3])
+    for wrong in (0.2, X):
+        with raises("validation must be a pair"):
+            trainer.fit(X, Y, validation=wrong)
+    with raises("keep, what dg takes, must be 'A' or 'Z'; given 'z'"):
+        nnx.Activation("own", np.sin, np.cos, keep="z")
+    with raises("nnx has an activation named 'relu' itself"):
+        nnx.Dense(3, nnx.Activation("relu", np.sin, np.cos, keep="Z"))
+    with raises("X is float64, theta is float32"):
+        trainer.network.forward(trainer.network.init(), X)
     with raises("seed must be an integer >= 0"):
         nnx.mlp([4, 1]).init(seed=-1)
 
@@ -169,8 +207,10 @@ def test_parameters_that_do_not_fit(trainer):
         trainer.parameters = {**good, "W1": good["W1"].T}
     with raises(r"b1 has shape \(3,\); expected \(3, 1\)"):
         trainer.parameters = {**good, "b1": np.zeros(3)}
-    with raises("the parameters holds 1 number that is NaN"):
+    with raises("b1 has 1 value NaN"):
         trainer.parameters = {**good, "b1": [[0.0], [np.nan], [0.0]]}
+    with raises("one network, not a stack"):
+        trainer.parameters = {name: np.stack([p, p]) for name, p in good.items()}
     with raises(r"theta has shape \(7,\); expected \(\.\.\., 27\)"):
         trainer.network.unflatten(np.zeros(7))
 
@@ -223,10 +263,97 @@ def test_model_files_that_do_not_fit_together(model, tmp_path):
     copy = shutil.copy(model, tmp_path / "copy.safetensors")
     with raises("optimizer.m", error=nnx.ModelFileError):
         load(rewritten(copy, {"optimizer.m": np.zeros(2)}))
-    for text in ("{", "[]", "{}"):
+    copy = shutil.copy(model, tmp_path / "copy.safetensors")
+    with raises("optimizer.zz is not of the optimizer", error=nnx.ModelFileError):
+        load(rewritten(copy, {"optimizer.zz": np.zeros(2)}))
+    copy = shutil.copy(model, tmp_path / "copy.safetensors")
+    with raises("W1 has 12 values NaN", error=nnx.ModelFileError):
+        load(rewritten(copy, {"W1": np.full((3, 4), np.nan, "float32")}))
+    for text in ("{", "[]", "{}", "[" * 100_000):
         copy = shutil.copy(model, tmp_path / "copy.safetensors")
         with raises("descri", error=nnx.ModelFileError):
             load(rewritten(copy, description=text))
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("steps", -1),
+        ("steps", "7"),
+        ("steps", 10**99),
+        ("alpha", None),
+        ("records", "abc"),
+        ("records", [3]),
+        ("metadata", None),
+        ("rng", {"bit_generator": "PCG64", "state": -1}),
+        ("dtype", "float16"),
+        ("seed", -1),
+        ("optimizer", {"name": "adam", "beta9": 1}),
+        ("network", {"n_features": 10**12, "layers": [{"kind": "Dense", "n": 10**12}], "output": "identity"}),
+        ("network", {"n_features": 4, "layers": [{"kind": "Dance", "n": 3}], "output": "identity"}),
+    ],
+)
+def test_descriptions_with_a_wrong_part(model, part, wrong):
+    from nnx import checkpoint
+
+    _, run = checkpoint.read(model)
+    rewritten(model, description=json.dumps({**run, part: wrong}))
+    with raises("does not describe a run that nnx can load", error=nnx.ModelFileError):
+        nnx.Trainer.load(model)
+
+
+def test_tensors_of_foreign_types(tmp_path):
+    """bfloat16, which NumPy does not have: the file is refused for what it is before its tensors are read."""
+    header = json.dumps({"x": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    with raises("but not an nnx model", error=nnx.ModelFileError):
+        nnx.Trainer.load(path)
+
+
+def test_what_cannot_be_saved_is_named(trainer, tmp_path):
+    trainer.metadata["x"] = np.float32(1)
+    with raises("the trainer's metadata cannot be saved: Object of type float32", "numbers of Python"):
+        trainer.save(tmp_path / "m.safetensors")
+    with raises("there is no folder", "make it first"):
+        nnx.Trainer(trainer.network, backend="numpy").save(tmp_path / "no" / "m.safetensors")
+    with raises("is a folder; expected the name of a file"):
+        nnx.Trainer(trainer.network, backend="numpy").save(tmp_path)
+
+    class Mine(type(trainer.optimizer)):
+        pass
+
+    with raises("cannot name the optimizer", "nnx.OPTIMIZERS"):
+        nnx.Trainer(trainer.network, Mine(), backend="numpy").save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_numpy_are_taken_as_numbers(tmp_path, X):
+    net = nnx.Network(
+        4, [nnx.Dense(3, nnx.leaky_relu(np.float64(0.2))), nnx.Dense(np.int64(3))], output="softmax"
+    )
+    trainer = nnx.Trainer(net, nnx.Adam(np.float32(0.5)), backend="numpy", seed=np.int64(3))
+    trainer.save(tmp_path / "m.safetensors")
+    again = nnx.Trainer.load(tmp_path / "m.safetensors", backend="numpy")
+    np.testing.assert_array_equal(again.predict(X), trainer.predict(X))
+    assert (again.seed, again.optimizer) == (3, nnx.Adam(0.5))
+    assert nnx.mlp(np.array([4, 3, 1])).n == (4, 3, 1)
+
+
+def test_a_cost_that_is_not_finite_stops_the_training(X, rng):
+    trainer = nnx.Trainer(
+        nnx.mlp([4, 8, 1], output="identity"), nnx.GradientDescent(1e9), backend="numpy", dtype="float32"
+    )
+    with raises(
+        "the cost became (inf|nan) in step", "Try a learning rate below 1e\\+09", error=nnx.DivergenceError
+    ):
+        trainer.fit(X, Y, epochs=50)
+    assert len(trainer.records) == trainer.steps >= 1  # as it was before that epoch
+    assert all(np.isfinite(p).all() for p in trainer.parameters.values())
+    huge = nnx.Trainer(nnx.mlp([4, 1], output="identity"), nnx.GradientDescent(1e38), backend="numpy")
+    with raises("the parameters became infinite, NaN or far too large in epoch 1", error=nnx.DivergenceError):
+        huge.fit(1e3 * X, Y)
+    assert huge.steps == 0
 
 
 def test_an_unknown_backend_is_no_fault_of_the_model_file(model):

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -51,7 +50,8 @@ def pets(tmp_path):
 def test_train_digits(run, tmp_path):
     status, out, err = run("train", "digits", "--epochs", 15, "--backend", "numpy")
     assert (status, err) == (0, "")
-    assert "1,797 samples, 64 features; target 'target', 10 classes; 1,438 to train on, 359 held out" in out
+    assert "1,797 samples, 64 features; target 'target', 10 classes (else --task regression)" in out
+    assert "1,438 to train on, 359 held out" in out
     assert f"numpy {np.__version__} on cpu: asked for" in out
     assert "(128, 64)" in out
     assert "17,226" in out
@@ -189,7 +189,7 @@ def test_an_existing_folder_is_never_overwritten_unasked(run, tmp_path):
         ),
         (
             ["train", "pets.csv", "--target", "kind"],
-            "1 of the feature columns of pets.csv do not hold numbers: name",
+            "1 feature column of pets.csv without numbers: name",
         ),
         (["train", "iris", "--target", "kind"], "has a target of its own"),
         (["train", "iris", "--backend", "nunpy"], "unknown backend 'nunpy'; did you mean 'numpy'"),
@@ -205,6 +205,7 @@ def test_an_existing_folder_is_never_overwritten_unasked(run, tmp_path):
         (["train", "iris", "--epochs", "0"], "epochs must be a positive integer, not 0"),
         (["train", "iris", "--batch-size", "-1"], "batch-size must be a positive integer"),
         (["train", "iris", "--learning-rate", "-1"], "learning_rate must be greater than 0"),
+        (["train", "iris", "--seed", "-1"], "seed must be an integer >= 0"),
         (["train", "iris", "--held-out", "2"], "held-out must be between 0 and 1"),
         (["train", "iris", "--task", "regression"], "holds text"),
         (["predict", "nowhere.safetensors", "iris"], "there is no model file 'nowhere.safetensors'"),
@@ -220,6 +221,43 @@ def test_bad_input_is_one_clear_error(run, pets, tmp_path, arguments, message):
     assert message in err
     assert "Traceback" not in out + err
     assert not (tmp_path / "runs").exists()  # nothing is left behind
+
+
+def test_a_run_that_diverges_keeps_the_last_good_state(run, tmp_path):
+    options = ["--optimizer", "gradient_descent", "--batch-size", "0"]
+    status, out, err = run("train", "diabetes", *options, "--learning-rate", "1e30")
+    assert status == 1
+    assert "Error: the " in err
+    assert "Try a learning rate below 1e+30" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()  # nothing was learned
+    status, out, err = run("train", "diabetes", *options, "--learning-rate", "30", "--out", "here")
+    assert status == 1
+    assert "Saved     here: model.safetensors, history.jsonl" in out
+    epochs = len((tmp_path / "here" / "history.jsonl").read_text().splitlines())
+    assert nnx.Trainer.load("here/model.safetensors", backend="numpy").steps == epochs >= 1
+    assert run("predict", "here", "diabetes")[0] == 0
+
+
+def test_predictions_keep_their_digits(run, tmp_path):
+    x = np.linspace(-1, 1, 100)
+    np.savez(tmp_path / "far.npz", X=x[:, None], y=1e9 + 10 * x)
+    run("train", "far.npz", "--epochs", 100, "--layers", "none", "--learning-rate", 0.01)
+    found = [float(line) for line in run("predict", "runs/far-1", "far.npz")[1].splitlines()[1:]]
+    np.testing.assert_allclose(found, 1e9 + 10 * x, rtol=0, atol=1)
+
+
+def test_predict_on_the_file_of_the_training(run, tmp_path):
+    """With a target of another name than y, and with text as labels."""
+    np.savez(
+        tmp_path / "a.npz", pixels=np.random.default_rng(0).random((40, 3)), kind=np.array([b"a", b"b"] * 20)
+    )
+    assert run("train", "a.npz", "--target", "kind", "--epochs", 1)[0] == 0
+    status, out, _ = run("predict", "runs/a-1", "a.npz")
+    assert status == 0
+    assert out.startswith("kind,P(a),P(b)\n")
+    np.savez(tmp_path / "b.npz", anything=np.ones((2, 3)))  # nor is the target needed
+    assert len(run("predict", "runs/a-1", "b.npz")[1].splitlines()) == 3
 
 
 def test_predict_on_data_that_lack_features(run, pets, tmp_path):
@@ -272,14 +310,13 @@ def test_ctrl_c_keeps_the_model_and_the_history(tmp_path):
     process = subprocess.Popen(
         [*command, "--backend", "numpy"],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "run").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)  # the folder is made right before the training
-    time.sleep(1.5)
+    while not (line := process.stdout.readline()).startswith("epoch 1/"):
+        assert line, process.stderr.read()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

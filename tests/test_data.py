@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_tables(table):
         files.read(table).training("sort", ())
     with raises("no column 'weight'"):
         files.read(table).training("kind", ["weight"])
-    with raises("1 of the feature columns", r"kind \('cat'\)", "--drop 'kind'"):
+    with raises("1 feature column of", r"kind \('cat'\)", "--drop 'kind'"):
         files.read(table).training("count", ())
     with raises("no column left"):
         files.read(table).training("kind", ["width", "height", "count"])
@@ -93,7 +94,7 @@ def test_tables_to_predict_on(table):
 def test_missing_values(tmp_path):
     path = tmp_path / "pets.csv"
     path.write_text("a,b,y\n1,2,x\n3,NA,x\n,4,z\n")
-    with raises("2 missing or infinite numbers", "the first in row 2, column 'b'"):
+    with raises("missing or infinite numbers in the features", "2, the first in row 2", "column 'b'"):
         files.read(path).training("y", ())
     path.write_text("a,y\n1,x\n3,\n")
     with raises("the target 'y' is missing in 1 rows", "row 2"):
@@ -114,7 +115,10 @@ def test_files_that_cannot_be_read(tmp_path):
         b"PAR1 but no more": "cannot be read as parquet",
         b"PK\x03\x04 but no more": r"cannot be read as \.npz",
         b"\x1f\x8b but no more": "cannot be read",
-        b"a,b\n1,2\n3,4,5,6\n": "cannot be read as csv",
+        b"a,b\n1,2\n3,4,5,6\n": "more cells than the header",
+        b"a,b,a\n1,2,3\n": "more than one column named 'a'",
+        "größe,b\n1,2\n".encode("latin-1"): "not in UTF-8",
+        b"\0\0": "none of CSV",
     }.items():
         path.write_bytes(content)
         with raises(message):
@@ -140,6 +144,18 @@ def test_npz(tmp_path, rng):
         files.read(path).training(None, ())
     np.savez(path, X=X, y=y[:3])
     with raises(r"have shape \(3,\); expected \(6,\)"):
+        files.read(path)
+    np.savez(path, X=X.reshape(6, 6)[:, :5].T, y=y)
+    with raises("samples are rows in a file: save X.T"):
+        files.read(path)
+    np.savez(path, X=X, y=np.array([b"a", b"b"] * 3))
+    assert files.read(path).y.tolist() == ["a", "b"] * 3
+    np.savez(path, X=np.where(X > 0.9, np.nan, 1), y=y)
+    with raises("missing or infinite numbers", f"{(X > 0.9).sum()}, the first"):
+        files.read(path).training(None, ())
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("sheet.xml", "<xml/>")
+    with raises("is a zip file, but no .npz: it holds sheet.xml"):
         files.read(path)
     np.savez(path, X=X.astype(str), y=y)
     with raises("expected numbers"):
@@ -174,6 +190,10 @@ def test_idx_finds_its_labels_by_mnists_custom(tmp_path, rng, ending):
     np.testing.assert_array_equal(files.read(path, str(tmp_path / "other")).y, labels[::-1])
     with raises("no file 'nowhere' with the labels"):
         files.read(path, "nowhere")
+    lonely = tmp_path / "images-idx3"
+    write_idx(lonely, images)
+    with raises("--target FILE, would be in labels-idx1", "no targets to learn"):
+        files.read(lonely).training(None, ())
     with raises("no features; give the file with the images"):
         files.read(tmp_path / f"t10k-labels-idx1-ubyte{ending}")
 
@@ -203,6 +223,19 @@ def test_damaged_idx(tmp_path):
         files.read(path)
 
 
+def test_a_files_name_is_no_pattern(tmp_path):
+    (tmp_path / "pets[1].csv").write_text(CSV)
+    assert files.read(tmp_path / "pets[1].csv").training("kind", ()).y.tolist() == ["cat", "dog", "cat"]
+
+
+def test_arrays_with_names_are_matched_by_them():
+    flower = load("flower")
+    with raises("has the columns 'x1', 'x2'; the model was trained on the columns 'a', 'b'"):
+        flower.values(["a", "b"], named=True)
+    with raises(r"has 2 features; the model expects n\[0\] = 3"):
+        flower.values(["x0", "x1", "x2"], named=False)
+
+
 def samples(X, y, **options):
     return Samples(
         np.asarray(X, float), np.asarray(y), [f"x{j}" for j in range(np.shape(X)[1])], "y", **options
@@ -220,6 +253,9 @@ def test_tasks():
     assert task([0, 1, 1]) == "classification"
     assert task(np.arange(200)) == "regression"
     assert task([0.5, 1.5]) == "regression"
+    assert task([0.0, 1.0, 1.0]) == "classification"  # as pandas makes them of integers with a gap
+    assert task(np.arange(200) % 20) == "classification"
+    assert task(np.arange(200) % 62) == "regression"  # ages, say
     assert task([0, 1, 1], "regression") == "regression"
     assert task([0.0, 1.0, 1.0], "classification") == "classification"
     with raises("unknown task 'clasification'"):
@@ -275,6 +311,8 @@ def test_labels_and_numbers():
     np.testing.assert_array_equal(p.Y(s.y), [1, 0, 2])
     two = Preparation.learn(samples([[1], [2]], [7, 3]), "classification", np.arange(2))
     assert (two.labels, two.output, two.n_outputs) == ([3, 7], "sigmoid", 1)
+    constant = Preparation.learn(samples([[1], [2]], [0.1, 0.1]), "regression", np.arange(2))
+    np.testing.assert_allclose(constant.Y(np.array([0.1, 0.1])), [[0, 0]], atol=1e-12)
     numbers = Preparation.learn(samples([[1], [2]], [10.0, 30.0]), "regression", np.arange(2))
     assert (numbers.labels, numbers.output, numbers.n_outputs) == (None, "identity", 1)
     np.testing.assert_allclose(numbers.Y(np.array([10.0, 30.0])), [[-1, 1]])

@@ -164,6 +164,50 @@ def test_losses_are_finite_and_right_at_large_Z(backend, output, z, dtype):
             assert float(J) == pytest.approx(per_unit * distance if wrong else 0.0, rel=1e-6)
 
 
+def test_losses_by_their_definitions(rng):
+    """The losses at moderate Z, from A, as the definitions have them; Poisson beyond its ceiling by its tangent."""
+    Z, P = rng.standard_normal((3, 8)), rng.random((3, 8))
+    one = P / P.sum(axis=0)
+    k = rng.integers(0, 4, (3, 8)).astype(float)
+    outputs = nnx.OUTPUTS
+    a = 1 / (1 + np.exp(-Z))
+    expected = -(P * np.log(a) + (1 - P) * np.log(1 - a)).sum(axis=0)
+    np.testing.assert_allclose(outputs["sigmoid"].loss(Z, P), expected, rtol=1e-12)
+    a = np.exp(Z) / np.exp(Z).sum(axis=0)
+    np.testing.assert_allclose(outputs["softmax"].loss(Z, one), -(one * np.log(a)).sum(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(outputs["identity"].loss(Z, P), ((Z - P) ** 2).sum(axis=0) / 2, rtol=1e-12)
+    a = np.exp(Z)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviance = np.where(k > 0, k * np.log(k / a), 0) - (k - a)
+    np.testing.assert_allclose(outputs["exp"].loss(Z, k), deviance.sum(axis=0), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(outputs["exp"].loss(np.log(k + 1), k + 1), 0, atol=1e-12)
+    c = np.log(np.finfo("float64").max) / 4
+    at, beyond = (outputs["exp"].loss(np.array([[z]]), np.zeros((1, 1)))[0] for z in (c, c + 10))
+    assert beyond == pytest.approx(at + 10 * np.exp(c), rel=1e-12)
+
+
+def test_counts_are_learned_from_far_off(backend):
+    """Adam squares the derivative of e^z, which must stay finite in float32."""
+    trainer = nnx.Trainer(nnx.mlp([1, 1], output="exp"), nnx.Adam(1.0), backend=backend)
+    trainer.parameters = {"W1": [[60.0]], "b1": [[0.0]]}
+    before = trainer.evaluate([[1.0, 2.0]], [1, 2])["loss"]
+    trainer.fit([[1.0, 2.0]], [1, 2], epochs=20)
+    assert trainer.evaluate([[1.0, 2.0]], [1, 2])["loss"] < before / 2
+
+
+def test_labels_of_small_integer_types(backend, rng):
+    net = nnx.mlp([2, 300], output="softmax")
+    theta, X = rng.standard_normal(net.P), rng.standard_normal((2, 4))
+    labels = np.array([5, 120, 7, 0])
+    costs = [
+        float(
+            net.loss_and_gradient(*(backend.asarray(a, "float64") for a in (theta, X)), backend.asarray(Y))[0]
+        )
+        for Y in (labels, labels.astype("uint8"), labels.astype("int8"))
+    ]
+    assert costs[0] == costs[1] == costs[2]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_sigmoid_does_not_overflow(backend, dtype):
     Z = backend.asarray(np.array([[-1e30, -1000, -1, 0, 1, 1000, 1e30]]), dtype)

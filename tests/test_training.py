@@ -132,6 +132,7 @@ def test_scores():
     assert trainer.evaluate([[1, 2, 3]], [1, 2, 4])["r2"] == pytest.approx(1 - 1 / (14 / 3))
     assert trainer.evaluate([[1, 2, 3]], [1, 2, 4])["loss"] == pytest.approx(0.5 / 3)
     assert trainer.evaluate([[2, 2]], [2, 2])["r2"] == 1
+    assert trainer.evaluate([[2, 3]], [2, 2])["r2"] == 0  # as scikit-learn's r2_score for a constant target
 
     trainer = nnx.Trainer(nnx.mlp([2, 2], output="softmax"), backend="numpy")
     trainer.parameters = {"W1": np.eye(2), "b1": np.zeros((2, 1))}
@@ -255,6 +256,9 @@ def test_x_may_come_from_any_library(backend, rng):
         trainer.fit(*foreign, epochs=2, batch_size=16, validation=foreign)
     lists = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend)
     assert lists.evaluate(X.tolist(), Y.tolist())["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    lists.fit(X.tolist(), Y.tolist(), batch_size=16, validation=(X.tolist(), Y.tolist()))
+    lists.parameters = trainer.network.unflatten(backend.asarray(trainer.network.init(), "float32"))
+    lists.predict(X)[:] = 0  # the caller's own
 
 
 def test_data_of_the_caller_stay_as_they_were(backend, rng):
@@ -349,5 +353,7 @@ def test_an_activation_of_ones_own_is_loaded_once_registered(tmp_path, monkeypat
         nnx.Trainer.load(tmp_path / "run.safetensors", backend="numpy")
     nnx.register_activation(own)
     nnx.Trainer.load(tmp_path / "run.safetensors", backend="numpy")
-    with pytest.raises(nnx.InputError, match="exists already"):
+    nnx.register_activation(nnx.Activation("my-own", lambda Z: Z, lambda A: 1 + 0 * A))
+    assert nnx.Dense(3, "my-own").g.name == "my-own"
+    with pytest.raises(nnx.InputError, match="nnx has an activation named 'relu' itself"):
         nnx.register_activation(nnx.Activation("relu", lambda Z: Z, lambda A: A))

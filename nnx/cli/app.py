@@ -28,7 +28,8 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help=f"A data set ({', '.join(BUILTIN)}) or a file: CSV, Parquet, .npz, or IDX as MNIST's."
+            metavar="DATA",
+            help=f"A data set ({', '.join(BUILTIN)}) or a file: CSV, Parquet, .npz, or IDX as MNIST's.",
         ),
     ],
     target: Annotated[
@@ -44,7 +45,7 @@ def train(
     task: Annotated[
         str,
         typer.Option(
-            help="classification, regression, or auto: numbers with fractions or many values are regression.",
+            help="classification, regression, or auto: text, and whole numbers that repeat, are classes.",
             rich_help_panel="Data",
         ),
     ] = "auto",
@@ -125,7 +126,10 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model.safetensors that `nnx train` left, or its folder.")],
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="A model.safetensors that `nnx train` left, or its folder."),
+    ],
     data: Annotated[str, typer.Argument(metavar="FILE", help="A file or data set with the same features.")],
     out: Annotated[
         Path | None, typer.Option(help="The CSV file to write.", show_default="the terminal")

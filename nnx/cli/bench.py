@@ -9,7 +9,7 @@ from rich.table import Table
 from nnx.bench.throughput import FLOOR, measure
 from nnx.choice import choose, survey
 from nnx.cli import show
-from nnx.cli.train import integers, refuse_existing
+from nnx.cli.inputs import integers, refuse_existing
 from nnx.files import written_aside
 from nnx.network import mlp
 from nnx.optimizers import optimizer
@@ -19,8 +19,10 @@ def run(
     backends: str, sizes: str, batch_sizes: str, method: str, dtype: str, out: Path | None, overwrite: bool
 ) -> None:
     """Measure, print the table, and write the figures as JSON where asked."""
-    if out is not None and not overwrite:
-        refuse_existing(out)
+    if out is not None:
+        if not overwrite:
+            refuse_existing(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
     names = [name.strip() for name in backends.split(",")] if backends else usable()
     n = integers("sizes", sizes)
     network = mlp(n, output="softmax" if n[-1] > 1 else "sigmoid")
@@ -50,7 +52,7 @@ def run(
     )
     if out is not None:
         what = {"sizes": n, "optimizer": method, "dtype": dtype}
-        versions = {row.name: row.version for row in survey() if row.usable}
+        versions = {row.name: row.version for row in survey() if row.name in names}
         with written_aside(out) as aside:
             text = json.dumps(
                 {**what, "versions": versions, "figures": [asdict(f) for f in figures]}, indent=1

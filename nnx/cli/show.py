@@ -1,5 +1,6 @@
 """What the terminal shows."""
 
+import time
 from types import TracebackType
 
 from rich.console import Console
@@ -21,9 +22,14 @@ def complain(error: Exception) -> None:
     errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
 
 
-def say(label: str, text: str) -> None:
-    """Print one fact about the run."""
-    console.print(f"[bold]{label:<9}[/] {escape(text)}", soft_wrap=True)
+def say(label: str, text: str, fold: bool = True) -> None:
+    """Print one fact about the run, folded beside its label on a terminal, in one line elsewhere."""
+    if fold and console.is_terminal:
+        line = Table.grid(padding=(0, 1))
+        line.add_row(f"[bold]{label:<9}[/]", escape(text))
+        console.print(line)
+    else:
+        console.print(f"[bold]{label:<9}[/] {escape(text)}", soft_wrap=True)
 
 
 def network_table(network: Network) -> Table:
@@ -73,11 +79,15 @@ def backends() -> None:
     except Error as error:  # NNX_BACKEND names one that is not usable
         complain(error)
     else:
-        say("auto", f"takes {backend.name} on {backend.device}: {reason}")
+        say("auto", f"takes {backend.name} on {backend.device}: {reason}", fold=False)
 
 
 class LiveBar:
-    """A progress bar with the cost, the held-out score and samples per second; call it with each Progress."""
+    """A progress bar with the cost, the score on samples held out, and samples per second.
+
+    Call it with each Progress. Where there is no terminal it is a line after the first epoch, then one every ten
+    seconds.
+    """
 
     def __init__(self, epochs: int, score_name: str) -> None:
         self._bar = Progress(
@@ -87,11 +97,12 @@ class LiveBar:
             TimeRemainingColumn(compact=True),
             console=console,
             expand=True,
+            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("train", total=None, epoch=0, epochs=epochs, text="")
         self._score_name = score_name
         self._measured = ""
-        self._shown = 0.0
+        self._next = 0.0
 
     def __enter__(self) -> "LiveBar":
         self._bar.start()
@@ -104,22 +115,22 @@ class LiveBar:
 
     def __call__(self, now: Standing) -> None:
         """Show where the training stands, at most twenty times a second."""
-        elapsed = now.seconds if now.measured is None else float("inf")
-        if elapsed < self._shown + 0.05:
-            return
-        self._shown = now.seconds if now.measured is None else 0.0
+        last = now.measured is not None and now.epoch == now.epochs
         if now.measured is not None:
+            self._measured = f"cost {now.measured['loss']:.4g}"
             score = now.measured.get(f"validation_{self._score_name}")
-            self._measured = f"cost {now.measured['loss']:.4f}"
             if score is not None:
                 shown = f"{score:.1%}" if self._score_name == "accuracy" else f"{score:.3f}"
-                self._measured += f"  held-out {self._score_name} {shown}"
-        rate = now.samples / now.seconds if now.seconds > 0 else 0.0
-        total = now.steps * now.epochs
-        self._bar.update(
-            self._task,
-            completed=(now.epoch - 1) * now.steps + now.step,
-            total=total,
-            epoch=now.epoch,
-            text=f"{self._measured}  {rate:,.0f} samples/s",
-        )
+                self._measured += f" {self._score_name} {shown}"
+        clock = time.monotonic()
+        if clock < self._next and not last:
+            return
+        rate = f"{now.samples / now.seconds:,.0f} samples/s" if now.seconds > 0 else ""
+        if console.is_terminal:
+            self._next = clock + 0.05
+            done, total = (now.epoch - 1) * now.steps + now.step, now.steps * now.epochs
+            text = f"{self._measured} {rate}"
+            self._bar.update(self._task, completed=done, total=total, epoch=now.epoch, text=text)
+        elif now.measured is not None:
+            self._next = clock + 10
+            console.print(f"epoch {now.epoch}/{now.epochs} {self._measured} {rate}", soft_wrap=True)

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnx.cli import show
-from nnx.data import files
-from nnx.data.builtin import BUILTIN, load
+from nnx.cli.inputs import integers, refuse_existing, source
 from nnx.data.prepare import Preparation, find_task, split
-from nnx.data.source import Arrays, Table
 from nnx.errors import InputError, positive_int
 from nnx.files import written_aside
 from nnx.metrics import score_name
@@ -51,7 +49,7 @@ def run(options: Options) -> bool:
     rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     method = optimizer(options.optimizer, **rate)
     if options.out is not None and not options.overwrite:
-        refuse_existing(options.out)
+        refuse_existing(options.out, empty_folder=True)
 
     samples = source(options.data, options.target, options.seed).training(options.target, options.drop)
     task = find_task(samples, options.task)
@@ -63,6 +61,8 @@ def run(options: Options) -> bool:
     trainer.metadata = {"preparation": preparation.describe(), "data": options.data}
 
     what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"
+    if options.task == "auto" and samples.y.dtype.kind in "iuf":
+        what += f" (else --task {'regression' if preparation.labels else 'classification'})"
     show.say(
         "Data",
         f"{options.data}: {len(samples.X):,} samples, {n[0]} features; target {samples.target!r}, {what}; "
@@ -75,7 +75,8 @@ def run(options: Options) -> bool:
 
     X, Y = preparation.X(samples.X[train]), preparation.Y(samples.y[train])
     validation = preparation.X(samples.X[held]), preparation.Y(samples.y[held])
-    folder = make_folder(options.out, options.data)
+    folder, made = make_folder(options.out, options.data)
+    title = f"{options.data}: {'-'.join(map(str, network.n))}, {backend.name}"
     finished = True
     try:
         with show.LiveBar(epochs, score_name(network.output)) as bar:
@@ -83,12 +84,14 @@ def run(options: Options) -> bool:
     except KeyboardInterrupt:
         finished = False
         show.console.print(f"Stopped by Ctrl-C after {len(trainer.records)} epochs, {trainer.steps} steps.")
-    except BaseException:
-        remove_if_empty(folder)
+    except BaseException:  # whatever ends the training, what has been learned is kept
+        if trainer.records:
+            save(trainer, folder, title)
+        else:
+            remove_empty(made)
         raise
-    save(trainer, folder, f"{options.data}: {network.n} on {backend.name}")
+    save(trainer, folder, title)
     report(trainer, preparation, *validation)
-    show.say("Saved", f"{folder}: {MODEL}" + (f", {HISTORY}, {CURVE}" if trainer.records else ""))
     return finished
 
 
@@ -97,71 +100,49 @@ def sizes(layers: str) -> list[int]:
     return [] if layers.strip().lower() in ("", "none") else integers("layers", layers)
 
 
-def integers(name: str, text: str) -> list[int]:
-    """Return "128,64" as [128, 64]."""
-    try:
-        return [positive_int(name, int(part)) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{name} must be positive integers such as 128,64; given {text!r}") from None
-
-
-def source(data: str, target: str | None, seed: int) -> Arrays | Table:
-    """Return the data set of this name, or what the file of this name holds."""
-    if data in BUILTIN:
-        if target is not None:
-            raise InputError(f"the data set {data!r} has a target of its own; --target is for files")
-        return load(data, seed)
-    try:
-        return files.read(Path(data), target)
-    except InputError as error:
-        if not Path(data).exists() and Path(data).suffix == "":
-            raise InputError(
-                f"{error}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
-            ) from None
-        raise
-
-
-def refuse_existing(out: Path) -> None:
-    """Raise an InputError when the output is there already: nothing is overwritten unasked."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(
-            f"{str(out)!r} exists already; choose another --out, or give --overwrite to replace it"
-        )
-
-
-def make_folder(out: Path | None, data: str) -> Path:
-    """Make and return the run's folder: the one asked for, or the first free runs/DATA-N."""
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        return out
+def make_folder(out: Path | None, data: str) -> tuple[Path, list[Path]]:
+    """Return the run's folder, the one asked for or the first free runs/DATA-N, and the folders made for it."""
+    name = Path(data).name.split(".")[0] or "run"
     number = 1
     while True:
-        folder = Path("runs") / f"{Path(data).name.split('.')[0]}-{number}"
+        folder = out if out is not None else Path("runs") / f"{name}-{number}"
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=out is not None)
         except FileExistsError:
+            if out is not None:
+                raise InputError(f"{str(out)!r} is a file; expected a folder as --out") from None
             number += 1
         else:
-            return folder
+            return folder, made
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Remove the folder that a failed run made, if nothing is in it."""
-    if not any(folder.iterdir()):
+def remove_empty(made: list[Path]) -> None:
+    """Remove the folders that a failed run made, the innermost first, as far as nothing is in them."""
+    for folder in made:
+        if any(folder.iterdir()):
+            return
         folder.rmdir()
 
 
 def save(trainer: Trainer, folder: Path, title: str) -> None:
-    """Write the model, the history and the learning curve."""
+    """Write the model, the history and the learning curve, and say so."""
+    written = [MODEL]
     trainer.save(folder / MODEL)
-    if not trainer.records:  # Ctrl-C before the first epoch's end
-        return
-    with written_aside(folder / HISTORY) as aside:
-        lines = (json.dumps({"epoch": epoch, **record}) for epoch, record in enumerate(trainer.records, 1))
-        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    from nnx.plot import learning_curve
+    if trainer.records:
+        with written_aside(folder / HISTORY) as aside:
+            lines = (
+                json.dumps({"epoch": epoch, **record}) for epoch, record in enumerate(trainer.records, 1)
+            )
+            aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        from nnx.plot import learning_curve
 
-    learning_curve(trainer.history, folder / CURVE, title)
+        learning_curve(trainer.history, folder / CURVE, title)
+        written += [HISTORY, CURVE]
+    else:  # stopped in the first epoch: those of an earlier run do not belong to this model
+        for name in (HISTORY, CURVE):
+            (folder / name).unlink(missing_ok=True)
+    show.say("Saved", f"{folder}: {', '.join(written)}", fold=False)
 
 
 def report(trainer: Trainer, preparation: Preparation, X: object, Y: object) -> None:

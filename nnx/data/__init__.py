@@ -6,5 +6,6 @@
 """
 
 from nnx.data.generated import flower, moons, spirals
+from nnx.data.prepare import Preparation
 
-__all__ = ["flower", "moons", "spirals"]
+__all__ = ["Preparation", "flower", "moons", "spirals"]

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from nnx.data.source import Arrays, Table
-from nnx.errors import InputError
+from nnx.errors import InputError, first_line
 
 _IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read(path: Path, target: str | None = None) -> Arrays | Table:
+def read(path: Path, target: str | None = None, predicting: bool = False) -> Arrays | Table:
     """Return what a file holds.
 
     Parameters
@@ -29,6 +29,8 @@ def read(path: Path, target: str | None = None) -> Arrays | Table:
     target : str or None
         For .npz: the array with the targets (None: "y", if there is one). For IDX: the file with the labels
         (None: the one named after MNIST's custom, if there is one). For tables not used here.
+    predicting : bool
+        Whether the targets may as well be absent.
 
     Raises
     ------
@@ -43,11 +45,11 @@ def read(path: Path, target: str | None = None) -> Arrays | Table:
     if not head:
         raise InputError(f"{str(path)!r} is empty")
     if head[:4] == b"PK\x03\x04":
-        return _npz(path, target)
+        return _npz(path, target, predicting)
     if head[:4] == b"PAR1":
         return Table(str(path), _polars(path, "read_parquet"))
-    if head[:2] == b"\0\0" and head[2] in _IDX_DTYPES:
-        return _images(path, target)
+    if head[:2] == b"\0\0" and head[2:3] and head[2] in _IDX_DTYPES:
+        return _images(path, None if predicting else target)
     return _csv(path, head)
 
 
@@ -69,9 +71,11 @@ def _polars(path: Path, reader: str, **options: Any) -> Any:
     except ImportError as error:
         raise InputError(f"reading {str(path)!r} needs polars: pip install 'nnx-array[cli]'") from error
     try:
-        frame = getattr(polars, reader)(path, **options)
+        frame = getattr(polars, reader)(path, glob=False, **options)
     except (polars.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
+        if "more fields" in reason:
+            reason = "a row has more cells than the header has names"
         raise InputError(
             f"{str(path)!r} cannot be read as {reader.removeprefix('read_')}: {reason}"
         ) from error
@@ -90,8 +94,15 @@ def _csv(path: Path, head: bytes) -> Table:
             f"the first line of {str(path)!r} holds numbers ({first[:40]!r} ...); expected the names of the "
             "columns: add a first line with them"
         )
+    if "\ufffd" in first:
+        raise InputError(f"{str(path)!r} is not in UTF-8 ({first[:40]!r} ...); save it in UTF-8")
     missing = ["", "NA", "N/A", "NaN", "nan", "null"]
     frame = _polars(path, "read_csv", separator=separator, null_values=missing, infer_schema_length=None)
+    twice = [
+        name.rpartition("_duplicated_")[0] for name in frame.columns if "_duplicated_" in name
+    ]  # by polars
+    if twice:
+        raise InputError(f"{str(path)!r} has more than one column named {twice[0]!r}; rename all but one")
     return Table(str(path), frame)
 
 
@@ -103,18 +114,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _npz(path: Path, target: str | None) -> Arrays:
+def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
     where = str(path)
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{where!r} cannot be read as .npz without unpickling: {error}") from error
+    strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if strange or not arrays:
+        raise InputError(f"{where!r} is a zip file, but no .npz: it holds {', '.join(strange) or 'nothing'}")
     known = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-    if target is not None and target not in arrays:
+    if target is not None and target not in arrays and not predicting:
         raise InputError(f"{where} has no array {target!r}; its arrays are: {known}")
-    key = target or ("y" if "y" in arrays else None)
-    y = arrays.pop(key) if key else None
+    key = target or "y"
+    y = arrays.pop(key, None)
     if len(arrays) == 1:
         (X,) = arrays.values()
     elif "X" in arrays:
@@ -127,9 +141,14 @@ def _npz(path: Path, target: str | None) -> Arrays:
             "samples as rows"
         )
     if y is not None and y.shape not in ((len(X),), (len(X), 1)):
-        raise InputError(f"the targets {key!r} of {where} have shape {y.shape}; expected ({len(X)},)")
+        hint = "; samples are rows in a file: save X.T" if X.shape[1:] == y.shape else ""
+        raise InputError(
+            f"the targets {key!r} of {where} have shape {y.shape}; expected ({len(X)},) for features {X.shape}{hint}"
+        )
+    if y is not None and y.dtype.kind in "SO":
+        y = y.astype(str)  # labels are text, which JSON has
     one_unit = X.dtype == np.uint8 or X.ndim > 2  # images
-    return Arrays(where, X.reshape(len(X), -1), None if y is None else y.reshape(-1), key or "y", one_unit)
+    return Arrays(where, X.reshape(len(X), -1), None if y is None else y.reshape(-1), key, one_unit)
 
 
 def _images(path: Path, target: str | None) -> Arrays:
@@ -145,7 +164,8 @@ def _images(path: Path, target: str | None) -> Arrays:
         y = read_idx(labels)
         if y.shape != (len(X),):
             raise InputError(f"{str(labels)!r} holds labels of shape {y.shape} for {len(X)} images")
-    return Arrays(str(path), X.reshape(len(X), -1), y, "label", one_unit=True)
+    where = str(path) if y is not None else f"{path} (whose labels, --target FILE, would be in {custom.name})"
+    return Arrays(where, X.reshape(len(X), -1), y, "label", one_unit=True)
 
 
 def read_idx(path: Path) -> Any:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from nnx.data.source import Arrays, Samples, Table
+from nnx.data.source import Samples
 from nnx.errors import InputError, unknown
+from nnx.host import generator
 
 TASKS = ("auto", "classification", "regression")
-MOST_CLASSES = 100
-"""Whole numbers with more different values than this are taken as numbers to predict, not as classes."""
+EACH_CLASS = 10
+"""Whole numbers are taken as classes when there are two, or when each occurs this often on average."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Preparation:
         X = np.asarray(samples.X[train], dtype=float)
         mean = X.mean(axis=0)
         std = np.full(len(mean), X.std()) if samples.one_unit else X.std(axis=0)
-        scale = np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0)  # a constant feature
+        scale = _scale(mean, std)
         kept = (samples.features, samples.named, mean.tolist(), scale.tolist(), samples.target)
         if task == "classification":
             return cls(*kept, np.unique(samples.y).tolist())
         y = samples.y[train].astype(float)
-        return cls(*kept, None, float(y.mean()), float(y.std()) or 1.0)
+        return cls(*kept, None, float(y.mean()), float(_scale(y.mean(), y.std())))
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "Preparation":
@@ -63,7 +64,10 @@ class Preparation:
                 "the model holds no description of its data, since nnx.Trainer saved it, not `nnx train`; "
                 "load it with nnx.Trainer.load and call its predict"
             )
-        return cls(**metadata["preparation"])
+        try:
+            return cls(**metadata["preparation"])
+        except TypeError as error:
+            raise InputError(f"the model's description of its data cannot be read: {error}") from error
 
     def describe(self) -> dict[str, Any]:
         """Return a description of types that JSON has."""
@@ -89,9 +93,10 @@ class Preparation:
             return (y.astype(float)[None, :] - self.y_mean) / self.y_scale
         return np.searchsorted(np.asarray(self.labels), y)
 
-    def source_values(self, source: Arrays | Table) -> Any:
-        """Return the features' values (m, n[0]) from any source that has them."""
-        return source.values(self.features, self.named)
+
+def _scale(mean: Any, std: Any) -> Any:
+    """Return what to divide by: the deviation, or 1 for what is constant (but for rounding)."""
+    return np.where(std > 1e-12 * np.abs(mean), std, 1.0)
 
 
 def find_task(samples: Samples, task: str) -> str:
@@ -103,22 +108,20 @@ def find_task(samples: Samples, task: str) -> str:
     if kind == "f" and not np.isfinite(y).all():
         raise InputError(f"{where} is NaN or infinite in {(~np.isfinite(y)).sum()} rows; remove these rows")
     different = len(np.unique(y))
-    whole = kind in "biu" or (kind == "f" and bool((y == np.floor(y)).all()))
+    whole = kind != "f" or bool((y == np.floor(y)).all())
     if task == "auto":
-        if kind in "UOS" or kind == "b" or (kind in "iu" and different <= MOST_CLASSES):
-            task = "classification"
-        else:
-            task = "regression"
+        repeat = different <= 2 or len(y) >= EACH_CLASS * different
+        task = "classification" if kind in "Ub" or (whole and repeat) else "regression"
     if task == "regression" and kind not in "biuf":
-        raise InputError(f"{where} holds text such as {y[0]!r}; expected numbers for regression")
+        raise InputError(f"{where} holds text such as {str(y[0])!r}; expected numbers for regression")
     if task == "classification":
-        if not whole and kind == "f":
+        if not whole:
             raise InputError(
                 f"{where} holds fractions such as {y[y != np.floor(y)][0]}; expected class labels"
             )
         if different < 2:
-            raise InputError(f"{where} has one class only, {y[0]!r}; expected two or more")
-        if different > max(MOST_CLASSES, len(y) // 2):
+            raise InputError(f"{where} has one class only, {str(y[0])!r}; expected two or more")
+        if different > max(2, len(y) // 2):
             raise InputError(
                 f"{where} has {different} different values in {len(y)} rows; expected classes that repeat"
             )
@@ -136,7 +139,7 @@ def split(samples: Samples, task: str, held_out: float, seed: int) -> tuple[Any,
     m = len(samples.X)
     if not 0 < held_out < 1:
         raise InputError(f"held-out must be between 0 and 1, the share of the samples; given {held_out}")
-    order = np.random.default_rng(seed).permutation(m)
+    order = generator(seed).permutation(m)
     if task == "classification":  # along the classes, every 1/held_out-th sample
         order = order[np.argsort(samples.y[order], kind="stable")]
     held = np.diff(np.floor(np.arange(m + 1) * held_out + 0.5)) > 0

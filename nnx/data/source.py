@@ -35,7 +35,7 @@ class Samples:
 
 @dataclass
 class Arrays:
-    """Features (m, n[0]) and targets (m,) without names of their own."""
+    """Features (m, n[0]) and targets (m,), from an array file or a built-in data set."""
 
     where: str
     X: Any
@@ -51,7 +51,14 @@ class Arrays:
         if self.y is None:
             raise InputError(f"{self.where} has no targets to learn")
         features = list(self.names or (f"x{j}" for j in range(self.X.shape[1])))
-        return Samples(self.X, self.y, features, self.target, self.names is not None, self.one_unit)
+        return Samples(
+            finite(self.where, self.X, features),
+            self.y,
+            features,
+            self.target,
+            self.names is not None,
+            self.one_unit,
+        )
 
     def values(self, features: Sequence[str], named: bool) -> Any:
         """Return the features (m, n[0]) that a model was trained on."""
@@ -59,7 +66,11 @@ class Arrays:
             raise InputError(
                 f"{self.where} has {self.X.shape[1]} features; the model expects n[0] = {len(features)}"
             )
-        return self.X
+        if named and self.names is not None and list(self.names) != list(features):
+            raise InputError(
+                f"{self.where} has {_some(self.names)}; the model was trained on {_some(features)}"
+            )
+        return finite(self.where, self.X, features)
 
 
 @dataclass
@@ -79,22 +90,26 @@ class Table:
             )
         for name in (target, *drop):
             if name not in columns:
-                raise InputError(f"{self.where} has no column {name!r}; its columns are: {known}")
+                hint = "; give --drop once for each" if name in drop and "," in name else ""
+                raise InputError(f"{self.where} has no column {name!r}{hint}; its columns are: {known}")
         features = [name for name in columns if name != target and name not in drop]
         if not features:
             raise InputError(
                 f"{self.where} has no column left as a feature beside {target!r}; it has: {known}"
             )
-        X, y = self._numbers(features), self.frame[target]
+        X, y = self._numbers(features, DROP), self.frame[target]
         if y.null_count():
             raise InputError(
                 f"the target {target!r} is missing in {y.null_count()} rows of {self.where}, the first being "
-                f"row {y.is_null().arg_max() + 1}; remove these rows"
+                f"row {y.is_null().arg_max() + 1} (counted from 1, without the header); remove these rows"
             )
-        if not (y.dtype.is_numeric() or str(y.dtype) == "Boolean"):
-            y = y.cast(str)
-        labels = y.to_numpy()
-        return Samples(X, labels.astype(str) if labels.dtype == object else labels, features, target)
+        if y.dtype.is_nested():
+            raise InputError(
+                f"the target {target!r} of {self.where} holds {y.dtype}; expected text or numbers"
+            )
+        if not y.dtype.is_numeric():
+            return Samples(X, y.cast(str).to_numpy().astype(str), features, target)
+        return Samples(X, y.to_numpy(), features, target)
 
     def values(self, features: Sequence[str], named: bool) -> Any:
         """Return the columns that a model was trained on, in its order; other columns do not matter."""
@@ -106,30 +121,42 @@ class Table:
                 f"{self.where} lacks {_some(missing)}, which the model was trained on; it has "
                 f"{_some(self.frame.columns)}"
             )
-        return self._numbers(features)
+        return self._numbers(features, "since the model was trained on numbers")
 
-    def _numbers(self, features: Sequence[str]) -> Any:
+    def _numbers(self, features: Sequence[str], advice: str) -> Any:
         frame = self.frame.select(features)
         text = [
             name for name, kind in frame.schema.items() if not (kind.is_numeric() or str(kind) == "Boolean")
         ]
         if text:
-            examples = ", ".join(f"{name} ({next(iter(frame[name].drop_nulls()), None)!r})" for name in text[:5])
+            examples = ", ".join(f"{name} ({_first(frame[name])})" for name in text[:5])
             raise InputError(
-                f"{len(text)} of the feature columns of {self.where} do not hold numbers: {examples}"
-                f"{', ...' if len(text) > 5 else ''}. Turn them into numbers, or leave them out: "
-                + " ".join(f"--drop {name!r}" for name in text[:5])
+                f"{len(text)} feature column{'s' * (len(text) > 1)} of {self.where} without numbers: {examples}"
+                f"{', ...' if len(text) > 5 else ''}. Turn them into numbers, {advice}"
+                + (": " + " ".join(f"--drop {name!r}" for name in text[:5]) if advice == DROP else "")
             )
         X = np.column_stack([frame[name].cast(float).to_numpy() for name in features])
-        bad = ~np.isfinite(X)
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            raise InputError(
-                f"{self.where} has {bad.sum()} missing or infinite numbers in its features, the first in row "
-                f"{row + 1}, column {features[column]!r}. Fill them in, remove these rows, or leave out columns "
-                "with --drop"
-            )
-        return X
+        return finite(self.where, X, features)
+
+
+DROP = "or leave them out"
+
+
+def finite(where: str, X: Any, features: Sequence[str]) -> Any:
+    """Return X (m, n[0]), or raise an InputError unless all its numbers are finite."""
+    bad = ~np.isfinite(X)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise InputError(
+            f"missing or infinite numbers in the features of {where}: {bad.sum()}, the first in row {row + 1} "
+            f"(counted from 1, without the header), column {features[column]!r}. Fill them in, or remove these "
+            "rows or columns"
+        )
+    return X
+
+
+def _first(column: Any) -> str:
+    return next((repr(str(value)) for value in column.drop_nulls()), "nothing but missing values")
 
 
 def _some(names: Sequence[str]) -> str:
