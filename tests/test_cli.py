@@ -260,6 +260,20 @@ def test_predict_on_the_file_of_the_training(run, tmp_path):
     assert len(run("predict", "runs/a-1", "b.npz")[1].splitlines()) == 3
 
 
+def test_a_model_of_the_command_line_in_python(run):
+    """The README's example of it, and the predictions of `nnx predict`."""
+    from test_docs import blocks
+
+    assert run("train", "digits", "--epochs", 3, "--backend", "numpy")[0] == 0
+    namespace = {}
+    (code,) = blocks("README.md", "py")
+    exec(code, namespace)
+    lines = run("predict", "runs/digits-1", "digits")[1].splitlines()[1:]
+    assert [str(label) for label in namespace["labels"]] == [line.split(",")[0] for line in lines]
+    truth = namespace["load_digits"]().target
+    assert np.mean(np.array(namespace["labels"]) == truth) > 0.9
+
+
 def test_predict_on_data_that_lack_features(run, pets, tmp_path):
     run("train", pets, "--target", "kind", "--drop", "name", "--epochs", 1)
     (tmp_path / "new.csv").write_text("size\n1\n")

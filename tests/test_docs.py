@@ -19,6 +19,7 @@ def blocks(page, language):
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
     code = blocks(page, "python")
     namespace = {"__name__": "example"}
     for block in code:
@@ -60,3 +61,6 @@ def test_the_docs_name_every_part():
     backends = (ROOT / "docs/backends.md").read_text(encoding="utf-8")
     for name in ("numpy", "cupy", "torch", "jax", "strict"):
         assert f"| `{name}` |" in backends
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in nnx.OUTPUTS:
+        assert f'| `"{name}"` |' in readme

@@ -9,7 +9,6 @@ from nnx.cli.show import errors
 from nnx.cli.train import MODEL
 from nnx.data.prepare import Preparation
 from nnx.files import written_aside
-from nnx.metrics import decide
 from nnx.trainer import Trainer
 
 
@@ -22,7 +21,7 @@ def run(model: Path, data: str, out: Path | None, overwrite: bool, backend: str,
     found = source(data, preparation.target, seed=0, predicting=True)
     values = found.values(preparation.features, preparation.named)
     A = trainer.predict(preparation.X(values))
-    frame = predictions(trainer, preparation, A)
+    frame = predictions(preparation, A)
     if out is None:
         sys.stdout.write(frame.write_csv())
         return
@@ -32,16 +31,12 @@ def run(model: Path, data: str, out: Path | None, overwrite: bool, backend: str,
     errors.print(f"{frame.height:,} predictions in {out}", soft_wrap=True)
 
 
-def predictions(trainer: Trainer, preparation: Preparation, A: Any) -> Any:
+def predictions(preparation: Preparation, A: Any) -> Any:
     """Return a polars DataFrame: the prediction, and for classes the probability of each."""
     import polars
 
-    A = A.astype(float)  # or float32 would swallow the last digits of y_mean
-    labels = preparation.labels
-    if labels is None:
-        return polars.DataFrame({preparation.target: A[0] * preparation.y_scale + preparation.y_mean})
-    probabilities = [1 - A[0], A[0]] if len(A) == 1 else list(A)
-    return polars.DataFrame(
-        {preparation.target: [labels[k] for k in decide(A)]}
-        | {f"P({label})": p for label, p in zip(labels, probabilities, strict=True)}
-    )
+    probabilities: dict[str, Any] = {}
+    if preparation.labels is not None:
+        rows = [1 - A[0], A[0]] if len(A) == 1 else list(A)
+        probabilities = {f"P({label})": p for label, p in zip(preparation.labels, rows, strict=True)}
+    return polars.DataFrame({preparation.target: preparation.y(A)} | probabilities)

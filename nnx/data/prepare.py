@@ -9,6 +9,7 @@ import numpy as np
 from nnx.data.source import Samples
 from nnx.errors import InputError, unknown
 from nnx.host import generator
+from nnx.metrics import decide
 
 TASKS = ("auto", "classification", "regression")
 EACH_CLASS = 10
@@ -92,6 +93,13 @@ class Preparation:
         if self.labels is None:
             return (y.astype(float)[None, :] - self.y_mean) / self.y_scale
         return np.searchsorted(np.asarray(self.labels), y)
+
+    def y(self, A: Any) -> list[Any]:
+        """Return what the outputs A (n[L], m) predict: a label, or a number in the target's unit, a sample."""
+        A = np.asarray(A, dtype=float)  # float32 would lose the last digits of y_mean
+        if self.labels is None:
+            return (A[0] * self.y_scale + self.y_mean).tolist()  # type: ignore[no-any-return]
+        return [self.labels[k] for k in decide(A)]
 
 
 def _scale(mean: Any, std: Any) -> Any:
