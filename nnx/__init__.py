@@ -20,7 +20,8 @@ from nnx.network import Network, mlp
 from nnx.optimizers import OPTIMIZERS, Adam, GradientDescent
 from nnx.outputs import OUTPUTS
 from nnx.port import Backend, Memory
-from nnx.trainer import Progress, Trainer
+from nnx.progress import Progress
+from nnx.trainer import Trainer
 from nnx.version import __version__
 
 __all__ = [

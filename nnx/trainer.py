@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +10,14 @@ from nnx import checkpoint, host, metrics
 from nnx.arrays import Array
 from nnx.batches import Batches, places
 from nnx.choice import choose
-from nnx.errors import BackendError, DivergenceError, InputError, ModelFileError, positive_int
+from nnx.errors import BackendError, InputError, ModelFileError, positive_int
 from nnx.network import Network
 from nnx.optimizers import Adam, Optimizer
 from nnx.optimizers import describe as describe_optimizer
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.port import Backend
+from nnx.progress import History, Progress, columns, diverged
 from nnx.step import initial_state, training_step
-
-History = dict[str, list[float]]
-"""One number an epoch under each name: "loss", and with validation "validation_loss" and its score."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a fit stands: after every step, and after every epoch with what was measured.
-
-    Attributes
-    ----------
-    epoch, epochs : int
-        The epoch, from 1, and how many this fit has.
-    step, steps : int
-        The step in the epoch, from 1, and how many an epoch has.
-    samples : int
-        The samples trained on in this epoch so far.
-    seconds : float
-        Wall time since the epoch began, validation not counted.
-    measured : dict or None
-        The epoch's numbers as in the history, once it is over; None before. Steps may still be queued on a
-        GPU while it is None.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    samples: int
-    seconds: float
-    measured: Mapping[str, float] | None
 
 
 class Trainer:
@@ -139,7 +108,7 @@ class Trainer:
     @property
     def history(self) -> History:
         """The records by name, over all calls of `fit`: {"loss": [...], ...}."""
-        return _columns(self.records)
+        return columns(self.records)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -218,7 +187,7 @@ class Trainer:
                     "before, and give those that are held out"
                 )
             Xv, Yv = self._samples(*validation, "the validation's ")
-            validation = self.backend.asarray(Xv, self.dtype), self.backend.asarray(Yv)
+            validation = self.backend.asarray(Xv, self.dtype), Yv  # X goes to the device once
         if shuffle and batch_size is not None and batch_size < X.shape[1]:
             X = host.rows_contiguous(X)  # so that gathering a sample reads one piece of memory
         batches = Batches(
@@ -231,7 +200,8 @@ class Trainer:
         before = len(self.records)
         for epoch in range(1, epochs + 1):
             start, samples, costs, sizes = time.perf_counter(), 0, [], []
-            good = self.state  # a step replaces the state and changes nothing in it
+            # A step replaces the state and changes nothing in it: this is all it takes to come back.
+            good = self.state, self.rng.bit_generator.state
             for step, batch in enumerate(batches, 1):
                 self.state, J = self._step(self.state, batch)
                 costs.append(J)
@@ -250,12 +220,12 @@ class Trainer:
             if not (
                 all(map(math.isfinite, (*read, *measured.values()))) and host.is_finite(self.state["theta"])
             ):
-                self.state = good
-                raise _diverged(read, len(self.records) + 1, self.optimizer)
+                self.state, self.rng.bit_generator.state = good
+                raise diverged(read, len(self.records) + 1, self.optimizer)
             self.records.append(measured)
             if callback is not None:
                 callback(Progress(epoch, epochs, len(batches), len(batches), samples, seconds, measured))
-        return _columns(self.records[before:])
+        return columns(self.records[before:])
 
     def predict(self, X: Any, batch_size: int | None = None) -> Any:
         """Return A[L] as a NumPy array (n[L], m).
@@ -287,7 +257,7 @@ class Trainer:
         """
         return self._evaluate(*self._samples(X, Y), batch_size)
 
-    def _evaluate(self, X: Array, Y: Array, batch_size: int | None = None) -> dict[str, float]:
+    def _evaluate(self, X: Array, Y: Any, batch_size: int | None = None) -> dict[str, float]:
         total, outputs = 0.0, []
         for place in self._places(X.shape[1], batch_size):
             Xb, Yb = self.backend.asarray(X[:, place], self.dtype), self.backend.asarray(Y[..., place])
@@ -295,7 +265,7 @@ class Trainer:
             outputs.append(self.backend.to_numpy(A))
             total += float(self.backend.to_numpy(J)) * Xb.shape[1]
         output = self.network.output
-        score = metrics.score(output, host.concat(outputs), self.backend.to_numpy(self.backend.asarray(Y)))
+        score = metrics.score(output, host.concat(outputs), Y)
         return {"loss": total / X.shape[1], metrics.score_name(output): score}
 
     def _places(self, m: int, batch_size: int | None) -> list[slice]:
@@ -388,22 +358,3 @@ class Trainer:
 
     def __repr__(self) -> str:
         return f"<Trainer of {self.network!r} by {self.optimizer!r} on {self.backend!r}: {self.steps} steps done>"
-
-
-def _diverged(costs: list[float], epoch: int, optimizer: Optimizer) -> DivergenceError:
-    bad = [i for i, J in enumerate(costs) if not math.isfinite(J)]
-    if bad:
-        where = f"the cost became {costs[bad[0]]} in step {bad[0] + 1} of epoch {epoch}"
-        last = costs[bad[0] - 1] if bad[0] else None
-    else:
-        where, last = f"the parameters became infinite, NaN or far too large in epoch {epoch}", costs[-1]
-    before = "" if last is None else f", after {last:.4g}"
-    return DivergenceError(
-        f"{where}{before}. The trainer is as it was before that epoch. Try a learning rate below "
-        f"{optimizer.learning_rate:g}, or scale the features"
-    )
-
-
-def _columns(records: list[dict[str, float]]) -> History:
-    names = dict.fromkeys(name for record in records for name in record)
-    return {name: [record[name] for record in records if name in record] for name in names}

@@ -353,7 +353,10 @@ def test_a_cost_that_is_not_finite_stops_the_training(X, rng):
     huge = nnx.Trainer(nnx.mlp([4, 1], output="identity"), nnx.GradientDescent(1e38), backend="numpy")
     with raises("the parameters became infinite, NaN or far too large in epoch 1", error=nnx.DivergenceError):
         huge.fit(1e3 * X, Y)
+    with raises("the cost became (inf|nan) in step 2 of epoch 1", error=nnx.DivergenceError):
+        huge.fit(1e3 * X, Y, batch_size=3)
     assert huge.steps == 0
+    assert huge.rng.bit_generator.state == np.random.default_rng(0).bit_generator.state  # nor a shuffle
 
 
 def test_an_unknown_backend_is_no_fault_of_the_model_file(model):

@@ -11,7 +11,7 @@ from rich.table import Table
 from nnx.choice import choose, survey
 from nnx.errors import Error
 from nnx.network import Network
-from nnx.trainer import Progress as Standing
+from nnx.progress import Progress as Standing
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
