@@ -26,7 +26,8 @@ class CuPy(Backend):
             import array_api_compat.cupy as xp
 
             self._device = cupy.cuda.Device(int(index) if index else None)
-            self._device.use()  # what runs between the steps runs where the arrays are, too
+            # What runs between the steps runs where the arrays are, too; the `with`s below serve other threads.
+            self._device.use()
             # Importing works without a driver, and adding without cuBLAS: a tiny product decides.
             cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
             self.detail = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()

@@ -26,8 +26,8 @@ class Jax(Backend):
             self._device = jax.devices(kind or None)[int(index or 0)]
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise BackendError(
-                f"JAX {self.version} has no device {device or 'at all'!r} ({first_line(error)}); jax.devices() "
-                "lists those of its best platform, and 'cpu' is always there"
+                f"JAX {self.version} finds no device {device or ''}({first_line(error)}); jax.devices() lists "
+                "those of its best platform, and 'cpu' is always there"
             ) from error
         platform = "cuda" if self._device.platform == "gpu" else self._device.platform
         self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"
@@ -44,7 +44,7 @@ class Jax(Backend):
             jax.config.update("jax_enable_x64", True)
         if not isinstance(x, jax.Array):
             x = np.asarray(as_host(x), dtype=dtype)
-            if x.dtype == np.int64:
+            if x.dtype == np.int64 and not jax.config.jax_enable_x64:
                 x = x.astype(np.int32)  # what JAX makes of it, said aloud to avoid its warning
         return jax.device_put(self.xp.asarray(x, dtype=dtype), self._device)
 

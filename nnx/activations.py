@@ -7,6 +7,8 @@ forward to the backward pass.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from numbers import Real
 from typing import Literal
 
 from nnx.arrays import Array, array_namespace
@@ -85,6 +87,7 @@ identity = Activation("identity", g=lambda Z: Z, dg=_identity_derivative)
 """z; g' = 1. Only useful at the output: a chain of linear layers is one linear layer."""
 
 
+@lru_cache
 def leaky_relu(alpha: float = 0.01) -> Activation:
     """Return max(alpha z, z); g' = 1 where z > 0, else alpha.
 
@@ -98,7 +101,7 @@ def leaky_relu(alpha: float = 0.01) -> Activation:
     InputError
         When alpha is outside [0, 1): max(alpha z, z) would not be the leaky ReLU.
     """
-    if not 0 <= alpha < 1:
+    if not isinstance(alpha, Real) or not 0 <= alpha < 1:
         raise InputError(f"leaky_relu's alpha must be in [0, 1), not {alpha!r}")
     alpha = float(alpha)
 
@@ -136,10 +139,18 @@ def register(activation: Activation) -> Activation:
     InputError
         When nnx has an activation of that name itself.
     """
-    if activation.name in _OURS:
-        raise InputError(f"nnx has an activation named {activation.name!r} itself; choose another name")
+    if not isinstance(activation, Activation):
+        raise InputError(f"expected an nnx.Activation, not {activation!r}")
+    _refuse_ours(activation)
     ACTIVATIONS[activation.name] = activation
     return activation
+
+
+def _refuse_ours(own: Activation) -> None:
+    """Raise an InputError if it is not nnx's, but has the name of one: a model file would confuse them."""
+    name = own.name.partition("(")[0]
+    if name in _OURS and own is not ACTIVATIONS[name] and own is not _known(own.name):
+        raise InputError(f"nnx has an activation named {name!r} itself; choose another name")
 
 
 def activation(spec: str | Activation) -> Activation:
@@ -162,24 +173,29 @@ def activation(spec: str | Activation) -> Activation:
     'leaky_relu(0.2)'
     """
     if isinstance(spec, Activation):
-        if spec.name in _OURS and spec != ACTIVATIONS[spec.name] and spec.name != "leaky_relu":
-            raise InputError(f"nnx has an activation named {spec.name!r} itself; choose another name")
+        _refuse_ours(spec)
         return spec
-    if isinstance(spec, str) and isinstance(found := ACTIVATIONS.get(spec), Activation):
+    found = _known(spec) if isinstance(spec, str) else None
+    if found is None:
+        message = str(unknown("activation", spec, ACTIVATIONS))
+        if "did you mean" not in message:
+            message += ". One of your own must be registered first: nnx.register_activation"
+        raise InputError(message)
+    return found
+
+
+def _known(spec: str) -> Activation | None:
+    """Return the activation of this name, or None."""
+    if isinstance(found := ACTIVATIONS.get(spec), Activation):
         return found
-    match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", spec) if isinstance(spec, str) else None
-    if match is None or match[1] not in ACTIVATIONS:
-        raise InputError(
-            f"{unknown('activation', spec, ACTIVATIONS)}. One of your own must be registered first: "
-            "nnx.register_activation"
-        )
+    match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", spec)
+    known = ACTIVATIONS.get(match[1]) if match else None
+    if match is None or known is None:
+        return None
     name, parameter = match.groups()
-    known = ACTIVATIONS[name]
     if isinstance(known, Activation):
         raise InputError(f"activation {name!r} takes no parameter; given {spec!r}")
-    if parameter is None:
-        return known()  # type: ignore[call-arg]  # the parameter has a default
     try:
-        return known(float(parameter))
+        return known() if parameter is None else known(float(parameter))  # type: ignore[call-arg]
     except ValueError as error:
         raise InputError(f"activation {spec!r}: {error}") from None

@@ -88,7 +88,9 @@ def _check(path: Path, metadata: Mapping[str, str]) -> None:
             "expected a model that nnx has saved"
         )
     version = metadata.get("format_version", "")
-    if not (version.isdecimal() and len(version) < 10 and int(version) <= FORMAT):
+    if not (version.isdecimal() and len(version) < 10):
+        raise ModelFileError(f"{str(path)!r} is damaged: its format version is {version[:20]!r}, no number")
+    if int(version) > FORMAT:
         raise ModelFileError(
             f"{str(path)!r} has format version {version!r}, written by nnx {metadata.get('nnx_version')}; "
             f"this is nnx {__version__}, which reads up to version {FORMAT}. Upgrade: pip install -U nnx-array"

@@ -60,7 +60,10 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None) -> Choi
         return Choice(_load(str(name), device), "asked for")
     wish = os.environ.get("NNX_BACKEND", "").strip() or AUTO
     if wish != AUTO:
-        return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
+        try:
+            return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
+        except (BackendError, InputError) as error:  # of what nobody typed
+            raise type(error)(f"NNX_BACKEND={wish}: {error}") from error
     choice = _best(device)
     message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
     if message not in _said:
@@ -119,7 +122,9 @@ def _load(name: str, device: str | None) -> Backend:
     found = entry_points(group=GROUP, name=name)
     if not found:
         if not names():
-            raise BackendError("nnx is not installed, only lies in a folder: python -m pip install FOLDER")
+            raise BackendError(
+                "nnx is not installed, Python found it in a folder: python -m pip install FOLDER"
+            )
         raise unknown("backend", name, [AUTO, *names()])
     (entry, *_) = found
     try:

@@ -36,6 +36,17 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
+def count(n: int, noun: str) -> str:
+    """Return n with its noun.
+
+    Examples
+    --------
+    >>> count(1, "row"), count(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
     """Return the error for a name that nobody knows, with the nearest that somebody does.
 

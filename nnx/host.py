@@ -1,12 +1,13 @@
 """NumPy as the exchange format: host arrays, their checks, and the random numbers drawn on the host."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from array_api_compat import is_array_api_obj
 
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, count, unknown
 from nnx.outputs import Output, are_indices, wrong_targets
 
 DTYPES = ("float32", "float64")
@@ -21,7 +22,7 @@ def dtype_name(dtype: Any) -> str:
     'float64'
     """
     try:
-        name = str(np.dtype(dtype).name)
+        name = str(None if dtype is None else np.dtype(dtype).name)  # NumPy's own default would be float64
     except TypeError:
         name = str(dtype)
     if name not in DTYPES:
@@ -96,22 +97,24 @@ def as_numbers(name: str, x: Any, advice: str = "; convert them, as by .astype(f
     return x
 
 
-def check_finite(name: str, x: Array, dtype: str) -> None:
-    """Raise an InputError unless every number of x is finite in dtype: how many are not, and the first."""
+def check_finite(name: str, x: Array, dtype: str, where: str = "", advice: str = "") -> None:
+    """Raise an InputError unless every number of x is finite in dtype: how many are not, and the first.
+
+    `where` names the place ("feature {0}, sample {1}"), `advice` ends the message.
+    """
     xp = array_namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         return
     limit = min(float(np.finfo(dtype).max), float(xp.finfo(x.dtype).max))
     bad = ~(xp.abs(x) <= limit)  # true for NaN, too
-    count = int(xp.count_nonzero(bad))
-    if count:
+    n = int(xp.count_nonzero(bad))
+    if n:
         first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
         place = tuple(int(i) for i in np.unravel_index(first, tuple(x.shape)))
-        where = "sample {1}, feature {0}".format(*place) if len(place) == 2 else f"place {place[0]}"
         raise InputError(
-            f"{name} has {count} value{'s' * (count > 1)} NaN, infinite or too large for {dtype}; the first is "
-            f"{name}[{', '.join(map(str, place))}] = {float(x[place])} ({where}, counted from 0). Replace "
-            f"{'them' if count > 1 else 'it'}, or leave out the samples"
+            f"{name} has {count(n, 'value')} that {'is' if n == 1 else 'are'} NaN, infinite or too large for {dtype}; "
+            f"the first is {name}[{', '.join(map(str, place))}] = {float(x[place])} "
+            f"({', '.join(filter(None, [where.format(*place), 'counted from 0']))}){advice}"
         )
 
 
@@ -132,6 +135,8 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
     """
     labels = "; class labels are 0, 1, 2, ..., as numpy.unique(labels, return_inverse=True) gives them"
     Y = as_host(as_numbers(name, Y, labels))
+    place = "sample {0}" if Y.ndim == 1 else "output {0}, sample {1}" if Y.ndim == 2 else ""
+    check_finite(name, Y, dtype, place, ". Replace them, or leave out the samples")
     flat = Y.ndim > 0 and are_indices(output, n, Y)
     if flat and Y.size == m:
         return _indices(name, Y.reshape(-1), n)
@@ -139,7 +144,6 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
         Y = Y.reshape(1, m)
     if Y.shape != (n, m):
         raise InputError(wrong_targets(output, n, m, Y.shape, name))
-    check_finite(name, Y, dtype)
     outside = (Y < output.lowest) | (Y > output.highest)
     if outside.any():
         allowed = f"in [{output.lowest}, {output.highest}]" if output.highest < np.inf else ">= 0"
@@ -161,7 +165,6 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
 
 
 def _indices(name: str, labels: Any, n: int) -> Any:
-    check_finite(name, labels, "float32")
     if (labels != np.floor(labels)).any():
         raise InputError(f"{name}, as class labels, must be whole numbers 0..{n - 1}; given {labels[:5]} ...")
     low, high = int(labels.min()), int(labels.max())
@@ -170,6 +173,11 @@ def _indices(name: str, labels: Any, n: int) -> Any:
             f"{name} holds labels from {low} to {high}; expected 0..{n - 1} for n[L] = {n} outputs"
         )
     return labels.astype(np.int32)
+
+
+def quiet() -> AbstractContextManager[Any]:
+    """Return a context without NumPy's warnings of overflow, for numbers that are looked at afterwards."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def copy(x: Any) -> Any:

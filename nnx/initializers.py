@@ -59,6 +59,6 @@ INITIALIZERS: dict[str, Initializer] = {
 
 def initializer(name: str) -> Initializer:
     """Return the initializer of this name, or raise an InputError that names the nearest."""
-    if name not in INITIALIZERS:
+    if not isinstance(name, str) or name not in INITIALIZERS:
         raise unknown("initializer", name, INITIALIZERS)
     return INITIALIZERS[name]

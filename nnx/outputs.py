@@ -130,13 +130,13 @@ def output(name: str) -> Output:
     >>> output("softmax").loss_name
     'cross-entropy'
     """
-    if name not in OUTPUTS:
+    if not isinstance(name, str) or name not in OUTPUTS:
         raise unknown("output", name, OUTPUTS)
     return OUTPUTS[name]
 
 
 def are_indices(output: Output, n: int, Y: Array) -> bool:
-    """Whether integer targets Y are class indices, (m,) or (..., 1, m), rather than values for n outputs."""
+    """Whether targets Y have the shape of class indices, (m,) or (..., 1, m), not of values for n outputs."""
     return output.classes and n > 1 and (Y.ndim == 1 or Y.shape[-2] == 1)
 
 

@@ -39,18 +39,22 @@ class Progress:
     measured: Mapping[str, float] | None
 
 
-def diverged(costs: list[float], epoch: int, optimizer: Optimizer) -> DivergenceError:
-    """Return the error for an epoch whose costs, or whose parameters at its end, are not finite."""
-    bad = [i for i, J in enumerate(costs) if not math.isfinite(J)]
+def diverged(
+    costs: list[float], epoch: int, optimizer: Optimizer, validation: float | None = None
+) -> DivergenceError:
+    """Return the error for an epoch whose costs, validation, or state at its end are not finite."""
+    bad = [step for step, J in enumerate(costs) if not math.isfinite(J)]
+    before = f"; the cost before was {costs[bad[0] - 1 if bad else -1]:.4g}" if not bad or bad[0] > 0 else ""
     if bad:
-        where = f"the cost became {costs[bad[0]]} in step {bad[0] + 1} of epoch {epoch}"
-        last = costs[bad[0] - 1] if bad[0] else None
+        what = f"the cost became {costs[bad[0]]} in step {bad[0] + 1} of epoch {epoch}"
+    elif validation is None:
+        what = f"the parameters, or the optimizer's memory, became infinite or NaN in epoch {epoch}"
     else:
-        where, last = f"the parameters became infinite, NaN or far too large in epoch {epoch}", costs[-1]
-    before = "" if last is None else f", after {last:.4g}"
+        what = f"the cost of the validation became {validation} after epoch {epoch}"
+    advice = " and look for values far out of range in the validation" if validation is not None else ""
     return DivergenceError(
-        f"{where}{before}. The trainer is as it was before that epoch. Try a learning rate below "
-        f"{optimizer.learning_rate:g}, or scale the features"
+        f"{what}{before}. Nothing of that epoch is kept. Try a learning rate below "
+        f"{optimizer.learning_rate:g}, or scale the features{advice}"
     )
 
 

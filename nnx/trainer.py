@@ -10,7 +10,7 @@ from nnx import checkpoint, host, metrics
 from nnx.arrays import Array
 from nnx.batches import Batches, places
 from nnx.choice import choose
-from nnx.errors import BackendError, InputError, ModelFileError, positive_int
+from nnx.errors import BackendError, DivergenceError, InputError, ModelFileError, positive_int
 from nnx.network import Network
 from nnx.optimizers import Adam, Optimizer
 from nnx.optimizers import describe as describe_optimizer
@@ -202,30 +202,37 @@ class Trainer:
             start, samples, costs, sizes = time.perf_counter(), 0, [], []
             # A step replaces the state and changes nothing in it: this is all it takes to come back.
             good = self.state, self.rng.bit_generator.state
-            for step, batch in enumerate(batches, 1):
-                self.state, J = self._step(self.state, batch)
-                costs.append(J)
-                sizes.append(batch[0].shape[-1])
-                samples += sizes[-1]
-                if callback is not None:
-                    seconds = time.perf_counter() - start
-                    callback(Progress(epoch, epochs, step, len(batches), samples, seconds, None))
-            # The costs are read here, once an epoch: no step waits for the host.
-            read = [float(self.backend.to_numpy(J)) for J in costs]
-            seconds = time.perf_counter() - start
-            measured = {"loss": sum(J * m for J, m in zip(read, sizes, strict=True)) / samples}
-            if validation is not None:
-                found = self._evaluate(*validation)
-                measured |= {f"validation_{name}": value for name, value in found.items()}
-            if not (
-                all(map(math.isfinite, (*read, *measured.values()))) and host.is_finite(self.state["theta"])
-            ):
-                self.state, self.rng.bit_generator.state = good
-                raise diverged(read, len(self.records) + 1, self.optimizer)
+            try:
+                for step, batch in enumerate(batches, 1):
+                    self.state, J = self._step(self.state, batch)
+                    costs.append(J)
+                    sizes.append(batch[0].shape[-1])
+                    samples += sizes[-1]
+                    if callback is not None:
+                        seconds = time.perf_counter() - start
+                        callback(Progress(epoch, epochs, step, len(batches), samples, seconds, None))
+                # The costs are read here, once an epoch: no step waits for the host.
+                read = [float(self.backend.to_numpy(J)) for J in costs]
+                seconds = time.perf_counter() - start
+                if not (all(map(math.isfinite, read)) and self._is_finite()):
+                    raise diverged(read, len(self.records) + 1, self.optimizer)
+                measured = {"loss": sum(J * m for J, m in zip(read, sizes, strict=True)) / samples}
+                if validation is not None:
+                    found = self._evaluate(*validation)
+                    if not all(map(math.isfinite, found.values())):
+                        raise diverged(read, len(self.records) + 1, self.optimizer, found["loss"])
+                    measured |= {f"validation_{name}": value for name, value in found.items()}
+            except BaseException as error:  # an interrupt keeps the steps done, unless they led nowhere
+                if isinstance(error, DivergenceError) or not self._is_finite():
+                    self.state, self.rng.bit_generator.state = good
+                raise
             self.records.append(measured)
             if callback is not None:
                 callback(Progress(epoch, epochs, len(batches), len(batches), samples, seconds, measured))
         return columns(self.records[before:])
+
+    def _is_finite(self) -> bool:
+        return all(host.is_finite(x) for name, x in self.state.items() if name != "t")
 
     def predict(self, X: Any, batch_size: int | None = None) -> Any:
         """Return A[L] as a NumPy array (n[L], m).
@@ -265,7 +272,8 @@ class Trainer:
             outputs.append(self.backend.to_numpy(A))
             total += float(self.backend.to_numpy(J)) * Xb.shape[1]
         output = self.network.output
-        score = metrics.score(output, host.concat(outputs), Y)
+        with host.quiet():  # of predictions far out of range
+            score = metrics.score(output, host.concat(outputs), Y)
         return {"loss": total / X.shape[1], metrics.score_name(output): score}
 
     def _places(self, m: int, batch_size: int | None) -> list[slice]:
@@ -278,7 +286,9 @@ class Trainer:
         self.network.check_features(X, name)
         if X.ndim != 2:
             raise InputError(f"{name} has shape {tuple(X.shape)}; expected two axes, (n[0], m)")
-        host.check_finite(name, X, self.dtype)
+        host.check_finite(
+            name, X, self.dtype, "feature {0}, sample {1}", ". Replace them, or leave out the samples"
+        )
         return X
 
     def _samples(self, X: Any, Y: Any, whose: str = "") -> tuple[Array, Array]:

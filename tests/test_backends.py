@@ -68,10 +68,13 @@ def no_driver(monkeypatch):
     class CUDARuntimeError(RuntimeError):
         pass
 
-    def device(number=None):
+    def product(shape):
         raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
 
-    cupy = types.SimpleNamespace(__version__="14.2.0", cuda=types.SimpleNamespace(Device=device))
+    device = types.SimpleNamespace(id=0, use=lambda: None)
+    properties = types.SimpleNamespace(getDeviceProperties=lambda number: {"name": b"none"})
+    cuda = types.SimpleNamespace(Device=lambda number=None: device, runtime=properties)
+    cupy = types.SimpleNamespace(__version__="14.2.0", cuda=cuda, ones=product, asnumpy=np.asarray)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", types.ModuleType("array_api_compat.cupy"))
 
@@ -98,7 +101,7 @@ def test_an_explicit_wish_is_never_replaced(no_driver, monkeypatch):
         with pytest.raises(nnx.BackendError, match="it needs an NVIDIA GPU and a driver"):
             nnx.backend(**wish)
     monkeypatch.setenv("NNX_BACKEND", "cupy")
-    with pytest.raises(nnx.BackendError, match="backend 'cupy' cannot be used here"):
+    with pytest.raises(nnx.BackendError, match="NNX_BACKEND=cupy: backend 'cupy' cannot be used here"):
         nnx.Trainer(nnx.mlp([2, 1]))
 
 

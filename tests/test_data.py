@@ -97,7 +97,7 @@ def test_missing_values(tmp_path):
     with raises("missing or infinite numbers in the features", "2, the first in row 2", "column 'b'"):
         files.read(path).training("y", ())
     path.write_text("a,y\n1,x\n3,\n")
-    with raises("the target 'y' is missing in 1 rows", "row 2"):
+    with raises("the target 'y' is missing in 1 row of", "row 2"):
         files.read(path).training("y", ())
 
 
@@ -268,7 +268,9 @@ def test_tasks():
         task([3, 3])
     with raises("200 different values in 200 rows"):
         task([f"name {i}" for i in range(200)])
-    with raises("NaN or infinite in 1 rows"):
+    with raises("holds datetime64"):
+        task(np.array(["2024-01-01", "2024-01-02"], "datetime64[D]"))
+    with raises("NaN or infinite in 1 row;"):
         task([0.5, np.nan])
 
 
@@ -296,6 +298,19 @@ def test_scaling_is_learned_from_the_training_set_alone():
     assert again == p
     with raises("no description of its data"):
         Preparation.of({})
+
+
+def test_features_too_large_to_scale():
+    with raises("the feature 'x0' has numbers too large"):
+        Preparation.learn(samples([[1e200], [-1e200]], [0, 1]), "classification", np.arange(2))
+
+
+def test_decimal_targets_are_numbers(tmp_path):
+    frame = polars.DataFrame({"a": [1.0, 2.0, 3.0], "price": ["1.50", "2.25", "9.99"]})
+    frame.with_columns(polars.col("price").cast(polars.Decimal(10, 2))).write_parquet(tmp_path / "p.parquet")
+    s = files.read(tmp_path / "p.parquet").training("price", ())
+    np.testing.assert_allclose(s.y, [1.5, 2.25, 9.99])
+    assert find_task(s, "auto") == "regression"
 
 
 def test_features_of_one_unit_share_a_scale():

@@ -85,8 +85,8 @@ def backends() -> None:
 class LiveBar:
     """A progress bar with the cost, the score on samples held out, and samples per second.
 
-    Call it with each Progress. Where there is no terminal it is a line after the first epoch, then one every ten
-    seconds.
+    Call it with each Progress. Where there is no terminal it is a line after the first epoch, one every ten seconds,
+    and one after the last.
     """
 
     def __init__(self, epochs: int, score_name: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from nnx.cli import show
 from nnx.cli.inputs import integers, refuse_existing, source
 from nnx.data.prepare import Preparation, find_task, split
-from nnx.errors import InputError, positive_int
+from nnx.data.source import Samples
+from nnx.errors import InputError, count, positive_int
 from nnx.files import written_aside
 from nnx.metrics import score_name
 from nnx.network import mlp
@@ -61,12 +62,12 @@ def run(options: Options) -> bool:
     trainer.metadata = {"preparation": preparation.describe(), "data": options.data}
 
     what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"
-    if options.task == "auto" and samples.y.dtype.kind in "iuf":
-        what += f" (else --task {'regression' if preparation.labels else 'classification'})"
+    if options.task == "auto" and (other := another_task(samples, task)):
+        what += f" (else --task {other})"
     show.say(
         "Data",
-        f"{options.data}: {len(samples.X):,} samples, {n[0]} features; target {samples.target!r}, {what}; "
-        f"{len(train):,} to train on, {len(held):,} held out",
+        f"{options.data}: {count(len(samples.X), 'sample')}, {count(n[0], 'feature')}; target "
+        f"{samples.target!r}, {what}; {len(train):,} to train on, {len(held):,} held out",
     )
     backend = trainer.backend
     show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
@@ -83,16 +84,33 @@ def run(options: Options) -> bool:
             trainer.fit(X, Y, epochs, batch_size, validation, callback=bar)
     except KeyboardInterrupt:
         finished = False
-        show.console.print(f"Stopped by Ctrl-C after {len(trainer.records)} epochs, {trainer.steps} steps.")
-    except BaseException:  # whatever ends the training, what has been learned is kept
+        done = f"{count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
+        show.console.print(f"Stopped by Ctrl-C after {done}.")
+        if not trainer.steps:
+            remove_empty(made)
+            return False
+    except BaseException:  # whatever ends the training, the epochs before it are kept
         if trainer.records:
             save(trainer, folder, title)
         else:
             remove_empty(made)
         raise
-    save(trainer, folder, title)
+    try:
+        save(trainer, folder, title)
+    except BaseException:
+        remove_empty(made)
+        raise
     report(trainer, preparation, *validation)
     return finished
+
+
+def another_task(samples: Samples, task: str) -> str | None:
+    """Return the other task, if the target allows it."""
+    other = "regression" if task == "classification" else "classification"
+    try:
+        return find_task(samples, other)
+    except InputError:
+        return None
 
 
 def sizes(layers: str) -> list[int]:

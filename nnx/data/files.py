@@ -145,7 +145,7 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
         raise InputError(
             f"the targets {key!r} of {where} have shape {y.shape}; expected ({len(X)},) for features {X.shape}{hint}"
         )
-    if y is not None and y.dtype.kind in "SO":
+    if y is not None and y.dtype.kind in "Sb":
         y = y.astype(str)  # labels are text, which JSON has
     one_unit = X.dtype == np.uint8 or X.ndim > 2  # images
     return Arrays(where, X.reshape(len(X), -1), None if y is None else y.reshape(-1), key, one_unit)

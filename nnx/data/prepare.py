@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from nnx.data.source import Samples
-from nnx.errors import InputError, unknown
-from nnx.host import generator
+from nnx.errors import InputError, count, unknown
+from nnx.host import generator, quiet
 from nnx.metrics import decide
 
 TASKS = ("auto", "classification", "regression")
@@ -48,9 +48,13 @@ class Preparation:
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
         """Learn it from the samples of the training set alone; train holds their row numbers."""
         X = np.asarray(samples.X[train], dtype=float)
-        mean = X.mean(axis=0)
-        std = np.full(len(mean), X.std()) if samples.one_unit else X.std(axis=0)
+        with quiet():
+            mean = X.mean(axis=0)
+            std = np.full(len(mean), X.std()) if samples.one_unit else X.std(axis=0)
         scale = _scale(mean, std)
+        for name, ok in zip(samples.features, np.isfinite(mean + scale), strict=True):
+            if not ok:
+                raise InputError(f"the feature {name!r} has numbers too large to compute their deviation")
         kept = (samples.features, samples.named, mean.tolist(), scale.tolist(), samples.target)
         if task == "classification":
             return cls(*kept, np.unique(samples.y).tolist())
@@ -113,8 +117,12 @@ def find_task(samples: Samples, task: str) -> str:
         raise unknown("task", task, TASKS)
     y, kind = samples.y, samples.y.dtype.kind
     where = f"the target {samples.target!r}"
+    if kind not in "biufU":
+        raise InputError(f"{where} holds {y.dtype}; expected text or numbers")
     if kind == "f" and not np.isfinite(y).all():
-        raise InputError(f"{where} is NaN or infinite in {(~np.isfinite(y)).sum()} rows; remove these rows")
+        raise InputError(
+            f"{where} is NaN or infinite in {count(int((~np.isfinite(y)).sum()), 'row')}; remove these rows"
+        )
     different = len(np.unique(y))
     whole = kind != "f" or bool((y == np.floor(y)).all())
     if task == "auto":

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
+from nnx.errors import InputError, count
 
 
 @dataclass
@@ -100,13 +100,15 @@ class Table:
         X, y = self._numbers(features, DROP), self.frame[target]
         if y.null_count():
             raise InputError(
-                f"the target {target!r} is missing in {y.null_count()} rows of {self.where}, the first being "
+                f"the target {target!r} is missing in {count(y.null_count(), 'row')} of {self.where}, the first being "
                 f"row {y.is_null().arg_max() + 1} (counted from 1, without the header); remove these rows"
             )
         if y.dtype.is_nested():
             raise InputError(
                 f"the target {target!r} of {self.where} holds {y.dtype}; expected text or numbers"
             )
+        if y.dtype.is_decimal():
+            y = y.cast(float)
         if not y.dtype.is_numeric():
             return Samples(X, y.cast(str).to_numpy().astype(str), features, target)
         return Samples(X, y.to_numpy(), features, target)
@@ -131,7 +133,7 @@ class Table:
         if text:
             examples = ", ".join(f"{name} ({_first(frame[name])})" for name in text[:5])
             raise InputError(
-                f"{len(text)} feature column{'s' * (len(text) > 1)} of {self.where} without numbers: {examples}"
+                f"{count(len(text), 'feature column')} of {self.where} without numbers: {examples}"
                 f"{', ...' if len(text) > 5 else ''}. Turn them into numbers, {advice}"
                 + (": " + " ".join(f"--drop {name!r}" for name in text[:5]) if advice == DROP else "")
             )
