@@ -120,7 +120,7 @@ class LiveBar:
             self._measured = f"cost {now.measured['loss']:.4g}"
             score = now.measured.get(f"validation_{self._score_name}")
             if score is not None:
-                shown = f"{score:.1%}" if self._score_name == "accuracy" else f"{score:.3f}"
+                shown = f"{score:.1%}" if self._score_name == "accuracy" else f"{score:.4g}"
                 self._measured += f" {self._score_name} {shown}"
         clock = time.monotonic()
         if clock < self._next and not last:
