@@ -84,11 +84,12 @@ def run(options: Options) -> bool:
             trainer.fit(X, Y, epochs, batch_size, validation, callback=bar)
     except KeyboardInterrupt:
         finished = False
-        done = f"{count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
-        show.console.print(f"Stopped by Ctrl-C after {done}.")
-        if not trainer.steps:
+        if not trainer.steps:  # nor is a model that was there replaced by random weights
+            show.console.print("Stopped by Ctrl-C with nothing learned yet: nothing is saved.")
             remove_empty(made)
             return False
+        done = f"{count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
+        show.console.print(f"Stopped by Ctrl-C after {done}.")
     except BaseException:  # whatever ends the training, the epochs before it are kept
         if trainer.records:
             save(trainer, folder, title)
