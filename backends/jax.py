@@ -26,7 +26,7 @@ class Jax(Backend):
             self._device = jax.devices(kind or None)[int(index or 0)]
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise BackendError(
-                f"JAX {self.version} finds no device {device or ''}({first_line(error)}); jax.devices() lists "
+                f"JAX {self.version} finds no device {device or 'at all'} ({first_line(error)}); jax.devices() lists "
                 "those of its best platform, and 'cpu' is always there"
             ) from error
         platform = "cuda" if self._device.platform == "gpu" else self._device.platform
