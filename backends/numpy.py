@@ -5,7 +5,7 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from nnx.host import as_host
+from nnx.host import as_host, quiet
 from nnx.port import Backend, F, only_cpu
 
 
@@ -26,7 +26,7 @@ class NumPy(Backend):
 
     def capture(self, step: F) -> F:
         """Return the step without NumPy's warnings: the trainer looks at the cost."""
-        return np.errstate(over="ignore", invalid="ignore")(step)
+        return quiet()(step)
 
     def to_numpy(self, x: Any) -> Any:
         """Return x itself."""

@@ -149,7 +149,7 @@ def register(activation: Activation) -> Activation:
 def _refuse_ours(own: Activation) -> None:
     """Raise an InputError if it is not nnx's, but has the name of one: a model file would confuse them."""
     name = own.name.partition("(")[0]
-    if name in _OURS and own is not ACTIVATIONS[name] and own is not _known(own.name):
+    if name in _OURS and own is not _known(own.name):
         raise InputError(f"nnx has an activation named {name!r} itself; choose another name")
 
 

@@ -1,6 +1,5 @@
 """NumPy as the exchange format: host arrays, their checks, and the random numbers drawn on the host."""
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -53,9 +52,8 @@ def as_host(x: Any) -> Any:
     if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
         return np.asarray(x)
     try:
-        on_cpu = (
-            int(x.__dlpack_device__()[0]) == 1
-        )  # kDLCPU; not every library knows how to come from elsewhere
+        # Not every library takes `device`, which only those elsewhere (not kDLCPU) need.
+        on_cpu = int(x.__dlpack_device__()[0]) == 1
         return np.from_dlpack(x) if on_cpu else np.from_dlpack(x, device="cpu")
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
@@ -175,8 +173,8 @@ def _indices(name: str, labels: Any, n: int) -> Any:
     return labels.astype(np.int32)
 
 
-def quiet() -> AbstractContextManager[Any]:
-    """Return a context without NumPy's warnings of overflow, for numbers that are looked at afterwards."""
+def quiet() -> np.errstate:
+    """Return a context, or decorator, without NumPy's warnings of overflow: the numbers are looked at after."""
     return np.errstate(over="ignore", invalid="ignore")
 
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -199,37 +200,50 @@ class Trainer:
         )
         before = len(self.records)
         for epoch in range(1, epochs + 1):
-            start, samples, costs, sizes = time.perf_counter(), 0, [], []
+            at = partial(Progress, epoch, epochs)
             # A step replaces the state and changes nothing in it: this is all it takes to come back.
             good = self.state, self.rng.bit_generator.state
             try:
-                for step, batch in enumerate(batches, 1):
-                    self.state, J = self._step(self.state, batch)
-                    costs.append(J)
-                    sizes.append(batch[0].shape[-1])
-                    samples += sizes[-1]
-                    if callback is not None:
-                        seconds = time.perf_counter() - start
-                        callback(Progress(epoch, epochs, step, len(batches), samples, seconds, None))
-                # The costs are read here, once an epoch: no step waits for the host.
-                read = [float(self.backend.to_numpy(J)) for J in costs]
-                seconds = time.perf_counter() - start
-                if not (all(map(math.isfinite, read)) and self._is_finite()):
-                    raise diverged(read, len(self.records) + 1, self.optimizer)
-                measured = {"loss": sum(J * m for J, m in zip(read, sizes, strict=True)) / samples}
-                if validation is not None:
-                    found = self._evaluate(*validation)
-                    if not all(map(math.isfinite, found.values())):
-                        raise diverged(read, len(self.records) + 1, self.optimizer, found["loss"])
-                    measured |= {f"validation_{name}": value for name, value in found.items()}
+                costs, sizes, seconds = self._run(batches, callback, at)
+                measured = self._measure(costs, sizes, validation)
             except BaseException as error:  # an interrupt keeps the steps done, unless they led nowhere
                 if isinstance(error, DivergenceError) or not self._is_finite():
                     self.state, self.rng.bit_generator.state = good
                 raise
             self.records.append(measured)
             if callback is not None:
-                callback(Progress(epoch, epochs, len(batches), len(batches), samples, seconds, measured))
+                callback(at(len(batches), len(batches), sum(sizes), seconds, measured))
         return columns(self.records[before:])
+
+    def _run(
+        self, batches: Batches, callback: Callable[[Progress], None] | None, at: Callable[..., Progress]
+    ) -> tuple[list[float], list[int], float]:
+        """Do one epoch's steps; return the cost and the samples of each, and the seconds of all."""
+        start, samples, costs, sizes = time.perf_counter(), 0, [], []
+        for step, batch in enumerate(batches, 1):
+            self.state, J = self._step(self.state, batch)
+            costs.append(J)
+            sizes.append(batch[0].shape[-1])
+            samples += sizes[-1]
+            if callback is not None:
+                callback(at(step, len(batches), samples, time.perf_counter() - start, None))
+        # The costs are read here, once an epoch: no step waits for the host.
+        return [float(self.backend.to_numpy(J)) for J in costs], sizes, time.perf_counter() - start
+
+    def _measure(
+        self, costs: list[float], sizes: list[int], validation: tuple[Any, Any] | None
+    ) -> dict[str, float]:
+        """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""
+        epoch = len(self.records) + 1
+        if not (all(map(math.isfinite, costs)) and self._is_finite()):
+            raise diverged(costs, epoch, self.optimizer)
+        measured = {"loss": sum(J * m for J, m in zip(costs, sizes, strict=True)) / sum(sizes)}
+        if validation is not None:
+            found = self._evaluate(*validation)
+            if not all(map(math.isfinite, found.values())):
+                raise diverged(costs, epoch, self.optimizer, found["loss"])
+            measured |= {f"validation_{name}": value for name, value in found.items()}
+        return measured
 
     def _is_finite(self) -> bool:
         return all(host.is_finite(x) for name, x in self.state.items() if name != "t")

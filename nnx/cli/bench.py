@@ -25,7 +25,7 @@ def run(
         out.parent.mkdir(parents=True, exist_ok=True)
     names = [name.strip() for name in backends.split(",")] if backends else usable()
     n = integers("sizes", sizes)
-    network = mlp(n, output="softmax" if n[-1] > 1 else "sigmoid")
+    network = mlp(n)
     figures = measure(names, network, integers("batch-sizes", batch_sizes), optimizer(method), dtype)
     floors = {figure.m: figure.seconds for figure in figures if figure.contestant == FLOOR}
     table = Table(

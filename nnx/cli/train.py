@@ -78,31 +78,32 @@ def run(options: Options) -> bool:
     validation = preparation.X(samples.X[held]), preparation.Y(samples.y[held])
     folder, made = make_folder(options.out, options.data)
     title = f"{options.data}: {'-'.join(map(str, network.n))}, {backend.name}"
-    finished = True
     try:
         with show.LiveBar(epochs, score_name(network.output)) as bar:
             trainer.fit(X, Y, epochs, batch_size, validation, callback=bar)
+        finished = True
     except KeyboardInterrupt:
         finished = False
-        if not trainer.steps:  # nor is a model that was there replaced by random weights
-            show.console.print("Stopped by Ctrl-C with nothing learned yet: nothing is saved.")
-            remove_empty(made)
-            return False
-        done = f"{count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
-        show.console.print(f"Stopped by Ctrl-C after {done}.")
     except BaseException:  # whatever ends the training, the epochs before it are kept
-        if trainer.records:
-            save(trainer, folder, title)
-        else:
-            remove_empty(made)
+        leave(trainer, folder, made, title, keep=bool(trainer.records))
         raise
-    try:
-        save(trainer, folder, title)
-    except BaseException:
-        remove_empty(made)
-        raise
-    report(trainer, preparation, *validation)
+    if not finished:
+        done = f"{count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
+        none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights
+        show.console.print(f"Stopped by Ctrl-C {f'after {done}' if trainer.steps else none}.")
+    leave(trainer, folder, made, title, keep=trainer.steps > 0)
+    if trainer.steps:
+        report(trainer, preparation, *validation)
     return finished
+
+
+def leave(trainer: Trainer, folder: Path, made: list[Path], title: str, keep: bool) -> None:
+    """Save what is to be kept, and remove the folders made for it that stay empty."""
+    try:
+        if keep:
+            save(trainer, folder, title)
+    finally:
+        remove_empty(made)
 
 
 def another_task(samples: Samples, task: str) -> str | None:

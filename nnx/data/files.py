@@ -41,7 +41,7 @@ def read(path: Path, target: str | None = None, predicting: bool = False) -> Arr
         raise InputError(f"{str(path)!r} is a folder; expected a file")
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}")
-    head = _head(path)
+    head = _read(path, 65536)
     if not head:
         raise InputError(f"{str(path)!r} is empty")
     if head[:4] == b"PK\x03\x04":
@@ -53,14 +53,13 @@ def read(path: Path, target: str | None = None, predicting: bool = False) -> Arr
     return _csv(path, head)
 
 
-def _head(path: Path) -> bytes:
+def _read(path: Path, size: int = -1) -> bytes:
+    """Return the first bytes, or all, of a file, unzipped if it is gzipped."""
     try:
         with path.open("rb") as file:
-            if file.read(2) != b"\x1f\x8b":
-                file.seek(0)
-                return file.read(65536)
-        with gzip.open(path) as unzipped:
-            return unzipped.read(65536)
+            gzipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if gzipped else path.open("rb") as opened:
+            return opened.read(size)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{str(path)!r} cannot be read: {error}") from error
 
@@ -98,9 +97,8 @@ def _csv(path: Path, head: bytes) -> Table:
         raise InputError(f"{str(path)!r} is not in UTF-8 ({first[:40]!r} ...); save it in UTF-8")
     missing = ["", "NA", "N/A", "NaN", "nan", "null"]
     frame = _polars(path, "read_csv", separator=separator, null_values=missing, infer_schema_length=None)
-    twice = [
-        name.rpartition("_duplicated_")[0] for name in frame.columns if "_duplicated_" in name
-    ]  # by polars
+    # polars renames the second "a" to "a_duplicated_0"
+    twice = [name.rpartition("_duplicated_")[0] for name in frame.columns if "_duplicated_" in name]
     if twice:
         raise InputError(f"{str(path)!r} has more than one column named {twice[0]!r}; rename all but one")
     return Table(str(path), frame)
@@ -174,11 +172,7 @@ def read_idx(path: Path) -> Any:
     The format (http://yann.lecun.com/exdb/mnist/): two zero bytes, the type, the number of axes, the length
     of each axis as a big-endian uint32, then the numbers, big-endian, the last axis running fastest.
     """
-    try:
-        raw = path.read_bytes()
-        data = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error}") from error
+    data = _read(path)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_DTYPES:
         raise InputError(f"{str(path)!r} is no IDX file: it begins with {data[:4].hex(' ')!r}")
     dtype, axes = np.dtype(_IDX_DTYPES[data[2]]), data[3]

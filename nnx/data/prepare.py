@@ -119,10 +119,9 @@ def find_task(samples: Samples, task: str) -> str:
     where = f"the target {samples.target!r}"
     if kind not in "biufU":
         raise InputError(f"{where} holds {y.dtype}; expected text or numbers")
-    if kind == "f" and not np.isfinite(y).all():
-        raise InputError(
-            f"{where} is NaN or infinite in {count(int((~np.isfinite(y)).sum()), 'row')}; remove these rows"
-        )
+    bad = int((~np.isfinite(y)).sum()) if kind == "f" else 0
+    if bad:
+        raise InputError(f"{where} is NaN or infinite in {count(bad, 'row')}; remove these rows")
     different = len(np.unique(y))
     whole = kind != "f" or bool((y == np.floor(y)).all())
     if task == "auto":

@@ -97,7 +97,7 @@ class Table:
             raise InputError(
                 f"{self.where} has no column left as a feature beside {target!r}; it has: {known}"
             )
-        X, y = self._numbers(features, DROP), self.frame[target]
+        X, y = self._numbers(features, droppable=True), self.frame[target]
         if y.null_count():
             raise InputError(
                 f"the target {target!r} is missing in {count(y.null_count(), 'row')} of {self.where}, the first being "
@@ -123,25 +123,24 @@ class Table:
                 f"{self.where} lacks {_some(missing)}, which the model was trained on; it has "
                 f"{_some(self.frame.columns)}"
             )
-        return self._numbers(features, "since the model was trained on numbers")
+        return self._numbers(features, droppable=False)
 
-    def _numbers(self, features: Sequence[str], advice: str) -> Any:
+    def _numbers(self, features: Sequence[str], droppable: bool) -> Any:
         frame = self.frame.select(features)
         text = [
             name for name, kind in frame.schema.items() if not (kind.is_numeric() or str(kind) == "Boolean")
         ]
         if text:
             examples = ", ".join(f"{name} ({_first(frame[name])})" for name in text[:5])
+            advice = "since the model was trained on numbers"
+            if droppable:
+                advice = "or leave them out: " + " ".join(f"--drop {name!r}" for name in text[:5])
             raise InputError(
                 f"{count(len(text), 'feature column')} of {self.where} without numbers: {examples}"
                 f"{', ...' if len(text) > 5 else ''}. Turn them into numbers, {advice}"
-                + (": " + " ".join(f"--drop {name!r}" for name in text[:5]) if advice == DROP else "")
             )
         X = np.column_stack([frame[name].cast(float).to_numpy() for name in features])
         return finite(self.where, X, features)
-
-
-DROP = "or leave them out"
 
 
 def finite(where: str, X: Any, features: Sequence[str]) -> Any:
