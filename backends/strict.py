@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import BackendError
-from nnx.host import as_host
-from nnx.port import Backend, require
+from nnx.host import as_host, quiet
+from nnx.port import Backend, F, require
 
 
 class Strict(Backend):
@@ -27,6 +27,10 @@ class Strict(Backend):
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a strict array on the device."""
         return self.xp.asarray(np.asarray(as_host(x), dtype=dtype), device=self._device)
+
+    def capture(self, step: F) -> F:
+        """Return the step without the warnings of NumPy, which computes for it: the trainer looks at the cost."""
+        return quiet()(step)
 
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""

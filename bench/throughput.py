@@ -104,7 +104,7 @@ def steps(backend: Backend, network: Network, optimizer: Optimizer, m: int, dtyp
     X = backend.asarray(rng.standard_normal((m, network.n[0])).T, dtype)  # samples in rows, as gathered
     Y = backend.asarray(_targets(rng, network, m, dtype))
     step = backend.capture(training_step(network, optimizer))
-    state = initial_state(optimizer, backend.asarray(network.init(0, dtype), dtype))
+    state = initial_state(network, optimizer, backend.asarray(network.init(0, dtype), dtype))
 
     def run(k: int) -> float:
         nonlocal state

@@ -9,46 +9,115 @@ The notation is that of the course notes: X (n[0], m) holds samples as columns, 
 
 from pathlib import Path as _Path
 
-from nnx.activations import ACTIVATIONS, Activation, leaky_relu
+from nnx import convert, schedules
+from nnx.activations import ACTIVATIONS, Activation, elu, leaky_relu
 from nnx.activations import register as register_activation
 from nnx.arrays import array_namespace
+from nnx.callbacks import (
+    Callback,
+    Checkpoints,
+    CSVLog,
+    EarlyStopping,
+    JSONLines,
+    MovingAverage,
+    ProgressBar,
+    ReduceOnPlateau,
+    TensorBoard,
+)
 from nnx.choice import backend
-from nnx.errors import BackendError, DivergenceError, Error, InputError, ModelFileError
+from nnx.errors import BackendError, CallbackError, DivergenceError, Error, InputError, ModelFileError
+from nnx.finder import RateSearch, find_learning_rate
 from nnx.initializers import INITIALIZERS
-from nnx.layers import Dense
+from nnx.layers import LAYERS, Context, Dense, Layer
+from nnx.layers import register as register_layer
+from nnx.lbfgs import LBFGS
+from nnx.metrics import METRICS
+from nnx.more_layers import Activate, BatchNorm, Dropout, GaussianNoise, LayerNorm, PReLU, Residual
 from nnx.network import Network, mlp
-from nnx.optimizers import OPTIMIZERS, Adam, GradientDescent
+from nnx.optimizers import (
+    OPTIMIZERS,
+    Adagrad,
+    Adam,
+    AdamW,
+    GradientDescent,
+    Lion,
+    Momentum,
+    NAdam,
+    Nesterov,
+    RMSprop,
+)
 from nnx.outputs import OUTPUTS
 from nnx.port import Backend, Memory
 from nnx.progress import Progress
+from nnx.regularization import Regularization
+from nnx.sources import Rows
+from nnx.summary import Summary
 from nnx.trainer import Trainer
 from nnx.version import __version__
 
 __all__ = [
     "ACTIVATIONS",
     "INITIALIZERS",
+    "LAYERS",
+    "LBFGS",
+    "METRICS",
     "OPTIMIZERS",
     "OUTPUTS",
+    "Activate",
     "Activation",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "Backend",
     "BackendError",
+    "BatchNorm",
+    "CSVLog",
+    "Callback",
+    "CallbackError",
+    "Checkpoints",
+    "Context",
     "Dense",
     "DivergenceError",
+    "Dropout",
+    "EarlyStopping",
     "Error",
+    "GaussianNoise",
     "GradientDescent",
     "InputError",
+    "JSONLines",
+    "Layer",
+    "LayerNorm",
+    "Lion",
     "Memory",
     "ModelFileError",
+    "Momentum",
+    "MovingAverage",
+    "NAdam",
+    "Nesterov",
     "Network",
+    "PReLU",
     "Progress",
+    "ProgressBar",
+    "RMSprop",
+    "RateSearch",
+    "ReduceOnPlateau",
+    "Regularization",
+    "Residual",
+    "Rows",
+    "Summary",
+    "TensorBoard",
     "Trainer",
     "__version__",
     "array_namespace",
     "backend",
+    "convert",
+    "elu",
+    "find_learning_rate",
     "leaky_relu",
     "mlp",
     "register_activation",
+    "register_layer",
+    "schedules",
 ]
 
 # In a checkout backends/ and bench/ stand beside nnx/ (an installed nnx has them inside): Python started there

@@ -1,11 +1,32 @@
-"""Mini-batches: the samples of each step."""
+"""Mini-batches of arrays: the samples of each step."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, Protocol, TypeAlias
 
 from nnx.arrays import Array, array_namespace
 from nnx.port import Backend
-from nnx.step import Batch
+
+Piece: TypeAlias = tuple[tuple[Array, Array, Array | None], int, bool]
+"""((X, Y, w), start, ends): what a step computes at once, on the device; w (m,) or None. start is the place of its
+first sample within its step's batch, 0 unless the batch is cut into micro-batches; ends, whether the step does."""
+
+
+class Provider(Protocol):
+    """What gives the batches of each epoch: `Batches`, `Stream` or `Iterated`."""
+
+    @property
+    def m(self) -> int | None:
+        """The samples of an epoch; None: not known yet."""
+
+    @property
+    def steps(self) -> int | None:
+        """The steps of an epoch; None: not known yet."""
+
+    def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
+        """Return the pieces of one epoch without its first `skip` steps; the epoch is the same for any skip.
+
+        What is random in it is drawn here, before the first piece. Close the iterator when stopping early.
+        """
 
 
 def places(m: int, size: int) -> list[slice]:
@@ -19,47 +40,86 @@ def places(m: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, m)) for start in range(0, m, size)]
 
 
+def pieces(
+    m: int, batch_size: int, micro_batch: int | None = None, skip: int = 0
+) -> Iterator[tuple[slice, int, bool]]:
+    """Yield the (place, start, ends) that cut m samples into steps, and these into pieces.
+
+    Examples
+    --------
+    >>> for place, start, ends in pieces(8, 5, 3):
+    ...     print(place, start, ends)
+    slice(0, 3, None) 0 False
+    slice(3, 5, None) 3 True
+    slice(5, 8, None) 0 True
+    """
+    for first in range(skip * batch_size, m, batch_size):
+        size = min(batch_size, m - first)
+        for piece in places(size, micro_batch or size):
+            yield slice(first + piece.start, first + piece.stop), piece.start, piece.stop == size
+
+
 class Batches:
-    """The mini-batches of each epoch, the last one smaller when batch_size does not divide m.
+    """The mini-batches of arrays in each epoch, the last one smaller when batch_size does not divide m.
 
     Parameters
     ----------
     backend : Backend
-        Where X and Y live.
+        Where X, Y and w live.
     X : array (n[0], m)
     Y : array (n[L], m), or class indices (m,)
+    w : array (m,) or None
+        The samples' weights.
     batch_size : int or None
         None: the whole of X in every step, as in the notes.
     rng : numpy.random.Generator or None
         Shuffles the samples anew each epoch; None leaves them in order.
+    micro_batch : int or None
+        The samples computed at once: a larger batch comes in pieces. None: the batch.
     """
 
     def __init__(
-        self, backend: Backend, X: Array, Y: Array, batch_size: int | None = None, rng: Any = None
+        self,
+        backend: Backend,
+        X: Array,
+        Y: Array,
+        w: Array | None = None,
+        batch_size: int | None = None,
+        rng: Any = None,
+        micro_batch: int | None = None,
     ) -> None:
         self.m: int = X.shape[-1]
         self.batch_size: int = min(batch_size or self.m, self.m)
+        self.micro_batch = micro_batch
         self._backend, self._rng = backend, rng
-        self._X, self._Y = X, Y
-        # Where the data came with samples as rows, X^T's rows lie in one piece each: those are gathered.
-        self._rows = array_namespace(X).matrix_transpose(X) if rng is not None and len(self) > 1 else None
+        self._X, self._Y, self._w = X, Y, w
+        # Where the data came with samples as rows, X^T's rows lie in one piece each: those are gathered. The order
+        # of the samples has no meaning in an epoch of one step.
+        self._rows = array_namespace(X).matrix_transpose(X) if rng is not None and self.steps > 1 else None
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in an epoch."""
+        return -(-self.m // self.batch_size)
 
     def __len__(self) -> int:
         """Return the number of steps in an epoch."""
-        return -(-self.m // self.batch_size)
+        return self.steps
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield one epoch's batches."""
-        if len(self) == 1:  # the order of the samples has no meaning in one step
-            yield self._X, self._Y
-            return
-        if self._rows is None:
-            for place in places(self.m, self.batch_size):
-                yield self._X[:, place], self._Y[..., place]
-            return
-        xp = array_namespace(self._rows)
-        order = self._backend.asarray(self._rng.permutation(self.m))
-        for place in places(self.m, self.batch_size):
-            picked = order[place]
-            X = xp.matrix_transpose(xp.take(self._rows, picked, axis=0))
-            yield X, xp.take(self._Y, picked, axis=-1)
+    def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
+        """Return the pieces of one epoch without its first `skip` steps; its order is drawn here."""
+        order = None if self._rows is None else self._backend.asarray(self._rng.permutation(self.m))
+        return self._pieces(order, skip)
+
+    def _pieces(self, order: Array | None, skip: int) -> Generator[Piece, None, None]:
+        X, Y, w = self._X, self._Y, self._w
+        for place, start, ends in pieces(self.m, self.batch_size, self.micro_batch, skip):
+            if place == slice(0, self.m):
+                yield (X, Y, w), start, ends
+            elif order is None:
+                yield (X[:, place], Y[..., place], None if w is None else w[place]), start, ends
+            else:
+                xp, picked = array_namespace(X), order[place]
+                Xb = xp.matrix_transpose(xp.take(self._rows, picked, axis=0))
+                Yb = xp.take(Y, picked, axis=-1)
+                yield (Xb, Yb, None if w is None else xp.take(w, picked, axis=0)), start, ends

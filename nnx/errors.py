@@ -21,6 +21,10 @@ class DivergenceError(Error, ArithmeticError):
     """The cost became infinite or NaN in training."""
 
 
+class CallbackError(Error, RuntimeError):
+    """A callback raised something; its own error is the cause of this one."""
+
+
 class ModelFileError(Error, ValueError):
     """A model file cannot be read."""
 

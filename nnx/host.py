@@ -1,5 +1,6 @@
 """NumPy as the exchange format: host arrays, their checks, and the random numbers drawn on the host."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ def dtype_name(dtype: Any) -> str:
 def generator(seed: int) -> "np.random.Generator":
     """Return NumPy's default generator; all random numbers that must agree across backends come from one."""
     return np.random.default_rng(checked_seed(seed))
+
+
+def key(seed: int) -> list[int]:
+    """Return the two int32 numbers that the random numbers of the steps come from (`nnx.randomness`)."""
+    return [int(x) for x in np.random.SeedSequence(seed).generate_state(2).astype(np.int32)]
 
 
 def checked_seed(seed: int) -> int:
@@ -116,6 +122,19 @@ def check_finite(name: str, x: Array, dtype: str, where: str = "", advice: str =
         )
 
 
+def largest(places: Mapping[str, slice], vector: Any) -> tuple[str, float]:
+    """Return the name of the slice that holds the largest entry of a vector, by size, and the entry.
+
+    Examples
+    --------
+    >>> largest({"W1": slice(0, 2), "b1": slice(2, 3)}, np.array([1.0, -3.0, 2.0]))
+    ('W1', -3.0)
+    """
+    size = np.abs(vector)
+    at = int(np.argmax(np.where(np.isnan(size), np.inf, size)))
+    return next(name for name, place in places.items() if place.start <= at < place.stop), float(vector[at])
+
+
 def is_finite(x: Array) -> bool:
     """Whether every number of x is finite."""
     xp = array_namespace(x)
@@ -147,8 +166,12 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
         allowed = f"in [{output.lowest}, {output.highest}]" if output.highest < np.inf else ">= 0"
         hint = " (class labels: 0 and 1)" if output.classes and n == 1 else ""
         raise InputError(
-            f"{name} holds values from {Y.min()} to {Y.max()}; the output {output.name!r} expects values "
-            f"{allowed}{hint}"
+            f"{name} holds values from {Y.min()} to {Y.max()}; the output {output} expects values {allowed}{hint}"
+        )
+    if not output.soft and (between := Y[(Y != 0) & (Y != 1)]).size:
+        raise InputError(
+            f"{name} holds {between[0]}; the output {output} expects 0 and 1 alone. For probabilities use the output "
+            "'sigmoid'"
         )
     if output.exclusive:
         if n == 1:
@@ -156,7 +179,7 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
         worst = np.abs(Y.sum(axis=0) - 1).max()
         if worst > 1e-3:
             raise InputError(
-                f"{name}'s columns must each sum to 1 for the output {output.name!r}; one is off by {worst:.3g}. "
+                f"{name}'s columns must each sum to 1 for the output {output}; one is off by {worst:.3g}. "
                 "For several labels at once use the output 'sigmoid'"
             )
     return as_dtype(Y, dtype)

@@ -1,66 +1,82 @@
-"""How good predictions are, beside the cost."""
+"""How good predictions are, beside the cost: every metric by its name."""
 
-from nnx.arrays import Array, array_namespace
-from nnx.outputs import Output, are_indices
+from nnx.arrays import Array
+from nnx.class_metrics import (
+    F1,
+    Accuracy,
+    ConfusionMatrix,
+    LogLoss,
+    Precision,
+    Recall,
+    RocAuc,
+    TopK,
+    decide,
+)
+from nnx.errors import InputError
+from nnx.measure import METRICS, Metric
+from nnx.number_metrics import R2, MeanAbsoluteError, MeanSquaredError
+from nnx.outputs import Output
+from nnx.spec import find
+
+__all__ = ["METRICS", "Metric", "check", "decide", "metric", "score_name"]
+
+METRICS.update(
+    {
+        made.kind: made
+        for made in (
+            Accuracy,
+            TopK,
+            Precision,
+            Recall,
+            F1,
+            RocAuc,
+            LogLoss,
+            ConfusionMatrix,
+            R2,
+            MeanAbsoluteError,
+            MeanSquaredError,
+        )
+    }
+)
+
+
+def metric(spec: str | Metric) -> Metric:
+    """Return the metric that a name stands for; one that is a metric already stays what it is.
+
+    Parameters
+    ----------
+    spec : str or Metric
+        A name, where the metric has a parameter with or without it: "accuracy", "top_k(3)", "f1(micro)", "f1(none)".
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones), an impossible parameter, or what is no metric.
+
+    Examples
+    --------
+    >>> metric("top_k(3)")
+    TopK(k=3)
+    """
+    if isinstance(spec, Metric) and not isinstance(spec, type):
+        return spec
+    if isinstance(spec, str):
+        found: Metric = find("metric", spec, METRICS)
+        return found
+    raise InputError(
+        f"a metric must be a name, such as 'accuracy', or an object with name, partial and result: {spec!r}"
+    )
+
+
+def check(metric: Metric, output: Output, n: int, Y: Array) -> None:
+    """Raise an InputError if the metric has no meaning for this output, n outputs and targets of Y's form.
+
+    A metric of your own has one everywhere, unless it has a `check` of its own.
+    """
+    if hasattr(metric, "check"):
+        metric.check(output, n, Y)
 
 
 def score_name(output: Output) -> str:
-    """Return the name of the score that suits an output: "accuracy" for classes, else "r2"."""
+    """Return the name of the metric that suits an output: "accuracy" for classes, else "r2"."""
     return "accuracy" if output.classes else "r2"
-
-
-def score(output: Output, A: Array, Y: Array) -> float:
-    """Return the accuracy or R2 (see `score_name`) of outputs A (n[L], m) against targets Y."""
-    return accuracy(output, A, Y) if output.classes else r2(A, Y)
-
-
-def decide(A: Array) -> Array:
-    """Return the most probable class of each sample (m,): A (n[L], m) -> argmax, or a > 1/2 when n[L] = 1."""
-    xp = array_namespace(A)
-    return xp.astype(A[0, :] > 0.5, xp.int64) if A.shape[0] == 1 else xp.argmax(A, axis=0)
-
-
-def accuracy(output: Output, A: Array, Y: Array) -> float:
-    """Return the share of samples that are right in every output.
-
-    Parameters
-    ----------
-    output : Output
-        A softmax is right where its largest output is that of the targets; sigmoids where every output is on
-        the targets' side of 1/2.
-    A : array (n[L], m)
-    Y : array (n[L], m), or class indices (m,) or (1, m)
-    """
-    xp = array_namespace(A, Y)
-    n = A.shape[0]
-    if are_indices(output, n, Y):
-        right = decide(A) == xp.reshape(Y, (-1,))
-    elif output.exclusive:
-        right = decide(A) == xp.argmax(Y, axis=0)
-    else:
-        right = xp.all((A > 0.5) == (xp.reshape(Y, (n, -1)) > 0.5), axis=0)
-    return float(xp.mean(xp.astype(right, xp.float64)))
-
-
-def r2(A: Array, Y: Array) -> float:
-    """Return 1 - sum (y - a)^2 / sum (y - mean y)^2, its mean over the outputs.
-
-    As scikit-learn's `r2_score`: where an output's targets are all equal it is 1 if A hits them, else 0.
-
-    Parameters
-    ----------
-    A : array (n[L], m)
-    Y : array (n[L], m), or (m,) when n[L] = 1
-    """
-    xp = array_namespace(A, Y)
-    A = xp.astype(A, xp.float64)
-    Y = xp.astype(xp.reshape(Y, A.shape), xp.float64)
-    residual = xp.sum((Y - A) ** 2, axis=-1)
-    total = xp.sum((Y - xp.mean(Y, axis=-1, keepdims=True)) ** 2, axis=-1)
-    flat = total == 0
-    share = xp.where(
-        flat,
-        xp.astype(residual > 0, xp.float64),
-        residual / xp.where(flat, xp.ones_like(total), total),
-    )
-    return float(xp.mean(1 - share))

@@ -4,26 +4,55 @@ Everything here indexes from the last two axes, so leading axes mean a stack of 
 once: theta (..., P), X (..., n[0], m), A (..., n[L], m), J (...,). One network has none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
-from nnx import host
+from nnx import host, layers
 from nnx.activations import Activation
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, positive_int, unknown
-from nnx.layers import LAYERS, Dense, Layer, Params
+from nnx.layers import Context, Dense, Layer
+from nnx.more_layers import PReLU, from_any
 from nnx.outputs import output as find_output
 from nnx.outputs import targets
+from nnx.regularization import smoothed
+from nnx.summary import Summary, summary
 
 
-class Slot(NamedTuple):
-    """A parameter's place in theta: its name in the layer and in the network, its shape and its slice."""
+@dataclass(frozen=True)
+class Slot:
+    """A parameter's place in theta: its name in the network, its shape and slice, and what kind it is."""
 
-    key: str
     name: str
     shape: tuple[int, ...]
     place: slice
+    decays: bool
+    is_statistic: bool
+
+
+Tree = Any
+"""What each layer has: a dict by the parameters' names in the layer; of a layer with layers inside, a list."""
+
+
+def _map(tree: Tree, function: Callable[..., Any], *others: Tree) -> Tree:
+    """Return the tree of function(leaf, the others' leaves); a leaf that another lacks is None there."""
+    if isinstance(tree, dict):
+        return {key: function(leaf, *(other.get(key) for other in others)) for key, leaf in tree.items()}
+    return [
+        _map(branch, function, *(other[i] if i < len(other) else {} for other in others))
+        for i, branch in enumerate(tree)
+    ]
+
+
+def _leaves(tree: Tree) -> Iterator[Any]:
+    """Yield the tree's leaves in order."""
+    for branch in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(branch, dict | list):
+            yield from _leaves(branch)
+        else:
+            yield branch
 
 
 class Network:
@@ -38,13 +67,28 @@ class Network:
     output : {"sigmoid", "softmax", "identity", "exp"}
         The link g[L] with its canonical loss: binary cross-entropy, cross-entropy, half squared error, half
         Poisson deviance.
+    loss : str or None
+        Another loss that goes with the link: see `nnx.OUTPUTS`.
 
     Attributes
     ----------
     n : tuple of int
-        n[0], ..., n[L], for the layers that have parameters.
+        n[0], ..., n[L], for the layers that have weights W.
     P : int
         The number of parameters, which is theta's length.
+    decayed : tuple of str
+        The parameters that weight decay, L1, L2 and max-norm act on unless told otherwise: the weights.
+    statistics : tuple of str
+        Those that are not learned: the running statistics of BatchNorm.
+    random : bool
+        Whether a layer draws at random in training (Dropout, GaussianNoise).
+    whole_batches : bool
+        Whether the batch may not be cut into micro-batches, since a layer (BatchNorm) looks at all of it.
+
+    Notes
+    -----
+    A parameter is named by its layer's number l, which counts the layers with weights W: "W2", and "gamma2",
+    "beta2" of a norm after it. (A second one of the same name in layer l is "gamma2_2".)
 
     Examples
     --------
@@ -53,10 +97,14 @@ class Network:
     ((784, 512, 10), 407050)
     """
 
-    def __init__(self, n_features: int, layers: Sequence[Layer], output: str) -> None:
+    def __init__(
+        self, n_features: int, layers: Sequence[Layer], output: str, loss: str | None = None
+    ) -> None:
         self.n_features = positive_int("n_features", n_features)
-        self.layers = tuple(layers)
-        self.output = find_output(output)
+        self.output = find_output(output, loss)
+        if isinstance(layers, str | Layer) or not isinstance(layers, Sequence):
+            raise InputError(f"layers must be a list of layers; given {layers!r}")
+        self.layers = tuple(from_any(layer) for layer in layers)
         if not self.layers:
             raise InputError("a network needs at least one layer; given none")
         last = self.layers[-1]
@@ -67,28 +115,52 @@ class Network:
             )
         self.n: tuple[int, ...] = (self.n_features,)
         self.P = 0
-        self._slots: list[list[Slot]] = []  # of each layer
-        n_prev = self.n_features
-        for layer in self.layers:
-            shapes = layer.shapes(n_prev)
-            n_prev = layer.units(n_prev)
-            if shapes:
-                self.n += (n_prev,)
-            slots = []
-            for key, shape in shapes.items():
-                slots.append(Slot(key, f"{key}{self.L}", shape, slice(self.P, self.P + prod(shape))))
-                self.P = slots[-1].place.stop
-            self._slots.append(slots)
+        self._widest = self.n_features
+        self.random = self.whole_batches = False
+        self._slots: Tree = self._plan(self.layers, self.n_features, set())
+        slots = list(_leaves(self._slots))
+        self.shapes: dict[str, tuple[int, ...]] = {slot.name: slot.shape for slot in slots}
+        """The shape of every parameter: {"W1": (n[1], n[0]), "b1": (n[1], 1), "W2": ...}, in theta's order."""
+        self.places: dict[str, slice] = {slot.name: slot.place for slot in slots}
+        """The slice of theta that holds each parameter."""
+        self.decayed = tuple(slot.name for slot in slots if slot.decays)
+        self.statistics = tuple(slot.name for slot in slots if slot.is_statistic)
+
+    def _plan(self, layers: Sequence[Layer], n_prev: int, names: set[str]) -> list[Tree]:
+        """Return the slots of layers one after the other."""
+        plan: list[Tree] = []
+        for layer in layers:
+            n, shapes = layer.units(n_prev), layer.shapes(n_prev)
+            self._widest = max(self._widest, n)
+            self.random |= layer.random
+            self.whole_batches |= layer.whole_batches
+            if layer.layers:
+                plan.append(self._plan(layer.layers, n_prev, names))
+            else:
+                if "W" in shapes:
+                    self.n += (n,)
+                slots = {}
+                for key, shape in shapes.items():
+                    name, again = f"{key}{self.L}", 2
+                    while name in names:
+                        name, again = f"{key}{self.L}_{again}", again + 1
+                    names.add(name)
+                    place = slice(self.P, self.P + prod(shape))
+                    slots[key] = Slot(name, shape, place, key in layer.decayed, key in layer.statistics)
+                    self.P = place.stop
+                plan.append(slots)
+            n_prev = n
+        return plan
 
     @property
     def L(self) -> int:
-        """The number of layers with parameters."""
+        """The number of layers with weights W."""
         return len(self.n) - 1
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every parameter: {"W1": (n[1], n[0]), "b1": (n[1], 1), "W2": ...}, in theta's order."""
-        return {slot.name: slot.shape for slots in self._slots for slot in slots}
+    def widest(self) -> int:
+        """The most units that any layer has, the input among them."""
+        return self._widest
 
     def init(self, seed: int = 0, dtype: str = "float32", scheme: str | None = None) -> Array:
         """Return a first theta (P,), a NumPy array, the same for every backend.
@@ -108,21 +180,13 @@ class Network:
         >>> theta.shape, theta.dtype, float(abs(theta).sum())
         ((13,), dtype('float32'), 0.0)
         """
-        rng = host.generator(seed)
-        drawn: list[Params] = []
-        n_prev = self.n_features
-        for layer in self.layers:
-            drawn.append(layer.draw(rng, n_prev, scheme))
-            n_prev = layer.units(n_prev)
-        return host.as_dtype(self._join(drawn), dtype)
+        return host.as_dtype(
+            self._join(_drawn(self.layers, host.generator(seed), self.n_features, scheme)), dtype
+        )
 
     def unflatten(self, theta: Array) -> dict[str, Array]:
         """Return the parameters by name as views of theta (..., P): {"W1": (..., n[1], n[0]), ...}."""
-        return {
-            slot.name: view
-            for slots, views in zip(self._slots, self._views(theta), strict=True)
-            for slot, view in zip(slots, views.values(), strict=True)
-        }
+        return dict(zip(self.shapes, _leaves(self._views(theta)), strict=True))
 
     def flatten(self, params: Mapping[str, Array]) -> Array:
         """Return theta (..., P), a new array, from the parameters by name.
@@ -142,7 +206,7 @@ class Network:
             if given[-2:] != shape:
                 hint = "; its transpose would fit" if given[::-1] == shape else ""
                 raise InputError(f"{name} has shape {given}; expected {shape}{hint}")
-        return self._join([{slot.key: params[slot.name] for slot in slots} for slots in self._slots])
+        return self._join(_map(self._slots, lambda slot: params[slot.name]))
 
     def forward(self, theta: Array, X: Array) -> Array:
         """Return A[L] (..., n[L], m).
@@ -165,16 +229,21 @@ class Network:
         >>> net.forward(net.init(scheme="zeros"), np.ones((2, 4), "float32"))
         array([[0.5, 0.5, 0.5, 0.5]], dtype=float32)
         """
-        Z, _, _ = self._propagate(theta, X)
+        Z, _, _ = self._propagate(theta, X, Context())
         return self.output.link(Z)
 
-    def forward_and_loss(self, theta: Array, X: Array, Y: Array) -> tuple[Array, Array]:
-        """Return A[L] (..., n[L], m) and the cost J (...,); see `loss_and_gradient`."""
-        Z, _, _ = self._propagate(theta, X)
-        return self.output.link(Z), self._cost(Z, targets(self.output, Z, Y))
+    def forward_and_loss(
+        self, theta: Array, X: Array, Y: Array, weights: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return A[L] (..., n[L], m) and the cost J (...,) of the network as it is used, not in training."""
+        Z, _, _ = self._propagate(theta, X, Context())
+        J, _ = self._cost(Z, targets(self.output, Z, Y), weights)
+        return self.output.link(Z), J
 
-    def loss_and_gradient(self, theta: Array, X: Array, Y: Array) -> tuple[Array, Array]:
-        """Return the cost J (...,) and its gradient dtheta (..., P).
+    def loss_and_gradient(
+        self, theta: Array, X: Array, Y: Array, weights: Array | None = None, key: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return the cost J (...,) in training and its gradient dtheta (..., P).
 
         J is the mean over the m samples of the loss, which is summed over the n[L] outputs.
 
@@ -187,6 +256,10 @@ class Network:
             Targets; or (m,) when n[L] = 1; or class indices 0..n[L]-1 of an integer dtype, (m,) or (..., 1, m),
             for sigmoid and softmax. The values are not looked at, which would be a read on the host: an index
             outside the classes counts as none of them.
+        weights : array (..., m) or None
+            Of the samples: J = sum of w_i loss_i / sum of w_i.
+        key : array (2,) int32, or None
+            What Dropout and noise come from, see `nnx.randomness`; None: they pass A on.
 
         Raises
         ------
@@ -203,47 +276,69 @@ class Network:
         >>> J.round(4), net.unflatten(dtheta)["W1"]
         (np.float64(0.6931), array([[ 0.25, -0.25]]))
         """
-        Z, params, kept = self._propagate(theta, X)
-        Y = targets(self.output, Z, Y)
-        J = self._cost(Z, Y)
-        # The notes' dZ[L] = A[L] - Y, with the 1/m of J: every d from here on is the derivative of J.
-        dA: Array = (self.output.link(Z) - Y) / Z.shape[-1]
-        grads: list[Params] = [{} for _ in self.layers]
-        for l in reversed(range(len(self.layers))):
-            # Nothing before the first parameters needs the derivative of its output.
-            need_dA_prev = any(self._slots[:l])
-            dA, grads[l] = self.layers[l].backward(params[l], kept[l], dA, need_dA_prev)
-        return J, self._join(grads)
+        J, dtheta, _ = self.training_pass(theta, X, Y, weights, Context(training=True, key=key))
+        return J, dtheta
 
-    def _propagate(self, theta: Array, X: Array) -> tuple[Array, list[Params], list[Any]]:
+    def training_pass(
+        self,
+        theta: Array,
+        X: Array,
+        Y: Array,
+        weights: Array | None,
+        context: Context,
+        label_smoothing: float = 0.0,
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        """Return J, dtheta (see `loss_and_gradient`) and the next running statistics by name."""
+        Z, params, kept = self._propagate(theta, X, context)
+        Y = targets(self.output, Z, Y)
+        if label_smoothing:
+            Y = smoothed(self.output, Y, label_smoothing)
+        J, share = self._cost(Z, Y, weights)
+        # The notes' dZ[L] = A[L] - Y, with the 1/m of J: every d from here on is the derivative of J.
+        dZ = self.output.derivative(Z, Y)
+        dZ = dZ / Z.shape[-1] if share is None else dZ * share
+        _, grads = layers.backward(self.layers, params, kept, dZ, need_dA_prev=False)
+        observed = {}
+        if self.statistics:
+            now = [layer.observe(p, k) for layer, p, k in zip(self.layers, params, kept, strict=True)]
+            for slot, x in zip(
+                _leaves(self._slots), _leaves(_map(self._slots, lambda _, x: x, now)), strict=True
+            ):
+                if slot.is_statistic:
+                    observed[slot.name] = x
+            grads = _map(params, lambda p, d: array_namespace(p).zeros_like(p) if d is None else d, grads)
+        return J, self._join(grads), observed
+
+    def _propagate(self, theta: Array, X: Array, context: Context) -> tuple[Array, Tree, list[Any]]:
         """Return Z[L], the parameters of each layer, and what each layer keeps for its backward."""
         self.check_features(X)
         if X.dtype != theta.dtype:
             raise InputError(f"X is {X.dtype}, theta is {theta.dtype}; convert one to the dtype of the other")
-        params, kept = self._views(theta), []
-        A = X  # A[0] = X
-        for layer, p in zip(self.layers, params, strict=True):
-            A, keep = layer.forward(p, A)
-            kept.append(keep)
-        return A, params, kept  # the last layer's activation is the identity: its A is Z[L]
+        params = self._views(theta)
+        Z, kept = layers.forward(self.layers, params, X, context)  # A[0] = X
+        return Z, params, kept  # the last layer's activation is the identity: its A is Z[L]
 
-    def _cost(self, Z: Array, Y: Array) -> Array:
-        return array_namespace(Z).mean(self.output.loss(Z, Y), axis=-1)  # J = (1/m) sum of the losses
+    def _cost(self, Z: Array, Y: Array, weights: Array | None) -> tuple[Array, Array | None]:
+        """Return J and the share w / sum of w (..., 1, m) of each sample in it; None where all have 1/m."""
+        xp = array_namespace(Z)
+        loss = self.output.loss(Z, Y)
+        if weights is None:
+            return xp.mean(loss, axis=-1), None  # J = (1/m) sum of the losses
+        total = xp.sum(weights, axis=-1, keepdims=True)
+        share = weights / xp.where(total > 0, total, 1.0)  # all weights zero: J = 0
+        return xp.sum(share * loss, axis=-1), xp.expand_dims(share, axis=-2)
 
-    def _views(self, theta: Array) -> list[Params]:
+    def _views(self, theta: Array) -> Tree:
         """Return each layer's parameters as views of theta (slice, then reshape)."""
         if theta.ndim < 1 or theta.shape[-1] != self.P:
             raise InputError(f"theta has shape {tuple(theta.shape)}; expected (..., {self.P}) for {self!r}")
         xp = array_namespace(theta)
         lead = tuple(theta.shape[:-1])
-        return [
-            {slot.key: xp.reshape(theta[..., slot.place], lead + slot.shape) for slot in slots}
-            for slots in self._slots
-        ]
+        return _map(self._slots, lambda slot: xp.reshape(theta[..., slot.place], lead + slot.shape))
 
-    def _join(self, layers: Sequence[Params]) -> Array:
-        """Return each layer's parameters, or their derivatives, as one vector (..., P)."""
-        arrays = [layer[slot.key] for slots, layer in zip(self._slots, layers, strict=True) for slot in slots]
+    def _join(self, tree: Tree) -> Array:
+        """Return each layer's parameters, or their derivatives, as one vector (..., P), in theta's order."""
+        arrays = list(_leaves(_map(self._slots, lambda _, x: x, tree)))
         xp = array_namespace(*arrays)
         return xp.concat([xp.reshape(a, (*a.shape[:-2], -1)) for a in arrays], axis=-1)
 
@@ -261,35 +356,55 @@ class Network:
         """Return a description of types that JSON has; `from_description` makes the network again."""
         return {
             "n_features": self.n_features,
-            "layers": [{"kind": type(layer).__name__, **layer.describe()} for layer in self.layers],
+            "layers": [layers.describe(layer) for layer in self.layers],
             "output": self.output.name,
+            "loss": self.output.spec,
         }
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Network":
         """Return the network that `describe` described."""
-        layers = []
-        for layer in description["layers"]:
-            arguments = {**layer}
-            kind = arguments.pop("kind")
-            if kind not in LAYERS:
-                raise unknown("layer", kind, LAYERS)
-            layers.append(LAYERS[kind](**arguments))
-        return cls(description["n_features"], layers, description["output"])
+        return cls(
+            description["n_features"],
+            [layers.from_description(layer) for layer in description["layers"]],
+            description["output"],
+            description.get("loss"),
+        )
+
+    def summary(self) -> Summary:
+        """Return the layers, their parameters, and what a training step keeps of them; `str` makes it a table."""
+        return summary(self)
 
     def __repr__(self) -> str:
-        layers = ", ".join(
-            f"{type(layer).__name__}({', '.join(str(v) for v in layer.describe().values() if v is not None)})"
-            for layer in self.layers
-        )
-        return f"Network({self.n_features}, [{layers}], output={self.output.name!r})"
+        inside = ", ".join(shown(layers.describe(layer)) for layer in self.layers)
+        loss = "" if self.output.spec is None else f", loss={self.output.spec!r}"
+        return f"Network({self.n_features}, [{inside}], output={self.output.name!r}{loss})"
+
+
+def _drawn(layers: Sequence[Layer], rng: Any, n_prev: int, scheme: str | None) -> list[Tree]:
+    """Return the first parameters of layers one after the other."""
+    drawn: list[Tree] = []
+    for layer in layers:
+        inside = layer.layers
+        drawn.append(_drawn(inside, rng, n_prev, scheme) if inside else layer.draw(rng, n_prev, scheme))
+        n_prev = layer.units(n_prev)
+    return drawn
+
+
+def shown(description: Mapping[str, Any]) -> str:
+    """Return a layer as a person writes it, from its description: Dense(20, relu)."""
+    arguments = [value for name, value in description.items() if name != "kind" and value is not None]
+    if "layers" in description:
+        arguments = [shown(layer) for layer in description["layers"]]
+    return f"{description['kind']}({', '.join(map(str, arguments))})"
 
 
 def mlp(
     sizes: Sequence[int],
-    hidden: str | Activation = "relu",
+    hidden: str | Activation | Layer = "relu",
     output: str | None = None,
     init: str | None = None,
+    loss: str | None = None,
 ) -> Network:
     """Return the fully connected network with layers of these sizes.
 
@@ -297,14 +412,16 @@ def mlp(
     ----------
     sizes : sequence of int
         n[0], ..., n[L]; at least two.
-    hidden : str or Activation
-        The activation of the layers 1..L-1.
+    hidden : str, Activation or Layer
+        The activation of the layers 1..L-1; "prelu", or a layer such as `nnx.PReLU()`, stands after each.
     output : {"sigmoid", "softmax", "identity", "exp"} or None
         The link of layer L, with its loss: sigmoid for two classes, or for several labels at once; softmax for
         one class of several; identity for real numbers; exp for counts. None: sigmoid when n[L] = 1, else
         softmax.
     init : str or None
         The initializer of all layers; None: the one that suits the activation.
+    loss : str or None
+        Another loss that goes with the output, such as "huber" with "identity": see `nnx.OUTPUTS`.
 
     Raises
     ------
@@ -319,5 +436,11 @@ def mlp(
     if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
         raise InputError(f"sizes must list n[0], ..., n[L], at least two; given {sizes!r}")
     n = [positive_int(f"sizes[{l}]", size) for l, size in enumerate(sizes)]
-    layers = [Dense(size, hidden, init) for size in n[1:-1]] + [Dense(n[-1], "identity", init)]
-    return Network(n[0], layers, output or ("sigmoid" if n[-1] == 1 else "softmax"))
+    layers: list[Layer] = []
+    for size in n[1:-1]:
+        if hidden == "prelu" or isinstance(hidden, Layer):
+            layers += [Dense(size, "identity", init or "he"), PReLU() if hidden == "prelu" else hidden]  # type: ignore[list-item]
+        else:
+            layers.append(Dense(size, hidden, init))
+    layers.append(Dense(n[-1], "identity", init))
+    return Network(n[0], layers, output or ("sigmoid" if n[-1] == 1 else "softmax"), loss)

@@ -1,139 +1,79 @@
-"""The optimizers, in order of complexity. Each sees the parameters as one flat vector theta.
+"""The optimizers by name: found, described for a model file, and what they give as the learning rate of a step."""
 
-An optimizer is data (what never changes in a run) plus two pure functions: its first state and its update.
-What changes from step to step, the learning rate and the step count among it, is an array of the state, so
-that a captured step never holds an old value.
-"""
-
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from numbers import Real
-from typing import Any, Protocol
+from typing import Any
 
+from nnx import named, schedules
+from nnx.adam import Adam, AdamW, Lion, NAdam
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError
+from nnx.lbfgs import LBFGS
+from nnx.schedules import Schedule
+from nnx.updates import Adagrad, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, State
 
-State = dict[str, Array]
-"""Arrays by name: "theta", "t" (steps done), "alpha" (learning rate), and the optimizer's own."""
+__all__ = [
+    "LBFGS",
+    "OPTIMIZERS",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "GradientDescent",
+    "Lion",
+    "Momentum",
+    "NAdam",
+    "Nesterov",
+    "Optimizer",
+    "RMSprop",
+    "Schedule",
+    "State",
+    "base_rate",
+    "describe",
+    "optimizer",
+    "rate",
+]
 
-
-class Optimizer(Protocol):
-    """What the training step asks of an optimizer."""
-
-    @property
-    def learning_rate(self) -> float:
-        """The first alpha."""
-
-    def init(self, theta: Array) -> State:
-        """Return the optimizer's own first state, arrays like theta."""
-
-    def update(self, state: State, dtheta: Array) -> State:
-        """Return the next theta and own state; state["t"] counts this step already."""
-
-
-def _numbers(optimizer: Any, **highest: float) -> None:
-    """Make every field a float (what JSON has) greater than 0 and less than `highest`, or raise."""
-    for field in fields(optimizer):
-        value, high = getattr(optimizer, field.name), highest.get(field.name, math.inf)
-        if not isinstance(value, Real) or not 0 < float(value) < high:
-            expected = "greater than 0 and finite" if high == math.inf else f"between 0 and {high:g}"
-            raise InputError(f"{field.name} must be {expected}, not {value!r}")
-        object.__setattr__(optimizer, field.name, float(value))
-
-
-@dataclass(frozen=True)
-class GradientDescent:
-    """theta = theta - alpha dtheta.
-
-    Parameters
-    ----------
-    learning_rate : float
-        alpha.
-    """
-
-    learning_rate: float = 0.01
-
-    def __post_init__(self) -> None:
-        _numbers(self)
-
-    def init(self, theta: Array) -> State:
-        """Return nothing: gradient descent has no memory."""
-        return {}
-
-    def update(self, state: State, dtheta: Array) -> State:
-        """Return {"theta": theta - alpha dtheta}."""
-        return {"theta": state["theta"] - state["alpha"] * dtheta}
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam (Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980, algorithm 1).
-
-    Parameters
-    ----------
-    learning_rate : float
-        alpha.
-    beta1, beta2 : float
-        How much of the running means of the gradient and of its square a step keeps; in (0, 1).
-    epsilon : float
-        Keeps the division finite.
-    """
-
-    learning_rate: float = 0.001
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-    def __post_init__(self) -> None:
-        _numbers(self, beta1=1, beta2=1)
-
-    def init(self, theta: Array) -> State:
-        """Return the means of the gradient, "m", and of its square, "v": zeros."""
-        xp = array_namespace(theta)
-        return {"m": xp.zeros_like(theta), "v": xp.zeros_like(theta)}
-
-    def update(self, state: State, dtheta: Array) -> State:
-        """Return the next theta, m and v."""
-        xp = array_namespace(dtheta)
-        t = xp.astype(state["t"], dtheta.dtype)
-        m = self.beta1 * state["m"] + (1 - self.beta1) * dtheta
-        v = self.beta2 * state["v"] + (1 - self.beta2) * dtheta**2
-        # m and v start at zero, which dividing by 1 - beta^t corrects: m_hat = m/c1, v_hat = v/c2^2.
-        # 1 - beta^t = -expm1(t log beta) keeps its digits in float32, too.
-        c1 = -xp.expm1(t * math.log(self.beta1))
-        c2 = xp.sqrt(-xp.expm1(t * math.log(self.beta2)))
-        # theta - alpha m_hat / (sqrt(v_hat) + epsilon), with c1 and c2 taken out of the vectors
-        theta = state["theta"] - (state["alpha"] * c2 / c1) * m / (xp.sqrt(v) + self.epsilon * c2)
-        return {"theta": theta, "m": m, "v": v}
-
-
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"gradient_descent": GradientDescent, "adam": Adam}
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "gradient_descent": GradientDescent,
+    "momentum": Momentum,
+    "nesterov": Nesterov,
+    "adagrad": Adagrad,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": NAdam,
+    "lion": Lion,
+    "lbfgs": LBFGS,
+}
 """Every optimizer that the command line and a model file may name."""
 
 
-def optimizer(name: str | Optimizer, **arguments: float) -> Optimizer:
+def optimizer(name: str | Optimizer, **arguments: Any) -> Optimizer:
     """Return the optimizer of this name; one that is an Optimizer already stays what it is.
+
+    A learning rate may be a float, a Schedule, or the description of one.
 
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones), or what is no optimizer.
+        For an unknown name (with the nearest known ones), arguments that it does not take, or what is no optimizer.
 
     Examples
     --------
     >>> optimizer("adam", learning_rate=0.01)
     Adam(learning_rate=0.01, beta1=0.9, beta2=0.999, epsilon=1e-08)
+    >>> optimizer("momentum", learning_rate={"name": "polynomial", "learning_rate": 0.1, "steps": 500})
+    Momentum(learning_rate=Polynomial(learning_rate=0.1, steps=500, end=0.0, power=1.0), momentum=0.9)
     """
     if not isinstance(name, str):
-        if isinstance(name, type) or not hasattr(name, "update"):
+        if isinstance(name, type) or not hasattr(name, "init") or not hasattr(name, "update"):
             raise InputError(
                 f"the optimizer must be a name or an instance such as nnx.Adam(); given {name!r}"
             )
         return name
-    if name not in OPTIMIZERS:
-        raise unknown("optimizer", name, OPTIMIZERS)
-    return OPTIMIZERS[name](**arguments)
+    described = arguments.get("learning_rate")
+    if isinstance(described, Mapping):
+        arguments["learning_rate"] = schedules.schedule(**{"name": None, **described})
+    return named.make("optimizer", OPTIMIZERS, name, arguments)
 
 
 def describe(optimizer: Any) -> Mapping[str, Any]:
@@ -142,12 +82,38 @@ def describe(optimizer: Any) -> Mapping[str, Any]:
     Raises
     ------
     InputError
-        When it is not among OPTIMIZERS: a model file could not name it.
+        When it is not among OPTIMIZERS, or its schedule not among SCHEDULES: a model file could not name it.
     """
-    for name, kind in OPTIMIZERS.items():
-        if type(optimizer) is kind:
-            return {"name": name, **asdict(optimizer)}
-    raise InputError(
-        f"a model file cannot name the optimizer {optimizer!r}; add its class to nnx.OPTIMIZERS under a name, "
-        "here and where the file is loaded"
-    )
+    found = named.describe("optimizer", OPTIMIZERS, "nnx.OPTIMIZERS", optimizer)
+    if isinstance(optimizer.learning_rate, Schedule):
+        found["learning_rate"] = schedules.describe(optimizer.learning_rate)
+    return found
+
+
+def base_rate(optimizer: Optimizer) -> float:
+    """Return the first state["alpha"]: the learning rate, or that which the schedule's factor 1 stands for.
+
+    Examples
+    --------
+    >>> base_rate(Adam(0.01)), base_rate(Adam(schedules.Cosine(0.02, steps=100)))
+    (0.01, 0.02)
+    """
+    rate = optimizer.learning_rate
+    return rate.learning_rate if isinstance(rate, Schedule) else rate
+
+
+def rate(optimizer: Optimizer, alpha: Array, t: Array) -> Array:
+    """Return the learning rate of a step: alpha itself, or what the schedule makes of it.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    alpha : array
+        state["alpha"], 0-d or (K, 1).
+    t : array
+        state["t"], 0-d, which counts this step already.
+    """
+    schedule = optimizer.learning_rate
+    if not isinstance(schedule, Schedule):
+        return alpha
+    return alpha * schedule.factor(array_namespace(alpha).astype(t - 1, alpha.dtype))

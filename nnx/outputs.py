@@ -1,22 +1,27 @@
-"""The outputs: a link A[L] = g[L](Z[L]) together with the loss that it belongs to.
+"""The outputs: a link A[L] = g[L](Z[L]) together with a loss that goes with it.
 
-These four are the canonical pairs, whose derivative is always ∂loss/∂Z[L] = A[L] - Y. Each loss is computed
-from Z[L], never from log(A[L]): it is finite wherever |Z| < sqrt(the largest number of the dtype), which is
-1.8e19 in float32.
+Each link has its canonical loss, whose derivative is always ∂loss/∂Z[L] = A[L] - Y, and may have others, which
+bring a derivative of their own. Every loss is computed from Z[L], never from log(A[L]): it is finite, and so is its
+derivative, wherever |Z| < sqrt(the largest number of the dtype), which is 1.8e19 in float32.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from nnx import activations
+from nnx import losses
+from nnx.activations import identity, sigmoid
 from nnx.arrays import Array, array_namespace, device
 from nnx.errors import InputError, unknown
+from nnx.links import exp, softmax
+from nnx.losses import Function
+from nnx.spec import find, split
 
 
 @dataclass(frozen=True)
 class Output:
-    """A link and its loss.
+    """A link and a loss.
 
     Parameters
     ----------
@@ -28,111 +33,158 @@ class Output:
         Z[L] (..., n[L], m) -> A[L] of the same shape.
     loss : callable
         Z[L], Y (..., n[L], m) -> the loss of each sample, summed over the outputs: (..., m).
+    derivative : callable
+        Z[L], Y -> ∂loss/∂Z[L] (..., n[L], m); of a canonical loss A[L] - Y.
+    spec : str or None
+        What ``output(name, loss=spec)`` needs to make it again; None for the canonical loss.
     classes : bool
         Whether the targets may be class indices.
     exclusive : bool
         Whether a sample is of one class only: its targets sum to 1.
+    soft : bool
+        Whether targets of classes may be probabilities, not 0 and 1 alone.
     lowest, highest : float
         The range of the targets.
+    probabilities : bool
+        Whether A[L] are probabilities of classes.
     """
 
     name: str
     loss_name: str
     link: Callable[[Array], Array]
-    loss: Callable[[Array, Array], Array]
+    loss: Function
+    derivative: Function
+    spec: str | None = None
     classes: bool = False
     exclusive: bool = False
+    soft: bool = True
     lowest: float = -math.inf
     highest: float = math.inf
+    probabilities: bool = False
+
+    @property
+    def threshold(self) -> float:
+        """Of classes: above it an output says yes."""
+        return 0.5 if self.probabilities else 0.0
+
+    def __str__(self) -> str:
+        """Return what an error calls it: 'identity', or 'identity' with the loss 'huber'."""
+        return repr(self.name) if self.spec is None else f"{self.name!r} with the loss {self.spec!r}"
 
 
-def _binary_cross_entropy(Z: Array, Y: Array) -> Array:
-    # -y log a - (1-y) log(1-a) = log(1 + e^z) - y z,   log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)
-    xp = array_namespace(Z)
-    softplus = xp.maximum(Z, 0.0) + xp.log1p(xp.exp(-xp.abs(Z)))
-    return xp.sum(softplus - Y * Z, axis=-2)
+def _canonical(
+    name: str, loss_name: str, link: Callable[[Array], Array], loss: Function, **rest: Any
+) -> Output:
+    return Output(name, loss_name, link, loss, derivative=lambda Z, Y: link(Z) - Y, **rest)
 
 
-def _softmax(Z: Array) -> Array:
-    xp = array_namespace(Z)
-    E = xp.exp(Z - xp.max(Z, axis=-2, keepdims=True))  # softmax(Z) = softmax(Z - max): no overflow
-    return E / xp.sum(E, axis=-2, keepdims=True)
+def _with(
+    output: Output, spec: str, loss_name: str, loss: Function, derivative: Function, **rest: Any
+) -> Output:
+    return replace(output, spec=spec, loss_name=loss_name, loss=loss, derivative=derivative, **rest)
 
 
-def _cross_entropy(Z: Array, Y: Array) -> Array:
-    # -sum_k y_k log a_k,   log a_k = z_k - log(sum_j e^z_j)
-    xp = array_namespace(Z)
-    Z = Z - xp.max(Z, axis=-2, keepdims=True)
-    log_A = Z - xp.log(xp.sum(xp.exp(Z), axis=-2, keepdims=True))
-    return -xp.sum(Y * log_A, axis=-2)
+_labels: dict[str, Any] = {"classes": True, "lowest": 0, "highest": 1}
+_sure = {**_labels, "probabilities": True}
+_sigmoid = _canonical("sigmoid", "binary cross-entropy", sigmoid.g, losses.binary_cross_entropy, **_sure)
+_softmax = _canonical("softmax", "cross-entropy", softmax, losses.cross_entropy, exclusive=True, **_sure)
+_identity = _canonical("identity", "half squared error", identity.g, losses.half_squared_error)
+_exp = _canonical("exp", "half Poisson deviance", exp, losses.half_poisson_deviance, lowest=0)
+
+_absolute_error = _with(
+    _identity, "absolute_error", "absolute error", losses.absolute_error, losses.absolute_error_derivative
+)
+_hinge = _with(_identity, "hinge", "hinge", losses.hinge, losses.hinge_derivative, soft=False, **_labels)
 
 
-def _half_squared_error(Z: Array, Y: Array) -> Array:
-    # 1/2 (a - y)^2,   a = z
-    xp = array_namespace(Z)
-    return xp.sum(0.5 * (Z - Y) ** 2, axis=-2)
+def _huber(delta: float = 1.0) -> Output:
+    delta = losses.number("delta", delta)
+    spec = "huber" if delta == 1 else f"huber({delta!r})"
+    return _with(_identity, spec, f"Huber, delta {delta:g}", *losses.huber(delta))
 
 
-def _ceiling(Z: Array) -> float:
-    # e^z is followed up to the fourth root of the largest number, 4.3e9 in float32, and continued by its
-    # tangent: the loss, its derivative A - Y, and the derivative's square in Adam stay finite.
-    return 0.25 * math.log(float(array_namespace(Z).finfo(Z.dtype).max))
+def _binary_focal(gamma: float = 2.0) -> Output:
+    return _focal(_sigmoid, losses.binary_focal, gamma)
 
 
-def _exp(Z: Array) -> Array:
-    xp = array_namespace(Z)
-    return xp.exp(xp.minimum(Z, _ceiling(Z)))
+def _softmax_focal(gamma: float = 2.0) -> Output:
+    return _focal(_softmax, losses.focal, gamma)
 
 
-def _half_poisson_deviance(Z: Array, Y: Array) -> Array:
-    # y log(y/a) - (y - a),   a = e^z,   0 log 0 = 0
-    xp = array_namespace(Z)
-    C = xp.minimum(Z, _ceiling(Z))
-    A = xp.exp(C) * (1 + (Z - C))
-    Y_log_Y = Y * xp.log(xp.where(Y > 0, Y, 1.0))
-    return xp.sum(A - Y * Z + Y_log_Y - Y, axis=-2)
+def _focal(output: Output, make: Callable[[float], tuple[Function, Function]], gamma: float) -> Output:
+    gamma = losses.number("gamma", gamma, zero=True)
+    spec = "focal" if gamma == 2 else f"focal({gamma!r})"
+    return _with(output, spec, f"focal, gamma {gamma:g}", *make(gamma))
 
 
-OUTPUTS: dict[str, Output] = {
-    output.name: output
-    for output in (
-        Output(
-            "sigmoid",
-            "binary cross-entropy",
-            activations.sigmoid.g,
-            _binary_cross_entropy,
-            classes=True,
-            lowest=0,
-            highest=1,
-        ),
-        Output(
-            "softmax",
-            "cross-entropy",
-            _softmax,
-            _cross_entropy,
-            classes=True,
-            exclusive=True,
-            lowest=0,
-            highest=1,
-        ),
-        Output("identity", "half squared error", activations.identity.g, _half_squared_error),
-        Output("exp", "half Poisson deviance", _exp, _half_poisson_deviance, lowest=0),
-    )
+LOSSES: dict[str, dict[str, Output | Callable[[float], Output]]] = {
+    "sigmoid": {"binary_cross_entropy": _sigmoid, "focal": _binary_focal},
+    "softmax": {"cross_entropy": _softmax, "focal": _softmax_focal},
+    "identity": {
+        "half_squared_error": _identity,
+        "huber": _huber,
+        "absolute_error": _absolute_error,
+        "hinge": _hinge,
+    },
+    "exp": {"half_poisson_deviance": _exp},
 }
-"""Every output by the name of its link."""
+"""Every loss by its name, under the link that it goes with, the canonical first; one with a parameter is a function."""
+
+OUTPUTS: dict[str, Output] = {output.name: output for output in (_sigmoid, _softmax, _identity, _exp)}
+"""Every output with its canonical loss, by the name of its link."""
 
 
-def output(name: str) -> Output:
-    """Return the output with this link, or raise an InputError that names the nearest.
+def output(name: str, loss: str | None = None) -> Output:
+    """Return the output with this link and loss.
+
+    Parameters
+    ----------
+    name : {"sigmoid", "softmax", "identity", "exp"}
+        The link.
+    loss : str or None
+        A name, where the loss has a parameter with or without it. None: the canonical loss.
+
+        ============ ============================ ===========================================================
+        link         loss                         of a sample, summed over the outputs
+        ============ ============================ ===========================================================
+        sigmoid      binary_cross_entropy         -y log a - (1-y) log(1-a)
+        sigmoid      focal(gamma=2)               -y (1-a)^gamma log a - (1-y) a^gamma log(1-a)
+        softmax      cross_entropy                -sum_k y_k log a_k
+        softmax      focal(gamma=2)               -sum_k y_k (1-a_k)^gamma log a_k
+        identity     half_squared_error           1/2 (a - y)^2
+        identity     huber(delta=1)               1/2 r^2 where r = |a - y| <= delta, else delta (r - delta/2)
+        identity     absolute_error               |a - y|
+        identity     hinge                        max(0, 1 - s a), s = 2y - 1: classes, y 0 or 1
+        exp          half_poisson_deviance        y log(y/a) - (y - a)
+        ============ ============================ ===========================================================
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones), a loss that does not go with the link (with those that
+        do), or an impossible parameter.
 
     Examples
     --------
     >>> output("softmax").loss_name
     'cross-entropy'
+    >>> output("identity", "huber(0.5)").spec
+    'huber(0.5)'
     """
     if not isinstance(name, str) or name not in OUTPUTS:
         raise unknown("output", name, OUTPUTS)
-    return OUTPUTS[name]
+    if loss is None:
+        return OUTPUTS[name]
+    known = LOSSES[name]
+    label = split(loss)[0] if isinstance(loss, str) else ""
+    others = [link for link, its in LOSSES.items() if label in its]
+    if others and label not in known:
+        raise InputError(
+            f"the loss {loss!r} goes with the output {' or '.join(map(repr, others))}, not with {name!r}, whose losses "
+            f"are {', '.join(known)}"
+        )
+    found: Output = find("loss", loss, known)
+    return found
 
 
 def are_indices(output: Output, n: int, Y: Array) -> bool:
@@ -150,7 +202,7 @@ def targets(output: Output, Z: Array, Y: Array) -> Array:
     Z : array (..., n[L], m)
         The last layer's pre-activations.
     Y : array
-        (..., n[L], m); or (m,) when n[L] = 1; or, for sigmoid and softmax with n[L] > 1, class indices
+        (..., n[L], m); or (m,) when n[L] = 1; or, for an output of classes with n[L] > 1, class indices
         0..n[L]-1 of an integer dtype, (m,) or (..., 1, m). The values are not looked at (`nnx.Trainer`
         does, before it trains): an index outside the classes gives a column of zeros.
 
@@ -177,4 +229,4 @@ def wrong_targets(output: Output, n: int, m: int, given: tuple[int, ...], name: 
     """Return the message for targets whose shape does not fit n outputs and m samples."""
     vector = f", or class indices ({m},)" if output.classes and n > 1 else f", or ({m},)" if n == 1 else ""
     hint = f"; its transpose {name}.T would fit" if given[::-1] == (n, m) and given != (n, m) else ""
-    return f"{name} has shape {given}; expected (n[L], m) = ({n}, {m}){vector} for the output {output.name!r}{hint}"
+    return f"{name} has shape {given}; expected (n[L], m) = ({n}, {m}){vector} for the output {output}{hint}"

@@ -1,14 +1,10 @@
-"""What a fit tells while it runs, and of what it leaves: progress, history, divergence."""
+"""What a fit tells while it runs, and of what it leaves: progress, history."""
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from nnx.errors import DivergenceError
-from nnx.optimizers import Optimizer
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 History = dict[str, list[float]]
-"""One number an epoch under each name: "loss", and with validation "validation_loss" and its score."""
+"""One number an epoch under each name: "loss", and with validation "validation_loss" and its scores."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +15,10 @@ class Progress:
     ----------
     epoch, epochs : int
         The epoch, from 1, and how many this fit has.
-    step, steps : int
-        The step in the epoch, from 1, and how many an epoch has.
+    step : int
+        The step in the epoch, from 1.
+    steps : int or None
+        How many steps an epoch has; None where an iterable of batches has not told yet.
     samples : int
         The samples trained on in this epoch so far.
     seconds : float
@@ -33,29 +31,16 @@ class Progress:
     epoch: int
     epochs: int
     step: int
-    steps: int
+    steps: int | None
     samples: int
     seconds: float
     measured: Mapping[str, float] | None
+    read_cost: Callable[[], float] = field(repr=False, default=lambda: float("nan"))
 
-
-def diverged(
-    costs: list[float], epoch: int, optimizer: Optimizer, validation: float | None = None
-) -> DivergenceError:
-    """Return the error for an epoch whose costs, validation, or state at its end are not finite."""
-    bad = [step for step, J in enumerate(costs) if not math.isfinite(J)]
-    before = f"; the cost before was {costs[bad[0] - 1 if bad else -1]:.4g}" if not bad or bad[0] > 0 else ""
-    if bad:
-        what = f"the cost became {costs[bad[0]]} in step {bad[0] + 1} of epoch {epoch}"
-    elif validation is None:
-        what = f"the parameters, or the optimizer's memory, became infinite or NaN in epoch {epoch}"
-    else:
-        what = f"the cost of the validation became {validation} after epoch {epoch}"
-    advice = " and look for values far out of range in the validation" if validation is not None else ""
-    return DivergenceError(
-        f"{what}{before}. Nothing of that epoch is kept. Try a learning rate below "
-        f"{optimizer.learning_rate:g}, or scale the features{advice}"
-    )
+    @property
+    def cost(self) -> float:
+        """J of the last step, before its update. Reading it waits for the step on a GPU."""
+        return self.read_cost()
 
 
 def columns(records: list[dict[str, float]]) -> History:

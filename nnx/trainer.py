@@ -1,24 +1,33 @@
-"""The training loop."""
+"""The trainer: a network, an optimizer and a backend, and the state that they have reached."""
 
-import math
-import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from nnx import checkpoint, host, metrics
-from nnx.arrays import Array
-from nnx.batches import Batches, places
+from nnx import checkpoint, host, saved
+from nnx.arrays import Array, array_namespace
+from nnx.batches import Provider
+from nnx.callbacks.base import Callbacks
 from nnx.choice import choose
-from nnx.errors import BackendError, DivergenceError, InputError, ModelFileError, positive_int
+from nnx.errors import BackendError, InputError, ModelFileError, positive_int
+from nnx.iterated import Iterated
+from nnx.lbfgs import LBFGS
+from nnx.metrics import check, score_name
+from nnx.metrics import metric as find_metric
 from nnx.network import Network
-from nnx.optimizers import Adam, Optimizer
-from nnx.optimizers import describe as describe_optimizer
+from nnx.optimizers import Adam, Optimizer, rate
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.port import Backend
-from nnx.progress import History, Progress, columns, diverged
-from nnx.step import initial_state, training_step
+from nnx.progress import History, columns
+from nnx.provide import provide
+from nnx.regularization import Regularization
+from nnx.run import Run
+from nnx.sources import recognise
+from nnx.step import PLAIN, Batch, Pieces, cost_and_gradient, initial_state, step_in_pieces, training_step
+from nnx.stream import Checks, Stream
+from nnx.weights import batch_weights, class_table, sample_weights
+from nnx.whole import WholeRun
 
 
 class Trainer:
@@ -36,7 +45,10 @@ class Trainer:
     dtype : {"float32", "float64"}
         Of all arrays. Integers and booleans in X are converted, once.
     seed : int
-        Draws the first weights and shuffles the samples; the same on every backend.
+        Draws the first weights, shuffles the samples, masks the units (`nnx.Dropout`); the same on every
+        backend.
+    regularization : Regularization or None
+        Penalties, clipping, max-norm and label smoothing; None: none of them.
 
     Attributes
     ----------
@@ -49,6 +61,12 @@ class Trainer:
         What was measured in every epoch so far, over all calls of `fit`.
     metadata : dict
         Anything of JSON's types that should be saved with the model: label names, scaling, ...
+    stopped : str or None
+        Why the last fit ended before its epochs were over, if a callback said so.
+    resumes : bool
+        Whether the fit that runs, or the last one, was asked to go on from a checkpoint, if there is one.
+    measures : tuple of str
+        What it measures in every epoch.
 
     Examples
     --------
@@ -70,11 +88,12 @@ class Trainer:
         device: str | None = None,
         dtype: str = "float32",
         seed: int = 0,
+        regularization: Regularization | None = None,
     ) -> None:
-        self._prepare(network, optimizer, backend, device, dtype, seed)
+        self.prepare(network, optimizer, backend, device, dtype, seed, regularization)
         self._start(network.init(self.seed, self.dtype))
 
-    def _prepare(
+    def prepare(
         self,
         network: Network,
         optimizer: str | Optimizer | None,
@@ -82,24 +101,43 @@ class Trainer:
         device: str | None,
         dtype: str,
         seed: int,
+        regularization: Regularization | None,
     ) -> None:
-        """Set all but the state."""
+        """Set all but the state, which a file may bring."""
         if not isinstance(network, Network):
             raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {network!r}")
+        if regularization is not None and not isinstance(regularization, Regularization):
+            raise InputError(
+                f"regularization must be an nnx.Regularization, such as nnx.Regularization(l2=1e-4); given "
+                f"{regularization!r}"
+            )
         self.network = network
         self.optimizer = find_optimizer(optimizer) if optimizer is not None else Adam()
+        self.regularization = regularization or PLAIN
         self.dtype = host.dtype_name(dtype)
         self.seed = host.checked_seed(seed)
         self.rng = host.generator(seed)
         self.backend, self.reason = choose(backend, device)
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
-        self._step = self.backend.capture(training_step(network, self.optimizer))
-        self._forward = self.backend.capture(network.forward)
-        self._forward_and_loss = self.backend.capture(network.forward_and_loss)
+        self.stopped: str | None = None
+        self.resumes = False
+        self.measures: tuple[str, ...] = ()
+        self._run: Run | None = None
+        parts = network, self.optimizer, self.regularization
+        capture = self.backend.capture
+        self.step = capture(training_step(*parts))
+        pieces = step_in_pieces(*parts)
+        self.pieces = Pieces(
+            capture(pieces.first), capture(pieces.add), capture(pieces.total), capture(pieces.update)
+        )
+        self._forward = capture(network.forward)
+        self._gradient: Any = None
+        self._measures: dict[Any, Any] = {}
 
     def _start(self, theta: Array) -> None:
-        self.state = initial_state(self.optimizer, self.backend.asarray(theta, self.dtype))
+        theta = self.backend.asarray(theta, self.dtype)
+        self.state = initial_state(self.network, self.optimizer, theta, self.regularization, self.seed)
 
     @property
     def steps(self) -> int:
@@ -112,13 +150,44 @@ class Trainer:
         return columns(self.records)
 
     @property
+    def learning_rate(self) -> float:
+        """The rate alpha of the next step, as the schedule, if there is one, has it.
+
+        Setting it sets alpha, which a schedule multiplies with its factor.
+        """
+        alpha, t = self.state["alpha"], self.state["t"]
+        return float(self.backend.to_numpy(rate(self.optimizer, alpha, t + 1)))
+
+    @learning_rate.setter
+    def learning_rate(self, alpha: float) -> None:
+        if not (isinstance(alpha, int | float) and 0 < alpha < float("inf")):
+            raise InputError(f"learning_rate must be greater than 0 and finite, not {alpha!r}")
+        self.state = {**self.state, "alpha": self.backend.asarray(float(alpha), self.dtype)}
+
+    @property
+    def theta(self) -> Any:
+        """All parameters as one vector (P,), a NumPy array of its own memory.
+
+        Setting it leaves the optimizer's memory and the step count as they are.
+        """
+        return host.copy(self.backend.to_numpy(self.state["theta"]))
+
+    @theta.setter
+    def theta(self, theta: Any) -> None:
+        theta = host.as_dtype(host.as_host(theta), self.dtype)
+        if theta.shape != (self.network.P,):
+            raise InputError(f"theta has shape {theta.shape}; expected ({self.network.P},)")
+        host.check_finite("theta", theta, self.dtype)
+        self.state = {**self.state, "theta": self.backend.asarray(host.copy(theta), self.dtype)}
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The parameters by name, NumPy arrays in the notes' shapes: {"W1": (n[1], n[0]), "b1": ...}.
 
         Reading gives copies. Setting starts anew from them: the step count and the optimizer's memory go
         back to zero.
         """
-        return self.network.unflatten(host.copy(self.backend.to_numpy(self.state["theta"])))
+        return self.network.unflatten(self.theta)
 
     @parameters.setter
     def parameters(self, params: Mapping[str, Any]) -> None:
@@ -132,22 +201,36 @@ class Trainer:
             )
         self._start(theta)
 
+    def stop(self, reason: str = "a callback said so") -> None:
+        """End the fit after the step, or epoch, whose callbacks are being called; see `stopped`."""
+        self.stopped = str(reason)
+
     def fit(
         self,
         X: Any,
-        Y: Any,
+        Y: Any = None,
         epochs: int = 1,
         batch_size: int | None = None,
-        validation: tuple[Any, Any] | None = None,
+        validation: tuple[Any, ...] | None = None,
         shuffle: bool = True,
-        callback: Callable[[Progress], None] | None = None,
+        callbacks: Any = (),
+        *,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        metrics: Sequence[Any] | None = None,
+        micro_batch: int | None = None,
+        steps: int | None = None,
+        resume: str | Path | None = None,
     ) -> History:
         """Train, going on from where the trainer is.
 
         Parameters
         ----------
         X : array-like (n[0], m)
-            Samples as columns; of any array library.
+            Samples as columns: an array of any library, a pandas or polars frame (whose rows are the samples),
+            a SciPy sparse array, or, read piece by piece, a `numpy.memmap`, HDF5 or Zarr array (`nnx.Rows` where
+            its rows are the samples). Or an iterable of batches (X, Y) or (X, Y, weights), or a function that
+            returns an iterator of them; Y is then None.
         Y : array-like (n[L], m)
             Targets; or (m,) when n[L] = 1; or class indices (m,) for sigmoid and softmax.
         epochs : int
@@ -155,20 +238,34 @@ class Trainer:
         batch_size : int or None
             Samples in a step; the last step of an epoch takes what is left. None: the whole of X, as in the
             notes.
-        validation : (X, Y) or None
+        validation : (X, Y) or (X, Y, sample_weight), or None
             Evaluated after every epoch.
         shuffle : bool
             Whether to draw a new order of the samples for every epoch.
-        callback : callable or None
-            Called with a `Progress` after every step and every epoch. What it raises ends the training, and
-            leaves the trainer as after the last step.
+        callbacks : Callback, function, or several of them
+            See `nnx.Callback`. A function is called with a `nnx.Progress` after every step and every epoch.
+        sample_weight : array-like (m,) or None
+            J is the mean of the losses with these weights, >= 0.
+        class_weight : dict, sequence, "balanced" or None
+            A weight for each class, multiplied into the samples' (`nnx.weights`).
+        metrics : sequence of str or metric, or None
+            Of the validation, see `nnx.METRICS`; None: the accuracy of classes, else R2.
+        micro_batch : int or None
+            Samples computed at once: a step's gradient is added up over pieces of its batch, with the same
+            result as the whole batch, to rounding, in less memory. (Not with BatchNorm, which needs all of it.)
+        steps : int or None
+            Steps in an epoch of an iterable, which must not end before.
+        resume : path or None
+            A checkpoint (`nnx.Checkpoints`) or the folder that holds them: the fit that wrote it goes on, with
+            the same arguments, to the same end, `epochs` counted from its beginning. A folder with no
+            checkpoint yet is a fit that begins.
 
         Returns
         -------
         dict of lists
-            Of this call, one number an epoch: "loss", the mean over the samples of the costs of its steps,
-            each before its update; with validation "validation_loss" and "validation_accuracy" (or
-            "validation_r2").
+            Of this call (and, resumed, of the fit it goes on with), one number an epoch: "loss", the mean over
+            the samples of the costs of its steps, each before its update and with the penalties; with
+            validation "validation_loss" and "validation_accuracy" (or what `metrics` names).
 
         Raises
         ------
@@ -176,77 +273,73 @@ class Trainer:
             When shapes do not fit, labels are outside the classes, or numbers are not finite.
         DivergenceError
             When the cost becomes infinite or NaN; the trainer is then as before that epoch.
+        CallbackError
+            When a callback raises; the trainer is then as after its last step.
         """
         epochs = positive_int("epochs", epochs)
         if batch_size is not None:
             batch_size = positive_int("batch_size", batch_size)
-        X, Y = self._samples(X, Y)
+        if micro_batch is not None:
+            micro_batch = positive_int("micro_batch", micro_batch)
+            if self.network.whole_batches:
+                raise InputError(
+                    "micro_batch cannot be used with BatchNorm, whose statistics are those of the whole batch; "
+                    "leave it out, choose a smaller batch_size, or use LayerNorm"
+                )
+        callbacks = Callbacks(callbacks)
+        wanted: tuple[Any, ...] = ()
+        rng = self.rng if shuffle else None
+        batches = self._batches("", X, Y, sample_weight, class_weight, batch_size, rng, micro_batch, steps)
+        m = batches.m
+        if self.network.whole_batches and m is not None and m % min(batch_size or m, m) == 1 % m:
+            raise InputError(
+                f"the last batch would have a single sample (m = {m}, batch_size = {batch_size}), on which BatchNorm "
+                "cannot train; choose another batch_size, or leave one sample out"
+            )
+        held_out = None
         if validation is not None:
-            if not isinstance(validation, tuple | list) or len(validation) != 2:
+            if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
                 raise InputError(
                     f"validation must be a pair (X, Y), not {type(validation).__name__}; split the samples "
                     "before, and give those that are held out"
                 )
-            Xv, Yv = self._samples(*validation, "the validation's ")
-            validation = self.backend.asarray(Xv, self.dtype), Yv  # X goes to the device once
-        if shuffle and batch_size is not None and batch_size < X.shape[1]:
-            X = host.rows_contiguous(X)  # so that gathering a sample reads one piece of memory
-        batches = Batches(
-            self.backend,
-            self.backend.asarray(X, self.dtype),
-            self.backend.asarray(Y),
-            batch_size,
-            self.rng if shuffle else None,
+            held_out = self._held_out("the validation's ", *validation)
+            wanted = self._metrics(metrics, held_out)
+        elif metrics is not None:
+            raise InputError("metrics are those of the validation; give validation=(X, Y), too")
+        plan = {
+            "m": m,
+            "batch_size": batch_size,
+            "micro_batch": micro_batch,
+            "shuffle": bool(shuffle),
+            "steps": steps,
+        }
+        kind = WholeRun if isinstance(self.optimizer, LBFGS) else Run
+        run = kind(self, batches, epochs, held_out, wanted, callbacks, plan)
+        self.stopped, self.resumes = None, resume is not None
+        self.measures = (
+            ("loss",)
+            if held_out is None
+            else ("loss", "validation_loss", *(f"validation_{one.name}" for one in wanted))
         )
-        before = len(self.records)
-        for epoch in range(1, epochs + 1):
-            at = partial(Progress, epoch, epochs)
-            # A step replaces the state and changes nothing in it: this is all it takes to come back.
-            good = self.state, self.rng.bit_generator.state
-            try:
-                costs, sizes, seconds = self._run(batches, callback, at)
-                measured = self._measure(costs, sizes, validation)
-            except BaseException as error:  # an interrupt keeps the steps done, unless they led nowhere
-                if isinstance(error, DivergenceError) or not self._is_finite():
-                    self.state, self.rng.bit_generator.state = good
-                raise
-            self.records.append(measured)
-            if callback is not None:
-                callback(at(len(batches), len(batches), sum(sizes), seconds, measured))
-        return columns(self.records[before:])
+        if resume is not None:
+            saved.resume(self, run, Path(resume))
+        self._run = run
+        try:
+            return run.go()
+        finally:
+            self._run = None
 
-    def _run(
-        self, batches: Batches, callback: Callable[[Progress], None] | None, at: Callable[..., Progress]
-    ) -> tuple[list[float], list[int], float]:
-        """Do one epoch's steps; return the cost and the samples of each, and the seconds of all."""
-        start, samples, costs, sizes = time.perf_counter(), 0, [], []
-        for step, batch in enumerate(batches, 1):
-            self.state, J = self._step(self.state, batch)
-            costs.append(J)
-            sizes.append(batch[0].shape[-1])
-            samples += sizes[-1]
-            if callback is not None:
-                callback(at(step, len(batches), samples, time.perf_counter() - start, None))
-        # The costs are read here, once an epoch: no step waits for the host.
-        return [float(self.backend.to_numpy(J)) for J in costs], sizes, time.perf_counter() - start
+    def is_finite(self) -> bool:
+        """Whether every number of the state is."""
+        return all(host.is_finite(x) for name, x in self.state.items() if name not in ("t", "key"))
 
-    def _measure(
-        self, costs: list[float], sizes: list[int], validation: tuple[Any, Any] | None
-    ) -> dict[str, float]:
-        """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""
-        epoch = len(self.records) + 1
-        if not (all(map(math.isfinite, costs)) and self._is_finite()):
-            raise diverged(costs, epoch, self.optimizer)
-        measured = {"loss": sum(J * m for J, m in zip(costs, sizes, strict=True)) / sum(sizes)}
-        if validation is not None:
-            found = self._evaluate(*validation)
-            if not all(map(math.isfinite, found.values())):
-                raise diverged(costs, epoch, self.optimizer, found["loss"])
-            measured |= {f"validation_{name}": value for name, value in found.items()}
-        return measured
-
-    def _is_finite(self) -> bool:
-        return all(host.is_finite(x) for name, x in self.state.items() if name != "t")
+    def gradient(self, state: Mapping[str, Array], batch: Batch) -> tuple[Array, Array]:
+        """Return J and dtheta of a batch on the device, at a state, as a step would see them."""
+        if self._gradient is None:
+            self._gradient = self.backend.capture(cost_and_gradient(self.network, self.regularization))
+        found: tuple[Array, Array] = self._gradient(state, batch)
+        return found
 
     def predict(self, X: Any, batch_size: int | None = None) -> Any:
         """Return A[L] as a NumPy array (n[L], m).
@@ -254,46 +347,148 @@ class Trainer:
         Parameters
         ----------
         X : array-like (n[0], m)
+            Whatever `fit` takes, but batches.
         batch_size : int or None
             Samples computed at once; None: as many as keep the widest layer within 2^24 numbers.
         """
-        X = self._features("X", X)
-        theta = self.state["theta"]
-        outputs = [
-            self.backend.to_numpy(self._forward(theta, self.backend.asarray(X[:, place], self.dtype)))
-            for place in self._places(X.shape[1], batch_size)
-        ]
-        return host.concat(outputs)
+        theta, to_numpy = self.state["theta"], self.backend.to_numpy
+        size = self._size(batch_size)
+        samples = Stream(
+            self.backend, recognise("X", X), None, None, size, checks=self._checks(), dtype=self.dtype
+        )
+        with closing(samples.epoch()) as batches:
+            return host.concat([host.copy(to_numpy(self._forward(theta, X))) for (X, *_), _, _ in batches])
 
-    def evaluate(self, X: Any, Y: Any, batch_size: int | None = None) -> dict[str, float]:
-        """Return {"loss": ..., "accuracy": ...}, or {"loss": ..., "r2": ...} without classes.
+    def evaluate(
+        self,
+        X: Any,
+        Y: Any = None,
+        batch_size: int | None = None,
+        *,
+        sample_weight: Any = None,
+        metrics: Sequence[Any] | None = None,
+    ) -> dict[str, Any]:
+        """Return {"loss": ..., "accuracy": ...}, {"loss": ..., "r2": ...} without classes, or the `metrics`.
 
         Parameters
         ----------
-        X : array-like (n[0], m)
-        Y : array-like
+        X, Y : array-like
             As in `fit`.
         batch_size : int or None
             Samples computed at once, as in `predict`; the result does not depend on it.
+        sample_weight : array-like (m,) or None
+            The weights of the samples, in the loss and in all metrics.
+        metrics : sequence of str or metric, or None
+            See `nnx.METRICS`; None: the accuracy of classes, else R2.
         """
-        return self._evaluate(*self._samples(X, Y), batch_size)
+        held_out = self._held_out("", X, Y, sample_weight, batch_size)
+        return self.measure(held_out, self._metrics(metrics, held_out))
 
-    def _evaluate(self, X: Array, Y: Any, batch_size: int | None = None) -> dict[str, float]:
-        total, outputs = 0.0, []
-        for place in self._places(X.shape[1], batch_size):
-            Xb, Yb = self.backend.asarray(X[:, place], self.dtype), self.backend.asarray(Y[..., place])
-            A, J = self._forward_and_loss(self.state["theta"], Xb, Yb)
-            outputs.append(self.backend.to_numpy(A))
-            total += float(self.backend.to_numpy(J)) * Xb.shape[1]
+    def _metrics(self, metrics: Sequence[Any] | None, held_out: Any) -> tuple[Any, ...]:
+        """Return the metrics by their names, checked against the output and the first targets."""
         output = self.network.output
-        with host.quiet():  # of predictions far out of range
-            score = metrics.score(output, host.concat(outputs), Y)
-        return {"loss": total / X.shape[1], metrics.score_name(output): score}
+        if metrics is None:
+            metrics = (score_name(output),)
+        if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+            raise InputError(f"metrics must be a list, such as ['accuracy', 'f1']; given {metrics!r}")
+        found = tuple(find_metric(one) for one in metrics)
+        if len({one.name for one in found}) < len(found):
+            raise InputError(
+                f"metrics must have names of their own; given {', '.join(one.name for one in found)}"
+            )
+        if not isinstance(held_out, Iterated):  # which can perhaps be read but once
+            with closing(held_out.epoch()) as batches:
+                self._check(found, next(batches)[0])
+        return found
 
-    def _places(self, m: int, batch_size: int | None) -> list[slice]:
+    def _check(self, metrics: Sequence[Any], batch: Batch) -> None:
+        """Raise an InputError if a metric has no meaning for these targets."""
+        for one in metrics:
+            check(one, self.network.output, self.network.n[-1], batch[1])
+
+    def measure(self, held_out: Any, wanted: Sequence[Any]) -> dict[str, Any]:
+        """Return the loss and the metrics over what `evaluate` or `fit` has made of its arguments."""
+        if wanted not in self._measures:
+            network, output = self.network, self.network.output
+
+            def function(theta: Array, batch: Batch) -> tuple[Array, Array, list[Any]]:
+                X, Y, w = batch if len(batch) == 3 else (*batch, None)
+                A, J = network.forward_and_loss(theta, X, Y, w)
+                weight = X.shape[-1] if w is None else array_namespace(w).sum(w)
+                return J, weight, [one.partial(output, A, Y, w) for one in wanted]
+
+            self._measures[wanted] = self.backend.capture(function)
+        parts: list[Any] = []
+        with closing(held_out.epoch()) as batches:
+            for batch, _, _ in batches:
+                if not parts:
+                    self._check(wanted, batch)
+                parts.append(self._measures[wanted](self.state["theta"], batch))
+        to_numpy = self.backend.to_numpy
+        weights = [float(w if isinstance(w, int) else to_numpy(w)) for _, w, _ in parts]
+        loss = sum(float(to_numpy(J)) * weight for (J, _, _), weight in zip(parts, weights, strict=True))
+        measured: dict[str, Any] = {"loss": loss / sum(weights)}
+        with host.quiet():  # of predictions far out of range
+            for i, one in enumerate(wanted):
+                measured[one.name] = one.result([partials[i] for _, _, partials in parts], to_numpy)
+        return measured
+
+    def _held_out(
+        self, whose: str, X: Any, Y: Any, sample_weight: Any = None, batch_size: int | None = None
+    ) -> Any:
+        """Return the batches of samples that are not trained on; Y None: to predict."""
+        return self._batches(whose, X, Y, sample_weight, None, self._size(batch_size), None)
+
+    def _size(self, batch_size: int | None) -> int:
+        """Return how many samples are computed at once, where nothing is learned."""
         if batch_size is None:
-            batch_size = max(1, 2**24 // max(self.network.n))
-        return places(m, positive_int("batch_size", batch_size))
+            return max(1, 2**24 // self.network.widest)
+        return positive_int("batch_size", batch_size)
+
+    def _batches(
+        self,
+        whose: str,
+        X: Any,
+        Y: Any,
+        sample_weight: Any,
+        class_weight: Any,
+        batch_size: int | None,
+        rng: Any,
+        micro_batch: int | None = None,
+        steps: int | None = None,
+    ) -> Provider:
+        """Return what gives the pieces of every batch: arrays in memory, a stream, or batches that are given."""
+        return provide(
+            self.backend,
+            X,
+            Y,
+            sample_weight,
+            None if Y is None else batch_size,
+            rng,
+            micro_batch,
+            checks=self._checks(class_weight),
+            dtype=self.dtype,
+            steps=steps,
+            whose=whose,
+        )
+
+    def _checks(self, class_weight: Any = None) -> Checks:
+        """Return what looks at the samples, of the whole or of a part, before they go to the device."""
+        output, n = self.network.output, self.network.n[-1]
+        table: list[Any] = []
+
+        def targets(name: str, Y: Any, m: int) -> Any:
+            return host.targets(name, Y, output, n, m, self.dtype)
+
+        def weights(name: str, w: Any, Y: Any, m: int) -> Any:
+            return sample_weights(w, class_weight, Y, output, n, m)
+
+        def weights_of_part(name: str, w: Any, Y: Any, m: int) -> Any:
+            if not table:
+                table.append(class_table(class_weight, output, n))
+            return batch_weights(w, table[0], Y, output, n, m)
+
+        return Checks(self._features, targets, weights, weights_of_part)
 
     def _features(self, name: str, X: Any) -> Array:
         X = host.as_numbers(name, X)
@@ -305,29 +500,13 @@ class Trainer:
         )
         return X
 
-    def _samples(self, X: Any, Y: Any, whose: str = "") -> tuple[Array, Array]:
-        """Return X and Y, checked; Y as NumPy, values (n[L], m) or int32 class indices (m,)."""
-        X = self._features(f"{whose}X", X)
-        output, n = self.network.output, self.network.n[-1]
-        return X, host.targets(f"{whose}Y", Y, output, n, X.shape[-1], self.dtype)
-
     def save(self, path: str | Path) -> None:
-        """Write the whole run to one safetensors file, aside first, then renamed: see `load`."""
-        to_numpy = self.backend.to_numpy
-        own = {name: x for name, x in self.state.items() if name not in ("theta", "t", "alpha")}
-        tensors = {**self.parameters, **{f"optimizer.{name}": to_numpy(x) for name, x in own.items()}}
-        description = {
-            "network": self.network.describe(),
-            "optimizer": describe_optimizer(self.optimizer),
-            "dtype": self.dtype,
-            "seed": self.seed,
-            "steps": self.steps,
-            "alpha": float(to_numpy(self.state["alpha"])),
-            "rng": self.rng.bit_generator.state,
-            "records": self.records,
-            "metadata": self.metadata,
-        }
-        checkpoint.write(path, tensors, description)
+        """Write the whole run to one safetensors file, aside first, then renamed: see `load`.
+
+        In the middle of a fit (from a callback) it also holds where the fit stands and the callbacks' states,
+        for `fit(resume=path)`.
+        """
+        saved.write(self, self._run, path)
 
     @classmethod
     def load(cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None) -> "Trainer":
@@ -342,13 +521,10 @@ class Trainer:
         """
         tensors, run = checkpoint.read(path)
         chosen = choose(backend, device)
-        trainer = cls.__new__(cls)
         try:
-            network = Network.from_description(run["network"])
-            optimizer = find_optimizer(**run["optimizer"])
-            trainer._prepare(network, optimizer, chosen.backend, None, run["dtype"], run["seed"])
+            trainer = saved.make(run, cls, chosen.backend)
             trainer.reason = chosen.reason
-            trainer._restore(tensors, run)
+            saved.restore(trainer, tensors, run)
         except BackendError:
             raise
         except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
@@ -356,29 +532,6 @@ class Trainer:
                 f"{str(path)!r} does not describe a run that nnx can load: {type(error).__name__}: {error}"
             ) from error
         return trainer
-
-    def _restore(self, tensors: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-        for name, kind in (("steps", int), ("alpha", float), ("records", list), ("metadata", dict)):
-            if type(run[name]) is not kind:
-                raise InputError(f"{name} is {run[name]!r}; expected {kind.__name__}")
-        if run["steps"] < 0 or not all(isinstance(record, dict) for record in run["records"]):
-            raise InputError("steps must be >= 0, records a list of objects")
-        own = {name: x for name, x in tensors.items() if name.startswith("optimizer.")}
-        self.parameters = {name: x for name, x in tensors.items() if name not in own}
-        for name in self.optimizer.init(self.state["theta"]):
-            vector = own.pop(f"optimizer.{name}", None)
-            if vector is None or vector.shape != (self.network.P,):
-                given = "is missing" if vector is None else f"has shape {vector.shape}"
-                raise InputError(f"optimizer.{name} {given}; expected ({self.network.P},)")
-            host.check_finite(f"optimizer.{name}", vector, self.dtype)
-            self.state[name] = self.backend.asarray(vector, self.dtype)
-        if own:
-            raise InputError(f"{', '.join(own)} is not of the optimizer {self.optimizer!r}")
-        self.state["t"] = self.backend.asarray(run["steps"], "int32")
-        self.state["alpha"] = self.backend.asarray(run["alpha"], self.dtype)
-        self.rng.bit_generator.state = run["rng"]
-        self.records = run["records"]
-        self.metadata = run["metadata"]
 
     def __repr__(self) -> str:
         return f"<Trainer of {self.network!r} by {self.optimizer!r} on {self.backend!r}: {self.steps} steps done>"

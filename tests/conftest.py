@@ -54,3 +54,10 @@ def some_targets(rng, output, n, m, lead=()):
     if output == "softmax":
         return Y / Y.sum(axis=-2, keepdims=True)
     return {"sigmoid": Y, "identity": 4 * Y - 2, "exp": np.floor(5 * Y)}[output]
+
+
+def differences(function, theta, h=1e-6):
+    """(f(theta + h e) - f(theta - h e)) / 2h for every unit vector e, on NumPy."""
+    return np.array(
+        [(function(theta + h * e) - function(theta - h * e)) / (2 * h) for e in np.eye(theta.size)]
+    )

@@ -65,18 +65,34 @@ def _forbidden(name):
 
 
 def _operator(name):
+    function = getattr(operator, f"__{name}__")
+
     def operate(self, *others):
-        return wrap(getattr(operator, name)(self.array, *unwrap(others)), self.xp)
+        return wrap(function(self.array, *unwrap(others)), self.xp)
 
     def reflected(self, other):
-        return wrap(getattr(operator, name)(unwrap(other), self.array), self.xp)
+        return wrap(function(unwrap(other), self.array), self.xp)
 
     return operate, reflected
 
 
 for _name in ("bool", "int", "float", "complex", "index", "array", "dlpack", "iter", "len", "contains"):
     setattr(Guarded, f"__{_name}__", _forbidden(_name))
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+    "lshift",
+    "rshift",
+):
     _plain, _reflected = _operator(_name)
     setattr(Guarded, f"__{_name}__", _plain)
     setattr(Guarded, f"__r{_name}__", _reflected)

@@ -190,7 +190,7 @@ def test_arguments_out_of_range(trainer, X):
     for wrong in (0.2, X):
         with raises("validation must be a pair"):
             trainer.fit(X, Y, validation=wrong)
-    with raises("keep, what dg takes, must be 'A' or 'Z'; given 'z'"):
+    with raises("keep, what dg takes, must be 'A', 'Z' or 'ZA'; given 'z'"):
         nnx.Activation("own", np.sin, np.cos, keep="z")
     with raises("nnx has an activation named 'relu' itself"):
         nnx.Dense(3, nnx.Activation("relu", np.sin, np.cos, keep="Z"))
@@ -392,7 +392,7 @@ def test_an_interrupt_in_a_diverging_epoch_keeps_nothing_of_it(X):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(X, Y, epochs=1, batch_size=1, callback=stop)
+        trainer.fit(X, Y, epochs=1, batch_size=1, callbacks=stop)
     assert trainer.steps == 0
     np.testing.assert_array_equal(trainer.parameters["W1"], before)
 
@@ -428,10 +428,24 @@ def test_an_unknown_backend_is_no_fault_of_the_model_file(model):
     assert not isinstance(caught.value, nnx.ModelFileError)
 
 
-def test_what_a_callback_raises_comes_through(trainer, X):
+def test_what_a_callback_raises_names_it_and_keeps_the_state(trainer, X):
     def fail(progress):
-        raise RuntimeError("mine")
+        raise KeyError("mine")
 
-    with pytest.raises(RuntimeError, match="mine"):
-        trainer.fit(X, Y, callback=fail)
+    class Failing(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            raise OSError("all mine")
+
+    with raises("callback .*fail raised KeyError in on_step: 'mine'", error=nnx.CallbackError) as caught:
+        trainer.fit(X, Y, callbacks=fail)
+    assert isinstance(caught.value.__cause__, KeyError)
     assert trainer.steps == 1
+    with raises(
+        "callback Failing raised OSError in on_epoch: all mine", "can go on", error=nnx.CallbackError
+    ):
+        trainer.fit(X, Y, callbacks=[Failing()])
+    assert (trainer.steps, len(trainer.records)) == (2, 1)
+    trainer.fit(X, Y)
+    for wrong in (3, "bar", nnx.Callback, [nnx.Callback(), None]):
+        with raises("a callback must be an instance of nnx.Callback or a function"):
+            trainer.fit(X, Y, callbacks=wrong)

@@ -1,7 +1,9 @@
 """What the README and the docs say is run: every Python block, from the top of a page to its end."""
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,9 +22,12 @@ def blocks(page, language):
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
+    monkeypatch.setattr("nnx.layers.LAYERS", dict(nnx.LAYERS))
     code = blocks(page, "python")
     assert code, f"{page} has no example"
-    namespace = {"__name__": "example"}
+    example = ModuleType("example")  # where the classes of a page live
+    monkeypatch.setitem(sys.modules, "example", example)
+    namespace = example.__dict__
     for block in code:
         exec(compile(block, page, "exec"), namespace)
 

@@ -30,7 +30,7 @@ def task(request, backend, rng):
     """A step with its first state and a batch, on the backend."""
     net, X, Y = request.param(rng)
     optimizer = nnx.Adam()
-    state = initial_state(optimizer, backend.asarray(net.init(), "float32"))
+    state = initial_state(net, optimizer, backend.asarray(net.init(), "float32"))
     batch = backend.asarray(X, "float32"), backend.asarray(Y, "int32")
     return training_step(net, optimizer), state, batch
 
@@ -49,7 +49,7 @@ def test_no_host_read_inside_the_step(task, backend):
 @pytest.mark.parametrize("hidden", nnx.ACTIVATIONS)
 def test_no_host_read_by_any_formula(backend, hidden, output, optimizer):
     net = nnx.mlp([2, 3, 2], hidden, output)
-    state = initial_state(optimizer, backend.asarray(net.init(), "float32"))
+    state = initial_state(net, optimizer, backend.asarray(net.init(), "float32"))
     batch = backend.asarray(np.ones((2, 4)), "float32"), backend.asarray(np.full((2, 4), 0.5), "float32")
     training_step(net, optimizer)(wrap(state, backend.xp), wrap(batch, backend.xp))
 
@@ -75,7 +75,7 @@ def test_the_step_changes_none_of_its_arguments(task, backend):
 def test_the_step_holds_no_number_that_changes(backend, rng):
     """A captured step takes the learning rate and the step count from the state, where they can change."""
     net = nnx.mlp([3, 2, 1])
-    state = initial_state(nnx.GradientDescent(0.1), backend.asarray(net.init(), "float64"))
+    state = initial_state(net, nnx.GradientDescent(0.1), backend.asarray(net.init(), "float64"))
     batch = backend.asarray(rng.random((3, 5)), "float64"), backend.asarray(rng.random((1, 5)), "float64")
     step = backend.capture(training_step(net, nnx.GradientDescent(0.1)))
     thetas = []
@@ -94,7 +94,7 @@ def test_learning_rates_of_a_stack(backend, rng):
     optimizer = nnx.Adam()
     step = training_step(net, optimizer)
     batch = backend.asarray(X, "float64"), backend.asarray(Y, "float64")
-    state = initial_state(optimizer, backend.asarray(theta, "float64"))
+    state = initial_state(net, optimizer, backend.asarray(theta, "float64"))
     state["alpha"] = backend.asarray(np.array(rates)[:, None], "float64")
     for _ in range(3):
         state, J = step(state, batch)

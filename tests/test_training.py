@@ -86,17 +86,17 @@ def test_batches_cover_each_epoch_once_in_new_orders(backend):
     m = 23
     X = backend.asarray(np.arange(2.0 * m).reshape(2, m), "float64")
     Y = backend.asarray(np.arange(m))
-    batches = Batches(backend, X, Y, 5, np.random.default_rng(0))
+    batches = Batches(backend, X, Y, None, 5, np.random.default_rng(0))
     orders = []
     for _ in range(2):
-        parts = [(backend.to_numpy(Xb), backend.to_numpy(Yb)) for Xb, Yb in batches]
+        parts = [(backend.to_numpy(Xb), backend.to_numpy(Yb)) for (Xb, Yb, _), _, _ in batches.epoch()]
         assert [Yb.shape for _, Yb in parts] == [(5,)] * 4 + [(3,)]
         Xs, Ys = np.concatenate([p[0] for p in parts], axis=1), np.concatenate([p[1] for p in parts])
         np.testing.assert_array_equal(Xs, np.stack([Ys, Ys + m]))  # each sample with its target
         np.testing.assert_array_equal(np.sort(Ys), np.arange(m))
         orders.append(Ys)
     assert (orders[0] != orders[1]).any()
-    in_order = [backend.to_numpy(Yb) for _, Yb in Batches(backend, X, Y, 5)]
+    in_order = [backend.to_numpy(Yb) for (_, Yb, _), _, _ in Batches(backend, X, Y, None, 5).epoch()]
     np.testing.assert_array_equal(np.concatenate(in_order), np.arange(m))
 
 
@@ -281,7 +281,7 @@ def test_an_interrupt_keeps_the_steps_done(backend, rng):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.fit(X, Y, epochs=10, batch_size=16, callback=stop)
+        trainer.fit(X, Y, epochs=10, batch_size=16, callbacks=stop)
     assert trainer.steps == 12
     assert len(trainer.history["loss"]) == 2
     trainer.fit(X, Y, epochs=1, batch_size=16)
@@ -292,7 +292,7 @@ def test_progress_tells_where_a_fit_stands(rng):
     X, Y = data(rng)
     seen = []
     trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend="numpy")
-    history = trainer.fit(X, Y, epochs=2, batch_size=32, callback=seen.append)
+    history = trainer.fit(X, Y, epochs=2, batch_size=32, callbacks=seen.append)
     assert [(p.epoch, p.step, p.samples, p.measured is None) for p in seen] == [
         (1, 1, 32, True),
         (1, 2, 64, True),

@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnx.callbacks import ProgressBar
 from nnx.cli import show
 from nnx.cli.inputs import integers, refuse_existing, source
 from nnx.data.prepare import Preparation, find_task, split
 from nnx.data.source import Samples
 from nnx.errors import InputError, count, positive_int
 from nnx.files import written_aside
-from nnx.metrics import score_name
 from nnx.network import mlp
 from nnx.optimizers import optimizer
 from nnx.trainer import Trainer
@@ -79,8 +79,7 @@ def run(options: Options) -> bool:
     folder, made = make_folder(options.out, options.data)
     title = f"{options.data}: {'-'.join(map(str, network.n))}, {backend.name}"
     try:
-        with show.LiveBar(epochs, score_name(network.output)) as bar:
-            trainer.fit(X, Y, epochs, batch_size, validation, callback=bar)
+        trainer.fit(X, Y, epochs, batch_size, validation, callbacks=ProgressBar(show.console))
         finished = True
     except KeyboardInterrupt:
         finished = False

@@ -1,0 +1,140 @@
+"""What a callback is: something that is called while a fit runs."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from nnx.errors import CallbackError, Error, InputError, first_line
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+
+class Callback:
+    """The base of a callback of your own: override what you need, the rest does nothing.
+
+    Between the calls the trainer may be looked at (`trainer.theta`, `trainer.records`, `trainer.evaluate`, ...),
+    saved, given another learning rate (`trainer.learning_rate = ...`) and told to end the fit
+    (`trainer.stop("why")`). Whatever a callback raises ends the fit with a `nnx.CallbackError` that names it;
+    the trainer stays as after the last step.
+
+    Examples
+    --------
+    >>> class Costs(Callback):
+    ...     def on_epoch(self, trainer, progress):
+    ...         print(progress.epoch, sorted(progress.measured))
+    >>> import nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    >>> _ = trainer.fit([[0.0, 1.0]], [0, 1], epochs=2, callbacks=Costs())
+    1 ['loss']
+    2 ['loss']
+    """
+
+    last = False
+    """Whether it is called after all others, as what writes down their states must be."""
+
+    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+        """Do something before the first epoch; after `restore`, where the fit goes on from a checkpoint."""
+
+    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+        """Do something after a step. `progress.measured` is None; steps may still be queued on a GPU."""
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Do something after an epoch, whose numbers are in `progress.measured`."""
+
+    def on_fit_end(self, trainer: "Trainer") -> None:
+        """Do something at the end of the fit, also when it was stopped, interrupted, or failed."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what must be in a checkpoint, by name: NumPy arrays, and what JSON has."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned when the checkpoint was written."""
+
+
+class _Function(Callback):
+    """A plain function of the progress, called after every step and every epoch."""
+
+    def __init__(self, function: Callable[[Progress], Any]) -> None:
+        self._function = function
+
+    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+        self._function(progress)
+
+    on_epoch = on_step
+
+    @property
+    def __name__(self) -> str:
+        return getattr(self._function, "__qualname__", type(self._function).__name__)
+
+
+class Callbacks:
+    """The callbacks of a fit, called one after the other.
+
+    Parameters
+    ----------
+    given : Callback, callable, or several of them
+    """
+
+    def __init__(self, given: Any) -> None:
+        if given is None:
+            given = ()
+        if callable(given) or isinstance(given, Callback | str) or not isinstance(given, Iterable):
+            given = (given,)
+        self.all: list[Callback] = []
+        for one in given:
+            if isinstance(one, type) or not (isinstance(one, Callback) or callable(one)):
+                raise InputError(
+                    f"a callback must be an instance of nnx.Callback or a function of the progress; given {one!r}"
+                )
+            self.all.append(one if isinstance(one, Callback) else _Function(one))
+        self.all.sort(key=lambda one: one.last)
+
+    def __bool__(self) -> bool:
+        return bool(self.all)
+
+    @property
+    def names(self) -> list[str]:
+        """The class, or the function, of each."""
+        return [getattr(one, "__name__", type(one).__name__) for one in self.all]
+
+    @property
+    def remembering(self) -> list[tuple[str, Callback]]:
+        """Those that have a state, with their names."""
+        both = zip(self.names, self.all, strict=True)
+        return [(name, one) for name, one in both if type(one).state is not Callback.state]
+
+    def call(self, hook: str, *arguments: Any) -> None:
+        """Call one hook of all.
+
+        Raises
+        ------
+        CallbackError
+            When one raises, unless it is an error of nnx's own, which says enough.
+        """
+        for name, one in zip(self.names, self.all, strict=True):
+            _call(name, one, hook, *arguments)
+
+    def end(self, trainer: "Trainer") -> None:
+        """Call `on_fit_end` of all, also when one of them raises; then raise the first such error."""
+        errors = []
+        for name, one in zip(self.names, self.all, strict=True):
+            try:
+                _call(name, one, "on_fit_end", trainer)
+            except Error as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+
+def _call(name: str, one: Callback, hook: str, *arguments: Any) -> None:
+    try:
+        getattr(one, hook)(*arguments)
+    except Error:
+        raise
+    except Exception as error:
+        raise CallbackError(
+            f"the callback {name} raised {type(error).__name__} in {hook}: {first_line(error)}. The trainer is as "
+            "after its last step: it can be saved, and can go on"
+        ) from error

@@ -1,0 +1,172 @@
+"""Checkpoints: what a fit that was killed goes on from."""
+
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnx import saved
+from nnx.callbacks.monitor import Monitor
+from nnx.callbacks.resumable import Resumable, number
+from nnx.errors import CallbackError, InputError, positive_int
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+BEST = "best.safetensors"
+
+
+class Checkpoints(Resumable):
+    """Writes the trainer, where its fit stands and the state of all callbacks to files, for `fit(resume=folder)`.
+
+    The files are step-00001234.safetensors, of all steps that the trainer has done, and with `best` best.safetensors;
+    each is a model file, too (`nnx.Trainer.load`). They are written when one of `steps`, `minutes` and `epochs` says
+    so, and after the last epoch, stopped or not. All are written aside and renamed, and an older one is
+    removed only when the new one is in place: whatever happens, the folder has a whole one.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it is not there; of one fit alone. What killed processes have left half-written in it is removed.
+    steps : int or None
+        Every so many steps, counted over all epochs.
+    minutes : float or None
+        After the first step that ends so long after the last checkpoint.
+    epochs : int or None
+        Every so many epochs; 1 where nothing else is given.
+    keep : int or None
+        The newest that stay; None: all. Where a fit goes on from an earlier one (`fit(resume=file)`), the later ones
+        are removed with the first new one.
+    best : str or None
+        The name of a measured number: best.safetensors is the model of the epoch in which it was best, over all fits
+        with this object.
+    mode : {"auto", "min", "max"}
+        Whether the least or the greatest is best; "auto" goes by the name.
+
+    Raises
+    ------
+    InputError
+        For a parameter out of its range; when a fit that begins finds checkpoints of steps that it has not done,
+        which are another's; for a name that the fit does not measure.
+    CallbackError
+        When a file cannot be written or removed: which, why, and the checkpoint that is left. It ends the fit.
+
+    Examples
+    --------
+    >>> import tempfile, nnx
+    >>> def trained(epochs, folder):
+    ...     trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    ...     trainer.fit([[0.0, 1.0]], [0, 1], epochs, callbacks=Checkpoints(folder, keep=2), resume=folder)
+    ...     return trainer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer = trained(3, folder)  # killed here, say
+    ...     print(*sorted(path.name for path in Path(folder).iterdir()))
+    ...     trained(5, folder).theta == trained(5, tempfile.mkdtemp()).theta
+    step-00000002.safetensors step-00000003.safetensors
+    array([ True,  True])
+    """
+
+    last = True  # so that the state of all others is that after the step, or epoch
+
+    def __init__(
+        self,
+        folder: str | Path,
+        steps: int | None = None,
+        minutes: float | None = None,
+        epochs: int | None = None,
+        keep: int | None = 3,
+        best: str | None = None,
+        mode: str = "auto",
+    ) -> None:
+        self.folder = Path(folder)
+        self.steps = None if steps is None else positive_int("steps", steps)
+        self.minutes = math.inf
+        if minutes is not None:
+            self.minutes = number("minutes", minutes, "greater than 0", lambda x: x > 0)
+        self.epochs = None if epochs is None else positive_int("epochs", epochs)
+        if steps is None and minutes is None and epochs is None:
+            self.epochs = 1
+        self.keep = None if keep is None else positive_int("keep", keep)
+        self.monitor = None if best is None else Monitor(best, mode=mode)
+        self._done = 0  # steps, counted on the host: reading them would wait for a GPU
+        self._next = math.inf  # when, by the clock
+
+    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+        """Make the folder ready: refuse another fit's, clear away what is half-written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"the folder {str(self.folder)!r} cannot be made: {error.strerror}") from error
+        self._done = trainer.steps
+        if self.monitor is not None:
+            self.monitor.begin(trainer, state if state is not None else self.monitor.state())
+        later = [path.name for path in saved.checkpoints(self.folder) if path.name > self._path().name]
+        goes_on = state is not None and self._path().is_file()  # from one of this folder's
+        if later and not goes_on:
+            raise InputError(
+                f"the folder {str(self.folder)!r} holds checkpoints of steps that this fit has not done, such as "
+                f"{later[-1]}; go on with theirs, fit(resume=folder), or choose another folder, or remove them"
+            )
+        for aside in (".step-*.tmp", f".{BEST}.*.tmp"):
+            self._remove(*self.folder.glob(aside))
+        self._rest()
+
+    def state(self) -> dict[str, Any]:
+        """Return the best value, so that a fit that goes on replaces it with better ones alone."""
+        return {} if self.monitor is None else self.monitor.state()
+
+    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+        """Write a checkpoint if it is time; after the last step of an epoch, once that is measured."""
+        self._done += 1
+        ends = progress.step == progress.steps
+        if trainer.stopped is not None or (self._due() and not ends):
+            self._write(trainer, self._path())
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Write the best model, and a checkpoint if it is time."""
+        self._done = trainer.steps
+        if self.monitor is not None and self.monitor.improved(progress):
+            self._write(trainer, self.folder / BEST)
+        every = self.epochs is not None and progress.epoch % self.epochs == 0
+        ends = progress.epoch == progress.epochs or trainer.stopped is not None
+        if every or ends or self._due():
+            self._write(trainer, self._path())
+
+    def _path(self) -> Path:
+        return self.folder / f"step-{self._done:08d}.safetensors"
+
+    def _due(self) -> bool:
+        return (self.steps is not None and self._done % self.steps == 0) or time.monotonic() >= self._next
+
+    def _rest(self) -> None:
+        self._next = time.monotonic() + 60 * self.minutes
+
+    def _write(self, trainer: "Trainer", path: Path) -> None:
+        try:
+            trainer.save(path)
+        except OSError as error:
+            raise CallbackError(f"{str(path)!r} cannot be written: {_why(error)}; {self._left()}") from error
+        if path.name == BEST:
+            return
+        self._rest()
+        older = [one for one in saved.checkpoints(self.folder) if one.name <= path.name]
+        later = [one for one in saved.checkpoints(self.folder) if one.name > path.name]
+        self._remove(*later, *(older[: -self.keep] if self.keep is not None else ()))
+
+    def _remove(self, *paths: Path) -> None:
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise CallbackError(
+                    f"{str(path)!r} cannot be removed: {_why(error)}; {self._left()}"
+                ) from error
+
+    def _left(self) -> str:
+        left = saved.checkpoints(self.folder)
+        return f"the checkpoint {str(left[-1])!r} stays" if left else "there is no checkpoint before it"
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,113 @@
+"""Early stopping: the fit ends when a number gets no better, and the best weights are taken back."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nnx import host
+from nnx.arrays import Array
+from nnx.callbacks.monitor import Monitor
+from nnx.errors import count, positive_int
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+
+class EarlyStopping(Monitor):
+    """Ends the fit when a measured number has not become better for some epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        The number's name in the history. Without a validation there is no "validation_loss", which is an error:
+        name "loss", if it is to be the training's.
+    patience : int
+        The epochs in a row without a better value after which the fit ends, as in Keras; scikit-learn's
+        n_iter_no_change, with its default, waits for one more.
+    min_delta : float
+        By how much, at least 0, a value must be better than the best to count.
+    mode : {"auto", "min", "max"}
+        Whether the least or the greatest value is best; "auto" goes by the name.
+    restore_best : bool
+        Whether the trainer gets the parameters of the best epoch back when the fit is over: at its end, stopped, or
+        by Ctrl-C. (Keras's default is False.) After an error it stays as the error says, and `theta` has them. The
+        optimizer's memory stays that of the last step.
+
+    Attributes
+    ----------
+    best, best_epoch : float and int, or None
+        The best value and the epoch of the fit, from 1, that had it.
+
+    Raises
+    ------
+    InputError
+        For a parameter out of its range; at the start of the fit for a name that is not measured.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1], output="identity"), nnx.GradientDescent(1.9), backend="numpy")
+    >>> stopping = EarlyStopping(monitor="loss", patience=3, min_delta=0.01)
+    >>> history = trainer.fit([[-1, 1]], [-1, 1], epochs=100, callbacks=stopping)
+    >>> trainer.stopped.startswith("loss has not become better for 3 epochs")
+    True
+    >>> len(history["loss"]) == stopping.best_epoch + 3
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "validation_loss",
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best: bool = True,
+    ) -> None:
+        super().__init__(monitor, min_delta, mode)
+        self.patience = positive_int("patience", patience)
+        self.restore_best = bool(restore_best)
+        self._theta: Array = None
+        self._waited = 0
+        self._before: BaseException | None = None
+
+    @property
+    def theta(self) -> Any:
+        """The parameters of the best epoch (P,), a NumPy array; None before it, or without restore_best."""
+        return None if self._theta is None else host.copy(self._to_numpy(self._theta))
+
+    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+        """Forget an earlier fit, or take up the checkpoint's best."""
+        super().begin(trainer, state)
+        self._to_numpy = trainer.backend.to_numpy
+        self._waited = state["waited"] if state else 0
+        theta = state.get("theta") if state else None
+        self._theta = None if theta is None else trainer.backend.asarray(theta)
+        self._before = sys.exception()  # of a fit that is called where one is handled
+
+    def state(self) -> dict[str, Any]:
+        """Return the best value, its epoch and parameters, and the epochs waited since."""
+        theta = {} if self._theta is None else {"theta": self.theta}
+        return {**super().state(), "waited": self._waited, **theta}
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Keep the parameters of a better epoch; end the fit after too many others."""
+        if self.improved(progress):
+            self._waited = 0
+            if self.restore_best:
+                self._theta = trainer.state["theta"]  # no copy: a step replaces it and changes nothing in it
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            best = (
+                ""
+                if self.best is None
+                else f"; the best, {self.best:.6g}, was that of epoch {self.best_epoch}"
+            )
+            trainer.stop(f"{self.monitor} has not become better for {count(self._waited, 'epoch')}{best}")
+
+    def on_fit_end(self, trainer: "Trainer") -> None:
+        """Give the trainer the best parameters back, unless an error ends the fit."""
+        error = sys.exception()  # Ctrl-C's is no Exception
+        failed = isinstance(error, Exception) and error is not self._before
+        if self._theta is not None and not failed:
+            trainer.theta = self.theta

@@ -1,0 +1,76 @@
+"""A log of JSON lines."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnx.callbacks.line_log import LineLog
+from nnx.errors import positive_int
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+
+class JSONLines(LineLog):
+    """Writes one JSON object a line (https://jsonlines.org) after every epoch.
+
+    {"epoch", "step", "seconds", "learning_rate", "loss", ...}: the epoch and the steps of all that the trainer has had,
+    the wall time of the epoch, validation not counted, the rate of the next step, and all that was measured. What is
+    not finite is null.
+
+    Each line is on its way to the disk when the epoch's callbacks are over. A fit that goes on from a checkpoint drops
+    the lines that are later than it, so that every epoch is there once; a second fit with the same object appends.
+
+    Parameters
+    ----------
+    path : path
+        The folder is made if it is not there.
+    every_steps : int or None
+        If given, also {"epoch", "step", "cost"} after every so many steps; reading the cost waits for a GPU.
+    overwrite : bool
+        Whether a fit that begins may replace a file that is there; if not, that is an error. For a script that is
+        run again, with `resume`, until it comes to its end: it may be killed before there is a checkpoint.
+
+    Raises
+    ------
+    InputError
+        For a parameter out of its range, and where a fit would overwrite the file.
+
+    Examples
+    --------
+    >>> import tempfile, nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = JSONLines(f"{folder}/log.jsonl")
+    ...     _ = trainer.fit([[0.0, 1.0]], [0, 1], epochs=2, callbacks=log)
+    ...     print(log.path.read_text())
+    {"epoch": 1, "step": 1, "seconds": ..., "learning_rate": 0.001..., "loss": ...}
+    {"epoch": 2, "step": 2, "seconds": ..., "learning_rate": 0.001..., "loss": ...}
+    """
+
+    def __init__(self, path: str | Path, every_steps: int | None = None, overwrite: bool = False) -> None:
+        super().__init__(path, overwrite)
+        self.every_steps = None if every_steps is None else positive_int("every_steps", every_steps)
+
+    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+        """Write the step's line, if it is its turn."""
+        super().on_step(trainer, progress)
+        if self.every_steps is not None and self._done % self.every_steps == 0:
+            self.write({"epoch": len(trainer.records) + 1, "step": self._done, "cost": progress.cost})
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record to the file."""
+        self._append(json.dumps(_plain(record), allow_nan=False))
+
+
+def _plain(x: Any) -> Any:
+    """Return x with what JSON has: lists for arrays, null for what is not finite."""
+    if isinstance(x, dict):
+        return {name: _plain(value) for name, value in x.items()}
+    if isinstance(x, list):
+        return [_plain(value) for value in x]
+    if hasattr(x, "tolist"):
+        return _plain(x.tolist())
+    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -1,0 +1,93 @@
+"""Logs of one line an epoch, which a killed and resumed fit continues without a gap or a repetition."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnx.callbacks.resumable import Resumable
+from nnx.errors import InputError
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+
+class LineLog(Resumable):
+    """A text file, one line an epoch.
+
+    Each line is on its way to the disk when the epoch's callbacks are over. A fit that goes on from a checkpoint drops
+    the lines that are later than it. A second fit with the same object appends.
+
+    Parameters
+    ----------
+    path : path
+        The folder is made if it is not there.
+    overwrite : bool
+        Whether a fit that begins may replace a file that is there; if not, that is an error, unless the fit was
+        asked to go on, `fit(resume=...)`, and there was no checkpoint yet.
+    """
+
+    def __init__(self, path: str | Path, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self.overwrite = bool(overwrite)
+        self.lines: int | None = None  # that this object has written, or found where it goes on
+        self._done = 0  # steps
+
+    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+        """Begin a file, or cut it to the lines that the checkpoint knows of."""
+        self._done = trainer.steps
+        if self.path.is_dir():
+            raise InputError(f"{str(self.path)!r} is a folder; expected the name of a file to write")
+        begins = state is None and self.lines is None
+        # A fit that may go on from a checkpoint was killed before there was one: its log begins anew with it.
+        if (
+            begins
+            and not (self.overwrite or trainer.resumes)
+            and self.path.exists()
+            and self.path.stat().st_size
+        ):
+            raise InputError(
+                f"{str(self.path)!r} is there already; choose another name, say overwrite=True, or go on with its fit: "
+                "fit(resume=...)"
+            )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._cut(state["lines"] if state is not None else self.lines or 0)
+
+    def state(self) -> dict[str, Any]:
+        """Return the number of lines."""
+        return {"lines": self.lines}
+
+    def _cut(self, lines: int) -> None:
+        """Keep so many lines, or those whole ones that there are."""
+        with self.path.open("ab+") as file:
+            file.seek(0)
+            size = self.lines = 0
+            while self.lines < lines and (line := file.readline()).endswith(b"\n"):
+                size, self.lines = size + len(line), self.lines + 1
+            file.truncate(size)
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a", encoding="utf-8", newline="") as file:  # closed, and so flushed, after each
+            file.write(f"{line}\n")
+        self.lines = (self.lines or 0) + 1
+
+    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+        """Count the step."""
+        self._done += 1
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Write the epoch's line."""
+        self._done = trainer.steps
+        self.write(
+            {
+                "epoch": len(trainer.records),
+                "step": self._done,
+                "seconds": round(progress.seconds, 6),
+                "learning_rate": trainer.learning_rate,
+                **(progress.measured or {}),
+            }
+        )
+
+    @abstractmethod
+    def write(self, record: dict[str, Any]) -> None:
+        """Append a record to the file."""

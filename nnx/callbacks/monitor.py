@@ -1,0 +1,111 @@
+"""Watching one of the numbers that are measured after every epoch: the best so far."""
+
+import math
+from collections.abc import Collection, Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from nnx.callbacks.resumable import Resumable, number
+from nnx.errors import InputError, unknown
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+GREATER = ("accuracy", "top_k", "precision", "recall", "f1", "roc_auc", "r2")
+"""The metrics that are better the greater they are, without their parameters."""
+
+
+class Monitor(Resumable):
+    """Watches a measured number.
+
+    Parameters
+    ----------
+    monitor : str
+        Its name in the history, such as "validation_loss" or "validation_accuracy".
+    min_delta : float
+        By how much, at least 0, a value must be better than the best to count as better.
+    mode : {"auto", "min", "max"}
+        Whether the least or the greatest is best. "auto" goes by the name: the least loss or error, the greatest
+        accuracy, R2, ... (`GREATER`).
+
+    Attributes
+    ----------
+    best : float or None
+        The best value so far; None before the first.
+    best_epoch : int or None
+        The epoch of the fit that had it, from 1.
+
+    Raises
+    ------
+    InputError
+        For a mode, or a min_delta, that is none, and where "auto" cannot tell; at the start of a fit for a name that
+        it does not measure.
+    """
+
+    def __init__(self, monitor: str, min_delta: float = 0.0, mode: str = "auto") -> None:
+        if not isinstance(monitor, str):
+            raise InputError(
+                f"monitor must be the name of a measured number, such as 'validation_loss', not {monitor!r}"
+            )
+        self.monitor = monitor
+        self.min_delta = number("min_delta", min_delta, "at least 0 and finite", lambda x: 0 <= x < math.inf)
+        self.mode = best_is(monitor) if mode == "auto" else mode
+        if self.mode not in ("min", "max"):
+            raise unknown("mode", mode, ("auto", "min", "max"))
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+
+    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+        """Forget the best of an earlier fit, or take up that of the checkpoint."""
+        self._check(trainer.measures)
+        self.best, self.best_epoch = (state["best"], state["best_epoch"]) if state else (None, None)
+
+    def state(self) -> dict[str, Any]:
+        """Return the best value and its epoch."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def improved(self, progress: Progress) -> bool:
+        """Whether an epoch's number is the best so far; it is kept if so. NaN and infinities never are."""
+        value = self._value(progress.measured or {})
+        sign = 1 if self.mode == "max" else -1
+        if not math.isfinite(value) or (
+            self.best is not None and sign * (value - self.best) <= self.min_delta
+        ):
+            return False
+        self.best, self.best_epoch = value, progress.epoch
+        return True
+
+    def _check(self, measured: Collection[str]) -> None:
+        if self.monitor not in measured:
+            validates = any(one.startswith("validation_") for one in measured)
+            hint = "" if validates else ". Without fit(validation=(X, Y)) nothing else is measured"
+            raise InputError(f"{unknown('number to monitor', self.monitor, measured)}{hint}")
+
+    def _value(self, measured: Mapping[str, Any]) -> float:
+        name = self.monitor
+        value = measured[name]
+        if not isinstance(value, Real):
+            raise InputError(f"{name!r} is no single number, which alone can be monitored: {value!r}")
+        return float(value)
+
+
+def best_is(name: str) -> str:
+    """Return whether the "min" or the "max" of a measured number is best, by its name.
+
+    Raises
+    ------
+    InputError
+        When the name does not tell.
+
+    Examples
+    --------
+    >>> best_is("validation_loss"), best_is("validation_top_k(3)")
+    ('min', 'max')
+    """
+    kind = name.removeprefix("validation_").partition("(")[0]
+    if kind in GREATER:
+        return "max"
+    if kind.endswith(("loss", "error")):
+        return "min"
+    raise InputError(f"whether the least or the greatest {name!r} is best? Give mode='min' or mode='max'")

@@ -1,0 +1,123 @@
+"""A moving average of the parameters, which often predicts better than those of the last step."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nnx import host
+from nnx.arrays import Array, array_namespace
+from nnx.callbacks.resumable import Resumable, number
+from nnx.errors import InputError
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+Average = dict[str, Array]
+"""The average "theta" (..., P) of the parameters after "n" steps (0-d int32)."""
+
+
+class MovingAverage(Resumable):
+    """The mean of theta over the steps of a fit, each step weighted with decay^(steps since).
+
+    average = sum of decay^(n-i) theta_i / sum of decay^(n-i), over the steps i = 1, ..., n: an exponential moving
+    average with Adam's correction of its bias (Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980, section 3), as
+    optax.ema has it. So it starts with the first step's theta, which soon counts no more than any other; in
+    Keras's (`ema_momentum`) and PyTorch's the first keeps the weight of 1/(1-decay) steps.
+
+    It is kept on the device, and no step waits for the host. The running statistics of BatchNorm are part of theta,
+    and are averaged with the weights. Each fit begins a new average, unless it goes on from a checkpoint.
+
+    Parameters
+    ----------
+    decay : float
+        Between 0 and 1; the mean is over about 1/(1-decay) steps.
+
+    Raises
+    ------
+    InputError
+        For a decay out of its range.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    >>> average = MovingAverage(decay=0.9)
+    >>> X, Y = [[0.0, 1.0]], [0, 1]
+    >>> _ = trainer.fit(X, Y, epochs=20, callbacks=average)
+    >>> with average.applied(trainer):
+    ...     averaged = trainer.evaluate(X, Y)
+    >>> averaged["loss"] > trainer.evaluate(X, Y)["loss"]  # it lags behind a straight descent
+    True
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay = number("decay", decay, "between 0 and 1", lambda x: 0 < x < 1)
+        self._average: Average = {}
+        self._good: tuple[int, Average] = 0, {}  # the steps at which the average was last finite
+
+    @property
+    def theta(self) -> Any:
+        """The average (P,), a NumPy array of its own memory.
+
+        Raises
+        ------
+        InputError
+            Before the first step. (L-BFGS has none.)
+        """
+        if not self._average or not int(self._to_numpy(self._average["n"])):
+            raise InputError("nothing is averaged yet; give this callback to a fit first")
+        return host.copy(self._to_numpy(self._average["theta"]))
+
+    @contextmanager
+    def applied(self, trainer: "Trainer") -> Iterator["Trainer"]:
+        """Give a trainer the averaged parameters for a `with` block; then its whole state is again as before.
+
+        Not to be trained in the block, whose steps would be lost.
+        """
+        before = trainer.state
+        trainer.theta = self.theta
+        try:
+            yield trainer
+        finally:
+            trainer.state = before
+
+    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+        """Begin with no step, or with the checkpoint's average."""
+        backend, theta = trainer.backend, trainer.state["theta"]
+        self._to_numpy = backend.to_numpy
+        self._next = backend.capture(self._averaged)
+        if state is None:
+            theta, n = array_namespace(theta).zeros_like(theta), 0
+        else:
+            theta, n = backend.asarray(state["theta"], trainer.dtype), state["n"]
+        self._average = {"theta": theta, "n": backend.asarray(n, "int32")}
+        self._good = trainer.steps, self._average
+
+    def state(self) -> dict[str, Any]:
+        """Return the average and the number of its steps."""
+        theta, n = (self._to_numpy(self._average[name]) for name in ("theta", "n"))
+        return {"theta": theta, "n": int(n)}
+
+    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+        """Take the step into the average."""
+        self._average = self._next(self._average, trainer.state["theta"])
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Note an average that is finite."""
+        self._good = trainer.steps, self._average
+
+    def on_fit_end(self, trainer: "Trainer") -> None:
+        """Go back with the trainer where an epoch has led nowhere."""
+        steps, average = self._good
+        if trainer.steps == steps:
+            self._average = average
+
+    def _averaged(self, average: Average, theta: Array) -> Average:
+        """Return the average with one more theta: a pure function."""
+        xp = array_namespace(theta)
+        n = average["n"] + 1
+        # theta's share is 1 / sum of decay^k over k < n = (1 - decay) / (1 - decay^n)
+        share = (1 - self.decay) / -xp.expm1(xp.astype(n, theta.dtype) * math.log(self.decay))
+        return {"theta": average["theta"] + share * (theta - average["theta"]), "n": n}

@@ -1,0 +1,132 @@
+"""A progress bar in the terminal, by rich."""
+
+import time
+from collections.abc import Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from nnx.callbacks.base import Callback
+from nnx.port import require
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+BETWEEN_LINES = 10
+"""Seconds from one line to the next, where there is no terminal."""
+
+
+class ProgressBar(Callback):
+    """Shows how far the fit has come, the numbers of the last epoch, samples per second and the time that is left.
+
+    Where there is no terminal (a file, a pipe, a notebook) it is a line after the first epoch, one every ten seconds,
+    and one after the last. At the end it says why the fit was stopped, if it was.
+
+    Parameters
+    ----------
+    console : rich.console.Console or None
+        Where to; None: the standard output.
+
+    Raises
+    ------
+    BackendError
+        When rich is missing: how to get it.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    >>> _ = trainer.fit([[0.0, 1.0]], [0, 1], epochs=9, callbacks=ProgressBar())
+    epoch 1/9 loss ... samples/s
+    epoch 9/9 loss ... samples/s
+    """
+
+    def __init__(self, console: Any = None) -> None:
+        require("rich", "pip install 'nnx-array[cli]'")
+        self._console = console
+        self._bar: Any = None
+        self._line = ""  # the last, if it was not printed
+
+    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+        """Show an empty bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self._on = self._console or Console(highlight=False)
+        self._bar = Bar(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[text]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=self._on,
+            expand=True,
+            disable=not self._on.is_terminal,
+        )
+        self._task = self._bar.add_task("train", total=None, epoch=0, epochs=epochs, text="")
+        self._numbers, self._line, self._next = "", "", 0.0
+        self._bar.start()
+
+    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+        """Move the bar, at most twenty times a second."""
+        if self._on.is_terminal and time.monotonic() >= self._next:
+            self._show(progress)
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Show the epoch's numbers."""
+        self._numbers = numbers(progress.measured or {})
+        last = progress.epoch == progress.epochs or trainer.stopped is not None
+        if last or time.monotonic() >= self._next:
+            self._show(progress)
+        elif not self._on.is_terminal:
+            self._line = self._text(progress)
+
+    def on_fit_end(self, trainer: "Trainer") -> None:
+        """Leave the bar as it is, and say why the fit was stopped."""
+        if self._bar is None:
+            return
+        self._bar.stop()
+        self._bar = None
+        for line in (self._line, trainer.stopped and f"stopped: {trainer.stopped}"):
+            if line:
+                self._on.print(line, soft_wrap=True, markup=False)
+
+    def _text(self, progress: Progress) -> str:
+        rate = f"{progress.samples / progress.seconds:,.0f} samples/s" if progress.seconds > 0 else ""
+        shown = f"{self._numbers} {rate}".strip()
+        if self._on.is_terminal:
+            return shown
+        return f"epoch {progress.epoch}/{progress.epochs} {shown}"
+
+    def _show(self, progress: Progress) -> None:
+        self._line = ""
+        if self._on.is_terminal:
+            self._next = time.monotonic() + 0.05
+            done = total = None
+            if progress.steps is not None:
+                done = (progress.epoch - 1) * progress.steps + progress.step
+                total = progress.epochs * progress.steps
+            self._bar.update(
+                self._task, completed=done, total=total, epoch=progress.epoch, text=self._text(progress)
+            )
+        else:
+            self._next = time.monotonic() + BETWEEN_LINES
+            self._on.print(self._text(progress), soft_wrap=True, markup=False)
+
+
+def numbers(measured: Mapping[str, Any]) -> str:
+    """Return an epoch's numbers in few words.
+
+    Examples
+    --------
+    >>> numbers({"loss": 0.25, "validation_loss": 0.3, "validation_accuracy": 0.975})
+    'loss 0.25, held out: loss 0.3 accuracy 97.5%'
+    """
+    groups: dict[bool, list[str]] = {False: [], True: []}
+    for name, value in measured.items():
+        if isinstance(value, Real):
+            short = name.removeprefix("validation_")
+            shown = f"{float(value):.1%}" if short == "accuracy" else f"{float(value):.4g}"
+            groups[short != name].append(f"{short} {shown}")
+    training, held_out = (" ".join(group) for group in groups.values())
+    return f"{training}, held out: {held_out}" if held_out else training

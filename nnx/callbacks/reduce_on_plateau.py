@@ -1,0 +1,94 @@
+"""A lower learning rate when a number gets no better."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from nnx.callbacks.monitor import Monitor
+from nnx.callbacks.resumable import number
+from nnx.errors import InputError, positive_int
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+
+class ReduceOnPlateau(Monitor):
+    """Multiplies the learning rate when a measured number has not become better for some epochs.
+
+    PyTorch's ReduceLROnPlateau with threshold_mode="abs", and Keras's: it lowers alpha, which a schedule goes on to
+    multiply with its factor.
+
+    Parameters
+    ----------
+    monitor : str
+        The number's name in the history.
+    factor : float
+        What alpha is multiplied by; between 0 and 1.
+    patience : int
+        The epochs in a row without a better value after which alpha is lowered, as in Keras; PyTorch's waits for one
+        more.
+    min_delta : float
+        By how much, at least 0, a value must be better than the best to count; Keras's default.
+    cooldown : int
+        Epochs after a reduction that are not counted as waited, as PyTorch has it.
+    min_learning_rate : float
+        alpha is not lowered further, at least 0.
+    mode : {"auto", "min", "max"}
+        Whether the least or the greatest value is best; "auto" goes by the name.
+
+    Raises
+    ------
+    InputError
+        For a parameter out of its range; in the first epoch for a name that is not measured.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1], output="identity"), nnx.GradientDescent(0.5), backend="numpy")
+    >>> plateau = ReduceOnPlateau(monitor="loss", factor=0.5, patience=2, min_delta=100)
+    >>> _ = trainer.fit([[-1, 1]], [-1, 1], epochs=5, callbacks=plateau)
+    >>> trainer.learning_rate
+    0.125
+    """
+
+    def __init__(
+        self,
+        monitor: str = "validation_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_learning_rate: float = 0.0,
+        mode: str = "auto",
+    ) -> None:
+        super().__init__(monitor, min_delta, mode)
+        self.factor = number("factor", factor, "between 0 and 1", lambda x: 0 < x < 1)
+        self.patience = positive_int("patience", patience)
+        if isinstance(cooldown, bool) or not isinstance(cooldown, int) or cooldown < 0:
+            raise InputError(f"cooldown must be an integer >= 0, not {cooldown!r}")
+        self.cooldown = cooldown
+        self.min_learning_rate = number(
+            "min_learning_rate", min_learning_rate, "at least 0 and finite", lambda x: 0 <= x < math.inf
+        )
+        self._waited = self._cooling = 0
+
+    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+        """Forget an earlier fit, or take up the checkpoint's count."""
+        super().begin(trainer, state)
+        self._waited, self._cooling = (state["waited"], state["cooling"]) if state else (0, 0)
+
+    def state(self) -> dict[str, Any]:
+        """Return the best value, its epoch, and the epochs waited and to cool down."""
+        return {**super().state(), "waited": self._waited, "cooling": self._cooling}
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Lower the learning rate after too many epochs that are no better."""
+        self._waited = 0 if self.improved(progress) else self._waited + 1
+        if self._cooling:
+            self._cooling, self._waited = self._cooling - 1, 0
+        if self._waited >= self.patience:
+            self._cooling, self._waited = self.cooldown, 0
+            alpha = float(trainer.backend.to_numpy(trainer.state["alpha"]))  # without the schedule's factor
+            lowered = max(alpha * self.factor, self.min_learning_rate)
+            if lowered < alpha:
+                trainer.learning_rate = lowered

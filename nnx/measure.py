@@ -1,0 +1,148 @@
+"""What a metric is, and what nnx's own share.
+
+A metric is an object in two parts: `partial` runs on the device for each batch, and gives small arrays that add up
+(for the area under the ROC curve, which no sum gives, the batch itself); `result` puts the batches' together on the
+host, in float64. So the value is that of all samples at once, whatever the sizes of the batches.
+
+Four tasks are told apart, by the output and by the form of the targets: "numbers"; "two classes" (one output); "one
+class of several" (class indices, or a softmax); "several labels at once" (several outputs, each yes or no).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+from nnx.arrays import Array, array_namespace, device
+from nnx.errors import InputError
+from nnx.outputs import Output, are_indices
+
+Partial: TypeAlias = tuple[Array, ...]
+ToNumpy: TypeAlias = Callable[[Array], Any]
+
+NUMBERS, TWO, ONE_OF, LABELS = "numbers", "two classes", "one class of several", "several labels at once"
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """What a metric has: one of your own needs no more."""
+
+    @property
+    def name(self) -> str:
+        """The name in the history; `metric` finds nnx's own by it."""
+
+    def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
+        """Return a batch's part, arrays on the device: a pure function, which reads nothing on the host.
+
+        Parameters
+        ----------
+        output : Output
+        A : array (n[L], m)
+            What the network predicts.
+        Y : array (n[L], m), or class indices (m,)
+        w : array (m,) or None
+            The weights of the samples; None: 1 each.
+        """
+
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> Any:
+        """Return the metric over all batches: a float, or a NumPy array.
+
+        Parameters
+        ----------
+        partials : sequence
+            What `partial` gave for each batch.
+        to_numpy : callable
+            Brings an array to the host: `nnx.Backend.to_numpy`.
+        """
+
+
+def task(output: Output, n: int, Y: Array) -> str:
+    """Return which of the four tasks it is, of n outputs and targets of Y's shape."""
+    if not output.classes:
+        return NUMBERS
+    if n == 1:
+        return TWO
+    return ONE_OF if output.exclusive or are_indices(output, n, Y) else LABELS
+
+
+def wide(x: Array) -> Array:
+    """Return x in float64, or in float32 where the library or device has no more (JAX, unless told)."""
+    xp = array_namespace(x)
+    known = xp.__array_namespace_info__().dtypes(device=device(x), kind="real floating")
+    return xp.astype(x, known.get("float64", xp.float32))
+
+
+def weights_of(A: Array, w: Array | None) -> Array:
+    """Return the weights of the samples (m,), 1 each where there are none."""
+    return wide(array_namespace(A).ones_like(A[0, :]) if w is None else w)
+
+
+def totals(partials: Sequence[Partial], to_numpy: ToNumpy) -> list[Any]:
+    """Return the sums over the batches, in float64 on the host."""
+    return [sum(wide(to_numpy(part)) for part in parts) for parts in zip(*partials, strict=True)]
+
+
+def ratio(above: Any, below: Any) -> Any:
+    """Return above / below, 0 where below is 0."""
+    xp = array_namespace(below)
+    return xp.where(below > 0, above / xp.where(below > 0, below, 1.0), 0.0)
+
+
+METRICS: dict[str, "type[Measure]"] = {}
+"""Every metric of nnx's by its name; `nnx.metrics` fills it."""
+
+
+class Measure(ABC):
+    """What nnx's own metrics share: the tasks in which they have a meaning."""
+
+    kind: ClassVar[str]
+    """The name, without a parameter."""
+    tasks: ClassVar[tuple[str, ...]] = (TWO, ONE_OF, LABELS)
+    needs_probabilities: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """The name in the history."""
+        return self.kind
+
+    def check(self, output: Output, n: int, Y: Array) -> None:
+        """Raise an InputError unless the metric has a meaning for this output and targets of Y's form."""
+        if not self._suits(output, what := task(output, n, Y)):
+            known = [name for name, made in METRICS.items() if made._suits(output, what)]
+            why = what if what not in self.tasks else f"{what}, without probabilities"
+            raise InputError(
+                f"the metric {self.name!r} has no meaning for the output {output} ({why}); those that have: "
+                f"{', '.join(known)}"
+            )
+
+    @classmethod
+    def _suits(cls, output: Output, what: str) -> bool:
+        return what in cls.tasks and (output.probabilities or not cls.needs_probabilities)
+
+    def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
+        """Return a batch's part: see `Metric`."""
+        self.check(output, A.shape[0], Y)
+        return self._partial(output, A, Y, w)
+
+    @abstractmethod
+    def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial: ...
+
+    @abstractmethod
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> Any:
+        """Return the metric over all batches: see `Metric`."""
+
+
+class Mean(Measure):
+    """A mean over the samples."""
+
+    @abstractmethod
+    def each(self, output: Output, A: Array, Y: Array) -> Array:
+        """Return the value of each sample (m,)."""
+
+    def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
+        xp, w = array_namespace(A, Y), weights_of(A, w)
+        return xp.sum(w * wide(self.each(output, A, Y))), xp.sum(w)
+
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:
+        """Return the mean."""
+        total, weight = totals(partials, to_numpy)
+        return float(total / weight)

@@ -1,0 +1,80 @@
+"""What has a name and arguments, such as an optimizer or a schedule: frozen dataclasses of numbers.
+
+Their numbers are checked here, and they are described by types that JSON has, from which they are made again.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from inspect import signature
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+from nnx.errors import InputError, unknown
+
+T = TypeVar("T")
+
+
+def numbers(x: Any, *zero: str, skip: str = "", **highest: float) -> None:
+    """Make every field of x an int or a float (what JSON has), as it is declared, or raise.
+
+    All must be greater than 0, those named in `zero` may be 0, too; and less than `highest`.
+
+    Raises
+    ------
+    InputError
+        Naming the field, its value, and what was expected.
+    """
+    for field in fields(x):
+        name, value = field.name, getattr(x, field.name)
+        if name == skip:
+            continue
+        high = highest.get(name, math.inf)
+        whole = field.type is int
+        fits = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+        if not fits or not 0 <= float(value) < high or (float(value) == 0 and name not in zero):
+            raise InputError(f"{name} must be {_expected(whole, name in zero, high)}, not {value!r}")
+        object.__setattr__(x, name, int(value) if whole else float(value))
+
+
+def _expected(whole: bool, zero: bool, high: float) -> str:
+    if whole:
+        return "an integer >= 0" if zero else "a positive integer"
+    if high == math.inf:
+        return "at least 0 and finite" if zero else "greater than 0 and finite"
+    return f"at least 0 and less than {high:g}" if zero else f"between 0 and {high:g}"
+
+
+def make(kind: str, known: Mapping[str, Callable[..., T]], name: Any, arguments: Mapping[str, Any]) -> T:
+    """Return what `known` makes of these arguments under this name.
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones), or arguments that it does not take.
+    """
+    if not isinstance(name, str) or name not in known:
+        raise unknown(kind, name, known)
+    taken = signature(known[name])
+    try:
+        taken.bind(**arguments)
+    except TypeError as error:
+        raise InputError(f"{kind} {name!r}: {error}; it takes {', '.join(taken.parameters)}") from None
+    return known[name](**arguments)
+
+
+def describe(kind: str, known: Mapping[str, Callable[..., Any]], where: str, x: Any) -> dict[str, Any]:
+    """Return {"name": ..., and every field}, from which `make` makes x again.
+
+    Raises
+    ------
+    InputError
+        When the class of x is not among those `known`, which are found at `where`.
+    """
+    for name, made in known.items():
+        if type(x) is made:
+            return {"name": name, **{field.name: getattr(x, field.name) for field in fields(x)}}
+    raise InputError(
+        f"a model file cannot name the {kind} {x!r}; add its class to {where} under a name, "
+        "here and where the file is loaded"
+    )

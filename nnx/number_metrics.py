@@ -1,0 +1,76 @@
+"""Metrics of numbers: R2, mean absolute and mean squared error."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nnx.arrays import Array, array_namespace
+from nnx.measure import NUMBERS, Mean, Measure, Partial, ToNumpy, ratio, weights_of, wide
+from nnx.outputs import Output
+
+
+@dataclass(frozen=True)
+class MeanAbsoluteError(Mean):
+    """The mean of |y - a| over samples and outputs."""
+
+    kind: ClassVar[str] = "mean_absolute_error"
+    tasks: ClassVar[tuple[str, ...]] = (NUMBERS,)
+
+    def each(self, output: Output, A: Array, Y: Array) -> Array:
+        """Return each sample's mean over the outputs."""
+        xp = array_namespace(A, Y)
+        return xp.mean(xp.abs(_residuals(A, Y)), axis=0)
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Mean):
+    """The mean of (y - a)^2 over samples and outputs."""
+
+    kind: ClassVar[str] = "mean_squared_error"
+    tasks: ClassVar[tuple[str, ...]] = (NUMBERS,)
+
+    def each(self, output: Output, A: Array, Y: Array) -> Array:
+        """Return each sample's mean over the outputs."""
+        return array_namespace(A, Y).mean(_residuals(A, Y) ** 2, axis=0)
+
+
+def _residuals(A: Array, Y: Array) -> Array:
+    return wide(array_namespace(A, Y).reshape(Y, A.shape)) - wide(A)
+
+
+@dataclass(frozen=True)
+class R2(Measure):
+    """1 - sum (y - a)^2 / sum (y - mean y)^2, its mean over the outputs.
+
+    As scikit-learn's `r2_score`: where an output's targets are all equal it is 1 if A hits them, else 0. Each batch
+    gives its mean and the squares about it, and these are merged (T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms
+    for computing the sample variance, The American Statistician 37 (1983), 242-247,
+    https://doi.org/10.1080/00031305.1983.10483115): no digits are lost where the mean is large.
+    """
+
+    kind: ClassVar[str] = "r2"
+    tasks: ClassVar[tuple[str, ...]] = (NUMBERS,)
+
+    def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
+        xp, w = array_namespace(A, Y), weights_of(A, w)
+        residual = xp.sum(w * _residuals(A, Y) ** 2, axis=-1)
+        Y = wide(xp.reshape(Y, A.shape))
+        weight, first = xp.sum(w), Y[:, 0]
+        # About the first target: exactly 0 where all are equal, and small numbers have more digits.
+        D = Y - first[:, None]
+        shift = xp.sum(w * D, axis=-1) / xp.where(weight > 0, weight, 1.0)
+        squares = xp.sum(w * (D - shift[:, None]) ** 2, axis=-1)
+        return weight, first, shift, squares, residual
+
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:
+        """Return R2."""
+        host = [[wide(to_numpy(part)) for part in parts] for parts in partials]
+        origin = host[0][1]
+        means = [(first - origin) + shift for _, first, shift, _, _ in host]  # of the batches, from there
+        weights, squares, residuals = ([parts[i] for parts in host] for i in (0, 3, 4))
+        mean = sum(w * x for w, x in zip(weights, means, strict=True)) / sum(weights)
+        total = sum(s + w * (x - mean) ** 2 for w, x, s in zip(weights, means, squares, strict=True))
+        residual = sum(residuals)
+        xp = array_namespace(residual)
+        share = xp.where(total > 0, ratio(residual, total), wide(residual > 0))
+        return float(xp.mean(1 - share))

@@ -1,0 +1,71 @@
+"""Reading ahead: the next pieces are read, checked and copied to the device while a step computes."""
+
+from collections.abc import Generator
+from contextlib import closing
+from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Event, Semaphore, Thread, current_thread
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, None, None]:
+    """Yield what `pieces` yields, which a thread reads ahead.
+
+    The thread starts with the first piece that is asked for. It ends, and `pieces` is closed, before the iterator
+    does: at its end, at an error, or when it is closed early (leave it by ``with contextlib.closing(...)``).
+
+    Parameters
+    ----------
+    pieces : generator
+        Runs in the thread alone, in a copy of the caller's context (contextvars). What it raises is raised here,
+        after the pieces before it.
+    depth : int
+        The most pieces that are read before they are asked for; 0: no thread.
+
+    Examples
+    --------
+    >>> squares = (x * x for x in range(5))
+    >>> list(prefetch(squares))
+    [0, 1, 4, 9, 16]
+    """
+    if depth == 0:
+        with closing(pieces):
+            yield from pieces
+        return
+    ready: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
+    room, stop = Semaphore(depth), Event()
+
+    def read() -> None:
+        try:
+            with closing(pieces):
+                while True:
+                    room.acquire()
+                    if stop.is_set():
+                        return
+                    ready.put((next(pieces), None))
+        except BaseException as error:  # StopIteration, too: the end
+            ready.put((None, error))
+
+    # A daemon, so that a program may end while an iterator that nobody closed is still around.
+    thread = Thread(target=copy_context().run, args=(read,), name="nnx-prefetch", daemon=True)
+    piece: Any = None
+    error: BaseException | None = None
+    try:
+        thread.start()
+        while True:
+            piece, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            room.release()
+            yield piece
+            piece = None  # let it go before the next one is waited for
+    finally:
+        error = None  # its traceback holds this frame
+        stop.set()
+        room.release()
+        if thread.is_alive() and thread is not current_thread():  # where the garbage collector may close us
+            thread.join()

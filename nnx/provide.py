@@ -1,0 +1,105 @@
+"""What is handed in as samples becomes what gives their batches."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nnx import host
+from nnx.batches import Batches, Provider
+from nnx.errors import InputError
+from nnx.iterated import Iterated
+from nnx.port import Backend
+from nnx.sources import Source, recognise, whole
+from nnx.stream import Checks, Stream
+
+
+def provide(
+    backend: Backend,
+    X: Any,
+    Y: Any = None,
+    w: Any = None,
+    batch_size: int | None = None,
+    rng: Any = None,
+    micro_batch: int | None = None,
+    *,
+    checks: Checks,
+    dtype: str,
+    steps: int | None = None,
+    resident: bool = True,
+    ahead: int = 2,
+    whose: str = "",
+) -> Provider:
+    """Return what gives the batches of X, Y and w.
+
+    Parameters
+    ----------
+    backend : Backend
+    X, Y, w
+        Arrays of any library, data frames, files or sparse matrices: see `nnx.sources.recognise`. Without Y, X is an
+        iterable of batches, or a function that returns one: see `Iterated`. w may be whatever `checks.weights` takes.
+    batch_size, rng, micro_batch
+        As of `Batches`; an iterable's batches have their own sizes and order.
+    checks, dtype, ahead, whose
+        As of `Stream`.
+    steps : int or None
+        Batches in an epoch, of an iterable.
+    resident : bool
+        Whether arrays are put on the device whole, as `Batches`; else in pieces, as `Stream`.
+
+    Returns
+    -------
+    Batches, Stream or Iterated
+
+    Raises
+    ------
+    InputError
+        When what was given is none of these, or does not pass the checks.
+
+    Examples
+    --------
+    >>> import numpy as np, nnx
+    >>> checks = Checks(lambda name, X: X, lambda name, Y, m: Y, lambda name, w, Y, m: w)
+    >>> batches = provide(
+    ...     nnx.backend("numpy"), np.ones((2, 9)), np.ones(9), batch_size=4, checks=checks, dtype="float32"
+    ... )
+    >>> [X.shape for (X, Y, w), start, ends in batches.epoch()]
+    [(2, 4), (2, 4), (2, 1)]
+    """
+    if Y is None:
+        for name, value in (("batch_size", batch_size), ("w", w)):
+            if value is not None:
+                raise InputError(
+                    f"{whose}{name} is given, but no {whose}Y; without Y, X is an iterable of batches, which have "
+                    "their own sizes, and weights as (X, Y, w)"
+                )
+        return Iterated(
+            backend, X, micro_batch, checks=checks, dtype=dtype, steps=steps, ahead=ahead, whose=whose
+        )
+    if steps is not None:
+        raise InputError(
+            f"steps={steps} is given with X and Y; it is for an iterable of batches. Use batch_size"
+        )
+    X, Y = recognise(f"{whose}X", X), recognise(f"{whose}Y", Y)
+    if not (w is None or isinstance(w, str | Mapping)):
+        w = recognise(f"{whose}w", w)
+    if isinstance(X, Source) or not resident:
+        return Stream(
+            backend,
+            X,
+            Y,
+            w,
+            batch_size,
+            rng,
+            micro_batch,
+            checks=checks,
+            dtype=dtype,
+            ahead=ahead,
+            whose=whose,
+        )
+    X = checks.features(f"{whose}X", X)
+    m = X.shape[-1]
+    Y = checks.targets(f"{whose}Y", whole(Y), m)
+    w = checks.weights(f"{whose}w", whole(w), Y, m)
+    if rng is not None and batch_size is not None and batch_size < m:
+        X = host.rows_contiguous(X)  # so that gathering a sample reads one piece of memory
+    w = None if w is None else backend.asarray(w, dtype)
+    return Batches(backend, backend.asarray(X, dtype), backend.asarray(Y), w, batch_size, rng, micro_batch)

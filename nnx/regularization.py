@@ -1,0 +1,145 @@
+"""Regularization: what a training step does beside following the gradient of the cost.
+
+Dropout and noise are layers (`nnx.Dropout`, `nnx.GaussianNoise`); decoupled weight decay is the optimizer's
+(`nnx.AdamW`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from nnx.arrays import Array, array_namespace
+from nnx.errors import InputError, unknown
+from nnx.outputs import Output
+
+if TYPE_CHECKING:
+    from nnx.network import Network
+
+
+@dataclass(frozen=True)
+class Regularization:
+    """What holds the parameters, the gradient and the targets in bounds.
+
+    Parameters
+    ----------
+    l1, l2 : float
+        Added to the cost: J + l1 sum |w| + (l2 / 2) sum w^2 (the notation of the notes' W; no division by m,
+        as scikit-learn's alpha has). The history's "loss" is this J; what `evaluate` gives is without them.
+    max_norm : float or None
+        After each step the weights into a unit, a row of W[l], are scaled back to this length where they are
+        longer (Srivastava et al., 2014, section 5.1).
+    clip_value : float or None
+        Each entry of the gradient is brought into [-clip_value, clip_value].
+    clip_norm : float or None
+        The gradient, then, is scaled to this length where it is longer: all of it, not layer by layer
+        (Pascanu et al., 2013, https://arxiv.org/abs/1211.5063, algorithm 1).
+    label_smoothing : float
+        epsilon in [0, 1): of K classes the targets become (1 - epsilon) y + epsilon/K, of labels
+        (1 - epsilon) y + epsilon/2, in training alone (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567).
+    decayed : sequence of str or None
+        The parameters ("W1", ...) that l1, l2, max_norm and an optimizer's weight_decay act on; None: all
+        weights W, no biases and no norms.
+
+    Raises
+    ------
+    InputError
+        When a number is out of its range; later, when `decayed` names what the network has not, or the output
+        has no labels to smooth.
+
+    Examples
+    --------
+    >>> Regularization(l2=1e-4, clip_norm=1.0)
+    Regularization(l1=0.0, l2=0.0001, max_norm=None, clip_value=None, clip_norm=1.0, label_smoothing=0.0, decayed=None)
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+    max_norm: float | None = None
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    label_smoothing: float = 0.0
+    decayed: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "l2", "max_norm", "clip_value", "clip_norm", "label_smoothing"):
+            value = getattr(self, name)
+            if value is None and name.startswith(("max", "clip")):
+                continue
+            high = 1 if name == "label_smoothing" else math.inf
+            positive = name.startswith(("max", "clip"))
+            if not isinstance(value, Real) or not 0 <= float(value) < high or (positive and value == 0):
+                span = "greater than 0, or None" if positive else f"in [0, {high:g})"
+                raise InputError(f"{name} must be {span}; given {value!r}")
+            object.__setattr__(self, name, float(value))
+        if self.decayed is not None:
+            if isinstance(self.decayed, str):
+                raise InputError(f"decayed must be a list of names; given {self.decayed!r}")
+            object.__setattr__(self, "decayed", tuple(self.decayed))
+
+    def names(self, network: "Network") -> tuple[str, ...]:
+        """Return the parameters of a network that are decayed, checked."""
+        if self.label_smoothing and not (network.output.classes and network.output.soft):
+            raise InputError(
+                f"label_smoothing needs targets that may lie between 0 and 1; {network.output} has none"
+            )
+        if self.decayed is None:
+            return network.decayed
+        for name in self.decayed:
+            if name not in network.shapes:
+                raise unknown("parameter", name, network.shapes)
+            if name in network.statistics:
+                raise InputError(f"{name} is a running statistic, which is not learned and cannot decay")
+        return tuple(self.decayed)
+
+    def mask(self, network: "Network", theta: Array) -> Array:
+        """Return (P,): 1 where theta is decayed, else 0."""
+        xp = array_namespace(theta)
+        names = self.names(network)
+        one = theta[(0,) * (theta.ndim - 1) + (slice(None),)]  # of a stack, its first network
+        return xp.concat(
+            [
+                (xp.ones_like if name in names else xp.zeros_like)(one[place])
+                for name, place in network.places.items()
+            ]
+        )
+
+    def penalty(self, theta: Array, decays: Array) -> tuple[Array, Array]:
+        """Return l1 sum |w| + (l2 / 2) sum w^2 (...,) and its derivative (..., P)."""
+        xp = array_namespace(theta)
+        w = theta * decays
+        J = xp.sum(self.l1 * xp.abs(w) + (0.5 * self.l2) * w * w, axis=-1)
+        return J, self.l1 * xp.sign(w) + self.l2 * w
+
+    def clipped(self, dtheta: Array) -> Array:
+        """Return the gradient (..., P), entry by entry and then as a whole within its bounds."""
+        xp = array_namespace(dtheta)
+        if self.clip_value is not None:
+            dtheta = xp.clip(dtheta, -self.clip_value, self.clip_value)
+        if self.clip_norm is not None:
+            # The largest entry is taken out, so that no square overflows.
+            largest = xp.max(xp.abs(dtheta), axis=-1, keepdims=True)
+            largest = xp.where(largest > 0, largest, 1.0)
+            norm = largest * xp.sqrt(xp.sum((dtheta / largest) ** 2, axis=-1, keepdims=True))
+            longer = norm > self.clip_norm
+            dtheta = dtheta * xp.where(longer, self.clip_norm / xp.where(longer, norm, 1.0), 1.0)
+        return dtheta
+
+    def constrained(self, network: "Network", theta: Array) -> Array:
+        """Return theta with each row of the decayed parameters at most max_norm long."""
+        if self.max_norm is None:
+            return theta
+        xp = array_namespace(theta)
+        params = network.unflatten(theta)
+        for name in self.names(network):
+            W = params[name]
+            norm = xp.sqrt(xp.sum(W * W, axis=-1, keepdims=True))
+            longer = norm > self.max_norm
+            params[name] = xp.where(longer, W * (self.max_norm / xp.where(longer, norm, 1.0)), W)
+        return network.flatten(params)
+
+
+def smoothed(output: Output, Y: Array, epsilon: float) -> Array:
+    """Return the targets (..., n[L], m), moved the share epsilon of their way to indifference."""
+    return (1 - epsilon) * Y + epsilon / (Y.shape[-2] if output.exclusive else 2)

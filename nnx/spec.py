@@ -1,0 +1,53 @@
+"""Names with a parameter, as people type them: "huber(0.5)", "top_k(3)", "f1(micro)"."""
+
+import re
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any, TypeAlias
+
+from nnx.errors import InputError, unknown
+
+Parameter: TypeAlias = int | float | str
+
+
+def split(spec: str) -> tuple[str, Parameter | None]:
+    """Return the name and the parameter, a number where it reads as one.
+
+    Examples
+    --------
+    >>> split("top_k(3)"), split("huber(0.5)"), split("f1(micro)"), split("hinge")
+    (('top_k', 3), ('huber', 0.5), ('f1', 'micro'), ('hinge', None))
+    """
+    match = re.fullmatch(r"(\w+)\(([^()]+)\)", spec.replace(" ", ""))
+    if match is None:
+        return spec, None
+    name, text = match.groups()
+    for number in (int, float):
+        try:
+            return name, number(text)
+        except ValueError:
+            pass
+    return name, text
+
+
+def find(kind: str, spec: object, known: Mapping[str, Any]) -> Any:
+    """Return what `known` has under the spec's name; of a function or class, what it makes of the parameter.
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones), a parameter where none is taken, or an impossible one.
+    """
+    name, parameter = split(spec) if isinstance(spec, str) else ("", None)
+    if name not in known:
+        raise unknown(kind, spec, known)
+    found = known[name]
+    takes = callable(found) and bool(signature(found).parameters)
+    if parameter is not None and not takes:
+        raise InputError(f"the {kind} {name!r} takes no parameter; given {spec!r}")
+    if not callable(found):
+        return found
+    try:
+        return found() if parameter is None else found(parameter)
+    except InputError as error:
+        raise InputError(f"the {kind} {spec!r}: {error}") from None

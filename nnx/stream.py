@@ -1,0 +1,233 @@
+"""Mini-batches of samples that are read piece by piece: files, and sparse matrices."""
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple
+
+from nnx import host
+from nnx.batches import Piece, pieces, places
+from nnx.errors import InputError
+from nnx.port import Backend
+from nnx.prefetch import prefetch
+from nnx.sources import Samples, Source, Sparse, converted, cut, placeholder, whole
+
+NUMBERS = 2**22
+"""The most numbers of X that are read from a file at once, unless a batch has more."""
+
+
+class Checks(NamedTuple):
+    """What is asked of the samples, on the host; each raises an InputError that begins with the name given.
+
+    Attributes
+    ----------
+    features : function (name, X) -> X
+    targets : function (name, Y, m) -> Y
+        Of m samples.
+    weights : function (name, w, Y, m) -> w or None
+        Y is what `targets` returned. w is also None, or whatever was given that is no array.
+    batch_weights : function (name, w, Y, m) -> w or None, or None
+        The same where only a part of the samples is seen at once; None: as `weights`.
+    """
+
+    features: Callable[[str, Any], Any]
+    targets: Callable[[str, Any, int], Any]
+    weights: Callable[[str, Any, Any, int], Any]
+    batch_weights: Callable[[str, Any, Any, int], Any] | None = None
+
+    def part(self, place: str, X: Any, Y: Any, w: Any, whose: str = "") -> "Host":
+        """Return the samples of a part, checked; `place` says in errors which."""
+        X = self.features(f"{whose}X{place}", X)
+        m = X.shape[-1]
+        Y = self.targets(f"{whose}Y{place}", Y, m)
+        return Host(X, Y, (self.batch_weights or self.weights)(f"{whose}w{place}", w, Y, m))
+
+
+class Host(NamedTuple):
+    """Samples on the host; Y None where there are no targets."""
+
+    X: Any
+    Y: Any
+    w: Any
+
+    def cut(self, part: Any) -> "Host":
+        """Return the samples that a slice, or an array of numbers, names."""
+        return Host(*(cut(x, part) for x in self))
+
+    def piece(self, backend: Backend, dtype: str) -> tuple[Any, Any, Any]:
+        """Return the samples on the device, X and w in this dtype."""
+        X, Y, w = self
+        return (
+            backend.asarray(converted(X, dtype), dtype),
+            None if Y is None else backend.asarray(Y),
+            None if w is None else backend.asarray(converted(w, dtype), dtype),
+        )
+
+
+class Stream:
+    """The mini-batches of a source in each epoch, read ahead by a thread; only pieces of it are on the device.
+
+    Arrays and sparse matrices are shuffled as in `Batches`. A file is shuffled in blocks: contiguous ones of whole
+    batches, at most 2^22 numbers of X or one batch, are read in a new order in every epoch, and each is shuffled
+    within. So the samples of a batch come from one block: a file whose classes lie one behind the other should be
+    shuffled once, when it is written.
+
+    Parameters
+    ----------
+    backend : Backend
+    X : Source or array (n[0], m)
+        As `nnx.sources.recognise` returns it.
+    Y : Source or array (n[L], m), or class indices (m,), or None
+    w : Source or array (m,), or whatever else `checks.weights` takes
+    batch_size, rng, micro_batch
+        As of `Batches`. With micro_batch one piece after the other is on the device, never the batch.
+    checks : Checks
+        What is in memory is checked here, what is read from a file whenever it is read.
+    dtype : {"float32", "float64"}
+        Of X on the device; converted on the host.
+    ahead : int
+        Pieces that are read, and on the device, before they are asked for; 0: none, and no thread.
+    whose : str
+        Stands before the names X, Y and w in errors.
+
+    Raises
+    ------
+    InputError
+        When X, Y and w do not fit each other or the checks; in the course of an epoch, when the samples cannot be
+        read or do not pass the checks: which they are.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, nnx
+    >>> from nnx.sources import recognise
+    >>> checks = Checks(lambda name, X: X, lambda name, Y, m: Y, lambda name, w, Y, m: w)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/x.npy", np.arange(10.0).reshape(5, 2))  # 5 samples, as rows
+    ...     X = recognise("X", np.load(f"{folder}/x.npy", mmap_mode="r").T)
+    ...     stream = Stream(
+    ...         nnx.backend("numpy"), X, np.arange(5), batch_size=2, checks=checks, dtype="float32"
+    ...     )
+    ...     [(X.shape, Y.tolist()) for (X, Y, w), start, ends in stream.epoch()]
+    [((2, 2), [0, 1]), ((2, 2), [2, 3]), ((2, 1), [4])]
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        X: Samples,
+        Y: Samples | None,
+        w: Any = None,
+        batch_size: int | None = None,
+        rng: Any = None,
+        micro_batch: int | None = None,
+        *,
+        checks: Checks,
+        dtype: str,
+        ahead: int = 2,
+        whose: str = "",
+    ) -> None:
+        self._backend, self._checks, self._dtype = backend, checks, dtype
+        self._ahead, self._whose = ahead, whose
+        self._in_memory = isinstance(X, Sparse) or not isinstance(X, Source)
+        X = self._check_features(X)
+        self.m: int = X.shape[-1]
+        self.batch_size: int = min(batch_size or self.m, self.m)
+        self.micro_batch = micro_batch
+        self._rng = rng if self.steps > 1 else None  # the order of the samples has no meaning in one step
+        # Y and w are either both checked now, or both read and checked with X.
+        self._late = isinstance(Y, Source) and not self._in_memory
+        if self._late:
+            w = host.as_numbers(f"{whose}w", w) if isinstance(w, list | tuple) else w
+            given: list[tuple[str, Any]] = [("Y", Y), ("w", w)]
+            for name, x in given:
+                if hasattr(x, "shape") and x.shape[-1] != self.m:
+                    raise InputError(
+                        f"{whose}{name} has shape {tuple(x.shape)}; expected {self.m} samples, as {whose}X has"
+                    )
+        elif Y is not None:
+            Y = checks.targets(f"{whose}Y", whole(Y), self.m)
+            w = checks.weights(f"{whose}w", whole(w), Y, self.m)
+        self._samples = Host(X, Y, w)
+
+    def _check_features(self, X: Samples) -> Samples:
+        name, features = f"{self._whose}X", self._checks.features
+        if not isinstance(X, Source):
+            return features(name, X)
+        try:
+            features(name, placeholder(X))
+        except InputError as error:
+            raise InputError(
+                f"{error}. {name} is {X.where}, with (n[0], m) = {X.shape}: its samples are its columns, or its rows "
+                f"if it is handed in as nnx.Rows({name})"
+            ) from error
+        if isinstance(X, Sparse):  # in memory, and its zeros are finite
+            for j in [0, *X.doubtful()]:
+                features(f"{name}, sample {j}", X.read(j, j + 1))
+        return X
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in an epoch."""
+        return -(-self.m // self.batch_size)
+
+    def __len__(self) -> int:
+        """Return the number of steps in an epoch."""
+        return self.steps
+
+    def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
+        """Return the pieces of one epoch without its first `skip` steps; its order is drawn here.
+
+        What is skipped is not read.
+        """
+        rng = self._rng
+        if self._in_memory:
+            samples = self._anywhere(None if rng is None else rng.permutation(self.m), skip)
+        elif rng is None:
+            samples = self._in_order(skip)
+        else:
+            samples = self._in_blocks(host.generator(int(rng.integers(2**63))), skip)
+        return prefetch(self._on_device(samples), self._ahead)
+
+    def _on_device(self, samples: Iterator[tuple[Host, int, bool]]) -> Generator[Piece, None, None]:
+        for held, start, ends in samples:
+            yield held.piece(self._backend, self._dtype), start, ends
+
+    def _anywhere(self, order: Any, skip: int) -> Iterator[tuple[Host, int, bool]]:
+        for place, start, ends in pieces(self.m, self.batch_size, self.micro_batch, skip):
+            yield self._samples.cut(place if order is None else order[place]), start, ends
+
+    def _in_order(self, skip: int) -> Iterator[tuple[Host, int, bool]]:
+        unit = self.batch_size
+        if self.micro_batch and self._at_once(unit) * self._samples.X.shape[0] > NUMBERS:
+            unit = min(self.micro_batch, unit)  # a batch need not be in memory whole
+        held, block = slice(0, 0), None
+        for place, start, ends in pieces(self.m, self.batch_size, self.micro_batch, skip):
+            if block is None or place.stop > held.stop:
+                block = None  # let it go before the next is read
+                held = slice(place.start, min(place.start + self._at_once(unit), self.m))
+                block = self._read(held)
+            yield block.cut(slice(place.start - held.start, place.stop - held.start)), start, ends
+
+    def _in_blocks(self, rng: Any, skip: int) -> Iterator[tuple[Host, int, bool]]:
+        blocks = places(self.m, self._at_once(self.batch_size))
+        for index in rng.permutation(len(blocks)):
+            place = blocks[index]
+            order = rng.permutation(place.stop - place.start)
+            steps = -(-len(order) // self.batch_size)
+            if skip < steps:
+                yield from self._cut(self._read(place), order, skip)
+            skip = max(0, skip - steps)
+
+    def _cut(self, block: Host, order: Any, skip: int) -> Iterator[tuple[Host, int, bool]]:
+        for place, start, ends in pieces(len(order), self.batch_size, self.micro_batch, skip):
+            yield block.cut(order[place]), start, ends
+
+    def _at_once(self, unit: int) -> int:
+        """Return how many samples are read at once: a multiple of `unit`."""
+        n: int = self._samples.X.shape[0]
+        return max(1, NUMBERS // (n * unit)) * unit
+
+    def _read(self, place: slice) -> Host:
+        """Return these samples of the file, checked."""
+        where, (X, Y, w) = f", samples {place.start} to {place.stop - 1}", self._samples.cut(place)
+        if self._late:
+            return self._checks.part(where, X, Y, w, self._whose)
+        return Host(self._checks.features(f"{self._whose}X{where}", X), Y, w)

@@ -1,0 +1,224 @@
+"""What an optimizer is, and the simple ones, in order of complexity; adam.py goes on from here.
+
+Each sees the parameters as one flat vector theta (..., P). It is data (what never changes in a run) plus two pure
+functions: its first state and its update. What changes from step to step, the learning rate and the step count among
+it, is an array of the state, so that a captured step never holds an old value. A number out of its range raises an
+InputError that names it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nnx.arrays import Array, array_namespace
+from nnx.named import numbers
+from nnx.schedules import Schedule
+
+State = dict[str, Array]
+"""Arrays by name: "theta", "t" (steps done), "alpha" (learning rate), and the optimizer's own."""
+
+
+class Optimizer(Protocol):
+    """What the training step asks of an optimizer."""
+
+    @property
+    def learning_rate(self) -> float | Schedule:
+        """The first alpha, or the schedule that gives alpha in each step."""
+
+    def init(self, theta: Array) -> State:
+        """Return the optimizer's own first state: arrays of any shape."""
+
+    def update(self, state: State, dtheta: Array) -> State:
+        """Return the next theta and own state.
+
+        state["t"] counts this step already, state["alpha"] is the rate of this step: 0-d, or (K, 1) for a stack
+        of K networks. An optimizer with a weight_decay > 0 finds in state["decays"] (P,) 1 where it acts and 0
+        elsewhere (biases).
+        """
+
+
+def check(optimizer: Any, *zero: str, **highest: float) -> None:
+    """Check the numbers of an optimizer, see `numbers`; a schedule has checked its own."""
+    scheduled = isinstance(optimizer.learning_rate, Schedule)
+    numbers(optimizer, *zero, skip="learning_rate" if scheduled else "", **highest)
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """theta = theta - alpha dtheta.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        alpha. 0.01, as Keras; PyTorch and scikit-learn have 0.001.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> GradientDescent().update({"theta": np.ones(2), "alpha": 0.1}, np.array([1.0, -2.0]))
+    {'theta': array([0.9, 1.2])}
+    """
+
+    learning_rate: float | Schedule = 0.01
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def init(self, theta: Array) -> State:
+        """Return nothing: gradient descent has no memory."""
+        return {}
+
+    def update(self, state: State, dtheta: Array) -> State:
+        """Return {"theta": theta - alpha dtheta}."""
+        return {"theta": state["theta"] - state["alpha"] * dtheta}
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """velocity = momentum velocity + dtheta; theta = theta - alpha velocity.
+
+    Polyak, 1964, https://doi.org/10.1016/0041-5553(64)90137-5, as PyTorch has it: alpha acts on the whole velocity,
+    so a new rate is felt at once. Keras and scikit-learn keep alpha within the velocity, which is the same as long as
+    alpha stays.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        alpha. 0.01, as Keras; PyTorch and scikit-learn have 0.001.
+    momentum : float
+        How much of the velocity a step keeps; at least 0, below 1. 0.9, as scikit-learn; PyTorch and Keras
+        have 0, which is GradientDescent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> state = {"theta": np.ones(2), "alpha": 0.1, "velocity": np.array([0.0, 10.0])}
+    >>> Momentum(momentum=0.5).update(state, np.ones(2))
+    {'theta': array([0.9, 0.4]), 'velocity': array([1., 6.])}
+    """
+
+    learning_rate: float | Schedule = 0.01
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        check(self, "momentum", momentum=1)
+
+    def init(self, theta: Array) -> State:
+        """Return the velocity: zeros."""
+        return {"velocity": array_namespace(theta).zeros_like(theta)}
+
+    def update(self, state: State, dtheta: Array) -> State:
+        """Return the next theta and velocity."""
+        velocity = self.momentum * state["velocity"] + dtheta
+        return {"theta": state["theta"] - state["alpha"] * velocity, "velocity": velocity}
+
+
+@dataclass(frozen=True)
+class Nesterov(Momentum):
+    """velocity = momentum velocity + dtheta; theta = theta - alpha (dtheta + momentum velocity).
+
+    Nesterov's momentum, which looks ahead (Sutskever et al., 2013,
+    https://proceedings.mlr.press/v28/sutskever13.html), in the form that needs the gradient at theta only (Bengio et
+    al., 2013, https://arxiv.org/abs/1212.0901, section 3.5). Of alpha and the velocity see Momentum.
+
+    Parameters
+    ----------
+    learning_rate, momentum : float
+        As in Momentum.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> state = {"theta": np.ones(2), "alpha": 0.1, "velocity": np.array([0.0, 10.0])}
+    >>> Nesterov(momentum=0.5).update(state, np.ones(2))
+    {'theta': array([0.85, 0.6 ]), 'velocity': array([1., 6.])}
+    """
+
+    def update(self, state: State, dtheta: Array) -> State:
+        """Return the next theta and velocity."""
+        velocity = self.momentum * state["velocity"] + dtheta
+        theta = state["theta"] - state["alpha"] * (dtheta + self.momentum * velocity)
+        return {"theta": theta, "velocity": velocity}
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """v = v + dtheta^2; theta = theta - alpha dtheta / (sqrt(v) + epsilon).
+
+    Duchi, Hazan and Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html, fig. 1, with diagonal matrices.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        alpha. 0.01, as PyTorch; Keras has 0.001.
+    epsilon : float
+        Keeps the division finite. 1e-10, as PyTorch. v starts at 0, as in the paper; Keras starts at 0.1, with an
+        epsilon of 1e-7 inside the root.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Adagrad().update(
+    ...     {"theta": np.zeros(2), "alpha": 0.1, "v": np.array([0.0, 7.0])}, np.array([5.0, 3.0])
+    ... )
+    {'theta': array([-0.1  , -0.075]), 'v': array([25., 16.])}
+    """
+
+    learning_rate: float | Schedule = 0.01
+    epsilon: float = 1e-10
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def init(self, theta: Array) -> State:
+        """Return the sum of the squares of the gradient, "v": zeros."""
+        return {"v": array_namespace(theta).zeros_like(theta)}
+
+    def update(self, state: State, dtheta: Array) -> State:
+        """Return the next theta and v."""
+        v = state["v"] + dtheta**2
+        theta = state["theta"] - state["alpha"] * dtheta / (array_namespace(v).sqrt(v) + self.epsilon)
+        return {"theta": theta, "v": v}
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """v = rho v + (1 - rho) dtheta^2; theta = theta - alpha dtheta / (sqrt(v) + epsilon).
+
+    Tieleman and Hinton, 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf, slide 29.
+    v starts at 0, so the first steps are longer: the very first is alpha / sqrt(1 - rho) in every direction.
+
+    Parameters
+    ----------
+    learning_rate : float or Schedule
+        alpha. 0.001, as Keras; PyTorch has 0.01.
+    rho : float
+        How much of the running mean of the gradient's square a step keeps; between 0 and 1. 0.9, as the slide and
+        Keras; PyTorch, which calls it alpha, has 0.99.
+    epsilon : float
+        Keeps the division finite. 1e-8 outside the root, as PyTorch; Keras has 1e-7 inside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> RMSprop(rho=0.75).update(
+    ...     {"theta": np.zeros(2), "alpha": 0.1, "v": np.zeros(2)}, np.array([-2.0, 4.0])
+    ... )
+    {'theta': array([ 0.2, -0.2]), 'v': array([1., 4.])}
+    """
+
+    learning_rate: float | Schedule = 0.001
+    rho: float = 0.9
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        check(self, rho=1)
+
+    def init(self, theta: Array) -> State:
+        """Return the mean of the squares of the gradient, "v": zeros."""
+        return {"v": array_namespace(theta).zeros_like(theta)}
+
+    def update(self, state: State, dtheta: Array) -> State:
+        """Return the next theta and v."""
+        v = self.rho * state["v"] + (1 - self.rho) * dtheta**2
+        theta = state["theta"] - state["alpha"] * dtheta / (array_namespace(v).sqrt(v) + self.epsilon)
+        return {"theta": theta, "v": v}

@@ -1,0 +1,179 @@
+"""Weights of samples, given one by one or by class, multiplied: what each counts in the cost and the metrics.
+
+J = sum_i w_i loss_i / sum_i w_i, so all weights times a number are the same weights.
+
+Weights of classes are first made a table of numbers, then looked up for the targets of a batch: a stream whose Y is
+never seen as a whole does the first once (`class_table`), the second for every batch (`batch_weights`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nnx.arrays import Array
+from nnx.errors import InputError
+from nnx.host import as_host, as_numbers, check_finite
+from nnx.outputs import Output, are_indices
+
+BALANCED = "balanced"
+ClassWeight: TypeAlias = Mapping[int, float] | Sequence[float] | Sequence[Mapping[int, float]] | str | None
+
+
+def sample_weights(
+    sample_weight: Any, class_weight: ClassWeight, Y: Any, output: Output, n: int, m: int
+) -> Any:
+    """Return the weights of m samples as a NumPy array (m,), float64; None where no weights are given.
+
+    Parameters
+    ----------
+    sample_weight : array-like (m,) or None
+        Finite numbers >= 0, not all 0.
+    class_weight : dict, sequence, "balanced" or None
+        {class: weight}, 1 for a class that is not named; or a weight for each class in order (two for one output); or
+        "balanced": m / (K count of the class), K the number of classes that occur. For several labels at once a dict
+        {0: weight, 1: weight} for each output, or "balanced"; the weights of a sample's labels are multiplied. All as
+        in scikit-learn's `compute_sample_weight`, which has no sequence of weights.
+    Y : NumPy array (n, m), or class indices (m,)
+        Targets, as `nnx.host.targets` checked them.
+    output : Output
+    n, m : int
+        Outputs and samples.
+
+    Raises
+    ------
+    InputError
+        For numbers that are no weights, unknown classes, a wrong length, or class_weight where there are no classes.
+
+    Examples
+    --------
+    >>> from nnx.outputs import output
+    >>> sample_weights(None, "balanced", np.array([[0.0, 0, 0, 1]]), output("sigmoid"), 1, 4)
+    array([0.66666667, 0.66666667, 0.66666667, 2.        ])
+    >>> sample_weights([1, 2, 1], {2: 10}, np.array([0, 1, 2]), output("softmax"), 3, 3)
+    array([ 1.,  2., 10.])
+    """
+    weights = batch_weights(sample_weight, class_table(class_weight, output, n, Y), Y, output, n, m)
+    if weights is not None and not weights.any():
+        names = [
+            name
+            for name, x in (("sample_weight", sample_weight), ("class_weight", class_weight))
+            if x is not None
+        ]
+        raise InputError(f"{' times '.join(names)} is 0 for all of the {m} samples; expected some above 0")
+    return weights
+
+
+def class_table(class_weight: ClassWeight, output: Output, n: int, Y: Any = None) -> Any:
+    """Return the weights of the classes: a NumPy array (K,), of labels (n, 2); None for None.
+
+    Parameters
+    ----------
+    class_weight, output, n
+        See `sample_weights`.
+    Y : NumPy array or None
+        All targets; only "balanced" needs them.
+
+    Raises
+    ------
+    InputError
+        See `sample_weights`; also for "balanced" without Y.
+    """
+    if class_weight is None:
+        return None
+    if not output.classes:
+        raise InputError(
+            f"class_weight is for classes; the output {output} is of numbers. Weigh the samples: sample_weight"
+        )
+    K = max(n, 2)
+    if isinstance(class_weight, str):
+        if class_weight != BALANCED:
+            raise InputError(f"class_weight must be numbers or {BALANCED!r}, not {class_weight!r}")
+        if Y is None:
+            raise InputError(
+                "class_weight 'balanced' counts all targets, which a stream never shows at once; give numbers instead, "
+                "such as {0: 1.0, 1: 5.0}"
+            )
+        labels = _classes(Y, output, n)
+        return _balanced(labels, K) if labels.ndim == 1 else np.stack([_balanced(row, 2) for row in labels])
+    if isinstance(class_weight, Mapping):
+        return _of_mapping("class_weight", class_weight, K)
+    dicts = (
+        [one for one in class_weight if isinstance(one, Mapping)]
+        if isinstance(class_weight, Sequence)
+        else []
+    )
+    if dicts and len(dicts) == len(class_weight):
+        if output.exclusive or n == 1:
+            raise InputError(
+                f"class_weight is a list of dicts, which is for several labels at once; for the output {output} with "
+                f"n[L] = {n} give one dict {{class: weight}}"
+            )
+        if len(dicts) != n:
+            raise InputError(f"class_weight lists {len(dicts)} dicts; expected {n}, one for each output")
+        return np.stack([_of_mapping(f"class_weight[{k}]", one, 2) for k, one in enumerate(dicts)])
+    return _numbers("class_weight", class_weight, K, f"a weight for each of the {K} classes")
+
+
+def batch_weights(sample_weight: Any, table: Any, Y: Any, output: Output, n: int, m: int) -> Any:
+    """Return the weights of a batch (m,), float64, or None: see `sample_weights`; they may all be 0.
+
+    Parameters
+    ----------
+    sample_weight : array-like (m,) or None
+    table : array or None
+        What `class_table` gave.
+    Y, output, n, m
+        See `sample_weights`, of the batch.
+    """
+    weights = None
+    if sample_weight is not None:
+        weights = _numbers("sample_weight", sample_weight, m, f"one weight for each of the {m} samples")
+    if table is None:
+        return weights
+    labels = _classes(Y, output, n)
+    if labels.ndim != table.ndim:
+        given, expected = ("several labels at once", "a dict {0: weight, 1: weight} for each output")
+        if labels.ndim == 1:
+            given, expected = ("one class of several", "a weight for each class")
+        raise InputError(f"Y is of {given}, for which class_weight must be {expected}")
+    of_class = table[labels] if table.ndim == 1 else np.prod(table[np.arange(n)[:, None], labels], axis=0)
+    return of_class if weights is None else weights * of_class
+
+
+def _classes(Y: Any, output: Output, n: int) -> Any:
+    """Return the class of each sample (m,), or of each label (n, m), as integers."""
+    if are_indices(output, n, Y):
+        return Y.reshape(-1)
+    if not ((Y == 0) | (Y == 1)).all():
+        raise InputError(
+            "class_weight needs targets that are classes; Y holds probabilities such as "
+            f"{Y[(Y != 0) & (Y != 1)][0]:g}. Weigh the samples: sample_weight"
+        )
+    labels = Y.astype(np.int64)
+    if n == 1:
+        return labels.reshape(-1)
+    return labels.argmax(axis=0) if output.exclusive else labels
+
+
+def _balanced(labels: Any, K: int) -> Any:
+    # m / (K' count), K' the number of classes that occur; the others have no sample to weigh
+    counts = np.bincount(labels, minlength=K)
+    return len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+
+
+def _of_mapping(name: str, weights: Mapping[int, float], K: int) -> Any:
+    for label in weights:
+        if label not in range(K):
+            raise InputError(f"{name} names the class {label!r}; the classes are 0..{K - 1}")
+    return _numbers(name, [weights.get(k, 1.0) for k in range(K)], K, "numbers")
+
+
+def _numbers(name: str, weights: Any, size: int, expected: str) -> Any:
+    found: Array = as_host(as_numbers(name, weights))
+    if found.shape != (size,):
+        raise InputError(f"{name} has shape {found.shape}; expected ({size},), {expected}")
+    check_finite(name, found, "float32")
+    if found.dtype.kind != "b" and found.min() < 0:
+        raise InputError(f"{name} holds {found.min()}; weights must be at least 0")
+    return found.astype(np.float64)

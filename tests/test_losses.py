@@ -1,0 +1,332 @@
+"""The losses and their derivatives, through `nnx.outputs.Output`, on every backend."""
+
+import numpy as np
+import pytest
+from conftest import some_targets
+from guard import Guarded, wrap
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import nnx
+from nnx import host
+from nnx.losses import binary_focal, focal
+from nnx.outputs import LOSSES, OUTPUTS, output, targets
+
+PAIRS = [
+    ("sigmoid", None),
+    ("sigmoid", "focal"),
+    ("sigmoid", "focal(0)"),
+    ("sigmoid", "focal(0.5)"),
+    ("softmax", None),
+    ("softmax", "focal"),
+    ("softmax", "focal(0)"),
+    ("softmax", "focal(0.5)"),
+    ("identity", None),
+    ("identity", "huber"),
+    ("identity", "huber(0.3)"),
+    ("identity", "absolute_error"),
+    ("identity", "hinge"),
+    ("exp", None),
+]
+pairs = pytest.mark.parametrize(("link", "loss"), PAIRS)
+drawn = settings(
+    max_examples=4,  # JAX compiles for each; NumPy alone gets more below
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+leads = st.sampled_from([(), (1,), (3,), (2, 3)])
+
+
+def targets_of(rng, pair, n, m, lead=()):
+    if pair.loss_name == "hinge":
+        return np.floor(2 * rng.random((*lead, n, m)))
+    return some_targets(rng, pair.name, n, m, lead)
+
+
+def on(backend, *arrays):
+    return [backend.asarray(a, "float64") for a in arrays]
+
+
+def test_every_pair_is_tested():
+    tested = {(link, loss.split("(")[0]) for link, loss in PAIRS if loss}
+    canonical = {(link, next(iter(losses))) for link, losses in LOSSES.items()}
+    assert tested | canonical == {(link, loss) for link, losses in LOSSES.items() for loss in losses}
+
+
+@pairs
+@drawn
+@given(n=st.integers(1, 4), m=st.integers(1, 5), lead=leads, seed=st.integers(0, 999))
+def test_derivative_is_that_of_central_differences(backend, link, loss, n, m, lead, seed):
+    check_derivative(backend, output(link, loss), n, m, lead, seed)
+
+
+@pairs
+@settings(drawn, max_examples=200)
+@given(n=st.integers(1, 4), m=st.integers(1, 5), lead=leads, seed=st.integers(0, 999))
+def test_derivative_on_numpy_in_many_sizes(link, loss, n, m, lead, seed):
+    check_derivative(nnx.backend("numpy"), output(link, loss), n, m, lead, seed)
+
+
+def check_derivative(backend, pair, n, m, lead, seed, h=1e-6):
+    rng = np.random.default_rng(seed)
+    Z, Y = 2 * rng.standard_normal((*lead, n, m)), targets_of(rng, pair, n, m, lead)
+    kinks = {"hinge": (2 * Y - 1) * Z - 1, "absolute_error": Z - Y}.get(pair.spec)
+    if kinks is not None:  # where no derivative is
+        Z = np.where(np.abs(kinks) < 1e-4, Z + 1e-3, Z)
+    found = backend.to_numpy(backend.capture(pair.derivative)(*on(backend, Z, Y)))
+    assert found.shape == Z.shape
+    units = h * np.eye(n)[:, None]  # one unit vector a stacked copy: (n, 1, n)
+    moved = [Z[..., None, :, :] + sign * units.transpose(0, 2, 1) for sign in (1, -1)]
+    high, low = (
+        backend.to_numpy(
+            backend.capture(pair.loss)(*on(backend, Zh, np.broadcast_to(Y[..., None, :, :], Zh.shape)))
+        )
+        for Zh in moved
+    )
+    np.testing.assert_allclose(found, (high - low) / (2 * h), rtol=1e-6, atol=1e-7)
+
+
+@pairs
+def test_a_stack_gives_what_single_calls_give(backend, rng, link, loss):
+    pair = output(link, loss)
+    Z, Y = rng.standard_normal((3, 2, 5)), targets_of(rng, pair, 2, 5, (3,))
+    for function in (pair.loss, pair.derivative):
+        whole = backend.to_numpy(function(*on(backend, Z, Y)))
+        each = [backend.to_numpy(function(*on(backend, Zk, Yk))) for Zk, Yk in zip(Z, Y, strict=True)]
+        np.testing.assert_allclose(whole, np.stack(each), rtol=1e-14)
+
+
+@pairs
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("z", [1e4, 1000.0, 90.0, 20.0, 1e-30, 0.0])
+def test_finite_at_large_Z(backend, link, loss, dtype, z):
+    """p = 0 and p = 1 to the last bit; no warning of overflow or of an impossible number is tolerated."""
+    pair = output(link, loss)
+    Z = np.array([[z, -z, z, 0], [-z, z, z, 0]])
+    for Y in (np.array([[1.0, 1, 1, 1], [0, 0, 0, 0]]), np.array([[0.0, 0, 0, 0], [1, 1, 1, 1]])):
+        arrays = [backend.asarray(a, dtype) for a in (Z, Y)]
+        found, slope = (backend.to_numpy(f(*arrays)) for f in (pair.loss, pair.derivative))
+        assert found.dtype == slope.dtype == dtype
+        assert np.isfinite(found).all()
+        assert np.isfinite(slope).all()
+        assert (found >= 0).all()
+
+
+@pytest.mark.parametrize("gamma", [0, 0.5, 2, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_focal_loss_where_p_saturates(backend, dtype, gamma):
+    """At z = 1e4 the right class costs nothing and moves nothing; the wrong one costs |z| and is moved by 1."""
+    Z = backend.asarray(np.array([[1e4]]), dtype)
+    for y, expected, slope in ((1.0, 0, 0), (0.0, 1e4, 1)):
+        Y = backend.asarray(np.array([[y]]), dtype)
+        pair = output("sigmoid", f"focal({gamma})")
+        np.testing.assert_allclose(backend.to_numpy(pair.loss(Z, Y)), [expected])
+        np.testing.assert_allclose(backend.to_numpy(pair.derivative(Z, Y)), [[slope]], atol=1e-7)
+    Z = backend.asarray(np.array([[1e4], [0.0]]), dtype)
+    for Y, expected, slope in (([[1.0], [0]], 0, 0), ([[0.0], [1]], 1e4, 1)):
+        pair, Y = output("softmax", f"focal({gamma})"), backend.asarray(np.array(Y), dtype)
+        np.testing.assert_allclose(backend.to_numpy(pair.loss(Z, Y)), [expected])
+        np.testing.assert_allclose(backend.to_numpy(pair.derivative(Z, Y)), [[slope], [-slope]], atol=1e-7)
+
+
+def test_focal_loss_with_gamma_0_is_cross_entropy(backend, rng):
+    for link in ("sigmoid", "softmax"):
+        plain, zero = output(link), output(link, "focal(0)")
+        arrays = on(backend, 5 * rng.standard_normal((3, 50)), some_targets(rng, link, 3, 50))
+        for f, g in ((plain.loss, zero.loss), (plain.derivative, zero.derivative)):
+            found, expected = backend.to_numpy(g(*arrays)), backend.to_numpy(f(*arrays))
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_two_classes_of_softmax_are_a_sigmoid(rng):
+    """Softmax over (z, 0) is (sigmoid(z), 1 - sigmoid(z)): the two focal losses agree."""
+    z, y = 3 * rng.standard_normal((1, 40)), rng.random((1, 40))
+    Z, Y = np.concatenate([z, 0 * z]), np.concatenate([y, 1 - y])
+    for gamma in (0.5, 2.0, 3.5):
+        (one, d_one), (two, d_two) = binary_focal(gamma), focal(gamma)
+        np.testing.assert_allclose(two(Z, Y), one(z, y), rtol=1e-12)
+        np.testing.assert_allclose(d_two(Z, Y)[:1], d_one(z, y), rtol=1e-11, atol=1e-13)
+
+
+def typed(torch, link, loss):
+    """The losses as PyTorch has them, or typed from their papers; (n, m) -> (m,)."""
+    import torch.nn.functional as F  # noqa: N812
+
+    def sigmoid_focal(Z, Y, gamma):
+        p = torch.sigmoid(Z)
+        return -(Y * (1 - p) ** gamma * torch.log(p) + (1 - Y) * p**gamma * torch.log(1 - p)).sum(0)
+
+    def softmax_focal(Z, Y, gamma):
+        p = torch.softmax(Z, 0)
+        return -(Y * (1 - p) ** gamma * torch.log(p)).sum(0)
+
+    return {
+        ("sigmoid", None): lambda Z, Y: torch.nn.BCEWithLogitsLoss(reduction="none")(Z, Y).sum(0),
+        ("softmax", None): lambda Z, Y: torch.nn.CrossEntropyLoss(reduction="none")(Z.T, Y.T),
+        ("sigmoid", "focal"): lambda Z, Y: sigmoid_focal(Z, Y, 2.0),
+        ("sigmoid", "focal(0.5)"): lambda Z, Y: sigmoid_focal(Z, Y, 0.5),
+        ("softmax", "focal"): lambda Z, Y: softmax_focal(Z, Y, 2.0),
+        ("softmax", "focal(0.5)"): lambda Z, Y: softmax_focal(Z, Y, 0.5),
+        ("identity", None): lambda Z, Y: 0.5 * torch.nn.MSELoss(reduction="none")(Z, Y).sum(0),
+        ("identity", "huber"): lambda Z, Y: torch.nn.HuberLoss(reduction="none")(Z, Y).sum(0),
+        ("identity", "huber(0.3)"): lambda Z, Y: torch.nn.HuberLoss(reduction="none", delta=0.3)(Z, Y).sum(0),
+        ("identity", "absolute_error"): lambda Z, Y: torch.nn.L1Loss(reduction="none")(Z, Y).sum(0),
+        ("identity", "hinge"): lambda Z, Y: F.relu(1 - (2 * Y - 1) * Z).sum(0),
+        ("exp", None): lambda Z, Y: (Y * torch.log(Y + (Y == 0)) - Y * Z - Y + torch.exp(Z)).sum(0),
+    }[link, loss]
+
+
+@pytest.mark.parametrize(("link", "loss"), [pair for pair in PAIRS if pair[1] != "focal(0)"])
+def test_losses_and_derivatives_are_those_of_torch(backend, rng, link, loss):
+    torch = pytest.importorskip("torch")
+    pair = output(link, loss)
+    Z, Y = 3 * rng.standard_normal((4, 60)), targets_of(rng, pair, 4, 60)
+    z = torch.tensor(Z, requires_grad=True)
+    expected = typed(torch, link, loss)(z, torch.tensor(Y))
+    expected.sum().backward()
+    found, slope = (backend.to_numpy(f(*on(backend, Z, Y))) for f in (pair.loss, pair.derivative))
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(slope, z.grad.numpy(), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(("link", "loss"), [pair for pair in PAIRS if pair[1] != "focal(0)"])
+def test_twenty_weighted_steps_are_those_of_torch(backend, rng, link, loss):
+    """A network under each loss: J = sum of w_i loss_i / sum of w_i, by PyTorch's autograd."""
+    torch = pytest.importorskip("torch")
+    net = nnx.mlp([3, 4, 2], "tanh", link, loss=loss)
+    theta, X, w = 0.5 * rng.standard_normal(net.P), rng.standard_normal((3, 12)), rng.random(12)
+    Y = targets_of(rng, net.output, 2, 12)
+    p = {name: torch.tensor(x, requires_grad=True) for name, x in net.unflatten(theta).items()}
+    descent = torch.optim.SGD(p.values(), lr=0.1)
+    step = backend.capture(net.loss_and_gradient)
+    theta, *batch = on(backend, theta, X, Y, w)
+    x, y, v = (torch.tensor(a) for a in (X, Y, w))
+    for _ in range(20):
+        J, dtheta = step(theta, *batch)
+        theta = theta - 0.1 * dtheta
+        Z = p["W2"] @ torch.tanh(p["W1"] @ x + p["b1"]) + p["b2"]
+        cost = (v * typed(torch, link, loss)(Z, y)).sum() / v.sum()
+        assert float(J) == pytest.approx(cost.item(), rel=1e-9)
+        descent.zero_grad()
+        cost.backward()
+        descent.step()
+    for name, found in net.unflatten(backend.to_numpy(theta)).items():
+        np.testing.assert_allclose(found, p[name].detach().numpy(), rtol=1e-9, atol=1e-12)
+
+
+@pairs
+def test_nothing_is_read_on_the_host(backend, rng, link, loss):
+    pair = output(link, loss)
+    arrays = wrap(on(backend, rng.standard_normal((2, 5)), targets_of(rng, pair, 2, 5)), backend.xp)
+    assert isinstance(pair.loss(*arrays), Guarded)
+    assert isinstance(pair.derivative(*arrays), Guarded)
+
+
+def test_kinks_have_slope_zero(backend):
+    """As ReLU at 0: where z = y, and where s z = 1."""
+    one, zero = on(backend, np.ones((1, 1)), np.zeros((1, 1)))
+    assert float(output("identity", "absolute_error").derivative(one, one)[0, 0]) == 0
+    assert float(output("identity", "hinge").derivative(one, one)[0, 0]) == 0
+    assert float(output("identity", "hinge").derivative(zero, one)[0, 0]) == -1
+    assert float(output("identity", "hinge").derivative(zero, zero)[0, 0]) == 1
+
+
+def test_hinge_takes_class_indices(backend):
+    """One against the rest: sum over the outputs of max(0, 1 - s z)."""
+    hinge = output("identity", "hinge")
+    Z = backend.asarray(np.array([[2.0, 0.5], [-3.0, -0.5], [0.0, 4.0]]), "float64")
+    Y = targets(hinge, Z, backend.asarray(np.array([0, 2])))
+    np.testing.assert_allclose(backend.to_numpy(hinge.loss(Z, Y)), [0 + 0 + 1, 1.5 + 0.5 + 0])
+
+
+def test_canonical_losses_by_name():
+    for link, known in LOSSES.items():
+        canonical = next(iter(known))
+        assert output(link, canonical) is output(link) is OUTPUTS[link]
+        assert canonical == OUTPUTS[link].loss_name.lower().replace(" ", "_").replace("-", "_")
+        assert OUTPUTS[link].spec is None
+
+
+@pairs
+def test_spec_makes_the_same_again(link, loss):
+    pair = output(link, loss)
+    assert output(pair.name, pair.spec) == pair
+    assert pair.name == link
+
+
+@pytest.mark.parametrize(
+    ("given", "spec", "name"),
+    [
+        ("huber", "huber", "Huber, delta 1"),
+        ("huber(1)", "huber", "Huber, delta 1"),
+        ("huber( 1e-2 )", "huber(0.01)", "Huber, delta 0.01"),
+        ("huber(2)", "huber(2.0)", "Huber, delta 2"),
+    ],
+)
+def test_specs_have_one_form(given, spec, name):
+    pair = output("identity", given)
+    assert (pair.spec, pair.loss_name) == (spec, name)
+
+
+def test_what_belongs_to_the_pair():
+    hinge, focal, squared = output("identity", "hinge"), output("softmax", "focal"), output("identity")
+    assert (hinge.classes, hinge.exclusive, hinge.probabilities, hinge.threshold) == (True, False, False, 0)
+    assert (hinge.lowest, hinge.highest, hinge.soft) == (0, 1, False)
+    assert (focal.classes, focal.exclusive, focal.probabilities, focal.threshold) == (True, True, True, 0.5)
+    assert (squared.classes, squared.lowest, squared.highest) == (False, -np.inf, np.inf)
+    assert not output("identity", "huber").classes
+
+
+def test_impossible_losses():
+    for link, loss, message in [
+        (
+            "sigmoid",
+            "huber",
+            "'huber' goes with the output 'identity', not with 'sigmoid'.*binary_cross_entropy, focal",
+        ),
+        (
+            "identity",
+            "focal(2)",
+            r"'focal\(2\)' goes with the output 'sigmoid' or 'softmax'.*half_squared_error, huber",
+        ),
+        ("identity", "hubber", "unknown loss 'hubber'; did you mean 'huber'"),
+        ("identity", 3, "unknown loss 3; .*half_squared_error"),
+        ("identity", "hinge(2)", r"the loss 'hinge' takes no parameter; given 'hinge\(2\)'"),
+        ("identity", "huber(0)", r"'huber\(0\)': delta must be greater than 0 and finite, not 0"),
+        ("identity", "huber(inf)", "delta must be greater than 0 and finite, not inf"),
+        ("identity", "huber(nan)", "delta must be greater than 0 and finite, not nan"),
+        ("identity", "huber(wide)", "delta must be greater than 0 and finite, not 'wide'"),
+        ("identity", "huber()", r"unknown loss 'huber\(\)'; did you mean 'huber'"),
+        ("softmax", "focal(-1)", "gamma must be at least 0 and finite, not -1"),
+        ("softmaxx", "focal", "unknown output 'softmaxx'; did you mean 'softmax'"),
+    ]:
+        with pytest.raises(nnx.InputError, match=message):
+            output(link, loss)
+
+
+def test_targets_of_hinge_are_classes():
+    hinge = output("identity", "hinge")
+
+    def check(Y, n=1):
+        return host.targets("Y", Y, hinge, n, 3, "float32")
+
+    np.testing.assert_array_equal(check([0, 1, 1]), [[0, 1, 1]])
+    np.testing.assert_array_equal(check([True, False, True]), [[1, 0, 1]])
+    np.testing.assert_array_equal(check([2, 0, 1], 3), [2, 0, 1])
+    np.testing.assert_array_equal(check([[1, 0, 1], [0, 0, 1]], 2), [[1, 0, 1], [0, 0, 1]])
+    for Y, message in [
+        (
+            [-1, 1, 1],
+            r"from -1 to 1; the output 'identity' with the loss 'hinge'.*\[0, 1\] \(class labels: 0 and 1\)",
+        ),
+        ([0.3, 1, 0], "Y holds 0.3; the output 'identity' with the loss 'hinge' expects 0 and 1 alone"),
+    ]:
+        with pytest.raises(nnx.InputError, match=message):
+            check(Y)
+    with pytest.raises(nnx.InputError, match=r"labels from 0 to 3; expected 0\.\.2"):
+        check([0, 3, 1], 3)
+    with pytest.raises(
+        nnx.InputError, match=r"\(2, 4\); expected .*\(2, 3\), or class indices \(3,\) for .*hinge"
+    ):
+        check(np.zeros((2, 4)), 2)
