@@ -13,6 +13,7 @@ from nnx import convert, schedules
 from nnx.activations import ACTIVATIONS, Activation, elu, leaky_relu
 from nnx.activations import register as register_activation
 from nnx.arrays import array_namespace
+from nnx.batches.sources import Rows
 from nnx.callbacks import (
     Callback,
     Checkpoints,
@@ -28,11 +29,21 @@ from nnx.choice import backend
 from nnx.errors import BackendError, CallbackError, DivergenceError, Error, InputError, ModelFileError
 from nnx.finder import RateSearch, find_learning_rate
 from nnx.initializers import INITIALIZERS
-from nnx.layers import LAYERS, Context, Dense, Layer
+from nnx.layers import (
+    LAYERS,
+    Activate,
+    BatchNorm,
+    Context,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    Layer,
+    LayerNorm,
+    PReLU,
+    Residual,
+)
 from nnx.layers import register as register_layer
-from nnx.lbfgs import LBFGS
 from nnx.metrics import METRICS
-from nnx.more_layers import Activate, BatchNorm, Dropout, GaussianNoise, LayerNorm, PReLU, Residual
 from nnx.network import Network, mlp
 from nnx.optimizers import (
     OPTIMIZERS,
@@ -46,11 +57,11 @@ from nnx.optimizers import (
     Nesterov,
     RMSprop,
 )
+from nnx.optimizers.lbfgs import LBFGS
 from nnx.outputs import OUTPUTS
 from nnx.port import Backend, Memory
 from nnx.progress import Progress
 from nnx.regularization import Regularization
-from nnx.sources import Rows
 from nnx.summary import Summary
 from nnx.trainer import Trainer
 from nnx.version import __version__

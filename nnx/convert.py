@@ -11,8 +11,7 @@ import numpy as np
 
 from nnx import host
 from nnx.errors import InputError, unknown
-from nnx.layers import Dense, Layer
-from nnx.more_layers import BatchNorm, Dropout, LayerNorm, PReLU
+from nnx.layers import BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.network import Network, mlp
 from nnx.port import require
 from nnx.spec import split

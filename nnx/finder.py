@@ -12,8 +12,8 @@ from typing import Any
 
 from nnx.errors import InputError, positive_int
 from nnx.files import written_aside
-from nnx.lbfgs import LBFGS
 from nnx.optimizers import base_rate
+from nnx.optimizers.lbfgs import LBFGS
 from nnx.port import require
 from nnx.schedules import Schedule
 from nnx.step import Batch, Step, training_step

@@ -13,8 +13,7 @@ from nnx import host, layers
 from nnx.activations import Activation
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, positive_int, unknown
-from nnx.layers import Context, Dense, Layer
-from nnx.more_layers import PReLU, from_any
+from nnx.layers import Context, Dense, Layer, PReLU, from_any
 from nnx.outputs import output as find_output
 from nnx.outputs import targets
 from nnx.regularization import smoothed

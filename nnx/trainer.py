@@ -8,24 +8,24 @@ from typing import Any
 from nnx import checkpoint, host, saved
 from nnx.arrays import Array, array_namespace
 from nnx.batches import Provider
+from nnx.batches.iterated import Iterated
+from nnx.batches.provide import provide
+from nnx.batches.sources import recognise
+from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
 from nnx.choice import choose
 from nnx.errors import BackendError, InputError, ModelFileError, positive_int
-from nnx.iterated import Iterated
-from nnx.lbfgs import LBFGS
 from nnx.metrics import check, score_name
 from nnx.metrics import metric as find_metric
 from nnx.network import Network
 from nnx.optimizers import Adam, Optimizer, rate
 from nnx.optimizers import optimizer as find_optimizer
+from nnx.optimizers.lbfgs import LBFGS
 from nnx.port import Backend
 from nnx.progress import History, columns
-from nnx.provide import provide
 from nnx.regularization import Regularization
 from nnx.run import Run
-from nnx.sources import recognise
 from nnx.step import PLAIN, Batch, Pieces, cost_and_gradient, initial_state, step_in_pieces, training_step
-from nnx.stream import Checks, Stream
 from nnx.weights import batch_weights, class_table, sample_weights
 from nnx.whole import WholeRun
 

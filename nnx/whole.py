@@ -5,7 +5,7 @@ from typing import Any
 
 from nnx import host
 from nnx.errors import DivergenceError, InputError
-from nnx.lbfgs import LBFGS
+from nnx.optimizers.lbfgs import LBFGS
 from nnx.progress import History, columns
 from nnx.run import Run
 from nnx.step import Sums

@@ -752,7 +752,7 @@ def test_the_average_reads_nothing_on_the_host():
 def test_lbfgs_has_no_steps_to_average(tmp_path):
     pytest.importorskip("scipy")
     average = MovingAverage()
-    trainer = nnx.Trainer(nnx.mlp([2, 1]), nnx.lbfgs.LBFGS(), "numpy", dtype="float64")
+    trainer = nnx.Trainer(nnx.mlp([2, 1]), nnx.optimizers.lbfgs.LBFGS(), "numpy", dtype="float64")
     fit(trainer, [average, Checkpoints(tmp_path)], batch_size=None)
     with pytest.raises(nnx.InputError, match="nothing is averaged yet"):
         average.theta  # noqa: B018

@@ -7,8 +7,7 @@ import pytest
 
 import nnx
 from nnx import activations, convert, layers
-from nnx.layers import Dense
-from nnx.more_layers import BatchNorm, Dropout, GaussianNoise, LayerNorm, PReLU, Residual
+from nnx.layers import BatchNorm, Dense, Dropout, GaussianNoise, LayerNorm, PReLU, Residual
 
 M = 7
 

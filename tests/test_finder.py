@@ -9,8 +9,7 @@ import pytest
 import nnx
 from nnx import optimizers, schedules
 from nnx.finder import RateSearch, find_learning_rate
-from nnx.layers import Dense
-from nnx.more_layers import BatchNorm, Dropout
+from nnx.layers import BatchNorm, Dense, Dropout
 
 
 def xor(m=200):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import nnx
 from nnx import host
-from nnx.losses import binary_focal, focal
 from nnx.outputs import LOSSES, OUTPUTS, output, targets
+from nnx.outputs.losses import binary_focal, focal
 
 PAIRS = [
     ("sigmoid", None),

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnx
-from nnx.class_metrics import F1, ConfusionMatrix, Precision, Recall, RocAuc, TopK
 from nnx.metrics import METRICS, check, decide, metric, score_name
-from nnx.number_metrics import R2
+from nnx.metrics.of_classes import F1, ConfusionMatrix, Precision, Recall, RocAuc, TopK
+from nnx.metrics.of_numbers import R2
 from nnx.outputs import output
 
 sk = pytest.importorskip("sklearn.metrics")

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnx
-from nnx import host, sources, stream
-from nnx.batches import Batches
+from nnx import host
+from nnx.batches import Batches, sources, stream
+from nnx.batches.iterated import Iterated
+from nnx.batches.prefetch import prefetch
+from nnx.batches.provide import provide
+from nnx.batches.sources import Rows, Source, recognise
+from nnx.batches.stream import Checks, Stream
 from nnx.errors import InputError
-from nnx.iterated import Iterated
-from nnx.prefetch import prefetch
-from nnx.provide import provide
-from nnx.sources import Rows, Source, recognise
-from nnx.stream import Checks, Stream
 
 N0, M = 3, 50
 NUMPY = nnx.backend("numpy")
@@ -893,8 +893,8 @@ import sys
 from contextlib import closing
 import numpy as np
 import nnx
-from nnx.provide import provide
-from nnx.stream import Checks
+from nnx.batches.provide import provide
+from nnx.batches.stream import Checks
 
 x = np.load(sys.argv[1], mmap_mode="r").T
 checks = Checks(lambda name, X: X, lambda name, Y, m: Y, lambda name, w, Y, m: w)

@@ -15,11 +15,12 @@ EDGES = {
     "initializers.py",
     "checkpoint.py",
     "plot.py",
-    "lbfgs.py",
+    "optimizers/lbfgs.py",
     "convert.py",
     "finder.py",
     "weights.py",
-    "sources.py",
+    "batches/sources.py",
+    "callbacks/tensorboard.py",
     "data/generated.py",
     "data/source.py",
     "data/files.py",
@@ -29,7 +30,7 @@ EDGES = {
 }
 ARRAY_LIBRARIES = {
     "numpy", "cupy", "torch", "jax", "numba", "array_api_strict", "scipy", "sklearn", "pandas", "polars",
-    "pyarrow", "dask", "tensorflow", "mlx", "matplotlib", "safetensors",
+    "pyarrow", "dask", "h5py", "zarr", "tensorboardX", "tensorflow", "mlx", "matplotlib", "safetensors",
 }  # fmt: skip
 
 # Data flows one way. No module imports one that stands before it.

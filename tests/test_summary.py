@@ -7,8 +7,18 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.layers import Context, Dense, Layer, forward
-from nnx.more_layers import BatchNorm, Dropout, GaussianNoise, LayerNorm, PReLU, Residual
+from nnx.layers import (
+    BatchNorm,
+    Context,
+    Dense,
+    Dropout,
+    GaussianNoise,
+    Layer,
+    LayerNorm,
+    PReLU,
+    Residual,
+    forward,
+)
 
 
 def a_network():

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nnx import losses
 from nnx.activations import identity, sigmoid
 from nnx.arrays import Array, array_namespace, device
 from nnx.errors import InputError, unknown
-from nnx.links import exp, softmax
-from nnx.losses import Function
+from nnx.outputs import losses
+from nnx.outputs.links import exp, softmax
+from nnx.outputs.losses import Function
 from nnx.spec import find, split
 
 

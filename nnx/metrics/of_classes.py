@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from nnx.arrays import Array, array_namespace, device
 from nnx.errors import InputError, positive_int
-from nnx.measure import (
+from nnx.metrics.measure import (
     LABELS,
     ONE_OF,
     TWO,

@@ -5,11 +5,11 @@ from itertools import islice
 from typing import Any
 
 from nnx.batches import Piece, pieces
+from nnx.batches.prefetch import prefetch
+from nnx.batches.sources import Rows, recognise, whole
+from nnx.batches.stream import Checks, Host
 from nnx.errors import InputError
 from nnx.port import Backend
-from nnx.prefetch import prefetch
-from nnx.sources import Rows, recognise, whole
-from nnx.stream import Checks, Host
 
 BATCH = "a batch is a tuple (X, Y) or (X, Y, w), with samples as columns"
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 from nnx.arrays import Array, array_namespace, device
+from nnx.optimizers.updates import State, check
 from nnx.schedules import Schedule
-from nnx.updates import State, check
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from typing import Any
 
 from nnx import host
 from nnx.batches import Batches, Provider
+from nnx.batches.iterated import Iterated
+from nnx.batches.sources import Source, recognise, whole
+from nnx.batches.stream import Checks, Stream
 from nnx.errors import InputError
-from nnx.iterated import Iterated
 from nnx.port import Backend
-from nnx.sources import Source, recognise, whole
-from nnx.stream import Checks, Stream
 
 
 def provide(
@@ -34,7 +34,7 @@ def provide(
     ----------
     backend : Backend
     X, Y, w
-        Arrays of any library, data frames, files or sparse matrices: see `nnx.sources.recognise`. Without Y, X is an
+        Arrays of any library, data frames, files or sparse matrices: see `recognise` in `sources`. Without Y, X is an
         iterable of batches, or a function that returns one: see `Iterated`. w may be whatever `checks.weights` takes.
     batch_size, rng, micro_batch
         As of `Batches`; an iterable's batches have their own sizes and order.

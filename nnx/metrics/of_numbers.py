@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nnx.arrays import Array, array_namespace
-from nnx.measure import NUMBERS, Mean, Measure, Partial, ToNumpy, ratio, weights_of, wide
+from nnx.metrics.measure import NUMBERS, Mean, Measure, Partial, ToNumpy, ratio, weights_of, wide
 from nnx.outputs import Output
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nnx import named, schedules
-from nnx.adam import Adam, AdamW, Lion, NAdam
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError
-from nnx.lbfgs import LBFGS
+from nnx.optimizers.adam import Adam, AdamW, Lion, NAdam
+from nnx.optimizers.lbfgs import LBFGS
+from nnx.optimizers.updates import Adagrad, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, State
 from nnx.schedules import Schedule
-from nnx.updates import Adagrad, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, State
 
 __all__ = [
     "LBFGS",

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError
-from nnx.links import ceiling
+from nnx.outputs.links import ceiling
 
 Function: TypeAlias = Callable[[Array, Array], Array]
 """Z, Y -> the loss (..., m), or its derivative (..., n[L], m)."""

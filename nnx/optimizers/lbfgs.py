@@ -10,8 +10,8 @@ import numpy as np
 from nnx.arrays import Array
 from nnx.errors import InputError, positive_int
 from nnx.named import numbers
+from nnx.optimizers.updates import State
 from nnx.port import require
-from nnx.updates import State
 
 Objective = Callable[[Any], tuple[Any, Any]]
 """theta, float64 NumPy (P,) -> (J, dtheta): the cost over all samples and its gradient."""

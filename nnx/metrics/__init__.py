@@ -1,7 +1,9 @@
 """How good predictions are, beside the cost: every metric by its name."""
 
 from nnx.arrays import Array
-from nnx.class_metrics import (
+from nnx.errors import InputError
+from nnx.metrics.measure import METRICS, Metric
+from nnx.metrics.of_classes import (
     F1,
     Accuracy,
     ConfusionMatrix,
@@ -12,9 +14,7 @@ from nnx.class_metrics import (
     TopK,
     decide,
 )
-from nnx.errors import InputError
-from nnx.measure import METRICS, Metric
-from nnx.number_metrics import R2, MeanAbsoluteError, MeanSquaredError
+from nnx.metrics.of_numbers import R2, MeanAbsoluteError, MeanSquaredError
 from nnx.outputs import Output
 from nnx.spec import find
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 from nnx import host
 from nnx.batches import Piece, pieces, places
+from nnx.batches.prefetch import prefetch
+from nnx.batches.sources import Samples, Source, Sparse, converted, cut, placeholder, whole
 from nnx.errors import InputError
 from nnx.port import Backend
-from nnx.prefetch import prefetch
-from nnx.sources import Samples, Source, Sparse, converted, cut, placeholder, whole
 
 NUMBERS = 2**22
 """The most numbers of X that are read from a file at once, unless a batch has more."""
@@ -74,7 +74,7 @@ class Stream:
     ----------
     backend : Backend
     X : Source or array (n[0], m)
-        As `nnx.sources.recognise` returns it.
+        As `nnx.batches.sources.recognise` returns it.
     Y : Source or array (n[L], m), or class indices (m,), or None
     w : Source or array (m,), or whatever else `checks.weights` takes
     batch_size, rng, micro_batch
@@ -97,7 +97,7 @@ class Stream:
     Examples
     --------
     >>> import numpy as np, tempfile, nnx
-    >>> from nnx.sources import recognise
+    >>> from nnx.batches.sources import recognise
     >>> checks = Checks(lambda name, X: X, lambda name, Y, m: Y, lambda name, w, Y, m: w)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/x.npy", np.arange(10.0).reshape(5, 2))  # 5 samples, as rows
