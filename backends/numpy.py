@@ -5,6 +5,8 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
+from nnx.backends.recorded import Recorded
+from nnx.backends.replay import replay
 from nnx.host import as_host, quiet
 from nnx.port import Backend, F, only_cpu
 
@@ -25,8 +27,8 @@ class NumPy(Backend):
         return np.asarray(as_host(x), dtype=dtype)
 
     def capture(self, step: F) -> F:
-        """Return the step without NumPy's warnings: the trainer looks at the cost."""
-        return quiet()(step)
+        """Return the step recorded, and replayed into buffers that are used again; without NumPy's warnings."""
+        return Recorded(quiet()(step), replay)  # type: ignore[return-value]
 
     def to_numpy(self, x: Any) -> Any:
         """Return x itself."""

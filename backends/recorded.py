@@ -1,0 +1,205 @@
+"""What the adapters that run recordings share: one recording for each set of shapes, and outputs nobody else sees."""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnx.recording import Recording, RecordingError, Value, is_array, leaves, mapped, record
+
+Replay = Callable[..., Any]
+"""The recorded function; returns None when its arguments are not those it was recorded with."""
+
+RECORDINGS = 8
+"""Sets of shapes that are kept at a time; one more replaces the one that was longest not used."""
+
+_log = logging.getLogger("nnx")
+
+
+class Recorded:
+    """A pure function that is recorded when it is called with the same shapes again, and then replayed.
+
+    The first call with a set of shapes runs the function as it is: of many it stays the only one. What cannot be
+    recorded always runs as it is.
+
+    Parameters
+    ----------
+    function : callable
+        Pure: arrays in, arrays out.
+    lower : callable
+        Makes a recording a `Replay`. It may raise a RecordingError.
+    """
+
+    def __init__(self, function: Callable[..., Any], lower: Callable[[Recording], Replay]) -> None:
+        self._function, self._lower = function, lower
+        self._replays: list[Replay] = []
+        self._seen: dict[Any, None] = {}
+        self._lock = threading.Lock()  # the buffers are one set
+        self.as_it_is = not _COUNTS
+        """Whether the function cannot be recorded."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.as_it_is:
+            return self._function(*arguments)
+        with self._lock:
+            for place, replay in enumerate(self._replays):
+                result = replay(*arguments)
+                if result is not None:
+                    if place:
+                        self._replays.insert(0, self._replays.pop(place))
+                    return result
+            key = signature(arguments)
+            again = key in self._seen
+            if again:
+                result = self._recorded(*arguments)
+                if result is not None:
+                    del self._seen[key]
+                    return result
+            elif len(self._seen) == 4 * RECORDINGS:
+                self._seen.clear()
+            self._seen[key] = None
+        return self._function(*arguments)
+
+    def _recorded(self, *arguments: Any) -> Any:
+        """Record, and return what the replay does; None where that cannot be."""
+        try:
+            replay = self._lower(record(self._function, *arguments))
+            result = replay(*arguments)
+            if result is None:
+                raise RecordingError("the arguments are not what they seem")
+        except Exception as error:  # if it is the function's own fault, running it as it is says so
+            _log.debug("%s is not recorded: %s: %s", self._function, type(error).__name__, error)
+            self.as_it_is = isinstance(error, RecordingError)
+            return None
+        self._replays = [replay, *self._replays[: RECORDINGS - 1]]
+        return result
+
+
+def signature(arguments: Any) -> Any:
+    """Return what a recording depends on: the tree, shapes and dtypes, and what is no array."""
+
+    def of(leaf: Any) -> Any:
+        return (tuple(leaf.shape), str(leaf.dtype)) if is_array(leaf) else leaf
+
+    return repr(mapped(arguments, of))
+
+
+class Pool:
+    """Arrays of one shape that are given out as results, and again when nobody has them any more.
+
+    An array that anybody can see, itself or through a view, is never written into again: CPython counts who holds
+    it. So a result is as good as a new one, and yet, in a loop, takes no new memory.
+    """
+
+    LARGEST = 4
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self._shape, self._dtype = shape, dtype
+        self._arrays: list[Any] = []
+
+    def __call__(self) -> Any:
+        """Return an array that nobody has."""
+        arrays = self._arrays
+        for place in range(len(arrays)):
+            if _count(arrays[place]) == FREE:
+                return arrays[place]
+        made = np.empty(self._shape, self._dtype)
+        if len(arrays) == self.LARGEST:  # the holders keep theirs
+            del arrays[0]
+        arrays.append(made)
+        return made
+
+
+_count = getattr(sys, "getrefcount", lambda x: 0)
+
+
+def _free() -> int:
+    arrays = [np.empty(1)]
+    for place in range(len(arrays)):
+        counted = _count(arrays[place])
+    return int(counted)
+
+
+FREE = _free()
+"""What the interpreter counts for an array that is in a list and nowhere else."""
+
+_held = np.empty(2)
+_counted = _count(_held)
+_view = _held[:1]
+# Only where a name and a view each count for one can it be seen that nobody has an array.
+_COUNTS = (
+    FREE > 0
+    and _count(_held) == _counted + 1
+    and getattr(sys, "_is_gil_enabled", lambda: True)()
+)
+
+
+def entry(recording: Recording) -> tuple[str, list[str], dict[str, Any]]:
+    """Return the head of a Python function of the recording's arguments: parameters, lines, and what they refer to.
+
+    The lines set x0, x1, ..., the recording's inputs, and return None when an argument is not as it was recorded.
+    """
+    lines: list[str] = []
+    checks: list[str] = []
+    names: dict[str, Any] = {}
+
+    def walk(tree: Any, where: str) -> None:
+        if isinstance(tree, dict | tuple | list):
+            checks.append(f"len({where}) != {len(tree)}")
+            for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
+                if isinstance(branch, dict | tuple | list):
+                    name = f"t{len(names)}"
+                    names[name] = None
+                    lines.append(f"{name} = {where}[{key!r}]")
+                    walk(branch, name)
+                else:
+                    walk(branch, f"{where}[{key!r}]")
+        elif isinstance(tree, Value):
+            name = f"x{tree.number}"
+            lines.append(f"{name} = {where}")
+            names[f"D{tree.number}"] = np.dtype(tree.dtype)
+            checks.append(f"{name}.shape != {tree.shape} or {name}.dtype != D{tree.number}")
+        elif tree is None:
+            checks.append(f"{where} is not None")
+        else:
+            names[f"k{len(names)}"] = tree
+            checks.append(f"type({where}) is not type(k{len(names) - 1}) or {where} != k{len(names) - 1}")
+
+    for place, argument in enumerate(recording.arguments):
+        walk(argument, f"a{place}")
+    body = [
+        "try:",
+        *(f"    {line}" for line in lines),
+        f"    if {' or '.join(checks) or 'False'}:",
+        "        return None",
+        "except (KeyError, IndexError, TypeError, AttributeError):",
+        "    return None",
+    ]
+    parameters = ", ".join(f"a{place}" for place in range(len(recording.arguments)))
+    return parameters, body, {name: value for name, value in names.items() if name[0] != "t"}
+
+
+def returned(recording: Recording, names: dict[Value, str], constants: dict[str, Any]) -> str:
+    """Return the recording's result as a Python expression; what else it holds goes into `constants`."""
+
+    def expression(tree: Any) -> str:
+        if isinstance(tree, dict):
+            return "{" + ", ".join(f"{key!r}: {expression(branch)}" for key, branch in tree.items()) + "}"
+        if isinstance(tree, list):
+            return "[" + ", ".join(map(expression, tree)) + "]"
+        if isinstance(tree, tuple):
+            if hasattr(tree, "_fields"):
+                constants[f"N{id(type(tree))}"] = type(tree)
+                return f"N{id(type(tree))}(" + ", ".join(map(expression, tree)) + ")"
+            return "(" + "".join(f"{expression(branch)}, " for branch in tree) + ")"
+        if isinstance(tree, Value):
+            return names[tree]
+        constants[f"r{len(constants)}"] = tree
+        return f"r{len(constants) - 1}"
+
+    if not any(isinstance(leaf, Value) for leaf in leaves(recording.result)):
+        raise RecordingError("the result holds no array")
+    return expression(recording.result)

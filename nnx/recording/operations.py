@@ -1,0 +1,96 @@
+"""The standard's functions that a recording knows, by what they do with an array's elements."""
+
+from typing import Any
+
+from nnx.errors import Error
+
+
+class RecordingError(Error, TypeError):
+    """A function cannot be recorded: what in it, and why."""
+
+
+FLOATS = ("float32", "float64")
+SIGNED = ("int8", "int16", "int32", "int64")
+UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
+INTEGERS = SIGNED + UNSIGNED
+DTYPES = ("bool", *INTEGERS, *FLOATS)
+
+KINDS = {
+    "bool": ("bool",),
+    "signed integer": SIGNED,
+    "unsigned integer": UNSIGNED,
+    "integral": INTEGERS,
+    "real floating": FLOATS,
+    "complex floating": (),
+    "numeric": INTEGERS + FLOATS,
+}
+"""The standard's kinds of dtype."""
+
+OF_FLOATS = frozenset(
+    "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt "
+    "divide atan2 hypot logaddexp".split()
+)
+TO_BOOL = frozenset(
+    "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor logical_not "
+    "isnan isinf isfinite signbit".split()
+)
+ARITY = {
+    **dict.fromkeys(
+        "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt abs "
+        "negative positive sign square floor ceil trunc round reciprocal bitwise_invert logical_not isnan isinf "
+        "isfinite signbit".split(),
+        1,
+    ),
+    **dict.fromkeys(
+        "add subtract multiply divide floor_divide remainder pow maximum minimum bitwise_and bitwise_or "
+        "bitwise_xor bitwise_left_shift bitwise_right_shift equal not_equal less less_equal greater "
+        "greater_equal logical_and logical_or logical_xor atan2 hypot logaddexp copysign nextafter".split(),
+        2,
+    ),
+}
+"""The elementwise functions, with the number of their arguments; beside them are "where" and "astype"."""
+
+ELEMENTWISE = frozenset(ARITY) | {"where", "astype"}
+VIEWS = frozenset(("reshape", "slice", "permute", "broadcast"))
+"""What makes no new elements: reshape, slice, permute the axes, broadcast."""
+REDUCTIONS = frozenset("sum prod mean max min all any argmax argmin".split())
+SOURCES = frozenset(("full", "arange"))
+"""What makes elements of nothing: constants."""
+
+SYMBOLS = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//", "remainder": "%",
+    "pow": "**", "matmul": "@", "bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^",
+    "bitwise_left_shift": "<<", "bitwise_right_shift": ">>", "equal": "==", "not_equal": "!=", "less": "<",
+    "less_equal": "<=", "greater": ">", "greater_equal": ">=",
+}  # fmt: skip
+"""How people write them."""
+
+
+def promoted(name: str, dtypes: list[str]) -> str:
+    """Return the dtype that arrays of these dtypes have together, where the standard says it.
+
+    Raises
+    ------
+    RecordingError
+        When it leaves it open, as for int32 and float32.
+    """
+    found = dtypes[0]
+    for dtype in dtypes[1:]:
+        for kind in (FLOATS, SIGNED, UNSIGNED, ("bool",)):
+            if found in kind and dtype in kind:
+                found = kind[max(kind.index(found), kind.index(dtype))]
+                break
+        else:
+            raise RecordingError(f"{name} of {found} and {dtype} arrays: the standard does not say what it is")
+    return found
+
+
+def scalar(name: str, value: Any, dtype: str) -> bool | int | float:
+    """Return a Python number as one that stands beside an array of this dtype."""
+    if type(value) not in (bool, int, float):
+        raise RecordingError(f"{name} of an array and {type(value).__name__}: only Python numbers may stand there")
+    if dtype in FLOATS:
+        return float(value)
+    if type(value) is float or (type(value) is int) != (dtype != "bool"):
+        raise RecordingError(f"{name} of a {dtype} array and {value!r}: the standard does not say what it is")
+    return value  # type: ignore[no-any-return]
