@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.recording import Recording, RecordingError, Value, is_array, leaves, mapped, record
+from nnx.recording import Recording, RecordingError, Value, leaves, record
 
 Replay = Callable[..., Any]
 """The recorded function; returns None when its arguments are not those it was recorded with."""
@@ -20,10 +20,9 @@ _log = logging.getLogger("nnx")
 
 
 class Recorded:
-    """A pure function that is recorded when it is called with the same shapes again, and then replayed.
+    """A pure function that is recorded for each set of shapes, and then replayed.
 
-    The first call with a set of shapes runs the function as it is: of many it stays the only one. What cannot be
-    recorded always runs as it is.
+    What cannot be recorded runs as it is; so does a function that never meets the same shapes again.
 
     Parameters
     ----------
@@ -36,10 +35,10 @@ class Recorded:
     def __init__(self, function: Callable[..., Any], lower: Callable[[Recording], Replay]) -> None:
         self._function, self._lower = function, lower
         self._replays: list[Replay] = []
-        self._seen: dict[Any, None] = {}
+        self._made = self._used = 0
         self._lock = threading.Lock()  # the buffers are one set
         self.as_it_is = not _COUNTS
-        """Whether the function cannot be recorded."""
+        """Whether the function is not recorded any more."""
 
     def __call__(self, *arguments: Any) -> Any:
         if self.as_it_is:
@@ -48,20 +47,12 @@ class Recorded:
             for place, replay in enumerate(self._replays):
                 result = replay(*arguments)
                 if result is not None:
+                    self._used += 1
                     if place:
                         self._replays.insert(0, self._replays.pop(place))
                     return result
-            key = signature(arguments)
-            again = key in self._seen
-            if again:
-                result = self._recorded(*arguments)
-                if result is not None:
-                    del self._seen[key]
-                    return result
-            elif len(self._seen) == 4 * RECORDINGS:
-                self._seen.clear()
-            self._seen[key] = None
-        return self._function(*arguments)
+            result = self._recorded(*arguments)
+        return self._function(*arguments) if result is None else result
 
     def _recorded(self, *arguments: Any) -> Any:
         """Record, and return what the replay does; None where that cannot be."""
@@ -75,16 +66,9 @@ class Recorded:
             self.as_it_is = isinstance(error, RecordingError)
             return None
         self._replays = [replay, *self._replays[: RECORDINGS - 1]]
+        self._made += 1
+        self.as_it_is = self._made > 8 * RECORDINGS and self._used < 8 * self._made
         return result
-
-
-def signature(arguments: Any) -> Any:
-    """Return what a recording depends on: the tree, shapes and dtypes, and what is no array."""
-
-    def of(leaf: Any) -> Any:
-        return (tuple(leaf.shape), str(leaf.dtype)) if is_array(leaf) else leaf
-
-    return repr(mapped(arguments, of))
 
 
 class Pool:

@@ -1,12 +1,13 @@
 """A recording done again with NumPy: each operation one call, with `out=`, into a buffer planned beforehand."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from nnx.backends.recorded import Pool, Replay, entry, returned
 from nnx.host import quiet
-from nnx.recording import Op, Plan, Recording, RecordingError, Value, planned
+from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, planned
 
 _UFUNCS = {"round": np.rint, "abs": np.absolute}
 _REDUCTIONS = {
@@ -25,7 +26,42 @@ def replay(recording: Recording) -> Replay:
     RecordingError
         When an operation is not known here.
     """
-    return _Lowering(recording, planned(recording)).function()
+    groups = fused(recording, lambda op: _space(recording, op))
+    plan = planned(recording, groups, _over, _block_bytes)
+    return _Lowering(recording, groups, plan).function()
+
+
+def _over(op: Op) -> tuple[Value, ...]:
+    """Return the arguments over which NumPy can write the result."""
+    if op.name == "where":  # is a copy of its last, over which the other is written
+        return op.reads[-1:] if isinstance(op.args[2], Value) and op.args[2] not in op.args[:2] else ()
+    return op.reads if op.kind == "elementwise" else ()
+
+
+# Long chains of elementwise operations go over blocks of rows that stay in the cache.
+
+BLOCK = 16384
+"""Elements of a block."""
+
+
+def _rows(shape: tuple[int, ...]) -> int:
+    """Return how many rows (or elements of a vector) a block of an array has; 0 where it is not cut."""
+    size = prod(shape)
+    if len(shape) not in (1, 2) or size < 4 * BLOCK:
+        return 0
+    return max(1, BLOCK * shape[0] // size)
+
+
+def _space(recording: Recording, op: Op) -> tuple[int, ...] | None:
+    """Return the shape that an operation goes over in blocks; None: at once."""
+    shape = op.out.shape
+    if op.kind != "elementwise" or not _rows(shape):
+        return None
+    return shape if all(x.size == 1 or x.ndim == len(shape) for x in op.reads) else None
+
+
+def _block_bytes(value: Value) -> int:
+    return prod(value.shape[1:]) * (_rows(value.shape) or prod(value.shape[:1])) * np.dtype(value.dtype).itemsize
 
 
 class _Lowering:
@@ -35,13 +71,20 @@ class _Lowering:
     from call to call, and are its local variables.
     """
 
-    def __init__(self, recording: Recording, plan: Plan) -> None:
-        self.recording, self.plan = recording, plan
+    def __init__(self, recording: Recording, groups: list[Group], plan: Plan) -> None:
+        self.recording, self.groups, self.plan = recording, groups, plan
         self.constants = recording.constants()
         self.globals: dict[str, Any] = {"copyto": np.copyto, "dot": np.dot, "matmul": np.matmul}
         self.names: dict[Value, str] = {value: f"x{value.number}" for value in recording.inputs}
         self.lines: list[str] = []
         self._buffers = [_aligned(size) for size in plan.buffers]
+        every = {value for group in groups for value in group.inner if len(group.ops) > 1}
+        within: dict[Value, bool] = {}
+        for value in (op.out for group in groups for op in group.ops):
+            owner = plan.owner(value)
+            within[owner] = within.get(owner, True) and value in every
+        self._blocks = {owner for owner, inner in within.items() if inner}
+        """What there is only a block of at a time."""
 
     def function(self) -> Replay:
         """Return the function."""
@@ -50,8 +93,11 @@ class _Lowering:
         for op in self.recording.ops:
             if op.out in self.constants and op.kind != "view":
                 self._constant(op)
-            elif op.kind != "view":
-                self._write(op)
+        for group in self.groups:
+            if len(group.ops) > 1:
+                self._loop(group)
+            else:
+                self._write(group.ops[0])
         for value in self.recording.outputs:
             base = self.recording.base(value)
             if value != base or value in self.constants or value in self.plan.parts:  # the result is its own
@@ -90,9 +136,11 @@ class _Lowering:
                 self.names[value] = f"o{value.number}"
                 self.lines.append(f"o{value.number} = take{value.number}()")
             else:
-                flat = self._buffers[self.plan.buffer[value]]
-                size = value.size * np.dtype(value.dtype).itemsize
-                self._global(value, flat[:size].view(value.dtype).reshape(value.shape))
+                flat = self._buffers[self.plan.buffer[value]].view(value.dtype)
+                shape = value.shape
+                if value in self._blocks:
+                    shape = (_rows(shape), *shape[1:])
+                self._global(value, flat[: prod(shape)].reshape(shape))
         return self.names[value]
 
     def _global(self, value: Value, array: Any) -> None:
@@ -142,6 +190,33 @@ class _Lowering:
             self.lines = before
             return
         self._global(op.out, array)
+
+    def _loop(self, group: Group) -> None:
+        """Go over the rows in blocks."""
+        shape = group.ops[0].out.shape
+        rows = _rows(shape)
+        blocks = [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
+        ragged = shape[0] % rows != 0
+        name = f"blocks{len(self.globals)}"
+        self.globals[name] = blocks
+        before, self.lines, cut = self.lines, [], {}
+        for op in group.ops:
+            for value in (*op.reads, op.out):
+                whole = self._name(value)  # its own lines come before the loop
+                if value.shape[:1] == shape[:1] and value.ndim == len(shape):
+                    if self.plan.owner(value) in self._blocks:
+                        cut[whole] = f"{whole}[: s.stop - s.start]" if ragged else whole
+                    else:
+                        cut[whole] = f"{whole}[s]"
+        before += self.lines
+        self.lines = []
+        names = self.names
+        self.names = {value: f"p_{name}" if name in cut else name for value, name in names.items()}
+        for op in group.ops:
+            self._write(op)
+        self.names = names
+        cuts = [f"p_{whole} = {part}" for whole, part in cut.items()]
+        self.lines = [*before, f"for s in {name}:", *(f"    {line}" for line in cuts + self.lines)]
 
     def _write(self, op: Op) -> None:
         out = self._name(op.out)

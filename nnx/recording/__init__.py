@@ -8,13 +8,28 @@ can, with buffers planned beforehand (`planned`).
 from collections.abc import Callable
 from typing import Any
 
+from nnx.recording.fuse import Group, fused
 from nnx.recording.operations import RecordingError
 from nnx.recording.placeholder import Placeholder, Tape
-from nnx.recording.plan import Plan, planned
+from nnx.recording.plan import Plan, nbytes, planned
 from nnx.recording.recording import Op, Recording, Value, leaves, mapped
 from nnx.recording.simplify import simplified
 
-__all__ = ["Op", "Plan", "Recording", "RecordingError", "Value", "is_array", "leaves", "mapped", "planned", "record"]
+__all__ = [
+    "Group",
+    "Op",
+    "Plan",
+    "Recording",
+    "RecordingError",
+    "Value",
+    "fused",
+    "is_array",
+    "leaves",
+    "mapped",
+    "nbytes",
+    "planned",
+    "record",
+]
 
 
 def is_array(x: Any) -> bool:

@@ -1,22 +1,14 @@
 """Where the arrays of a recording lie: which share memory, which are slices of another, which buffers are used again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from nnx.recording import views
+from nnx.recording.fuse import Group, fused
 from nnx.recording.recording import Op, Recording, Value
 
 BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4}
-
-
-class Node(NamedTuple):
-    """What is done at once: one operation, or several in one loop."""
-
-    reads: tuple[Value, ...]
-    writes: tuple[Value, ...]
-    over: tuple[Value, ...] = ()
-    """Those that are read element by element, so that one of `writes` may take their memory."""
 
 
 class Part(NamedTuple):
@@ -65,14 +57,28 @@ def nbytes(value: Value) -> int:
     return value.size * BYTES.get(value.dtype, 8)
 
 
-def planned(recording: Recording, nodes: Sequence[Node] | None = None) -> Plan:
-    """Return where everything lies when the nodes are done in order.
+def over(op: Op) -> tuple[Value, ...]:
+    """Return the arguments in whose memory the result may be written, if they are not needed after it."""
+    return op.reads if op.kind == "elementwise" else ()
+
+
+def planned(
+    recording: Recording,
+    groups: Sequence[Group] | None = None,
+    over: Callable[[Op], tuple[Value, ...]] = over,
+    inner: Callable[[Value], int] = nbytes,
+) -> Plan:
+    """Return where everything lies when the groups are done in order.
 
     Parameters
     ----------
     recording : Recording
-    nodes : sequence of Node, or None
-        None: each operation by itself.
+    groups : sequence of Group, or None
+        See `fused`. None: each operation by itself.
+    over : callable
+        See `over`; of the same shape and dtype as the result.
+    inner : callable
+        The bytes that are needed of a value that never leaves its group.
 
     Examples
     --------
@@ -90,43 +96,45 @@ def planned(recording: Recording, nodes: Sequence[Node] | None = None) -> Plan:
     >>> [(str(value), str(other)) for value, other in plan.shared.items()], plan.buffers
     ([('%2', '%3')], (64,))
     """
-    constants = recording.constants()
-    if nodes is None:
-        nodes = [node(op) for op in recording.ops if op.kind != "view" and op.out not in constants]
-    written = {value for one in nodes for value in one.writes}
-    parts = _parts(recording, written)
+    if groups is None:
+        groups = fused(recording, lambda op: None)
+    ops = [op for group in groups for op in group.ops]
+    begins: list[int] = []  # of an operation's group, and its end
+    ends: list[int] = []
+    for group in groups:
+        start = len(begins)
+        begins += [start] * len(group.ops)
+        ends += [start + len(group.ops) - 1] * len(group.ops)
+    within = frozenset().union(*(group.inner for group in groups))
+    parts = _parts(recording, {op.out for op in ops})
 
-    born, dies = _lives(recording, nodes, parts)
+    born, dies = _lives(recording, ops)
     shared: dict[Value, Value] = {}
-    fixed = {*parts, *recording.outputs}
-    for at in range(len(nodes) - 1, -1, -1):
-        free = [v for v in nodes[at].over if v in written and v not in fixed and v not in shared and dies[v] == at]
-        free = [v for v in free if v not in {part.whole for part in parts.values()}]
-        for out in nodes[at].writes:
-            for v in free:
-                if (v.shape, v.dtype) == (out.shape, out.dtype):
-                    shared[v] = out
-                    free.remove(v)
-                    break
+    fixed = {*parts, *recording.outputs, *(part.whole for part in parts.values())}
+    for at in range(len(ops) - 1, -1, -1):
+        out = ops[at].out
+        for value in over(ops[at]):
+            free = value in born and value not in fixed and value not in shared and dies[value] == at
+            if free and (value.shape, value.dtype) == (out.shape, out.dtype):
+                shared[value] = out
+                break
 
     plan = Plan(parts, shared, (), {})
     first: dict[Value, int] = {}
     last: dict[Value, int] = {}
-    for value in written:
+    small: dict[Value, bool] = {}
+    for value in born:
         owner = plan.owner(value)
-        first[owner] = min(born[value], first.get(owner, len(nodes)))
-        last[owner] = max(dies[value], last.get(owner, 0))
-    temporary = [value for value in first if value not in recording.outputs]
-    buffers, buffer = _scanned(sorted(temporary, key=lambda v: (first[v], v.number)), first, last)
+        whole = value not in within  # it is there when its group begins, and to its end
+        a, z = born[value], dies[value]
+        a, z = (begins[a], ends[z] if z < len(ops) else z) if whole else (a, z)
+        first[owner] = min(a, first.get(owner, len(ops)))
+        last[owner] = max(z, last.get(owner, 0))
+        small[owner] = small.get(owner, True) and not whole
+    temporary = sorted((v for v in first if v not in recording.outputs), key=lambda v: (first[v], v.number))
+    sizes = {value: inner(value) if small[value] else nbytes(value) for value in temporary}
+    buffers, buffer = _scanned({value: size for value, size in sizes.items() if size}, first, last)
     return Plan(parts, shared, tuple(buffers), buffer)
-
-
-def node(op: Op) -> Node:
-    """Return an operation as a node by itself."""
-    over: Iterable[Value] = op.reads if op.kind == "elementwise" else ()
-    if op.name == "where":  # is done as a copy of its last, over which the other is written
-        over = op.reads[-1:] if isinstance(op.args[2], Value) and op.args[2] not in op.args[:2] else ()
-    return Node(op.reads, (op.out,), tuple(v for v in over if v.shape == op.out.shape))
 
 
 def _parts(recording: Recording, written: set[Value]) -> dict[Value, Part]:
@@ -149,36 +157,33 @@ def _parts(recording: Recording, written: set[Value]) -> dict[Value, Part]:
     return parts
 
 
-def _lives(
-    recording: Recording, nodes: Sequence[Node], parts: dict[Value, Part]
-) -> tuple[dict[Value, int], dict[Value, int]]:
-    """Return the node that makes each value, and the last that reads it or a view of it."""
-    born = {value: at for at, one in enumerate(nodes) for value in one.writes}
+def _lives(recording: Recording, ops: Sequence[Op]) -> tuple[dict[Value, int], dict[Value, int]]:
+    """Return the operation that makes each value, and the last that reads it or a view of it."""
+    born = {op.out: at for at, op in enumerate(ops)}
     dies = dict(born)
-    for at, one in enumerate(nodes):
-        for value in one.reads:
+    for at, op in enumerate(ops):
+        for value in op.reads:
             base = recording.base(value)
             if base in dies:
                 dies[base] = max(dies[base], at)
     for value in recording.outputs:
         base = recording.base(value)
         if base in dies:
-            dies[base] = len(nodes)
+            dies[base] = len(ops)
     return born, dies
 
 
 def _scanned(
-    values: Sequence[Value], first: dict[Value, int], last: dict[Value, int]
+    sizes: Mapping[Value, int], first: Mapping[Value, int], last: Mapping[Value, int]
 ) -> tuple[list[int], dict[Value, int]]:
     """Give each value a buffer that nothing lives in at the same time: the fitting one, or one that grows."""
     buffers: list[int] = []
     buffer: dict[Value, int] = {}
     busy: list[tuple[int, int]] = []  # until when, which
     free: list[int] = []
-    for value in values:
+    for value, size in sizes.items():
         free += [which for until, which in busy if until < first[value]]
         busy = [(until, which) for until, which in busy if until >= first[value]]
-        size = nbytes(value)
         fitting = [which for which in free if buffers[which] >= size]
         if fitting:
             which = min(fitting, key=lambda b: buffers[b])
@@ -193,4 +198,3 @@ def _scanned(
         buffer[value] = which
         busy.append((last[value], which))
     return buffers, buffer
-
