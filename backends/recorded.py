@@ -52,7 +52,10 @@ class Recorded:
                         self._replays.insert(0, self._replays.pop(place))
                     return result
             result = self._recorded(*arguments)
-        return self._function(*arguments) if result is None else result
+            if result is None:
+                result = self._function(*arguments)  # if the fault is not the recording's, it is raised here
+                self.as_it_is = True
+            return result
 
     def _recorded(self, *arguments: Any) -> Any:
         """Record, and return what the replay does; None where that cannot be."""
@@ -61,9 +64,8 @@ class Recorded:
             result = replay(*arguments)
             if result is None:
                 raise RecordingError("the arguments are not what they seem")
-        except Exception as error:  # if it is the function's own fault, running it as it is says so
-            _log.debug("%s is not recorded: %s: %s", self._function, type(error).__name__, error)
-            self.as_it_is = isinstance(error, RecordingError)
+        except Exception as error:
+            _log.debug("%s runs as it is: %s: %s", self._function, type(error).__name__, error, exc_info=True)
             return None
         self._replays = [replay, *self._replays[: RECORDINGS - 1]]
         self._made += 1

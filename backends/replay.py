@@ -1,13 +1,12 @@
 """A recording done again with NumPy: each operation one call, with `out=`, into a buffer planned beforehand."""
 
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from nnx.backends.recorded import Pool, Replay, entry, returned
 from nnx.host import quiet
-from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, planned
+from nnx.recording import Op, Plan, Recording, RecordingError, Value, nbytes, planned
 
 _UFUNCS = {"round": np.rint, "abs": np.absolute}
 _REDUCTIONS = {
@@ -26,9 +25,7 @@ def replay(recording: Recording) -> Replay:
     RecordingError
         When an operation is not known here.
     """
-    groups = fused(recording, lambda op: _space(recording, op))
-    plan = planned(recording, groups, _over, _block_bytes)
-    return _Lowering(recording, groups, plan).function()
+    return _Lowering(recording, planned(recording, over=_over)).function()
 
 
 def _over(op: Op) -> tuple[Value, ...]:
@@ -38,32 +35,6 @@ def _over(op: Op) -> tuple[Value, ...]:
     return op.reads if op.kind == "elementwise" else ()
 
 
-# Long chains of elementwise operations go over blocks of rows that stay in the cache.
-
-BLOCK = 16384
-"""Elements of a block."""
-
-
-def _rows(shape: tuple[int, ...]) -> int:
-    """Return how many rows (or elements of a vector) a block of an array has; 0 where it is not cut."""
-    size = prod(shape)
-    if len(shape) not in (1, 2) or size < 4 * BLOCK:
-        return 0
-    return max(1, BLOCK * shape[0] // size)
-
-
-def _space(recording: Recording, op: Op) -> tuple[int, ...] | None:
-    """Return the shape that an operation goes over in blocks; None: at once."""
-    shape = op.out.shape
-    if op.kind != "elementwise" or not _rows(shape):
-        return None
-    return shape if all(x.size == 1 or x.ndim == len(shape) for x in op.reads) else None
-
-
-def _block_bytes(value: Value) -> int:
-    return prod(value.shape[1:]) * (_rows(value.shape) or prod(value.shape[:1])) * np.dtype(value.dtype).itemsize
-
-
 class _Lowering:
     """A recording on its way to Python source.
 
@@ -71,20 +42,13 @@ class _Lowering:
     from call to call, and are its local variables.
     """
 
-    def __init__(self, recording: Recording, groups: list[Group], plan: Plan) -> None:
-        self.recording, self.groups, self.plan = recording, groups, plan
+    def __init__(self, recording: Recording, plan: Plan) -> None:
+        self.recording, self.plan = recording, plan
         self.constants = recording.constants()
         self.globals: dict[str, Any] = {"copyto": np.copyto, "dot": np.dot, "matmul": np.matmul}
         self.names: dict[Value, str] = {value: f"x{value.number}" for value in recording.inputs}
         self.lines: list[str] = []
         self._buffers = [_aligned(size) for size in plan.buffers]
-        every = {value for group in groups for value in group.inner if len(group.ops) > 1}
-        within: dict[Value, bool] = {}
-        for value in (op.out for group in groups for op in group.ops):
-            owner = plan.owner(value)
-            within[owner] = within.get(owner, True) and value in every
-        self._blocks = {owner for owner, inner in within.items() if inner}
-        """What there is only a block of at a time."""
 
     def function(self) -> Replay:
         """Return the function."""
@@ -93,11 +57,9 @@ class _Lowering:
         for op in self.recording.ops:
             if op.out in self.constants and op.kind != "view":
                 self._constant(op)
-        for group in self.groups:
-            if len(group.ops) > 1:
-                self._loop(group)
-            else:
-                self._write(group.ops[0])
+        for op in self.recording.ops:
+            if op.kind != "view" and op.out not in self.constants:
+                self._write(op)
         for value in self.recording.outputs:
             base = self.recording.base(value)
             if value != base or value in self.constants or value in self.plan.parts:  # the result is its own
@@ -136,11 +98,8 @@ class _Lowering:
                 self.names[value] = f"o{value.number}"
                 self.lines.append(f"o{value.number} = take{value.number}()")
             else:
-                flat = self._buffers[self.plan.buffer[value]].view(value.dtype)
-                shape = value.shape
-                if value in self._blocks:
-                    shape = (_rows(shape), *shape[1:])
-                self._global(value, flat[: prod(shape)].reshape(shape))
+                flat = self._buffers[self.plan.buffer[value]][: nbytes(value)]
+                self._global(value, flat.view(value.dtype).reshape(value.shape))
         return self.names[value]
 
     def _global(self, value: Value, array: Any) -> None:
@@ -191,38 +150,9 @@ class _Lowering:
             return
         self._global(op.out, array)
 
-    def _loop(self, group: Group) -> None:
-        """Go over the rows in blocks."""
-        shape = group.ops[0].out.shape
-        rows = _rows(shape)
-        blocks = [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
-        ragged = shape[0] % rows != 0
-        name = f"blocks{len(self.globals)}"
-        self.globals[name] = blocks
-        before, self.lines, cut = self.lines, [], {}
-        for op in group.ops:
-            for value in (*op.reads, op.out):
-                whole = self._name(value)  # its own lines come before the loop
-                if value.shape[:1] == shape[:1] and value.ndim == len(shape):
-                    if self.plan.owner(value) in self._blocks:
-                        cut[whole] = f"{whole}[: s.stop - s.start]" if ragged else whole
-                    else:
-                        cut[whole] = f"{whole}[s]"
-        before += self.lines
-        self.lines = []
-        names = self.names
-        self.names = {value: f"p_{name}" if name in cut else name for value, name in names.items()}
-        for op in group.ops:
-            self._write(op)
-        self.names = names
-        cuts = [f"p_{whole} = {part}" for whole, part in cut.items()]
-        self.lines = [*before, f"for s in {name}:", *(f"    {line}" for line in cuts + self.lines)]
-
     def _write(self, op: Op) -> None:
         out = self._name(op.out)
-        dtype = next((x.dtype for x in op.reads if op.name != "where" or x.dtype != "bool"), op.out.dtype)
-        if op.name == "where":
-            dtype = op.out.dtype
+        dtype = op.out.dtype if op.name == "where" or not op.reads else op.reads[0].dtype
         args = [self._name(x) if isinstance(x, Value) else self._scalar(x, dtype) for x in op.args]
         kind = op.kind
         if op.name == "where":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from nnx.recording import views
-from nnx.recording.fuse import Group, fused
+from nnx.recording.fuse import Group
 from nnx.recording.recording import Op, Recording, Value
 
 BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4}
@@ -97,7 +97,9 @@ def planned(
     ([('%2', '%3')], (64,))
     """
     if groups is None:
-        groups = fused(recording, lambda op: None)
+        constants = recording.constants()
+        each = [op for op in recording.ops if op.kind != "view" and op.out not in constants]
+        groups = [Group((op,), None, frozenset()) for op in each]
     ops = [op for group in groups for op in group.ops]
     begins: list[int] = []  # of an operation's group, and its end
     ends: list[int] = []

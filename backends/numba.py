@@ -1,0 +1,122 @@
+"""NumPy's arrays, and the training step compiled by numba to one function."""
+
+import hashlib
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnx.backends.loops import function
+from nnx.backends.numpy import NumPy
+from nnx.backends.recorded import Recorded, Replay
+from nnx.backends.replay import replay
+from nnx.files import written_aside
+from nnx.host import quiet
+from nnx.port import F, only_cpu, require
+from nnx.recording import Recording, RecordingError
+
+INSTALL = "pip install 'nnx-array[numba]'"
+_log = logging.getLogger("nnx")
+
+
+class Numba(NumPy):
+    """NumPy's arrays on the CPU; steps that compute a gradient are compiled, once for all networks of one form."""
+
+    name = "numba"
+
+    def __init__(self, device: str | None = None) -> None:
+        self.device = only_cpu("numba", device)
+        self._numba = require("numba", INSTALL)
+        require("scipy.linalg.cython_blas", INSTALL)  # numba's door to BLAS
+        self.version = self._numba.__version__
+        self.detail = f"every step compiled, kept in {cache()}"
+
+    def capture(self, step: F) -> F:
+        """Return the step recorded, and compiled where it computes a gradient; else replayed with NumPy."""
+        return Recorded(quiet()(step), _lower)  # type: ignore[return-value]
+
+
+def _lower(recording: Recording) -> Replay:
+    if any(op.name == "concat" for op in recording.ops):  # the gradient, put together
+        try:
+            return function(recording, _compiled)
+        except RecordingError as error:
+            _log.debug("not compiled: %s", error)
+    return replay(recording)
+
+
+def cache() -> Path:
+    """Return the folder of compiled steps: NNX_CACHE_DIR, or what the system has for such things."""
+    if wish := os.environ.get("NNX_CACHE_DIR"):
+        return Path(wish)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "nnx" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "nnx"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnx"
+
+
+_compiled_here: dict[str, Any] = {}
+
+
+def _compiled(text: str) -> Any:
+    """Return the function `step` of a source, which numba keeps on disk beside it."""
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    if key not in _compiled_here:
+        path = _written(f"step_{key}.py", text)
+        spec = importlib.util.spec_from_file_location(f"nnx_step_{key}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where what numba keeps on disk looks for it
+        spec.loader.exec_module(module)
+        _compiled_here[key] = _Step(module.step)
+    return _compiled_here[key]
+
+
+def _written(name: str, text: str) -> Path:
+    """Return the source's file; in the cache, or, where that cannot be written, in a folder for this process."""
+    for folder in (cache(), Path(tempfile.gettempdir()) / f"nnx-{os.getpid()}"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / name
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                with written_aside(path) as aside:
+                    aside.write_text(text, encoding="utf-8")
+        except OSError as error:
+            _log.info("compiled steps cannot be kept in %s: %s", folder, error)
+        else:
+            return path
+    raise RecordingError("there is no folder for the compiled step")
+
+
+class _Step:
+    """A compiled function, called with arrays in the one form that it is compiled for: in one piece, writeable."""
+
+    def __init__(self, step: Any) -> None:
+        self._step = step
+
+    def __call__(self, *arrays: Any) -> None:
+        try:
+            if not self._step.signatures:
+                raise TypeError
+            self._step(*arrays)
+        except TypeError:
+            self._again(*arrays)
+
+    def _again(self, *arrays: Any) -> None:
+        self._step.disable_compile(False)
+        self._step(*map(_plain, arrays))
+        self._step.disable_compile()
+
+
+def _plain(x: Any) -> Any:
+    """Return an array that numba has one type for: row-major, or column-major where it has two axes."""
+    x = np.asarray(x)
+    whole = x.flags.c_contiguous or (x.ndim == 2 and x.flags.f_contiguous)
+    return x if whole and x.flags.writeable and x.flags.aligned else np.array(x, order="C")
