@@ -11,7 +11,6 @@ import numpy as np
 
 from nnx.backends.recorded import Pool, Replay, entry, returned
 from nnx.backends.replay import replay
-from nnx.host import quiet
 from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, planned
 
 FUNCTIONS = frozenset(
@@ -36,8 +35,8 @@ OPERATORS = {
 NUMBER = {"maximum": "({0} if not ({0} <= {1}) else {1})", "minimum": "({0} if not ({0} >= {1}) else {1})"}
 """The same, where the second is a number, which is not NaN."""
 REDUCED = {
-    "sum": ("{T}(0)", "({0} + {1})"),
-    "mean": ("{T}(0)", "({0} + {1})"),
+    "sum": ("{T}(0)", "total({0}, {1})"),
+    "mean": ("{T}(0)", "total({0}, {1})"),
     "prod": ("{T}(1)", "({0} * {1})"),
     "max": (None, OPERATORS["maximum"]),
     "min": (None, OPERATORS["minimum"]),
@@ -267,7 +266,6 @@ class Kernel:
         self.local: dict[Value, str] = {}
         self.results: list[str] = []
         self.returns: list[str] = []
-        self.sums = False
 
     def text(self) -> tuple[str, str]:
         """Return the kernel's source, in which only its place in the module is missing, and the call's arguments."""
@@ -291,7 +289,7 @@ class Kernel:
         if self.returns:
             lines.append(f"    return ({''.join(f'{x}, ' for x in self.returns)})")
         text = "\n".join(lines)
-        return f"@njit(**{'SUMS' if self.sums else 'PLAIN'})\n{text}", call
+        return f"@njit(**PLAIN)\n{text}", call
 
     def _parameter(self, name: str) -> str:
         return self.parameters.setdefault(name, f"p{len(self.parameters)}")
@@ -337,7 +335,6 @@ class Kernel:
             first = self._parameter(self.loops._number(low if op.name == "max" else high, dtype))
         else:
             first = first.format(T=dtype)
-        self.sums |= op.name in ("sum", "mean", "prod")
         count = None
         if op.name == "mean":
             count = self._parameter(self.loops._number(op.reads[0].size // op.out.size, dtype))
@@ -373,7 +370,11 @@ from numba import njit
 from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 
 PLAIN = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
-SUMS = {"error_model": "numpy", "fastmath": {"contract", "nsz", "reassoc"}, "nogil": True}
+
+
+@njit(error_model="numpy", fastmath={"nsz", "reassoc"})
+def total(sum, x):
+    return sum + x  # in any order, so that several are added at once
 """
 
 
@@ -423,7 +424,8 @@ def function(recording: Recording, compiled: Any) -> Replay:
     ----------
     recording : Recording
     compiled : callable
-        Makes the source's text a function `step`, compiled when it is called.
+        Makes the source's text a function `step`, and one that is called instead when arrays come in a form that
+        `step` is not compiled for.
     """
     source = Loops(recording).source()
     parameters, body, given = entry(recording)
@@ -434,13 +436,20 @@ def function(recording: Recording, compiled: Any) -> Replay:
             given[f"take{value.number}"] = Pool(value.shape, value.dtype)
             body.append(f"o{value.number} = take{value.number}()")
     tables = {"D": source.sizes, **source.numbers, **source.arenas, **source.constants}
-    given |= {f"T_{name}": table for name, table in tables.items()} | {"step": compiled(source.text)}
+    given |= {f"T_{name}": table for name, table in tables.items()}
+    step, again = compiled(source.text)
+
+    def first(*arrays: Any) -> None:
+        given["step"] = step
+        again(*arrays)
+
+    given |= {"step": first, "again": again}
     arguments = ", ".join(f"T_{name}" if name in tables else name for name in source.parameters)
-    body.append(f"step({arguments})")
+    body += ["try:", f"    step({arguments})", "except TypeError:", f"    again({arguments})"]
     result = returned(recording, names, given)
     text = "\n    ".join([f"def replayed({parameters}):", *body, f"return {result}"])
     exec(compile(text, "<nnx recording>", "exec"), given)
-    made: Replay = quiet()(given["replayed"])
+    made: Replay = given["replayed"]
     made.source = source.text  # type: ignore[attr-defined]  # for people
     return made
 

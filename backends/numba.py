@@ -61,11 +61,11 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnx"
 
 
-_compiled_here: dict[str, Any] = {}
+_compiled_here: dict[str, tuple[Any, Any]] = {}
 
 
-def _compiled(text: str) -> Any:
-    """Return the function `step` of a source, which numba keeps on disk beside it."""
+def _compiled(text: str) -> tuple[Any, Any]:
+    """Return the function `step` of a source, which numba keeps on disk beside it, and what to call the first time."""
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     if key not in _compiled_here:
         path = _written(f"step_{key}.py", text)
@@ -75,7 +75,7 @@ def _compiled(text: str) -> Any:
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # where what numba keeps on disk looks for it
         spec.loader.exec_module(module)
-        _compiled_here[key] = _Step(module.step)
+        _compiled_here[key] = module.step, _again(module.step)
     return _compiled_here[key]
 
 
@@ -95,24 +95,15 @@ def _written(name: str, text: str) -> Path:
     raise RecordingError("there is no folder for the compiled step")
 
 
-class _Step:
-    """A compiled function, called with arrays in the one form that it is compiled for: in one piece, writeable."""
+def _again(step: Any) -> Any:
+    """Return the function that compiles a step for arrays of a layout that it has not met, and calls it."""
 
-    def __init__(self, step: Any) -> None:
-        self._step = step
+    def again(*arrays: Any) -> None:
+        step.disable_compile(False)
+        step(*map(_plain, arrays))
+        step.disable_compile()  # what comes in another form is a TypeError, and is brought into one of these
 
-    def __call__(self, *arrays: Any) -> None:
-        try:
-            if not self._step.signatures:
-                raise TypeError
-            self._step(*arrays)
-        except TypeError:
-            self._again(*arrays)
-
-    def _again(self, *arrays: Any) -> None:
-        self._step.disable_compile(False)
-        self._step(*map(_plain, arrays))
-        self._step.disable_compile()
+    return again
 
 
 def _plain(x: Any) -> Any:

@@ -9,7 +9,7 @@ import nnx
 
 # "static" is array-api-strict without data-dependent shapes and boolean indexing, on a device that is not
 # the default one: whatever makes an array elsewhere by mistake fails there.
-BACKENDS = ["numpy", "cupy", "torch", "jax", "strict", "strict static"]
+BACKENDS = ["numpy", "numba", "cupy", "torch", "jax", "strict", "strict static"]
 
 
 def pytest_report_header():
