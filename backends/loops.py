@@ -30,7 +30,7 @@ OPERATORS = {
     # NaN, where there is one
     "maximum": "(({0} if not ({0} <= {1}) else {1}) if {1} == {1} else {1})",
     "minimum": "(({0} if not ({0} >= {1}) else {1}) if {1} == {1} else {1})",
-    "sign": "({0} if {0} != {0} else {T}(({0} > 0) - ({0} < 0)))",
+    "sign": "({0} if {0} != {0} else {T}(1 if {0} > 0 else -1 if {0} < 0 else 0))",
 }  # fmt: skip
 NUMBER = {"maximum": "({0} if not ({0} <= {1}) else {1})", "minimum": "({0} if not ({0} >= {1}) else {1})"}
 """The same, where the second is a number, which is not NaN."""

@@ -110,8 +110,8 @@ class Placeholder:
 
     def __getitem__(self, key: Any) -> "Placeholder":
         keys = key if isinstance(key, tuple) else (key,)
-        if ... in keys:
-            at = keys.index(...)
+        at = next((at for at, k in enumerate(keys) if k is ...), None)
+        if at is not None:
             missing = self.ndim - sum(k is not None for k in keys) + 1
             keys = keys[:at] + (slice(None),) * missing + keys[at + 1 :]
         shape: list[int] = []

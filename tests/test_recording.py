@@ -1,0 +1,693 @@
+"""The step as a list of operations: what it says, where it puts things, and that replaying it is running it."""
+
+import gc
+import threading
+import tracemalloc
+import types
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx.arrays import array_namespace
+from nnx.backends import loops
+from nnx.backends.recorded import RECORDINGS, Pool, Recorded
+from nnx.backends.replay import replay
+from nnx.host import quiet
+from nnx.network import Network
+from nnx.outputs import LOSSES
+from nnx.recording import Op, Recording, RecordingError, Value, fused, planned, record
+from nnx.schedules import SCHEDULES
+from nnx.step import cost_and_gradient, initial_state, step_in_pieces, training_step
+
+# ---------------------------------------------------------------------------------------------- what is recorded
+
+
+def names(recording):
+    return [op.name for op in recording.ops]
+
+
+def digits(m=16, sizes=(64, 64, 64, 10), optimizer=None, dtype="float32", **rest):
+    """A step with a state and a batch for it."""
+    net = nnx.mlp(list(sizes), **rest)
+    optimizer = optimizer or nnx.Adam()
+    rng = np.random.default_rng(0)
+    state = initial_state(net, optimizer, net.init(0, dtype))
+    X = rng.standard_normal((m, sizes[0])).astype(dtype).T  # as batches are gathered
+    return training_step(net, optimizer), state, (X, rng.integers(0, sizes[-1], m, dtype=np.int32))
+
+
+def test_a_step_is_a_straight_list():
+    step, state, batch = digits()
+    recording = record(step, state, batch)
+    recording.validate()
+    assert names(recording).count("matmul") == 3 + 3 + 2  # Z[l], dW[l], and dA[l-1] of all layers but the first
+    assert names(recording).count("exp") == 1  # that of the softmax is that of its cost, too
+    (result, J) = recording.result
+    assert J.shape == ()
+    assert {name: (value.shape, value.dtype) for name, value in result.items()} == {
+        name: (np.shape(x), str(x.dtype)) for name, x in state.items()
+    }
+    assert result["alpha"] in recording.inputs  # handed through
+    text = str(recording)
+    assert len(text.splitlines()) == len(recording.inputs) + len(recording.ops) + 1
+    assert "float32[64, 16] = %8 @ %5" in text
+    assert "maximum(%20, 0.0)" in text
+
+
+def test_a_recording_prints_what_it_is():
+    def f(x):
+        xp = array_namespace(x)
+        return {"y": xp.where(x[1:] > 0, x[1:], 0.5), "none": None}
+
+    assert str(record(f, np.zeros(3))).splitlines() == [
+        "   %0: float64[3]",
+        "   %1: float64[2] = slice(%0, key=(1:3,))",
+        "   %2: bool[2] = %1 > 0.0",
+        "   %4: float64[2] = where(%2, %1, 0.5)",
+        "return {'y': %4, 'none': None}",
+    ]
+
+
+def test_validation():
+    x, y, z = (Value(number, (2,), "float32") for number in range(3))
+    tree = (x,), y
+    Recording((x,), (Op("exp", (x,), y),), *tree)
+    for inputs, ops, told in (
+        ((x,), (Op("exp", (z,), y),), "before it is made"),
+        ((x,), (Op("exp", (x,), y), Op("log", (x,), y)), "made twice"),
+        ((x,), (Op("exp", (x,), x), Op("exp", (x,), y)), "made twice"),
+        ((x, x), (Op("exp", (x,), y),), "an input is there twice"),
+        ((x,), (), "nothing makes"),
+        ((x,), (Op("reshape", (x,), Value(1, (3,), "float32")),), "number of elements"),
+        ((x,), (Op("exp", (x,), Value(1, (2,), "complex64")),), "unknown dtype"),
+    ):
+        with pytest.raises(RecordingError, match=told):
+            Recording(inputs, ops, *tree)
+
+
+X = np.ones((3, 4), "float32")
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda xp, x: xp.linalg, "the function 'linalg'"),
+        (lambda xp, x: xp.searchsorted(x, x), "'searchsorted' of the standard cannot be recorded"),
+        (lambda xp, x: float(x[0, 0]), r"float\(\) of an array"),
+        (lambda xp, x: x if x[0, 0] > 0 else -x, r"bool\(\) of an array"),
+        (lambda xp, x: list(x), r"iter\(\) of an array"),
+        (lambda xp, x: np.asarray(x), r"array\(\) of an array"),
+        (lambda xp, x: x[x > 0], "an index of type Placeholder"),
+        (lambda xp, x: x.__setitem__(0, 1.0), "written into"),
+        (lambda xp, x: x + xp.astype(x, xp.int32), "float32 and int32 arrays"),
+        (lambda xp, x: xp.astype(x, xp.int32) + 0.5, "int32 array and 0.5"),
+        (lambda xp, x: xp.exp(xp.astype(x, xp.int32)), "exp of a int32 array"),
+        (lambda xp, x: x * np.float64(2), "float64 that is none|array and float64"),
+        (lambda xp, x: xp.maximum(x, np.ones(4)), "ndarray that is none"),
+        (lambda xp, x: x @ x, "matmul of"),
+        (lambda xp, x: x + xp.reshape(x, (4, 3)), "do not fit"),
+        (lambda xp, x: xp.reshape(x, (5, 3)), "reshape of"),
+        (lambda xp, x: xp.sum(x > 0), "sum of a bool array"),
+        (lambda xp, x: xp.add(1, 2), "no recorded array"),
+        (lambda xp, x: np.ones(3), "does not depend on the arguments"),
+    ],
+)
+def test_what_cannot_be_recorded_is_an_error_that_names_it(function, told):
+    with pytest.raises(RecordingError, match=told):
+        record(lambda x: function(array_namespace(x), x), X)
+
+
+def test_views_are_known_as_views():
+    def f(x):
+        xp = array_namespace(x)
+        W = xp.reshape(x[2:14], (3, 4))
+        return xp.matrix_transpose(W) @ xp.expand_dims(x[:3], axis=-1)
+
+    recording = record(f, np.zeros(20))
+    assert [op.kind for op in recording.ops] == ["view"] * 5 + ["matmul"]
+    a, b = recording.ops[-1].reads
+    assert recording.base(a) == recording.base(b) == recording.inputs[0]
+    assert [op.name for op in recording.views(a)] == ["slice", "reshape", "permute"]
+
+
+def test_a_reshape_that_takes_a_copy_says_so():
+    def f(x):
+        xp = array_namespace(x)
+        return xp.reshape(xp.matrix_transpose(x) + 0.0, (-1,)), xp.reshape(xp.matrix_transpose(xp.exp(x)), (-1,))
+
+    recording = record(f, X)
+    assert names(recording).count("copy") == 1
+    compare(f, (X,))
+
+
+@pytest.mark.parametrize("key", [0, (..., 1), (slice(None), None), slice(None, None, -1), (1, slice(3, 0, -2)), -1])
+def test_slices(key):
+    compare(lambda x: x[key] + 0.0, (np.random.default_rng(0).random((3, 4)),))
+
+
+def test_simplified():
+    """Nothing twice, nothing that changes nothing, nothing unused; a sum over one term is none."""
+
+    def f(x, column):
+        xp = array_namespace(x)
+        xp.exp(x)  # unused
+        y = xp.ones_like(x) * x / 1 + xp.tanh(x * 1.0) + xp.tanh(x)
+        return y, column @ xp.matrix_transpose(column)
+
+    recording = record(f, X, np.ones((3, 1), "float32"))
+    assert names(recording) == ["tanh", "add", "add", "permute", "multiply"]
+    compare(f, (X, X[:, :1]))
+
+
+# ------------------------------------------------------------------------------------------------ where it lies
+
+
+def test_gradients_are_written_into_the_flat_vector():
+    step, state, batch = digits()
+    recording = record(step, state, batch)
+    plan = planned(recording)
+    (concat,) = (op for op in recording.ops if op.name == "concat")
+    assert [(part.start, part.stop) for part in sorted(plan.parts.values(), key=lambda part: part.start)] == [
+        (place.start, place.stop) for place in nnx.mlp([64, 64, 64, 10]).places.values()
+    ]
+    assert {part.whole for part in plan.parts.values()} == {concat.out}
+    assert "copyto(v76[" not in replay(recording).source  # no copy is left
+
+
+def test_a_value_is_at_one_place_only():
+    """What is there twice, is an input, or a result itself, is copied."""
+
+    def f(x):
+        xp = array_namespace(x)
+        y = xp.exp(x)
+        return xp.concat([y, x, y, y[:1]]), y
+
+    recording = record(f, np.arange(3.0))
+    assert planned(recording).parts == {}
+    compare(f, (np.arange(3.0),))
+
+    def g(x):
+        xp = array_namespace(x)
+        y = xp.exp(x)
+        return xp.sum(xp.concat([y, x, y]))
+
+    assert len(planned(record(g, np.arange(3.0))).parts) == 1
+    compare(g, (np.arange(3.0),))
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_no_buffer_is_used_by_two_at_once(loop):
+    """Every operation, done on buffers with their owner's number in them, finds in each what it expects."""
+    for name in ("batch norm", "everything", "gelu", "focal softmax"):
+        step, state, batch = CASES[name]("float32")
+        recording = record(step, state, batch)
+        groups = fused(recording, lambda op: op.out.shape) if loop else None
+        plan = planned(recording, groups)
+        ops = [op for group in groups for op in group.ops] if groups else recording.ops
+        inside: dict = {}
+
+        def owned(value, plan=plan, recording=recording):
+            owner = plan.owner(recording.base(value))
+            return plan.buffer.get(owner), owner
+
+        constants = recording.constants()
+        for op in ops:
+            if op.kind == "view" or op.out in constants:
+                continue
+            for value in op.reads:
+                buffer, _ = owned(value)
+                if buffer is not None:
+                    assert recording.base(value) in inside[buffer], (str(op), name)
+            buffer, owner = owned(op.out)
+            if buffer is not None:
+                kept = {v for v in inside.get(buffer, set()) if owned(v)[1] == owner and v not in plan.shared}
+                inside[buffer] = kept | {op.out}
+
+
+def test_buffers_are_used_again():
+    step, state, batch = digits()
+    recording = record(step, state, batch)
+    every = sum(op.out.size * 4 for op in recording.ops if op.kind != "view")
+    assert sum(planned(recording).buffers) < every / 3
+
+
+def test_fused():
+    """Adam is one loop over theta; an activation goes with the bias, and the sum for db with dZ."""
+    step, state, batch = digits()
+    groups = loops.Loops(record(step, state, batch)).groups
+    theta = [group for group in groups if group.space == (8970,)]
+    assert len(theta) == 1
+    assert [op.name for op in theta[0].ops].count("sqrt") == 1
+    assert ["add", "maximum", "greater", "astype"] in [[op.name for op in group.ops] for group in groups]
+    assert ["multiply", "sum"] in [[op.name for op in group.ops] for group in groups]
+
+
+# ------------------------------------------------------------------------------------- replaying it is running it
+
+
+def interpreted(text):
+    """The loops' source, run by Python itself."""
+    module = types.ModuleType("step")
+    text = text.replace("from numba import njit", "njit = lambda f=None, **_: f or (lambda f: f)")
+    exec(text, module.__dict__)
+    step = np.errstate(all="ignore")(module.step)
+    return step, step
+
+
+def in_loops(recording):
+    return loops.function(recording, interpreted)
+
+
+def leaves(tree):
+    if isinstance(tree, dict):
+        tree = [tree[name] for name in sorted(tree)]
+    if isinstance(tree, list | tuple):
+        return [leaf for branch in tree for leaf in leaves(branch)]
+    return [] if tree is None else [np.array(tree)]
+
+
+def close(found, expected, dtype):
+    rtol = 1e-9 if dtype == "float64" else 2e-4
+    for x, y in zip(leaves(found), leaves(expected), strict=True):
+        assert x.shape == y.shape
+        assert x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol / 10)
+
+
+def compare(function, arguments, dtype="float64", lowers=(replay,)):
+    with quiet():
+        expected = function(*arguments)
+        for lower in lowers:
+            again = lower(record(function, *arguments))
+            for _ in range(2):
+                close(again(*arguments), expected, dtype)
+
+
+def case(net, optimizer=None, regularization=None, m=6, Y=None, weights=False, lead=()):
+    """A function of a dtype that returns a step, a state and a batch for it."""
+    optimizer, regularization = optimizer or nnx.Momentum(), regularization or nnx.Regularization()
+
+    def made(dtype):
+        rng = np.random.default_rng(0)
+        theta = net.init(0, dtype)
+        if lead:
+            theta = theta + 0.1 * rng.standard_normal((*lead, net.P)).astype(dtype)
+        state = initial_state(net, optimizer, theta, regularization, seed=3)
+        X = rng.standard_normal((m, net.n[0])).astype(dtype).T
+        n = net.n[-1]
+        if Y == "indices":
+            batch = X, rng.integers(0, n, m, dtype=np.int32)
+        else:
+            batch = X, (rng.random((n, m)) > 0.5).astype(dtype)
+        if weights:
+            batch = (*batch, rng.random(m).astype(dtype))
+        return training_step(net, optimizer, regularization), state, batch
+
+    return made
+
+
+def small(hidden="tanh", output="softmax", loss=None, sizes=(4, 5, 3)):
+    return nnx.mlp(list(sizes), hidden, output, loss=loss)
+
+
+def layered(*layers):
+    return Network(4, [nnx.Dense(5, "relu"), *layers, nnx.Dense(3)], "softmax")
+
+
+def _optimizers():
+    for name, make in nnx.OPTIMIZERS.items():
+        if name != "lbfgs":
+            yield name, make()
+    yield "lion that decays", nnx.Lion(weight_decay=0.1)
+
+
+SCHEDULED = {
+    "constant": {}, "step_decay": {"every": 2}, "exponential": {"every": 2, "decay": 0.5}, "inverse_scaling": {},
+    "polynomial": {"steps": 9}, "cosine": {"steps": 9}, "one_cycle": {"steps": 9},
+}  # fmt: skip
+
+CASES = {
+    **{activation: case(small(activation)) for activation in nnx.ACTIVATIONS},
+    **{
+        f"{loss} {output}": case(small(output=output, loss=loss))
+        for output, losses in LOSSES.items()
+        for loss in losses
+    },
+    "focal softmax": case(small(loss="focal"), Y="indices"),
+    **{name: case(small(), optimizer) for name, optimizer in _optimizers()},
+    "one output": case(small(output="sigmoid", sizes=(4, 5, 1))),
+    "one sample": case(small("relu"), nnx.Adam(), m=1, Y="indices"),
+    "no hidden layer": case(small(sizes=(4, 3))),
+    "weights": case(small(), weights=True, Y="indices"),
+    "prelu": case(layered(nnx.PReLU())),
+    "activate": case(layered(nnx.Activate("silu"))),
+    "dropout": case(layered(nnx.Dropout(0.3))),
+    "noise": case(Network(4, [nnx.GaussianNoise(0.2), nnx.Dense(5, "relu"), nnx.Dense(3)], "softmax")),
+    "layer norm": case(layered(nnx.LayerNorm())),
+    "batch norm": case(layered(nnx.BatchNorm()), nnx.Adam()),
+    "residual": case(layered(nnx.Residual([nnx.LayerNorm(), nnx.Dense(7, "gelu"), nnx.Dense(5)]))),
+    "stack": case(small(), nnx.Adam(), lead=(3,)),
+    "l1": case(small(), regularization=nnx.Regularization(l1=0.1)),
+    "everything": case(
+        layered(nnx.BatchNorm(), nnx.Dropout(0.2), nnx.PReLU(), nnx.Residual([nnx.Dense(5, "mish")])),
+        nnx.AdamW(nnx.schedules.Cosine(0.01, steps=9)),
+        nnx.Regularization(l1=0.01, l2=0.1, max_norm=0.8, clip_value=0.05, clip_norm=0.1, label_smoothing=0.1),
+        weights=True,
+        Y="indices",
+    ),
+}
+NOT_IN_LOOPS = {"stack"}
+"""What numba leaves to NumPy's replay."""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_three_steps(name, dtype):
+    """As it is, replayed, and in loops."""
+    step, state, batch = CASES[name](dtype)
+    recording = record(step, state, batch)
+    ways = [quiet()(step), replay(recording)]
+    if name in NOT_IN_LOOPS:
+        with pytest.raises(RecordingError):
+            in_loops(recording)
+    else:
+        ways.append(in_loops(recording))
+    states = [state] * len(ways)
+    for _ in range(3):
+        done = [way(state, batch) for way, state in zip(ways, states, strict=True)]
+        for found in done[1:]:
+            close(found, done[0], dtype)
+        states = [state for state, _ in done]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_three_steps_under_every_schedule(name):
+    schedule = nnx.schedules.schedule(name, learning_rate=0.1, **SCHEDULED[name])
+    step, state, batch = case(small(), nnx.Adam(schedule))("float64")
+    recording = record(step, state, batch)
+    ways = [step, replay(recording), in_loops(recording)]
+    states = [state] * 3
+    for _ in range(3):
+        done = [way(state, batch) for way, state in zip(ways, states, strict=True)]
+        close(done[1], done[0], "float64")
+        close(done[2], done[0], "float64")
+        states = [state for state, _ in done]
+
+
+def test_steps_in_pieces():
+    net, optimizer = layered(nnx.Dropout(0.3)), nnx.Adam()
+    _, state, (X, Y, w) = case(net, optimizer, weights=True)("float64")
+    pieces = step_in_pieces(net, optimizer)
+    first, start = (X[:, :4], Y[:, :4], w[:4]), np.asarray(0, "int32")
+    second, later = (X[:, 4:], Y[:, 4:], w[4:]), np.asarray(4, "int32")
+    sums = pieces.first(state, first, start)
+    total = pieces.add(state, sums, second, later)
+    for lowers in ((replay,), (in_loops,)):
+        compare(pieces.first, (state, first, start), lowers=lowers)
+        compare(pieces.add, (state, sums, second, later), lowers=lowers)
+        compare(pieces.total, (state, total), lowers=(replay,))
+        compare(pieces.update, (state, total), lowers=(replay,))
+
+
+def test_what_is_evaluated():
+    net = layered(nnx.BatchNorm(), nnx.Dropout(0.3))
+    _, state, (X, Y) = case(net, Y="indices")("float64")
+    compare(net.forward, (state["theta"], X))
+    compare(net.forward_and_loss, (state["theta"], X, Y, np.arange(6.0)))
+    compare(cost_and_gradient(net), (state, (X, Y)), lowers=(replay, in_loops))
+    for name in ("accuracy", "top_k(2)", "log_loss", "precision", "recall", "f1", "confusion_matrix", "roc_auc"):
+        one = nnx.metrics.metric(name)
+
+        def measured(theta, X, Y, one=one):
+            A, J = net.forward_and_loss(theta, X, Y)
+            return J, one.partial(net.output, A, Y, None)
+
+        compare(measured, (state["theta"], X, Y))
+
+
+def test_nan_and_infinity_come_through():
+    """A cost that is not finite must be seen, or a run that diverges is not."""
+    for bad in (np.nan, np.inf):
+        for name in ("relu", "dropout", "hard_tanh", "huber identity"):
+            step, state, (X, Y) = CASES[name]("float32")
+            theta = state["theta"].copy()
+            theta[:4] = bad
+            arguments = {**state, "theta": theta}, (X, Y)
+            recording = record(step, *arguments)
+            with quiet():
+                expected = step(*arguments)
+                for found in (replay(recording)(*arguments), in_loops(recording)(*arguments)):
+                    for x, y in zip(leaves(found), leaves(expected), strict=True):
+                        np.testing.assert_array_equal(np.isnan(x), np.isnan(y))
+
+
+# ------------------------------------------------------------------------------------------ what a caller may see
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def backend(request):
+    """The backends that replay."""
+    try:
+        return nnx.backend(request.param)
+    except (nnx.BackendError, nnx.InputError) as error:
+        pytest.skip(str(error))
+
+
+def test_captured_steps_agree_and_nothing_that_is_held_changes(backend):
+    step, state, batch = digits(sizes=(20, 10, 5))
+    captured = backend.capture(step)
+    here = there = state
+    held, expected = [], []
+    for _ in range(12):
+        here, J = step(here, batch)
+        there, K = captured(there, batch)
+        held.append((there["theta"][3:9], there["m"], {**there}, K))  # a view, an array, all of them
+        expected.append((here["theta"][3:9].copy(), here["m"].copy(), {**here}, J))
+    assert not captured.as_it_is
+    for found, wanted in zip(held, expected, strict=True):
+        close(found, wanted, "float32")
+
+
+def test_arguments_stay_what_they_are(backend):
+    step, state, batch = digits(sizes=(20, 10, 5))
+    captured = backend.capture(step)
+    states = [state]
+    for _ in range(6):
+        before = [x.copy() for x in leaves(states)]
+        states.append(captured(states[-1], batch)[0])
+        for x, y in zip(leaves(states[:-1]), before, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_no_array_is_allocated_after_the_second_step(backend):
+    step, state, batch = digits(sizes=(200, 100, 10), m=50)
+    smallest = 100 * 50 * 4
+    captured = backend.capture(step)
+    for _ in range(3):
+        state, J = captured(state, batch)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(20):
+            state, J = captured(state, batch)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.isfinite(J)
+    assert peak - before < smallest / 2
+
+
+def test_that_test_sees_an_allocation():
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        x = np.empty(100 * 50, "float32")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before >= x.nbytes
+
+
+def test_a_pool_gives_no_array_twice():
+    pool = Pool((3,), "float32")
+    first = pool()
+    place = id(first)
+    view = first[1:]
+    del first
+    held = [pool() for _ in range(2 * Pool.LARGEST)]
+    assert len({id(x) for x in held} | {place}) == 2 * Pool.LARGEST + 1
+    assert not any(np.shares_memory(view, x) for x in held)
+    del held, view
+    assert len({id(pool()) for _ in range(3)}) == 1
+
+
+def test_other_shapes_are_other_recordings(backend):
+    captured = backend.capture(digits(sizes=(20, 10, 5))[0])
+    for m in (8, 3, 8, 1, 3):
+        step, state, batch = digits(m, sizes=(20, 10, 5))
+        close(captured(state, batch), step(state, batch), "float32")
+    assert not captured.as_it_is
+    stepped = digits(8, sizes=(20, 10, 5), dtype="float64")
+    close(captured(*stepped[1:]), stepped[0](*stepped[1:]), "float64")
+
+
+def test_the_recordings_are_few():
+    captured = Recorded(lambda x: x * 2, replay)
+    for n in range(1, 3 * RECORDINGS):
+        np.testing.assert_array_equal(captured(np.ones(n)), np.full(n, 2.0))
+    assert len(captured._replays) == RECORDINGS
+    for n in range(1, 9 * RECORDINGS):
+        captured(np.ones(n))
+    assert captured.as_it_is  # it never meets a shape again: recording each is lost work
+    np.testing.assert_array_equal(captured(np.ones(2)), [2, 2])
+
+
+def test_what_cannot_be_recorded_runs_as_it_is():
+    seen = []
+
+    def f(x):
+        seen.append(type(x))
+        return x * float(x[0])
+
+    captured = Recorded(f, replay)
+    for _ in range(3):
+        np.testing.assert_array_equal(captured(np.array([2.0, 3.0])), [4, 6])
+    assert captured.as_it_is
+    assert seen[1:] == [np.ndarray] * 3
+
+
+def test_a_fault_of_the_caller_is_told_as_ever(backend):
+    step, state, (X, Y) = digits(sizes=(20, 10, 5))
+    captured = backend.capture(step)
+    with pytest.raises(nnx.InputError, match="expected \\(n\\[0\\], m\\)"):
+        captured(state, (X[1:], Y))
+    close(captured(state, (X, Y)), step(state, (X, Y)), "float32")
+    assert not captured.as_it_is
+    for wrong in ((), (state,), (state, X), ({}, (X, Y)), (None, None)):
+        with pytest.raises((TypeError, KeyError, ValueError, AttributeError)):
+            captured(*wrong)
+    close(captured(state, (X, Y)), step(state, (X, Y)), "float32")
+
+
+def test_numbers_among_the_arguments_are_part_of_the_recording():
+    captured = Recorded(lambda x, factor, more: x * factor if more is None else x, replay)
+    assert captured(np.ones(1), 2, None) == 2
+    assert captured(np.ones(1), 3, None) == 3
+    assert captured(np.ones(1), 2, None) == 2
+    assert captured(np.ones(1), 2, "more") == 1
+
+
+def test_layouts(backend):
+    """Batches come as rows, as columns, cut out of others, and read-only."""
+    step, state, (X, Y) = digits(8, sizes=(20, 10, 5))
+    captured = backend.capture(step)
+    wide = np.zeros((20, 16), "float32")
+    wide[:, ::2] = X
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    for one in (X, np.ascontiguousarray(X), wide[:, ::2], frozen):
+        close(captured(state, (one, Y)), step(state, (one, Y)), "float32")
+    assert not captured.as_it_is
+
+
+def test_threads_share_a_captured_step(backend):
+    step, state, batch = digits(sizes=(20, 10, 5))
+    captured = backend.capture(step)
+    expected = state
+    for _ in range(20):
+        expected, _ = step(expected, batch)
+    found = []
+
+    def run():
+        now = state
+        for _ in range(20):
+            now, _ = captured(now, batch)
+        found.append(now)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in found:
+        close(one, expected, "float32")
+
+
+def test_callbacks_may_keep_what_they_see(backend):
+    """The best weights, the average, and the state before an epoch are arrays that steps have passed by."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((4, 40)), rng.integers(0, 3, 40)
+    seen = []
+
+    def look(progress):
+        seen.append(trainer.state["theta"])
+
+    trainer = nnx.Trainer(small(), nnx.Adam(0.05), backend=backend)
+    trainer.fit(X, Y, epochs=2, batch_size=8, callbacks=look)
+    plain = nnx.Trainer(small(), nnx.Adam(0.05), backend="strict")
+    again = []
+    plain.fit(X, Y, epochs=2, batch_size=8, callbacks=lambda progress: again.append(plain.theta))
+    assert len(seen) == len(again)
+    for x, y in zip(seen, again, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_an_epoch_that_diverges_leaves_the_state_before_it(backend):
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((4, 40)), rng.standard_normal((3, 40))
+    trainer = nnx.Trainer(small("relu", "identity"), nnx.GradientDescent(1e-3), backend=backend)
+    trainer.fit(X, Y, epochs=1, batch_size=8)
+    before = trainer.theta
+    trainer.learning_rate = 1e30
+    with pytest.raises(nnx.DivergenceError):
+        trainer.fit(X, Y, epochs=3, batch_size=8)
+    np.testing.assert_array_equal(trainer.theta, before)
+
+
+# ------------------------------------------------------------------------------------------------------ on disk
+
+
+def test_the_source_holds_no_size_and_no_number():
+    """So one compiled function serves all sizes, all batches, all rates."""
+    sources = set()
+    for m, sizes, rate in ((16, (64, 32, 32, 10), 0.1), (5, (20, 10, 10, 4), 0.3)):
+        step, state, batch = digits(m, sizes, nnx.Adam(rate))
+        sources.add(loops.Loops(record(step, state, batch)).source().text)
+    assert len(sources) == 1
+
+
+def test_layers_of_one_form_share_a_kernel():
+    texts = []
+    for hidden in (2, 6):
+        step, state, batch = digits(8, (9, *[7] * hidden, 5))
+        texts.append(loops.Loops(record(step, state, batch)).source().text)
+    assert texts[0].count("@njit") == texts[1].count("@njit")
+
+
+def test_compiled_steps_are_kept_and_found_again(tmp_path, monkeypatch):
+    pytest.importorskip("numba")
+    from nnx.backends import numba
+
+    monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(numba, "_compiled_here", {})
+    step, state, batch = digits(sizes=(20, 10, 5))
+    expected = step(state, batch)
+    for _ in range(2):
+        captured = nnx.backend("numba").capture(step)
+        close(captured(state, batch), expected, "float32")
+        (path,) = (tmp_path / "cache").glob("step_*.py")
+        (first, _) = numba._compiled_here.popitem()[1]
+    assert sum(first.stats.cache_hits.values()) == 1
+    assert first.stats.cache_misses == {}
+    assert path.read_text().startswith("from math")
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    pytest.importorskip("numba")
+    from nnx.backends import numba
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    assert numba._written("step_test.py", "x = 1\n").read_text() == "x = 1\n"
