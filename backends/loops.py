@@ -8,14 +8,15 @@ it on disk.
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from nnx.backends.recorded import Pool, Replay, entry, returned
 from nnx.backends.replay import replay
-from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, planned
 
-FUNCTIONS = frozenset(
-    "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt floor ceil "
-    "trunc atan2 hypot copysign".split()
+from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, planned
+from nnx.recording.operations import names
+
+FUNCTIONS = names(
+    "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt floor ceil trunc "
+    "atan2 hypot copysign"
 )
 OPERATORS = {
     "add": "({} + {})", "subtract": "({} - {})", "multiply": "({} * {})", "divide": "({} / {})",
@@ -220,7 +221,11 @@ class Loops:
                     raise RecordingError("an element of an array")
             self.names[op.out] = f"s{op.out.number}"
             self.lines.append(f"s{op.out.number} = {_expression(op, args)}")
-        elif op.name == "matmul" and op.out.ndim == 2 and op.reads[0].dtype == op.reads[1].dtype == op.out.dtype:
+        elif (
+            op.name == "matmul"
+            and op.out.ndim == 2
+            and op.reads[0].dtype == op.reads[1].dtype == op.out.dtype
+        ):
             a, b = op.reads if len(op.reads) == 2 else op.reads * 2
             x, y, out = self._name(a), self._name(b), self._name(op.out)
             if op.out.dtype not in ("float32", "float64"):
@@ -450,6 +455,5 @@ def function(recording: Recording, compiled: Any) -> Replay:
     text = "\n    ".join([f"def replayed({parameters}):", *body, f"return {result}"])
     exec(compile(text, "<nnx recording>", "exec"), given)
     made: Replay = given["replayed"]
-    made.source = source.text  # type: ignore[attr-defined]  # for people
+    made.source = source.text  # for people
     return made
-

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from nnx.backends.loops import function
 from nnx.backends.numpy import NumPy
 from nnx.backends.recorded import Recorded, Replay
 from nnx.backends.replay import replay
+
 from nnx.files import written_aside
 from nnx.host import quiet
 from nnx.port import F, only_cpu, require
@@ -24,7 +24,7 @@ INSTALL = "pip install 'nnx-array[numba]'"
 _log = logging.getLogger("nnx")
 
 
-class Numba(NumPy):
+class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """NumPy's arrays on the CPU; steps that compute a gradient are compiled, once for all networks of one form."""
 
     name = "numba"
@@ -38,7 +38,7 @@ class Numba(NumPy):
 
     def capture(self, step: F) -> F:
         """Return the step recorded, and compiled where it computes a gradient; else replayed with NumPy."""
-        return Recorded(quiet()(step), _lower)  # type: ignore[return-value]
+        return Recorded(quiet()(step), _lower)  # type: ignore[no-any-return]
 
 
 def _lower(recording: Recording) -> Replay:

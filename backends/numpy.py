@@ -4,9 +4,9 @@ from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
-
 from nnx.backends.recorded import Recorded
 from nnx.backends.replay import replay
+
 from nnx.host import as_host, quiet
 from nnx.port import Backend, F, only_cpu
 
@@ -28,7 +28,7 @@ class NumPy(Backend):
 
     def capture(self, step: F) -> F:
         """Return the step recorded, and replayed into buffers that are used again; without NumPy's warnings."""
-        return Recorded(quiet()(step), replay)  # type: ignore[return-value]
+        return Recorded(quiet()(step), replay)  # type: ignore[no-any-return]
 
     def to_numpy(self, x: Any) -> Any:
         """Return x itself."""

@@ -41,6 +41,7 @@ class Recorded:
         """Whether the function is not recorded any more."""
 
     def __call__(self, *arguments: Any) -> Any:
+        """Return what the function does."""
         if self.as_it_is:
             return self._function(*arguments)
         with self._lock:
@@ -116,11 +117,7 @@ _held = np.empty(2)
 _counted = _count(_held)
 _view = _held[:1]
 # Only where a name and a view each count for one can it be seen that nobody has an array.
-_COUNTS = (
-    FREE > 0
-    and _count(_held) == _counted + 1
-    and getattr(sys, "_is_gil_enabled", lambda: True)()
-)
+_COUNTS = FREE > 0 and _count(_held) == _counted + 1 and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def entry(recording: Recording) -> tuple[str, list[str], dict[str, Any]]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-
 from nnx.backends.recorded import Pool, Replay, entry, returned
+
 from nnx.host import quiet
 from nnx.recording import Op, Plan, Recording, RecordingError, Value, nbytes, planned
 
@@ -71,7 +71,7 @@ class _Lowering:
         source = "\n    ".join([f"def replayed({parameters}):", *body, *self.lines, f"return {result}"])
         exec(compile(source, "<nnx recording>", "exec"), self.globals)
         function: Replay = quiet()(self.globals["replayed"])
-        function.source = source  # type: ignore[attr-defined]  # for people
+        function.source = source  # for people
         return function
 
     # Where a value lies.
@@ -139,7 +139,7 @@ class _Lowering:
             array = np.full(op.out.shape, op.option("value"), op.out.dtype)
         elif op.name == "arange":
             start, step = op.option("start"), op.option("step")
-            array = np.arange(start, start + step * op.out.size, step, op.out.dtype)
+            array = np.arange(start, start + step * op.out.size, step).astype(op.out.dtype)
         else:
             self._global(op.out, np.empty(op.out.shape, op.out.dtype))
             before, self.lines = self.lines, []
@@ -196,8 +196,12 @@ class _Lowering:
         if op.name in ("argmax", "argmin"):
             self.lines.append(f"{x}.{op.name}({axes[0]}, {out}, keepdims={op.option('keepdims')})")
             return
-        if op.name == "sum" and value.ndim == 2 and len(axes) == 1 and value.size <= SMALL and (
-            value.dtype in ("float32", "float64") and self._in_one_piece(op.out)
+        if (
+            op.name == "sum"
+            and value.ndim == 2
+            and len(axes) == 1
+            and value.size <= SMALL
+            and (value.dtype in ("float32", "float64") and self._in_one_piece(op.out))
         ):
             ones = f"ones_{value.dtype}_{value.shape[axes[0]]}"
             self.globals[ones] = np.ones(value.shape[axes[0]], value.dtype)

@@ -11,6 +11,10 @@ GROUP = "nnx.backends"
 """The entry-point group through which adapters are found, ours and anybody's."""
 
 AUTO = "auto"
+
+WORTH = 4096
+"""Parameters from which on "auto" compiles: the first step of a form takes seconds, once on a machine."""
+
 _log = logging.getLogger("nnx")
 _said: set[str] = set()
 
@@ -28,9 +32,10 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
     Parameters
     ----------
     name : str
-        "numpy", "cupy", "torch", "jax", "strict", or whatever an installed package adds. "auto" takes what
-        the environment variable NNX_BACKEND names, else CuPy if it can compute on a CUDA GPU here, else
-        NumPy; the reason is logged once (logger "nnx", level INFO).
+        "numpy", "numba", "cupy", "torch", "jax", "strict", or whatever an installed package adds. "auto" takes
+        what the environment variable NNX_BACKEND names, else CuPy if it can compute on a CUDA GPU here, else
+        NumPy (a `Trainer` of a network that is worth it: numba, if installed); the reason is logged once
+        (logger "nnx", level INFO).
     device : str or None
         "cpu", "cuda", "cuda:1", ...; None: the library's best.
 
@@ -50,8 +55,11 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
     return choose(name, device).backend
 
 
-def choose(name: str | Backend | None = AUTO, device: str | None = None) -> Choice:
-    """Return `backend(name, device)` and why it was chosen; a Backend is taken as it is."""
+def choose(name: str | Backend | None = AUTO, device: str | None = None, P: int = 0) -> Choice:
+    """Return `backend(name, device)` and why it was chosen; a Backend is taken as it is.
+
+    P is the number of parameters that are to be trained, as far as it is known: see `WORTH`.
+    """
     if isinstance(name, Backend):
         if device is not None:
             raise InputError(f"the backend {name!r} has its device already; given device={device!r}, too")
@@ -64,7 +72,7 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None) -> Choi
             return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
         except (BackendError, InputError) as error:  # of what nobody typed
             raise type(error)(f"NNX_BACKEND={wish}: {error}") from error
-    choice = _best(device)
+    choice = _best(device, P)
     message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
     if message not in _said:
         _said.add(message)
@@ -72,17 +80,27 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None) -> Choi
     return choice
 
 
-def _best(device: str | None) -> Choice:
+def _best(device: str | None, P: int) -> Choice:
     if device == "cpu":
-        return Choice(_load("numpy", device), "the CPU was asked for")
+        return _on_cpu(P, "the CPU was asked for")
     try:
         gpu = _load("cupy", device)
     except BackendError as error:
         if device is not None:
             raise
         why = str(error.__cause__ or error).split(";")[0]  # how to get one is in `nnx backends`
-        return Choice(_load("numpy", None), f"no usable CUDA GPU: {why}")
+        return _on_cpu(P, f"no usable CUDA GPU: {why}")
     return Choice(gpu, f"a usable CUDA GPU ({gpu.detail})")
+
+
+def _on_cpu(P: int, why: str) -> Choice:
+    """Return numba where it is installed and its compilation worth the time, else NumPy."""
+    if P >= WORTH and "numba" in names():
+        try:
+            return Choice(_load("numba", None), f"{why}; numba is installed, and compiles the step")
+        except BackendError:
+            pass
+    return Choice(_load("numpy", None), why)
 
 
 def names() -> list[str]:

@@ -117,7 +117,7 @@ class Trainer:
         self.dtype = host.dtype_name(dtype)
         self.seed = host.checked_seed(seed)
         self.rng = host.generator(seed)
-        self.backend, self.reason = choose(backend, device)
+        self.backend, self.reason = choose(backend, device, network.P)
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
         self.stopped: str | None = None
@@ -520,7 +520,8 @@ class Trainer:
             When it is truncated, no model of nnx, of a newer format, or its parts do not fit together.
         """
         tensors, run = checkpoint.read(path)
-        chosen = choose(backend, device)
+        P = sum(x.size for name, x in tensors.items() if not name.startswith(("optimizer.", "callback.")))
+        chosen = choose(backend, device, P)
         try:
             trainer = saved.make(run, cls, chosen.backend)
             trainer.reason = chosen.reason

@@ -84,7 +84,9 @@ def record(function: Callable[..., Any], *arguments: Any) -> Recording:
         if isinstance(leaf, Placeholder):
             return leaf.value
         if is_array(leaf):
-            raise RecordingError(f"the result holds a {type(leaf).__name__} that does not depend on the arguments")
+            raise RecordingError(
+                f"the result holds a {type(leaf).__name__} that does not depend on the arguments"
+            )
         return leaf
 
     tree = Recording(tuple(tape.inputs), tuple(tape.ops), mapped(given, value), mapped(found, value))

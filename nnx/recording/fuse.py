@@ -78,7 +78,9 @@ def fused(recording: Recording, space: Callable[[Op], Hashable]) -> list[Group]:
         for op in ops:
             for value in op.reads:
                 # Through a view a value is read as a whole.
-                readers.setdefault(recording.base(value), set()).add(g if recording.base(value) == value else -1)
+                readers.setdefault(recording.base(value), set()).add(
+                    g if recording.base(value) == value else -1
+                )
     for value in recording.outputs:
         readers.setdefault(recording.base(value), set()).add(-1)
     return [
@@ -93,7 +95,11 @@ def _small_first(recording: Recording, ops: list[Op]) -> list[Op]:
     first: list[Op] = []
     rest: list[Op] = []
     for op in ops:
-        if op.out.size == 1 and all(recording.base(value) in early for value in op.reads) and op.kind == "elementwise":
+        if (
+            op.out.size == 1
+            and all(recording.base(value) in early for value in op.reads)
+            and op.kind == "elementwise"
+        ):
             early.add(op.out)
             first.append(op)
         else:

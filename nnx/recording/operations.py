@@ -26,34 +26,34 @@ KINDS = {
 }
 """The standard's kinds of dtype."""
 
-OF_FLOATS = frozenset(
-    "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt "
-    "divide atan2 hypot logaddexp".split()
+
+def names(text: str) -> frozenset[str]:
+    """Return the names in a text."""
+    return frozenset(text.split())
+
+
+_FLOATING = names(
+    "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt"
 )
-TO_BOOL = frozenset(
-    "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor logical_not "
-    "isnan isinf isfinite signbit".split()
+_OF_ONE = names("abs negative positive sign square floor ceil trunc round reciprocal bitwise_invert")
+_OF_TWO = names(
+    "add subtract multiply divide floor_divide remainder pow maximum minimum bitwise_and bitwise_or bitwise_xor "
+    "bitwise_left_shift bitwise_right_shift atan2 hypot logaddexp copysign nextafter"
 )
-ARITY = {
-    **dict.fromkeys(
-        "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt abs "
-        "negative positive sign square floor ceil trunc round reciprocal bitwise_invert logical_not isnan isinf "
-        "isfinite signbit".split(),
-        1,
-    ),
-    **dict.fromkeys(
-        "add subtract multiply divide floor_divide remainder pow maximum minimum bitwise_and bitwise_or "
-        "bitwise_xor bitwise_left_shift bitwise_right_shift equal not_equal less less_equal greater "
-        "greater_equal logical_and logical_or logical_xor atan2 hypot logaddexp copysign nextafter".split(),
-        2,
-    ),
-}
+_TESTS = names("logical_not isnan isinf isfinite signbit")
+_COMPARISONS = names(
+    "equal not_equal less less_equal greater greater_equal logical_and logical_or logical_xor"
+)
+
+OF_FLOATS = _FLOATING | names("divide atan2 hypot logaddexp")
+TO_BOOL = _TESTS | _COMPARISONS
+ARITY = {**dict.fromkeys(_FLOATING | _OF_ONE | _TESTS, 1), **dict.fromkeys(_OF_TWO | _COMPARISONS, 2)}
 """The elementwise functions, with the number of their arguments; beside them are "where" and "astype"."""
 
 ELEMENTWISE = frozenset(ARITY) | {"where", "astype"}
 VIEWS = frozenset(("reshape", "slice", "permute", "broadcast"))
 """What makes no new elements: reshape, slice, permute the axes, broadcast."""
-REDUCTIONS = frozenset("sum prod mean max min all any argmax argmin".split())
+REDUCTIONS = names("sum prod mean max min all any argmax argmin")
 SOURCES = frozenset(("full", "arange"))
 """What makes elements of nothing: constants."""
 
@@ -81,14 +81,18 @@ def promoted(name: str, dtypes: list[str]) -> str:
                 found = kind[max(kind.index(found), kind.index(dtype))]
                 break
         else:
-            raise RecordingError(f"{name} of {found} and {dtype} arrays: the standard does not say what it is")
+            raise RecordingError(
+                f"{name} of {found} and {dtype} arrays: the standard does not say what it is"
+            )
     return found
 
 
 def scalar(name: str, value: Any, dtype: str) -> bool | int | float:
     """Return a Python number as one that stands beside an array of this dtype."""
     if type(value) not in (bool, int, float):
-        raise RecordingError(f"{name} of an array and {type(value).__name__}: only Python numbers may stand there")
+        raise RecordingError(
+            f"{name} of an array and {type(value).__name__}: only Python numbers may stand there"
+        )
     if dtype in FLOATS:
         return float(value)
     if type(value) is float or (type(value) is int) != (dtype != "bool"):

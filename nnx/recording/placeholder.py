@@ -103,7 +103,7 @@ class Placeholder:
     @property
     def T(self) -> "Placeholder":
         """The transpose."""
-        return self.tape.xp.permute_dims(self, tuple(range(self.ndim))[::-1])  # type: ignore[no-any-return]
+        return self.tape.xp.permute_dims(self, tuple(range(self.ndim))[::-1])
 
     def __array_namespace__(self, api_version: str | None = None) -> "Namespace":
         return self.tape.xp
@@ -125,7 +125,9 @@ class Placeholder:
                 normal.append(None)
                 continue
             if type(k) is not int and not isinstance(k, slice):
-                raise RecordingError(f"an index of type {type(k).__name__}: only slices and integers are views")
+                raise RecordingError(
+                    f"an index of type {type(k).__name__}: only slices and integers are views"
+                )
             n, stride = next(axes)
             if isinstance(k, int):
                 normal.append(operator.index(k) + (n if k < 0 else 0))
@@ -199,10 +201,10 @@ class Namespace:
             raise AttributeError(name)
         raise RecordingError(f"the function {name!r} of the standard cannot be recorded")
 
-    def _elementwise(self, name: str, *args: Any) -> Placeholder:
-        if len(args) != ARITY[name]:
-            raise RecordingError(f"{name} takes {ARITY[name]} arguments; given {len(args)}")
-        args, dtype = self._together(name, args)
+    def _elementwise(self, name: str, *given: Any) -> Placeholder:
+        if len(given) != ARITY[name]:
+            raise RecordingError(f"{name} takes {ARITY[name]} arguments; given {len(given)}")
+        args, dtype = self._together(name, given)
         if name in OF_FLOATS and dtype not in FLOATS:
             raise RecordingError(f"{name} of a {dtype} array: the standard has it for floating ones only")
         if dtype == "bool":  # the same on bools
@@ -217,7 +219,9 @@ class Namespace:
         """Return the arguments, numbers as those of the arrays' dtype, and this dtype."""
         arrays = [arg for arg in args if isinstance(arg, Placeholder)]
         if not arrays:
-            raise RecordingError(f"{name} of {', '.join(type(arg).__name__ for arg in args)}: no recorded array")
+            raise RecordingError(
+                f"{name} of {', '.join(type(arg).__name__ for arg in args)}: no recorded array"
+            )
         for arg in args:
             if hasattr(arg, "shape") and not isinstance(arg, Placeholder):
                 raise RecordingError(f"{name} of a recorded array and a {type(arg).__name__} that is none")
@@ -241,7 +245,11 @@ class Namespace:
     def iinfo(self, x: Any) -> Limits:
         dtype = getattr(x, "dtype", x)
         bits = int(dtype.lstrip("uint"))
-        low, high = (0, 2**bits - 1) if dtype in KINDS["unsigned integer"] else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        low, high = (
+            (0, 2**bits - 1)
+            if dtype in KINDS["unsigned integer"]
+            else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        )
         return Limits(dtype, bits, 1, high, low, 1)
 
     def astype(self, x: Placeholder, dtype: str, *, copy: bool = True, device: Any = None) -> Placeholder:
@@ -261,7 +269,7 @@ class Namespace:
 
     def clip(self, x: Placeholder, min: Any = None, max: Any = None) -> Placeholder:
         x = x if min is None else self.maximum(x, min)
-        return x if max is None else self.minimum(x, max)  # type: ignore[no-any-return]
+        return x if max is None else self.minimum(x, max)
 
     # Views.
 
@@ -329,7 +337,9 @@ class Namespace:
     def ones(self, shape: Any, *, dtype: str = "float64", device: Any = None) -> Placeholder:
         return self.full(shape, 1 if dtype != "bool" else True, dtype=dtype)
 
-    def full_like(self, x: Placeholder, value: Any, *, dtype: str | None = None, device: Any = None) -> Placeholder:
+    def full_like(
+        self, x: Placeholder, value: Any, *, dtype: str | None = None, device: Any = None
+    ) -> Placeholder:
         return self.full(x.shape, value, dtype=dtype or x.dtype)
 
     def zeros_like(self, x: Placeholder, *, dtype: str | None = None, device: Any = None) -> Placeholder:
@@ -339,7 +349,13 @@ class Namespace:
         return self.ones(x.shape, dtype=dtype or x.dtype)
 
     def arange(
-        self, start: int, stop: int | None = None, step: int = 1, *, dtype: str | None = None, device: Any = None
+        self,
+        start: int,
+        stop: int | None = None,
+        step: int = 1,
+        *,
+        dtype: str | None = None,
+        device: Any = None,
     ) -> Placeholder:
         start, stop = (0, start) if stop is None else (start, stop)
         if {type(start), type(stop), type(step)} != {int}:
@@ -347,7 +363,9 @@ class Namespace:
         n = len(range(start, stop, step))
         return self._tape.write("arange", [], (n,), dtype or "int64", start=start, step=step)
 
-    def asarray(self, x: Any, *, dtype: str | None = None, device: Any = None, copy: Any = None) -> Placeholder:
+    def asarray(
+        self, x: Any, *, dtype: str | None = None, device: Any = None, copy: Any = None
+    ) -> Placeholder:
         if isinstance(x, Placeholder):
             return x if dtype is None else self.astype(x, dtype)
         if type(x) not in (bool, int, float):
@@ -356,9 +374,7 @@ class Namespace:
 
     # What takes axes together.
 
-    def _reduced(
-        self, name: str, x: Placeholder, axis: Any, keepdims: bool, dtype: str
-    ) -> Placeholder:
+    def _reduced(self, name: str, x: Placeholder, axis: Any, keepdims: bool, dtype: str) -> Placeholder:
         every = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
         axes = tuple(sorted(a % x.ndim for a in every))
         kept = [1 if a in axes else n for a, n in enumerate(x.shape)]
@@ -374,10 +390,14 @@ class Namespace:
             x = self.astype(x, dtype)
         return self._reduced(name, x, axis, keepdims, x.dtype)
 
-    def sum(self, x: Placeholder, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Placeholder:
+    def sum(
+        self, x: Placeholder, *, axis: Any = None, dtype: Any = None, keepdims: bool = False
+    ) -> Placeholder:
         return self._total("sum", x, axis, keepdims, dtype)
 
-    def prod(self, x: Placeholder, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Placeholder:
+    def prod(
+        self, x: Placeholder, *, axis: Any = None, dtype: Any = None, keepdims: bool = False
+    ) -> Placeholder:
         return self._total("prod", x, axis, keepdims, dtype)
 
     def mean(self, x: Placeholder, *, axis: Any = None, keepdims: bool = False) -> Placeholder:

@@ -1,4 +1,4 @@
-"""Where the arrays of a recording lie: which share memory, which are slices of another, which buffers are used again."""
+"""Where the arrays of a recording lie: which share memory, are slices of others, take turns in a buffer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -56,7 +56,7 @@ class Op:
 
     @property
     def kind(self) -> str:
-        """ "elementwise", "reduction", "view", "source", or the name itself: "matmul", "concat", "copy", ..."""
+        """One of elementwise, reduction, view and source, or the name itself: matmul, concat, copy."""
         for kind, names in _KINDS.items():
             if self.name in names:
                 return kind
@@ -72,7 +72,7 @@ class Op:
         return dict(self.options)[name]
 
     def __str__(self) -> str:
-        made = f"{str(self.out):>5}: {self.out.dtype}{list(self.out.shape)} = "
+        made = f"{self.out!s:>5}: {self.out.dtype}{list(self.out.shape)} = "
         args = [str(arg) if isinstance(arg, Value) else repr(arg) for arg in self.args]
         if self.name in SYMBOLS and len(args) == 2:
             return made + f" {SYMBOLS[self.name]} ".join(args)
@@ -163,7 +163,7 @@ class Recording:
                 raise RecordingError(f"the result holds {value}, which nothing makes")
 
     def __str__(self) -> str:
-        given = [f"{str(value):>5}: {value.dtype}{list(value.shape)}" for value in self.inputs]
+        given = [f"{value!s:>5}: {value.dtype}{list(value.shape)}" for value in self.inputs]
         return "\n".join([*given, *map(str, self.ops), f"return {mapped(self.result, _leaf)}"])
 
 

@@ -54,9 +54,7 @@ def _identity(op: Op, args: tuple[Arg, ...], made: dict[Value, Op]) -> Value | N
         assert isinstance(x, Value)
         whole = op.name != "permute" or op.option("axes") == tuple(range(x.ndim))
         if op.name == "slice":
-            whole = all(
-                isinstance(k, slice) and (k.start, k.step) == (0, 1) for k in op.option("key")
-            )
+            whole = all(isinstance(k, slice) and (k.start, k.step) == (0, 1) for k in op.option("key"))
         return x if whole and x.shape == op.out.shape else None
 
     def fits(x: Arg) -> Value | None:
