@@ -5,6 +5,7 @@ function serves every network of one form, whatever its sizes, and batches of ev
 it on disk.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -369,18 +370,9 @@ class Kernel:
             self.after += ["for j in range(m):", f"    {array}[{index}] /= {count}"]
 
 
-HEAD = """from math import *
-import numpy as np
-from numba import njit
-from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
-
-PLAIN = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
-
-
-@njit(error_model="numpy", fastmath={"nsz", "reassoc"})
-def total(sum, x):
-    return sum + x  # in any order, so that several are added at once
-"""
+HEAD = Path(__file__).with_name("elementary.py").read_text(encoding="utf-8")
+FLOAT32 = {"exp": "exp32", "expm1": "expm1_32", "log": "log32", "log1p": "log1p_32", "tanh": "tanh32"}
+"""What there is a vector form of."""
 
 
 def _indented(lines: list[str], depth: int = 1) -> list[str]:
@@ -398,7 +390,8 @@ def _expression(op: Op, args: list[str]) -> str:
     if op.name == "astype":
         return f"({args[0]} != 0)" if dtype == "bool" else f"{dtype}({args[0]})"
     if op.name in FUNCTIONS:
-        text = f"{op.name}({', '.join(args)})"
+        name = FLOAT32.get(op.name, op.name) if dtype == "float32" and op.out.ndim else op.name
+        text = f"{name}({', '.join(args)})"
     elif op.name in OPERATORS:
         form = NUMBER.get(op.name) if not isinstance(op.args[-1], Value) else None
         text = (form or OPERATORS[op.name]).format(*args, T=dtype)

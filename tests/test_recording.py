@@ -1,6 +1,7 @@
 """The step as a list of operations: what it says, where it puts things, and that replaying it is running it."""
 
 import gc
+import math
 import threading
 import tracemalloc
 import types
@@ -255,8 +256,16 @@ def test_fused():
 def interpreted(text):
     """The loops' source, run by Python itself."""
     module = types.ModuleType("step")
-    text = text.replace("from numba import njit", "njit = lambda f=None, **_: f or (lambda f: f)")
-    exec(text, module.__dict__)
+    vectors = {name: getattr(np, plain) for plain, name in loops.FLOAT32.items()}
+    types_ = {name: getattr(np, name) for name in ("float32", "float64", "int32", "int64", "bool_")}
+    others = {
+        "njit": lambda f=None, **_: f or (lambda f: f),
+        "PLAIN": {},
+        "total": lambda sum, x: sum + x,
+        "np": np,
+    }
+    module.__dict__.update(vars(math), **vectors, **types_, **others)
+    exec(text.removeprefix(loops.HEAD), module.__dict__)
     step = np.errstate(all="ignore")(module.step)
     return step, step
 
@@ -698,7 +707,7 @@ def test_compiled_steps_are_kept_and_found_again(tmp_path, monkeypatch):
         (first, _) = numba._compiled_here.popitem()[1]
     assert sum(first.stats.cache_hits.values()) == 1
     assert first.stats.cache_misses == {}
-    assert path.read_text().startswith("from math")
+    assert path.read_text().startswith(loops.HEAD)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
@@ -708,3 +717,45 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "file" / "cache"))
     assert numba._written("step_test.py", "x = 1\n").read_text() == "x = 1\n"
+
+
+def test_elementary_functions():
+    """In float32, to 4 ulp, and NaN and infinity as everywhere."""
+    pytest.importorskip("numba")
+    from nnx.backends import elementary
+
+    rng = np.random.default_rng(0)
+    spread = np.exp(rng.uniform(-90, 88, 4_000)) * rng.choice([-1, 1], 4_000)
+    near = rng.uniform(-3, 3, 4_000)
+    wide = rng.uniform(-120, 100, 4_000)
+    ends = [
+        0.0,
+        -0.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        1e-45,
+        1e-40,
+        -1.0,
+        3.4028e38,
+        88.7,
+        88.8,
+        -103.9,
+        -104.1,
+        0.625,
+    ]
+    x = np.concatenate([spread, near, wide, 1 + 1e-3 * near, ends]).astype("float32")
+    for plain, name in loops.FLOAT32.items():
+        with np.errstate(all="ignore"):
+            expected = getattr(np, plain)(x.astype("float64"))
+            found = np.array([getattr(elementary, name)(one) for one in x])  # as Python's numbers
+            assert (found == found.astype("float32")).sum() == (found == found).sum()
+            # of numbers below 2^-126, which come out as a whole number of 2^-149
+            ulp = np.maximum(np.spacing(np.abs(expected).astype("float32")), np.float32(1e-45)).astype(
+                "float64"
+            )
+            rounded = expected.astype("float32")
+            off = np.where(np.isfinite(rounded), np.abs(found - expected) / ulp, 0)
+            np.testing.assert_array_equal(np.isnan(found), np.isnan(rounded), name)
+            np.testing.assert_array_equal(np.isinf(found), np.isinf(rounded), name)
+        assert off[~np.isnan(off)].max() <= 4, name
