@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from nnx.backends.recorded import Pool, Replay, entry, returned
+from nnx.backends.recorded import Replay, entry, pool, returned
 from nnx.backends.replay import replay
 
 from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, planned
@@ -431,7 +431,7 @@ def function(recording: Recording, compiled: Any) -> Replay:
     for value in recording.outputs:
         if value not in recording.inputs:
             names[value] = f"o{value.number}"
-            given[f"take{value.number}"] = Pool(value.shape, value.dtype)
+            given[f"take{value.number}"] = pool(value.shape, value.dtype)
             body.append(f"o{value.number} = take{value.number}()")
     tables = {"D": source.sizes, **source.numbers, **source.arenas, **source.constants}
     given |= {f"T_{name}": table for name, table in tables.items()}

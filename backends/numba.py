@@ -1,11 +1,13 @@
 """NumPy's arrays, and the training step compiled by numba to one function."""
 
+import atexit
 import hashlib
 import importlib.util
 import logging
 import os
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +81,17 @@ def _compiled(text: str) -> tuple[Any, Any]:
     return _compiled_here[key]
 
 
+@lru_cache
+def _own_folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="nnx-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
 def _written(name: str, text: str) -> Path:
     """Return the source's file; in the cache, or, where that cannot be written, in a folder for this process."""
-    for folder in (cache(), Path(tempfile.gettempdir()) / f"nnx-{os.getpid()}"):
+    for place in (cache, _own_folder):
+        folder = place()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / name

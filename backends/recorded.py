@@ -45,12 +45,13 @@ class Recorded:
         if self.as_it_is:
             return self._function(*arguments)
         with self._lock:
-            for place, replay in enumerate(self._replays):
+            for replay in self._replays:
                 result = replay(*arguments)
                 if result is not None:
                     self._used += 1
-                    if place:
-                        self._replays.insert(0, self._replays.pop(place))
+                    if replay is not self._replays[0]:
+                        self._replays.remove(replay)
+                        self._replays.insert(0, replay)
                     return result
             result = self._recorded(*arguments)
             if result is None:
@@ -74,30 +75,33 @@ class Recorded:
         return result
 
 
-class Pool:
-    """Arrays of one shape that are given out as results, and again when nobody has them any more.
+KEPT = 4
+"""Arrays that a pool holds: what a step is given, what it returns, what a fit could go back to, and one more."""
+
+
+def pool(shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
+    """Return a function that gives an array for a result, which is used again when nobody has it any more.
 
     An array that anybody can see, itself or through a view, is never written into again: CPython counts who holds
     it. So a result is as good as a new one, and yet, in a loop, takes no new memory.
     """
+    arrays: list[Any] = []
+    last = 0
 
-    LARGEST = 4
-
-    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
-        self._shape, self._dtype = shape, dtype
-        self._arrays: list[Any] = []
-
-    def __call__(self) -> Any:
-        """Return an array that nobody has."""
-        arrays = self._arrays
-        for place in range(len(arrays)):
-            if _count(arrays[place]) == FREE:
-                return arrays[place]
-        made = np.empty(self._shape, self._dtype)
-        if len(arrays) == self.LARGEST:  # the holders keep theirs
+    def take() -> Any:
+        nonlocal last
+        for _ in range(len(arrays)):
+            last = last + 1 if last + 1 < len(arrays) else 0  # the one that was given out longest ago
+            if _count(arrays[last]) == FREE:
+                return arrays[last]
+        made = np.empty(shape, dtype)
+        if len(arrays) == KEPT:  # the holders keep theirs
             del arrays[0]
         arrays.append(made)
+        last = len(arrays) - 1
         return made
+
+    return take
 
 
 _count = getattr(sys, "getrefcount", lambda x: 0)
@@ -105,9 +109,8 @@ _count = getattr(sys, "getrefcount", lambda x: 0)
 
 def _free() -> int:
     arrays = [np.empty(1)]
-    for place in range(len(arrays)):
-        counted = _count(arrays[place])
-    return int(counted)
+    last = 0
+    return int(_count(arrays[last]))
 
 
 FREE = _free()

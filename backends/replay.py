@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from nnx.backends.recorded import Pool, Replay, entry, returned
+from nnx.backends.recorded import Replay, entry, pool, returned
 
 from nnx.host import quiet
 from nnx.recording import Op, Plan, Recording, RecordingError, Value, nbytes, planned
@@ -94,7 +94,7 @@ class _Lowering:
                 key = (slice(None),) * part.axis + (slice(part.start, part.stop),)
                 self._define(value, self._name(part.whole), [("[{}]", key), (".reshape({})", value.shape)])
             elif value in self.recording.outputs:
-                self.globals[f"take{value.number}"] = Pool(value.shape, value.dtype)
+                self.globals[f"take{value.number}"] = pool(value.shape, value.dtype)
                 self.names[value] = f"o{value.number}"
                 self.lines.append(f"o{value.number} = take{value.number}()")
             else:
