@@ -116,11 +116,23 @@ def _free() -> int:
 FREE = _free()
 """What the interpreter counts for an array that is in a list and nowhere else."""
 
-_held = np.empty(2)
-_counted = _count(_held)
-_view = _held[:1]
-# Only where a name and a view each count for one can it be seen that nobody has an array.
-_COUNTS = FREE > 0 and _count(_held) == _counted + 1 and getattr(sys, "_is_gil_enabled", lambda: True)()
+
+def _counts() -> bool:
+    """Whether it can be seen here that nobody has an array: a name and a view each count for one."""
+    if FREE == 0 or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return False
+    take = pool((2,), "float32")
+    first, view = take(), take()[1:]
+    third = take()
+    apart = third is not first and not any(
+        np.may_share_memory(x, y) for x, y in ((first, view), (third, view))
+    )
+    place = id(third)
+    del third
+    return apart and id(take()) == place
+
+
+_COUNTS = _counts()
 
 
 def entry(recording: Recording) -> tuple[str, list[str], dict[str, Any]]:

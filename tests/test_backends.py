@@ -96,6 +96,26 @@ def test_auto_does_not_take_a_cupy_without_a_driver(no_driver):
     assert "CuPy 14.2.0 is installed, but cannot compute on cuda (cudaErrorInsufficientDriver" in reason
 
 
+def test_auto_takes_numba_where_it_is_worth_it(no_gpu, monkeypatch):
+    pytest.importorskip("numba")
+    small, large = nnx.mlp([64, 63]), nnx.mlp([64, 64])  # 4095 and 4160 parameters
+    assert nnx.Trainer(small).backend.name == "numpy"
+    trainer = nnx.Trainer(large)
+    assert trainer.backend.name == "numba"
+    assert "no usable CUDA GPU" in trainer.reason
+    assert "numba is installed" in trainer.reason
+    assert nnx.Trainer(large, device="cpu").backend.name == "numba"
+    assert nnx.Trainer(large, backend="numpy").backend.name == "numpy"
+    assert nnx.backend("auto").name == "numpy"
+    monkeypatch.setenv("NNX_BACKEND", "numpy")
+    assert nnx.Trainer(large).backend.name == "numpy"
+    monkeypatch.delenv("NNX_BACKEND")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert nnx.Trainer(large).backend.name == "numpy"
+    with pytest.raises(nnx.BackendError, match=r"pip install 'nnx-array\[numba\]'"):
+        nnx.Trainer(large, backend="numba")
+
+
 def test_an_explicit_wish_is_never_replaced(no_driver, monkeypatch):
     for wish in ({"name": "cupy"}, {"name": "auto", "device": "cuda"}, {"device": "cuda:1"}):
         with pytest.raises(nnx.BackendError, match="it needs an NVIDIA GPU and a driver"):
