@@ -33,9 +33,8 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
 
     def __init__(self, device: str | None = None) -> None:
         self.device = only_cpu("numba", device)
-        self._numba = require("numba", INSTALL)
+        self.version = require("numba", INSTALL).__version__
         require("scipy.linalg.cython_blas", INSTALL)  # numba's door to BLAS
-        self.version = self._numba.__version__
         self.detail = f"every step compiled, kept in {cache()}"
 
     def capture(self, step: F) -> F:

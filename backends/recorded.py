@@ -59,6 +59,10 @@ class Recorded:
                 self.as_it_is = True
             return result
 
+    def __deepcopy__(self, memo: Any) -> "Recorded":
+        """Return itself, as a function does: a copied trainer shares it."""
+        return self
+
     def _recorded(self, *arguments: Any) -> Any:
         """Record, and return what the replay does; None where that cannot be."""
         try:

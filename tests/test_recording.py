@@ -1,5 +1,6 @@
 """The step as a list of operations: what it says, where it puts things, and that replaying it is running it."""
 
+import copy
 import gc
 import math
 import threading
@@ -639,6 +640,17 @@ def test_threads_share_a_captured_step(backend):
         thread.join()
     for one in found:
         close(one, expected, "float32")
+
+
+def test_a_copied_trainer_goes_its_own_way(backend):
+    trainer = nnx.Trainer(small(), nnx.Adam(0.05), backend=backend)
+    X, Y = np.ones((4, 8)), np.zeros(8, int)
+    trainer.fit(X, Y, epochs=2)
+    copied = copy.deepcopy(trainer)
+    before = copied.theta
+    assert trainer.fit(X, Y, epochs=3) == copied.fit(X, Y, epochs=3)
+    assert (copied.theta != before).any()
+    np.testing.assert_array_equal(trainer.theta, copied.theta)
 
 
 def test_callbacks_may_keep_what_they_see(backend):
