@@ -39,16 +39,20 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
 
     def capture(self, step: F) -> F:
         """Return the step recorded, and compiled where it computes a gradient; else replayed with NumPy."""
-        return Recorded(quiet()(step), _lower)  # type: ignore[no-any-return]
+        return Recorded(quiet()(step), loops, replay)  # type: ignore[no-any-return]
 
 
-def _lower(recording: Recording) -> Replay:
-    if any(op.name == "concat" for op in recording.ops):  # the gradient, put together
-        try:
-            return function(recording, _compiled)
-        except RecordingError as error:
-            _log.debug("not compiled: %s", error)
-    return replay(recording)
+def loops(recording: Recording) -> Replay:
+    """Return the recorded function compiled, if it computes a gradient: the others are short, and replayed.
+
+    Raises
+    ------
+    RecordingError
+        When it computes none, or has no loops.
+    """
+    if not any(op.name == "concat" for op in recording.ops):  # of the derivatives of all parameters
+        raise RecordingError("there is no gradient in it")
+    return function(recording, _compiled)
 
 
 def cache() -> Path:

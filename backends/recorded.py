@@ -28,12 +28,12 @@ class Recorded:
     ----------
     function : callable
         Pure: arrays in, arrays out.
-    lower : callable
-        Makes a recording a `Replay`. It may raise a RecordingError.
+    lowers : callables
+        Each makes a recording a `Replay`; where one fails, or what it makes, the next has its turn.
     """
 
-    def __init__(self, function: Callable[..., Any], lower: Callable[[Recording], Replay]) -> None:
-        self._function, self._lower = function, lower
+    def __init__(self, function: Callable[..., Any], *lowers: Callable[[Recording], Replay]) -> None:
+        self._function, self._lowers = function, lowers
         self._replays: list[Replay] = []
         self._made = self._used = 0
         self._lock = threading.Lock()  # the buffers are one set
@@ -65,18 +65,29 @@ class Recorded:
 
     def _recorded(self, *arguments: Any) -> Any:
         """Record, and return what the replay does; None where that cannot be."""
+        result = None
         try:
-            replay = self._lower(record(self._function, *arguments))
-            result = replay(*arguments)
-            if result is None:
-                raise RecordingError("the arguments are not what they seem")
+            recording = record(self._function, *arguments)
         except Exception as error:
-            _log.debug("%s runs as it is: %s: %s", self._function, type(error).__name__, error, exc_info=True)
+            self._told("runs as it is", error)
+            return None
+        for lower in self._lowers:
+            try:
+                replay = lower(recording)
+                result = replay(*arguments)
+            except Exception as error:
+                self._told(f"is not run by {lower.__name__}", error)
+            if result is not None:
+                break
+        else:
             return None
         self._replays = [replay, *self._replays[: RECORDINGS - 1]]
         self._made += 1
         self.as_it_is = self._made > 8 * RECORDINGS and self._used < 8 * self._made
         return result
+
+    def _told(self, what: str, error: Exception) -> None:
+        _log.debug("%s %s: %s: %s", self._function, what, type(error).__name__, error)
 
 
 KEPT = 4

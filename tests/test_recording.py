@@ -571,6 +571,22 @@ def test_the_recordings_are_few():
     np.testing.assert_array_equal(captured(np.ones(2)), [2, 2])
 
 
+def test_where_one_way_fails_the_next_has_its_turn():
+    def fails(recording):
+        raise RecordingError("never")
+
+    def fails_later(recording):
+        return lambda *arguments: 1 / 0
+
+    captured = Recorded(lambda x: x * 2, fails, fails_later, replay)
+    for _ in range(3):
+        np.testing.assert_array_equal(captured(np.ones(2)), [2, 2])
+    assert len(captured._replays) == 1
+    captured = Recorded(lambda x: x * 2, fails, fails_later)
+    np.testing.assert_array_equal(captured(np.ones(2)), [2, 2])
+    assert captured.as_it_is
+
+
 def test_what_cannot_be_recorded_runs_as_it_is():
     seen = []
 
