@@ -21,7 +21,7 @@ class Activate(Layer):
 
     Examples
     --------
-    >>> from nnx import Dense, Network
+    >>> from nnx import BatchNorm, Dense, Network
     >>> Network(8, [Dense(16, init="he"), BatchNorm(), Activate("relu"), Dense(3)], output="softmax").L
     2
     """
