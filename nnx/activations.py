@@ -376,7 +376,9 @@ def activation(spec: str | Activation) -> Activation:
     found = _known(spec) if isinstance(spec, str) else None
     if found is None:
         message = str(unknown("activation", spec, ACTIVATIONS))
-        if "did you mean" not in message:
+        if spec == "prelu":
+            message = "prelu has a slope that is learned, so it is a layer: nnx.PReLU() after nnx.Dense(n, init='he')"
+        elif "did you mean" not in message:
             message += ". One of your own must be registered first: nnx.register_activation"
         raise InputError(message)
     return found
