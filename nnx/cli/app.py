@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from nnx.activations import ACTIVATIONS
 from nnx.data.builtin import BUILTIN
+from nnx.optimizers import OPTIMIZERS
 
 app = typer.Typer(
     help="Train fully connected networks on whatever array library is present.",
@@ -61,22 +63,20 @@ def train(
     activation: Annotated[
         str,
         typer.Option(
-            help="Of the hidden layers: relu, tanh, sigmoid, leaky_relu, leaky_relu(0.2), identity.",
+            help=f"Of the hidden layers: {', '.join(ACTIVATIONS)}, prelu; also leaky_relu(0.2), elu(0.5).",
             rich_help_panel="Network",
         ),
     ] = "relu",
     optimizer: Annotated[
-        str, typer.Option(help="adam or gradient_descent.", rich_help_panel="Training")
+        str, typer.Option(help=f"{', '.join(OPTIMIZERS)}.", rich_help_panel="Training")
     ] = "adam",
     learning_rate: Annotated[
         float | None,
-        typer.Option(
-            help="alpha.", show_default="adam 0.001, gradient_descent 0.01", rich_help_panel="Training"
-        ),
+        typer.Option(help="alpha.", show_default="the optimizer's own", rich_help_panel="Training"),
     ] = None,
     epochs: Annotated[int, typer.Option(help="Times over the data.", rich_help_panel="Training")] = 60,
     batch_size: Annotated[
-        int, typer.Option(help="Samples in a step; 0: all of them.", rich_help_panel="Training")
+        int, typer.Option(help="Samples in a step; 0, and lbfgs: all of them.", rich_help_panel="Training")
     ] = 32,
     seed: Annotated[
         int, typer.Option(help="Of the weights, the split and the shuffling.", rich_help_panel="Training")
@@ -151,7 +151,7 @@ def bench(
     ] = "",
     sizes: Annotated[str, typer.Option(help="n[0],...,n[L] of the network.")] = "784,512,512,10",
     batch_sizes: Annotated[str, typer.Option(help="The samples m of a step.")] = "1,16,128,1024,8192",
-    optimizer: Annotated[str, typer.Option(help="adam or gradient_descent.")] = "adam",
+    optimizer: Annotated[str, typer.Option(help=f"{', '.join(OPTIMIZERS)}.")] = "adam",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     out: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
