@@ -13,7 +13,7 @@ from nnx import host, layers
 from nnx.activations import Activation
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, positive_int, unknown
-from nnx.layers import Context, Dense, Layer, PReLU, from_any
+from nnx.layers import Activate, Context, Dense, Layer, PReLU, from_any
 from nnx.outputs import output as find_output
 from nnx.outputs import targets
 from nnx.regularization import smoothed
@@ -67,7 +67,7 @@ class Network:
         The link g[L] with its canonical loss: binary cross-entropy, cross-entropy, half squared error, half
         Poisson deviance.
     loss : str or None
-        Another loss that goes with the link: see `nnx.OUTPUTS`.
+        Another loss that goes with the link: see `nnx.LOSSES`.
 
     Attributes
     ----------
@@ -112,6 +112,8 @@ class Network:
                 f"the last layer must be a Dense without an activation, since the output {output!r} is its "
                 f"activation; given {last!r}"
             )
+        if self.output.exclusive and last.n == 1:
+            raise InputError(f"a single {output} output is always 1; use 'sigmoid', or two outputs")
         self.n: tuple[int, ...] = (self.n_features,)
         self.P = 0
         self._widest = self.n_features
@@ -346,7 +348,8 @@ class Network:
         n, given = self.n_features, tuple(X.shape)
         if len(given) < 2 or given[-2] != n:
             fits = len(given) == 2 and given[1] == n
-            hint = f"; samples are columns: its transpose {name}.T would fit" if fits else ""
+            called = f" {name}.T" if name.isidentifier() else ""
+            hint = f"; samples are columns: its transpose{called} would fit" if fits else ""
             raise InputError(f"{name} has shape {given}; expected (n[0], m) = ({n}, m){hint}")
         if given[-1] == 0:
             raise InputError(f"{name} is empty: its shape is {given}; expected at least one sample (column)")
@@ -374,6 +377,9 @@ class Network:
         """Return the layers, their parameters, and what a training step keeps of them; `str` makes it a table."""
         return summary(self)
 
+    def __reduce__(self) -> Any:
+        return Network.from_description, (self.describe(),)  # pickled as a model file has it: without code
+
     def __repr__(self) -> str:
         inside = ", ".join(shown(layers.describe(layer)) for layer in self.layers)
         loss = "" if self.output.spec is None else f", loss={self.output.spec!r}"
@@ -385,7 +391,16 @@ def _drawn(layers: Sequence[Layer], rng: Any, n_prev: int, scheme: str | None) -
     drawn: list[Tree] = []
     for layer in layers:
         inside = layer.layers
-        drawn.append(_drawn(inside, rng, n_prev, scheme) if inside else layer.draw(rng, n_prev, scheme))
+        if inside:
+            drawn.append(_drawn(inside, rng, n_prev, scheme))
+        else:
+            params = layer.draw(rng, n_prev, scheme)
+            given = {name: tuple(p.shape) for name, p in params.items()}
+            if given != layer.shapes(n_prev):
+                raise InputError(
+                    f"{type(layer).__name__}.draw returns {given}; expected what its shapes are, {layer.shapes(n_prev)}"
+                )
+            drawn.append(params)
         n_prev = layer.units(n_prev)
     return drawn
 
@@ -420,7 +435,7 @@ def mlp(
     init : str or None
         The initializer of all layers; None: the one that suits the activation.
     loss : str or None
-        Another loss that goes with the output, such as "huber" with "identity": see `nnx.OUTPUTS`.
+        Another loss that goes with the output, such as "huber" with "identity": see `nnx.LOSSES`.
 
     Raises
     ------
@@ -437,6 +452,10 @@ def mlp(
     n = [positive_int(f"sizes[{l}]", size) for l, size in enumerate(sizes)]
     layers: list[Layer] = []
     for size in n[1:-1]:
+        if isinstance(hidden, Layer) and not isinstance(hidden, PReLU | Activate):
+            raise InputError(
+                f"hidden must be an activation; {hidden!r} is a layer of another kind: use nnx.Network"
+            )
         if hidden == "prelu" or isinstance(hidden, Layer):
             layers += [Dense(size, "identity", init or "he"), PReLU() if hidden == "prelu" else hidden]  # type: ignore[list-item]
         else:

@@ -69,7 +69,12 @@ class Regularization:
                 continue
             high = 1 if name == "label_smoothing" else math.inf
             positive = name.startswith(("max", "clip"))
-            if not isinstance(value, Real) or not 0 <= float(value) < high or (positive and value == 0):
+            if (
+                not isinstance(value, Real)
+                or isinstance(value, bool)
+                or not 0 <= float(value) < high
+                or (positive and value == 0)
+            ):
                 span = "greater than 0, or None" if positive else f"in [0, {high:g})"
                 raise InputError(f"{name} must be {span}; given {value!r}")
             object.__setattr__(self, name, float(value))

@@ -21,7 +21,7 @@ EXTREME = np.array([0.0, *SMALL, *LARGE, *(-z for z in SMALL + LARGE)])
 def derivative(g, Z):
     """g'(Z) from what g keeps."""
     A = g.g(Z)
-    return g.dg(*{"A": (A,), "Z": (Z,), "ZA": (Z, A)}[g.keep])
+    return g.dg(*{"": (A,), "A": (A,), "Z": (Z,), "ZA": (Z, A)}[g.keep])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,13 @@ class Provider(Protocol):
     """What gives the batches of each epoch: `Batches`, `Stream` or `Iterated`."""
 
     @property
+    def again(self) -> bool:
+        """Whether an epoch can be read again."""
+
+    def go_on(self, epochs: int) -> None:
+        """Go on as after so many epochs."""
+
+    @property
     def m(self) -> int | None:
         """The samples of an epoch; None: not known yet."""
 
@@ -59,7 +66,19 @@ def pieces(
             yield slice(first + piece.start, first + piece.stop), piece.start, piece.stop == size
 
 
-class Batches:
+class InOrder:
+    """What a provider is whose epochs are told apart by the random numbers alone."""
+
+    @property
+    def again(self) -> bool:
+        """Whether an epoch can be read again."""
+        return True
+
+    def go_on(self, epochs: int) -> None:
+        """Do nothing: who restores the random numbers has done it."""
+
+
+class Batches(InOrder):
     """The mini-batches of arrays in each epoch, the last one smaller when batch_size does not divide m.
 
     Parameters

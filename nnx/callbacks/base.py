@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from nnx.errors import CallbackError, Error, InputError, first_line
+from nnx.errors import CallbackError, Error, InputError, first_line, unknown
 from nnx.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class Callback:
         """Take back what `state` returned when the checkpoint was written."""
 
 
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
 class _Function(Callback):
     """A plain function of the progress, called after every step and every epoch."""
 
@@ -85,9 +88,15 @@ class Callbacks:
         self.all: list[Callback] = []
         for one in given:
             if isinstance(one, type) or not (isinstance(one, Callback) or callable(one)):
+                hint = f"; write {one.__name__}(...)" if isinstance(one, type) else ""
                 raise InputError(
-                    f"a callback must be an instance of nnx.Callback or a function of the progress; given {one!r}"
+                    "a callback must be an instance of nnx.Callback or a function of the progress; given "
+                    f"{one!r}{hint}"
                 )
+            for hook in dir(one):
+                if hook.startswith("on_") and isinstance(one, Callback) and hook not in HOOKS:
+                    never = f"{type(one).__name__}.{hook} would never be called"
+                    raise InputError(f"{never}: {unknown('hook of callbacks', hook, HOOKS)}")
             self.all.append(one if isinstance(one, Callback) else _Function(one))
         self.all.sort(key=lambda one: one.last)
 
@@ -104,6 +113,15 @@ class Callbacks:
         """Those that have a state, with their names."""
         both = zip(self.names, self.all, strict=True)
         return [(name, one) for name, one in both if type(one).state is not Callback.state]
+
+    def states(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the name and the state of those that have one."""
+        return [(name, _call(name, one, "state")) for name, one in self.remembering]
+
+    def restore(self, states: Iterable[dict[str, Any]]) -> None:
+        """Give those that have a state their states back."""
+        for (name, one), state in zip(self.remembering, states, strict=True):
+            _call(name, one, "restore", state)
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Call one hook of all.
@@ -128,9 +146,9 @@ class Callbacks:
             raise errors[0]
 
 
-def _call(name: str, one: Callback, hook: str, *arguments: Any) -> None:
+def _call(name: str, one: Callback, hook: str, *arguments: Any) -> Any:
     try:
-        getattr(one, hook)(*arguments)
+        return getattr(one, hook)(*arguments)
     except Error:
         raise
     except Exception as error:

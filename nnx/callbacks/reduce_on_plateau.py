@@ -39,7 +39,7 @@ class ReduceOnPlateau(Monitor):
     Raises
     ------
     InputError
-        For a parameter out of its range; in the first epoch for a name that is not measured.
+        For a parameter out of its range; at the start of the fit for a name that is not measured.
 
     Examples
     --------

@@ -44,7 +44,7 @@ class Activate(Layer):
 
     def backward(self, params: Params, kept: Any, dA: Array, need_dA_prev: bool) -> tuple[Array, Params]:
         """Return dA[l-1] = dA[l] * g'."""
-        return dA * self.g.dg(*kept), {}
+        return self.g.backward(dA, kept), {}
 
     def describe(self) -> dict[str, Any]:
         """Return the activation's name."""

@@ -228,5 +228,8 @@ def targets(output: Output, Z: Array, Y: Array) -> Array:
 def wrong_targets(output: Output, n: int, m: int, given: tuple[int, ...], name: str = "Y") -> str:
     """Return the message for targets whose shape does not fit n outputs and m samples."""
     vector = f", or class indices ({m},)" if output.classes and n > 1 else f", or ({m},)" if n == 1 else ""
-    hint = f"; its transpose {name}.T would fit" if given[::-1] == (n, m) and given != (n, m) else ""
+    called = f" {name}.T" if name.isidentifier() else ""
+    hint = f"; its transpose{called} would fit" if given[::-1] == (n, m) and given != (n, m) else ""
+    if given == (m, 1) and output.classes and n > 1:
+        hint = f"; its only column, {name}[:, 0], would fit"
     return f"{name} has shape {given}; expected (n[L], m) = ({n}, {m}){vector} for the output {output}{hint}"
