@@ -1,8 +1,9 @@
 """The errors that nnx raises on purpose: each says what was given, what was expected and what to do."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from numbers import Real
 from textwrap import shorten
 
 
@@ -97,3 +98,16 @@ def positive_int(name: str, value: object) -> int:
     if number < 1 or isinstance(value, bool):
         raise InputError(f"{name} must be a positive integer, not {value!r}")
     return number
+
+
+def number(name: str, value: object, expected: str, fits: Callable[[float], bool]) -> float:
+    """Return value as a float, or raise an InputError that names it and says what was expected.
+
+    Examples
+    --------
+    >>> number("decay", 0.9, "between 0 and 1", lambda x: 0 < x < 1)
+    0.9
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not fits(float(value)):
+        raise InputError(f"{name} must be {expected}, not {value!r}")
+    return float(value)

@@ -7,11 +7,11 @@ Dropout and noise are layers (`nnx.Dropout`, `nnx.GaussianNoise`); decoupled wei
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, number, unknown
 from nnx.outputs import Output
 
 if TYPE_CHECKING:
@@ -63,21 +63,18 @@ class Regularization:
     decayed: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "max_norm", "clip_value", "clip_norm", "label_smoothing"):
-            value = getattr(self, name)
-            if value is None and name.startswith(("max", "clip")):
-                continue
-            high = 1 if name == "label_smoothing" else math.inf
-            positive = name.startswith(("max", "clip"))
-            if (
-                not isinstance(value, Real)
-                or isinstance(value, bool)
-                or not 0 <= float(value) < high
-                or (positive and value == 0)
-            ):
-                span = "greater than 0, or None" if positive else f"in [0, {high:g})"
-                raise InputError(f"{name} must be {span}; given {value!r}")
-            object.__setattr__(self, name, float(value))
+        for name, high in (("l1", math.inf), ("l2", math.inf), ("label_smoothing", 1.0)):
+            value = number(name, getattr(self, name), f"in [0, {high:g})", partial(_between, high))
+            object.__setattr__(self, name, value)
+        for name in ("max_norm", "clip_value", "clip_norm"):
+            if getattr(self, name) is not None:
+                value = number(
+                    name,
+                    getattr(self, name),
+                    "greater than 0 and finite, or None",
+                    lambda x: 0 < x < math.inf,
+                )
+                object.__setattr__(self, name, value)
         if self.decayed is not None:
             if isinstance(self.decayed, str):
                 raise InputError(f"decayed must be a list of names; given {self.decayed!r}")
@@ -143,6 +140,10 @@ class Regularization:
             longer = norm > self.max_norm
             params[name] = xp.where(longer, W * (self.max_norm / xp.where(longer, norm, 1.0)), W)
         return network.flatten(params)
+
+
+def _between(high: float, x: float) -> bool:
+    return 0 <= x < high
 
 
 def smoothed(output: Output, Y: Array, epsilon: float) -> Array:

@@ -1,7 +1,6 @@
 """What a model file holds of a trainer, and how a trainer takes it up again: to be used, or to go on."""
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from nnx.errors import InputError, ModelFileError
 from nnx.network import Network, shown
 from nnx.optimizers import describe as describe_optimizer
 from nnx.optimizers import optimizer as find_optimizer
+from nnx.progress import with_nan, without_nan
 from nnx.regularization import Regularization
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def collect(trainer: "Trainer", run: "Run | None") -> tuple[dict[str, Any], dict
         "steps": trainer.steps,
         "alpha": float(to_numpy(trainer.state["alpha"])),
         "rng": trainer.rng.bit_generator.state,
-        "records": _finite(trainer.records),
+        "records": without_nan(trainer.records),
         "metadata": trainer.metadata,
         "features": trainer.features,
         "position": None,
@@ -100,27 +100,9 @@ def restore(trainer: "Trainer", tensors: Mapping[str, Any], run: Mapping[str, An
     trainer.state["t"] = trainer.backend.asarray(run["steps"], "int32")
     trainer.state["alpha"] = trainer.backend.asarray(run["alpha"], trainer.dtype)
     trainer.rng.bit_generator.state = run["rng"]
-    trainer.records = _with_nan(run["records"])
+    trainer.records = with_nan(run["records"])
     trainer.metadata = run["metadata"]
     trainer.features = run.get("features")
-
-
-def _finite(x: Any) -> Any:
-    """Return records with None, which JSON has, for NaN: a metric without a meaning (ROC AUC of one class)."""
-    if isinstance(x, dict):
-        return {name: _finite(value) for name, value in x.items()}
-    if isinstance(x, list):
-        return [_finite(value) for value in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
-
-
-def _with_nan(x: Any) -> Any:
-    """Return records with NaN for None."""
-    if isinstance(x, dict):
-        return {name: _with_nan(value) for name, value in x.items()}
-    if isinstance(x, list):
-        return [_with_nan(value) for value in x]
-    return math.nan if x is None else x
 
 
 def checkpoints(folder: Path) -> list[Path]:

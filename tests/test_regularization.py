@@ -233,10 +233,10 @@ def test_micro_batches_of_any_size(m, batch, micro, seed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"l2": -1}, r"l2 must be in \[0, inf\); given -1"),
+        ({"l2": -1}, r"l2 must be in \[0, inf\), not -1"),
         ({"l1": float("nan")}, "l1 must be"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
-        ({"clip_norm": 0}, "clip_norm must be greater than 0, or None"),
+        ({"clip_norm": 0}, "clip_norm must be greater than 0 and finite, or None"),
         ({"max_norm": "big"}, "max_norm must be"),
         ({"decayed": "W1"}, "decayed must be a list"),
     ],

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nnx import saved
 from nnx.callbacks.monitor import Monitor
-from nnx.callbacks.resumable import Resumable, number
-from nnx.errors import CallbackError, InputError, positive_int
+from nnx.callbacks.resumable import Resumable
+from nnx.errors import CallbackError, InputError, number, positive_int
 from nnx.progress import Progress
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from nnx.callbacks.resumable import Resumable, number
-from nnx.errors import InputError, unknown
+from nnx.callbacks.resumable import Resumable
+from nnx.errors import InputError, number, unknown
 from nnx.metrics import METRICS
 from nnx.progress import Progress
 

@@ -10,12 +10,11 @@ Here is what every layer has, and what is done with layers one after the other.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 from nnx import randomness
 from nnx.arrays import Array
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, number, unknown
 from nnx.initializers import Rng, zeros
 
 Params: TypeAlias = dict[str, Array]
@@ -128,14 +127,13 @@ def backward(
 
 def check_number(layer: Layer, name: str, low: float, high: float = math.inf, below: bool = True) -> None:
     """Make a field a float in [low, high), or in (low, high] unless `below`; or raise."""
-    value = getattr(layer, name)
-    good = isinstance(value, Real) and (
-        low <= float(value) < high if below else low < float(value) <= high and math.isfinite(value)
-    )
-    if not good:
-        span = f"[{low:g}, {high:g})" if below else f"({low:g}, {high:g}]"
-        raise InputError(f"{type(layer).__name__}'s {name} must be in {span}, not {value!r}")
-    object.__setattr__(layer, name, float(value))
+    span = f"in [{low:g}, {high:g})" if below else f"in ({low:g}, {high:g}]"
+
+    def fits(x: float) -> bool:
+        return low <= x < high if below else low < x <= high and math.isfinite(x)
+
+    value = number(f"{type(layer).__name__}'s {name}", getattr(layer, name), span, fits)
+    object.__setattr__(layer, name, value)
 
 
 def _check(layer: Layer, params: Any, grads: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nnx.activations import identity, sigmoid
 from nnx.arrays import Array, array_namespace, device
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, number, unknown
 from nnx.outputs import losses
 from nnx.outputs.links import exp, softmax
 from nnx.outputs.losses import Function
@@ -98,7 +98,7 @@ _hinge = _with(_identity, "hinge", "hinge", losses.hinge, losses.hinge_derivativ
 
 
 def _huber(delta: float = 1.0) -> Output:
-    delta = losses.number("delta", delta)
+    delta = number("delta", delta, "greater than 0 and finite", lambda x: 0 < x < math.inf)
     spec = "huber" if delta == 1 else f"huber({delta!r})"
     return _with(_identity, spec, f"Huber, delta {delta:g}", *losses.huber(delta))
 
@@ -112,7 +112,7 @@ def _softmax_focal(gamma: float = 2.0) -> Output:
 
 
 def _focal(output: Output, make: Callable[[float], tuple[Function, Function]], gamma: float) -> Output:
-    gamma = losses.number("gamma", gamma, zero=True)
+    gamma = number("gamma", gamma, "at least 0 and finite", lambda x: 0 <= x < math.inf)
     spec = "focal" if gamma == 2 else f"focal({gamma!r})"
     return _with(output, spec, f"focal, gamma {gamma:g}", *make(gamma))
 

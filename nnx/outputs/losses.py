@@ -6,12 +6,9 @@ or NaN at finite Z. The four canonical ones need no derivative of their own: the
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import inf
-from numbers import Real
 from typing import TypeAlias
 
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError
 from nnx.outputs.links import ceiling
 
 Function: TypeAlias = Callable[[Array, Array], Array]
@@ -157,12 +154,3 @@ def focal(gamma: float) -> tuple[Function, Function]:
         return C - P * xp.sum(C, axis=-2, keepdims=True)
 
     return loss, derivative
-
-
-def number(name: str, value: object, zero: bool = False) -> float:
-    """Return a loss's parameter as a float, or raise an InputError unless it is finite and > 0 (or >= 0)."""
-    fits = isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < inf
-    if not fits or (value == 0 and not zero):
-        expected = "at least 0 and finite" if zero else "greater than 0 and finite"
-        raise InputError(f"{name} must be {expected}, not {value!r}")
-    return float(value)  # type: ignore[arg-type]
