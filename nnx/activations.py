@@ -5,7 +5,6 @@ forward to the backward pass. From A it is as exact as A is: where g levels off,
 keep Z, or Z and A. Nothing overflows on the way to a finite g(z), and where g' is not defined, it is PyTorch's.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,6 +14,7 @@ from typing import Literal
 
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, unknown
+from nnx.spec import split
 from nnx.special import erfc
 
 
@@ -398,14 +398,13 @@ def _known(spec: str) -> Activation | None:
     """Return the activation of this name, or None."""
     if isinstance(found := ACTIVATIONS.get(spec), Activation):
         return found
-    match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", spec)
-    known = ACTIVATIONS.get(match[1]) if match else None
-    if match is None or known is None:
+    name, parameter = split(spec)
+    known = ACTIVATIONS.get(name)
+    if known is None:
         return None
-    name, parameter = match.groups()
     if isinstance(known, Activation):
         raise InputError(f"activation {name!r} takes no parameter; given {spec!r}")
     try:
-        return known() if parameter is None else known(float(parameter))  # type: ignore[call-arg]
+        return known() if parameter is None else known(parameter)  # type: ignore[call-arg, arg-type]
     except ValueError as error:
         raise InputError(f"activation {spec!r}: {error}") from None

@@ -442,7 +442,7 @@ class Trainer:
         metrics : sequence of str or metric, or None
             See `nnx.METRICS`; None: the accuracy of classes, else R2.
         """
-        held_out = self._held_out("", X, Y, sample_weight, batch_size)
+        held_out = self._held_out("", X, Y, sample_weight, batch_size, resident=False)
         return self.measure(held_out, self._metrics(metrics, held_out))
 
     def _metrics(self, metrics: Sequence[Any] | None, held_out: Any) -> tuple[Any, ...]:
@@ -501,10 +501,18 @@ class Trainer:
         return measured
 
     def _held_out(
-        self, whose: str, X: Any, Y: Any, sample_weight: Any = None, batch_size: int | None = None
+        self,
+        whose: str,
+        X: Any,
+        Y: Any,
+        sample_weight: Any = None,
+        batch_size: int | None = None,
+        resident: bool = True,
     ) -> Any:
-        """Return the batches of samples that are not trained on; Y None: to predict."""
-        return self._batches(whose, X, Y, sample_weight, None, self._size(batch_size), None)
+        """Return the batches of samples that are not trained on."""
+        return self._batches(
+            whose, X, Y, sample_weight, None, self._size(batch_size), None, resident=resident
+        )
 
     def _size(self, batch_size: int | None) -> int:
         """Return how many samples are computed at once, where nothing is learned."""
@@ -523,6 +531,7 @@ class Trainer:
         rng: Any,
         micro_batch: int | None = None,
         steps: int | None = None,
+        resident: bool = True,
     ) -> Provider:
         """Return what gives the pieces of every batch: arrays in memory, a stream, or batches that are given."""
         self._check_names(f"{whose}X", X)
@@ -537,6 +546,7 @@ class Trainer:
             checks=self._checks(class_weight),
             dtype=self.dtype,
             steps=steps,
+            resident=resident,
             whose=whose,
         )
 

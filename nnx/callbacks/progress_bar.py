@@ -95,6 +95,10 @@ class ProgressBar(Callback):
         rate = f"{progress.samples / progress.seconds:,.0f} samples/s" if progress.seconds > 0 else ""
         shown = f"{self._numbers} {rate}".strip()
         if self._on.is_terminal:
+            # The bar keeps a third of the line: what does not fit beside it is left out, from the end.
+            room = self._on.width - self._on.width // 3 - 20
+            while len(shown) > room and " " in shown:
+                shown = shown.rpartition(" ")[0]
             return shown
         return f"epoch {progress.epoch}/{progress.epochs} {shown}"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeAlias
 
+from nnx.activations import softplus
 from nnx.arrays import Array, array_namespace
 from nnx.outputs.links import ceiling
 
@@ -15,16 +16,10 @@ Function: TypeAlias = Callable[[Array, Array], Array]
 """Z, Y -> the loss (..., m), or its derivative (..., n[L], m)."""
 
 
-def _softplus(Z: Array) -> Array:
-    # log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)
-    xp = array_namespace(Z)
-    return xp.maximum(Z, 0.0) + xp.log1p(xp.exp(-xp.abs(Z)))
-
-
 def binary_cross_entropy(Z: Array, Y: Array) -> Array:
     """Return -y log a - (1-y) log(1-a), a = sigmoid(z)."""
     # = log(1 + e^z) - y z
-    return array_namespace(Z).sum(_softplus(Z) - Y * Z, axis=-2)
+    return array_namespace(Z).sum(softplus.g(Z) - Y * Z, axis=-2)
 
 
 def cross_entropy(Z: Array, Y: Array) -> Array:
