@@ -120,7 +120,7 @@ class Run:
                 self.step += 1
                 if self.step % LOOK_EVERY == 0 and not math.isfinite(self._read(done.J)):
                     raise self._diverged((good, self._rng_before), good_step)
-                if self.callbacks:
+                if self.callbacks.each_step:
                     now = self._progress(self.step, time.perf_counter() - start, None)
                     self.callbacks.call("on_step", trainer, now)
                     if trainer.stopped is not None:

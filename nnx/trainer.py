@@ -49,6 +49,8 @@ class Trainer:
         backend.
     regularization : Regularization or None
         Penalties, clipping, max-norm and label smoothing; None: none of them.
+    theta : array-like (P,) or None
+        The first parameters; None: those that `network.init` draws from the seed.
 
     Attributes
     ----------
@@ -89,9 +91,10 @@ class Trainer:
         dtype: str = "float32",
         seed: int = 0,
         regularization: Regularization | None = None,
+        theta: Any = None,
     ) -> None:
         self.prepare(network, optimizer, backend, device, dtype, seed, regularization)
-        self._start(network.init(self.seed, self.dtype))
+        self._start(network.init(self.seed, self.dtype) if theta is None else self._checked(theta))
 
     def prepare(
         self,
@@ -174,11 +177,15 @@ class Trainer:
 
     @theta.setter
     def theta(self, theta: Any) -> None:
+        self.state = {**self.state, "theta": self.backend.asarray(self._checked(theta), self.dtype)}
+
+    def _checked(self, theta: Any) -> Any:
+        """Return parameters that were handed in as a NumPy array (P,) of its own memory."""
         theta = host.as_dtype(host.as_host(theta), self.dtype)
         if theta.shape != (self.network.P,):
             raise InputError(f"theta has shape {theta.shape}; expected ({self.network.P},)")
         host.check_finite("theta", theta, self.dtype)
-        self.state = {**self.state, "theta": self.backend.asarray(host.copy(theta), self.dtype)}
+        return host.copy(theta)
 
     @property
     def parameters(self) -> dict[str, Any]:
