@@ -112,13 +112,14 @@ class Regularization:
             ]
         )
 
-    def penalty(self, theta: Array, decays: Array) -> tuple[Array, Array]:
-        """Return l1 sum |w| + (l2 / 2) sum w^2 (...,) and its derivative (..., P)."""
+    def penalty(self, theta: Array, decays: Array, total: Array | int = 1) -> tuple[Array, Array]:
+        """Return (l1 sum |w| + (l2 / 2) sum w^2) / total (...,) and its derivative (..., P); total is 0-d."""
         xp = array_namespace(theta)
         w = theta * decays
-        J, dw = 0.5 * self.l2 * xp.vecdot(w, w), self.l2 * w
+        l1, l2 = self.l1 / total, self.l2 / total  # numbers before vectors: fewer passes over P
+        J, dw = 0.5 * l2 * xp.vecdot(w, w), l2 * w
         if self.l1:
-            J, dw = J + self.l1 * xp.sum(xp.abs(w), axis=-1), dw + self.l1 * xp.sign(w)
+            J, dw = J + l1 * xp.sum(xp.abs(w), axis=-1), dw + l1 * xp.sign(w)
         return J, dw
 
     def clipped(self, dtheta: Array) -> Array:

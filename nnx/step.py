@@ -150,14 +150,9 @@ def _penalized(
 ) -> tuple[Array, Array]:
     if not (regularization.l1 or regularization.l2):
         return J, dtheta
-    decays = state["decays"]
-    more_J, more_dtheta = regularization.penalty(state["theta"], decays)
-    if regularization.per_sample:
-        total = weight()
-        more_J = more_J / total
-        more_dtheta = more_dtheta / (
-            total if isinstance(total, int) else array_namespace(total).expand_dims(total, axis=-1)
-        )
+    more_J, more_dtheta = regularization.penalty(
+        state["theta"], state["decays"], weight() if regularization.per_sample else 1
+    )
     return J + more_J, dtheta + more_dtheta
 
 

@@ -119,7 +119,7 @@ class Trainer:
         self.regularization = regularization or PLAIN
         self.dtype = host.dtype_name(dtype)
         self.seed = host.checked_seed(seed)
-        self.rng = host.generator(seed)
+        self.rng: Any = host.generator(seed)
         self.backend, self.reason = choose(backend, device)
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}

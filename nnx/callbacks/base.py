@@ -141,6 +141,6 @@ def _call(one: Callback, hook: str, *arguments: Any) -> None:
         raise
     except Exception as error:
         raise CallbackError(
-            f"the callback {_name(one)} raised {type(error).__name__} in {hook}: {first_line(error)}. The trainer is as "
-            "after its last step: it can be saved, and can go on"
+            f"the callback {_name(one)} raised {type(error).__name__} in {hook}: {first_line(error)}. The trainer is "
+            "as after its last step: it can be saved, and can go on"
         ) from error

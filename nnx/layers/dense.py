@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nnx.activations import Activation, activation
+from nnx.activations import Activation, activation, identity
 from nnx.arrays import Array, array_namespace
 from nnx.errors import positive_int
 from nnx.initializers import Rng, initializer, zeros
@@ -75,7 +75,8 @@ class Dense(Layer):
         """Return dA[l-1] and {"W": dW[l], "b": db[l]} from dA[l]."""
         xp = array_namespace(dA)
         A_prev, *Z_or_A = kept
-        dZ = dA * self.g.dg(*Z_or_A)  # dZ[l] = dA[l] * g[l]'(Z[l])
+        # dZ[l] = dA[l] * g[l]'(Z[l]); of the identity, as every last layer's is, that factor is 1
+        dZ = dA if self.g is identity else dA * self.g.dg(*Z_or_A)
         dW = dZ @ xp.matrix_transpose(A_prev)  # dW[l] = dZ[l] A[l-1]^T    (dZ has the 1/m)
         db = xp.sum(dZ, axis=-1, keepdims=True)  # db[l] = sum of dZ[l] over the samples
         dA_prev = xp.matrix_transpose(params["W"]) @ dZ if need_dA_prev else None  # dA[l-1] = W[l]^T dZ[l]

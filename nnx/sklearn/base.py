@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -35,7 +36,8 @@ AT_ONCE = 2**20
 
 NORMS: dict[str, type[layers.Layer]] = {"batch": layers.BatchNorm, "layer": layers.LayerNorm}
 TOO_LARGE = (
-    "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+    "preprocessed."
 )
 
 
@@ -168,7 +170,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         sizes = [X.shape[1], *self._sizes(), self.n_outputs_]
         self.n_layers_ = len(sizes)
         self.coefs_, self.intercepts_ = [], []
-        for n_prev, n in zip(sizes, sizes[1:], strict=False):
+        for n_prev, n in pairwise(sizes):
             # Glorot and Bengio, see nnx.initializers: gain 6, 2 for the logistic function; of the biases, too
             bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_prev + n))
             self.coefs_.append(self._random_state.uniform(-bound, bound, (n_prev, n)))
@@ -204,7 +206,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 dtype=dtype,
                 seed=seed,
                 regularization=self._regularization(),
-                theta=backend.to_numpy(theta) if samples.home(theta) == (backend.name, backend.device) else theta,
+                theta=backend.to_numpy(theta)
+                if samples.home(theta) == (backend.name, backend.device)
+                else theta,
             )
             if incremental:
                 _remember(trainer, self.__dict__.pop("_memory", {}))
@@ -280,7 +284,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             return min(200, m)
         if self.batch_size > m:
             warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+                stacklevel=5,
             )
         return int(min(self.batch_size, m))
 
@@ -396,7 +401,6 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if "network_" in state:
             self.network_ = Network.from_description(state["network_"])
             self._hand_out(self._vector)
-
 
     def __sklearn_tags__(self) -> Any:
         """Sparse X is taken."""

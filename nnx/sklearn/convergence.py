@@ -59,7 +59,7 @@ class Convergence(Callback):
         score = self._score(trainer)
         estimator.validation_scores_.append(score)
         self._say(f"Validation score: {score:f}")
-        worse = score < estimator.best_validation_score_ + estimator.tol
+        worse: bool = score < estimator.best_validation_score_ + estimator.tol
         if score > estimator.best_validation_score_:
             estimator.best_validation_score_ = score
             estimator._best = trainer.state["theta"]  # no step changes it: the next has a new one

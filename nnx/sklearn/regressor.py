@@ -91,7 +91,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     ) -> None:
         given = dict(locals())
         del given["self"]
-        vars(self).update(given)
+        self.__dict__.update(given)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":

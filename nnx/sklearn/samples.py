@@ -72,7 +72,9 @@ def on_device(estimator: Any, X: Array, reset: bool) -> Array:
         raise ValueError(f"Expected 2D array, got {X.ndim}D array instead. Reshape your data")
     for axis, what in enumerate(("sample(s)", "feature(s)")):
         if X.shape[axis] == 0:
-            raise ValueError(f"Found array with 0 {what} (shape={tuple(X.shape)}) while a minimum of 1 is required.")
+            raise ValueError(
+                f"Found array with 0 {what} (shape={tuple(X.shape)}) while a minimum of 1 is required."
+            )
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     xp = array_namespace(X)
     X = X.detach() if hasattr(X, "detach") else X
@@ -101,7 +103,7 @@ def take(X: Any, rows: Any) -> Any:
 def pieces(X: Any, size: int) -> Iterator[Any]:
     """Yield the samples, `size` at a time, as columns: views, but for those of a sparse matrix, which become dense."""
     for start in range(0, X.shape[0], size):
-        rows = X[start : start + size, :]
+        rows = X[start : min(start + size, X.shape[0]), :]
         yield (rows.toarray() if sparse.issparse(rows) else rows).T
 
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 
 class Shuffles:
     """Stands in the place of a trainer's `rng`: each epoch shuffles the order of the epoch before.
@@ -16,6 +14,7 @@ class Shuffles:
 
     Examples
     --------
+    >>> import numpy as np
     >>> shuffles = Shuffles(np.random.RandomState(0))
     >>> shuffles.permutation(4), shuffles.permutation(4)
     (array([2, 3, 1, 0]), array([0, 2, 3, 1]))
@@ -23,25 +22,19 @@ class Shuffles:
 
     def __init__(self, random_state: Any) -> None:
         self._random_state = random_state
-        self._order: Any = None
+        self._orders: dict[int, Any] = {}  # the last two by their number
+        self.state = 0
 
     def permutation(self, m: int) -> Any:
         """Return the numbers 0..m-1 in the next order."""
-        before = np.arange(m) if self._order is None else self._order
-        self._order = before[self._random_state.permutation(m)]
-        return self._order
+        self.state += 1
+        if self.state not in self._orders:
+            last = self._orders.get(self.state - 1)
+            drawn = self._random_state.permutation(m)
+            self._orders = {self.state - 1: last, self.state: drawn if last is None else last[drawn]}
+        return self._orders[self.state]
 
     @property
     def bit_generator(self) -> "Shuffles":
-        """What has the state: it itself."""
+        """What has the `state`: it itself. It says how many orders were drawn, and may be set one back."""
         return self
-
-    @property
-    def state(self) -> Any:
-        """All that the next order depends on."""
-        return self._random_state.get_state(legacy=False), self._order
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        inner, self._order = state
-        self._random_state.set_state(inner)
