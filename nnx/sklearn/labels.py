@@ -26,7 +26,7 @@ def classes_of(y: Any) -> Any:
 
 def n_outputs(kind: str, classes: Any) -> int:
     """Return n[L]: one output tells two classes, else each class has its own."""
-    return 1 if kind == "binary" else len(classes)
+    return 1 if kind == "binary" else int(classes.shape[0])
 
 
 def numbers(kind: str, classes: Any, y: Any) -> Any:
