@@ -26,7 +26,6 @@ EDGES = {
     "data/files.py",
     "data/builtin.py",
     "data/prepare.py",
-    "sklearn/__init__.py",
     "sklearn/base.py",
     "sklearn/classifier.py",
     "sklearn/labels.py",

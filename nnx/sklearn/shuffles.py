@@ -17,7 +17,7 @@ class Shuffles:
     >>> import numpy as np
     >>> shuffles = Shuffles(np.random.RandomState(0))
     >>> shuffles.permutation(4), shuffles.permutation(4)
-    (array([2, 3, 1, 0]), array([0, 2, 3, 1]))
+    (array([2, 3, 1, 0]), array([2, 1, 3, 0]))
     """
 
     def __init__(self, random_state: Any) -> None:
