@@ -112,15 +112,18 @@ class Regularization:
             ]
         )
 
-    def penalty(self, theta: Array, decays: Array, total: Array | int = 1) -> tuple[Array, Array]:
-        """Return (l1 sum |w| + (l2 / 2) sum w^2) / total (...,) and its derivative (..., P); total is 0-d."""
+    def penalized(
+        self, J: Array, dtheta: Array, theta: Array, decays: Array, total: Array | int = 1
+    ) -> tuple[Array, Array]:
+        """Return J + (l1 sum |w| + (l2 / 2) sum w^2) / total (...,) and its derivative (..., P); total is 0-d."""
         xp = array_namespace(theta)
         w = theta * decays
         l1, l2 = self.l1 / total, self.l2 / total  # numbers before vectors: fewer passes over P
-        J, dw = 0.5 * l2 * xp.vecdot(w, w), l2 * w
+        if self.l2:
+            J, dtheta = J + 0.5 * l2 * xp.vecdot(w, w), dtheta + l2 * w
         if self.l1:
-            J, dw = J + l1 * xp.sum(xp.abs(w), axis=-1), dw + l1 * xp.sign(w)
-        return J, dw
+            J, dtheta = J + l1 * xp.sum(xp.abs(w), axis=-1), dtheta + l1 * xp.sign(w)
+        return J, dtheta
 
     def clipped(self, dtheta: Array) -> Array:
         """Return the gradient (..., P), entry by entry and then as a whole within its bounds."""

@@ -150,10 +150,8 @@ def _penalized(
 ) -> tuple[Array, Array]:
     if not (regularization.l1 or regularization.l2):
         return J, dtheta
-    more_J, more_dtheta = regularization.penalty(
-        state["theta"], state["decays"], weight() if regularization.per_sample else 1
-    )
-    return J + more_J, dtheta + more_dtheta
+    total = weight() if regularization.per_sample else 1
+    return regularization.penalized(J, dtheta, state["theta"], state["decays"], total)
 
 
 def _update(
