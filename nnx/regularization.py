@@ -115,14 +115,20 @@ class Regularization:
     def penalized(
         self, J: Array, dtheta: Array, theta: Array, decays: Array, total: Array | int = 1
     ) -> tuple[Array, Array]:
-        """Return J + (l1 sum |w| + (l2 / 2) sum w^2) / total (...,) and its derivative (..., P); total is 0-d."""
+        """Return J + (l1 sum |w| + (l2 / 2) sum w^2) / total (...,) and its derivative (..., P).
+
+        total is an int, 0-d or (...,).
+        """
         xp = array_namespace(theta)
         w = theta * decays
-        l1, l2 = self.l1 / total, self.l2 / total  # numbers before vectors: fewer passes over P
+        totals = total if isinstance(total, int) else xp.expand_dims(total, axis=-1)
+        # Numbers are divided, before they are multiplied with vectors: fewer passes over P.
         if self.l2:
-            J, dtheta = J + 0.5 * l2 * xp.vecdot(w, w), dtheta + l2 * w
+            J = J + 0.5 * self.l2 / total * xp.vecdot(w, w)
+            dtheta = dtheta + self.l2 / totals * w
         if self.l1:
-            J, dtheta = J + l1 * xp.sum(xp.abs(w), axis=-1), dtheta + l1 * xp.sign(w)
+            J = J + self.l1 / total * xp.sum(xp.abs(w), axis=-1)
+            dtheta = dtheta + self.l1 / totals * xp.sign(w)
         return J, dtheta
 
     def clipped(self, dtheta: Array) -> Array:

@@ -359,7 +359,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def _rows(self, X: Any) -> tuple[Any, Backend, Any]:
         """Return A[L] (n[L], m) on the backend, the backend, and X as it was validated."""
-        check_is_fitted(self)
+        if "network_" not in self.__dict__:
+            check_is_fitted(self)  # raises
         X = samples.validated(self, X, reset=False)
         backend = samples.backend_for(X, self.backend, self.device)
         theta, (seen, moved, forward) = self._theta(self.network_), self._ready.get(backend, (None,) * 3)
