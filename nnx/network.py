@@ -45,6 +45,21 @@ def _map(tree: Tree, function: Callable[..., Any], *others: Tree) -> Tree:
     ]
 
 
+def _paths(tree: Tree) -> Iterator[tuple[Any, ...]]:
+    """Yield where each leaf is, in order: tree[path[0]][path[1]]..."""
+    for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if isinstance(branch, dict | list):
+            yield from ((key, *rest) for rest in _paths(branch))
+        else:
+            yield (key,)
+
+
+def _at(tree: Tree, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
 def _leaves(tree: Tree) -> Iterator[Any]:
     """Yield the tree's leaves in order."""
     for branch in tree.values() if isinstance(tree, dict) else tree:
@@ -120,6 +135,7 @@ class Network:
         self.random = self.whole_batches = False
         self._slots: Tree = self._plan(self.layers, self.n_features, set())
         slots = list(_leaves(self._slots))
+        self._order = list(_paths(self._slots))
         self.shapes: dict[str, tuple[int, ...]] = {slot.name: slot.shape for slot in slots}
         """The shape of every parameter: {"W1": (n[1], n[0]), "b1": (n[1], 1), "W2": ...}, in theta's order."""
         self.places: dict[str, slice] = {slot.name: slot.place for slot in slots}
@@ -339,7 +355,7 @@ class Network:
 
     def _join(self, tree: Tree) -> Array:
         """Return each layer's parameters, or their derivatives, as one vector (..., P), in theta's order."""
-        arrays = list(_leaves(_map(self._slots, lambda _, x: x, tree)))
+        arrays = [_at(tree, path) for path in self._order]
         xp = array_namespace(*arrays)
         return xp.concat([xp.reshape(a, (*a.shape[:-2], -1)) for a in arrays], axis=-1)
 

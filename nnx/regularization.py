@@ -25,8 +25,8 @@ class Regularization:
     Parameters
     ----------
     l1, l2 : float
-        Added to the cost: J + l1 sum |w| + (l2 / 2) sum w^2 (the notation of the notes' W; no division by m,
-        as scikit-learn's alpha has). The history's "loss" is this J; what `evaluate` gives is without them.
+        Added to the cost: J + l1 sum |w| + (l2 / 2) sum w^2 (the notation of the notes' W). The history's "loss" is
+        this J; what `evaluate` gives is without them.
     max_norm : float or None
         After each step the weights into a unit, a row of W[l], are scaled back to this length where they are
         longer (Srivastava et al., 2014, section 5.1).
@@ -41,6 +41,9 @@ class Regularization:
     decayed : sequence of str or None
         The parameters ("W1", ...) that l1, l2, max_norm and an optimizer's weight_decay act on; None: all
         weights W, no biases and no norms.
+    per_sample : bool
+        Whether l1 and l2 are divided by the samples of a step's batch (weighted ones: by the sum of their weights),
+        as scikit-learn's alpha is: a smaller last batch then feels more of them.
 
     Raises
     ------
@@ -51,7 +54,8 @@ class Regularization:
     Examples
     --------
     >>> Regularization(l2=1e-4, clip_norm=1.0)
-    Regularization(l1=0.0, l2=0.0001, max_norm=None, clip_value=None, clip_norm=1.0, label_smoothing=0.0, decayed=None)
+    Regularization(l1=0.0, l2=0.0001, max_norm=None, clip_value=None, clip_norm=1.0, label_smoothing=0.0, decayed=None,
+    per_sample=False)
     """
 
     l1: float = 0.0
@@ -61,6 +65,7 @@ class Regularization:
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     decayed: Sequence[str] | None = None
+    per_sample: bool = False
 
     def __post_init__(self) -> None:
         for name, high in (("l1", math.inf), ("l2", math.inf), ("label_smoothing", 1.0)):
@@ -79,6 +84,8 @@ class Regularization:
             if isinstance(self.decayed, str):
                 raise InputError(f"decayed must be a list of names; given {self.decayed!r}")
             object.__setattr__(self, "decayed", tuple(self.decayed))
+        if not isinstance(self.per_sample, bool):
+            raise InputError(f"per_sample must be True or False; given {self.per_sample!r}")
 
     def names(self, network: "Network") -> tuple[str, ...]:
         """Return the parameters of a network that are decayed, checked."""
@@ -107,12 +114,24 @@ class Regularization:
             ]
         )
 
-    def penalty(self, theta: Array, decays: Array) -> tuple[Array, Array]:
-        """Return l1 sum |w| + (l2 / 2) sum w^2 (...,) and its derivative (..., P)."""
+    def penalized(
+        self, J: Array, dtheta: Array, theta: Array, decays: Array, total: Array | int = 1
+    ) -> tuple[Array, Array]:
+        """Return J + (l1 sum |w| + (l2 / 2) sum w^2) / total (...,) and its derivative (..., P).
+
+        total is an int, 0-d or (...,).
+        """
         xp = array_namespace(theta)
         w = theta * decays
-        J = xp.sum(self.l1 * xp.abs(w) + (0.5 * self.l2) * w * w, axis=-1)
-        return J, self.l1 * xp.sign(w) + self.l2 * w
+        totals = total if isinstance(total, int) else xp.expand_dims(total, axis=-1)
+        # Numbers are divided, before they are multiplied with vectors: fewer passes over P.
+        if self.l2:
+            J = J + 0.5 * self.l2 / total * xp.vecdot(w, w)
+            dtheta = dtheta + self.l2 / totals * w
+        if self.l1:
+            J = J + self.l1 / total * xp.sum(xp.abs(w), axis=-1)
+            dtheta = dtheta + self.l1 / totals * xp.sign(w)
+        return J, dtheta
 
     def clipped(self, dtheta: Array) -> Array:
         """Return the gradient (..., P), entry by entry and then as a whole within its bounds."""

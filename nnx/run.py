@@ -138,8 +138,8 @@ class Run:
                     self.read_costs()
                     if self.bad:
                         raise diverged(self, good)
-                if self.callbacks:
-                    self._last_cost = done.J
+                self._last_cost = done.J
+                if self.callbacks.each_step:
                     now = self.progress(time.perf_counter() - start, None, done.J)
                     self.callbacks.call("on_step", trainer, now)
                     if trainer.stopped is not None:

@@ -51,6 +51,8 @@ class Trainer:
         backend.
     regularization : Regularization or None
         Penalties, clipping, max-norm and label smoothing; None: none of them.
+    theta : array-like (P,) or None
+        The first parameters; None: those that `network.init` draws from the seed.
 
     Attributes
     ----------
@@ -93,9 +95,10 @@ class Trainer:
         dtype: str = "float32",
         seed: int = 0,
         regularization: Regularization | None = None,
+        theta: Any = None,
     ) -> None:
         self.prepare(network, optimizer, backend, device, dtype, seed, regularization)
-        self._start(network.init(self.seed, self.dtype))
+        self._start(network.init(self.seed, self.dtype) if theta is None else self._checked(theta))
 
     def prepare(
         self,
@@ -120,7 +123,7 @@ class Trainer:
         self.regularization = regularization or PLAIN
         self.dtype = host.dtype_name(dtype)
         self.seed = host.checked_seed(seed)
-        self.rng = host.generator(seed)
+        self.rng: Any = host.generator(seed)
         self.backend, self.reason = choose(backend, device)
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
@@ -179,11 +182,15 @@ class Trainer:
 
     @theta.setter
     def theta(self, theta: Any) -> None:
+        self.state = {**self.state, "theta": self.backend.asarray(self._checked(theta), self.dtype)}
+
+    def _checked(self, theta: Any) -> Any:
+        """Return parameters that were handed in as a NumPy array (P,) of its own memory."""
         theta = host.as_dtype(host.as_host(theta), self.dtype)
         if theta.shape != (self.network.P,):
             raise InputError(f"theta has shape {theta.shape}; expected ({self.network.P},)")
         host.check_finite("theta", theta, self.dtype)
-        self.state = {**self.state, "theta": self.backend.asarray(host.copy(theta), self.dtype)}
+        return host.copy(theta)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -368,7 +375,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every number of the state is."""
-        return all(host.is_finite(x) for name, x in self.state.items() if name not in ("t", "key"))
+        return all(host.is_finite(x) for name, x in self.state.items() if name not in ("t", "key", "decays"))
 
     def gradient(self, state: Mapping[str, Array], batch: Batch) -> tuple[Array, Array]:
         """Return J and dtheta of a batch on the device, at a state, as a step would see them."""

@@ -99,6 +99,8 @@ class Callbacks:
                     raise InputError(f"{never}: {unknown('hook of callbacks', hook, HOOKS)}")
             self.all.append(one if isinstance(one, Callback) else _Function(one))
         self.all.sort(key=lambda one: one.last)
+        self.each_step = [one for one in self.all if type(one).on_step is not Callback.on_step]
+        """Those that are called after every step."""
 
     def __bool__(self) -> bool:
         return bool(self.all)
@@ -106,7 +108,7 @@ class Callbacks:
     @property
     def names(self) -> list[str]:
         """The class, or the function, of each."""
-        return [getattr(one, "__name__", type(one).__name__) for one in self.all]
+        return [_name(one) for one in self.all]
 
     @property
     def remembering(self) -> list[tuple[str, Callback]]:
@@ -116,12 +118,12 @@ class Callbacks:
 
     def states(self) -> list[tuple[str, dict[str, Any]]]:
         """Return the name and the state of those that have one."""
-        return [(name, _call(name, one, "state")) for name, one in self.remembering]
+        return [(name, _call(one, "state")) for name, one in self.remembering]
 
     def restore(self, states: Iterable[dict[str, Any]]) -> None:
         """Give those that have a state their states back."""
-        for (name, one), state in zip(self.remembering, states, strict=True):
-            _call(name, one, "restore", state)
+        for (_, one), state in zip(self.remembering, states, strict=True):
+            _call(one, "restore", state)
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Call one hook of all.
@@ -131,28 +133,32 @@ class Callbacks:
         CallbackError
             When one raises, unless it is an error of nnx's own, which says enough.
         """
-        for name, one in zip(self.names, self.all, strict=True):
-            _call(name, one, hook, *arguments)
+        for one in self.each_step if hook == "on_step" else self.all:
+            _call(one, hook, *arguments)
 
     def end(self, trainer: "Trainer") -> None:
         """Call `on_fit_end` of all, also when one of them raises; then raise the first such error."""
         errors = []
-        for name, one in zip(self.names, self.all, strict=True):
+        for one in self.all:
             try:
-                _call(name, one, "on_fit_end", trainer)
+                _call(one, "on_fit_end", trainer)
             except Error as error:
                 errors.append(error)
         if errors:
             raise errors[0]
 
 
-def _call(name: str, one: Callback, hook: str, *arguments: Any) -> Any:
+def _name(one: Callback) -> str:
+    return getattr(one, "__name__", type(one).__name__)
+
+
+def _call(one: Callback, hook: str, *arguments: Any) -> Any:
     try:
         return getattr(one, hook)(*arguments)
     except Error:
         raise
     except Exception as error:
         raise CallbackError(
-            f"the callback {name} raised {type(error).__name__} in {hook}: {first_line(error)}. The trainer is as "
-            "after its last step: it can be saved, and can go on"
+            f"the callback {_name(one)} raised {type(error).__name__} in {hook}: {first_line(error)}. The trainer is "
+            "as after its last step: it can be saved, and can go on"
         ) from error

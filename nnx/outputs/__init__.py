@@ -221,7 +221,7 @@ def targets(output: Output, Z: Array, Y: Array) -> Array:
         raise InputError(wrong_targets(output, n, m, given))
     if indices:  # y -> the column with 1 in row y, else 0
         classes = xp.arange(n, dtype=xp.int32, device=device(Y))
-        Y = xp.expand_dims(classes, axis=-1) == xp.astype(Y, xp.int32)
+        Y = classes[:, None] == (Y if Y.dtype == xp.int32 else xp.astype(Y, xp.int32))
     return Y if Y.dtype == Z.dtype else xp.astype(Y, Z.dtype)
 
 
