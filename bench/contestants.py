@@ -1,8 +1,9 @@
 """Who takes part: the floor, nnx on every backend, and the peers, by name."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import Clock
@@ -148,11 +149,11 @@ def make(name: str, case: Case, data: Data) -> Contestant:
     if name.startswith((OURS, STEP)):
         from nnx.bench import ours
 
-        prefix, _, backend = name.partition(":")
-        return (ours.fit if prefix + ":" == OURS else ours.step_alone)(backend, case, data)
-    module, _, function = {**FLOORS, **PEERS}[name].where.partition(":")
-    maker: Callable[[Case, Data], Contestant] = getattr(import_module(module), function)
-    return maker(case, data)
+        maker = partial(ours.fit if name.startswith(OURS) else ours.step_alone, name.partition(":")[2])
+    else:
+        module, _, function = {**FLOORS, **PEERS}[name].where.partition(":")
+        maker = getattr(import_module(module), function)
+    return cast("Contestant", maker(case, data))
 
 
 def library(name: str, install: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnx.bench.plots import PANELS, series, style
 from nnx.bench.result import Figure, Group, Result
+from nnx.errors import count
 from nnx.files import written_aside
 
 DASHES = {"-": "", "--": "7 4", ":": "2 3", "-.": "8 3 2 3"}
@@ -31,7 +32,7 @@ def _facts(result: Result) -> str:
     blas = {f"{pool['library']} {pool['version'] or ''}".strip() for one in used for pool in one["blas"]}
     facts = {
         "Date": result.date,
-        "Processor": f"{machine['processor']}, {machine['cores']} cores, {machine['system']}",
+        "Processor": f"{machine['processor']}, {count(machine['cores'], 'core')}, {machine['system']}",
         "GPU": ", ".join(sorted({one["detail"] for one in used if one["device"].startswith("cuda")})),
         "Python": machine["python"],
         "Versions": ", ".join(f"{name} {version}" for name, version in result.versions.items()),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnx.bench.result import Figure, Group, Result
+from nnx.errors import count
 from nnx.files import written_aside
 
 INK = "#7d8590"
@@ -112,7 +113,7 @@ def draw(result: Result, group: Group, path: Path) -> None:
     """Draw the four plots of a group into one PNG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     figures = result.of(group)
     labels = {figure.contestant: figure.label for figure in figures}
@@ -135,6 +136,8 @@ def draw(result: Result, group: Group, path: Path) -> None:
             axes.set(title=panel.title, xlabel="m", xscale="log", yscale="log")
             axes.set_xticks(batch_sizes, [f"{m:,}" for m in batch_sizes])
             axes.minorticks_off()
+            low, high = axes.get_ylim()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
             axes.yaxis.set_major_formatter(FuncFormatter(_number))
             axes.grid(alpha=0.25, color=INK)
             axes.patch.set_alpha(0)
@@ -166,7 +169,7 @@ def _handle(contestant: str, label: str) -> Any:
 
 
 def _where(result: Result) -> str:
-    return f"{result.machine['processor']}, {result.machine['cores']} cores, {result.date[:10]}"
+    return f"{result.machine['processor']}, {count(result.machine['cores'], 'core')}, {result.date[:10]}"
 
 
 def _number(value: float, position: int) -> str:

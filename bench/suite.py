@@ -73,10 +73,7 @@ def run(plan: Plan, say: Callable[[str], Any] = lambda text: None) -> Result:
     >>> [figure.label for figure in run(plan).figures]
     ['GEMM floor', 'NumPy, typed']
     """
-    floors = ["floor"]
-    if any(name.endswith("cuda") or "cuda" in name or "cupy" in name for name in plan.contestants):
-        floors.append("floor-cuda")
-    names = [*floors, *plan.contestants]
+    names = [*contestants.FLOORS, *plan.contestants]
     told: dict[str, dict[str, Any]] = {
         name: {
             "name": name,
@@ -98,6 +95,8 @@ def run(plan: Plan, say: Callable[[str], Any] = lambda text: None) -> Result:
         for case in plan.cases:
             say(f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}")
             figures += _cell(plan, case, children, told)
+        if all(one["device"] in (None, "cpu") for one in told.values()):
+            del told["floor-cuda"]  # no GPU, and nobody misses its floor
         peaks[plan.dtype] = max(peaks[plan.dtype], children["floor"].large_product(plan.dtype))
     return Result(
         format=result.FORMAT,
@@ -130,16 +129,22 @@ def _cell(
                 "detail": one.detail,
                 "blas": one.blas,
             }
-    turns = {name: _turn(plan, children[name], one.epoch) for name, one in built.items()}
+    turns: dict[str, tuple[int, int]] = {}
     rounds: dict[str, list[float]] = {name: [] for name in built}
-    for i in range(plan.rounds):
-        order = list(built)
-        order = order[i % len(order) :] + order[: i % len(order)]
+    order = list(built)
+    for _ in range(plan.rounds):
         for name in order:
-            lead, epochs = turns[name]
-            if lead:
-                children[name].seconds(lead)
-            rounds[name].append(children[name].seconds(epochs) / (epochs * case.steps))
+            try:
+                if name not in turns:
+                    turns[name] = _turn(plan, children[name], built[name].epoch)
+                lead, epochs = turns[name]
+                if lead:
+                    children[name].seconds(lead)
+                rounds[name].append(children[name].seconds(epochs) / (epochs * case.steps))
+            except Absent as reason:  # it ran out of memory, say
+                told[name]["absent"] = f"{reason} (at m = {case.m:,})"
+                del built[name], rounds[name]
+        order = [name for name in (*order[1:], order[0]) if name in built]
     for name in built:
         children[name].drop()
     return [_figure(case, name, built, rounds, turns[name][1]) for name in built]
@@ -147,8 +152,9 @@ def _cell(
 
 def _turn(plan: Plan, child: Child, epoch: float) -> tuple[int, int]:
     """Return the epochs of a turn that are not timed, and those that are."""
-    if epoch < plan.seconds:  # the first ones were few: look again
-        epoch = min(epoch, child.seconds(max(1, math.ceil(0.02 / epoch))) / max(1, math.ceil(0.02 / epoch)))
+    if epoch < plan.seconds:  # so short a time is measured again, over several
+        several = math.ceil(plan.seconds / 4 / epoch)
+        epoch = child.seconds(several) / several
     lead = math.ceil(LEAD / epoch) if epoch < 10 * LEAD else 0
     return lead, max(1, round(plan.seconds / epoch))
 

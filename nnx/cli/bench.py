@@ -16,7 +16,7 @@ from nnx.bench.suite import run as measure
 from nnx.choice import choose, survey
 from nnx.cli import show
 from nnx.cli.inputs import integers, refuse_existing
-from nnx.errors import InputError, positive_int, unknown
+from nnx.errors import InputError, count, positive_int, unknown
 from nnx.network import mlp
 from nnx.optimizers import optimizer
 
@@ -78,7 +78,8 @@ def run(
     load, cores = machine.load(), machine.describe()["cores"]
     if load is not None and load > 0.5 * cores:
         show.say(
-            "Busy", f"the machine has a load of {load} on {cores} cores; the figures will suffer from it"
+            "Busy",
+            f"the machine has a load of {load} on {count(cores, 'core')}; the figures will suffer from it",
         )
     with show.console.status("") as status:
         result = measure(plan, lambda text: status.update(escape(text)))
@@ -127,7 +128,7 @@ def tables(result: Result) -> None:
     peaks = ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in result.peaks.items())
     show.say(
         "Machine",
-        f"{result.machine['processor']}, {result.machine['cores']} cores; a large product: {peaks}",
+        f"{result.machine['processor']}, {count(result.machine['cores'], 'core')}; a large product: {peaks}",
         fold=False,
     )
     show.console.print(
@@ -199,10 +200,9 @@ def compare(before: Path, after: Path) -> None:
             )
     if table.row_count:
         show.console.print(table)
-    counts = {
-        name: sum(one.verdict == name for one in found.verdicts) for name in ("faster", "slower", "same")
-    }
-    show.say("Compared", ", ".join(f"{count} {name}" for name, count in counts.items()), fold=False)
+    said = [one.verdict for one in found.verdicts]
+    counts = ", ".join(f"{said.count(name)} {name}" for name in ("faster", "slower", "same"))
+    show.say("Compared", counts, fold=False)
     for label, keys in (("Gone", found.only_before), ("New", found.only_after)):
         for text in _missing(keys):
             show.say(label, text, fold=False)
