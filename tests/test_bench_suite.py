@@ -21,7 +21,7 @@ from nnx.bench.suite import Plan, run
 from nnx.cli.app import app
 
 pytest.importorskip("typer")
-from typer.testing import CliRunner  # noqa: E402
+from typer.testing import CliRunner
 
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 CPU = ["typed", "torch", "torch-compiled", "jax", "sklearn"]
@@ -124,6 +124,8 @@ def processes():
 @pytest.mark.parametrize("name", [*CPU, "nnx:torch", "step:numpy", "torch-cuda", "jax-cuda", "cupy-typed"])
 def test_contestants_compute_what_nnx_computes(processes, name, case):
     """After 3 epochs of 5 steps from the same parameters, theirs agree with nnx's on NumPy."""
+    if name == "torch-compiled" and case is not CASES["softmax, adam"]:
+        pytest.skip("compiling takes long: one case of it")
     try:
         processes(name).build(case)  # trains two epochs: the first, and the one whose memory is measured
     except Absent as reason:
@@ -397,7 +399,8 @@ def browser():
 def test_the_page_in_a_browser(browser, tmp_path, scheme):
     other = {"optimizer": "momentum"}
     made = file(
-        figure("floor", over=1.0), figure(), figure(m=128), figure("jax", m=128), figure(**other), figure("typed", **other)
+        figure("floor", over=1.0), figure(), figure(m=128), figure("jax", m=128), figure(**other),
+        figure("typed", **other),
     )  # fmt: skip
     page.write(made, tmp_path / "a.html")
     context = browser.new_context(color_scheme=scheme, offline=True)
