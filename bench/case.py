@@ -53,7 +53,7 @@ class Case:
     --------
     >>> case = Case((784, 512, 512, 10), m=128)
     >>> case.flops  # 2 m (2 sum of n[l] n[l-1], less the first layer's dA)
-    411041792
+    410779648
     >>> case.theory
     {'theta': 2678824, 'gradient': 2678824, 'optimizer': 5357648, 'kept': 529408, 'gathered': 0}
     """

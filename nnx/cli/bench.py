@@ -132,7 +132,7 @@ def tables(result: Result) -> None:
         fold=False,
     )
     show.console.print(
-        "µs/step: the median; ±: half the distance of the quartiles; /floor: over the matrix products alone; start: "
+        "µs/step: the median; ±: half the distance of the quartiles; /floor: over the matrix products alone; start s: "
         "what the first epoch took more (compiling); MB: the peak beside the samples, and what theory asks.",
         soft_wrap=True,
     )
@@ -141,7 +141,7 @@ def tables(result: Result) -> None:
 
 
 COLUMNS = (
-    "contestant", "samples/s", "µs/step", "±", "/floor", "GFLOP/s", "start", "MB", "theory",
+    "contestant", "samples/s", "µs/step", "±", "/floor", "GFLOP/s", "start s", "MB", "theory",
 )  # fmt: skip
 
 
@@ -169,7 +169,7 @@ def _table(result: Result, group: Group) -> Table:
                 f"{(high - low) / 2 / figure.seconds:.0%}",
                 "" if figure.over_floor is None else f"{figure.over_floor:.2f}",
                 f"{figure.flops_per_second / 1e9:,.1f}",
-                "" if floor else f"{figure.startup:.2f} s",
+                "" if floor else f"{figure.startup:.1f}",
                 "" if floor or figure.peak_bytes is None else f"{figure.peak_bytes / 1e6:,.1f}",
                 "" if floor else f"{megabytes:,.1f}",
             )
