@@ -123,6 +123,21 @@ def kind(name: str) -> str:
     return {**FLOORS, **PEERS}[name].kind
 
 
+def may_use_gpu(name: str) -> bool:
+    """Return whether a contestant computes on a GPU where there is one.
+
+    Examples
+    --------
+    >>> [name for name in ("nnx:numpy", "nnx:torch", "nnx:torch@cpu", "jax", "jax-cuda") if may_use_gpu(name)]
+    ['nnx:torch', 'jax-cuda']
+    """
+    prefix, _, backend = name.rpartition(":")
+    library, _, device = backend.partition("@")
+    if not prefix:
+        return "cuda" in name or "cupy" in name
+    return device != "cpu" and library not in ("numpy", "numba", "strict")
+
+
 def check_peers(names: list[str]) -> list[str]:
     """Return these names, or raise an InputError for one that is not among PEERS.
 

@@ -73,7 +73,10 @@ def run(plan: Plan, say: Callable[[str], Any] = lambda text: None) -> Result:
     >>> [figure.label for figure in run(plan).figures]
     ['GEMM floor', 'NumPy, typed']
     """
-    names = [*contestants.FLOORS, *plan.contestants]
+    floors = list(contestants.FLOORS)
+    if not any(map(contestants.may_use_gpu, plan.contestants)):
+        floors.remove("floor-cuda")
+    names = [*floors, *plan.contestants]
     told: dict[str, dict[str, Any]] = {
         name: {
             "name": name,
@@ -96,7 +99,7 @@ def run(plan: Plan, say: Callable[[str], Any] = lambda text: None) -> Result:
             say(f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}")
             figures += _cell(plan, case, children, told)
         if all(one["device"] in (None, "cpu") for one in told.values()):
-            del told["floor-cuda"]  # no GPU, and nobody misses its floor
+            told.pop("floor-cuda", None)  # no GPU, and nobody misses its floor
         peaks[plan.dtype] = max(peaks[plan.dtype], children["floor"].large_product(plan.dtype))
     return Result(
         format=result.FORMAT,

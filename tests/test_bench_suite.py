@@ -102,7 +102,7 @@ def measured():
     """A tiny run with one that is absent."""
     plan = Plan(
         ["nnx:numpy", "step:numpy", "typed", "cupy-typed"],
-        [(6, 5, 3), (4, 3, 1)],
+        [(6, 5, 3)],
         [1, 4],
         ("adam", "momentum"),
         shuffled=(False, True),
@@ -110,7 +110,9 @@ def measured():
         seconds=0.002,
         note="a test",
     )
-    return run(plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nnx.bench.suite.LEAD", 0)
+        return run(plan)
 
 
 # What is computed
@@ -195,7 +197,7 @@ def test_every_cell_has_a_figure(measured):
     seen = {(f.contestant, tuple(f.sizes), f.m, f.optimizer, f.order) for f in measured.figures}
     assert len(seen) == len(measured.figures)
     for name in ("floor", "nnx:numpy", "step:numpy"):
-        assert sum(one[0] == name for one in seen) == 2 * 2 * 2 * 2
+        assert sum(one[0] == name for one in seen) == 2 * 2 * 2
     for f in measured.figures:
         assert len(f.rounds) == 3
         assert 0 < f.quartiles[0] <= f.seconds <= f.quartiles[1]

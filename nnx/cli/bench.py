@@ -82,7 +82,13 @@ def run(
             f"the machine has a load of {load} on {count(cores, 'core')}; the figures will suffer from it",
         )
     with show.console.status("") as status:
-        result = measure(plan, lambda text: status.update(escape(text)))
+
+        def tell(text: str) -> None:
+            status.update(escape(text))
+            if not show.console.is_terminal:  # a log wants to know, too
+                show.errors.print(escape(text), soft_wrap=True)
+
+        result = measure(plan, tell)
     if out is not None:
         write(result, out)  # before all else: the figures have cost time
     tables(result)
