@@ -1,9 +1,11 @@
 """`nnx bench`: its files, its peers, its comparison, its pictures. Nothing here asks how fast anything is."""
 
+import getpass
 import json
 import math
 import re
 import shutil
+import socket
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -242,13 +244,8 @@ def test_the_file_comes_back_as_it_was(measured, tmp_path):
     result.write(measured, tmp_path / "a.json")
     assert result.read(tmp_path / "a.json") == measured
     text = (tmp_path / "a.json").read_text()
-    import getpass
-    import socket
-
-    assert socket.gethostname() not in text
-    assert str(Path.home()) not in text or str(Path.home()) == "/"
-    assert getpass.getuser() == "root" or getpass.getuser() not in text
-    assert "site-packages" not in text
+    words = set(re.findall(r"[\w.-]+", text))
+    assert not words & {socket.gethostname(), getpass.getuser(), "site-packages", *Path.home().parts[1:]}
 
 
 def test_the_docs_describe_every_field():

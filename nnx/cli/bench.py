@@ -128,7 +128,8 @@ def pictures(result: Result, out: Path) -> list[Path]:
 def tables(result: Result) -> None:
     """Print a table a group, and what is to know beside them."""
     for group in result.groups:
-        show.console.print(_table(result, group))
+        # no column is cut where the terminal is narrow, or none
+        show.console.print(_table(result, group), width=max(show.console.width, WIDTH), crop=False)
     for one in result.absent:
         show.say("Absent", f"{one['label']}: {one['absent']}", fold=False)
     peaks = ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in result.peaks.items())
@@ -145,6 +146,9 @@ def tables(result: Result) -> None:
     if result.note:
         show.say("Note", result.note, fold=False)
 
+
+WIDTH = 96
+"""Of a table with the longest numbers."""
 
 COLUMNS = (
     "contestant", "samples/s", "µs/step", "±", "/floor", "GFLOP/s", "start s", "MB", "theory",
