@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -128,8 +129,11 @@ def pictures(result: Result, out: Path) -> list[Path]:
 def tables(result: Result) -> None:
     """Print a table a group, and what is to know beside them."""
     for group in result.groups:
-        # no column is cut where the terminal is narrow, or none
-        show.console.print(_table(result, group), width=max(show.console.width, WIDTH), crop=False)
+        table = _table(result, group)
+        if show.console.width < WIDTH:  # a log, or a narrow terminal: wrapped lines, but no number is cut
+            Console(width=WIDTH, highlight=False, file=show.console.file).print(table)
+        else:
+            show.console.print(table)
     for one in result.absent:
         show.say("Absent", f"{one['label']}: {one['absent']}", fold=False)
     peaks = ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in result.peaks.items())
