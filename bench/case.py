@@ -55,7 +55,7 @@ class Case:
     >>> case.flops  # 2 m (2 sum of n[l] n[l-1], less the first layer's dA)
     410779648
     >>> case.theory
-    {'theta': 2678824, 'gradient': 2678824, 'optimizer': 5357648, 'kept': 529408, 'gathered': 0}
+    {'theta': 2678824, 'gradient': 2678824, 'optimizer': 5357648, 'kept': 524288, 'gathered': 0}
     """
 
     sizes: tuple[int, ...]
