@@ -77,6 +77,7 @@ class Run:
         )
         self.bad: tuple[int, float] | None = None  # the first with another
         self._unread: list[tuple[int, Any, Any]] = []  # step, J and w, on the device
+        self._last_cost: Any = math.nan
         self._rng_before = self._rng_state()  # before the epoch draws its order
 
     def go(self) -> History:
@@ -118,11 +119,15 @@ class Run:
                 self._unread, self.bad, self.step = [], None, good.step
                 self.samples, self.total, self.weight, self.last = mark
             raise
-        now = self.progress(seconds, measured, self._last_cost)
-        trainer.records.append(measured)
+        self.end_epoch(seconds, measured, self._last_cost)
+
+    def end_epoch(self, seconds: float, measured: dict[str, Any], J: Any) -> None:
+        """Keep the epoch's record, tell the callbacks, and stand before the next epoch."""
+        now = self.progress(seconds, measured, J)
+        self.trainer.records.append(measured)
         self.epoch += 1
         self._begin_epoch()
-        self.callbacks.call("on_epoch", trainer, now)
+        self.callbacks.call("on_epoch", self.trainer, now)
 
     def _steps(self, start: float, good: "Good") -> None:
         """Do what is left of the epoch's steps."""
@@ -145,11 +150,9 @@ class Run:
                     if trainer.stopped is not None:
                         return
 
-    _last_cost: Any = math.nan
-
     def walk(self, now: Callable[[], State], skip: int) -> Generator[Done, None, None]:
         """Yield an epoch's steps, each from the state that is then, without the first `skip` steps."""
-        trainer, asarray = self.trainer, self.trainer.backend.asarray
+        trainer = self.trainer
         sums: Sums = {}
         samples = 0
         with closing(self.batches.epoch(skip)) as pieces:
@@ -160,17 +163,18 @@ class Run:
                     w = batch[2]
                     yield Done(state, after, J, m, m if w is None else array_namespace(w).sum(w), batch, None)
                     continue
-                place = asarray(start, "int32")
-                first = start == 0
-                samples = m if first else samples + m
-                sums = (
-                    trainer.pieces.first(state, batch, place)
-                    if first
-                    else trainer.pieces.add(state, sums, batch, place)
-                )
+                samples = m if start == 0 else samples + m
+                sums = self.added(sums, state, batch, start)
                 if ends:
                     after, J = trainer.pieces.update(state, sums)
                     yield Done(state, after, J, samples, sums["weight"], batch, sums)
+
+    def added(self, sums: Sums, state: State, batch: Batch, start: int) -> Sums:
+        """Return the sums over a step's pieces with one more; the first piece begins them."""
+        place = self.trainer.backend.asarray(start, "int32")
+        if start == 0:
+            return self.trainer.pieces.first(state, batch, place)
+        return self.trainer.pieces.add(state, sums, batch, place)
 
     def progress(self, seconds: float, measured: Mapping[str, float] | None, J: Any) -> Progress:
         """Return where the fit stands."""

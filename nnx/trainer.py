@@ -343,7 +343,10 @@ class Trainer:
                     "before, and give those that are held out"
                 )
             held_out = self._held_out("the validation's ", *validation)
-            wanted = self._metrics(metrics, held_out)
+            wanted = self._metrics(metrics)
+            if not isinstance(held_out, Iterated):  # which can perhaps be read but once
+                with closing(held_out.epoch()) as first:
+                    self._check(wanted, next(first)[0])
         elif metrics is not None:
             raise InputError("metrics are those of the validation; give validation=(X, Y), too")
         plan: dict[str, Any] = {
@@ -450,10 +453,10 @@ class Trainer:
             See `nnx.METRICS`; None: the accuracy of classes, else R2.
         """
         held_out = self._held_out("", X, Y, sample_weight, batch_size, resident=False)
-        return self.measure(held_out, self._metrics(metrics, held_out))
+        return self.measure(held_out, self._metrics(metrics))
 
-    def _metrics(self, metrics: Sequence[Any] | None, held_out: Any) -> tuple[Any, ...]:
-        """Return the metrics by their names, checked against the output and the first targets."""
+    def _metrics(self, metrics: Sequence[Any] | None) -> tuple[Any, ...]:
+        """Return the metrics by their names."""
         output = self.network.output
         if metrics is None:
             metrics = (score_name(output),)
@@ -464,9 +467,6 @@ class Trainer:
             raise InputError(
                 f"metrics must have names of their own; given {', '.join(one.name for one in found)}"
             )
-        if not isinstance(held_out, Iterated):  # which can perhaps be read but once
-            with closing(held_out.epoch()) as batches:
-                self._check(found, next(batches)[0])
         return found
 
     def _check(self, metrics: Sequence[Any], batch: Batch) -> None:
@@ -480,8 +480,8 @@ class Trainer:
         if names not in self._measures or self._measures[names][0] != tuple(wanted):
             network, output = self.network, self.network.output
 
-            def function(theta: Array, batch: Batch) -> tuple[Array, Array, list[Any]]:
-                X, Y, w = batch if len(batch) == 3 else (*batch, None)
+            def function(theta: Array, batch: tuple[Array, Array, Array | None]) -> Any:
+                X, Y, w = batch
                 A, J = network.forward_and_loss(theta, X, Y, w)
                 weight = X.shape[-1] if w is None else array_namespace(w).sum(w)
                 return J, weight, [one.partial(output, A, Y, w) for one in wanted]

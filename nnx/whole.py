@@ -59,13 +59,10 @@ class WholeRun(Run):
         state = {**trainer.state, "theta": backend.asarray(theta, trainer.dtype)}
         J, dtheta = None, None
         for batch, start, ends in self.batches.epoch():
-            place = backend.asarray(start, "int32")
             if start == 0 and ends:
                 J, dtheta = trainer.gradient(state, batch)
-            elif start == 0:
-                sums = trainer.pieces.first(state, batch, place)
             else:
-                sums = trainer.pieces.add(state, sums, batch, place)
+                sums = self.added(sums, state, batch, start)
         if sums:
             J, dtheta = trainer.pieces.total(state, sums)
         J, dtheta = self.read(J), backend.to_numpy(dtheta)
@@ -95,11 +92,6 @@ class WholeRun(Run):
                 "validation"
             )
         self.callbacks.call("on_step", trainer, self.progress(0.0, None, J))
-        measured = {"loss": J, **found}
-        now = self.progress(0.0, measured, J)
-        trainer.records.append(measured)
-        self.epoch += 1
-        self._begin_epoch()
-        self.callbacks.call("on_epoch", trainer, now)
+        self.end_epoch(0.0, {"loss": J, **found}, J)
         if trainer.stopped is not None:
             raise _Stopped

@@ -29,8 +29,8 @@ class JSONLines(LineLog):
     every_steps : int or None
         If given, also {"epoch", "step", "cost"} after every so many steps; reading the cost waits for a GPU.
     overwrite : bool
-        Whether a fit that begins may replace a file that is there; if not, that is an error. For a script that is
-        run again, with `resume`, until it comes to its end: it may be killed before there is a checkpoint.
+        Whether a fit that begins may replace a file that is there; if not, that is an error, unless the fit was asked
+        to go on, `fit(resume=...)`, and there was no checkpoint yet.
 
     Raises
     ------
