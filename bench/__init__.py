@@ -1,1 +1,1 @@
-"""The benchmarks: training throughput across batch sizes, beside the matrix products alone."""
+"""Benchmarks: training throughput beside the matrix products alone and beside other libraries."""

@@ -43,7 +43,7 @@ from nnx.layers import (
     Residual,
 )
 from nnx.layers import register as register_layer
-from nnx.metrics import METRICS
+from nnx.metrics import METRICS, Metric
 from nnx.network import Network, mlp
 from nnx.optimizers import (
     OPTIMIZERS,
@@ -58,7 +58,7 @@ from nnx.optimizers import (
     RMSprop,
 )
 from nnx.optimizers.lbfgs import LBFGS
-from nnx.outputs import OUTPUTS
+from nnx.outputs import LOSSES, OUTPUTS
 from nnx.port import Backend, Memory
 from nnx.progress import Progress
 from nnx.regularization import Regularization
@@ -71,6 +71,7 @@ __all__ = [
     "INITIALIZERS",
     "LAYERS",
     "LBFGS",
+    "LOSSES",
     "METRICS",
     "OPTIMIZERS",
     "OUTPUTS",
@@ -100,6 +101,7 @@ __all__ = [
     "LayerNorm",
     "Lion",
     "Memory",
+    "Metric",
     "ModelFileError",
     "Momentum",
     "MovingAverage",

@@ -5,9 +5,8 @@ forward to the backward pass. From A it is as exact as A is: where g levels off,
 keep Z, or Z and A. Nothing overflows on the way to a finite g(z), and where g' is not defined, it is PyTorch's.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from math import inf, pi, sqrt
 from numbers import Real
@@ -15,10 +14,11 @@ from typing import Literal
 
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, unknown
+from nnx.spec import split
 from nnx.special import erfc
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Activation:
     """An elementwise function g and its derivative.
 
@@ -30,8 +30,9 @@ class Activation:
         Z -> A, arrays of one shape and dtype, written with the standard's functions.
     dg : callable
         What was kept (see `keep`) -> g'(Z), of the same shape and dtype.
-    keep : {"A", "Z", "ZA"}
-        What `dg` takes: the activations A = g(Z), the pre-activations Z, or both: dg(Z, A).
+    keep : {"A", "Z", "ZA", ""}
+        What `dg` takes: the activations A = g(Z), the pre-activations Z, or both: dg(Z, A). "": nothing is kept, since
+        g' is 1.
     init : str
         The initializer (`nnx.initializers`) for the weights of a layer that uses it.
 
@@ -44,14 +45,23 @@ class Activation:
     """
 
     name: str
-    g: Callable[[Array], Array] = field(repr=False)
-    dg: Callable[..., Array] = field(repr=False)
-    keep: Literal["A", "Z", "ZA"] = "A"
+    g: Callable[[Array], Array]
+    dg: Callable[..., Array]
+    keep: Literal["A", "Z", "ZA", ""] = "A"
     init: str = "glorot"
 
     def __post_init__(self) -> None:
-        if self.keep not in ("A", "Z", "ZA"):
-            raise InputError(f"keep, what dg takes, must be 'A', 'Z' or 'ZA'; given {self.keep!r}")
+        if self.keep not in ("A", "Z", "ZA", ""):
+            raise InputError(
+                f"keep, what dg takes, must be 'A', 'Z' or 'ZA', or '' where g' is 1; given {self.keep!r}"
+            )
+
+    def __repr__(self) -> str:
+        return f"Activation({self.name!r})"
+
+    def backward(self, dA: Array, kept: tuple[Array, ...]) -> Array:
+        """Return dZ = dA * g'(Z), from what `kept` returned; dA itself where nothing is kept, g' being 1."""
+        return dA * self.dg(*kept) if kept else dA
 
     def kept(self, Z: Array, A: Array) -> tuple[Array, ...]:
         """Return what `dg` takes, of Z and A = g(Z)."""
@@ -195,7 +205,7 @@ tanh = Activation("tanh", g=_tanh, dg=lambda A: 1 - A * A)
 relu = Activation("relu", g=_relu, dg=_relu_derivative, init="he")
 """max(0, z); g' = 1 where z > 0, else 0 (at 0: 0, by convention). The usual choice."""
 
-identity = Activation("identity", g=lambda Z: Z, dg=_identity_derivative)
+identity = Activation("identity", g=lambda Z: Z, dg=_identity_derivative, keep="")
 """z; g' = 1. Only useful at the output: a chain of linear layers is one linear layer."""
 
 softplus = Activation("softplus", g=_softplus, dg=_softplus_derivative)
@@ -376,7 +386,9 @@ def activation(spec: str | Activation) -> Activation:
     found = _known(spec) if isinstance(spec, str) else None
     if found is None:
         message = str(unknown("activation", spec, ACTIVATIONS))
-        if "did you mean" not in message:
+        if spec == "prelu":
+            message = "prelu has a slope that is learned, so it is a layer: nnx.PReLU() after nnx.Dense(n, init='he')"
+        elif "did you mean" not in message:
             message += ". One of your own must be registered first: nnx.register_activation"
         raise InputError(message)
     return found
@@ -386,14 +398,13 @@ def _known(spec: str) -> Activation | None:
     """Return the activation of this name, or None."""
     if isinstance(found := ACTIVATIONS.get(spec), Activation):
         return found
-    match = re.fullmatch(r"(\w+)(?:\(([-+.\deE]+)\))?", spec)
-    known = ACTIVATIONS.get(match[1]) if match else None
-    if match is None or known is None:
+    name, parameter = split(spec)
+    known = ACTIVATIONS.get(name)
+    if known is None:
         return None
-    name, parameter = match.groups()
     if isinstance(known, Activation):
         raise InputError(f"activation {name!r} takes no parameter; given {spec!r}")
     try:
-        return known() if parameter is None else known(float(parameter))  # type: ignore[call-arg]
+        return known() if parameter is None else known(parameter)  # type: ignore[call-arg, arg-type]
     except ValueError as error:
         raise InputError(f"activation {spec!r}: {error}") from None

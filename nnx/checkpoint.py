@@ -39,7 +39,7 @@ def write(path: str | Path, tensors: Mapping[str, Any], description: Mapping[str
                 "Python (not of NumPy) that are finite, strings, lists, and dicts with strings as keys"
             ) from error
     metadata["description"] = json.dumps(description)
-    arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     with written_aside(Path(path)) as aside:
         aside.write_bytes(save(arrays, metadata))  # save_file would leave it readable by its owner alone
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nnx import host
 from nnx.errors import InputError, unknown
-from nnx.layers import BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
+from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.network import Network, mlp
 from nnx.port import require
 from nnx.spec import split
@@ -131,18 +131,11 @@ def _modules(nn: Any, layer: Layer, n_prev: int, dtype: Any) -> list[Any]:
     place = {"device": "cpu", "dtype": dtype}
     match layer:
         case Dense():
-            name, slope = split(layer.g.name)
-            if name not in TORCH_ACTIVATIONS:
-                raise InputError(f"PyTorch has no module for the activation {name!r}")
-            kind, arguments = TORCH_ACTIVATIONS[name]
-            arguments = dict(arguments)
-            if slope is not None:
-                arguments[TORCH_SLOPES[kind]] = slope
-            if kind == "Softplus":
-                arguments["threshold"] = 40  # PyTorch gives z itself above it: exact in float64 from there on
             # skip_init: no weights are drawn, which would move PyTorch's random numbers
             linear = nn.utils.skip_init(nn.Linear, n_prev, layer.n, **place)
-            return [linear] + ([] if name == "identity" else [getattr(nn, kind)(**arguments)])
+            return [linear] + ([] if layer.g.name == "identity" else [_activation_module(nn, layer.g.name)])
+        case Activate():
+            return [_activation_module(nn, layer.g.name)]
         case Dropout():
             return [nn.Dropout(layer.rate)]
         case BatchNorm():
@@ -157,15 +150,28 @@ def _modules(nn: Any, layer: Layer, n_prev: int, dtype: Any) -> list[Any]:
     )
 
 
+def _activation_module(nn: Any, activation: str) -> Any:
+    """Return the module of an activation."""
+    name, slope = split(activation)
+    if name not in TORCH_ACTIVATIONS:
+        raise InputError(f"PyTorch has no module for the activation {name!r}")
+    kind, arguments = TORCH_ACTIVATIONS[name]
+    arguments = dict(arguments)
+    if slope is not None:
+        arguments[TORCH_SLOPES[kind]] = slope
+    if kind == "Softplus":
+        arguments["threshold"] = 40  # PyTorch gives z itself above it: exact in float64 from there on
+    return getattr(nn, kind)(**arguments)
+
+
 def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[Network, dict[str, Any]]:
     """Return the network, and its parameters, that compute what a `torch.nn.Sequential` does in evaluation mode.
 
     Parameters
     ----------
     sequential : torch.nn.Sequential
-        Of Linear, each with or without an activation right after it, Dropout, BatchNorm1d, LayerNorm and PReLU; one
-        within another is taken apart. A bias that is not there becomes 0, gains and shifts that are not there 1 and
-        0: in training they are learned.
+        Of Linear, activations, Dropout, BatchNorm1d, LayerNorm and PReLU; one within another is taken apart. A bias
+        that is not there becomes 0, gains and shifts that are not there 1 and 0: in training they are learned.
     output : {"sigmoid", "softmax", "identity", "exp"}
         The link. Its module, Sigmoid or Softmax, may stand at the end, or not be there, as is usual with
         CrossEntropyLoss and BCEWithLogitsLoss.
@@ -216,13 +222,10 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
         if size is not None and size != n:
             raise InputError(f"{what} takes {size} features; those before it give {n}")
         if activation := _activation(nn, module):
-            if not after_linear:
-                raise InputError(
-                    f"{what} does not stand right after a Linear; an activation of nnx belongs to its Dense. Put "
-                    "norms and Dropout after it, or fuse a BatchNorm1d into the Linear before it: "
-                    "torch.nn.utils.fusion.fuse_linear_bn_eval"
-                )
-            layers[-1] = Dense(n, activation)
+            if after_linear:
+                layers[-1] = Dense(n, activation)
+            else:
+                layers.append(Activate(activation))
             after_linear = False
             continue
         layer, tensors = _layer(nn, module, n, what)
@@ -293,8 +296,8 @@ def _layer(nn: Any, module: Any, n: int, what: str) -> tuple[Layer, list[Any]]:
         tensors = [*_gain_and_shift(module.weight, module.bias, n, like=mean), mean, variance]
         return BatchNorm(module.momentum, module.eps), tensors
     raise InputError(
-        f"{what} has no counterpart in nnx; known: Linear, Dropout, BatchNorm1d, LayerNorm, PReLU and, right after a "
-        f"Linear, {', '.join(dict.fromkeys(name for name, _ in TORCH_ACTIVATIONS.values()))}"
+        f"{what} has no counterpart in nnx; known: Linear, Dropout, BatchNorm1d, LayerNorm, PReLU, "
+        f"{', '.join(dict.fromkeys(name for name, _ in TORCH_ACTIVATIONS.values()))}"
     )
 
 

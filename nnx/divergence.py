@@ -8,67 +8,76 @@ from nnx.errors import DivergenceError, Error
 from nnx.optimizers import base_rate
 
 if TYPE_CHECKING:
-    from nnx.run import Run
+    from nnx.run import Good, Run
 
 
-def diverged(run: "Run", good: Any, good_step: int, epoch: int, validation: float | None) -> DivergenceError:
+def diverged(run: "Run", good: "Good | None", validation: float | None = None) -> DivergenceError:
     """Return the error for an epoch whose costs, validation, or state at its end are not finite.
 
     Parameters
     ----------
     run : Run
-    good : (state, state of the random numbers)
-        Those before the step `good_step` of the epoch, from which its steps are done again up to the bad one,
-        to see their gradient.
-    good_step : int
-    epoch : int
-        Of all that the trainer has had, from 1.
+        Whose costs are read.
+    good : Good or None
+        From where the epoch's steps are done again up to the one before the bad one, to see its gradient; None: they
+        are not.
     validation : float or None
         The validation's cost, when it is that which is not finite.
     """
-    costs = run.read_costs()
-    bad = next((step for step, J in enumerate(costs) if not math.isfinite(J)), None)
-    steps_before = int(good[0]["t"])
-    if bad is not None:
-        total = steps_before + bad - good_step + 1
-        what = f"the cost became {costs[bad]} in step {bad + 1} of epoch {epoch} (step {total} of all)"
+    trainer, epoch = run.trainer, len(run.trainer.records) + 1
+    if run.bad is not None:
+        step, J = run.bad
+        of_all = f" (step {int(good.state['t']) + step - good.step} of all)" if good else ""
+        what = f"the cost became {J} in step {step} of epoch {epoch}{of_all}"
     elif validation is not None:
         what = f"the cost of the validation became {validation} after epoch {epoch}"
     else:
         what = f"the parameters, or the optimizer's memory, became infinite or NaN in epoch {epoch}"
-    last = len(costs) - 1 if bad is None else bad - 1
-    finite = []
-    if last >= 0:
-        finite = [f"; the last finite cost was {costs[last]:.4g}, in step {last + 1}"]
-    elif run.trainer.records:
-        finite = [f"; the mean cost of the epoch before was {run.trainer.records[-1]['loss']:.4g}"]
-    finite += _largest_gradient(run, good, good_step, max(last, good_step))
+    said = [what]
+    if run.last is not None:
+        said.append(f"the last finite cost was {run.last[1]:.4g}, in step {run.last[0]}")
+    elif trainer.records:
+        said.append(f"the mean cost of the epoch before was {trainer.records[-1]['loss']:.4g}")
+    if good:
+        said += _largest_gradient(run, good)
     scaled = " and look for values far out of range in the validation" if validation is not None else ""
     return DivergenceError(
-        f"{what}{''.join(finite)}. Nothing of that epoch is kept: the trainer is as before it. Try a learning rate "
-        f"below {base_rate(run.trainer.optimizer):g}, nnx.Regularization(clip_norm=1.0), or scale the "
-        f"features{scaled}"
+        f"{'; '.join(said)}. Nothing of that epoch is kept: the trainer is as before it. Try a learning rate below "
+        f"{base_rate(trainer.optimizer):g}, nnx.Regularization(clip_norm=1.0), or scale the features{scaled}"
     )
 
 
-def _largest_gradient(run: "Run", good: Any, good_step: int, step: int) -> list[str]:
-    """Return what is to be said of the gradient in a step of this epoch; nothing if it cannot be had again."""
-    trainer = run.trainer
-    drawn = trainer.rng.bit_generator.state
+def largest(network: Any, dtheta: Any, step: str) -> str:
+    """Say which entry of a gradient (P,), a NumPy array, is largest, and in which layer."""
+    name, value = host.largest(network.places, dtheta)
+    if math.isfinite(value):
+        return f"the largest entry of the gradient in {step} was {value:.3g}, in {name}"
+    return f"the gradient in {step} has {value}, first in {name}"
+
+
+def _largest_gradient(run: "Run", good: "Good") -> list[str]:
+    """Return what is to be said of the last gradient before the bad cost; nothing if it cannot be had again."""
+    trainer, network = run.trainer, run.trainer.network
+    step, J = run.last or run.bad or (1, math.nan)
+    if not run.batches.again or step <= good.step:
+        return []
+    drawn, now = trainer.rng.bit_generator.state, [good.state]
     try:
-        trainer.rng.bit_generator.state = good[1]
-        now = [good[0]]
-        for at, done in enumerate(run.walk(lambda: now[0], good_step), good_step):
+        trainer.rng.bit_generator.state = good.rng
+        for at, done in enumerate(run.walk(lambda: now[0], good.step), good.step + 1):
             now[0] = done.after
             if at == step:
-                _, dtheta = trainer.gradient(done.before, done.batch)
-                name, value = host.largest(trainer.network.places, trainer.backend.to_numpy(dtheta))
-                if math.isfinite(value):
-                    return [
-                        f"; the largest entry of the gradient in step {step + 1} was {value:.3g}, in {name}"
-                    ]
-                return [f"; the gradient in step {step + 1} has {value}, first in {name}"]
-    except Error:  # an iterable that can be read but once
+                found = run.read(done.J)
+                if found != J and math.isfinite(J):
+                    return []  # batches that are not the same when they are read again
+                sums = done.sums
+                dtheta = (
+                    trainer.gradient(done.before, done.batch)
+                    if sums is None
+                    else trainer.pieces.total(done.before, sums)
+                )[1]
+                return [largest(network, trainer.backend.to_numpy(dtheta), f"step {step}")]
+    except Error:
         pass
     finally:
         trainer.rng.bit_generator.state = drawn

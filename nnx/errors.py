@@ -1,8 +1,10 @@
 """The errors that nnx raises on purpose: each says what was given, what was expected and what to do."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from numbers import Real
+from textwrap import shorten
 
 
 class Error(Exception):
@@ -37,7 +39,7 @@ def first_line(error: BaseException) -> str:
     >>> first_line(ValueError("no such device\nCompile with ..."))
     'no such device'
     """
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return shorten(next(iter(str(error).splitlines()), ""), 300, placeholder=" ...") or type(error).__name__
 
 
 def count(n: int, noun: str) -> str:
@@ -51,6 +53,18 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+SYNONYMS = {
+    "swish": "silu", "logistic": "sigmoid", "linear": "identity", "hardtanh": "hard_tanh",
+    "sgd": "gradient_descent", "l-bfgs": "lbfgs",
+    "mse": "half_squared_error", "squared_error": "half_squared_error", "mae": "absolute_error",
+    "poisson": "half_poisson_deviance", "log_loss": "cross_entropy", "bce": "binary_cross_entropy",
+    "kaiming": "he", "xavier": "glorot", "auc": "roc_auc", "top_k_accuracy": "top_k",
+    "on_epoch_end": "on_epoch", "on_epoch_begin": "on_epoch", "on_train_begin": "on_fit_start",
+    "on_train_end": "on_fit_end", "on_train_batch_end": "on_step", "on_batch_end": "on_step",
+}  # fmt: skip
+"""What other libraries call what nnx has under another name."""
+
+
 def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
     """Return the error for a name that nobody knows, with the nearest that somebody does.
 
@@ -61,7 +75,10 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
     """
     known = list(known)
     lower = {name.lower(): name for name in known}
-    near = [lower[name] for name in get_close_matches(str(given).lower(), lower, n=2)]
+    wanted = str(given).lower()
+    near = [lower[name] for name in get_close_matches(wanted, lower, n=2)]
+    if SYNONYMS.get(wanted) in known:
+        near = [SYNONYMS[wanted]]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return InputError(f"unknown {kind} {given!r}; {hint}Known: {', '.join(known)}")
 
@@ -81,3 +98,16 @@ def positive_int(name: str, value: object) -> int:
     if number < 1 or isinstance(value, bool):
         raise InputError(f"{name} must be a positive integer, not {value!r}")
     return number
+
+
+def number(name: str, value: object, expected: str, fits: Callable[[float], bool]) -> float:
+    """Return value as a float, or raise an InputError that names it and says what was expected.
+
+    Examples
+    --------
+    >>> number("decay", 0.9, "between 0 and 1", lambda x: 0 < x < 1)
+    0.9
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not fits(float(value)):
+        raise InputError(f"{name} must be {expected}, not {value!r}")
+    return float(value)

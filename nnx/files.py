@@ -13,6 +13,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     """Give a path to write to; on leaving, it takes the place of `path` in one step, or is removed."""
     if not path.name or path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; expected the name of a file to write")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{str(path)!r} is no regular file, which alone can be replaced")
     if not path.parent.is_dir():
         raise InputError(
             f"there is no folder {str(path.parent)!r} to write {path.name!r} into; make it first"

@@ -11,9 +11,9 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from nnx.errors import InputError, positive_int
-from nnx.files import written_aside
 from nnx.optimizers import base_rate
 from nnx.optimizers.lbfgs import LBFGS
+from nnx.plot import save
 from nnx.port import require
 from nnx.schedules import Schedule
 from nnx.step import Batch, Step, training_step
@@ -73,8 +73,7 @@ class RateSearch:
         axis.set_ylabel("cost J")
         axis.grid(alpha=0.3)
         axis.legend()
-        with written_aside(Path(path)) as aside:
-            figure.savefig(aside, format="png", dpi=150)
+        save(figure, Path(path))
 
     def __repr__(self) -> str:
         at = _lowest(self.smoothed)

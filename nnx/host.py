@@ -109,7 +109,11 @@ def check_finite(name: str, x: Array, dtype: str, where: str = "", advice: str =
     xp = array_namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         return
-    limit = min(float(np.finfo(dtype).max), float(xp.finfo(x.dtype).max))
+    own = float(xp.finfo(x.dtype).max)
+    limit = min(float(np.finfo(dtype).max), own)
+    whole = limit == own or 0 in x.shape
+    if is_finite(x) and (whole or bool((xp.max(x) <= limit) & (xp.min(x) >= -limit))):
+        return  # the good case, without an array of x's size
     bad = ~(xp.abs(x) <= limit)  # true for NaN, too
     n = int(xp.count_nonzero(bad))
     if n:
@@ -117,8 +121,8 @@ def check_finite(name: str, x: Array, dtype: str, where: str = "", advice: str =
         place = tuple(int(i) for i in np.unravel_index(first, tuple(x.shape)))
         raise InputError(
             f"{name} has {count(n, 'value')} that {'is' if n == 1 else 'are'} NaN, infinite or too large for {dtype}; "
-            f"the first is {name}[{', '.join(map(str, place))}] = {float(x[place])} "
-            f"({', '.join(filter(None, [where.format(*place), 'counted from 0']))}){advice}"
+            f"the first, at [{', '.join(map(str, place))}] "
+            f"({', '.join(filter(None, [where.format(*place), 'counted from 0']))}), is {float(x[place])}{advice}"
         )
 
 
@@ -135,10 +139,21 @@ def largest(places: Mapping[str, slice], vector: Any) -> tuple[str, float]:
     return next(name for name, place in places.items() if place.start <= at < place.stop), float(vector[at])
 
 
+def shortest(x: Any) -> float:
+    """Return a number of either dtype as the shortest float that means it: 0.01, not 0.009999999776482582."""
+    return float(str(np.asarray(x)[()]))
+
+
+def integers(x: Any) -> Any:
+    """Return a NumPy array as int32."""
+    return np.asarray(x).astype(np.int32)
+
+
 def is_finite(x: Array) -> bool:
     """Whether every number of x is finite."""
     xp = array_namespace(x)
-    return bool(xp.all(xp.isfinite(x)))
+    with quiet():  # If the sum is, all are; of finite numbers it may be infinite: then look at each.
+        return bool(xp.isfinite(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
 
 
 def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> Any:
@@ -165,6 +180,8 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
     if outside.any():
         allowed = f"in [{output.lowest}, {output.highest}]" if output.highest < np.inf else ">= 0"
         hint = " (class labels: 0 and 1)" if output.classes and n == 1 else ""
+        if output.highest < np.inf:
+            hint += "; for numbers choose output='identity'"
         raise InputError(
             f"{name} holds values from {Y.min()} to {Y.max()}; the output {output} expects values {allowed}{hint}"
         )
@@ -174,8 +191,6 @@ def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> An
             "'sigmoid'"
         )
     if output.exclusive:
-        if n == 1:
-            raise InputError(f"a single {output.name} output is always 1; use 'sigmoid', or two outputs")
         worst = np.abs(Y.sum(axis=0) - 1).max()
         if worst > 1e-3:
             raise InputError(

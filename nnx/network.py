@@ -13,7 +13,7 @@ from nnx import host, layers
 from nnx.activations import Activation
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, positive_int, unknown
-from nnx.layers import Context, Dense, Layer, PReLU, from_any
+from nnx.layers import Activate, Context, Dense, Layer, PReLU, from_any
 from nnx.outputs import output as find_output
 from nnx.outputs import targets
 from nnx.regularization import smoothed
@@ -45,6 +45,21 @@ def _map(tree: Tree, function: Callable[..., Any], *others: Tree) -> Tree:
     ]
 
 
+def _paths(tree: Tree) -> Iterator[tuple[Any, ...]]:
+    """Yield where each leaf is, in order: tree[path[0]][path[1]]..."""
+    for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
+        if isinstance(branch, dict | list):
+            yield from ((key, *rest) for rest in _paths(branch))
+        else:
+            yield (key,)
+
+
+def _at(tree: Tree, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
 def _leaves(tree: Tree) -> Iterator[Any]:
     """Yield the tree's leaves in order."""
     for branch in tree.values() if isinstance(tree, dict) else tree:
@@ -67,7 +82,7 @@ class Network:
         The link g[L] with its canonical loss: binary cross-entropy, cross-entropy, half squared error, half
         Poisson deviance.
     loss : str or None
-        Another loss that goes with the link: see `nnx.OUTPUTS`.
+        Another loss that goes with the link: see `nnx.LOSSES`.
 
     Attributes
     ----------
@@ -112,12 +127,15 @@ class Network:
                 f"the last layer must be a Dense without an activation, since the output {output!r} is its "
                 f"activation; given {last!r}"
             )
+        if self.output.exclusive and last.n == 1:
+            raise InputError(f"a single {output} output is always 1; use 'sigmoid', or two outputs")
         self.n: tuple[int, ...] = (self.n_features,)
         self.P = 0
         self._widest = self.n_features
         self.random = self.whole_batches = False
         self._slots: Tree = self._plan(self.layers, self.n_features, set())
         slots = list(_leaves(self._slots))
+        self._order = list(_paths(self._slots))
         self.shapes: dict[str, tuple[int, ...]] = {slot.name: slot.shape for slot in slots}
         """The shape of every parameter: {"W1": (n[1], n[0]), "b1": (n[1], 1), "W2": ...}, in theta's order."""
         self.places: dict[str, slice] = {slot.name: slot.place for slot in slots}
@@ -337,7 +355,7 @@ class Network:
 
     def _join(self, tree: Tree) -> Array:
         """Return each layer's parameters, or their derivatives, as one vector (..., P), in theta's order."""
-        arrays = list(_leaves(_map(self._slots, lambda _, x: x, tree)))
+        arrays = [_at(tree, path) for path in self._order]
         xp = array_namespace(*arrays)
         return xp.concat([xp.reshape(a, (*a.shape[:-2], -1)) for a in arrays], axis=-1)
 
@@ -346,7 +364,8 @@ class Network:
         n, given = self.n_features, tuple(X.shape)
         if len(given) < 2 or given[-2] != n:
             fits = len(given) == 2 and given[1] == n
-            hint = f"; samples are columns: its transpose {name}.T would fit" if fits else ""
+            called = f" {name}.T" if name.isidentifier() else ""
+            hint = f"; samples are columns: its transpose{called} would fit" if fits else ""
             raise InputError(f"{name} has shape {given}; expected (n[0], m) = ({n}, m){hint}")
         if given[-1] == 0:
             raise InputError(f"{name} is empty: its shape is {given}; expected at least one sample (column)")
@@ -374,6 +393,9 @@ class Network:
         """Return the layers, their parameters, and what a training step keeps of them; `str` makes it a table."""
         return summary(self)
 
+    def __reduce__(self) -> Any:
+        return Network.from_description, (self.describe(),)  # pickled as a model file has it: without code
+
     def __repr__(self) -> str:
         inside = ", ".join(shown(layers.describe(layer)) for layer in self.layers)
         loss = "" if self.output.spec is None else f", loss={self.output.spec!r}"
@@ -385,7 +407,16 @@ def _drawn(layers: Sequence[Layer], rng: Any, n_prev: int, scheme: str | None) -
     drawn: list[Tree] = []
     for layer in layers:
         inside = layer.layers
-        drawn.append(_drawn(inside, rng, n_prev, scheme) if inside else layer.draw(rng, n_prev, scheme))
+        if inside:
+            drawn.append(_drawn(inside, rng, n_prev, scheme))
+        else:
+            params = layer.draw(rng, n_prev, scheme)
+            given = {name: tuple(p.shape) for name, p in params.items()}
+            if given != layer.shapes(n_prev):
+                raise InputError(
+                    f"{type(layer).__name__}.draw returns {given}; expected what its shapes are, {layer.shapes(n_prev)}"
+                )
+            drawn.append(params)
         n_prev = layer.units(n_prev)
     return drawn
 
@@ -420,7 +451,7 @@ def mlp(
     init : str or None
         The initializer of all layers; None: the one that suits the activation.
     loss : str or None
-        Another loss that goes with the output, such as "huber" with "identity": see `nnx.OUTPUTS`.
+        Another loss that goes with the output, such as "huber" with "identity": see `nnx.LOSSES`.
 
     Raises
     ------
@@ -437,6 +468,10 @@ def mlp(
     n = [positive_int(f"sizes[{l}]", size) for l, size in enumerate(sizes)]
     layers: list[Layer] = []
     for size in n[1:-1]:
+        if isinstance(hidden, Layer) and not isinstance(hidden, PReLU | Activate):
+            raise InputError(
+                f"hidden must be an activation; {hidden!r} is a layer of another kind: use nnx.Network"
+            )
         if hidden == "prelu" or isinstance(hidden, Layer):
             layers += [Dense(size, "identity", init or "he"), PReLU() if hidden == "prelu" else hidden]  # type: ignore[list-item]
         else:

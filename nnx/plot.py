@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from nnx.errors import InputError
 from nnx.files import written_aside
 
 
@@ -33,5 +35,22 @@ def learning_curve(history: Mapping[str, Sequence[float]], path: Path, title: st
         axis.legend()
     if all(value > 0 for name in history if name.endswith("loss") for value in history[name]):
         axes[0].set_yscale("log")
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a picture in the format that the name ends with: .png, .pdf, .svg, ...
+
+    Raises
+    ------
+    InputError
+        For an ending that matplotlib does not write.
+    """
+    kinds = figure.canvas.get_supported_filetypes()
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in kinds:
+        raise InputError(
+            f"{str(path)!r} ends with {path.suffix!r}; expected one of {', '.join(sorted(kinds))}"
+        )
     with written_aside(path) as aside:
-        figure.savefig(aside, format="png", dpi=150)
+        figure.savefig(aside, format=kind, dpi=150)

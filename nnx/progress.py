@@ -1,7 +1,9 @@
 """What a fit tells while it runs, and of what it leaves: progress, history."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 History = dict[str, list[float]]
 """One number an epoch under each name: "loss", and with validation "validation_loss" and its scores."""
@@ -53,3 +55,35 @@ def columns(records: list[dict[str, float]]) -> History:
     """
     names = dict.fromkeys(name for record in records for name in record)
     return {name: [record[name] for record in records if name in record] for name in names}
+
+
+def without_nan(x: Any) -> Any:
+    """Return records as JSON has them: None for what is not finite (a metric without a meaning), lists for arrays.
+
+    Examples
+    --------
+    >>> without_nan({"roc_auc": float("nan"), "loss": 0.5})
+    {'roc_auc': None, 'loss': 0.5}
+    """
+    if isinstance(x, dict):
+        return {name: without_nan(value) for name, value in x.items()}
+    if hasattr(x, "tolist"):
+        x = x.tolist()
+    if isinstance(x, list):
+        return [without_nan(value) for value in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def with_nan(x: Any) -> Any:
+    """Return records with NaN for None: what `without_nan` was given, as far as it can be told.
+
+    Examples
+    --------
+    >>> with_nan([{"roc_auc": None, "loss": 0.5}])
+    [{'roc_auc': nan, 'loss': 0.5}]
+    """
+    if isinstance(x, dict):
+        return {name: with_nan(value) for name, value in x.items()}
+    if isinstance(x, list):
+        return [with_nan(value) for value in x]
+    return math.nan if x is None else x

@@ -7,11 +7,11 @@ Dropout and noise are layers (`nnx.Dropout`, `nnx.GaussianNoise`); decoupled wei
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, number, unknown
 from nnx.outputs import Output
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Regularization:
     Parameters
     ----------
     l1, l2 : float
-        Added to the cost: J + l1 sum |w| + (l2 / 2) sum w^2 (the notation of the notes' W; no division by m,
-        as scikit-learn's alpha has). The history's "loss" is this J; what `evaluate` gives is without them.
+        Added to the cost: J + l1 sum |w| + (l2 / 2) sum w^2 (the notation of the notes' W). The history's "loss" is
+        this J; what `evaluate` gives is without them.
     max_norm : float or None
         After each step the weights into a unit, a row of W[l], are scaled back to this length where they are
         longer (Srivastava et al., 2014, section 5.1).
@@ -41,6 +41,9 @@ class Regularization:
     decayed : sequence of str or None
         The parameters ("W1", ...) that l1, l2, max_norm and an optimizer's weight_decay act on; None: all
         weights W, no biases and no norms.
+    per_sample : bool
+        Whether l1 and l2 are divided by the samples of a step's batch (weighted ones: by the sum of their weights),
+        as scikit-learn's alpha is: a smaller last batch then feels more of them.
 
     Raises
     ------
@@ -51,7 +54,8 @@ class Regularization:
     Examples
     --------
     >>> Regularization(l2=1e-4, clip_norm=1.0)
-    Regularization(l1=0.0, l2=0.0001, max_norm=None, clip_value=None, clip_norm=1.0, label_smoothing=0.0, decayed=None)
+    Regularization(l1=0.0, l2=0.0001, max_norm=None, clip_value=None, clip_norm=1.0, label_smoothing=0.0, decayed=None,
+    per_sample=False)
     """
 
     l1: float = 0.0
@@ -61,22 +65,27 @@ class Regularization:
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     decayed: Sequence[str] | None = None
+    per_sample: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "max_norm", "clip_value", "clip_norm", "label_smoothing"):
-            value = getattr(self, name)
-            if value is None and name.startswith(("max", "clip")):
-                continue
-            high = 1 if name == "label_smoothing" else math.inf
-            positive = name.startswith(("max", "clip"))
-            if not isinstance(value, Real) or not 0 <= float(value) < high or (positive and value == 0):
-                span = "greater than 0, or None" if positive else f"in [0, {high:g})"
-                raise InputError(f"{name} must be {span}; given {value!r}")
-            object.__setattr__(self, name, float(value))
+        for name, high in (("l1", math.inf), ("l2", math.inf), ("label_smoothing", 1.0)):
+            value = number(name, getattr(self, name), f"in [0, {high:g})", partial(_between, high))
+            object.__setattr__(self, name, value)
+        for name in ("max_norm", "clip_value", "clip_norm"):
+            if getattr(self, name) is not None:
+                value = number(
+                    name,
+                    getattr(self, name),
+                    "greater than 0 and finite, or None",
+                    lambda x: 0 < x < math.inf,
+                )
+                object.__setattr__(self, name, value)
         if self.decayed is not None:
             if isinstance(self.decayed, str):
                 raise InputError(f"decayed must be a list of names; given {self.decayed!r}")
             object.__setattr__(self, "decayed", tuple(self.decayed))
+        if not isinstance(self.per_sample, bool):
+            raise InputError(f"per_sample must be True or False; given {self.per_sample!r}")
 
     def names(self, network: "Network") -> tuple[str, ...]:
         """Return the parameters of a network that are decayed, checked."""
@@ -105,12 +114,24 @@ class Regularization:
             ]
         )
 
-    def penalty(self, theta: Array, decays: Array) -> tuple[Array, Array]:
-        """Return l1 sum |w| + (l2 / 2) sum w^2 (...,) and its derivative (..., P)."""
+    def penalized(
+        self, J: Array, dtheta: Array, theta: Array, decays: Array, total: Array | int = 1
+    ) -> tuple[Array, Array]:
+        """Return J + (l1 sum |w| + (l2 / 2) sum w^2) / total (...,) and its derivative (..., P).
+
+        total is an int, 0-d or (...,).
+        """
         xp = array_namespace(theta)
         w = theta * decays
-        J = xp.sum(self.l1 * xp.abs(w) + (0.5 * self.l2) * w * w, axis=-1)
-        return J, self.l1 * xp.sign(w) + self.l2 * w
+        totals = total if isinstance(total, int) else xp.expand_dims(total, axis=-1)
+        # Numbers are divided, before they are multiplied with vectors: fewer passes over P.
+        if self.l2:
+            J = J + 0.5 * self.l2 / total * xp.vecdot(w, w)
+            dtheta = dtheta + self.l2 / totals * w
+        if self.l1:
+            J = J + self.l1 / total * xp.sum(xp.abs(w), axis=-1)
+            dtheta = dtheta + self.l1 / totals * xp.sign(w)
+        return J, dtheta
 
     def clipped(self, dtheta: Array) -> Array:
         """Return the gradient (..., P), entry by entry and then as a whole within its bounds."""
@@ -138,6 +159,10 @@ class Regularization:
             longer = norm > self.max_norm
             params[name] = xp.where(longer, W * (self.max_norm / xp.where(longer, norm, 1.0)), W)
         return network.flatten(params)
+
+
+def _between(high: float, x: float) -> bool:
+    return 0 <= x < high
 
 
 def smoothed(output: Output, Y: Array, epsilon: float) -> Array:

@@ -7,9 +7,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnx.arrays import Array, array_namespace
+from nnx.batches import Provider
 from nnx.callbacks.base import Callbacks
 from nnx.divergence import diverged
-from nnx.errors import DivergenceError, InputError
+from nnx.errors import DivergenceError, Error, InputError
 from nnx.optimizers import State
 from nnx.progress import History, Progress, columns
 from nnx.step import Batch, Sums
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
     from nnx.trainer import Trainer
 
 LOOK_EVERY = 256
-"""Steps after which a cost is looked at within an epoch: reading one waits for a GPU."""
+"""Steps after which the costs are read within an epoch: reading waits for a GPU."""
 
 
 class Done(NamedTuple):
-    """A step that was done: the state before and after, its cost, samples, their weight, and the last piece."""
+    """A step that was done: the state before and after, its cost, samples and their weight, and what it saw."""
 
     before: State
     after: State
@@ -30,6 +31,8 @@ class Done(NamedTuple):
     samples: int
     weight: Any
     batch: Batch
+    """The last piece, which is the whole batch unless there are `sums`."""
+    sums: Sums | None
 
 
 class Run:
@@ -38,10 +41,10 @@ class Run:
     Parameters
     ----------
     trainer : Trainer
-    batches : Batches or Stream
+    batches : Batches, Stream or Iterated
         What gives the pieces of every step's batch.
     epochs : int
-    validation : Batches or Stream, or None
+    validation : Batches, Stream or Iterated, or None
     metrics : sequence of metrics
         Of the validation.
     callbacks : Callbacks
@@ -52,9 +55,9 @@ class Run:
     def __init__(
         self,
         trainer: "Trainer",
-        batches: Any,
+        batches: Provider,
         epochs: int,
-        validation: Any,
+        validation: Provider | None,
         metrics: Any,
         callbacks: Callbacks,
         plan: Mapping[str, Any],
@@ -62,139 +65,163 @@ class Run:
         self.trainer, self.batches, self.epochs = trainer, batches, epochs
         self.validation, self.metrics = validation, metrics
         self.callbacks, self.plan = callbacks, dict(plan)
-        self.epoch, self.step = 1, 0  # the epoch that is under way, and its steps done
-        self.costs: list[Any] = []  # of these steps: on the device until they are read
-        self.weights: list[Any] = []
-        self.samples = 0
+        self.epoch = 1  # the epoch that is under way
         self.first_record = len(trainer.records)
-        self._rng_before = self._rng_state()  # before the epoch drew its order
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self.step = self.samples = 0  # done in this epoch
+        self.total = self.weight = 0.0  # the sums of w J and w over the steps whose costs are read
+        self.last: tuple[int, float] | None = (
+            None  # the last of these steps with a finite cost, from 1, and the cost
+        )
+        self.bad: tuple[int, float] | None = None  # the first with another
+        self._unread: list[tuple[int, Any, Any]] = []  # step, J and w, on the device
+        self._last_cost: Any = math.nan
+        self._rng_before = self._rng_state()  # before the epoch draws its order
 
     def go(self) -> History:
         """Run to the end; return the history of this fit."""
-        trainer = self.trainer
         try:
-            self.callbacks.call("on_fit_start", trainer, self.epochs)
-            while self.epoch <= self.epochs and trainer.stopped is None:
-                self._one_epoch()
-        finally:
-            self.callbacks.end(trainer)
-        return columns(trainer.records[self.first_record :])
+            self.callbacks.call("on_fit_start", self.trainer, self.epochs)
+            self.all_epochs()
+        except BaseException as error:
+            try:
+                self.callbacks.end(self.trainer)
+            except Error as later:  # what ended the fit is what is raised
+                error.add_note(f"Beside that: {later}")
+            raise
+        self.callbacks.end(self.trainer)
+        return columns(self.trainer.records[self.first_record :])
+
+    def all_epochs(self) -> None:
+        """Do what is left of the epochs."""
+        while self.epoch <= self.epochs and self.trainer.stopped is None:
+            self._one_epoch()
 
     def _rng_state(self) -> Any:
         return self.trainer.rng.bit_generator.state
 
     def _one_epoch(self) -> None:
         # A step replaces the state and changes nothing in it: this is all it takes to come back.
-        trainer, good_step, samples = self.trainer, self.step, self.samples
-        good = trainer.state, self._rng_state() if self.step == 0 else self._rng_before
-        self._rng_before = good[1]
+        trainer, good = self.trainer, Good(self.trainer.state, self._rng_before, self.step)
+        mark = self.samples, self.total, self.weight, self.last
         start = time.perf_counter()
         try:
-            self._steps(start)
+            self._steps(start, good)
             if trainer.stopped is not None:
                 return
             seconds = time.perf_counter() - start
-            measured = self._measure(good, good_step)
+            measured = self._measure(good)
         except BaseException as error:  # an interrupt keeps the steps done, unless they led nowhere
             if isinstance(error, DivergenceError) or not trainer.is_finite():
-                trainer.state, trainer.rng.bit_generator.state = good
-                del self.costs[good_step:], self.weights[good_step:]
-                self.step, self.samples = good_step, samples
+                trainer.state, trainer.rng.bit_generator.state = good.state, good.rng
+                self._unread, self.bad, self.step = [], None, good.step
+                self.samples, self.total, self.weight, self.last = mark
             raise
-        now = self._progress(self.step, seconds, measured)
-        trainer.records.append(measured)
-        self.epoch, self.step, self.samples, self.costs, self.weights = self.epoch + 1, 0, 0, [], []
-        self.callbacks.call("on_epoch", trainer, now)
+        self.end_epoch(seconds, measured, self._last_cost)
 
-    def _steps(self, start: float) -> None:
+    def end_epoch(self, seconds: float, measured: dict[str, Any], J: Any) -> None:
+        """Keep the epoch's record, tell the callbacks, and stand before the next epoch."""
+        now = self.progress(seconds, measured, J)
+        self.trainer.records.append(measured)
+        self.epoch += 1
+        self._begin_epoch()
+        self.callbacks.call("on_epoch", self.trainer, now)
+
+    def _steps(self, start: float, good: "Good") -> None:
         """Do what is left of the epoch's steps."""
-        trainer, good, good_step = self.trainer, self.trainer.state, self.step
-        if self.step:
-            trainer.rng.bit_generator.state = self._rng_before
+        trainer = self.trainer
+        trainer.rng.bit_generator.state = self._rng_before
         with closing(self.walk(lambda: trainer.state, self.step)) as steps:
             for done in steps:
                 trainer.state = done.after
-                self.costs.append(done.J)
-                self.weights.append(done.weight)
-                self.samples += done.samples
                 self.step += 1
-                if self.step % LOOK_EVERY == 0 and not math.isfinite(self._read(done.J)):
-                    raise self._diverged((good, self._rng_before), good_step)
-                if self.callbacks:
-                    now = self._progress(self.step, time.perf_counter() - start, None)
+                self.samples += done.samples
+                self._unread.append((self.step, done.J, done.weight))
+                if len(self._unread) >= LOOK_EVERY:
+                    self.read_costs()
+                    if self.bad:
+                        raise diverged(self, good)
+                self._last_cost = done.J
+                if self.callbacks.each_step:
+                    now = self.progress(time.perf_counter() - start, None, done.J)
                     self.callbacks.call("on_step", trainer, now)
                     if trainer.stopped is not None:
                         return
 
     def walk(self, now: Callable[[], State], skip: int) -> Generator[Done, None, None]:
         """Yield an epoch's steps, each from the state that is then, without the first `skip` steps."""
-        trainer, asarray = self.trainer, self.trainer.backend.asarray
+        trainer = self.trainer
         sums: Sums = {}
         samples = 0
-        weight: Any
         with closing(self.batches.epoch(skip)) as pieces:
             for batch, start, ends in pieces:
                 state, m = now(), batch[0].shape[-1]
-                w = batch[2] if len(batch) > 2 else None
-                whole = start == 0 and ends
-                if whole:
-                    weight, samples = m if w is None else array_namespace(w).sum(w), m
+                if start == 0 and ends:
                     after, J = trainer.step(state, batch)
-                else:
-                    place = asarray(start, "int32")
-                    first = start == 0
-                    samples = m if first else samples + m
-                    sums = (
-                        trainer.pieces.first(state, batch, place)
-                        if first
-                        else trainer.pieces.add(state, sums, batch, place)
-                    )
-                    if not ends:
-                        continue
-                    weight = sums["weight"]
+                    w = batch[2]
+                    yield Done(state, after, J, m, m if w is None else array_namespace(w).sum(w), batch, None)
+                    continue
+                samples = m if start == 0 else samples + m
+                sums = self.added(sums, state, batch, start)
+                if ends:
                     after, J = trainer.pieces.update(state, sums)
-                yield Done(state, after, J, samples, weight, batch)
+                    yield Done(state, after, J, samples, sums["weight"], batch, sums)
 
-    def _progress(self, step: int, seconds: float, measured: Mapping[str, float] | None) -> Progress:
-        J = self.costs[-1]
+    def added(self, sums: Sums, state: State, batch: Batch, start: int) -> Sums:
+        """Return the sums over a step's pieces with one more; the first piece begins them."""
+        place = self.trainer.backend.asarray(start, "int32")
+        if start == 0:
+            return self.trainer.pieces.first(state, batch, place)
+        return self.trainer.pieces.add(state, sums, batch, place)
+
+    def progress(self, seconds: float, measured: Mapping[str, float] | None, J: Any) -> Progress:
+        """Return where the fit stands."""
         return Progress(
             self.epoch,
             self.epochs,
-            step,
+            self.step,
             self.batches.steps,
             self.samples,
             seconds,
             measured,
-            lambda: self._read(J),
+            lambda: self.read(J),
         )
 
-    def _read(self, x: Any) -> float:
+    def read(self, x: Any) -> float:
+        """Return a number that may be on the device."""
         return float(x if isinstance(x, float | int) else self.trainer.backend.to_numpy(x))
 
-    def read_costs(self) -> list[float]:
-        """Return the costs of the epoch's steps so far: here they are read, and no step waits for the host."""
-        self.costs = [self._read(J) for J in self.costs]
-        self.weights = [self._read(weight) for weight in self.weights]
-        return self.costs
+    def read_costs(self) -> None:
+        """Read the costs of the steps done: here it is done for many at once, and no step waits for the host."""
+        for step, J, weight in self._unread:
+            J, weight = self.read(J), self.read(weight)
+            if not math.isfinite(J) or not math.isfinite(weight):
+                self.bad = self.bad or (step, J)
+            elif self.bad is None:
+                self.last = step, J
+            self.total += J * weight
+            self.weight += weight
+        self._unread = []
 
-    def _measure(self, good: Any, good_step: int) -> dict[str, float]:
+    def _measure(self, good: "Good") -> dict[str, Any]:
         """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""
-        if not (all(map(math.isfinite, self.read_costs())) and self.trainer.is_finite()):
-            raise self._diverged(good, good_step)
-        total = sum(self.weights)
-        loss = sum(J * weight for J, weight in zip(self.costs, self.weights, strict=True))
-        measured = {"loss": loss / total if total > 0 else 0.0}
-        if self.validation is not None:
-            found = self.trainer.measure(self.validation, self.metrics)
-            if not math.isfinite(found["loss"]):
-                raise self._diverged(good, good_step, found["loss"])
-            measured |= {f"validation_{name}": value for name, value in found.items()}
-        # A record is plain numbers, and lists of them: a metric may be an array (the confusion matrix).
-        return {name: x.tolist() if hasattr(x, "tolist") else x for name, x in measured.items()}
+        self.read_costs()
+        loss = self.total / self.weight if self.weight > 0 else 0.0
+        if self.bad or not math.isfinite(loss) or not self.trainer.is_finite():
+            raise diverged(self, good)
+        found = self.validated()
+        if not math.isfinite(found.get("validation_loss", 0.0)):
+            raise diverged(self, good, found["validation_loss"])
+        return {"loss": loss, **found}
 
-    def _diverged(self, good: Any, good_step: int, validation: float | None = None) -> DivergenceError:
-        epoch = len(self.trainer.records) + 1
-        return diverged(self, good, good_step, epoch, validation)
+    def validated(self) -> dict[str, Any]:
+        """Return the validation's numbers, plain ones and lists of them: a metric may be an array."""
+        if self.validation is None:
+            return {}
+        found = self.trainer.measure(self.validation, self.metrics)
+        return {f"validation_{name}": x.tolist() if hasattr(x, "tolist") else x for name, x in found.items()}
 
     def position(self) -> dict[str, Any]:
         """Return where the fit stands, of types that JSON has.
@@ -204,16 +231,17 @@ class Run:
         DivergenceError
             When the costs so far are not finite: what led nowhere is not to be gone on from.
         """
-        costs = self.read_costs()
-        if not all(map(math.isfinite, costs)) or not self.trainer.is_finite():
-            raise self._diverged((self.trainer.state, self._rng_before), self.step)
+        self.read_costs()
+        if self.bad or not self.trainer.is_finite():
+            raise diverged(self, None)
         return {
             "epoch": self.epoch,
             "step": self.step,
             "rng": self._rng_before if self.step else self._rng_state(),
-            "costs": costs,
-            "weights": self.weights,
             "samples": self.samples,
+            "total": self.total,
+            "weight": self.weight,
+            "last": self.last,
             "first_record": self.first_record,
             "stopped": self.trainer.stopped,
             "plan": self.plan,
@@ -227,15 +255,23 @@ class Run:
         InputError
             When the fit that left it was another one: which of its arguments differ.
         """
-        for name, value in position["plan"].items():
+        for name, value in {**dict.fromkeys(self.plan), **position["plan"]}.items():
             if value != self.plan.get(name):
                 raise InputError(
                     f"the checkpoint is of a fit with {name} = {value!r}, this one has {self.plan.get(name)!r}; "
                     "only the same data and arguments can be gone on with (or leave out resume)"
                 )
-        self.epoch, self.step, self.samples = position["epoch"], position["step"], position["samples"]
-        self.costs, self.weights = list(position["costs"]), list(position["weights"])
-        self.first_record = position["first_record"]
-        self._rng_before = position["rng"]
-        self.trainer.rng.bit_generator.state = position["rng"]
+        for name in ("epoch", "step", "samples", "total", "weight", "first_record"):
+            setattr(self, name, position[name])
+        self.last = tuple(position["last"]) if position["last"] else None
+        self._rng_before = self.trainer.rng.bit_generator.state = position["rng"]
         self.trainer.stopped = position["stopped"]
+        self.batches.go_on(self.epoch - 1)
+
+
+class Good(NamedTuple):
+    """Where a run can come back to: the state, that of the random numbers before the epoch, its steps done."""
+
+    state: State
+    rng: Any
+    step: int

@@ -1,7 +1,6 @@
 """What a model file holds of a trainer, and how a trainer takes it up again: to be used, or to go on."""
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from nnx.errors import InputError, ModelFileError
 from nnx.network import Network, shown
 from nnx.optimizers import describe as describe_optimizer
 from nnx.optimizers import optimizer as find_optimizer
+from nnx.progress import with_nan, without_nan
 from nnx.regularization import Regularization
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ OURS = ("theta", "t", "alpha", "key", "decays")
 
 def write(trainer: "Trainer", run: "Run | None", path: str | Path) -> None:
     """Write all that a trainer is, and where its fit stands, to one file."""
+    checkpoint.write(path, *collect(trainer, run))
+
+
+def collect(trainer: "Trainer", run: "Run | None") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all that a trainer is: NumPy arrays by name, and a description of types that JSON has."""
     to_numpy = trainer.backend.to_numpy
     own = {name: x for name, x in trainer.state.items() if name not in OURS}
     tensors = {**trainer.parameters, **{f"optimizer.{name}": to_numpy(x) for name, x in own.items()}}
@@ -37,20 +42,29 @@ def write(trainer: "Trainer", run: "Run | None", path: str | Path) -> None:
         "steps": trainer.steps,
         "alpha": float(to_numpy(trainer.state["alpha"])),
         "rng": trainer.rng.bit_generator.state,
-        "records": _finite(trainer.records),
+        "records": without_nan(trainer.records),
         "metadata": trainer.metadata,
+        "features": trainer.features,
         "position": None,
         "callbacks": [],
     }
     if run is not None:
         description["position"] = run.position()
-        for i, (name, callback) in enumerate(run.callbacks.remembering):
-            state = callback.state()
+        for i, (name, state) in enumerate(run.callbacks.states()):
             arrays = {key: x for key, x in state.items() if hasattr(x, "dtype")}
             tensors |= {f"callback.{i}.{key}": x for key, x in arrays.items()}
             plain = {key: x for key, x in state.items() if key not in arrays}
             description["callbacks"].append({"name": name, "state": plain, "arrays": sorted(arrays)})
-    checkpoint.write(path, tensors, description)
+    return tensors, description
+
+
+def unpickled(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> "Trainer":
+    """Return a trainer from what `collect` returned, on the backend that "auto" takes here."""
+    from nnx.trainer import Trainer
+
+    trainer = make(run, Trainer, "auto")
+    restore(trainer, tensors, run)
+    return trainer
 
 
 def make(run: Mapping[str, Any], kind: Any, backend: Any) -> "Trainer":
@@ -86,25 +100,14 @@ def restore(trainer: "Trainer", tensors: Mapping[str, Any], run: Mapping[str, An
     trainer.state["t"] = trainer.backend.asarray(run["steps"], "int32")
     trainer.state["alpha"] = trainer.backend.asarray(run["alpha"], trainer.dtype)
     trainer.rng.bit_generator.state = run["rng"]
-    trainer.records = [
-        {name: math.nan if value is None else value for name, value in record.items()}
-        for record in run["records"]
-    ]
+    trainer.records = with_nan(run["records"])
     trainer.metadata = run["metadata"]
-
-
-def _finite(x: Any) -> Any:
-    """Return records with None, which JSON has, for NaN: a metric without a meaning (ROC AUC of one class)."""
-    if isinstance(x, dict):
-        return {name: _finite(value) for name, value in x.items()}
-    if isinstance(x, list):
-        return [_finite(value) for value in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
+    trainer.features = run.get("features")
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a folder, step-NNNNNNNN.safetensors, oldest first."""
-    return sorted(folder.glob("step-*.safetensors"))
+    return sorted(folder.glob("step-*.safetensors"), key=lambda path: (len(path.name), path.name))
 
 
 def resume(trainer: "Trainer", run: "Run", path: Path) -> None:
@@ -122,14 +125,21 @@ def resume(trainer: "Trainer", run: "Run", path: Path) -> None:
     if path.suffix == ".safetensors":
         _take_up(trainer, run, path, *checkpoint.read(path))
         return
-    for file in reversed(checkpoints(path)):
+    files = checkpoints(path)
+    if not files:
+        logging.getLogger("nnx").info("there is no checkpoint in %r yet: the fit begins", str(path))
+    for file in reversed(files):
         try:
             found = checkpoint.read(file)
         except ModelFileError as error:  # damaged after it was written: an earlier one will do
-            logging.getLogger("nnx").warning("%s; going on from the checkpoint before", error)
+            logging.getLogger("nnx").warning("%s; trying the checkpoint before", error)
             continue
         _take_up(trainer, run, file, *found)
         return
+    if files:
+        raise ModelFileError(
+            f"none of the {len(files)} checkpoints in {str(path)!r} can be read; remove them to begin anew"
+        )
 
 
 def _take_up(
@@ -163,9 +173,10 @@ def _take_up(
         )
     restore(trainer, tensors, saved)
     run.restore(position)
-    for i, (one, (_, callback)) in enumerate(zip(saved["callbacks"], run.callbacks.remembering, strict=True)):
-        arrays = {key: tensors[f"callback.{i}.{key}"] for key in one["arrays"]}
-        callback.restore({**one["state"], **arrays})
+    run.callbacks.restore(
+        {**one["state"], **{key: tensors[f"callback.{i}.{key}"] for key in one["arrays"]}}
+        for i, one in enumerate(saved["callbacks"])
+    )
 
 
 def _plain(x: Any) -> Any:

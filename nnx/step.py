@@ -73,7 +73,7 @@ def training_step(network: Network, optimizer: Optimizer, regularization: Regula
 
     def step(state: State, batch: Batch) -> tuple[State, Array]:
         J, dtheta, observed = gradient(state, batch, 0)
-        return update(state, *_penalized(regularization, state, J, dtheta), observed)
+        return update(state, *_penalized(regularization, state, J, dtheta, lambda: _weight(batch)), observed)
 
     return step
 
@@ -86,7 +86,7 @@ def cost_and_gradient(
 
     def function(state: State, batch: Batch) -> tuple[Array, Array]:
         J, dtheta, _ = gradient(state, batch, 0)
-        return _penalized(regularization, state, J, dtheta)
+        return _penalized(regularization, state, J, dtheta, lambda: _weight(batch))
 
     return function
 
@@ -110,7 +110,7 @@ def step_in_pieces(network: Network, optimizer: Optimizer, regularization: Regul
         xp = array_namespace(sums["J"])
         weight = xp.where(sums["weight"] > 0, sums["weight"], 1.0)
         J, dtheta = sums["J"] / weight, sums["dtheta"] / xp.expand_dims(weight, axis=-1)
-        return _penalized(regularization, state, J, dtheta)
+        return _penalized(regularization, state, J, dtheta, lambda: weight)
 
     def update(state: State, sums: Sums) -> tuple[State, Array]:
         return finish(state, *total(state, sums), {})
@@ -120,6 +120,17 @@ def step_in_pieces(network: Network, optimizer: Optimizer, regularization: Regul
 
 def _weights(batch: Batch) -> Array | None:
     return batch[2] if len(batch) > 2 else None
+
+
+def _weight(batch: Batch) -> Array | int:
+    """Return what the losses of a batch are divided by: its samples, or the sum of their weights."""
+    weights = _weights(batch)
+    if weights is None:
+        samples: int = batch[0].shape[-1]
+        return samples
+    xp = array_namespace(weights)
+    total = xp.sum(weights, axis=-1)
+    return xp.where(total > 0, total, 1.0)
 
 
 def _gradient(network: Network, regularization: Regularization) -> Callable[..., Gradient]:
@@ -134,11 +145,13 @@ def _gradient(network: Network, regularization: Regularization) -> Callable[...,
     return gradient
 
 
-def _penalized(regularization: Regularization, state: State, J: Array, dtheta: Array) -> tuple[Array, Array]:
-    if regularization.l1 or regularization.l2:
-        more_J, more_dtheta = regularization.penalty(state["theta"], state["decays"])
-        return J + more_J, dtheta + more_dtheta
-    return J, dtheta
+def _penalized(
+    regularization: Regularization, state: State, J: Array, dtheta: Array, weight: Callable[[], Array | int]
+) -> tuple[Array, Array]:
+    if not (regularization.l1 or regularization.l2):
+        return J, dtheta
+    total = weight() if regularization.per_sample else 1
+    return regularization.penalized(J, dtheta, state["theta"], state["decays"], total)
 
 
 def _update(

@@ -144,9 +144,9 @@ def summary(network: "Network") -> Summary:
        Residual         4
          LayerNorm      4  gamma1 beta1 (4, 1)                                    8     5
     2    Dense          4  W2 (4, 4), b2 (4, 1)  relu                            20     8
-    3  Dense            3  W3 (3, 4), b3 (3, 1)  softmax, cross-entropy          15     7
+    3  Dense            3  W3 (3, 4), b3 (3, 1)  softmax, cross-entropy          15     4
     <BLANKLINE>
-    79 parameters, 316 bytes in float32; kept for backward 24 numbers a sample, 96 bytes
+    79 parameters, 316 bytes in float32; kept for backward 21 numbers a sample, 84 bytes
     """
     names, total = iter(network.shapes.items()), 0
     kept = iter(_kept(network))

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,12 @@ from nnx.arrays import Array, array_namespace
 from nnx.batches import Provider
 from nnx.batches.iterated import Iterated
 from nnx.batches.provide import provide
-from nnx.batches.sources import recognise
+from nnx.batches.sources import Rows, features, recognise
 from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
 from nnx.choice import choose
 from nnx.errors import BackendError, InputError, ModelFileError, positive_int
-from nnx.metrics import check, score_name
+from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
 from nnx.network import Network
 from nnx.optimizers import Adam, Optimizer, rate
@@ -26,7 +28,7 @@ from nnx.progress import History, columns
 from nnx.regularization import Regularization
 from nnx.run import Run
 from nnx.step import PLAIN, Batch, Pieces, cost_and_gradient, initial_state, step_in_pieces, training_step
-from nnx.weights import batch_weights, class_table, sample_weights
+from nnx.weights import batch_weights, class_table, fitting, sample_weights
 from nnx.whole import WholeRun
 
 
@@ -49,6 +51,8 @@ class Trainer:
         backend.
     regularization : Regularization or None
         Penalties, clipping, max-norm and label smoothing; None: none of them.
+    theta : array-like (P,) or None
+        The first parameters; None: those that `network.init` draws from the seed.
 
     Attributes
     ----------
@@ -61,6 +65,8 @@ class Trainer:
         What was measured in every epoch so far, over all calls of `fit`.
     metadata : dict
         Anything of JSON's types that should be saved with the model: label names, scaling, ...
+    features : list of str or None
+        The names of X's columns, once a data frame was trained on: later ones must have the same in the same order.
     stopped : str or None
         Why the last fit ended before its epochs were over, if a callback said so.
     resumes : bool
@@ -89,9 +95,10 @@ class Trainer:
         dtype: str = "float32",
         seed: int = 0,
         regularization: Regularization | None = None,
+        theta: Any = None,
     ) -> None:
         self.prepare(network, optimizer, backend, device, dtype, seed, regularization)
-        self._start(network.init(self.seed, self.dtype))
+        self._start(network.init(self.seed, self.dtype) if theta is None else self._checked(theta))
 
     def prepare(
         self,
@@ -116,10 +123,11 @@ class Trainer:
         self.regularization = regularization or PLAIN
         self.dtype = host.dtype_name(dtype)
         self.seed = host.checked_seed(seed)
-        self.rng = host.generator(seed)
+        self.rng: Any = host.generator(seed)
         self.backend, self.reason = choose(backend, device, network.P)
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
+        self.features: list[str] | None = None
         self.stopped: str | None = None
         self.resumes = False
         self.measures: tuple[str, ...] = ()
@@ -156,11 +164,11 @@ class Trainer:
         Setting it sets alpha, which a schedule multiplies with its factor.
         """
         alpha, t = self.state["alpha"], self.state["t"]
-        return float(self.backend.to_numpy(rate(self.optimizer, alpha, t + 1)))
+        return host.shortest(self.backend.to_numpy(rate(self.optimizer, alpha, t + 1)))
 
     @learning_rate.setter
     def learning_rate(self, alpha: float) -> None:
-        if not (isinstance(alpha, int | float) and 0 < alpha < float("inf")):
+        if not (isinstance(alpha, Real) and 0 < float(alpha) < float("inf")):
             raise InputError(f"learning_rate must be greater than 0 and finite, not {alpha!r}")
         self.state = {**self.state, "alpha": self.backend.asarray(float(alpha), self.dtype)}
 
@@ -174,11 +182,15 @@ class Trainer:
 
     @theta.setter
     def theta(self, theta: Any) -> None:
+        self.state = {**self.state, "theta": self.backend.asarray(self._checked(theta), self.dtype)}
+
+    def _checked(self, theta: Any) -> Any:
+        """Return parameters that were handed in as a NumPy array (P,) of its own memory."""
         theta = host.as_dtype(host.as_host(theta), self.dtype)
         if theta.shape != (self.network.P,):
             raise InputError(f"theta has shape {theta.shape}; expected ({self.network.P},)")
         host.check_finite("theta", theta, self.dtype)
-        self.state = {**self.state, "theta": self.backend.asarray(host.copy(theta), self.dtype)}
+        return host.copy(theta)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -191,6 +203,14 @@ class Trainer:
 
     @parameters.setter
     def parameters(self, params: Mapping[str, Any]) -> None:
+        if self._run is not None:
+            raise InputError(
+                "setting parameters starts anew, which cannot be in the middle of a fit; set theta"
+            )
+        if not isinstance(params, Mapping):
+            raise InputError(
+                f"parameters must be a dict of arrays by name, {', '.join(self.network.shapes)}; given {params!r}"
+            )
         arrays = {name: host.as_dtype(host.as_host(p), self.dtype) for name, p in params.items()}
         for name, p in arrays.items():
             host.check_finite(name, p, self.dtype)
@@ -239,7 +259,7 @@ class Trainer:
             Samples in a step; the last step of an epoch takes what is left. None: the whole of X, as in the
             notes.
         validation : (X, Y) or (X, Y, sample_weight), or None
-            Evaluated after every epoch.
+            Evaluated after every epoch. Also batches, as for X: a list of them, a function, `nnx.Rows(loader)`.
         shuffle : bool
             Whether to draw a new order of the samples for every epoch.
         callbacks : Callback, function, or several of them
@@ -276,9 +296,19 @@ class Trainer:
         CallbackError
             When a callback raises; the trainer is then as after its last step.
         """
+        if self._run is not None:
+            raise InputError(
+                "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
+            )
         epochs = positive_int("epochs", epochs)
+        if resume is not None and not isinstance(resume, str | PathLike):
+            raise InputError(f"resume must be a folder of checkpoints, or one of them; given {resume!r}")
         if batch_size is not None:
             batch_size = positive_int("batch_size", batch_size)
+            if Y is None:
+                raise InputError(
+                    "batch_size is given, but no Y: batches that are handed in have their own sizes"
+                )
         if micro_batch is not None:
             micro_batch = positive_int("micro_batch", micro_batch)
             if self.network.whole_batches:
@@ -289,6 +319,8 @@ class Trainer:
         callbacks = Callbacks(callbacks)
         wanted: tuple[Any, ...] = ()
         rng = self.rng if shuffle else None
+        if self.features is None:
+            self.features = features(X)
         batches = self._batches("", X, Y, sample_weight, class_weight, batch_size, rng, micro_batch, steps)
         m = batches.m
         if self.network.whole_batches and m is not None and m % min(batch_size or m, m) == 1 % m:
@@ -298,22 +330,36 @@ class Trainer:
             )
         held_out = None
         if validation is not None:
+            if _is_batches(validation):
+                if hasattr(validation, "__next__") and epochs > 1:
+                    raise InputError(
+                        "the validation, an iterator, can be gone through but once, and there are several epochs; "
+                        "give a list of batches, or a function that returns a new iterator"
+                    )
+                validation = (validation, None)
             if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
                 raise InputError(
                     f"validation must be a pair (X, Y), not {type(validation).__name__}; split the samples "
                     "before, and give those that are held out"
                 )
             held_out = self._held_out("the validation's ", *validation)
-            wanted = self._metrics(metrics, held_out)
+            wanted = self._metrics(metrics)
+            if not isinstance(held_out, Iterated):  # which can perhaps be read but once
+                with closing(held_out.epoch()) as first:
+                    self._check(wanted, next(first)[0])
         elif metrics is not None:
             raise InputError("metrics are those of the validation; give validation=(X, Y), too")
-        plan = {
+        plan: dict[str, Any] = {
             "m": m,
             "batch_size": batch_size,
             "micro_batch": micro_batch,
             "shuffle": bool(shuffle),
             "steps": steps,
         }
+        if held_out is not None:
+            plan |= {"validation": held_out.m, "metrics": [one.name for one in wanted]}
+        if class_weight is not None or sample_weight is not None:
+            plan |= {"class_weight": repr(class_weight), "sample_weight": sample_weight is not None}
         kind = WholeRun if isinstance(self.optimizer, LBFGS) else Run
         run = kind(self, batches, epochs, held_out, wanted, callbacks, plan)
         self.stopped, self.resumes = None, resume is not None
@@ -332,7 +378,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every number of the state is."""
-        return all(host.is_finite(x) for name, x in self.state.items() if name not in ("t", "key"))
+        return all(host.is_finite(x) for name, x in self.state.items() if name not in ("t", "key", "decays"))
 
     def gradient(self, state: Mapping[str, Array], batch: Batch) -> tuple[Array, Array]:
         """Return J and dtheta of a batch on the device, at a state, as a step would see them."""
@@ -353,11 +399,36 @@ class Trainer:
         """
         theta, to_numpy = self.state["theta"], self.backend.to_numpy
         size = self._size(batch_size)
+        self._check_names("X", X)
         samples = Stream(
             self.backend, recognise("X", X), None, None, size, checks=self._checks(), dtype=self.dtype
         )
         with closing(samples.epoch()) as batches:
             return host.concat([host.copy(to_numpy(self._forward(theta, X))) for (X, *_), _, _ in batches])
+
+    def classify(self, X: Any, batch_size: int | None = None) -> Any:
+        """Return the class of each sample, (m,), int; of several labels at once (sigmoid) 0 or 1 for each, (n[L], m).
+
+        Raises
+        ------
+        InputError
+            When the output is of numbers, not of classes.
+
+        Examples
+        --------
+        >>> import nnx
+        >>> trainer = nnx.Trainer(nnx.mlp([2, 3], output="softmax"), backend="numpy")
+        >>> trainer.parameters = {"W1": [[1, 0], [0, 1], [-1, -1]], "b1": [[0], [0], [0]]}
+        >>> trainer.classify([[5, 0, -2], [0, 4, -2]])
+        array([0, 1, 2], dtype=int32)
+        """
+        output = self.network.output
+        if not output.classes:
+            raise InputError(f"the output {output} is of numbers, which predict gives; there are no classes")
+        A = self.predict(X, batch_size)
+        if A.shape[0] > 1 and output.name == "sigmoid":
+            return host.integers(A > output.threshold)
+        return host.integers(decide(A, output.threshold))
 
     def evaluate(
         self,
@@ -381,11 +452,11 @@ class Trainer:
         metrics : sequence of str or metric, or None
             See `nnx.METRICS`; None: the accuracy of classes, else R2.
         """
-        held_out = self._held_out("", X, Y, sample_weight, batch_size)
-        return self.measure(held_out, self._metrics(metrics, held_out))
+        held_out = self._held_out("", X, Y, sample_weight, batch_size, resident=False)
+        return self.measure(held_out, self._metrics(metrics))
 
-    def _metrics(self, metrics: Sequence[Any] | None, held_out: Any) -> tuple[Any, ...]:
-        """Return the metrics by their names, checked against the output and the first targets."""
+    def _metrics(self, metrics: Sequence[Any] | None) -> tuple[Any, ...]:
+        """Return the metrics by their names."""
         output = self.network.output
         if metrics is None:
             metrics = (score_name(output),)
@@ -396,9 +467,6 @@ class Trainer:
             raise InputError(
                 f"metrics must have names of their own; given {', '.join(one.name for one in found)}"
             )
-        if not isinstance(held_out, Iterated):  # which can perhaps be read but once
-            with closing(held_out.epoch()) as batches:
-                self._check(found, next(batches)[0])
         return found
 
     def _check(self, metrics: Sequence[Any], batch: Batch) -> None:
@@ -408,25 +476,31 @@ class Trainer:
 
     def measure(self, held_out: Any, wanted: Sequence[Any]) -> dict[str, Any]:
         """Return the loss and the metrics over what `evaluate` or `fit` has made of its arguments."""
-        if wanted not in self._measures:
+        names = tuple(one.name for one in wanted)
+        if names not in self._measures or self._measures[names][0] != tuple(wanted):
             network, output = self.network, self.network.output
 
-            def function(theta: Array, batch: Batch) -> tuple[Array, Array, list[Any]]:
-                X, Y, w = batch if len(batch) == 3 else (*batch, None)
+            def function(theta: Array, batch: tuple[Array, Array, Array | None]) -> Any:
+                X, Y, w = batch
                 A, J = network.forward_and_loss(theta, X, Y, w)
                 weight = X.shape[-1] if w is None else array_namespace(w).sum(w)
                 return J, weight, [one.partial(output, A, Y, w) for one in wanted]
 
-            self._measures[wanted] = self.backend.capture(function)
+            self._measures[names] = tuple(wanted), self.backend.capture(function)
+        captured = self._measures[names][1]
         parts: list[Any] = []
         with closing(held_out.epoch()) as batches:
             for batch, _, _ in batches:
                 if not parts:
                     self._check(wanted, batch)
-                parts.append(self._measures[wanted](self.state["theta"], batch))
+                parts.append(captured(self.state["theta"], batch))
         to_numpy = self.backend.to_numpy
         weights = [float(w if isinstance(w, int) else to_numpy(w)) for _, w, _ in parts]
         loss = sum(float(to_numpy(J)) * weight for (J, _, _), weight in zip(parts, weights, strict=True))
+        if not sum(weights) > 0:
+            raise InputError(
+                "the weights of all samples are 0: there is no mean of their losses; leave out the weights"
+            )
         measured: dict[str, Any] = {"loss": loss / sum(weights)}
         with host.quiet():  # of predictions far out of range
             for i, one in enumerate(wanted):
@@ -434,10 +508,18 @@ class Trainer:
         return measured
 
     def _held_out(
-        self, whose: str, X: Any, Y: Any, sample_weight: Any = None, batch_size: int | None = None
+        self,
+        whose: str,
+        X: Any,
+        Y: Any,
+        sample_weight: Any = None,
+        batch_size: int | None = None,
+        resident: bool = True,
     ) -> Any:
-        """Return the batches of samples that are not trained on; Y None: to predict."""
-        return self._batches(whose, X, Y, sample_weight, None, self._size(batch_size), None)
+        """Return the batches of samples that are not trained on."""
+        return self._batches(
+            whose, X, Y, sample_weight, None, self._size(batch_size), None, resident=resident
+        )
 
     def _size(self, batch_size: int | None) -> int:
         """Return how many samples are computed at once, where nothing is learned."""
@@ -456,8 +538,10 @@ class Trainer:
         rng: Any,
         micro_batch: int | None = None,
         steps: int | None = None,
+        resident: bool = True,
     ) -> Provider:
         """Return what gives the pieces of every batch: arrays in memory, a stream, or batches that are given."""
+        self._check_names(f"{whose}X", X)
         return provide(
             self.backend,
             X,
@@ -469,6 +553,7 @@ class Trainer:
             checks=self._checks(class_weight),
             dtype=self.dtype,
             steps=steps,
+            resident=resident,
             whose=whose,
         )
 
@@ -481,14 +566,31 @@ class Trainer:
             return host.targets(name, Y, output, n, m, self.dtype)
 
         def weights(name: str, w: Any, Y: Any, m: int) -> Any:
-            return sample_weights(w, class_weight, Y, output, n, m)
+            return fitting(sample_weights(w, class_weight, Y, output, n, m), self.dtype)
 
         def weights_of_part(name: str, w: Any, Y: Any, m: int) -> Any:
             if not table:
                 table.append(class_table(class_weight, output, n))
-            return batch_weights(w, table[0], Y, output, n, m)
+            return fitting(batch_weights(w, table[0], Y, output, n, m), self.dtype)
 
         return Checks(self._features, targets, weights, weights_of_part)
+
+    def _check_names(self, name: str, X: Any) -> None:
+        """Raise an InputError if X is a data frame whose columns are not those that were trained on."""
+        names = features(X)
+        if names is None or self.features is None or names == self.features:
+            return
+        if sorted(names) == sorted(self.features):
+            raise InputError(
+                f"{name}'s columns are in another order than in training: {names}; take {name}[trainer.features]"
+            )
+        different = [a for a in names if a not in self.features] or [
+            a for a in self.features if a not in names
+        ]
+        raise InputError(
+            f"{name}'s columns are not those of the training: {different[0]!r} is only in one of them; expected "
+            f"{self.features}"
+        )
 
     def _features(self, name: str, X: Any) -> Array:
         X = host.as_numbers(name, X)
@@ -534,5 +636,17 @@ class Trainer:
             ) from error
         return trainer
 
+    def __reduce__(self) -> Any:
+        return saved.unpickled, saved.collect(self, None)  # as NumPy arrays: any machine can read them
+
     def __repr__(self) -> str:
         return f"<Trainer of {self.network!r} by {self.optimizer!r} on {self.backend!r}: {self.steps} steps done>"
+
+
+def _is_batches(validation: Any) -> bool:
+    """Whether a validation is batches, and no (X, Y) or (X, Y, sample_weight)."""
+    if isinstance(validation, list):
+        return bool(validation) and all(isinstance(batch, tuple) for batch in validation)
+    return not isinstance(validation, tuple) and (
+        callable(validation) or isinstance(validation, Rows) or hasattr(validation, "__next__")
+    )

@@ -13,7 +13,7 @@ import numpy as np
 
 from nnx.arrays import Array
 from nnx.errors import InputError
-from nnx.host import as_host, as_numbers, check_finite
+from nnx.host import as_host, as_numbers, check_finite, quiet
 from nnx.outputs import Output, are_indices
 
 BALANCED = "balanced"
@@ -177,3 +177,17 @@ def _numbers(name: str, weights: Any, size: int, expected: str) -> Any:
     if found.dtype.kind != "b" and found.min() < 0:
         raise InputError(f"{name} holds {found.min()}; weights must be at least 0")
     return found.astype(np.float64)
+
+
+def fitting(weights: Any, dtype: str) -> Any:
+    """Return weights, or raise an InputError if their sum has no number in dtype, or all of them become 0 in it."""
+    if weights is None:
+        return None
+    with quiet():
+        total = weights.astype(dtype).sum(dtype=dtype)
+    if not np.isfinite(total) or (total == 0 and weights.any()):
+        size = "small" if total == 0 else "large"
+        raise InputError(
+            f"the weights are too {size} for {dtype}; divide all of them by their largest, {weights.max():g}"
+        )
+    return weights

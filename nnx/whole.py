@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 from nnx import host
+from nnx.divergence import largest
 from nnx.errors import DivergenceError, InputError
-from nnx.optimizers.lbfgs import LBFGS
-from nnx.progress import History, columns
+from nnx.optimizers import LBFGS
 from nnx.run import Run
 from nnx.step import Sums
 
@@ -23,24 +23,20 @@ class WholeRun(Run):
 
     _first_look = True
 
-    def go(self) -> History:
-        """Run to the end; return the history of this fit."""
-        trainer = self.trainer
-        self._check()
+    def all_epochs(self) -> None:
+        """Do what is left of the iterations."""
+        trainer, left = self.trainer, self.epochs - self.epoch + 1
         assert isinstance(trainer.optimizer, LBFGS)  # which `Trainer.fit` has looked at
+        self._check()
+        if left <= 0 or trainer.stopped is not None:
+            return
         try:
-            self.callbacks.call("on_fit_start", trainer, self.epochs)
-            left = self.epochs - self.epoch + 1
-            if left > 0 and trainer.stopped is None:
-                theta = host.as_dtype(trainer.theta, "float64")
-                _, why = trainer.optimizer.minimize(self._objective, theta, left, self._report)
-                if self.epoch <= self.epochs:
-                    trainer.stop(why)
+            theta = host.as_dtype(trainer.theta, "float64")
+            _, why = trainer.optimizer.minimize(self._objective, theta, left, self._report)
         except _Stopped:
-            pass
-        finally:
-            self.callbacks.end(trainer)
-        return columns(trainer.records[self.first_record :])
+            return
+        if self.epoch <= self.epochs:
+            trainer.stop(why)
 
     def _check(self) -> None:
         network, own = self.trainer.network, self.trainer.regularization
@@ -63,20 +59,20 @@ class WholeRun(Run):
         state = {**trainer.state, "theta": backend.asarray(theta, trainer.dtype)}
         J, dtheta = None, None
         for batch, start, ends in self.batches.epoch():
-            place = backend.asarray(start, "int32")
             if start == 0 and ends:
                 J, dtheta = trainer.gradient(state, batch)
-            elif start == 0:
-                sums = trainer.pieces.first(state, batch, place)
             else:
-                sums = trainer.pieces.add(state, sums, batch, place)
+                sums = self.added(sums, state, batch, start)
         if sums:
             J, dtheta = trainer.pieces.total(state, sums)
-        J = self._read(J)
+        J, dtheta = self.read(J), backend.to_numpy(dtheta)
         if self._first_look and not math.isfinite(J):  # later ones are the line search's own matter
-            raise DivergenceError(f"the cost is {J} before the first iteration; scale the features")
+            before = f"the cost is {J} before iteration {self.epoch}"
+            raise DivergenceError(
+                f"{before}; {largest(trainer.network, dtheta, 'it')}. Scale the features, or begin with smaller weights"
+            )
         self._first_look = False
-        return J, host.as_dtype(backend.to_numpy(dtheta), "float64")
+        return J, host.as_dtype(dtheta, "float64")
 
     def _report(self, iteration: int, theta: Any, J: float) -> None:
         """Take up what an iteration has found."""
@@ -86,14 +82,16 @@ class WholeRun(Run):
             "theta": trainer.backend.asarray(host.copy(theta), trainer.dtype),
             "t": good["t"] + 1,
         }
-        measured = {"loss": J}
-        if self.validation is not None:
-            found = trainer.measure(self.validation, self.metrics)
-            measured |= {f"validation_{name}": value for name, value in found.items()}
-        trainer.records.append(measured)
-        self.costs, self.samples = [J], self.batches.m
-        now = self._progress(1, 0.0, measured)
-        self.epoch, self.costs = self.epoch + 1, []
-        self.callbacks.call("on_epoch", trainer, now)
+        self.step, self.samples = 1, self.batches.m or 0
+        found = self.validated()
+        if not math.isfinite(found.get("validation_loss", 0.0)):
+            trainer.state = good
+            raise DivergenceError(
+                f"the cost of the validation became {found['validation_loss']} in iteration {self.epoch}, the "
+                f"training's being {J:.4g}. The trainer is as before it. Look for values far out of range in the "
+                "validation"
+            )
+        self.callbacks.call("on_step", trainer, self.progress(0.0, None, J))
+        self.end_epoch(0.0, {"loss": J, **found}, J)
         if trainer.stopped is not None:
             raise _Stopped

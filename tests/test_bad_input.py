@@ -93,14 +93,13 @@ def test_numbers_that_are_not_finite(trainer, X, bad):
     X[2, 3] = X[3, 1] = bad
     with raises(
         "X has 2 values that are NaN, infinite or too large for float32",
-        r"the first is X\[2, 3\]",
-        r"feature 2, sample 3, counted from 0",
+        r"the first, at \[2, 3\] \(feature 2, sample 3, counted from 0\), is",
     ):
         trainer.fit(X, Y)
     with raises("X has 2 values that are NaN"):
         trainer.predict(X)
     regression = nnx.Trainer(nnx.mlp([4, 1], output="identity"), backend="numpy")
-    with raises(r"Y has 1 value that is NaN", r"Y\[1\] = .* \(sample 1, counted from 0\)"):
+    with raises(r"Y has 1 value that is NaN", r"at \[1\] \(sample 1, counted from 0\), is"):
         regression.fit(np.ones((4, 2)), [1.0, bad])
 
 
@@ -190,7 +189,7 @@ def test_arguments_out_of_range(trainer, X):
     for wrong in (0.2, X):
         with raises("validation must be a pair"):
             trainer.fit(X, Y, validation=wrong)
-    with raises("keep, what dg takes, must be 'A', 'Z' or 'ZA'; given 'z'"):
+    with raises("keep, what dg takes, must be 'A', 'Z' or 'ZA', or '' .*; given 'z'"):
         nnx.Activation("own", np.sin, np.cos, keep="z")
     with raises("nnx has an activation named 'relu' itself"):
         nnx.Dense(3, nnx.Activation("relu", np.sin, np.cos, keep="Z"))
@@ -208,7 +207,7 @@ def test_parameters_that_do_not_fit(trainer):
         trainer.parameters = {**good, "W1": good["W1"].T}
     with raises(r"b1 has shape \(3,\); expected \(3, 1\)"):
         trainer.parameters = {**good, "b1": np.zeros(3)}
-    with raises(r"b1 has 1 value that is NaN.*b1\[1, 0\] = nan \(counted from 0\)$"):
+    with raises(r"b1 has 1 value that is NaN.*at \[1, 0\] \(counted from 0\), is nan$"):
         trainer.parameters = {**good, "b1": [[0.0], [np.nan], [0.0]]}
     with raises("one network, not a stack"):
         trainer.parameters = {name: np.stack([p, p]) for name, p in good.items()}

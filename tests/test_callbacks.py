@@ -749,13 +749,18 @@ def test_the_average_reads_nothing_on_the_host():
     average.on_step(trainer, None)
 
 
-def test_lbfgs_has_no_steps_to_average(tmp_path):
+def test_the_iterations_of_lbfgs_are_averaged(tmp_path):
     pytest.importorskip("scipy")
-    average = MovingAverage()
-    trainer = nnx.Trainer(nnx.mlp([2, 1]), nnx.optimizers.lbfgs.LBFGS(), "numpy", dtype="float64")
-    fit(trainer, [average, Checkpoints(tmp_path)], batch_size=None)
-    with pytest.raises(nnx.InputError, match="nothing is averaged yet"):
-        average.theta  # noqa: B018
+    average, thetas = MovingAverage(0.5), []
+    trainer = nnx.Trainer(nnx.mlp([2, 1]), nnx.LBFGS(), "numpy", dtype="float64")
+
+    class Keep(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            thetas.append(trainer.theta)
+
+    fit(trainer, [average, Keep(), Checkpoints(tmp_path)], batch_size=None)
+    shares = 0.5 ** np.arange(len(thetas))[::-1]
+    np.testing.assert_allclose(average.theta, shares @ np.array(thetas) / shares.sum(), rtol=1e-10)
 
 
 def test_an_epoch_that_leads_nowhere_is_taken_out_of_the_average():

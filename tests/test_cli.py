@@ -299,19 +299,28 @@ def test_backends_table(run):
 
 
 def test_bench(run, tmp_path):
-    options = ["--backends", "numpy", "--sizes", "8,4,3", "--batch-sizes", "1,16", "--out", "b.json"]
-    status, out, _ = run("bench", *options)
+    options = [
+        "--backends",
+        "numpy",
+        "--peers",
+        "none",
+        "--sizes",
+        "8,4,3",
+        "--batch-sizes",
+        "1,16",
+        "--rounds",
+        "2",
+    ]
+    status, out, _ = run("bench", *options, "--out", "b.json")
     assert status == 0
     assert "GEMM floor" in out
     found = json.loads((tmp_path / "b.json").read_text())
-    assert found["sizes"] == [8, 4, 3]
     assert [(f["contestant"], f["m"]) for f in found["figures"]] == [
-        ("GEMM floor", 1),
-        ("numpy (cpu)", 1),
-        ("GEMM floor", 16),
-        ("numpy (cpu)", 16),
+        ("floor", 1),
+        ("nnx:numpy", 1),
+        ("floor", 16),
+        ("nnx:numpy", 16),
     ]
-    assert all(0 < f["fastest"] <= f["seconds"] <= f["slowest"] for f in found["figures"])
 
 
 def test_version(run):

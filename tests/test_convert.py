@@ -156,9 +156,6 @@ def test_from_torch_leaves_no_gradient_and_keeps_float32():
         (lambda nn: [nn.Linear(4, 6), nn.Linear(5, 2)], r"module 1, Linear\(.*takes 5 features.*give 6"),
         (lambda nn: [nn.Linear(4, 6), nn.PReLU(5), nn.Linear(6, 2)], "takes 5 features"),
         (lambda nn: [nn.Linear(4, 6), nn.LayerNorm((2, 3)), nn.Linear(6, 2)], "LayerNorm.* no counterpart"),
-        (lambda nn: [nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)], "fuse_linear_bn_eval"),
-        (lambda nn: [nn.Linear(4, 6), nn.ReLU(), nn.Tanh(), nn.Linear(6, 2)], "right after a Linear"),
-        (lambda nn: [nn.ReLU(), nn.Linear(6, 2)], "right after a Linear"),
         (lambda nn: [nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 2)], "running statistics"),
         (lambda nn: [nn.BatchNorm1d(4, momentum=None), nn.Linear(4, 2)], "running statistics"),
         (lambda nn: [nn.Dropout(1.0), nn.Linear(4, 2)], r"Dropout's rate must be in \[0, 1\)"),
@@ -427,3 +424,25 @@ def test_to_sklearn_leaves_dropout_out():
     network = nnx.Network(3, [Dense(4, "relu"), Dropout(0.5), Dense(2)], output="softmax")
     coefs, intercepts = convert.to_sklearn(network, network.init())
     assert [x.shape for x in coefs + intercepts] == [(3, 4), (4, 2), (4,), (2,)]
+
+
+def test_activations_that_stand_by_themselves():
+    """PyTorch's usual order, Linear, BatchNorm1d, ReLU, and activations in other places: there and back."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    theirs = nn.Sequential(
+        nn.Tanh(), nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.ELU(0.5), nn.Linear(6, 2)
+    ).double()
+    rows = torch.randn(30, 4, dtype=torch.float64)
+    theirs(rows)  # running statistics
+    theirs.eval()
+    network, params = nnx.convert.from_torch(theirs, "softmax")
+    assert [type(layer).__name__ for layer in network.layers] == [
+        "Activate", "Dense", "BatchNorm", "Activate", "Activate", "Dense",
+    ]  # fmt: skip
+    A = network.forward(network.flatten(params), rows.numpy().T)
+    expected = torch.softmax(theirs(rows), dim=1).detach().numpy().T
+    np.testing.assert_allclose(A, expected, rtol=0, atol=1e-12)
+    again = nnx.convert.to_torch(network, params)
+    np.testing.assert_allclose(again(rows).detach().numpy().T, A, rtol=0, atol=1e-12)

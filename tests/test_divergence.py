@@ -108,3 +108,38 @@ def test_batches_that_can_be_read_once_have_a_report_too():
     once = ((X[:, i : i + 8], Y[:, i : i + 8]) for i in range(0, 40, 8))
     with pytest.raises(nnx.DivergenceError, match=r"the cost became (inf|nan) in step \d of epoch 1.*Try"):
         new(alpha=1e20).fit(once)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 4, 3])
+def test_the_gradient_is_that_of_the_whole_batch(micro_batch):
+    X, Y = data(8)
+    X[0, 0] = 1e12  # its piece alone has a large gradient
+    net = nnx.mlp([4, 1], output="identity")
+    trainer = new(alpha=1e20, net=net)
+    g = net.loss_and_gradient(trainer.theta, X.astype("float32"), Y.astype("float32"))[1]
+    with pytest.raises(nnx.DivergenceError) as caught:
+        trainer.fit(X, Y, epochs=1, micro_batch=micro_batch)
+    assert f"the largest entry of the gradient in step 1 was {g[0]:.3g}, in W1" in str(caught.value)
+
+
+def test_an_iterator_is_not_read_for_the_report():
+    X, Y = data()
+    drawn = []
+
+    def batches():
+        for i in range(1000):
+            drawn.append(i)
+            yield X, Y
+
+    with pytest.raises(nnx.DivergenceError) as caught:
+        new(alpha=1e20).fit(batches(), steps=6)
+    assert "gradient" not in str(caught.value).partition("Try")[0]
+    assert len(drawn) <= 6
+    rng = np.random.default_rng(0)
+
+    def other_ones():  # a function that gives other batches each time
+        return ((rng.standard_normal((4, 9)), rng.standard_normal((1, 9))) for _ in range(6))
+
+    with pytest.raises(nnx.DivergenceError) as caught:
+        new(alpha=1e20).fit(other_ones)
+    assert "gradient" not in str(caught.value).partition("Try")[0]

@@ -22,7 +22,7 @@ def blocks(page, language):
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
-    monkeypatch.setattr("nnx.layers.LAYERS", dict(nnx.LAYERS))
+    monkeypatch.setattr("nnx.layers.base.LAYERS", dict(nnx.LAYERS))
     code = blocks(page, "python")
     assert code, f"{page} has no example"
     example = ModuleType("example")  # where the classes of a page live

@@ -283,7 +283,7 @@ def test_prelu_in_an_mlp(hidden):
 
 def test_a_layer_of_ones_own(backend, rng, monkeypatch, tmp_path):
     """Forward and backward are enough; registered, it is saved and loaded."""
-    monkeypatch.setattr("nnx.layers.LAYERS", dict(nnx.LAYERS))
+    monkeypatch.setattr("nnx.layers.base.LAYERS", dict(nnx.LAYERS))
 
     @dataclass(frozen=True)
     class Scale(nnx.Layer):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 
 import numpy as np
@@ -370,6 +371,9 @@ def test_lbfgs_says_why_it_ended():
 
     _, why = LBFGS().minimize(bowl, start, 2, nothing)
     assert why == "all 2 iterations are done"
+
+    _, why = LBFGS(evaluations=2, gradient_tolerance=0, cost_tolerance=0).minimize(bowl, start, 99, nothing)
+    assert re.fullmatch(r"the cost was looked at \d+ times, of 2 evaluations", why)
 
     uphill = lambda theta: (bowl(theta)[0], -bowl(theta)[1])  # noqa: E731
     theta, why = LBFGS().minimize(uphill, start, 99, nothing)

@@ -46,6 +46,40 @@ def test_penalties_by_their_definition(backend):
     assert history["loss"] == [pytest.approx(float(typed(theta)), rel=1e-12)]
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_penalties_per_sample(backend, weighted, rng):
+    """As scikit-learn's alpha: divided by the samples of the batch, or by their weights, also in pieces and stacks."""
+    X, Y = data(m=20)
+    own = nnx.Regularization(l1=0.3, l2=2.0, per_sample=True)
+    w = rng.random(20) if weighted else None
+    total = 20 if w is None else w.sum()
+    batch = [backend.asarray(X, "float64"), backend.asarray(Y, "int32")]
+    batch.append(None if w is None else backend.asarray(w, "float64"))
+    one, same = new(backend, own), new(backend, nnx.Regularization(l1=0.3 / total, l2=2.0 / total))
+    for found, expected in zip(*(t.gradient(t.state, tuple(batch)) for t in (one, same)), strict=True):
+        np.testing.assert_allclose(backend.to_numpy(found), backend.to_numpy(expected), rtol=1e-12)
+    for batch_size, micro_batch in ((20, None), (20, 6), (15, 4)):
+        runs = [new(backend, own), new(backend, own)]
+        for run, pieces in zip(runs, ({}, {"micro_batch": micro_batch}), strict=True):
+            run.fit(X, Y, epochs=2, batch_size=batch_size, shuffle=False, sample_weight=w, **pieces)
+        np.testing.assert_allclose(runs[1].theta, runs[0].theta, rtol=1e-10)
+    net, optimizer = one.network, nnx.GradientDescent(0.1)
+    theta = backend.asarray(np.stack([net.init(seed, "float64") for seed in range(3)]), "float64")
+    state = initial_state(net, optimizer, theta, own)
+    after, _ = training_step(net, optimizer, own)(state, tuple(batch))
+    pieces = step_in_pieces(net, optimizer, own)
+    sums = pieces.first(state, tuple(batch), backend.asarray(0, "int32"))
+    again, _ = pieces.update(state, sums)
+    np.testing.assert_allclose(backend.to_numpy(again["theta"]), backend.to_numpy(after["theta"]), rtol=1e-10)
+    single = initial_state(net, optimizer, theta[1, :], own)
+    alone, _ = training_step(net, optimizer, own)(single, tuple(batch))
+    np.testing.assert_allclose(
+        backend.to_numpy(after["theta"])[1], backend.to_numpy(alone["theta"]), rtol=1e-10
+    )
+    with pytest.raises(nnx.InputError, match="per_sample must be True or False; given 1"):
+        nnx.Regularization(per_sample=1)
+
+
 def test_which_parameters_decay(backend):
     X, Y = data()
     net = nnx.Network(4, [nnx.Dense(5, "tanh"), nnx.BatchNorm(), nnx.PReLU(), nnx.Dense(3)], "softmax")
@@ -233,10 +267,10 @@ def test_micro_batches_of_any_size(m, batch, micro, seed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"l2": -1}, r"l2 must be in \[0, inf\); given -1"),
+        ({"l2": -1}, r"l2 must be in \[0, inf\), not -1"),
         ({"l1": float("nan")}, "l1 must be"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
-        ({"clip_norm": 0}, "clip_norm must be greater than 0, or None"),
+        ({"clip_norm": 0}, "clip_norm must be greater than 0 and finite, or None"),
         ({"max_norm": "big"}, "max_norm must be"),
         ({"decayed": "W1"}, "decayed must be a list"),
     ],

@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
         resume=tmp_path,
     )
     assert trainer.steps == 16
-    assert "going on from the checkpoint before" in caplog.text
+    assert "trying the checkpoint before" in caplog.text
 
 
 @pytest.mark.parametrize(

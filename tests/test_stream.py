@@ -497,9 +497,9 @@ def test_data_frames_hold_samples_as_rows(library, X, Y):
 def test_a_column_that_holds_no_numbers_is_named(library):
     frame = pytest.importorskip(library)
     x = frame.DataFrame({"a": [1.0, 2.0], "colour": ["red", "blue"]})
-    with raises("X's column 'colour' holds", "such as 'red'", "expected numbers"):
+    with raises("X, column 'colour', holds", "such as 'red'", "expected numbers"):
         recognise("X", x)
-    with raises("Y's column 'colour' holds", r"numpy\.unique"):
+    with raises("Y, column 'colour', holds", r"numpy\.unique"):
         recognise("Y", x["colour"])
 
 
@@ -535,7 +535,7 @@ def test_what_is_no_array_is_refused_with_what_to_do(X, tmp_path):
     with raises("X is of an HDF5 file that is closed"):
         recognise("X", dataset)
     for made in ((x for x in [X]), lambda: iter([X])):
-        with raises("X is a (generator|function); batches are handed in alone, without Y"):
+        with raises("X is a (generator|function). Batches, each .* are handed in alone, without Y"):
             recognise("X", made)
     with raises(r"X has shape \(50, 1\); expected \(3, m\)", r"\(n\[0\], m\) = \(50, 3\)", r"nnx\.Rows\(X\)"):
         provide(NUMPY, mapped_rows(X, tmp_path).T, np.ones(M), **OPTIONS)
@@ -712,14 +712,14 @@ def test_batches_that_do_not_fit(X, Y):
 
 def test_iterables_that_end_too_early(X, Y):
     batches = some_batches(X, Y)
-    with raises("X, a list, ended after 3 in epoch 1; expected steps=4 batches. Hand in more, or give fewer"):
+    with raises("X, a list, ended after 3 in epoch 1; expected 4 batches. Hand in more, or give fewer"):
         all_pieces(provide(NUMPY, batches, steps=4, **OPTIONS))
     with raises("X, a list, ended after 0 in epoch 1; expected at least 1 batch"):
         all_pieces(provide(NUMPY, [], **OPTIONS))
     once = provide(NUMPY, iter(batches), **OPTIONS)
     assert len(all_pieces(once)) == 3
     with raises(
-        "X, a list_iterator, ended after 0 in epoch 2; expected at least 1 batch",
+        "X, a list_iterator, ended after 0 in epoch 2; expected 3 batches",
         "gone through but once: hand in a list, or a function that returns a new one",
     ):
         all_pieces(once)
@@ -728,8 +728,8 @@ def test_iterables_that_end_too_early(X, Y):
     for nothing in (X, {"x": X}, None, 3, "x.npy"):
         with raises("X is an? (ndarray|dict|NoneType|int|str)", "iterable of batches"):
             provide(NUMPY, nothing, **OPTIONS)
-    for name in ("batch_size", "w"):
-        with raises(f"{name} is given, but no Y"):
+    for name, called in (("batch_size", "batch_size"), ("w", "sample_weight")):
+        with raises(f"{called} is given, but no Y"):
             provide(NUMPY, batches, **{name: 3}, **OPTIONS)
 
 

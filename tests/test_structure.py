@@ -26,6 +26,11 @@ EDGES = {
     "data/files.py",
     "data/builtin.py",
     "data/prepare.py",
+    "sklearn/base.py",
+    "sklearn/classifier.py",
+    "sklearn/labels.py",
+    "sklearn/regressor.py",
+    "sklearn/samples.py",
     "cli/predict.py",
 }
 ARRAY_LIBRARIES = {

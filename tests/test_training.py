@@ -246,6 +246,18 @@ def test_parameters_are_set_and_read(backend, rng):
     np.testing.assert_array_equal(trainer.parameters["W1"], params["W1"])
 
 
+def test_the_first_parameters_may_be_given(backend, rng):
+    net = nnx.mlp([5, 4, 3])
+    theta = net.init(7, "float64")
+    trainer = nnx.Trainer(net, backend=backend, dtype="float64", theta=backend.asarray(theta, "float64"))
+    np.testing.assert_array_equal(trainer.theta, theta)
+    assert nnx.Trainer(net, backend=backend, theta=theta.tolist()).theta.dtype == np.float32
+    theta[:] = 0  # its own memory
+    assert trainer.theta.any()
+    with pytest.raises(nnx.InputError, match=r"theta has shape \(3,\); expected \(39,\)"):
+        nnx.Trainer(net, backend=backend, theta=[1, 2, 3])
+
+
 def test_x_may_come_from_any_library(backend, rng):
     X, Y = data(rng)
     expected = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend="numpy").evaluate(X, Y)

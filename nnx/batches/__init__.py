@@ -15,6 +15,13 @@ class Provider(Protocol):
     """What gives the batches of each epoch: `Batches`, `Stream` or `Iterated`."""
 
     @property
+    def again(self) -> bool:
+        """Whether an epoch can be read again."""
+
+    def go_on(self, epochs: int) -> None:
+        """Go on as after so many epochs."""
+
+    @property
     def m(self) -> int | None:
         """The samples of an epoch; None: not known yet."""
 
@@ -59,7 +66,31 @@ def pieces(
             yield slice(first + piece.start, first + piece.stop), piece.start, piece.stop == size
 
 
-class Batches:
+class Counted:
+    """What a provider is that knows its samples: the epochs are told apart by the random numbers alone."""
+
+    m: int
+    batch_size: int
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in an epoch."""
+        return -(-self.m // self.batch_size)
+
+    def __len__(self) -> int:
+        """Return the number of steps in an epoch."""
+        return self.steps
+
+    @property
+    def again(self) -> bool:
+        """Whether an epoch can be read again."""
+        return True
+
+    def go_on(self, epochs: int) -> None:
+        """Do nothing: who restores the random numbers has done it."""
+
+
+class Batches(Counted):
     """The mini-batches of arrays in each epoch, the last one smaller when batch_size does not divide m.
 
     Parameters
@@ -96,15 +127,6 @@ class Batches:
         # Where the data came with samples as rows, X^T's rows lie in one piece each: those are gathered. The order
         # of the samples has no meaning in an epoch of one step.
         self._rows = array_namespace(X).matrix_transpose(X) if rng is not None and self.steps > 1 else None
-
-    @property
-    def steps(self) -> int:
-        """The number of steps in an epoch."""
-        return -(-self.m // self.batch_size)
-
-    def __len__(self) -> int:
-        """Return the number of steps in an epoch."""
-        return self.steps
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch without its first `skip` steps; its order is drawn here."""

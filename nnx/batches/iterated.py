@@ -89,12 +89,29 @@ class Iterated:
         self._given, self._rows, self._limit = given, isinstance(batches, Rows), steps
         self._once = hasattr(given, "__next__")
         self._ahead, self._whose, self._epochs = ahead, whose, 0
+        self._dropped = 0  # batches of epochs that are over
 
     def __len__(self) -> int:
         """Return the number of steps in an epoch; a TypeError where it is not known yet."""
         if self.steps is None:
             raise TypeError("how many batches an epoch has is not known before its end")
         return self.steps
+
+    @property
+    def again(self) -> bool:
+        """Whether an epoch can be read again."""
+        return not self._once
+
+    def go_on(self, epochs: int) -> None:
+        """Go on as after so many epochs; of an iterator their batches are drawn and dropped."""
+        self._epochs = epochs
+        if self._once and epochs:
+            if self._limit is None:
+                raise InputError(
+                    f"{self._whose}X, a {type(self._given).__name__}, can be gone through but once, and {epochs} epochs"
+                    " are over; hand in a list, or a function that returns a new one, or say how many steps there are"
+                )
+            self._dropped = epochs * self._limit
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch; its first `skip` batches are drawn and dropped."""
@@ -103,6 +120,9 @@ class Iterated:
 
     def _pieces(self, epoch: int, skip: int) -> Generator[Piece, None, None]:
         batches = self._begin()
+        dropped, self._dropped = self._dropped, 0
+        for _ in islice(batches, dropped):
+            pass
         step = m = 0
         try:
             for step, batch in enumerate(islice(batches, self._limit), 1):
@@ -117,7 +137,7 @@ class Iterated:
         finally:
             if not self._once and hasattr(batches, "close"):  # what others began, they may go on with
                 batches.close()
-        if step < (self._limit or 1):
+        if step < (self.steps or 1):  # fewer than were said, or than the epoch before had
             raise self._ended(epoch, step)
         self.steps, self.m = step, self.m if skip else m
 
@@ -143,7 +163,7 @@ class Iterated:
         return self._checks.part(f" in {where}", X, Y, w[0] if w else None, self._whose)
 
     def _ended(self, epoch: int, step: int) -> InputError:
-        expected = "at least 1 batch" if self._limit is None else f"steps={self._limit} batches"
+        expected = "at least 1 batch" if not self.steps else f"{self.steps} batches"
         advice = "Hand in more, or give fewer steps"
         if self._once:
             advice = "An iterator can be gone through but once: hand in a list, or a function that returns a new one"

@@ -65,7 +65,7 @@ def provide(
     [(2, 4), (2, 4), (2, 1)]
     """
     if Y is None:
-        for name, value in (("batch_size", batch_size), ("w", w)):
+        for name, value in (("batch_size", batch_size), ("sample_weight", w)):
             if value is not None:
                 raise InputError(
                     f"{whose}{name} is given, but no {whose}Y; without Y, X is an iterable of batches, which have "

@@ -252,6 +252,10 @@ def recognise(name: str, x: Any, rows: bool = False) -> Samples:
         return recognise(name, x.x, rows=True)
     if isinstance(x, Source):
         return x
+    if isinstance(x, str | os.PathLike):
+        raise InputError(
+            f"{name} is the path {str(x)!r}, which is not read; open the file, and hand in what it holds"
+        )
     library = _library(x)
     if library == "h5py" and not x:
         raise InputError(f"{name} is of an HDF5 file that is closed; open it for as long as it is read")
@@ -264,7 +268,8 @@ def recognise(name: str, x: Any, rows: bool = False) -> Samples:
         )
     if hasattr(x, "__next__") or callable(x):
         raise InputError(
-            f"{name} is a {type(x).__name__}; batches are handed in alone, without Y: each (X, Y) or (X, Y, w)"
+            f"{name} is a {type(x).__name__}. Batches, each (X, Y) or (X, Y, w), are handed in alone, without Y, to "
+            "fit and evaluate; predict takes none"
         )
     if library in ("h5py", "zarr", "scipy") or isinstance(x, np.memmap):
         shape = getattr(x, "shape", None)
@@ -281,6 +286,19 @@ def recognise(name: str, x: Any, rows: bool = False) -> Samples:
         return x
     x = x if is_array_api_obj(x) else host.as_numbers(name, x)
     return x.T if x.ndim == 2 else x
+
+
+def features(x: Any) -> list[str] | None:
+    """Return the names of a data frame's columns; None of what is no data frame.
+
+    Examples
+    --------
+    >>> features([[1, 2]]) is None
+    True
+    """
+    if _library(x) not in ("pandas", "polars") or len(getattr(x, "shape", ())) != 2:
+        return None
+    return [str(name) for name in x.columns]
 
 
 def whole(x: Samples) -> Array:
@@ -349,6 +367,10 @@ def _column(name: str, x: Any, label: Any) -> Array:
         return x.to_numpy(dtype="float64", na_value=np.nan)
     example = f" such as {values[0]!r}" if len(values) else ""
     raise InputError(
-        f"{name}'s column {label!r} holds {x.dtype}{example}; expected numbers. Convert it, or leave it out; class "
-        "labels are 0, 1, 2, ..., as numpy.unique(labels, return_inverse=True) gives them"
+        f"{f'{name}, column {label!r},' if label else name} holds {x.dtype}{example}; expected numbers. "
+        + (
+            "Class labels are 0, 1, 2, ..., as numpy.unique(labels, return_inverse=True) gives them"
+            if len(x.shape) == 1 and "Y" in name
+            else "Convert it, or leave it out"
+        )
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from nnx import host
-from nnx.batches import Piece, pieces, places
+from nnx.batches import Counted, Piece, pieces, places
 from nnx.batches.prefetch import prefetch
 from nnx.batches.sources import Samples, Source, Sparse, converted, cut, placeholder, whole
 from nnx.errors import InputError
@@ -62,7 +62,7 @@ class Host(NamedTuple):
         )
 
 
-class Stream:
+class Stream(Counted):
     """The mini-batches of a source in each epoch, read ahead by a thread; only pieces of it are on the device.
 
     Arrays and sparse matrices are shuffled as in `Batches`. A file is shuffled in blocks: contiguous ones of whole
@@ -156,21 +156,12 @@ class Stream:
         except InputError as error:
             raise InputError(
                 f"{error}. {name} is {X.where}, with (n[0], m) = {X.shape}: its samples are its columns, or its rows "
-                f"if it is handed in as nnx.Rows({name})"
+                f"when it is handed in as nnx.Rows({name}), and then alone"
             ) from error
         if isinstance(X, Sparse):  # in memory, and its zeros are finite
             for j in [0, *X.doubtful()]:
                 features(f"{name}, sample {j}", X.read(j, j + 1))
         return X
-
-    @property
-    def steps(self) -> int:
-        """The number of steps in an epoch."""
-        return -(-self.m // self.batch_size)
-
-    def __len__(self) -> int:
-        """Return the number of steps in an epoch."""
-        return self.steps
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch without its first `skip` steps; its order is drawn here.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from nnx.errors import CallbackError, Error, InputError, first_line
+from nnx.errors import CallbackError, Error, InputError, first_line, unknown
 from nnx.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class Callback:
         """Take back what `state` returned when the checkpoint was written."""
 
 
+HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
+
+
 class _Function(Callback):
     """A plain function of the progress, called after every step and every epoch."""
 
@@ -85,11 +88,19 @@ class Callbacks:
         self.all: list[Callback] = []
         for one in given:
             if isinstance(one, type) or not (isinstance(one, Callback) or callable(one)):
+                hint = f"; write {one.__name__}(...)" if isinstance(one, type) else ""
                 raise InputError(
-                    f"a callback must be an instance of nnx.Callback or a function of the progress; given {one!r}"
+                    "a callback must be an instance of nnx.Callback or a function of the progress; given "
+                    f"{one!r}{hint}"
                 )
+            for hook in dir(one):
+                if hook.startswith("on_") and isinstance(one, Callback) and hook not in HOOKS:
+                    never = f"{type(one).__name__}.{hook} would never be called"
+                    raise InputError(f"{never}: {unknown('hook of callbacks', hook, HOOKS)}")
             self.all.append(one if isinstance(one, Callback) else _Function(one))
         self.all.sort(key=lambda one: one.last)
+        self.each_step = [one for one in self.all if type(one).on_step is not Callback.on_step]
+        """Those that are called after every step."""
 
     def __bool__(self) -> bool:
         return bool(self.all)
@@ -97,13 +108,22 @@ class Callbacks:
     @property
     def names(self) -> list[str]:
         """The class, or the function, of each."""
-        return [getattr(one, "__name__", type(one).__name__) for one in self.all]
+        return [_name(one) for one in self.all]
 
     @property
     def remembering(self) -> list[tuple[str, Callback]]:
         """Those that have a state, with their names."""
         both = zip(self.names, self.all, strict=True)
         return [(name, one) for name, one in both if type(one).state is not Callback.state]
+
+    def states(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the name and the state of those that have one."""
+        return [(name, _call(one, "state")) for name, one in self.remembering]
+
+    def restore(self, states: Iterable[dict[str, Any]]) -> None:
+        """Give those that have a state their states back."""
+        for (_, one), state in zip(self.remembering, states, strict=True):
+            _call(one, "restore", state)
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Call one hook of all.
@@ -113,28 +133,32 @@ class Callbacks:
         CallbackError
             When one raises, unless it is an error of nnx's own, which says enough.
         """
-        for name, one in zip(self.names, self.all, strict=True):
-            _call(name, one, hook, *arguments)
+        for one in self.each_step if hook == "on_step" else self.all:
+            _call(one, hook, *arguments)
 
     def end(self, trainer: "Trainer") -> None:
         """Call `on_fit_end` of all, also when one of them raises; then raise the first such error."""
         errors = []
-        for name, one in zip(self.names, self.all, strict=True):
+        for one in self.all:
             try:
-                _call(name, one, "on_fit_end", trainer)
+                _call(one, "on_fit_end", trainer)
             except Error as error:
                 errors.append(error)
         if errors:
             raise errors[0]
 
 
-def _call(name: str, one: Callback, hook: str, *arguments: Any) -> None:
+def _name(one: Callback) -> str:
+    return getattr(one, "__name__", type(one).__name__)
+
+
+def _call(one: Callback, hook: str, *arguments: Any) -> Any:
     try:
-        getattr(one, hook)(*arguments)
+        return getattr(one, hook)(*arguments)
     except Error:
         raise
     except Exception as error:
         raise CallbackError(
-            f"the callback {name} raised {type(error).__name__} in {hook}: {first_line(error)}. The trainer is as "
-            "after its last step: it can be saved, and can go on"
+            f"the callback {_name(one)} raised {type(error).__name__} in {hook}: {first_line(error)}. The trainer is "
+            "as after its last step: it can be saved, and can go on"
         ) from error

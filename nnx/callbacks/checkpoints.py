@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nnx import saved
 from nnx.callbacks.monitor import Monitor
-from nnx.callbacks.resumable import Resumable, number
-from nnx.errors import CallbackError, InputError, positive_int
+from nnx.callbacks.resumable import Resumable
+from nnx.errors import CallbackError, InputError, number, positive_int
 from nnx.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Checkpoints(Resumable):
         with this object.
     mode : {"auto", "min", "max"}
         Whether the least or the greatest is best; "auto" goes by the name.
+    overwrite : bool
+        Whether a fit that begins may remove another's checkpoints from the folder.
 
     Raises
     ------
@@ -78,7 +80,9 @@ class Checkpoints(Resumable):
         keep: int | None = 3,
         best: str | None = None,
         mode: str = "auto",
+        overwrite: bool = False,
     ) -> None:
+        self.overwrite = bool(overwrite)
         self.folder = Path(folder)
         self.steps = None if steps is None else positive_int("steps", steps)
         self.minutes = math.inf
@@ -101,12 +105,14 @@ class Checkpoints(Resumable):
         self._done = trainer.steps
         if self.monitor is not None:
             self.monitor.begin(trainer, state if state is not None else self.monitor.state())
-        later = [path.name for path in saved.checkpoints(self.folder) if path.name > self._path().name]
+        later = [path.name for path in saved.checkpoints(self.folder) if _steps(path) > self._done]
         goes_on = state is not None and self._path().is_file()  # from one of this folder's
-        if later and not goes_on:
+        if later and not goes_on and self.overwrite:
+            self._remove(*(self.folder / name for name in later))
+        elif later and not goes_on:
             raise InputError(
                 f"the folder {str(self.folder)!r} holds checkpoints of steps that this fit has not done, such as "
-                f"{later[-1]}; go on with theirs, fit(resume=folder), or choose another folder, or remove them"
+                f"{later[-1]}; go on with theirs, fit(resume=folder), choose another folder, or say overwrite=True"
             )
         for aside in (".step-*.tmp", f".{BEST}.*.tmp"):
             self._remove(*self.folder.glob(aside))
@@ -150,8 +156,8 @@ class Checkpoints(Resumable):
         if path.name == BEST:
             return
         self._rest()
-        older = [one for one in saved.checkpoints(self.folder) if one.name <= path.name]
-        later = [one for one in saved.checkpoints(self.folder) if one.name > path.name]
+        older = [one for one in saved.checkpoints(self.folder) if _steps(one) <= self._done]
+        later = [one for one in saved.checkpoints(self.folder) if _steps(one) > self._done]
         self._remove(*later, *(older[: -self.keep] if self.keep is not None else ()))
 
     def _remove(self, *paths: Path) -> None:
@@ -166,6 +172,11 @@ class Checkpoints(Resumable):
     def _left(self) -> str:
         left = saved.checkpoints(self.folder)
         return f"the checkpoint {str(left[-1])!r} stays" if left else "there is no checkpoint before it"
+
+
+def _steps(path: Path) -> int:
+    """Return the steps that a checkpoint's name tells."""
+    return int("".join(filter(str.isdecimal, path.stem)) or 0)
 
 
 def _why(error: OSError) -> str:

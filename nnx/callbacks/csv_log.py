@@ -30,8 +30,8 @@ class CSVLog(LineLog):
     path : path
         The folder is made if it is not there.
     overwrite : bool
-        Whether a fit that begins may replace a file that is there; if not, that is an error. For a script that is
-        run again, with `resume`, until it comes to its end: it may be killed before there is a checkpoint.
+        Whether a fit that begins may replace a file that is there; if not, that is an error, unless the fit was asked
+        to go on, `fit(resume=...)`, and there was no checkpoint yet.
 
     Raises
     ------

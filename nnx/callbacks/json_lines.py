@@ -1,13 +1,12 @@
 """A log of JSON lines."""
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.line_log import LineLog
 from nnx.errors import positive_int
-from nnx.progress import Progress
+from nnx.progress import Progress, without_nan
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -30,8 +29,8 @@ class JSONLines(LineLog):
     every_steps : int or None
         If given, also {"epoch", "step", "cost"} after every so many steps; reading the cost waits for a GPU.
     overwrite : bool
-        Whether a fit that begins may replace a file that is there; if not, that is an error. For a script that is
-        run again, with `resume`, until it comes to its end: it may be killed before there is a checkpoint.
+        Whether a fit that begins may replace a file that is there; if not, that is an error, unless the fit was asked
+        to go on, `fit(resume=...)`, and there was no checkpoint yet.
 
     Raises
     ------
@@ -62,15 +61,4 @@ class JSONLines(LineLog):
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record to the file."""
-        self._append(json.dumps(_plain(record), allow_nan=False))
-
-
-def _plain(x: Any) -> Any:
-    """Return x with what JSON has: lists for arrays, null for what is not finite."""
-    if isinstance(x, dict):
-        return {name: _plain(value) for name, value in x.items()}
-    if isinstance(x, list):
-        return [_plain(value) for value in x]
-    if hasattr(x, "tolist"):
-        return _plain(x.tolist())
-    return None if isinstance(x, float) and not math.isfinite(x) else x
+        self._append(json.dumps(without_nan(record), allow_nan=False))

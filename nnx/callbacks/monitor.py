@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from nnx.callbacks.resumable import Resumable, number
-from nnx.errors import InputError, unknown
+from nnx.callbacks.resumable import Resumable
+from nnx.errors import InputError, number, unknown
+from nnx.metrics import METRICS
 from nnx.progress import Progress
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ class Monitor(Resumable):
     def _check(self, measured: Collection[str]) -> None:
         if self.monitor not in measured:
             validates = any(one.startswith("validation_") for one in measured)
+            metric = self.monitor.removeprefix("validation_")
+            if validates and metric.partition("(")[0] in METRICS:
+                raise InputError(f"{self.monitor!r} is not measured; give fit(metrics=[{metric!r}, ...])")
             hint = "" if validates else ". Without fit(validation=(X, Y)) nothing else is measured"
             raise InputError(f"{unknown('number to monitor', self.monitor, measured)}{hint}")
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from nnx import host
 from nnx.arrays import Array, array_namespace
-from nnx.callbacks.resumable import Resumable, number
-from nnx.errors import InputError
+from nnx.callbacks.resumable import Resumable
+from nnx.errors import InputError, number
 from nnx.progress import Progress
 
 if TYPE_CHECKING:

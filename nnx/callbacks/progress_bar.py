@@ -65,7 +65,8 @@ class ProgressBar(Callback):
         )
         self._task = self._bar.add_task("train", total=None, epoch=0, epochs=epochs, text="")
         self._numbers, self._line, self._next = "", "", 0.0
-        self._bar.start()
+        if self._on.is_terminal:  # a bar that is disabled still ends with an empty line, in rich before 15
+            self._bar.start()
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
         """Move the bar, at most twenty times a second."""
@@ -85,7 +86,8 @@ class ProgressBar(Callback):
         """Leave the bar as it is, and say why the fit was stopped."""
         if self._bar is None:
             return
-        self._bar.stop()
+        if self._on.is_terminal:
+            self._bar.stop()
         self._bar = None
         for line in (self._line, trainer.stopped and f"stopped: {trainer.stopped}"):
             if line:
@@ -95,6 +97,10 @@ class ProgressBar(Callback):
         rate = f"{progress.samples / progress.seconds:,.0f} samples/s" if progress.seconds > 0 else ""
         shown = f"{self._numbers} {rate}".strip()
         if self._on.is_terminal:
+            # The bar keeps a third of the line: what does not fit beside it is left out, from the end.
+            room = self._on.width - self._on.width // 3 - 20
+            while len(shown) > room and " " in shown:
+                shown = shown.rpartition(" ")[0]
             return shown
         return f"epoch {progress.epoch}/{progress.epochs} {shown}"
 

@@ -4,8 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.monitor import Monitor
-from nnx.callbacks.resumable import number
-from nnx.errors import InputError, positive_int
+from nnx.errors import InputError, number, positive_int
 from nnx.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class ReduceOnPlateau(Monitor):
     Raises
     ------
     InputError
-        For a parameter out of its range; in the first epoch for a name that is not measured.
+        For a parameter out of its range; at the start of the fit for a name that is not measured.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 """Event files for TensorBoard, by tensorboardX."""
 
 import os
+import time
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,38 +52,56 @@ class TensorBoard(Callback):
         self.folder = Path(folder)
         self.every_steps = None if every_steps is None else positive_int("every_steps", every_steps)
         self.histograms = bool(histograms)
-        self._module = require("tensorboardX", "pip install 'nnx-array[tensorboard]'")
-        self._writer: Any = None
+        require("tensorboardX", "pip install 'nnx-array[tensorboard]'")
+        self._events: Any = None
         self._done = 0  # steps
 
     def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
         """Begin a file, which hides what the folder has at later steps."""
+        # tensorboardX's SummaryWriter hands events to a thread, and its flush does not wait for them: an epoch would
+        # be lost with a killed process, and its checkpoint be past it. Its writer of events itself is used.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
         self._done = trainer.steps
-        # Its name has the second in which it begins, which another fit may share.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The file's name has the second in which it begins, which another fit may share.
         suffix = f".{self._done:08d}.{os.getpid()}"
-        self._writer = self._module.SummaryWriter(
-            str(self.folder), purge_step=self._done + 1, filename_suffix=suffix
-        )
+        self._events = EventsWriter(str(self.folder / "events"), suffix)
+        begins = SessionLog(status=SessionLog.START)
+        self._events.write_event(Event(wall_time=time.time(), step=self._done + 1, session_log=begins))
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
         """Write the cost, if it is its turn."""
         self._done += 1
         if self.every_steps is not None and self._done % self.every_steps == 0:
-            self._writer.add_scalar("cost", progress.cost, self._done)
+            self._scalar("cost", progress.cost)
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
-        """Write what was measured."""
+        """Write what was measured, to the disk before the epoch's checkpoint."""
+        from tensorboardX.summary import histogram
+
         self._done = trainer.steps
         for name, value in {**(progress.measured or {}), "learning_rate": trainer.learning_rate}.items():
             if isinstance(value, Real):
-                self._writer.add_scalar(name, value, self._done)
+                self._scalar(name, value)
         if self.histograms:
             for name, p in trainer.parameters.items():
-                self._writer.add_histogram(f"parameters/{name}", p, self._done)
-        self._writer.flush()
+                self._write(histogram(f"parameters/{name}", p, 50))
+        self._events.flush()
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def _scalar(self, name: str, value: Any) -> None:
+        from tensorboardX.summary import scalar
+
+        self._write(scalar(name, float(value)))
+
+    def _write(self, summary: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._events.write_event(Event(wall_time=time.time(), step=self._done, summary=summary))

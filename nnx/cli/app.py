@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from nnx.activations import ACTIVATIONS
 from nnx.data.builtin import BUILTIN
+from nnx.optimizers import OPTIMIZERS
 
 app = typer.Typer(
     help="Train fully connected networks on whatever array library is present.",
@@ -61,22 +63,20 @@ def train(
     activation: Annotated[
         str,
         typer.Option(
-            help="Of the hidden layers: relu, tanh, sigmoid, leaky_relu, leaky_relu(0.2), identity.",
+            help=f"Of the hidden layers: {', '.join(ACTIVATIONS)}, prelu; also leaky_relu(0.2), elu(0.5).",
             rich_help_panel="Network",
         ),
     ] = "relu",
     optimizer: Annotated[
-        str, typer.Option(help="adam or gradient_descent.", rich_help_panel="Training")
+        str, typer.Option(help=f"{', '.join(OPTIMIZERS)}.", rich_help_panel="Training")
     ] = "adam",
     learning_rate: Annotated[
         float | None,
-        typer.Option(
-            help="alpha.", show_default="adam 0.001, gradient_descent 0.01", rich_help_panel="Training"
-        ),
+        typer.Option(help="alpha.", show_default="the optimizer's own", rich_help_panel="Training"),
     ] = None,
     epochs: Annotated[int, typer.Option(help="Times over the data.", rich_help_panel="Training")] = 60,
     batch_size: Annotated[
-        int, typer.Option(help="Samples in a step; 0: all of them.", rich_help_panel="Training")
+        int, typer.Option(help="Samples in a step; 0, and lbfgs: all of them.", rich_help_panel="Training")
     ] = 32,
     seed: Annotated[
         int, typer.Option(help="Of the weights, the split and the shuffling.", rich_help_panel="Training")
@@ -144,22 +144,95 @@ def predict(
     run(model, data, out, overwrite, backend, device)
 
 
-@app.command()
+bench_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.callback(invoke_without_command=True)
 def bench(
+    context: typer.Context,
     backends: Annotated[
-        str, typer.Option(help="Names, as numpy,torch.", show_default="all that are usable")
+        str,
+        typer.Option(
+            help="Names, as numpy,torch; torch@cpu says where, too.", show_default="all that are usable"
+        ),
     ] = "",
-    sizes: Annotated[str, typer.Option(help="n[0],...,n[L] of the network.")] = "784,512,512,10",
+    peers: Annotated[
+        str,
+        typer.Option(
+            help="all, none, or some of typed, torch, torch-compiled, jax, sklearn; on a GPU torch-cuda, "
+            "torch-compiled-cuda, jax-cuda, cupy-typed."
+        ),
+    ] = "all",
+    sizes: Annotated[
+        list[str] | None,
+        typer.Option(help="n[0],...,n[L] of the network; may be repeated.", show_default="784,512,512,10"),
+    ] = None,
     batch_sizes: Annotated[str, typer.Option(help="The samples m of a step.")] = "1,16,128,1024,8192",
-    optimizer: Annotated[str, typer.Option(help="adam or gradient_descent.")] = "adam",
+    optimizer: Annotated[
+        str, typer.Option(help=f"One or several of {', '.join(OPTIMIZERS)}, as adam,gradient_descent.")
+    ] = "adam",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    out: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
+    order: Annotated[str, typer.Option(help="Of the samples: in-order, shuffled, or both.")] = "in-order",
+    rounds: Annotated[int, typer.Option(help="Turns of each contestant, of about 0.1 s.")] = 9,
+    step_alone: Annotated[
+        bool,
+        typer.Option("--step-alone", help="Measure each backend's step without the Trainer around it, too."),
+    ] = False,
+    note: Annotated[str, typer.Option(help="What a reader of the file should know.")] = "",
+    out: Annotated[
+        Path | None, typer.Option(help="A JSON file for the figures; plots and a page get its name.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
 ) -> None:
-    """Measure training steps across batch sizes, beside the matrix products alone (the GEMM floor)."""
+    """Measure training across batch sizes, beside the matrix products alone (the GEMM floor) and other libraries.
+
+    `nnx bench compare BEFORE AFTER` says what got faster or slower; `nnx bench show FILE` prints a file again.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from nnx.cli.bench import run
 
-    run(backends, sizes, batch_sizes, optimizer, dtype, out, overwrite)
+    networks = sizes or ["784,512,512,10"]
+    run(
+        backends,
+        peers,
+        networks,
+        batch_sizes,
+        optimizer,
+        dtype,
+        order,
+        rounds,
+        step_alone,
+        note,
+        out,
+        overwrite,
+    )
+
+
+@bench_app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A JSON file of `nnx bench --out`.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
+) -> None:
+    """Say what got faster or slower beyond the noise."""
+    from nnx.cli.bench import compare
+
+    compare(before, after)
+
+
+@bench_app.command("show")
+def show_figures(
+    figures: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON file of `nnx bench --out`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write NAME.html and NAME-....png, too.", metavar="NAME")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace them if they exist.")] = False,
+) -> None:
+    """Print the tables of a file; write its page and plots where asked."""
+    from nnx.cli.bench import show_file
+
+    show_file(figures, out, overwrite)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from nnx.data.source import Samples
 from nnx.errors import InputError, count, positive_int
 from nnx.files import written_aside
 from nnx.network import mlp
-from nnx.optimizers import optimizer
+from nnx.optimizers import LBFGS, optimizer
 from nnx.trainer import Trainer
 
 MODEL, HISTORY, CURVE = "model.safetensors", "history.jsonl", "learning_curve.png"
@@ -49,6 +49,8 @@ def run(options: Options) -> bool:
     batch_size = positive_int("batch-size", options.batch_size) if options.batch_size != 0 else None
     rate = {} if options.learning_rate is None else {"learning_rate": options.learning_rate}
     method = optimizer(options.optimizer, **rate)
+    if isinstance(method, LBFGS):  # which looks at all samples in every iteration
+        batch_size = None
     if options.out is not None and not options.overwrite:
         refuse_existing(options.out, empty_folder=True)
 

@@ -21,7 +21,7 @@ class Activate(Layer):
 
     Examples
     --------
-    >>> from nnx import Dense, Network
+    >>> from nnx import BatchNorm, Dense, Network
     >>> Network(8, [Dense(16, init="he"), BatchNorm(), Activate("relu"), Dense(3)], output="softmax").L
     2
     """
@@ -44,7 +44,7 @@ class Activate(Layer):
 
     def backward(self, params: Params, kept: Any, dA: Array, need_dA_prev: bool) -> tuple[Array, Params]:
         """Return dA[l-1] = dA[l] * g'."""
-        return dA * self.g.dg(*kept), {}
+        return self.g.backward(dA, kept), {}
 
     def describe(self) -> dict[str, Any]:
         """Return the activation's name."""

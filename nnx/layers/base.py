@@ -10,12 +10,11 @@ Here is what every layer has, and what is done with layers one after the other.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 from nnx import randomness
 from nnx.arrays import Array
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, number, unknown
 from nnx.initializers import Rng, zeros
 
 Params: TypeAlias = dict[str, Array]
@@ -83,11 +82,11 @@ class Layer:
 
     def forward(self, params: Any, A_prev: Array, context: Context) -> tuple[Array, Any]:
         """Return A[l] (..., n[l], m) from A[l-1] (..., n[l-1], m), and what `backward` needs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"the layer {type(self).__name__} has no forward")
 
     def backward(self, params: Any, kept: Any, dA: Array, need_dA_prev: bool) -> tuple[Array | None, Any]:
         """Return dA[l-1] (None unless needed: the first layer's is not) and the parameters' derivatives."""
-        raise NotImplementedError
+        raise NotImplementedError(f"the layer {type(self).__name__} has no backward")
 
     def observe(self, params: Any, kept: Any) -> Any:
         """Return the next `statistics`, from what a forward in training kept."""
@@ -102,8 +101,12 @@ def forward(layers: Sequence[Layer], params: Any, A: Array, context: Context) ->
     """Return the last A of layers one after the other, and what each keeps."""
     kept = []
     for l, (layer, p) in enumerate(zip(layers, params, strict=True)):
-        A, keep = layer.forward(p, A, context.of(l))
-        kept.append(keep)
+        both = layer.forward(p, A, context.of(l))
+        if not isinstance(both, tuple) or len(both) != 2:
+            name, given = type(layer).__name__, type(both).__name__
+            raise InputError(f"{name}.forward must return A and what backward needs; it returned {given}")
+        A = both[0]
+        kept.append(both[1])
     return A, kept
 
 
@@ -116,6 +119,7 @@ def backward(
         # Nothing before the first parameters needs the derivative of its output.
         need = need_dA_prev or any(any(p) for p in params[:l])
         dA, grads[l] = layers[l].backward(params[l], kept[l], dA, need)
+        _check(layers[l], params[l], grads[l])
         if not need:
             break
     return dA, grads
@@ -123,14 +127,30 @@ def backward(
 
 def check_number(layer: Layer, name: str, low: float, high: float = math.inf, below: bool = True) -> None:
     """Make a field a float in [low, high), or in (low, high] unless `below`; or raise."""
-    value = getattr(layer, name)
-    good = isinstance(value, Real) and (
-        low <= float(value) < high if below else low < float(value) <= high and math.isfinite(value)
-    )
-    if not good:
-        span = f"[{low:g}, {high:g})" if below else f"({low:g}, {high:g}]"
-        raise InputError(f"{type(layer).__name__}'s {name} must be in {span}, not {value!r}")
-    object.__setattr__(layer, name, float(value))
+    span = f"in [{low:g}, {high:g})" if below else f"in ({low:g}, {high:g}]"
+
+    def fits(x: float) -> bool:
+        return low <= x < high if below else low < x <= high and math.isfinite(x)
+
+    value = number(f"{type(layer).__name__}'s {name}", getattr(layer, name), span, fits)
+    object.__setattr__(layer, name, value)
+
+
+def _check(layer: Layer, params: Any, grads: Any) -> None:
+    """Raise an InputError if the derivatives of a layer are not those of its parameters."""
+    if layer.layers:
+        return
+    for name, p in params.items():
+        if name not in grads:
+            if name in layer.statistics:
+                continue
+            raise InputError(
+                f"{type(layer).__name__}.backward returns no derivative of its parameter {name!r}"
+            )
+        expected, given = tuple(p.shape[-2:]), tuple(grads[name].shape[-2:])
+        if expected != given:
+            what = f"{type(layer).__name__}.backward returns a derivative of {name!r}"
+            raise InputError(f"{what} of shape {given}; expected {expected}")
 
 
 LAYERS: dict[str, Callable[..., Layer]] = {}

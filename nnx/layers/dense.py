@@ -75,7 +75,7 @@ class Dense(Layer):
         """Return dA[l-1] and {"W": dW[l], "b": db[l]} from dA[l]."""
         xp = array_namespace(dA)
         A_prev, *Z_or_A = kept
-        dZ = dA * self.g.dg(*Z_or_A)  # dZ[l] = dA[l] * g[l]'(Z[l])
+        dZ = self.g.backward(dA, tuple(Z_or_A))  # dZ[l] = dA[l] * g[l]'(Z[l])
         dW = dZ @ xp.matrix_transpose(A_prev)  # dW[l] = dZ[l] A[l-1]^T    (dZ has the 1/m)
         db = xp.sum(dZ, axis=-1, keepdims=True)  # db[l] = sum of dZ[l] over the samples
         dA_prev = xp.matrix_transpose(params["W"]) @ dZ if need_dA_prev else None  # dA[l-1] = W[l]^T dZ[l]

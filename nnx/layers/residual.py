@@ -22,7 +22,7 @@ class Residual(Layer):
 
     Examples
     --------
-    >>> from nnx import Dense, Network
+    >>> from nnx import Dense, LayerNorm, Network
     >>> block = Residual([LayerNorm(), Dense(32, "relu"), Dense(16)])
     >>> Network(8, [Dense(16, "relu"), block, Dense(3)], output="softmax").n
     (8, 16, 32, 16, 3)

@@ -175,7 +175,8 @@ class _ByClass(Measure):
     def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         xp, n, w = array_namespace(A, Y), A.shape[0], weights_of(A, w)
         P, T = (wide(is_class(labels, max(n, 2))) for labels in classes(output, A, Y))
-        if n == 1 and self.average == "auto":
+        two_classes = n == 1 or (n == 2 and task(output, n, Y) != LABELS)
+        if two_classes and self.average == "auto":
             P, T = P[1:, :], T[1:, :]
         right, predicted, true = (xp.sum(w * x, axis=-1) for x in (P * T, P, T))
         counted = xp.ones_like(true) if task(output, n, Y) == LABELS else predicted + true
@@ -204,7 +205,7 @@ class Precision(_ByClass):
     Parameters
     ----------
     average : {"auto", "macro", "micro", "weighted"} or None
-        "auto": that of class 1 for one output, else "macro". "macro": the mean over the classes that occur, in truth or
+        "auto": that of class 1 of two classes, else "macro". "macro": the mean over the classes that occur, in truth or
         among the predictions, or over all labels; "micro": of the counts summed over the classes; "weighted": the mean
         weighted by how often each class is true; None: the value of each class, as a NumPy array (K,), where one output
         has the two classes 0 and 1. As scikit-learn has them with ``zero_division=0``: what cannot be told is 0.

@@ -114,6 +114,6 @@ def rate(optimizer: Optimizer, alpha: Array, t: Array) -> Array:
         state["t"], 0-d, which counts this step already.
     """
     schedule = optimizer.learning_rate
-    if not isinstance(schedule, Schedule):
+    if isinstance(schedule, float) or not isinstance(schedule, Schedule):  # the first is quickly asked
         return alpha
     return alpha * schedule.factor(array_namespace(alpha).astype(t - 1, alpha.dtype))

@@ -20,6 +20,12 @@ Report = Callable[[int, Any, float], None]
 """(k, theta, J) after the k-th iteration, from 1."""
 
 
+FLAT = "no element of the gradient is above gradient_tolerance="
+LEVEL = "the cost falls by no more than cost_tolerance="
+CONVERGED = FLAT, LEVEL
+"""How a reason begins by which a minimization ended well."""
+
+
 @dataclass(frozen=True)
 class LBFGS:
     """L-BFGS (Liu and Nocedal, 1989, https://doi.org/10.1007/BF01589116), by SciPy's L-BFGS-B without bounds.
@@ -38,14 +44,18 @@ class LBFGS:
     cost_tolerance : float
         Ends when the cost falls by no more than this in an iteration, relative to the cost where that is above 1.
         2.2e-9, as SciPy and scikit-learn.
+    evaluations : int
+        Ends after the iteration in which the cost is looked at so often; each needs one look or more. 0: as often as
+        it takes. (SciPy and scikit-learn: 15,000.)
     """
 
     memory: int = 10
     gradient_tolerance: float = 1e-5
     cost_tolerance: float = 2.2204460492503131e-09
+    evaluations: int = 0
 
     def __post_init__(self) -> None:
-        numbers(self, "gradient_tolerance", "cost_tolerance")
+        numbers(self, "gradient_tolerance", "cost_tolerance", "evaluations")
 
     @property
     def learning_rate(self) -> float:
@@ -124,7 +134,7 @@ class LBFGS:
                 "gtol": self.gradient_tolerance,
                 "ftol": self.cost_tolerance,
                 "maxiter": iterations,
-                "maxfun": math.inf,
+                "maxfun": self.evaluations or math.inf,
             },
         )
         if stop:
@@ -136,9 +146,11 @@ class LBFGS:
         if not math.isfinite(found.fun):
             return "the cost is infinite or NaN where it starts"
         if np.max(np.abs(found.jac)) <= self.gradient_tolerance:
-            return f"no element of the gradient is above gradient_tolerance={self.gradient_tolerance:g}"
+            return f"{FLAT}{self.gradient_tolerance:g}"
         if found.success:
-            return f"the cost falls by no more than cost_tolerance={self.cost_tolerance:g}"
+            return f"{LEVEL}{self.cost_tolerance:g}"
         if found.nit >= iterations:
             return f"all {iterations} iterations are done"
+        if 0 < self.evaluations <= found.nfev:
+            return f"the cost was looked at {found.nfev} times, of {self.evaluations} evaluations"
         return "the line search finds no lower cost"

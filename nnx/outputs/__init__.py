@@ -12,7 +12,7 @@ from typing import Any
 
 from nnx.activations import identity, sigmoid
 from nnx.arrays import Array, array_namespace, device
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, number, unknown
 from nnx.outputs import losses
 from nnx.outputs.links import exp, softmax
 from nnx.outputs.losses import Function
@@ -98,7 +98,7 @@ _hinge = _with(_identity, "hinge", "hinge", losses.hinge, losses.hinge_derivativ
 
 
 def _huber(delta: float = 1.0) -> Output:
-    delta = losses.number("delta", delta)
+    delta = number("delta", delta, "greater than 0 and finite", lambda x: 0 < x < math.inf)
     spec = "huber" if delta == 1 else f"huber({delta!r})"
     return _with(_identity, spec, f"Huber, delta {delta:g}", *losses.huber(delta))
 
@@ -112,7 +112,7 @@ def _softmax_focal(gamma: float = 2.0) -> Output:
 
 
 def _focal(output: Output, make: Callable[[float], tuple[Function, Function]], gamma: float) -> Output:
-    gamma = losses.number("gamma", gamma, zero=True)
+    gamma = number("gamma", gamma, "at least 0 and finite", lambda x: 0 <= x < math.inf)
     spec = "focal" if gamma == 2 else f"focal({gamma!r})"
     return _with(output, spec, f"focal, gamma {gamma:g}", *make(gamma))
 
@@ -221,12 +221,15 @@ def targets(output: Output, Z: Array, Y: Array) -> Array:
         raise InputError(wrong_targets(output, n, m, given))
     if indices:  # y -> the column with 1 in row y, else 0
         classes = xp.arange(n, dtype=xp.int32, device=device(Y))
-        Y = xp.expand_dims(classes, axis=-1) == xp.astype(Y, xp.int32)
+        Y = classes[:, None] == (Y if Y.dtype == xp.int32 else xp.astype(Y, xp.int32))
     return Y if Y.dtype == Z.dtype else xp.astype(Y, Z.dtype)
 
 
 def wrong_targets(output: Output, n: int, m: int, given: tuple[int, ...], name: str = "Y") -> str:
     """Return the message for targets whose shape does not fit n outputs and m samples."""
     vector = f", or class indices ({m},)" if output.classes and n > 1 else f", or ({m},)" if n == 1 else ""
-    hint = f"; its transpose {name}.T would fit" if given[::-1] == (n, m) and given != (n, m) else ""
+    called = f" {name}.T" if name.isidentifier() else ""
+    hint = f"; its transpose{called} would fit" if given[::-1] == (n, m) and given != (n, m) else ""
+    if given == (m, 1) and output.classes and n > 1:
+        hint = f"; its only column, {name}[:, 0], would fit"
     return f"{name} has shape {given}; expected (n[L], m) = ({n}, {m}){vector} for the output {output}{hint}"

@@ -6,28 +6,20 @@ or NaN at finite Z. The four canonical ones need no derivative of their own: the
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import inf
-from numbers import Real
 from typing import TypeAlias
 
+from nnx.activations import softplus
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError
 from nnx.outputs.links import ceiling
 
 Function: TypeAlias = Callable[[Array, Array], Array]
 """Z, Y -> the loss (..., m), or its derivative (..., n[L], m)."""
 
 
-def _softplus(Z: Array) -> Array:
-    # log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)
-    xp = array_namespace(Z)
-    return xp.maximum(Z, 0.0) + xp.log1p(xp.exp(-xp.abs(Z)))
-
-
 def binary_cross_entropy(Z: Array, Y: Array) -> Array:
     """Return -y log a - (1-y) log(1-a), a = sigmoid(z)."""
     # = log(1 + e^z) - y z
-    return array_namespace(Z).sum(_softplus(Z) - Y * Z, axis=-2)
+    return array_namespace(Z).sum(softplus.g(Z) - Y * Z, axis=-2)
 
 
 def cross_entropy(Z: Array, Y: Array) -> Array:
@@ -157,12 +149,3 @@ def focal(gamma: float) -> tuple[Function, Function]:
         return C - P * xp.sum(C, axis=-2, keepdims=True)
 
     return loss, derivative
-
-
-def number(name: str, value: object, zero: bool = False) -> float:
-    """Return a loss's parameter as a float, or raise an InputError unless it is finite and > 0 (or >= 0)."""
-    fits = isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < inf
-    if not fits or (value == 0 and not zero):
-        expected = "at least 0 and finite" if zero else "greater than 0 and finite"
-        raise InputError(f"{name} must be {expected}, not {value!r}")
-    return float(value)  # type: ignore[arg-type]

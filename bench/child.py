@@ -1,0 +1,181 @@
+"""A process for each contestant: their thread pools disturb each other in one.
+
+PyTorch's OpenMP, XLA's pool and OpenBLAS's threads wait for work by spinning, on cores that the others want: JAX took
+12 ms for a step at m = 1 in a process where PyTorch had run. So each contestant lives in a process of its own, answers
+through a pipe, and waits in `recv`, asleep, while another one has its turn.
+"""
+
+import logging
+import multiprocessing
+import time
+import warnings
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, Self
+
+from nnx.bench import machine, memory
+from nnx.bench.case import Case
+from nnx.bench.contestants import Absent, Contestant, make
+from nnx.errors import BackendError, first_line
+
+
+class Built(NamedTuple):
+    """What a contestant says of itself when it is ready.
+
+    Attributes
+    ----------
+    first : float
+        Seconds that it took to be made and to train its first epoch: what compiles does it here.
+    epoch : float
+        Seconds of its second epoch.
+    peak : int or None
+        The bytes that it had in memory at most in the second epoch, less those before it was made (a GPU: of the
+        device's memory).
+    library, device, detail : str
+        See `Contestant`.
+    blas : list
+        See `machine.blas`.
+    """
+
+    first: float
+    epoch: float
+    peak: int | None
+    library: str
+    device: str
+    detail: str
+    blas: list[dict[str, Any]]
+
+
+class Child:
+    """One contestant in its own process.
+
+    Parameters
+    ----------
+    name : str
+        See `contestants`.
+
+    Raises
+    ------
+    Absent
+        In `build`: when it cannot take part.
+    RuntimeError
+        When it failed, with its own message.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        context = multiprocessing.get_context("spawn")  # a fork would take the parent's pools along
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(other, name), daemon=True)
+        self._process.start()
+        other.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def build(self, case: Case) -> Built:
+        """Make the contestant ready for this case, in place of the last one."""
+        return Built(*self._ask("build", case))
+
+    def seconds(self, epochs: int) -> float:
+        """Train so many epochs; return the seconds."""
+        return float(self._ask("seconds", epochs))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that it has reached."""
+        return dict(self._ask("parameters"))
+
+    def drop(self) -> None:
+        """Free what the last case took."""
+        self._ask("drop")
+
+    def large_product(self, dtype: str) -> float:
+        """Return what `floor.large_product` does."""
+        return float(self._ask("large_product", dtype))
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.terminate()
+            self._process.join()
+
+    def _ask(self, verb: str, *arguments: Any) -> Any:
+        try:
+            self._pipe.send((verb, arguments))
+            outcome, value = self._pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self._process.join(5)
+            raise Absent(f"its process ended with status {self._process.exitcode}") from None
+        if outcome == "absent":
+            raise Absent(value)
+        return value
+
+
+def serve(pipe: Connection, name: str) -> None:
+    """Answer until the other end is closed."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    contestant: Contestant | None = None
+    warm: set[tuple[str, str]] = set()
+    while True:
+        try:
+            verb, arguments = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            if verb == "build":
+                contestant = None
+                contestant, built = _build(name, warm, *arguments)
+                pipe.send(("done", tuple(built)))
+            elif verb == "drop":
+                contestant = None
+                memory.resident()
+                pipe.send(("done", None))
+            elif verb == "large_product":
+                from nnx.bench.floor import large_product
+
+                pipe.send(("done", large_product(*arguments)))
+            else:
+                assert contestant is not None
+                pipe.send(("done", getattr(contestant, verb)(*arguments)))
+        except KeyboardInterrupt:
+            return
+        except (Absent, BackendError) as error:
+            pipe.send(("absent", str(error)))
+        except Exception as error:  # whatever a library raises where it cannot run
+            contestant = None
+            pipe.send(("absent", f"{type(error).__name__}: {first_line(error)}"))
+
+
+def _build(name: str, warm: set[tuple[str, str]], case: Case) -> tuple[Contestant, Built]:
+    if (case.optimizer, case.dtype) not in warm:  # imports, and starts compilers, apart from what is measured
+        tiny = replace(case, sizes=(3, 2, case.sizes[-1]), m=2, steps=2)
+        made = make(name, tiny, tiny.data())
+        made.seconds(1)
+        del made
+        warm.add((case.optimizer, case.dtype))
+    data = case.data()
+    before = memory.resident()
+    start = time.perf_counter()
+    made = make(name, case, data)
+    made.seconds(1)
+    first = time.perf_counter() - start
+    memory.resident()  # gives back what the compiler took
+    if made.peak is not None:
+        made.peak()
+    epoch = 0.0
+
+    def second() -> None:
+        nonlocal epoch
+        epoch = made.seconds(1)
+
+    highest = memory.peak(second)
+    peak = None if highest is None or before is None else max(0, highest - before)
+    if made.peak is not None:
+        peak = made.peak()
+    return made, Built(first, epoch, peak, made.library, made.device, made.detail, machine.blas())

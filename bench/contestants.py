@@ -1,0 +1,185 @@
+"""Who takes part: the floor, nnx on every backend, and the peers, by name."""
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any, NamedTuple, cast
+
+from nnx.bench.case import Case, Data
+from nnx.bench.clocks import Clock
+from nnx.errors import unknown
+
+
+class Absent(Exception):  # noqa: N818  # it is no error to be absent
+    """A contestant cannot take part here; the message is the reason."""
+
+
+class Contestant(NamedTuple):
+    """One that is ready to run.
+
+    Attributes
+    ----------
+    epoch : function
+        Trains one epoch.
+    clock : Clock
+        Measures it.
+    parameters : function
+        Returns the parameters as NumPy arrays in the notes' shapes, {"W1": ..., "b1": ...}.
+    library : str
+        What computes, with its version: "torch 2.13.0".
+    device : str
+        "cpu", or what the library calls the GPU.
+    detail : str
+        The GPU's name, the threads, ... for people.
+    peak : function or None
+        The peak of the bytes in the device's memory since the last call, where the process's is not what counts.
+    """
+
+    epoch: Callable[[], Any]
+    clock: Clock
+    parameters: Callable[[], dict[str, Any]]
+    library: str
+    device: str = "cpu"
+    detail: str = ""
+    peak: Callable[[], int] | None = None
+    time: Callable[[int], float] | None = None
+    """time(k), where it is not just the clock around k epochs."""
+
+    def seconds(self, epochs: int) -> float:
+        """Train so many epochs and return the seconds they took."""
+        if self.time is not None:
+            return self.time(epochs)
+
+        def run() -> None:
+            for _ in range(epochs):
+                self.epoch()
+
+        seconds: float = self.clock(run)
+        return seconds
+
+
+class Entry(NamedTuple):
+    """A contestant's place in the table.
+
+    Attributes
+    ----------
+    label : str
+        Its name for people.
+    kind : {"floor", "peer"}
+    where : str
+        module:function that makes it.
+    """
+
+    label: str
+    kind: str
+    where: str
+
+
+FLOORS = {
+    "floor": Entry("GEMM floor", "floor", "nnx.bench.floor:numpy_floor"),
+    "floor-cuda": Entry("GEMM floor, GPU", "floor", "nnx.bench.floor:torch_floor"),
+}
+
+PEERS = {
+    "typed": Entry("NumPy, typed", "peer", "nnx.bench.peers.typed:contestant"),
+    "torch": Entry("PyTorch eager", "peer", "nnx.bench.peers.torch:eager"),
+    "torch-compiled": Entry("PyTorch compiled", "peer", "nnx.bench.peers.torch:compiled"),
+    "jax": Entry("JAX + optax", "peer", "nnx.bench.peers.jax:on_cpu"),
+    "sklearn": Entry("scikit-learn", "peer", "nnx.bench.peers.sklearn:contestant"),
+    "torch-cuda": Entry("PyTorch eager, GPU", "peer", "nnx.bench.peers.torch:eager_on_gpu"),
+    "torch-compiled-cuda": Entry("PyTorch compiled, GPU", "peer", "nnx.bench.peers.torch:compiled_on_gpu"),
+    "jax-cuda": Entry("JAX + optax, GPU", "peer", "nnx.bench.peers.jax:on_gpu"),
+    "cupy-typed": Entry("CuPy, typed", "peer", "nnx.bench.peers.cupy:contestant"),
+}
+"""Every peer that `nnx bench --peers` may name."""
+
+OURS = "nnx:"
+"""Before a backend's name (and @device): `Trainer.fit` on it."""
+
+STEP = "step:"
+"""Before a backend's name: its captured step alone, called in a bare loop."""
+
+
+def label(name: str) -> str:
+    """Return a contestant's name for people.
+
+    Examples
+    --------
+    >>> label("torch-compiled"), label("nnx:numba"), label("step:numpy")
+    ('PyTorch compiled', 'nnx numba', 'nnx numpy, step alone')
+    """
+    if name.startswith(OURS):
+        return f"nnx {name.removeprefix(OURS)}"
+    if name.startswith(STEP):
+        return f"nnx {name.removeprefix(STEP)}, step alone"
+    return {**FLOORS, **PEERS}[name].label
+
+
+def kind(name: str) -> str:
+    """Return "floor", "nnx", "step" or "peer"."""
+    for prefix, found in ((OURS, "nnx"), (STEP, "step")):
+        if name.startswith(prefix):
+            return found
+    return {**FLOORS, **PEERS}[name].kind
+
+
+def may_use_gpu(name: str) -> bool:
+    """Return whether a contestant computes on a GPU where there is one.
+
+    Examples
+    --------
+    >>> [name for name in ("nnx:numpy", "nnx:torch", "nnx:torch@cpu", "jax", "jax-cuda") if may_use_gpu(name)]
+    ['nnx:torch', 'jax-cuda']
+    """
+    prefix, _, backend = name.rpartition(":")
+    library, _, device = backend.partition("@")
+    if not prefix:
+        return "cuda" in name or "cupy" in name
+    return device != "cpu" and library not in ("numpy", "numba", "strict")
+
+
+def check_peers(names: list[str]) -> list[str]:
+    """Return these names, or raise an InputError for one that is not among PEERS.
+
+    Examples
+    --------
+    >>> check_peers(["torhc"])
+    Traceback (most recent call last):
+    nnx.errors.InputError: unknown peer 'torhc'; did you mean 'torch'? Known: typed, torch, torch-compiled, jax, ...
+    """
+    for name in names:
+        if name not in PEERS:
+            raise unknown("peer", name, PEERS)
+    return names
+
+
+def make(name: str, case: Case, data: Data) -> Contestant:
+    """Return the contestant of this name, ready to run this case.
+
+    Raises
+    ------
+    Absent
+        When it cannot take part: why.
+    """
+    if name.startswith((OURS, STEP)):
+        from nnx.bench import ours
+
+        maker = partial(ours.fit if name.startswith(OURS) else ours.step_alone, name.partition(":")[2])
+    else:
+        module, _, function = {**FLOORS, **PEERS}[name].where.partition(":")
+        maker = getattr(import_module(module), function)
+    return cast("Contestant", maker(case, data))
+
+
+def library(name: str, install: str) -> Any:
+    """Import and return a library, or raise Absent with how to install it."""
+    try:
+        return import_module(name)
+    except Exception as error:  # a half-installed library may raise anything
+        raise Absent(f"{name} cannot be imported ({error}); {install}") from error
+
+
+def only(case: Case, *optimizers: str) -> None:
+    """Raise Absent unless the case's optimizer is one of these, for which the peer is written."""
+    if case.optimizer not in optimizers:
+        raise Absent(f"it is written for {' and '.join(optimizers)}, not for {case.optimizer}")

@@ -1,0 +1,102 @@
+"""What the figures were measured on: never a host's or a user's name, nor a path."""
+
+import os
+import platform
+import subprocess
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "nnx-array", "numpy", "numba", "torch", "jax", "jaxlib", "optax", "scikit-learn", "scipy", "cupy-cuda12x",
+    "cupy-cuda13x",
+)  # fmt: skip
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "XLA_FLAGS",
+)
+
+
+def describe() -> dict[str, Any]:
+    """Return the machine: its processor, the cores that this process may use, memory, system, Python.
+
+    Examples
+    --------
+    >>> sorted(describe())
+    ['cores', 'environment', 'memory', 'processor', 'python', 'system']
+    """
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": memory(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "environment": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+    }
+
+
+def processor() -> str:
+    """Return the processor's name; with its family and model where the name says little."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        pairs = (line.partition(":") for line in info.read_text(encoding="utf-8").splitlines())
+        fields = {key.strip(): value.strip() for key, _, value in reversed(list(pairs))}
+        if "model name" in fields:
+            numbers = ", ".join(f"{key} {fields[key]}" for key in ("cpu family", "model") if key in fields)
+            return f"{fields['model name']} ({numbers})" if numbers else fields["model name"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def memory() -> int | None:
+    """Return the bytes of the machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what is installed of all that may take part."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def blas() -> list[dict[str, Any]]:
+    """Return the BLAS and the thread pools that this process has loaded; none where threadpoolctl is missing."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return []
+    return [
+        {
+            "library": pool["internal_api"],
+            "version": pool.get("version"),
+            "architecture": pool.get("architecture"),
+            "threads": pool["num_threads"],
+        }
+        for pool in threadpool_info()
+    ]
+
+
+def load() -> float | None:
+    """Return how many programs wanted a core in the last minute, on average; None where the system does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
+
+
+def now() -> str:
+    """Return the time, to a second, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

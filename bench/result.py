@@ -1,0 +1,178 @@
+"""The results: what the JSON file holds (docs/benchmarks.md), written and read."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import quantiles
+from typing import Any, NamedTuple
+
+from nnx.errors import InputError
+from nnx.files import written_aside
+
+FORMAT = "nnx bench"
+VERSION = 1
+"""Of the schema: counts up when a field changes its meaning or goes away."""
+
+
+class Key(NamedTuple):
+    """What tells one figure from all others of a file."""
+
+    sizes: tuple[int, ...]
+    optimizer: str
+    dtype: str
+    order: str
+    m: int
+    contestant: str
+
+
+class Group(NamedTuple):
+    """What stands in one table and one plot."""
+
+    sizes: tuple[int, ...]
+    optimizer: str
+    dtype: str
+    order: str
+
+    def __str__(self) -> str:
+        return f"{'-'.join(map(str, self.sizes))}, {self.optimizer}, {self.dtype}, {self.order}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one contestant reached in one cell. The fields are described in docs/benchmarks.md."""
+
+    contestant: str
+    label: str
+    kind: str
+    sizes: list[int]
+    m: int
+    optimizer: str
+    dtype: str
+    order: str
+    steps: int
+    epochs: int
+    rounds: list[float]
+    seconds: float
+    quartiles: list[float]
+    samples_per_second: float
+    flops_per_second: float
+    floor: str | None
+    over_floor: float | None
+    over_floor_quartiles: list[float] | None
+    first: float
+    peak_bytes: int | None
+    theory_bytes: dict[str, int]
+
+    @property
+    def key(self) -> Key:
+        """What tells this figure from all others."""
+        return Key(tuple(self.sizes), self.optimizer, self.dtype, self.order, self.m, self.contestant)
+
+    @property
+    def group(self) -> Group:
+        """What it is shown together with."""
+        return Group(tuple(self.sizes), self.optimizer, self.dtype, self.order)
+
+    @property
+    def startup(self) -> float:
+        """Seconds that the first epoch took more than another one: compiling, above all."""
+        return max(0.0, self.first - self.steps * self.seconds)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run of the benchmark. The fields are described in docs/benchmarks.md."""
+
+    format: str
+    version: int
+    date: str
+    note: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    contestants: list[dict[str, Any]]
+    peaks: dict[str, float]
+    figures: list[Figure]
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups, in the order they were measured."""
+        return list(dict.fromkeys(figure.group for figure in self.figures))
+
+    def of(self, group: Group) -> list[Figure]:
+        """Return the figures of a group."""
+        return [figure for figure in self.figures if figure.group == group]
+
+    @property
+    def absent(self) -> list[dict[str, Any]]:
+        """The contestants that did not take part, or not in every cell, with the reason."""
+        return [one for one in self.contestants if one["absent"]]
+
+
+def spread(values: Sequence[float]) -> tuple[float, list[float]]:
+    """Return the median and the quartiles.
+
+    Examples
+    --------
+    >>> spread([1.0, 2.0, 3.0, 4.0, 5.0])
+    (3.0, [2.0, 4.0])
+    >>> spread([7.0])
+    (7.0, [7.0, 7.0])
+    """
+    if len(values) < 2:
+        return values[0], [values[0], values[0]]
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return middle, [low, high]
+
+
+def ratios(rounds: Sequence[float], floor: Sequence[float]) -> tuple[float, list[float]]:
+    """Return the median and the quartiles of the ratios, round by round: what slowed a round slowed both.
+
+    Examples
+    --------
+    >>> ratios([2.0, 4.0, 2.0], [1.0, 2.0, 1.0])
+    (2.0, [2.0, 2.0])
+    """
+    return spread([one / other for one, other in zip(rounds, floor, strict=True)])
+
+
+def write(result: Result, path: Path) -> None:
+    """Write the JSON file."""
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Result:
+    """Read a JSON file that `write` wrote.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, is another file, of another version, or lacks a field.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} cannot be read as JSON: {error}") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InputError(f"{str(path)!r} is no file of `nnx bench --out`")
+    if found["version"] != VERSION:
+        raise InputError(
+            f"{str(path)!r} has version {found['version']} of the schema; this nnx reads version {VERSION}: "
+            "measure anew, or take the nnx that wrote it"
+        )
+    try:
+        figures = [_only(Figure, figure, path) for figure in found.pop("figures")]
+        result: Result = _only(Result, {**found, "figures": figures}, path)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{str(path)!r} lacks {error}") from None
+    return result
+
+
+def _only(kind: Any, values: dict[str, Any], path: Path) -> Any:
+    names = {field.name for field in fields(kind)}
+    missing = sorted(names - set(values))
+    if missing:
+        raise InputError(f"{str(path)!r} lacks {', '.join(missing)} in a {kind.__name__.lower()}")
+    return kind(**{name: values[name] for name in names})  # a later minor version may say more

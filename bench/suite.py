@@ -1,0 +1,194 @@
+"""The measurement: every contestant in its own process, in turns, round by round.
+
+Only one computes at a time, so that all have the whole machine; and what else the machine does falls on all alike,
+since each has a turn in every round, in an order that moves on from round to round.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from nnx.bench import contestants, machine, result
+from nnx.bench.case import Case, steps_within
+from nnx.bench.child import Built, Child
+from nnx.bench.contestants import Absent
+from nnx.bench.result import Figure, Result, ratios, spread
+
+LEAD = 0.05
+"""Seconds of training before each turn that are not timed: the caches fill, and the threads of whoever had the turn
+before stop spinning (OpenBLAS's after some 25 ms)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Parameters
+    ----------
+    contestants : sequence of str
+        Names, as `contestants` has them, without the floors, which always take part.
+    sizes : sequence of (n[0], ..., n[L])
+    batch_sizes : sequence of int
+    optimizers : sequence of str
+    dtype : {"float32", "float64"}
+    shuffled : sequence of bool
+    rounds : int
+        Turns of each contestant.
+    seconds : float
+        How long a turn lasts, about: at least one epoch.
+    note : str
+        What a reader of the file should know.
+    """
+
+    contestants: Sequence[str]
+    sizes: Sequence[tuple[int, ...]]
+    batch_sizes: Sequence[int]
+    optimizers: Sequence[str] = ("adam",)
+    dtype: str = "float32"
+    shuffled: Sequence[bool] = (False,)
+    rounds: int = 9
+    seconds: float = 0.1
+    note: str = ""
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cells, in order."""
+        return [
+            Case(sizes, m, optimizer, self.dtype, shuffled, steps_within(sizes[0], m, self.dtype))
+            for sizes, optimizer, shuffled, m in product(
+                self.sizes, self.optimizers, self.shuffled, self.batch_sizes
+            )
+        ]
+
+
+def run(plan: Plan, say: Callable[[str], Any] = lambda text: None) -> Result:
+    """Measure; `say` is told what is under way.
+
+    Examples
+    --------
+    >>> plan = Plan(["typed"], [(3, 4, 2)], [2], rounds=2, seconds=0.001)
+    >>> [figure.label for figure in run(plan).figures]
+    ['GEMM floor', 'NumPy, typed']
+    """
+    floors = list(contestants.FLOORS)
+    if not any(map(contestants.may_use_gpu, plan.contestants)):
+        floors.remove("floor-cuda")
+    names = [*floors, *plan.contestants]
+    told: dict[str, dict[str, Any]] = {
+        name: {
+            "name": name,
+            "label": contestants.label(name),
+            "kind": contestants.kind(name),
+            "library": None,
+            "device": None,
+            "detail": None,
+            "blas": [],
+            "absent": None,
+        }
+        for name in names
+    }
+    figures: list[Figure] = []
+    load = machine.load()
+    with ExitStack() as stack:
+        children = {name: stack.enter_context(Child(name)) for name in names}
+        peaks = {plan.dtype: children["floor"].large_product(plan.dtype)}
+        for case in plan.cases:
+            say(f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}")
+            figures += _cell(plan, case, children, told)
+        if all(one["device"] in (None, "cpu") for one in told.values()):
+            told.pop("floor-cuda", None)  # no GPU, and nobody misses its floor
+        peaks[plan.dtype] = max(peaks[plan.dtype], children["floor"].large_product(plan.dtype))
+    return Result(
+        format=result.FORMAT,
+        version=result.VERSION,
+        date=machine.now(),
+        note=plan.note,
+        machine=machine.describe(),
+        versions=machine.versions(),
+        settings={"rounds": plan.rounds, "seconds": plan.seconds, "lead": LEAD, "load_before": load},
+        contestants=list(told.values()),
+        peaks=peaks,
+        figures=figures,
+    )
+
+
+def _cell(
+    plan: Plan, case: Case, children: dict[str, Child], told: dict[str, dict[str, Any]]
+) -> list[Figure]:
+    """Return the figures of one case, the floor's first."""
+    built: dict[str, Built] = {}
+    for name, child in children.items():
+        try:
+            built[name] = one = child.build(case)
+        except Absent as reason:
+            told[name]["absent"] = str(reason)
+        else:
+            told[name] |= {
+                "library": one.library,
+                "device": one.device,
+                "detail": one.detail,
+                "blas": one.blas,
+            }
+    turns: dict[str, tuple[int, int]] = {}
+    rounds: dict[str, list[float]] = {name: [] for name in built}
+    order = list(built)
+    for _ in range(plan.rounds):
+        for name in order:
+            try:
+                if name not in turns:
+                    turns[name] = _turn(plan, children[name], built[name].epoch)
+                lead, epochs = turns[name]
+                if lead:
+                    children[name].seconds(lead)
+                rounds[name].append(children[name].seconds(epochs) / (epochs * case.steps))
+            except Absent as reason:  # it ran out of memory, say
+                told[name]["absent"] = f"{reason} (at m = {case.m:,})"
+                del built[name], rounds[name]
+        order = [name for name in (*order[1:], order[0]) if name in built]
+    for name in built:
+        children[name].drop()
+    return [_figure(case, name, built, rounds, turns[name][1]) for name in built]
+
+
+def _turn(plan: Plan, child: Child, epoch: float) -> tuple[int, int]:
+    """Return the epochs of a turn that are not timed, and those that are."""
+    if epoch < plan.seconds:  # so short a time is measured again, over several
+        several = math.ceil(plan.seconds / 4 / epoch)
+        epoch = child.seconds(several) / several
+    lead = math.ceil(LEAD / epoch) if epoch < 10 * LEAD else 0
+    return lead, max(1, round(plan.seconds / epoch))
+
+
+def _figure(
+    case: Case, name: str, built: dict[str, Built], rounds: dict[str, list[float]], epochs: int
+) -> Figure:
+    one, mine = built[name], rounds[name]
+    seconds, quartiles = spread(mine)
+    floor = "floor-cuda" if one.device.startswith("cuda") else "floor"
+    over, over_quartiles = ratios(mine, rounds[floor]) if floor in rounds else (None, None)
+    return Figure(
+        contestant=name,
+        label=contestants.label(name),
+        kind=contestants.kind(name),
+        sizes=list(case.sizes),
+        m=case.m,
+        optimizer=case.optimizer,
+        dtype=case.dtype,
+        order=case.order,
+        steps=case.steps,
+        epochs=epochs,
+        rounds=mine,
+        seconds=seconds,
+        quartiles=quartiles,
+        samples_per_second=case.m / seconds,
+        flops_per_second=case.flops / seconds,
+        floor=floor if over is not None else None,
+        over_floor=over,
+        over_floor_quartiles=over_quartiles,
+        first=one.first,
+        peak_bytes=one.peak,
+        theory_bytes=case.theory,
+    )

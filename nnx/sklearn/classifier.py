@@ -1,0 +1,244 @@
+"""The classifier."""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
+from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.validation import validate_data
+
+from nnx import host
+from nnx.arrays import array_namespace
+from nnx.sklearn import labels, samples
+from nnx.sklearn.base import BaseMLP
+
+
+def can_partial_fit(estimator: Any) -> bool:
+    """Whether the solver goes by batches; else it has no `partial_fit`."""
+    if not estimator._stochastic:
+        raise AttributeError(
+            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+        )
+    return True
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # scikit-learn has no types
+    """scikit-learn's `MLPClassifier`, trained by nnx: the same parameters, attributes, random numbers and results.
+
+    Parameters
+    ----------
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
+shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
+validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
+        As in scikit-learn, https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
+    backend : str or None
+        What computes, see `nnx.backend`. None: the library and device that X is of; NumPy for arrays of NumPy, lists,
+        frames and sparse matrices.
+    device : str or None
+        See `nnx.backend`.
+    dtype : {"float32", "float64"} or None
+        None: float32 if X is, else float64, as scikit-learn.
+    dropout : float
+        The rate of `nnx.Dropout` after each hidden layer.
+    normalization : {"batch", "layer"} or None
+        `nnx.BatchNorm` or `nnx.LayerNorm` before each hidden activation.
+    optimizer : nnx optimizer, str or None
+        In place of solver, learning_rate_init and all that belongs to them.
+    schedule : nnx schedule or None
+        In place of learning_rate and learning_rate_init: an object of `nnx.schedules`.
+    regularization : Regularization or None
+        `nnx.Regularization`, in place of alpha.
+    callbacks : callback, or sequence of them
+        See `nnx.Callback`. `trainer` is the estimator's own.
+
+    Attributes
+    ----------
+    classes_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, t_, coefs_, intercepts_, \
+n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_
+        As in scikit-learn. coefs_ and intercepts_ are views of the network's parameters.
+    network_ : Network
+        What was trained.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> MLPClassifier(solver="lbfgs", random_state=0).fit(X, y).score(X, y) > 0.95
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        backend: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        dropout: float = 0.0,
+        normalization: str | None = None,
+        optimizer: Any = None,
+        schedule: Any = None,
+        regularization: Any = None,
+        callbacks: Any = (),
+    ) -> None:
+        given = dict(locals())
+        del given["self"]
+        self.__dict__.update(given)
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPClassifier":
+        """Train on X and y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (m, n)
+            Samples as rows: of NumPy, CuPy, PyTorch or JAX, a pandas or polars frame, a SciPy sparse matrix.
+        y : array-like (m,) or (m, labels)
+            Classes of any kind; or several labels at once, as 0 and 1.
+        sample_weight : array-like (m,) or None
+            At least 0.
+        """
+        self._fit(X, y, sample_weight)
+        return self
+
+    @available_if(can_partial_fit)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
+        """Train one epoch on X and y, going on from where it is.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            See `fit`.
+        classes : array-like or None
+            All classes that will ever occur; needed in the first call.
+        """
+        y = host.as_host(y) if samples.home(y) else y
+        if _check_partial_fit_first_call(self, classes):
+            kind = labels.kind_of(y)
+            kind = kind if kind == labels.MULTILABEL else labels.kind_of(self.classes_)
+            self._learn(kind, self.classes_)
+        self._fit(X, y, sample_weight, incremental=True)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable class of each sample (m,), or its labels (m, labels): of X's library and device."""
+        A, backend, X = self._rows(X)
+        xp = array_namespace(A)
+        if self._kind == labels.MULTILABEL:
+            found = samples.given_back(xp.astype((A > 0.5).T, xp.int64), backend, X)
+            return sparse.csr_matrix(found) if self._sparse_labels else found
+        numbers = xp.argmax(A, axis=0) if A.shape[0] > 1 else xp.astype(A[0, :] > 0.5, xp.int32)
+        classes = host.as_host(self.classes_)
+        if len(classes) == 1:
+            numbers = xp.zeros_like(numbers)
+        if classes.dtype.kind not in "biuf" or samples.home(X) is None:
+            return classes[backend.to_numpy(numbers)]
+        return samples.given_back(xp.take(backend.asarray(classes), numbers, axis=0), backend, X)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class (m, classes), or of each label: of X's library and device."""
+        A, backend, X = self._rows(X)
+        if A.shape[0] == 1:
+            A = array_namespace(A).concat([1 - A, A], axis=0)
+        return samples.given_back(A.T, backend, X)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithm of `predict_proba`."""
+        P = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return array_namespace(P).log(P)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy; of several labels the share of samples whose labels are all right."""
+        found = self.predict(X)
+        found, y = (host.as_host(x) if samples.home(x) else x for x in (found, y))
+        return float(accuracy_score(y, found, sample_weight=sample_weight))
+
+    def _learn(self, kind: str, classes: Any) -> None:
+        self._kind, self.classes_, self._sparse_labels = kind, classes, False
+
+    def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        """Return X (m, n), and Y: 0 and 1 (m, 1) for two classes, (m, labels) for labels, else numbers (m,)."""
+        foreign = samples.home(y)
+        y = host.as_host(y) if foreign else y
+        if samples.home(X) is None:
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse=["csr", "csc"],
+                multi_output=True,
+                dtype=(np.float64, np.float32),
+                reset=reset,
+            )
+            X = X.tocsr() if sparse.issparse(X) else X
+        else:
+            X, y = samples.on_device(self, X, reset), samples.with_length(y, X.shape[0])
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        kind = labels.kind_of(y)
+        if not hasattr(self, "_kind") or not (self.warm_start or incremental):
+            self._learn(kind, labels.classes_of(y))
+            self._sparse_labels = sparse.issparse(y)
+        else:
+            self._compare(labels.classes_of(y))
+        self.n_outputs_ = labels.n_outputs(self._kind, self.classes_)
+        self.out_activation_ = "softmax" if self._kind == "multiclass" else "logistic"
+        Y = labels.numbers(self._kind, host.as_host(self.classes_), y)
+        if foreign and self.classes_.dtype.kind in "biuf":
+            self.classes_ = samples.backend(*foreign).asarray(self.classes_)
+        return X, Y.reshape(-1, 1) if self._kind == "binary" else Y
+
+    def _compare(self, classes: Any) -> None:
+        """Raise a ValueError where y has other classes than those that were fitted."""
+        known = host.as_host(self.classes_)
+        if self.warm_start and set(classes) != set(known):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
+                f"got {known}, `y` has {classes}"
+            )
+        if not set(classes) <= set(known):
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has {classes}."
+            )
+
+    def _strata(self, Y: Any) -> Any:
+        """Return what each part shall have its share of: as in scikit-learn, of two classes alone."""
+        return Y.astype(bool) if self._kind == "binary" else None
+
+    def _score(self, found: Any, Y: Any, weights: Any) -> float:
+        right = found.argmax(axis=1) == Y if self._kind == "multiclass" else ((found > 0.5) == Y).all(axis=1)
+        return float(np.average(right, weights=weights))
+
+    def __sklearn_tags__(self) -> Any:
+        """Several labels are taken, too."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,87 @@
+"""When a fit ends, and at which rate it goes on, by scikit-learn's rules."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nnx.callbacks.base import Callback
+from nnx.progress import Progress
+from nnx.trainer import Trainer
+
+
+class Convergence(Callback):
+    """Keeps an estimator's loss_curve_ and its like, and ends the fit when they get no better.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    m : int
+        Samples in an epoch.
+    score : callable or None
+        trainer -> the score of the samples that are held out, with early stopping.
+    """
+
+    def __init__(self, estimator: Any, m: int, score: Callable[[Trainer], float] | None) -> None:
+        self._estimator, self._m, self._score = estimator, m, score
+
+    def on_epoch(self, trainer: Trainer, progress: Progress) -> None:
+        """Take up an epoch's loss; end the fit, or lower the rate, where the time has come."""
+        estimator = self._estimator
+        assert progress.measured is not None
+        self._note(progress.measured["loss"])
+        if not estimator._stochastic:
+            return
+        estimator.t_ += self._m
+        worse = self._held_out_is_worse(trainer) if self._score else self._loss_is_worse()
+        estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
+        policy = estimator.learning_rate if estimator._has_policy else "constant"
+        if policy == "invscaling":  # learning_rate_init / (t + 1)^power_t, t the samples seen
+            trainer.learning_rate = estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t
+        if estimator._no_improvement_count > estimator.n_iter_no_change:
+            self._no_better(trainer, policy)
+
+    def _note(self, loss: float) -> None:
+        estimator = self._estimator
+        estimator.n_iter_ += 1
+        estimator.loss_ = loss
+        if estimator._stochastic:
+            estimator.loss_curve_.append(loss)
+        self._say(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+
+    def _loss_is_worse(self) -> bool:
+        estimator = self._estimator
+        worse: bool = estimator.loss_ > estimator.best_loss_ - estimator.tol
+        estimator.best_loss_ = min(estimator.best_loss_, estimator.loss_)
+        return worse
+
+    def _held_out_is_worse(self, trainer: Trainer) -> bool:
+        estimator = self._estimator
+        assert self._score is not None
+        score = self._score(trainer)
+        estimator.validation_scores_.append(score)
+        self._say(f"Validation score: {score:f}")
+        worse: bool = score < estimator.best_validation_score_ + estimator.tol
+        if score > estimator.best_validation_score_:
+            estimator.best_validation_score_ = score
+            estimator._best = trainer.state["theta"]  # no step changes it: the next has a new one
+        return worse
+
+    def _no_better(self, trainer: Trainer, policy: str) -> None:
+        estimator = self._estimator
+        what = "Validation score" if self._score else "Training loss"
+        reason = (
+            f"{what} did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} consecutive "
+            "epochs."
+        )
+        rate = trainer.learning_rate if policy == "adaptive" else 0.0
+        if rate > 1e-6:
+            trainer.learning_rate = rate / 5
+            estimator._no_improvement_count = 0
+            self._say(f"{reason} Setting learning rate to {rate / 5:f}")
+        else:
+            small = " Learning rate too small." if policy == "adaptive" else ""
+            self._say(f"{reason}{small} Stopping.")
+            trainer.stop(reason)
+
+    def _say(self, line: str) -> None:
+        if self._estimator.verbose:
+            print(line)

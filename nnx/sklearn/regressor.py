@@ -1,0 +1,154 @@
+"""The regressor."""
+
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from nnx import host
+from nnx.sklearn import samples
+from nnx.sklearn.base import BaseMLP
+from nnx.sklearn.classifier import can_partial_fit
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]  # scikit-learn has no types
+    """scikit-learn's `MLPRegressor`, trained by nnx: the same parameters, attributes, random numbers and results.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}
+        Half the squared error; or half the Poisson deviance, with e^z as the output's activation, for y >= 0.
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
+shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
+validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
+        As in scikit-learn, https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPRegressor.html
+    backend, device, dtype, dropout, normalization, optimizer, schedule, regularization, callbacks
+        As in `MLPClassifier`.
+
+    Attributes
+    ----------
+    loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, t_, coefs_, intercepts_, \
+n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_
+        As in scikit-learn. coefs_ and intercepts_ are views of the network's parameters.
+    network_ : Network
+        What was trained.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> MLPRegressor(solver="lbfgs", tol=5, random_state=0).fit(X, y).score(X, y) > 0.4
+    True
+    """
+
+    _parameter_constraints = {  # noqa: RUF012  # scikit-learn's own way
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson"})],
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        backend: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        dropout: float = 0.0,
+        normalization: str | None = None,
+        optimizer: Any = None,
+        schedule: Any = None,
+        regularization: Any = None,
+        callbacks: Any = (),
+    ) -> None:
+        given = dict(locals())
+        del given["self"]
+        self.__dict__.update(given)
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+        """Train on X and y.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix (m, n)
+            Samples as rows: of NumPy, CuPy, PyTorch or JAX, a pandas or polars frame, a SciPy sparse matrix.
+        y : array-like (m,) or (m, outputs)
+        sample_weight : array-like (m,) or None
+            At least 0.
+        """
+        self._fit(X, y, sample_weight)
+        return self
+
+    @available_if(can_partial_fit)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+        """Train one epoch on X and y, going on from where it is; see `fit`."""
+        self._fit(X, y, sample_weight, incremental=True)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Return the predicted numbers (m,) or (m, outputs): of X's library and device."""
+        A, backend, X = self._rows(X)
+        return samples.given_back(A[0, :] if A.shape[0] == 1 else A.T, backend, X)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R2, of several outputs their mean."""
+        found = self.predict(X)
+        found, y = (host.as_host(x) if samples.home(x) else x for x in (found, y))
+        return float(r2_score(y, found, sample_weight=sample_weight))
+
+    def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        """Return X (m, n) and Y (m, outputs)."""
+        y = host.as_host(y) if samples.home(y) else y
+        if samples.home(X) is None:
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse=["csr", "csc"],
+                multi_output=True,
+                y_numeric=True,
+                dtype=(np.float64, np.float32),
+                reset=reset,
+            )
+            X = X.tocsr() if sparse.issparse(X) else X
+        else:
+            X, y = samples.on_device(self, X, reset), samples.with_length(y, X.shape[0])
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        Y = y.reshape(-1, 1) if y.ndim == 1 else y
+        self.n_outputs_ = Y.shape[1]
+        self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
+        return X, Y
+
+    def _score(self, found: Any, Y: Any, weights: Any) -> float:
+        return float(r2_score(Y, found, sample_weight=weights))

@@ -1,0 +1,140 @@
+"""What goes into an estimator and what comes out of it: arrays of any library, of which samples are the rows.
+
+X stays on its device. What is not small stays what it is; only labels and weights pass over the host, which checks
+them.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from array_api_compat import device, is_cupy_array, is_jax_array, is_torch_array
+from scipy import sparse
+from sklearn.utils.validation import validate_data
+
+from nnx import choice, host
+from nnx.arrays import Array, array_namespace
+from nnx.port import Backend
+
+
+def home(x: Any) -> tuple[str, str] | None:
+    """Return the backend and the device that x, an array of a library, lives on; None for whatever is the host's.
+
+    Examples
+    --------
+    >>> home([1.0]), home(np.ones(3))
+    (None, None)
+    """
+    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
+        return None
+    if is_torch_array(x):
+        return "torch", str(x.device)
+    if is_cupy_array(x):
+        return "cupy", f"cuda:{x.device.id}"
+    if is_jax_array(x):
+        (first, *_) = x.devices()
+        return "jax", "cpu" if first.platform == "cpu" else f"{_cuda(first.platform)}:{first.id}"
+    if type(x).__module__.startswith("array_api_strict"):
+        name = repr(device(x)).split("'")[1]
+        return "strict", "cpu" if name == "CPU_DEVICE" else name
+    return None
+
+
+def _cuda(platform: str) -> str:
+    return "cuda" if platform == "gpu" else platform
+
+
+backend = lru_cache(choice.backend)
+"""`nnx.backend`, asked once for each name and device."""
+
+
+def backend_for(X: Any, name: str | None, device: str | None) -> Backend:
+    """Return the backend of this name; None: that of the library and device that X is of, NumPy for the host's."""
+    found = home(X)
+    if name is not None:
+        return backend(name, device)
+    if device is not None:
+        return backend(found[0] if found else "auto", device)
+    return backend(*(found or ("numpy", None)))
+
+
+def validated(estimator: Any, X: Any, reset: bool) -> Any:
+    """Return X (m, n) for a prediction: of NumPy, sparse, or as it is where it is another library's."""
+    if home(X) is not None:
+        return on_device(estimator, X, reset)
+    if not reset and _is_good(estimator, X):
+        return X
+    return validate_data(estimator, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=reset)
+
+
+def _is_good(estimator: Any, X: Any) -> bool:
+    """Whether a look at X tells that `validate_data`, which takes longer than a small network, would return it."""
+    fits = (
+        type(X) is np.ndarray
+        and X.dtype in (np.float64, np.float32)
+        and X.ndim == 2
+        and X.shape[0] > 0
+        and X.shape[1] == estimator.n_features_in_
+        and not hasattr(estimator, "feature_names_in_")
+    )
+    with host.quiet():  # of finite numbers the sum may be infinite: then the other looks closer
+        return fits and bool(np.isfinite(X.sum()))
+
+
+def on_device(estimator: Any, X: Array, reset: bool) -> Array:
+    """Return an array of another library than NumPy, checked where it is, of a floating dtype."""
+    if X.ndim != 2:
+        raise ValueError(f"Expected 2D array, got {X.ndim}D array instead. Reshape your data")
+    for axis, what in enumerate(("sample(s)", "feature(s)")):
+        if X.shape[axis] == 0:
+            raise ValueError(
+                f"Found array with 0 {what} (shape={tuple(X.shape)}) while a minimum of 1 is required."
+            )
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    xp = array_namespace(X)
+    X = X.detach() if hasattr(X, "detach") else X
+    if X.dtype not in (xp.float32, xp.float64):
+        if not xp.isdtype(X.dtype, ("bool", "integral", "real floating")):
+            raise ValueError(f"X holds numbers of dtype {X.dtype}; expected real numbers")
+        X = xp.astype(X, xp.asarray(0.0).dtype)  # the library's own choice
+    if not host.is_finite(X):
+        raise ValueError("Input X contains NaN or infinity.")
+    return X
+
+
+def dtype_of(X: Any) -> str:
+    """Return "float32" or "float64", of what was validated."""
+    return "float64" if str(X.dtype).endswith("float64") else "float32"
+
+
+def take(X: Any, rows: Any) -> Any:
+    """Return the samples of these numbers, where X is."""
+    where = home(X)
+    if where is None:
+        return X[rows]
+    return array_namespace(X).take(X, backend(*where).asarray(rows), axis=0)
+
+
+def pieces(X: Any, size: int) -> Iterator[Any]:
+    """Yield the samples, `size` at a time, as columns: views, but for those of a sparse matrix, which become dense."""
+    for start in range(0, X.shape[0], size):
+        rows = X[start : min(start + size, X.shape[0]), :]
+        yield (rows.toarray() if sparse.issparse(rows) else rows).T
+
+
+def given_back(x: Array, backend: Backend, X: Any) -> Any:
+    """Return x, an array of the backend, as one of X's library and device: of NumPy where X is of the host."""
+    where = home(X)
+    if where == (backend.name, backend.device):
+        return x
+    x = backend.to_numpy(x)
+    return x if where is None else array_namespace(X).asarray(np.array(x), device=device(X))
+
+
+def with_length(y: Any, m: int) -> Any:
+    """Return y as a NumPy array, or raise a ValueError unless it is of m samples."""
+    y = y if sparse.issparse(y) else np.asarray(y)
+    if y.shape[:1] != (m,):
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: {[m, *y.shape[:1]]}")
+    return y
