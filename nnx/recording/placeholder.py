@@ -438,6 +438,9 @@ class Namespace:
         dtype = promoted("matmul", [x1.dtype, x2.dtype])
         return self._tape.write("matmul", [x1, x2], (*lead, x1.shape[-2], x2.shape[-1]), dtype)
 
+    def vecdot(self, x1: Placeholder, x2: Placeholder, *, axis: int = -1) -> Placeholder:
+        return self.sum(self.multiply(x1, x2), axis=axis)
+
     def concat(self, arrays: Sequence[Placeholder], *, axis: int | None = 0) -> Placeholder:
         if axis is None:
             arrays, axis = [self.reshape(x, (-1,)) for x in arrays], 0
