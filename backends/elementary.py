@@ -10,13 +10,12 @@ polynomials are those of S. L. Moshier's Cephes library, https://www.netlib.org/
 
 from math import *
 
-import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 
-PLAIN = {"error_model": "numpy", "fastmath": {"contract", "nsz"}, "nogil": True}
+from nnx.backends.together import PLAIN
 
 
 @njit(error_model="numpy", fastmath={"nsz", "reassoc"})

@@ -1,92 +1,81 @@
-"""A recording as one function for numba: chains of elementwise operations and sums as loops, products through BLAS.
+"""Training steps as one function for numba: chains of elementwise operations as loops, products through BLAS.
 
-The source holds no size and no number: all of them stand in tables that the function is called with. So one compiled
-function serves every network of one form, whatever its sizes, and batches of every size; and the source's hash names
-it on disk.
+The function goes over any number of mini-batches, picks out their samples, and changes the state in its place. Its
+source holds no size and no number: all of them stand in tables that it is called with. So one compiled function serves
+every network of one form, whatever its sizes, and batches of every size; and the source's hash names it on disk.
 """
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from nnx.backends.recorded import Replay, entry, pool, returned
-from nnx.backends.replay import replay
 
-from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, planned
-from nnx.recording.operations import names
+from nnx.backends.kernel import Kernel, beside, expression, space
+from nnx.backends.replay import aligned, replay
+from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, leaves, nbytes, planned
 
-FUNCTIONS = names(
-    "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt floor ceil trunc "
-    "atan2 hypot copysign"
-)
-OPERATORS = {
-    "add": "({} + {})", "subtract": "({} - {})", "multiply": "({} * {})", "divide": "({} / {})",
-    "floor_divide": "({} // {})", "bitwise_and": "({} & {})", "bitwise_or": "({} | {})",
-    "bitwise_xor": "({} ^ {})", "bitwise_left_shift": "({} << {})", "bitwise_right_shift": "({} >> {})",
-    "bitwise_invert": "(~{})", "equal": "({} == {})", "not_equal": "({} != {})", "less": "({} < {})",
-    "less_equal": "({} <= {})", "greater": "({} > {})", "greater_equal": "({} >= {})", "negative": "(-{})",
-    "abs": "abs({})", "square": "({0} * {0})", "reciprocal": "(1 / {})", "pow": "({} ** {})",
-    "logical_and": "({} and {})", "logical_or": "({} or {})", "logical_xor": "({} != {})",
-    "logical_not": "(not {})", "isnan": "({0} != {0})", "positive": "{}",
-    "where": "({1} if {0} else {2})",
-    # NaN, where there is one
-    "maximum": "(({0} if not ({0} <= {1}) else {1}) if {1} == {1} else {1})",
-    "minimum": "(({0} if not ({0} >= {1}) else {1}) if {1} == {1} else {1})",
-    "sign": "({0} if {0} != {0} else {T}(1 if {0} > 0 else -1 if {0} < 0 else 0))",
-}  # fmt: skip
-NUMBER = {"maximum": "({0} if not ({0} <= {1}) else {1})", "minimum": "({0} if not ({0} >= {1}) else {1})"}
-"""The same, where the second is a number, which is not NaN."""
-REDUCED = {
-    "sum": ("{T}(0)", "total({0}, {1})"),
-    "mean": ("{T}(0)", "total({0}, {1})"),
-    "prod": ("{T}(1)", "({0} * {1})"),
-    "max": (None, OPERATORS["maximum"]),
-    "min": (None, OPERATORS["minimum"]),
-    "all": ("True", "({0} and {1})"),
-    "any": ("False", "({0} or {1})"),
-}
-"""What a reduction begins with (None: the first element), and how it takes one more."""
+HEAD = "\n\n".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("together.py", "elementary.py")
+).replace("from nnx.backends.together import PLAIN\n", "")
+"""The text that stands before that of every step."""
+
+
+Memory = tuple[Any, int, int]
 
 
 class Source(NamedTuple):
-    """The function and the tables it is called with."""
+    """The function `step`, and what it is called with.
+
+    Attributes
+    ----------
+    text : str
+    state : dict of str to str
+        The parameter for each of the state's arrays that change, by their names in the state; it is written into.
+    fixed : dict of str to str
+        The same of those that do not change.
+    tables : dict of str to array
+        What is the same in every call: sizes, numbers, constants, and memory for what comes between.
+    work : float
+        Seconds that a step would take on one core, roughly.
+    """
 
     text: str
-    parameters: tuple[str, ...]
-    sizes: Any
-    numbers: dict[str, Any]
-    constants: dict[str, Any]
-    arenas: dict[str, Any]
-
-
-def _space(op: Op) -> Any:
-    """Return the shape that an operation goes over in a loop; None: it does not."""
-    if op.kind == "reduction" and op.name in REDUCED:
-        shape = op.reads[0].shape
-        axes = op.option("axes")
-        return shape if 0 < len(shape) <= 2 and len(axes) in (1, len(shape)) else None
-    if op.kind == "elementwise" and 0 < op.out.ndim <= 2:
-        return op.out.shape
-    return None
+    state: dict[str, str]
+    fixed: dict[str, str]
+    tables: dict[str, Any]
+    work: float
 
 
 class Loops:
-    """A recording on its way to the source of a compiled function."""
+    """The recording of a step on its way to the source of a compiled function.
+
+    Parameters
+    ----------
+    recording : Recording
+        Of step(state, (X, Y)) or step(state, (X, Y, w)) -> (state, J), the state a dict of arrays.
+    """
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        self.groups: list[Group] = fused(recording, _space)
+        self.groups: list[Group] = fused(recording, space)
         self.plan: Plan = planned(recording, self.groups, inner=lambda value: 0)
-        self.constants = recording.constants()
-        self.lines: list[str] = []
-        self.kernels: dict[str, str] = {}  # text: name
-        self.names: dict[Value, str] = {}
-        self.sizes: list[int] = []
-        self.numbers: dict[str, list[Any]] = {}
-        self.fixed: dict[str, Value] = {}  # arrays that are the same in every call
-        self.dtypes: set[str] = set()
+        self._constants = recording.constants()
+        self._once: list[str] = []  # before the first batch
+        self._each: list[str] = []  # for every batch
+        self._last: list[str] = []  # at its end
+        self._kernels: dict[str, str] = {}  # text: name
+        self._names: dict[Value, str] = {}
+        self._sizes: list[tuple[int, int, int, int]] = []
+        self._numbers: dict[str, list[Any]] = {}
+        self._fixed: dict[str, Value] = {}  # arrays that are the same in every call
+        self._made: dict[str, Value] = {}  # new arrays of the state that cannot lie where the old ones are
+        self._dtypes: set[str] = set()
+        self._shared = 0  # numbers that one thread computes for all
+        self._in_place: dict[Value, Value] = {}
+        self._read: list[Memory] = []  # since the threads have met
+        self._written: list[Memory] = []
         offsets = np.cumsum([0, *(-(-size // 64) * 64 for size in self.plan.buffers)])
-        self.offsets = [int(offset) for offset in offsets]
+        self._offsets = [int(offset) for offset in offsets]
 
     def source(self) -> Source:
         """Return the source of the function `step`, and what it is called with.
@@ -94,359 +83,360 @@ class Loops:
         Raises
         ------
         RecordingError
-            When an operation has no loop here.
+            When an operation has no loop here, or the function is no step.
         """
-        for value in self.recording.inputs:
-            self.names[value] = f"x{value.number}"
+        state, batch, new, J = self._arguments()
+        fixed = {name: f"x{value.number}" for name, value in state.items() if new[name] == value}
+        changing = {name: value for name, value in state.items() if name not in fixed}
+        for name, value in changing.items():
+            self._carry(value, new[name])
+        for value in state.values():
+            self._names[value] = f"x{value.number}"
             if value.ndim == 0:
-                self.names[value] = f"s{value.number}"
-                self.lines.append(f"s{value.number} = x{value.number}[()]")
-        outputs = []
-        for value in self.recording.outputs:
-            if value in self.recording.inputs:
-                continue
-            if value != self.recording.base(value) or value in self.constants:
-                raise RecordingError("a result is a view or a constant")
-            outputs.append(f"o{value.number}")
+                self._names[value] = f"s{value.number}"
+                self._once.append(f"s{value.number} = x{value.number}[()]")
+        places = self._batch(*batch)
         for group in self.groups:
             if group.space is not None:
                 self._loop(group)
             else:
                 self._single(group.ops[0])
-        for value in self.recording.outputs:
-            if value.ndim == 0 and value not in self.recording.inputs:
-                self.lines.append(f"o{value.number}[()] = {self._scalar(value)}")
-        arenas = {f"A_{dtype}": dtype for dtype in sorted(self.dtypes)}
-        inputs = [f"x{value.number}" for value in self.recording.inputs]
-        parameters = (*inputs, *outputs, "D", *(f"C_{t}" for t in sorted(self.numbers)), *arenas, *self.fixed)
-        body = "\n    ".join(self.lines)
-        kernels = "\n\n\n".join(text.replace("KERNEL", name) for text, name in self.kernels.items())
-        text = f"{HEAD}\n\n{kernels}\n\n@njit(cache=True, **PLAIN)\ndef step({', '.join(parameters)}):\n    {body}\n"
-        memory = _aligned(self.offsets[-1])
+        self._each += ["if t == 0:", f"    Js[k] = {self.single(J)}"]
+        for name, value in changing.items():
+            self._end(value, new[name])
+        after = [
+            line
+            for value in changing.values()
+            if value.ndim == 0
+            for line in ("if t == 0:", f"    x{value.number}[()] = s{value.number}")
+        ]
+        return self._source(state, fixed, places, after)
+
+    def _arguments(self) -> tuple[dict[str, Value], tuple[Any, ...], dict[str, Value], Value]:
+        """Return the state, the batch, the new state and J."""
+        try:
+            (state, batch), (new, J) = self.recording.arguments, self.recording.result
+            right = set(state) == set(new) and J.ndim == 0 and len(batch) in (2, 3)
+            right = right and all(isinstance(x, Value) for x in (*state.values(), *new.values(), *batch[:2]))
+            changed = [value for name, value in new.items() if value != state[name]]
+            right = right and len({*changed}) == len(changed) and not {*changed} & {*self.recording.inputs}
+            right = right and all(x == self.recording.base(x) and x not in self._constants for x in changed)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RecordingError("not a step") from error
+        if not right or not all(
+            batch[0].ndim == 2 and x.shape[-1] == batch[0].shape[-1] for x in leaves(batch) if x
+        ):
+            raise RecordingError("not a step")
+        return state, tuple(batch), new, J
+
+    def _source(
+        self,
+        state: dict[str, Value],
+        fixed: dict[str, str],
+        places: dict[str, tuple[str, str, int]],
+        after: list[str],
+    ) -> Source:
+        memory = aligned(self._offsets[-1] + 64)
+        tables: dict[str, Any] = {
+            "D": np.asarray(self._sizes, np.int64).reshape(-1, 4),
+            "S": np.zeros(max(self._shared, 1)),
+            **{f"C_{t}": np.asarray(numbers, t) for t, numbers in self._numbers.items()},
+            **{f"U_{t}": np.asarray([1, 0], t) for t in ("float32", "float64")},
+            **{f"A_{t}": memory[: len(memory) // 8 * 8].view(t) for t in sorted(self._dtypes)},
+            **dict(zip(self._fixed, _values(self.recording, list(self._fixed.values())), strict=True)),
+            **{name: np.empty(value.shape, value.dtype) for name, value in self._made.items()},
+        }
+        parameters = dict.fromkeys(("t", "T", "sync", "count", "at", "m"), "types.int64")
+        parameters |= {
+            "sync": _type("int64", 1),
+            "order": _type("int64", 1, "C", True),
+            "Js": _type(self.recording.result[1].dtype, 1),
+        }
+        for name, (dtype, layout, ndim) in places.items():
+            parameters[name] = _type(dtype, ndim, layout, True)
+        parameters |= {f"x{value.number}": _type(value.dtype, value.ndim) for value in state.values()}
+        parameters |= {name: _type(str(x.dtype), x.ndim) for name, x in tables.items()}
+        kernels = "\n\n\n".join(text.replace("KERNEL", name) for text, name in self._kernels.items())
+        lines = [
+            f"def step({', '.join(parameters)}):",
+            "    met = 1",
+            *_indented(self._once),
+            "    for k in range(count):",
+            "        start = at + k * m",
+            *_indented(self._each, 2),
+            *_indented(self._last, 2),
+            "        met = meet(sync, T, met)",
+            *_indented(after),
+        ]
+        signature = f"types.void({', '.join(parameters.values())})"
+        text = "\n".join(lines)
         return Source(
-            text,
-            parameters,
-            np.asarray(self.sizes or [0], np.int64),
-            {f"C_{t}": np.asarray(numbers, t) for t, numbers in self.numbers.items()},
-            dict(zip(self.fixed, _values(self.recording, list(self.fixed.values())), strict=True)),
-            {name: memory[: len(memory) // 8 * 8].view(dtype) for name, dtype in arenas.items()},
+            f"{HEAD}\n\n{kernels}\n\n\n@njit({signature}, cache=True, **CALLED)\n{text}\n",
+            {name: f"x{value.number}" for name, value in state.items() if name not in fixed},
+            fixed,
+            tables,
+            self._work(),
         )
+
+    def _work(self) -> float:
+        flops = bytes_ = 0
+        for op in self.recording.ops:
+            if op.name == "matmul":
+                flops += 2 * op.reads[0].size * op.out.shape[-1]
+            if op.kind != "view":
+                bytes_ += sum(map(nbytes, {*op.reads, op.out}))
+        return flops / 60e9 + bytes_ / 40e9
+
+    # What changes from batch to batch.
+
+    def _carry(self, old: Value, new: Value) -> None:
+        """Let the new state lie where the old one is, if nobody reads the old one when the new one is written."""
+        if old.ndim == 0:
+            return
+        at = next(g for g, group in enumerate(self.groups) if any(op.out == new for op in group.ops))
+        safe = self.recording.makers[new].kind == "elementwise" and self.groups[at].space is not None
+        safe = safe and (old.shape, old.dtype) == (new.shape, new.dtype)
+        inner = frozenset().union(*(group.inner for group in self.groups))
+        safe = safe and not any(self.plan.owner(x) == new for x in self.plan.shared if x not in inner)
+        for g, group in enumerate(self.groups):
+            for value in (value for op in group.ops for value in op.reads):
+                if self.recording.base(value) == old and (g > at or (g == at and value != old)):
+                    safe = False
+        if safe:
+            self._in_place[new] = old
+        else:
+            self._made[f"o{new.number}"] = new
+            self._names[new] = f"o{new.number}"
+
+    def _batch(self, X: Value, Y: Value, w: Value | None = None) -> dict[str, tuple[str, str, int]]:
+        """Write how the samples of a batch are found; return the parameters: dtype, layout and axes."""
+        places = {"rows": (X.dtype, "C", 2), "X": (X.dtype, "A", 2)}
+        self._fixed["XB"], self._fixed["YB"] = Value(-1, X.shape[::-1], X.dtype), Value(-2, Y.shape, Y.dtype)
+        self._names[X] = f"x{X.number}"
+        self._each += [
+            "if order.size > 0:",
+            "    gathered(t, T, rows, order, start, XB)",
+            "    met = meet(sync, T, met)",
+            f"    x{X.number} = XB.T",
+            "elif rows.size > 0:",
+            f"    x{X.number} = rows[start : start + m].T",
+            "else:",
+            f"    x{X.number} = X[:, start : start + m]",
+        ]
+        for letter, value in {"Y": Y, **({} if w is None else {"w": w})}.items():
+            places[letter] = (value.dtype, "A", value.ndim)
+            self._fixed[f"{letter}B"] = Value(-2, value.shape, value.dtype)
+            self._names[value] = f"{letter}B"
+            self._each.append(
+                f"picked{value.ndim}({letter}, order, start, {letter}B)"
+            )  # by every thread: it is little
+        self._X = X
+        return places
+
+    def _end(self, old: Value, new: Value) -> None:
+        """Let the next batch begin where this one has come to."""
+        if old.ndim == 0:
+            self._last.append(f"s{old.number} = {self.single(new)}")
+        elif new not in self._in_place:
+            if not self._last:
+                self._last.append("met = meet(sync, T, met)")
+            self._last.append(f"kept(t, T, {self.name(new)}, x{old.number})")
 
     # Where a value lies.
 
-    def _size(self, number: int) -> str:
-        """Return a size, out of the table."""
-        self.sizes.append(number)
-        return f"D[{len(self.sizes) - 1}]"
+    def _row(self, start: int, shape: tuple[int, ...]) -> str:
+        """Return a row of the table: where an array lies in memory, its rows and columns."""
+        if len(shape) not in (1, 2):
+            raise RecordingError(f"an array of {len(shape)} axes")
+        n, m = shape if len(shape) == 2 else (1, *shape)
+        self._sizes.append((start, start + n * m, n, m))
+        return f"D[{len(self._sizes) - 1}]"
 
-    def _number(self, number: Any, dtype: str) -> str:
+    def number(self, number: Any, dtype: str) -> str:
         """Return a number, out of the table of its dtype."""
-        table = self.numbers.setdefault(dtype, [])
+        table = self._numbers.setdefault(dtype, [])
         table.append(number)
         return f"C_{dtype}[{len(table) - 1}]"
 
-    def _shape(self, shape: tuple[int, ...]) -> str:
-        return "(" + "".join(f"{self._size(n)}, " for n in shape) + ")"
-
-    def _is_scalar(self, value: Value) -> bool:
+    def is_single(self, value: Value) -> bool:
+        """Whether a value is a single number, which is a variable of its own."""
         base = self.recording.base(value)
         flat = all(view.name in ("reshape", "broadcast") for view in self.recording.views(value))
-        return base.ndim == 0 and base not in self.constants and flat
+        return base.ndim == 0 and base not in self._constants and flat
 
-    def _scalar(self, value: Value) -> str:
-        return self.names[self.recording.base(value)]
+    def single(self, value: Value) -> str:
+        """Return the variable that is a single number."""
+        return self._names[self.recording.base(value)]
 
-    def _name(self, value: Value) -> str:
+    def name(self, value: Value) -> str:
         """Return the variable that is the value, an array."""
-        if value in self.names:
-            return self.names[value]
-        name = self.names[value] = f"v{value.number}"
+        if value in self._names:
+            return self._names[value]
+        name = self._names[value] = f"v{value.number}"
         op = self.recording.makers[value]
-        if value in self.constants and op.kind != "view":
-            self.names[value] = name = f"f{value.number}"
-            self.fixed[name] = value
+        if value in self._in_place:
+            self._names[value] = name = self.name(self._in_place[value])
+        elif value in self._constants and op.kind != "view":
+            self._names[value] = name = f"f{value.number}"
+            self._fixed[name] = value
         elif op.kind == "view":
-            self.lines.append(f"{name} = {self._name(op.reads[0])}{self._view(op)}")
+            view = self._view(self.name(op.reads[0]), op)
+            lines = self._each if self.recording.base(value) == self._X else self._once
+            lines.append(f"{name} = {view}")
         elif value in self.plan.shared:
-            self.names[value] = name = self._name(self.plan.shared[value])
+            self._names[value] = name = self.name(self.plan.shared[value])
             if self.plan.shared[value].ndim == 0:
                 raise RecordingError("a number shares its memory")
         elif value in self.plan.parts:
             part = self.plan.parts[value]
             if part.whole.ndim != 1:
                 raise RecordingError("a part of a stack")
-            whole = self._name(part.whole)
-            start, stop = self._size(part.start), self._size(part.stop)
-            self.lines.append(f"{name} = {whole}[{start}:{stop}].reshape({self._shape(value.shape)})")
-        elif value in self.recording.outputs:
-            self.names[value] = name = f"o{value.number}"
+            whole = self.name(part.whole)
+            self._once.append(f"{name} = {self._slice(whole, part.start, value.shape)}")
         else:
-            self.dtypes.add(value.dtype)
-            offset = self.offsets[self.plan.buffer[value]] // np.dtype(value.dtype).itemsize
-            start, stop = self._size(offset), self._size(offset + value.size)
-            self.lines.append(f"{name} = A_{value.dtype}[{start}:{stop}].reshape({self._shape(value.shape)})")
+            self._dtypes.add(value.dtype)
+            offset = self._offsets[self.plan.buffer[value]] // np.dtype(value.dtype).itemsize
+            self._once.append(f"{name} = {self._slice(f'A_{value.dtype}', offset, value.shape)}")
         return name
 
-    def _view(self, op: Op) -> str:
+    def _slice(self, vector: str, start: int, shape: tuple[int, ...]) -> str:
+        """Return an array of this shape that lies in a vector."""
+        return f"{'matrix' if len(shape) == 2 else 'part'}({vector}, {self._row(start, shape)})"
+
+    def _shaped(self, array: str, shape: tuple[int, ...]) -> str:
+        return f"{'as_matrix' if len(shape) == 2 else 'as_vector'}({array}, {self._row(0, shape)})"
+
+    def _view(self, array: str, op: Op) -> str:
         value = op.reads[0]
-        if op.name == "permute":
-            if sum(n != 1 for n in value.shape) < 2:
-                return f".reshape({self._shape(op.out.shape)})"
-            if value.ndim == 2:
-                return ".T"
-        if op.name == "reshape":
-            return f".reshape({self._shape(op.out.shape)})"
-        if op.name == "slice":
-            parts = []
-            for key, n in zip(op.option("key"), value.shape, strict=True):
-                if isinstance(key, slice) and (key.start, key.stop, key.step) == (0, n, 1):
-                    parts.append(":")
-                elif isinstance(key, slice) and key.step == 1:
-                    parts.append(f"{self._size(key.start)}:{self._size(key.stop)}")
-                else:
-                    raise RecordingError("an index or a step")
-            return f"[{', '.join(parts)}]"
-        raise RecordingError(f"{op.name} has no loop")
+        if op.name == "permute" and value.ndim == 2:
+            return f"{array}.T"
+        if op.name == "reshape" and self.recording.base(value) != self._X:
+            return self._shaped(array, op.out.shape)
+        if op.name == "slice" and value.ndim == 1:
+            key = next(key for key in op.option("key") if key is not None)
+            if isinstance(key, slice) and key.step == 1:
+                found = self._slice(array, key.start, (key.stop - key.start,))
+                return self._shaped(found, op.out.shape) if op.out.ndim == 2 else found
+        raise RecordingError(f"{op.name} of {value.ndim} axes has no loop")
 
     # What is done.
+
+    def _memory(self, value: Value) -> Memory:
+        """Return where a value lies: what tells the place from others, and the bytes from where to where."""
+        value = self.recording.base(value)
+        while value in self.plan.shared:
+            value = self.plan.shared[value]
+        owner, start = self.plan.owner(value), 0
+        if value in self.plan.parts:
+            start = self.plan.parts[value].start * nbytes(value) // value.size
+        place = self.plan.buffer.get(owner, self._in_place.get(owner, owner))
+        return place, start, start + nbytes(value)
+
+    def _wait(self, reads: list[Value], writes: list[Value]) -> None:
+        """Let the threads meet if one would read, or write over, what another may not be done with."""
+        read, written = [self._memory(x) for x in reads], [self._memory(x) for x in writes]
+        if _overlap(read + written, self._written) or _overlap(written, self._read):
+            self._meet()
+        self._read += read
+        self._written += written
+
+    def _meet(self) -> None:
+        self._each.append("met = meet(sync, T, met)")
+        self._read, self._written = [], []
+
+    def _by_one(self, line: str) -> None:
+        """Do something in one thread."""
+        self._each += ["if t == 0:", f"    {line}"]
 
     def _single(self, op: Op) -> None:
         if op.kind == "elementwise" and op.out.ndim == 0:
             args = []
             for arg in op.args:
                 if not isinstance(arg, Value):
-                    args.append(self._number(arg, _dtype(op)))
-                elif self._is_scalar(arg):
-                    args.append(self._scalar(arg))
+                    args.append(self.number(arg, beside(op)))
+                elif self.is_single(arg):
+                    args.append(self.single(arg))
                 else:
                     raise RecordingError("an element of an array")
-            self.names[op.out] = f"s{op.out.number}"
-            self.lines.append(f"s{op.out.number} = {_expression(op, args)}")
-        elif (
-            op.name == "matmul"
-            and op.out.ndim == 2
-            and op.reads[0].dtype == op.reads[1].dtype == op.out.dtype
-        ):
+            self._names[op.out] = f"s{op.out.number}"
+            self._each.append(f"s{op.out.number} = {expression(op, args)}")
+            return
+        out = op.out
+        if op.name != "concat":
+            self._wait(list(op.reads), [out])
+        if op.name == "matmul" and out.ndim == 2 and all(x.dtype == out.dtype for x in op.reads):
             a, b = op.reads if len(op.reads) == 2 else op.reads * 2
-            x, y, out = self._name(a), self._name(b), self._name(op.out)
-            if op.out.dtype not in ("float32", "float64"):
+            if out.dtype not in ("float32", "float64"):
                 raise RecordingError("a product of integers")
-            if b.shape[1] == 1:
-                y, out = f"{y}.reshape({self._size(b.size)})", f"{out}.reshape({self._size(op.out.size)})"
-            self.lines.append(f"np.dot({x}, {y}, {out})")
-        elif op.name == "concat" and op.out.ndim == 1:
+            x, y = self.name(a), self.name(b)
+            z = self.name(out)
+            self._each.append(f"product(t, T, where({x}), where({y}), where({z}), U_{out.dtype})")
+        elif op.name == "concat" and out.ndim == 1:
             at = 0
             for arg in op.reads:
                 start, at = at, at + arg.size
                 part = self.plan.parts.get(self.recording.base(arg))
-                if part is None or (part.whole, part.start) != (op.out, start):
-                    x = self._name(arg)  # before the line below: it may have one of its own
-                    self.lines.append(f"{self._name(op.out)}[{self._size(start)}:{self._size(at)}] = {x}")
+                if part is None or (part.whole, part.start) != (out, start):
+                    self._wait([arg], [out])
+                    x = self.name(arg)  # before the line below: it may have one of its own
+                    to = self._slice(self.name(out), start, (arg.size,))
+                    self._by_one(f"{to}[:] = {x}")
         elif op.name == "copy":
-            x, out = self._name(op.reads[0]), self._name(op.out)
-            self.lines.append(f"{out}[...] = {x}")
+            x = self.name(op.reads[0])
+            self._by_one(f"{self.name(out)}[...] = {x}")
         else:
             raise RecordingError(f"{op.name} of {[x.ndim for x in op.reads]} axes has no loop")
 
     def _loop(self, group: Group) -> None:
         """Call a kernel: a function of its own, which groups of the same form share."""
         kernel = Kernel(self, group)
-        text, call = kernel.text()
-        name = self.kernels.setdefault(text, f"k{len(self.kernels)}")
-        results = "".join(f"{result}, " for result in kernel.results)
-        self.lines.append(f"{results + '= ' if results else ''}{name}({call})")
-
-
-class Kernel:
-    """The loop over the elements of one group."""
-
-    def __init__(self, loops: Loops, group: Group) -> None:
-        self.loops, self.group = loops, group
-        self.space: tuple[int, ...] = group.space  # type: ignore[assignment]
-        self.parameters: dict[str, str] = {}  # what is handed in: its name here
-        self.rows: list[str] = []  # lines before the inner loop
-        self.inner: list[str] = []
-        self.before: list[str] = []
-        self.after_row: list[str] = []
-        self.after: list[str] = []
-        self.local: dict[Value, str] = {}
-        self.results: list[str] = []
-        self.returns: list[str] = []
-
-    def text(self) -> tuple[str, str]:
-        """Return the kernel's source, in which only its place in the module is missing, and the call's arguments."""
-        two = len(self.space) == 2
-        for number, op in enumerate(self.group.ops):
-            if op.kind == "reduction":
-                self._reduce(op, number)
-            else:
-                self._element(op, number)
-        sizes = [self.loops._size(n) for n in self.space]
-        call = ", ".join([*self.parameters, *sizes])
-        parameters = ", ".join([*self.parameters.values(), *(["n", "m"] if two else ["m"])])
-        lines = [f"def KERNEL({parameters}):", *_indented(self.before)]
-        if two:
-            lines += ["    for i in range(n):", *_indented(self.rows, 2), "        for j in range(m):"]
-            lines += [*_indented(self.inner, 3), *_indented(self.after_row, 2)]
-        else:
-            lines += [*_indented(self.rows), "    for j in range(m):", *_indented(self.inner, 2)]
-            lines += _indented(self.after_row)
-        lines += _indented(self.after)
-        if self.returns:
-            lines.append(f"    return ({''.join(f'{x}, ' for x in self.returns)})")
-        text = "\n".join(lines)
-        return f"@njit(**PLAIN)\n{text}", call
-
-    def _parameter(self, name: str) -> str:
-        return self.parameters.setdefault(name, f"p{len(self.parameters)}")
-
-    def _index(self, shape: tuple[int, ...]) -> str:
-        """Return how an element of an array is found in the loops."""
-        letters = ("i", "j")[-len(self.space) :]
-        letters = letters[len(letters) - len(shape) :]
-        sizes = self.space[len(self.space) - len(shape) :]
-        return ", ".join("0" if n != size else k for n, size, k in zip(shape, sizes, letters, strict=True))
-
-    def _read(self, arg: Any, op: Op) -> str:
-        """Return the variable with an argument's element, loaded as far out as can be."""
-        loops = self.loops
-        if not isinstance(arg, Value):
-            return self._parameter(loops._number(arg, _dtype(op)))
-        if arg in self.local:
-            return self.local[arg]
-        if loops._is_scalar(arg):
-            return self._parameter(loops._scalar(arg))
-        array = self._parameter(loops._name(arg))
-        index = self._index(arg.shape)
-        name = self.local[arg] = f"a{len(self.local)}"
-        inner = index.split(", ")[-1] == "j" and (len(arg.shape) > 0)
-        (self.inner if inner else self.rows).append(f"{name} = {array}[{index}]")
-        return name
-
-    def _element(self, op: Op, number: int) -> None:
-        args = [self._read(arg, op) for arg in op.args]
-        name = f"e{number}"
-        self.inner.append(f"{name} = {_expression(op, args)}")
-        self.local[op.out] = name
-        if op.out not in self.group.inner:
-            array = self._parameter(self.loops._name(op.out))
-            self.inner.append(f"{array}[{self._index(op.out.shape)}] = {name}")
-
-    def _reduce(self, op: Op, number: int) -> None:
-        x, dtype, axes = self._read(op.reads[0], op), op.out.dtype, op.option("axes")
-        first, take = REDUCED[op.name]
-        if first is None:
-            kind = np.finfo if dtype.startswith("float") else np.iinfo
-            low, high = (-np.inf, np.inf) if kind is np.finfo else (kind(dtype).min, kind(dtype).max)
-            first = self._parameter(self.loops._number(low if op.name == "max" else high, dtype))
-        else:
-            first = first.format(T=dtype)
-        count = None
-        if op.name == "mean":
-            count = self._parameter(self.loops._number(op.reads[0].size // op.out.size, dtype))
-        name = f"e{number}"
-        cast = f"{dtype}({{}})" if dtype.startswith("int") else "{}"
-        whole = len(axes) == len(self.space)
-        if whole or axes == (1,):  # one number for all, or for a row
-            (self.before if whole else self.rows).append(f"{name} = {first}")
-            self.inner.append(f"{name} = {cast.format(take.format(name, x))}")
-            after = self.after if whole else self.after_row
-            if count:
-                after.append(f"{name} = {name} / {count}")
-            if op.out.ndim == 0:
-                self.returns.append(name)
-                self.results.append(f"s{op.out.number}")
-                self.loops.names[op.out] = f"s{op.out.number}"
-            else:
-                array = self._parameter(self.loops._name(op.out))
-                index = {1: "0" if whole else "i", 2: "0, 0" if whole else "i, 0"}[op.out.ndim]
-                after.append(f"{array}[{index}] = {name}")
+        name = self._kernels.setdefault(kernel.text, f"k{len(self._kernels)}")
+        outs = [op.out for op in group.ops if op.out not in group.inner and op.out not in kernel.results]
+        self._wait([x for op in group.ops for x in op.reads if x not in group.inner], outs)
+        number = len(self._sizes)
+        shares = ", ".join(f"{letter}{number}" for letter in "iIjJ")
+        self._once.append(f"{shares} = by_{kernel.divided}(t, T, {self._row(0, kernel.space)})")
+        if kernel.divided != "one":
+            self._each.append(f"{name}({kernel.arguments}, {shares})")
             return
-        array = self._parameter(self.loops._name(op.out))  # a row of sums
-        index = "0, j" if op.out.ndim == 2 else "j"
-        self.before += ["for j in range(m):", f"    {array}[{index}] = {first}"]
-        self.inner.append(f"{array}[{index}] = {cast.format(take.format(f'{array}[{index}]', x))}")
-        if count:
-            self.after += ["for j in range(m):", f"    {array}[{index}] /= {count}"]
+        results = "".join(f"s{value.number}, " for value in kernel.results)
+        self._by_one(f"{results + '= ' if results else ''}{name}({kernel.arguments}, {shares})")
+        first, self._shared = self._shared, self._shared + len(kernel.results)
+        for place, value in enumerate(kernel.results, first):
+            self._each.append(f"    S[{place}] = s{value.number}")
+            self._names[value] = f"s{value.number}"
+        if kernel.results:
+            self._meet()
+        for place, value in enumerate(kernel.results, first):
+            dtype = "bool_" if value.dtype == "bool" else value.dtype
+            self._each.append(f"s{value.number} = {dtype}(S[{place}])")
 
 
-HEAD = Path(__file__).with_name("elementary.py").read_text(encoding="utf-8")
-FLOAT32 = {"exp": "exp32", "expm1": "expm1_32", "log": "log32", "log1p": "log1p_32", "tanh": "tanh32"}
-"""What there is a vector form of."""
+def _overlap(some: list[Memory], others: list[Memory]) -> bool:
+    return any(
+        place == there and start < end and begin < stop
+        for place, start, stop in some
+        for there, begin, end in others
+    )
 
 
 def _indented(lines: list[str], depth: int = 1) -> list[str]:
     return [f"{'    ' * depth}{line}" for line in lines]
 
 
-def _dtype(op: Op) -> str:
-    """Return the dtype of the numbers beside an operation's arrays."""
-    return op.out.dtype if op.name == "where" else op.reads[0].dtype
-
-
-def _expression(op: Op, args: list[str]) -> str:
-    """Return an elementwise operation on single numbers, in the dtype that it must have."""
-    dtype = op.out.dtype
-    if op.name == "astype":
-        return f"({args[0]} != 0)" if dtype == "bool" else f"{dtype}({args[0]})"
-    if op.name in FUNCTIONS:
-        name = FLOAT32.get(op.name, op.name) if dtype == "float32" and op.out.ndim else op.name
-        text = f"{name}({', '.join(args)})"
-    elif op.name in OPERATORS:
-        form = NUMBER.get(op.name) if not isinstance(op.args[-1], Value) else None
-        text = (form or OPERATORS[op.name]).format(*args, T=dtype)
-    else:
-        raise RecordingError(f"{op.name} has no loop")
-    return text if dtype == "bool" else f"{dtype}({text})"
+def _type(dtype: str, ndim: int, layout: str = "C", readonly: bool = False) -> str:
+    """Return the source of numba's type of an array."""
+    dtype = "boolean" if dtype == "bool" else dtype
+    return f"types.Array(types.{dtype}, {ndim}, {layout!r}{', readonly=True' if readonly else ''})"
 
 
 def _values(recording: Recording, values: list[Value]) -> list[Any]:
-    """Return what is the same in every call."""
-    if not values:
-        return []
+    """Return what is the same in every call; memory alone for what is no part of the recording."""
     constants = recording.constants()
-    part = Recording((), tuple(op for op in recording.ops if op.out in constants), (), values)
-    return [np.ascontiguousarray(x) for x in replay(part)()]
-
-
-def _aligned(size: int) -> Any:
-    raw = np.zeros(size + 128, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size + 64]
-
-
-def function(recording: Recording, compiled: Any) -> Replay:
-    """Return the recorded function by a compiled one.
-
-    Parameters
-    ----------
-    recording : Recording
-    compiled : callable
-        Makes the source's text a function `step`, and one that is called instead when arrays come in a form that
-        `step` is not compiled for.
-    """
-    source = Loops(recording).source()
-    parameters, body, given = entry(recording)
-    names: dict[Value, str] = {value: f"x{value.number}" for value in recording.inputs}
-    for value in recording.outputs:
-        if value not in recording.inputs:
-            names[value] = f"o{value.number}"
-            given[f"take{value.number}"] = pool(value.shape, value.dtype)
-            body.append(f"o{value.number} = take{value.number}()")
-    tables = {"D": source.sizes, **source.numbers, **source.arenas, **source.constants}
-    given |= {f"T_{name}": table for name, table in tables.items()}
-    step, again = compiled(source.text)
-
-    def first(*arrays: Any) -> None:
-        given["step"] = step
-        again(*arrays)
-
-    given |= {"step": first, "again": again}
-    arguments = ", ".join(f"T_{name}" if name in tables else name for name in source.parameters)
-    body += ["try:", f"    step({arguments})", "except TypeError:", f"    again({arguments})"]
-    result = returned(recording, names, given)
-    text = "\n    ".join([f"def replayed({parameters}):", *body, f"return {result}"])
-    exec(compile(text, "<nnx recording>", "exec"), given)
-    made: Replay = given["replayed"]
-    made.source = source.text  # for people
-    return made
+    made = [value for value in values if value.number >= 0]
+    part = Recording((), tuple(op for op in recording.ops if op.out in constants), (), made)
+    found = iter(replay(part)()) if made else iter(())
+    return [
+        np.ascontiguousarray(next(found)) if value.number >= 0 else np.empty(value.shape, value.dtype)
+        for value in values
+    ]

@@ -1,126 +1,137 @@
-"""NumPy's arrays, and the training step compiled by numba to one function."""
+"""NumPy's arrays, and the training steps compiled by numba to one function."""
 
-import atexit
-import hashlib
-import importlib.util
 import logging
-import os
-import sys
-import tempfile
-from functools import lru_cache
-from pathlib import Path
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from nnx.backends.loops import function
-from nnx.backends.numpy import NumPy
-from nnx.backends.recorded import Recorded, Replay
-from nnx.backends.replay import replay
 
-from nnx.files import written_aside
+from nnx.arrays import Array
+from nnx.backends.compiled import cache, compiled
+from nnx.backends.loops import Loops, Source
+from nnx.backends.numpy import NumPy
+from nnx.backends.recorded import RECORDINGS, pool
+from nnx.backends.team import together
 from nnx.host import quiet
-from nnx.port import F, only_cpu, require
-from nnx.recording import Recording, RecordingError
+from nnx.port import Data, F, Steps, only_cpu, require
+from nnx.recording import record
 
 INSTALL = "pip install 'nnx-array[numba]'"
 _log = logging.getLogger("nnx")
 
 
 class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
-    """NumPy's arrays on the CPU; steps that compute a gradient are compiled, once for all networks of one form."""
+    """NumPy's arrays on the CPU; training steps are compiled, once for all networks of one form."""
 
     name = "numba"
 
     def __init__(self, device: str | None = None) -> None:
         self.device = only_cpu("numba", device)
         self.version = require("numba", INSTALL).__version__
-        require("scipy.linalg.cython_blas", INSTALL)  # numba's door to BLAS
+        require("scipy.linalg", INSTALL)  # numba's door to BLAS
+        require("threadpoolctl", INSTALL)
         self.detail = f"every step compiled, kept in {cache()}"
 
-    def capture(self, step: F) -> F:
-        """Return the step recorded, and compiled where it computes a gradient; else replayed with NumPy."""
-        return Recorded(quiet()(step), loops, replay)  # type: ignore[no-any-return]
+    def repeat(self, step: F) -> Steps:
+        """Return the function that does steps on end, compiled; what cannot be is replayed with NumPy."""
+        return Compiled(quiet()(step), super().repeat(step))
 
 
-def loops(recording: Recording) -> Replay:
-    """Return the recorded function compiled, if it computes a gradient: the others are short, and replayed.
+class Compiled:
+    """Steps over mini-batches as one compiled function: see `Steps`.
 
-    Raises
-    ------
-    RecordingError
-        When it computes none, or has no loops.
+    Parameters
+    ----------
+    step : callable
+    plain : Steps
+        Does what cannot be compiled.
     """
-    if not any(op.name == "concat" for op in recording.ops):  # of the derivatives of all parameters
-        raise RecordingError("there is no gradient in it")
-    return function(recording, _compiled)
+
+    def __init__(self, step: Callable[..., Any], plain: Steps) -> None:
+        self._step, self.plain = step, plain
+        self._made: dict[Any, Form | None] = {}
+        self._lock = threading.Lock()  # the memory between is one
+
+    def __deepcopy__(self, memo: Any) -> "Compiled":
+        """Return itself, as a function does: a copied trainer shares it."""
+        return self
+
+    def __call__(
+        self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+    ) -> tuple[dict[str, Array], Array]:
+        """Do `count` steps."""
+        with self._lock:
+            form = self.form(state, data, m)
+            if form is not None:
+                return form(state, data, order, at, m, count)
+        return self.plain(state, data, order, at, m, count)
+
+    def form(self, state: dict[str, Array], data: Data, m: int) -> "Form | None":
+        """Return what is compiled for arrays of these shapes; None if they cannot be."""
+        X, Y, w = data
+        key = (
+            m, X.shape[0], X.dtype, Y.shape[:-1], Y.dtype, None if w is None else w.dtype,
+            *((name, x.shape, x.dtype) for name, x in state.items()),
+        )  # fmt: skip
+        if key not in self._made:
+            batch = tuple(None if x is None else np.empty((*x.shape[:-1], m), x.dtype) for x in data)
+            try:
+                recording = record(self._step, state, batch)
+                source = Loops(recording).source()
+                self._made[key] = Form(source, compiled(source.text), state, recording.result[1].dtype)
+            except Exception as error:  # whatever numba raises
+                _log.info("a step is not compiled: %s: %s", type(error).__name__, error)
+                self._made[key] = None
+            if len(self._made) > RECORDINGS:
+                del self._made[next(iter(self._made))]
+        return self._made[key]
 
 
-def cache() -> Path:
-    """Return the folder of compiled steps: NNX_CACHE_DIR, or what the system has for such things."""
-    if wish := os.environ.get("NNX_CACHE_DIR"):
-        return Path(wish)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "nnx" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "nnx"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnx"
+class Form:
+    """The compiled function for arrays of certain shapes."""
+
+    def __init__(self, source: Source, step: Any, state: dict[str, Array], cost: str) -> None:
+        self._source, self._step, self._cost = source, step, cost
+        self._take = {name: pool(state[name].shape, str(state[name].dtype)) for name in source.state}
+
+    def __call__(
+        self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+    ) -> tuple[dict[str, Array], Array]:
+        """Do `count` steps."""
+        new = {}  # a step is pure: it goes on in arrays of its own
+        for name, take in self._take.items():
+            new[name] = take()
+            np.copyto(new[name], state[name])
+        X, Y, w = data
+        rows = X.T if X.T.flags.c_contiguous else _NO_ROWS[str(X.dtype)]
+        if order is None:
+            order = _NO_ORDER
+            if rows.size == 0 and X.itemsize not in X.strides:
+                X = np.ascontiguousarray(X[:, at : at + m * count])
+                Y, w, at = Y[..., at : at + m * count], None if w is None else w[at : at + m * count], 0
+        elif rows.size == 0:
+            rows = np.ascontiguousarray(X.T)
+        Js = np.empty(count, self._cost)
+        given = [
+            order.astype(np.int64, copy=False),
+            Js,
+            rows,
+            *map(_aligned, (X, Y) if w is None else (X, Y, w)),
+        ]
+        arrays = [new[name] if name in new else _plain(state[name]) for name in state]
+        together(self._step, self._source.work, count, at, m, *given, *arrays, *self._source.tables.values())
+        return {**state, **new}, Js
 
 
-_compiled_here: dict[str, tuple[Any, Any]] = {}
+_NO_ORDER = np.empty(0, np.int64)
+_NO_ROWS = {name: np.empty((0, 0), name) for name in ("float32", "float64")}
 
 
-def _compiled(text: str) -> tuple[Any, Any]:
-    """Return the function `step` of a source, which numba keeps on disk beside it, and what to call the first time."""
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    if key not in _compiled_here:
-        path = _written(f"step_{key}.py", text)
-        spec = importlib.util.spec_from_file_location(f"nnx_step_{key}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # where what numba keeps on disk looks for it
-        spec.loader.exec_module(module)
-        _compiled_here[key] = module.step, _again(module.step)
-    return _compiled_here[key]
-
-
-@lru_cache
-def _own_folder() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="nnx-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
-
-
-def _written(name: str, text: str) -> Path:
-    """Return the source's file; in the cache, or, where that cannot be written, in a folder for this process."""
-    for place in (cache, _own_folder):
-        folder = place()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / name
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                with written_aside(path) as aside:
-                    aside.write_text(text, encoding="utf-8")
-        except OSError as error:
-            _log.info("compiled steps cannot be kept in %s: %s", folder, error)
-        else:
-            return path
-    raise RecordingError("there is no folder for the compiled step")
-
-
-def _again(step: Any) -> Any:
-    """Return the function that compiles a step for arrays of a layout that it has not met, and calls it."""
-
-    def again(*arrays: Any) -> None:
-        step.disable_compile(False)
-        step(*map(_plain, arrays))
-        step.disable_compile()  # what comes in another form is a TypeError, and is brought into one of these
-
-    return again
+def _aligned(x: Any) -> Any:
+    return x if x.flags.aligned else x.copy()
 
 
 def _plain(x: Any) -> Any:
-    """Return an array that numba has one type for: row-major, or column-major where it has two axes."""
-    x = np.asarray(x)
-    whole = x.flags.c_contiguous or (x.ndim == 2 and x.flags.f_contiguous)
-    return x if whole and x.flags.writeable and x.flags.aligned else np.array(x, order="C")
+    """Return an array as numba has one type for."""
+    return np.require(x, requirements=("C", "A", "W"))

@@ -4,9 +4,9 @@ from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
+
 from nnx.backends.recorded import Recorded
 from nnx.backends.replay import replay
-
 from nnx.host import as_host, quiet
 from nnx.port import Backend, F, only_cpu
 

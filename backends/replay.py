@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from nnx.backends.recorded import Replay, entry, pool, returned
 
+from nnx.backends.recorded import Replay, entry, pool, returned
 from nnx.host import quiet
 from nnx.recording import Op, Plan, Recording, RecordingError, Value, nbytes, planned
 
@@ -48,7 +48,7 @@ class _Lowering:
         self.globals: dict[str, Any] = {"copyto": np.copyto, "dot": np.dot, "matmul": np.matmul}
         self.names: dict[Value, str] = {value: f"x{value.number}" for value in recording.inputs}
         self.lines: list[str] = []
-        self._buffers = [_aligned(size) for size in plan.buffers]
+        self._buffers = [aligned(size) for size in plan.buffers]
 
     def function(self) -> Replay:
         """Return the function."""
@@ -234,7 +234,7 @@ def _view(op: Op) -> list[tuple[str, Any]]:
     raise RecordingError(f"{op.name} is not replayed with NumPy")
 
 
-def _aligned(size: int) -> Any:
+def aligned(size: int) -> Any:
     """Return bytes that begin at a cache line."""
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64

@@ -64,10 +64,10 @@ def _largest_gradient(run: "Run", good: "Good") -> list[str]:
     drawn, now = trainer.rng.bit_generator.state, [good.state]
     try:
         trainer.rng.bit_generator.state = good.rng
-        for at, done in enumerate(run.walk(lambda: now[0], good.step), good.step + 1):
+        for at, done in enumerate(run.walk(lambda: now[0], good.step, one=True), good.step + 1):
             now[0] = done.after
             if at == step:
-                found = run.read(done.J)
+                found = run.read(done.Js[0])
                 if found != J and math.isfinite(J):
                     return []  # batches that are not the same when they are read again
                 sums = done.sums

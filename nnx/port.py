@@ -8,12 +8,66 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from nnx.arrays import Array, Namespace
+from nnx.arrays import Array, Namespace, array_namespace
 from nnx.errors import BackendError, first_line
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+Data: TypeAlias = tuple[Array, Array, Array | None]
+"""X (n[0], M), Y (n[L], M) or class indices (M,), and the samples' weights (M,), if they have any."""
+
+
+def mini_batch(data: Data, order: Array | None, start: int, m: int) -> Data:
+    """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless in an order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, Y = np.arange(10.0).reshape(2, 5), np.arange(5)
+    >>> mini_batch((X, Y, None), np.array([4, 2, 0, 1, 3]), 1, 2)[:2]
+    (array([[2., 0.],
+           [7., 5.]]), array([2, 0]))
+    """
+    X, Y, w = data
+    place = slice(start, start + m)
+    if order is None:
+        if (start, m) == (0, X.shape[-1]):
+            return data
+        return X[:, place], Y[..., place], None if w is None else w[place]
+    xp, picked = array_namespace(X), order[place]
+    # A sample lies in one piece where the data came with samples as rows: it is X^T's rows that are taken.
+    Xb = xp.matrix_transpose(xp.take(xp.matrix_transpose(X), picked, axis=0))
+    return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
+
+
+class Steps(Protocol):
+    """What `Backend.repeat` returns."""
+
+    def __call__(
+        self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+    ) -> tuple[dict[str, Array], Any]:
+        """Do `count` steps, each on the next m samples.
+
+        Parameters
+        ----------
+        state : dict of arrays
+        data : (X, Y, w)
+            All samples.
+        order : integer array (M,) or None
+            The order in which they are taken; None: as they are.
+        at : int
+            Where in this order the first step's samples begin.
+        m, count : int
+
+        Returns
+        -------
+        state : dict of arrays
+        Js : array (count,), or a list of arrays ()
+            The costs.
+        """
 
 
 class Memory(NamedTuple):
@@ -82,6 +136,21 @@ class Backend(ABC):
     def capture(self, step: F) -> F:
         """Return the pure function `step`, made ready to be called again and again. Here: as it is."""
         return step
+
+    def repeat(self, step: F) -> Steps:
+        """Return a function that does the pure training step again and again. Here: one call for each step."""
+        captured = self.capture(step)
+
+        def steps(
+            state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+        ) -> tuple[dict[str, Array], Any]:
+            Js = []
+            for start in range(at, at + m * count, m):
+                state, J = captured(state, mini_batch(data, order, start, m))
+                Js.append(J)
+            return state, Js
+
+        return steps
 
     def memory(self) -> Memory:
         """Return the bytes in use on the device and their peak. Here: the process's."""

@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nnx.arrays import Array, array_namespace
-from nnx.batches import Provider
+from nnx.arrays import array_namespace
+from nnx.batches import Batches, Provider
 from nnx.callbacks.base import Callbacks
 from nnx.divergence import diverged
 from nnx.errors import DivergenceError, Error, InputError
@@ -22,16 +22,25 @@ LOOK_EVERY = 256
 """Steps after which the costs are read within an epoch: reading waits for a GPU."""
 
 
+SLICE = 0.05
+"""Seconds of steps that are done at once, at most: a person who looks, or stops, does not wait longer."""
+
+AT_ONCE = 4096
+"""Steps that are done at once, at most."""
+
+
 class Done(NamedTuple):
-    """A step that was done: the state before and after, its cost, samples and their weight, and what it saw."""
+    """Steps that were done at once, often one: the states before and after, and of each its cost and weight."""
 
     before: State
     after: State
-    J: Array
+    Js: Any
+    """An array (count,), or a list of arrays ()."""
     samples: int
-    weight: Any
+    """Of all of them."""
+    weights: Sequence[Any]
     batch: Batch
-    """The last piece, which is the whole batch unless there are `sums`."""
+    """Of the first step; its last piece, which is the whole batch unless there are `sums`."""
     sums: Sums | None
 
 
@@ -67,6 +76,7 @@ class Run:
         self.callbacks, self.plan = callbacks, dict(plan)
         self.epoch = 1  # the epoch that is under way
         self.first_record = len(trainer.records)
+        self._pace = 0.0  # seconds of a step
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -76,7 +86,9 @@ class Run:
             None  # the last of these steps with a finite cost, from 1, and the cost
         )
         self.bad: tuple[int, float] | None = None  # the first with another
-        self._unread: list[tuple[int, Any, Any]] = []  # step, J and w, on the device
+        self._unread: list[
+            tuple[int, Any, Sequence[Any]]
+        ] = []  # the first step, J and w of each, on the device
         self._last_cost: Any = math.nan
         self._rng_before = self._rng_state()  # before the epoch draws its order
 
@@ -136,22 +148,46 @@ class Run:
         with closing(self.walk(lambda: trainer.state, self.step)) as steps:
             for done in steps:
                 trainer.state = done.after
-                self.step += 1
+                self._unread.append((self.step + 1, done.Js, done.weights))
+                self.step += len(done.weights)
                 self.samples += done.samples
-                self._unread.append((self.step, done.J, done.weight))
-                if len(self._unread) >= LOOK_EVERY:
+                if self.step + 1 - self._unread[0][0] >= LOOK_EVERY:
                     self.read_costs()
                     if self.bad:
                         raise diverged(self, good)
-                self._last_cost = done.J
-                if self.callbacks.each_step:
-                    now = self.progress(time.perf_counter() - start, None, done.J)
+                self._last_cost = done.Js[-1]
+                if self.callbacks.on_steps:
+                    now = self.progress(time.perf_counter() - start, None, self._last_cost)
                     self.callbacks.call("on_step", trainer, now)
                     if trainer.stopped is not None:
                         return
 
-    def walk(self, now: Callable[[], State], skip: int) -> Generator[Done, None, None]:
-        """Yield an epoch's steps, each from the state that is then, without the first `skip` steps."""
+    def walk(self, now: Callable[[], State], skip: int, one: bool = False) -> Generator[Done, None, None]:
+        """Yield an epoch's steps without the first `skip`, each from the state that is then.
+
+        Several are done at once where nobody wants to see each of them; `one`: never.
+        """
+        if isinstance(self.batches, Batches) and self.batches.micro_batch is None:
+            yield from self._on_end(self.batches, now, skip, one or self.callbacks.each_step)
+        else:
+            yield from self._in_pieces(now, skip)
+
+    def _on_end(
+        self, batches: Batches, now: Callable[[], State], skip: int, one: bool
+    ) -> Generator[Done, None, None]:
+        order, step = batches.order(), skip
+        while step < batches.steps:
+            m = batches.size(step)
+            left = batches.steps - step if batches.size(-1) == m else batches.steps - 1 - step
+            count = 1 if one or not self._pace else max(1, min(left, AT_ONCE, int(SLICE / self._pace)))
+            state, start = now(), time.perf_counter()
+            after, Js = self.trainer.repeated(state, batches.data, order, step * batches.batch_size, m, count)
+            self._pace = (time.perf_counter() - start) / count
+            weights = [batches.weight(order, k) for k in range(step, step + count)]
+            yield Done(state, after, Js, m * count, weights, batches.batch(order, step), None)
+            step += count
+
+    def _in_pieces(self, now: Callable[[], State], skip: int) -> Generator[Done, None, None]:
         trainer = self.trainer
         sums: Sums = {}
         samples = 0
@@ -161,13 +197,14 @@ class Run:
                 if start == 0 and ends:
                     after, J = trainer.step(state, batch)
                     w = batch[2]
-                    yield Done(state, after, J, m, m if w is None else array_namespace(w).sum(w), batch, None)
+                    weight = m if w is None else array_namespace(w).sum(w)
+                    yield Done(state, after, [J], m, [weight], batch, None)
                     continue
                 samples = m if start == 0 else samples + m
                 sums = self.added(sums, state, batch, start)
                 if ends:
                     after, J = trainer.pieces.update(state, sums)
-                    yield Done(state, after, J, samples, sums["weight"], batch, sums)
+                    yield Done(state, after, [J], samples, [sums["weight"]], batch, sums)
 
     def added(self, sums: Sums, state: State, batch: Batch, start: int) -> Sums:
         """Return the sums over a step's pieces with one more; the first piece begins them."""
@@ -195,8 +232,7 @@ class Run:
 
     def read_costs(self) -> None:
         """Read the costs of the steps done: here it is done for many at once, and no step waits for the host."""
-        for step, J, weight in self._unread:
-            J, weight = self.read(J), self.read(weight)
+        for step, J, weight in self._costs():
             if not math.isfinite(J) or not math.isfinite(weight):
                 self.bad = self.bad or (step, J)
             elif self.bad is None:
@@ -204,6 +240,12 @@ class Run:
             self.total += J * weight
             self.weight += weight
         self._unread = []
+
+    def _costs(self) -> Generator[tuple[int, float, float], None, None]:
+        for first, Js, weights in self._unread:
+            costs = map(self.read, Js) if isinstance(Js, list) else self.trainer.backend.to_numpy(Js).tolist()
+            for step, (J, weight) in enumerate(zip(costs, weights, strict=True), first):
+                yield step, J, self.read(weight)
 
     def _measure(self, good: "Good") -> dict[str, Any]:
         """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""

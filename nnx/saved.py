@@ -58,11 +58,11 @@ def collect(trainer: "Trainer", run: "Run | None") -> tuple[dict[str, Any], dict
     return tensors, description
 
 
-def unpickled(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> "Trainer":
-    """Return a trainer from what `collect` returned, on the backend that "auto" takes here."""
+def unpickled(tensors: Mapping[str, Any], run: Mapping[str, Any], backend: Any = "auto") -> "Trainer":
+    """Return a trainer from what `collect` returned, on a backend: as a pickle, the one that "auto" takes here."""
     from nnx.trainer import Trainer
 
-    trainer = make(run, Trainer, "auto")
+    trainer = make(run, Trainer, backend)
     restore(trainer, tensors, run)
     return trainer
 

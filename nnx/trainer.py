@@ -20,7 +20,7 @@ from nnx.errors import BackendError, InputError, ModelFileError, positive_int
 from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
 from nnx.network import Network
-from nnx.optimizers import Adam, Optimizer, rate
+from nnx.optimizers import Adam, Optimizer, State, rate
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.port import Backend
@@ -134,7 +134,7 @@ class Trainer:
         self._run: Run | None = None
         parts = network, self.optimizer, self.regularization
         capture = self.backend.capture
-        self.step = capture(training_step(*parts))
+        self.repeated = self.backend.repeat(training_step(*parts))
         pieces = step_in_pieces(*parts)
         self.pieces = Pieces(
             capture(pieces.first), capture(pieces.add), capture(pieces.total), capture(pieces.update)
@@ -220,6 +220,12 @@ class Trainer:
                 f"a Trainer trains one network, not a stack; given parameters {theta.shape[:-1]} times"
             )
         self._start(theta)
+
+    def step(self, state: State, batch: Batch) -> tuple[State, Array]:
+        """Return the state after one more step, and J before it."""
+        X, Y, *w = batch
+        state, Js = self.repeated(state, (X, Y, w[0] if w else None), None, 0, X.shape[-1], 1)
+        return state, Js[0]
 
     def stop(self, reason: str = "a callback said so") -> None:
         """End the fit after the step, or epoch, whose callbacks are being called; see `stopped`."""
@@ -638,6 +644,9 @@ class Trainer:
 
     def __reduce__(self) -> Any:
         return saved.unpickled, saved.collect(self, None)  # as NumPy arrays: any machine can read them
+
+    def __deepcopy__(self, memo: Any) -> "Trainer":
+        return saved.unpickled(*saved.collect(self, None), self.backend)
 
     def __repr__(self) -> str:
         return f"<Trainer of {self.network!r} by {self.optimizer!r} on {self.backend!r}: {self.steps} steps done>"

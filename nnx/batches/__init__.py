@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator
 from typing import Any, Protocol, TypeAlias
 
 from nnx.arrays import Array, array_namespace
-from nnx.port import Backend
+from nnx.port import Backend, Data, mini_batch
 
 Piece: TypeAlias = tuple[tuple[Array, Array, Array | None], int, bool]
 """((X, Y, w), start, ends): what a step computes at once, on the device; w (m,) or None. start is the place of its
@@ -122,26 +122,33 @@ class Batches(Counted):
         self.m: int = X.shape[-1]
         self.batch_size: int = min(batch_size or self.m, self.m)
         self.micro_batch = micro_batch
-        self._backend, self._rng = backend, rng
-        self._X, self._Y, self._w = X, Y, w
-        # Where the data came with samples as rows, X^T's rows lie in one piece each: those are gathered. The order
-        # of the samples has no meaning in an epoch of one step.
-        self._rows = array_namespace(X).matrix_transpose(X) if rng is not None and self.steps > 1 else None
+        self._backend, self._rng = backend, rng if self.steps > 1 else None  # one step: any order is the same
+        self.data: Data = X, Y, w
+
+    def order(self) -> Array | None:
+        """Draw the order of the samples in the next epoch; None: as they are."""
+        return None if self._rng is None else self._backend.asarray(self._rng.permutation(self.m))
+
+    def size(self, step: int) -> int:
+        """Return the samples of a step, counted from 0, or from the end."""
+        last = step % self.steps == self.steps - 1
+        return self.m - (self.steps - 1) * self.batch_size if last else self.batch_size
+
+    def batch(self, order: Array | None, step: int) -> Data:
+        """Return the batch of a step."""
+        return mini_batch(self.data, order, step * self.batch_size, self.size(step))
+
+    def weight(self, order: Array | None, step: int) -> Any:
+        """Return the weight of a step's samples together."""
+        if self.data[2] is None:
+            return self.size(step)
+        w = self.batch(order, step)[2]
+        return array_namespace(w).sum(w)
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch without its first `skip` steps; its order is drawn here."""
-        order = None if self._rows is None else self._backend.asarray(self._rng.permutation(self.m))
-        return self._pieces(order, skip)
+        return self._pieces(self.order(), skip)
 
     def _pieces(self, order: Array | None, skip: int) -> Generator[Piece, None, None]:
-        X, Y, w = self._X, self._Y, self._w
         for place, start, ends in pieces(self.m, self.batch_size, self.micro_batch, skip):
-            if place == slice(0, self.m):
-                yield (X, Y, w), start, ends
-            elif order is None:
-                yield (X[:, place], Y[..., place], None if w is None else w[place]), start, ends
-            else:
-                xp, picked = array_namespace(X), order[place]
-                Xb = xp.matrix_transpose(xp.take(self._rows, picked, axis=0))
-                Yb = xp.take(Y, picked, axis=-1)
-                yield (Xb, Yb, None if w is None else xp.take(w, picked, axis=0)), start, ends
+            yield mini_batch(self.data, order, place.start, place.stop - place.start), start, ends

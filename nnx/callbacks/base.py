@@ -30,6 +30,10 @@ class Callback:
     2 ['loss']
     """
 
+    often = True
+    """Whether `on_step` must be called after every step. If not, several steps may be done at once between two calls,
+    some twenty a second, and small networks train many times faster."""
+
     last = False
     """Whether it is called after all others, as what writes down their states must be."""
 
@@ -99,8 +103,10 @@ class Callbacks:
                     raise InputError(f"{never}: {unknown('hook of callbacks', hook, HOOKS)}")
             self.all.append(one if isinstance(one, Callback) else _Function(one))
         self.all.sort(key=lambda one: one.last)
-        self.each_step = [one for one in self.all if type(one).on_step is not Callback.on_step]
-        """Those that are called after every step."""
+        self.on_steps = [one for one in self.all if type(one).on_step is not Callback.on_step]
+        """Those that are called after steps."""
+        self.each_step = any(one.often for one in self.on_steps)
+        """Whether one of them must be called after every step."""
 
     def __bool__(self) -> bool:
         return bool(self.all)
@@ -133,7 +139,7 @@ class Callbacks:
         CallbackError
             When one raises, unless it is an error of nnx's own, which says enough.
         """
-        for one in self.each_step if hook == "on_step" else self.all:
+        for one in self.on_steps if hook == "on_step" else self.all:
             _call(one, hook, *arguments)
 
     def end(self, trainer: "Trainer") -> None:

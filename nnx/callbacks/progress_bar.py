@@ -41,6 +41,8 @@ class ProgressBar(Callback):
     epoch 9/9 loss ... samples/s
     """
 
+    often = False
+
     def __init__(self, console: Any = None) -> None:
         require("rich", "pip install 'nnx-array[cli]'")
         self._console = console

@@ -54,6 +54,7 @@ def fused(recording: Recording, space: Callable[[Op], Hashable]) -> list[Group]:
     """
     constants = recording.constants()
     todo = [op for op in recording.ops if op.kind != "view" and op.out not in constants]
+    whole = _whole(recording, todo, space)
     at: dict[Value, int] = {}
     groups: list[list[Op]] = []
     spaces: list[Hashable] = []
@@ -65,7 +66,15 @@ def fused(recording: Recording, space: Callable[[Op], Hashable]) -> list[Group]:
             if base in at:
                 direct = value == base and recording.makers[base].kind == "elementwise" and key is not None
                 lowest = max(lowest, at[base] + (0 if direct and spaces[at[base]] == key else 1))
-        fitting = [g for g in range(lowest, len(groups)) if key is not None and spaces[g] == key]
+        if op.kind == "elementwise" and all(recording.base(value) in whole for value in op.reads):
+            lowest = max(
+                lowest, len(groups) - 1
+            )  # as late as it can be: its result need not be kept till then
+        fitting = [
+            g
+            for g in range(lowest, len(groups))
+            if key is not None and spaces[g] == key and _same_way(op, groups[g])
+        ]
         if not fitting:
             fitting = [len(groups)]
             groups.append([])
@@ -87,6 +96,23 @@ def fused(recording: Recording, space: Callable[[Op], Hashable]) -> list[Group]:
         Group(tuple(ops), spaces[g], frozenset(op.out for op in ops if readers.get(op.out) == {g}))
         for g, ops in enumerate(groups)
     ]
+
+
+def _whole(recording: Recording, ops: list[Op], space: Callable[[Op], Hashable]) -> set[Value]:
+    """Return the values that are in memory as a whole in any case."""
+    found = {*recording.inputs, *recording.constants(), *map(recording.base, recording.outputs)}
+    for op in ops:
+        for value in op.reads:
+            if space(op) is None or value != recording.base(value):
+                found.add(recording.base(value))
+    return found
+
+
+def _same_way(op: Op, ops: list[Op]) -> bool:
+    """Whether all sums of a group with one more operation go along the same axes, so that it can be shared out."""
+    return op.kind != "reduction" or all(
+        other.option("axes") == op.option("axes") for other in ops if other.kind == "reduction"
+    )
 
 
 def _small_first(recording: Recording, ops: list[Op]) -> list[Op]:

@@ -1,0 +1,68 @@
+"""Compiled steps, kept on disk: the second program that needs one loads it."""
+
+import atexit
+import hashlib
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nnx.files import written_aside
+from nnx.recording import RecordingError
+
+_log = logging.getLogger("nnx")
+_here: dict[str, Any] = {}
+
+
+def cache() -> Path:
+    """Return the folder of compiled steps: NNX_CACHE_DIR, or what the system has for such things."""
+    if wish := os.environ.get("NNX_CACHE_DIR"):
+        return Path(wish)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "nnx" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "nnx"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnx"
+
+
+def compiled(text: str) -> Any:
+    """Return the function `step` of a source, which numba keeps on disk beside it."""
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    if key not in _here:
+        path = written(f"step_{key}.py", text)
+        spec = importlib.util.spec_from_file_location(f"nnx_step_{key}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where what numba keeps on disk looks for it
+        spec.loader.exec_module(module)
+        _here[key] = module.step
+    return _here[key]
+
+
+@lru_cache
+def _own_folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="nnx-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+def written(name: str, text: str) -> Path:
+    """Return the source's file; in the cache, or, where that cannot be written, in a folder for this process."""
+    for place in (cache, _own_folder):
+        folder = place()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / name
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                with written_aside(path) as aside:
+                    aside.write_text(text, encoding="utf-8")
+        except OSError as error:
+            _log.info("compiled steps cannot be kept in %s: %s", folder, error)
+        else:
+            return path
+    raise RecordingError("there is no folder for the compiled step")

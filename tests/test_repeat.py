@@ -1,0 +1,210 @@
+"""Steps on end: what a backend's `repeat` does at once is what one step after the other does."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx.port import mini_batch
+from nnx.step import initial_state, training_step
+
+NETWORKS = {
+    "softmax": (nnx.mlp([6, 9, 4]), nnx.Adam(0.01), "indices"),
+    "numbers": (nnx.mlp([6, 9, 3], "tanh", "identity"), nnx.Momentum(0.01), "numbers"),
+    "norms": (
+        nnx.Network(
+            6, [nnx.Dense(8), nnx.BatchNorm(), nnx.Activate("gelu"), nnx.Dropout(0.3), nnx.Dense(4)], "softmax"
+        ),
+        nnx.Momentum(nnx.schedules.Cosine(0.01, steps=20)),  # (Adam makes much of rounding in the b of BatchNorm)
+        "indices",
+    ),
+}  # fmt: skip
+
+
+def made(name, backend, dtype="float32", m=50, weights=False):
+    """A step, a state and data for it on a backend."""
+    network, optimizer, targets = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((m, 6)).astype(dtype).T
+    Y = rng.integers(0, 4, m) if targets == "indices" else rng.standard_normal((3, m)).astype(dtype)
+    w = rng.random(m).astype(dtype) if weights else None
+    regularization = nnx.Regularization(l2=0.01, clip_norm=1.0)
+    theta = backend.asarray(network.init(0), dtype)
+    state = initial_state(network, optimizer, theta, regularization, seed=1)
+    data = backend.asarray(X), backend.asarray(Y), None if w is None else backend.asarray(w)
+    return training_step(network, optimizer, regularization), state, data
+
+
+def one_by_one(step, state, data, order, at, m, count):
+    Js = []
+    for start in range(at, at + m * count, m):
+        state, J = step(state, mini_batch(data, order, start, m))
+        Js.append(J)
+    return state, Js
+
+
+def numbers(backend, Js):
+    return np.array([backend.to_numpy(J) for J in Js]) if isinstance(Js, list) else backend.to_numpy(Js)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_steps_on_end_are_one_after_the_other(backend, name, weights):
+    step, state, data = made(name, backend, "float64", weights=weights)
+    repeated, captured = backend.repeat(step), backend.capture(step)
+    drawn = backend.asarray(np.random.default_rng(3).permutation(50))
+    for order, at, m, count in (
+        (None, 0, 8, 6),
+        (drawn, 0, 8, 6),
+        (drawn, 48, 2, 1),
+        (None, 16, 8, 2),
+        (None, 0, 50, 1),
+    ):
+        found, Js = repeated(state, data, order, at, m, count)
+        expected, costs = one_by_one(captured, state, data, order, at, m, count)
+        assert len(Js) == count
+        np.testing.assert_allclose(numbers(backend, Js), numbers(backend, costs), rtol=1e-9)
+        assert set(found) == set(expected)
+        for key, x in expected.items():
+            np.testing.assert_allclose(
+                backend.to_numpy(found[key]), backend.to_numpy(x), rtol=1e-8, atol=1e-10, err_msg=key
+            )
+        state = found
+
+
+def test_what_is_handed_in_stays_as_it_is(backend):
+    step, state, data = made("softmax", backend)
+    before = {key: np.array(backend.to_numpy(x)) for key, x in state.items()}
+    repeated = backend.repeat(step)
+    held = [state]
+    for _ in range(8):
+        held.append(repeated(held[-1], data, None, 0, 10, 5)[0])
+    copies = [{key: np.array(backend.to_numpy(x)) for key, x in one.items()} for one in held]
+    repeated(held[-1], data, None, 0, 10, 5)
+    for key, x in before.items():
+        np.testing.assert_array_equal(backend.to_numpy(state[key]), x)
+    for one, copied in zip(held, copies, strict=True):
+        for key, x in copied.items():
+            np.testing.assert_array_equal(backend.to_numpy(one[key]), x)
+    assert [int(one["t"]) for one in copies] == list(range(0, 45, 5))
+
+
+@pytest.fixture
+def numba():
+    pytest.importorskip("numba")
+    return nnx.backend("numba")
+
+
+def test_all_of_these_are_compiled(numba):
+    """None of them falls back to NumPy's replay, which would give the same numbers."""
+    for name in NETWORKS:
+        step, state, (X, Y, w) = made(name, numba)
+        assert numba.repeat(step).form(state, (X, Y, w), 10) is not None
+
+
+def test_threads_share_the_work(numba, monkeypatch):
+    from nnx.backends import team
+
+    step, state, data = made("norms", numba, "float64", weights=True)
+    repeated = numba.repeat(step)
+    alone, Js = repeated(state, data, None, 0, 10, 5)
+    seen = []
+
+    def together(function, work, *arguments, T):
+        sync = np.zeros(8, np.int64)
+        others = [team._pool(0, 4).submit(function, t, T, sync, *arguments) for t in range(1, T)]
+        function(0, T, sync, *arguments)
+        seen.append([other.result(timeout=60) for other in others])
+
+    for T in (2, 3):
+        monkeypatch.setattr("nnx.backends.numba.together", lambda *given, T=T: together(*given, T=T))
+        for _ in range(20):
+            found, costs = repeated(state, data, None, 0, 10, 5)
+            np.testing.assert_allclose(costs, Js, rtol=1e-12)
+            for key, x in alone.items():
+                np.testing.assert_allclose(found[key], x, rtol=1e-9, atol=1e-12, err_msg=key)
+    assert [len(one) for one in seen] == [1] * 20 + [2] * 20
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "every other", "frozen", "not aligned"])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_layouts(numba, layout, shuffled):
+    step, state, (X, Y, w) = made("softmax", numba, m=40)
+    order = np.random.default_rng(3).permutation(40) if shuffled else None
+    expected, _ = numba.repeat(step)(state, (X, Y, w), order, 0, 10, 4)
+    if layout == "columns":
+        X = np.ascontiguousarray(X)
+    elif layout == "every other":
+        wide = np.zeros((12, 80), "float32")
+        wide[::2, ::2] = X
+        X = wide[::2, ::2]
+    elif layout == "frozen":
+        X = X.copy()
+        X.flags.writeable = Y.flags.writeable = False
+    elif layout == "not aligned":
+        raw = np.zeros(X.nbytes + 1, np.uint8)
+        odd = raw[1:].view("float32").reshape(40, 6).T
+        odd[...] = X
+        X = odd
+    found, _ = numba.repeat(step)(state, (X, Y, w), order, 0, 10, 4)
+    for key, x in expected.items():
+        np.testing.assert_allclose(found[key], x, rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_no_array_is_allocated_after_the_second_time(numba):
+    network, optimizer = nnx.mlp([300, 200, 10]), nnx.Adam()
+    step = training_step(network, optimizer)
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((900, 300), np.float32).T, rng.integers(0, 10, 900), None
+    state, repeated, order = (
+        initial_state(network, optimizer, network.init(0)),
+        numba.repeat(step),
+        rng.permutation(900),
+    )
+    for _ in range(3):
+        state, _ = repeated(state, data, order, 0, 300, 3)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            state, _ = repeated(state, data, order, 0, 300, 3)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 200 * 300 * 4 / 2  # W[1]'s bytes
+
+
+def test_what_cannot_be_compiled_is_replayed(numba, caplog):
+    network, optimizer = nnx.mlp([4, 5, 3]), nnx.Adam()
+    theta = np.stack([network.init(seed) for seed in range(3)])  # a stack of networks
+    state = initial_state(network, optimizer, theta)
+    step, data = training_step(network, optimizer), (np.ones((4, 6), "float32"), np.zeros(6, int), None)
+    repeated = numba.repeat(step)
+    with caplog.at_level("INFO", "nnx"):
+        found, Js = repeated(state, data, None, 0, 3, 2)
+    assert "a step is not compiled" in caplog.text
+    expected, costs = one_by_one(step, state, data, None, 0, 3, 2)
+    np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-5)
+    np.testing.assert_allclose(np.stack(Js), np.stack(costs), rtol=1e-5)
+
+
+def test_a_fit_looks_now_and_then_or_after_every_step(backend):
+    """A callback that may be called seldom sees fewer steps, and the fit has the same numbers."""
+
+    class Seldom(nnx.Callback):
+        often = False
+        calls = 0
+
+        def on_step(self, trainer, progress):
+            Seldom.calls += 1
+
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((6, 300)), rng.integers(0, 4, 300)
+    histories, each = [], []
+    for callbacks in ((), Seldom(), lambda progress: each.append(progress.step)):
+        trainer = nnx.Trainer(nnx.mlp([6, 5, 4]), nnx.Adam(0.01), backend=backend)
+        histories.append(trainer.fit(X, Y, epochs=3, batch_size=4, callbacks=callbacks))
+    assert histories[0] == histories[1] == histories[2]
+    assert 3 <= Seldom.calls <= 3 * 75
+    assert each == 3 * [*range(1, 76), 75]
