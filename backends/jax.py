@@ -7,7 +7,7 @@ import numpy as np
 
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
-from nnx.port import Backend, F, Memory, process_memory, require
+from nnx.port import Backend, Data, F, Memory, Steps, process_memory, require
 
 INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
 
@@ -61,9 +61,44 @@ class Jax(Backend):
         """Return the step, compiled once for every set of shapes."""
         return self._jax.jit(step)  # type: ignore[no-any-return]
 
+    def repeat(self, step: F) -> Steps:
+        """Return the steps as one compiled loop, for any number of them; a state is copied once, not in every step."""
+        jax, jnp = self._jax, self.xp
+
+        def loop(state: Any, data: Data, order: Any, at: Any, count: Any, m: int, room: int) -> Any:
+            def once(k: Any, carried: Any) -> Any:
+                state, Js = carried
+                state, J = step(state, _mini_batch(jax, data, order, at + k * m, m))
+                return state, Js.at[k].set(J)
+
+            return jax.lax.fori_loop(0, count, once, (state, jnp.zeros(room, state["theta"].dtype)))
+
+        compiled = jax.jit(loop, static_argnums=(5, 6))
+
+        def steps(
+            state: dict[str, Any], data: Data, order: Any, at: int, m: int, count: int
+        ) -> tuple[dict[str, Any], Any]:
+            room = max(64, 1 << (count - 1).bit_length())  # so that few sizes are compiled
+            return compiled(state, data, order, at, count, m, room)  # type: ignore[no-any-return]
+
+        return steps
+
     def memory(self) -> Memory:
         """Return the bytes of the device where JAX tells them, the process's on the CPU."""
         stats = self._device.memory_stats()
         if not stats:
             return process_memory()
         return Memory(stats.get("bytes_in_use"), stats.get("peak_bytes_in_use"))
+
+
+def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int) -> Data:
+    """Return the m samples that begin at a place known only when it runs."""
+    X, Y, w = data
+    if order is None:
+
+        def cut(x: Any) -> Any:
+            return jax.lax.dynamic_slice_in_dim(x, start, m, axis=-1)
+
+        return cut(X), cut(Y), None if w is None else cut(w)
+    picked = jax.lax.dynamic_slice_in_dim(order, start, m)
+    return X.T[picked].T, Y[..., picked], None if w is None else w[picked]

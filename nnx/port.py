@@ -65,8 +65,8 @@ class Steps(Protocol):
         Returns
         -------
         state : dict of arrays
-        Js : array (count,), or a list of arrays ()
-            The costs.
+        Js : array (count,) or longer, or a list of arrays ()
+            The costs, and nothing of meaning behind them.
         """
 
 

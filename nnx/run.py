@@ -35,7 +35,7 @@ class Done(NamedTuple):
     before: State
     after: State
     Js: Any
-    """An array (count,), or a list of arrays ()."""
+    """See `nnx.port.Steps`."""
     samples: int
     """Of all of them."""
     weights: Sequence[Any]
@@ -155,7 +155,7 @@ class Run:
                     self.read_costs()
                     if self.bad:
                         raise diverged(self, good)
-                self._last_cost = done.Js[-1]
+                self._last_cost = done.Js[len(done.weights) - 1]
                 if self.callbacks.on_steps:
                     now = self.progress(time.perf_counter() - start, None, self._last_cost)
                     self.callbacks.call("on_step", trainer, now)
@@ -244,7 +244,7 @@ class Run:
     def _costs(self) -> Generator[tuple[int, float, float], None, None]:
         for first, Js, weights in self._unread:
             costs = map(self.read, Js) if isinstance(Js, list) else self.trainer.backend.to_numpy(Js).tolist()
-            for step, (J, weight) in enumerate(zip(costs, weights, strict=True), first):
+            for step, (J, weight) in enumerate(zip(costs, weights, strict=False), first):
                 yield step, J, self.read(weight)
 
     def _measure(self, good: "Good") -> dict[str, Any]:
