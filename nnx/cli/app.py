@@ -7,7 +7,9 @@ import typer
 
 from nnx.activations import ACTIVATIONS
 from nnx.data.builtin import BUILTIN
+from nnx.errors import unknown
 from nnx.optimizers import OPTIMIZERS
+from nnx.plots.run import FORMATS, JOINT, PICTURES
 
 app = typer.Typer(
     help="Train fully connected networks on whatever array library is present.",
@@ -91,10 +93,18 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into --out though it exists.", rich_help_panel="Where")
     ] = False,
+    plots: Annotated[
+        bool,
+        typer.Option(
+            "--plots/--no-plots",
+            help="Leave pictures; else `nnx plot` draws them later.",
+            rich_help_panel="Where",
+        ),
+    ] = True,
 ) -> None:
     """Train a network on DATA and test it on samples held out.
 
-    Leaves a folder with the model, the history (JSON lines) and the learning curve (PNG).
+    Leaves a folder with the model, the history (JSON lines) and pictures of how it learned and of its errors.
     Ctrl-C stops early and leaves them, too.
     """
     from nnx.cli.train import Options, run
@@ -118,6 +128,7 @@ def train(
             device=device,
             out=out,
             overwrite=overwrite,
+            plots=plots,
         )
     )
     if not finished:
@@ -142,6 +153,46 @@ def predict(
     from nnx.cli.predict import run
 
     run(model, data, out, overwrite, backend, device)
+
+
+@app.command()
+def plot(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Folders that `nnx train` left.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder, or with one --kind a file.",
+            show_default="the run's; of several runs the current one",
+        ),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"One picture; may be repeated. Of a run: {', '.join(PICTURES)}; of several: {', '.join(JOINT)}.",
+            show_default="all that suit",
+        ),
+    ] = None,
+    format: Annotated[str, typer.Option(help="png, svg or pdf; the animation is a GIF.")] = "png",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures in --out.")] = False,
+) -> None:
+    r"""Draw the pictures of a run again, or the learning curves of several runs in one picture.
+
+    \b
+    nnx plot runs/digits-1 --format svg
+    nnx plot runs/digits-1 --kind roc --out roc.pdf
+    nnx plot runs/digits-* --out pictures
+    """
+    from nnx.cli.plot import run
+
+    allowed = PICTURES if len(runs) == 1 else JOINT
+    for given, known, name in ((kind or [], (*allowed,), "kind"), ([format], FORMATS, "format")):
+        for one in given:
+            if one not in known:
+                raise typer.BadParameter(str(unknown(name, one, known)), param_hint=f"--{name}")
+    run(runs, out, kind or [], format, overwrite)
 
 
 bench_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

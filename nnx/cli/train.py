@@ -1,9 +1,11 @@
 """`nnx train`: data, network, training, test, and the folder that is left."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnx import plots
 from nnx.callbacks import ProgressBar
 from nnx.cli import show
 from nnx.cli.inputs import integers, refuse_existing, source
@@ -15,7 +17,7 @@ from nnx.network import mlp
 from nnx.optimizers import LBFGS, optimizer
 from nnx.trainer import Trainer
 
-MODEL, HISTORY, CURVE = "model.safetensors", "history.jsonl", "learning_curve.png"
+MODEL, HISTORY = "model.safetensors", "history.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Options:
     device: str | None
     out: Path | None
     overwrite: bool
+    plots: bool = True
 
 
 def run(options: Options) -> bool:
@@ -80,29 +83,46 @@ def run(options: Options) -> bool:
     validation = preparation.X(samples.X[held]), preparation.Y(samples.y[held])
     folder, made = make_folder(options.out, options.data)
     title = f"{options.data}: {'-'.join(map(str, network.n))}, {backend.name}"
+    snapshots = plots.callbacks(network)
+
+    def pictures() -> list[str]:
+        held_out = *validation, samples.y[held]
+        return plots.leave(
+            folder,
+            title,
+            trainer,
+            preparation,
+            *held_out,
+            snapshots=snapshots,
+            pictures=options.plots,
+            complain=lambda said: show.errors.print(f"Warning: {said}", markup=False, soft_wrap=True),
+        )
+
     try:
-        trainer.fit(X, Y, epochs, batch_size, validation, callbacks=ProgressBar(show.console))
+        trainer.fit(X, Y, epochs, batch_size, validation, callbacks=[ProgressBar(show.console), *snapshots])
         finished = True
     except KeyboardInterrupt:
         finished = False
     except BaseException:  # whatever ends the training, the epochs before it are kept
-        leave(trainer, folder, made, title, keep=bool(trainer.records))
+        leave(trainer, folder, made, pictures, keep=bool(trainer.records))
         raise
     if not finished:
         done = f"{count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
         none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights
         show.console.print(f"Stopped by Ctrl-C {f'after {done}' if trainer.steps else none}.")
-    leave(trainer, folder, made, title, keep=trainer.steps > 0)
+    leave(trainer, folder, made, pictures, keep=trainer.steps > 0)
     if trainer.steps:
         report(trainer, preparation, *validation)
     return finished
 
 
-def leave(trainer: Trainer, folder: Path, made: list[Path], title: str, keep: bool) -> None:
+def leave(
+    trainer: Trainer, folder: Path, made: list[Path], pictures: Callable[[], list[str]], keep: bool
+) -> None:
     """Save what is to be kept, and remove the folders made for it that stay empty."""
     try:
         if keep:
-            save(trainer, folder, title)
+            save(trainer, folder, pictures)
     finally:
         remove_empty(made)
 
@@ -146,8 +166,8 @@ def remove_empty(made: list[Path]) -> None:
         folder.rmdir()
 
 
-def save(trainer: Trainer, folder: Path, title: str) -> None:
-    """Write the model, the history and the learning curve, and say so."""
+def save(trainer: Trainer, folder: Path, pictures: Callable[[], list[str]]) -> None:
+    """Write the model, the history and the pictures, and say so."""
     written = [MODEL]
     trainer.save(folder / MODEL)
     if trainer.records:
@@ -156,13 +176,10 @@ def save(trainer: Trainer, folder: Path, title: str) -> None:
                 json.dumps({"epoch": epoch, **record}) for epoch, record in enumerate(trainer.records, 1)
             )
             aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        from nnx.plot import learning_curve
-
-        learning_curve(trainer.history, folder / CURVE, title)
-        written += [HISTORY, CURVE]
-    else:  # stopped in the first epoch: those of an earlier run do not belong to this model
-        for name in (HISTORY, CURVE):
-            (folder / name).unlink(missing_ok=True)
+        written.append(HISTORY)
+    else:  # stopped in the first epoch: that of an earlier run does not belong to this model
+        (folder / HISTORY).unlink(missing_ok=True)
+    written += pictures()
     show.say("Saved", f"{folder}: {', '.join(written)}", fold=False)
 
 
