@@ -81,6 +81,6 @@ def comparison(histories: Mapping[str, Any], title: str = "") -> Any:
             axes.set_yticks(range(len(order)), [short(name, LONG) for name in order])
             axes.grid(axis="x")
             if k == 0:
-                axes.invert_yaxis()
+                axes.set_ylim(len(order) - 0.4, -0.6)  # the best on top
                 made.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return made
