@@ -49,7 +49,8 @@ class Snapshots(Resumable):
         if state is not None:
             self.epochs, self._every = list(state["epochs"]), state["every"]
             self.thetas = [state[f"theta{epoch}"] for epoch in self.epochs]
-        elif not self.epochs:
+        elif not self.epochs or self.epochs[-1] > len(trainer.records):  # another trainer
+            self.epochs, self.thetas, self._every = [], [], 1
             self._take(trainer)
 
     def state(self) -> dict[str, Any]:
