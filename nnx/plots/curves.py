@@ -145,12 +145,14 @@ def _draw(axes: Any, panel: str, run: Mapping[str, list[float]], k: int | None, 
 
 
 def _finish(axes: Any, panel: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     lines = axes.get_lines()
     last = max(len(line.get_xdata()) for line in lines)
     axes.set_xlim((0.5, 1.5) if last == 1 else (1, last))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(
+        FixedLocator([1]) if last == 1 else MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+    )
     axes.set(xlabel="epoch", ylabel=NAMES.get(panel, panel.replace("_", " ")))
     axes.grid()
     values = [y for line in lines for y in line.get_ydata() if math.isfinite(y)]

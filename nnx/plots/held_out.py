@@ -45,7 +45,9 @@ def of(trainer: Any, X: Any, Y: Any, y: Any, snapshots: Any = None) -> HeldOut:
     A = trainer.predict(X)
     if trainer.network.n[0] != 2:
         return HeldOut(A, true)
-    return HeldOut(A, true, X, getattr(snapshots, "epochs", []), getattr(snapshots, "thetas", []))
+    return HeldOut(
+        A, true, np.asarray(X, float), getattr(snapshots, "epochs", []), getattr(snapshots, "thetas", [])
+    )
 
 
 def write(held_out: HeldOut, path: Path) -> None:

@@ -179,7 +179,7 @@ def leave(
     trainer : Trainer
     preparation : nnx.data.Preparation or None
     X, Y, y : arrays
-        The held-out samples: X (n[0], m) prepared, Y as trained, y (m,) the target's own values.
+        The held-out samples: X (n[0], m) prepared, Y as trained, y (m,) the target's own values. None: there are none.
     snapshots : list
         What `callbacks` returned, after the fit that was given it.
     pictures : bool
@@ -197,7 +197,7 @@ def leave(
         (folder / name).unlink(missing_ok=True)
     held = None
     try:
-        if len(y):
+        if y is not None and len(y):
             held = held_out.of(trainer, X, Y, y, next(iter(snapshots), None))
             held_out.write(held, folder / HELD_OUT)
             written.append(HELD_OUT)
@@ -273,6 +273,6 @@ def image_shape(preparation: Any) -> tuple[int, ...] | None:
     """
     known = getattr(preparation, "image_shape", None)
     if known:
-        return tuple(known)
+        return tuple(known) if tuple(known[2:]) in ((), (1,), (3,)) else None
     scale = getattr(preparation, "scale", None) or []
     return square(len(scale)) if len(scale) >= 16 and len(set(scale)) == 1 else None

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError, positive_int
+from nnx.errors import InputError, count, positive_int
 from nnx.plots.style import DIVERGING, drawing, figure, short
 
 
@@ -68,7 +68,7 @@ def first_layer(W: Any, shape: tuple[int, ...] | None = None, most: int = 64, ti
         made = figure(max(4.0, columns * width + (0.3 if coloured else 1.0)), rows * height + 0.6)
         axes = made.subplots()
         axes.set_axis_off()
-        of = f"the {len(order)} largest of {len(W)} units" if len(order) < len(W) else f"{len(W)} units"
+        of = f"the {len(order)} largest of {len(W)} units" if len(order) < len(W) else count(len(W), "unit")
         made.suptitle(f"{short(title, 50)}\n" * bool(title) + f"W[1], {of}")
         if coloured:
             axes.imshow(mosaic, interpolation="nearest")
