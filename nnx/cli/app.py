@@ -46,7 +46,9 @@ app.command(
 )(command(_train))
 
 
-@app.command()
+@app.command(
+    epilog=examples("nnx predict runs/pets-1 new.csv", "nnx predict runs/pets-1 new.csv --out kinds.csv")
+)
 def predict(
     model: Annotated[
         Path,
@@ -70,7 +72,14 @@ bench_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(bench_app, name="bench")
 
 
-@bench_app.callback(invoke_without_command=True)
+@bench_app.callback(
+    invoke_without_command=True,
+    epilog=examples(
+        "nnx bench",
+        "nnx bench --backends numpy,torch --sizes 64,64,10 --out before.json",
+        "nnx bench compare before.json after.json",
+    ),
+)
 def bench(
     context: typer.Context,
     backends: Annotated[
@@ -132,7 +141,7 @@ def bench(
     )
 
 
-@bench_app.command()
+@bench_app.command(epilog=examples("nnx bench compare before.json after.json"))
 def compare(
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A JSON file of `nnx bench --out`.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
@@ -143,7 +152,7 @@ def compare(
     compare(before, after)
 
 
-@bench_app.command("show")
+@bench_app.command("show", epilog=examples("nnx bench show before.json --out page"))
 def show_figures(
     figures: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON file of `nnx bench --out`.")],
     out: Annotated[

@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from nnx import spec
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
 from nnx.cli import config, show
@@ -46,6 +46,12 @@ def sweep(options: Options) -> int:
     """Train with every combination; return the exit status: 1 if all failed, 130 after Ctrl-C."""
     if options.held_out == 0:
         raise UsageError("a sweep compares its runs on the samples held out; --held-out 0 leaves none")
+    for name in (options.metric or [])[:1]:
+        kind, parameter = spec.split(name)
+        if kind == "confusion_matrix" or parameter == "none":
+            raise UsageError(
+                f"--metric {name} is no single number to compare the runs by; give another one first"
+            )
     values = combinations(options.table, options.draws, options.seed)
     resume = options.resume is not None
     folder = (
@@ -113,12 +119,6 @@ def one(
             str(error)
             if isinstance(error, Error | OSError)
             else f"{type(error).__name__}: {first_line(error)}"
-        )
-        return {**row, "status": FAILED, "error": said}
-    value = job.measured.get(row["score_name"])
-    if job.measured and not isinstance(value, Real):
-        said = (
-            f"the metric {row['score_name']!r} is no single number to compare runs by; give another one first"
         )
         return {**row, "status": FAILED, "error": said}
     return {
