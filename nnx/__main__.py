@@ -3,23 +3,27 @@
 import os
 import sys
 
-FAILED, MISTYPED = 1, 2
-"""The exit statuses: the data or the run failed; what was typed is wrong. (0: done; 130: Ctrl-C.)"""
+FAILED, MISTYPED, INTERRUPTED = 1, 2, 130
+"""The exit statuses: the data or the run failed; what was typed is wrong; Ctrl-C. (0: done.)"""
 
 
 def main() -> None:
     """Run the command line; what is wrong is said in one line, without a traceback unless NNX_TRACEBACK is set."""
-    try:
-        from nnx.cli.app import app
-    except ImportError as error:
-        if error.name and error.name.startswith("nnx"):
-            raise
-        sys.exit(f"nnx: the command line needs {error.name}: pip install 'nnx-array[cli]'")
     if os.environ.get("NNX_TRACEBACK"):
+        from nnx.cli.app import app
+
         app()
         return
     try:
+        from nnx.cli.app import app
+
         app()
+    except KeyboardInterrupt:  # before typer looks out for it
+        sys.exit(INTERRUPTED)
+    except ImportError as error:
+        if not error.name or error.name.startswith("nnx"):
+            raise
+        sys.exit(f"nnx: the command line needs {error.name}: pip install 'nnx-array[cli]'")
     except Exception as error:
         from nnx.cli.inputs import UsageError
         from nnx.cli.show import complain

@@ -29,8 +29,8 @@ class Data:
 
     Attributes
     ----------
-    samples : Samples
-        All of them, as in the file.
+    m : int
+        How many there are, those held out among them.
     preparation : Preparation
     X, Y : array (n[0], m), and (m,) or (n[L], m)
         To train on.
@@ -40,7 +40,7 @@ class Data:
         The other task, if the target allows it and none was asked for.
     """
 
-    samples: Samples
+    m: int
     preparation: Preparation
     X: Any
     Y: Any
@@ -60,6 +60,7 @@ class Reader:
         drop = tuple(options.drop or ())
         key = options.data, options.target, drop, options.task, options.held_out, options.seed
         if key not in self._data:
+            self._data = {}  # before others are made: two may be more than memory holds
             self._data = {key: self._prepared(options, drop)}
         return self._data[key]
 
@@ -67,21 +68,21 @@ class Reader:
         seed = 0 if Path(options.data).is_file() else options.seed  # which draws the generated ones
         key = options.data, options.target, seed
         if key not in self._sources:
+            self._sources = {}
             self._sources = {key: source(options.data, options.target, seed)}
         samples = self._sources[key].training(options.target, drop)
         task = find_task(samples, options.task)
         another = another_task(samples, task) if options.task == "auto" else None
-        if options.held_out == 0:
-            preparation = Preparation.learn(samples, task, slice(None))
-            X, Y = preparation.X(samples.X), preparation.Y(samples.y)
-            return Data(samples, preparation, X, Y, None, another)
-        train, held = split(samples, task, options.held_out, options.seed)
+        train, rest = slice(None), None
+        if options.held_out:
+            train, rest = split(samples, task, options.held_out, options.seed)
         preparation = Preparation.learn(samples, task, train)
+        held = None
+        if rest is not None:
+            y = samples.y[rest]
+            held = preparation.X(samples.X[rest]), preparation.Y(y), y
         X, Y = preparation.X(samples.X[train]), preparation.Y(samples.y[train])
-        y = samples.y[held]
-        return Data(
-            samples, preparation, X, Y, (preparation.X(samples.X[held]), preparation.Y(y), y), another
-        )
+        return Data(len(samples.X), preparation, X, Y, held, another)
 
 
 def another_task(samples: Samples, task: str) -> str | None:
@@ -100,6 +101,7 @@ class Job:
     options: Options
     data: Data
     trainer: Trainer
+    pictures: bool = True
     finished: bool = False
     measured: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -141,18 +143,17 @@ def prepare(options: Options, reader: Reader) -> Job:
 def describe(job: Job) -> None:
     """Say what is about to be trained, on what."""
     data, trainer = job.data, job.trainer
-    labels = data.preparation.labels
-    what = "numbers" if labels is None else f"{len(labels)} classes"
+    preparation, trained = data.preparation, data.X.shape[1]
+    what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"
     if data.another:
         what += f" (else --task {data.another})"
-    n = len(data.samples.X)
-    held = (
-        f"{data.X.shape[1]:,} to train on, {n - data.X.shape[1]:,} held out" if data.held else "none held out"
-    )
+    held = "none held out"
+    if data.held:
+        held = f"{trained:,} to train on, {data.m - trained:,} held out"
     show.say(
         "Data",
-        f"{job.options.data}: {count(n, 'sample')}, {count(len(data.samples.features), 'feature')}; target "
-        f"{data.samples.target!r}, {what}; {held}",
+        f"{job.options.data}: {count(data.m, 'sample')}, {count(len(preparation.features), 'feature')}; target "
+        f"{preparation.target!r}, {what}; {held}",
     )
     backend = trainer.backend
     show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
@@ -204,22 +205,24 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
 def save(job: Job, folder: Path) -> None:
     """Write the model, the history and the pictures."""
     trainer = job.trainer
-    job.files = [MODEL]
     trainer.save(folder / MODEL)
-    if trainer.records:
-        with written_aside(folder / HISTORY) as aside:
-            lines = (
-                json.dumps(without_nan({"epoch": epoch, **record}))
-                for epoch, record in enumerate(trainer.records, 1)
-            )
-            aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    for name in (HISTORY, CURVE):  # those of an earlier run do not belong to this model
+        (folder / name).unlink(missing_ok=True)
+    job.files = [MODEL]
+    if not trainer.records:  # stopped in the first epoch
+        return
+    with written_aside(folder / HISTORY) as aside:
+        lines = (
+            json.dumps(without_nan({"epoch": epoch, **record}))
+            for epoch, record in enumerate(trainer.records, 1)
+        )
+        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    job.files.append(HISTORY)
+    if job.pictures:
         from nnx.plot import learning_curve
 
         learning_curve(trainer.history, folder / CURVE, job.title)
-        job.files += [HISTORY, CURVE]
-    else:  # stopped in the first epoch: those of an earlier run do not belong to this model
-        for name in (HISTORY, CURVE):
-            (folder / name).unlink(missing_ok=True)
+        job.files.append(CURVE)
 
 
 UNITS = {"mean_absolute_error": 1, "mean_squared_error": 2}

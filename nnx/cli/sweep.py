@@ -106,6 +106,7 @@ def one(
     own: dict[str, Any] = {"table": {}, "draws": None, "sweep": None, "resume": None, "out": None}
     try:
         job = prepare(replace(options, **own, **its), reader)
+        job.pictures = False  # which would take longer than many a run
         row["score_name"] = score(job)
         if goes_on and (path / CONFIG).is_file():
             going_on(job, path)
@@ -152,7 +153,8 @@ def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
     else:
         value = row.get(row["score_name"])
         reached = f"{label(row['score_name'])} {figure(row['score_name'], value)}"
-        text = f"{reached}, {count(row['epochs'], 'epoch')}, {row['seconds']:.1f} s"
+        stopped = "stopped by Ctrl-C: " if row["status"] == INTERRUPTED else ""
+        text = f"{stopped}{reached}, {count(row['epochs'], 'epoch')}, {row['seconds']:.1f} s"
     show.say(row["run"], f"{shown(its)}: {text}")
 
 
