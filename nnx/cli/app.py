@@ -8,19 +8,20 @@ import typer
 from nnx.cli.options import BackendName, DeviceName, Options, command
 from nnx.optimizers import OPTIMIZERS
 
-app = typer.Typer(
-    help="Train fully connected networks on whatever array library is present.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-
-
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 
 def examples(*lines: str) -> str:
     """Return the end of a command's help: a line each."""
     return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+app = typer.Typer(
+    help="Train fully connected networks on whatever array library is present.",
+    epilog=examples("nnx train digits", "nnx train --help", "nnx --install-completion"),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 
 
 def _train(options: Options) -> int:

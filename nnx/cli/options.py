@@ -307,5 +307,6 @@ def command(run: Callable[[Options], int]) -> Callable[..., None]:
             for name, kind in kinds.items()
         ]
     )
-    train.__doc__ = run.__doc__
+    paragraphs = (run.__doc__ or "").split("\n\n")
+    train.__doc__ = "\n\n".join(" ".join(one.split()) for one in paragraphs)  # folded by the terminal
     return train
