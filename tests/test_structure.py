@@ -38,6 +38,7 @@ EDGES = {
     "sklearn/labels.py",
     "sklearn/regressor.py",
     "sklearn/samples.py",
+    "cli/grid.py",
     "cli/predict.py",
 }
 ARRAY_LIBRARIES = {
