@@ -348,7 +348,7 @@ def test_ctrl_c_keeps_the_model_and_the_history(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Stopped by Ctrl-C after" in out
-    assert "run: model.safetensors, history.jsonl" in out
+    assert "run: model.safetensors, history.jsonl, learning_curve.png" in out
     trainer = nnx.Trainer.load(tmp_path / "run" / "model.safetensors", backend="numpy")
     lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     assert len(trainer.records) == len(lines) >= 1

@@ -155,11 +155,20 @@ def predict(
     run(model, data, out, overwrite, backend, device)
 
 
-@app.command()
+@app.command(
+    epilog="\n\n".join(
+        [
+            "Examples:",
+            "  nnx plot runs/digits-1 --format svg",
+            "  nnx plot runs/digits-1 --kind roc --out roc.pdf",
+            "  nnx plot runs/digits-* --out pictures",
+        ]
+    )
+)
 def plot(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders that `nnx train` left.", show_default=False),
+        typer.Argument(metavar="RUN", help="Folders that `nnx train` left.", show_default=False),
     ],
     out: Annotated[
         Path | None,
@@ -178,13 +187,7 @@ def plot(
     format: Annotated[str, typer.Option(help="png, svg or pdf; the animation is a GIF.")] = "png",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures in --out.")] = False,
 ) -> None:
-    r"""Draw the pictures of a run again, or the learning curves of several runs in one picture.
-
-    \b
-    nnx plot runs/digits-1 --format svg
-    nnx plot runs/digits-1 --kind roc --out roc.pdf
-    nnx plot runs/digits-* --out pictures
-    """
+    """Draw the pictures of a run again, or the learning curves of several runs in one picture."""
     from nnx.cli.plot import run
 
     allowed = PICTURES if len(runs) == 1 else JOINT

@@ -192,21 +192,20 @@ def leave(
     list of str
         The names of the files. Those that an earlier run left under these names are removed.
     """
-    folder, written = Path(folder), []
-    for name in (HELD_OUT, *map(file_name, PICTURES)):
-        (folder / name).unlink(missing_ok=True)
-    held = None
+    folder, kept, held = Path(folder), [], None
     try:
+        for name in (HELD_OUT, *(file_name(kind, format) for kind in PICTURES for format in FORMATS)):
+            (folder / name).unlink(missing_ok=True)
         if y is not None and len(y):
             held = held_out.of(trainer, X, Y, y, next(iter(snapshots), None))
             held_out.write(held, folder / HELD_OUT)
-            written.append(HELD_OUT)
+            kept.append(HELD_OUT)
     except Exception as error:
         complain(f"{HELD_OUT} could not be written: {first_line(error)}")
     if not pictures:
-        return written
+        return kept
     left = Left(title, trainer, preparation, held)
-    return written + draw(left, {kind: folder / file_name(kind) for kind in PICTURES}, complain)
+    return draw(left, {kind: folder / file_name(kind) for kind in PICTURES}, complain) + kept
 
 
 def draw(left: Left, paths: dict[str, Path], complain: Callable[[str], None]) -> list[str]:
