@@ -500,6 +500,38 @@ def test_held_out_holds_what_the_model_predicts(run, tmp_path):  # noqa: F811
     assert r2 == pytest.approx(trainer.history["validation_r2"][-1], abs=1e-5)
 
 
+def test_of_very_many_samples_some_are_kept(trained, monkeypatch):
+    from nnx.plots import held_out
+
+    trainer, snapshots, X, Y = trained
+    monkeypatch.setattr(held_out, "MOST", 30)  # of 80
+    kept = held_out.of(trainer, X, Y, Y, snapshots)
+    np.testing.assert_array_equal(kept.y, Y[::3])
+    np.testing.assert_array_equal(kept.X, X[:, ::3])
+    np.testing.assert_array_equal(kept.A, trainer.predict(X[:, ::3]))
+
+
+def test_a_run_that_holds_out_no_samples_has_a_learning_curve(trained, tmp_path):
+    trainer, *_ = trained
+    assert nnx.plots.leave(tmp_path, "all", trainer, None, None, None, None) == ["learning_curve.png"]
+
+
+def test_a_run_in_python_leaves_pictures_too(trained, tmp_path):
+    trainer, snapshots, X, Y = trained
+    names = nnx.plots.leave(tmp_path, "moons", trainer, None, X, Y, Y, snapshots=[snapshots])
+    assert set(names) == BY_DATA["moons"] | {"learning_curve.png", "held_out.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
+def test_snapshots_only_where_they_are_drawn_and_not_too_large():
+    (snapshots,) = nnx.plots.callbacks(nnx.mlp([2, 8, 1]))
+    assert snapshots.most == 40
+    assert nnx.plots.callbacks(nnx.mlp([3, 8, 1])) == []
+    (few,) = nnx.plots.callbacks(nnx.mlp([2, 1000, 1000, 1]))
+    assert few.most == 4
+    assert nnx.plots.callbacks(nnx.mlp([2, 2000, 2000, 1])) == []
+
+
 def test_a_run_without_pictures(run, tmp_path):  # noqa: F811
     assert run("train", "iris", *SMALL, "--no-plots", "--out", "here")[0] == 0
     names = {path.name for path in (tmp_path / "here").iterdir()}
