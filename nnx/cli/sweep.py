@@ -74,7 +74,7 @@ def sweep(options: Options) -> int:
                 if row is None or row["status"] != DONE:
                     what = f"run {i} of {len(values)}, {shown(its)}"
                     status.update(escape(what))
-                    goes_on = row is not None and row["status"] == INTERRUPTED
+                    goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
                     row = one(options, its, folder.path / name, reader, Watch(status, what), goes_on)
                     tell(row, its)
                 found["runs"].append(row)
