@@ -59,7 +59,7 @@ EVERYTHING = {
     "--loss": "focal(1)", "--optimizer": "adamw(beta2=0.99)", "--learning-rate": "0.01", "--weight-decay": "0.1",
     "--schedule": "cosine(warmup=1)", "--epochs": "6", "--early-stopping": "4", "--batch-size": "10",
     "--class-weight": "balanced", "--seed": "3", "--l1": "1e-5", "--l2": "1e-4", "--max-norm": "4",
-    "--clip-norm": "1", "--label-smoothing": "0.1", "--metric": "f1", "--held-out": "0.25", "--dtype": "float64",
+    "--clip-norm": "1", "--label-smoothing": "0.1", "--metrics": "f1", "--held-out": "0.25", "--dtype": "float64",
 }  # fmt: skip
 
 
@@ -200,8 +200,8 @@ def test_a_configuration_that_is_not_there(run):
         (["--weight-decay", "0.1"], "with adam take --l2, or --optimizer adamw"),
         (["--l2", "-1"], "l2 must be in [0, inf), not -1.0"),
         (["--early-stopping", "0"], "early-stopping must be a positive integer, not 0"),
-        (["--metric", "acuracy"], "unknown metric 'acuracy'; did you mean 'accuracy'"),
-        (["--metric", "f1", "--held-out", "0"], "metric is of the samples held out"),
+        (["--metrics", "f1,acuracy"], "unknown metric 'acuracy'; did you mean 'accuracy'"),
+        (["--metrics", "f1", "--held-out", "0"], "metrics are of the samples held out"),
         (["--class-weight", "balance"], "unknown class-weight 'balance'; did you mean 'balanced'"),
         (["--task", "regresion"], "unknown task 'regresion'; did you mean 'regression'"),
         (["--draws", "3"], "--draws are of a sweep"),
@@ -232,9 +232,7 @@ def test_quiet_says_nothing(run, tmp_path):
 
 
 def test_json_is_one_object_on_the_standard_output(run, tmp_path):
-    status, out, err = run(
-        "train", "iris", "--epochs", 3, "--json", "--metric", "accuracy", "--metric", "f1(none)"
-    )
+    status, out, err = run("train", "iris", "--epochs", 3, "--json", "--metrics", "accuracy, f1(none)")
     assert status == 0
     assert "30 held out" in err
     found = json.loads(out)
@@ -648,7 +646,7 @@ def test_a_sweep_in_the_configuration(run, tmp_path):
         (["layers"], "must be OPTION=VALUES, such as \"layers=64 128,64\"; given 'layers'"),
         (["layrs=3"], "unknown option 'layrs'; did you mean 'layers'"),
         (["quiet=1"], "unknown option 'quiet'"),
-        (["drop=a b"], "drop is a list, which cannot be swept"),
+        (["drop=a b"], "drop cannot be swept; train once with each"),
         (["epochs=1 two"], "the sweep's epochs must be a whole number; given 'two'"),
         (["epochs=1.5"], "the sweep's epochs must be a whole number; given '1.5'"),
         (["l2=log(1e-4, 1)"], "how many numbers are to be drawn from l2? Say --draws N"),
@@ -671,9 +669,9 @@ def test_a_sweep_that_is_mistyped(run, tmp_path, options, message):
 
 @pytest.mark.parametrize("metric", ["confusion_matrix", "f1(none)"])
 def test_a_metric_that_cannot_compare_runs(run, metric):
-    status, _, err = run("train", "iris", "--metric", metric, "--sweep", "seed=0 1")
+    status, _, err = run("train", "iris", "--metrics", metric, "--sweep", "seed=0 1")
     assert status == 2
-    assert f"--metric {metric} is no single number to compare the runs by; give another one first" in err
+    assert f"{metric} of --metrics is no single number to compare the runs by; give another one first" in err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
