@@ -49,10 +49,10 @@ def check(options: Options) -> None:
             raise unknown("class-weight", options.class_weight, ("balanced", "none"))
         if options.backend != AUTO and options.backend not in names():
             raise unknown("backend", options.backend, [AUTO, *names()])
-        for one in options.metric or ():
+        for one in metrics(options) or ():
             metric(one)
-        if options.metric and options.held_out == 0:
-            raise InputError("metric is of the samples held out, and --held-out 0 leaves none")
+        if options.metrics is not None and options.held_out == 0:
+            raise InputError("metrics are of the samples held out, and --held-out 0 leaves none")
         if options.activation != "prelu":
             activation(options.activation)
         label = spec.split(options.loss)[0] if options.loss is not None else ""
@@ -133,6 +133,13 @@ def regularization(options: Options) -> Regularization:
         clip_norm=options.clip_norm,
         label_smoothing=options.label_smoothing,
     )
+
+
+def metrics(options: Options) -> list[str] | None:
+    """Return the names of the metrics: "accuracy,f1" -> ["accuracy", "f1"]; None: what suits the target."""
+    if options.metrics is None:
+        return None
+    return [name.strip() for name in options.metrics.split(",")]
 
 
 def callbacks(options: Options) -> list[Callback]:

@@ -138,7 +138,7 @@ def gathered(typed: Mapping[str, Any]) -> Options:
             raise UsageError(f"{long(key)} is given and swept; leave out one of the two")
         swept = {old: its for old, its in swept.items() if old.replace("-", "_") != key.replace("-", "_")}
         swept[key] = values
-    options = Options(**{**found, **typed}, table=swept)
+    options = Options(**_over(found, typed), table=swept)
     if not options.data and not {"data"} & swept.keys():
         where = f", or data = ... in {typed['config']}" if "config" in typed else ""
         raise UsageError(f"which data? Give DATA, as in `nnx train digits`{where}; see `nnx train --help`")
@@ -172,4 +172,10 @@ def _of_a_run(typed: Mapping[str, Any]) -> Options:
         )
     if table and "epochs" in typed and typed["epochs"] != found.get("epochs"):
         raise UsageError("--epochs cannot be changed when a sweep goes on: its runs would not be alike")
-    return Options(**{**found, **typed}, table=table)
+    return Options(**_over(found, typed), table=table)
+
+
+def _over(found: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a file with those typed over them; the device is that of its backend."""
+    kept = {name: value for name, value in found.items() if name != "device" or "backend" not in typed}
+    return {**kept, **typed}

@@ -69,7 +69,7 @@ class Folder:
                     old.unlink()
         except OSError as error:
             self.give_up()
-            raise _unwritable(self.path, error) from error
+            raise _unwritable(self.path, error, another=not resume) from error
 
     def give_up(self) -> None:
         """Take back what was made for a run that has learned nothing, as far as nothing else is in it."""
@@ -99,6 +99,6 @@ def name_of(data: str) -> str:
     return Path(data).name.split(".")[0] or "run"
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
-    why = error.strerror or str(error)
-    return InputError(f"the run's folder {str(path)!r} cannot be written: {why}. Choose another --out")
+def _unwritable(path: Path, error: OSError, another: bool = True) -> InputError:
+    why, advice = error.strerror or str(error), ". Choose another --out" if another else ""
+    return InputError(f"the run's folder {str(path)!r} cannot be written: {why}{advice}")

@@ -11,8 +11,8 @@ from nnx.cli.inputs import typed
 from nnx.cli.options import KINDS, OF_A_RUN, Options, long, named
 from nnx.errors import InputError, positive_int, unknown
 
-SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float))
-"""The options that can be swept: not the lists."""
+SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name != "metrics")
+"""The options that can be swept: not the lists, and not what the runs are compared by."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def combinations(table: Mapping[str, Any], draws: int | None, seed: int) -> list
         for key, given in table.items():
             name = named(key)
             if name not in SWEPT:
-                raise InputError(f"{long(name)} is a list, which cannot be swept; train once with each")
+                raise InputError(f"{long(name)} cannot be swept; train once with each")
             grid[name] = _values(name, given)
         ranges = [long(name) for name, values in grid.items() if isinstance(values, Range)]
         if draws is None:

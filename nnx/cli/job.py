@@ -184,7 +184,7 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
                 None if job.data.held is None else job.data.held[:2],
                 callbacks=[*build.callbacks(options), *job.snapshots, watch, keeper],
                 class_weight=None if options.class_weight == "none" else options.class_weight,
-                metrics=options.metric,
+                metrics=build.metrics(options),
                 resume=checkpoints if resume else None,
             )
         job.finished = keep = True
@@ -242,7 +242,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     """Return the numbers of the samples held out, errors in the target's own unit."""
     assert job.data.held is not None
     trainer, preparation = job.trainer, job.data.preparation
-    metrics = list(job.options.metric or [score(job)])
+    metrics = build.metrics(job.options) or [score(job)]
     extra = preparation.labels is None and "mean_squared_error" not in metrics
     measured = trainer.evaluate(*job.data.held[:2], metrics=[*metrics, *["mean_squared_error"] * extra])
     for name, power in UNITS.items():
@@ -257,8 +257,8 @@ def evaluate(job: Job) -> dict[str, Any]:
 
 def score(job: Job) -> str:
     """Return the name of the number that runs are compared by: the first metric."""
-    if job.options.metric:
-        return metric(job.options.metric[0]).name
+    if names := build.metrics(job.options):
+        return metric(names[0]).name
     return "r2" if job.data.preparation.labels is None else "accuracy"
 
 

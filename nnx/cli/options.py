@@ -13,6 +13,7 @@ from nnx.activations import ACTIVATIONS
 from nnx.data.builtin import BUILTIN
 from nnx.errors import unknown
 from nnx.initializers import INITIALIZERS
+from nnx.metrics import METRICS
 from nnx.optimizers import OPTIMIZERS
 from nnx.schedules import SCHEDULES
 
@@ -90,12 +91,14 @@ class Options:
     held_out: Annotated[
         float, option("Data", "The share of the samples to hold out and test on; 0: train on all of them.")
     ] = 0.2
-    metric: Annotated[
-        list[str] | None,
+    metrics: Annotated[
+        str | None,
         option(
             "Data",
-            "What to measure on them, such as f1 or roc_auc; may be repeated.",
+            "What to measure on them, as f1,roc_auc.",
+            metavar="NAMES",
             show_default="accuracy of classes, R2 of numbers",
+            autocompletion=complete(METRICS),
         ),
     ] = None
 

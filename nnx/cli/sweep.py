@@ -17,7 +17,7 @@ from rich.table import Table
 from nnx import spec
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
-from nnx.cli import config, show
+from nnx.cli import build, config, show
 from nnx.cli.folder import CONFIG, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError
@@ -46,11 +46,11 @@ def sweep(options: Options) -> int:
     """Train with every combination; return the exit status: 1 if all failed, 130 after Ctrl-C."""
     if options.held_out == 0:
         raise UsageError("a sweep compares its runs on the samples held out; --held-out 0 leaves none")
-    for name in (options.metric or [])[:1]:
+    for name in (build.metrics(options) or [])[:1]:
         kind, parameter = spec.split(name)
         if kind == "confusion_matrix" or parameter == "none":
             raise UsageError(
-                f"--metric {name} is no single number to compare the runs by; give another one first"
+                f"{name} of --metrics is no single number to compare the runs by; give another one first"
             )
     values = combinations(options.table, options.draws, options.seed)
     resume = options.resume is not None
@@ -74,7 +74,7 @@ def sweep(options: Options) -> int:
                 if row is None or row["status"] != DONE:
                     what = f"run {i} of {len(values)}, {shown(its)}"
                     status.update(escape(what))
-                    goes_on = row is not None and row["status"] == INTERRUPTED
+                    goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
                     row = one(options, its, folder.path / name, reader, Watch(status, what), goes_on)
                     tell(row, its)
                 found["runs"].append(row)
