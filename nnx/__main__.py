@@ -1,25 +1,44 @@
 """The command ``nnx``, also ``python -m nnx``."""
 
+import os
 import sys
+
+FAILED, MISTYPED, INTERRUPTED = 1, 2, 130
+"""The exit statuses: the data or the run failed; what was typed is wrong; Ctrl-C. (0: done.)"""
 
 
 def main() -> None:
-    """Run the command line; what is wrong with its input is said in one line, without a traceback."""
-    from nnx.errors import Error
+    """Run the command line; what is wrong is said in one line, without a traceback unless NNX_TRACEBACK is set."""
+    if os.environ.get("NNX_TRACEBACK"):
+        from nnx.cli.app import app
 
+        app()
+        return
     try:
         from nnx.cli.app import app
+
+        app()
+    except KeyboardInterrupt:  # before typer looks out for it
+        sys.exit(INTERRUPTED)
     except ImportError as error:
-        if error.name and error.name.startswith("nnx"):
+        if not error.name or error.name.startswith("nnx"):
             raise
         sys.exit(f"nnx: the command line needs {error.name}: pip install 'nnx-array[cli]'")
-    try:
-        app()
-    except (Error, OSError) as error:
+    except Exception as error:
+        from nnx.cli.inputs import UsageError
         from nnx.cli.show import complain
+        from nnx.errors import Error, first_line
 
-        complain(error)
-        sys.exit(1)
+        if isinstance(error, Error | OSError):
+            complain(error)
+        elif isinstance(error, MemoryError):
+            complain(f"the memory does not suffice: {first_line(error)}")
+        else:
+            complain(
+                f"nnx failed, {type(error).__name__}: {first_line(error)}. This is no fault of yours; please report it "
+                "with what the same command prints when the environment variable NNX_TRACEBACK=1 is set"
+            )
+        sys.exit(MISTYPED if isinstance(error, UsageError) else FAILED)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,25 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return tensors, description
 
 
+def versions(path: str | Path) -> tuple[str, int]:
+    """Return the version of nnx that wrote a model file, and that of its format.
+
+    Raises
+    ------
+    ModelFileError
+        When it is not one of nnx's.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ModelFileError(f"{str(path)!r} is truncated or no safetensors file ({error})") from error
+    _check(Path(path), metadata)
+    return metadata.get("nnx_version", "unknown"), int(metadata["format_version"])
+
+
 def _check(path: Path, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != "nnx":
         raise ModelFileError(

@@ -8,11 +8,12 @@ its last step a schedule stays at its end.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Protocol, runtime_checkable
 
 from nnx import named
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError
+from nnx.errors import InputError, unknown
 from nnx.named import numbers
 
 
@@ -322,6 +323,24 @@ def schedule(name: str, **arguments: float) -> Schedule:
     Cosine(learning_rate=0.01, steps=1000, warmup=0, end=0.0)
     """
     return named.make("schedule", SCHEDULES, name, arguments)
+
+
+def parameters(name: str) -> tuple[str, ...]:
+    """Return the names of what the schedule of this name takes.
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones).
+
+    Examples
+    --------
+    >>> parameters("cosine")
+    ('learning_rate', 'steps', 'warmup', 'end')
+    """
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+    return tuple(signature(SCHEDULES[name]).parameters)
 
 
 def describe(schedule: Any) -> dict[str, Any]:

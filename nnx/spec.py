@@ -22,12 +22,7 @@ def split(spec: str) -> tuple[str, Parameter | None]:
     if match is None:
         return spec, None
     name, text = match.groups()
-    for number in (int, float):
-        try:
-            return name, number(text)
-        except ValueError:
-            pass
-    return name, text
+    return name, _number(text)
 
 
 def find(kind: str, spec: object, known: Mapping[str, Any]) -> Any:
@@ -51,3 +46,41 @@ def find(kind: str, spec: object, known: Mapping[str, Any]) -> Any:
         return found() if parameter is None else found(parameter)
     except InputError as error:
         raise InputError(f"the {kind} {spec!r}: {error}") from None
+
+
+def call(spec: str) -> tuple[str, dict[str, Parameter]]:
+    """Return the name and the arguments of "name(key=value, ...)", numbers where they read as such.
+
+    Raises
+    ------
+    InputError
+        When it does not read so.
+
+    Examples
+    --------
+    >>> call("adam(beta2=0.99, epsilon=1e-6)"), call("adam")
+    (('adam', {'beta2': 0.99, 'epsilon': 1e-06}), ('adam', {}))
+    """
+    match = re.fullmatch(r"([\w-]*)(?:\((.*)\))?", spec.strip())
+    if match is None:
+        raise InputError(f"{spec!r} is no name, nor name(argument=value, ...)")
+    name, inside = match[1], match[2] or ""
+    arguments: dict[str, Parameter] = {}
+    for part in filter(None, map(str.strip, inside.split(","))):
+        key, equals, text = map(str.strip, part.partition("="))
+        if not (equals and key and text):
+            raise InputError(
+                f"{spec!r}: the arguments must be named, as in {name}(argument=value); given {part!r}"
+            )
+        arguments[key] = _number(text)
+    return name, arguments
+
+
+def _number(text: str) -> Parameter:
+    """Return the number that a text reads as, else the text."""
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return text

@@ -117,13 +117,18 @@ class Summary:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        from nnx import html
+
+        return html.summary(self)
+
     @property
     def total(self) -> str:
         """The totals, in a sentence."""
         fixed = f" ({self.not_learned:,} of them not learned)" if self.not_learned else ""
         return (
-            f"{count(self.parameters, 'parameter')}{fixed}, {_size(self.bytes)} in float32; "
-            f"kept for backward {count(self.kept, 'number')} a sample, {_size(4 * self.kept)}"
+            f"{count(self.parameters, 'parameter')}{fixed}, {size(self.bytes)} in float32; "
+            f"kept for backward {count(self.kept, 'number')} a sample, {size(4 * self.kept)}"
         )
 
 
@@ -228,12 +233,12 @@ def _arrays(keep: Any) -> Iterator[Array]:
             yield from _arrays(part)
 
 
-def _size(n: int) -> str:
+def size(n: int) -> str:
     """Return a number of bytes as people say it.
 
     Examples
     --------
-    >>> _size(800), _size(1628200), _size(2_500_000_000)
+    >>> size(800), size(1628200), size(2_500_000_000)
     ('800 bytes', '1.6 MB', '2.5 GB')
     """
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):

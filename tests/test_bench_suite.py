@@ -43,7 +43,8 @@ def usable(name):
 @pytest.fixture
 def cli(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nnx.cli.show.console.width", 200)
+    for console in ("console", "output"):
+        monkeypatch.setattr(f"nnx.cli.show.{console}.width", 200)
 
     def call(*arguments):
         done = CliRunner().invoke(app, ["bench", *arguments])

@@ -5,126 +5,53 @@ from typing import Annotated
 
 import typer
 
-from nnx.activations import ACTIVATIONS
-from nnx.data.builtin import BUILTIN
+from nnx.cli.options import BackendName, DeviceName, Options, command
+from nnx.errors import unknown
 from nnx.optimizers import OPTIMIZERS
+from nnx.plots.run import FORMATS, JOINT, PICTURES
+
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: a line each."""
+    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
 
 app = typer.Typer(
     help="Train fully connected networks on whatever array library is present.",
+    epilog=examples("nnx train digits", "nnx train --help", "nnx --install-completion"),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-Backend = Annotated[
-    str, typer.Option(help="auto, numpy, cupy, torch, jax, ...: see `nnx backends`.", rich_help_panel="Where")
-]
-Device = Annotated[
-    str | None,
-    typer.Option(help="cpu, cuda, cuda:1, ...", show_default="the backend's best", rich_help_panel="Where"),
-]
 
-
-@app.command()
-def train(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help=f"A data set ({', '.join(BUILTIN)}) or a file: CSV, Parquet, .npz, or IDX as MNIST's.",
-        ),
-    ],
-    target: Annotated[
-        str | None,
-        typer.Option(
-            help="What to predict: a column (CSV, Parquet), an array (.npz; y), a file (IDX; the labels beside it).",
-            rich_help_panel="Data",
-        ),
-    ] = None,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="A column to leave out; may be repeated.", rich_help_panel="Data")
-    ] = None,
-    task: Annotated[
-        str,
-        typer.Option(
-            help="classification, regression, or auto: text, and whole numbers that repeat, are classes.",
-            rich_help_panel="Data",
-        ),
-    ] = "auto",
-    held_out: Annotated[
-        float, typer.Option(help="The share of the samples to hold out and test on.", rich_help_panel="Data")
-    ] = 0.2,
-    layers: Annotated[
-        str,
-        typer.Option(
-            help="Units of the hidden layers, as 128,64; none: no hidden layer.", rich_help_panel="Network"
-        ),
-    ] = "128,64",
-    activation: Annotated[
-        str,
-        typer.Option(
-            help=f"Of the hidden layers: {', '.join(ACTIVATIONS)}, prelu; also leaky_relu(0.2), elu(0.5).",
-            rich_help_panel="Network",
-        ),
-    ] = "relu",
-    optimizer: Annotated[
-        str, typer.Option(help=f"{', '.join(OPTIMIZERS)}.", rich_help_panel="Training")
-    ] = "adam",
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="alpha.", show_default="the optimizer's own", rich_help_panel="Training"),
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="Times over the data.", rich_help_panel="Training")] = 60,
-    batch_size: Annotated[
-        int, typer.Option(help="Samples in a step; 0, and lbfgs: all of them.", rich_help_panel="Training")
-    ] = 32,
-    seed: Annotated[
-        int, typer.Option(help="Of the weights, the split and the shuffling.", rich_help_panel="Training")
-    ] = 0,
-    dtype: Annotated[str, typer.Option(help="float32 or float64.", rich_help_panel="Where")] = "float32",
-    backend: Backend = "auto",
-    device: Device = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The run's folder.", show_default="a new one in runs/", rich_help_panel="Where"),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write into --out though it exists.", rich_help_panel="Where")
-    ] = False,
-) -> None:
+def _train(options: Options) -> int:
     """Train a network on DATA and test it on samples held out.
 
-    Leaves a folder with the model, the history (JSON lines) and the learning curve (PNG).
-    Ctrl-C stops early and leaves them, too.
+    Leaves a folder with the model, the history (JSON lines), the learning curve (PNG), and a configuration that makes
+    the same run again. Ctrl-C stops early and leaves them, too; --resume goes on.
     """
-    from nnx.cli.train import Options, run
+    from nnx.cli.train import run
 
-    finished = run(
-        Options(
-            data=data,
-            target=target,
-            drop=tuple(drop or ()),
-            task=task,
-            held_out=held_out,
-            layers=layers,
-            activation=activation,
-            optimizer=optimizer,
-            learning_rate=learning_rate,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            dtype=dtype,
-            backend=backend,
-            device=device,
-            out=out,
-            overwrite=overwrite,
-        )
-    )
-    if not finished:
-        raise typer.Exit(130)  # as a shell reports a program that Ctrl-C ended
+    return run(options)
 
 
-@app.command()
+app.command(
+    "train",
+    epilog=examples(
+        "nnx train digits",
+        "nnx train pets.csv --target kind --layers 64 --early-stopping 10",
+        "nnx train --config runs/pets-1/config.toml --seed 1",
+        "nnx train --resume runs/pets-1 --epochs 200",
+        'nnx train digits --sweep "layers=64 128,64" --sweep "learning-rate=0.001 0.01"',
+    ),
+)(command(_train))
+
+
+@app.command(
+    epilog=examples("nnx predict runs/pets-1 new.csv", "nnx predict runs/pets-1 new.csv --out kinds.csv")
+)
 def predict(
     model: Annotated[
         Path,
@@ -135,8 +62,8 @@ def predict(
         Path | None, typer.Option(help="The CSV file to write.", show_default="the terminal")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
-    backend: Backend = "auto",
-    device: Device = None,
+    backend: BackendName = "auto",
+    device: DeviceName = None,
 ) -> None:
     """Write a model's predictions for FILE as CSV: one row a sample, with the classes' probabilities."""
     from nnx.cli.predict import run
@@ -144,11 +71,58 @@ def predict(
     run(model, data, out, overwrite, backend, device)
 
 
+@app.command(
+    epilog=examples(
+        "nnx plot runs/digits-1 --format svg",
+        "nnx plot runs/digits-1 --kind roc --out roc.pdf",
+        "nnx plot runs/digits-* --out pictures",
+    )
+)
+def plot(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Folders that `nnx train` left.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder, or with one --kind a file.",
+            show_default="the run's; of several runs the current one",
+        ),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"One picture; may be repeated. Of a run: {', '.join(PICTURES)}; of several: {', '.join(JOINT)}.",
+            show_default="all that suit",
+        ),
+    ] = None,
+    format: Annotated[str, typer.Option(help="png, svg or pdf; the animation is a GIF.")] = "png",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures in --out.")] = False,
+) -> None:
+    """Draw the pictures of a run again, or the learning curves of several runs in one picture."""
+    from nnx.cli.plot import run
+
+    allowed = PICTURES if len(runs) == 1 else JOINT
+    for given, known, name in ((kind or [], (*allowed,), "kind"), ([format], FORMATS, "format")):
+        for one in given:
+            if one not in known:
+                raise typer.BadParameter(str(unknown(name, one, known)), param_hint=f"--{name}")
+    run(runs, out, kind or [], format, overwrite)
+
+
 bench_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(bench_app, name="bench")
 
 
-@bench_app.callback(invoke_without_command=True)
+@bench_app.callback(
+    invoke_without_command=True,
+    epilog=examples(
+        "nnx bench",
+        "nnx bench --backends numpy,torch --sizes 64,64,10 --out before.json",
+        "nnx bench compare before.json after.json",
+    ),
+)
 def bench(
     context: typer.Context,
     backends: Annotated[
@@ -210,7 +184,7 @@ def bench(
     )
 
 
-@bench_app.command()
+@bench_app.command(epilog=examples("nnx bench compare before.json after.json"))
 def compare(
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A JSON file of `nnx bench --out`.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
@@ -221,7 +195,7 @@ def compare(
     compare(before, after)
 
 
-@bench_app.command("show")
+@bench_app.command("show", epilog=examples("nnx bench show before.json --out page"))
 def show_figures(
     figures: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON file of `nnx bench --out`.")],
     out: Annotated[
@@ -235,12 +209,25 @@ def show_figures(
     show_file(figures, out, overwrite)
 
 
-@app.command()
-def backends() -> None:
+@app.command("show", epilog=examples("nnx show runs/digits-1", "nnx show model.safetensors --json"))
+def show_model(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model file, or the folder of a run or a sweep.")
+    ],
+    json: Json = False,
+) -> None:
+    """Show what a model is: its network, how it was trained, its size and its data; of a sweep, its results."""
+    from nnx.cli.model import run
+
+    run(model, json)
+
+
+@app.command(epilog=examples("nnx backends", "nnx backends --json"))
+def backends(json: Json = False) -> None:
     """Show which backends are usable here, and why the others are not."""
     from nnx.cli import show
 
-    show.backends()
+    show.backends(json)
 
 
 @app.callback(invoke_without_command=True)

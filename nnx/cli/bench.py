@@ -16,7 +16,7 @@ from nnx.bench.suite import Plan
 from nnx.bench.suite import run as measure
 from nnx.choice import choose, survey
 from nnx.cli import show
-from nnx.cli.inputs import integers, refuse_existing
+from nnx.cli.inputs import UsageError, integers, refuse_existing, typed
 from nnx.errors import InputError, count, positive_int, unknown
 from nnx.network import mlp
 from nnx.optimizers import optimizer
@@ -40,41 +40,42 @@ def run(
     overwrite: bool,
 ) -> None:
     """Measure, print the tables, and write the files where asked."""
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
-    if dtype not in ("float32", "float64"):
-        raise unknown("dtype", dtype, ("float32", "float64"))
-    known = {row.name for row in survey()}
-    names = _names(backends) if backends else usable()
-    for name in names:
-        if name.partition("@")[0] not in known:
-            raise unknown("backend", name, known)
-    ours = [f"{contestants.OURS}{name}" for name in names]
-    if step_alone:
-        ours += [f"{contestants.STEP}{name}" for name in names]
-    wanted = {"all": list(contestants.PEERS), "none": []}.get(peers)
-    networks = [tuple(integers("sizes", one)) for one in sizes]
-    for one in networks:
-        mlp(one)
-    for method in _names(optimizers):
-        optimizer(method)
-    if "lbfgs" in _names(optimizers):
-        raise InputError("lbfgs has no steps over batches to measure; choose another optimizer")
-    plan = Plan(
-        [*ours, *(contestants.check_peers(_names(peers)) if wanted is None else wanted)],
-        networks,
-        integers("batch-sizes", batch_sizes),
-        _names(optimizers),
-        dtype,
-        ORDERS[order],
-        positive_int("rounds", rounds),
-        note=note,
-    )
+    with typed():
+        if order not in ORDERS:
+            raise unknown("order", order, ORDERS)
+        if dtype not in ("float32", "float64"):
+            raise unknown("dtype", dtype, ("float32", "float64"))
+        known = {row.name for row in survey()}
+        names = _names(backends) if backends else usable()
+        for name in names:
+            if name.partition("@")[0] not in known:
+                raise unknown("backend", name, known)
+        ours = [f"{contestants.OURS}{name}" for name in names]
+        if step_alone:
+            ours += [f"{contestants.STEP}{name}" for name in names]
+        wanted = {"all": list(contestants.PEERS), "none": []}.get(peers)
+        networks = [tuple(integers("sizes", one)) for one in sizes]
+        for one in networks:
+            mlp(one)
+        for method in _names(optimizers):
+            optimizer(method)
+        if "lbfgs" in _names(optimizers):
+            raise InputError("lbfgs has no steps over batches to measure; choose another optimizer")
+        plan = Plan(
+            [*ours, *(contestants.check_peers(_names(peers)) if wanted is None else wanted)],
+            networks,
+            integers("batch-sizes", batch_sizes),
+            _names(optimizers),
+            dtype,
+            ORDERS[order],
+            positive_int("rounds", rounds),
+            note=note,
+        )
     if out is not None:
         if not overwrite:
             refuse_existing(out)
         if out.suffix != ".json":
-            raise InputError(f"{str(out)!r} must end in .json; the plots and the page get its name, too")
+            raise UsageError(f"{str(out)!r} must end in .json; the plots and the page get its name, too")
         out.parent.mkdir(parents=True, exist_ok=True)
     load, cores = machine.load(), machine.describe()["cores"]
     if load is not None and load > 0.5 * cores:
@@ -130,25 +131,26 @@ def tables(result: Result) -> None:
     """Print a table a group, and what is to know beside them."""
     for group in result.groups:
         table = _table(result, group)
-        if show.console.width < WIDTH:  # a log, or a narrow terminal: wrapped lines, but no number is cut
-            Console(width=WIDTH, highlight=False, file=show.console.file).print(table)
+        if show.output.width < WIDTH:  # a log, or a narrow terminal: wrapped lines, but no number is cut
+            Console(width=WIDTH, highlight=False, file=show.output.file).print(table)
         else:
-            show.console.print(table)
+            show.output.print(table)
     for one in result.absent:
-        show.say("Absent", f"{one['label']}: {one['absent']}", fold=False)
+        show.say("Absent", f"{one['label']}: {one['absent']}", fold=False, to=show.output)
     peaks = ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in result.peaks.items())
     show.say(
         "Machine",
         f"{result.machine['processor']}, {count(result.machine['cores'], 'core')}; a large product: {peaks}",
         fold=False,
+        to=show.output,
     )
-    show.console.print(
+    show.output.print(
         "µs/step: the median; ±: half the distance of the quartiles; /floor: over the matrix products alone; start s: "
         "what the first epoch took more (compiling); MB: the peak beside the samples, and what theory asks.",
         soft_wrap=True,
     )
     if result.note:
-        show.say("Note", result.note, fold=False)
+        show.say("Note", result.note, fold=False, to=show.output)
 
 
 WIDTH = 96
@@ -194,7 +196,7 @@ def compare(before: Path, after: Path) -> None:
     """Print what got faster or slower from one file to the other."""
     found = compared(read(before), read(after))
     for warning in found.warnings:
-        show.say("Differs", warning, fold=False)
+        show.say("Differs", warning, fold=False, to=show.output)
     table = Table(title="Faster or slower, beyond the noise", title_justify="left")
     for name in ("what", "m", "contestant", "before", "after", "change", "noise", "verdict"):
         table.add_column(name, justify="left" if name in ("what", "contestant", "verdict") else "right")
@@ -213,13 +215,13 @@ def compare(before: Path, after: Path) -> None:
                 f"[{colour}]{one.verdict}[/]",
             )
     if table.row_count:
-        show.console.print(table)
+        show.output.print(table)
     said = [one.verdict for one in found.verdicts]
     counts = ", ".join(f"{said.count(name)} {name}" for name in ("faster", "slower", "same"))
-    show.say("Compared", counts, fold=False)
+    show.say("Compared", counts, fold=False, to=show.output)
     for label, keys in (("Gone", found.only_before), ("New", found.only_after)):
         for text in _missing(keys):
-            show.say(label, text, fold=False)
+            show.say(label, text, fold=False, to=show.output)
 
 
 def _missing(keys: list[Key]) -> Iterator[str]:

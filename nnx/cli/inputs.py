@@ -1,11 +1,28 @@
 """What several commands take: lists of numbers, data, and outputs that must not be there yet."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
 from nnx.data.source import Arrays, Table
 from nnx.errors import InputError, positive_int
+
+
+class UsageError(InputError):
+    """Something typed that is wrong whatever the data are: the exit code is 2, as for an unknown option."""
+
+
+@contextmanager
+def typed() -> Iterator[None]:
+    """Make every InputError within a UsageError: there, only what was typed is looked at."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except InputError as error:
+        raise UsageError(str(error)) from error
 
 
 def integers(name: str, text: str) -> list[int]:

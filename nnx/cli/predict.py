@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nnx.cli.folder import MODEL
 from nnx.cli.inputs import refuse_existing, source
 from nnx.cli.show import errors
-from nnx.cli.train import MODEL
 from nnx.data.prepare import Preparation
 from nnx.files import written_aside
 from nnx.trainer import Trainer

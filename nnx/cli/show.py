@@ -1,4 +1,14 @@
-"""What the terminal shows."""
+"""What the terminal shows: what is said of the work, and what was asked for.
+
+What was asked for (tables, JSON) goes to the standard output. What is said of the work goes there, too, where that is
+a terminal; else to the standard error output, so that nothing but data is in a pipe.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -8,23 +18,78 @@ from nnx.choice import choose, survey
 from nnx.errors import Error
 from nnx.network import Network
 
-console = Console(highlight=False)
+
+class Work(Console):
+    """The console for what is said of the work."""
+
+    aside = False
+    """Whether the standard output is to hold data alone, though it is a terminal."""
+
+    @property
+    def stderr(self) -> bool:
+        """Whether it is the standard error output."""
+        return self.aside or not sys.stdout.isatty()
+
+    @stderr.setter
+    def stderr(self, value: bool) -> None:
+        pass  # Console's own __init__ sets it
+
+
+console = Work(highlight=False)
 errors = Console(stderr=True, highlight=False)
+output = Console(highlight=False)
+"""For what was asked for."""
+
+_json = False
 
 
-def complain(error: Exception) -> None:
+@contextmanager
+def told(quiet: bool = False, json: bool = False) -> Iterator[None]:
+    """Say nothing of the work within, where `quiet`; with `json`, leave the standard output to `result`."""
+    global _json
+    before = console.quiet, console.aside, _json
+    console.quiet, console.aside, _json = quiet or console.quiet, json or console.aside, json or _json
+    try:
+        yield
+    finally:
+        console.quiet, console.aside, _json = before
+
+
+def silent() -> bool:
+    """Whether no table is to be printed: `--quiet`, or `--json`."""
+    return _json or console.quiet
+
+
+def result(found: Any) -> None:
+    """Print what became of the work as one JSON object, if that was asked for."""
+    if _json:
+        print_json(found)
+
+
+def print_json(found: Any) -> None:
+    """Print data as JSON."""
+    sys.stdout.write(f"{json.dumps(found, indent=2, allow_nan=False, default=str)}\n")
+
+
+def complain(error: Exception | str) -> None:
     """Print an error in one paragraph to the standard error output."""
     errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
 
 
-def say(label: str, text: str, fold: bool = True) -> None:
-    """Print one fact about the run, folded beside its label on a terminal, in one line elsewhere."""
-    if fold and console.is_terminal:
+def warn(said: str) -> None:
+    """Print what went wrong beside the work, which goes on, to the standard error output."""
+    errors.print(f"[bold]Warning:[/] {escape(said)}", soft_wrap=True)
+
+
+def say(label: str, text: str, fold: bool = True, to: Console | None = None) -> None:
+    """Print one fact, of the work unless `to` says otherwise; folded on a terminal, in one line elsewhere."""
+    to = to or console
+    if fold and to.is_terminal:
         line = Table.grid(padding=(0, 1))
         line.add_row(f"[bold]{label:<9}[/]", escape(text))
-        console.print(line)
+        to.print(line)
     else:
-        console.print(f"[bold]{label:<9}[/] {escape(text)}", soft_wrap=True)
+        to.print(f"[bold]{label:<9}[/] {escape(text)}", soft_wrap=True)
 
 
 def network_table(network: Network) -> Table:
@@ -41,18 +106,24 @@ def network_table(network: Network) -> Table:
     return table
 
 
-def backends() -> None:
+def backends(as_json: bool = False) -> None:
     """Print all backends: name, usable, device, version, reason; and which one auto takes."""
+    rows = survey()
+    try:
+        backend, reason = choose()
+        auto: dict[str, str] | None = {"name": backend.name, "device": backend.device, "reason": reason}
+    except Error as error:  # NNX_BACKEND names one that is not usable
+        complain(error)
+        auto = None
+    if as_json:
+        print_json({"backends": [row._asdict() for row in rows], "auto": auto})
+        return
     table = Table(title="Backends", title_justify="left")
     for name in ("name", "usable", "device", "version", "reason"):
         table.add_column(name, overflow="fold")
-    for row in survey():
+    for row in rows:
         usable = "[green]yes[/]" if row.usable else "[red]no[/]"
         table.add_row(row.name, usable, row.device, row.version, escape(row.reason))
-    console.print(table)
-    try:
-        backend, reason = choose()
-    except Error as error:  # NNX_BACKEND names one that is not usable
-        complain(error)
-    else:
-        say("auto", f"takes {backend.name} on {backend.device}: {reason}", fold=False)
+    output.print(table)
+    if auto:
+        say("auto", "takes {name} on {device}: {reason}".format(**auto), fold=False, to=output)

@@ -1,0 +1,181 @@
+"""Configuration files: TOML, whose keys are the options' long names."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnx.cli.inputs import UsageError
+from nnx.cli.options import KINDS, OF_A_RUN, Options, long, named
+from nnx.errors import InputError
+from nnx.version import __version__
+
+IN_FILES = (*OF_A_RUN, "out", "overwrite", "draws", "quiet", "json")
+"""The options that a file may hold, beside the table [sweep]."""
+
+EXPECTED = {
+    str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false",
+    list: "a list of texts", Path: "text in quotes",
+}  # fmt: skip
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options in a file, by their fields, and its table [sweep].
+
+    Raises
+    ------
+    InputError
+        When there is no such file, or it is no TOML.
+    UsageError
+        For an unknown key (the nearest known one), and a value of another type than its option's.
+    """
+    try:
+        with path.open("rb") as file:
+            found = tomllib.load(file)
+    except OSError as error:
+        raise InputError(
+            f"the configuration {str(path)!r} cannot be read: {error.strerror or error}"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{str(path)!r} is no TOML: {error}") from error
+    table = found.pop("sweep", {})
+    if not isinstance(table, dict):
+        raise UsageError(
+            f"{path}: sweep must be a table, [sweep], with values for each option: "
+            f"learning-rate = [0.01, 0.1]; given {table!r}"
+        )
+    options: dict[str, Any] = {}
+    try:
+        for key, value in found.items():
+            name = named(key, IN_FILES)
+            if name in options:
+                raise InputError(f"{long(name)} is there twice, as {long(name)} and {name}")
+            options[name] = checked(name, value)
+    except InputError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return options, table
+
+
+def checked(name: str, value: Any) -> Any:
+    """Return a value of TOML's types as its option has it.
+
+    Raises
+    ------
+    InputError
+        When it is of another type: the option, what was given and what was expected.
+
+    Examples
+    --------
+    >>> checked("learning_rate", 1)
+    1.0
+    >>> checked("layers", [64, 32])
+    Traceback (most recent call last):
+    nnx.errors.InputError: layers must be text in quotes, such as "64,32"; given [64, 32]
+    """
+    kind = KINDS[name]
+    if kind in (str, Path) and isinstance(value, str):
+        return kind(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, bool) and type(value) is kind:
+        return value
+    if kind not in EXPECTED:  # list[str]
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return value
+        kind = list
+    hint = ""
+    if kind is str and isinstance(value, int | float | list) and not isinstance(value, bool):
+        parts = value if isinstance(value, list) else [value]
+        hint = f', such as "{",".join(map(str, parts))}"'
+    elif kind is list and isinstance(value, str):
+        hint = f', such as ["{value}"]'
+    raise InputError(f"{long(name)} must be {EXPECTED[kind]}{hint}; given {value!r}")
+
+
+def text(options: Options, command: str, **resolved: Any) -> str:
+    """Return the file that makes a run again: every option that has a value.
+
+    Parameters
+    ----------
+    options : Options
+    command : str
+        What it is for, in the first line, as "reproduces this run".
+    resolved : str
+        What stands for an option's value, such as the backend that "auto" took.
+    """
+    import tomli_w
+
+    values = {name: getattr(options, name) for name in OF_A_RUN}
+    if Path(options.data).is_file():  # found from any folder
+        values["data"] = str(Path(options.data).resolve())
+    values |= resolved
+    if options.draws is not None:
+        values["draws"] = options.draws
+    written = {long(name): value for name, value in values.items() if value not in (None, [])}
+    if options.table:
+        written["sweep"] = {long(name): value for name, value in options.table.items()}
+    return f"# nnx {__version__}. `nnx train --config` this file {command}.\n{tomli_w.dumps(written)}"
+
+
+def gathered(typed: Mapping[str, Any]) -> Options:
+    """Return the options: those typed, else those of the file or of the run that goes on, else the defaults.
+
+    Raises
+    ------
+    UsageError
+        When no data are named; for an option that the run that goes on had otherwise.
+    """
+    if "resume" in typed:
+        return _of_a_run(typed)
+    found, table = read(typed["config"]) if "config" in typed else ({}, {})
+    # What is typed wins: also over a sweep of the file's.
+    swept = {key: values for key, values in table.items() if key.replace("-", "_") not in typed}
+    for one in typed.get("sweep") or ():
+        key, equals, values = map(str.strip, one.partition("="))
+        if not (equals and key and values):
+            raise UsageError(f'--sweep must be OPTION=VALUES, such as "layers=64 128,64"; given {one!r}')
+        if key.replace("-", "_") in typed:
+            raise UsageError(f"{long(key)} is given and swept; leave out one of the two")
+        swept = {old: its for old, its in swept.items() if old.replace("-", "_") != key.replace("-", "_")}
+        swept[key] = values
+    options = Options(**_over(found, typed), table=swept)
+    if not options.data and not {"data"} & swept.keys():
+        where = f", or data = ... in {typed['config']}" if "config" in typed else ""
+        raise UsageError(f"which data? Give DATA, as in `nnx train digits`{where}; see `nnx train --help`")
+    return options
+
+
+MAY_CHANGE = ("resume", "epochs", "backend", "device", "quiet", "json")
+"""The options that may be typed when a run goes on."""
+
+
+def _of_a_run(typed: Mapping[str, Any]) -> Options:
+    from nnx.cli.folder import CONFIG
+
+    run = typed["resume"]
+    if not (run / CONFIG).is_file():
+        what = "there is no folder" if not run.is_dir() else "no run of `nnx train` is in"
+        raise InputError(
+            f"{what} {str(run)!r}{f': it has no {CONFIG}' if run.is_dir() else ''}; give the folder that "
+            "`nnx train` named, such as runs/digits-1"
+        )
+    found, table = read(run / CONFIG)
+    for name, value in typed.items():
+        if name in MAY_CHANGE or (name in found and found[name] == value):
+            continue
+        had = f"its {long(name)} was {found[name]!r}" if name in found else "it began without"
+        raise UsageError(
+            f"--{long(name)} cannot be given with --resume, since {had}: a run goes on as it began, with more "
+            "--epochs or on another --backend. Leave it out, or train anew"
+            if name != "data"
+            else f"DATA cannot be given with --resume: the run's are {found.get('data')!r}. Leave them out"
+        )
+    if table and "epochs" in typed and typed["epochs"] != found.get("epochs"):
+        raise UsageError("--epochs cannot be changed when a sweep goes on: its runs would not be alike")
+    return Options(**_over(found, typed), table=table)
+
+
+def _over(found: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a file with those typed over them; the device is that of its backend."""
+    kept = {name: value for name, value in found.items() if name != "device" or "backend" not in typed}
+    return {**kept, **typed}

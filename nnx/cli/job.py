@@ -1,0 +1,356 @@
+"""One training: its data, its trainer, its folder, and what is said of it."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnx import checkpoint, plots, saved
+from nnx.callbacks import Callback
+from nnx.cli import build, config, show
+from nnx.cli.folder import CHECKPOINTS, HISTORY, MODEL, Folder
+from nnx.cli.inputs import source
+from nnx.cli.keep import Keeper, interruptible
+from nnx.cli.options import Options
+from nnx.data.prepare import Preparation, find_task, split
+from nnx.data.source import Samples
+from nnx.errors import InputError, ModelFileError, count
+from nnx.files import written_aside
+from nnx.metrics import metric
+from nnx.progress import without_nan
+from nnx.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Data:
+    """The samples of a run, as its network sees them.
+
+    Attributes
+    ----------
+    m : int
+        How many there are, those held out among them.
+    preparation : Preparation
+    X, Y : array (n[0], m), and (m,) or (n[L], m)
+        To train on.
+    held : (X, Y, y) or None
+        Held out; y (m,) as in the file.
+    another : str or None
+        The other task, if the target allows it and none was asked for.
+    """
+
+    m: int
+    preparation: Preparation
+    X: Any
+    Y: Any
+    held: tuple[Any, Any, Any] | None
+    another: str | None
+
+
+class Reader:
+    """Reads and prepares data, and keeps the last: the runs of a sweep share them."""
+
+    def __init__(self) -> None:
+        self._sources: dict[Any, Any] = {}
+        self._data: dict[Any, Data] = {}
+
+    def data(self, options: Options) -> Data:
+        """Return the data of a run."""
+        drop = tuple(options.drop or ())
+        key = options.data, options.target, drop, options.task, options.held_out, options.seed
+        if key not in self._data:
+            self._data = {}  # before others are made: two may be more than memory holds
+            self._data = {key: self._prepared(options, drop)}
+        return self._data[key]
+
+    def _prepared(self, options: Options, drop: Sequence[str]) -> Data:
+        seed = 0 if Path(options.data).is_file() else options.seed  # which draws the generated ones
+        key = options.data, options.target, seed
+        if key not in self._sources:
+            self._sources = {}
+            self._sources = {key: source(options.data, options.target, seed)}
+        samples = self._sources[key].training(options.target, drop)
+        task = find_task(samples, options.task)
+        another = another_task(samples, task) if options.task == "auto" else None
+        train, rest = slice(None), None
+        if options.held_out:
+            train, rest = split(samples, task, options.held_out, options.seed)
+        preparation = Preparation.learn(samples, task, train)
+        held = None
+        if rest is not None:
+            y = samples.y[rest]
+            held = preparation.X(samples.X[rest]), preparation.Y(y), y
+        X, Y = preparation.X(samples.X[train]), preparation.Y(samples.y[train])
+        return Data(len(samples.X), preparation, X, Y, held, another)
+
+
+def another_task(samples: Samples, task: str) -> str | None:
+    """Return the other task, if the target allows it."""
+    other = "regression" if task == "classification" else "classification"
+    try:
+        return find_task(samples, other)
+    except InputError:
+        return None
+
+
+@dataclass
+class Job:
+    """A run that is ready to train, and, once it has, what became of it."""
+
+    options: Options
+    data: Data
+    trainer: Trainer
+    pictures: bool = True
+    snapshots: list[Callback] = field(default_factory=list)
+    finished: bool = False
+    measured: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    files: list[str] = field(default_factory=list)
+
+    @property
+    def batch_size(self) -> int | None:
+        """The samples of a step; None: all."""
+        return build.batch_size(self.options, self.trainer.optimizer)
+
+    @property
+    def title(self) -> str:
+        """What its pictures are called."""
+        sizes = "-".join(map(str, self.trainer.network.n))
+        return f"{self.options.data}: {sizes}, {self.trainer.backend.name}"
+
+
+def prepare(options: Options, reader: Reader) -> Job:
+    """Return the run that the options describe: all that can be wrong is looked at, and nothing is written."""
+    build.check(options)
+    data = reader.data(options)
+    preparation, m = data.preparation, data.X.shape[1]
+    network = build.network(options, data.X.shape[0], preparation.output, preparation.n_outputs)
+    size = build.batch_size(options, build.optimizer(options, 1000))
+    steps = 1 if size is None else -(-m // size)  # of an epoch
+    trainer = Trainer(
+        network,
+        build.optimizer(options, steps),
+        options.backend,
+        options.device,
+        options.dtype,
+        options.seed,
+        build.regularization(options),
+    )
+    trainer.metadata = {"preparation": preparation.describe(), "data": options.data}
+    return Job(options, data, trainer, options.plots, plots.callbacks(network))
+
+
+def describe(job: Job) -> None:
+    """Say what is about to be trained, on what."""
+    data, trainer = job.data, job.trainer
+    preparation, trained = data.preparation, data.X.shape[1]
+    what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"
+    if data.another:
+        what += f" (else --task {data.another})"
+    held = "none held out"
+    if data.held:
+        held = f"{trained:,} to train on, {data.m - trained:,} held out"
+    show.say(
+        "Data",
+        f"{job.options.data}: {count(data.m, 'sample')}, {count(len(preparation.features), 'feature')}; target "
+        f"{preparation.target!r}, {what}; {held}",
+    )
+    backend = trainer.backend
+    show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
+    size = job.batch_size
+    show.say("Optimizer", f"{trainer.optimizer!r}, {'all samples' if size is None else size} a step")
+    show.console.print(show.network_table(trainer.network))
+
+
+def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> None:
+    """Train, and leave the model and all else in the folder, however the training ends.
+
+    After Ctrl-C `job.finished` stays False; whatever else ends the fit is raised, and the epochs before are kept.
+    """
+    trainer, options = job.trainer, job.options
+    checkpoints = folder.path / CHECKPOINTS
+    keeper = Keeper(checkpoints)
+    folder.begin(config.text(options, "trains this run again", backend=trainer.backend.name), resume)
+    start = time.perf_counter()
+    keep = False
+    try:
+        with interruptible(keeper):
+            trainer.fit(
+                job.data.X,
+                job.data.Y,
+                options.epochs,
+                job.batch_size,
+                None if job.data.held is None else job.data.held[:2],
+                callbacks=[*build.callbacks(options), *job.snapshots, watch, keeper],
+                class_weight=None if options.class_weight == "none" else options.class_weight,
+                metrics=build.metrics(options),
+                resume=checkpoints if resume else None,
+            )
+        job.finished = keep = True
+    except KeyboardInterrupt:
+        keep = trainer.steps > 0
+    except BaseException:
+        keep = bool(trainer.records)
+        raise
+    finally:
+        job.seconds = time.perf_counter() - start
+        if keep:
+            save(job, folder.path)
+        else:
+            folder.give_up()
+    if keep and job.data.held is not None:
+        job.measured = evaluate(job)
+
+
+def save(job: Job, folder: Path) -> None:
+    """Write the model, the history and the pictures."""
+    trainer = job.trainer
+    trainer.save(folder / MODEL)
+    (folder / HISTORY).unlink(missing_ok=True)  # that of an earlier run does not belong to this model
+    job.files = [MODEL]
+    if trainer.records:  # else stopped in the first epoch
+        log(trainer, folder / HISTORY)
+        job.files.append(HISTORY)
+    job.files += plots.leave(
+        folder,
+        job.title,
+        trainer,
+        job.data.preparation,
+        *(job.data.held or (None, None, None)),
+        snapshots=job.snapshots,
+        pictures=job.pictures,
+        complain=show.warn,
+    )
+
+
+def log(trainer: Trainer, path: Path) -> None:
+    """Write the history, an epoch a line."""
+    with written_aside(path) as aside:
+        lines = (
+            json.dumps(without_nan({"epoch": epoch, **record}))
+            for epoch, record in enumerate(trainer.records, 1)
+        )
+        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+UNITS = {"mean_absolute_error": 1, "mean_squared_error": 2}
+"""The metrics that have the target's unit, and its power."""
+
+
+def evaluate(job: Job) -> dict[str, Any]:
+    """Return the numbers of the samples held out, errors in the target's own unit."""
+    assert job.data.held is not None
+    trainer, preparation = job.trainer, job.data.preparation
+    metrics = build.metrics(job.options) or [score(job)]
+    extra = preparation.labels is None and "mean_squared_error" not in metrics
+    measured = trainer.evaluate(*job.data.held[:2], metrics=[*metrics, *["mean_squared_error"] * extra])
+    for name, power in UNITS.items():
+        if name in measured and preparation.labels is None:
+            measured[name] *= preparation.y_scale**power
+    if preparation.labels is None:
+        measured["root_mean_squared_error"] = measured["mean_squared_error"] ** 0.5
+        if extra:
+            del measured["mean_squared_error"]
+    return measured
+
+
+def score(job: Job) -> str:
+    """Return the name of the number that runs are compared by: the first metric."""
+    if names := build.metrics(job.options):
+        return metric(names[0]).name
+    return "r2" if job.data.preparation.labels is None else "accuracy"
+
+
+NAMES = {"loss": "cost", "r2": "R2"}
+
+
+def report(job: Job) -> None:
+    """Say how good the model is on the samples held out."""
+    if job.data.held is None or not job.measured:
+        return
+    m = len(job.data.held[2])
+    parts = []
+    for name, value in job.measured.items():
+        shown = f"{value:.4g}" if isinstance(value, float | int) else str(without_nan(value))
+        if name == "accuracy":
+            shown = f"{value:.2%} ({round(value * m)} of {m})"
+        elif name == "loss":
+            continue
+        elif name == "r2":
+            shown = f"{value:.3f}"
+        parts.append(f"{NAMES.get(name, name.replace('_', ' '))} {shown}")
+    if job.data.preparation.labels is not None:
+        parts.append(f"cost {job.measured['loss']:.4f}")
+    show.say("Held out", ", ".join(parts))
+
+
+def result(job: Job, folder: Path) -> dict[str, Any]:
+    """Return what became of a run, of types that JSON has."""
+    trainer, held = job.trainer, job.data.held
+    return {
+        "folder": str(folder),
+        "files": job.files,
+        "data": job.options.data,
+        "task": "regression" if job.data.preparation.labels is None else "classification",
+        "trained_on": job.data.X.shape[1],
+        "held_out": None if held is None else {"samples": len(held[2]), **without_nan(job.measured)},
+        "epochs": len(trainer.records),
+        "steps": trainer.steps,
+        "parameters": trainer.network.P,
+        "training": without_nan(trainer.records[-1]) if trainer.records else None,
+        "stopped": "Ctrl-C" if not job.finished else trainer.stopped,
+        "backend": trainer.backend.name,
+        "device": trainer.backend.device,
+        "seconds": round(job.seconds, 3),
+    }
+
+
+def going_on(job: Job, folder: Path) -> str:
+    """Return where the run goes on from, in words.
+
+    Raises
+    ------
+    InputError
+        When the data are not those that it was begun with, as far as their preparation tells, or it has done more
+        epochs than are asked for, or its schedule would be another one.
+    """
+    found = newest(folder / CHECKPOINTS)
+    if found is None:
+        return f"{folder} from its beginning, for it has no checkpoint yet"
+    if json.dumps(found["metadata"].get("preparation")) != json.dumps(job.trainer.metadata["preparation"]):
+        raise InputError(
+            f"the data {job.options.data!r} are not those that the run {str(folder)!r} began with: its scaling, its "
+            "columns or its labels differ. Give it the same data, or train anew"
+        )
+    position, epochs = found["position"], job.options.epochs
+    done = len(found["records"])
+    if done > epochs:
+        raise InputError(
+            f"the run {str(folder)!r} has done {count(done, 'epoch')} already; give more with --epochs, not {epochs}"
+        )
+    schedule = found["optimizer"].get("learning_rate")
+    if isinstance(schedule, dict) and "steps" in schedule:
+        mine = job.trainer.optimizer.learning_rate
+        if getattr(mine, "steps", None) != schedule["steps"]:
+            raise InputError(
+                f"the schedule {job.options.schedule!r} was laid out over the steps of the run {str(folder)!r}, so "
+                "that its --epochs cannot be changed; train anew with more"
+            )
+    where = f"epoch {done}" + (f", step {position['step']} of the next" if position["step"] else "")
+    if position["stopped"] is not None:
+        over = f"its training is over: {position['stopped']}"
+        return f"{folder} after {where}; {over}, and more epochs would not go on"
+    if done == epochs:
+        return f"{folder}; its training is over: {where} was the last. --epochs asks for more"
+    return f"{folder} after {where}, of {epochs}"
+
+
+def newest(checkpoints: Path) -> dict[str, Any] | None:
+    """Return the description in the newest readable checkpoint of a folder, if there is one."""
+    for path in reversed(saved.checkpoints(checkpoints)):
+        try:
+            return checkpoint.read(path)[1]
+        except ModelFileError:  # of which `fit` warns
+            continue
+    return None

@@ -1,0 +1,321 @@
+"""The options of `nnx train`, each stated once: its name, type, default and help; the command is made of them."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+
+from nnx.activations import ACTIVATIONS
+from nnx.data.builtin import BUILTIN
+from nnx.errors import unknown
+from nnx.initializers import INITIALIZERS
+from nnx.metrics import METRICS
+from nnx.optimizers import OPTIMIZERS
+from nnx.schedules import SCHEDULES
+
+
+def complete(names: Iterable[str], files: bool = False) -> Callable[[str], list[str]]:
+    """Return what completes a value in the shell: the names, and the files if they will do, too."""
+
+    def completed(incomplete: str) -> list[str]:
+        found = [name for name in names if name.startswith(incomplete)]
+        if files:
+            paths = Path(incomplete).parent.glob(f"{Path(incomplete).name if incomplete else ''}*")
+            found += [f"{path}/" if path.is_dir() else str(path) for path in paths]
+        return found
+
+    return completed
+
+
+def backends(incomplete: str) -> list[str]:
+    """Complete a backend's name: those that are installed, asked for only when it is needed."""
+    from nnx.choice import AUTO, names
+
+    return complete([AUTO, *names()])(incomplete)
+
+
+def option(panel: str, help: str, *names: str, **more: Any) -> Any:
+    """Return an option of the command line, shown in a panel of the help."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+BackendName = Annotated[
+    str,
+    option("Where", "auto, numpy, cupy, torch, jax, ...: see `nnx backends`.", autocompletion=backends),
+]
+DeviceName = Annotated[
+    str | None,
+    option(
+        "Where",
+        "cpu, cuda, cuda:1, ...",
+        show_default="the backend's best",
+        autocompletion=complete(["cpu", "cuda"]),
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `nnx train` may be told, by its arguments and by a configuration file."""
+
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help=f"A data set ({', '.join(BUILTIN)}) or a file: CSV, Parquet, .npz, or IDX as MNIST's.",
+            show_default=False,
+            autocompletion=complete(BUILTIN, files=True),
+        ),
+    ] = ""
+
+    target: Annotated[
+        str | None,
+        option(
+            "Data",
+            "What to predict: a column (CSV, Parquet), an array (.npz; y), a file (IDX; the labels beside it).",
+        ),
+    ] = None
+    drop: Annotated[list[str] | None, option("Data", "A column to leave out; may be repeated.")] = None
+    task: Annotated[
+        str,
+        option(
+            "Data",
+            "classification, regression, or auto: text, and whole numbers that repeat, are classes.",
+            autocompletion=complete(("auto", "classification", "regression")),
+        ),
+    ] = "auto"
+    held_out: Annotated[
+        float, option("Data", "The share of the samples to hold out and test on; 0: train on all of them.")
+    ] = 0.2
+    metrics: Annotated[
+        str | None,
+        option(
+            "Data",
+            "What to measure on them, as f1,roc_auc.",
+            metavar="NAMES",
+            show_default="accuracy of classes, R2 of numbers",
+            autocompletion=complete(METRICS),
+        ),
+    ] = None
+
+    layers: Annotated[
+        str, option("Network", "Units of the hidden layers, as 128,64; none: no hidden layer.")
+    ] = "128,64"
+    activation: Annotated[
+        str,
+        option(
+            "Network",
+            f"Of the hidden layers: {', '.join(ACTIVATIONS)}, prelu; also leaky_relu(0.2), elu(0.5).",
+            autocompletion=complete([*ACTIVATIONS, "prelu"]),
+        ),
+    ] = "relu"
+    norm: Annotated[
+        str,
+        option(
+            "Network",
+            "batch, layer or none: a norm before each activation.",
+            autocompletion=complete(("batch", "layer", "none")),
+        ),
+    ] = "none"
+    dropout: Annotated[float, option("Network", "The share of each hidden layer's units to leave out.")] = 0.0
+    init: Annotated[
+        str | None,
+        option(
+            "Network",
+            f"The first weights: {', '.join(INITIALIZERS)}.",
+            show_default="what suits the activation",
+            autocompletion=complete(INITIALIZERS),
+        ),
+    ] = None
+    loss: Annotated[
+        str | None,
+        option(
+            "Network",
+            "huber(1) or absolute_error for numbers, focal(2) for classes.",
+            show_default="cross-entropy, or half the squared error",
+        ),
+    ] = None
+
+    optimizer: Annotated[
+        str,
+        option(
+            "Training",
+            f"{', '.join(OPTIMIZERS)}; also with arguments: adam(beta2=0.99).",
+            autocompletion=complete(OPTIMIZERS),
+        ),
+    ] = "adam"
+    learning_rate: Annotated[
+        float | None, option("Training", "alpha.", show_default="the optimizer's own")
+    ] = None
+    schedule: Annotated[
+        str,
+        option(
+            "Training",
+            f"Of the learning rate: {', '.join(SCHEDULES)}; its lengths are in epochs: cosine(warmup=5), "
+            "step_decay(every=20).",
+            autocompletion=complete(SCHEDULES),
+        ),
+    ] = "constant"
+    epochs: Annotated[int, option("Training", "Times over the data.")] = 60
+    early_stopping: Annotated[
+        int | None,
+        option(
+            "Training",
+            "Stop when the cost on the samples held out has been no better for so many epochs; the best is kept.",
+            metavar="PATIENCE",
+            show_default="never",
+        ),
+    ] = None
+    batch_size: Annotated[int, option("Training", "Samples in a step; 0, and lbfgs: all of them.")] = 32
+    class_weight: Annotated[
+        str,
+        option(
+            "Training",
+            "balanced: rare classes weigh as much as common ones; none.",
+            autocompletion=complete(("balanced", "none")),
+        ),
+    ] = "none"
+    seed: Annotated[int, option("Training", "Of the weights, the split and the shuffling.")] = 0
+
+    l1: Annotated[float, option("Regularization", "The penalty l1 sum |w|.")] = 0.0
+    l2: Annotated[float, option("Regularization", "The penalty l2/2 sum w^2.")] = 0.0
+    weight_decay: Annotated[
+        float | None,
+        option("Regularization", "Decoupled, of adamw and lion.", show_default="the optimizer's own"),
+    ] = None
+    max_norm: Annotated[
+        float | None,
+        option("Regularization", "The longest that a unit's weights may be.", show_default="none"),
+    ] = None
+    clip_norm: Annotated[
+        float | None, option("Regularization", "The longest that the gradient may be.", show_default="none")
+    ] = None
+    label_smoothing: Annotated[
+        float, option("Regularization", "The share of each label given to all classes.")
+    ] = 0.0
+
+    dtype: Annotated[
+        str,
+        option("Where", "float32 or float64.", autocompletion=complete(("float32", "float64"))),
+    ] = "float32"
+    backend: BackendName = "auto"
+    device: DeviceName = None
+    out: Annotated[Path | None, option("Where", "The run's folder.", show_default="a new one in runs/")] = (
+        None
+    )
+    overwrite: Annotated[bool, option("Where", "Write into --out though it exists.", "--overwrite")] = False
+
+    plots: Annotated[
+        bool, option("Where", "Leave pictures; else `nnx plot` draws them later.", "--plots/--no-plots")
+    ] = True
+
+    config: Annotated[
+        Path | None,
+        option("Runs", "A TOML file with options; those typed here win. A run leaves its own in its folder."),
+    ] = None
+    resume: Annotated[
+        Path | None,
+        option("Runs", "The folder of an earlier run or sweep to go on with; with --epochs, for longer."),
+    ] = None
+    sweep: Annotated[
+        list[str] | None,
+        option(
+            "Runs",
+            'Train once with each value: "layers=64 128,64"; all combinations, where repeated. Ranges, with '
+            '--draws: "learning-rate=log(1e-4, 1e-1)", "dropout=uniform(0, 0.5)".',
+            metavar="OPTION=VALUES",
+        ),
+    ] = None
+    draws: Annotated[
+        int | None, option("Runs", "Combinations to draw at random.", show_default="all of them")
+    ] = None
+    quiet: Annotated[bool, option("Runs", "Say nothing but errors.", "--quiet", "-q")] = False
+    json: Annotated[bool, option("Runs", "Print the results as one JSON object.", "--json")] = False
+
+    table: dict[str, Any] = field(default_factory=dict, metadata={"typed": False})
+    """[sweep] of the configuration file: values, or a range, under the options' long names."""
+
+
+OF_THE_COMMAND = frozenset(
+    {"out", "overwrite", "plots", "config", "resume", "sweep", "draws", "quiet", "json"}
+)
+"""What says how the command is to work, and nothing about the run."""
+
+_TYPED: dict[str, Field[Any]] = {f.name: f for f in fields(Options) if f.metadata.get("typed", True)}
+
+
+def _kinds() -> dict[str, type]:
+    """Return the type of every option's value, None left out."""
+    found = {}
+    for name, hint in get_type_hints(Options).items():
+        kinds = [kind for kind in get_args(hint) if kind is not NoneType] if None in _parts(hint) else [hint]
+        found[name] = kinds[0]
+    return found
+
+
+def _parts(hint: Any) -> list[Any]:
+    return [None if part is NoneType else part for part in get_args(hint)]
+
+
+KINDS = _kinds()
+
+OF_A_RUN = tuple(name for name in _TYPED if name not in OF_THE_COMMAND)
+"""The options that make a run what it is: they can be in a configuration file."""
+
+
+def long(name: str) -> str:
+    """Return an option's long name: batch_size -> batch-size."""
+    return name.replace("_", "-")
+
+
+def named(key: str, known: Iterable[str] = OF_A_RUN) -> str:
+    """Return the field of an option by its long name; batch-size and batch_size are the same.
+
+    Raises
+    ------
+    InputError
+        When there is none: the nearest.
+    """
+    name = key.replace("-", "_")
+    if name not in known:
+        raise unknown("option", key, map(long, known))
+    return name
+
+
+def command(run: Callable[[Options], int]) -> Callable[..., None]:
+    """Return the function that typer makes the command of: it gathers the options and runs."""
+
+    def train(context: typer.Context, **values: Any) -> None:
+        from nnx.cli.config import gathered
+
+        typed = {
+            name: value
+            for name, value in values.items()
+            if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+        }
+        status = run(gathered(typed))
+        if status:
+            raise typer.Exit(status)
+
+    hints = get_type_hints(Options, include_extras=True)
+    kinds = {"context": typer.Context} | {name: hints[name] for name in _TYPED}
+    train.__annotations__ = kinds
+    defaults: Mapping[str, Any] = {name: f.default for name, f in _TYPED.items()}
+    train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                annotation=kind,
+                default=defaults.get(name, inspect.Parameter.empty),
+            )
+            for name, kind in kinds.items()
+        ]
+    )
+    paragraphs = (run.__doc__ or "").split("\n\n")
+    train.__doc__ = "\n\n".join(" ".join(one.split()) for one in paragraphs)  # folded by the terminal
+    return train

@@ -1,0 +1,280 @@
+"""A sweep: one run after another, each with other options, and a table of what they reached."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from nnx import spec
+from nnx.callbacks import Callback
+from nnx.callbacks.monitor import best_is
+from nnx.cli import build, config, show
+from nnx.cli.folder import CONFIG, Folder, name_of
+from nnx.cli.grid import combinations
+from nnx.cli.inputs import UsageError
+from nnx.cli.job import NAMES, Reader, going_on, prepare, score, train
+from nnx.cli.options import Options, long
+from nnx.errors import Error, InputError, count, first_line
+from nnx.files import written_aside
+from nnx.progress import Progress, without_nan
+
+RESULTS, CSV = "results.json", "results.csv"
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+
+
+class Watch(Callback):
+    """Shows which run of the sweep is in which epoch."""
+
+    def __init__(self, status: Any, what: str) -> None:
+        self._status, self._what = status, what
+
+    def on_epoch(self, trainer: Any, progress: Progress) -> None:
+        """Show the epoch."""
+        self._status.update(f"{escape(self._what)}: epoch {progress.epoch}/{progress.epochs}")
+
+
+def sweep(options: Options) -> int:
+    """Train with every combination; return the exit status: 1 if all failed, 130 after Ctrl-C."""
+    if options.held_out == 0:
+        raise UsageError("a sweep compares its runs on the samples held out; --held-out 0 leaves none")
+    for name in (build.metrics(options) or [])[:1]:
+        kind, parameter = spec.split(name)
+        if kind == "confusion_matrix" or parameter == "none":
+            raise UsageError(
+                f"{name} of --metrics is no single number to compare the runs by; give another one first"
+            )
+    values = combinations(options.table, options.draws, options.seed)
+    resume = options.resume is not None
+    folder = (
+        Folder(options.resume)
+        if options.resume
+        else Folder.make(options.out, name_of(options.data or "sweep"))
+    )
+    rows = {row["run"]: row for row in results(folder.path)["runs"]} if resume else {}
+    if not resume:
+        clear(folder.path)
+    folder.begin(config.text(options, "makes this sweep again"), resume)
+    show.say("Sweep", f"{count(len(values), 'run')} in {folder.path}: {', '.join(map(long, values[0]))}")
+    reader, interrupted = Reader(), False
+    found: dict[str, Any] = {"score": None, "swept": list(map(long, values[0])), "runs": []}
+    try:
+        with show.console.status("") as status:
+            for i, its in enumerate(values, 1):
+                name = f"{i:0{len(str(len(values)))}}"
+                row = rows.get(name)
+                if row is None or row["status"] != DONE:
+                    what = f"run {i} of {len(values)}, {shown(its)}"
+                    status.update(escape(what))
+                    goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
+                    row = one(options, its, folder.path / name, reader, Watch(status, what), goes_on)
+                    tell(row, its)
+                found["runs"].append(row)
+                found["score"] = found["score"] or row.get("score_name")
+                write(found, folder.path)
+                if row["status"] == INTERRUPTED:
+                    interrupted = True
+                    break
+    except KeyboardInterrupt:  # between two runs, or while one was made ready
+        interrupted = True
+    finally:
+        if not found["runs"]:
+            folder.give_up()
+    if found["runs"]:
+        present(found, folder.path)
+    if interrupted:
+        left = len(values) - sum(row["status"] != INTERRUPTED for row in found["runs"])
+        show.console.print(f"Stopped by Ctrl-C with {count(left, 'run')} to go.")
+        show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
+        return 130
+    return 0 if any(row["status"] == DONE for row in found["runs"]) else 1
+
+
+def one(
+    options: Options, its: Mapping[str, Any], path: Path, reader: Reader, watch: Callback, goes_on: bool
+) -> dict[str, Any]:
+    """Train one run of the sweep; return its row of the table, also if it fails."""
+    row: dict[str, Any] = {"run": path.name, **{long(name): value for name, value in its.items()}}
+    own: dict[str, Any] = {"table": {}, "draws": None, "sweep": None, "resume": None, "out": None}
+    try:
+        job = prepare(replace(options, **own, **its), reader)
+        job.pictures = False  # which would take longer than many a run
+        row["score_name"] = score(job)
+        if goes_on and (path / CONFIG).is_file():
+            going_on(job, path)
+            train(job, Folder(path), watch, resume=True)
+        else:
+            train(job, Folder.make(path, ""), watch)
+    except Exception as error:
+        if os.environ.get("NNX_TRACEBACK") and not isinstance(error, Error | OSError):
+            raise
+        said = (
+            str(error)
+            if isinstance(error, Error | OSError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
+        return {**row, "status": FAILED, "error": said}
+    return {
+        **row,
+        "status": DONE if job.finished else INTERRUPTED,
+        **without_nan(job.measured),
+        "epochs": len(job.trainer.records),
+        "seconds": round(job.seconds, 3),
+    }
+
+
+def shown(its: Mapping[str, Any]) -> str:
+    """Return a combination as it would be typed.
+
+    Examples
+    --------
+    >>> shown({"learning_rate": 0.1, "norm": None})
+    'learning-rate=0.1 norm=none'
+    """
+    return " ".join(f"{long(name)}={_text(value)}" for name, value in its.items())
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
+    """Say what became of a run, in a line."""
+    if row["status"] == FAILED:
+        text = f"failed: {short(row['error'])}"
+    else:
+        value = row.get(row["score_name"])
+        reached = f"{label(row['score_name'])} {figure(row['score_name'], value)}"
+        stopped = "stopped by Ctrl-C: " if row["status"] == INTERRUPTED else ""
+        text = f"{stopped}{reached}, {count(row['epochs'], 'epoch')}, {row['seconds']:.1f} s"
+    show.say(row["run"], f"{shown(its)}: {text}")
+
+
+def label(name: str) -> str:
+    """Return what people call a metric."""
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def figure(name: str, value: Any) -> str:
+    """Return a number as the table has it."""
+    if not isinstance(value, int | float):
+        return ""
+    return f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"
+
+
+def short(error: str) -> str:
+    """Return the first sentence of an error, or as much of it as a line holds.
+
+    Examples
+    --------
+    >>> short("the cost became nan in step 2 of epoch 1.5. Try a lower rate")
+    'the cost became nan in step 2 of epoch 1.5'
+    """
+    return shorten(error.partition(". ")[0], 100, placeholder=" ...")
+
+
+def ranked(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows, the best first, those without a score last."""
+    name = found["score"]
+    sign = -1 if name is not None and best_is(name) == "max" else 1
+
+    def place(row: Mapping[str, Any]) -> tuple[bool, float]:
+        value = row.get(name)
+        there = isinstance(value, int | float) and math.isfinite(value) and row["status"] != FAILED
+        return (not there, sign * value if there else 0.0)  # type: ignore[operator]
+
+    return sorted(found["runs"], key=place)
+
+
+def table(found: Mapping[str, Any], width: int) -> Table:
+    """Return the results as a table; a narrow one has no costs and no times."""
+    swept, name, wide = found["swept"], found["score"], width >= 80
+    result = Table(title="Results, the best first", title_justify="left")
+    result.add_column("run", no_wrap=True)
+    for key in swept:
+        result.add_column(key, justify="right", overflow="fold")
+    names = [] if name is None else [name, *["loss"] * wide]
+    for column in (*map(label, names), "epochs", *["s"] * wide):
+        result.add_column(column, justify="right", no_wrap=True)
+    for row in ranked(found):
+        cells = [row["run"], *(_text(row.get(key)) for key in swept)]
+        if row["status"] == FAILED:
+            result.add_row(*map(escape, cells), "[red]failed[/]")
+            continue
+        numbers = [figure(one, row.get(one)) for one in names]
+        mark = " (stopped)" if row["status"] == INTERRUPTED else ""
+        seconds = [f"{row['seconds']:.1f}"] * wide
+        result.add_row(*map(escape, [*cells, *numbers]), f"{row['epochs']}{mark}", *seconds)
+    return result
+
+
+def present(found: Mapping[str, Any], folder: Path) -> None:
+    """Print the results: the table, or the whole as JSON."""
+    show.result({"folder": str(folder), **found, "runs": ranked(found)})
+    if not show.silent():
+        print_table(found)
+    best = ranked(found)[0]
+    show.say("Saved", f"{folder}: {CSV}, {RESULTS}", fold=False)
+    if best["status"] == DONE:
+        show.say("Best", str(folder / best["run"]), fold=False)
+
+
+def print_table(found: Mapping[str, Any]) -> None:
+    """Print the table, and why runs have failed."""
+    show.output.print(table(found, show.output.width))
+    for row in found["runs"]:
+        if row["status"] == FAILED:
+            show.say("Failed", f"{row['run']}: {short(row['error'])}", to=show.output)
+
+
+def write(found: Mapping[str, Any], folder: Path) -> None:
+    """Write the results as they are now, as JSON in the order of the runs and as CSV, the best first."""
+    with written_aside(folder / RESULTS) as aside:
+        aside.write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
+    rows = ranked(found)
+    columns = dict.fromkeys(key for row in rows for key in row if key != "score_name")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*columns], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with written_aside(folder / CSV) as aside:
+        aside.write_text(text.getvalue(), encoding="utf-8")
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Return the results that a sweep has left; none where there are none yet.
+
+    Raises
+    ------
+    InputError
+        When they cannot be read.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        return {"score": None, "swept": [], "runs": []}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _check(found["runs"], found["swept"], found["score"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{str(path)!r} holds no results of a sweep: {error}") from error
+    return found
+
+
+def _check(runs: Sequence[Mapping[str, Any]], *_: Any) -> None:
+    for row in runs:
+        if row["status"] not in (DONE, FAILED, INTERRUPTED):
+            raise ValueError(f"the status {row['status']!r}")
+
+
+def clear(folder: Path) -> None:
+    """Remove the results of an earlier sweep that is overwritten."""
+    for name in (RESULTS, CSV):
+        (folder / name).unlink(missing_ok=True)
