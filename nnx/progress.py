@@ -37,6 +37,8 @@ class Progress:
     measured : dict or None
         The epoch's numbers as in the history, once it is over; None before. Steps may still be queued on a
         GPU while it is None.
+    done : int
+        The steps that the trainer has done in all, over all fits; `trainer.steps` would wait for a GPU to say it.
     """
 
     epoch: int
@@ -46,6 +48,7 @@ class Progress:
     samples: int
     seconds: float
     measured: Mapping[str, float] | None
+    done: int = 0
     read_cost: Callable[[], float] = field(repr=False, default=lambda: float("nan"))
 
     @property

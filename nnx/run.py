@@ -76,6 +76,7 @@ class Run:
         self.callbacks, self.plan = callbacks, dict(plan)
         self.epoch = 1  # the epoch that is under way
         self.first_record = len(trainer.records)
+        self.done = 0  # steps of the trainer, over all fits
         self._pace = 0.0  # seconds of a step
         self._begin_epoch()
 
@@ -94,6 +95,7 @@ class Run:
 
     def go(self) -> History:
         """Run to the end; return the history of this fit."""
+        self.done = self.trainer.steps
         try:
             self.callbacks.call("on_fit_start", self.trainer, self.epochs)
             self.all_epochs()
@@ -150,6 +152,7 @@ class Run:
                 trainer.state = done.after
                 self._unread.append((self.step + 1, done.Js, done.weights))
                 self.step += len(done.weights)
+                self.done += len(done.weights)
                 self.samples += done.samples
                 if self.step + 1 - self._unread[0][0] >= LOOK_EVERY:
                     self.read_costs()
@@ -223,6 +226,7 @@ class Run:
             self.samples,
             seconds,
             measured,
+            self.done,
             lambda: self.read(J),
         )
 

@@ -83,6 +83,7 @@ class WholeRun(Run):
             "t": good["t"] + 1,
         }
         self.step, self.samples = 1, self.batches.m or 0
+        self.done += 1
         found = self.validated()
         if not math.isfinite(found.get("validation_loss", 0.0)):
             trainer.state = good

@@ -1,5 +1,6 @@
 """The backends that the one suite runs on: every one is a parameter, an absent one a skip that says why."""
 
+import os
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,6 +11,28 @@ import nnx
 # "static" is array-api-strict without data-dependent shapes and boolean indexing, on a device that is not
 # the default one: whatever makes an array elsewhere by mistake fails there.
 BACKENDS = ["numpy", "numba", "cupy", "torch", "jax", "strict", "strict static"]
+
+
+COMPILED = tuple(
+    f"test_{name}"
+    for name in ("backends", "recording", "repeat", "resume", "trainer", "training", "twenty_steps")
+)
+"""The tests that run on numba, too: it takes seconds for every form of a step. NNX_TEST_ALL=1: all of them."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the other tests on numba."""
+    if os.environ.get("NNX_TEST_ALL"):
+        return
+    left_out = [
+        item
+        for item in items
+        if getattr(item, "callspec", None)
+        and item.callspec.params.get("backend") == "numba"
+        and item.module.__name__ not in COMPILED
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_report_header():

@@ -305,7 +305,6 @@ def test_checkpoints_every_epoch(tmp_path):
         ({"steps": 7}, [7, 14, 21, 28, 30]),
         ({"epochs": 4}, [20, 30]),
         ({"steps": 10, "epochs": 3}, [10, 15, 20, 30]),
-        ({"minutes": 1e-9}, list(range(1, 31))),
         ({"minutes": 1e9}, [30]),
     ],
 )
@@ -314,6 +313,15 @@ def test_when_checkpoints_are_written(when, steps, tmp_path):
     assert names(tmp_path) == [f"step-{n:08d}.safetensors" for n in steps]
     for n in steps:
         assert nnx.Trainer.load(tmp_path / f"step-{n:08d}.safetensors", backend="numpy").steps == n
+
+
+def test_checkpoints_by_the_clock(tmp_path):
+    """Within an epoch, too, though not after every step: several may be done at once."""
+    fit(a_trainer(), Checkpoints(tmp_path, minutes=1e-9, keep=None))
+    steps = [int(name[5:13]) for name in names(tmp_path)]
+    assert {5, 10, 15, 20, 25, 30} < {*steps}
+    fit(a_trainer(), [Checkpoints(tmp_path / "each", minutes=1e-9, keep=None), lambda progress: None])
+    assert names(tmp_path / "each") == [f"step-{n:08d}.safetensors" for n in range(1, 31)]
 
 
 def test_a_stopped_fit_leaves_a_checkpoint(tmp_path):

@@ -93,7 +93,8 @@ class Checkpoints(Resumable):
             self.epochs = 1
         self.keep = None if keep is None else positive_int("keep", keep)
         self.monitor = None if best is None else Monitor(best, mode=mode)
-        self._done = 0  # steps, counted on the host: reading them would wait for a GPU
+        self.often = self.steps is not None
+        self._done = 0  # steps
         self._next = math.inf  # when, by the clock
 
     def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
@@ -124,14 +125,14 @@ class Checkpoints(Resumable):
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
         """Write a checkpoint if it is time; after the last step of an epoch, once that is measured."""
-        self._done += 1
+        self._done = progress.done
         ends = progress.step == progress.steps
         if trainer.stopped is not None or (self._due() and not ends):
             self._write(trainer, self._path())
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
         """Write the best model, and a checkpoint if it is time."""
-        self._done = trainer.steps
+        self._done = progress.done
         if self.monitor is not None and self.monitor.improved(progress):
             self._write(trainer, self.folder / BEST)
         every = self.epochs is not None and progress.epoch % self.epochs == 0

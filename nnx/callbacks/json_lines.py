@@ -52,12 +52,12 @@ class JSONLines(LineLog):
     def __init__(self, path: str | Path, every_steps: int | None = None, overwrite: bool = False) -> None:
         super().__init__(path, overwrite)
         self.every_steps = None if every_steps is None else positive_int("every_steps", every_steps)
+        self.often = self.every_steps is not None
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
         """Write the step's line, if it is its turn."""
-        super().on_step(trainer, progress)
-        if self.every_steps is not None and self._done % self.every_steps == 0:
-            self.write({"epoch": len(trainer.records) + 1, "step": self._done, "cost": progress.cost})
+        if self.every_steps is not None and progress.done % self.every_steps == 0:
+            self.write({"epoch": len(trainer.records) + 1, "step": progress.done, "cost": progress.cost})
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record to the file."""

@@ -31,11 +31,9 @@ class LineLog(Resumable):
         self.path = Path(path)
         self.overwrite = bool(overwrite)
         self.lines: int | None = None  # that this object has written, or found where it goes on
-        self._done = 0  # steps
 
     def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
         """Begin a file, or cut it to the lines that the checkpoint knows of."""
-        self._done = trainer.steps
         if self.path.is_dir():
             raise InputError(f"{str(self.path)!r} is a folder; expected the name of a file to write")
         begins = state is None and self.lines is None
@@ -71,17 +69,12 @@ class LineLog(Resumable):
             file.write(f"{line}\n")
         self.lines = (self.lines or 0) + 1
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
-        """Count the step."""
-        self._done += 1
-
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
         """Write the epoch's line."""
-        self._done = trainer.steps
         self.write(
             {
                 "epoch": len(trainer.records),
-                "step": self._done,
+                "step": progress.done,
                 "seconds": round(progress.seconds, 6),
                 "learning_rate": trainer.learning_rate,
                 **(progress.measured or {}),

@@ -22,6 +22,7 @@ class NotebookBar(Callback):
     `Trainer.fit` adds it by itself in a notebook.
     """
 
+    often = False
     _display: Any = None
 
     def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:

@@ -54,6 +54,7 @@ class TensorBoard(Callback):
         self.histograms = bool(histograms)
         require("tensorboardX", "pip install 'nnx-array[tensorboard]'")
         self._events: Any = None
+        self.often = self.every_steps is not None
         self._done = 0  # steps
 
     def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
@@ -73,7 +74,7 @@ class TensorBoard(Callback):
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
         """Write the cost, if it is its turn."""
-        self._done += 1
+        self._done = progress.done
         if self.every_steps is not None and self._done % self.every_steps == 0:
             self._scalar("cost", progress.cost)
 
@@ -81,7 +82,7 @@ class TensorBoard(Callback):
         """Write what was measured, to the disk before the epoch's checkpoint."""
         from tensorboardX.summary import histogram
 
-        self._done = trainer.steps
+        self._done = progress.done
         for name, value in {**(progress.measured or {}), "learning_rate": trainer.learning_rate}.items():
             if isinstance(value, Real):
                 self._scalar(name, value)
