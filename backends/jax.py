@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from nnx.backends.xla import function
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
 from nnx.port import Backend, Data, F, Memory, Steps, process_memory, require
+from nnx.recording import RecordingError, record
 
 INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
 
@@ -59,19 +61,33 @@ class Jax(Backend):
 
     def capture(self, step: F) -> F:
         """Return the step, compiled once for every set of shapes."""
-        return self._jax.jit(step)  # type: ignore[no-any-return]
+        return self._jax.jit(self._recorded(step))  # type: ignore[no-any-return]
+
+    def _recorded(self, step: Any) -> Any:
+        """Return the function by its recording, where it has one; it is called once for every set of shapes."""
+
+        def run(*arguments: Any) -> Any:
+            try:
+                by_recording = function(record(step, *arguments), self._jax)
+            except RecordingError as error:
+                logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
+                return step(*arguments)
+            return by_recording(*arguments)
+
+        return run
 
     def repeat(self, step: F) -> Steps:
         """Return the steps as one compiled loop, for any number of them; a state is copied once, not in every step."""
         jax, jnp = self._jax, self.xp
+        once = self._recorded(step)
 
         def loop(state: Any, data: Data, order: Any, at: Any, count: Any, m: int, room: int) -> Any:
-            def once(k: Any, carried: Any) -> Any:
+            def body(k: Any, carried: Any) -> Any:
                 state, Js = carried
-                state, J = step(state, _mini_batch(jax, data, order, at + k * m, m))
+                state, J = once(state, _mini_batch(jax, data, order, at + k * m, m))
                 return state, Js.at[k].set(J)
 
-            return jax.lax.fori_loop(0, count, once, (state, jnp.zeros(room, state["theta"].dtype)))
+            return jax.lax.fori_loop(0, count, body, (state, jnp.zeros(room, state["theta"].dtype)))
 
         compiled = jax.jit(loop, static_argnums=(5, 6))
 

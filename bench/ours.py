@@ -3,6 +3,8 @@
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
+
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import Clock, cupy_events, torch_events, wall
 from nnx.bench.contestants import Absent, Contestant
@@ -44,19 +46,19 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
 
 
 def step_alone(backend: str, case: Case, data: Data) -> Contestant:
-    """Return the captured step in a bare loop; what it takes less than `fit` is the Trainer's share."""
+    """Return the steps on end, as the backend does them; what they take less than `fit` is the Trainer's share."""
     found = _find(backend)
     network, optimizer = case.network(), case.make_optimizer()
     X, y = found.asarray(data.X.T), found.asarray(data.y)
-    batches = [(X[:, place], y[place], None) for place in case.places()]
-    step = found.capture(training_step(network, optimizer))
+    rng = np.random.default_rng(case.seed)
+    repeated = found.repeat(training_step(network, optimizer))
     state = initial_state(network, optimizer, found.asarray(network.flatten(case.start()), case.dtype))
 
     def epoch() -> None:
         nonlocal state
-        for batch in batches:
-            state, J = step(state, batch)
-        found.to_numpy(J)  # waits for it
+        order = found.asarray(rng.permutation(len(data.y))) if case.shuffled else None
+        state, Js = repeated(state, (X, y, None), order, 0, case.m, case.steps)
+        found.to_numpy(Js[-1])  # waits for it
 
     def parameters() -> dict[str, Any]:
         made: dict[str, Any] = network.unflatten(found.to_numpy(state["theta"]))
