@@ -6,8 +6,9 @@ from pathlib import Path
 
 from nnx.callbacks import ProgressBar
 from nnx.cli import show
+from nnx.cli.folder import HISTORY, MODEL
 from nnx.cli.inputs import integers, refuse_existing, source
-from nnx.data.prepare import Preparation, find_task, split
+from nnx.data.prepare import Preparation, find_task, reason, split
 from nnx.data.source import Samples
 from nnx.errors import InputError, count, positive_int
 from nnx.files import written_aside
@@ -15,7 +16,7 @@ from nnx.network import mlp
 from nnx.optimizers import LBFGS, optimizer
 from nnx.trainer import Trainer
 
-MODEL, HISTORY, CURVE = "model.safetensors", "history.jsonl", "learning_curve.png"
+CURVE = "learning_curve.png"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Options:
     data: str
     target: str | None
     drop: tuple[str, ...]
+    decimal_comma: bool
     task: str
     held_out: float
     layers: str
@@ -54,11 +56,12 @@ def run(options: Options) -> bool:
     if options.out is not None and not options.overwrite:
         refuse_existing(options.out, empty_folder=True)
 
-    samples = source(options.data, options.target, options.seed).training(options.target, options.drop)
+    found = source(options.data, options.target, options.seed, decimal_comma=options.decimal_comma)
+    samples = found.training(options.target, options.drop)
     task = find_task(samples, options.task)
     train, held = split(samples, task, options.held_out, options.seed)
     preparation = Preparation.learn(samples, task, train)
-    n = [len(preparation.features), *hidden, preparation.n_outputs]
+    n = [len(preparation.inputs), *hidden, preparation.n_outputs]
     network = mlp(n, options.activation, preparation.output)
     trainer = Trainer(network, method, options.backend, options.device, options.dtype, options.seed)
     trainer.metadata = {"preparation": preparation.describe(), "data": options.data}
@@ -66,18 +69,25 @@ def run(options: Options) -> bool:
     what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"
     if options.task == "auto" and (other := another_task(samples, task)):
         what += f" (else --task {other})"
+    features = count(len(preparation.features), "feature")
+    if n[0] != len(preparation.features):
+        features += f" as {count(n[0], 'input')}"
     show.say(
         "Data",
-        f"{options.data}: {count(len(samples.X), 'sample')}, {count(n[0], 'feature')}; target "
+        f"{options.data}: {count(len(samples.X), 'sample')}, {features}; target "
         f"{samples.target!r}, {what}; {len(train):,} to train on, {len(held):,} held out",
     )
+    if options.task == "auto":
+        show.say("Task", f"{task}, since {reason(samples)}")
+    for line in preparation.account():
+        show.say("Columns", line)
     backend = trainer.backend
     show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
     show.say("Optimizer", f"{method!r}, {'all samples' if batch_size is None else batch_size} a step")
     show.console.print(show.network_table(network))
 
-    X, Y = preparation.X(samples.X[train]), preparation.Y(samples.y[train])
-    validation = preparation.X(samples.X[held]), preparation.Y(samples.y[held])
+    X, Y = preparation.X(samples.X[train], trainer.dtype), preparation.Y(samples.y[train])
+    validation = preparation.X(samples.X[held], trainer.dtype), preparation.Y(samples.y[held])
     folder, made = make_folder(options.out, options.data)
     title = f"{options.data}: {'-'.join(map(str, network.n))}, {backend.name}"
     try:

@@ -1,0 +1,3 @@
+"""What the files in a run's folder are called."""
+
+MODEL, HISTORY = "model.safetensors", "history.jsonl"
