@@ -148,7 +148,7 @@ def predict(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="A file (or data set) with the same features; - or none: the standard input.",
             show_default=False,
         ),
@@ -177,8 +177,7 @@ def predict(
 ) -> None:
     """Write a model's predictions for FILE as CSV or Parquet: one row a sample, with the classes' probabilities.
 
-    The order of the columns does not matter, nor do other columns. A table is read and predicted in pieces, whatever
-    its size.
+    The columns' order does not matter, nor do other columns. A table is read and predicted in pieces.
     """
     from nnx.cli.predict import run
 
@@ -191,7 +190,7 @@ def evaluate(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="A file (or data set) with the same features and the target; - or none: the standard input.",
             show_default=False,
         ),

@@ -42,7 +42,7 @@ def run(
 
     def batches() -> Iterator[tuple[Any, Any]]:
         nonlocal m
-        found = pieces(data, at_once(trainer), target or preparation.target, False, decimal_comma)
+        found = pieces(data, at_once(trainer), target or preparation.target, target is None, decimal_comma)
         for piece in found:
             y = preparation.Y(piece.targets(target or preparation.target, preparation.labels), m + 1)
             X = preparation.X(piece.values(preparation.features, preparation.named), trainer.dtype, notes)

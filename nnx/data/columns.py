@@ -103,9 +103,9 @@ class Columns:
         return table if dtype is None else table.astype(dtype)
 
     def series(self, name: str) -> Any:
-        """Return a column's values."""
-        values = self.frame[name]
-        return values if self.rows is None else values.gather(self.rows)
+        """Return a column's values; text without a letter is missing, as CSV has it."""
+        values = self.frame[name] if self.rows is None else self.frame[name].gather(self.rows)
+        return values.replace("", None) if str(values.dtype) == "String" else values
 
     def row(self, at: int) -> int:
         """Return the number in the file of one of these rows."""
