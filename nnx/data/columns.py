@@ -8,7 +8,7 @@ which a test shows.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,15 +224,12 @@ class Column:
         places |= {one: k for k, one in enumerate(self.categories)}
         of_missing = places.pop(None, unknown)
         text = values.text(name)
-        codes = text.replace_strict(
-            list(places) or [""], list(places.values()) or [unknown], default=unknown, return_dtype=int
-        ).to_numpy()
-        codes = np.where(text.is_null().to_numpy(), of_missing, codes)
+        codes = _looked_up(text, places, unknown, of_missing)
         unseen = codes == unknown
         if unseen.any():
-            given = text.filter(unseen)
+            first = text[int(unseen.argmax())]
             notes.unseen[name] += int(unseen.sum())
-            notes.example.setdefault(name, str(given[0]) if given[0] is not None else "missing")
+            notes.example.setdefault(name, "missing" if first is None else first)
             codes[unseen] = rest
         return codes
 
@@ -374,15 +371,22 @@ def _remark(numbers: Any, rows: Any) -> str:
     return "counts the rows" if len(rows) > 2 and (numbers - rows == numbers[0] - rows[0]).all() else ""
 
 
+def _looked_up(text: Any, places: Mapping[Any, int], unknown: int, of_missing: int) -> Any:
+    """Return each text's place as an array (m,)."""
+    import polars
+
+    keys, numbers = list(places) or [""], list(places.values()) or [unknown]
+    found = text.replace_strict(keys, numbers, default=unknown, return_dtype=polars.Int64)
+    return np.where(text.is_null().to_numpy(), of_missing, found.to_numpy())
+
+
 def _objects(text: Any) -> Any:
     """Return text as an array (m, 1) of objects, a value that repeats being one object."""
     values = text.unique(maintain_order=True)
     table = np.array(values.to_list(), dtype=object)
     places = dict(zip(values.to_list(), range(len(values)), strict=True))
     of_missing = places.pop(None, -1)
-    codes = text.replace_strict(
-        list(places) or [""], list(places.values()) or [-1], default=of_missing, return_dtype=int
-    ).to_numpy()
+    codes = _looked_up(text, places, of_missing, of_missing)
     return table[codes][:, None]
 
 
