@@ -9,7 +9,7 @@ The notation is that of the course notes: X (n[0], m) holds samples as columns, 
 
 from pathlib import Path as _Path
 
-from nnx import convert, schedules
+from nnx import convert, plots, schedules
 from nnx.activations import ACTIVATIONS, Activation, elu, leaky_relu
 from nnx.activations import register as register_activation
 from nnx.arrays import array_namespace
@@ -23,6 +23,7 @@ from nnx.callbacks import (
     MovingAverage,
     ProgressBar,
     ReduceOnPlateau,
+    Snapshots,
     TensorBoard,
 )
 from nnx.choice import backend
@@ -117,6 +118,7 @@ __all__ = [
     "Regularization",
     "Residual",
     "Rows",
+    "Snapshots",
     "Summary",
     "TensorBoard",
     "Trainer",
@@ -128,6 +130,7 @@ __all__ = [
     "find_learning_rate",
     "leaky_relu",
     "mlp",
+    "plots",
     "register_activation",
     "register_layer",
     "schedules",

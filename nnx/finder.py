@@ -1,4 +1,4 @@
-"""A search for the learning rate: a short training in which it rises (edge: it draws)."""
+"""A search for the learning rate: a short training in which it rises."""
 
 import copy
 import math
@@ -13,8 +13,8 @@ from typing import Any
 from nnx.errors import InputError, positive_int
 from nnx.optimizers import base_rate
 from nnx.optimizers.lbfgs import LBFGS
-from nnx.plot import save
-from nnx.port import require
+from nnx.plots.rates import learning_rates
+from nnx.plots.style import save
 from nnx.schedules import Schedule
 from nnx.step import Batch, Step, training_step
 from nnx.trainer import Trainer
@@ -56,24 +56,9 @@ class RateSearch:
         BackendError
             When matplotlib is missing.
         """
-        figure = require("matplotlib.figure", "pip install 'nnx-array[cli]'").Figure(
-            figsize=(6, 3.6), layout="constrained"
-        )
-        axis = figure.subplots()
-        axis.plot(self.rates, self.costs, color="tab:blue", alpha=0.3, label="cost J")
-        axis.plot(self.rates, self.smoothed, color="tab:blue", label="smoothed")
-        axis.axvline(
-            self.suggestion, color="tab:orange", linestyle="--", label=f"suggestion {self.suggestion:.2g}"
-        )
-        axis.set_xscale("log")
         low = min(self.costs)
         high = max(self.costs[: _lowest(self.smoothed) + 1])  # what comes after may be out of all bounds
-        axis.set_ylim(low - 0.05 * (high - low), high + 0.3 * (high - low))
-        axis.set_xlabel("learning rate")
-        axis.set_ylabel("cost J")
-        axis.grid(alpha=0.3)
-        axis.legend()
-        save(figure, Path(path))
+        save(learning_rates(self.rates, self.costs, self.smoothed, self.suggestion, (low, high)), Path(path))
 
     def __repr__(self) -> str:
         at = _lowest(self.smoothed)

@@ -401,6 +401,11 @@ class Network:
         loss = "" if self.output.spec is None else f", loss={self.output.spec!r}"
         return f"Network({self.n_features}, [{inside}], output={self.output.name!r}{loss})"
 
+    def _repr_html_(self) -> str:
+        from nnx import html
+
+        return html.summary(self.summary())
+
 
 def _drawn(layers: Sequence[Layer], rng: Any, n_prev: int, scheme: str | None) -> list[Tree]:
     """Return the first parameters of layers one after the other."""

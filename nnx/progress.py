@@ -5,8 +5,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-History = dict[str, list[float]]
-"""One number an epoch under each name: "loss", and with validation "validation_loss" and its scores."""
+
+class History(dict[str, list[float]]):
+    """One number an epoch under each name: "loss", and with validation "validation_loss" and its scores.
+
+    A dict, which a notebook shows as curves.
+    """
+
+    def _repr_html_(self) -> str:
+        from nnx import html
+
+        return html.history(self)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ def columns(records: list[dict[str, float]]) -> History:
     {'loss': [2.0, 1.0]}
     """
     names = dict.fromkeys(name for record in records for name in record)
-    return {name: [record[name] for record in records if name in record] for name in names}
+    return History((name, [record[name] for record in records if name in record]) for name in names)
 
 
 def without_nan(x: Any) -> Any:

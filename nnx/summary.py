@@ -117,6 +117,11 @@ class Summary:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        from nnx import html
+
+        return html.summary(self)
+
     @property
     def total(self) -> str:
         """The totals, in a sentence."""

@@ -15,6 +15,7 @@ from nnx.batches.provide import provide
 from nnx.batches.sources import Rows, features, recognise
 from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
+from nnx.callbacks.notebook_bar import with_progress
 from nnx.choice import choose
 from nnx.errors import BackendError, InputError, ModelFileError, positive_int
 from nnx.metrics import check, decide, score_name
@@ -241,6 +242,7 @@ class Trainer:
         micro_batch: int | None = None,
         steps: int | None = None,
         resume: str | Path | None = None,
+        progress: bool | None = None,
     ) -> History:
         """Train, going on from where the trainer is.
 
@@ -279,6 +281,9 @@ class Trainer:
             A checkpoint (`nnx.Checkpoints`) or the folder that holds them: the fit that wrote it goes on, with
             the same arguments, to the same end, `epochs` counted from its beginning. A folder with no
             checkpoint yet is a fit that begins.
+        progress : bool or None
+            Whether to show how far the fit has come: in a notebook a bar and the curves so far, elsewhere a
+            `nnx.ProgressBar`. None: in a notebook only, and not beside a ProgressBar that is given.
 
         Returns
         -------
@@ -316,7 +321,7 @@ class Trainer:
                     "micro_batch cannot be used with BatchNorm, whose statistics are those of the whole batch; "
                     "leave it out, choose a smaller batch_size, or use LayerNorm"
                 )
-        callbacks = Callbacks(callbacks)
+        callbacks = with_progress(Callbacks(callbacks), progress)
         wanted: tuple[Any, ...] = ()
         rng = self.rng if shuffle else None
         if self.features is None:
@@ -634,6 +639,11 @@ class Trainer:
                 f"{str(path)!r} does not describe a run that nnx can load: {type(error).__name__}: {error}"
             ) from error
         return trainer
+
+    def _repr_html_(self) -> str:
+        from nnx import html
+
+        return html.trainer(self)
 
     def __reduce__(self) -> Any:
         return saved.unpickled, saved.collect(self, None)  # as NumPy arrays: any machine can read them

@@ -26,6 +26,7 @@ from nnx.callbacks import (
     MovingAverage,
     ProgressBar,
     ReduceOnPlateau,
+    Snapshots,
     TensorBoard,
 )
 from nnx.errors import CallbackError
@@ -426,6 +427,7 @@ def everything(folder, end):
         MovingAverage(0.9),
         JSONLines(folder / "log.jsonl", every_steps=2, overwrite=True),
         CSVLog(folder / "log.csv", overwrite=True),
+        Snapshots(most=4),
         Checkpoints(folder, steps=4, best="validation_accuracy"),
     ]
 
@@ -442,6 +444,7 @@ def left_by(folder, callbacks, trainer):
         "rate": trainer.learning_rate,
         "best": best.theta.tolist(),
         "average": callbacks[3].theta.tolist(),
+        "snapshots": (callbacks[6].epochs, [theta.tolist() for theta in callbacks[6].thetas]),
         "records": trainer.records,
         "lines": lines,
         "rows": rows,

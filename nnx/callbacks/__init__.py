@@ -8,6 +8,7 @@ from nnx.callbacks.json_lines import JSONLines
 from nnx.callbacks.moving_average import MovingAverage
 from nnx.callbacks.progress_bar import ProgressBar
 from nnx.callbacks.reduce_on_plateau import ReduceOnPlateau
+from nnx.callbacks.snapshots import Snapshots
 from nnx.callbacks.tensorboard import TensorBoard
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "MovingAverage",
     "ProgressBar",
     "ReduceOnPlateau",
+    "Snapshots",
     "TensorBoard",
 ]

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from nnx.cli.options import BackendName, DeviceName, Options, command
+from nnx.errors import unknown
 from nnx.metrics import METRICS
 from nnx.optimizers import OPTIMIZERS
+from nnx.plots.run import FORMATS, JOINT, PICTURES
 
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
@@ -29,8 +31,8 @@ app = typer.Typer(
 def _train(options: Options) -> int:
     """Train a network on DATA and test it on samples held out.
 
-    Leaves a folder with the model, the history (JSON lines), the learning curve (PNG), and a configuration that makes
-    the same run again. Ctrl-C stops early and leaves them, too; --resume goes on.
+    Leaves a folder with the model, the history (JSON lines), pictures of how it learned and of its errors, and a
+    configuration that makes the same run again. Ctrl-C stops early and leaves them, too; --resume goes on.
     """
     from nnx.cli.train import run
 
@@ -143,6 +145,46 @@ def piped(data: str) -> str:
     if not data and sys.stdin.isatty():
         raise typer.BadParameter("give FILE, or pipe a table in", param_hint="FILE")
     return data or "-"
+
+
+@app.command(
+    epilog=examples(
+        "nnx plot runs/digits-1 --format svg",
+        "nnx plot runs/digits-1 --kind roc --out roc.pdf",
+        "nnx plot runs/digits-* --out pictures",
+    )
+)
+def plot(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Folders that `nnx train` left.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder, or with one --kind a file.",
+            show_default="the run's; of several runs the current one",
+        ),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"One picture; may be repeated. Of a run: {', '.join(PICTURES)}; of several: {', '.join(JOINT)}.",
+            show_default="all that suit",
+        ),
+    ] = None,
+    format: Annotated[str, typer.Option(help="png, svg or pdf; the animation is a GIF.")] = "png",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures in --out.")] = False,
+) -> None:
+    """Draw the pictures of a run again, or the learning curves of several runs in one picture."""
+    from nnx.cli.plot import run
+
+    allowed = PICTURES if len(runs) == 1 else JOINT
+    for given, known, name in ((kind or [], (*allowed,), "kind"), ([format], FORMATS, "format")):
+        for one in given:
+            if one not in known:
+                raise typer.BadParameter(str(unknown(name, one, known)), param_hint=f"--{name}")
+    run(runs, out, kind or [], format, overwrite)
 
 
 bench_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnx import checkpoint, saved
+from nnx import checkpoint, plots, saved
 from nnx.callbacks import Callback
 from nnx.cli import build, config, show
-from nnx.cli.folder import CHECKPOINTS, CURVE, HISTORY, MODEL, Folder
+from nnx.cli.folder import CHECKPOINTS, HISTORY, MODEL, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import Options
@@ -184,7 +184,7 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
     """
     trainer, options = job.trainer, job.options
     checkpoints = folder.path / CHECKPOINTS
-    keeper = Keeper(checkpoints)
+    keeper, snapshots = Keeper(checkpoints), plots.callbacks(trainer.network)
     folder.begin(config.text(options, "trains this run again", backend=trainer.backend.name), resume)
     start = time.perf_counter()
     keep = False
@@ -196,7 +196,7 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
                 options.epochs,
                 job.batch_size,
                 None if job.data.held is None else job.data.held[:2],
-                callbacks=[*build.callbacks(options), watch, keeper],
+                callbacks=[*build.callbacks(options), watch, *snapshots, keeper],
                 class_weight=None if options.class_weight == "none" else options.class_weight,
                 metrics=build.metrics(options),
                 resume=checkpoints if resume else None,
@@ -210,37 +210,40 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
     finally:
         job.seconds = time.perf_counter() - start
         if keep:
-            save(job, folder.path)
+            save(job, folder.path, snapshots)
         else:
             folder.give_up()
     if keep and job.data.held is not None:
         job.measured = evaluate(job)
 
 
-def save(job: Job, folder: Path) -> None:
+def save(job: Job, folder: Path, snapshots: Sequence[Callback]) -> None:
     """Write the model, the history and the pictures."""
     trainer = job.trainer
     trainer.save(folder / MODEL)
-    for name in (HISTORY, CURVE):  # those of an earlier run do not belong to this model
-        (folder / name).unlink(missing_ok=True)
     job.files = [MODEL]
-    if not trainer.records:  # stopped in the first epoch
-        return
-    with written_aside(folder / HISTORY) as aside:
-        lines = (
-            json.dumps(without_nan({"epoch": epoch, **record}))
-            for epoch, record in enumerate(trainer.records, 1)
-        )
-        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    job.files.append(HISTORY)
-    if job.pictures:
-        from nnx.plot import learning_curve
+    (folder / HISTORY).unlink(missing_ok=True)  # that of an earlier run does not belong to this model
+    if trainer.records:  # else it was stopped in the first epoch
+        with written_aside(folder / HISTORY) as aside:
+            lines = (
+                json.dumps(without_nan({"epoch": epoch, **record}))
+                for epoch, record in enumerate(trainer.records, 1)
+            )
+            aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        job.files.append(HISTORY)
+    job.files += plots.leave(
+        folder,
+        job.title,
+        trainer,
+        job.data.preparation,
+        *(job.data.held or (None, None, ())),
+        snapshots=snapshots,
+        pictures=job.pictures and job.options.plots,
+        complain=lambda said: show.errors.print(f"Warning: {said}", markup=False, soft_wrap=True),
+    )
 
-        learning_curve(trainer.history, folder / CURVE, job.title)
-        job.files.append(CURVE)
 
-
-UNITS = {"mean_absolute_error": 1, "mean_squared_error": 2}
+UNITS = {"mean_absolute_error": 1, "mean_squared_error": 2, "root_mean_squared_error": 1}
 """The metrics that have the target's unit, and its power."""
 
 
@@ -249,15 +252,13 @@ def evaluate(job: Job) -> dict[str, Any]:
     assert job.data.held is not None
     trainer, preparation = job.trainer, job.data.preparation
     metrics = build.metrics(job.options) or [score(job)]
-    extra = preparation.labels is None and "mean_squared_error" not in metrics
-    measured = trainer.evaluate(*job.data.held[:2], metrics=[*metrics, *["mean_squared_error"] * extra])
+    numbers = preparation.labels is None
+    if numbers and "root_mean_squared_error" not in metrics:
+        metrics.append("root_mean_squared_error")
+    measured = trainer.evaluate(*job.data.held[:2], metrics=metrics)
     for name, power in UNITS.items():
-        if name in measured and preparation.labels is None:
+        if numbers and name in measured:
             measured[name] *= preparation.y_scale**power
-    if preparation.labels is None:
-        measured["root_mean_squared_error"] = measured["mean_squared_error"] ** 0.5
-        if extra:
-            del measured["mean_squared_error"]
     return measured
 
 

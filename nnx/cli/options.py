@@ -210,6 +210,11 @@ class Options:
     )
     overwrite: Annotated[bool, option("Where", "Write into --out though it exists.", "--overwrite")] = False
 
+    plots: Annotated[
+        bool,
+        option("Where", "Leave pictures; else `nnx plot` draws them later.", "--plots/--no-plots"),
+    ] = True
+
     config: Annotated[
         Path | None,
         option("Runs", "A TOML file with options; those typed here win. A run leaves its own in its folder."),
@@ -237,7 +242,9 @@ class Options:
     """[sweep] of the configuration file: values, or a range, under the options' long names."""
 
 
-OF_THE_COMMAND = frozenset({"out", "overwrite", "config", "resume", "sweep", "draws", "quiet", "json"})
+OF_THE_COMMAND = frozenset(
+    {"out", "overwrite", "plots", "config", "resume", "sweep", "draws", "quiet", "json"}
+)
 """What says how the command is to work, and nothing about the run."""
 
 _TYPED: dict[str, Field[Any]] = {f.name: f for f in fields(Options) if f.metadata.get("typed", True)}

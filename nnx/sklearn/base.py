@@ -237,6 +237,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 shuffle=self.shuffle,
                 callbacks=callbacks,
                 sample_weight=weights,
+                progress=False,  # as scikit-learn's: a search fits many
                 **pieces,
             )
         except DivergenceError as error:

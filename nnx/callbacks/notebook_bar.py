@@ -1,0 +1,102 @@
+"""A progress bar with the learning curve, in a notebook."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from nnx.callbacks.base import Callback, Callbacks
+from nnx.callbacks.progress_bar import ProgressBar, numbers
+from nnx.errors import InputError
+from nnx.notebook import Display, in_notebook
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+BETWEEN = 0.25
+"""Seconds from one picture to the next, at least: each goes to the browser."""
+
+
+class NotebookBar(Callback):
+    """Shows how far the fit has come and the curves so far, in one place that is updated four times a second.
+
+    `Trainer.fit` adds it by itself in a notebook.
+    """
+
+    _display: Any = None
+
+    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+        """Show an empty bar."""
+        self._share: float | None = 0.0
+        self._text, self._numbers, self._next = f"epoch 0/{epochs}", "", 0.0
+        self._over = False
+        self._display = None
+        self._show(trainer)
+
+    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+        """Move the bar."""
+        if time.monotonic() >= self._next:
+            self._stand(progress)
+            self._show(trainer)
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Draw the epoch's numbers, if it is time."""
+        self._numbers = numbers(progress.measured or {})
+        self._stand(progress)
+        self._over = progress.epoch == progress.epochs
+        if time.monotonic() >= self._next:
+            self._show(trainer)
+
+    def on_fit_end(self, trainer: "Trainer") -> None:
+        """Leave the last numbers, and say why the fit ended before its epochs were over."""
+        if self._display is not None:
+            if trainer.stopped is not None:
+                self._text += f"; stopped: {trainer.stopped}"
+            elif not self._over:
+                self._text += "; ended before its last epoch"
+            self._show(trainer)
+
+    def _stand(self, progress: Progress) -> None:
+        """Take down where the fit stands."""
+        steps = progress.steps
+        within = progress.measured is not None or (progress.step / steps if steps else 0.0)
+        self._share = (progress.epoch - 1 + within) / progress.epochs
+        rate = f"{progress.samples / progress.seconds:,.0f} samples/s" if progress.seconds > 0 else ""
+        self._text = " ".join(
+            part for part in (f"epoch {progress.epoch}/{progress.epochs}", self._numbers, rate) if part
+        )
+
+    def _show(self, trainer: "Trainer") -> None:
+        from nnx import html
+
+        curves = html.history(trainer.history) if trainer.records else ""
+        shown = html.progress(self._share, self._text, curves), self._text
+        if self._display is None:
+            self._display = Display(*shown)
+        else:
+            self._display.update(*shown)
+        self._next = time.monotonic() + BETWEEN
+
+
+def with_progress(callbacks: Callbacks, progress: bool | None) -> Callbacks:
+    """Return the callbacks with one that shows the progress, if that is wished and none of them does.
+
+    Parameters
+    ----------
+    callbacks : Callbacks
+    progress : bool or None
+        None: in a notebook.
+
+    Raises
+    ------
+    InputError
+        When progress is something else.
+    """
+    if progress is not None and not isinstance(progress, bool):
+        raise InputError(
+            f"progress must be True, False, or None, which is True in a notebook; given {progress!r}"
+        )
+    if progress is False or any(isinstance(one, ProgressBar | NotebookBar) for one in callbacks.all):
+        return callbacks
+    if in_notebook():
+        return Callbacks([*callbacks.all, NotebookBar()])
+    return Callbacks([*callbacks.all, ProgressBar()]) if progress else callbacks

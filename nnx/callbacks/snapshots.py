@@ -1,0 +1,75 @@
+"""The parameters of some epochs, kept on the host: what an animation is made from."""
+
+from typing import TYPE_CHECKING, Any
+
+from nnx.callbacks.resumable import Resumable
+from nnx.errors import number
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+
+class Snapshots(Resumable):
+    """Keeps theta at the beginning of a fit, after some of its epochs, equally far apart, and after the last one.
+
+    When there are too many, every other one is dropped, and from then on only every other epoch is kept. A second fit
+    with the same object goes on.
+
+    Parameters
+    ----------
+    most : int
+        Snapshots, at least 2.
+
+    Attributes
+    ----------
+    epochs : list of int
+        After how many epochs of the trainer each was taken.
+    thetas : list of arrays (P,)
+        NumPy arrays.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    >>> snapshots = Snapshots(most=4)
+    >>> _ = trainer.fit([[0.0, 1.0]], [0, 1], epochs=9, callbacks=snapshots)
+    >>> snapshots.epochs
+    [0, 4, 8, 9]
+    """
+
+    def __init__(self, most: int = 60) -> None:
+        self.most = int(number("most", most, "an integer of 2 or more", lambda n: n >= 2 and n == int(n)))
+        self.epochs: list[int] = []
+        self.thetas: list[Any] = []
+        self._every = 1
+
+    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+        """Take the first, or go on with those of the checkpoint."""
+        if state is not None:
+            self.epochs, self._every = list(state["epochs"]), state["every"]
+            self.thetas = [state[f"theta{epoch}"] for epoch in self.epochs]
+        elif not self.epochs or self.epochs[-1] > len(trainer.records):  # another trainer
+            self.epochs, self.thetas, self._every = [], [], 1
+            self._take(trainer)
+
+    def state(self) -> dict[str, Any]:
+        """Return the snapshots."""
+        thetas = {f"theta{epoch}": theta for epoch, theta in zip(self.epochs, self.thetas, strict=True)}
+        return {"epochs": self.epochs, "every": self._every, **thetas}
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Take one if it is time."""
+        last = progress.epoch == progress.epochs or trainer.stopped is not None
+        if last or len(trainer.records) % self._every == 0:
+            self._take(trainer)
+
+    def _take(self, trainer: "Trainer") -> None:
+        now = len(trainer.records)
+        self.epochs.append(now)
+        self.thetas.append(trainer.theta)
+        while len(self.epochs) > self.most:
+            self._every *= 2
+            kept = [k for k, epoch in enumerate(self.epochs) if epoch % self._every == 0 or epoch == now]
+            self.epochs = [self.epochs[k] for k in kept]
+            self.thetas = [self.thetas[k] for k in kept]

@@ -1,0 +1,118 @@
+"""`nnx plot`: the pictures of a run again, or of several runs in one, from their folders alone."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnx import plots
+from nnx.cli import show
+from nnx.cli.folder import HELD_OUT, HISTORY, MODEL
+from nnx.cli.inputs import refuse_existing
+from nnx.data.prepare import Preparation
+from nnx.errors import InputError
+from nnx.plots import held_out
+from nnx.plots.curves import APART
+from nnx.plots.run import FORMATS, JOINT, PICTURES, Left, draw, file_name
+from nnx.progress import History, columns, with_nan
+from nnx.trainer import Trainer
+
+
+def run(runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: str, overwrite: bool) -> None:
+    """Draw the pictures of one run, or those of several together."""
+    folders = [folder_of(one) for one in runs]
+    of_one = len(folders) == 1 and (folders[0] / MODEL).is_file()
+    if len(folders) == 1 and not of_one and kinds:
+        raise InputError(f"{str(folders[0])!r} has no {MODEL}; without --kind its learning curves are drawn")
+    where = out if out is not None else folders[0] if of_one else Path()
+    given = kinds or ([*PICTURES] if of_one else [*JOINT])
+    to_file = where.suffix.lower().removeprefix(".") in (*FORMATS, "gif") and not where.is_dir()
+    if to_file and len(given) > 1:
+        raise InputError(
+            f"{str(where)!r} is the name of one picture; give one --kind, too, of {', '.join(given)}, or a folder"
+        )
+    folder = where.parent if to_file else where
+    paths = {kind: where if to_file else where / file_name(kind, format) for kind in given}
+    if not overwrite and not (
+        of_one and out is None
+    ):  # a run's own pictures are made from what is beside them
+        for path in paths.values():
+            refuse_existing(path)
+    if of_one:
+        left = read(folders[0])
+        suits = {kind: path for kind, path in paths.items() if PICTURES[kind](left) is not None}
+        if kinds and (others := [kind for kind in paths if kind not in suits]):
+            lacks = f", which has no {HELD_OUT} of held-out samples" if left.held is None else ""
+            raise InputError(
+                f"{' and '.join(others)} cannot be drawn of {str(folders[0])!r}{lacks}; {', '.join(known(left))} can"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        errors: list[str] = []
+        written = draw(left, suits, errors.append)
+    else:
+        histories = {name: history(folder) for name, folder in zip(names(folders), folders, strict=True)}
+        folder.mkdir(parents=True, exist_ok=True)
+        errors, written = [], []
+        for kind, path in paths.items():
+            plots.save(JOINT[kind](histories), path)
+            written.append(path.name)
+    if written:
+        show.say("Saved", f"{folder}: {', '.join(written)}", fold=False)
+    if errors:
+        raise InputError("; ".join(errors))
+
+
+def folder_of(run: Path) -> Path:
+    """Return the folder of a run, given it or its model file.
+
+    Raises
+    ------
+    InputError
+        When it is no run's.
+    """
+    folder = run.parent if run.is_file() and run.name == MODEL else run
+    if not folder.exists():
+        raise InputError(f"there is no folder {str(run)!r}; expected that of a run, as `nnx train` leaves it")
+    if not any((folder / name).is_file() for name in (MODEL, HISTORY)):
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{MODEL}")) if folder.is_dir() else []
+        hint = f"; give the runs in it, such as {str(folder / inside[0])!r}" if inside else ""
+        raise InputError(f"{str(run)!r} is no run: it has no {MODEL} and no {HISTORY}{hint}")
+    return folder
+
+
+def names(folders: Sequence[Path]) -> list[str]:
+    """Return what the runs are called: their folders' names, or their paths where two have one name."""
+    own = [folder.resolve().name for folder in folders]
+    return own if len(set(own)) == len(own) else [str(folder) for folder in folders]
+
+
+def read(folder: Path) -> Left:
+    """Return what the pictures of a run are drawn from."""
+    trainer = Trainer.load(folder / MODEL, backend="numpy")
+    metadata = trainer.metadata
+    preparation = Preparation.of(metadata) if "preparation" in metadata else None
+    held = held_out.read(folder / HELD_OUT) if (folder / HELD_OUT).is_file() else None
+    name = folder.resolve().name
+    return Left(
+        f"{metadata.get('data', name)}: {'-'.join(map(str, trainer.network.n))}", trainer, preparation, held
+    )
+
+
+def known(left: Left) -> list[str]:
+    """Return the pictures that suit a run."""
+    return [kind for kind, picture in PICTURES.items() if picture(left) is not None]
+
+
+def history(folder: Path) -> History:
+    """Return what a run measured, from its log or else its model."""
+    path = folder / HISTORY
+    if not path.is_file():
+        return Trainer.load(folder / MODEL, backend="numpy").history
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            record = with_nan(json.loads(line)).items()
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"line {number} of {str(path)!r} is no JSON object: {error}") from error
+        records.append({name: value for name, value in record if name not in APART})
+    return columns([record for record in records if "loss" in record])

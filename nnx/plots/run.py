@@ -1,0 +1,277 @@
+"""The pictures of a run: which of them suit it, and leaving them in its folder."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnx.callbacks import Callback, Snapshots
+from nnx.errors import first_line
+from nnx.network import Network
+from nnx.plots import held_out
+from nnx.plots.animation import animated_boundary
+from nnx.plots.boundary import decision_boundary
+from nnx.plots.comparison import comparison
+from nnx.plots.confusion import confusion_matrix
+from nnx.plots.curves import learning_curves
+from nnx.plots.regression import predicted_against_true
+from nnx.plots.roc import roc
+from nnx.plots.style import save
+from nnx.plots.weights import first_layer, square
+
+HELD_OUT = "held_out.npz"
+
+FRAMES, NUMBERS = 40, 2**22
+"""Pictures of an animation; numbers that are kept for one."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a run's pictures are drawn from.
+
+    Attributes
+    ----------
+    title : str
+    trainer : Trainer
+    preparation : nnx.data.Preparation or None
+        The names of the classes and features, and the target's unit.
+    held : HeldOut or None
+    """
+
+    title: str
+    trainer: Any
+    preparation: Any = None
+    held: held_out.HeldOut | None = None
+
+    @property
+    def labels(self) -> list[Any] | None:
+        """The classes' names."""
+        return getattr(self.preparation, "labels", None)
+
+    @property
+    def target(self) -> str:
+        """What is predicted."""
+        return str(getattr(self.preparation, "target", "target"))
+
+
+Draw = Callable[[Path], None]
+"""Draws a picture to a file."""
+
+
+def _learning_curve(left: Left) -> Draw | None:
+    history = left.trainer.history
+    return _saved(learning_curves, history, left.title) if history else None
+
+
+def _confusion_matrix(left: Left) -> Draw | None:
+    held, output = left.held, left.trainer.network.output
+    if held is None or not output.classes or not len(held.y):
+        return None
+    return _saved(confusion_matrix, held.y, _decided(held.A, output), _names(left), left.title)
+
+
+def _roc(left: Left) -> Draw | None:
+    held = left.held
+    if held is None or not left.trainer.network.output.classes or len(set(held.y.tolist())) < 2:
+        return None
+    return _saved(roc, held.y, held.A, _names(left), left.title)
+
+
+def _predicted_against_true(left: Left) -> Draw | None:
+    held = left.held
+    if held is None or left.trainer.network.output.classes or len(held.A) != 1 or not len(held.y):
+        return None
+    return _saved(predicted_against_true, held.y, _numbers(left, held.A), left.target, left.title)
+
+
+def _first_layer(left: Left) -> Draw | None:
+    shape, W = image_shape(left.preparation), left.trainer.parameters.get("W1")
+    if shape is None or W is None or W.shape[1] != left.trainer.network.n[0]:
+        return None
+    return _saved(first_layer, W, shape, title=left.title)
+
+
+def _decision_boundary(left: Left) -> Draw | None:
+    if left.held is None or left.held.X is None:
+        return None
+    to_X, arguments = _plane(left)
+
+    def predict(points: Any) -> Any:
+        return _numbers(left, left.trainer.predict(to_X(points)), keep=True)
+
+    return _saved(decision_boundary, predict, *arguments, left.title)
+
+
+def _animation(left: Left) -> Draw | None:
+    held, network = left.held, left.trainer.network
+    if held is None or held.X is None or len(held.epochs) < 2:
+        return None
+    to_X, arguments = _plane(left)
+
+    def predict(theta: Any, points: Any) -> Any:
+        return _numbers(left, network.forward(theta, to_X(points).astype(theta.dtype)), keep=True)
+
+    X, y, labels, names, target = arguments
+
+    def draw(path: Path) -> None:
+        animated_boundary(predict, held.thetas, held.epochs, X, y, path, labels, names, target, left.title)
+
+    return draw
+
+
+PICTURES: dict[str, Callable[[Left], Draw | None]] = {
+    "learning_curve": _learning_curve,
+    "confusion_matrix": _confusion_matrix,
+    "roc": _roc,
+    "predicted_against_true": _predicted_against_true,
+    "first_layer": _first_layer,
+    "decision_boundary": _decision_boundary,
+    "animation": _animation,
+}
+"""Every picture of a run by its name: what draws it, or None where it does not suit the run."""
+
+JOINT = {"learning_curves": learning_curves, "comparison": comparison}
+"""What is drawn of several runs."""
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def file_name(kind: str, format: str = "png") -> str:
+    """Return the name of a picture's file: an animation is a GIF in any case.
+
+    Examples
+    --------
+    >>> file_name("roc", "svg"), file_name("animation", "svg")
+    ('roc.svg', 'decision_boundary.gif')
+    """
+    return "decision_boundary.gif" if kind == "animation" else f"{kind}.{format}"
+
+
+def callbacks(network: Network) -> list[Callback]:
+    """Return what a fit must have so that `leave` can draw all that suits the network: snapshots where n[0] = 2."""
+    most = min(FRAMES, NUMBERS // network.P)
+    return [Snapshots(most)] if network.n[0] == 2 and most >= 2 else []
+
+
+def leave(
+    folder: str | Path,
+    title: str,
+    trainer: Any,
+    preparation: Any,
+    X: Any,
+    Y: Any,
+    y: Any,
+    *,
+    snapshots: Sequence[Callback] = (),
+    pictures: bool = True,
+    complain: Callable[[str], None] = warnings.warn,
+) -> list[str]:
+    """Leave the pictures that suit a run in its folder, and what they are drawn from.
+
+    What goes wrong with a picture is complained of, and no reason to stop.
+
+    Parameters
+    ----------
+    folder : path
+    title : str
+        Of the pictures.
+    trainer : Trainer
+    preparation : nnx.data.Preparation or None
+    X, Y, y : arrays
+        The held-out samples: X (n[0], m) prepared, Y as trained, y (m,) the target's own values. None: there are none.
+    snapshots : list
+        What `callbacks` returned, after the fit that was given it.
+    pictures : bool
+        Whether to draw; if not, `nnx plot` can do so later.
+    complain : function
+        Takes a sentence that says what could not be drawn and why.
+
+    Returns
+    -------
+    list of str
+        The names of the files. Those that an earlier run left under these names are removed.
+    """
+    folder, kept, held = Path(folder), [], None
+    try:
+        for name in (HELD_OUT, *(file_name(kind, format) for kind in PICTURES for format in FORMATS)):
+            (folder / name).unlink(missing_ok=True)
+        if y is not None and len(y):
+            held = held_out.of(trainer, X, Y, y, next(iter(snapshots), None))
+            held_out.write(held, folder / HELD_OUT)
+            kept.append(HELD_OUT)
+    except Exception as error:
+        complain(f"{HELD_OUT} could not be written: {first_line(error)}")
+    if not pictures:
+        return kept
+    left = Left(title, trainer, preparation, held)
+    return draw(left, {kind: folder / file_name(kind) for kind in PICTURES}, complain) + kept
+
+
+def draw(left: Left, paths: dict[str, Path], complain: Callable[[str], None]) -> list[str]:
+    """Draw those pictures that suit a run, each to its path; return the names of the files."""
+    written = []
+    for kind, path in paths.items():
+        try:
+            drawing = PICTURES[kind](left)
+            if drawing is not None:
+                drawing(path)
+                written.append(path.name)
+        except Exception as error:
+            complain(f"{path.name} could not be drawn: {first_line(error)}")
+    return written
+
+
+def _saved(function: Callable[..., Any], *arguments: Any, **options: Any) -> Draw:
+    return lambda path: save(function(*arguments, **options), path)
+
+
+def _decided(A: Any, output: Any) -> Any:
+    from nnx.metrics import decide
+
+    return decide(A, output.threshold)
+
+
+def _names(left: Left) -> list[Any]:
+    """Return the classes' names, or their indices."""
+    n = left.trainer.network.n[-1]
+    return left.labels or [*range(max(n, 2))]
+
+
+def _numbers(left: Left, A: Any, keep: bool = False) -> Any:
+    """Return predicted numbers in the target's unit; classes' probabilities, which have none, as they are."""
+    if left.trainer.network.output.classes or left.preparation is None:
+        return A if keep or left.trainer.network.output.classes else A[0]
+    y = left.preparation.y(A)
+    return [y] if keep else y
+
+
+def _plane(left: Left) -> tuple[Callable[[Any], Any], list[Any]]:
+    """Return what makes points X for the network, and X, Y, the labels, names and target of `decision_boundary`.
+
+    Features that were scaled are shown in their own units.
+    """
+    held, preparation = left.held, left.preparation
+    assert held is not None
+    names = list(getattr(preparation, "inputs", None) or getattr(preparation, "features", ["x1", "x2"]))
+    scaling = [getattr(preparation, name, None) or [] for name in ("mean", "scale")]
+    classes = left.trainer.network.output.classes
+    rest = [held.y, _names(left) if classes else None, names, left.target]
+    if [len(part) for part in scaling] != [2, 2]:
+        return lambda points: points, [held.X, *rest]
+    (a, b), (c, d) = scaling
+    mean, scale = held.X[:, :1] * 0, held.X[:, :1] * 0
+    mean[0], mean[1], scale[0], scale[1] = a, b, c, d
+    return lambda points: (points - mean) / scale, [held.X * scale + mean, *rest]
+
+
+def image_shape(preparation: Any) -> tuple[int, ...] | None:
+    """Return the shape (h, w) or (h, w, 3) of the input where it is an image, else None.
+
+    Where the preparation does not know it: a square, where all features have one scale, as those of images have.
+    """
+    known = getattr(preparation, "image_shape", None)
+    if known:
+        return tuple(known) if tuple(known[2:]) in ((), (1,), (3,)) else None
+    scale = getattr(preparation, "scale", None) or []
+    return square(len(scale)) if len(scale) >= 16 and len(set(scale)) == 1 else None
