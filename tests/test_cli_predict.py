@@ -77,8 +77,8 @@ def trained(run, tmp_path):
     passengers(400).write_csv(tmp_path / "train.csv")
     passengers(150, seed=1).write_csv(tmp_path / "test.csv")
     status, out, err = run("train", "train.csv", "--target", "survived", "--epochs", 30, "--layers", 8)
-    assert (status, err) == (0, "")
-    return out
+    assert (status, out) == (0, "")
+    return err
 
 
 def test_the_first_lines_say_what_was_done(trained):
@@ -184,7 +184,7 @@ def test_the_target_of_numbers_is_measured_in_its_unit(run, tmp_path):
     price = 1000 * x + 500.0 * (town == "b") + rng.random(200)
     polars.DataFrame({"x": x, "town": town, "price": price}).write_csv(tmp_path / "t.csv")
     options = ["--layers", "none", "--epochs", 40, "--learning-rate", 0.02]
-    status, out, _ = run("train", "t.csv", "--target", "price", *options)
+    status, _, out = run("train", "t.csv", "--target", "price", *options)
     assert status == 0
     assert "regression, since 'price' holds fractions" in out
     wanted = "r2,mean_absolute_error,mean_squared_error,root_mean_squared_error"

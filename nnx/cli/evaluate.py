@@ -56,17 +56,17 @@ def run(
         plain = {name: _plain(value) for name, value in measured.items()}
         print(json.dumps({"model": str(path), "data": data, "samples": m, **plain}))
         return
-    show.console.print(f"{escape(data)}: {m:,} samples")
+    show.output.print(f"{escape(data)}: {m:,} samples")
     table = Table("metric", "value")
     unit = " of the scaled target" if preparation.labels is None else ""
     for name, value in measured.items():
         what = f"{name} ({trainer.network.output.loss_name}{unit})" if name == "loss" else name
         if isinstance(value, float):
             table.add_row(what, f"{value:.6g}" if isfinite(value) else "none: a class does not occur")
-    show.console.print(table)
+    show.output.print(table)
     for name, value in measured.items():
         if not isinstance(value, float):
-            show.console.print(_by_class(name, value, preparation.labels or []))
+            show.output.print(_by_class(name, value, preparation.labels or []))
 
 
 def _in_units(name: str, value: Any, preparation: Preparation) -> Any:
