@@ -145,7 +145,7 @@ class Preparation:
             )
         memory.check(
             m * n * np.dtype(dtype).itemsize,
-            f"{count(m, 'sample')} of {count(n, 'input')}",
+            f"X ({count(n, 'input')}, {count(m, 'sample')})",
             "Leave out columns (--drop), or take a part of the rows",
         )
         X = np.empty((m, n), dtype)

@@ -6,6 +6,7 @@ CSV is taken as text first, and becomes numbers by one rule, whatever the file: 
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,6 +198,15 @@ class CSV:
             self._sizes(piece, first)
         except InputError as found:
             return found
+        apart = re.escape(self.separator.encode())
+        if stray := re.search(rb'[^\r\n"%b]"[^\r\n"%b]' % (apart, apart), piece):
+            begin = piece.rfind(b"\n", 0, stray.start()) + 1
+            line = piece[begin : begin + 60].split(b"\n")[0].decode("utf-8", "replace")[:40]
+            row = first + piece.count(b"\n", 0, begin)
+            return InputError(
+                f"{self.called} has a quote within a cell (row {row}: {line!r} ...); "
+                'quotes stand around whole cells, no space beside them, and twice within: "5"" pipe"'
+            )
         return InputError(
             f"{self.called} cannot be read as CSV in the rows from {first}: {first_line(error)}"
         )
