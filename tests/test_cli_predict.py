@@ -359,6 +359,37 @@ def test_who_reads_the_predictions_may_stop_early(run, trained, tmp_path):
     assert done.returncode == 141
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_a_named_pipe_is_read_as_the_standard_input(run, trained, tmp_path):
+    expected = run("predict", "runs/train-1", "test.csv")[1]
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cp", "test.csv", "pipe"], cwd=tmp_path):
+        assert run("predict", "runs/train-1", "pipe")[:2] == (0, expected)
+
+
+def test_what_is_wrong_in_a_pipe(run, trained):
+    for stdin, message in {
+        b"": "the standard input is empty",
+        b"pclass,sex\n": "the standard input has the names of columns, and no rows",
+        b"pclass,sex\n1\n": "row 1 of the standard input",
+        b"\x89PNG\r\n\0": "the standard input is a PNG image",
+        b"PAR1 but no more": "the standard input cannot be read as Parquet",
+    }.items():
+        status, out, err = run("predict", "runs/train-1", stdin=stdin)
+        assert (status, out) == (1, "")
+        assert message in err
+
+
+def test_booleans_are_classes(run, tmp_path):
+    frame = passengers(100)
+    frame.with_columns(alone=polars.col("age") > 30).drop_nulls().write_csv(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text((tmp_path / "t.csv").read_text().replace("true", "True"))
+    assert run("train", "t.csv", "--target", "alone", "--epochs", 40)[0] == 0
+    status, out, _ = run("evaluate", "runs/t-1", "t.csv", "--json")
+    assert status == 0
+    assert json.loads(out)["accuracy"] > 0.9
+
+
 def test_nothing_to_predict_on_is_a_wrong_use(run, trained):
     status, _, err = run("predict", "runs/train-1", stdin=None)
     assert status == 2

@@ -267,4 +267,6 @@ def test_targets_to_compare_with():
         table.targets("z", [1])
     with raises("lacks the column 'w', the target to compare", "Give --target COLUMN"):
         table.targets("w", [1])
+    booleans = Table("new", polars.DataFrame({"y": ["True", "FALSE"]}))  # as CSV in pieces has them
+    assert booleans.targets("y", ["false", "true"]).tolist() == ["true", "false"]
     assert table.part(0, 2).targets("y", [1, 2]).tolist() == [1, 2]

@@ -10,6 +10,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import nnx
 from nnx.data import files, generated, memory, tables
@@ -141,6 +143,17 @@ def test_what_cannot_be_read(tmp_path, content, message):
             read(tmp_path / "file")
 
 
+def test_a_quote_within_a_cell(tmp_path):
+    """Some versions of polars read it, others say that something is malformed."""
+    (tmp_path / "a.csv").write_text('a,b\n6,2\n5" pipe,1\n7,3\n')
+    try:
+        found = files.read(tmp_path / "a.csv").frame.rows()
+    except nnx.InputError as error:
+        found = str(error)
+    message = "a quote within a cell (row 2: '5\" pipe,1' ...); quotes stand around whole cells"
+    assert message in found if isinstance(found, str) else found == [("6", 2), ('5" pipe', 1), ("7", 3)]
+
+
 def test_where_there_is_no_file(tmp_path):
     with raises("there is no file"):
         files.read(tmp_path / "file")
@@ -179,6 +192,26 @@ def test_what_is_read_of_csv(tmp_path, monkeypatch, name, piece):
     frame = files.read(tmp_path / "a.csv").frame
     assert frame.rows() == [(1, 2.5, "x"), (3, None, "z")]
     assert [type(x) for x in frame.row(0)] == [int, float, str]
+
+
+def test_a_first_line_of_any_reasonable_length(tmp_path):
+    names = [f"column {j}" for j in range(9000)]
+    (tmp_path / "a.csv").write_text(",".join(names) + "\n" + "1," * 8999 + "x\n")
+    frame = files.read(tmp_path / "a.csv").frame
+    assert frame.columns == names
+    assert frame.row(0) == (*(1,) * 8999, "x")
+    (tmp_path / "a.csv").write_text("prose " * 200_000 + "\n1\n")
+    with raises("the first line of .* has more than 1 MB; is it CSV?"):
+        files.read(tmp_path / "a.csv")
+
+
+@settings(max_examples=100)
+@given(st.text('a",\n', max_size=30))
+def test_rows_end_where_no_quote_is_open(text):
+    """As they do when counted from the start."""
+    ends = [at + 1 for at, x in enumerate(text) if x == "\n" and text[:at].count('"') % 2 == 0]
+    assert tables._ends(text.encode()) == (ends[-1] if ends else 0)
+    assert tables._ends(text.encode(), first=True) == (ends[0] if ends else 0)
 
 
 def test_decimal_commas(tmp_path):
@@ -253,7 +286,9 @@ def test_more_memory_than_there_is(tmp_path, monkeypatch):
     samples = files.read(path).training("y", ())
     p = Preparation.learn(samples, "classification", np.arange(8000))
     monkeypatch.setattr(memory, "available", lambda: 100_000)
-    with raises("10,000 samples of 2 inputs takes? about 160 kB of memory; 100 kB are available", "--drop"):
+    with raises(
+        r"X \(2 inputs, 10,000 samples\) takes about 160 kB of memory; 100 kB are available", "--drop"
+    ):
         p.X(samples.X)
     assert p.X(samples.X, "float32").dtype == np.float32
 

@@ -18,7 +18,7 @@ from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
-from nnx.data.tables import CSV
+from nnx.data.tables import CSV, STANDARD_INPUT
 from nnx.errors import InputError, positive_int
 from nnx.trainer import Trainer
 
@@ -68,7 +68,9 @@ def pieces(
     if data in BUILTIN:
         found: Iterator[Arrays | Table] = iter([load(data)])
     elif data == "-":
-        found = _standard_input(decimal_comma)
+        found = _stream(STANDARD_INPUT, sys.stdin.buffer, decimal_comma)
+    elif Path(data).is_fifo():  # as the shell's <(command) is
+        found = _pipe(data, decimal_comma)
     else:
         found = files.pieces(_file(data), target, predicting, decimal_comma)
     rest: Arrays | Table | None = None
@@ -105,10 +107,13 @@ def _file(data: str) -> Path:
     return path
 
 
-def _standard_input(decimal_comma: bool) -> Iterator[Arrays | Table]:
+def _pipe(name: str, decimal_comma: bool) -> Iterator[Arrays | Table]:
+    with Path(name).open("rb") as stream:
+        yield from _stream(name, stream, decimal_comma)
+
+
+def _stream(where: str, stream: Any, decimal_comma: bool) -> Iterator[Arrays | Table]:
     """Yield what comes through a pipe: CSV as it comes; anything else is written to a temporary file first."""
-    where = "the standard input"
-    stream: Any = sys.stdin.buffer
     head = stream.read(files.HEAD)
     if head[:2] == b"\x1f\x8b":
         stream = gzip.GzipFile(fileobj=_resumed(head, stream))

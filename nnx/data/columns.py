@@ -103,9 +103,8 @@ class Columns:
         return table if dtype is None else table.astype(dtype)
 
     def series(self, name: str) -> Any:
-        """Return a column's values; text without a letter is missing, as CSV has it."""
-        values = self.frame[name] if self.rows is None else self.frame[name].gather(self.rows)
-        return values.replace("", None) if str(values.dtype) == "String" else values
+        """Return a column's values."""
+        return self.frame[name] if self.rows is None else self.frame[name].gather(self.rows)
 
     def row(self, at: int) -> int:
         """Return the number in the file of one of these rows."""
@@ -357,10 +356,11 @@ def _learn_numbers(
     rows = np.arange(columns.frame.height) if columns.rows is None else columns.rows
     remarks = [_remark(table[:, j], rows) for j in range(len(names))]
     imputer, scaler = SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
+    schema = columns.frame.schema
     with quiet():
         scaler.fit(imputer.fit_transform(table))
     for j, name in enumerate(names):
-        kind = "boolean" if str(columns.frame.schema[name]) == "Boolean" else "numbers"
+        kind = "boolean" if str(schema[name]) == "Boolean" else "numbers"
         found[name] = Column(kind, float(imputer.statistics_[j]), int(missing[j]), remark=remarks[j])
         scales[name] = float(scaler.mean_[j]), float(scaler.scale_[j])
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from nnx.data import memory
 from nnx.data.source import Arrays, Table
-from nnx.data.tables import CSV, parquet_frames, read_parquet, whole
+from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, read_parquet, whole
 from nnx.errors import InputError
 
-HEAD = 2**16
-"""The first bytes, which tell what a file holds."""
+HEAD = 2**20
+"""The first bytes, which tell what a file holds, and hold the first line of CSV."""
 _IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
@@ -122,15 +122,16 @@ def look(path: Path) -> tuple[str, bytes]:
 
 def kind_of(where: str, head: bytes) -> str:
     """Return what something that begins so holds, or raise an InputError that says what it is instead."""
+    where = where if where == STANDARD_INPUT else repr(where)
     if head[:4] == b"PK\x03\x04":
         if any(part in head for part in (b"xl/", b"[Content_Types].xml")):
             raise InputError(
-                f"{where!r} is an Excel workbook (or another Office document): save its sheet as CSV"
+                f"{where} is an Excel workbook (or another Office document): save its sheet as CSV"
             )
         first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if len(head) > 30 and not first.endswith(b".npy"):
             name = first.decode("utf-8", "replace")
-            raise InputError(f"{where!r} is a zip file, but no .npz: it holds {name}. Unpack it first")
+            raise InputError(f"{where} is a zip file, but no .npz: it holds {name}. Unpack it first")
         return ".npz"
     if head[:4] == b"PAR1":
         return "Parquet"
@@ -139,7 +140,7 @@ def kind_of(where: str, head: bytes) -> str:
     for begin, what in _OTHERS.items():
         if head.startswith(begin):
             raise InputError(
-                f"{where!r} is {what}{'' if ':' in what else ', no table'}. It is none of CSV, Parquet, .npz and IDX, "
+                f"{where} is {what}{'' if ':' in what else ', no table'}. It is none of CSV, Parquet, .npz and IDX, "
                 "which are what can be read"
             )
     return "CSV"

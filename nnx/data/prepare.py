@@ -10,6 +10,7 @@ import numpy as np
 from nnx.data import memory
 from nnx.data.columns import Column, Columns, Notes, account, learn
 from nnx.data.source import Samples, Table, finite
+from nnx.data.tables import tidied
 from nnx.errors import InputError, count, unknown
 from nnx.host import generator, quiet
 from nnx.metrics import decide
@@ -135,7 +136,7 @@ class Preparation:
             is.
         """
         if hasattr(values, "get_column"):
-            values = Table("the data frame", values).values(self.features, self.named)
+            values = Table("the data frame", tidied(values)).values(self.features, self.named)
         names, notes = self.inputs, notes if notes is not None else Notes()
         m, n = values.shape[0], len(names)
         if values.shape[1] != len(self.features):
@@ -144,7 +145,7 @@ class Preparation:
             )
         memory.check(
             m * n * np.dtype(dtype).itemsize,
-            f"{count(m, 'sample')} of {count(n, 'input')}",
+            f"X ({count(n, 'input')}, {count(m, 'sample')})",
             "Leave out columns (--drop), or take a part of the rows",
         )
         X = np.empty((m, n), dtype)

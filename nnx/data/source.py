@@ -141,7 +141,8 @@ class Table:
             if name not in columns:
                 hint = "; give --drop once for each" if name in drop and "," in name else ""
                 raise InputError(f"{self.where} has no column {name!r}{hint}; its columns are: {known}")
-        features = [name for name in columns if name != target and name not in drop]
+        left_out = {target, *drop}
+        features = [name for name in columns if name not in left_out]
         if not features:
             raise InputError(
                 f"{self.where} has no column left as a feature beside {target!r}; it has: {known}"
@@ -168,7 +169,8 @@ class Table:
         """Return the columns that a model was trained on, in its order; other columns do not matter."""
         if not named and len(features) == self.frame.width:
             features = self.frame.columns
-        missing = [name for name in features if name not in self.frame.columns]
+        known = set(self.frame.columns)
+        missing = [name for name in features if name not in known]
         if missing:
             raise InputError(
                 f"{self.where} lacks {_some(missing)}, which the model was trained on; it has "
@@ -185,7 +187,10 @@ class Table:
             )
         y = self._present(target)
         if labels and isinstance(labels[0], str):
-            return y.cast(str).to_numpy().astype(str)
+            y = y.cast(str)
+            if set(labels) == {"false", "true"}:  # booleans, which CSV has in any case
+                y = y.str.to_lowercase()
+            return y.to_numpy().astype(str)
         found = as_numbers(y) if str(y.dtype) == "String" else y.cast(float)
         if found is None:
             at = (y.cast(float, strict=False).is_null()).arg_max()

@@ -6,6 +6,8 @@ CSV is taken as text first, and becomes numbers by one rule, whatever the file: 
 
 import csv
 import io
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +24,9 @@ PIECE = 2**22
 LONGEST = 2**26
 """The bytes that a row may have."""
 
+LONGEST_HEADER = 2**20 - 2**10
+"""The bytes that the first line may have, of those that are looked at."""
+
 ROWS = 2**17
 """The rows of Parquet that are read at once."""
 
@@ -35,6 +40,10 @@ def polars(where: str) -> Any:
     except ImportError as error:
         raise InputError(f"reading {where!r} needs polars: pip install 'nnx-array[cli]'") from error
     return polars
+
+
+STANDARD_INPUT = "the standard input"
+"""What is read from a pipe is called."""
 
 
 class CSV:
@@ -59,39 +68,42 @@ class CSV:
 
     def __init__(self, where: str, head: bytes, begin: Callable[[], BinaryIO], decimal_comma: bool) -> None:
         self.where, self.begin, self.decimal_comma = where, begin, decimal_comma
+        called = self.called = where if where == STANDARD_INPUT else repr(where)
         if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{where!r} is in UTF-16; save it in UTF-8")
+            raise InputError(f"{called} is in UTF-16; save it in UTF-8")
         if b"\0" in head:
             raise InputError(
-                f"{where!r} is none of CSV, Parquet, .npz and IDX, which are what can be read; it begins with "
+                f"{called} is none of CSV, Parquet, .npz and IDX, which are what can be read; it begins with "
                 f"{head[:8]!r}"
             )
         self.bom = 3 * head.startswith(b"\xef\xbb\xbf")
         blank = len(head[self.bom :]) - len(head[self.bom :].lstrip(b"\r\n"))
         self.start = self.bom + blank
         end = _ends(head[self.start :], first=True) or len(head) - self.start
+        if end > LONGEST_HEADER:
+            raise InputError(
+                f"the first line of {called} has more than {memory.size(LONGEST_HEADER)}; is it CSV?"
+            )
         first = head[self.start : self.start + end].decode("utf-8", "replace").strip("\r\n")
         self.start += end
         if not first.strip():
-            raise InputError(f"{where!r} is empty: it holds nothing but blank lines")
+            raise InputError(f"{called} is empty: it holds nothing but blank lines")
         self.separator = max(",;\t|", key=first.count)
         try:
             cells = [cell.strip() for cell in next(csv.reader(io.StringIO(first), delimiter=self.separator))]
         except (csv.Error, StopIteration) as error:
-            raise InputError(f"the first line of {where!r} cannot be read as CSV ({error})") from error
+            raise InputError(f"the first line of {called} cannot be read as CSV ({error})") from error
         if all(_is_number(cell) for cell in cells):
             raise InputError(
-                f"the first line of {where!r} holds numbers ({first[:40]!r} ...); expected the names of the "
+                f"the first line of {called} holds numbers ({first[:40]!r} ...); expected the names of the "
                 "columns: add a first line with them"
             )
         if "\ufffd" in first:
-            raise InputError(f"{where!r} is not in UTF-8 ({first[:40]!r} ...); save it in UTF-8")
+            raise InputError(f"{called} is not in UTF-8 ({first[:40]!r} ...); save it in UTF-8")
         self.names = [name or f"Unnamed: {j}" for j, name in enumerate(cells)]
-        for name in self.names:
-            if self.names.count(name) > 1:
-                raise InputError(
-                    f"{where!r} has {self.names.count(name)} columns named {name!r}; rename all but one"
-                )
+        name, times = Counter(self.names).most_common(1)[0]
+        if times > 1:
+            raise InputError(f"{called} has {times} columns named {name!r}; rename all but one")
         quoted = ('"' + name.replace('"', '""') + '"' for name in self.names)
         self._header = (self.separator.join(quoted) + "\n").encode()
         self._library = polars(where)
@@ -105,7 +117,7 @@ class CSV:
                 yield first, frame
             first += frame.height
         if first == 1:
-            raise InputError(f"{self.where!r} has the names of columns, and no rows")
+            raise InputError(f"{self.called} has the names of columns, and no rows")
 
     def _pieces(self) -> Iterator[bytes]:
         with self.begin() as file:
@@ -118,7 +130,7 @@ class CSV:
                     rest = rest[end:]
                 elif len(rest) > LONGEST:
                     raise InputError(
-                        f'{self.where!r} has a row of more than {memory.size(LONGEST)}; is a quote (") not closed? It '
+                        f'{self.called} has a row of more than {memory.size(LONGEST)}; is a quote (") not closed? It '
                         f"begins with {rest[:40].decode('utf-8', 'replace')!r}"
                     )
             if rest.strip():
@@ -164,7 +176,7 @@ class CSV:
                 if len(row) not in (0, n):
                     number = first + sum(size > 0 for size in sizes)
                     raise InputError(
-                        f"row {number} of {self.where!r} (counted from 1, without the header) has "
+                        f"row {number} of {self.called} (counted from 1, without the header) has "
                         f"{'more' if len(row) > n else 'fewer'} cells than the header has names: {len(row)}, and not "
                         f"{n}. It begins with {self.separator.join(row)[:40]!r}"
                     )
@@ -181,13 +193,22 @@ class CSV:
             begin = piece.rfind(b"\n", 0, wrong.start) + 1
             line = piece[begin : begin + 60].split(b"\n")[0].decode("utf-8", "replace")[:40]
             row = first + piece.count(b"\n", 0, wrong.start)
-            return InputError(f"{self.where!r} is not in UTF-8 (row {row}: {line!r} ...); save it in UTF-8")
+            return InputError(f"{self.called} is not in UTF-8 (row {row}: {line!r} ...); save it in UTF-8")
         try:
             self._sizes(piece, first)
         except InputError as found:
             return found
+        apart = re.escape(self.separator.encode())
+        if stray := re.search(rb'[^\r\n"%b]"[^\r\n"%b]' % (apart, apart), piece):
+            begin = piece.rfind(b"\n", 0, stray.start()) + 1
+            line = piece[begin : begin + 60].split(b"\n")[0].decode("utf-8", "replace")[:40]
+            row = first + piece.count(b"\n", 0, begin)
+            return InputError(
+                f"{self.called} has a quote within a cell (row {row}: {line!r} ...); "
+                'quotes stand around whole cells, no space beside them, and twice within: "5"" pipe"'
+            )
         return InputError(
-            f"{self.where!r} cannot be read as CSV in the rows from {first}: {first_line(error)}"
+            f"{self.called} cannot be read as CSV in the rows from {first}: {first_line(error)}"
         )
 
 
@@ -246,53 +267,61 @@ def whole(table: CSV, length: int) -> Any:
     kinds: dict[str, str] = {}
     while True:
         parts: list[Any] = []
-        known, changed = dict(kinds), False
+        changed = False
         for first, frame in table.frames():
-            typed = [_typed(frame[name], kinds) for name in table.names]
-            changed = changed or any(known[name] != kinds[name] for name in known)
             known = dict(kinds)
+            typed = _typed(frame, kinds)
+            changed = changed or any(kinds[name] != kind for name, kind in known.items())
             if changed:  # what has become numbers was text after all: from the beginning, then
                 parts = []
                 continue
-            parts.append(pl.DataFrame(typed))
+            parts.append(typed)
             if first == 1:
-                share = parts[0].estimated_size() / max(1, min(length, PIECE))
+                share = typed.estimated_size() / max(1, min(length, PIECE))
                 # Beside the table there is X, in half of its bytes or as many.
                 memory.check(
                     2 * share * length,
-                    f"training on {table.where!r} ({memory.size(length)})",
+                    f"training on {table.called} ({memory.size(length)})",
                     "Close other programs, or take a part of its rows or columns",
                 )
         if not changed:
             break
-    dtypes = {"text": pl.String, "boolean": pl.Boolean}
-    schema = {}
-    for name in table.names:
-        floats = any(part[name].dtype == pl.Float64 for part in parts)
-        schema[name] = dtypes.get(kinds.get(name, ""), pl.Float64 if floats else pl.Int64)
-        if name not in kinds:
-            schema[name] = pl.String  # nothing but missing values
+    of_kind = {"text": pl.String, "boolean": pl.Boolean, "numbers": pl.Int64}
+    schema = {name: of_kind[kinds.get(name, "text")] for name in table.names}  # text: no value at all
+    for part in parts:
+        schema |= {name: kind for name, kind in part.schema.items() if kind == pl.Float64}
     return pl.concat([part.cast(schema) for part in parts], rechunk=False)
 
 
-def _typed(values: Any, kinds: dict[str, str]) -> Any:
-    """Return a column of a piece in its type, noting in kinds what it has been found to be."""
+def _typed(frame: Any, kinds: dict[str, str]) -> Any:
+    """Return a piece with the columns in their types, noting in kinds what each has been found to be."""
     import polars as pl
 
-    kind = kinds.get(values.name)
-    if kind == "text" or values.null_count() == len(values):
-        return values
-    numbers = as_numbers(values)
-    lower = values.str.to_lowercase() if numbers is None else None
-    found = "numbers"
-    if lower is not None:
-        found = "boolean" if lower.drop_nulls().is_in(["true", "false"]).all() else "text"
-    kinds[values.name] = found if kind in (None, found) else "text"
-    if kinds[values.name] == "numbers":
-        return numbers
-    return (
-        lower == "true" if kinds[values.name] == "boolean" and lower is not None else values.cast(pl.String)
+    missing = dict(zip(frame.columns, frame.null_count().row(0), strict=True))
+    left = [name for name, n in missing.items() if n < frame.height and kinds.get(name) != "text"]
+    for kind in (pl.Int64, pl.Float64):
+        found = frame.select(pl.col(left).cast(kind, strict=False))
+        lost = dict(zip(left, found.null_count().row(0), strict=True)) if left else {}
+        good = [name for name in left if lost[name] == missing[name]]
+        for name in good:
+            kinds[name] = "numbers" if kinds.get(name, "numbers") == "numbers" else "text"
+        frame = frame.with_columns(found.select(name for name in good if kinds[name] == "numbers"))
+        left = [name for name in left if lost[name] > missing[name]]
+    lower = frame.select(pl.col(left).str.to_lowercase())
+    for name in left:
+        boolean = lower[name].drop_nulls().is_in(["true", "false"]).all()
+        found_to_be = "boolean" if boolean else "text"
+        kinds[name] = found_to_be if kinds.get(name, found_to_be) == found_to_be else "text"
+    return frame.with_columns(
+        lower.select(pl.col(name) == "true" for name in left if kinds[name] == "boolean")
     )
+
+
+def tidied(frame: Any) -> Any:
+    """Return a frame whose text is as that of CSV: without spaces around it, missing where nothing is left."""
+    import polars as pl
+
+    return frame.with_columns(pl.col(pl.String).str.strip_chars().replace("", None))
 
 
 def read_parquet(path: Path) -> Any:
@@ -301,7 +330,7 @@ def read_parquet(path: Path) -> Any:
     frame = _parquet(path, lambda: pl.read_parquet(path, glob=False))
     if frame.height == 0:
         raise InputError(f"{str(path)!r} has the names of columns, and no rows")
-    return frame
+    return tidied(frame)
 
 
 def parquet_frames(path: Path) -> Iterator[tuple[int, Any]]:
@@ -312,7 +341,7 @@ def parquet_frames(path: Path) -> Iterator[tuple[int, Any]]:
     if m == 0:
         raise InputError(f"{str(path)!r} has the names of columns, and no rows")
     for start in range(0, m, ROWS):
-        yield start + 1, _parquet(path, lazy.slice(start, ROWS).collect)
+        yield start + 1, tidied(_parquet(path, lazy.slice(start, ROWS).collect))
 
 
 def _parquet(path: Path, read: Callable[[], Any]) -> Any:
