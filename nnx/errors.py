@@ -58,7 +58,7 @@ SYNONYMS = {
     "sgd": "gradient_descent", "l-bfgs": "lbfgs",
     "mse": "half_squared_error", "squared_error": "half_squared_error", "mae": "absolute_error",
     "poisson": "half_poisson_deviance", "log_loss": "cross_entropy", "bce": "binary_cross_entropy",
-    "kaiming": "he", "xavier": "glorot", "auc": "roc_auc", "top_k_accuracy": "top_k",
+    "kaiming": "he", "xavier": "glorot", "auc": "roc_auc", "rmse": "root_mean_squared_error", "top_k_accuracy": "top_k",
     "on_epoch_end": "on_epoch", "on_epoch_begin": "on_epoch", "on_train_begin": "on_fit_start",
     "on_train_end": "on_fit_end", "on_train_batch_end": "on_step", "on_batch_end": "on_step",
 }  # fmt: skip

@@ -205,7 +205,7 @@ MISTYPED = (
         ),
         (
             ["train", "pets.csv", "--target", "kind"],
-            "1 feature column of pets.csv without numbers: name",
+            "1 feature column of pets.csv cannot be used as it is: name (60 different values in 60 rows",
         ),
         (["train", "iris", "--target", "kind"], "has a target of its own"),
         (["train", "iris", "--backend", "nunpy"], "unknown backend 'nunpy'; did you mean 'numpy'"),

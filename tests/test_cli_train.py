@@ -801,6 +801,8 @@ COMMANDS = [
     [],
     ["train"],
     ["predict"],
+    ["evaluate"],
+    ["plot"],
     ["show"],
     ["backends"],
     ["bench"],

@@ -154,6 +154,7 @@ NUMBERS = {
     "r2": sk.r2_score,
     "mean_absolute_error": sk.mean_absolute_error,
     "mean_squared_error": sk.mean_squared_error,
+    "root_mean_squared_error": sk.root_mean_squared_error,
 }
 
 

@@ -1,5 +1,6 @@
 """The commands and their options."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from nnx.cli.options import BackendName, DeviceName, Options, command
 from nnx.errors import unknown
+from nnx.metrics import METRICS
 from nnx.optimizers import OPTIMIZERS
 from nnx.plots.run import FORMATS, JOINT, PICTURES
 
@@ -29,8 +31,8 @@ app = typer.Typer(
 def _train(options: Options) -> int:
     """Train a network on DATA and test it on samples held out.
 
-    Leaves a folder with the model, the history (JSON lines), the learning curve (PNG), and a configuration that makes
-    the same run again. Ctrl-C stops early and leaves them, too; --resume goes on.
+    Leaves a folder with the model, the history (JSON lines), pictures of how it learned and of its errors, and a
+    configuration that makes the same run again. Ctrl-C stops early and leaves them, too; --resume goes on.
     """
     from nnx.cli.train import run
 
@@ -49,26 +51,100 @@ app.command(
 )(command(_train))
 
 
+Model = Annotated[
+    Path,
+    typer.Argument(metavar="MODEL", help="A model.safetensors that `nnx train` left, or its folder."),
+]
+DecimalComma = Annotated[
+    bool, typer.Option("--decimal-comma", help="In CSV, 3,14 is a number.", rich_help_panel="Data")
+]
+
+
 @app.command(
-    epilog=examples("nnx predict runs/pets-1 new.csv", "nnx predict runs/pets-1 new.csv --out kinds.csv")
+    epilog=examples(
+        "nnx predict runs/pets-1 new.csv --out predictions.parquet",
+        "zcat new.csv.gz | nnx predict runs/pets-1 | head",
+    )
 )
 def predict(
-    model: Annotated[
-        Path,
-        typer.Argument(metavar="MODEL", help="A model.safetensors that `nnx train` left, or its folder."),
-    ],
-    data: Annotated[str, typer.Argument(metavar="FILE", help="A file or data set with the same features.")],
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A file (or data set) with the same features; - or none: the standard input.",
+            show_default=False,
+        ),
+    ] = "",
     out: Annotated[
-        Path | None, typer.Option(help="The CSV file to write.", show_default="the terminal")
+        Path | None,
+        typer.Option(
+            help="The file to write, .csv or .parquet.",
+            show_default="the standard output",
+            rich_help_panel="Data",
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --out if it exists.", rich_help_panel="Data")
+    ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(help="csv or parquet.", show_default="by the ending of --out", rich_help_panel="Data"),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option(help="Whether to write the classes' probabilities, too.", rich_help_panel="Data")
+    ] = True,
+    decimal_comma: DecimalComma = False,
     backend: BackendName = "auto",
     device: DeviceName = None,
 ) -> None:
-    """Write a model's predictions for FILE as CSV: one row a sample, with the classes' probabilities."""
+    """Write a model's predictions for FILE as CSV or Parquet: one row a sample, with the classes' probabilities.
+
+    The columns' order does not matter, nor do other columns. A table is read and predicted in pieces.
+    """
     from nnx.cli.predict import run
 
-    run(model, data, out, overwrite, backend, device)
+    run(model, piped(data), out, overwrite, format, probabilities, decimal_comma, backend, device)
+
+
+@app.command(epilog=examples("nnx evaluate runs/pets-1 test.csv --metrics accuracy,f1,confusion_matrix"))
+def evaluate(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A file (or data set) with the same features and the target; - or none: the standard input.",
+            show_default=False,
+        ),
+    ] = "",
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(METRICS)}; with a parameter as top_k(3), f1(macro), f1(none).",
+            show_default="those that suit the target",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="What holds the target.", show_default="as in training", rich_help_panel="Data"),
+    ] = None,
+    json: Json = False,
+    decimal_comma: DecimalComma = False,
+    backend: BackendName = "auto",
+    device: DeviceName = None,
+) -> None:
+    """Print the loss and the metrics of a model on FILE, errors of numbers in the target's unit."""
+    from nnx.cli.evaluate import run
+
+    run(model, piped(data), metrics, target, json, decimal_comma, backend, device)
+
+
+def piped(data: str) -> str:
+    """Return the name of the data, - where there is none and something is piped in."""
+    if not data and sys.stdin.isatty():
+        raise typer.BadParameter("give FILE, or pipe a table in", param_hint="FILE")
+    return data or "-"
 
 
 @app.command(

@@ -10,7 +10,7 @@ from nnx.cli.options import KINDS, OF_A_RUN, Options, long, named
 from nnx.errors import InputError
 from nnx.version import __version__
 
-IN_FILES = (*OF_A_RUN, "out", "overwrite", "draws", "quiet", "json")
+IN_FILES = (*OF_A_RUN, "out", "overwrite", "plots", "draws", "quiet", "json")
 """The options that a file may hold, beside the table [sweep]."""
 
 EXPECTED = {
@@ -145,7 +145,7 @@ def gathered(typed: Mapping[str, Any]) -> Options:
     return options
 
 
-MAY_CHANGE = ("resume", "epochs", "backend", "device", "quiet", "json")
+MAY_CHANGE = ("resume", "epochs", "backend", "device", "plots", "quiet", "json")
 """The options that may be typed when a run goes on."""
 
 

@@ -1,13 +1,26 @@
 """What several commands take: lists of numbers, data, and outputs that must not be there yet."""
 
+import gzip
+import io
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from rich.markup import escape
+
+from nnx.cli.folder import MODEL
+from nnx.cli.show import errors
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
+from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
+from nnx.data.tables import CSV, STANDARD_INPUT
 from nnx.errors import InputError, positive_int
+from nnx.trainer import Trainer
 
 
 class UsageError(InputError):
@@ -33,20 +46,114 @@ def integers(name: str, text: str) -> list[int]:
         raise InputError(f"{name} must be positive integers such as 128,64; given {text!r}") from None
 
 
-def source(data: str, target: str | None, seed: int, predicting: bool = False) -> Arrays | Table:
+def source(
+    data: str, target: str | None, seed: int, predicting: bool = False, decimal_comma: bool = False
+) -> Arrays | Table:
     """Return the data set of this name, or what the file of this name holds."""
     if data in BUILTIN:
         if target is not None and not predicting:
             raise InputError(f"the data set {data!r} has a target of its own; --target is for files")
         return load(data, seed)
-    try:
-        return files.read(Path(data), target, predicting)
-    except InputError as error:
-        if not Path(data).exists() and Path(data).suffix == "":
-            raise InputError(
-                f"{error}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
-            ) from None
-        raise
+    path = _file(data)
+    return files.read(path, target, predicting, decimal_comma)
+
+
+def pieces(
+    data: str, size: int, target: str | None = None, predicting: bool = True, decimal_comma: bool = False
+) -> Iterator[Arrays | Table]:
+    """Yield the samples of a data set, a file, or (-) of the standard input, `size` at once.
+
+    The last piece alone has fewer. Of a table no more is in memory than a few megabytes.
+    """
+    if data in BUILTIN:
+        found: Iterator[Arrays | Table] = iter([load(data)])
+    elif data == "-":
+        found = _stream(STANDARD_INPUT, sys.stdin.buffer, decimal_comma)
+    elif Path(data).is_fifo():  # as the shell's <(command) is
+        found = _pipe(data, decimal_comma)
+    else:
+        found = files.pieces(_file(data), target, predicting, decimal_comma)
+    rest: Arrays | Table | None = None
+    for piece in found:
+        whole = piece if rest is None else rest.joined(piece)
+        end = len(whole) - len(whole) % size
+        for start in range(0, end, size):
+            yield whole.part(start, start + size)
+        rest = whole.part(end, len(whole))
+    if rest is not None and len(rest):
+        yield rest
+
+
+def model(path: Path, backend: str, device: str | None) -> tuple[Trainer, Preparation]:
+    """Return what a model file, or the folder that holds it, has learned."""
+    trainer = Trainer.load(path / MODEL if path.is_dir() else path, backend, device)
+    return trainer, Preparation.of(trainer.metadata)
+
+
+def at_once(trainer: Trainer) -> int:
+    """Return the number of samples to compute at once: of X and the widest layer no more than some megabytes."""
+    return max(1, min(8192, 2**22 // max(trainer.network.n)))
+
+
+def _file(data: str) -> Path:
+    """Return the path of a file, saying so if it holds something else than its ending says."""
+    path = Path(data)
+    if not path.exists() and path.suffix == "":
+        raise InputError(
+            f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
+        )
+    if note := files.misnamed(path):
+        errors.print(f"[bold]Note:[/] {escape(note)}", soft_wrap=True)
+    return path
+
+
+def _pipe(name: str, decimal_comma: bool) -> Iterator[Arrays | Table]:
+    with Path(name).open("rb") as stream:
+        yield from _stream(name, stream, decimal_comma)
+
+
+def _stream(where: str, stream: Any, decimal_comma: bool) -> Iterator[Arrays | Table]:
+    """Yield what comes through a pipe: CSV as it comes; anything else is written to a temporary file first."""
+    head = stream.read(files.HEAD)
+    if head[:2] == b"\x1f\x8b":
+        stream = gzip.GzipFile(fileobj=_resumed(head, stream))
+        head = stream.read(files.HEAD)
+    if not head:
+        raise InputError(f"{where} is empty; expected a table, such as `nnx predict MODEL <data.csv` gives")
+    if files.kind_of(where, head) == "CSV":
+        yield from files.csv_pieces(CSV(where, head, lambda: _resumed(head, stream), decimal_comma))
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "data"
+        with path.open("wb") as file:
+            shutil.copyfileobj(_resumed(head, stream), file)
+        try:
+            for piece in files.pieces(path):
+                piece.where = where
+                yield piece
+        except InputError as error:
+            raise InputError(str(error).replace(repr(str(path)), where)) from error
+
+
+class _Resumed(io.RawIOBase):
+    """A stream whose first bytes have been read already."""
+
+    def __init__(self, head: bytes, rest: Any) -> None:
+        self.head, self.rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.head[: len(buffer)]
+        self.head = self.head[len(data) :]
+        data = data or self.rest.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _resumed(head: bytes, rest: Any) -> io.BufferedReader:
+    return io.BufferedReader(_Resumed(head, rest))
 
 
 def refuse_existing(out: Path, empty_folder: bool = False) -> None:

@@ -14,7 +14,7 @@ from nnx.cli.folder import CHECKPOINTS, HISTORY, MODEL, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import Options
-from nnx.data.prepare import Preparation, find_task, split
+from nnx.data.prepare import Preparation, find_task, reason, split
 from nnx.data.source import Samples
 from nnx.errors import InputError, ModelFileError, count
 from nnx.files import written_aside
@@ -38,6 +38,8 @@ class Data:
         Held out; y (m,) as in the file.
     another : str or None
         The other task, if the target allows it and none was asked for.
+    reason : str or None
+        Why the task is what it is, if none was asked for.
     """
 
     m: int
@@ -46,6 +48,7 @@ class Data:
     Y: Any
     held: tuple[Any, Any, Any] | None
     another: str | None
+    reason: str | None
 
 
 class Reader:
@@ -58,7 +61,8 @@ class Reader:
     def data(self, options: Options) -> Data:
         """Return the data of a run."""
         drop = tuple(options.drop or ())
-        key = options.data, options.target, drop, options.task, options.held_out, options.seed
+        own = options.decimal_comma, options.task, options.held_out, options.seed, options.dtype
+        key = options.data, options.target, drop, *own
         if key not in self._data:
             self._data = {}  # before others are made: two may be more than memory holds
             self._data = {key: self._prepared(options, drop)}
@@ -66,10 +70,12 @@ class Reader:
 
     def _prepared(self, options: Options, drop: Sequence[str]) -> Data:
         seed = 0 if Path(options.data).is_file() else options.seed  # which draws the generated ones
-        key = options.data, options.target, seed
+        key = options.data, options.target, seed, options.decimal_comma
         if key not in self._sources:
             self._sources = {}
-            self._sources = {key: source(options.data, options.target, seed)}
+            self._sources = {
+                key: source(options.data, options.target, seed, decimal_comma=options.decimal_comma)
+            }
         samples = self._sources[key].training(options.target, drop)
         task = find_task(samples, options.task)
         another = another_task(samples, task) if options.task == "auto" else None
@@ -80,9 +86,10 @@ class Reader:
         held = None
         if rest is not None:
             y = samples.y[rest]
-            held = preparation.X(samples.X[rest]), preparation.Y(y), y
-        X, Y = preparation.X(samples.X[train]), preparation.Y(samples.y[train])
-        return Data(len(samples.X), preparation, X, Y, held, another)
+            held = preparation.X(samples.X[rest], options.dtype), preparation.Y(y), y
+        X, Y = preparation.X(samples.X[train], options.dtype), preparation.Y(samples.y[train])
+        why = reason(samples) if options.task == "auto" else None
+        return Data(len(samples.X), preparation, X, Y, held, another, why)
 
 
 def another_task(samples: Samples, task: str) -> str | None:
@@ -151,11 +158,19 @@ def describe(job: Job) -> None:
     held = "none held out"
     if data.held:
         held = f"{trained:,} to train on, {data.m - trained:,} held out"
+    features, inputs = count(len(preparation.features), "feature"), len(preparation.inputs)
+    if inputs != len(preparation.features):
+        features += f" as {count(inputs, 'input')}"
     show.say(
         "Data",
-        f"{job.options.data}: {count(data.m, 'sample')}, {count(len(preparation.features), 'feature')}; target "
-        f"{preparation.target!r}, {what}; {held}",
+        f"{job.options.data}: {count(data.m, 'sample')}, {features}; target {preparation.target!r}, {what}; {held}",
     )
+    if data.reason:
+        show.say(
+            "Task", f"{'regression' if preparation.labels is None else 'classification'}, since {data.reason}"
+        )
+    for line in preparation.account():
+        show.say("Columns", line)
     backend = trainer.backend
     show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
     size = job.batch_size
@@ -234,7 +249,7 @@ def log(trainer: Trainer, path: Path) -> None:
         aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-UNITS = {"mean_absolute_error": 1, "mean_squared_error": 2}
+UNITS = {"mean_absolute_error": 1, "mean_squared_error": 2, "root_mean_squared_error": 1}
 """The metrics that have the target's unit, and its power."""
 
 
@@ -243,15 +258,13 @@ def evaluate(job: Job) -> dict[str, Any]:
     assert job.data.held is not None
     trainer, preparation = job.trainer, job.data.preparation
     metrics = build.metrics(job.options) or [score(job)]
-    extra = preparation.labels is None and "mean_squared_error" not in metrics
-    measured = trainer.evaluate(*job.data.held[:2], metrics=[*metrics, *["mean_squared_error"] * extra])
+    numbers = preparation.labels is None
+    if numbers and "root_mean_squared_error" not in metrics:
+        metrics.append("root_mean_squared_error")
+    measured = trainer.evaluate(*job.data.held[:2], metrics=metrics)
     for name, power in UNITS.items():
-        if name in measured and preparation.labels is None:
+        if numbers and name in measured:
             measured[name] *= preparation.y_scale**power
-    if preparation.labels is None:
-        measured["root_mean_squared_error"] = measured["mean_squared_error"] ** 0.5
-        if extra:
-            del measured["mean_squared_error"]
     return measured
 
 

@@ -127,12 +127,14 @@ def data(trainer: Trainer) -> str:
         return "not described, since nnx.Trainer saved the model, not `nnx train`"
     preparation = Preparation.of(trainer.metadata)
     labels = preparation.labels
-    n = len(preparation.features)
+    n, inputs = len(preparation.features), len(preparation.inputs)
     what = "numbers" if labels is None else f"{len(labels)} classes, {some(labels)}"
     named = f" ({some(preparation.features)})" if preparation.named else ""
+    many = f" as {count(inputs, 'input')}" if inputs != n else ""
+    done = "; ".join([*preparation.account(), "scaled to mean 0 and deviation 1"])
     return (
-        f"{trainer.metadata.get('data', 'unnamed')}: {count(n, 'feature')}{named}, scaled to mean 0 and deviation 1; "
-        f"target {preparation.target!r}, {what}"
+        f"{trainer.metadata.get('data', 'unnamed')}: {count(n, 'feature')}{named}{many}; {done}; target "
+        f"{preparation.target!r}, {what}"
     )
 
 

@@ -80,6 +80,7 @@ class Options:
         ),
     ] = None
     drop: Annotated[list[str] | None, option("Data", "A column to leave out; may be repeated.")] = None
+    decimal_comma: Annotated[bool, option("Data", "In CSV, 3,14 is a number.", "--decimal-comma")] = False
     task: Annotated[
         str,
         option(

@@ -1,42 +1,149 @@
-"""`nnx predict`: a model file and data in, CSV out."""
+"""`nnx predict`: a model and data in, predictions out, piece by piece."""
 
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
 
-from nnx.cli.folder import MODEL
-from nnx.cli.inputs import refuse_existing, source
+import typer
+
+from nnx.cli.inputs import at_once, model, pieces, refuse_existing
 from nnx.cli.show import errors
+from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
+from nnx.errors import InputError, count, unknown
 from nnx.files import written_aside
-from nnx.trainer import Trainer
+
+FORMATS = {"csv": (".csv", ".txt", ""), "parquet": (".parquet", ".pq")}
+"""What predictions are written as, and the endings that say so."""
+
+Write = Callable[[Any], None]
 
 
-def run(model: Path, data: str, out: Path | None, overwrite: bool, backend: str, device: str | None) -> None:
+def run(
+    path: Path,
+    data: str,
+    out: Path | None,
+    overwrite: bool,
+    format: str | None,
+    probabilities: bool,
+    decimal_comma: bool,
+    backend: str,
+    device: str | None,
+) -> None:
     """Write the predictions for the data to a file or to the standard output."""
+    write_as = chosen(format, out)
     if out is not None and not overwrite:
         refuse_existing(out)
-    trainer = Trainer.load(model / MODEL if model.is_dir() else model, backend, device)
-    preparation = Preparation.of(trainer.metadata)
-    found = source(data, preparation.target, seed=0, predicting=True)
-    values = found.values(preparation.features, preparation.named)
-    A = trainer.predict(preparation.X(values))
-    frame = predictions(preparation, A)
-    if out is None:
-        sys.stdout.write(frame.write_csv())
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with written_aside(out) as aside:
-        frame.write_csv(aside)
-    errors.print(f"{frame.height:,} predictions in {out}", soft_wrap=True)
+    trainer, preparation = model(path, backend, device)
+    notes, m = Notes(), 0
+    found = pieces(data, at_once(trainer), preparation.target, decimal_comma=decimal_comma)
+    frames = (
+        predictions(preparation, A, probabilities) for A in _outputs(found, trainer, preparation, notes)
+    )
+    first = next(frames)  # before anything is written
+    with _written(write_as, out) as write:
+        write(first)
+        m += first.height
+        for frame in frames:
+            write(frame)
+            m += frame.height
+    tell(notes)
+    if out is not None:
+        errors.print(f"{count(m, 'prediction')} in {out}", soft_wrap=True)
 
 
-def predictions(preparation: Preparation, A: Any) -> Any:
+def chosen(format: str | None, out: Path | None) -> str:
+    """Return "csv" or "parquet": what was asked for, or what the ending says."""
+    if format is not None:
+        if format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+        return format
+    ending = "" if out is None else out.suffix.lower()
+    for name, endings in FORMATS.items():
+        if ending in endings:
+            return name
+    raise InputError(
+        f"predictions are written as CSV or Parquet, and {str(out)!r} ends in neither .csv nor .parquet; choose "
+        "another name, or give --format"
+    )
+
+
+def predictions(preparation: Preparation, A: Any, probabilities: bool = True) -> Any:
     """Return a polars DataFrame: the prediction, and for classes the probability of each."""
     import polars
 
-    probabilities: dict[str, Any] = {}
-    if preparation.labels is not None:
+    columns: dict[str, Any] = {}
+    if probabilities and preparation.labels is not None:
         rows = [1 - A[0], A[0]] if len(A) == 1 else list(A)
-        probabilities = {f"P({label})": p for label, p in zip(preparation.labels, rows, strict=True)}
-    return polars.DataFrame({preparation.target: preparation.y(A)} | probabilities)
+        columns = {f"P({label})": p for label, p in zip(preparation.labels, rows, strict=True)}
+    return polars.DataFrame({preparation.target: preparation.y(A)} | columns)
+
+
+def tell(notes: Notes) -> None:
+    """Say what was filled in and not known, on the standard error output."""
+    for line in notes.lines():
+        errors.print(f"Note: {line}", markup=False, soft_wrap=True)
+
+
+def _outputs(found: Iterator[Any], trainer: Any, preparation: Preparation, notes: Notes) -> Iterator[Any]:
+    for piece in found:
+        values = piece.values(preparation.features, preparation.named)
+        yield trainer.predict(preparation.X(values, trainer.dtype, notes))
+
+
+@contextmanager
+def _written(write_as: str, out: Path | None) -> Iterator[Write]:
+    """Give a function that writes one frame after the other, in memory that does not grow with them."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(out) as aside, aside.open("wb") as file, _FORMS[write_as](file) as write:
+            yield write
+        return
+    if write_as == "parquet" and sys.stdout.isatty():
+        raise InputError("Parquet is nothing for a terminal; give --out FILE, or pipe it on")
+    try:
+        with _FORMS[write_as](sys.stdout.buffer) as write:
+            yield write
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # whoever reads has had enough, as `head` has: no fault, and nothing to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+        raise typer.Exit(141) from None  # as a shell reports a program that SIGPIPE ended
+
+
+@contextmanager
+def _csv(file: BinaryIO) -> Iterator[Write]:
+    begun = False
+
+    def write(frame: Any) -> None:
+        nonlocal begun
+        file.write(frame.write_csv(include_header=not begun).encode())
+        begun = True
+
+    yield write
+
+
+@contextmanager
+def _parquet(file: BinaryIO) -> Iterator[Write]:
+    """Write the pieces as files of their own, and join them at the end: Parquet has its index there."""
+    import polars
+
+    with TemporaryDirectory() as folder:
+        parts: list[Path] = []
+
+        def write(frame: Any) -> None:
+            parts.append(Path(folder) / f"{len(parts)}.parquet")
+            frame.write_parquet(parts[-1])
+
+        yield write
+        joined = Path(folder) / "joined.parquet"
+        polars.scan_parquet(parts).sink_parquet(joined)
+        with joined.open("rb") as whole:
+            while block := whole.read(2**20):
+                file.write(block)
+
+
+_FORMS = {"csv": _csv, "parquet": _parquet}

@@ -26,4 +26,6 @@ def load(name: str, seed: int = 0) -> Arrays:
     if name != "diabetes" and not str(bunch.target_names[0]).isdecimal():
         y = bunch.target_names[y]  # labels in words
     names = [str(feature) for feature in bunch.feature_names]
-    return Arrays(name, bunch.data, y, "target", one_unit=name == "digits", names=names)
+    digits = name == "digits"
+    shape = tuple(bunch.images.shape[1:]) if digits else None
+    return Arrays(name, bunch.data, y, "target", one_unit=digits, names=names, image_shape=shape)

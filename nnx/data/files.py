@@ -8,19 +8,44 @@ import math
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnx.data import memory
 from nnx.data.source import Arrays, Table
-from nnx.errors import InputError, first_line
+from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, read_parquet, whole
+from nnx.errors import InputError
 
+HEAD = 2**20
+"""The first bytes, which tell what a file holds, and hold the first line of CSV."""
 _IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def read(path: Path, target: str | None = None, predicting: bool = False) -> Arrays | Table:
-    """Return what a file holds.
+ENDINGS = {
+    ".csv": "CSV", ".tsv": "CSV", ".parquet": "Parquet", ".pq": "Parquet", ".npz": ".npz",
+    ".png": "a PNG image", ".xlsx": "an Excel workbook", ".zip": "a zip file",
+}  # fmt: skip
+"""What files of these endings hold, by custom."""
+
+_OTHERS = {
+    b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF": "a PDF document",
+    b"\x89HDF": "an HDF5 file", b"BZh": "a bzip2 file: unpack it", b"\xfd7zXZ": "an xz file: unpack it",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file: unpack it", b"7z\xbc\xaf": "a 7z file: unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook or another Office document: save its sheet as CSV",
+    b"ARROW1": "an Arrow (Feather) file: save it as Parquet", b"\x93NUMPY": "a .npy file: save X and y in an .npz",
+    b"SQLite": "an SQLite database: write its table as CSV", b"<!": "a web page", b"<html": "a web page",
+    b"<?xml": "XML", b'{"': "JSON: save it as CSV", b"[": "JSON: save it as CSV",
+}  # fmt: skip
+"""What is no data that can be read, by its first bytes, and what to do."""
+
+
+def read(
+    path: Path, target: str | None = None, predicting: bool = False, decimal_comma: bool = False
+) -> Arrays | Table:
+    """Return what a file holds; its content decides what it is, not its name.
 
     Parameters
     ----------
@@ -31,85 +56,137 @@ def read(path: Path, target: str | None = None, predicting: bool = False) -> Arr
         (None: the one named after MNIST's custom, if there is one). For tables not used here.
     predicting : bool
         Whether the targets may as well be absent.
+    decimal_comma : bool
+        Of CSV: whether 3,14 is a number.
 
     Raises
     ------
     InputError
-        When there is no such file, or it cannot be read.
+        When there is no such file, or it cannot be read, or would take more memory than there is.
+    """
+    kind, head = look(path)
+    if kind == "CSV":
+        return Table(str(path), whole(_csv(path, head, decimal_comma), _length(path)))
+    if kind == "Parquet":
+        memory.check(
+            3 * path.stat().st_size,  # at the least
+            f"reading {str(path)!r}",
+            "Close other programs, or take a part of its rows or columns",
+        )
+        return Table(str(path), read_parquet(path))
+    return _arrays(path, kind, target, predicting)
+
+
+def pieces(
+    path: Path, target: str | None = None, predicting: bool = True, decimal_comma: bool = False
+) -> Iterator[Arrays | Table]:
+    """Yield what a file holds, as `read`, a table in pieces: in memory that does not grow with the file."""
+    kind, head = look(path)
+    if kind == "CSV":
+        yield from csv_pieces(_csv(path, head, decimal_comma))
+    elif kind == "Parquet":
+        for first, frame in parquet_frames(path):
+            yield Table(str(path), frame, first)
+    else:
+        yield _arrays(path, kind, target, predicting)
+
+
+def csv_pieces(table: CSV) -> Iterator[Table]:
+    """Yield a CSV file in pieces, all columns as text."""
+    for first, frame in table.frames():
+        yield Table(table.where, frame, first)
+
+
+def look(path: Path) -> tuple[str, bytes]:
+    """Return what a file holds, "CSV", "Parquet", ".npz" or "IDX", and its first bytes, unzipped if it is gzipped.
+
+    Raises
+    ------
+    InputError
+        When there is no such file, it is empty, or it holds nothing that can be read.
     """
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; expected a file")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"there is no file {str(path)!r}")
-    head = _read(path, 65536)
+    if not path.is_file():
+        raise InputError(f"{str(path)!r} is no regular file; to read from a pipe give - as the file")
+    head = _read(path, HEAD)
     if not head:
         raise InputError(f"{str(path)!r} is empty")
+    kind = kind_of(str(path), head)
+    if kind != "CSV" and kind != "IDX" and _is_gzipped(path):
+        raise InputError(f"{str(path)!r} holds {kind}, gzipped; unpack it: only CSV and IDX are read gzipped")
+    return kind, head
+
+
+def kind_of(where: str, head: bytes) -> str:
+    """Return what something that begins so holds, or raise an InputError that says what it is instead."""
+    where = where if where == STANDARD_INPUT else repr(where)
     if head[:4] == b"PK\x03\x04":
-        return _npz(path, target, predicting)
+        if any(part in head for part in (b"xl/", b"[Content_Types].xml")):
+            raise InputError(
+                f"{where} is an Excel workbook (or another Office document): save its sheet as CSV"
+            )
+        first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        if len(head) > 30 and not first.endswith(b".npy"):
+            name = first.decode("utf-8", "replace")
+            raise InputError(f"{where} is a zip file, but no .npz: it holds {name}. Unpack it first")
+        return ".npz"
     if head[:4] == b"PAR1":
-        return Table(str(path), _polars(path, "read_parquet"))
+        return "Parquet"
     if head[:2] == b"\0\0" and head[2:3] and head[2] in _IDX_DTYPES:
-        return _images(path, None if predicting else target)
-    return _csv(path, head)
+        return "IDX"
+    for begin, what in _OTHERS.items():
+        if head.startswith(begin):
+            raise InputError(
+                f"{where} is {what}{'' if ':' in what else ', no table'}. It is none of CSV, Parquet, .npz and IDX, "
+                "which are what can be read"
+            )
+    return "CSV"
+
+
+def misnamed(path: Path) -> str | None:
+    """Return a note for a file that can be read but holds something else than its ending says."""
+    ending = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    said, kind = ENDINGS.get(ending.lower()), look(path)[0]
+    if said in (None, kind):
+        return None
+    return f"{str(path)!r} holds {kind}, not {said} as its name says; it is read as {kind}"
+
+
+def _is_gzipped(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _length(path: Path) -> int:
+    """Return the bytes of a file, unpacked if it is gzipped (modulo 2^32, as gzip notes it)."""
+    if not _is_gzipped(path):
+        return path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        return max(int.from_bytes(file.read(4), "little"), path.stat().st_size)
+
+
+def _csv(path: Path, head: bytes, decimal_comma: bool) -> CSV:
+    def begin() -> Any:
+        return gzip.open(path) if _is_gzipped(path) else path.open("rb")
+
+    return CSV(str(path), head, begin, decimal_comma)
+
+
+def _arrays(path: Path, kind: str, target: str | None, predicting: bool) -> Arrays:
+    return _npz(path, target, predicting) if kind == ".npz" else _images(path, None if predicting else target)
 
 
 def _read(path: Path, size: int = -1) -> bytes:
     """Return the first bytes, or all, of a file, unzipped if it is gzipped."""
     try:
-        with path.open("rb") as file:
-            gzipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if gzipped else path.open("rb") as opened:
+        with gzip.open(path) if _is_gzipped(path) else path.open("rb") as opened:
             return opened.read(size)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{str(path)!r} cannot be read: {error}") from error
-
-
-def _polars(path: Path, reader: str, **options: Any) -> Any:
-    try:
-        import polars
-    except ImportError as error:
-        raise InputError(f"reading {str(path)!r} needs polars: pip install 'nnx-array[cli]'") from error
-    try:
-        frame = getattr(polars, reader)(path, glob=False, **options)
-    except (polars.exceptions.PolarsError, OSError) as error:
-        reason = first_line(error)
-        if "more fields" in reason:
-            reason = "a row has more cells than the header has names"
-        raise InputError(
-            f"{str(path)!r} cannot be read as {reader.removeprefix('read_')}: {reason}"
-        ) from error
-    if frame.height == 0:
-        raise InputError(f"{str(path)!r} has no rows")
-    return frame
-
-
-def _csv(path: Path, head: bytes) -> Table:
-    if b"\0" in head:
-        raise InputError(f"{str(path)!r} is none of CSV, Parquet, .npz and IDX, which are what can be read")
-    first = head.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
-    separator = max(",;\t|", key=first.count)
-    if all(_is_number(cell.strip(' "')) for cell in first.split(separator)):
-        raise InputError(
-            f"the first line of {str(path)!r} holds numbers ({first[:40]!r} ...); expected the names of the "
-            "columns: add a first line with them"
-        )
-    if "\ufffd" in first:
-        raise InputError(f"{str(path)!r} is not in UTF-8 ({first[:40]!r} ...); save it in UTF-8")
-    missing = ["", "NA", "N/A", "NaN", "nan", "null"]
-    frame = _polars(path, "read_csv", separator=separator, null_values=missing, infer_schema_length=None)
-    # polars renames the second "a" to "a_duplicated_0"
-    twice = [name.rpartition("_duplicated_")[0] for name in frame.columns if "_duplicated_" in name]
-    if twice:
-        raise InputError(f"{str(path)!r} has more than one column named {twice[0]!r}; rename all but one")
-    return Table(str(path), frame)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
@@ -146,7 +223,13 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
     if y is not None and y.dtype.kind in "Sb":
         y = y.astype(str)  # labels are text, which JSON has
     one_unit = X.dtype == np.uint8 or X.ndim > 2  # images
-    return Arrays(where, X.reshape(len(X), -1), None if y is None else y.reshape(-1), key, one_unit)
+    y = None if y is None else y.reshape(-1)
+    return Arrays(where, X.reshape(len(X), -1), y, key, one_unit, image_shape=_image_shape(X))
+
+
+def _image_shape(X: Any) -> tuple[int, ...] | None:
+    """Return (h, w) or (h, w, channels) of an array of images, samples first; None if it is none."""
+    return tuple(X.shape[1:]) if X.ndim == 3 or (X.ndim == 4 and X.shape[3] in (1, 3, 4)) else None
 
 
 def _images(path: Path, target: str | None) -> Arrays:
@@ -163,7 +246,7 @@ def _images(path: Path, target: str | None) -> Arrays:
         if y.shape != (len(X),):
             raise InputError(f"{str(labels)!r} holds labels of shape {y.shape} for {len(X)} images")
     where = str(path) if y is not None else f"{path} (whose labels, --target FILE, would be in {custom.name})"
-    return Arrays(where, X.reshape(len(X), -1), y, "label", one_unit=True)
+    return Arrays(where, X.reshape(len(X), -1), y, "label", one_unit=True, image_shape=_image_shape(X))
 
 
 def read_idx(path: Path) -> Any:

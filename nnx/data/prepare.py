@@ -1,17 +1,23 @@
-"""What lies between a file and a network: scaling, label names, the split. Kept in the model file."""
+"""What lies between a file and a network: what becomes of columns, scaling, label names. Kept in the model file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from nnx.data.source import Samples
+from nnx.data import memory
+from nnx.data.columns import Column, Columns, Notes, account, learn
+from nnx.data.source import Samples, Table, finite
+from nnx.data.tables import tidied
 from nnx.errors import InputError, count, unknown
 from nnx.host import generator, quiet
 from nnx.metrics import decide
 
 TASKS = ("auto", "classification", "regression")
+ROWS = 2**14
+"""The samples that are scaled at once."""
 EACH_CLASS = 10
 """Whole numbers are taken as classes when there are two, or when each occurs this often on average."""
 
@@ -27,12 +33,16 @@ class Preparation:
     named : bool
         Whether a file's columns are found by these names.
     mean, scale : list of float
-        X = (column - mean) / scale, one of each a feature.
+        X = (input - mean) / scale, one of each an input.
     target : str
     labels : list or None
         The classes' names in the order of their indices; None for numbers.
     y_mean, y_scale : float
         Y = (target - y_mean) / y_scale for numbers.
+    image_shape : tuple of int, or None
+        (h, w) or (h, w, channels), where each sample is an image.
+    columns : list of Column, or None
+        What becomes of each feature of a table; None: each is an input, and none may be missing.
     """
 
     features: list[str]
@@ -43,23 +53,24 @@ class Preparation:
     labels: list[Any] | None
     y_mean: float = 0.0
     y_scale: float = 1.0
+    image_shape: tuple[int, ...] | None = None
+    columns: list[Column] | None = None
 
     @classmethod
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
         """Learn it from the samples of the training set alone; train holds their row numbers."""
-        X = np.asarray(samples.X[train], dtype=float)
-        with quiet():
-            mean = X.mean(axis=0)
-            std = np.full(len(mean), X.std()) if samples.one_unit else X.std(axis=0)
-        scale = _scale(mean, std)
-        for name, ok in zip(samples.features, np.isfinite(mean + scale), strict=True):
-            if not ok:
+        columns, mean, scale = _inputs(samples, train)
+        for name, at in zip(samples.features, _firsts(samples.features, columns), strict=True):
+            if not np.isfinite(mean[at] + scale[at]):
                 raise InputError(f"the feature {name!r} has numbers too large to compute their deviation")
-        kept = (samples.features, samples.named, mean.tolist(), scale.tolist(), samples.target)
+        labels, y_mean, y_scale = None, 0.0, 1.0
         if task == "classification":
-            return cls(*kept, np.unique(samples.y).tolist())
-        y = samples.y[train].astype(float)
-        return cls(*kept, None, float(y.mean()), float(_scale(y.mean(), y.std())))
+            labels = np.unique(samples.y).tolist()
+        else:
+            y = samples.y[train].astype(float)
+            y_mean, y_scale = float(y.mean()), float(_scale(y.mean(), y.std()))
+        own = (samples.features, samples.named, mean, scale, samples.target)
+        return cls(*own, labels, y_mean, y_scale, samples.image_shape, columns)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "Preparation":
@@ -70,33 +81,111 @@ class Preparation:
                 "load it with nnx.Trainer.load and call its predict"
             )
         try:
-            return cls(**metadata["preparation"])
-        except TypeError as error:
+            found = dict(metadata["preparation"])
+            if found.get("columns") is not None:
+                found["columns"] = [Column(**column) for column in found["columns"]]
+            if found.get("image_shape") is not None:
+                found["image_shape"] = tuple(found["image_shape"])
+            return cls(**found)
+        except (TypeError, ValueError) as error:
             raise InputError(f"the model's description of its data cannot be read: {error}") from error
 
     def describe(self) -> dict[str, Any]:
-        """Return a description of types that JSON has."""
+        """Return it as JSON's types, for `trainer.metadata`."""
         return asdict(self)
 
     @property
     def output(self) -> str:
-        """The output that suits the target: identity for numbers, sigmoid for two classes, else softmax."""
-        return "identity" if self.labels is None else "sigmoid" if len(self.labels) == 2 else "softmax"
+        """The output of a network for these targets."""
+        if self.labels is None:
+            return "identity"
+        return "softmax" if self.n_outputs > 1 else "sigmoid"
 
     @property
     def n_outputs(self) -> int:
         """n[L]: one for numbers and for two classes, else one a class."""
         return len(self.labels) if self.labels and len(self.labels) > 2 else 1
 
-    def X(self, values: Any) -> Any:
-        """Return X (n[0], m) from the features' values (m, n[0])."""
-        return ((values - np.asarray(self.mean)) / np.asarray(self.scale)).T
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the network's inputs, n[0] of them: of a table's column there may be several."""
+        if self.columns is None:
+            return self.features
+        pairs = zip(self.features, self.columns, strict=True)
+        return [one for name, column in pairs for one in column.inputs(name)]
 
-    def Y(self, y: Any) -> Any:
-        """Return class indices (m,), or scaled numbers (1, m)."""
+    def account(self) -> list[str]:
+        """Return what was done with which columns of a table, a line each."""
+        return [] if self.columns is None else account(self.features, self.columns)
+
+    def X(self, values: Any, dtype: str = "float64", notes: Notes | None = None) -> Any:
+        """Return X (n[0], m) from the features' values (m, features).
+
+        Parameters
+        ----------
+        values : Columns, polars DataFrame, or array (m, features) of numbers
+        dtype : {"float64", "float32"}
+            Of X, which is computed in float64.
+        notes : Notes or None
+            Is told what was filled in or not known.
+
+        Raises
+        ------
+        InputError
+            When a column is missing or holds something else than in training, or X would take more memory than there
+            is.
+        """
+        if hasattr(values, "get_column"):
+            values = Table("the data frame", tidied(values)).values(self.features, self.named)
+        names, notes = self.inputs, notes if notes is not None else Notes()
+        m, n = values.shape[0], len(names)
+        if values.shape[1] != len(self.features):
+            raise InputError(
+                f"the samples have {values.shape[1]} features; expected {len(self.features)}, samples as rows"
+            )
+        memory.check(
+            m * n * np.dtype(dtype).itemsize,
+            f"X ({count(n, 'input')}, {count(m, 'sample')})",
+            "Leave out columns (--drop), or take a part of the rows",
+        )
+        X = np.empty((m, n), dtype)
+        if self.columns is None:
+            if isinstance(values, Columns):
+                values = finite(values.where, np.asarray(values), self.features)
+            values, mean, scale = np.asarray(values), np.asarray(self.mean), np.asarray(self.scale)
+            for start in range(0, m, ROWS):
+                part = slice(start, start + ROWS)
+                X[part] = (values[part] - mean) / scale
+            return X.T
+        firsts = _firsts(self.features, self.columns)
+        own = values.frame.columns if isinstance(values, Columns) else self.features
+        for j, (column, at) in enumerate(zip(self.columns, firsts, strict=True)):
+            given = values if isinstance(values, Columns) else np.asarray(values[:, j], float)
+            out = X[:, at : at + len(column.inputs(own[j]))]
+            column.expand(given, own[j], self.mean[at], self.scale[at], out, notes)
+        return X.T
+
+    def Y(self, y: Any, first: int = 1) -> Any:
+        """Return class indices (m,), or scaled numbers (1, m).
+
+        Raises
+        ------
+        InputError
+            For a label that the training did not have; first is the row number of the first of them.
+        """
         if self.labels is None:
             return (y.astype(float)[None, :] - self.y_mean) / self.y_scale
-        return np.searchsorted(np.asarray(self.labels), y)
+        labels = np.asarray(self.labels)
+        k = np.minimum(np.searchsorted(labels, y), len(labels) - 1)
+        wrong = labels[k] != y
+        if wrong.any():
+            unseen = sorted({str(one) for one in y[wrong]})
+            raise InputError(
+                f"the target {self.target!r} has labels that the model was not trained on: "
+                f"{_listed(unseen)}, in {count(int(wrong.sum()), 'row')}, the first in row {first + wrong.argmax()} "
+                f"(counted from 1); it knows {_listed(self.labels)}. Correct them, or leave these rows out"
+            )
+        return k
 
     def y(self, A: Any) -> list[Any]:
         """Return what the outputs A (n[L], m) predict: a label, or a number in the target's unit, a sample."""
@@ -104,6 +193,30 @@ class Preparation:
         if self.labels is None:
             return (A[0] * self.y_scale + self.y_mean).tolist()  # type: ignore[no-any-return]
         return [self.labels[k] for k in decide(A)]
+
+
+def _listed(names: Sequence[Any]) -> str:
+    shown = ", ".join(repr(name) for name in names[:6])
+    return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown
+
+
+def _inputs(samples: Samples, train: Any) -> tuple[list[Column] | None, list[float], list[float]]:
+    """Return what becomes of the features, and the mean and scale of each input."""
+    if isinstance(samples.X, Columns):
+        return learn(samples.X[train])
+    X = np.asarray(samples.X[train], dtype=float)
+    with quiet():
+        mean = X.mean(axis=0)
+        std = np.full(len(mean), X.std()) if samples.one_unit else X.std(axis=0)
+    return None, mean.tolist(), _scale(mean, std).tolist()
+
+
+def _firsts(features: Sequence[str], columns: Sequence[Column] | None) -> list[int]:
+    """Return the place of each feature's first input."""
+    if columns is None:
+        return list(range(len(features)))
+    widths = [len(column.inputs("")) for column in columns]
+    return [0, *accumulate(widths[:-1])]
 
 
 def _scale(mean: Any, std: Any) -> Any:
@@ -129,6 +242,8 @@ def find_task(samples: Samples, task: str) -> str:
         task = "classification" if kind in "Ub" or (whole and repeat) else "regression"
     if task == "regression" and kind not in "biuf":
         raise InputError(f"{where} holds text such as {str(y[0])!r}; expected numbers for regression")
+    if task == "regression" and different == 1 and len(y) > 1:
+        raise InputError(f"{where} is {y[0]} in all {len(y):,} rows; expected numbers that differ")
     if task == "classification":
         if not whole:
             raise InputError(
@@ -141,6 +256,22 @@ def find_task(samples: Samples, task: str) -> str:
                 f"{where} has {different} different values in {len(y)} rows; expected classes that repeat"
             )
     return task
+
+
+def reason(samples: Samples) -> str:
+    """Return what in the target the task was guessed from.
+
+    Examples
+    --------
+    >>> reason(Samples(np.ones((3, 1)), np.array(["a", "b", "a"]), ["x"], "kind"))
+    "'kind' holds text"
+    """
+    y, target = samples.y, repr(samples.target)
+    if y.dtype.kind in "Ub":
+        return f"{target} holds {'text' if y.dtype.kind == 'U' else 'booleans'}"
+    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+        return f"{target} holds fractions"
+    return f"{target} holds {count(len(np.unique(y)), 'different whole number')} in {count(len(y), 'row')}"
 
 
 def split(samples: Samples, task: str, held_out: float, seed: int) -> tuple[Any, Any]:
@@ -160,6 +291,7 @@ def split(samples: Samples, task: str, held_out: float, seed: int) -> tuple[Any,
     held = np.diff(np.floor(np.arange(m + 1) * held_out + 0.5)) > 0
     if held.all() or not held.any():
         raise InputError(
-            f"{m} samples are too few to hold out {held_out:g} of them; expected some on each side"
+            f"{count(m, 'sample')} {'is' if m == 1 else 'are'} too few to hold out {held_out:g} of them; expected "
+            "some on each side"
         )
     return order[~held], order[held]

@@ -1,11 +1,13 @@
 """Where samples come from: a table with named columns, or plain arrays. Samples are rows here, as in files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from nnx.data.columns import Columns, check, not_numbers
+from nnx.data.tables import as_numbers
 from nnx.errors import InputError, count
 
 
@@ -15,7 +17,7 @@ class Samples:
 
     Attributes
     ----------
-    X : array (m, n[0]) of real numbers
+    X : array (m, n[0]) of real numbers, or Columns
     y : array (m,) of labels or numbers
     features : list of str
     target : str
@@ -23,6 +25,8 @@ class Samples:
         Whether the features' names are the data's own, by which other files are matched.
     one_unit : bool
         Whether all features are measured in one unit, as pixels are, and so are scaled alike.
+    image_shape : tuple of int, or None
+        (h, w) or (h, w, channels), where each sample is an image.
     """
 
     X: Any
@@ -31,6 +35,7 @@ class Samples:
     target: str
     named: bool = True
     one_unit: bool = False
+    image_shape: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -43,6 +48,20 @@ class Arrays:
     target: str = "y"
     one_unit: bool = False
     names: Sequence[str] | None = None
+    image_shape: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def part(self, start: int, stop: int) -> "Arrays":
+        """Return the samples from start to stop."""
+        return replace(self, X=self.X[start:stop], y=None if self.y is None else self.y[start:stop])
+
+    def joined(self, more: "Arrays | Table") -> "Arrays":
+        """Return these samples and those of the next piece."""
+        assert isinstance(more, Arrays)
+        y = None if self.y is None or more.y is None else np.concatenate([self.y, more.y])
+        return replace(self, X=np.concatenate([self.X, more.X]), y=y)
 
     def training(self, target: str | None, drop: Sequence[str]) -> Samples:
         """Return all samples with their targets."""
@@ -58,6 +77,7 @@ class Arrays:
             self.target,
             self.names is not None,
             self.one_unit,
+            self.image_shape,
         )
 
     def values(self, features: Sequence[str], named: bool) -> Any:
@@ -72,13 +92,42 @@ class Arrays:
             )
         return finite(self.where, self.X, features)
 
+    def targets(self, target: str, labels: Sequence[Any] | None) -> Any:
+        """Return the targets (m,) of samples to test a model on; labels are those that it knows."""
+        if self.y is None:
+            raise InputError(f"{self.where} has no targets to compare the predictions with")
+        text = bool(labels) and isinstance(labels[0], str)  # type: ignore[index]
+        if self.y.dtype.kind != "U" or text:
+            return self.y.astype(str) if text else self.y
+        try:
+            return self.y.astype(float)
+        except ValueError:
+            raise InputError(
+                f"the targets of {self.where} are text such as {str(self.y[0])!r}; the model was trained on numbers"
+            ) from None
+
 
 @dataclass
 class Table:
-    """A polars DataFrame."""
+    """A polars DataFrame, or a piece of one whose first row is that number of a file."""
 
     where: str
     frame: Any
+    first: int = 1
+
+    def __len__(self) -> int:
+        return int(self.frame.height)
+
+    def part(self, start: int, stop: int) -> "Table":
+        """Return the rows from start to stop."""
+        return replace(self, frame=self.frame.slice(start, stop - start), first=self.first + start)
+
+    def joined(self, more: "Arrays | Table") -> "Table":
+        """Return these rows and those of the next piece."""
+        import polars
+
+        assert isinstance(more, Table)
+        return replace(self, frame=polars.concat([self.frame, more.frame])) if len(self) else more
 
     def training(self, target: str | None, drop: Sequence[str]) -> Samples:
         """Return all columns but the target and the dropped ones, and the target."""
@@ -92,55 +141,74 @@ class Table:
             if name not in columns:
                 hint = "; give --drop once for each" if name in drop and "," in name else ""
                 raise InputError(f"{self.where} has no column {name!r}{hint}; its columns are: {known}")
-        features = [name for name in columns if name != target and name not in drop]
+        left_out = {target, *drop}
+        features = [name for name in columns if name not in left_out]
         if not features:
             raise InputError(
                 f"{self.where} has no column left as a feature beside {target!r}; it has: {known}"
             )
-        X, y = self._numbers(features, droppable=True), self.frame[target]
-        if y.null_count():
+        if self.frame.height == 1:
             raise InputError(
-                f"the target {target!r} is missing in {count(y.null_count(), 'row')} of {self.where}, the first being "
-                f"row {y.is_null().arg_max() + 1} (counted from 1, without the header); remove these rows"
+                f"{self.where} has one row; expected many: to learn from some, and to test on others"
             )
+        X, whole = Columns(self.where, self.frame.select(features)), Columns(self.where, self.frame)
+        y = self._present(target)
         if y.dtype.is_nested():
             raise InputError(
                 f"the target {target!r} of {self.where} holds {y.dtype}; expected text or numbers"
             )
         if y.dtype.is_decimal():
             y = y.cast(float)
-        if not y.dtype.is_numeric():
-            return Samples(X, y.cast(str).to_numpy().astype(str), features, target)
-        return Samples(X, y.to_numpy(), features, target)
+        if not y.dtype.is_numeric() and (why := not_numbers(whole, target)):
+            raise InputError(f"the target {target!r} of {self.where} holds {why}")
+        check(X, features)
+        y = y.to_numpy() if y.dtype.is_numeric() else y.cast(str).to_numpy().astype(str)
+        return Samples(X, y, features, target)
 
-    def values(self, features: Sequence[str], named: bool) -> Any:
+    def values(self, features: Sequence[str], named: bool) -> Columns:
         """Return the columns that a model was trained on, in its order; other columns do not matter."""
         if not named and len(features) == self.frame.width:
             features = self.frame.columns
-        missing = [name for name in features if name not in self.frame.columns]
+        known = set(self.frame.columns)
+        missing = [name for name in features if name not in known]
         if missing:
             raise InputError(
                 f"{self.where} lacks {_some(missing)}, which the model was trained on; it has "
                 f"{_some(self.frame.columns)}"
             )
-        return self._numbers(features, droppable=False)
+        return Columns(self.where, self.frame.select(features), first=self.first)
 
-    def _numbers(self, features: Sequence[str], droppable: bool) -> Any:
-        frame = self.frame.select(features)
-        text = [
-            name for name, kind in frame.schema.items() if not (kind.is_numeric() or str(kind) == "Boolean")
-        ]
-        if text:
-            examples = ", ".join(f"{name} ({_first(frame[name])})" for name in text[:5])
-            advice = "since the model was trained on numbers"
-            if droppable:
-                advice = "or leave them out: " + " ".join(f"--drop {name!r}" for name in text[:5])
+    def targets(self, target: str, labels: Sequence[Any] | None) -> Any:
+        """Return the targets (m,) of samples to test a model on; labels are those that it knows."""
+        if target not in self.frame.columns:
             raise InputError(
-                f"{count(len(text), 'feature column')} of {self.where} without numbers: {examples}"
-                f"{', ...' if len(text) > 5 else ''}. Turn them into numbers, {advice}"
+                f"{self.where} lacks the column {target!r}, the target to compare the predictions with; it has "
+                f"{_some(self.frame.columns)}. Give --target COLUMN if it has another name"
             )
-        X = np.column_stack([frame[name].cast(float).to_numpy() for name in features])
-        return finite(self.where, X, features)
+        y = self._present(target)
+        if labels and isinstance(labels[0], str):
+            y = y.cast(str)
+            if set(labels) == {"false", "true"}:  # booleans, which CSV has in any case
+                y = y.str.to_lowercase()
+            return y.to_numpy().astype(str)
+        found = as_numbers(y) if str(y.dtype) == "String" else y.cast(float)
+        if found is None:
+            at = (y.cast(float, strict=False).is_null()).arg_max()
+            raise InputError(
+                f"the target {target!r} of {self.where} is {y[at]!r} in row {self.first + at} (counted from 1, without "
+                "the header); the model was trained on numbers"
+            )
+        return found.to_numpy()
+
+    def _present(self, target: str) -> Any:
+        """Return the targets, or raise an InputError if one is missing."""
+        y = self.frame[target]
+        if y.null_count():
+            raise InputError(
+                f"the target {target!r} is missing in {count(y.null_count(), 'row')} of {self.where}, the first being "
+                f"row {self.first + y.is_null().arg_max()} (counted from 1, without the header); remove these rows"
+            )
+        return y
 
 
 def finite(where: str, X: Any, features: Sequence[str]) -> Any:
@@ -154,10 +222,6 @@ def finite(where: str, X: Any, features: Sequence[str]) -> Any:
             "rows or columns"
         )
     return X
-
-
-def _first(column: Any) -> str:
-    return next((repr(str(value)) for value in column.drop_nulls()), "nothing but missing values")
 
 
 def _some(names: Sequence[str]) -> str:

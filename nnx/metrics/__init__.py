@@ -14,7 +14,7 @@ from nnx.metrics.of_classes import (
     TopK,
     decide,
 )
-from nnx.metrics.of_numbers import R2, MeanAbsoluteError, MeanSquaredError
+from nnx.metrics.of_numbers import R2, MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError
 from nnx.outputs import Output
 from nnx.spec import find
 
@@ -35,6 +35,7 @@ METRICS.update(
             R2,
             MeanAbsoluteError,
             MeanSquaredError,
+            RootMeanSquaredError,
         )
     }
 )

@@ -1,11 +1,11 @@
-"""Metrics of numbers: R2, mean absolute and mean squared error."""
+"""Metrics of numbers: R2, mean absolute, mean squared and root mean squared error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from nnx.arrays import Array, array_namespace
-from nnx.metrics.measure import NUMBERS, Mean, Measure, Partial, ToNumpy, ratio, weights_of, wide
+from nnx.metrics.measure import NUMBERS, Mean, Measure, Partial, ToNumpy, ratio, totals, weights_of, wide
 from nnx.outputs import Output
 
 
@@ -32,6 +32,24 @@ class MeanSquaredError(Mean):
     def each(self, output: Output, A: Array, Y: Array) -> Array:
         """Return each sample's mean over the outputs."""
         return array_namespace(A, Y).mean(_residuals(A, Y) ** 2, axis=0)
+
+
+@dataclass(frozen=True)
+class RootMeanSquaredError(Measure):
+    """The root of the mean of (y - a)^2 over the samples, its mean over the outputs, as scikit-learn has it."""
+
+    kind: ClassVar[str] = "root_mean_squared_error"
+    tasks: ClassVar[tuple[str, ...]] = (NUMBERS,)
+
+    def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
+        xp, w = array_namespace(A, Y), weights_of(A, w)
+        return xp.sum(w * _residuals(A, Y) ** 2, axis=-1), xp.sum(w)
+
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:
+        """Return the mean of the outputs' roots."""
+        squares, weight = totals(partials, to_numpy)
+        xp = array_namespace(squares)
+        return float(xp.mean(xp.sqrt(squares / weight)))
 
 
 def _residuals(A: Array, Y: Array) -> Array:

@@ -1,0 +1,425 @@
+"""What becomes of a table's columns: missing numbers filled in, categories one-hot, all of it kept as JSON.
+
+scikit-learn's transformers learn it (`SimpleImputer`, `StandardScaler`, `OneHotEncoder`), from the training rows alone.
+What they have learned is a few numbers and lists a column. These travel in the model file, as JSON, and are applied
+here: a transformer of scikit-learn's could travel only as a pickle, which runs code when it is loaded and binds a model
+to one version of scikit-learn. So a model predicts without scikit-learn, and to the last bit as its transformers would,
+which a test shows.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nnx.data.tables import has_decimal_commas
+from nnx.errors import InputError, count
+from nnx.host import quiet
+
+MOST_CATEGORIES = 100
+"""The inputs that a column of categories may become; the rarest ones then share one."""
+RARE = 2
+"""A category that occurs less often in the training rows shares an input with the others of its kind."""
+TOO_MANY = 10_000
+"""Different values that no column of categories has."""
+AT_ONCE = 2**22
+"""The numbers that scikit-learn is given at once, as whole columns."""
+
+
+@dataclass
+class Notes:
+    """What was done to values while they became X, so that it is said once.
+
+    Attributes
+    ----------
+    filled : Counter
+        How many missing values of each column were filled in.
+    unseen : Counter
+        How many values of each column are none of the training's categories.
+    example : dict
+        The first such value of each column.
+    """
+
+    filled: Counter[str] = field(default_factory=Counter)
+    unseen: Counter[str] = field(default_factory=Counter)
+    example: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """Return what is to be said."""
+        said = []
+        if self.filled:
+            said.append(f"missing values, filled in as the training taught: {_counts(self.filled)}")
+        if self.unseen:
+            first = next(iter(self.unseen))
+            said.append(
+                f"values that the training did not have: {_counts(self.unseen)}, such as {self.example[first]!r}"
+            )
+        return said
+
+
+def _counts(counts: Counter[str]) -> str:
+    shown = ", ".join(f"{n:,} in {name!r}" for name, n in list(counts.items())[:8])
+    return f"{shown} and in {len(counts) - 8} more columns" if len(counts) > 8 else shown
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Rows of a table, whose columns have types of their own.
+
+    Attributes
+    ----------
+    where : str
+        What the table is called.
+    frame : polars.DataFrame
+    rows : array of int, or None
+        Which of its rows; None: all.
+    first : int
+        The number in the file of the frame's first row.
+    """
+
+    where: str
+    frame: Any
+    rows: Any = None
+    first: int = 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, columns)."""
+        return self.frame.height if self.rows is None else len(self.rows), self.frame.width
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> "Columns":
+        """Return these rows; nothing is copied but their numbers."""
+        rows = np.arange(self.frame.height)[rows] if self.rows is None else self.rows[rows]
+        return Columns(self.where, self.frame, rows, self.first)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Return all columns as numbers (m, columns), NaN where they are missing."""
+        table = np.column_stack([self.numbers(name) for name in self.frame.columns])
+        return table if dtype is None else table.astype(dtype)
+
+    def series(self, name: str) -> Any:
+        """Return a column's values."""
+        return self.frame[name] if self.rows is None else self.frame[name].gather(self.rows)
+
+    def row(self, at: int) -> int:
+        """Return the number in the file of one of these rows."""
+        return self.first + int(at if self.rows is None else self.rows[at])
+
+    def numbers(self, name: str, boolean: bool = False) -> Any:
+        """Return a column as floats (m,), NaN where it is missing; text must be of numbers, none is infinite.
+
+        Raises
+        ------
+        InputError
+            Which row holds what instead.
+        """
+        values = self.series(name)
+        kind = str(values.dtype)
+        found = values
+        if kind == "String" and boolean:
+            found = values.str.to_lowercase().replace(["true", "false"], ["1", "0"])
+        if kind == "String":
+            found = found.cast(float, strict=False)
+        elif kind == "Null" or kind == "Boolean" or values.dtype.is_numeric():
+            found = values.cast(float)
+        else:
+            raise InputError(f"the column {name!r} of {self.where} holds {kind}; expected numbers")
+        if found.null_count() > values.null_count():
+            at = (found.is_null() & values.is_not_null()).arg_max()
+            hint = "; give --decimal-comma" if has_decimal_commas(values) else ""
+            raise InputError(
+                f"the column {name!r} of {self.where} holds {values[at]!r} in row {self.row(at)} (counted from 1, "
+                f"without the header); expected {'true or false' if boolean else 'numbers'}, as the model was trained "
+                f"on{hint}"
+            )
+        numbers = found.to_numpy()
+        if np.isinf(numbers).any():
+            infinite = np.flatnonzero(np.isinf(numbers))
+            raise InputError(
+                f"infinite numbers in the features of {self.where}: {len(infinite)} in the column {name!r}, the first "
+                f"in row {self.row(infinite[0])} (counted from 1, without the header). Correct them, or leave the "
+                "cells empty"
+            )
+        return numbers
+
+    def text(self, name: str) -> Any:
+        """Return a column as a polars Series of text."""
+        values = self.series(name)
+        return values if str(values.dtype) == "String" else values.cast(str)
+
+
+@dataclass(frozen=True)
+class Column:
+    """What becomes of one column.
+
+    Attributes
+    ----------
+    kind : {"numbers", "boolean", "categories"}
+    fill : float
+        Of numbers: what stands for a missing one, the median.
+    missing : int
+        In how many training rows the column was missing. If in any, numbers have a second input, 1 where they are.
+    categories : list of str and None
+        Those with an input of their own; None: missing.
+    rare : list of str and None
+        Those that share the last input, with all that the training did not have. Without any, these have no input.
+    remark : {"", "constant", "counts the rows"}
+        What makes it of little use.
+    """
+
+    kind: str
+    fill: float = 0.0
+    missing: int = 0
+    categories: list[str | None] = field(default_factory=list)
+    rare: list[str | None] = field(default_factory=list)
+    remark: str = ""
+
+    def inputs(self, name: str) -> list[str]:
+        """Return the names of the network's inputs that the column becomes."""
+        if self.kind != "categories":
+            return [name, f"{name} is missing"][: 1 + (self.missing > 0)]
+        own = [f"{name} is missing" if one is None else f"{name}={one}" for one in self.categories]
+        return [*own, f"{name} is rare"] if self.rare else own
+
+    def expand(self, values: Any, name: str, mean: float, scale: float, out: Any, notes: Notes) -> None:
+        """Write the column's inputs to out (m, inputs).
+
+        Parameters
+        ----------
+        values : Columns, or array (m,) of numbers
+        name : str
+        mean, scale : float
+            Of numbers: their first input is (number - mean) / scale.
+        out : array (m, inputs)
+        notes : Notes
+            Is told what was filled in or not known.
+        """
+        if self.kind == "categories":
+            codes = self._codes(values, name, notes)
+            np.equal(codes[:, None], np.arange(out.shape[1]), out=out)
+            return
+        numbers = values.numbers(name, self.kind == "boolean") if isinstance(values, Columns) else values
+        missing = np.isnan(numbers)
+        out[:, 0] = (np.where(missing, self.fill, numbers) - mean) / scale
+        if self.missing:
+            out[:, 1] = missing
+        if missing.any():
+            notes.filled[name] += int(missing.sum())
+
+    def _codes(self, values: Any, name: str, notes: Notes) -> Any:
+        """Return the place of each value among the inputs; -1 where there is none."""
+        if not isinstance(values, Columns):
+            raise InputError(
+                f"the model was trained on text in the column {name!r}; arrays of numbers have none. Give a table"
+            )
+        rest = len(self.categories) if self.rare else -1
+        unknown = -2
+        places: dict[str | None, int] = dict.fromkeys(self.rare, rest)
+        places |= {one: k for k, one in enumerate(self.categories)}
+        of_missing = places.pop(None, unknown)
+        text = values.text(name)
+        codes = _looked_up(text, places, unknown, of_missing)
+        unseen = codes == unknown
+        if unseen.any():
+            first = text[int(unseen.argmax())]
+            notes.unseen[name] += int(unseen.sum())
+            notes.example.setdefault(name, "missing" if first is None else first)
+            codes[unseen] = rest
+        return codes
+
+
+def check(columns: Columns, names: Sequence[str]) -> None:
+    """Raise an InputError if columns cannot become inputs: which, why, and what to do.
+
+    Empty ones, dates and the like, numbers with a few values that are none, and text whose values hardly repeat (names,
+    keys, free text), of which nothing could be learned.
+    """
+    unfit = {name: why for name in names if (why := _unfit(columns, name))}
+    if unfit:
+        shown = "; ".join(f"{name} ({why})" for name, why in list(unfit.items())[:5])
+        more = f"; and {len(unfit) - 5} more" if len(unfit) > 5 else ""
+        raise InputError(
+            f"{count(len(unfit), 'feature column')} of {columns.where} cannot be used as "
+            f"{'it is' if len(unfit) == 1 else 'they are'}: {shown}{more}. Correct "
+            f"{'it' if len(unfit) == 1 else 'them'}, or leave out: {' '.join(f'--drop {name!r}' for name in unfit)}"
+        )
+
+
+def _unfit(columns: Columns, name: str) -> str:
+    """Return why a column cannot become inputs, nothing if it can."""
+    values = columns.series(name)
+    m, kind = len(values) - values.null_count(), str(values.dtype)
+    if m == 0:
+        return "no value at all"
+    if values.dtype.is_numeric() or kind == "Boolean":
+        columns.numbers(name)  # which refuses infinite ones
+        return ""
+    if kind.startswith(("Date", "Time", "Duration")):
+        return f"{kind.split('(')[0]}: turn it into numbers, such as days, months and hours"
+    if values.dtype.is_nested() or kind in ("Binary", "Object"):
+        return kind
+    text = columns.text(name)
+    if why := not_numbers(columns, name):
+        return why
+    different = text.drop_nulls().n_unique()
+    if different > min(max(2, m // 2), TOO_MANY):
+        first = str(text.drop_nulls()[0])[:40]
+        what = "dates such as" if _is_date(first) else "such as"
+        return f"{different:,} different values in {count(m, 'row')}, {what} {first!r}"
+    return ""
+
+
+def not_numbers(columns: Columns, name: str) -> str:
+    """Return what keeps a column of text that seems to be meant as numbers from being it; nothing if none is meant."""
+    text = columns.text(name)
+    values = text.drop_nulls()
+    if has_decimal_commas(values):
+        return f"numbers with a comma such as {values[0]!r}: if it is the decimal comma, give --decimal-comma"
+    numbers = text.cast(float, strict=False)
+    bad = numbers.null_count() - text.null_count()
+    if 0 < bad <= len(values) // 10 and numbers.drop_nulls().n_unique() > 20:
+        at = (numbers.is_null() & text.is_not_null()).arg_max()
+        return (
+            f"numbers but for {count(bad, 'value')}, the first {text[at][:40]!r} in row {columns.row(at)}; if they are "
+            "missing, leave the cells empty"
+        )
+    return ""
+
+
+def _is_date(text: str) -> bool:
+    parts = text.replace("/", "-").replace(".", "-").split(" ")[0].split("T")[0].split("-")
+    return len(parts) == 3 and all(part.isdecimal() for part in parts)
+
+
+def learn(columns: Columns) -> tuple[list[Column], list[float], list[float]]:
+    """Return what becomes of each column, and the mean and the scale of each input; columns are the training rows.
+
+    As scikit-learn has it:
+
+    - numbers and booleans: ``SimpleImputer(strategy="median", keep_empty_features=True)``, then ``StandardScaler()``;
+      beside it, where any is missing, ``MissingIndicator()``, not scaled;
+    - text: ``OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RARE, max_categories=MOST_CATEGORIES)``,
+      for which a missing value is a category, too; not scaled.
+    """
+    from sklearn.preprocessing import OneHotEncoder
+
+    found: dict[str, Column] = {}
+    scales: dict[str, tuple[float, float]] = {}
+    names = columns.frame.columns
+    numeric = [
+        name
+        for name, kind in columns.frame.schema.items()
+        if kind.is_numeric() or str(kind) in ("Boolean", "Null")
+    ]
+    many = max(1, AT_ONCE // len(columns))
+    for start in range(0, len(numeric), many):
+        _learn_numbers(columns, numeric[start : start + many], found, scales)
+    for name in names:
+        if name in found:
+            continue
+        text = columns.text(name)
+        encoder = OneHotEncoder(
+            handle_unknown="infrequent_if_exist", min_frequency=RARE, max_categories=MOST_CATEGORIES
+        )
+        encoder.fit(_objects(text))
+        rare = encoder.infrequent_categories_[0]
+        rare = [] if rare is None else rare.tolist()
+        kept = [one for one in encoder.categories_[0].tolist() if one not in rare]
+        remark = "constant" if len(kept) + len(rare) == 1 else ""
+        found[name] = Column(
+            "categories", missing=text.null_count(), categories=kept, rare=rare, remark=remark
+        )
+    mean, scale = [], []
+    for name in names:
+        width = len(found[name].inputs(name))
+        first = scales.get(name, (0.0, 1.0))
+        mean += [first[0]] + [0.0] * (width - 1)
+        scale += [first[1]] + [1.0] * (width - 1)
+    return [found[name] for name in names], mean, scale
+
+
+def _learn_numbers(
+    columns: Columns, names: Sequence[str], found: dict[str, Column], scales: dict[str, tuple[float, float]]
+) -> None:
+    from sklearn.impute import SimpleImputer
+    from sklearn.preprocessing import StandardScaler
+
+    table = np.empty((len(columns), len(names)), order="F")
+    for j, name in enumerate(names):
+        table[:, j] = columns.numbers(name)
+    missing = np.isnan(table).sum(axis=0)
+    rows = np.arange(columns.frame.height) if columns.rows is None else columns.rows
+    remarks = [_remark(table[:, j], rows) for j in range(len(names))]
+    imputer, scaler = SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
+    schema = columns.frame.schema
+    with quiet():
+        scaler.fit(imputer.fit_transform(table))
+    for j, name in enumerate(names):
+        kind = "boolean" if str(schema[name]) == "Boolean" else "numbers"
+        found[name] = Column(kind, float(imputer.statistics_[j]), int(missing[j]), remark=remarks[j])
+        scales[name] = float(scaler.mean_[j]), float(scaler.scale_[j])
+
+
+def _remark(numbers: Any, rows: Any) -> str:
+    if (numbers == numbers[0]).all():
+        return "constant"
+    return "counts the rows" if len(rows) > 2 and (numbers - rows == numbers[0] - rows[0]).all() else ""
+
+
+def _looked_up(text: Any, places: Mapping[Any, int], unknown: int, of_missing: int) -> Any:
+    """Return each text's place as an array (m,)."""
+    import polars
+
+    keys, numbers = list(places) or [""], list(places.values()) or [unknown]
+    found = text.replace_strict(keys, numbers, default=unknown, return_dtype=polars.Int64)
+    return np.where(text.is_null().to_numpy(), of_missing, found.to_numpy())
+
+
+def _objects(text: Any) -> Any:
+    """Return text as an array (m, 1) of objects, a value that repeats being one object."""
+    values = text.unique(maintain_order=True)
+    table = np.array(values.to_list(), dtype=object)
+    places = dict(zip(values.to_list(), range(len(values)), strict=True))
+    of_missing = places.pop(None, -1)
+    codes = _looked_up(text, places, of_missing, of_missing)
+    return table[codes][:, None]
+
+
+def account(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
+    """Return what was done with which columns, a line each kind of treatment.
+
+    Examples
+    --------
+    >>> age, sex = Column("numbers", 28.0, missing=3), Column("categories", categories=["f", "m"], rare=["x"])
+    >>> account(["age", "sex"], [age, sex])
+    ['numbers: age', 'one-hot: sex (2 and the rare)', 'missing, filled with the median: age (3, with 28)']
+    """
+    lines: dict[str, list[str]] = {"numbers": [], "true or false": [], "one-hot": []}
+    filled: list[str] = []
+    remarks: dict[str, list[str]] = {}
+    for name, column in zip(names, columns, strict=True):
+        if column.remark:
+            remarks.setdefault(column.remark, []).append(name)
+        if column.kind != "categories":
+            lines["numbers" if column.kind == "numbers" else "true or false"].append(name)
+            if column.missing:
+                filled.append(f"{name} ({column.missing:,}, with {column.fill:g})")
+            continue
+        own = [one for one in column.categories if one is not None]
+        more = ["missing"] * (len(own) < len(column.categories)) + ["the rare"] * bool(column.rare)
+        lines["one-hot"].append(f"{name} ({' and '.join([str(len(own)), *more])})")
+    lines["missing, filled with the median"] = filled
+    said = [f"{what}: {_shortened(which)}" for what, which in lines.items() if which]
+    for remark, which in remarks.items():
+        drop = " ".join(f"--drop {name!r}" for name in which[:12])
+        said.append(f"{remark}, which tells nothing: {_shortened(which)} (leave out by {drop})")
+    return said
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
