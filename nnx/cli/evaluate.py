@@ -6,10 +6,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nnx.cli import show
 from nnx.cli.inputs import at_once, model, pieces
 from nnx.cli.predict import tell
 from nnx.data.columns import Notes
@@ -56,17 +56,18 @@ def run(
         plain = {name: _plain(value) for name, value in measured.items()}
         print(json.dumps({"model": str(path), "data": data, "samples": m, **plain}))
         return
-    show.console.print(f"{escape(data)}: {m:,} samples")
+    out = Console(highlight=False)  # what was asked for: the standard output, wherever else is spoken
+    out.print(f"{escape(data)}: {m:,} samples")
     table = Table("metric", "value")
     unit = " of the scaled target" if preparation.labels is None else ""
     for name, value in measured.items():
         what = f"{name} ({trainer.network.output.loss_name}{unit})" if name == "loss" else name
         if isinstance(value, float):
             table.add_row(what, f"{value:.6g}" if isfinite(value) else "none: a class does not occur")
-    show.console.print(table)
+    out.print(table)
     for name, value in measured.items():
         if not isinstance(value, float):
-            show.console.print(_by_class(name, value, preparation.labels or []))
+            out.print(_by_class(name, value, preparation.labels or []))
 
 
 def _in_units(name: str, value: Any, preparation: Preparation) -> Any:
