@@ -38,6 +38,7 @@ def _arrays(recording: Recording, arguments: Any) -> list[Any]:
 def _do(op: Op, args: list[Any], jax: Any) -> Any:
     """Return what one operation makes."""
     jnp = jax.numpy
+    dtype = jax.dtypes.canonicalize_dtype(op.out.dtype)  # no 64 bits, unless x64 is on
     if op.name == "reshape":
         return args[0].reshape(op.out.shape)
     if op.name == "slice":
@@ -49,22 +50,22 @@ def _do(op: Op, args: list[Any], jax: Any) -> Any:
     if op.name == "copy":
         return args[0]
     if op.name == "concat":
-        whole, at = jnp.zeros(op.out.shape, op.out.dtype), 0
+        whole, at = jnp.zeros(op.out.shape, dtype), 0
         for x in args:  # no jnp.concatenate: that would be fused with what reads it
             whole = jax.lax.dynamic_update_slice_in_dim(whole, x, at, op.option("axis"))
             at += x.shape[op.option("axis")]
         return whole
     if op.name == "full":
-        return jnp.full(op.out.shape, op.option("value"), op.out.dtype)
+        return jnp.full(op.out.shape, op.option("value"), dtype)
     if op.name == "arange":
         start, step = op.option("start"), op.option("step")
-        return jnp.arange(start, start + step * op.out.size, step, dtype=op.out.dtype)
+        return jnp.arange(start, start + step * op.out.size, step, dtype=dtype)
     if op.name == "astype":
-        return args[0].astype(op.out.dtype)
+        return args[0].astype(dtype)
     if op.kind == "reduction":
         axes = op.option("axes")
         axis = axes[0] if op.name in ("argmax", "argmin") else axes
-        return getattr(jnp, op.name)(args[0], axis=axis, keepdims=op.option("keepdims")).astype(op.out.dtype)
+        return getattr(jnp, op.name)(args[0], axis=axis, keepdims=op.option("keepdims")).astype(dtype)
     if op.kind in ("elementwise", "matmul"):
         return getattr(jnp, op.name)(*args)
     raise RecordingError(f"{op.name} is not known to the adapter of JAX")

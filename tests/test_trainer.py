@@ -144,7 +144,7 @@ def test_what_a_callback_sets_within_a_fit_holds():
     assert trainer.learning_rate == 0.1  # not 0.10000000149
 
 
-def test_what_ended_the_fit_is_what_is_raised():
+def test_what_ended_the_fit_is_what_is_raised(tmp_path):
     X, Y = data()
 
     class Bad(nnx.Callback):
@@ -171,7 +171,7 @@ def test_what_ended_the_fit_is_what_is_raised():
             raise KeyError("nothing")
 
     with pytest.raises(nnx.CallbackError, match="NoState raised KeyError in state"):
-        new().fit(X, Y, callbacks=[NoState(), nnx.Checkpoints("never")])
+        new().fit(X, Y, callbacks=[NoState(), nnx.Checkpoints(tmp_path)])
 
 
 def test_hooks_that_nobody_calls_are_refused():
