@@ -150,7 +150,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self._random_state = check_random_state(self.random_state)
         if first:
             self._begin(X)
-        backend = samples.backend_for(X, self.backend, self.device)
+        sizes = [X.shape[1], *self._sizes(), self.n_outputs_]
+        P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
+        work = 6.0 * X.shape[0] * P * self.max_iter  # three products of two operations
+        backend = samples.backend_for(X, self.backend, self.device, work)
         trainer = self._trained(X, backend, incremental)
         score, weights = None, sample_weight
         if self.early_stopping and self._stochastic:
@@ -363,7 +366,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if "network_" not in self.__dict__:
             check_is_fitted(self)  # raises
         X = samples.validated(self, X, reset=False)
-        backend = samples.backend_for(X, self.backend, self.device)
+        sizes = [X.shape[1], *self._sizes(), self.n_outputs_]
+        P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
+        work = 6.0 * X.shape[0] * P * self.max_iter  # three products of two operations
+        backend = samples.backend_for(X, self.backend, self.device, work)
         theta, (seen, moved, forward) = self._theta(self.network_), self._ready.get(backend, (None,) * 3)
         if seen is not theta:
             dtype = samples.dtype_of(theta)
