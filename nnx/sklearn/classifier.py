@@ -36,8 +36,8 @@ shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, e
 validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As in scikit-learn, https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
     backend : str or None
-        What computes, see `nnx.backend`. None: the library and device that X is of; NumPy for arrays of NumPy, lists,
-        frames and sparse matrices.
+        What computes, see `nnx.backend`. None: the library and device that X is of; for arrays of NumPy, lists, frames
+        and sparse matrices NumPy, or numba where it is installed and the fit may take some seconds.
     device : str or None
         See `nnx.backend`.
     dtype : {"float32", "float64"} or None
