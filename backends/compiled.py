@@ -22,11 +22,18 @@ def cache() -> Path:
     """Return the folder of compiled steps: NNX_CACHE_DIR, or what the system has for such things."""
     if wish := os.environ.get("NNX_CACHE_DIR"):
         return Path(wish)
+    try:
+        return _of_the_system()
+    except RuntimeError:  # this user has no home
+        return _own_folder()
+
+
+def _of_the_system() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "nnx" / "cache"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "nnx"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnx"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "nnx"
 
 
 def compiled(text: str) -> Any:
@@ -54,15 +61,17 @@ def _own_folder() -> Path:
 def written(name: str, text: str) -> Path:
     """Return the source's file; in the cache, or, where that cannot be written, in a folder for this process."""
     for place in (cache, _own_folder):
-        folder = place()
         try:
+            folder = place()
             folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):  # numba writes beside the source
+                raise PermissionError(f"{str(folder)!r} cannot be written")
             path = folder / name
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 with written_aside(path) as aside:
                     aside.write_text(text, encoding="utf-8")
         except OSError as error:
-            _log.info("compiled steps cannot be kept in %s: %s", folder, error)
+            _log.info("compiled steps cannot be kept: %s", error)
         else:
             return path
     raise RecordingError("there is no folder for the compiled step")

@@ -1,6 +1,6 @@
 """exp, log and their kin in float32 without a branch or a call, of which the compiler makes vector instructions.
 
-(The C library's are called for one number after the other.) This file's text is the head of every compiled step. The
+(The C library's are called for one number after the other.) This file's text stands in every compiled step. The
 polynomials are those of S. L. Moshier's Cephes library, https://www.netlib.org/cephes/; the errors are below 4 ulp.
 """
 

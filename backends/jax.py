@@ -9,7 +9,7 @@ from nnx.backends.xla import function
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
 from nnx.port import Backend, Data, F, Memory, Steps, process_memory, require
-from nnx.recording import RecordingError, record
+from nnx.recording import record
 
 INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
 
@@ -68,11 +68,10 @@ class Jax(Backend):
 
         def run(*arguments: Any) -> Any:
             try:
-                by_recording = function(record(step, *arguments), self._jax)
-            except RecordingError as error:
+                return function(record(step, *arguments), self._jax)(*arguments)
+            except Exception as error:  # an activation of one's own may ask for JAX's arrays
                 logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
                 return step(*arguments)
-            return by_recording(*arguments)
 
         return run
 
@@ -94,7 +93,7 @@ class Jax(Backend):
         def steps(
             state: dict[str, Any], data: Data, order: Any, at: int, m: int, count: int
         ) -> tuple[dict[str, Any], Any]:
-            room = max(64, 1 << (count - 1).bit_length())  # so that few sizes are compiled
+            room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
             return compiled(state, data, order, at, count, m, room)  # type: ignore[no-any-return]
 
         return steps

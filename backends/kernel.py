@@ -151,8 +151,10 @@ class Kernel:
 
     def _read(self, arg: Any, op: Op) -> str:
         """Return the variable with an argument's element, loaded as far out as can be."""
-        if not isinstance(arg, Value):
-            return self._parameter(self._loops.number(arg, beside(op)))
+        number = self._loops.literal(arg)
+        if number is not None:
+            dtype = arg.dtype if isinstance(arg, Value) else beside(op)
+            return self._parameter(self._loops.number(number, dtype))
         if arg in self._local:
             return self._local[arg]
         if self._loops.is_single(arg):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnx.backends.kernel import Kernel, beside, expression, space
+from nnx.backends.kernel import Kernel, beside, expression, indented, space
 from nnx.backends.replay import aligned, replay
 from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, leaves, nbytes, planned
 
@@ -31,8 +31,6 @@ class Source(NamedTuple):
     text : str
     state : dict of str to str
         The parameter for each of the state's arrays that change, by their names in the state; it is written into.
-    fixed : dict of str to str
-        The same of those that do not change.
     tables : dict of str to array
         What is the same in every call: sizes, numbers, constants, and memory for what comes between.
     work : float
@@ -41,7 +39,6 @@ class Source(NamedTuple):
 
     text: str
     state: dict[str, str]
-    fixed: dict[str, str]
     tables: dict[str, Any]
     work: float
 
@@ -86,8 +83,7 @@ class Loops:
             When an operation has no loop here, or the function is no step.
         """
         state, batch, new, J = self._arguments()
-        fixed = {name: f"x{value.number}" for name, value in state.items() if new[name] == value}
-        changing = {name: value for name, value in state.items() if name not in fixed}
+        changing = {name: value for name, value in state.items() if new[name] != value}
         for name, value in changing.items():
             self._carry(value, new[name])
         for value in state.values():
@@ -110,7 +106,7 @@ class Loops:
             if value.ndim == 0
             for line in ("if t == 0:", f"    x{value.number}[()] = s{value.number}")
         ]
-        return self._source(state, fixed, places, after)
+        return self._source(state, changing, places, after)
 
     def _arguments(self) -> tuple[dict[str, Value], tuple[Any, ...], dict[str, Value], Value]:
         """Return the state, the batch, the new state and J."""
@@ -132,7 +128,7 @@ class Loops:
     def _source(
         self,
         state: dict[str, Value],
-        fixed: dict[str, str],
+        changing: dict[str, Value],
         places: dict[str, tuple[str, str, int]],
         after: list[str],
     ) -> Source:
@@ -160,20 +156,19 @@ class Loops:
         lines = [
             f"def step({', '.join(parameters)}):",
             "    met = 1",
-            *_indented(self._once),
+            *indented(self._once),
             "    for k in range(count):",
             "        start = at + k * m",
-            *_indented(self._each, 2),
-            *_indented(self._last, 2),
+            *indented(self._each, 2),
+            *indented(self._last, 2),
             "        met = meet(sync, T, met)",
-            *_indented(after),
+            *indented(after),
         ]
         signature = f"types.void({', '.join(parameters.values())})"
         text = "\n".join(lines)
         return Source(
             f"{HEAD}\n\n{kernels}\n\n\n@njit({signature}, cache=True, **CALLED)\n{text}\n",
-            {name: f"x{value.number}" for name, value in state.items() if name not in fixed},
-            fixed,
+            {name: f"x{value.number}" for name, value in changing.items()},
             tables,
             self._work(),
         )
@@ -202,6 +197,10 @@ class Loops:
             for value in (value for op in group.ops for value in op.reads):
                 if self.recording.base(value) == old and (g > at or (g == at and value != old)):
                     safe = False
+        # In one loop, who reads the old one must have it before the new one is written, or would find that.
+        ops = self.groups[at].ops
+        reads = [k for k, op in enumerate(ops) if old in op.reads]
+        safe = safe and not (reads and reads[0] > next(k for k, op in enumerate(ops) if op.out == new))
         if safe:
             self._in_place[new] = old
         else:
@@ -238,8 +237,9 @@ class Loops:
         if old.ndim == 0:
             self._last.append(f"s{old.number} = {self.single(new)}")
         elif new not in self._in_place:
-            if not self._last:
-                self._last.append("met = meet(sync, T, met)")
+            meeting = "met = meet(sync, T, met)"
+            if meeting not in self._last:
+                self._last.append(meeting)
             self._last.append(f"kept(t, T, {self.name(new)}, x{old.number})")
 
     # Where a value lies.
@@ -257,6 +257,13 @@ class Loops:
         table = self._numbers.setdefault(dtype, [])
         table.append(number)
         return f"C_{dtype}[{len(table) - 1}]"
+
+    def literal(self, arg: Any) -> Any:
+        """Return the Python number that an argument is, or a constant of no axes; None: it is an array."""
+        if not isinstance(arg, Value):
+            return arg
+        op = self.recording.makers.get(arg)
+        return op.option("value") if op is not None and op.name == "full" and arg.ndim == 0 else None
 
     def is_single(self, value: Value) -> bool:
         """Whether a value is a single number, which is a variable of its own."""
@@ -324,13 +331,15 @@ class Loops:
     def _memory(self, value: Value) -> Memory:
         """Return where a value lies: what tells the place from others, and the bytes from where to where."""
         value = self.recording.base(value)
-        while value in self.plan.shared:
-            value = self.plan.shared[value]
-        owner, start = self.plan.owner(value), 0
-        if value in self.plan.parts:
-            start = self.plan.parts[value].start * nbytes(value) // value.size
+        size, owner, start = nbytes(value), value, 0
+        while owner in self.plan.shared or owner in self.plan.parts:
+            if owner in self.plan.shared:
+                owner = self.plan.shared[owner]
+            else:
+                part = self.plan.parts[owner]
+                owner, start = part.whole, start + part.start * nbytes(owner) // owner.size
         place = self.plan.buffer.get(owner, self._in_place.get(owner, owner))
-        return place, start, start + nbytes(value)
+        return place, start, start + size
 
     def _wait(self, reads: list[Value], writes: list[Value]) -> None:
         """Let the threads meet if one would read, or write over, what another may not be done with."""
@@ -352,10 +361,11 @@ class Loops:
         if op.kind == "elementwise" and op.out.ndim == 0:
             args = []
             for arg in op.args:
-                if not isinstance(arg, Value):
-                    args.append(self.number(arg, beside(op)))
-                elif self.is_single(arg):
-                    args.append(self.single(arg))
+                number = self.literal(arg)
+                if number is not None:
+                    args.append(self.number(number, arg.dtype if isinstance(arg, Value) else beside(op)))
+                elif self.is_single(arg):  # type: ignore[arg-type]
+                    args.append(self.single(arg))  # type: ignore[arg-type]
                 else:
                     raise RecordingError("an element of an array")
             self._names[op.out] = f"s{op.out.number}"
@@ -418,10 +428,6 @@ def _overlap(some: list[Memory], others: list[Memory]) -> bool:
         for place, start, stop in some
         for there, begin, end in others
     )
-
-
-def _indented(lines: list[str], depth: int = 1) -> list[str]:
-    return [f"{'    ' * depth}{line}" for line in lines]
 
 
 def _type(dtype: str, ndim: int, layout: str = "C", readonly: bool = False) -> str:

@@ -13,6 +13,7 @@ from nnx.backends.loops import Loops, Source
 from nnx.backends.numpy import NumPy
 from nnx.backends.recorded import RECORDINGS, pool
 from nnx.backends.team import together
+from nnx.errors import BackendError
 from nnx.host import quiet
 from nnx.port import Data, F, Steps, only_cpu, require
 from nnx.recording import record
@@ -31,6 +32,8 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
         self.version = require("numba", INSTALL).__version__
         require("scipy.linalg", INSTALL)  # numba's door to BLAS
         require("threadpoolctl", INSTALL)
+        if require("numba", INSTALL).config.DISABLE_JIT:
+            raise BackendError("numba compiles nothing, since NUMBA_DISABLE_JIT is set; unset it")
         self.detail = f"every step compiled, kept in {cache()}"
 
     def repeat(self, step: F) -> Steps:
@@ -83,8 +86,9 @@ class Compiled:
             except Exception as error:  # whatever numba raises
                 _log.info("a step is not compiled: %s: %s", type(error).__name__, error)
                 self._made[key] = None
-            if len(self._made) > RECORDINGS:
-                del self._made[next(iter(self._made))]
+        self._made[key] = self._made.pop(key)  # the last of them
+        if len(self._made) > RECORDINGS:
+            del self._made[next(iter(self._made))]  # the one that was longest not used
         return self._made[key]
 
 
@@ -104,10 +108,10 @@ class Form:
             new[name] = take()
             np.copyto(new[name], state[name])
         X, Y, w = data
-        rows = X.T if X.T.flags.c_contiguous else _NO_ROWS[str(X.dtype)]
+        rows = X.T if X.T.flags.c_contiguous else np.empty((0, 0), X.dtype)
         if order is None:
             order = _NO_ORDER
-            if rows.size == 0 and X.itemsize not in X.strides:
+            if rows.size == 0 and not _fits(X):
                 X = np.ascontiguousarray(X[:, at : at + m * count])
                 Y, w, at = Y[..., at : at + m * count], None if w is None else w[at : at + m * count], 0
         elif rows.size == 0:
@@ -125,7 +129,12 @@ class Form:
 
 
 _NO_ORDER = np.empty(0, np.int64)
-_NO_ROWS = {name: np.empty((0, 0), name) for name in ("float32", "float64")}
+
+
+def _fits(X: Any) -> bool:
+    """Whether BLAS can take a matrix where it lies: one stride is an element, the other no shorter than a line."""
+    (n, m), (down, right), item = X.shape, X.strides, X.itemsize
+    return bool((right == item and down >= m * item) or (down == item and right >= n * item))
 
 
 def _aligned(x: Any) -> Any:

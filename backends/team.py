@@ -1,9 +1,10 @@
 """The threads that do a compiled step together, while BLAS has one in each of them."""
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any
 
@@ -12,29 +13,79 @@ import numpy as np
 ALONE = 100e-6
 """Seconds of a step up to which one thread is quicker: each meeting costs some 0.2 us, and a step has a few dozen."""
 
+NOBODY = 1 << 62
+"""Arrivals enough for every meeting: nobody waits any more."""
+
+_turn = threading.Lock()
+"""The threads, and BLAS's setting, are one in a process: who finds them taken goes alone."""
+
+
+def _in_child() -> None:
+    global _turn
+    _turn = threading.Lock()
+    _pool.cache_clear()  # a fork has none of its parent's threads
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
 
 def together(function: Callable[..., Any], work: float, *arguments: Any) -> None:
-    """Call function(t, T, sync, *arguments) in T threads, t = 0, 1, ...: as many as BLAS may use now, if worth it."""
-    T, limited = _threads() if work > ALONE else (1, nullcontext)
+    """Call function(t, T, sync, *arguments) in T threads, t = 0, 1, ...: as many as BLAS may use now, if worth it.
+
+    Parameters
+    ----------
+    function : callable
+    work : float
+        Seconds of a step on one core, roughly.
+    """
     sync = np.zeros(8, np.int64)
-    if T == 1:
+    if work <= ALONE or not _turn.acquire(blocking=False):
         function(0, 1, sync, *arguments)
         return
-    with limited():
-        try:
-            others = [_pool(os.getpid(), T).submit(function, t, T, sync, *arguments) for t in range(1, T)]
-        except RuntimeError:  # the interpreter is about to end
+    others: list[Future[None]] = []
+    try:
+        T, limited = _threads()
+        pool = _pool(T) if T > 1 else None
+        if pool is None:
             function(0, 1, sync, *arguments)
             return
-        function(0, T, sync, *arguments)
-        for other in others:
-            other.result()
+        with limited():
+            for t in range(1, T):  # one by one: an interrupt must lose none of them
+                others.append(pool.submit(_share, function, t, T, sync, *arguments))
+            function(0, T, sync, *arguments)
+    except BaseException:
+        sync[0] = NOBODY
+        raise
+    finally:
+        wait(others)
+        _turn.release()
+    for other in others:
+        other.result()
+
+
+def _share(function: Callable[..., Any], t: int, T: int, sync: Any, *arguments: Any) -> None:
+    try:
+        function(t, T, sync, *arguments)
+    except BaseException:
+        sync[0] = NOBODY
+        raise
 
 
 @lru_cache(maxsize=1)
-def _pool(pid: int, T: int) -> ThreadPoolExecutor:
-    """Return the threads of this process: a fork has none of its parent's."""
-    return ThreadPoolExecutor(T - 1, thread_name_prefix="nnx")
+def _pool(T: int) -> ThreadPoolExecutor | None:
+    """Return T - 1 threads that run already, so that none has to be started in a step; None if they cannot be had."""
+    pool = ThreadPoolExecutor(T - 1, thread_name_prefix="nnx")
+    begun = threading.Barrier(T)
+    try:
+        for _ in range(T - 1):
+            pool.submit(begun.wait)
+        begun.wait()
+    except RuntimeError:  # no more threads, or the interpreter is about to end
+        begun.abort()
+        pool.shutdown(wait=False)
+        return None
+    return pool
 
 
 @lru_cache(maxsize=1)

@@ -72,7 +72,7 @@ def _largest_gradient(run: "Run", good: "Good") -> list[str]:
                     return []  # batches that are not the same when they are read again
                 sums = done.sums
                 dtheta = (
-                    trainer.gradient(done.before, done.batch)
+                    trainer.gradient(done.before, done.batch())
                     if sums is None
                     else trainer.pieces.total(done.before, sums)
                 )[1]

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnx.arrays import array_namespace
@@ -22,8 +23,8 @@ LOOK_EVERY = 256
 """Steps after which the costs are read within an epoch: reading waits for a GPU."""
 
 
-SLICE = 0.05
-"""Seconds of steps that are done at once, at most: a person who looks, or stops, does not wait longer."""
+SLICE = 0.1
+"""Seconds of steps that are done at once, about: a person who looks, or stops, does not wait longer."""
 
 AT_ONCE = 4096
 """Steps that are done at once, at most."""
@@ -39,8 +40,8 @@ class Done(NamedTuple):
     samples: int
     """Of all of them."""
     weights: Sequence[Any]
-    batch: Batch
-    """Of the first step; its last piece, which is the whole batch unless there are `sums`."""
+    batch: Callable[[], Batch]
+    """That of the first step; its last piece, which is the whole batch unless there are `sums`."""
     sums: Sums | None
 
 
@@ -185,9 +186,11 @@ class Run:
             count = 1 if one or not self._pace else max(1, min(left, AT_ONCE, int(SLICE / self._pace)))
             state, start = now(), time.perf_counter()
             after, Js = self.trainer.repeated(state, batches.data, order, step * batches.batch_size, m, count)
+            if not one:
+                self.trainer.backend.synchronize()
             self._pace = (time.perf_counter() - start) / count
             weights = [batches.weight(order, k) for k in range(step, step + count)]
-            yield Done(state, after, Js, m * count, weights, batches.batch(order, step), None)
+            yield Done(state, after, Js, m * count, weights, partial(batches.batch, order, step), None)
             step += count
 
     def _in_pieces(self, now: Callable[[], State], skip: int) -> Generator[Done, None, None]:
@@ -201,13 +204,13 @@ class Run:
                     after, J = trainer.step(state, batch)
                     w = batch[2]
                     weight = m if w is None else array_namespace(w).sum(w)
-                    yield Done(state, after, [J], m, [weight], batch, None)
+                    yield Done(state, after, [J], m, [weight], partial(tuple, batch), None)
                     continue
                 samples = m if start == 0 else samples + m
                 sums = self.added(sums, state, batch, start)
                 if ends:
                     after, J = trainer.pieces.update(state, sums)
-                    yield Done(state, after, [J], samples, [sums["weight"]], batch, sums)
+                    yield Done(state, after, [J], samples, [sums["weight"]], partial(tuple, batch), sums)
 
     def added(self, sums: Sums, state: State, batch: Batch, start: int) -> Sums:
         """Return the sums over a step's pieces with one more; the first piece begins them."""

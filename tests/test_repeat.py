@@ -1,11 +1,15 @@
 """Steps on end: what a backend's `repeat` does at once is what one step after the other does."""
 
+import threading
+import time
 import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 import nnx
+from nnx.arrays import array_namespace
 from nnx.port import mini_batch
 from nnx.step import initial_state, training_step
 
@@ -115,7 +119,7 @@ def test_threads_share_the_work(numba, monkeypatch):
 
     def together(function, work, *arguments, T):
         sync = np.zeros(8, np.int64)
-        others = [team._pool(0, 4).submit(function, t, T, sync, *arguments) for t in range(1, T)]
+        others = [team._pool(4).submit(function, t, T, sync, *arguments) for t in range(1, T)]
         function(0, T, sync, *arguments)
         seen.append([other.result(timeout=60) for other in others])
 
@@ -152,6 +156,95 @@ def test_layouts(numba, layout, shuffled):
     found, _ = numba.repeat(step)(state, (X, Y, w), order, 0, 10, 4)
     for key, x in expected.items():
         np.testing.assert_allclose(found[key], x, rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_strides_that_blas_cannot_take(numba):
+    """Windows that overlap, lines in reverse, one line many times: BLAS would read elsewhere, so they are copied."""
+    step, state, (_, Y, w) = made("softmax", numba, m=40)
+    rng = np.random.default_rng(5)
+    A = rng.standard_normal((6, 40)).astype("float32")
+    windows = np.lib.stride_tricks.sliding_window_view(rng.standard_normal(45).astype("float32"), 40)
+    for X in (windows, A[::-1], A[:, ::-1], np.broadcast_to(A[0], (6, 40))):
+        plain = np.ascontiguousarray(X)
+        expected, Js = numba.repeat(step)(state, (plain, Y, w), None, 0, 10, 4)
+        found, costs = numba.repeat(step)(state, (X, Y, w), None, 0, 10, 4)
+        np.testing.assert_allclose(costs, Js, rtol=1e-5)
+        np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_read_late_is_not_written_over(numba):
+    """In one loop, a new array of the state lies over the old one only if nobody reads that after it is written."""
+
+    def swap(state, batch):
+        xp = array_namespace(state["a"])
+        gradient = xp.concat([state["a"] * 0.0])
+        return {"a": state["b"] * 2 + gradient, "b": state["a"] * 3}, xp.sum(batch[0])
+
+    def matrix(state, batch):
+        xp = array_namespace(state["a"])
+        V = xp.exp(xp.reshape(state["a"], (3, 3))) @ xp.reshape(state["a"], (3, 3))
+        new = xp.reshape(V.T * 2 + V, (9,))
+        return {"a": xp.concat([new]), "b": state["b"] + new}, xp.sum(V.T * 2 @ xp.tanh(V + 1))
+
+    state = {"a": np.linspace(0, 1, 9), "b": np.linspace(1, 2, 9)}
+    data = np.ones((2, 12)), np.zeros(12, int), None
+    for step in (swap, matrix):
+        repeated = numba.repeat(step)
+        assert repeated.form(state, data, 4) is not None
+        found, Js = repeated(state, data, None, 0, 4, 1)
+        expected, costs = one_by_one(step, state, data, None, 0, 4, 1)
+        np.testing.assert_allclose(Js, costs)
+        for key, x in expected.items():
+            np.testing.assert_allclose(found[key], x, err_msg=key)
+
+
+def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
+    from nnx.backends import team
+
+    monkeypatch.setattr(team, "_threads", lambda: (3, nullcontext))
+    together = []
+
+    def function(t, T, sync):
+        with lock:
+            sync[0] += 1
+        deadline = time.monotonic() + 30
+        while sync[0] < T:
+            assert time.monotonic() < deadline, "the others never came"
+            time.sleep(0)
+        together.append(T)
+
+    lock = threading.Lock()
+
+    def fit():
+        for _ in range(20):
+            team.together(function, 1.0)
+
+    fits = [threading.Thread(target=fit) for _ in range(3)]
+    for one in fits:
+        one.start()
+    for one in fits:
+        one.join(60)
+    assert not any(one.is_alive() for one in fits)
+    assert together.count(3) % 3 == 0
+    assert together.count(3) / 3 + together.count(1) == 60
+
+
+def test_who_fails_lets_the_others_go(monkeypatch):
+    from nnx.backends import team
+
+    monkeypatch.setattr(team, "_threads", lambda: (2, nullcontext))
+
+    def function(t, T, sync, bad):
+        if t == bad:
+            raise ValueError(f"thread {t}")
+        deadline = time.monotonic() + 30
+        while sync[0] < T:
+            assert time.monotonic() < deadline, "nobody said that it is over"
+            time.sleep(0)
+
+    for bad in (0, 1):
+        with pytest.raises(ValueError, match=f"thread {bad}"):
+            team.together(function, 1.0, bad)
 
 
 def test_no_array_is_allocated_after_the_second_time(numba):

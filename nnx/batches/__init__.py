@@ -140,10 +140,11 @@ class Batches(Counted):
 
     def weight(self, order: Array | None, step: int) -> Any:
         """Return the weight of a step's samples together."""
-        if self.data[2] is None:
-            return self.size(step)
-        w = self.batch(order, step)[2]
-        return array_namespace(w).sum(w)
+        w, m = self.data[2], self.size(step)
+        if w is None:
+            return m
+        xp, place = array_namespace(w), slice(step * self.batch_size, step * self.batch_size + m)
+        return xp.sum(w[place] if order is None else xp.take(w, order[place]))
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch without its first `skip` steps; its order is drawn here."""

@@ -105,7 +105,7 @@ class Callbacks:
         self.all.sort(key=lambda one: one.last)
         self.on_steps = [one for one in self.all if type(one).on_step is not Callback.on_step]
         """Those that are called after steps."""
-        self.each_step = any(one.often for one in self.on_steps)
+        self.each_step = any(map(_often, self.on_steps))
         """Whether one of them must be called after every step."""
 
     def __bool__(self) -> bool:
@@ -152,6 +152,14 @@ class Callbacks:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+
+def _often(one: Callback) -> bool:
+    """Whether a callback must be called after every step: what it inherits says nothing of an `on_step` of its own."""
+    if "often" in vars(one):
+        return one.often
+    told = next(kind for kind in type(one).__mro__ if {"often", "on_step"} & {*vars(kind)})
+    return one.often if "often" in vars(told) else True
 
 
 def _name(one: Callback) -> str:

@@ -111,12 +111,19 @@ def planned(
     parts = _parts(recording, {op.out for op in ops})
 
     born, dies = _lives(recording, ops)
+    # What a group reads through a view it reads as a whole, at any time within its loop.
+    viewed = [
+        {recording.base(x) for op in group.ops for x in op.reads if x != recording.base(x)}
+        for group in groups
+        for _ in group.ops
+    ]
     shared: dict[Value, Value] = {}
     fixed = {*parts, *recording.outputs, *(part.whole for part in parts.values())}
     for at in range(len(ops) - 1, -1, -1):
         out = ops[at].out
         for value in over(ops[at]):
             free = value in born and value not in fixed and value not in shared and dies[value] == at
+            free = free and value not in viewed[at]
             if free and (value.shape, value.dtype) == (out.shape, out.dtype):
                 shared[value] = out
                 break

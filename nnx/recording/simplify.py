@@ -29,7 +29,8 @@ def simplified(recording: Recording) -> Recording:
         name, options = op.name, op.options
         if name == "matmul" and isinstance(args[0], Value) and args[0].shape[-1] == 1:
             name = "multiply"  # (n, 1) @ (1, m): no sum
-        key = (name, tuple((type(arg), arg) for arg in args), str(options), op.out.shape, op.out.dtype)
+        told = tuple(arg if isinstance(arg, Value) else repr(arg) for arg in args)  # -0.0 is not 0.0
+        key = (name, told, str(options), op.out.shape, op.out.dtype)
         if key in seen:
             new[op.out] = seen[key]
             continue
