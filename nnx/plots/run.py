@@ -47,12 +47,12 @@ class Left:
     @property
     def labels(self) -> list[Any] | None:
         """The classes' names."""
-        return getattr(self.preparation, "labels", None)
+        return None if self.preparation is None else self.preparation.labels
 
     @property
     def target(self) -> str:
         """What is predicted."""
-        return str(getattr(self.preparation, "target", "target"))
+        return "target" if self.preparation is None else str(self.preparation.target)
 
 
 Draw = Callable[[Path], None]
@@ -253,13 +253,12 @@ def _plane(left: Left) -> tuple[Callable[[Any], Any], list[Any]]:
     """
     held, preparation = left.held, left.preparation
     assert held is not None
-    names = list(getattr(preparation, "inputs", None) or getattr(preparation, "features", ["x1", "x2"]))
-    scaling = [getattr(preparation, name, None) or [] for name in ("mean", "scale")]
+    names = ["x1", "x2"] if preparation is None else list(preparation.inputs)
     classes = left.trainer.network.output.classes
     rest = [held.y, _names(left) if classes else None, names, left.target]
-    if [len(part) for part in scaling] != [2, 2]:
+    if preparation is None:
         return lambda points: points, [held.X, *rest]
-    (a, b), (c, d) = scaling
+    (a, b), (c, d) = preparation.mean, preparation.scale
     mean, scale = held.X[:, :1] * 0, held.X[:, :1] * 0
     mean[0], mean[1], scale[0], scale[1] = a, b, c, d
     return lambda points: (points - mean) / scale, [held.X * scale + mean, *rest]
@@ -268,10 +267,12 @@ def _plane(left: Left) -> tuple[Callable[[Any], Any], list[Any]]:
 def image_shape(preparation: Any) -> tuple[int, ...] | None:
     """Return the shape (h, w) or (h, w, 3) of the input where it is an image, else None.
 
-    Where the preparation does not know it: a square, where all features have one scale, as those of images have.
+    Where the preparation does not know it: a square, where all features have one scale, as those of images have. The
+    columns of a table are no image, whatever their scales.
     """
-    known = getattr(preparation, "image_shape", None)
+    if preparation is None or preparation.columns is not None:
+        return None
+    known, scale = preparation.image_shape, preparation.scale
     if known:
         return tuple(known) if tuple(known[2:]) in ((), (1,), (3,)) else None
-    scale = getattr(preparation, "scale", None) or []
     return square(len(scale)) if len(scale) >= 16 and len(set(scale)) == 1 else None
