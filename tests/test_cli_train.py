@@ -761,6 +761,36 @@ def test_show(run, tmp_path):
     assert found["preparation"]["labels"] == ["setosa", "versicolor", "virginica"]
 
 
+class Mine:
+    """A metric of one's own, of which nobody knows whether more of it is better."""
+
+    name = "mine"
+
+    def partial(self, output, A, Y, w):
+        return (A.sum(),)
+
+    def result(self, partials, to_numpy):
+        return float(sum(to_numpy(total) for (total,) in partials))
+
+
+def test_show_a_metric_of_ones_own(run, tmp_path):
+    trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    X, Y = np.array([[0.0, 1.0]]), np.array([0, 1])
+    trainer.fit(X, Y, epochs=3, validation=(X, Y), metrics=[Mine()])
+    trainer.save(tmp_path / "m.safetensors")
+    values = trainer.history["validation_mine"]
+    status, out, _ = run("show", "m.safetensors")
+    assert status == 0
+    line = next(line for line in out.splitlines() if "held-out mine" in line)
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells[1:5] == [f"{values[0]:.4g}", "", "", f"{values[-1]:.4g}"]
+    status, out, _ = run("show", "m.safetensors", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["history"]["validation_mine"] == values
+    assert set(found["best"]) == {"loss", "validation_loss"}
+
+
 def test_show_a_model_that_the_trainer_saved(run, tmp_path):
     nnx.Trainer(nnx.mlp([4, 1]), backend="numpy").save(tmp_path / "m.safetensors")
     status, out, _ = run("show", "m.safetensors")

@@ -86,16 +86,21 @@ def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str
 
 
 def bests(trainer: Trainer) -> dict[str, dict[str, float]]:
-    """Return the best value of each number of the history, and its epoch."""
+    """Return the best value of each number of the history, and its epoch; of one's own metrics none is known."""
     found = {}
     for name, values in trainer.history.items():
         finite = [(value, i) for i, value in enumerate(values, 1) if without_nan([value]) == [value]]
-        if not finite or not all(isinstance(value, int | float) for value, _ in finite):
+        best = best_is(name, "unknown")
+        if not finite or best == "unknown" or not single(values):
             continue
-        largest = best_is(name) == "max"
-        value, epoch = max(finite, key=lambda one: (one[0] if largest else -one[0], -one[1]))
+        value, epoch = max(finite, key=lambda one: (one[0] if best == "max" else -one[0], -one[1]))
         found[name] = {"value": value, "epoch": epoch}
     return found
+
+
+def single(values: Sequence[Any]) -> bool:
+    """Whether a number of the history is one number an epoch, not an array."""
+    return all(isinstance(value, int | float) for value in values)
 
 
 def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
@@ -146,19 +151,20 @@ def some(names: Sequence[Any]) -> str:
 
 def history(trainer: Trainer) -> Table:
     """Return the history as a table: the first, the best and the last of each number, and its curve."""
-    epochs, found, wide = len(trainer.records), bests(trainer), show.output.width >= 80
+    epochs, best, wide = len(trainer.records), bests(trainer), show.output.width >= 80
     table = Table(title=f"History: {count(epochs, 'epoch')}", title_justify="left")
     for name in ("number", *["first"] * wide, "best", "in epoch", "last"):
         table.add_column(name, justify="left" if name == "number" else "right", no_wrap=True)
     table.add_column("curve", no_wrap=True)
     bars = ".:-=+*#@" if show.output.options.ascii_only else BARS
-    for name, best in found.items():
-        values = trainer.history[name]
+    for name, values in trainer.history.items():
+        if not single(values):
+            continue
+        at = best.get(name)
         table.add_row(
             escape(name.replace("_", " ").replace("validation", "held-out")),
             *[f"{values[0]:.4g}"] * wide,
-            f"{best['value']:.4g}",
-            str(best["epoch"]),
+            *((f"{at['value']:.4g}", str(at["epoch"])) if at else ("", "")),
             f"{values[-1]:.4g}",
             curve(values, bars, 24 if wide else 12),
         )

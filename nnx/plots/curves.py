@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from nnx.callbacks.monitor import best_is
 from nnx.errors import InputError
 from nnx.plots.style import INK, colour, dashes, drawing, figure, short
 
@@ -104,7 +105,7 @@ def quantity(name: str) -> str:
 
 def rises(panel: str) -> bool:
     """Whether more is better."""
-    return "loss" not in panel and "error" not in panel
+    return best_is(panel, "max") == "max"
 
 
 def ranked(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
