@@ -252,6 +252,46 @@ def test_json_is_one_object_on_the_standard_output(run, tmp_path):
     assert 0.3 * y.std() < held_out["root_mean_squared_error"] < 1.5 * y.std()  # in the target's unit
 
 
+def test_errors_have_the_targets_unit_wherever_they_are_shown(run, tmp_path, rng):
+    x = rng.standard_normal(200)
+    rows = [f"{a},{300 * a + 5 * b}" for a, b in zip(x, rng.standard_normal(200), strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,price", *rows]))
+    metrics = "mean_absolute_error,mean_squared_error"
+    options = ("--epochs", 4, "--metrics", metrics, "--dtype", "float64", "--out", "here")
+    status, out, err = run("train", "t.csv", "--target", "price", "--json", *options)
+    assert status == 0
+    found = json.loads(out)
+    of_model = load("here").history["validation_mean_absolute_error"]  # of the scaled target
+    scale = nnx.data.Preparation.of(load("here").metadata).y_scale
+    assert scale > 200
+    mean = [value * scale for value in of_model]
+    assert found["held_out"]["mean_absolute_error"] == pytest.approx(mean[-1])
+    assert found["training"]["validation_mean_absolute_error"] == pytest.approx(mean[-1])
+    assert found["training"]["validation_loss"] == load("here").history["validation_loss"][-1]
+    assert f"mean_absolute_error {mean[-1]:.4g}" in err  # the line of progress
+    assert "of the scaled target; errors are in the unit of 'price'" in err
+    lines = [json.loads(line) for line in (tmp_path / "here" / "history.jsonl").read_text().splitlines()]
+    assert [line["validation_mean_absolute_error"] for line in lines] == pytest.approx(mean)
+    squared = load("here").history["validation_mean_squared_error"]
+    assert lines[-1]["validation_mean_squared_error"] == pytest.approx(squared[-1] * scale**2)
+    shown = json.loads(run("show", "here", "--json")[1])
+    assert shown["history"]["validation_mean_absolute_error"] == pytest.approx(mean)
+    assert shown["best"]["validation_mean_absolute_error"]["value"] == pytest.approx(min(mean))
+    _, out, _ = run("show", "here")
+    assert f"{min(mean):.4g}" in next(x for x in out.splitlines() if "held-out mean absolute error" in x)
+    assert "The loss is of the scaled target" in out
+
+
+def test_a_confusion_matrix_is_a_table(run):
+    status, out, err = run(
+        "train", "iris", "--epochs", 2, "--metrics", "confusion_matrix", "--layers", "none"
+    )
+    assert status == 0
+    said = out + err
+    assert "true \\ predicted" in said
+    assert "[[" not in said
+
+
 def test_early_stopping_ends_with_the_best(run):
     status, out, err = run(
         "train", "iris", "--epochs", 200, "--early-stopping", 3, "--learning-rate", 0.05, "--json"

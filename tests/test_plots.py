@@ -491,6 +491,17 @@ def test_a_run_leaves_the_pictures_that_suit_it_and_they_can_be_drawn_again(run,
             assert gif.n_frames == 4
 
 
+def test_the_curves_of_errors_have_the_targets_unit(tmp_path):
+    preparation = nnx_data().Preparation(["x"], True, [0.0], [1.0], "price", None, y_scale=100.0)
+    trainer = nnx.Trainer(nnx.mlp([1, 1], output="identity"), backend="numpy")
+    X, Y = np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]])
+    history = trainer.fit(X, Y, epochs=3, validation=(X, Y), metrics=["mean_absolute_error"])
+    cost, error = nnx.plots.run._curves(nnx.plots.run.Left("a run", trainer, preparation)).axes
+    assert lines(cost)["training"] == history["loss"]
+    assert cost.get_ylabel() == "cost J of the scaled target"
+    assert lines(error)["held out"] == [100 * x for x in history["validation_mean_absolute_error"]]
+
+
 def test_held_out_holds_what_the_model_predicts(run, tmp_path):  # noqa: F811
     assert run("train", "diabetes", *SMALL, "--out", "here")[0] == 0
     from nnx.plots import held_out

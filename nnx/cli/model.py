@@ -79,16 +79,23 @@ def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str
         "steps": trainer.steps,
         "epochs": len(trainer.records),
         "best": bests(trainer),
-        "history": without_nan(trainer.history),
+        "history": without_nan(measured(trainer)),
         "data": trainer.metadata.get("data"),
         "preparation": trainer.metadata.get("preparation"),
     }
 
 
+def measured(trainer: Trainer) -> dict[str, Any]:
+    """Return the history, errors in the target's own unit where the model knows it."""
+    if "preparation" not in trainer.metadata:
+        return trainer.history
+    return Preparation.of(trainer.metadata).in_units(trainer.history)
+
+
 def bests(trainer: Trainer) -> dict[str, dict[str, float]]:
     """Return the best value of each number of the history, and its epoch; of one's own metrics none is known."""
     found = {}
-    for name, values in trainer.history.items():
+    for name, values in measured(trainer).items():
         finite = [(value, i) for i, value in enumerate(values, 1) if without_nan([value]) == [value]]
         best = best_is(name, "unknown")
         if not finite or best == "unknown" or not single(values):
@@ -124,6 +131,8 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
     to.print(show.network_table(trainer.network))
     if trainer.records:
         to.print(history(trainer))
+        if "preparation" in trainer.metadata and not trainer.network.output.classes:
+            to.print("The loss is of the scaled target; errors are in the target's unit.", soft_wrap=True)
 
 
 def data(trainer: Trainer) -> str:
@@ -157,7 +166,7 @@ def history(trainer: Trainer) -> Table:
         table.add_column(name, justify="left" if name == "number" else "right", no_wrap=True)
     table.add_column("curve", no_wrap=True)
     bars = ".:-=+*#@" if show.output.options.ascii_only else BARS
-    for name, values in trainer.history.items():
+    for name, values in measured(trainer).items():
         if not single(values):
             continue
         at = best.get(name)

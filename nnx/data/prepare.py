@@ -21,6 +21,9 @@ ROWS = 2**14
 EACH_CLASS = 10
 """Whole numbers are taken as classes when there are two, or when each occurs this often on average."""
 
+UNITS = {"mean_absolute_error": 1, "root_mean_squared_error": 1, "mean_squared_error": 2}
+"""The power of the target's unit that a metric has."""
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -58,7 +61,10 @@ class Preparation:
 
     @classmethod
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
-        """Learn it from the samples of the training set alone; train holds their row numbers."""
+        """Learn it from the samples of the training set alone; train holds their row numbers.
+
+        The labels are those of all samples, so that one that is held out alone has a name.
+        """
         columns, mean, scale = _inputs(samples, train)
         for name, at in zip(samples.features, _firsts(samples.features, columns), strict=True):
             if not np.isfinite(mean[at] + scale[at]):
@@ -193,6 +199,24 @@ class Preparation:
         if self.labels is None:
             return (A[0] * self.y_scale + self.y_mean).tolist()  # type: ignore[no-any-return]
         return [self.labels[k] for k in decide(A)]
+
+    def in_units(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what was measured, a number or a list under each name, with errors in the target's unit.
+
+        The cost J stays that of the scaled target: it is what is made small.
+
+        Examples
+        --------
+        >>> price = Preparation(["x"], True, [0.0], [1.0], "price", None, y_scale=100.0)
+        >>> price.in_units({"loss": 0.5, "validation_mean_squared_error": [0.25, 0.125]})
+        {'loss': 0.5, 'validation_mean_squared_error': [2500.0, 1250.0]}
+        """
+        found = dict(measured)
+        for name, value in measured.items():
+            if power := UNITS.get(name.removeprefix("validation_")):
+                unit = self.y_scale**power
+                found[name] = [x * unit for x in value] if isinstance(value, list) else value * unit
+        return found
 
 
 def _listed(names: Sequence[Any]) -> str:

@@ -60,8 +60,17 @@ Draw = Callable[[Path], None]
 
 
 def _learning_curve(left: Left) -> Draw | None:
-    history = left.trainer.history
-    return _saved(learning_curves, history, left.title) if history else None
+    return _saved(_curves, left) if left.trainer.history else None
+
+
+def _curves(left: Left) -> Any:
+    """Draw the learning curves, errors in the target's own unit."""
+    history, preparation = left.trainer.history, left.preparation
+    if preparation is None or preparation.labels is not None:
+        return learning_curves(history, left.title)
+    drawn = learning_curves(preparation.in_units(history), left.title)
+    drawn.axes[0].set_ylabel("cost J of the scaled target")
+    return drawn
 
 
 def _confusion_matrix(left: Left) -> Draw | None:
