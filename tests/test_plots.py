@@ -537,6 +537,39 @@ def test_a_run_in_python_leaves_pictures_too(trained, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == set(names)
 
 
+def test_a_run_of_several_labels_leaves_what_suits_it(tmp_path, rng):
+    X, Y = rng.standard_normal((2, 60)), rng.integers(0, 2, (3, 60))
+    trainer, snapshots = nnx.Trainer(nnx.mlp([2, 4, 3], output="sigmoid"), backend="numpy"), nnx.Snapshots(3)
+    trainer.fit(X, Y, epochs=2, callbacks=snapshots)
+    names = nnx.plots.leave(tmp_path, "labels", trainer, None, X, Y, Y, snapshots=[snapshots])  # no warning
+    assert set(names) == {"learning_curve.png", "roc.png", "held_out.npz"}
+    kept = nnx.plots.held_out.read(tmp_path / "held_out.npz")
+    np.testing.assert_array_equal(kept.y, Y)
+    assert kept.A.shape == Y.shape
+
+
+def test_one_hot_targets_are_kept_as_classes(rng):
+    X, Y = rng.standard_normal((2, 30)), rng.integers(0, 3, 30)
+    trainer = nnx.Trainer(nnx.mlp([2, 3], output="softmax"), backend="numpy")
+    one_hot = np.eye(3)[:, Y]
+    np.testing.assert_array_equal(nnx.plots.held_out.of(trainer, X, one_hot, Y).y, Y)
+
+
+def test_an_animation_ends_with_the_model_that_was_kept(tmp_path, monkeypatch):
+    X, Y = nnx_data().moons(60)
+    trainer, snapshots = nnx.Trainer(nnx.mlp([2, 4, 1]), backend="numpy"), nnx.Snapshots(10)
+    trainer.fit(X, Y, epochs=3, callbacks=snapshots)
+    trainer.theta = snapshots.thetas[1]  # as early stopping does
+    kept = nnx.plots.held_out.of(trainer, X, Y, Y, snapshots)
+    assert list(kept.epochs) == [0, 1, 2, 3, nnx.plots.held_out.KEPT]
+    np.testing.assert_array_equal(kept.thetas[-1], trainer.theta)
+    assert len(snapshots.epochs) == 4  # the caller's own
+    shown = []
+    monkeypatch.setattr("nnx.plots.run.animated_boundary", lambda *given: shown.extend(given[2]))
+    nnx.plots.leave(tmp_path, "moons", trainer, None, X, Y, Y, snapshots=[snapshots])
+    assert shown == [0, 1, 2, 3, "the model kept"]
+
+
 def test_snapshots_only_where_they_are_drawn_and_not_too_large():
     (snapshots,) = nnx.plots.callbacks(nnx.mlp([2, 8, 1]))
     assert snapshots.most == 40

@@ -75,14 +75,14 @@ def _curves(left: Left) -> Any:
 
 def _confusion_matrix(left: Left) -> Draw | None:
     held, output = left.held, left.trainer.network.output
-    if held is None or not output.classes or not len(held.y):
+    if held is None or not output.classes or not len(held.y) or held.y.ndim == 2:
         return None
     return _saved(confusion_matrix, held.y, _decided(held.A, output), _names(left), left.title)
 
 
 def _roc(left: Left) -> Draw | None:
     held = left.held
-    if held is None or not left.trainer.network.output.classes or len(set(held.y.tolist())) < 2:
+    if held is None or not left.trainer.network.output.classes or len(set(held.y.ravel().tolist())) < 2:
         return None
     return _saved(roc, held.y, held.A, _names(left), left.title)
 
@@ -102,7 +102,7 @@ def _first_layer(left: Left) -> Draw | None:
 
 
 def _decision_boundary(left: Left) -> Draw | None:
-    if left.held is None or left.held.X is None:
+    if left.held is None or left.held.X is None or left.held.y.ndim == 2:
         return None
     to_X, arguments = _plane(left)
 
@@ -114,7 +114,7 @@ def _decision_boundary(left: Left) -> Draw | None:
 
 def _animation(left: Left) -> Draw | None:
     held, network = left.held, left.trainer.network
-    if held is None or held.X is None or len(held.epochs) < 2:
+    if held is None or held.X is None or held.y.ndim == 2 or len(held.epochs) < 2:
         return None
     to_X, arguments = _plane(left)
 
@@ -122,9 +122,10 @@ def _animation(left: Left) -> Draw | None:
         return _numbers(left, network.forward(theta, to_X(points).astype(theta.dtype)), keep=True)
 
     X, y, labels, names, target = arguments
+    epochs = ["the model kept" if epoch == held_out.KEPT else int(epoch) for epoch in held.epochs]
 
     def draw(path: Path) -> None:
-        animated_boundary(predict, held.thetas, held.epochs, X, y, path, labels, names, target, left.title)
+        animated_boundary(predict, held.thetas, epochs, X, y, path, labels, names, target, left.title)
 
     return draw
 
