@@ -12,9 +12,8 @@ from nnx.callbacks.monitor import best_is
 from nnx.cli import show, sweep
 from nnx.cli.folder import CHECKPOINTS, MODEL
 from nnx.data.prepare import Preparation
-from nnx.errors import InputError, count
+from nnx.errors import InputError, count, listed, size
 from nnx.progress import without_nan
-from nnx.summary import size
 from nnx.trainer import Trainer
 from nnx.version import __version__
 
@@ -142,20 +141,14 @@ def data(trainer: Trainer) -> str:
     preparation = Preparation.of(trainer.metadata)
     labels = preparation.labels
     n, inputs = len(preparation.features), len(preparation.inputs)
-    what = "numbers" if labels is None else f"{len(labels)} classes, {some(labels)}"
-    named = f" ({some(preparation.features)})" if preparation.named else ""
+    what = "numbers" if labels is None else f"{len(labels)} classes, {listed(labels, 6)}"
+    named = f" ({listed(preparation.features, 6)})" if preparation.named else ""
     many = f" as {count(inputs, 'input')}" if inputs != n else ""
     done = "; ".join([*preparation.account(), "scaled to mean 0 and deviation 1"])
     return (
         f"{trainer.metadata.get('data', 'unnamed')}: {count(n, 'feature')}{named}{many}; {done}; target "
         f"{preparation.target!r}, {what}"
     )
-
-
-def some(names: Sequence[Any]) -> str:
-    """Return the first few names."""
-    shown = ", ".join(map(str, names[:6]))
-    return shown if len(names) <= 6 else f"{shown}, ..."
 
 
 def history(trainer: Trainer) -> Table:

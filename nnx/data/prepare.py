@@ -11,7 +11,7 @@ from nnx.data import memory
 from nnx.data.columns import Column, Columns, Notes, account, learn
 from nnx.data.source import Samples, Table, finite
 from nnx.data.tables import tidied
-from nnx.errors import InputError, count, unknown
+from nnx.errors import InputError, count, listed, unknown
 from nnx.host import generator, quiet
 from nnx.metrics import decide
 
@@ -185,11 +185,11 @@ class Preparation:
         k = np.minimum(np.searchsorted(labels, y), len(labels) - 1)
         wrong = labels[k] != y
         if wrong.any():
-            unseen = sorted({str(one) for one in y[wrong]})
+            unseen, known = sorted({repr(str(one)) for one in y[wrong]}), map(repr, self.labels)
             raise InputError(
-                f"the target {self.target!r} has labels that the model was not trained on: "
-                f"{_listed(unseen)}, in {count(int(wrong.sum()), 'row')}, the first in row {first + wrong.argmax()} "
-                f"(counted from 1); it knows {_listed(self.labels)}. Correct them, or leave these rows out"
+                f"the target {self.target!r} has labels that the model was not trained on: {listed(unseen, 6)}, in "
+                f"{count(int(wrong.sum()), 'row')}, the first in row {first + wrong.argmax()} (counted from 1); it "
+                f"knows {listed(known, 6)}. Correct them, or leave these rows out"
             )
         return k
 
@@ -217,11 +217,6 @@ class Preparation:
                 unit = self.y_scale**power
                 found[name] = [x * unit for x in value] if isinstance(value, list) else value * unit
         return found
-
-
-def _listed(names: Sequence[Any]) -> str:
-    shown = ", ".join(repr(name) for name in names[:6])
-    return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown
 
 
 def _inputs(samples: Samples, train: Any) -> tuple[list[Column] | None, list[float], list[float]]:

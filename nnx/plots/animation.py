@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
+from nnx.errors import INSTALL, InputError
 from nnx.files import written_aside
 from nnx.plots.boundary import Plane
-from nnx.plots.style import INSTALL, drawing
+from nnx.plots.style import drawing
 from nnx.port import require
 
 PAGE, DPI, GRID = "#ffffff", 90, 120

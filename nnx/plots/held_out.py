@@ -11,6 +11,8 @@ import numpy as np
 from nnx.errors import InputError
 from nnx.files import written_aside
 
+HELD_OUT = "held_out.npz"
+
 KEPT = -1
 """Stands for the epoch of the parameters that the model has, where these are not those after the last epoch."""
 

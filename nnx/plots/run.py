@@ -15,12 +15,11 @@ from nnx.plots.boundary import decision_boundary
 from nnx.plots.comparison import comparison
 from nnx.plots.confusion import confusion_matrix
 from nnx.plots.curves import learning_curves
+from nnx.plots.held_out import HELD_OUT
 from nnx.plots.regression import predicted_against_true
 from nnx.plots.roc import roc
 from nnx.plots.style import save
 from nnx.plots.weights import first_layer, square
-
-HELD_OUT = "held_out.npz"
 
 FRAMES, NUMBERS = 40, 2**22
 """Pictures of an animation; numbers that are kept for one."""
