@@ -279,7 +279,7 @@ def test_errors_have_the_targets_unit_wherever_they_are_shown(run, tmp_path, rng
     assert shown["best"]["validation_mean_absolute_error"]["value"] == pytest.approx(min(mean))
     _, out, _ = run("show", "here")
     assert f"{min(mean):.4g}" in next(x for x in out.splitlines() if "held-out mean absolute error" in x)
-    assert "The loss is of the scaled target" in out
+    assert "The cost J is of the scaled target" in out
 
 
 def test_a_confusion_matrix_is_a_table(run):
@@ -781,7 +781,7 @@ def test_show(run, tmp_path):
     assert "W1 (8, 4)" in out
     records = [json.loads(line) for line in (tmp_path / "a" / "history.jsonl").read_text().splitlines()]
     losses = [record["validation_loss"] for record in records]
-    line = next(line for line in out.splitlines() if "held-out loss" in line)
+    line = next(line for line in out.splitlines() if "held-out cost J" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[1:5] == [
         f"{losses[0]:.4g}",

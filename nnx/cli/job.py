@@ -19,7 +19,7 @@ from nnx.data.source import Samples
 from nnx.errors import InputError, ModelFileError, count
 from nnx.files import written_aside
 from nnx.metrics import metric, score_name
-from nnx.progress import without_nan
+from nnx.progress import called, without_nan
 from nnx.trainer import Trainer
 
 
@@ -269,9 +269,6 @@ def score(job: Job) -> str:
     return score_name(job.trainer.network.output)
 
 
-NAMES = {"loss": "cost", "r2": "R2"}
-
-
 def report(job: Job) -> None:
     """Say how good the model is on the samples held out."""
     if job.data.held is None or not job.measured:
@@ -286,9 +283,9 @@ def report(job: Job) -> None:
             shown = f"{value:.2%} ({round(value * m)} of {m})"
         elif name == "r2":
             shown = f"{value:.3f}"
-        parts.append(f"{NAMES.get(name, name.replace('_', ' '))} {shown}")
+        parts.append(f"{called(name)} {shown}")
     if labels is not None:
-        parts.append(f"cost {job.measured['loss']:.4f}")
+        parts.append(f"{called('loss')} {job.measured['loss']:.4f}")
     show.say("Held out", ", ".join(parts))
     for one in measured.tables(job.measured, labels):
         show.console.print(one)

@@ -13,7 +13,7 @@ from nnx.cli import show, sweep
 from nnx.cli.folder import CHECKPOINTS, MODEL
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, count, listed, size
-from nnx.progress import without_nan
+from nnx.progress import called, without_nan
 from nnx.trainer import Trainer
 from nnx.version import __version__
 
@@ -131,7 +131,7 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
     if trainer.records:
         to.print(history(trainer))
         if "preparation" in trainer.metadata and not trainer.network.output.classes:
-            to.print("The loss is of the scaled target; errors are in the target's unit.", soft_wrap=True)
+            to.print("The cost J is of the scaled target; errors are in the target's unit.", soft_wrap=True)
 
 
 def data(trainer: Trainer) -> str:
@@ -164,7 +164,7 @@ def history(trainer: Trainer) -> Table:
             continue
         at = best.get(name)
         table.add_row(
-            escape(name.replace("_", " ").replace("validation", "held-out")),
+            escape(called(name)),
             *[f"{values[0]:.4g}"] * wide,
             *((f"{at['value']:.4g}", str(at["epoch"])) if at else ("", "")),
             f"{values[-1]:.4g}",
