@@ -6,6 +6,9 @@ from difflib import get_close_matches
 from numbers import Real
 from textwrap import shorten
 
+INSTALL = "pip install 'nnx-array[cli]'"
+"""How to get what the command line, the readers and the pictures need."""
+
 
 class Error(Exception):
     """Base of every error below. The command line prints these without a traceback."""
@@ -51,6 +54,34 @@ def count(n: int, noun: str) -> str:
     ('1 row', '1,200 rows')
     """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def size(n: float) -> str:
+    """Return a number of bytes as people say it.
+
+    Examples
+    --------
+    >>> size(800), size(1_628_200), size(215e6), size(3e9)
+    ('800 bytes', '1.6 MB', '215 MB', '3 GB')
+    """
+    if n < 1000:
+        return count(round(n), "byte")
+    k = (n >= 999.5e3) + (n >= 999.5e6)
+    many, unit = n / 1000 ** (k + 1), ("kB", "MB", "GB")[k]
+    return f"{many:.0f} {unit}" if many >= 99.95 else f"{many:.1f} {unit}".replace(".0 ", " ")
+
+
+def listed(names: Iterable[object], most: int) -> str:
+    """Return the first few names, and how many more there are.
+
+    Examples
+    --------
+    >>> listed("abcde", 3), listed("abc", 3)
+    ('a, b, c and 2 more', 'a, b, c')
+    """
+    shown = [str(name) for name in names]
+    more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
 
 
 SYNONYMS = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnx.errors import count
 from nnx.plots.style import COLOURS
+from nnx.progress import called
 
 if TYPE_CHECKING:
     from nnx.summary import Summary
@@ -103,9 +104,7 @@ def _panel(name: str, lines: Mapping[str, list[float]]) -> str:
         a, b, c = (math.log(v) for v in (low, value, high)) if logarithmic else (low, value, high)
         return 6 + (HEIGHT - BELOW - 10) * ((c - b) / (c - a) if c > a else 0.5)
 
-    title = (
-        f"{'cost J' if name == 'loss' else name.replace('_', ' ')}{', logarithmic' if logarithmic else ''}"
-    )
+    title = f"{called(name)}{', logarithmic' if logarithmic else ''}"
     last = " ".join(
         f'<span style="color:{colour}">&#9632;</span> {label} {line[-1]:.4g}'
         for label, (colour, line) in both.items()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnx import host
 from nnx.arrays import Array, array_namespace
-from nnx.errors import count
+from nnx.errors import count, size
 from nnx.layers import Context, Layer, forward
 
 if TYPE_CHECKING:
@@ -231,17 +231,3 @@ def _arrays(keep: Any) -> Iterator[Array]:
     elif isinstance(keep, dict | tuple | list):
         for part in keep.values() if isinstance(keep, dict) else keep:
             yield from _arrays(part)
-
-
-def size(n: int) -> str:
-    """Return a number of bytes as people say it.
-
-    Examples
-    --------
-    >>> size(800), size(1628200), size(2_500_000_000)
-    ('800 bytes', '1.6 MB', '2.5 GB')
-    """
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if n >= unit:
-            return f"{n / unit:.1f} {name}"
-    return count(n, "byte")

@@ -252,6 +252,46 @@ def test_json_is_one_object_on_the_standard_output(run, tmp_path):
     assert 0.3 * y.std() < held_out["root_mean_squared_error"] < 1.5 * y.std()  # in the target's unit
 
 
+def test_errors_have_the_targets_unit_wherever_they_are_shown(run, tmp_path, rng):
+    x = rng.standard_normal(200)
+    rows = [f"{a},{300 * a + 5 * b}" for a, b in zip(x, rng.standard_normal(200), strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,price", *rows]))
+    metrics = "mean_absolute_error,mean_squared_error"
+    options = ("--epochs", 4, "--metrics", metrics, "--dtype", "float64", "--out", "here")
+    status, out, err = run("train", "t.csv", "--target", "price", "--json", *options)
+    assert status == 0
+    found = json.loads(out)
+    of_model = load("here").history["validation_mean_absolute_error"]  # of the scaled target
+    scale = nnx.data.Preparation.of(load("here").metadata).y_scale
+    assert scale > 200
+    mean = [value * scale for value in of_model]
+    assert found["held_out"]["mean_absolute_error"] == pytest.approx(mean[-1])
+    assert found["training"]["validation_mean_absolute_error"] == pytest.approx(mean[-1])
+    assert found["training"]["validation_loss"] == load("here").history["validation_loss"][-1]
+    assert f"mean_absolute_error {mean[-1]:.4g}" in err  # the line of progress
+    assert "of the scaled target; errors are in the unit of 'price'" in err
+    lines = [json.loads(line) for line in (tmp_path / "here" / "history.jsonl").read_text().splitlines()]
+    assert [line["validation_mean_absolute_error"] for line in lines] == pytest.approx(mean)
+    squared = load("here").history["validation_mean_squared_error"]
+    assert lines[-1]["validation_mean_squared_error"] == pytest.approx(squared[-1] * scale**2)
+    shown = json.loads(run("show", "here", "--json")[1])
+    assert shown["history"]["validation_mean_absolute_error"] == pytest.approx(mean)
+    assert shown["best"]["validation_mean_absolute_error"]["value"] == pytest.approx(min(mean))
+    _, out, _ = run("show", "here")
+    assert f"{min(mean):.4g}" in next(x for x in out.splitlines() if "held-out mean absolute error" in x)
+    assert "The cost J is of the scaled target" in out
+
+
+def test_a_confusion_matrix_is_a_table(run):
+    status, out, err = run(
+        "train", "iris", "--epochs", 2, "--metrics", "confusion_matrix", "--layers", "none"
+    )
+    assert status == 0
+    said = out + err
+    assert "true \\ predicted" in said
+    assert "[[" not in said
+
+
 def test_early_stopping_ends_with_the_best(run):
     status, out, err = run(
         "train", "iris", "--epochs", 200, "--early-stopping", 3, "--learning-rate", 0.05, "--json"
@@ -741,7 +781,7 @@ def test_show(run, tmp_path):
     assert "W1 (8, 4)" in out
     records = [json.loads(line) for line in (tmp_path / "a" / "history.jsonl").read_text().splitlines()]
     losses = [record["validation_loss"] for record in records]
-    line = next(line for line in out.splitlines() if "held-out loss" in line)
+    line = next(line for line in out.splitlines() if "held-out cost J" in line)
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[1:5] == [
         f"{losses[0]:.4g}",
@@ -759,6 +799,36 @@ def test_show(run, tmp_path):
     assert found["parameters"] == 67
     assert found["bytes"] == (tmp_path / "a" / "model.safetensors").stat().st_size
     assert found["preparation"]["labels"] == ["setosa", "versicolor", "virginica"]
+
+
+class Mine:
+    """A metric of one's own, of which nobody knows whether more of it is better."""
+
+    name = "mine"
+
+    def partial(self, output, A, Y, w):
+        return (A.sum(),)
+
+    def result(self, partials, to_numpy):
+        return float(sum(to_numpy(total) for (total,) in partials))
+
+
+def test_show_a_metric_of_ones_own(run, tmp_path):
+    trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    X, Y = np.array([[0.0, 1.0]]), np.array([0, 1])
+    trainer.fit(X, Y, epochs=3, validation=(X, Y), metrics=[Mine()])
+    trainer.save(tmp_path / "m.safetensors")
+    values = trainer.history["validation_mine"]
+    status, out, _ = run("show", "m.safetensors")
+    assert status == 0
+    line = next(line for line in out.splitlines() if "held-out mine" in line)
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells[1:5] == [f"{values[0]:.4g}", "", "", f"{values[-1]:.4g}"]
+    status, out, _ = run("show", "m.safetensors", "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert found["history"]["validation_mine"] == values
+    assert set(found["best"]) == {"loss", "validation_loss"}
 
 
 def test_show_a_model_that_the_trainer_saved(run, tmp_path):

@@ -477,15 +477,29 @@ def test_a_run_leaves_the_pictures_that_suit_it_and_they_can_be_drawn_again(run,
     assert all(name in saved for name in (*expected, "held_out.npz"))
     for path in pictures.values():
         assert path.read_bytes().startswith(SIGNATURES[path.suffix[1:]])
-        path.unlink()
+        path.rename(tmp_path / path.name)
     status, out, err = run("plot", "here")
     assert (status, "Error" in err) == (0, False)
-    assert {path.name for path in folder.iterdir()} >= expected
-    with Image.open(folder / "learning_curve.png") as again:
-        assert np.asarray(again).any()
+    for name in expected:  # below the title, which names the backend in the first
+        with Image.open(tmp_path / name) as first, Image.open(folder / name) as again:
+            assert first.size == again.size, name
+            below = first.height // 8
+            one, other = (np.asarray(x.convert("RGBA"), int)[below:] for x in (first, again))
+            assert (abs(one - other) > 8).mean() < 1e-3, name
     if data == "moons":  # from the parameters that were kept
         with Image.open(folder / "decision_boundary.gif") as gif:
             assert gif.n_frames == 4
+
+
+def test_the_curves_of_errors_have_the_targets_unit(tmp_path):
+    preparation = nnx_data().Preparation(["x"], True, [0.0], [1.0], "price", None, y_scale=100.0)
+    trainer = nnx.Trainer(nnx.mlp([1, 1], output="identity"), backend="numpy")
+    X, Y = np.array([[0.0, 1.0]]), np.array([[0.0, 1.0]])
+    history = trainer.fit(X, Y, epochs=3, validation=(X, Y), metrics=["mean_absolute_error"])
+    cost, error = nnx.plots.run._curves(nnx.plots.run.Left("a run", trainer, preparation)).axes
+    assert lines(cost)["training"] == history["loss"]
+    assert cost.get_ylabel() == "cost J of the scaled target"
+    assert lines(error)["held out"] == [100 * x for x in history["validation_mean_absolute_error"]]
 
 
 def test_held_out_holds_what_the_model_predicts(run, tmp_path):  # noqa: F811
@@ -521,6 +535,39 @@ def test_a_run_in_python_leaves_pictures_too(trained, tmp_path):
     names = nnx.plots.leave(tmp_path, "moons", trainer, None, X, Y, Y, snapshots=[snapshots])
     assert set(names) == BY_DATA["moons"] | {"learning_curve.png", "held_out.npz"}
     assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
+def test_a_run_of_several_labels_leaves_what_suits_it(tmp_path, rng):
+    X, Y = rng.standard_normal((2, 60)), rng.integers(0, 2, (3, 60))
+    trainer, snapshots = nnx.Trainer(nnx.mlp([2, 4, 3], output="sigmoid"), backend="numpy"), nnx.Snapshots(3)
+    trainer.fit(X, Y, epochs=2, callbacks=snapshots)
+    names = nnx.plots.leave(tmp_path, "labels", trainer, None, X, Y, Y, snapshots=[snapshots])  # no warning
+    assert set(names) == {"learning_curve.png", "roc.png", "held_out.npz"}
+    kept = nnx.plots.held_out.read(tmp_path / "held_out.npz")
+    np.testing.assert_array_equal(kept.y, Y)
+    assert kept.A.shape == Y.shape
+
+
+def test_one_hot_targets_are_kept_as_classes(rng):
+    X, Y = rng.standard_normal((2, 30)), rng.integers(0, 3, 30)
+    trainer = nnx.Trainer(nnx.mlp([2, 3], output="softmax"), backend="numpy")
+    one_hot = np.eye(3)[:, Y]
+    np.testing.assert_array_equal(nnx.plots.held_out.of(trainer, X, one_hot, Y).y, Y)
+
+
+def test_an_animation_ends_with_the_model_that_was_kept(tmp_path, monkeypatch):
+    X, Y = nnx_data().moons(60)
+    trainer, snapshots = nnx.Trainer(nnx.mlp([2, 4, 1]), backend="numpy"), nnx.Snapshots(10)
+    trainer.fit(X, Y, epochs=3, callbacks=snapshots)
+    trainer.theta = snapshots.thetas[1]  # as early stopping does
+    kept = nnx.plots.held_out.of(trainer, X, Y, Y, snapshots)
+    assert list(kept.epochs) == [0, 1, 2, 3, nnx.plots.held_out.KEPT]
+    np.testing.assert_array_equal(kept.thetas[-1], trainer.theta)
+    assert len(snapshots.epochs) == 4  # the caller's own
+    shown = []
+    monkeypatch.setattr("nnx.plots.run.animated_boundary", lambda *given: shown.extend(given[2]))
+    nnx.plots.leave(tmp_path, "moons", trainer, None, X, Y, Y, snapshots=[snapshots])
+    assert shown == [0, 1, 2, 3, "the model kept"]
 
 
 def test_snapshots_only_where_they_are_drawn_and_not_too_large():
@@ -573,6 +620,17 @@ def test_images_of_idx_files(run, tmp_path, rng):  # noqa: F811
     write_idx(tmp_path / "some-labels-idx1-ubyte", Y.astype("uint8"))
     assert run("train", "some-images-idx3-ubyte", *SMALL, "--out", "here")[0] == 0
     assert (tmp_path / "here" / "first_layer.png").is_file()
+
+
+def test_columns_of_a_table_are_no_image(run, tmp_path, rng):  # noqa: F811
+    """Eight columns of two words each are 16 inputs of one scale, and no 4 x 4 pixels."""
+    rows = ["".join(f"{'ab'[k]}," for k in row) + "xy"[row[0]] for row in rng.integers(0, 2, (60, 8))]
+    header = ",".join([*"abcdefgh", "target"])
+    (tmp_path / "words.csv").write_text("\n".join([header, *rows]))
+    assert run("train", "words.csv", "--target", "target", *SMALL, "--out", "here")[0] == 0
+    assert nnx.Trainer.load("here/model.safetensors", backend="numpy").network.n[0] == 16
+    assert (tmp_path / "here" / "roc.png").is_file()
+    assert not (tmp_path / "here" / "first_layer.png").exists()
 
 
 # nnx plot

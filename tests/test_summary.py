@@ -115,7 +115,7 @@ def test_the_table_is_aligned():
     assert one[:end].endswith("401,920")
     assert two[:end].endswith(" 5,130")
     assert blank == ""
-    assert total == "407,050 parameters, 1.6 MB in float32; kept for backward 512 numbers a sample, 2.0 kB"
+    assert total == "407,050 parameters, 1.6 MB in float32; kept for backward 512 numbers a sample, 2 kB"
     assert text == repr(nnx.mlp([784, 512, 10]).summary())
 
 

@@ -94,13 +94,13 @@ class Monitor(Resumable):
         return float(value)
 
 
-def best_is(name: str) -> str:
+def best_is(name: str, otherwise: str | None = None) -> str:
     """Return whether the "min" or the "max" of a measured number is best, by its name.
 
     Raises
     ------
     InputError
-        When the name does not tell.
+        When the name does not tell, and `otherwise` does not either.
 
     Examples
     --------
@@ -112,4 +112,6 @@ def best_is(name: str) -> str:
         return "max"
     if kind.endswith(("loss", "error")):
         return "min"
+    if otherwise is not None:
+        return otherwise
     raise InputError(f"whether the least or the greatest {name!r} is best? Give mode='min' or mode='max'")

@@ -6,6 +6,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.base import Callback
+from nnx.errors import INSTALL
 from nnx.port import require
 from nnx.progress import Progress
 
@@ -44,7 +45,7 @@ class ProgressBar(Callback):
     often = False
 
     def __init__(self, console: Any = None) -> None:
-        require("rich", "pip install 'nnx-array[cli]'")
+        require("rich", INSTALL)
         self._console = console
         self._bar: Any = None
         self._line = ""  # the last, if it was not printed

@@ -4,6 +4,7 @@ from nnx import schedules, spec
 from nnx.activations import activation
 from nnx.callbacks import Callback, EarlyStopping
 from nnx.choice import AUTO, names
+from nnx.cli import measured
 from nnx.cli.inputs import integers, typed
 from nnx.cli.options import Options
 from nnx.data.prepare import TASKS
@@ -136,10 +137,8 @@ def regularization(options: Options) -> Regularization:
 
 
 def metrics(options: Options) -> list[str] | None:
-    """Return the names of the metrics: "accuracy,f1" -> ["accuracy", "f1"]; None: what suits the target."""
-    if options.metrics is None:
-        return None
-    return [name.strip() for name in options.metrics.split(",")]
+    """Return the names of the metrics; None: what suits the target."""
+    return measured.names(options.metrics)
 
 
 def callbacks(options: Options) -> list[Callback]:

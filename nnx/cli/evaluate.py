@@ -1,25 +1,17 @@
 """`nnx evaluate`: how good a model is on data with targets."""
 
-import json
 from collections.abc import Iterator
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from nnx.cli import show
+from nnx.cli import measured, show
 from nnx.cli.inputs import at_once, model, pieces
 from nnx.cli.predict import tell
 from nnx.data.columns import Notes
-from nnx.data.prepare import Preparation
-from nnx.errors import InputError
-
-OF_CLASSES = ("accuracy", "precision", "recall", "f1", "roc_auc")
-OF_NUMBERS = ("r2", "mean_absolute_error", "root_mean_squared_error")
-UNITS = {"mean_absolute_error": 1, "root_mean_squared_error": 1, "mean_squared_error": 2}
-"""The power of the target's unit that a metric has."""
+from nnx.progress import without_nan
 
 
 def run(
@@ -34,10 +26,7 @@ def run(
 ) -> None:
     """Print the loss and the metrics, as a table or as one JSON object."""
     trainer, preparation = model(path, backend, device)
-    wanted = OF_NUMBERS if preparation.labels is None else OF_CLASSES
-    names = list(wanted) if metrics is None else [name.strip() for name in metrics.split(",")]
-    if not all(names):
-        raise InputError(f"metrics must be names such as {','.join(wanted)}; given {metrics!r}")
+    names = measured.names(metrics) or measured.usual(trainer.network.output)
     notes, m = Notes(), 0
 
     def batches() -> Iterator[tuple[Any, Any]]:
@@ -49,48 +38,18 @@ def run(
             m += len(piece)
             yield X, y
 
-    measured = trainer.evaluate(batches, metrics=names)
-    measured = {name: _in_units(name, value, preparation) for name, value in measured.items()}
+    found = preparation.in_units(trainer.evaluate(batches, metrics=names))
     tell(notes)
     if as_json:
-        plain = {name: _plain(value) for name, value in measured.items()}
-        print(json.dumps({"model": str(path), "data": data, "samples": m, **plain}))
+        show.print_json({"model": str(path), "data": data, "samples": m, **without_nan(found)})
         return
     show.output.print(f"{escape(data)}: {m:,} samples")
     table = Table("metric", "value")
     unit = " of the scaled target" if preparation.labels is None else ""
-    for name, value in measured.items():
+    for name, value in found.items():
         what = f"{name} ({trainer.network.output.loss_name}{unit})" if name == "loss" else name
         if isinstance(value, float):
-            table.add_row(what, f"{value:.6g}" if isfinite(value) else "none: a class does not occur")
+            table.add_row(what, measured.text(name, value, 6))
     show.output.print(table)
-    for name, value in measured.items():
-        if not isinstance(value, float):
-            show.output.print(_by_class(name, value, preparation.labels or []))
-
-
-def _in_units(name: str, value: Any, preparation: Preparation) -> Any:
-    """Return a metric of scaled numbers in the target's unit."""
-    return value * preparation.y_scale ** UNITS[name] if name in UNITS else value
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON has for it."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    return value.tolist()
-
-
-def _by_class(name: str, values: Any, labels: list[Any]) -> Table:
-    """Return a metric of each class, or the confusion matrix, as a table."""
-    if values.ndim == 1:
-        table = Table("class", name)
-        for label, value in zip(labels, values.tolist(), strict=True):
-            table.add_row(escape(str(label)), f"{value:.6g}")
-        return table
-    table = Table(
-        "true \\ predicted", *(escape(str(label)) for label in labels), title=name, title_justify="left"
-    )
-    for label, row in zip(labels, values.tolist(), strict=True):
-        table.add_row(escape(str(label)), *(f"{x:,}" for x in row))
-    return table
+    for one in measured.tables(found, preparation.labels):
+        show.output.print(one)

@@ -7,7 +7,7 @@ from nnx.errors import InputError
 from nnx.files import written_aside
 
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.jsonl", "config.toml"
-CHECKPOINTS, HELD_OUT = "checkpoints", "held_out.npz"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnx import checkpoint, plots, saved
 from nnx.callbacks import Callback
-from nnx.cli import build, config, show
+from nnx.cli import build, config, measured, show
 from nnx.cli.folder import CHECKPOINTS, HISTORY, MODEL, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
@@ -18,8 +18,8 @@ from nnx.data.prepare import Preparation, find_task, reason, split
 from nnx.data.source import Samples
 from nnx.errors import InputError, ModelFileError, count
 from nnx.files import written_aside
-from nnx.metrics import metric
-from nnx.progress import without_nan
+from nnx.metrics import metric, score_name
+from nnx.progress import called, without_nan
 from nnx.trainer import Trainer
 
 
@@ -175,6 +175,9 @@ def describe(job: Job) -> None:
     show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
     size = job.batch_size
     show.say("Optimizer", f"{trainer.optimizer!r}, {'all samples' if size is None else size} a step")
+    if preparation.labels is None:
+        loss = trainer.network.output.loss_name
+        show.say("Cost", f"{loss} of the scaled target; errors are in the unit of {preparation.target!r}")
     show.console.print(show.network_table(trainer.network))
 
 
@@ -225,7 +228,7 @@ def save(job: Job, folder: Path) -> None:
     (folder / HISTORY).unlink(missing_ok=True)  # that of an earlier run does not belong to this model
     job.files = [MODEL]
     if trainer.records:  # else stopped in the first epoch
-        log(trainer, folder / HISTORY)
+        log(job, folder / HISTORY)
         job.files.append(HISTORY)
     job.files += plots.leave(
         folder,
@@ -239,18 +242,14 @@ def save(job: Job, folder: Path) -> None:
     )
 
 
-def log(trainer: Trainer, path: Path) -> None:
-    """Write the history, an epoch a line."""
+def log(job: Job, path: Path) -> None:
+    """Write the history, an epoch a line, errors in the target's own unit."""
     with written_aside(path) as aside:
         lines = (
-            json.dumps(without_nan({"epoch": epoch, **record}))
-            for epoch, record in enumerate(trainer.records, 1)
+            json.dumps(without_nan({"epoch": epoch, **job.data.preparation.in_units(record)}))
+            for epoch, record in enumerate(job.trainer.records, 1)
         )
         aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-UNITS = {"mean_absolute_error": 1, "mean_squared_error": 2, "root_mean_squared_error": 1}
-"""The metrics that have the target's unit, and its power."""
 
 
 def evaluate(job: Job) -> dict[str, Any]:
@@ -258,44 +257,38 @@ def evaluate(job: Job) -> dict[str, Any]:
     assert job.data.held is not None
     trainer, preparation = job.trainer, job.data.preparation
     metrics = build.metrics(job.options) or [score(job)]
-    numbers = preparation.labels is None
-    if numbers and "root_mean_squared_error" not in metrics:
+    if preparation.labels is None and "root_mean_squared_error" not in metrics:
         metrics.append("root_mean_squared_error")
-    measured = trainer.evaluate(*job.data.held[:2], metrics=metrics)
-    for name, power in UNITS.items():
-        if numbers and name in measured:
-            measured[name] *= preparation.y_scale**power
-    return measured
+    return preparation.in_units(trainer.evaluate(*job.data.held[:2], metrics=metrics))
 
 
 def score(job: Job) -> str:
     """Return the name of the number that runs are compared by: the first metric."""
     if names := build.metrics(job.options):
         return metric(names[0]).name
-    return "r2" if job.data.preparation.labels is None else "accuracy"
-
-
-NAMES = {"loss": "cost", "r2": "R2"}
+    return score_name(job.trainer.network.output)
 
 
 def report(job: Job) -> None:
     """Say how good the model is on the samples held out."""
     if job.data.held is None or not job.measured:
         return
-    m = len(job.data.held[2])
+    m, labels = len(job.data.held[2]), job.data.preparation.labels
     parts = []
     for name, value in job.measured.items():
-        shown = f"{value:.4g}" if isinstance(value, float | int) else str(without_nan(value))
+        if name == "loss" or not isinstance(value, float | int):
+            continue
+        shown = measured.text(name, value)
         if name == "accuracy":
             shown = f"{value:.2%} ({round(value * m)} of {m})"
-        elif name == "loss":
-            continue
         elif name == "r2":
             shown = f"{value:.3f}"
-        parts.append(f"{NAMES.get(name, name.replace('_', ' '))} {shown}")
-    if job.data.preparation.labels is not None:
-        parts.append(f"cost {job.measured['loss']:.4f}")
+        parts.append(f"{called(name)} {shown}")
+    if labels is not None:
+        parts.append(f"{called('loss')} {job.measured['loss']:.4f}")
     show.say("Held out", ", ".join(parts))
+    for one in measured.tables(job.measured, labels):
+        show.console.print(one)
 
 
 def result(job: Job, folder: Path) -> dict[str, Any]:
@@ -311,7 +304,9 @@ def result(job: Job, folder: Path) -> dict[str, Any]:
         "epochs": len(trainer.records),
         "steps": trainer.steps,
         "parameters": trainer.network.P,
-        "training": without_nan(trainer.records[-1]) if trainer.records else None,
+        "training": without_nan(job.data.preparation.in_units(trainer.records[-1]))
+        if trainer.records
+        else None,
         "stopped": "Ctrl-C" if not job.finished else trainer.stopped,
         "backend": trainer.backend.name,
         "device": trainer.backend.device,

@@ -12,9 +12,8 @@ from nnx.callbacks.monitor import best_is
 from nnx.cli import show, sweep
 from nnx.cli.folder import CHECKPOINTS, MODEL
 from nnx.data.prepare import Preparation
-from nnx.errors import InputError, count
-from nnx.progress import without_nan
-from nnx.summary import size
+from nnx.errors import InputError, count, listed, size
+from nnx.progress import called, without_nan
 from nnx.trainer import Trainer
 from nnx.version import __version__
 
@@ -79,23 +78,35 @@ def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str
         "steps": trainer.steps,
         "epochs": len(trainer.records),
         "best": bests(trainer),
-        "history": without_nan(trainer.history),
+        "history": without_nan(measured(trainer)),
         "data": trainer.metadata.get("data"),
         "preparation": trainer.metadata.get("preparation"),
     }
 
 
+def measured(trainer: Trainer) -> dict[str, Any]:
+    """Return the history, errors in the target's own unit where the model knows it."""
+    if "preparation" not in trainer.metadata:
+        return trainer.history
+    return Preparation.of(trainer.metadata).in_units(trainer.history)
+
+
 def bests(trainer: Trainer) -> dict[str, dict[str, float]]:
-    """Return the best value of each number of the history, and its epoch."""
+    """Return the best value of each number of the history, and its epoch; of one's own metrics none is known."""
     found = {}
-    for name, values in trainer.history.items():
+    for name, values in measured(trainer).items():
         finite = [(value, i) for i, value in enumerate(values, 1) if without_nan([value]) == [value]]
-        if not finite or not all(isinstance(value, int | float) for value, _ in finite):
+        best = best_is(name, "unknown")
+        if not finite or best == "unknown" or not single(values):
             continue
-        largest = best_is(name) == "max"
-        value, epoch = max(finite, key=lambda one: (one[0] if largest else -one[0], -one[1]))
+        value, epoch = max(finite, key=lambda one: (one[0] if best == "max" else -one[0], -one[1]))
         found[name] = {"value": value, "epoch": epoch}
     return found
+
+
+def single(values: Sequence[Any]) -> bool:
+    """Whether a number of the history is one number an epoch, not an array."""
+    return all(isinstance(value, int | float) for value in values)
 
 
 def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
@@ -119,6 +130,8 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
     to.print(show.network_table(trainer.network))
     if trainer.records:
         to.print(history(trainer))
+        if "preparation" in trainer.metadata and not trainer.network.output.classes:
+            to.print("The cost J is of the scaled target; errors are in the target's unit.", soft_wrap=True)
 
 
 def data(trainer: Trainer) -> str:
@@ -128,8 +141,8 @@ def data(trainer: Trainer) -> str:
     preparation = Preparation.of(trainer.metadata)
     labels = preparation.labels
     n, inputs = len(preparation.features), len(preparation.inputs)
-    what = "numbers" if labels is None else f"{len(labels)} classes, {some(labels)}"
-    named = f" ({some(preparation.features)})" if preparation.named else ""
+    what = "numbers" if labels is None else f"{len(labels)} classes, {listed(labels, 6)}"
+    named = f" ({listed(preparation.features, 6)})" if preparation.named else ""
     many = f" as {count(inputs, 'input')}" if inputs != n else ""
     done = "; ".join([*preparation.account(), "scaled to mean 0 and deviation 1"])
     return (
@@ -138,27 +151,22 @@ def data(trainer: Trainer) -> str:
     )
 
 
-def some(names: Sequence[Any]) -> str:
-    """Return the first few names."""
-    shown = ", ".join(map(str, names[:6]))
-    return shown if len(names) <= 6 else f"{shown}, ..."
-
-
 def history(trainer: Trainer) -> Table:
     """Return the history as a table: the first, the best and the last of each number, and its curve."""
-    epochs, found, wide = len(trainer.records), bests(trainer), show.output.width >= 80
+    epochs, best, wide = len(trainer.records), bests(trainer), show.output.width >= 80
     table = Table(title=f"History: {count(epochs, 'epoch')}", title_justify="left")
     for name in ("number", *["first"] * wide, "best", "in epoch", "last"):
         table.add_column(name, justify="left" if name == "number" else "right", no_wrap=True)
     table.add_column("curve", no_wrap=True)
     bars = ".:-=+*#@" if show.output.options.ascii_only else BARS
-    for name, best in found.items():
-        values = trainer.history[name]
+    for name, values in measured(trainer).items():
+        if not single(values):
+            continue
+        at = best.get(name)
         table.add_row(
-            escape(name.replace("_", " ").replace("validation", "held-out")),
+            escape(called(name)),
             *[f"{values[0]:.4g}"] * wide,
-            f"{best['value']:.4g}",
-            str(best["epoch"]),
+            *((f"{at['value']:.4g}", str(at["epoch"])) if at else ("", "")),
             f"{values[-1]:.4g}",
             curve(values, bars, 24 if wide else 12),
         )

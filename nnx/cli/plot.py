@@ -7,12 +7,14 @@ from typing import Any
 
 from nnx import plots
 from nnx.cli import show
-from nnx.cli.folder import HELD_OUT, HISTORY, MODEL
+from nnx.cli.folder import HISTORY, MODEL
 from nnx.cli.inputs import refuse_existing
+from nnx.cli.model import measured
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError
 from nnx.plots import held_out
 from nnx.plots.curves import APART
+from nnx.plots.held_out import HELD_OUT
 from nnx.plots.run import FORMATS, JOINT, PICTURES, Left, draw, file_name
 from nnx.progress import History, columns, with_nan
 from nnx.trainer import Trainer
@@ -107,7 +109,7 @@ def history(folder: Path) -> History:
     """Return what a run measured, from its log or else its model."""
     path = folder / HISTORY
     if not path.is_file():
-        return Trainer.load(folder / MODEL, backend="numpy").history
+        return History(measured(Trainer.load(folder / MODEL, backend="numpy")))
     records: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:

@@ -21,11 +21,11 @@ from nnx.cli import build, config, show
 from nnx.cli.folder import CONFIG, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError
-from nnx.cli.job import NAMES, Reader, going_on, prepare, score, train
+from nnx.cli.job import Reader, going_on, prepare, score, train
 from nnx.cli.options import Options, long
 from nnx.errors import Error, InputError, count, first_line
 from nnx.files import written_aside
-from nnx.progress import Progress, without_nan
+from nnx.progress import Progress, called, without_nan
 
 RESULTS, CSV = "results.json", "results.csv"
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
@@ -160,7 +160,7 @@ def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
 
 def label(name: str) -> str:
     """Return what people call a metric."""
-    return NAMES.get(name, name.replace("_", " "))
+    return called(name)
 
 
 def figure(name: str, value: Any) -> str:

@@ -1,10 +1,10 @@
 """`nnx train`: one run, one that goes on, or a sweep of them."""
 
-from nnx.callbacks import ProgressBar
 from nnx.cli import build, show
 from nnx.cli.folder import Folder, name_of
 from nnx.cli.inputs import UsageError, refuse_existing
 from nnx.cli.job import Reader, describe, going_on, prepare, report, result, train
+from nnx.cli.measured import Bar
 from nnx.cli.options import Options
 from nnx.errors import count
 
@@ -38,7 +38,7 @@ def single(options: Options) -> int:
         folder = Folder.make(options.out, name_of(options.data))
     trainer = job.trainer
     try:
-        train(job, folder, ProgressBar(show.console), options.resume is not None)
+        train(job, folder, Bar(show.console, job.data.preparation), options.resume is not None)
         if not job.finished:
             done = f"after {count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
             none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights

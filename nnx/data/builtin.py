@@ -2,7 +2,7 @@
 
 from nnx.data.generated import GENERATED
 from nnx.data.source import Arrays
-from nnx.errors import InputError
+from nnx.errors import INSTALL, InputError
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 """Those that come with scikit-learn: real data, in the package, no download."""
@@ -18,9 +18,7 @@ def load(name: str, seed: int = 0) -> Arrays:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise InputError(
-            f"the data set {name!r} comes with scikit-learn: pip install 'nnx-array[cli]'"
-        ) from error
+        raise InputError(f"the data set {name!r} comes with scikit-learn: {INSTALL}") from error
     bunch = getattr(datasets, f"load_{name}")()
     y = bunch.target
     if name != "diabetes" and not str(bunch.target_names[0]).isdecimal():

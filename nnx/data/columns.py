@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnx.data.tables import has_decimal_commas
-from nnx.errors import InputError, count
+from nnx.errors import InputError, count, listed
 from nnx.host import quiet
 
 MOST_CATEGORIES = 100
@@ -60,8 +60,7 @@ class Notes:
 
 
 def _counts(counts: Counter[str]) -> str:
-    shown = ", ".join(f"{n:,} in {name!r}" for name, n in list(counts.items())[:8])
-    return f"{shown} and in {len(counts) - 8} more columns" if len(counts) > 8 else shown
+    return listed([f"{n:,} in {name!r}" for name, n in counts.items()], 8) + " columns" * (len(counts) > 8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -414,12 +413,8 @@ def account(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
         more = ["missing"] * (len(own) < len(column.categories)) + ["the rare"] * bool(column.rare)
         lines["one-hot"].append(f"{name} ({' and '.join([str(len(own)), *more])})")
     lines["missing, filled with the median"] = filled
-    said = [f"{what}: {_shortened(which)}" for what, which in lines.items() if which]
+    said = [f"{what}: {listed(which, 12)}" for what, which in lines.items() if which]
     for remark, which in remarks.items():
         drop = " ".join(f"--drop {name!r}" for name in which[:12])
-        said.append(f"{remark}, which tells nothing: {_shortened(which)} (leave out by {drop})")
+        said.append(f"{remark}, which tells nothing: {listed(which, 12)} (leave out by {drop})")
     return said
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

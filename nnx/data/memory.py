@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from nnx.errors import InputError
+from nnx.errors import InputError, size
 
 SMALL = 2**24
 """What is less is taken without a look."""
@@ -45,18 +45,3 @@ def check(needed: float, what: str, advice: str) -> None:
     free = available()
     if free is not None and needed > free:
         raise InputError(f"{what} takes about {size(needed)} of memory; {size(free)} are available. {advice}")
-
-
-def size(n: float) -> str:
-    """Return a number of bytes for people.
-
-    Examples
-    --------
-    >>> size(999), size(215e6), size(3.1e9)
-    ('999 B', '215 MB', '3.1 GB')
-    """
-    for unit in ("B", "kB", "MB"):
-        if n < 999.5:
-            return f"{n:.0f} {unit}"
-        n /= 1000
-    return f"{n:.1f} GB"

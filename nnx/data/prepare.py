@@ -11,7 +11,7 @@ from nnx.data import memory
 from nnx.data.columns import Column, Columns, Notes, account, learn
 from nnx.data.source import Samples, Table, finite
 from nnx.data.tables import tidied
-from nnx.errors import InputError, count, unknown
+from nnx.errors import InputError, count, listed, unknown
 from nnx.host import generator, quiet
 from nnx.metrics import decide
 
@@ -20,6 +20,9 @@ ROWS = 2**14
 """The samples that are scaled at once."""
 EACH_CLASS = 10
 """Whole numbers are taken as classes when there are two, or when each occurs this often on average."""
+
+UNITS = {"mean_absolute_error": 1, "root_mean_squared_error": 1, "mean_squared_error": 2}
+"""The power of the target's unit that a metric has."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ class Preparation:
 
     @classmethod
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
-        """Learn it from the samples of the training set alone; train holds their row numbers."""
+        """Learn it from the samples of the training set alone; train holds their row numbers.
+
+        The labels are those of all samples, so that one that is held out alone has a name.
+        """
         columns, mean, scale = _inputs(samples, train)
         for name, at in zip(samples.features, _firsts(samples.features, columns), strict=True):
             if not np.isfinite(mean[at] + scale[at]):
@@ -179,11 +185,11 @@ class Preparation:
         k = np.minimum(np.searchsorted(labels, y), len(labels) - 1)
         wrong = labels[k] != y
         if wrong.any():
-            unseen = sorted({str(one) for one in y[wrong]})
+            unseen, known = sorted({repr(str(one)) for one in y[wrong]}), map(repr, self.labels)
             raise InputError(
-                f"the target {self.target!r} has labels that the model was not trained on: "
-                f"{_listed(unseen)}, in {count(int(wrong.sum()), 'row')}, the first in row {first + wrong.argmax()} "
-                f"(counted from 1); it knows {_listed(self.labels)}. Correct them, or leave these rows out"
+                f"the target {self.target!r} has labels that the model was not trained on: {listed(unseen, 6)}, in "
+                f"{count(int(wrong.sum()), 'row')}, the first in row {first + wrong.argmax()} (counted from 1); it "
+                f"knows {listed(known, 6)}. Correct them, or leave these rows out"
             )
         return k
 
@@ -194,10 +200,23 @@ class Preparation:
             return (A[0] * self.y_scale + self.y_mean).tolist()  # type: ignore[no-any-return]
         return [self.labels[k] for k in decide(A)]
 
+    def in_units(self, measured: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what was measured, a number or a list under each name, with errors in the target's unit.
 
-def _listed(names: Sequence[Any]) -> str:
-    shown = ", ".join(repr(name) for name in names[:6])
-    return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown
+        The cost J stays that of the scaled target: it is what is made small.
+
+        Examples
+        --------
+        >>> price = Preparation(["x"], True, [0.0], [1.0], "price", None, y_scale=100.0)
+        >>> price.in_units({"loss": 0.5, "validation_mean_squared_error": [0.25, 0.125]})
+        {'loss': 0.5, 'validation_mean_squared_error': [2500.0, 1250.0]}
+        """
+        found = dict(measured)
+        for name, value in measured.items():
+            if power := UNITS.get(name.removeprefix("validation_")):
+                unit = self.y_scale**power
+                found[name] = [x * unit for x in value] if isinstance(value, list) else value * unit
+        return found
 
 
 def _inputs(samples: Samples, train: Any) -> tuple[list[Column] | None, list[float], list[float]]:

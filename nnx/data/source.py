@@ -8,7 +8,7 @@ import numpy as np
 
 from nnx.data.columns import Columns, check, not_numbers
 from nnx.data.tables import as_numbers
-from nnx.errors import InputError, count
+from nnx.errors import InputError, count, listed
 
 
 @dataclass
@@ -225,7 +225,4 @@ def finite(where: str, X: Any, features: Sequence[str]) -> Any:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:8]))
-    return f"the column{'s' * (len(names) > 1)} {shown}" + (
-        f" and {len(names) - 8} more" if len(names) > 8 else ""
-    )
+    return f"the column{'s' * (len(names) > 1)} {listed(map(repr, names), 8)}"

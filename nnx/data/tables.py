@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nnx.data import memory
-from nnx.errors import InputError, first_line
+from nnx.errors import INSTALL, InputError, first_line, size
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"]
 """What means, in a CSV file, that there is no value."""
@@ -38,7 +38,7 @@ def polars(where: str) -> Any:
     try:
         import polars
     except ImportError as error:
-        raise InputError(f"reading {where!r} needs polars: pip install 'nnx-array[cli]'") from error
+        raise InputError(f"reading {where!r} needs polars: {INSTALL}") from error
     return polars
 
 
@@ -81,9 +81,7 @@ class CSV:
         self.start = self.bom + blank
         end = _ends(head[self.start :], first=True) or len(head) - self.start
         if end > LONGEST_HEADER:
-            raise InputError(
-                f"the first line of {called} has more than {memory.size(LONGEST_HEADER)}; is it CSV?"
-            )
+            raise InputError(f"the first line of {called} has more than {size(LONGEST_HEADER)}; is it CSV?")
         first = head[self.start : self.start + end].decode("utf-8", "replace").strip("\r\n")
         self.start += end
         if not first.strip():
@@ -130,7 +128,7 @@ class CSV:
                     rest = rest[end:]
                 elif len(rest) > LONGEST:
                     raise InputError(
-                        f'{self.called} has a row of more than {memory.size(LONGEST)}; is a quote (") not closed? It '
+                        f'{self.called} has a row of more than {size(LONGEST)}; is a quote (") not closed? It '
                         f"begins with {rest[:40].decode('utf-8', 'replace')!r}"
                     )
             if rest.strip():
@@ -281,7 +279,7 @@ def whole(table: CSV, length: int) -> Any:
                 # Beside the table there is X, in half of its bytes or as many.
                 memory.check(
                     2 * share * length,
-                    f"training on {table.called} ({memory.size(length)})",
+                    f"training on {table.called} ({size(length)})",
                     "Close other programs, or take a part of its rows or columns",
                 )
         if not changed:

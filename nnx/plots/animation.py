@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
+from nnx.errors import INSTALL, InputError
 from nnx.files import written_aside
 from nnx.plots.boundary import Plane
-from nnx.plots.style import INSTALL, drawing
+from nnx.plots.style import drawing
 from nnx.port import require
 
 PAGE, DPI, GRID = "#ffffff", 90, 120
@@ -19,7 +19,7 @@ PAGE, DPI, GRID = "#ffffff", 90, 120
 def animated_boundary(
     predict: Callable[[Any, Any], Any],
     thetas: Sequence[Any],
-    epochs: Sequence[int],
+    epochs: Sequence[int | str],
     X: Any,
     Y: Any,
     path: str | Path,
@@ -36,7 +36,8 @@ def animated_boundary(
     predict : function
         theta, X (2, m) -> A (n[L], m), as `network.forward`.
     thetas, epochs : sequences
-        The parameters (P,), and after how many epochs they were so: those of `nnx.Snapshots`.
+        The parameters (P,), and after how many epochs they were so: those of `nnx.Snapshots`. A
+        text in place of an epoch is shown as it is.
     X, Y, labels, names, target, title
         As in `decision_boundary`.
     path : path
@@ -78,7 +79,7 @@ def animated_boundary(
         frames = []
         for k, (theta, epoch) in enumerate(zip(thetas, epochs, strict=True)):
             plane.show(predict(theta, plane.points.astype(theta.dtype)))
-            shown.set_text(f"epoch {epoch}")
+            shown.set_text(epoch if isinstance(epoch, str) else f"epoch {epoch}")
             canvas.draw()
             if k == 0:
                 plane.figure.set_layout_engine("none")  # it has its place: nothing may jump

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnx.errors import InputError
-from nnx.plots.curves import LONG, NAMES, quantity, rises, series
+from nnx.plots.curves import LONG, quantity, rises, series
 from nnx.plots.style import INK, colour, drawing, figure, short
+from nnx.progress import called
 
 MANY = 40
 """Runs that are drawn, the best of them."""
@@ -76,7 +77,7 @@ def comparison(histories: Mapping[str, Any], title: str = "") -> Any:
                 axes.plot(
                     values[-1], row, "o", ms=4, color=colour(0), label="last epoch" if row == 0 else None
                 )
-            shown = NAMES.get(quantity(panel), quantity(panel).replace("_", " "))
+            shown = called(quantity(panel))
             axes.set_xlabel(f"{shown}, held out" if panel != "loss" else f"{shown}, training")
             axes.set_yticks(range(len(order)), [short(name, LONG) for name in order])
             axes.grid(axis="x")

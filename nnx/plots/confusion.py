@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
-from nnx.plots.style import INSTALL, SEQUENTIAL, class_names, drawing, figure, short
+from nnx.errors import INSTALL, InputError
+from nnx.plots.style import SEQUENTIAL, class_names, drawing, figure, short
 from nnx.port import require
 
 WRITTEN = 20

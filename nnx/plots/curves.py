@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from nnx.callbacks.monitor import best_is
 from nnx.errors import InputError
 from nnx.plots.style import INK, colour, dashes, drawing, figure, short
-
-NAMES = {"loss": "cost J", "r2": "R2", "roc_auc": "ROC AUC", "f1": "F1"}
-"""What the numbers of a history are called, where it is not their name."""
+from nnx.progress import called
 
 MANY = 12
 """Runs that have a colour and a place in the legend; of more, the best have."""
@@ -104,7 +103,7 @@ def quantity(name: str) -> str:
 
 def rises(panel: str) -> bool:
     """Whether more is better."""
-    return "loss" not in panel and "error" not in panel
+    return best_is(panel, "max") == "max"
 
 
 def ranked(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
@@ -153,7 +152,7 @@ def _finish(axes: Any, panel: str) -> None:
     axes.xaxis.set_major_locator(
         FixedLocator([1]) if last == 1 else MaxNLocator(integer=True, steps=[1, 2, 5, 10])
     )
-    axes.set(xlabel="epoch", ylabel=NAMES.get(panel, panel.replace("_", " ")))
+    axes.set(xlabel="epoch", ylabel=called(panel))
     axes.grid()
     values = [y for line in lines for y in line.get_ydata() if math.isfinite(y)]
     if "loss" in panel and values and min(values) > 0:

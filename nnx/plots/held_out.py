@@ -11,6 +11,11 @@ import numpy as np
 from nnx.errors import InputError
 from nnx.files import written_aside
 
+HELD_OUT = "held_out.npz"
+
+KEPT = -1
+"""Stands for the epoch of the parameters that the model has, where these are not those after the last epoch."""
+
 MOST = 2**24
 """Numbers of A that are kept: of more samples, so many that lie equally far apart."""
 
@@ -22,12 +27,14 @@ class HeldOut:
     Attributes
     ----------
     A : array (n[L], m)
-    y : array (m,)
-        The classes' indices, or numbers in the target's unit.
+    y : array (m,) or (n[L], m)
+        The classes' indices, or numbers in the target's unit; several labels at once, or several numbers, have a row
+        each.
     X : array (2, m) or None
         The samples, as they were trained on, where n[0] = 2.
     epochs, thetas : sequences
-        The parameters after some epochs, where n[0] = 2: see `nnx.Snapshots`.
+        The parameters after some epochs, where n[0] = 2: see `nnx.Snapshots`. The model's own are the last; where
+        they are none of these, as after early stopping, their epoch is `KEPT`.
     """
 
     A: Any
@@ -41,13 +48,18 @@ def of(trainer: Any, X: Any, Y: Any, y: Any, snapshots: Any = None) -> HeldOut:
     """Return what is to be kept of held-out samples: X (n[0], m), Y as trained, y (m,) the target's own values."""
     every = -(-np.asarray(X).shape[1] * trainer.network.n[-1] // MOST)
     X = np.asarray(X)[:, ::every]
-    true = np.asarray(Y if trainer.network.output.classes else y)[..., ::every].reshape(-1)
-    A = trainer.predict(X)
+    output, A = trainer.network.output, trainer.predict(X)
+    true = np.asarray(Y if output.classes else y)[..., ::every]
+    if true.ndim == 2 and len(true) > 1 and output.classes and output.exclusive:  # one-hot
+        true = true.argmax(axis=0)
+    if true.shape != A.shape or len(A) == 1:
+        true = true.reshape(-1)
     if trainer.network.n[0] != 2:
         return HeldOut(A, true)
-    return HeldOut(
-        A, true, np.asarray(X, float), getattr(snapshots, "epochs", []), getattr(snapshots, "thetas", [])
-    )
+    epochs, thetas = list(getattr(snapshots, "epochs", [])), list(getattr(snapshots, "thetas", []))
+    if thetas and not np.array_equal(thetas[-1], trainer.theta):
+        epochs, thetas = [*epochs, KEPT], [*thetas, trainer.theta]
+    return HeldOut(A, true, np.asarray(X, float), epochs, thetas)
 
 
 def write(held_out: HeldOut, path: Path) -> None:
@@ -71,7 +83,7 @@ def read(path: Path) -> HeldOut:
         found = HeldOut(**arrays)
         fits = (
             found.A.ndim == 2
-            and found.y.shape == found.A.shape[1:]
+            and found.y.shape in (found.A.shape[1:], found.A.shape)
             and len(found.epochs) == len(found.thetas)
         )
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:

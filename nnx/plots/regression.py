@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
-from nnx.plots.style import INK, INSTALL, SEQUENTIAL, colour, drawing, figure, short
+from nnx.errors import INSTALL, InputError
+from nnx.plots.style import INK, SEQUENTIAL, colour, drawing, figure, short
 from nnx.port import require
 
 CROWD = 3000

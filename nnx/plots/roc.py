@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
-from nnx.plots.style import INK, INSTALL, class_names, colour, dashes, drawing, figure, short
+from nnx.errors import INSTALL, InputError
+from nnx.plots.style import INK, class_names, colour, dashes, drawing, figure, short
 from nnx.port import require
 
 MANY = 12

@@ -15,12 +15,11 @@ from nnx.plots.boundary import decision_boundary
 from nnx.plots.comparison import comparison
 from nnx.plots.confusion import confusion_matrix
 from nnx.plots.curves import learning_curves
+from nnx.plots.held_out import HELD_OUT
 from nnx.plots.regression import predicted_against_true
 from nnx.plots.roc import roc
 from nnx.plots.style import save
 from nnx.plots.weights import first_layer, square
-
-HELD_OUT = "held_out.npz"
 
 FRAMES, NUMBERS = 40, 2**22
 """Pictures of an animation; numbers that are kept for one."""
@@ -47,12 +46,12 @@ class Left:
     @property
     def labels(self) -> list[Any] | None:
         """The classes' names."""
-        return getattr(self.preparation, "labels", None)
+        return None if self.preparation is None else self.preparation.labels
 
     @property
     def target(self) -> str:
         """What is predicted."""
-        return str(getattr(self.preparation, "target", "target"))
+        return "target" if self.preparation is None else str(self.preparation.target)
 
 
 Draw = Callable[[Path], None]
@@ -60,20 +59,29 @@ Draw = Callable[[Path], None]
 
 
 def _learning_curve(left: Left) -> Draw | None:
-    history = left.trainer.history
-    return _saved(learning_curves, history, left.title) if history else None
+    return _saved(_curves, left) if left.trainer.history else None
+
+
+def _curves(left: Left) -> Any:
+    """Draw the learning curves, errors in the target's own unit."""
+    history, preparation = left.trainer.history, left.preparation
+    if preparation is None or preparation.labels is not None:
+        return learning_curves(history, left.title)
+    drawn = learning_curves(preparation.in_units(history), left.title)
+    drawn.axes[0].set_ylabel("cost J of the scaled target")
+    return drawn
 
 
 def _confusion_matrix(left: Left) -> Draw | None:
     held, output = left.held, left.trainer.network.output
-    if held is None or not output.classes or not len(held.y):
+    if held is None or not output.classes or not len(held.y) or held.y.ndim == 2:
         return None
     return _saved(confusion_matrix, held.y, _decided(held.A, output), _names(left), left.title)
 
 
 def _roc(left: Left) -> Draw | None:
     held = left.held
-    if held is None or not left.trainer.network.output.classes or len(set(held.y.tolist())) < 2:
+    if held is None or not left.trainer.network.output.classes or len(set(held.y.ravel().tolist())) < 2:
         return None
     return _saved(roc, held.y, held.A, _names(left), left.title)
 
@@ -93,7 +101,7 @@ def _first_layer(left: Left) -> Draw | None:
 
 
 def _decision_boundary(left: Left) -> Draw | None:
-    if left.held is None or left.held.X is None:
+    if left.held is None or left.held.X is None or left.held.y.ndim == 2:
         return None
     to_X, arguments = _plane(left)
 
@@ -105,7 +113,7 @@ def _decision_boundary(left: Left) -> Draw | None:
 
 def _animation(left: Left) -> Draw | None:
     held, network = left.held, left.trainer.network
-    if held is None or held.X is None or len(held.epochs) < 2:
+    if held is None or held.X is None or held.y.ndim == 2 or len(held.epochs) < 2:
         return None
     to_X, arguments = _plane(left)
 
@@ -113,9 +121,10 @@ def _animation(left: Left) -> Draw | None:
         return _numbers(left, network.forward(theta, to_X(points).astype(theta.dtype)), keep=True)
 
     X, y, labels, names, target = arguments
+    epochs = ["the model kept" if epoch == held_out.KEPT else int(epoch) for epoch in held.epochs]
 
     def draw(path: Path) -> None:
-        animated_boundary(predict, held.thetas, held.epochs, X, y, path, labels, names, target, left.title)
+        animated_boundary(predict, held.thetas, epochs, X, y, path, labels, names, target, left.title)
 
     return draw
 
@@ -253,13 +262,12 @@ def _plane(left: Left) -> tuple[Callable[[Any], Any], list[Any]]:
     """
     held, preparation = left.held, left.preparation
     assert held is not None
-    names = list(getattr(preparation, "inputs", None) or getattr(preparation, "features", ["x1", "x2"]))
-    scaling = [getattr(preparation, name, None) or [] for name in ("mean", "scale")]
+    names = ["x1", "x2"] if preparation is None else list(preparation.inputs)
     classes = left.trainer.network.output.classes
     rest = [held.y, _names(left) if classes else None, names, left.target]
-    if [len(part) for part in scaling] != [2, 2]:
+    if preparation is None:
         return lambda points: points, [held.X, *rest]
-    (a, b), (c, d) = scaling
+    (a, b), (c, d) = preparation.mean, preparation.scale
     mean, scale = held.X[:, :1] * 0, held.X[:, :1] * 0
     mean[0], mean[1], scale[0], scale[1] = a, b, c, d
     return lambda points: (points - mean) / scale, [held.X * scale + mean, *rest]
@@ -268,10 +276,12 @@ def _plane(left: Left) -> tuple[Callable[[Any], Any], list[Any]]:
 def image_shape(preparation: Any) -> tuple[int, ...] | None:
     """Return the shape (h, w) or (h, w, 3) of the input where it is an image, else None.
 
-    Where the preparation does not know it: a square, where all features have one scale, as those of images have.
+    Where the preparation does not know it: a square, where all features have one scale, as those of images have. The
+    columns of a table are no image, whatever their scales.
     """
-    known = getattr(preparation, "image_shape", None)
+    if preparation is None or preparation.columns is not None:
+        return None
+    known, scale = preparation.image_shape, preparation.scale
     if known:
         return tuple(known) if tuple(known[2:]) in ((), (1,), (3,)) else None
-    scale = getattr(preparation, "scale", None) or []
     return square(len(scale)) if len(scale) >= 16 and len(set(scale)) == 1 else None

@@ -7,11 +7,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nnx.errors import InputError
+from nnx.errors import INSTALL, InputError
 from nnx.files import written_aside
 from nnx.port import require
-
-INSTALL = "pip install 'nnx-array[cli]'"
 
 INK = "#7d8590"
 """Of axes and text: there is no background, and this has a contrast of 3 or more on white and on near black."""

@@ -1,0 +1,99 @@
+"""What is measured: the metrics that are asked for, in which units, and how they are shown."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nnx.callbacks import ProgressBar
+from nnx.data.prepare import Preparation
+from nnx.errors import InputError
+from nnx.metrics import score_name
+from nnx.outputs import Output
+from nnx.progress import Progress
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+
+def names(metrics: str | None) -> list[str] | None:
+    """Return the names in a text: "accuracy, f1" -> ["accuracy", "f1"]; None: what suits the target.
+
+    Raises
+    ------
+    InputError
+        When there is nothing between two commas.
+    """
+    if metrics is None:
+        return None
+    found = [name.strip() for name in metrics.split(",")]
+    if not all(found):
+        raise InputError(f"metrics must be names such as accuracy,f1; given {metrics!r}")
+    return found
+
+
+def usual(output: Output) -> list[str]:
+    """Return the metrics that suit an output, the score first."""
+    of_classes, of_numbers = (
+        ["precision", "recall", "f1", "roc_auc"],
+        ["mean_absolute_error", "root_mean_squared_error"],
+    )
+    return [score_name(output), *(of_classes if output.classes else of_numbers)]
+
+
+def text(name: str, value: float, digits: int = 4) -> str:
+    """Return a number as people read it.
+
+    Examples
+    --------
+    >>> text("roc_auc", float("nan")), text("loss", float("inf")), text("f1", 0.123456, 2)
+    ('none: a class does not occur', 'inf', '0.12')
+    """
+    if name.partition("(")[0] == "roc_auc" and not isfinite(value):
+        return "none: a class does not occur"
+    return f"{value:.{digits}g}"
+
+
+def tables(measured: Mapping[str, Any], labels: list[Any] | None) -> list[Table]:
+    """Return what has a number for each class, or is a confusion matrix, as a table each."""
+    return [
+        _by_class(name, value, labels or [])
+        for name, value in measured.items()
+        if not isinstance(value, float | int)
+    ]
+
+
+def _by_class(name: str, values: Any, labels: list[Any]) -> Table:
+    named = [escape(str(label)) for label in labels]
+    if values.ndim == 1:
+        table = Table("class", name)
+        for label, value in zip(named, values.tolist(), strict=True):
+            table.add_row(label, text(name, value, 6))
+        return table
+    table = Table("true \\ predicted", *named, title=name, title_justify="left")
+    for label, row in zip(named, values.tolist(), strict=True):
+        table.add_row(label, *(f"{x:,}" for x in row))
+    return table
+
+
+class Bar(ProgressBar):
+    """The progress bar, with errors in the target's unit.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    preparation : Preparation
+    """
+
+    def __init__(self, console: Console, preparation: Preparation) -> None:
+        super().__init__(console)
+        self._preparation = preparation
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Show the epoch's numbers."""
+        measured = self._preparation.in_units(progress.measured or {})
+        super().on_epoch(trainer, replace(progress, measured=measured))
