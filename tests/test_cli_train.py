@@ -327,6 +327,66 @@ def test_a_failed_run_leaves_the_one_that_it_would_have_replaced(run, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == content
 
 
+DIVERGES = ("--optimizer", "gradient_descent", "--batch-size", "0", "--learning-rate", "1e30")
+
+
+def test_a_run_or_a_sweep_leaves_nothing_of_what_it_replaces(run, tmp_path):
+    assert run("train", "diabetes", "--epochs", 1, "--sweep", "seed=0 1 2", "--out", "a")[0] == 0
+    (tmp_path / "a" / "4").mkdir()  # is not the sweep's
+    assert run("train", "diabetes", *DIVERGES, "--out", "a", "--overwrite")[0] == 1
+    assert run("train", "diabetes", *DIVERGES, "--sweep", "seed=0 1", "--out", "a", "--overwrite")[0] == 1
+    assert len(rows("a")) == 3  # of the sweep: nothing has taken its place
+    assert (
+        "what was in"
+        in run("train", "diabetes", *DIVERGES, "--sweep", "seed=0", "--out", "a", "--overwrite")[2]
+    )
+    assert run("train", "diabetes", "--epochs", 1, "--sweep", "seed=0 1", "--out", "a", "--overwrite")[0] == 0
+    assert {path.name for path in (tmp_path / "a").iterdir() if path.is_dir()} == {"1", "2", "4"}
+    assert run("train", "diabetes", "--epochs", 1, "--out", "a", "--overwrite")[0] == 0
+    assert {path.name for path in (tmp_path / "a").iterdir() if path.is_dir()} == {"4", "checkpoints"}
+    assert "History" in run("show", "a")[1]
+    assert run("train", "diabetes", "--epochs", 1, "--sweep", "seed=0 1", "--out", "a", "--overwrite")[0] == 0
+    files = {path.name for path in (tmp_path / "a").iterdir() if path.is_file()}
+    assert files == {"config.toml", "results.csv", "results.json"}
+    for command in (["show", "a/1"], ["predict", "a/1", "diabetes"]):
+        assert run(*command)[0] == 0
+
+
+def test_a_run_that_was_killed_is_what_all_commands_read(run, tmp_path):
+    """Its checkpoint is newer than the model that it was to replace, and of other steps."""
+    assert run("train", "iris", "--epochs", 2, "--out", "a")[0] == 0
+    assert run("train", "iris", "--epochs", 6, "--out", "b")[0] == 0
+    expected = run("predict", "b", "iris")[1]
+    first = run("predict", "a", "iris")[1]
+    assert first != expected
+    model, (own,) = tmp_path / "a" / "model.safetensors", (tmp_path / "a" / "checkpoints").iterdir()
+    os.utime(model, (1, 1))
+    assert (
+        run("predict", "a", "iris")[1] == first
+    )  # a copied folder: the checkpoint is of the model's last step
+    own.unlink()
+    (checkpoint,) = (tmp_path / "b" / "checkpoints").iterdir()
+    shutil.copy(checkpoint, tmp_path / "a" / "checkpoints")
+    for _ in range(2):  # beside an earlier run's model, and without
+        assert run("predict", "a", "iris")[1] == expected
+        assert json.loads(run("show", "a", "--json")[1])["epochs"] == 6
+        assert json.loads(run("evaluate", "a", "iris", "--json")[1])["samples"] == 150
+        status, out, err = run("plot", "a", "--out", "pictures", "--overwrite")
+        assert status == 0
+        assert "learning_curve.png" in out + err
+        assert not (tmp_path / "pictures" / "roc.png").exists()  # of the earlier run's samples
+        model.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("command", ["show", "predict", "evaluate", "plot"])
+def test_a_folder_of_runs_is_none(run, tmp_path, command):
+    assert run("train", "iris", "--epochs", 1, "--out", "s/one")[0] == 0
+    status, _, err = run(command, "s", *["iris"] * (command in ("predict", "evaluate")))
+    assert status == 1
+    assert "the folder 's' holds no run" in err
+    assert f"give one of the runs in it, such as '{Path('s', 'one')}'" in err
+
+
 # Going on
 
 

@@ -632,9 +632,9 @@ def test_a_picture_to_a_file_in_its_format(run, three):  # noqa: F811
         (
             ["."],
             1,
-            "'.' is no run: it has no model.safetensors and no history.jsonl; give the runs in it, such as",
+            "the folder '.' holds no run: there is no model.safetensors in it, and no checkpoint; give one of the runs",
         ),
-        (["one", "empty"], 1, "'empty' is no run"),
+        (["one", "empty"], 1, "'empty' holds no run"),
         (["one", "bad"], 1, "line 2 of 'bad/history.jsonl' is no JSON object"),
         (["three", "--kind", "roc"], 1, "roc cannot be drawn of 'three', which has no held_out.npz"),
         (["one", "--kind", "roc"], 1, "'one' has no model.safetensors"),

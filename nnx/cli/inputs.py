@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from nnx.cli.folder import MODEL
+from nnx.cli.folder import file_of
 from nnx.cli.show import errors
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
@@ -85,8 +85,8 @@ def pieces(
 
 
 def model(path: Path, backend: str, device: str | None) -> tuple[Trainer, Preparation]:
-    """Return what a model file, or the folder that holds it, has learned."""
-    trainer = Trainer.load(path / MODEL if path.is_dir() else path, backend, device)
+    """Return what a model file, or a run's folder, has learned."""
+    trainer = Trainer.load(file_of(path), backend, device)
     return trainer, Preparation.of(trainer.metadata)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from nnx import plots
 from nnx.cli import show
-from nnx.cli.folder import HELD_OUT, HISTORY, MODEL
+from nnx.cli.folder import HELD_OUT, HISTORY, MODEL, file_of
 from nnx.cli.inputs import refuse_existing
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError
@@ -21,7 +21,7 @@ from nnx.trainer import Trainer
 def run(runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: str, overwrite: bool) -> None:
     """Draw the pictures of one run, or those of several together."""
     folders = [folder_of(one) for one in runs]
-    of_one = len(folders) == 1 and (folders[0] / MODEL).is_file()
+    of_one = len(folders) == 1 and model_of(folders[0]) is not None
     if len(folders) == 1 and not of_one and kinds:
         raise InputError(f"{str(folders[0])!r} has no {MODEL}; without --kind its learning curves are drawn")
     where = out if out is not None else folders[0] if of_one else Path()
@@ -73,11 +73,19 @@ def folder_of(run: Path) -> Path:
     folder = run.parent if run.is_file() and run.name == MODEL else run
     if not folder.exists():
         raise InputError(f"there is no folder {str(run)!r}; expected that of a run, as `nnx train` leaves it")
-    if not any((folder / name).is_file() for name in (MODEL, HISTORY)):
-        inside = sorted(path.parent.name for path in folder.glob(f"*/{MODEL}")) if folder.is_dir() else []
-        hint = f"; give the runs in it, such as {str(folder / inside[0])!r}" if inside else ""
-        raise InputError(f"{str(run)!r} is no run: it has no {MODEL} and no {HISTORY}{hint}")
+    if not folder.is_dir():
+        raise InputError(f"{str(run)!r} is no folder; expected that of a run, as `nnx train` leaves it")
+    if not (folder / HISTORY).is_file():
+        file_of(folder)
     return folder
+
+
+def model_of(folder: Path) -> Path | None:
+    """Return the model of a run, None where there is its history alone."""
+    try:
+        return file_of(folder)
+    except InputError:
+        return None
 
 
 def names(folders: Sequence[Path]) -> list[str]:
@@ -88,10 +96,14 @@ def names(folders: Sequence[Path]) -> list[str]:
 
 def read(folder: Path) -> Left:
     """Return what the pictures of a run are drawn from."""
-    trainer = Trainer.load(folder / MODEL, backend="numpy")
+    model = file_of(folder)
+    trainer = Trainer.load(model, backend="numpy")
     metadata = trainer.metadata
     preparation = Preparation.of(metadata) if "preparation" in metadata else None
-    held = held_out.read(folder / HELD_OUT) if (folder / HELD_OUT).is_file() else None
+    there = (
+        model.name == MODEL and (folder / HELD_OUT).is_file()
+    )  # a killed run left none: it is an earlier one's
+    held = held_out.read(folder / HELD_OUT) if there else None
     name = folder.resolve().name
     return Left(
         f"{metadata.get('data', name)}: {'-'.join(map(str, trainer.network.n))}", trainer, preparation, held
@@ -105,9 +117,9 @@ def known(left: Left) -> list[str]:
 
 def history(folder: Path) -> History:
     """Return what a run measured, from its log or else its model."""
-    path = folder / HISTORY
-    if not path.is_file():
-        return Trainer.load(folder / MODEL, backend="numpy").history
+    path, model = folder / HISTORY, model_of(folder)
+    if model is not None and (not path.is_file() or model.name != MODEL):
+        return Trainer.load(model, backend="numpy").history
     records: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:

@@ -18,7 +18,7 @@ from nnx import spec
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
 from nnx.cli import build, config, show
-from nnx.cli.folder import CONFIG, Folder, name_of
+from nnx.cli.folder import CONFIG, CSV, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError
 from nnx.cli.job import NAMES, Reader, going_on, prepare, score, train
@@ -27,7 +27,6 @@ from nnx.errors import Error, InputError, count, first_line
 from nnx.files import written_aside
 from nnx.progress import Progress, without_nan
 
-RESULTS, CSV = "results.json", "results.csv"
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 
 
@@ -60,11 +59,9 @@ def sweep(options: Options) -> int:
         else Folder.make(options.out, name_of(options.data or "sweep"))
     )
     rows = {row["run"]: row for row in results(folder.path)["runs"]} if resume else {}
-    if not resume:
-        clear(folder.path)
     folder.begin(config.text(options, "makes this sweep again"), resume)
     show.say("Sweep", f"{count(len(values), 'run')} in {folder.path}: {', '.join(map(long, values[0]))}")
-    reader, interrupted = Reader(), False
+    reader, interrupted, earlier = Reader(), False, folder.replaces
     found: dict[str, Any] = {"score": None, "swept": list(map(long, values[0])), "runs": []}
     try:
         with show.console.status("") as status:
@@ -79,21 +76,26 @@ def sweep(options: Options) -> int:
                     tell(row, its)
                 found["runs"].append(row)
                 found["score"] = found["score"] or row.get("score_name")
-                write(found, folder.path)
+                if earlier and row["status"] != FAILED and "loss" in row:
+                    folder.clear((*OF_A_RUN, *OF_A_SWEEP), but=name)
+                    earlier = False
+                if not earlier:
+                    write(found, folder.path)
                 if row["status"] == INTERRUPTED:
                     interrupted = True
                     break
     except KeyboardInterrupt:  # between two runs, or while one was made ready
         interrupted = True
     finally:
-        if not found["runs"]:
+        if earlier or not found["runs"]:
             folder.give_up()
     if found["runs"]:
-        present(found, folder.path)
+        present(found, folder.path, saved=not earlier)
     if interrupted:
         left = len(values) - sum(row["status"] != INTERRUPTED for row in found["runs"])
         show.console.print(f"Stopped by Ctrl-C with {count(left, 'run')} to go.")
-        show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
+        if not earlier:
+            show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
         return 130
     return 0 if any(row["status"] == DONE for row in found["runs"]) else 1
 
@@ -216,12 +218,15 @@ def table(found: Mapping[str, Any], width: int) -> Table:
     return result
 
 
-def present(found: Mapping[str, Any], folder: Path) -> None:
+def present(found: Mapping[str, Any], folder: Path, saved: bool = True) -> None:
     """Print the results: the table, or the whole as JSON."""
     show.result({"folder": str(folder), **found, "runs": ranked(found)})
     if not show.silent():
         print_table(found)
     best = ranked(found)[0]
+    if not saved:
+        show.say("Saved", f"nothing: what was in {folder} before stays", fold=False)
+        return
     show.say("Saved", f"{folder}: {CSV}, {RESULTS}", fold=False)
     if best["status"] == DONE:
         show.say("Best", str(folder / best["run"]), fold=False)
@@ -272,9 +277,3 @@ def _check(runs: Sequence[Mapping[str, Any]], *_: Any) -> None:
     for row in runs:
         if row["status"] not in (DONE, FAILED, INTERRUPTED):
             raise ValueError(f"the status {row['status']!r}")
-
-
-def clear(folder: Path) -> None:
-    """Remove the results of an earlier sweep that is overwritten."""
-    for name in (RESULTS, CSV):
-        (folder / name).unlink(missing_ok=True)
