@@ -217,6 +217,12 @@ def test_a_mistyped_option_is_a_usage_error(run, tmp_path, options, message):
     assert not any(tmp_path.iterdir())
 
 
+def test_training_takes_no_pipe(run):
+    status, _, err = run("train", "-")
+    assert status == 2
+    assert "'-' is a pipe; write what comes through it to a file" in err
+
+
 def test_a_loss_that_does_not_suit_the_target_is_no_usage_error(run):
     status, _, err = run("train", "iris", "--loss", "huber(1)")
     assert status == 1
@@ -708,6 +714,9 @@ def test_a_sweep_in_the_configuration(run, tmp_path):
         (["layrs=3"], "unknown option 'layrs'; did you mean 'layers'"),
         (["quiet=1"], "unknown option 'quiet'"),
         (["drop=a b"], "drop cannot be swept; train once with each"),
+        (["held-out=0 0.2"], "held-out cannot be swept: runs of different held-out cannot be compared"),
+        (["task=auto regression"], "task cannot be swept"),
+        (["target=a b"], "target cannot be swept"),
         (["epochs=1 two"], "the sweep's epochs must be a whole number; given 'two'"),
         (["epochs=1.5"], "the sweep's epochs must be a whole number; given '1.5'"),
         (["l2=log(1e-4, 1)"], "how many numbers are to be drawn from l2? Say --draws N"),

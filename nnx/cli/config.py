@@ -139,7 +139,7 @@ def gathered(typed: Mapping[str, Any]) -> Options:
         swept = {old: its for old, its in swept.items() if old.replace("-", "_") != key.replace("-", "_")}
         swept[key] = values
     options = Options(**_over(found, typed), table=swept)
-    if not options.data and not {"data"} & swept.keys():
+    if not options.data:
         where = f", or data = ... in {typed['config']}" if "config" in typed else ""
         raise UsageError(f"which data? Give DATA, as in `nnx train digits`{where}; see `nnx train --help`")
     return options
