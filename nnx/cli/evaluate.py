@@ -10,11 +10,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.cli import show
-from nnx.cli.inputs import at_once, model, pieces
+from nnx.cli.inputs import at_once, check_backend, model, pieces, typed
 from nnx.cli.predict import tell
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError
+from nnx.metrics import metric
 
 OF_CLASSES = ("accuracy", "precision", "recall", "f1", "roc_auc")
 OF_NUMBERS = ("r2", "mean_absolute_error", "root_mean_squared_error")
@@ -33,11 +34,15 @@ def run(
     device: str | None,
 ) -> None:
     """Print the loss and the metrics, as a table or as one JSON object."""
+    with typed():
+        check_backend(backend)
+        given = None if metrics is None else [name.strip() for name in metrics.split(",")]
+        if given is not None and not all(given):
+            raise InputError(f"metrics must be names such as {','.join(OF_CLASSES)}; given {metrics!r}")
+        for name in given or ():
+            metric(name)
     trainer, preparation = model(path, backend, device)
-    wanted = OF_NUMBERS if preparation.labels is None else OF_CLASSES
-    names = list(wanted) if metrics is None else [name.strip() for name in metrics.split(",")]
-    if not all(names):
-        raise InputError(f"metrics must be names such as {','.join(wanted)}; given {metrics!r}")
+    names = given or list(OF_NUMBERS if preparation.labels is None else OF_CLASSES)
     notes, m = Notes(), 0
 
     def batches() -> Iterator[tuple[Any, Any]]:

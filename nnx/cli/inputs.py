@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from nnx.choice import AUTO, names
 from nnx.cli.folder import file_of
 from nnx.cli.show import errors
 from nnx.data import files
@@ -19,7 +20,7 @@ from nnx.data.builtin import BUILTIN, load
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
-from nnx.errors import InputError, positive_int
+from nnx.errors import InputError, positive_int, unknown
 from nnx.trainer import Trainer
 
 
@@ -38,6 +39,12 @@ def typed() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
+def check_backend(name: str) -> None:
+    """Raise an InputError for a backend of no known name."""
+    if name != AUTO and name not in names():
+        raise unknown("backend", name, [AUTO, *names()])
+
+
 def integers(name: str, text: str) -> list[int]:
     """Return "128,64" as [128, 64]."""
     try:
@@ -54,6 +61,10 @@ def source(
         if target is not None and not predicting:
             raise InputError(f"the data set {data!r} has a target of its own; --target is for files")
         return load(data, seed)
+    if data == "-" or Path(data).is_fifo():
+        raise UsageError(
+            f"training reads its data more than once, and {data!r} is a pipe; write what comes through it to a file"
+        )
     path = _file(data)
     return files.read(path, target, predicting, decimal_comma)
 

@@ -110,7 +110,7 @@ def look(path: Path) -> tuple[str, bytes]:
     if not path.exists():
         raise InputError(f"there is no file {str(path)!r}")
     if not path.is_file():
-        raise InputError(f"{str(path)!r} is no regular file; to read from a pipe give - as the file")
+        raise InputError(f"{str(path)!r} is no regular file; write what it gives to one")
     head = _read(path, HEAD)
     if not head:
         raise InputError(f"{str(path)!r} is empty")
