@@ -617,6 +617,23 @@ def test_several_runs_in_one_picture(run, three, monkeypatch):  # noqa: F811
     assert run("plot", "one", "two", "--out", "pictures", "--overwrite")[0] == 0
 
 
+def test_a_sweep_is_its_runs(run, three, monkeypatch):  # noqa: F811
+    drawn = {}
+    monkeypatch.setitem(
+        nnx.plots.run.JOINT, "comparison", lambda histories: drawn.update(histories) or figure
+    )
+    figure = nnx.plots.learning_curves(CURVE)
+    assert (
+        run("train", "iris", "--epochs", 1, "--sweep", "layers=4 x 8", "--sweep", "seed=0", "--out", "s")[0]
+        == 0
+    )
+    assert run("plot", "s", "--kind", "comparison", "--out", "pictures")[0] == 0
+    assert sorted(drawn) == ["layers=4 seed=0", "layers=8 seed=0"]
+    drawn.clear()
+    assert run("plot", "s", "one", "--kind", "comparison", "--out", "more")[0] == 0
+    assert sorted(drawn) == ["layers=4 seed=0", "layers=8 seed=0", "one"]
+
+
 def test_a_picture_to_a_file_in_its_format(run, three):  # noqa: F811
     assert run("plot", "three", "--kind", "learning_curve", "--out", "new/curve.pdf")[0] == 0
     assert (three / "new" / "curve.pdf").read_bytes().startswith(SIGNATURES["pdf"])
@@ -642,6 +659,7 @@ def test_a_picture_to_a_file_in_its_format(run, three):  # noqa: F811
         (["three", "--kind", "rok"], 2, "did you mean 'roc'"),
         (["one", "two", "--kind", "roc"], 2, "Known: learning_curves, comparison"),
         (["three", "--format", "jpg"], 2, "unknown format 'jpg'"),
+        (["three", "--kind", "roc", "--format", "svg", "--out", "q.pdf"], 2, "--format is for a folder"),
         ([], 2, "Missing argument"),
     ],
 )

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from nnx.cli.options import BackendName, DeviceName, Options, command
-from nnx.errors import unknown
 from nnx.metrics import METRICS
 from nnx.optimizers import OPTIMIZERS
-from nnx.plots.run import FORMATS, JOINT, PICTURES
+from nnx.plots.run import JOINT, PICTURES
 
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
@@ -157,7 +156,9 @@ def piped(data: str) -> str:
 def plot(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Folders that `nnx train` left.", show_default=False),
+        typer.Argument(
+            metavar="RUN", help="Folders that `nnx train` left, of runs or of sweeps.", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -173,17 +174,14 @@ def plot(
             show_default="all that suit",
         ),
     ] = None,
-    format: Annotated[str, typer.Option(help="png, svg or pdf; the animation is a GIF.")] = "png",
+    format: Annotated[
+        str | None, typer.Option(help="png, svg or pdf; the animation is a GIF.", show_default="png")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures in --out.")] = False,
 ) -> None:
     """Draw the pictures of a run again, or the learning curves of several runs in one picture."""
     from nnx.cli.plot import run
 
-    allowed = PICTURES if len(runs) == 1 else JOINT
-    for given, known, name in ((kind or [], (*allowed,), "kind"), ([format], FORMATS, "format")):
-        for one in given:
-            if one not in known:
-                raise typer.BadParameter(str(unknown(name, one, known)), param_hint=f"--{name}")
     run(runs, out, kind or [], format, overwrite)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from nnx import plots
-from nnx.cli import show
-from nnx.cli.folder import HELD_OUT, HISTORY, MODEL, file_of
-from nnx.cli.inputs import refuse_existing
+from nnx.cli import show, sweep
+from nnx.cli.folder import HELD_OUT, HISTORY, MODEL, RESULTS, file_of
+from nnx.cli.inputs import UsageError, refuse_existing, typed
 from nnx.data.prepare import Preparation
-from nnx.errors import InputError
+from nnx.errors import InputError, unknown
 from nnx.plots import held_out
 from nnx.plots.curves import APART
 from nnx.plots.run import FORMATS, JOINT, PICTURES, Left, draw, file_name
@@ -18,10 +18,20 @@ from nnx.progress import History, columns, with_nan
 from nnx.trainer import Trainer
 
 
-def run(runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: str, overwrite: bool) -> None:
-    """Draw the pictures of one run, or those of several together."""
-    folders = [folder_of(one) for one in runs]
-    of_one = len(folders) == 1 and model_of(folders[0]) is not None
+def run(
+    runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: str | None, overwrite: bool
+) -> None:
+    """Draw the pictures of one run, or those of several, or of a sweep's, together."""
+    alone = len(runs) == 1 and not (runs[0] / RESULTS).is_file()
+    with typed():
+        for one in kinds:
+            if one not in (allowed := PICTURES if alone else JOINT):
+                raise unknown("kind", one, allowed)
+        if format is not None and format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+    found = named(runs)
+    folders = list(found.values())
+    of_one = alone and model_of(folders[0]) is not None
     if len(folders) == 1 and not of_one and kinds:
         raise InputError(f"{str(folders[0])!r} has no {MODEL}; without --kind its learning curves are drawn")
     where = out if out is not None else folders[0] if of_one else Path()
@@ -31,8 +41,12 @@ def run(runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: st
         raise InputError(
             f"{str(where)!r} is the name of one picture; give one --kind, too, of {', '.join(given)}, or a folder"
         )
+    if to_file and format is not None:
+        raise UsageError(
+            f"--format is for a folder of pictures; the ending of {str(where)!r} says the format"
+        )
     folder = where.parent if to_file else where
-    paths = {kind: where if to_file else where / file_name(kind, format) for kind in given}
+    paths = {kind: where if to_file else where / file_name(kind, format or FORMATS[0]) for kind in given}
     if not overwrite and not (
         of_one and out is None
     ):  # a run's own pictures are made from what is beside them
@@ -50,7 +64,7 @@ def run(runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: st
         errors: list[str] = []
         written = draw(left, suits, errors.append)
     else:
-        histories = {name: history(folder) for name, folder in zip(names(folders), folders, strict=True)}
+        histories = {name: history(one) for name, one in found.items()}
         folder.mkdir(parents=True, exist_ok=True)
         errors, written = [], []
         for kind, path in paths.items():
@@ -88,10 +102,22 @@ def model_of(folder: Path) -> Path | None:
         return None
 
 
-def names(folders: Sequence[Path]) -> list[str]:
-    """Return what the runs are called: their folders' names, or their paths where two have one name."""
-    own = [folder.resolve().name for folder in folders]
-    return own if len(set(own)) == len(own) else [str(folder) for folder in folders]
+def named(runs: Sequence[Path]) -> dict[str, Path]:
+    """Return the folders by what the runs are called: what was swept, or their names, or where two have one paths."""
+    folders, own = [], []
+    for run in runs:
+        if not (run / RESULTS).is_file():
+            folders.append(folder_of(run))
+            own.append(folders[-1].resolve().name)
+            continue
+        found = sweep.results(run)
+        done = [row for row in found["runs"] if row["status"] == sweep.DONE]
+        if not done:
+            raise InputError(f"no run of the sweep {str(run)!r} is done: there is nothing to draw")
+        folders += [folder_of(run / row["run"]) for row in done]
+        own += [sweep.shown({name: row.get(name) for name in found["swept"]}) for row in done]
+    names = own if len(set(own)) == len(own) else map(str, folders)
+    return dict(zip(names, folders, strict=True))
 
 
 def read(folder: Path) -> Left:
