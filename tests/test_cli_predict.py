@@ -268,7 +268,7 @@ def test_a_target_of_another_name(run, trained, tmp_path):
         (["predict", "nowhere", "test.csv"], "there is no model file 'nowhere'"),
         (["predict", "runs/train-1", "nowhere.csv"], "there is no file 'nowhere.csv'"),
         (["train", "holes.csv", "--target", "survived"], "the target 'survived' is missing in 2 rows"),
-        (["train", "one.csv", "--target", "survived"], "one.csv has one row; expected many"),
+        (["train", "one.csv", "--target", "survived"], "the data have one row; expected many"),
         (["train", "ones.csv", "--target", "survived"], "has one class only, '1'"),
         (["train", "ones.csv", "--target", "survived", "--task", "regression"], "is 1 in all 20 rows"),
         (["train", "void.csv", "--target", "survived"], "--drop 'void'"),

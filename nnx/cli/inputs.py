@@ -10,11 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.markup import escape
-
 from nnx.choice import AUTO, names
 from nnx.cli.folder import file_of
-from nnx.cli.show import errors
+from nnx.cli.show import warn
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
 from nnx.data.prepare import Preparation
@@ -53,12 +51,10 @@ def integers(name: str, text: str) -> list[int]:
         raise InputError(f"{name} must be positive integers such as 128,64; given {text!r}") from None
 
 
-def source(
-    data: str, target: str | None, seed: int, predicting: bool = False, decimal_comma: bool = False
-) -> Arrays | Table:
+def source(data: str, target: str | None, seed: int, decimal_comma: bool = False) -> Arrays | Table:
     """Return the data set of this name, or what the file of this name holds."""
     if data in BUILTIN:
-        if target is not None and not predicting:
+        if target is not None:
             raise InputError(f"the data set {data!r} has a target of its own; --target is for files")
         return load(data, seed)
     if data == "-" or Path(data).is_fifo():
@@ -66,7 +62,7 @@ def source(
             f"training reads its data more than once, and {data!r} is a pipe; write what comes through it to a file"
         )
     path = _file(data)
-    return files.read(path, target, predicting, decimal_comma)
+    return files.read(path, target, decimal_comma)
 
 
 def pieces(
@@ -114,7 +110,7 @@ def _file(data: str) -> Path:
             f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
         )
     if note := files.misnamed(path):
-        errors.print(f"[bold]Note:[/] {escape(note)}", soft_wrap=True)
+        warn(note, "Note")
     return path
 
 

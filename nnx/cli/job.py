@@ -123,8 +123,7 @@ class Job:
     @property
     def title(self) -> str:
         """What its pictures are called."""
-        sizes = "-".join(map(str, self.trainer.network.n))
-        return f"{self.options.data}: {sizes}, {self.trainer.backend.name}"
+        return show.title(self.options.data, self.trainer.network)
 
 
 def prepare(options: Options, reader: Reader) -> Job:

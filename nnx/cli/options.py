@@ -265,7 +265,7 @@ def _parts(hint: Any) -> list[Any]:
 KINDS = _kinds()
 
 OF_A_RUN = tuple(name for name in _TYPED if name not in OF_THE_COMMAND)
-"""The options that make a run what it is: they can be in a configuration file."""
+"""The options that make a run what it is: its configuration holds them all."""
 
 
 def long(name: str) -> str:

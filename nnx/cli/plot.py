@@ -131,9 +131,7 @@ def read(folder: Path) -> Left:
     )  # a killed run left none: it is an earlier one's
     held = held_out.read(folder / HELD_OUT) if there else None
     name = folder.resolve().name
-    return Left(
-        f"{metadata.get('data', name)}: {'-'.join(map(str, trainer.network.n))}", trainer, preparation, held
-    )
+    return Left(show.title(metadata.get("data", name), trainer.network), trainer, preparation, held)
 
 
 def known(left: Left) -> list[str]:
