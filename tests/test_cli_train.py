@@ -258,6 +258,40 @@ def test_json_is_one_object_on_the_standard_output(run, tmp_path):
     assert 0.3 * y.std() < held_out["root_mean_squared_error"] < 1.5 * y.std()  # in the target's unit
 
 
+def test_quiet_leaves_out_notes_and_warnings(run, tmp_path, monkeypatch):
+    (tmp_path / "d.parquet").write_text("x,y\n" + "".join(f"{k},{k % 2}\n" for k in range(40)))
+    monkeypatch.setattr("nnx.plots.run.roc", None)  # which then cannot be drawn
+    options = ("d.parquet", "--target", "y", "--epochs", 1)
+    _, _, err = run("train", *options)
+    assert "Note: 'd.parquet' holds CSV" in err
+    assert "Warning: " in err
+    assert run("train", *options, "--quiet") == (0, "", "")
+
+
+def test_labels_in_another_file_are_found_from_any_folder(run, tmp_path, monkeypatch):
+    from test_data import write_idx
+
+    Y = np.arange(40, dtype="uint8") % 2
+    write_idx(tmp_path / "images", (100 * Y[:, None, None] + np.arange(40)[:, None, None]).astype("uint8"))
+    write_idx(tmp_path / "kinds", Y)
+    assert run("train", "images", "--target", "kinds", "--epochs", 1, "--out", "a")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run("train", "--config", "../a/config.toml", "--out", "../b")[0] == 0
+    same(tmp_path / "a", tmp_path / "b")
+
+
+def test_arrays_are_named_where_none_is_the_target(run, tmp_path):
+    np.savez(tmp_path / "t.npz", X=np.ones((9, 2)), t=np.arange(9) % 2)
+    status, _, err = run("train", "t.npz")
+    assert status == 1
+    assert (
+        "t.npz (whose arrays are X (9, 2), t (9,); --target NAME says which has them) has no targets" in err
+    )
+    np.savez(tmp_path / "one.npz", X=np.ones((1, 2)), y=np.ones(1, int))
+    assert "the data have one row; expected many" in run("train", "one.npz")[2]
+
+
 def test_early_stopping_ends_with_the_best(run):
     status, out, err = run(
         "train", "iris", "--epochs", 200, "--early-stopping", 3, "--learning-rate", 0.05, "--json"
@@ -492,9 +526,9 @@ def test_a_run_that_was_stopped_early_stays_stopped(run):
         (["wine"], "DATA cannot be given with --resume: the run's are 'iris'"),
         (["--l2", "0.1"], "--l2 cannot be given with --resume, since its l2 was 0.0"),
         (["--target", "y"], "--target cannot be given with --resume, since it began without"),
-        (["--out", "b"], "--out cannot be given with --resume"),
-        (["--config", "a/config.toml"], "--config cannot be given with --resume"),
-        (["--sweep", "layers=8 16"], "--sweep cannot be given with --resume"),
+        (["--out", "b"], "--out goes with a new run, not with --resume"),
+        (["--config", "a/config.toml"], "--config goes with a new run, not with --resume"),
+        (["--sweep", "layers=8 16"], "--sweep goes with a new run, not with --resume"),
         (["--epochs", "0"], "epochs must be a positive integer"),
     ],
 )
@@ -852,6 +886,13 @@ def test_show_what_is_no_model(run, tmp_path):
     status, _, err = run("show", ".")
     assert status == 1
     assert "'results.json' holds no results of a sweep" in err
+    for row, what in (({}, "no 'seconds' in it"), ({"seconds": "long"}, "the seconds 'long'")):
+        rows = [{"run": "1", "seed": 0, "status": "done", "epochs": 3, **row}]
+        found = {"score": "accuracy", "swept": ["seed"], "runs": rows}
+        (tmp_path / "results.json").write_text(json.dumps(found))
+        status, out, err = run("show", ".")
+        assert (status, out) == (1, "")
+        assert what in err
 
 
 def test_backends_as_json(run):

@@ -268,12 +268,20 @@ def results(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _check(found["runs"], found["swept"], found["score"])
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise InputError(f"{str(path)!r} holds no results of a sweep: there is no {error} in it") from error
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{str(path)!r} holds no results of a sweep: {error}") from error
     return found
 
 
-def _check(runs: Sequence[Mapping[str, Any]], *_: Any) -> None:
+def _check(runs: Sequence[Mapping[str, Any]], swept: Sequence[str], score: str | None) -> None:
+    if score is not None and not isinstance(score, str):
+        raise ValueError(f"the score {score!r}")
     for row in runs:
         if row["status"] not in (DONE, FAILED, INTERRUPTED):
             raise ValueError(f"the status {row['status']!r}")
+        own = {"error": str} if row["status"] == FAILED else {"epochs": int, "seconds": int | float}
+        for name, kind in {"run": str, **dict.fromkeys(swept, object), **own}.items():
+            if not isinstance(row[name], kind):
+                raise ValueError(f"the {name} {row[name]!r}")
