@@ -964,6 +964,13 @@ def test_help_imports_nothing_heavy(tmp_path):
         ("nnx train pe", "pets.csv"),
         ("nnx train --schedule one", "one_cycle"),
         ("nnx train --early", "--early-stopping"),
+        ("nnx train --loss hub", "huber"),
+        ("nnx train --metrics f1,ro", "f1,roc_auc"),
+        ("nnx evaluate --metrics acc", "accuracy"),
+        ("nnx predict --format par", "parquet"),
+        ("nnx plot --kind conf", "confusion_matrix"),
+        ("nnx plot --format sv", "svg"),
+        ("nnx bench --optimizer adam,lio", "adam,lion"),
     ],
 )
 def test_completion(tmp_path, typed, expected):
