@@ -256,8 +256,6 @@ def test_a_target_of_another_name(run, trained, tmp_path):
         ),
         (["evaluate", "runs/train-1", "text.csv"], "the target 'survived' of text.csv is 'dead' in row 3"),
         (["evaluate", "runs/train-1", "test.csv", "--metrics", "r2"], "the metric 'r2' has no meaning"),
-        (["evaluate", "runs/train-1", "test.csv", "--metrics", "acuracy"], "did you mean 'accuracy'"),
-        (["evaluate", "runs/train-1", "test.csv", "--metrics", "f1,"], "metrics must be names such as"),
         (
             ["evaluate", "runs/train-1", "holes.csv"],
             "the target 'survived' is missing in 2 rows of holes.csv",
@@ -267,12 +265,10 @@ def test_a_target_of_another_name(run, trained, tmp_path):
         (["predict", "runs/train-1", "header.csv"], "has the names of columns, and no rows"),
         (["predict", "runs/train-1"], "the standard input is empty"),
         (["predict", "runs/train-1", "iris"], "iris has 4 features; the model expects"),
-        (["predict", "runs/train-1", "test.csv", "--out", "p.json"], "ends in neither .csv nor .parquet"),
-        (["predict", "runs/train-1", "test.csv", "--format", "xml"], "unknown format 'xml'"),
         (["predict", "nowhere", "test.csv"], "there is no model file 'nowhere'"),
         (["predict", "runs/train-1", "nowhere.csv"], "there is no file 'nowhere.csv'"),
         (["train", "holes.csv", "--target", "survived"], "the target 'survived' is missing in 2 rows"),
-        (["train", "one.csv", "--target", "survived"], "one.csv has one row; expected many"),
+        (["train", "one.csv", "--target", "survived"], "the data have one row; expected many"),
         (["train", "ones.csv", "--target", "survived"], "has one class only, '1'"),
         (["train", "ones.csv", "--target", "survived", "--task", "regression"], "is 1 in all 20 rows"),
         (["train", "void.csv", "--target", "survived"], "--drop 'void'"),
@@ -313,6 +309,25 @@ def test_bad_input_is_one_clear_error(run, trained, tmp_path, arguments, message
     assert out == ""
     assert "Traceback" not in err
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["train-1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "--metrics", "acuracy"], "did you mean 'accuracy'"),
+        (["evaluate", "--metrics", "f1,"], "metrics must be names such as"),
+        (["evaluate", "--metrics", ""], "metrics must be names such as"),
+        (["evaluate", "--backend", "nunpy"], "did you mean 'numpy'"),
+        (["predict", "--backend", "nunpy"], "did you mean 'numpy'"),
+        (["predict", "--out", "p.json"], "ends in neither .csv nor .parquet"),
+        (["predict", "--format", "xml"], "unknown format 'xml'"),
+    ],
+)
+def test_what_is_wrong_whatever_the_data_are(run, arguments, message):
+    command, *options = arguments
+    status, out, err = run(command, "model", "data.csv", *options)  # of which there is neither
+    assert (status, out) == (2, "")
+    assert message in err
 
 
 def test_a_file_that_is_not_what_its_ending_says_is_read_as_what_it_is(run, trained, tmp_path):

@@ -217,6 +217,12 @@ def test_a_mistyped_option_is_a_usage_error(run, tmp_path, options, message):
     assert not any(tmp_path.iterdir())
 
 
+def test_training_takes_no_pipe(run):
+    status, _, err = run("train", "-")
+    assert status == 2
+    assert "'-' is a pipe; write what comes through it to a file" in err
+
+
 def test_a_loss_that_does_not_suit_the_target_is_no_usage_error(run):
     status, _, err = run("train", "iris", "--loss", "huber(1)")
     assert status == 1
@@ -292,6 +298,40 @@ def test_a_confusion_matrix_is_a_table(run):
     assert "[[" not in said
 
 
+def test_quiet_leaves_out_notes_and_warnings(run, tmp_path, monkeypatch):
+    (tmp_path / "d.parquet").write_text("x,y\n" + "".join(f"{k},{k % 2}\n" for k in range(40)))
+    monkeypatch.setattr("nnx.plots.run.roc", None)  # which then cannot be drawn
+    options = ("d.parquet", "--target", "y", "--epochs", 1)
+    _, _, err = run("train", *options)
+    assert "Note: 'd.parquet' holds CSV" in err
+    assert "Warning: " in err
+    assert run("train", *options, "--quiet") == (0, "", "")
+
+
+def test_labels_in_another_file_are_found_from_any_folder(run, tmp_path, monkeypatch):
+    from test_data import write_idx
+
+    Y = np.arange(40, dtype="uint8") % 2
+    write_idx(tmp_path / "images", (100 * Y[:, None, None] + np.arange(40)[:, None, None]).astype("uint8"))
+    write_idx(tmp_path / "kinds", Y)
+    assert run("train", "images", "--target", "kinds", "--epochs", 1, "--out", "a")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run("train", "--config", "../a/config.toml", "--out", "../b")[0] == 0
+    same(tmp_path / "a", tmp_path / "b")
+
+
+def test_arrays_are_named_where_none_is_the_target(run, tmp_path):
+    np.savez(tmp_path / "t.npz", X=np.ones((9, 2)), t=np.arange(9) % 2)
+    status, _, err = run("train", "t.npz")
+    assert status == 1
+    assert (
+        "t.npz (whose arrays are X (9, 2), t (9,); --target NAME says which has them) has no targets" in err
+    )
+    np.savez(tmp_path / "one.npz", X=np.ones((1, 2)), y=np.ones(1, int))
+    assert "the data have one row; expected many" in run("train", "one.npz")[2]
+
+
 def test_early_stopping_ends_with_the_best(run):
     status, out, err = run(
         "train", "iris", "--epochs", 200, "--early-stopping", 3, "--learning-rate", 0.05, "--json"
@@ -365,6 +405,66 @@ def test_a_failed_run_leaves_the_one_that_it_would_have_replaced(run, tmp_path):
     assert run("train", "diabetes", *diverges, "--out", "a", "--overwrite")[0] == 1
     for name, content in before.items():
         assert (tmp_path / "a" / name).read_bytes() == content
+
+
+DIVERGES = ("--optimizer", "gradient_descent", "--batch-size", "0", "--learning-rate", "1e30")
+
+
+def test_a_run_or_a_sweep_leaves_nothing_of_what_it_replaces(run, tmp_path):
+    assert run("train", "diabetes", "--epochs", 1, "--sweep", "seed=0 1 2", "--out", "a")[0] == 0
+    (tmp_path / "a" / "4").mkdir()  # is not the sweep's
+    assert run("train", "diabetes", *DIVERGES, "--out", "a", "--overwrite")[0] == 1
+    assert run("train", "diabetes", *DIVERGES, "--sweep", "seed=0 1", "--out", "a", "--overwrite")[0] == 1
+    assert len(rows("a")) == 3  # of the sweep: nothing has taken its place
+    assert (
+        "what was in"
+        in run("train", "diabetes", *DIVERGES, "--sweep", "seed=0", "--out", "a", "--overwrite")[2]
+    )
+    assert run("train", "diabetes", "--epochs", 1, "--sweep", "seed=0 1", "--out", "a", "--overwrite")[0] == 0
+    assert {path.name for path in (tmp_path / "a").iterdir() if path.is_dir()} == {"1", "2", "4"}
+    assert run("train", "diabetes", "--epochs", 1, "--out", "a", "--overwrite")[0] == 0
+    assert {path.name for path in (tmp_path / "a").iterdir() if path.is_dir()} == {"4", "checkpoints"}
+    assert "History" in run("show", "a")[1]
+    assert run("train", "diabetes", "--epochs", 1, "--sweep", "seed=0 1", "--out", "a", "--overwrite")[0] == 0
+    files = {path.name for path in (tmp_path / "a").iterdir() if path.is_file()}
+    assert files == {"config.toml", "results.csv", "results.json"}
+    for command in (["show", "a/1"], ["predict", "a/1", "diabetes"]):
+        assert run(*command)[0] == 0
+
+
+def test_a_run_that_was_killed_is_what_all_commands_read(run, tmp_path):
+    """Its checkpoint is newer than the model that it was to replace, and of other steps."""
+    assert run("train", "iris", "--epochs", 2, "--out", "a")[0] == 0
+    assert run("train", "iris", "--epochs", 6, "--out", "b")[0] == 0
+    expected = run("predict", "b", "iris")[1]
+    first = run("predict", "a", "iris")[1]
+    assert first != expected
+    model, (own,) = tmp_path / "a" / "model.safetensors", (tmp_path / "a" / "checkpoints").iterdir()
+    os.utime(model, (1, 1))
+    assert (
+        run("predict", "a", "iris")[1] == first
+    )  # a copied folder: the checkpoint is of the model's last step
+    own.unlink()
+    (checkpoint,) = (tmp_path / "b" / "checkpoints").iterdir()
+    shutil.copy(checkpoint, tmp_path / "a" / "checkpoints")
+    for _ in range(2):  # beside an earlier run's model, and without
+        assert run("predict", "a", "iris")[1] == expected
+        assert json.loads(run("show", "a", "--json")[1])["epochs"] == 6
+        assert json.loads(run("evaluate", "a", "iris", "--json")[1])["samples"] == 150
+        status, out, err = run("plot", "a", "--out", "pictures", "--overwrite")
+        assert status == 0
+        assert "learning_curve.png" in out + err
+        assert not (tmp_path / "pictures" / "roc.png").exists()  # of the earlier run's samples
+        model.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("command", ["show", "predict", "evaluate", "plot"])
+def test_a_folder_of_runs_is_none(run, tmp_path, command):
+    assert run("train", "iris", "--epochs", 1, "--out", "s/one")[0] == 0
+    status, _, err = run(command, "s", *["iris"] * (command in ("predict", "evaluate")))
+    assert status == 1
+    assert "the folder 's' holds no run" in err
+    assert f"give one of the runs in it, such as '{Path('s', 'one')}'" in err
 
 
 # Going on
@@ -466,9 +566,9 @@ def test_a_run_that_was_stopped_early_stays_stopped(run):
         (["wine"], "DATA cannot be given with --resume: the run's are 'iris'"),
         (["--l2", "0.1"], "--l2 cannot be given with --resume, since its l2 was 0.0"),
         (["--target", "y"], "--target cannot be given with --resume, since it began without"),
-        (["--out", "b"], "--out cannot be given with --resume"),
-        (["--config", "a/config.toml"], "--config cannot be given with --resume"),
-        (["--sweep", "layers=8 16"], "--sweep cannot be given with --resume"),
+        (["--out", "b"], "--out goes with a new run, not with --resume"),
+        (["--config", "a/config.toml"], "--config goes with a new run, not with --resume"),
+        (["--sweep", "layers=8 16"], "--sweep goes with a new run, not with --resume"),
         (["--epochs", "0"], "epochs must be a positive integer"),
     ],
 )
@@ -688,6 +788,9 @@ def test_a_sweep_in_the_configuration(run, tmp_path):
         (["layrs=3"], "unknown option 'layrs'; did you mean 'layers'"),
         (["quiet=1"], "unknown option 'quiet'"),
         (["drop=a b"], "drop cannot be swept; train once with each"),
+        (["held-out=0 0.2"], "held-out cannot be swept: runs of different held-out cannot be compared"),
+        (["task=auto regression"], "task cannot be swept"),
+        (["target=a b"], "target cannot be swept"),
         (["epochs=1 two"], "the sweep's epochs must be a whole number; given 'two'"),
         (["epochs=1.5"], "the sweep's epochs must be a whole number; given '1.5'"),
         (["l2=log(1e-4, 1)"], "how many numbers are to be drawn from l2? Say --draws N"),
@@ -853,6 +956,13 @@ def test_show_what_is_no_model(run, tmp_path):
     status, _, err = run("show", ".")
     assert status == 1
     assert "'results.json' holds no results of a sweep" in err
+    for row, what in (({}, "no 'seconds' in it"), ({"seconds": "long"}, "the seconds 'long'")):
+        rows = [{"run": "1", "seed": 0, "status": "done", "epochs": 3, **row}]
+        found = {"score": "accuracy", "swept": ["seed"], "runs": rows}
+        (tmp_path / "results.json").write_text(json.dumps(found))
+        status, out, err = run("show", ".")
+        assert (status, out) == (1, "")
+        assert what in err
 
 
 def test_backends_as_json(run):
@@ -924,6 +1034,13 @@ def test_help_imports_nothing_heavy(tmp_path):
         ("nnx train pe", "pets.csv"),
         ("nnx train --schedule one", "one_cycle"),
         ("nnx train --early", "--early-stopping"),
+        ("nnx train --loss hub", "huber"),
+        ("nnx train --metrics f1,ro", "f1,roc_auc"),
+        ("nnx evaluate --metrics acc", "accuracy"),
+        ("nnx predict --format par", "parquet"),
+        ("nnx plot --kind conf", "confusion_matrix"),
+        ("nnx plot --format sv", "svg"),
+        ("nnx bench --optimizer adam,lio", "adam,lion"),
     ],
 )
 def test_completion(tmp_path, typed, expected):

@@ -161,7 +161,7 @@ def test_where_there_is_no_file(tmp_path):
         files.read(tmp_path)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        with raises("is no regular file; to read from a pipe give -"):
+        with raises("is no regular file; write what it gives to one"):
             files.read(tmp_path / "pipe")
 
 

@@ -675,6 +675,23 @@ def test_several_runs_in_one_picture(run, three, monkeypatch):  # noqa: F811
     assert run("plot", "one", "two", "--out", "pictures", "--overwrite")[0] == 0
 
 
+def test_a_sweep_is_its_runs(run, three, monkeypatch):  # noqa: F811
+    drawn = {}
+    monkeypatch.setitem(
+        nnx.plots.run.JOINT, "comparison", lambda histories: drawn.update(histories) or figure
+    )
+    figure = nnx.plots.learning_curves(CURVE)
+    assert (
+        run("train", "iris", "--epochs", 1, "--sweep", "layers=4 x 8", "--sweep", "seed=0", "--out", "s")[0]
+        == 0
+    )
+    assert run("plot", "s", "--kind", "comparison", "--out", "pictures")[0] == 0
+    assert sorted(drawn) == ["layers=4 seed=0", "layers=8 seed=0"]
+    drawn.clear()
+    assert run("plot", "s", "one", "--kind", "comparison", "--out", "more")[0] == 0
+    assert sorted(drawn) == ["layers=4 seed=0", "layers=8 seed=0", "one"]
+
+
 def test_a_picture_to_a_file_in_its_format(run, three):  # noqa: F811
     assert run("plot", "three", "--kind", "learning_curve", "--out", "new/curve.pdf")[0] == 0
     assert (three / "new" / "curve.pdf").read_bytes().startswith(SIGNATURES["pdf"])
@@ -690,9 +707,9 @@ def test_a_picture_to_a_file_in_its_format(run, three):  # noqa: F811
         (
             ["."],
             1,
-            "'.' is no run: it has no model.safetensors and no history.jsonl; give the runs in it, such as",
+            "the folder '.' holds no run: there is no model.safetensors in it, and no checkpoint; give one of the runs",
         ),
-        (["one", "empty"], 1, "'empty' is no run"),
+        (["one", "empty"], 1, "'empty' holds no run"),
         (["one", "bad"], 1, "line 2 of 'bad/history.jsonl' is no JSON object"),
         (["three", "--kind", "roc"], 1, "roc cannot be drawn of 'three', which has no held_out.npz"),
         (["one", "--kind", "roc"], 1, "'one' has no model.safetensors"),
@@ -700,6 +717,7 @@ def test_a_picture_to_a_file_in_its_format(run, three):  # noqa: F811
         (["three", "--kind", "rok"], 2, "did you mean 'roc'"),
         (["one", "two", "--kind", "roc"], 2, "Known: learning_curves, comparison"),
         (["three", "--format", "jpg"], 2, "unknown format 'jpg'"),
+        (["three", "--kind", "roc", "--format", "svg", "--out", "q.pdf"], 2, "--format is for a folder"),
         ([], 2, "Missing argument"),
     ],
 )

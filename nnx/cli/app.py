@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nnx.cli.options import BackendName, DeviceName, Options, command
-from nnx.errors import unknown
+from nnx.cli.options import BackendName, DeviceName, Options, command, complete
 from nnx.metrics import METRICS
 from nnx.optimizers import OPTIMIZERS
 from nnx.plots.run import FORMATS, JOINT, PICTURES
@@ -89,7 +88,12 @@ def predict(
     ] = False,
     format: Annotated[
         str | None,
-        typer.Option(help="csv or parquet.", show_default="by the ending of --out", rich_help_panel="Data"),
+        typer.Option(
+            help="csv or parquet.",
+            show_default="by the ending of --out",
+            rich_help_panel="Data",
+            autocompletion=complete(("csv", "parquet")),
+        ),
     ] = None,
     probabilities: Annotated[
         bool, typer.Option(help="Whether to write the classes' probabilities, too.", rich_help_panel="Data")
@@ -123,6 +127,7 @@ def evaluate(
         typer.Option(
             help=f"{', '.join(METRICS)}; with a parameter as top_k(3), f1(macro), f1(none).",
             show_default="those that suit the target",
+            autocompletion=complete(METRICS, several=True),
         ),
     ] = None,
     target: Annotated[
@@ -157,7 +162,9 @@ def piped(data: str) -> str:
 def plot(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Folders that `nnx train` left.", show_default=False),
+        typer.Argument(
+            metavar="RUN", help="Folders that `nnx train` left, of runs or of sweeps.", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -171,19 +178,22 @@ def plot(
         typer.Option(
             help=f"One picture; may be repeated. Of a run: {', '.join(PICTURES)}; of several: {', '.join(JOINT)}.",
             show_default="all that suit",
+            autocompletion=complete(dict.fromkeys((*PICTURES, *JOINT))),
         ),
     ] = None,
-    format: Annotated[str, typer.Option(help="png, svg or pdf; the animation is a GIF.")] = "png",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="png, svg or pdf; the animation is a GIF.",
+            show_default="png",
+            autocompletion=complete(FORMATS),
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace pictures in --out.")] = False,
 ) -> None:
     """Draw the pictures of a run again, or the learning curves of several runs in one picture."""
     from nnx.cli.plot import run
 
-    allowed = PICTURES if len(runs) == 1 else JOINT
-    for given, known, name in ((kind or [], (*allowed,), "kind"), ([format], FORMATS, "format")):
-        for one in given:
-            if one not in known:
-                raise typer.BadParameter(str(unknown(name, one, known)), param_hint=f"--{name}")
     run(runs, out, kind or [], format, overwrite)
 
 
@@ -220,10 +230,22 @@ def bench(
     ] = None,
     batch_sizes: Annotated[str, typer.Option(help="The samples m of a step.")] = "1,16,128,1024,8192",
     optimizer: Annotated[
-        str, typer.Option(help=f"One or several of {', '.join(OPTIMIZERS)}, as adam,gradient_descent.")
+        str,
+        typer.Option(
+            help=f"One or several of {', '.join(OPTIMIZERS)}, as adam,gradient_descent.",
+            autocompletion=complete(OPTIMIZERS, several=True),
+        ),
     ] = "adam",
-    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    order: Annotated[str, typer.Option(help="Of the samples: in-order, shuffled, or both.")] = "in-order",
+    dtype: Annotated[
+        str, typer.Option(help="float32 or float64.", autocompletion=complete(("float32", "float64")))
+    ] = "float32",
+    order: Annotated[
+        str,
+        typer.Option(
+            help="Of the samples: in-order, shuffled, or both.",
+            autocompletion=complete(("in-order", "shuffled", "both")),
+        ),
+    ] = "in-order",
     rounds: Annotated[int, typer.Option(help="Turns of each contestant, of about 0.1 s.")] = 9,
     step_alone: Annotated[
         bool,

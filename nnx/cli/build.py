@@ -3,9 +3,8 @@
 from nnx import schedules, spec
 from nnx.activations import activation
 from nnx.callbacks import Callback, EarlyStopping
-from nnx.choice import AUTO, names
 from nnx.cli import measured
-from nnx.cli.inputs import integers, typed
+from nnx.cli.inputs import check_backend, integers, typed
 from nnx.cli.options import Options
 from nnx.data.prepare import TASKS
 from nnx.errors import InputError, number, positive_int, unknown
@@ -48,8 +47,7 @@ def check(options: Options) -> None:
             raise unknown("task", options.task, TASKS)
         if options.class_weight not in ("balanced", "none"):
             raise unknown("class-weight", options.class_weight, ("balanced", "none"))
-        if options.backend != AUTO and options.backend not in names():
-            raise unknown("backend", options.backend, [AUTO, *names()])
+        check_backend(options.backend)
         for one in metrics(options) or ():
             metric(one)
         if options.metrics is not None and options.held_out == 0:

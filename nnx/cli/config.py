@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from nnx.cli.inputs import UsageError
-from nnx.cli.options import KINDS, OF_A_RUN, Options, long, named
+from nnx.cli.options import KINDS, OF_A_RUN, OF_THE_COMMAND, Options, long, named
+from nnx.data.files import look
 from nnx.errors import InputError
 from nnx.version import __version__
 
@@ -99,7 +100,7 @@ def text(options: Options, command: str, **resolved: Any) -> str:
     ----------
     options : Options
     command : str
-        What it is for, in the first line, as "reproduces this run".
+        What it is for, in the first line, as "trains this run again".
     resolved : str
         What stands for an option's value, such as the backend that "auto" took.
     """
@@ -108,6 +109,8 @@ def text(options: Options, command: str, **resolved: Any) -> str:
     values = {name: getattr(options, name) for name in OF_A_RUN}
     if Path(options.data).is_file():  # found from any folder
         values["data"] = str(Path(options.data).resolve())
+        if options.target and Path(options.target).is_file() and look(Path(options.data))[0] == "IDX":
+            values["target"] = str(Path(options.target).resolve())
     values |= resolved
     if options.draws is not None:
         values["draws"] = options.draws
@@ -139,7 +142,7 @@ def gathered(typed: Mapping[str, Any]) -> Options:
         swept = {old: its for old, its in swept.items() if old.replace("-", "_") != key.replace("-", "_")}
         swept[key] = values
     options = Options(**_over(found, typed), table=swept)
-    if not options.data and not {"data"} & swept.keys():
+    if not options.data:
         where = f", or data = ... in {typed['config']}" if "config" in typed else ""
         raise UsageError(f"which data? Give DATA, as in `nnx train digits`{where}; see `nnx train --help`")
     return options
@@ -147,6 +150,10 @@ def gathered(typed: Mapping[str, Any]) -> Options:
 
 MAY_CHANGE = ("resume", "epochs", "backend", "device", "plots", "quiet", "json")
 """The options that may be typed when a run goes on."""
+
+
+ANEW = OF_THE_COMMAND.difference(MAY_CHANGE)
+"""Those that are of no run, but of beginning one."""
 
 
 def _of_a_run(typed: Mapping[str, Any]) -> Options:
@@ -163,6 +170,11 @@ def _of_a_run(typed: Mapping[str, Any]) -> Options:
     for name, value in typed.items():
         if name in MAY_CHANGE or (name in found and found[name] == value):
             continue
+        if name in ANEW and name not in found:
+            raise UsageError(
+                f"--{long(name)} goes with a new run, not with --resume: a run goes on as it began. Leave it out, or "
+                "train anew"
+            )
         had = f"its {long(name)} was {found[name]!r}" if name in found else "it began without"
         raise UsageError(
             f"--{long(name)} cannot be given with --resume, since {had}: a run goes on as it began, with more "

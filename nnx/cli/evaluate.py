@@ -8,9 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.cli import measured, show
-from nnx.cli.inputs import at_once, model, pieces
+from nnx.cli.inputs import at_once, check_backend, model, pieces, typed
 from nnx.cli.predict import tell
 from nnx.data.columns import Notes
+from nnx.metrics import metric
 from nnx.progress import without_nan
 
 
@@ -25,8 +26,13 @@ def run(
     device: str | None,
 ) -> None:
     """Print the loss and the metrics, as a table or as one JSON object."""
+    with typed():
+        check_backend(backend)
+        given = measured.names(metrics)
+        for name in given or ():
+            metric(name)
     trainer, preparation = model(path, backend, device)
-    names = measured.names(metrics) or measured.usual(trainer.network.output)
+    names = given or measured.usual(trainer.network.output)
     notes, m = Notes(), 0
 
     def batches() -> Iterator[tuple[Any, Any]]:

@@ -11,8 +11,11 @@ from nnx.cli.inputs import typed
 from nnx.cli.options import KINDS, OF_A_RUN, Options, long, named
 from nnx.errors import InputError, positive_int, unknown
 
-SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name != "metrics")
-"""The options that can be swept: not the lists, and not what the runs are compared by."""
+COMPARED_BY = ("data", "target", "task", "held_out", "metrics")
+"""What the runs of a sweep have in common: else their scores are of different things."""
+
+SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name not in COMPARED_BY)
+"""The options that can be swept: not the lists, either."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ def combinations(table: Mapping[str, Any], draws: int | None, seed: int) -> list
         grid: dict[str, Any] = {}
         for key, given in table.items():
             name = named(key)
+            if name in COMPARED_BY:
+                raise InputError(
+                    f"{long(name)} cannot be swept: runs of different {long(name)} cannot be compared; sweep once "
+                    "for each"
+                )
             if name not in SWEPT:
                 raise InputError(f"{long(name)} cannot be swept; train once with each")
             grid[name] = _values(name, given)

@@ -10,16 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.markup import escape
-
-from nnx.cli.folder import MODEL
-from nnx.cli.show import errors
+from nnx.choice import AUTO, names
+from nnx.cli.folder import file_of
+from nnx.cli.show import warn
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
-from nnx.errors import InputError, positive_int
+from nnx.errors import InputError, positive_int, unknown
 from nnx.trainer import Trainer
 
 
@@ -38,6 +37,12 @@ def typed() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
+def check_backend(name: str) -> None:
+    """Raise an InputError for a backend of no known name."""
+    if name != AUTO and name not in names():
+        raise unknown("backend", name, [AUTO, *names()])
+
+
 def integers(name: str, text: str) -> list[int]:
     """Return "128,64" as [128, 64]."""
     try:
@@ -46,16 +51,18 @@ def integers(name: str, text: str) -> list[int]:
         raise InputError(f"{name} must be positive integers such as 128,64; given {text!r}") from None
 
 
-def source(
-    data: str, target: str | None, seed: int, predicting: bool = False, decimal_comma: bool = False
-) -> Arrays | Table:
+def source(data: str, target: str | None, seed: int, decimal_comma: bool = False) -> Arrays | Table:
     """Return the data set of this name, or what the file of this name holds."""
     if data in BUILTIN:
-        if target is not None and not predicting:
+        if target is not None:
             raise InputError(f"the data set {data!r} has a target of its own; --target is for files")
         return load(data, seed)
+    if data == "-" or Path(data).is_fifo():
+        raise UsageError(
+            f"training reads its data more than once, and {data!r} is a pipe; write what comes through it to a file"
+        )
     path = _file(data)
-    return files.read(path, target, predicting, decimal_comma)
+    return files.read(path, target, decimal_comma)
 
 
 def pieces(
@@ -85,8 +92,8 @@ def pieces(
 
 
 def model(path: Path, backend: str, device: str | None) -> tuple[Trainer, Preparation]:
-    """Return what a model file, or the folder that holds it, has learned."""
-    trainer = Trainer.load(path / MODEL if path.is_dir() else path, backend, device)
+    """Return what a model file, or a run's folder, has learned."""
+    trainer = Trainer.load(file_of(path), backend, device)
     return trainer, Preparation.of(trainer.metadata)
 
 
@@ -103,7 +110,7 @@ def _file(data: str) -> Path:
             f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
         )
     if note := files.misnamed(path):
-        errors.print(f"[bold]Note:[/] {escape(note)}", soft_wrap=True)
+        warn(note, "Note")
     return path
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from nnx import checkpoint, plots, saved
 from nnx.callbacks import Callback
 from nnx.cli import build, config, measured, show
-from nnx.cli.folder import CHECKPOINTS, HISTORY, MODEL, Folder
+from nnx.cli.folder import CHECKPOINTS, HISTORY, MODEL, OF_A_SWEEP, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import Options
@@ -123,8 +123,7 @@ class Job:
     @property
     def title(self) -> str:
         """What its pictures are called."""
-        sizes = "-".join(map(str, self.trainer.network.n))
-        return f"{self.options.data}: {sizes}, {self.trainer.backend.name}"
+        return show.title(self.options.data, self.trainer.network)
 
 
 def prepare(options: Options, reader: Reader) -> Job:
@@ -214,18 +213,18 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
     finally:
         job.seconds = time.perf_counter() - start
         if keep:
-            save(job, folder.path)
+            save(job, folder)
         else:
             folder.give_up()
     if keep and job.data.held is not None:
         job.measured = evaluate(job)
 
 
-def save(job: Job, folder: Path) -> None:
+def save(job: Job, where: Folder) -> None:
     """Write the model, the history and the pictures."""
-    trainer = job.trainer
+    trainer, folder = job.trainer, where.path
     trainer.save(folder / MODEL)
-    (folder / HISTORY).unlink(missing_ok=True)  # that of an earlier run does not belong to this model
+    where.clear((HISTORY, *OF_A_SWEEP))  # those of an earlier run or sweep do not belong to this model
     job.files = [MODEL]
     if trainer.records:  # else stopped in the first epoch
         log(job, folder / HISTORY)

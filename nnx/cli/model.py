@@ -7,12 +7,12 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from nnx import checkpoint, saved
+from nnx import checkpoint
 from nnx.callbacks.monitor import best_is
 from nnx.cli import show, sweep
-from nnx.cli.folder import CHECKPOINTS, MODEL
+from nnx.cli.folder import RESULTS, file_of
 from nnx.data.prepare import Preparation
-from nnx.errors import InputError, count, listed, size
+from nnx.errors import count, listed, size
 from nnx.progress import called, without_nan
 from nnx.trainer import Trainer
 from nnx.version import __version__
@@ -22,7 +22,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 def run(model: Path, as_json: bool) -> None:
     """Print what a model is, how it was trained and how large it is; of a sweep, its results."""
-    if (model / sweep.RESULTS).is_file():
+    if (model / RESULTS).is_file():
         found = sweep.results(model)
         if as_json:
             show.print_json({"folder": str(model), **found, "runs": sweep.ranked(found)})
@@ -36,27 +36,6 @@ def run(model: Path, as_json: bool) -> None:
         show.print_json(described(path, trainer, written, form))
     else:
         printed(path, trainer, written, form)
-
-
-def file_of(model: Path) -> Path:
-    """Return the model file: of a folder its model, or the newest checkpoint of a run that was killed.
-
-    Raises
-    ------
-    InputError
-        When there is none in the folder.
-    """
-    if not model.is_dir():
-        return model
-    if (model / MODEL).is_file():
-        return model / MODEL
-    found = saved.checkpoints(model / CHECKPOINTS) or saved.checkpoints(model)
-    if not found:
-        raise InputError(
-            f"the folder {str(model)!r} holds no run: there is no {MODEL} in it, and no checkpoint; give the "
-            "folder that `nnx train` named, or a model file"
-        )
-    return found[-1]
 
 
 def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str, Any]:

@@ -15,14 +15,24 @@ from nnx.errors import unknown
 from nnx.initializers import INITIALIZERS
 from nnx.metrics import METRICS
 from nnx.optimizers import OPTIMIZERS
+from nnx.outputs import LOSSES
 from nnx.schedules import SCHEDULES
 
 
-def complete(names: Iterable[str], files: bool = False) -> Callable[[str], list[str]]:
-    """Return what completes a value in the shell: the names, and the files if they will do, too."""
+def complete(names: Iterable[str], files: bool = False, several: bool = False) -> Callable[[str], list[str]]:
+    """Return what completes a value in the shell: the names, and the files if they will do, too.
+
+    Of `several` names with commas between, the last is completed.
+
+    Examples
+    --------
+    >>> complete(["accuracy", "f1", "roc_auc"], several=True)("f1,ro")
+    ['f1,roc_auc']
+    """
 
     def completed(incomplete: str) -> list[str]:
-        found = [name for name in names if name.startswith(incomplete)]
+        before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
+        found = [f"{before}{comma}{name}" for name in names if name.startswith(last)]
         if files:
             paths = Path(incomplete).parent.glob(f"{Path(incomplete).name if incomplete else ''}*")
             found += [f"{path}/" if path.is_dir() else str(path) for path in paths]
@@ -99,7 +109,7 @@ class Options:
             "What to measure on them, as f1,roc_auc.",
             metavar="NAMES",
             show_default="accuracy of classes, R2 of numbers",
-            autocompletion=complete(METRICS),
+            autocompletion=complete(METRICS, several=True),
         ),
     ] = None
 
@@ -138,6 +148,7 @@ class Options:
             "Network",
             "huber(1) or absolute_error for numbers, focal(2) for classes.",
             show_default="cross-entropy, or half the squared error",
+            autocompletion=complete(dict.fromkeys(name for link in LOSSES.values() for name in link)),
         ),
     ] = None
 
@@ -265,7 +276,7 @@ def _parts(hint: Any) -> list[Any]:
 KINDS = _kinds()
 
 OF_A_RUN = tuple(name for name in _TYPED if name not in OF_THE_COMMAND)
-"""The options that make a run what it is: they can be in a configuration file."""
+"""The options that make a run what it is: its configuration holds them all."""
 
 
 def long(name: str) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from nnx import plots
-from nnx.cli import show
-from nnx.cli.folder import HISTORY, MODEL
-from nnx.cli.inputs import refuse_existing
+from nnx.cli import show, sweep
+from nnx.cli.folder import HISTORY, MODEL, RESULTS, file_of
+from nnx.cli.inputs import UsageError, refuse_existing, typed
 from nnx.cli.model import measured
 from nnx.data.prepare import Preparation
-from nnx.errors import InputError
+from nnx.errors import InputError, unknown
 from nnx.plots import held_out
 from nnx.plots.curves import APART
 from nnx.plots.held_out import HELD_OUT
@@ -20,10 +20,20 @@ from nnx.progress import History, columns, with_nan
 from nnx.trainer import Trainer
 
 
-def run(runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: str, overwrite: bool) -> None:
-    """Draw the pictures of one run, or those of several together."""
-    folders = [folder_of(one) for one in runs]
-    of_one = len(folders) == 1 and (folders[0] / MODEL).is_file()
+def run(
+    runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: str | None, overwrite: bool
+) -> None:
+    """Draw the pictures of one run, or those of several, or of a sweep's, together."""
+    alone = len(runs) == 1 and not (runs[0] / RESULTS).is_file()
+    with typed():
+        for one in kinds:
+            if one not in (allowed := PICTURES if alone else JOINT):
+                raise unknown("kind", one, allowed)
+        if format is not None and format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+    found = named(runs)
+    folders = list(found.values())
+    of_one = alone and model_of(folders[0]) is not None
     if len(folders) == 1 and not of_one and kinds:
         raise InputError(f"{str(folders[0])!r} has no {MODEL}; without --kind its learning curves are drawn")
     where = out if out is not None else folders[0] if of_one else Path()
@@ -33,8 +43,12 @@ def run(runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: st
         raise InputError(
             f"{str(where)!r} is the name of one picture; give one --kind, too, of {', '.join(given)}, or a folder"
         )
+    if to_file and format is not None:
+        raise UsageError(
+            f"--format is for a folder of pictures; the ending of {str(where)!r} says the format"
+        )
     folder = where.parent if to_file else where
-    paths = {kind: where if to_file else where / file_name(kind, format) for kind in given}
+    paths = {kind: where if to_file else where / file_name(kind, format or FORMATS[0]) for kind in given}
     if not overwrite and not (
         of_one and out is None
     ):  # a run's own pictures are made from what is beside them
@@ -52,7 +66,7 @@ def run(runs: Sequence[Path], out: Path | None, kinds: Sequence[str], format: st
         errors: list[str] = []
         written = draw(left, suits, errors.append)
     else:
-        histories = {name: history(folder) for name, folder in zip(names(folders), folders, strict=True)}
+        histories = {name: history(one) for name, one in found.items()}
         folder.mkdir(parents=True, exist_ok=True)
         errors, written = [], []
         for kind, path in paths.items():
@@ -75,29 +89,51 @@ def folder_of(run: Path) -> Path:
     folder = run.parent if run.is_file() and run.name == MODEL else run
     if not folder.exists():
         raise InputError(f"there is no folder {str(run)!r}; expected that of a run, as `nnx train` leaves it")
-    if not any((folder / name).is_file() for name in (MODEL, HISTORY)):
-        inside = sorted(path.parent.name for path in folder.glob(f"*/{MODEL}")) if folder.is_dir() else []
-        hint = f"; give the runs in it, such as {str(folder / inside[0])!r}" if inside else ""
-        raise InputError(f"{str(run)!r} is no run: it has no {MODEL} and no {HISTORY}{hint}")
+    if not folder.is_dir():
+        raise InputError(f"{str(run)!r} is no folder; expected that of a run, as `nnx train` leaves it")
+    if not (folder / HISTORY).is_file():
+        file_of(folder)
     return folder
 
 
-def names(folders: Sequence[Path]) -> list[str]:
-    """Return what the runs are called: their folders' names, or their paths where two have one name."""
-    own = [folder.resolve().name for folder in folders]
-    return own if len(set(own)) == len(own) else [str(folder) for folder in folders]
+def model_of(folder: Path) -> Path | None:
+    """Return the model of a run, None where there is its history alone."""
+    try:
+        return file_of(folder)
+    except InputError:
+        return None
+
+
+def named(runs: Sequence[Path]) -> dict[str, Path]:
+    """Return the folders by what the runs are called: what was swept, or their names, or where two have one paths."""
+    folders, own = [], []
+    for run in runs:
+        if not (run / RESULTS).is_file():
+            folders.append(folder_of(run))
+            own.append(folders[-1].resolve().name)
+            continue
+        found = sweep.results(run)
+        done = [row for row in found["runs"] if row["status"] == sweep.DONE]
+        if not done:
+            raise InputError(f"no run of the sweep {str(run)!r} is done: there is nothing to draw")
+        folders += [folder_of(run / row["run"]) for row in done]
+        own += [sweep.shown({name: row.get(name) for name in found["swept"]}) for row in done]
+    names = own if len(set(own)) == len(own) else map(str, folders)
+    return dict(zip(names, folders, strict=True))
 
 
 def read(folder: Path) -> Left:
     """Return what the pictures of a run are drawn from."""
-    trainer = Trainer.load(folder / MODEL, backend="numpy")
+    model = file_of(folder)
+    trainer = Trainer.load(model, backend="numpy")
     metadata = trainer.metadata
     preparation = Preparation.of(metadata) if "preparation" in metadata else None
-    held = held_out.read(folder / HELD_OUT) if (folder / HELD_OUT).is_file() else None
+    there = (
+        model.name == MODEL and (folder / HELD_OUT).is_file()
+    )  # a killed run left none: it is an earlier one's
+    held = held_out.read(folder / HELD_OUT) if there else None
     name = folder.resolve().name
-    return Left(
-        f"{metadata.get('data', name)}: {'-'.join(map(str, trainer.network.n))}", trainer, preparation, held
-    )
+    return Left(show.title(metadata.get("data", name), trainer.network), trainer, preparation, held)
 
 
 def known(left: Left) -> list[str]:
@@ -107,9 +143,9 @@ def known(left: Left) -> list[str]:
 
 def history(folder: Path) -> History:
     """Return what a run measured, from its log or else its model."""
-    path = folder / HISTORY
-    if not path.is_file():
-        return History(measured(Trainer.load(folder / MODEL, backend="numpy")))
+    path, model = folder / HISTORY, model_of(folder)
+    if model is not None and (not path.is_file() or model.name != MODEL):
+        return History(measured(Trainer.load(model, backend="numpy")))
     records: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:

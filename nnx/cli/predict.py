@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import typer
 
-from nnx.cli.inputs import at_once, model, pieces, refuse_existing
+from nnx.cli.inputs import at_once, check_backend, model, pieces, refuse_existing, typed
 from nnx.cli.show import errors
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
@@ -35,7 +35,9 @@ def run(
     device: str | None,
 ) -> None:
     """Write the predictions for the data to a file or to the standard output."""
-    write_as = chosen(format, out)
+    with typed():
+        write_as = chosen(format, out)
+        check_backend(backend)
     if out is not None and not overwrite:
         refuse_existing(out)
     trainer, preparation = model(path, backend, device)

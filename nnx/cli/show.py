@@ -76,9 +76,10 @@ def complain(error: Exception | str) -> None:
     errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
 
 
-def warn(said: str) -> None:
-    """Print what went wrong beside the work, which goes on, to the standard error output."""
-    errors.print(f"[bold]Warning:[/] {escape(said)}", soft_wrap=True)
+def warn(said: str, label: str = "Warning") -> None:
+    """Print what is odd beside the work, which goes on, to the standard error output; nothing with `--quiet`."""
+    if not console.quiet:
+        errors.print(f"[bold]{label}:[/] {escape(said)}", soft_wrap=True)
 
 
 def say(label: str, text: str, fold: bool = True, to: Console | None = None) -> None:
@@ -90,6 +91,18 @@ def say(label: str, text: str, fold: bool = True, to: Console | None = None) -> 
         to.print(line)
     else:
         to.print(f"[bold]{label:<9}[/] {escape(text)}", soft_wrap=True)
+
+
+def title(data: str, network: Network) -> str:
+    """Return what a run's pictures are called.
+
+    Examples
+    --------
+    >>> from nnx import mlp
+    >>> title("iris", mlp([4, 8, 3]))
+    'iris: 4-8-3'
+    """
+    return f"{data}: {'-'.join(map(str, network.n))}"
 
 
 def network_table(network: Network) -> Table:

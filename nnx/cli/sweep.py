@@ -18,7 +18,7 @@ from nnx import spec
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
 from nnx.cli import build, config, show
-from nnx.cli.folder import CONFIG, Folder, name_of
+from nnx.cli.folder import CONFIG, CSV, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError
 from nnx.cli.job import Reader, going_on, prepare, score, train
@@ -27,7 +27,6 @@ from nnx.errors import Error, InputError, count, first_line
 from nnx.files import written_aside
 from nnx.progress import Progress, called, without_nan
 
-RESULTS, CSV = "results.json", "results.csv"
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 
 
@@ -60,11 +59,9 @@ def sweep(options: Options) -> int:
         else Folder.make(options.out, name_of(options.data or "sweep"))
     )
     rows = {row["run"]: row for row in results(folder.path)["runs"]} if resume else {}
-    if not resume:
-        clear(folder.path)
     folder.begin(config.text(options, "makes this sweep again"), resume)
     show.say("Sweep", f"{count(len(values), 'run')} in {folder.path}: {', '.join(map(long, values[0]))}")
-    reader, interrupted = Reader(), False
+    reader, interrupted, earlier = Reader(), False, folder.replaces
     found: dict[str, Any] = {"score": None, "swept": list(map(long, values[0])), "runs": []}
     try:
         with show.console.status("") as status:
@@ -79,21 +76,26 @@ def sweep(options: Options) -> int:
                     tell(row, its)
                 found["runs"].append(row)
                 found["score"] = found["score"] or row.get("score_name")
-                write(found, folder.path)
+                if earlier and row["status"] != FAILED and "loss" in row:
+                    folder.clear((*OF_A_RUN, *OF_A_SWEEP), but=name)
+                    earlier = False
+                if not earlier:
+                    write(found, folder.path)
                 if row["status"] == INTERRUPTED:
                     interrupted = True
                     break
     except KeyboardInterrupt:  # between two runs, or while one was made ready
         interrupted = True
     finally:
-        if not found["runs"]:
+        if earlier or not found["runs"]:
             folder.give_up()
     if found["runs"]:
-        present(found, folder.path)
+        present(found, folder.path, saved=not earlier)
     if interrupted:
         left = len(values) - sum(row["status"] != INTERRUPTED for row in found["runs"])
         show.console.print(f"Stopped by Ctrl-C with {count(left, 'run')} to go.")
-        show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
+        if not earlier:
+            show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
         return 130
     return 0 if any(row["status"] == DONE for row in found["runs"]) else 1
 
@@ -216,12 +218,15 @@ def table(found: Mapping[str, Any], width: int) -> Table:
     return result
 
 
-def present(found: Mapping[str, Any], folder: Path) -> None:
+def present(found: Mapping[str, Any], folder: Path, saved: bool = True) -> None:
     """Print the results: the table, or the whole as JSON."""
     show.result({"folder": str(folder), **found, "runs": ranked(found)})
     if not show.silent():
         print_table(found)
     best = ranked(found)[0]
+    if not saved:
+        show.say("Saved", f"nothing: what was in {folder} before stays", fold=False)
+        return
     show.say("Saved", f"{folder}: {CSV}, {RESULTS}", fold=False)
     if best["status"] == DONE:
         show.say("Best", str(folder / best["run"]), fold=False)
@@ -263,18 +268,20 @@ def results(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _check(found["runs"], found["swept"], found["score"])
-    except (ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise InputError(f"{str(path)!r} holds no results of a sweep: there is no {error} in it") from error
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{str(path)!r} holds no results of a sweep: {error}") from error
     return found
 
 
-def _check(runs: Sequence[Mapping[str, Any]], *_: Any) -> None:
+def _check(runs: Sequence[Mapping[str, Any]], swept: Sequence[str], score: str | None) -> None:
+    if score is not None and not isinstance(score, str):
+        raise ValueError(f"the score {score!r}")
     for row in runs:
         if row["status"] not in (DONE, FAILED, INTERRUPTED):
             raise ValueError(f"the status {row['status']!r}")
-
-
-def clear(folder: Path) -> None:
-    """Remove the results of an earlier sweep that is overwritten."""
-    for name in (RESULTS, CSV):
-        (folder / name).unlink(missing_ok=True)
+        own = {"error": str} if row["status"] == FAILED else {"epochs": int, "seconds": int | float}
+        for name, kind in {"run": str, **dict.fromkeys(swept, object), **own}.items():
+            if not isinstance(row[name], kind):
+                raise ValueError(f"the {name} {row[name]!r}")

@@ -1,6 +1,6 @@
 """`nnx train`: one run, one that goes on, or a sweep of them."""
 
-from nnx.cli import build, show
+from nnx.cli import show
 from nnx.cli.folder import Folder, name_of
 from nnx.cli.inputs import UsageError, refuse_existing
 from nnx.cli.job import Reader, describe, going_on, prepare, report, result, train
@@ -28,7 +28,6 @@ def run(options: Options) -> int:
 
 def single(options: Options) -> int:
     """Train one network; return the exit status."""
-    build.check(options)
     job = prepare(options, Reader())
     describe(job)
     if options.resume is not None:

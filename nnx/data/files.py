@@ -42,9 +42,7 @@ _OTHERS = {
 """What is no data that can be read, by its first bytes, and what to do."""
 
 
-def read(
-    path: Path, target: str | None = None, predicting: bool = False, decimal_comma: bool = False
-) -> Arrays | Table:
+def read(path: Path, target: str | None = None, decimal_comma: bool = False) -> Arrays | Table:
     """Return what a file holds; its content decides what it is, not its name.
 
     Parameters
@@ -54,8 +52,6 @@ def read(
     target : str or None
         For .npz: the array with the targets (None: "y", if there is one). For IDX: the file with the labels
         (None: the one named after MNIST's custom, if there is one). For tables not used here.
-    predicting : bool
-        Whether the targets may as well be absent.
     decimal_comma : bool
         Of CSV: whether 3,14 is a number.
 
@@ -74,13 +70,16 @@ def read(
             "Close other programs, or take a part of its rows or columns",
         )
         return Table(str(path), read_parquet(path))
-    return _arrays(path, kind, target, predicting)
+    return _arrays(path, kind, target)
 
 
 def pieces(
     path: Path, target: str | None = None, predicting: bool = True, decimal_comma: bool = False
 ) -> Iterator[Arrays | Table]:
-    """Yield what a file holds, as `read`, a table in pieces: in memory that does not grow with the file."""
+    """Yield what a file holds, as `read`, a table in pieces: in memory that does not grow with the file.
+
+    Where `predicting`, the targets may as well be absent.
+    """
     kind, head = look(path)
     if kind == "CSV":
         yield from csv_pieces(_csv(path, head, decimal_comma))
@@ -110,7 +109,7 @@ def look(path: Path) -> tuple[str, bytes]:
     if not path.exists():
         raise InputError(f"there is no file {str(path)!r}")
     if not path.is_file():
-        raise InputError(f"{str(path)!r} is no regular file; to read from a pipe give - as the file")
+        raise InputError(f"{str(path)!r} is no regular file; write what it gives to one")
     head = _read(path, HEAD)
     if not head:
         raise InputError(f"{str(path)!r} is empty")
@@ -176,7 +175,7 @@ def _csv(path: Path, head: bytes, decimal_comma: bool) -> CSV:
     return CSV(str(path), head, begin, decimal_comma)
 
 
-def _arrays(path: Path, kind: str, target: str | None, predicting: bool) -> Arrays:
+def _arrays(path: Path, kind: str, target: str | None, predicting: bool = False) -> Arrays:
     return _npz(path, target, predicting) if kind == ".npz" else _images(path, None if predicting else target)
 
 
@@ -220,6 +219,8 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
         raise InputError(
             f"the targets {key!r} of {where} have shape {y.shape}; expected ({len(X)},) for features {X.shape}{hint}"
         )
+    if y is None and len(arrays) > 1 and not predicting:
+        where = f"{where} (whose arrays are {known}; --target NAME says which has them)"
     if y is not None and y.dtype.kind in "Sb":
         y = y.astype(str)  # labels are text, which JSON has
     one_unit = X.dtype == np.uint8 or X.ndim > 2  # images

@@ -251,6 +251,8 @@ def find_task(samples: Samples, task: str) -> str:
     where = f"the target {samples.target!r}"
     if kind not in "biufU":
         raise InputError(f"{where} holds {y.dtype}; expected text or numbers")
+    if len(y) == 1:
+        raise InputError("the data have one row; expected many: to learn from some, and to test on others")
     bad = int((~np.isfinite(y)).sum()) if kind == "f" else 0
     if bad:
         raise InputError(f"{where} is NaN or infinite in {count(bad, 'row')}; remove these rows")
@@ -261,7 +263,7 @@ def find_task(samples: Samples, task: str) -> str:
         task = "classification" if kind in "Ub" or (whole and repeat) else "regression"
     if task == "regression" and kind not in "biuf":
         raise InputError(f"{where} holds text such as {str(y[0])!r}; expected numbers for regression")
-    if task == "regression" and different == 1 and len(y) > 1:
+    if task == "regression" and different == 1:
         raise InputError(f"{where} is {y[0]} in all {len(y):,} rows; expected numbers that differ")
     if task == "classification":
         if not whole:

@@ -147,10 +147,6 @@ class Table:
             raise InputError(
                 f"{self.where} has no column left as a feature beside {target!r}; it has: {known}"
             )
-        if self.frame.height == 1:
-            raise InputError(
-                f"{self.where} has one row; expected many: to learn from some, and to test on others"
-            )
         X, whole = Columns(self.where, self.frame.select(features)), Columns(self.where, self.frame)
         y = self._present(target)
         if y.dtype.is_nested():
