@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx.arrays import Array
-from nnx.backends.compiled import cache, compiled
+from nnx.backends.compiled import compiled
 from nnx.backends.loops import Loops, Source
 from nnx.backends.numpy import NumPy
 from nnx.backends.recorded import RECORDINGS, pool
@@ -34,7 +34,7 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
         require("threadpoolctl", INSTALL)
         if require("numba", INSTALL).config.DISABLE_JIT:
             raise BackendError("numba compiles nothing, since NUMBA_DISABLE_JIT is set; unset it")
-        self.detail = f"every step compiled, kept in {cache()}"
+        self.detail = "every step compiled, once for a form on a machine"
 
     def repeat(self, step: F) -> Steps:
         """Return the function that does steps on end, compiled; what cannot be is replayed with NumPy."""
