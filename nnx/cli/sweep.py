@@ -97,7 +97,14 @@ def sweep(options: Options) -> int:
         if not earlier:
             show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
         return 130
-    return 0 if any(row["status"] == DONE for row in found["runs"]) else 1
+    if all(row["status"] == FAILED for row in found["runs"]):
+        first = found["runs"][0]
+        said = (
+            f"all {count(len(found['runs']), 'run')} failed" if len(found["runs"]) > 1 else "the run failed"
+        )
+        show.complain(f"{said}; {first['run']}: {first['error']}")  # also where nothing else is said
+        return 1
+    return 0
 
 
 def one(
