@@ -244,7 +244,7 @@ def print_table(found: Mapping[str, Any]) -> None:
     show.output.print(table(found, show.output.width))
     for row in found["runs"]:
         if row["status"] == FAILED:
-            show.say("Failed", f"{row['run']}: {short(row['error'])}", to=show.output)
+            show.say("Failed", f"{row['run']}: {row['error']}", to=show.output)
 
 
 def write(found: Mapping[str, Any], folder: Path) -> None:
