@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nnx.choice import choose, survey
+from nnx.choice import WORTH, choose, survey
 from nnx.errors import Error
 from nnx.network import Network
 
@@ -124,7 +124,12 @@ def backends(as_json: bool = False) -> None:
     rows = survey()
     try:
         backend, reason = choose()
-        auto: dict[str, str] | None = {"name": backend.name, "device": backend.device, "reason": reason}
+        auto: dict[str, Any] | None = {"name": backend.name, "device": backend.device, "reason": reason}
+        large, why = choose(P=WORTH)
+        if auto is not None and large.name != backend.name:
+            auto["large"] = {
+                "parameters": WORTH, "name": large.name, "device": large.device, "reason": why,
+            }  # fmt: skip
     except Error as error:  # NNX_BACKEND names one that is not usable
         complain(error)
         auto = None
@@ -140,3 +145,8 @@ def backends(as_json: bool = False) -> None:
     output.print(table)
     if auto:
         say("auto", "takes {name} on {device}: {reason}".format(**auto), fold=False, to=output)
+        if "large" in auto:
+            text = "with {parameters:,} parameters or more {name} on {device}: {reason}".format(
+                **auto["large"]
+            )
+            say("", text, fold=False, to=output)
