@@ -103,11 +103,13 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
     --------
     >>> print(unknown("activation", "rleu", ["relu", "tanh"]))
     unknown activation 'rleu'; did you mean 'relu'? Known: relu, tanh
+    >>> print(unknown("optimizer", "bogus", ["adam", "lbfgs"]))
+    unknown optimizer 'bogus'; Known: adam, lbfgs
     """
     known = list(known)
     lower = {name.lower(): name for name in known}
     wanted = str(given).lower()
-    near = [lower[name] for name in get_close_matches(wanted, lower, n=2)]
+    near = [lower[name] for name in get_close_matches(wanted, lower, n=2, cutoff=0.65)]
     if SYNONYMS.get(wanted) in known:
         near = [SYNONYMS[wanted]]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
