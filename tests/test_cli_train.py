@@ -21,7 +21,7 @@ for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
 from nnx.__main__ import main  # noqa: E402  # after the skip
-from nnx.cli import keep  # noqa: E402
+from nnx.cli import keep, show  # noqa: E402
 
 
 @pytest.fixture
@@ -719,9 +719,12 @@ def test_a_sweep_in_which_some_runs_fail(run, tmp_path):
     assert [found[name]["status"] for name in "1234"] == ["done", "failed", "failed", "failed"]
     assert "8,x" in found["3"]["error"]
     assert sorted(path.name for path in (tmp_path / "s").iterdir() if path.is_dir()) == ["1"]
-    status, out, _ = run("train", "iris", "--sweep", "layers=x y", "--out", "t")
+    status, out, err = run("train", "iris", "--sweep", "layers=x y", "--out", "t")
     assert status == 1  # all of them
     assert out.count("failed") == 2
+    said = "Error: all 2 runs failed; 1: layers must be positive integers such as 128,64; given 'x'\n"
+    assert err.endswith(said)
+    assert run("train", "iris", "--sweep", "layers=x y", "--out", "q", "--quiet") == (1, "", said)
     status, out, _ = run("train", "iris", "--epochs", 1, "--sweep", "layers=8 x", "--out", "u", "--json")
     assert status == 0
     found = json.loads(out)
@@ -932,6 +935,22 @@ def test_show_a_metric_of_ones_own(run, tmp_path):
     found = json.loads(out)
     assert found["history"]["validation_mine"] == values
     assert set(found["best"]) == {"loss", "validation_loss"}
+
+
+def test_show_cuts_no_number_off(run, monkeypatch):
+    options = "--metrics", "accuracy,top_k(2)", "--layers", "8", "--held-out", "0.5"
+    assert run("train", "iris", "--epochs", 100, *options, "--out", "a")[0] == 0
+    history = load("a").history
+    for width in (60, 80, 100):
+        monkeypatch.setattr(show.output, "width", width)
+        status, out, _ = run("show", "a")
+        assert status == 0
+        shown = out[out.index("History") :]
+        assert "…" not in shown
+        assert "in epoch" in shown
+        assert ("█" in shown) == (width > 60)  # the curve is what gives way
+        for name in ("loss", "validation_loss", "validation_accuracy"):
+            assert f"{history[name][-1]:.4g}" in shown
 
 
 def test_show_a_model_that_the_trainer_saved(run, tmp_path):

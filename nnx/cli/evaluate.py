@@ -11,6 +11,7 @@ from nnx.cli import measured, show
 from nnx.cli.inputs import at_once, check_backend, model, pieces, typed
 from nnx.cli.predict import tell
 from nnx.data.columns import Notes
+from nnx.errors import count
 from nnx.metrics import metric
 from nnx.progress import without_nan
 
@@ -47,9 +48,11 @@ def run(
     found = preparation.in_units(trainer.evaluate(batches, metrics=names))
     tell(notes)
     if as_json:
-        show.print_json({"model": str(path), "data": data, "samples": m, **without_nan(found)})
+        by_class = not all(isinstance(value, float) for value in found.values())
+        labels = {"labels": preparation.labels} if by_class else {}
+        show.print_json({"model": str(path), "data": data, "samples": m, **labels, **without_nan(found)})
         return
-    show.output.print(f"{escape(data)}: {m:,} samples")
+    show.output.print(f"{escape(data)}: {count(m, 'sample')}")
     table = Table("metric", "value")
     unit = " of the scaled target" if preparation.labels is None else ""
     for name, value in found.items():

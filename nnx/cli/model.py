@@ -18,6 +18,8 @@ from nnx.trainer import Trainer
 from nnx.version import __version__
 
 BARS = "▁▂▃▄▅▆▇█"
+SHORTEST, LONGEST = 8, 24
+"""Characters of a curve."""
 
 
 def run(model: Path, as_json: bool) -> None:
@@ -131,23 +133,37 @@ def data(trainer: Trainer) -> str:
 
 
 def history(trainer: Trainer) -> Table:
-    """Return the history as a table: the first, the best and the last of each number, and its curve."""
-    epochs, best, wide = len(trainer.records), bests(trainer), show.output.width >= 80
-    table = Table(title=f"History: {count(epochs, 'epoch')}", title_justify="left")
-    for name in ("number", *["first"] * wide, "best", "in epoch", "last"):
-        table.add_column(name, justify="left" if name == "number" else "right", no_wrap=True)
-    table.add_column("curve", no_wrap=True)
+    """Return the history as a table: the first, the best and the last of each number, and its curve.
+
+    Where there is no room for all the curve is shorter, or is not there, then the first is not: no number is cut off.
+    """
+    width = show.output.width
+    table = _history(trainer)
+    room = width - show.output.measure(table).maximum - len(" │ ")
+    if room >= SHORTEST:
+        return _history(trainer, min(room, LONGEST))
+    return table if room >= -len(" │ ") else _history(trainer, first=False)
+
+
+def _history(trainer: Trainer, room: int = 0, first: bool = True) -> Table:
+    table = Table(title=f"History: {count(len(trainer.records), 'epoch')}", title_justify="left")
+    table.add_column("number", overflow="fold")
+    for name in (*["first"] * first, "best", "in epoch", "last"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if room:
+        table.add_column("curve", no_wrap=True)
     bars = ".:-=+*#@" if show.output.options.ascii_only else BARS
+    best = bests(trainer)
     for name, values in measured(trainer).items():
         if not single(values):
             continue
         at = best.get(name)
         table.add_row(
             escape(called(name)),
-            *[f"{values[0]:.4g}"] * wide,
+            *[f"{values[0]:.4g}"] * first,
             *((f"{at['value']:.4g}", str(at["epoch"])) if at else ("", "")),
             f"{values[-1]:.4g}",
-            curve(values, bars, 24 if wide else 12),
+            *[curve(values, bars, room)] * bool(room),
         )
     return table
 
