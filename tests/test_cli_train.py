@@ -784,6 +784,12 @@ def test_a_sweep_in_the_configuration(run, tmp_path):
     assert load("s/1").optimizer == nnx.Adam(0.01)
 
 
+def test_an_option_swept_twice_is_refused(run):
+    status, _, err = run("train", "iris", "--sweep", "batch-size=8 16", "--sweep", "batch_size=32")
+    assert status == 2
+    assert "batch-size is swept twice" in err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

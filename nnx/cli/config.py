@@ -133,12 +133,18 @@ def gathered(typed: Mapping[str, Any]) -> Options:
     found, table = read(typed["config"]) if "config" in typed else ({}, {})
     # What is typed wins: also over a sweep of the file's.
     swept = {key: values for key, values in table.items() if key.replace("-", "_") not in typed}
+    seen: set[str] = set()
     for one in typed.get("sweep") or ():
         key, equals, values = map(str.strip, one.partition("="))
         if not (equals and key and values):
             raise UsageError(f'--sweep must be OPTION=VALUES, such as "layers=64 128,64"; given {one!r}')
         if key.replace("-", "_") in typed:
             raise UsageError(f"{long(key)} is given and swept; leave out one of the two")
+        if long(key) in seen:
+            raise UsageError(
+                f'{long(key)} is swept twice; give all its values in one --sweep "{long(key)}=..."'
+            )
+        seen.add(long(key))
         swept = {old: its for old, its in swept.items() if old.replace("-", "_") != key.replace("-", "_")}
         swept[key] = values
     options = Options(**_over(found, typed), table=swept)
