@@ -1,6 +1,7 @@
 """The backends that the one suite runs on: every one is a parameter, an absent one a skip that says why."""
 
 import os
+import signal
 from contextlib import nullcontext
 
 import numpy as np
@@ -12,6 +13,8 @@ import nnx
 # the default one: whatever makes an array elsewhere by mistake fails there.
 BACKENDS = ["numpy", "numba", "cupy", "torch", "jax", "strict", "strict static"]
 
+# A shell's job in the background is begun with Ctrl-C ignored and hands that on to what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COMPILED = tuple(
     f"test_{name}"
