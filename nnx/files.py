@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnx.errors import InputError
@@ -25,5 +25,11 @@ def written_aside(path: Path) -> Iterator[Path]:
         with aside.open("rb+") as file:
             os.fsync(file.fileno())  # the bytes are on the disk before the name is
         aside.replace(path)
+    except OSError as error:
+        if str(error.filename) != str(aside):
+            raise
+        # of the name that was asked for, not of ours
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or the error above says why it cannot be
+            aside.unlink()

@@ -1,6 +1,8 @@
 """NumPy as the exchange format: host arrays, their checks, and the random numbers drawn on the host."""
 
+import operator
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -149,11 +151,14 @@ def integers(x: Any) -> Any:
     return np.asarray(x).astype(np.int32)
 
 
-def is_finite(x: Array) -> bool:
-    """Whether every number of x is finite."""
-    xp = array_namespace(x)
+def is_finite(*arrays: Array) -> bool:
+    """Whether every number of the arrays, all of one namespace, is finite."""
+    if not arrays:
+        return True
+    xp = array_namespace(arrays[0])
     with quiet():  # If the sum is, all are; of finite numbers it may be infinite: then look at each.
-        return bool(xp.isfinite(xp.sum(x))) or bool(xp.all(xp.isfinite(x)))
+        total = reduce(operator.add, map(xp.sum, arrays))
+        return bool(xp.isfinite(total)) or all(bool(xp.all(xp.isfinite(x))) for x in arrays)
 
 
 def targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> Any:

@@ -389,7 +389,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every number of the state is."""
-        return all(host.is_finite(x) for name, x in self.state.items() if name not in ("t", "key", "decays"))
+        return host.is_finite(*(x for name, x in self.state.items() if name not in ("t", "key", "decays")))
 
     def gradient(self, state: Mapping[str, Array], batch: Batch) -> tuple[Array, Array]:
         """Return J and dtheta of a batch on the device, at a state, as a step would see them."""

@@ -1,6 +1,7 @@
 """Bad input gets a clear error: what was given, what was expected, what to do."""
 
 import json
+import os
 import pickle
 import shutil
 
@@ -320,6 +321,14 @@ def test_tensors_of_foreign_types(tmp_path):
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
     with raises("but not an nnx model", error=nnx.ModelFileError):
         nnx.Trainer.load(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes a name of 250 characters only with settings")
+def test_a_failed_write_names_the_file_that_was_asked_for(trainer, tmp_path):
+    path = tmp_path / ("m" * 250)  # the file that is written aside has a longer name
+    with pytest.raises(OSError, match="too long") as caught:
+        trainer.save(path)
+    assert caught.value.filename == str(path)
 
 
 def test_what_cannot_be_saved_is_named(trainer, tmp_path):

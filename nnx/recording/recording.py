@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, TypeAlias
 
@@ -25,6 +26,9 @@ class Value:
     def ndim(self) -> int:
         """The number of its axes."""
         return len(self.shape)
+
+    def __hash__(self) -> int:
+        return self.number
 
     def __str__(self) -> str:
         return f"%{self.number}"
@@ -57,10 +61,7 @@ class Op:
     @property
     def kind(self) -> str:
         """One of elementwise, reduction, view and source, or the name itself: matmul, concat, copy."""
-        for kind, names in _KINDS.items():
-            if self.name in names:
-                return kind
-        return self.name
+        return _KINDS.get(self.name, self.name)
 
     @property
     def reads(self) -> tuple[Value, ...]:
@@ -79,7 +80,13 @@ class Op:
         return made + f"{self.name}({', '.join(args + [f'{k}={_short(v)}' for k, v in self.options])})"
 
 
-_KINDS = {"elementwise": ELEMENTWISE, "reduction": REDUCTIONS, "view": VIEWS, "source": SOURCES}
+_KINDS = {
+    name: kind
+    for kind, names in {
+        "elementwise": ELEMENTWISE, "reduction": REDUCTIONS, "view": VIEWS, "source": SOURCES,
+    }.items()
+    for name in names
+}  # fmt: skip
 
 
 def _short(option: Any) -> str:
@@ -115,7 +122,7 @@ class Recording:
         object.__setattr__(self, "makers", {op.out: op for op in self.ops})
         self.validate()
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Value, ...]:
         """The arrays of the result, each once."""
         return tuple(dict.fromkeys(leaf for leaf in leaves(self.result) if isinstance(leaf, Value)))
