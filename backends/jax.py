@@ -1,11 +1,12 @@
 """JAX, on whatever device it finds; every captured step is compiled by `jax.jit`."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from nnx.backends.xla import function
+from nnx.backends.xla import Lowered, Pieces
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
 from nnx.port import Backend, Data, F, Memory, Steps, process_memory, require
@@ -34,6 +35,7 @@ class Jax(Backend):
         platform = "cuda" if self._device.platform == "gpu" else self._device.platform
         self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"
         self.detail = f"{self._device.device_kind}, every step jitted"
+        self._join = jax.jit(self.xp.concatenate)
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a JAX array on the device.
@@ -61,32 +63,61 @@ class Jax(Backend):
 
     def capture(self, step: F) -> F:
         """Return the step, compiled once for every set of shapes."""
-        return self._jax.jit(self._recorded(step))  # type: ignore[no-any-return]
-
-    def _recorded(self, step: Any) -> Any:
-        """Return the function by its recording, where it has one; it is called once for every set of shapes."""
 
         def run(*arguments: Any) -> Any:
-            try:
-                return function(record(step, *arguments), self._jax)(*arguments)
-            except Exception as error:  # an activation of one's own may ask for JAX's arrays
-                logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
-                return step(*arguments)
+            return self._flat((self._lowered(step, *arguments) or step)(*arguments))
 
-        return run
+        compiled = self._jax.jit(run)
+
+        def captured(*arguments: Any) -> Any:
+            return self._joined(compiled(*arguments))
+
+        return captured  # type: ignore[return-value]
+
+    def _lowered(self, step: Any, *arguments: Any) -> Lowered | None:
+        """Return the function by its recording, where it has one."""
+        try:
+            lowered = Lowered(record(step, *arguments), self._jax)
+            self._jax.eval_shape(lowered, *arguments)
+        except Exception as error:  # an activation of one's own may ask for JAX's arrays
+            logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
+            return None
+        return lowered
+
+    def _flat(self, result: Any) -> Any:
+        """Return a result with pieces that `_joined` only has to put side by side."""
+        return self._pieces(lambda x: x.flat(), result)
+
+    def _joined(self, result: Any) -> Any:
+        """Return a result with whole vectors. XLA is called for it alone: it is slow where it fuses it with more."""
+        return self._pieces(lambda x: self._join(x.parts), result)
+
+    def _pieces(self, function: Callable[[Pieces], Any], tree: Any) -> Any:
+        def leaf(x: Any) -> Any:
+            return function(x) if isinstance(x, Pieces) else x
+
+        return self._jax.tree.map(leaf, tree, is_leaf=lambda x: isinstance(x, Pieces))
 
     def repeat(self, step: F) -> Steps:
         """Return the steps as one compiled loop, for any number of them; a state is copied once, not in every step."""
         jax, jnp = self._jax, self.xp
-        once = self._recorded(step)
 
         def loop(state: Any, data: Data, order: Any, at: Any, count: Any, m: int, room: int) -> Any:
-            def body(k: Any, carried: Any) -> Any:
-                state, Js = carried
-                state, J = once(state, _mini_batch(jax, data, order, at + k * m, m))
-                return state, Js.at[k].set(J)
+            first = _mini_batch(jax, data, order, at, m)
+            lowered = self._lowered(step, state, first)
+            once = lowered or step
+            Js = jnp.zeros(room, state["theta"].dtype)
+            if lowered:
+                state = {name: lowered.cut(x) for name, x in state.items()}
 
-            return jax.lax.fori_loop(0, count, body, (state, jnp.zeros(room, state["theta"].dtype)))
+            def body(k: Any, carried: Any) -> Any:
+                state, batch, Js = carried
+                state, J = once(state, batch)
+                # the loop hands the next samples on, since XLA would fuse their gathering with all that reads them
+                return state, _mini_batch(jax, data, order, at + (k + 1) * m, m), Js.at[k].set(J)
+
+            state, _, Js = jax.lax.fori_loop(0, count, body, (state, first, Js))
+            return self._flat(state), Js
 
         compiled = jax.jit(loop, static_argnums=(5, 6))
 
@@ -94,7 +125,7 @@ class Jax(Backend):
             state: dict[str, Any], data: Data, order: Any, at: int, m: int, count: int
         ) -> tuple[dict[str, Any], Any]:
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
-            return compiled(state, data, order, at, count, m, room)  # type: ignore[no-any-return]
+            return self._joined(compiled(state, data, order, at, count, m, room))  # type: ignore[no-any-return]
 
         return steps
 

@@ -1,38 +1,132 @@
-"""A recording as a function for JAX, written so that XLA makes fast loops of it on a CPU."""
+"""A recording as a function for JAX, written so that XLA makes fast loops of it on a CPU.
 
-from collections.abc import Callable
-from typing import Any
+XLA computes what it fuses with a slice, a concatenation or a matrix read as a vector number by number: a step took ten
+times as long. So the flat vectors (theta, its gradient, the optimizer's) are pieces here, one for each parameter, in
+its shape: a loop cuts them once before its steps, and they are joined after, by a call of its own.
+"""
 
-from nnx.recording import Op, Recording, RecordingError, Value, leaves, mapped
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from nnx.recording import Op, Recording, RecordingError, Value, mapped
+
+FEW = 64
+"""Samples up to which XLA's product by a transpose is slow."""
 
 
-def function(recording: Recording, jax: Any) -> Callable[..., Any]:
-    """Return the recorded function, of JAX's arrays.
+class Pieces(NamedTuple):
+    """A flat vector, as the matrices that its parameters are."""
 
-    XLA computes what it fuses with a slice or a concatenation number by number: a step took ten times as long. A
-    barrier keeps it from fusing the parameters' views with the products that read them, and the gradients with the
-    vector that they are put in.
+    parts: tuple[Any, ...]
+
+    def flat(self) -> "Pieces":
+        """Return each piece as a vector."""
+        return Pieces(tuple(part.reshape(-1) for part in self.parts))
+
+
+class Lowered:
+    """A recorded function, of JAX's arrays; its vectors come whole or in pieces.
+
+    Parameters
+    ----------
+    recording : Recording
+    jax : module
     """
-    barrier = jax.lax.optimization_barrier
-    alone = {value for op in recording.ops if op.name == "concat" for value in (*op.reads, op.out)}
-    for op in recording.ops:
-        if op.name == "matmul":
-            alone |= {x for x in op.reads if recording.base(x) in recording.inputs}
 
-    def run(*arguments: Any) -> Any:
-        found: dict[Value, Any] = dict(zip(recording.inputs, _arrays(recording, arguments), strict=True))
+    def __init__(self, recording: Recording, jax: Any) -> None:
+        self._recording, self._jax = recording, jax
+        cuts: dict[int, set[int]] = {}  # P: where the slices of an input of P numbers begin and end
+        for op in recording.ops:
+            if op.name == "slice" and op.reads[0] in recording.inputs and op.reads[0].ndim == 1:
+                P = op.reads[0].size
+                cuts.setdefault(P, {0, P}).update(op.option("key")[0].indices(P)[:2])
+        self._cuts = {P: sorted(found) for P, found in cuts.items()}
+        self._shapes: dict[int, list[tuple[int, ...]]] = {
+            P: [(stop - start,) for start, stop in pairwise(found)] for P, found in self._cuts.items()
+        }
+        for op in recording.ops:
+            piece = recording.makers.get(op.reads[0]) if op.name == "reshape" else None
+            if piece and piece.name == "slice" and piece.reads[0] in recording.inputs and piece.out.ndim == 1:
+                P = piece.reads[0].size
+                start, stop, _ = piece.option("key")[0].indices(P)
+                i = self._cuts[P].index(start)
+                if self._cuts[P][i + 1] == stop:
+                    self._shapes[P][i] = op.out.shape
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what the recorded function does, with pieces in place of vectors."""
+        recording = self._recording
+        given = map(self.cut, _arrays(recording.arguments, arguments))
+        found: dict[Value, Any] = dict(zip(recording.inputs, given, strict=True))
         for op in recording.ops:
             args = [found[x] if isinstance(x, Value) else x for x in op.args]
-            out = _do(op, args, jax)
-            found[op.out] = barrier(out) if op.out in alone and op.name != "permute" else out
-        return mapped(recording.result, lambda leaf: found[leaf] if isinstance(leaf, Value) else leaf)
+            out = self._by_piece(op, args)
+            found[op.out] = self._of_wholes(op, args) if out is None else out
+        return mapped(
+            recording.result, lambda leaf: self.cut(found[leaf]) if isinstance(leaf, Value) else leaf
+        )
 
-    return run
+    def cut(self, x: Any) -> Any:
+        """Return a vector's pieces; anything else as it is."""
+        if isinstance(x, Pieces) or x.ndim != 1 or x.shape[0] not in self._cuts:
+            return x
+        P = x.shape[0]
+        places = zip(pairwise(self._cuts[P]), self._shapes[P], strict=True)
+        return Pieces(tuple(x[start:stop].reshape(shape) for (start, stop), shape in places))
+
+    def _of_wholes(self, op: Op, args: list[Any]) -> Any:
+        """Return what an operation makes; W^T dZ as (dZ^T W)^T for few samples, where it takes half the time."""
+        args = [self._jax.numpy.concatenate(x.flat().parts) if isinstance(x, Pieces) else x for x in args]
+        if op.name == "matmul" and op.out.ndim == 2 and op.out.shape[1] <= FEW:
+            left = self._recording.makers.get(op.reads[0])
+            if left and left.name == "permute":  # the barriers, since XLA would turn it round again
+                alone = self._jax.lax.optimization_barrier
+                return alone(alone(args[1].T) @ args[0].T).T
+        return _do(op, args, self._jax)
+
+    def _by_piece(self, op: Op, args: list[Any]) -> Any:
+        """Return what an operation on pieces makes; None where it has to do with wholes."""
+        cuts = self._cuts.get(op.out.size) if op.out.ndim == 1 else None
+        if op.name == "concat":
+            at = [0]
+            for x in op.reads:
+                at.append(at[-1] + x.shape[0])
+            if at != cuts:
+                return None
+            return Pieces(
+                tuple(x.reshape(shape) for x, shape in zip(args, self._shapes[at[-1]], strict=True))
+            )
+        if not any(isinstance(x, Pieces) for x in args):
+            return None
+        if op.name == "slice":
+            cuts = self._cuts[op.reads[0].size]
+            start, stop, _ = op.option("key")[0].indices(cuts[-1])
+            inside = args[0].parts[cuts.index(start) : cuts.index(stop)] if {start, stop} <= {*cuts} else []
+            return inside[0].reshape(-1) if len(inside) == 1 else None
+        if op.kind == "elementwise" or op.name in ("astype", "copy"):
+            cuts_of = [self.cut(x) if hasattr(x, "ndim") or isinstance(x, Pieces) else x for x in args]
+            return Pieces(
+                tuple(
+                    _do(op, [x.parts[i] if isinstance(x, Pieces) else x for x in cuts_of], self._jax)
+                    for i in range(len(cuts or ()) - 1)
+                )
+            )
+        if op.name == "sum" and not op.option("keepdims"):
+            return sum(_do(op, [x.reshape(-1)], self._jax) for x in args[0].parts)
+        return None
 
 
-def _arrays(recording: Recording, arguments: Any) -> list[Any]:
-    pairs = zip(leaves(recording.arguments), leaves(arguments), strict=True)
-    return [given for value, given in pairs if isinstance(value, Value)]
+def _arrays(recorded: Any, given: Any) -> Iterator[Any]:
+    """Yield what stands where a recording's arguments have arrays."""
+    if isinstance(recorded, Value):
+        yield given
+    elif isinstance(recorded, dict):
+        for key, branch in recorded.items():
+            yield from _arrays(branch, given[key])
+    elif isinstance(recorded, tuple | list):
+        for branch, x in zip(recorded, given, strict=True):
+            yield from _arrays(branch, x)
 
 
 def _do(op: Op, args: list[Any], jax: Any) -> Any:
@@ -50,11 +144,7 @@ def _do(op: Op, args: list[Any], jax: Any) -> Any:
     if op.name == "copy":
         return args[0]
     if op.name == "concat":
-        whole, at = jnp.zeros(op.out.shape, dtype), 0
-        for x in args:  # no jnp.concatenate: that would be fused with what reads it
-            whole = jax.lax.dynamic_update_slice_in_dim(whole, x, at, op.option("axis"))
-            at += x.shape[op.option("axis")]
-        return whole
+        return jnp.concatenate(jax.lax.optimization_barrier(args), axis=op.option("axis"))
     if op.name == "full":
         return jnp.full(op.out.shape, op.option("value"), dtype)
     if op.name == "arange":
