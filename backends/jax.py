@@ -110,13 +110,17 @@ class Jax(Backend):
             if lowered:
                 state = {name: lowered.cut(x) for name, x in state.items()}
 
-            def body(k: Any, carried: Any) -> Any:
-                state, batch, Js = carried
-                state, J = once(state, batch)
-                # the loop hands the next samples on, since XLA would fuse their gathering with all that reads them
-                return state, _mini_batch(jax, data, order, at + (k + 1) * m, m), Js.at[k].set(J)
+            def batch(k: Any) -> Data:
+                return _mini_batch(jax, data, order, at + k * m, m)
 
-            state, _, Js = jax.lax.fori_loop(0, count, body, (state, first, Js))
+            def body(k: Any, carried: Any) -> Any:
+                state, Js, ready = carried
+                state, J = once(state, ready or batch(k))
+                return state, Js.at[k].set(J), ready and batch(k + 1)
+
+            # One sample is handed on from step to step: XLA would fuse its gathering with the product dZ X^T.
+            ready = first if m == 1 else None
+            state, Js, _ = jax.lax.fori_loop(0, count, body, (state, Js, ready))
             return self._flat(state), Js
 
         compiled = jax.jit(loop, static_argnums=(5, 6))

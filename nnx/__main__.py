@@ -3,8 +3,7 @@
 import os
 import sys
 
-FAILED, MISTYPED, INTERRUPTED = 1, 2, 130
-"""The exit statuses: the data or the run failed; what was typed is wrong; Ctrl-C. (0: done.)"""
+from nnx.cli import FAILED, INTERRUPTED, MISTYPED
 
 
 def main() -> None:

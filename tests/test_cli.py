@@ -197,6 +197,7 @@ MISTYPED = (
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["train", "https://example.com/pets.csv"], "is a URL; expected a file: download it first"),
         (["train", "digitz"], "there is no file 'digitz', nor a data set of that name; there are: digits"),
         (["train", "pets.csv"], "Give --target COLUMN, one of: size, name, colour, kind"),
         (

@@ -266,6 +266,7 @@ def test_a_target_of_another_name(run, trained, tmp_path):
         (["predict", "runs/train-1"], "the standard input is empty"),
         (["predict", "runs/train-1", "iris"], "iris has 4 features; the model expects"),
         (["predict", "nowhere", "test.csv"], "there is no model file 'nowhere'"),
+        (["predict", "runs/train-1", "https://example.com/x.csv"], "is a URL; expected a file"),
         (["predict", "runs/train-1", "nowhere.csv"], "there is no file 'nowhere.csv'"),
         (["train", "holes.csv", "--target", "survived"], "the target 'survived' is missing in 2 rows"),
         (["train", "one.csv", "--target", "survived"], "the data have one row; expected many"),

@@ -105,6 +105,8 @@ def at_once(trainer: Trainer) -> int:
 def _file(data: str) -> Path:
     """Return the path of a file, saying so if it holds something else than its ending says."""
     path = Path(data)
+    if "://" in data and not path.exists():
+        raise InputError(f"{data!r} is a URL; expected a file: download it first")
     if not path.exists() and path.suffix == "":
         raise InputError(
             f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}"

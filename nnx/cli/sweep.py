@@ -14,7 +14,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from nnx import spec
+from nnx import cli, spec
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
 from nnx.cli import build, config, show
@@ -96,7 +96,7 @@ def sweep(options: Options) -> int:
         show.console.print(f"Stopped by Ctrl-C with {count(left, 'run')} to go.")
         if not earlier:
             show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
-        return 130
+        return cli.INTERRUPTED
     if all(row["status"] == FAILED for row in found["runs"]):
         first = found["runs"][0]
         said = (

@@ -1,15 +1,12 @@
 """`nnx train`: one run, one that goes on, or a sweep of them."""
 
-from nnx.cli import show
+from nnx.cli import INTERRUPTED, show
 from nnx.cli.folder import Folder, name_of
 from nnx.cli.inputs import UsageError, refuse_existing
 from nnx.cli.job import Reader, describe, going_on, prepare, report, result, train
 from nnx.cli.measured import Bar
 from nnx.cli.options import Options
 from nnx.errors import count
-
-INTERRUPTED = 130
-"""The exit status of a program that Ctrl-C ended, as a shell reports it."""
 
 
 def run(options: Options) -> int:
