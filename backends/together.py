@@ -73,11 +73,11 @@ def meet(sync, T, met):
 
 
 @njit(**PLAIN)
-def share(t, T, n):
-    """Return where the share of thread t in n elements begins and ends: whole cache lines."""
+def share(t, T, n, grain=16):
+    """Return where the share of thread t in n elements begins and ends: whole cache lines, or grains."""
     if T == 1:
         return int64(0), int64(n)
-    each = (-(-n // T) + 15) // 16 * 16
+    each = (-(-n // T) + grain - 1) // grain * grain
     return min(n, t * each), min(n, (t + 1) * each)
 
 
@@ -152,7 +152,7 @@ def product(t, T, a, b, out, units):
     if m >= n:
         j0, j1 = share(t, T, m)
     else:
-        i0, i1 = share(t, T, n)
+        i0, i1 = share(t, T, n, 4)
     if i0 >= i1 or j0 >= j1:
         return
     A, B, C = A + i0 * a_down, B + j0 * b_right, C + i0 * c_down + j0 * item
