@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx.arrays import Array
+from nnx.port import Data, Steps, mini_batch
 from nnx.recording import Recording, RecordingError, Value, leaves, record
 
 Replay = Callable[..., Any]
@@ -40,13 +42,13 @@ class Recorded:
         self.as_it_is = not _COUNTS
         """Whether the function is not recorded any more."""
 
-    def __call__(self, *arguments: Any) -> Any:
-        """Return what the function does."""
+    def __call__(self, *arguments: Any, over: bool = False) -> Any:
+        """Return what the function does; `over`: the state, its first argument, may be written over."""
         if self.as_it_is:
             return self._function(*arguments)
         with self._lock:
             for replay in self._replays:
-                result = replay(*arguments)
+                result = replay(*arguments, over=over)
                 if result is not None:
                     self._used += 1
                     if replay is not self._replays[0]:
@@ -150,10 +152,11 @@ def _counts() -> bool:
 _COUNTS = _counts()
 
 
-def entry(recording: Recording) -> tuple[str, list[str], dict[str, Any]]:
+def entry(recording: Recording, dtype: Callable[[str], Any]) -> tuple[str, list[str], dict[str, Any]]:
     """Return the head of a Python function of the recording's arguments: parameters, lines, and what they refer to.
 
-    The lines set x0, x1, ..., the recording's inputs, and return None when an argument is not as it was recorded.
+    The lines set x0, x1, ..., the recording's inputs, and return None when an argument is not as it was recorded;
+    `dtype` gives a library's dtype by the standard's name.
     """
     lines: list[str] = []
     checks: list[str] = []
@@ -173,7 +176,7 @@ def entry(recording: Recording) -> tuple[str, list[str], dict[str, Any]]:
         elif isinstance(tree, Value):
             name = f"x{tree.number}"
             lines.append(f"{name} = {where}")
-            names[f"D{tree.number}"] = np.dtype(tree.dtype)
+            names[f"D{tree.number}"] = dtype(tree.dtype)
             checks.append(f"{name}.shape != {tree.shape} or {name}.dtype != D{tree.number}")
         elif tree is None:
             checks.append(f"{where} is not None")
@@ -191,7 +194,7 @@ def entry(recording: Recording) -> tuple[str, list[str], dict[str, Any]]:
         "except (KeyError, IndexError, TypeError, AttributeError):",
         "    return None",
     ]
-    parameters = ", ".join(f"a{place}" for place in range(len(recording.arguments)))
+    parameters = ", ".join([*(f"a{place}" for place in range(len(recording.arguments))), "over=False"])
     return parameters, body, {name: value for name, value in names.items() if name[0] != "t"}
 
 
@@ -216,3 +219,18 @@ def returned(recording: Recording, names: dict[Value, str], constants: dict[str,
     if not any(isinstance(leaf, Value) for leaf in leaves(recording.result)):
         raise RecordingError("the result holds no array")
     return expression(recording.result)
+
+
+def on_end(captured: Callable[..., Any]) -> Steps:
+    """Return the function that does captured steps on end: from the second on, each writes over the state before it."""
+
+    def steps(
+        state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+    ) -> tuple[dict[str, Array], Any]:
+        Js: list[Any] = []
+        for start in range(at, at + m * count, m):
+            state, J = captured(state, mini_batch(data, order, start, m), over=bool(Js))
+            Js.append(J)
+        return state, Js
+
+    return steps

@@ -190,7 +190,10 @@ def test_adapters_are_imported_only_when_asked_for():
     """
     run = [sys.executable, "-c", textwrap.dedent(code)]
     lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert lines == ["[]", "['nnx.backends.numpy', 'nnx.backends.recorded', 'nnx.backends.replay']"]
+    assert lines == [
+        "[]",
+        "['nnx.backends.lowering', 'nnx.backends.numpy', 'nnx.backends.recorded', 'nnx.backends.replay']",
+    ]
 
 
 def test_a_third_partys_adapter_from_the_docs(tmp_path, monkeypatch):

@@ -1,0 +1,218 @@
+"""A recording done again with PyTorch: each operation one call, with `out=`, into a buffer planned beforehand.
+
+A call of PyTorch's costs more than the arithmetic of a small step, so what it has one function for is one call:
+W X + b, x + number y, x + a b, x + a/b, and a comparison as numbers.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnx.backends.lowering import Lowering, Taken
+from nnx.backends.recorded import Replay, pool
+from nnx.recording import Op, Recording, RecordingError, Value, nbytes
+
+_NAMES = {"equal": "eq", "concat": "cat", "bitwise_invert": "bitwise_not", "max": "amax", "min": "amin"}
+_SWAPPED = {
+    "less": "greater",
+    "less_equal": "greater_equal",
+    "greater": "less",
+    "greater_equal": "less_equal",
+}
+_EITHER_WAY = {
+    "add", "multiply", "equal", "not_equal", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor",
+}  # fmt: skip
+_COMPARISONS = {"equal", "not_equal", *_SWAPPED}
+_OF_NUMBERS = {*_COMPARISONS, "add", "subtract", "multiply", "divide", "remainder", "pow"}
+"""What takes a Python number as its second argument."""
+_NO_OUT = {"isnan", "isinf", "isfinite"}
+_JOINED = {"axpy", "addcmul", "addcdiv"}
+"""x + number y, x + number a b, x + number a/b: what is written over x, and nothing else, if it may be."""
+
+
+def calls(recording: Recording, torch: Any, device: Any) -> Replay:
+    """Return the recorded function as a list of PyTorch's calls.
+
+    Raises
+    ------
+    RecordingError
+        When an operation is not known here.
+    """
+    function: Replay = _Calls(joined(recording), torch, device).function()
+    return function
+
+
+def joined(recording: Recording) -> Recording:
+    """Return the recording with one operation where PyTorch has one function for several."""
+    uses = Counter(x for op in recording.ops for x in op.reads) + Counter(recording.outputs)
+    made = dict(recording.makers)
+    gone: set[Value] = set()
+
+    def inner(x: Any, *names: str) -> Op | None:
+        """Return the operation that makes x, if it is one of these, and nobody else reads x."""
+        op = made.get(x) if isinstance(x, Value) else None
+        return op if op is not None and op.name in names and uses[op.out] == 1 else None
+
+    for op in recording.ops:
+        found = _join(op, inner)
+        if found is not None:
+            made[op.out], absorbed = found
+            gone |= absorbed
+    ops = tuple(made[op.out] for op in recording.ops if op.out not in gone)
+    return Recording(recording.inputs, ops, recording.arguments, recording.result)
+
+
+def _join(op: Op, inner: Callable[..., Op | None]) -> tuple[Op, set[Value]] | None:
+    """Return the operation with those that it takes in, and what these made."""
+    if op.name == "astype":
+        test = inner(op.args[0], *_COMPARISONS)
+        return (Op(test.name, test.args, op.out), {test.out}) if test else None
+    if op.name not in ("add", "subtract"):
+        return None
+    sign = 1.0 if op.name == "add" else -1.0
+    for x, y in (op.args, op.args[::-1]) if op.name == "add" else (op.args,):
+        if not isinstance(x, Value):
+            continue
+        if (
+            sign > 0
+            and (product := inner(y, "matmul"))
+            and op.out.ndim == 2
+            and op.out.shape == product.out.shape
+        ):
+            return Op("addmm", (x, *product.args), op.out), {product.out}
+        if x.shape != op.out.shape or op.out.dtype not in ("float32", "float64"):
+            continue
+        if (quotient := inner(y, "divide")) and len(quotient.reads) == 2:
+            return Op("addcdiv", (x, *quotient.args), op.out, (("value", sign),)), {quotient.out}
+        if product := inner(y, "multiply"):
+            numbers = [arg for arg in product.args if not isinstance(arg, Value)]
+            if not numbers:
+                return Op("addcmul", (x, *product.args), op.out, (("value", sign),)), {product.out}
+            (z,) = product.reads
+            if square := inner(z, "square"):
+                given = (x, *square.args, *square.args)
+                return Op("addcmul", given, op.out, (("value", sign * numbers[0]),)), {product.out, z}
+            return Op("axpy", (x, z), op.out, (("alpha", sign * numbers[0]),)), {product.out}
+    return None
+
+
+class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
+    """PyTorch's calls."""
+
+    copy = ".clone()"
+
+    def __init__(self, recording: Recording, torch: Any, device: Any) -> None:
+        self._torch, self._device = torch, device
+        super().__init__(recording)
+
+    def dtype(self, name: str) -> Any:
+        """Return PyTorch's dtype."""
+        return getattr(self._torch, name)
+
+    def bytes(self, size: int) -> Any:
+        """Return new memory."""
+        return self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
+
+    def shaped(self, memory: Any, value: Value) -> Any:
+        """Return the beginning of a memory as a tensor."""
+        return memory[: nbytes(value)].view(self.dtype(value.dtype)).view(value.shape)
+
+    def array(self, x: Any) -> Any:
+        """Return it as a tensor."""
+        return self._torch.from_numpy(x.copy()).to(self._device)
+
+    def is_view(self, x: Any, of: Any) -> bool:
+        """Whether a tensor lies in the memory of another."""
+        return bool(x.untyped_storage().data_ptr() == of.untyped_storage().data_ptr())
+
+    def result(self, value: Value) -> Callable[[], Any]:
+        """Return a pool; on a GPU PyTorch has one of its own."""
+        if self._device.type != "cpu":
+            return lambda: self._torch.empty(value.shape, dtype=self.dtype(value.dtype), device=self._device)
+        take, from_numpy = pool(value.shape, value.dtype), self._torch.from_numpy
+        return lambda: from_numpy(take())  # a tensor holds the array whose memory it has
+
+    def over(self, op: Op) -> tuple[Value, ...]:
+        """Return the arguments over which PyTorch can write the result."""
+        if op.name in _JOINED:
+            return op.reads[:1] if op.reads[0] not in op.reads[1:] else ()
+        return (
+            op.reads if op.kind == "elementwise" and len({x.dtype for x in (*op.reads, op.out)}) == 1 else ()
+        )
+
+    def taken(self, op: Op) -> Taken:
+        """Return how a view is taken."""
+        if op.name == "slice":
+            if any(isinstance(k, slice) and (k.step or 1) < 0 for k in op.option("key")):
+                raise RecordingError("PyTorch has no view from the end to the beginning")
+            return [("{0}[{1}]", op.option("key"))]
+        if op.name == "reshape":
+            return [("{0}.reshape({1})", op.out.shape)]
+        if op.name == "permute":
+            return [("{0}.permute({1})", op.option("axes"))]
+        if op.name == "broadcast":
+            return [("{0}.expand({1})", op.out.shape)]
+        raise RecordingError(f"{op.name} is not replayed with PyTorch")
+
+    def write(self, op: Op) -> None:
+        """Add an operation's call."""
+        out = self.name(op.out)
+        if op.name in ("astype", "copy"):
+            self.lines.append(f"{out}.copy_({self.name(op.reads[0])})")
+        elif op.name == "concat":
+            self._concat(op, out)
+        elif op.kind == "reduction":
+            self._reduction(op, out)
+        elif op.kind == "elementwise" or op.name in ("matmul", "addmm", *_JOINED):
+            self._call(op, out)
+        else:
+            raise RecordingError(f"{op.name} is not replayed with PyTorch")
+
+    def _function(self, name: str) -> str:
+        name = _NAMES.get(name, name)
+        self.globals[name] = getattr(self._torch, name)
+        return name
+
+    def _call(self, op: Op, out: str) -> None:
+        name, args = op.name, list(op.args)
+        options = "".join(f", {key}={value!r}" for key, value in op.options)
+        if len(args) == 2 and not isinstance(args[0], Value) and (name in _EITHER_WAY or name in _SWAPPED):
+            name, args = _SWAPPED.get(name, name), args[::-1]
+        if name == "axpy":
+            name = "add"
+        if name == "matmul" and op.out.ndim == 2 and all(x.ndim == 2 for x in op.reads):
+            name = "mm"
+        dtype = op.reads[-1].dtype
+        texts = [self.name(arg) if isinstance(arg, Value) else self.scalar(arg, dtype) for arg in args]
+        if not isinstance(args[-1], Value):
+            number = args[-1]
+            if name in ("maximum", "minimum"):  # of NaN NaN, as these
+                texts[-1], name = repr(number), {"maximum": "clamp_min", "minimum": "clamp_max"}[name]
+            elif name in _OF_NUMBERS and np.isfinite(number):
+                texts[-1] = repr(number)
+        call = f"{self._function(name)}({', '.join(texts)}{options}"
+        self.lines.append(f"{out}.copy_({call}))" if name in _NO_OUT else f"{call}, out={out})")
+
+    def _concat(self, op: Op, out: str) -> None:
+        axis, at = op.option("axis"), 0
+        for arg in op.reads:
+            start, at = at, at + arg.shape[axis]
+            part = self.plan.parts.get(self.recording.base(arg))
+            if part is None or (part.whole, part.start) != (op.out, start):
+                self.lines.append(f"{out}.narrow({axis}, {start}, {at - start}).copy_({self.name(arg)})")
+
+    def _reduction(self, op: Op, out: str) -> None:
+        axes, keepdims = op.option("axes"), op.option("keepdims")
+        if op.name in ("prod", "argmax", "argmin") and len(axes) == 1:
+            axes = axes[0]
+        elif op.name in ("sum", "mean", "max", "min", "all", "any"):
+            axes = tuple(axes)
+        else:
+            raise RecordingError(f"{op.name} over {len(axes)} axes is not replayed with PyTorch")
+        call = f"{self._function(op.name)}({self.name(op.reads[0])}, {axes}, {keepdims}"
+        if op.name in ("sum", "prod"):
+            self.lines.append(f"{call}, dtype={out}.dtype, out={out})")
+        else:
+            self.lines.append(f"{call}, out={out})")

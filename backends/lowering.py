@@ -1,0 +1,203 @@
+"""A recording on its way to a function that is a list of a library's calls, each into a place planned beforehand."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nnx.backends.recorded import Replay, entry, returned
+from nnx.recording import Op, Recording, RecordingError, Value, planned
+
+Taken: TypeAlias = list[tuple[str, Any]]
+"""How a view is taken: expressions, one of the other, with {0} for the array and {1} for what stands beside it."""
+
+
+class Lowering(ABC):
+    """What an adapter adds to: how its library makes arrays, and calls it for each operation.
+
+    What lies in buffers is made once, and is a global of the function; what is handed in, and the results, change
+    from call to call, and are its local variables.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.constants = recording.constants()
+        self._old = _state(recording)
+        self.plan = planned(recording, over=self._over)
+        self._in_place = {new: old for new, old in self._old.items() if self._is_free(new, old)}
+        self.globals: dict[str, Any] = {}
+        self.names: dict[Value, str] = {value: f"x{value.number}" for value in recording.inputs}
+        self.lines: list[str] = []
+        self._buffers = [self.bytes(size) for size in self.plan.buffers]
+
+    # The library's part.
+
+    @abstractmethod
+    def bytes(self, size: int) -> Any:
+        """Return new memory, which begins at a cache line: an array of uint8."""
+
+    @abstractmethod
+    def shaped(self, memory: Any, value: Value) -> Any:
+        """Return the beginning of a memory as an array like this value."""
+
+    @abstractmethod
+    def array(self, x: Any) -> Any:
+        """Return a NumPy array as one of the library's."""
+
+    @abstractmethod
+    def result(self, value: Value) -> Callable[[], Any]:
+        """Return a function that gives an array for a result, which nobody else has."""
+
+    @abstractmethod
+    def over(self, op: Op) -> tuple[Value, ...]:
+        """Return the arguments in whose memory the result may be written, if they are not needed after it."""
+
+    @abstractmethod
+    def taken(self, op: Op) -> Taken:
+        """Return how a view is taken."""
+
+    @abstractmethod
+    def write(self, op: Op) -> None:
+        """Add the lines that do an operation."""
+
+    copy: str
+    """The end of an expression that copies an array."""
+
+    @abstractmethod
+    def is_view(self, x: Any, of: Any) -> bool:
+        """Whether an array lies in the memory of another."""
+
+    # What is the same for all.
+
+    def function(self) -> Replay:
+        """Return the function: of the recording's arguments, and of whether it may write over the old state."""
+        parameters, body, given = entry(self.recording, self.dtype)
+        self.globals |= given
+        for op in self.recording.ops:
+            if op.out in self.constants and op.kind != "view":
+                self._constant(op)
+        for op in self.recording.ops:
+            if op.kind != "view" and op.out not in self.constants:
+                self.write(op)
+        for value in self.recording.outputs:
+            base = self.recording.base(value)
+            if value != base or value in self.constants or value in self.plan.parts:  # the result is its own
+                self.lines.append(f"r{value.number} = {self.name(value)}{self.copy}")
+                self.names[value] = f"r{value.number}"
+            elif value not in self.recording.inputs:
+                self.name(value)
+        result = returned(self.recording, self.names, self.globals)
+        head = f"def replayed({parameters}):"
+        source = "\n    ".join([head, *body, *self.lines, f"return {result}"])
+        exec(compile(source, "<nnx recording>", "exec"), self.globals)
+        function: Replay = self.globals["replayed"]
+        function.source = source  # for people
+        return function
+
+    def dtype(self, name: str) -> Any:
+        """Return the library's dtype by the standard's name."""
+        return np.dtype(name)
+
+    def name(self, value: Value) -> str:
+        """Return the name of the variable that is the value."""
+        if value not in self.names:
+            op = self.recording.makers[value]
+            number = value.number
+            if op.kind == "view":
+                self._define(value, self.name(op.reads[0]), self.taken(op))
+            elif value in self.plan.shared:
+                self.names[value] = self.name(self.plan.shared[value])
+            elif value in self.plan.parts:
+                part = self.plan.parts[value]
+                key = (slice(None),) * part.axis + (slice(part.start, part.stop),)
+                self._define(
+                    value, self.name(part.whole), [("{0}[{1}]", key), ("{0}.reshape({1})", value.shape)]
+                )
+            elif value in self.recording.outputs:
+                self.globals[f"take{number}"] = self.result(value)
+                self.names[value] = f"o{number}"
+                old = self._in_place.get(value)
+                choice = f"{self.name(old)} if over else " if old else ""
+                self.lines.append(f"o{number} = {choice}take{number}()")
+            else:
+                self._global(value, self.shaped(self._buffers[self.plan.buffer[value]], value))
+        return self.names[value]
+
+    def _global(self, value: Value, array: Any) -> None:
+        self.names[value] = f"v{value.number}"
+        self.globals[f"v{value.number}"] = array
+
+    def _define(self, value: Value, source: str, steps: Taken) -> None:
+        """Make a view: at once where what it looks at stays in its place, else in every call."""
+        array = self.globals.get(source)
+        text = source
+        for number, (step, key) in enumerate(steps):
+            name = f"i{value.number}_{number}"
+            self.globals[name] = key
+            text = step.format(text, name)
+        if array is not None:
+            found = eval(text, self.globals)
+            if not self.is_view(found, array):
+                raise RecordingError(f"{value} is not the view that it should be")
+            self._global(value, found)
+        else:
+            self.names[value] = f"v{value.number}"
+            self.lines.append(f"v{value.number} = {text}")
+
+    def scalar(self, number: Any, dtype: str) -> str:
+        """Return the name of a number as an array of no axes."""
+        x = np.asarray(number, dtype)
+        name = f"c_{dtype}_{x.tobytes().hex()}"
+        if name not in self.globals:
+            self.globals[name] = self.array(x)
+        return name
+
+    def _constant(self, op: Op) -> None:
+        """Compute now what is the same in every call."""
+        if op.name == "full":
+            self._global(op.out, self.array(np.full(op.out.shape, op.option("value"), op.out.dtype)))
+        elif op.name == "arange":
+            start, step = op.option("start"), op.option("step")
+            array = np.arange(start, start + step * op.out.size, step).astype(op.out.dtype)
+            self._global(op.out, self.array(array))
+        else:
+            self._global(op.out, self.array(np.empty(op.out.shape, op.out.dtype)))
+            before, self.lines = self.lines, []
+            self.write(op)
+            with np.errstate(all="ignore"):
+                exec("\n".join(self.lines), self.globals)
+            self.lines = before
+
+    # What may be written over the state that was before.
+
+    def _over(self, op: Op) -> tuple[Value, ...]:
+        """Return what `over` does; what is written over its own old self takes no other's place."""
+        return () if self._old.get(op.out) in op.reads else self.over(op)
+
+    def _is_free(self, new: Value, old: Value) -> bool:
+        """Whether nobody reads the old array any more when the first number is written where the new one lies."""
+        ops = [op for op in self.recording.ops if op.kind != "view"]
+        first = next(at for at, op in enumerate(ops) if self.plan.owner(op.out) == new)
+        for at, op in enumerate(ops[first:], first):
+            for value in op.reads:
+                direct = at == first and value == old and old in self.over(op)
+                if self.recording.base(value) == old and not direct:
+                    return False
+        return (old.shape, old.dtype) == (new.shape, new.dtype)
+
+
+def _state(recording: Recording) -> dict[Value, Value]:
+    """Return the old array for every new one, of a step(state, ...) -> (state, ...); of another function none."""
+    try:
+        (old, *_), (new, *_) = recording.arguments, recording.result
+        changed = {new[name]: old[name] for name in old if new[name] != old[name]}
+        same = [new[name] for name in old if new[name] == old[name]]
+    except (TypeError, KeyError, ValueError, IndexError):
+        return {}
+    own = all(isinstance(x, Value) and x == recording.base(x) for x in changed)
+    own = own and not {*changed} & {*recording.inputs} and len({*changed}) + len(same) == len(new)
+    seen = [recording.base(x) for x in recording.outputs if x not in changed and x not in same]
+    if not own or any(x in recording.inputs for x in seen):
+        return {}
+    return {x: was for x, was in changed.items() if isinstance(was, Value)}
