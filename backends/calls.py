@@ -27,7 +27,8 @@ _EITHER_WAY = {
 _COMPARISONS = {"equal", "not_equal", *_SWAPPED}
 _OF_NUMBERS = {*_COMPARISONS, "add", "subtract", "multiply", "divide", "remainder", "pow"}
 """What takes a Python number as its second argument."""
-_NO_OUT = {"isnan", "isinf", "isfinite"}
+_NO_OUT = {"isnan", "isinf", "isfinite", "matmul"}
+"""What takes no `out`, or (matmul, of stacks) none that lies in another array."""
 _JOINED = {"axpy", "addcmul", "addcdiv"}
 """x + number y, x + number a b, x + number a/b: what is written over x, and nothing else, if it may be."""
 

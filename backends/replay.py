@@ -15,8 +15,6 @@ _REDUCTIONS = {
     "sum": np.add, "mean": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum,
     "all": np.logical_and, "any": np.logical_or,
 }  # fmt: skip
-SMALL = 8192
-"""Elements up to which a sum over an axis costs less as a product by ones: one call of BLAS."""
 
 
 def replay(recording: Recording) -> Replay:
@@ -95,6 +93,8 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         elif op.name == "copy":
             self.lines.append(f"copyto({out}, {args[0]})")
         elif kind == "elementwise":
+            if op.name in ("maximum", "minimum") and args[1:] == [self.scalar(0.0, dtype)]:
+                args[1] = self._zeros(op.out)
             ufunc = _UFUNCS.get(op.name) or getattr(np, op.name)
             self.globals[op.name] = ufunc
             self.lines.append(f"{op.name}({', '.join(args)}, out={out})")
@@ -107,6 +107,15 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
             self._reduction(op, out, args[0])
         else:
             raise RecordingError(f"{op.name} is not replayed with NumPy")
+
+    def _zeros(self, value: Value) -> str:
+        """Return zeros of a value's shape: with them a maximum takes a third of the time that it takes with one zero.
+
+        They take no memory: nobody writes into them, so that the system has one page of zeros for all.
+        """
+        name = f"zeros_{value.dtype}_{'_'.join(map(str, value.shape))}"
+        self.globals.setdefault(name, np.zeros(value.shape, value.dtype))
+        return name
 
     def _in_one_piece(self, value: Value) -> bool:
         part = self.plan.parts.get(value)
@@ -131,9 +140,9 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
             op.name == "sum"
             and value.ndim == 2
             and len(axes) == 1
-            and value.size <= SMALL
-            and (value.dtype in ("float32", "float64") and self._in_one_piece(op.out))
-        ):
+            and value.dtype in ("float32", "float64")
+            and self._in_one_piece(op.out)
+        ):  # as a product by ones, which is BLAS's: a fourth of the time, and less
             ones = f"ones_{value.dtype}_{value.shape[axes[0]]}"
             self.globals[ones] = np.ones(value.shape[axes[0]], value.dtype)
             flat = out

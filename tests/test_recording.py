@@ -14,13 +14,14 @@ import pytest
 import nnx
 from nnx.arrays import array_namespace
 from nnx.backends import loops
+from nnx.backends.calls import calls
 from nnx.backends.kernel import FLOAT32
 from nnx.backends.recorded import KEPT, RECORDINGS, Recorded, pool
 from nnx.backends.replay import replay
 from nnx.host import quiet
 from nnx.network import Network
 from nnx.outputs import LOSSES
-from nnx.recording import Op, Recording, RecordingError, Value, fused, planned, record
+from nnx.recording import Op, Recording, RecordingError, Value, fused, is_array, mapped, planned, record
 from nnx.schedules import SCHEDULES
 from nnx.step import cost_and_gradient, initial_state, step_in_pieces, training_step
 
@@ -435,6 +436,93 @@ def test_three_steps(name, dtype):
         for found in done[1:]:
             close(found, done[0], dtype)
         states = [state for state, _ in done]
+
+
+def in_torch(recording):
+    """A recording as PyTorch's calls, of NumPy's arrays."""
+    torch = pytest.importorskip("torch")
+    function = calls(recording, torch, torch.device("cpu"))
+
+    def back(x):
+        return x.numpy() if isinstance(x, torch.Tensor) else x
+
+    def replayed(*arguments, over=False):
+        given = mapped(arguments, lambda x: torch.from_numpy(np.asarray(x)) if is_array(x) else x)
+        return mapped(function(*given, over=over), back)
+
+    return replayed
+
+
+@pytest.mark.parametrize("lower", [replay, in_torch])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_three_steps_in_place(name, dtype, lower):
+    """The first leaves the state alone that it is handed; the others write over what is not needed any more."""
+    step, state, batch = CASES[name](dtype)
+    again = lower(record(step, state, batch))
+    given = copy.deepcopy(state)
+    here, J = quiet()(step)(state, batch)
+    there, K = again(state, batch)
+    for _ in range(3):
+        close((there, K), (here, J), dtype)
+        here, J = quiet()(step)(here, batch)
+        there, K = again(there, batch, over=True)
+    close((there, K), (here, J), dtype)
+    for key, x in given.items():
+        np.testing.assert_array_equal(state[key], x)
+
+
+def in_order(state, X):
+    """Plain: what is new depends on nothing that is written over before."""
+    return {"a": state["a"] * 0.5 + X, "b": state["b"] - state["a"]}, X + 1
+
+
+AWKWARD = {
+    "plain": in_order,
+    "each other's": lambda s, X: ({"a": s["b"] + X, "b": s["a"] * 2.0}, X + 1),
+    "handed on": lambda s, X: ({"a": s["b"], "b": s["a"] + X}, X + 1),
+    "the same twice": lambda s, X: (dict.fromkeys("ab", s["a"] + s["b"]), X + 1),
+    "from behind": lambda s, X: ({"a": s["a"] + s["a"][::-1], "b": s["b"] + X}, X + 1),
+    "read later": lambda s, X: ({"a": s["a"] + X, "b": s["b"] * 3.0}, s["a"] + s["b"]),
+    "a result besides": lambda s, X: ({"a": s["a"] + X, "b": s["b"] * 3.0}, s["a"]),
+    "a part besides": lambda s, X: ({"a": s["a"] + X, "b": s["b"] * 3.0}, s["b"][:2]),
+    "a part of the other": lambda s, X: ({"a": s["b"][:4] * 1.0 + X, "b": s["b"] * 3.0}, X + 1),
+    "one kept": lambda s, X: ({"a": s["a"], "b": s["b"] + s["a"]}, X + 1),
+    "twice as old": lambda s, X: ({"a": (s["a"] + X) * (s["b"] + s["a"]), "b": s["b"] + 1.0}, X + 1),
+}
+
+
+@pytest.mark.parametrize("lower", [replay, in_torch])
+@pytest.mark.parametrize("name", AWKWARD)
+def test_nothing_is_written_over_that_somebody_reads(name, lower):
+    function, X = AWKWARD[name], np.arange(4.0)
+    state = {"a": np.arange(1.0, 5.0), "b": np.arange(2.0, 6.0) ** 2}
+    given = copy.deepcopy(state)
+    recording = record(function, state, X)
+    if (name, lower) == ("from behind", in_torch):
+        with pytest.raises(RecordingError, match="no view from the end"):
+            lower(recording)
+        return
+    again = lower(recording)
+    here, there = function(state, X), again(state, X)
+    for _ in range(4):
+        close(there, here, "float64")
+        held = copy.deepcopy(there[1])
+        last = there[1]
+        here, there = function(here[0], X), again(there[0], X, over=True)
+        np.testing.assert_array_equal(last, held)
+    close(there, here, "float64")
+    for key, x in given.items():
+        np.testing.assert_array_equal(state[key], x)
+
+
+def test_a_state_is_changed_in_its_place():
+    step, state, batch = digits(sizes=(20, 10, 5))
+    again = replay(record(step, state, batch))
+    first, _ = again(state, batch)
+    second, _ = again(first, batch, over=True)
+    for key in ("theta", "m", "v"):
+        assert second[key] is first[key] is not state[key]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
