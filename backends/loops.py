@@ -12,6 +12,7 @@ import numpy as np
 
 from nnx.backends.kernel import Kernel, beside, expression, indented, space
 from nnx.backends.replay import aligned, replay
+from nnx.backends.team import small
 from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, leaves, nbytes, planned
 
 HEAD = "\n\n".join(
@@ -137,7 +138,7 @@ class Loops:
             "D": np.asarray(self._sizes, np.int64).reshape(-1, 4),
             "S": np.zeros(max(self._shared, 1)),
             **{f"C_{t}": np.asarray(numbers, t) for t, numbers in self._numbers.items()},
-            **{f"U_{t}": np.asarray([1, 0], t) for t in ("float32", "float64")},
+            **{f"U_{t}": np.asarray([1, 0, small()], t) for t in ("float32", "float64")},
             **{f"A_{t}": memory[: len(memory) // 8 * 8].view(t) for t in sorted(self._dtypes)},
             **dict(zip(self._fixed, _values(self.recording, list(self._fixed.values())), strict=True)),
             **{name: np.empty(value.shape, value.dtype) for name, value in self._made.items()},

@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -222,14 +223,18 @@ def returned(recording: Recording, names: dict[Value, str], constants: dict[str,
 
 
 def on_end(captured: Callable[..., Any]) -> Steps:
-    """Return the function that does captured steps on end: from the second on, each writes over the state before it."""
+    """Return the function that does captured steps on end; of recorded ones each writes over the state before it.
+
+    The first does not: what it is handed belongs to somebody else.
+    """
+    again = partial(captured, over=True) if isinstance(captured, Recorded) else captured
 
     def steps(
         state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
     ) -> tuple[dict[str, Array], Any]:
         Js: list[Any] = []
         for start in range(at, at + m * count, m):
-            state, J = captured(state, mini_batch(data, order, start, m), over=bool(Js))
+            state, J = (again if Js else captured)(state, mini_batch(data, order, start, m))
             Js.append(J)
         return state, Js
 

@@ -95,6 +95,20 @@ def _blas() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
+WITHOUT_COPIES = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+"""What OpenBLAS calls the processors for which it has products that copy nothing (with AVX-512; AMD's, too)."""
+
+
+@lru_cache(maxsize=1)
+def small() -> int:
+    """Return the multiplications up to which BLAS copies nothing, 100^3; 0 where it always does, or need not."""
+    try:
+        found = _blas().info()
+    except ImportError:
+        return 0
+    return 1_000_000 if found and all(one.get("architecture") in WITHOUT_COPIES for one in found) else 0
+
+
 def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
     """Return how many threads BLAS may use now, and what takes all but one from it for a while."""
     blas = _blas()

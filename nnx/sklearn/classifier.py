@@ -67,7 +67,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> MLPClassifier(solver="lbfgs", random_state=0).fit(X, y).score(X, y) > 0.95
+    >>> MLPClassifier(solver="lbfgs", max_iter=1000, random_state=0).fit(X, y).score(X, y) > 0.95
     True
     """
 
