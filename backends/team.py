@@ -1,5 +1,6 @@
 """The threads that do a compiled step together, while BLAS has one in each of them."""
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -52,7 +53,7 @@ def together(function: Callable[..., Any], work: float, *arguments: Any) -> None
             return
         with limited():
             for t in range(1, T):  # one by one: an interrupt must lose none of them
-                others.append(pool.submit(_share, function, t, T, sync, *arguments))
+                others.append(pool.submit(_share, _core(), function, t, T, sync, *arguments))
             function(0, T, sync, *arguments)
     except BaseException:
         sync[0] = NOBODY
@@ -64,12 +65,35 @@ def together(function: Callable[..., Any], work: float, *arguments: Any) -> None
         other.result()
 
 
-def _share(function: Callable[..., Any], t: int, T: int, sync: Any, *arguments: Any) -> None:
+def _share(core: int, function: Callable[..., Any], t: int, T: int, sync: Any, *arguments: Any) -> None:
     try:
+        _apart(core, t)
         function(t, T, sync, *arguments)
     except BaseException:
         sync[0] = NOBODY
         raise
+
+
+def _apart(core: int, t: int) -> None:
+    """Move this thread to the t-th core after the one where the first thread is; from there it may go anywhere.
+
+    Linux may leave two threads that wait for each other on one core, while another has nothing to do.
+    """
+    cores = sorted(_cores())
+    if core in cores:
+        os.sched_setaffinity(0, {cores[(cores.index(core) + t) % len(cores)]})
+        os.sched_setaffinity(0, cores)
+
+
+@lru_cache(maxsize=1)
+def _where() -> Callable[[], int]:
+    found = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
+    return found or (lambda: -1)
+
+
+def _core() -> int:
+    """Return the core where this thread is now; -1 where that is not told."""
+    return _where()()
 
 
 @lru_cache(maxsize=1)

@@ -144,9 +144,9 @@ def where(x):
 def pieces(n, k, m, small, mixed):
     """Return the rows, inner numbers and columns of the pieces in which a product (n, k) (k, m) is done.
 
-    OpenBLAS copies what it multiplies, but not for up to `small` = 100^3 multiplications (0: no such limit is known, and
-    the product is one piece). So done, a product of 16 or 20 columns takes half the time, a large one some percent less.
-    What is `mixed`, a by rows and b by columns, must be smaller still, and have more inner numbers.
+    OpenBLAS copies what it multiplies, but not for up to `small` = 100^3 multiplications (0: no such limit is known,
+    and the product is one piece). So done, a product of 16 or 20 columns takes half the time, a large one some percent
+    less. What is `mixed`, a by rows and b by columns, must be smaller still, and have more inner numbers.
     """
     if small == 0 or (mixed and (k < 128 or min(n, m) > (128 if k % 1024 else 32))):
         return n, k, m
