@@ -4,17 +4,16 @@ A call of PyTorch's costs more than the arithmetic of a small step, so what it h
 W X + b, x + number y, x + a b, x + a/b, and a comparison as numbers.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from nnx.backends.lowering import Lowering, Taken
 from nnx.backends.recorded import Replay, pool
 from nnx.recording import Op, Recording, RecordingError, Value, nbytes
 
-_NAMES = {"equal": "eq", "concat": "cat", "bitwise_invert": "bitwise_not", "max": "amax", "min": "amin"}
+_NAMES = {"equal": "eq", "bitwise_invert": "bitwise_not", "max": "amax", "min": "amin"}
 _SWAPPED = {
     "less": "greater",
     "less_equal": "greater_equal",
@@ -27,7 +26,7 @@ _EITHER_WAY = {
 _COMPARISONS = {"equal", "not_equal", *_SWAPPED}
 _OF_NUMBERS = {*_COMPARISONS, "add", "subtract", "multiply", "divide", "remainder", "pow"}
 """What takes a Python number as its second argument."""
-_NO_OUT = {"isnan", "isinf", "isfinite", "matmul"}
+_NO_OUT = {"isnan", "isinf", "isfinite", "sign", "matmul"}
 """What takes no `out`, or (matmul, of stacks) none that lies in another array."""
 _JOINED = {"axpy", "addcmul", "addcdiv"}
 """x + number y, x + number a b, x + number a/b: what is written over x, and nothing else, if it may be."""
@@ -41,8 +40,9 @@ def calls(recording: Recording, torch: Any, device: Any) -> Replay:
     RecordingError
         When an operation is not known here.
     """
-    function: Replay = _Calls(joined(recording), torch, device).function()
-    return function
+    with torch.inference_mode(False):  # the buffers outlive it
+        function: Replay = _Calls(joined(recording), torch, device).function()
+    return torch.inference_mode(False)(torch.no_grad()(function))
 
 
 def joined(recording: Recording) -> Recording:
@@ -54,7 +54,9 @@ def joined(recording: Recording) -> Recording:
     def inner(x: Any, *names: str) -> Op | None:
         """Return the operation that makes x, if it is one of these, and nobody else reads x."""
         op = made.get(x) if isinstance(x, Value) else None
-        return op if op is not None and op.name in names and uses[op.out] == 1 else None
+        if op is None or op.name not in names or uses[op.out] != 1:
+            return None
+        return op if op.name in _COMPARISONS or all(y.dtype == op.out.dtype for y in op.reads) else None
 
     for op in recording.ops:
         found = _join(op, inner)
@@ -70,7 +72,7 @@ def _join(op: Op, inner: Callable[..., Op | None]) -> tuple[Op, set[Value]] | No
     if op.name == "astype":
         test = inner(op.args[0], *_COMPARISONS)
         return (Op(test.name, test.args, op.out), {test.out}) if test else None
-    if op.name not in ("add", "subtract"):
+    if op.name not in ("add", "subtract") or len({x.dtype for x in (*op.reads, op.out)}) > 1:
         return None
     sign = 1.0 if op.name == "add" else -1.0
     for x, y in (op.args, op.args[::-1]) if op.name == "add" else (op.args,):
@@ -107,6 +109,11 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
     def __init__(self, recording: Recording, torch: Any, device: Any) -> None:
         self._torch, self._device = torch, device
         super().__init__(recording)
+        self.globals |= {"inf": math.inf, "nan": math.nan, "device": device}
+
+    def unlike(self, name: str, value: Value) -> str:
+        """Return an expression that is true when the tensor of this name is not like a value, or lies elsewhere."""
+        return f"{super().unlike(name, value)} or {name}.device != device"
 
     def dtype(self, name: str) -> Any:
         """Return PyTorch's dtype."""
@@ -163,7 +170,9 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         if op.name in ("astype", "copy"):
             self.lines.append(f"{out}.copy_({self.name(op.reads[0])})")
         elif op.name == "concat":
-            self._concat(op, out)
+            for x, start, stop in self.misplaced(op):
+                place = f"{out}.narrow({op.option('axis')}, {start}, {stop - start})"
+                self.lines.append(f"{place}.copy_({self.name(x)})")
         elif op.kind == "reduction":
             self._reduction(op, out)
         elif op.kind == "elementwise" or op.name in ("matmul", "addmm", *_JOINED):
@@ -172,8 +181,10 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
             raise RecordingError(f"{op.name} is not replayed with PyTorch")
 
     def _function(self, name: str) -> str:
+        import array_api_compat.torch as xp
+
         name = _NAMES.get(name, name)
-        self.globals[name] = getattr(self._torch, name)
+        self.globals[name] = getattr(xp if name == "sign" else self._torch, name)  # torch.sign(NaN) is 0
         return name
 
     def _call(self, op: Op, out: str) -> None:
@@ -186,26 +197,23 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         if name == "matmul" and op.out.ndim == 2 and all(x.ndim == 2 for x in op.reads):
             name = "mm"
         dtype = op.reads[-1].dtype
+        if {x.dtype for x in op.reads[name == "where" :]} != {dtype}:
+            raise RecordingError(f"{name} of several dtypes is not replayed with PyTorch")
         texts = [self.name(arg) if isinstance(arg, Value) else self.scalar(arg, dtype) for arg in args]
         if not isinstance(args[-1], Value):
             number = args[-1]
             if name in ("maximum", "minimum"):  # of NaN NaN, as these
                 texts[-1], name = repr(number), {"maximum": "clamp_min", "minimum": "clamp_max"}[name]
-            elif name in _OF_NUMBERS and np.isfinite(number):
+            elif name in _OF_NUMBERS:
                 texts[-1] = repr(number)
         call = f"{self._function(name)}({', '.join(texts)}{options}"
         self.lines.append(f"{out}.copy_({call}))" if name in _NO_OUT else f"{call}, out={out})")
 
-    def _concat(self, op: Op, out: str) -> None:
-        axis, at = op.option("axis"), 0
-        for arg in op.reads:
-            start, at = at, at + arg.shape[axis]
-            part = self.plan.parts.get(self.recording.base(arg))
-            if part is None or (part.whole, part.start) != (op.out, start):
-                self.lines.append(f"{out}.narrow({axis}, {start}, {at - start}).copy_({self.name(arg)})")
-
     def _reduction(self, op: Op, out: str) -> None:
         axes, keepdims = op.option("axes"), op.option("keepdims")
+        if axes == () and op.out.ndim > 0:  # PyTorch's () are all axes
+            self.lines.append(f"{out}.copy_({self.name(op.reads[0])})")
+            return
         if op.name in ("prod", "argmax", "argmin") and len(axes) == 1:
             axes = axes[0]
         elif op.name in ("sum", "mean", "max", "min", "all", "any"):

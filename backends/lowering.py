@@ -1,13 +1,13 @@
 """A recording on its way to a function that is a list of a library's calls, each into a place planned beforehand."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from nnx.backends.recorded import Replay, entry, returned
-from nnx.recording import Op, Recording, RecordingError, Value, planned
+from nnx.recording import Op, Recording, RecordingError, Value, leaves, planned
 
 Taken: TypeAlias = list[tuple[str, Any]]
 """How a view is taken: expressions, one of the other, with {0} for the array and {1} for what stands beside it."""
@@ -72,7 +72,7 @@ class Lowering(ABC):
 
     def function(self) -> Replay:
         """Return the function: of the recording's arguments, and of whether it may write over the old state."""
-        parameters, body, given = entry(self.recording, self.dtype)
+        parameters, body, given = entry(self.recording, self.unlike)
         self.globals |= given
         for op in self.recording.ops:
             if op.out in self.constants and op.kind != "view":
@@ -85,8 +85,6 @@ class Lowering(ABC):
             if value != base or value in self.constants or value in self.plan.parts:  # the result is its own
                 self.lines.append(f"r{value.number} = {self.name(value)}{self.copy}")
                 self.names[value] = f"r{value.number}"
-            elif value not in self.recording.inputs:
-                self.name(value)
         result = returned(self.recording, self.names, self.globals)
         head = f"def replayed({parameters}):"
         source = "\n    ".join([head, *body, *self.lines, f"return {result}"])
@@ -95,9 +93,23 @@ class Lowering(ABC):
         function.source = source  # for people
         return function
 
+    def unlike(self, name: str, value: Value) -> str:
+        """Return an expression that is true when the array of this name is not like a value."""
+        self.globals[f"dtype_{value.dtype}"] = self.dtype(value.dtype)
+        return f"{name}.shape != {value.shape} or {name}.dtype != dtype_{value.dtype}"
+
     def dtype(self, name: str) -> Any:
         """Return the library's dtype by the standard's name."""
         return np.dtype(name)
+
+    def misplaced(self, op: Op) -> Iterator[tuple[Value, int, int]]:
+        """Yield what is not written straight into its place in a concat: each with where it begins and ends."""
+        at = 0
+        for x in op.reads:
+            start, at = at, at + x.shape[op.option("axis")]
+            part = self.plan.parts.get(self.recording.base(x))
+            if part is None or (part.whole, part.start) != (op.out, start):
+                yield x, start, at
 
     def name(self, value: Value) -> str:
         """Return the name of the variable that is the value."""
@@ -197,7 +209,7 @@ def _state(recording: Recording) -> dict[Value, Value]:
         return {}
     own = all(isinstance(x, Value) and x == recording.base(x) for x in changed)
     own = own and not {*changed} & {*recording.inputs} and len({*changed}) + len(same) == len(new)
-    seen = [recording.base(x) for x in recording.outputs if x not in changed and x not in same]
-    if not own or any(x in recording.inputs for x in seen):
+    rest = [x for x in leaves(recording.result[1:]) if isinstance(x, Value)]  # what a caller may keep
+    if not own or any(x in changed or recording.base(x) in recording.inputs for x in rest):
         return {}
     return {x: was for x, was in changed.items() if isinstance(was, Value)}

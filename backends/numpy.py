@@ -5,10 +5,10 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from nnx.backends.recorded import Recorded, on_end
+from nnx.backends.recorded import Recorded
 from nnx.backends.replay import replay
 from nnx.host import as_host, quiet
-from nnx.port import Backend, F, Steps, only_cpu
+from nnx.port import Backend, F, only_cpu
 
 
 class NumPy(Backend):
@@ -29,10 +29,6 @@ class NumPy(Backend):
     def capture(self, step: F) -> F:
         """Return the step recorded, and replayed into buffers that are used again; without NumPy's warnings."""
         return Recorded(quiet()(step), replay)  # type: ignore[no-any-return]
-
-    def repeat(self, step: F) -> Steps:
-        """Return the captured step again and again, its state changed in its place."""
-        return on_end(self.capture(step))  # type: ignore[no-any-return]
 
     def to_numpy(self, x: Any) -> Any:
         """Return x itself."""

@@ -4,17 +4,14 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from nnx.arrays import Array
-from nnx.port import Data, Steps, mini_batch
 from nnx.recording import Recording, RecordingError, Value, leaves, record
 
 Replay = Callable[..., Any]
-"""The recorded function; returns None when its arguments are not those it was recorded with."""
+"""The recorded function, with over=False (see `Recorded.over`); returns None when its arguments were not recorded."""
 
 RECORDINGS = 8
 """Sets of shapes that are kept at a time; one more replaces the one that was longest not used."""
@@ -43,8 +40,15 @@ class Recorded:
         self.as_it_is = not _COUNTS
         """Whether the function is not recorded any more."""
 
-    def __call__(self, *arguments: Any, over: bool = False) -> Any:
-        """Return what the function does; `over`: the state, its first argument, may be written over."""
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what the function does."""
+        return self._done(arguments, over=False)
+
+    def over(self, *arguments: Any) -> Any:
+        """Return what the function does; what it changes of the first argument, a state, it may write over."""
+        return self._done(arguments, over=True)
+
+    def _done(self, arguments: tuple[Any, ...], over: bool) -> Any:
         if self.as_it_is:
             return self._function(*arguments)
         with self._lock:
@@ -153,11 +157,11 @@ def _counts() -> bool:
 _COUNTS = _counts()
 
 
-def entry(recording: Recording, dtype: Callable[[str], Any]) -> tuple[str, list[str], dict[str, Any]]:
+def entry(recording: Recording, unlike: Callable[[str, Value], str]) -> tuple[str, list[str], dict[str, Any]]:
     """Return the head of a Python function of the recording's arguments: parameters, lines, and what they refer to.
 
     The lines set x0, x1, ..., the recording's inputs, and return None when an argument is not as it was recorded;
-    `dtype` gives a library's dtype by the standard's name.
+    `unlike` gives the expression that is true of such an array.
     """
     lines: list[str] = []
     checks: list[str] = []
@@ -177,8 +181,7 @@ def entry(recording: Recording, dtype: Callable[[str], Any]) -> tuple[str, list[
         elif isinstance(tree, Value):
             name = f"x{tree.number}"
             lines.append(f"{name} = {where}")
-            names[f"D{tree.number}"] = dtype(tree.dtype)
-            checks.append(f"{name}.shape != {tree.shape} or {name}.dtype != D{tree.number}")
+            checks.append(unlike(name, tree))
         elif tree is None:
             checks.append(f"{where} is not None")
         else:
@@ -214,28 +217,9 @@ def returned(recording: Recording, names: dict[Value, str], constants: dict[str,
             return "(" + "".join(f"{expression(branch)}, " for branch in tree) + ")"
         if isinstance(tree, Value):
             return names[tree]
-        constants[f"r{len(constants)}"] = tree
-        return f"r{len(constants) - 1}"
+        constants[f"leaf{len(constants)}"] = tree
+        return f"leaf{len(constants) - 1}"
 
     if not any(isinstance(leaf, Value) for leaf in leaves(recording.result)):
         raise RecordingError("the result holds no array")
     return expression(recording.result)
-
-
-def on_end(captured: Callable[..., Any]) -> Steps:
-    """Return the function that does captured steps on end; of recorded ones each writes over the state before it.
-
-    The first does not: what it is handed belongs to somebody else.
-    """
-    again = partial(captured, over=True) if isinstance(captured, Recorded) else captured
-
-    def steps(
-        state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
-    ) -> tuple[dict[str, Array], Any]:
-        Js: list[Any] = []
-        for start in range(at, at + m * count, m):
-            state, J = (again if Js else captured)(state, mini_batch(data, order, start, m))
-            Js.append(J)
-        return state, Js
-
-    return steps

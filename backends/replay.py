@@ -102,7 +102,10 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
             product = "dot" if op.out.ndim == 2 and self._in_one_piece(op.out) else "matmul"
             self.lines.append(f"{product}({args[0]}, {args[1]}, {out})")
         elif kind == "concat":
-            self._concat(op, out, args)
+            for x, start, stop in self.misplaced(op):
+                key = f"j{op.out.number}_{start}"
+                self.globals[key] = (slice(None),) * op.option("axis") + (slice(start, stop),)
+                self.lines.append(f"copyto({out}[{key}], {self.name(x)})")
         elif kind == "reduction":
             self._reduction(op, out, args[0])
         else:
@@ -120,16 +123,6 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
     def _in_one_piece(self, value: Value) -> bool:
         part = self.plan.parts.get(value)
         return part is None or part.whole.ndim == 1
-
-    def _concat(self, op: Op, out: str, args: list[str]) -> None:
-        axis, at = op.option("axis"), 0
-        for number, (arg, name) in enumerate(zip(op.reads, args, strict=True)):
-            start, at = at, at + arg.shape[axis]
-            part = self.plan.parts.get(self.recording.base(arg))
-            if part is None or (part.whole, part.start) != (op.out, start):
-                key = f"j{op.out.number}_{number}"
-                self.globals[key] = (slice(None),) * axis + (slice(start, at),)
-                self.lines.append(f"copyto({out}[{key}], {name})")
 
     def _reduction(self, op: Op, out: str, x: str) -> None:
         axes, value = op.option("axes"), op.reads[0]

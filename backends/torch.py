@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from nnx.backends.calls import calls
-from nnx.backends.recorded import Recorded, Replay, on_end
+from nnx.backends.recorded import Recorded, Replay
 from nnx.errors import BackendError, first_line
-from nnx.port import Backend, F, Memory, Steps, process_memory, require
+from nnx.port import Backend, F, Memory, process_memory, require
 from nnx.recording import Recording
 
 
@@ -71,13 +71,9 @@ class Torch(Backend):
         """Return the step recorded, and replayed into buffers that are used again; without autograd's bookkeeping."""
 
         def replay(recording: Recording) -> Replay:
-            return self._torch.no_grad()(calls(recording, self._torch, self._device))
+            return calls(recording, self._torch, self._device)
 
         return Recorded(self._torch.no_grad()(step), replay)  # type: ignore[no-any-return]
-
-    def repeat(self, step: F) -> Steps:
-        """Return the captured step again and again, its state changed in its place."""
-        return on_end(self.capture(step))  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes of torch's allocator on a GPU, the process's on the CPU."""

@@ -138,15 +138,20 @@ class Backend(ABC):
         return step
 
     def repeat(self, step: F) -> Steps:
-        """Return a function that does the pure training step again and again. Here: one call for each step."""
+        """Return a function that does the pure training step again and again. Here: one call for each step.
+
+        What `capture` returns may have a method `over`, the same step, which may write over the state that it is given:
+        it is called from the second step on, since the first one's state belongs to somebody else.
+        """
         captured = self.capture(step)
+        again = getattr(captured, "over", captured)
 
         def steps(
             state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
         ) -> tuple[dict[str, Array], Any]:
-            Js = []
+            Js: list[Array] = []
             for start in range(at, at + m * count, m):
-                state, J = captured(state, mini_batch(data, order, start, m))
+                state, J = (again if Js else captured)(state, mini_batch(data, order, start, m))
                 Js.append(J)
             return state, Js
 

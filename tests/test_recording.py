@@ -6,6 +6,7 @@ import math
 import threading
 import tracemalloc
 import types
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import numpy as np
@@ -477,7 +478,13 @@ def in_order(state, X):
     return {"a": state["a"] * 0.5 + X, "b": state["b"] - state["a"]}, X + 1
 
 
+def a_new_one_besides(state, X):
+    a = state["a"] + X
+    return {"a": a, "b": state["b"] * 3.0}, a
+
+
 AWKWARD = {
+    "a new one besides": a_new_one_besides,
     "plain": in_order,
     "each other's": lambda s, X: ({"a": s["b"] + X, "b": s["a"] * 2.0}, X + 1),
     "handed on": lambda s, X: ({"a": s["b"], "b": s["a"] + X}, X + 1),
@@ -507,13 +514,73 @@ def test_nothing_is_written_over_that_somebody_reads(name, lower):
     here, there = function(state, X), again(state, X)
     for _ in range(4):
         close(there, here, "float64")
-        held = copy.deepcopy(there[1])
-        last = there[1]
+        last, held = there[1], copy.deepcopy(there[1])
         here, there = function(here[0], X), again(there[0], X, over=True)
         np.testing.assert_array_equal(last, held)
     close(there, here, "float64")
     for key, x in given.items():
         np.testing.assert_array_equal(state[key], x)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "prod", "max", "min"])
+def test_a_reduction_over_no_axes_changes_nothing(name):
+    def f(x):
+        return getattr(array_namespace(x), name)(x * 2.0, axis=()) + 1.0
+
+    x = np.arange(6.0).reshape(2, 3)
+    for lower in (replay, in_torch):
+        np.testing.assert_array_equal(lower(record(f, x))(x), x * 2 + 1)
+
+
+def test_operations_of_several_dtypes_are_not_joined():
+    pytest.importorskip("torch")
+    x, y = np.full(3, 1e30), np.full(3, 1e30, "float32")
+
+    def f(x, y):
+        xp = array_namespace(x)
+        return x + xp.astype(y * y, xp.float64)
+
+    with quiet():
+        np.testing.assert_array_equal(in_torch(record(f, x, y))(x, y), f(x, y))  # infinite
+    with pytest.raises(RecordingError, match="several dtypes"):
+        in_torch(record(lambda x, y: x + y, x, y))
+
+
+def test_numbers_that_are_not_finite_stand_beside_arrays():
+    x = np.asarray([1.0, -2.0, np.nan])
+    for f in (lambda x: x + x * np.inf, lambda x: array_namespace(x).maximum(x, -np.inf) + x * np.nan):
+        for lower in (replay, in_torch):
+            with quiet():
+                np.testing.assert_array_equal(lower(record(f, x))(x), f(x))
+
+
+def test_what_is_no_array_comes_back_as_it_is():
+    def f(x):
+        return (x * 2.0)[1:], "leaf"
+
+    x = np.arange(4.0)
+    for k in range(24):  # whatever the numbers of the names
+
+        def g(x, k=k):
+            for _ in range(k):
+                x = x + 1.0
+            return f(x)
+
+        for lower in (replay, in_torch):
+            found, leaf = lower(record(g, x))(x)
+            assert leaf == "leaf"
+            np.testing.assert_array_equal(found, f(x + k)[0])
+
+
+def test_buffers_made_in_inference_mode_serve_outside():
+    torch = pytest.importorskip("torch")
+    x = torch.arange(3.0)
+    captured = nnx.backend("torch", "cpu").capture(lambda x: x * 2.0 + 1.0)
+    with torch.inference_mode():
+        first = captured(x).clone()
+    for given in (x, first * 0 + x, x.clone().requires_grad_()):
+        assert captured(given).tolist() == [1, 3, 5]
+    assert not captured.as_it_is
 
 
 def test_a_state_is_changed_in_its_place():
@@ -581,7 +648,7 @@ def test_what_is_evaluated():
 def test_nan_and_infinity_come_through():
     """A cost that is not finite must be seen, or a run that diverges is not."""
     for bad in (np.nan, np.inf):
-        for name in ("relu", "dropout", "hard_tanh", "huber identity"):
+        for name in ("relu", "dropout", "hard_tanh", "huber identity", "lion", "l1"):
             step, state, (X, Y) = CASES[name]("float32")
             theta = state["theta"].copy()
             theta[:4] = bad
@@ -589,7 +656,8 @@ def test_nan_and_infinity_come_through():
             recording = record(step, *arguments)
             with quiet():
                 expected = step(*arguments)
-                for found in (replay(recording)(*arguments), in_loops(recording)(*arguments)):
+                for lower in (replay, in_loops, *([in_torch] if find_spec("torch") else [])):
+                    found = lower(recording)(*arguments)
                     for x, y in zip(leaves(found), leaves(expected), strict=True):
                         np.testing.assert_array_equal(np.isnan(x), np.isnan(y))
 
