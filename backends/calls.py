@@ -56,7 +56,7 @@ def joined(recording: Recording) -> Recording:
         op = made.get(x) if isinstance(x, Value) else None
         if op is None or op.name not in names or uses[op.out] != 1:
             return None
-        return op if op.name in _COMPARISONS or all(y.dtype == op.out.dtype for y in op.reads) else None
+        return op if op.name in _COMPARISONS or _of_one_dtype(op) else None
 
     for op in recording.ops:
         found = _join(op, inner)
@@ -67,12 +67,16 @@ def joined(recording: Recording) -> Recording:
     return Recording(recording.inputs, ops, recording.arguments, recording.result)
 
 
+def _of_one_dtype(op: Op) -> bool:
+    return all(x.dtype == op.out.dtype for x in op.reads)
+
+
 def _join(op: Op, inner: Callable[..., Op | None]) -> tuple[Op, set[Value]] | None:
     """Return the operation with those that it takes in, and what these made."""
     if op.name == "astype":
         test = inner(op.args[0], *_COMPARISONS)
         return (Op(test.name, test.args, op.out), {test.out}) if test else None
-    if op.name not in ("add", "subtract") or len({x.dtype for x in (*op.reads, op.out)}) > 1:
+    if op.name not in ("add", "subtract") or not _of_one_dtype(op):
         return None
     sign = 1.0 if op.name == "add" else -1.0
     for x, y in (op.args, op.args[::-1]) if op.name == "add" else (op.args,):
@@ -104,7 +108,7 @@ def _join(op: Op, inner: Callable[..., Op | None]) -> tuple[Op, set[Value]] | No
 class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """PyTorch's calls."""
 
-    copy = ".clone()"
+    copy, permuted, broadcast = ".clone()", "{0}.permute({1})", "{0}.expand({1})"
 
     def __init__(self, recording: Recording, torch: Any, device: Any) -> None:
         self._torch, self._device = torch, device
@@ -146,23 +150,13 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         """Return the arguments over which PyTorch can write the result."""
         if op.name in _JOINED:
             return op.reads[:1] if op.reads[0] not in op.reads[1:] else ()
-        return (
-            op.reads if op.kind == "elementwise" and len({x.dtype for x in (*op.reads, op.out)}) == 1 else ()
-        )
+        return op.reads if op.kind == "elementwise" and _of_one_dtype(op) else ()
 
     def taken(self, op: Op) -> Taken:
         """Return how a view is taken."""
-        if op.name == "slice":
-            if any(isinstance(k, slice) and (k.step or 1) < 0 for k in op.option("key")):
-                raise RecordingError("PyTorch has no view from the end to the beginning")
-            return [("{0}[{1}]", op.option("key"))]
-        if op.name == "reshape":
-            return [("{0}.reshape({1})", op.out.shape)]
-        if op.name == "permute":
-            return [("{0}.permute({1})", op.option("axes"))]
-        if op.name == "broadcast":
-            return [("{0}.expand({1})", op.out.shape)]
-        raise RecordingError(f"{op.name} is not replayed with PyTorch")
+        if op.name == "slice" and any(isinstance(k, slice) and (k.step or 1) < 0 for k in op.option("key")):
+            raise RecordingError("PyTorch has no view from the end to the beginning")
+        return super().taken(op)  # type: ignore[no-any-return]
 
     def write(self, op: Op) -> None:
         """Add an operation's call."""

@@ -54,15 +54,14 @@ class Lowering(ABC):
         """Return the arguments in whose memory the result may be written, if they are not needed after it."""
 
     @abstractmethod
-    def taken(self, op: Op) -> Taken:
-        """Return how a view is taken."""
-
-    @abstractmethod
     def write(self, op: Op) -> None:
         """Add the lines that do an operation."""
 
     copy: str
     """The end of an expression that copies an array."""
+    permuted: str
+    broadcast: str
+    """How these views are taken, as in `Taken`."""
 
     @abstractmethod
     def is_view(self, x: Any, of: Any) -> bool:
@@ -101,6 +100,15 @@ class Lowering(ABC):
     def dtype(self, name: str) -> Any:
         """Return the library's dtype by the standard's name."""
         return np.dtype(name)
+
+    def taken(self, op: Op) -> Taken:
+        """Return how a view is taken."""
+        ways = {
+            "slice": ("{0}[{1}]", "key"), "reshape": ("{0}.reshape({1})", None),
+            "permute": (self.permuted, "axes"), "broadcast": (self.broadcast, None),
+        }  # fmt: skip
+        way, option = ways[op.name]
+        return [(way, op.option(option) if option else op.out.shape)]
 
     def misplaced(self, op: Op) -> Iterator[tuple[Value, int, int]]:
         """Yield what is not written straight into its place in a concat: each with where it begins and ends."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backends.lowering import Lowering, Taken
+from nnx.backends.lowering import Lowering
 from nnx.backends.recorded import Replay, pool
 from nnx.host import quiet
 from nnx.recording import Op, Recording, RecordingError, Value, nbytes
@@ -32,7 +32,7 @@ def replay(recording: Recording) -> Replay:
 class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """NumPy's calls."""
 
-    copy = ".copy()"
+    copy, permuted, broadcast = ".copy()", "{0}.transpose({1})", "broadcast_to({0}, {1})"
 
     def __init__(self, recording: Recording) -> None:
         super().__init__(recording)
@@ -65,18 +65,6 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         if op.name == "where":  # is a copy of its last, over which the other is written
             return op.reads[-1:] if isinstance(op.args[2], Value) and op.args[2] not in op.args[:2] else ()
         return op.reads if op.kind == "elementwise" else ()
-
-    def taken(self, op: Op) -> Taken:
-        """Return how a view is taken."""
-        if op.name == "slice":
-            return [("{0}[{1}]", op.option("key"))]
-        if op.name == "reshape":
-            return [("{0}.reshape({1})", op.out.shape)]
-        if op.name == "permute":
-            return [("{0}.transpose({1})", op.option("axes"))]
-        if op.name == "broadcast":
-            return [("broadcast_to({0}, {1})", op.out.shape)]
-        raise RecordingError(f"{op.name} is not replayed with NumPy")
 
     def write(self, op: Op) -> None:
         """Add an operation's calls."""

@@ -181,9 +181,8 @@ def product(t, T, a, b, out, units):
     A, B, C, n, m = A + i0 * a_down, B + j0 * b_right, C + i0 * c_down + j0 * item, i1 - i0, j1 - j0
     a_row = a_right == item or k == 1
     lda = max(a_down // item, k) if a_row else max(a_right // item, n)
-    if (
-        m == 1 and b_down == item and c_down == item
-    ):  # BLAS counts columns first: of rows it sees the transpose
+    # BLAS counts columns first: of rows it sees the transpose.
+    if m == 1 and b_down == item and c_down == item:
         if a_row:
             _gemv(kind, 116, k, n, one, A, lda, B, zero, C)
         else:
