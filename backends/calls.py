@@ -156,7 +156,7 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         """Return how a view is taken."""
         if op.name == "slice" and any(isinstance(k, slice) and (k.step or 1) < 0 for k in op.option("key")):
             raise RecordingError("PyTorch has no view from the end to the beginning")
-        return super().taken(op)  # type: ignore[no-any-return]
+        return super().taken(op)
 
     def write(self, op: Op) -> None:
         """Add an operation's call."""

@@ -92,8 +92,10 @@ class Kernel:
     ----------
     text : str
         The function's source, with KERNEL for its name: groups of one form have the same.
-    arguments : str
-        What it is called with, but for the rows and columns that it goes over.
+    parameters : dict of str to str
+        What it is called with, but for the rows and columns that it goes over: its name in the function.
+    arrays : set of str
+        Those of the parameters that are arrays.
     space : tuple of int
         The shape that it goes over.
     results : list of Value
@@ -105,7 +107,8 @@ class Kernel:
     def __init__(self, loops: Any, group: Group) -> None:
         self._loops, self._group = loops, group
         self.space: tuple[int, ...] = group.space  # type: ignore[assignment]
-        self._parameters: dict[str, str] = {}  # what is handed in: its name here
+        self.parameters: dict[str, str] = {}
+        self.arrays: set[str] = set()
         self._rows: list[str] = []  # lines before the inner loop
         self._inner: list[str] = []
         self._before: list[str] = []
@@ -118,11 +121,11 @@ class Kernel:
         if not divisions and len(self.space) == 1:
             divisions = {"columns"}
         self.divided = divisions.pop() if len(divisions) == 1 else "one" if divisions else "length"
-        self.text, self.arguments = self._text(), ", ".join(self._parameters)
+        self.text = self._text()
 
     def _text(self) -> str:
         lines = [
-            f"def KERNEL({', '.join([*self._parameters.values(), 'i0', 'i1', 'j0', 'j1'])}):",
+            f"def KERNEL({', '.join([*self.parameters.values(), 'i0', 'i1', 'j0', 'j1'])}):",
             "    i0, i1, j0, j1 = uint64(i0), uint64(i1), uint64(j0), uint64(j1)  # no index counts from the end",
             *indented(self._before),
         ]
@@ -139,8 +142,12 @@ class Kernel:
             lines.append(f"    return {', '.join(self._returns)},")
         return "@njit(**PLAIN)\n" + "\n".join(lines)
 
+    def _array(self, value: Value) -> str:
+        self.arrays.add(self._loops.name(value))
+        return self._parameter(self._loops.name(value))
+
     def _parameter(self, name: str) -> str:
-        return self._parameters.setdefault(name, f"p{len(self._parameters)}")
+        return self.parameters.setdefault(name, f"p{len(self.parameters)}")
 
     def _index(self, shape: tuple[int, ...]) -> str:
         """Return how an element of an array is found in the loops."""
@@ -159,7 +166,7 @@ class Kernel:
             return self._local[arg]
         if self._loops.is_single(arg):
             return self._parameter(self._loops.single(arg))
-        array = self._parameter(self._loops.name(arg))
+        array = self._array(arg)
         index = self._index(arg.shape)
         name = self._local[arg] = f"a{len(self._local)}"
         inner = index.endswith("j")
@@ -175,7 +182,7 @@ class Kernel:
         self._inner.append(f"{name} = {expression(op, args)}")
         self._local[op.out] = name
         if op.out not in self._group.inner:
-            array = self._parameter(self._loops.name(op.out))
+            array = self._array(op.out)
             self._inner.append(f"{array}[{self._index(op.out.shape)}] = {name}")
         return "length"
 
@@ -206,11 +213,11 @@ class Kernel:
                 self._returns.append(name)
                 self.results.append(op.out)
             else:
-                array = self._parameter(self._loops.name(op.out))
+                array = self._array(op.out)
                 index = {1: "0" if whole else "i", 2: "0, 0" if whole else "i, 0"}[op.out.ndim]
                 after.append(f"{array}[{index}] = {name}")
             return "one" if whole else "rows"
-        array = self._parameter(self._loops.name(op.out))  # a row of sums
+        array = self._array(op.out)  # a row of sums
         index = "0, j" if op.out.ndim == 2 else "j"
         self._before += ["for j in range(j0, j1):", f"    {array}[{index}] = {first}"]
         self._inner.append(f"{array}[{index}] = {cast.format(take.format(f'{array}[{index}]', x))}")

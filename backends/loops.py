@@ -12,8 +12,12 @@ import numpy as np
 
 from nnx.backends.kernel import Kernel, beside, expression, indented, space
 from nnx.backends.replay import aligned, replay
-from nnx.backends.team import small
+from nnx.backends.team import small, threads
+from nnx.backends.tiles import Tiled, derivatives, tiled
 from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, leaves, nbytes, planned
+
+FEW = 64
+"""As in together.py."""
 
 HEAD = "\n\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("together.py", "elementary.py")
@@ -55,7 +59,16 @@ class Loops:
 
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
-        self.groups: list[Group] = fused(recording, space)
+        alone = derivatives(recording)
+        self._tiled: Tiled = tiled(
+            recording, fused(recording, lambda op: None if op.out in alone else space(op))
+        )
+        if set(self._tiled.parts) == set(alone):
+            self.groups: list[Group] = self._tiled.groups
+        else:
+            self.groups = fused(recording, space)
+            self._tiled = Tiled(self.groups, {}, None, [])
+        self._turn = self._to_turn()
         self.plan: Plan = planned(recording, self.groups, inner=lambda value: 0)
         self._constants = recording.constants()
         self._once: list[str] = []  # before the first batch
@@ -68,6 +81,8 @@ class Loops:
         self._fixed: dict[str, Value] = {}  # arrays that are the same in every call
         self._made: dict[str, Value] = {}  # new arrays of the state that cannot lie where the old ones are
         self._dtypes: set[str] = set()
+        self._turns: dict[Value, str] = {}  # an A^T: its copy
+        self._kernel: Kernel | None = None  # the optimizer's loop
         self._shared = 0  # numbers that one thread computes for all
         self._in_place: dict[Value, Value] = {}
         self._read: list[Memory] = []  # since the threads have met
@@ -92,9 +107,15 @@ class Loops:
             if value.ndim == 0:
                 self._names[value] = f"s{value.number}"
                 self._once.append(f"s{value.number} = x{value.number}[()]")
+            elif value in changing.values():
+                self._once.append(f"kept(t, T, y{value.number}, x{value.number})")
         places = self._batch(*batch)
         for group in self.groups:
-            if group.space is not None:
+            if group is self._tiled.update:
+                self._rest()
+            elif group.ops[0].out in self._tiled.parts:
+                self._tile(group.ops[0])
+            elif group.space is not None:
                 self._loop(group)
             else:
                 self._single(group.ops[0])
@@ -152,18 +173,25 @@ class Loops:
         for name, (dtype, layout, ndim) in places.items():
             parameters[name] = _type(dtype, ndim, layout, True)
         parameters |= {f"x{value.number}": _type(value.dtype, value.ndim) for value in state.values()}
+        parameters |= {
+            f"y{value.number}": _type(value.dtype, value.ndim, "C", True)
+            for value in changing.values()
+            if value.ndim
+        }
         parameters |= {name: _type(str(x.dtype), x.ndim) for name, x in tables.items()}
         kernels = "\n\n\n".join(text.replace("KERNEL", name) for text, name in self._kernels.items())
         lines = [
             f"def step({', '.join(parameters)}):",
-            "    met = 1",
+            "    met, before = 1, flushed()",
             *indented(self._once),
+            "    met = meet(sync, T, met)",
             "    for k in range(count):",
             "        start = at + k * m",
             *indented(self._each, 2),
             *indented(self._last, 2),
             "        met = meet(sync, T, met)",
             *indented(after),
+            "    _round(before)",
         ]
         signature = f"types.void({', '.join(parameters.values())})"
         text = "\n".join(lines)
@@ -329,22 +357,28 @@ class Loops:
 
     # What is done.
 
-    def _memory(self, value: Value) -> Memory:
-        """Return where a value lies: what tells the place from others, and the bytes from where to where."""
-        value = self.recording.base(value)
-        size, owner, start = nbytes(value), value, 0
+    def _memory(self, value: Value, part: tuple[int, int] | None = None) -> Memory:
+        """Return where a value lies, or a part of a vector: what tells the place from others, and from which byte on.
+
+        And up to which.
+        """
+        value, begin, end = self.recording.extent(value)
+        if part:
+            begin, end = part
+        item = nbytes(value) // max(value.size, 1)
+        owner, start = value, begin * item
+        stop = end * item
         while owner in self.plan.shared or owner in self.plan.parts:
             if owner in self.plan.shared:
                 owner = self.plan.shared[owner]
             else:
-                part = self.plan.parts[owner]
-                owner, start = part.whole, start + part.start * nbytes(owner) // owner.size
-        place = self.plan.buffer.get(owner, self._in_place.get(owner, owner))
-        return place, start, start + size
+                place = self.plan.parts[owner]
+                owner, ahead = place.whole, place.start * nbytes(place.whole) // place.whole.size
+                start, stop = start + ahead, stop + ahead
+        return self.plan.buffer.get(owner, self._in_place.get(owner, owner)), start, stop
 
-    def _wait(self, reads: list[Value], writes: list[Value]) -> None:
+    def _wait(self, read: list[Memory], written: list[Memory]) -> None:
         """Let the threads meet if one would read, or write over, what another may not be done with."""
-        read, written = [self._memory(x) for x in reads], [self._memory(x) for x in writes]
         if _overlap(read + written, self._written) or _overlap(written, self._read):
             self._meet()
         self._read += read
@@ -374,21 +408,22 @@ class Loops:
             return
         out = op.out
         if op.name != "concat":
-            self._wait(list(op.reads), [out])
+            self._wait([*map(self._memory, op.reads)], [self._memory(out)])
         if op.name == "matmul" and out.ndim == 2 and all(x.dtype == out.dtype for x in op.reads):
             a, b = op.reads if len(op.reads) == 2 else op.reads * 2
             if out.dtype not in ("float32", "float64"):
                 raise RecordingError("a product of integers")
-            x, y = self.name(a), self.name(b)
-            z = self.name(out)
-            self._each.append(f"product(t, T, where({x}), where({y}), where({z}), U_{out.dtype})")
+            x, y, z = self.name(a), self.name(b), self.name(out)
+            self._product(a, f"where({x}), where({y}), where({z})", out)
+            for factor in op.reads:
+                self._turned(factor)
         elif op.name == "concat" and out.ndim == 1:
             at = 0
             for arg in op.reads:
                 start, at = at, at + arg.size
                 part = self.plan.parts.get(self.recording.base(arg))
                 if part is None or (part.whole, part.start) != (out, start):
-                    self._wait([arg], [out])
+                    self._wait([self._memory(arg)], [self._memory(out)])
                     x = self.name(arg)  # before the line below: it may have one of its own
                     to = self._slice(self.name(out), start, (arg.size,))
                     self._by_one(f"{to}[:] = {x}")
@@ -398,20 +433,37 @@ class Loops:
         else:
             raise RecordingError(f"{op.name} of {[x.ndim for x in op.reads]} axes has no loop")
 
+    def _product(self, a: Value, arrays: str, out: Value) -> None:
+        """Write a product; one with a W is shared out as W's update is, in parts that are summed then."""
+        W, *_ = self.recording.extent(a)
+        if W not in self._in_place.values() or not self._tiled.parts:
+            self._each.append(f"product(t, T, {arrays}, U_{out.dtype})")
+            return
+        turned = any(view.name == "permute" for view in self.recording.views(a))
+        more = f"E{out.number}"
+        others = threads() - 1 if out.shape[1] <= FEW else 0
+        self._made[more] = Value(-1, (others, *out.shape), out.dtype)
+        self._each += [
+            f"if by_owner(t, T, {arrays}, {more}, U_{out.dtype}, {turned}):",
+            "    met = meet(sync, T, met)",
+            f"    summed(t, T, {self.name(out)}, {more})",
+        ]
+
     def _loop(self, group: Group) -> None:
         """Call a kernel: a function of its own, which groups of the same form share."""
         kernel = Kernel(self, group)
         name = self._kernels.setdefault(kernel.text, f"k{len(self._kernels)}")
         outs = [op.out for op in group.ops if op.out not in group.inner and op.out not in kernel.results]
-        self._wait([x for op in group.ops for x in op.reads if x not in group.inner], outs)
+        reads = [x for op in group.ops for x in op.reads if x not in group.inner]
+        self._wait([*map(self._memory, reads)], [*map(self._memory, outs)])
         number = len(self._sizes)
         shares = ", ".join(f"{letter}{number}" for letter in "iIjJ")
         self._once.append(f"{shares} = by_{kernel.divided}(t, T, {self._row(0, kernel.space)})")
         if kernel.divided != "one":
-            self._each.append(f"{name}({kernel.arguments}, {shares})")
+            self._each.append(f"{name}({', '.join([*kernel.parameters, shares])})")
             return
         results = "".join(f"s{value.number}, " for value in kernel.results)
-        self._by_one(f"{results + '= ' if results else ''}{name}({kernel.arguments}, {shares})")
+        self._by_one(f"{results + '= ' if results else ''}{name}({', '.join([*kernel.parameters, shares])})")
         first, self._shared = self._shared, self._shared + len(kernel.results)
         for place, value in enumerate(kernel.results, first):
             self._each.append(f"    S[{place}] = s{value.number}")
@@ -421,6 +473,110 @@ class Loops:
         for place, value in enumerate(kernel.results, first):
             dtype = "bool_" if value.dtype == "bool" else value.dtype
             self._each.append(f"s{value.number} = {dtype}(S[{place}])")
+
+    # The optimizer's loop, with the products before it.
+
+    def _to_turn(self) -> dict[Value, tuple[Value, int]]:
+        """Return each A of which a product reads A^T: that, and the samples if BLAS is slow at it for so few."""
+        found = {}
+        for value in self._tiled.parts:
+            right = self.recording.makers[value].reads[1]
+            m, k = right.shape
+            views = self.recording.views(right)
+            if [view.name for view in views] == ["permute"] and views[0].reads[0] in self.recording.makers:
+                found[views[0].reads[0]] = right, m if 1 < m <= FEW and value.shape[0] >= 2 * FEW else 0
+        return found
+
+    def _turned(self, A: Value) -> None:
+        """Copy A to A^T, row by row, when it is there."""
+        if A not in self._turn or self._turn[A][0] in self._turns:
+            return
+        right, m = self._turn[A]
+        self._turns[right] = name = f"b{right.number}"
+        self._made[f"B{right.number}"] = Value(-1, (m, right.shape[1]), right.dtype)
+        self._each.append(f"{name} = turned(t, T, {self.name(right)}, B{right.number})")
+        self._written.append((name, 0, 1))
+
+    def _tile(self, op: Op) -> None:
+        """Write a product of dtheta, and the optimizer's loop over its part of theta, tile by tile."""
+        (a, b), value, dtheta = op.reads, op.out, self.plan.parts[op.out].whole
+        place, extra = self._tiled.parts[value], [(self._turns[b], 0, 1)] if b in self._turns else []
+        reads, writes = self._of_update(*place)
+        self._wait([self._memory(a), self._memory(b), *extra, *reads], [self._memory(value), *writes])
+        x, y, d = self.name(a), self.name(b), self._row(place[0], value.shape)
+        if op.name == "multiply":
+            product, factors = "tile_of_one(a, b, r, rows, c, columns, dtheta, at, line)", f"{x}, {y}"
+        else:
+            product = "tile_product(a, b, r, rows, c, columns, dtheta, at, line, units)"
+            factors = f"where({x}), {self._turns.get(b, f'where({y})')}"
+        call = self._of_theta(
+            "d, m, a, b, units",
+            dtheta,
+            "i0, i1, j0, j1, R, C, packed = tiles(t, T, d, m)",
+            "for r in range(i0, i1, R):",
+            "    for c in range(j0, j1, C):",
+            "        rows, columns = min(R, i1 - r), min(C, j1 - c)",
+            "        at, line, first, each, pieces = tile(d, r, c, rows, columns, packed)",
+            f"        {product}",
+            "        for q in range(pieces):",
+            "            low, high, ahead = first + q * d[3], first + q * d[3] + each, at + q * line",
+            "            {}",
+        )
+        self._each.append(call.format(f"{d}, m, {factors}, U_{value.dtype}"))
+
+    def _rest(self) -> None:
+        """Write the optimizer's loop over what is left of theta."""
+        (dtheta,) = {self.plan.parts[value].whole for value in self._tiled.parts}
+        for start, stop in self._tiled.rest:
+            reads, writes = self._of_update(start, stop)
+            self._wait([self._memory(dtheta, (start, stop)), *reads], writes)
+        rows = [self._row(start, (stop - start,)) for start, stop in self._tiled.rest]
+        call = self._of_theta(
+            "D, first, last",
+            dtheta,
+            "for k in range(first, last):",
+            "    low, high = share(t, T, D[k][3])",
+            "    low, high = D[k][0] + low, D[k][0] + high",
+            "    ahead = low",
+            "    {}",
+        )
+        self._each.append(call.format(f"D, {len(self._sizes) - len(rows)}, {len(self._sizes)}"))
+
+    def _of_theta(self, given: str, dtheta: Value, *lines: str) -> str:
+        """Return the call of a function of these lines, which go over parts of theta, with {} for what is given.
+
+        In the lines it stands for the optimizer's loop, over theta[low:high], whose part of dtheta is `ahead`.
+        """
+        if self._kernel is None:
+            assert self._tiled.update is not None
+            self._kernel = Kernel(self, self._tiled.update)
+        kernel, out = self._kernel, self.name(dtheta)
+        name = self._kernels.setdefault(kernel.text, f"k{len(self._kernels)}")
+        names = {x: "dtheta" if x == out else p for x, p in kernel.parameters.items()}
+        cut = {out: "dtheta[ahead : ahead + high - low]"}
+        arguments = [
+            cut.get(x, f"{p}[low:high]") if x in kernel.arrays else p for x, p in kernel.parameters.items()
+        ]
+        call = f"{name}({', '.join(arguments)}, 0, 0, 0, high - low)"
+        text = "\n".join(
+            [
+                "@njit(**PLAIN)",
+                f"def KERNEL(t, T, {given}, {', '.join(names.values())}):",
+                *indented([line.format(call) for line in lines]),
+            ]
+        )
+        function = self._kernels.setdefault(text, f"k{len(self._kernels)}")
+        return f"{function}(t, T, {{}}, {', '.join(names)})"
+
+    def _of_update(self, start: int, stop: int) -> tuple[list[Memory], list[Memory]]:
+        """Return what the optimizer's loop reads beside dtheta, and writes, from where to where in theta."""
+        group = self._tiled.update
+        assert group is not None
+        wholes = {self.plan.parts[value].whole for value in self._tiled.parts}
+        made = {op.out for op in group.ops}
+        reads = {x for op in group.ops for x in op.reads if x.ndim} - made - wholes
+        writes = made - group.inner
+        return tuple([self._memory(x, (start, stop)) for x in some] for some in (reads, writes))  # type: ignore[return-value]
 
 
 def _overlap(some: list[Memory], others: list[Memory]) -> bool:

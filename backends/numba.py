@@ -103,10 +103,13 @@ class Form:
         self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
     ) -> tuple[dict[str, Array], Array]:
         """Do `count` steps."""
-        new = {}  # a step is pure: it goes on in arrays of its own
-        for name, take in self._take.items():
-            new[name] = take()
-            np.copyto(new[name], state[name])
+        new = {
+            name: take() for name, take in self._take.items()
+        }  # a step is pure: it goes on in arrays of its own
+        old = [_plain(state[name]) for name, x in new.items() if x.ndim]
+        for name, x in new.items():
+            if x.ndim == 0:
+                x[()] = state[name]
         X, Y, w = data
         rows = X.T if X.T.flags.c_contiguous else np.empty((0, 0), X.dtype)
         if order is None:
@@ -124,7 +127,8 @@ class Form:
             *map(_aligned, (X, Y) if w is None else (X, Y, w)),
         ]
         arrays = [new[name] if name in new else _plain(state[name]) for name in state]
-        together(self._step, self._source.work, count, at, m, *given, *arrays, *self._source.tables.values())
+        tables = self._source.tables.values()
+        together(self._step, self._source.work, count, at, m, *given, *arrays, *old, *tables)
         return {**state, **new}, Js
 
 

@@ -75,12 +75,12 @@ def _share(core: int, function: Callable[..., Any], t: int, T: int, sync: Any, *
 
 
 def _apart(core: int, t: int) -> None:
-    """Move this thread to the t-th core after the one where the first thread is; from there it may go anywhere.
+    """Move this thread, if it is on the core of the first one, to the t-th after it; from there it may go anywhere.
 
     Linux may leave two threads that wait for each other on one core, while another has nothing to do.
     """
     cores = sorted(_cores())
-    if core in cores:
+    if core in cores and _core() == core:
         os.sched_setaffinity(0, {cores[(cores.index(core) + t) % len(cores)]})
         os.sched_setaffinity(0, cores)
 
@@ -131,6 +131,14 @@ def small() -> int:
     except ImportError:
         return 0
     return 1_000_000 if found and all(one.get("architecture") in WITHOUT_COPIES for one in found) else 0
+
+
+def threads() -> int:
+    """Return how many threads do a step together, at most."""
+    try:
+        return _threads()[0]
+    except ImportError:
+        return 1
 
 
 def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:

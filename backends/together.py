@@ -8,6 +8,7 @@ every compiled step.
 # ruff: noqa: F401
 # mypy: ignore-errors
 
+import platform
 import sys
 
 from llvmlite import ir
@@ -57,6 +58,55 @@ def _arrivals(context, sync):
         return builder.load_atomic(array.data, "acquire", 8)
 
     return types.int64(sync), made
+
+
+ZERO = 0x8040 if platform.machine() in ("x86_64", "AMD64") else 0
+"""The bits of x86's MXCSR that make numbers below the smallest normal one 0."""
+
+
+@intrinsic
+def _rounding(context):
+    """Return how this thread's processor computes floats: MXCSR."""
+
+    def made(context, builder, signature, args):
+        word = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(32), 0))
+        if ZERO:
+            pointer = builder.bitcast(word, ir.IntType(8).as_pointer())
+            store = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+            builder.call(
+                cgutils.get_or_insert_function(builder.module, store, "llvm.x86.sse.stmxcsr"), [pointer]
+            )
+        return builder.load(word)
+
+    return types.int32(), made
+
+
+@intrinsic
+def _round(context, bits):
+    """Let it compute so."""
+
+    def made(context, builder, signature, args):
+        if ZERO:
+            word = cgutils.alloca_once_value(builder, args[0])
+            pointer = builder.bitcast(word, ir.IntType(8).as_pointer())
+            load = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+            builder.call(
+                cgutils.get_or_insert_function(builder.module, load, "llvm.x86.sse.ldmxcsr"), [pointer]
+            )
+        return context.get_dummy_value()
+
+    return types.none(types.int32), made
+
+
+@njit(**PLAIN)
+def flushed():
+    """Let this thread take numbers below the smallest normal one for 0, and return how it did before.
+
+    Of units that are active no more, Adam's m and v fade to such numbers, and each costs a hundred times as much.
+    """
+    before = _rounding()
+    _round(int32(before | int32(ZERO)))
+    return before
 
 
 @njit(**PLAIN)
@@ -141,22 +191,38 @@ def where(x):
 
 
 @njit(**PLAIN)
-def pieces(n, k, m, small, mixed):
+def pieces(n, k, m, small, mixed, far):
     """Return the rows, inner numbers and columns of the pieces in which a product (n, k) (k, m) is done.
 
     OpenBLAS copies what it multiplies, but not for up to `small` = 100^3 multiplications (0: no such limit is known,
     and the product is one piece). So done, a product of 16 or 20 columns takes half the time, a large one some percent
-    less. What is `mixed`, a by rows and b by columns, must be smaller still, and have more inner numbers.
+    less. What is `mixed`, a by rows and b by columns, must be smaller still, and have more inner numbers. `far`: the
+    columns of a lie whole pages apart, so that few of them fit into the cache together.
     """
-    if small == 0 or (mixed and (k < 128 or min(n, m) > (128 if k % 1024 else 32))):
+    if small == 0 or (mixed and (k < 64 or min(n, m) > (128 if k % 1024 else 32))):
         return n, k, m
     if mixed:
         j = min(m, 32)
         i = min(n, max(16, 1200 // j // 16 * 16))
         return i, k if i * k * j <= small else min(k, 512), j
-    j, q = min(m, 64), min(k, 256)
-    i = min(n, 96, max(16, small // (q * j) // 16 * 16))
+    j, q = min(m, 64), min(k, 64 if far and m <= FEW else 256)
+    i = min(n, 192 if q == 64 else 96, max(16, small // (q * j) // 16 * 16))
     return i, q, min(m, max(j, small // (i * q) // 64 * 64))
+
+
+@njit(**PLAIN)
+def shared(t, T, n, m, bias):
+    """Return the rows and columns of a product (n, m) that are the share of thread t: whole rows, or whole columns.
+
+    Columns, if the largest share of rows is more than `bias` times as large.
+    """
+    rows, columns = share(0, T, n, 4)[1] * m, share(0, T, m, 8)[1] * n
+    i0, i1, j0, j1 = int64(0), n, int64(0), m
+    if columns * bias < rows or (bias == 1 and columns == rows and m >= n):
+        j0, j1 = share(t, T, m, 8)
+    else:
+        i0, i1 = share(t, T, n, 4)
+    return i0, i1, j0, j1
 
 
 @njit(**PLAIN)
@@ -165,20 +231,57 @@ def product(t, T, a, b, out, units):
 
     `units` are 1, 0, and the `small` of `pieces`.
     """
+    (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
+    i0, i1, j0, j1 = shared(t, T, n, m, 1.0)
+    a = A + i0 * a_down, a_down, a_right, i1 - i0, k
+    b = B + j0 * b_right, b_down, b_right, k, j1 - j0
+    multiplied(a, b, (C + i0 * c_down + j0 * c_right, c_down, c_right, i1 - i0, j1 - j0), units)
+
+
+@njit(**PLAIN)
+def by_owner(t, T, a, b, out, more, units, turned):
+    """Write the share of thread t of W A, or of W^T dZ (`turned`), out of that part of W which it updates itself.
+
+    So no part of W is sent from core to core, which costs more than all else for few samples. Where that is a part of
+    each sum, the threads' sums are in `out` and `more`, and must be added (`summed`): returned is whether it is so.
+    """
+    (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
+    if T == 1 or more.shape[0] < T - 1:
+        product(t, T, a, b, out, units)
+        return False
+    if turned:
+        q0, q1, i0, i1 = shared(t, T, k, n, BY_ROWS)
+    else:
+        i0, i1, q0, q1 = shared(t, T, n, k, BY_ROWS)
+    split = shared(0, T, k, n, BY_ROWS)[1] < k if turned else shared(0, T, n, k, BY_ROWS)[3] < k
+    if split and t > 0:
+        C = int64(more.ctypes.data) + (t - 1) * n * m * units.itemsize
+    a = A + i0 * a_down + q0 * a_right, a_down, a_right, i1 - i0, q1 - q0
+    b = B + q0 * b_down, b_down, b_right, q1 - q0, m
+    multiplied(a, b, (C + i0 * c_down, c_down, c_right, i1 - i0, m), units)
+    return split
+
+
+@njit(**PLAIN)
+def summed(t, T, out, more):
+    """Add the other threads' sums to this thread's share of out."""
+    i0, i1 = share(t, T, out.shape[0])
+    for other in range(T - 1):
+        for i in range(uint64(i0), uint64(i1)):
+            for j in range(uint64(out.shape[1])):
+                out[i, j] += more[other, i, j]
+
+
+@njit(**PLAIN)
+def multiplied(a, b, out, units):
+    """Write a product, as `product` does for one thread."""
     item = units.itemsize
     kind = int32(115 if item == 4 else 100)  # s, d
     one = int64(units.ctypes.data)
     zero = one + item
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, _, _, _) = a, b, out
-    i0, i1, j0, j1 = int64(0), n, int64(0), m
-    rows, columns = share(0, T, n, 4)[1] * m, share(0, T, m, 8)[1] * n
-    if columns < rows or (columns == rows and m >= n):
-        j0, j1 = share(t, T, m, 8)
-    else:
-        i0, i1 = share(t, T, n, 4)
-    if i0 >= i1 or j0 >= j1:
+    if n <= 0 or m <= 0:
         return
-    A, B, C, n, m = A + i0 * a_down, B + j0 * b_right, C + i0 * c_down + j0 * item, i1 - i0, j1 - j0
     a_row = a_right == item or k == 1
     lda = max(a_down // item, k) if a_row else max(a_right // item, n)
     # BLAS counts columns first: of rows it sees the transpose.
@@ -192,7 +295,8 @@ def product(t, T, a, b, out, units):
     ldb = max(b_down // item, m) if b_row else max(b_right // item, k)
     ldc = max(c_down // item, m)
     A_op, B_op = int32(110 if a_row else 116), int32(110 if b_row else 116)
-    I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row)
+    far = not a_row and a_right % 4096 == 0
+    I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row, far)
     for j in range(0, m, J):
         for i in range(0, n, I):
             for q in range(0, max(k, 1), max(K, 1)):
@@ -200,6 +304,73 @@ def product(t, T, a, b, out, units):
                 c_at, add = C + i * c_down + j * item, zero if q == 0 else one
                 columns, rows, inner = min(J, m - j), min(I, n - i), min(K, k - q)
                 _gemm(kind, B_op, A_op, columns, rows, inner, one, b_at, ldb, a_at, lda, add, c_at, ldc)
+
+
+BY_ROWS = 1.1
+"""How uneven the shares of a W may be, so that they are whole rows."""
+
+FEW = 64
+"""Samples up to which a derivative dW is made tile by tile, each used while it is in the cache."""
+
+TILE = 24576
+"""Numbers of a tile, at most: of a core's cache, with what is read and written beside it."""
+
+
+@njit(**PLAIN)
+def tiles(t, T, d, m):
+    """Return how thread t does its share of dW = dZ A^T, m samples: its rows and columns, those of a tile, and where.
+
+    A tile lies where the share begins, over the one before; or (-1) where it belongs, and is the whole share.
+    """
+    n, k = d[2], d[3]
+    i0, i1, j0, j1 = shared(t, T, n, k, BY_ROWS)
+    if m > FEW:
+        return i0, i1, j0, j1, max(i1 - i0, 1), max(j1 - j0, 1), int64(-1)
+    rows, columns = min(i1 - i0, 32), j1 - j0
+    if columns * 8 <= TILE:
+        rows = max(TILE // max(columns, 1) // 8, 1) * 8
+    else:
+        columns = TILE // max(rows, 1)
+    return i0, i1, j0, j1, max(rows, 1), max(columns, 1), i0 * k + j0 * n
+
+
+@njit(**PLAIN)
+def tile(d, r, c, rows, columns, packed):
+    """Return where a tile lies in dtheta and how far apart its rows, and its pieces in theta: where, each, how many."""
+    start, k = d[0], d[3]
+    at, line = (start + packed, columns) if packed >= 0 else (start + r * k + c, k)
+    whole = columns == k
+    return at, line, start + r * k + c, rows * k if whole else columns, int64(1) if whole else rows
+
+
+@njit(**PLAIN)
+def tile_product(a, b, r, rows, c, columns, out, at, line, units):
+    """Write a[r : r + rows] b[:, c : c + columns] from out[at] on, its rows `line` apart."""
+    (A, a_down, a_right, _, k), (B, b_down, b_right, _, _), item = a, b, units.itemsize
+    a, b = (A + r * a_down, a_down, a_right, rows, k), (B + c * b_right, b_down, b_right, k, columns)
+    multiplied(a, b, (int64(out.ctypes.data) + at * item, line * item, item, rows, columns), units)
+
+
+@njit(**PLAIN)
+def tile_of_one(a, b, r, rows, c, columns, out, at, line):
+    """Write the same of a single sample: column a times row b."""
+    row = b[0, c : c + columns]
+    for i in range(rows):
+        x, to = a[r + i, 0], out[at + i * line : at + i * line + columns]
+        for j in range(uint64(columns)):  # no index counts from the end
+            to[j] = x * row[j]
+
+
+@njit(**PLAIN)
+def turned(t, T, a, out):
+    """Copy this thread's share of A^T to out, row-major, unless that is empty; return where A^T lies."""
+    if out.shape[0] == 0:
+        return where(a)
+    i0, i1 = share(t, T, out.shape[1])
+    for j in range(uint64(out.shape[0])):
+        for i in range(uint64(i0), uint64(i1)):
+            out[j, i] = a[j, i]
+    return where(out)
 
 
 @njit(**PLAIN)

@@ -271,8 +271,28 @@ def interpreted(text):
         m = out.shape[-1]
         out[...] = y[..., order[start : start + m]] if len(order) else y[..., start : start + m]
 
+    def tile_product(a, b, r, rows, c, columns, out, at, line, *units):
+        product = a[r : r + rows] @ b[:, c : c + columns]
+        for i, row in enumerate(product):
+            out[at + i * line : at + i * line + columns] = row
+
+    def tile(d, r, c, rows, columns, packed):
+        start, k = d[0], d[3]
+        first = start + r * k + c
+        at, line = (start, columns) if packed >= 0 else (first, k)
+        return (at, line, first, rows * k, 1) if columns == k else (at, line, first, columns, rows)
+
     others = {
         "np": np,
+        "tiles": lambda t, T, d, m: (0, d[2], 0, d[3], -(-d[2] // 2), -(-d[3] // m), 0 if m < 9 else -1),
+        "tile": tile,
+        "by_owner": lambda t, T, a, b, out, *_: np.matmul(a, b, out=out) is None,
+        "flushed": lambda: 0,
+        "_round": lambda before: None,
+        "tile_product": tile_product,
+        "tile_of_one": tile_product,
+        "share": lambda t, T, n: (0, n),
+        "turned": lambda t, T, a, out: a,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(
             void=lambda *_: None, Array=lambda *_, **__: None, **dict.fromkeys([*types_, "boolean"])

@@ -141,6 +141,16 @@ class Recording:
             value = path[-1].reads[0]
         return path[::-1]
 
+    def extent(self, value: Value) -> tuple[Value, int, int]:
+        """Return what a value is a view of, and from where to where: of a vector the slice, else the whole."""
+        base, start, stop = self.base(value), 0, 0
+        for view in self.views(value)[:1]:
+            if view.name == "slice" and base.ndim == 1:
+                (key,) = (key for key in view.option("key") if key is not None)
+                if isinstance(key, slice) and key.step == 1:
+                    start, stop = key.start, key.stop
+        return base, start, stop or base.size
+
     def constants(self) -> frozenset[Value]:
         """Return the values that depend on no input: the same in every call."""
         found: set[Value] = set()
