@@ -18,12 +18,6 @@ from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uin
 from nnx.backends.together import PLAIN
 
 
-@njit(error_model="numpy", fastmath={"nsz", "reassoc"})
-def total(sum, x):
-    """Return the sum with one more x, in any order, so that several are added at once."""
-    return sum + x
-
-
 @intrinsic
 def bits(context, x):
     """Return the int32 with the bits of a float32."""

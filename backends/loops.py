@@ -19,6 +19,9 @@ from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fus
 FEW = 64
 """As in together.py."""
 
+SAMPLES_TURNED, UNITS_TURNED = 1024, 256
+"""Samples up to which, and units from which A^T is worth a copy: BLAS reads that faster, but it takes memory."""
+
 HEAD = "\n\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("together.py", "elementary.py")
 ).replace("from nnx.backends.together import PLAIN\n", "")
@@ -122,12 +125,13 @@ class Loops:
         self._each += ["if t == 0:", f"    Js[k] = {self.single(J)}"]
         for name, value in changing.items():
             self._end(value, new[name])
-        after = [
-            line
-            for value in changing.values()
-            if value.ndim == 0
-            for line in ("if t == 0:", f"    x{value.number}[()] = s{value.number}")
-        ]
+        after: list[str] = []
+        for value in changing.values():
+            x = f"x{value.number}"
+            if value.ndim == 0:
+                after += ["if t == 0:", f"    {x}[()] = s{value.number}"]
+            elif value.size:
+                after += [f"if not sound(t, T, {x}):", "    Js[count] = nan"]
         return self._source(state, changing, places, after)
 
     def _arguments(self) -> tuple[dict[str, Value], tuple[Any, ...], dict[str, Value], Value]:
@@ -477,14 +481,14 @@ class Loops:
     # The optimizer's loop, with the products before it.
 
     def _to_turn(self) -> dict[Value, tuple[Value, int]]:
-        """Return each A of which a product reads A^T: that, and the samples if BLAS is slow at it for so few."""
+        """Return each A of which a product reads A^T: that, and the samples if it is worth a copy row by row."""
         found = {}
         for value in self._tiled.parts:
             right = self.recording.makers[value].reads[1]
-            m, k = right.shape
-            views = self.recording.views(right)
+            m, n, views = right.shape[0], value.shape[0], self.recording.views(right)
             if [view.name for view in views] == ["permute"] and views[0].reads[0] in self.recording.makers:
-                found[views[0].reads[0]] = right, m if 1 < m <= FEW and value.shape[0] >= 2 * FEW else 0
+                worth = 1 < m <= SAMPLES_TURNED and n >= UNITS_TURNED
+                found[views[0].reads[0]] = right, m if worth else 0
         return found
 
     def _turned(self, A: Value) -> None:

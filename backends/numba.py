@@ -15,7 +15,7 @@ from nnx.backends.recorded import RECORDINGS, pool
 from nnx.backends.team import together
 from nnx.errors import BackendError
 from nnx.host import quiet
-from nnx.port import Data, F, Steps, only_cpu, require
+from nnx.port import Checked, Data, F, Steps, only_cpu, require
 from nnx.recording import record
 
 INSTALL = "pip install 'nnx-array[numba]'"
@@ -103,9 +103,8 @@ class Form:
         self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
     ) -> tuple[dict[str, Array], Array]:
         """Do `count` steps."""
-        new = {
-            name: take() for name, take in self._take.items()
-        }  # a step is pure: it goes on in arrays of its own
+        # A step is pure: it goes on in arrays of its own.
+        new = {name: take() for name, take in self._take.items()}
         old = [_plain(state[name]) for name, x in new.items() if x.ndim]
         for name, x in new.items():
             if x.ndim == 0:
@@ -119,7 +118,7 @@ class Form:
                 Y, w, at = Y[..., at : at + m * count], None if w is None else w[at : at + m * count], 0
         elif rows.size == 0:
             rows = np.ascontiguousarray(X.T)
-        Js = np.empty(count, self._cost)
+        Js = np.zeros(count + 1, self._cost)  # behind the costs: 0, if the new state is finite
         given = [
             order.astype(np.int64, copy=False),
             Js,
@@ -129,7 +128,7 @@ class Form:
         arrays = [new[name] if name in new else _plain(state[name]) for name in state]
         tables = self._source.tables.values()
         together(self._step, self._source.work, count, at, m, *given, *arrays, *old, *tables)
-        return {**state, **new}, Js
+        return Checked({**state, **new}, Js[count] == 0), Js
 
 
 _NO_ORDER = np.empty(0, np.int64)
@@ -147,4 +146,4 @@ def _aligned(x: Any) -> Any:
 
 def _plain(x: Any) -> Any:
     """Return an array as numba has one type for."""
-    return np.require(x, requirements=("C", "A", "W"))
+    return x if x.flags.carray else np.require(x, requirements=("C", "A", "W"))

@@ -1,8 +1,8 @@
 """The optimizer's loop cut up: each dW is made tile by tile, and a tile is used up while it is in the cache.
 
 theta, its derivative and the optimizer's vectors do not fit into a core's cache, and for few samples a step takes as
-long as reading and writing them. A tile of dW = dZ A^T is written over the tile before it, and the optimizer's loop goes
-over it at once: dtheta as a whole is never in memory.
+long as reading and writing them. A tile of dW = dZ A^T is written over the tile before it, and the optimizer's loop
+goes over it at once: dtheta as a whole is never in memory.
 """
 
 from typing import NamedTuple
@@ -69,13 +69,16 @@ def tiled(recording: Recording, groups: list[Group]) -> Tiled:
     """Return the groups with the products of dtheta moved to where the optimizer's loop can go on with them."""
     plain = Tiled(groups, {}, None, [])
     parts = derivatives(recording)
-    for at, group in enumerate(groups):
-        wholes = {x for op in group.ops for x in op.reads if any(whole == x for whole, _ in parts.values())}
-        if len(wholes) == 1 and _is_update(recording, groups, group, *wholes):
-            (dtheta,) = wholes
-            break
-    else:
+    wholes = {whole for whole, _ in parts.values()}
+    updates = [
+        (at, group, x)
+        for at, group in enumerate(groups)
+        for x in wholes & {x for op in group.ops for x in op.reads}
+        if _is_update(recording, groups, group, x)
+    ]
+    if len(updates) != 1:
         return plain
+    at, group, dtheta = updates[0]
     parts = {x: place for x, place in parts.items() if place[0] == dtheta}
     vectors = {x for op in group.ops for x in op.reads} - {op.out for op in group.ops} - {dtheta}
     made = {op.out: g for g, some in enumerate(groups) for op in some.ops}

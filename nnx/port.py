@@ -43,6 +43,14 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int) -> Data:
     return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
 
 
+class Checked(dict[str, Array]):
+    """A state of which its backend knows whether every number that has changed is finite: nobody need look again."""
+
+    def __init__(self, state: dict[str, Array], finite: bool) -> None:
+        super().__init__(state)
+        self.finite = bool(finite)
+
+
 class Steps(Protocol):
     """What `Backend.repeat` returns."""
 
@@ -64,7 +72,7 @@ class Steps(Protocol):
 
         Returns
         -------
-        state : dict of arrays
+        state : dict of arrays, maybe a `Checked` one
         Js : array (count,) or longer, or a list of arrays ()
             The costs, and nothing of meaning behind them.
         """

@@ -138,11 +138,12 @@ class Run:
 
     def end_epoch(self, seconds: float, measured: dict[str, Any], J: Any) -> None:
         """Keep the epoch's record, tell the callbacks, and stand before the next epoch."""
-        now = self.progress(seconds, measured, J)
+        now = self.progress(seconds, measured, J) if self.callbacks else None
         self.trainer.records.append(measured)
         self.epoch += 1
         self._begin_epoch()
-        self.callbacks.call("on_epoch", self.trainer, now)
+        if now:
+            self.callbacks.call("on_epoch", self.trainer, now)
 
     def _steps(self, start: float, good: "Good") -> None:
         """Do what is left of the epoch's steps."""
@@ -189,7 +190,7 @@ class Run:
             if not one:
                 self.trainer.backend.synchronize()
             self._pace = (time.perf_counter() - start) / count
-            weights = [batches.weight(order, k) for k in range(step, step + count)]
+            weights = batches.weights(order, step, count)
             yield Done(state, after, Js, m * count, weights, partial(batches.batch, order, step), None)
             step += count
 
@@ -239,20 +240,17 @@ class Run:
 
     def read_costs(self) -> None:
         """Read the costs of the steps done: here it is done for many at once, and no step waits for the host."""
-        for step, J, weight in self._costs():
-            if not math.isfinite(J) or not math.isfinite(weight):
-                self.bad = self.bad or (step, J)
-            elif self.bad is None:
-                self.last = step, J
-            self.total += J * weight
-            self.weight += weight
-        self._unread = []
-
-    def _costs(self) -> Generator[tuple[int, float, float], None, None]:
         for first, Js, weights in self._unread:
             costs = map(self.read, Js) if isinstance(Js, list) else self.trainer.backend.to_numpy(Js).tolist()
-            for step, (J, weight) in enumerate(zip(costs, weights, strict=False), first):
-                yield step, J, self.read(weight)
+            for step, (J, w) in enumerate(zip(costs, weights, strict=False), first):
+                weight = w if isinstance(w, int) else self.read(w)
+                if not math.isfinite(J) or not math.isfinite(weight):
+                    self.bad = self.bad or (step, J)
+                elif self.bad is None:
+                    self.last = step, J
+                self.total += J * weight
+                self.weight += weight
+        self._unread = []
 
     def _measure(self, good: "Good") -> dict[str, Any]:
         """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""

@@ -24,7 +24,7 @@ from nnx.network import Network
 from nnx.optimizers import Adam, Optimizer, State, rate
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.lbfgs import LBFGS
-from nnx.port import Backend
+from nnx.port import Backend, Checked
 from nnx.progress import History, columns
 from nnx.regularization import Regularization
 from nnx.run import Run
@@ -389,6 +389,8 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every number of the state is."""
+        if isinstance(self.state, Checked):
+            return self.state.finite
         return host.is_finite(*(x for name, x in self.state.items() if name not in ("t", "key", "decays")))
 
     def gradient(self, state: Mapping[str, Array], batch: Batch) -> tuple[Array, Array]:

@@ -287,6 +287,7 @@ def interpreted(text):
         "tiles": lambda t, T, d, m: (0, d[2], 0, d[3], -(-d[2] // 2), -(-d[3] // m), 0 if m < 9 else -1),
         "tile": tile,
         "by_owner": lambda t, T, a, b, out, *_: np.matmul(a, b, out=out) is None,
+        "sound": lambda t, T, x: np.isfinite(x).all(),
         "flushed": lambda: 0,
         "_round": lambda before: None,
         "tile_product": tile_product,

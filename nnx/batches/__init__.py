@@ -138,13 +138,14 @@ class Batches(Counted):
         """Return the batch of a step."""
         return mini_batch(self.data, order, step * self.batch_size, self.size(step))
 
-    def weight(self, order: Array | None, step: int) -> Any:
-        """Return the weight of a step's samples together."""
+    def weights(self, order: Array | None, step: int, count: int) -> list[Any]:
+        """Return the weights of as many steps of one size, each that of its samples together."""
         w, m = self.data[2], self.size(step)
         if w is None:
-            return m
-        xp, place = array_namespace(w), slice(step * self.batch_size, step * self.batch_size + m)
-        return xp.sum(w[place] if order is None else xp.take(w, order[place]))
+            return [m] * count
+        xp = array_namespace(w)
+        places = [slice(k * self.batch_size, k * self.batch_size + m) for k in range(step, step + count)]
+        return [xp.sum(w[place] if order is None else xp.take(w, order[place])) for place in places]
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch without its first `skip` steps; its order is drawn here."""
