@@ -448,9 +448,10 @@ class Loops:
         others = threads() - 1 if out.shape[1] <= FEW else 0
         self._made[more] = Value(-1, (others, *out.shape), out.dtype)
         self._each += [
-            f"if by_owner(t, T, {arrays}, {more}, U_{out.dtype}, {turned}):",
+            f"parts = by_owner(t, T, {arrays}, {more}, U_{out.dtype}, {turned})",
+            "if parts > 1:",
             "    met = meet(sync, T, met)",
-            f"    summed(t, T, {self.name(out)}, {more})",
+            f"    summed(t, T, parts, {self.name(out)}, {more})",
         ]
 
     def _loop(self, group: Group) -> None:

@@ -243,30 +243,34 @@ def by_owner(t, T, a, b, out, more, units, turned):
     """Write the share of thread t of W A, or of W^T dZ (`turned`), out of that part of W which it updates itself.
 
     So no part of W is sent from core to core, which costs more than all else for few samples. Where that is a part of
-    each sum, the threads' sums are in `out` and `more`, and must be added (`summed`): returned is whether it is so.
+    each sum, the threads' sums are in `out` and `more`, and must be added (`summed`): returned is how many they are.
     """
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
     if T == 1 or more.shape[0] < T - 1:
         product(t, T, a, b, out, units)
-        return False
+        return int64(1)
     if turned:
         q0, q1, i0, i1 = shared(t, T, k, n, BY_ROWS)
+        first = shared(0, T, k, n, BY_ROWS)[1]
     else:
         i0, i1, q0, q1 = shared(t, T, n, k, BY_ROWS)
-    split = shared(0, T, k, n, BY_ROWS)[1] < k if turned else shared(0, T, n, k, BY_ROWS)[3] < k
-    if split and t > 0:
+        first = shared(0, T, n, k, BY_ROWS)[3]
+    parts = -(-k // first)
+    if i0 >= i1 or q0 >= q1:
+        return parts
+    if parts > 1 and t > 0:
         C = int64(more.ctypes.data) + (t - 1) * n * m * units.itemsize
     a = A + i0 * a_down + q0 * a_right, a_down, a_right, i1 - i0, q1 - q0
     b = B + q0 * b_down, b_down, b_right, q1 - q0, m
     multiplied(a, b, (C + i0 * c_down, c_down, c_right, i1 - i0, m), units)
-    return split
+    return parts
 
 
 @njit(**PLAIN)
-def summed(t, T, out, more):
+def summed(t, T, parts, out, more):
     """Add the other threads' sums to this thread's share of out."""
     i0, i1 = share(t, T, out.shape[0])
-    for other in range(T - 1):
+    for other in range(parts - 1):
         for i in range(uint64(i0), uint64(i1)):
             for j in range(uint64(out.shape[1])):
                 out[i, j] += more[other, i, j]
@@ -416,10 +420,11 @@ def total(sum, x):
 
 @njit(**PLAIN)
 def sound(t, T, x):
-    """Return whether this thread's share of a state is finite: of what is not, x - x is NaN."""
+    """Return whether this thread's share of a state is finite: of what is not, 0 x is NaN."""
     x = x.reshape(-1)
     j0, j1 = share(t, T, x.size)
-    zero = x[0] - x[0]
+    nothing = x.dtype.type(0)
+    zero = nothing
     for j in range(uint64(j0), uint64(j1)):
-        zero = total(zero, x[j] - x[j])
+        zero = total(zero, x[j] * nothing)
     return zero == zero

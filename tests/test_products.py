@@ -1,4 +1,4 @@
-"""The products of a compiled step: each thread's share of them, in pieces or whole, is NumPy's."""
+"""The products of a compiled step: the threads' shares of them, in pieces, tiles or whole, are together NumPy's."""
 
 import numpy as np
 import pytest
@@ -38,3 +38,117 @@ def test_shares_of_a_product_are_numpys(product, dtype, small):
                     product(T, a, b, out, units)
                     error = np.abs(out - expected).max() / np.sqrt(k)
                     assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, a.strides, b.strides, T)
+
+
+@pytest.fixture(scope="module")
+def others():
+    numba = pytest.importorskip("numba", reason="numba is not installed")
+    pytest.importorskip("scipy.linalg")
+    from nnx.backends import together as by
+
+    by_owner, summed, where, tiles, tile = by.by_owner, by.summed, by.where, by.tiles, by.tile
+    tile_product, tile_of_one, turned, sound = by.tile_product, by.tile_of_one, by.turned, by.sound
+
+    @numba.njit(error_model="numpy")
+    def owned(T, a, b, out, more, units, is_turned):
+        parts = 0
+        for t in range(T):
+            parts = by_owner(t, T, where(a), where(b), where(out), more, units, is_turned)
+        for t in range(T):
+            summed(t, T, parts, out, more)
+        return parts > 1
+
+    @numba.njit(error_model="numpy")
+    def in_tiles(T, a, b, d, dtheta, used, units):
+        """Copy every piece to where it belongs, as soon as it is there, as the optimizer's loop would."""
+        for t in range(T):
+            i0, i1, j0, j1, R, C, packed = tiles(t, T, d, a.shape[1])
+            for r in range(i0, i1, R):
+                for c in range(j0, j1, C):
+                    rows, columns = min(R, i1 - r), min(C, j1 - c)
+                    at, line, first, each, pieces = tile(d, r, c, rows, columns, packed)
+                    if a.shape[1] == 1:
+                        tile_of_one(a, b, r, rows, c, columns, dtheta, at, line)
+                    else:
+                        tile_product(where(a), where(b), r, rows, c, columns, dtheta, at, line, units)
+                    for q in range(pieces):
+                        low, ahead = first + q * d[3], at + q * line
+                        used[low : low + each] += dtheta[ahead : ahead + each]
+
+    @numba.njit(error_model="numpy")
+    def turn(T, a, out):
+        for t in range(T):
+            turned(t, T, a, out)
+
+    @numba.njit(error_model="numpy")
+    def all_sound(T, x):
+        found = True
+        for t in range(T):
+            found = sound(t, T, x) and found
+        return found
+
+    return owned, in_tiles, turn, all_sound
+
+
+def random_sizes(rng, few):
+    n, k = (int(size) for size in rng.choice(SIZES, 2))
+    m = int(rng.choice([size for size in SIZES if size <= 64] if few else SIZES))
+    return n, k, m
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_shared_out_as_W_is(others, dtype):
+    """W A and W^T dZ, each thread with its rows (or columns) of W."""
+    rng = np.random.default_rng(1)
+    units = np.asarray([1, 0, 100**3], dtype)
+    splits = set()
+    for _ in range(200):
+        n, k, m = random_sizes(rng, few=True)
+        W = rng.standard_normal((n, k)).astype(dtype)
+        for T in (1, 2, 3):
+            for turned in (False, True):
+                a = W.T if turned else W
+                b = rng.standard_normal((a.shape[1], m)).astype(dtype)
+                out, more = (np.full(shape, np.nan, dtype) for shape in ((len(a), m), (T - 1, len(a), m)))
+                splits.add((turned, others[0](T, a, b, out, more, units, turned)))
+                error = np.abs(out - a.astype("float64") @ b).max() / np.sqrt(a.shape[1])
+                assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T, turned)
+    assert splits == {(False, False), (False, True), (True, False), (True, True)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiles_make_every_number_once(others, dtype):
+    rng = np.random.default_rng(2)
+    units = np.asarray([1, 0, 100**3], dtype)
+    for trial in range(200):
+        n, k, m = random_sizes(rng, few=trial % 2)
+        k *= 12 if trial % 5 == 0 else 1
+        dZ, A = rng.standard_normal((n, m)).astype(dtype), rng.standard_normal((k, m)).astype(dtype)
+        for T in (1, 2, 3):
+            dtheta, used = np.full(n * k + 7, np.nan, dtype), np.zeros(n * k + 7, dtype)
+            others[1](T, dZ, A.T, np.asarray([5, 5 + n * k, n, k]), dtheta, used, units)
+            error = np.abs(used[5:-2].reshape(n, k) - dZ.astype("float64") @ A.T).max() / np.sqrt(m)
+            assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T)
+            assert not used[:5].any()
+            assert not used[-2:].any()
+
+
+def test_a_matrix_turned(others):
+    rng = np.random.default_rng(3)
+    for n, m in ((1, 1), (3, 2), (16, 8), (100, 33), (64, 1024)):
+        A = rng.standard_normal((n, m)).astype("float32")
+        for T in (1, 2, 3):
+            out = np.full((m, n), np.nan, "float32")
+            others[2](T, A.T, out)
+            np.testing.assert_array_equal(out, A.T)
+
+
+@pytest.mark.parametrize("bad", [None, np.nan, np.inf, -np.inf])
+def test_whether_a_state_is_finite(others, bad):
+    rng = np.random.default_rng(4)
+    for size in (1, 5, 16, 100, 1001):
+        for T in (1, 2, 3):
+            x = rng.standard_normal(size) * 1e300
+            if bad is not None:
+                x[rng.integers(size)] = bad
+            assert others[3](T, x) == (bad is None)

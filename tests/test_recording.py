@@ -255,6 +255,32 @@ def test_fused():
     assert ["greater", "astype", "multiply", "sum"] in [[op.name for op in group.ops] for group in groups]
 
 
+def source(optimizer=None, regularization=None):
+    network = nnx.mlp([20, 12, 12, 5])
+    optimizer = optimizer or nnx.Adam()
+    extra = [regularization] if regularization else []
+    state = initial_state(network, optimizer, network.init(0), *extra)
+    batch = np.zeros((20, 8), "float32"), np.zeros(8, "int32")
+    return loops.Loops(record(training_step(network, optimizer, *extra), state, batch)).source().text
+
+
+def test_each_derivative_is_used_where_it_is_made():
+    """All dW in tiles, the biases together; no meeting of the threads more than between two layers."""
+    text = source().removeprefix(loops.HEAD)
+    assert text.count("where(v") > 0
+    step = text[text.index("def step(") :]
+    assert len([line for line in step.splitlines() if "U_float32, C_" in line]) == 3
+    assert "product(t, T, " not in step.replace("by_owner(t, T, ", "")
+
+
+@pytest.mark.parametrize(
+    "regularization", [nnx.Regularization(l2=0.1), nnx.Regularization(clip_norm=1.0)], ids=["l2", "clipped"]
+)
+def test_what_needs_the_whole_gradient_has_it(regularization):
+    step = source(regularization=regularization).removeprefix(loops.HEAD)
+    assert "tile_product(" not in step
+
+
 # ------------------------------------------------------------------------------------- replaying it is running it
 
 
@@ -286,7 +312,7 @@ def interpreted(text):
         "np": np,
         "tiles": lambda t, T, d, m: (0, d[2], 0, d[3], -(-d[2] // 2), -(-d[3] // m), 0 if m < 9 else -1),
         "tile": tile,
-        "by_owner": lambda t, T, a, b, out, *_: np.matmul(a, b, out=out) is None,
+        "by_owner": lambda t, T, a, b, out, *_: int(np.matmul(a, b, out=out) is out),
         "sound": lambda t, T, x: np.isfinite(x).all(),
         "flushed": lambda: 0,
         "_round": lambda before: None,
