@@ -82,7 +82,7 @@ class Loops:
         self._sizes: list[tuple[int, int, int, int]] = []
         self._numbers: dict[str, list[Any]] = {}
         self._fixed: dict[str, Value] = {}  # arrays that are the same in every call
-        self._made: dict[str, Value] = {}  # new arrays of the state that cannot lie where the old ones are
+        self._made: dict[str, Value] = {}  # memory beside the plan's
         self._dtypes: set[str] = set()
         self._turns: dict[Value, str] = {}  # an A^T: its copy
         self._kernel: Kernel | None = None  # the optimizer's loop
@@ -111,7 +111,8 @@ class Loops:
                 self._names[value] = f"s{value.number}"
                 self._once.append(f"s{value.number} = x{value.number}[()]")
             elif value in changing.values():
-                self._once.append(f"kept(t, T, y{value.number}, x{value.number})")
+                x, y = (self._vector(f"{letter}{value.number}", value) for letter in "xy")
+                self._once.append(f"kept(t, T, {y}, {x})")
         places = self._batch(*batch)
         for group in self.groups:
             if group is self._tiled.update:
@@ -131,7 +132,7 @@ class Loops:
             if value.ndim == 0:
                 after += ["if t == 0:", f"    {x}[()] = s{value.number}"]
             elif value.size:
-                after += [f"if not sound(t, T, {x}):", "    Js[count] = nan"]
+                after += [f"if not sound(t, T, {self._vector(x, value)}):", "    Js[count] = nan"]
         return self._source(state, changing, places, after)
 
     def _arguments(self) -> tuple[dict[str, Value], tuple[Any, ...], dict[str, Value], Value]:
@@ -186,7 +187,7 @@ class Loops:
         kernels = "\n\n\n".join(text.replace("KERNEL", name) for text, name in self._kernels.items())
         lines = [
             f"def step({', '.join(parameters)}):",
-            "    met, before = 1, flushed()",
+            "    met, before = int64(1), flushed()",
             *indented(self._once),
             "    met = meet(sync, T, met)",
             "    for k in range(count):",
@@ -273,7 +274,8 @@ class Loops:
             meeting = "met = meet(sync, T, met)"
             if meeting not in self._last:
                 self._last.append(meeting)
-            self._last.append(f"kept(t, T, {self.name(new)}, x{old.number})")
+            x, y = self._vector(f"x{old.number}", old), self._vector(self.name(new), new)
+            self._last.append(f"kept(t, T, {y}, {x})")
 
     # Where a value lies.
 
@@ -345,6 +347,9 @@ class Loops:
 
     def _shaped(self, array: str, shape: tuple[int, ...]) -> str:
         return f"{'as_matrix' if len(shape) == 2 else 'as_vector'}({array}, {self._row(0, shape)})"
+
+    def _vector(self, array: str, value: Value) -> str:
+        return array if value.ndim == 1 else f"as_vector({array}, {self._row(0, (value.size,))})"
 
     def _view(self, array: str, op: Op) -> str:
         value = op.reads[0]
@@ -443,12 +448,16 @@ class Loops:
         if W not in self._in_place.values() or not self._tiled.parts:
             self._each.append(f"product(t, T, {arrays}, U_{out.dtype})")
             return
-        turned = any(view.name == "permute" for view in self.recording.views(a))
-        more = f"E{out.number}"
-        others = threads() - 1 if out.shape[1] <= FEW else 0
-        self._made[more] = Value(-1, (others, *out.shape), out.dtype)
+        turned = int(any(view.name == "permute" for view in self.recording.views(a)))
+        more = f"E_{out.dtype}"
+        size = (
+            (threads() - 1) * out.size if out.shape[1] <= FEW else 0
+        )  # one memory: a product at a time has it
+        self._made[more] = Value(
+            -1, (max(size, self._made[more].size if more in self._made else 0),), out.dtype
+        )
         self._each += [
-            f"parts = by_owner(t, T, {arrays}, {more}, U_{out.dtype}, {turned})",
+            f"parts = by_owner(t, T, {arrays}, {more}, U_{out.dtype}, int64({turned}))",
             "if parts > 1:",
             "    met = meet(sync, T, met)",
             f"    summed(t, T, parts, {self.name(out)}, {more})",
@@ -540,7 +549,7 @@ class Loops:
             "D, first, last",
             dtheta,
             "for k in range(first, last):",
-            "    low, high = share(t, T, D[k][3])",
+            "    low, high = share(t, T, D[k][3], LINE)",
             "    low, high = D[k][0] + low, D[k][0] + high",
             "    ahead = low",
             "    {}",

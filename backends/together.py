@@ -122,8 +122,12 @@ def meet(sync, T, met):
     return met + 1
 
 
+ZEROTH, FOUR, EIGHT, LINE = int64(0), int64(4), int64(8), int64(16)
+"""Numbers of one type: for 4 and 8 as they stand numba compiles what they are handed to once more."""
+
+
 @njit(**PLAIN)
-def share(t, T, n, grain=16):
+def share(t, T, n, grain):
     """Return where the share of thread t in n elements begins and ends: whole cache lines, or grains."""
     if T == 1:
         return int64(0), int64(n)
@@ -137,14 +141,14 @@ def share(t, T, n, grain=16):
 @njit(**PLAIN)
 def by_rows(t, T, d):
     """Return the rows and columns that are the share of thread t: whole rows."""
-    i0, i1 = share(t, T, d[2])
+    i0, i1 = share(t, T, d[2], LINE)
     return i0, i1, int64(0), d[3]
 
 
 @njit(**PLAIN)
 def by_columns(t, T, d):
     """Return the rows and columns that are the share of thread t: whole columns."""
-    j0, j1 = share(t, T, d[3])
+    j0, j1 = share(t, T, d[3], LINE)
     return int64(0), d[2], j0, j1
 
 
@@ -216,12 +220,12 @@ def shared(t, T, n, m, bias):
 
     Columns, if the largest share of rows is more than `bias` times as large.
     """
-    rows, columns = share(0, T, n, 4)[1] * m, share(0, T, m, 8)[1] * n
+    rows, columns = share(ZEROTH, T, n, FOUR)[1] * m, share(ZEROTH, T, m, EIGHT)[1] * n
     i0, i1, j0, j1 = int64(0), n, int64(0), m
-    if columns * bias < rows or (bias == 1 and columns == rows and m >= n):
-        j0, j1 = share(t, T, m, 8)
+    if columns * bias < rows or (bias == EVEN and columns == rows and m >= n):
+        j0, j1 = share(t, T, m, EIGHT)
     else:
-        i0, i1 = share(t, T, n, 4)
+        i0, i1 = share(t, T, n, FOUR)
     return i0, i1, j0, j1
 
 
@@ -232,7 +236,7 @@ def product(t, T, a, b, out, units):
     `units` are 1, 0, and the `small` of `pieces`.
     """
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
-    i0, i1, j0, j1 = shared(t, T, n, m, 1.0)
+    i0, i1, j0, j1 = shared(t, T, n, m, EVEN)
     a = A + i0 * a_down, a_down, a_right, i1 - i0, k
     b = B + j0 * b_right, b_down, b_right, k, j1 - j0
     multiplied(a, b, (C + i0 * c_down + j0 * c_right, c_down, c_right, i1 - i0, j1 - j0), units)
@@ -246,15 +250,15 @@ def by_owner(t, T, a, b, out, more, units, turned):
     each sum, the threads' sums are in `out` and `more`, and must be added (`summed`): returned is how many they are.
     """
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
-    if T == 1 or more.shape[0] < T - 1:
+    if T == 1 or more.size < (T - 1) * n * m:
         product(t, T, a, b, out, units)
         return int64(1)
     if turned:
         q0, q1, i0, i1 = shared(t, T, k, n, BY_ROWS)
-        first = shared(0, T, k, n, BY_ROWS)[1]
+        first = shared(ZEROTH, T, k, n, BY_ROWS)[1]
     else:
         i0, i1, q0, q1 = shared(t, T, n, k, BY_ROWS)
-        first = shared(0, T, n, k, BY_ROWS)[3]
+        first = shared(ZEROTH, T, n, k, BY_ROWS)[3]
     parts = -(-k // first)
     if i0 >= i1 or q0 >= q1:
         return parts
@@ -269,11 +273,14 @@ def by_owner(t, T, a, b, out, more, units, turned):
 @njit(**PLAIN)
 def summed(t, T, parts, out, more):
     """Add the other threads' sums to this thread's share of out."""
-    i0, i1 = share(t, T, out.shape[0])
+    i0, i1 = share(t, T, out.shape[0], LINE)
+    n, m = out.shape
     for other in range(parts - 1):
-        for i in range(uint64(i0), uint64(i1)):
-            for j in range(uint64(out.shape[1])):
-                out[i, j] += more[other, i, j]
+        for i in range(i0, i1):
+            at = other * n * m + i * m
+            sums = more[at : at + m]
+            for j in range(uint64(m)):
+                out[i, j] += sums[j]
 
 
 @njit(**PLAIN)
@@ -310,8 +317,8 @@ def multiplied(a, b, out, units):
                 _gemm(kind, B_op, A_op, columns, rows, inner, one, b_at, ldb, a_at, lda, add, c_at, ldc)
 
 
-BY_ROWS = 1.1
-"""How uneven the shares of a W may be, so that they are whole rows."""
+EVEN, BY_ROWS = 1.0, 1.1
+"""How uneven the shares of a product may be, and those of a W, so that they are whole rows."""
 
 FEW = 64
 """Samples up to which a derivative dW is made tile by tile, each used while it is in the cache."""
@@ -370,7 +377,7 @@ def turned(t, T, a, out):
     """Copy this thread's share of A^T to out, row-major, unless that is empty; return where A^T lies."""
     if out.shape[0] == 0:
         return where(a)
-    i0, i1 = share(t, T, out.shape[1])
+    i0, i1 = share(t, T, out.shape[1], LINE)
     i0, i1, m, eight, sixteen = uint64(i0), uint64(i1), uint64(out.shape[0]), uint64(8), uint64(16)
     for jj in range(uint64(0), m, sixteen):  # by blocks, whose lines are in the cache until they are full
         for ii in range(i0, i1, eight):
@@ -383,7 +390,7 @@ def turned(t, T, a, out):
 @njit(**PLAIN)
 def gathered(t, T, rows, order, start, out):
     """Copy this thread's share of the samples order[start:], which are rows, to the rows of out."""
-    j0, j1 = share(t, T, out.shape[0])
+    j0, j1 = share(t, T, out.shape[0], LINE)
     for j in range(j0, j1):
         row = order[start + j]
         for i in range(out.shape[1]):
@@ -406,10 +413,10 @@ def picked2(y, order, start, out):
 
 @njit(**PLAIN)
 def kept(t, T, new, old):
-    """Write this thread's share of a new state over the old one."""
-    new, old = new.reshape(-1), old.reshape(-1)
-    j0, j1 = share(t, T, old.size)
-    old[j0:j1] = new[j0:j1]
+    """Write this thread's share of a new state, a vector, over the old one."""
+    j0, j1 = share(t, T, old.size, LINE)
+    for j in range(uint64(j0), uint64(j1)):  # a slice takes numba two seconds more
+        old[j] = new[j]
 
 
 @njit(error_model="numpy", fastmath={"nsz", "reassoc"})
@@ -421,8 +428,7 @@ def total(sum, x):
 @njit(**PLAIN)
 def sound(t, T, x):
     """Return whether this thread's share of a state is finite: of what is not, 0 x is NaN."""
-    x = x.reshape(-1)
-    j0, j1 = share(t, T, x.size)
+    j0, j1 = share(t, T, x.size, LINE)
     nothing = x.dtype.type(0)
     zero = nothing
     for j in range(uint64(j0), uint64(j1)):

@@ -109,7 +109,7 @@ def test_products_shared_out_as_W_is(others, dtype):
             for turned in (False, True):
                 a = W.T if turned else W
                 b = rng.standard_normal((a.shape[1], m)).astype(dtype)
-                out, more = (np.full(shape, np.nan, dtype) for shape in ((len(a), m), (T - 1, len(a), m)))
+                out, more = (np.full(shape, np.nan, dtype) for shape in ((len(a), m), (T - 1) * len(a) * m))
                 splits.add((turned, others[0](T, a, b, out, more, units, turned)))
                 error = np.abs(out - a.astype("float64") @ b).max() / np.sqrt(a.shape[1])
                 assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T, turned)

@@ -318,7 +318,8 @@ def interpreted(text):
         "_round": lambda before: None,
         "tile_product": tile_product,
         "tile_of_one": tile_product,
-        "share": lambda t, T, n: (0, n),
+        "share": lambda t, T, n, grain: (0, n),
+        "LINE": 16,
         "turned": lambda t, T, a, out: a,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(
