@@ -580,6 +580,34 @@ def test_a_reduction_over_no_axes_changes_nothing(name):
         np.testing.assert_array_equal(lower(record(f, x))(x), x * 2 + 1)
 
 
+def test_products_by_truth_values():
+    """They are multiplied as they are, where nothing else needs them as numbers."""
+
+    def f(x, y):
+        xp = array_namespace(x)
+        plain, read, given = (xp.astype(z > 1.0, xp.float32) for z in (x, y, x + y))
+        both = xp.astype(x > 2.0, xp.float32) * xp.astype(y < 2.0, xp.float32)
+        return plain * y, x * plain, read * y + read, given * y, given, both * both, plain * 2.0 - x
+
+    def g(x, y):
+        xp = array_namespace(x)
+        return x * xp.astype(x > 1.0, xp.float32) + y * (2.0 * xp.astype(y > 1.0, xp.float32))
+
+    def h(x, y):
+        return y * array_namespace(x).astype(x > 1.0, "float32"), x + y
+
+    x, y = np.arange(12, dtype="float32").reshape(3, 4) % 4, np.arange(12, dtype="float32").reshape(3, 4) % 5
+    x[0, 0] = y[1, 1] = np.nan
+    y[2, 2] = np.inf
+    for function in (f, g, h):
+        with quiet():
+            here, again = function(x, y), replay(record(function, x, y))
+            for _ in range(2):
+                for one, other in zip(here, again(x, y), strict=True):
+                    np.testing.assert_array_equal(other, one, strict=True)
+    assert "copyto" not in again.source
+
+
 def test_operations_of_several_dtypes_are_not_joined():
     pytest.importorskip("torch")
     x, y = np.full(3, 1e30), np.full(3, 1e30, "float32")
