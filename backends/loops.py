@@ -16,8 +16,8 @@ from nnx.backends.team import small, threads
 from nnx.backends.tiles import Tiled, derivatives, tiled
 from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fused, leaves, nbytes, planned
 
-FEW = 64
-"""As in together.py."""
+OWNED = 128
+"""Samples up to which a product with a W is shared out as its update is."""
 
 SAMPLES_TURNED, UNITS_TURNED = 1024, 256
 """Samples up to which, and units from which A^T is worth a copy: BLAS reads that faster, but it takes memory."""
@@ -451,7 +451,7 @@ class Loops:
         turned = int(any(view.name == "permute" for view in self.recording.views(a)))
         more = f"E_{out.dtype}"
         size = (
-            (threads() - 1) * out.size if out.shape[1] <= FEW else 0
+            (threads() - 1) * out.size if out.shape[1] <= OWNED else 0
         )  # one memory: a product at a time has it
         self._made[more] = Value(
             -1, (max(size, self._made[more].size if more in self._made else 0),), out.dtype

@@ -321,10 +321,10 @@ EVEN, BY_ROWS = 1.0, 1.1
 """How uneven the shares of a product may be, and those of a W, so that they are whole rows."""
 
 FEW = 64
-"""Samples up to which a derivative dW is made tile by tile, each used while it is in the cache."""
+"""Samples up to which a far column is far."""
 
-TILE = 24576
-"""Numbers of a tile, at most: of a core's cache, with what is read and written beside it."""
+TILED, TILE = 256, 24576
+"""Samples up to which a dW is made tile by tile, each used while it is in the cache, and the numbers of a tile."""
 
 
 @njit(**PLAIN)
@@ -335,7 +335,7 @@ def tiles(t, T, d, m):
     """
     n, k = d[2], d[3]
     i0, i1, j0, j1 = shared(t, T, n, k, BY_ROWS)
-    if m > FEW:
+    if m > TILED:
         return i0, i1, j0, j1, max(i1 - i0, 1), max(j1 - j0, 1), int64(-1)
     rows, columns = min(i1 - i0, 32), j1 - j0
     if columns * 8 <= TILE:
