@@ -6,8 +6,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from nnx.backends.chain import chained
 from nnx.backends.recorded import Replay, entry, returned
-from nnx.recording import Op, Recording, RecordingError, Value, leaves, planned
+from nnx.recording import Group, Op, Recording, RecordingError, Value, leaves, nbytes, planned
+
+MOST = 1 << 62
+"""Elements that no vector has."""
 
 Taken: TypeAlias = list[tuple[str, Any]]
 """How a view is taken: expressions, one of the other, with {0} for the array and {1} for what stands beside it."""
@@ -21,10 +25,12 @@ class Lowering(ABC):
     """
 
     def __init__(self, recording: Recording) -> None:
-        self.recording = recording
+        self.recording, self._groups = chained(recording, 2 * self.piece if self.piece else MOST)
         self.constants = recording.constants()
         self._old = _state(recording)
-        self.plan = planned(recording, over=self._over)
+        self.plan = planned(
+            self.recording, self._groups, self._over, lambda value: min(nbytes(value), 8 * self.piece)
+        )
         self._in_place = {new: old for new, old in self._old.items() if self._is_free(new, old)}
         self.globals: dict[str, Any] = {}
         self.names: dict[Value, str] = {value: f"x{value.number}" for value in recording.inputs}
@@ -57,6 +63,9 @@ class Lowering(ABC):
     def write(self, op: Op) -> None:
         """Add the lines that do an operation."""
 
+    piece = 0
+    """Elements of a long vector that are done at a time; 0: all, as where the library has threads of its own for it."""
+
     copy: str
     """The end of an expression that copies an array."""
     permuted: str
@@ -76,9 +85,11 @@ class Lowering(ABC):
         for op in self.recording.ops:
             if op.out in self.constants and op.kind != "view":
                 self._constant(op)
-        for op in self.recording.ops:
-            if op.kind != "view" and op.out not in self.constants:
-                self.write(op)
+        for group in self._groups:
+            if group.space is None:
+                self.write(group.ops[0])
+            else:
+                self._by_pieces(group)
         for value in self.recording.outputs:
             base = self.recording.base(value)
             if value != base or value in self.constants or value in self.plan.parts:  # the result is its own
@@ -91,6 +102,34 @@ class Lowering(ABC):
         function: Replay = self.globals["replayed"]
         function.source = source  # for people
         return function
+
+    def _by_pieces(self, group: Group) -> None:
+        """Do several operations on a piece of theta, then on the next: what comes between stays in the cache."""
+        (size,) = group.ops[0].out.shape
+        vectors = dict.fromkeys(x for op in group.ops for x in (*op.reads, op.out) if x.ndim)
+        cut = {}
+        for value in vectors:
+            owner = self.plan.owner(value)
+            if owner in group.inner:
+                if owner not in self.names:
+                    piece = Value(owner.number, (self.piece,), owner.dtype)
+                    self._global(owner, self.shaped(self._buffers[self.plan.buffer[owner]], piece))
+                self.names[value] = self.names[owner]
+                cut[value] = f"{self.name(value)}[:high - low]"
+            else:
+                cut[value] = f"{self.name(value)}[low:high]"
+        outer, whole = self.lines, {value: self.names[value] for value in vectors}
+        self.lines = [f"p{value.number} = {text}" for value, text in cut.items()]
+        self.names |= {value: f"p{value.number}" for value in vectors}
+        for op in group.ops:
+            self.write(op)
+        outer += [
+            f"for low in range(0, {size}, {self.piece}):",
+            f"    high = min(low + {self.piece}, {size})",
+            *(f"    {line}" for line in self.lines),
+        ]
+        self.lines = outer
+        self.names |= whole
 
     def unlike(self, name: str, value: Value) -> str:
         """Return an expression that is true when the array of this name is not like a value."""

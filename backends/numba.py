@@ -128,7 +128,7 @@ class Form:
         arrays = [new[name] if name in new else _plain(state[name]) for name in state]
         tables = self._source.tables.values()
         together(self._step, self._source.work, count, at, m, *given, *arrays, *old, *tables)
-        return Checked({**state, **new}, Js[count] == 0), Js
+        return Checked({**state, **new}, Js[count] == 0), Js[:count]
 
 
 _NO_ORDER = np.empty(0, np.int64)

@@ -25,7 +25,7 @@ def replay(recording: Recording) -> Replay:
     RecordingError
         When an operation is not known here.
     """
-    function: Replay = quiet()(_Calls(with_masks(recording)).function())
+    function: Replay = quiet()(Calls(with_masks(recording)).function())
     return function
 
 
@@ -54,9 +54,10 @@ def with_masks(recording: Recording) -> Recording:
     return Recording(recording.inputs, ops, recording.arguments, recording.result)
 
 
-class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
+class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """NumPy's calls."""
 
+    piece = 1 << 17  # fewer calls cost more than a core's own cache gains; what all share holds some of these
     copy, permuted, broadcast = ".copy()", "{0}.transpose({1})", "broadcast_to({0}, {1})"
 
     def __init__(self, recording: Recording) -> None:
@@ -106,7 +107,11 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         elif op.name == "copy":
             self.lines.append(f"copyto({out}, {args[0]})")
         elif kind == "elementwise":
-            if op.name in ("maximum", "minimum") and args[1:] == [self.scalar(0.0, dtype)]:
+            if (
+                op.name in ("maximum", "minimum")
+                and args[1:] == [self.scalar(0.0, dtype)]
+                and op.out.ndim > 1
+            ):
                 args[1] = self._zeros(op.out)
             ufunc = _UFUNCS.get(op.name) or getattr(np, op.name)
             self.globals[op.name] = ufunc
