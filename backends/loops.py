@@ -19,9 +19,6 @@ from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fus
 OWNED = 128
 """Samples up to which a product with a W is shared out as its update is."""
 
-SAMPLES_TURNED, UNITS_TURNED = 1024, 256
-"""Samples up to which, and units from which A^T is worth a copy: BLAS reads that faster, but it takes memory."""
-
 HEAD = "\n\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("together.py", "elementary.py")
 ).replace("from nnx.backends.together import PLAIN\n", "")
@@ -110,7 +107,7 @@ class Loops:
             if value.ndim == 0:
                 self._names[value] = f"s{value.number}"
                 self._once.append(f"s{value.number} = x{value.number}[()]")
-            elif value in changing.values():
+            elif value in changing.values() and value not in self._own():
                 x, y = (self._vector(f"{letter}{value.number}", value) for letter in "xy")
                 self._once.append(f"kept(t, T, {y}, {x})")
         places = self._batch(*batch)
@@ -491,13 +488,16 @@ class Loops:
     # The optimizer's loop, with the products before it.
 
     def _to_turn(self) -> dict[Value, tuple[Value, int]]:
-        """Return each A of which a product reads A^T: that, and the samples if it is worth a copy row by row."""
+        """Return each A of which a product reads A^T: that, and the samples if it is worth a copy row by row.
+
+        BLAS reads that faster, which is worth it for many units; the copy of more samples would take much memory.
+        """
         found = {}
         for value in self._tiled.parts:
             right = self.recording.makers[value].reads[1]
             m, n, views = right.shape[0], value.shape[0], self.recording.views(right)
             if [view.name for view in views] == ["permute"] and views[0].reads[0] in self.recording.makers:
-                worth = 1 < m <= SAMPLES_TURNED and n >= UNITS_TURNED
+                worth = 1 < m <= 1024 and n >= (64 if m <= 32 else 256)
                 found[views[0].reads[0]] = right, m if worth else 0
         return found
 
@@ -567,20 +567,45 @@ class Loops:
         kernel, out = self._kernel, self.name(dtheta)
         name = self._kernels.setdefault(kernel.text, f"k{len(self._kernels)}")
         names = {x: "dtheta" if x == out else p for x, p in kernel.parameters.items()}
+        olds = {f"y{value.number}": names[f"x{value.number}"] for value in self._own()}
         cut = {out: "dtheta[ahead : ahead + high - low]"}
         arguments = [
             cut.get(x, f"{p}[low:high]") if x in kernel.arrays else p for x, p in kernel.parameters.items()
         ]
-        call = f"{name}({', '.join(arguments)}, 0, 0, 0, high - low)"
+        calls = [
+            *(["if fresh:"] if olds else []),
+            *(f"    kept(ZEROTH, ONE, {y}[low:high], {x}[low:high])" for y, x in olds.items()),
+            f"{name}({', '.join(arguments)}, 0, 0, 0, high - low)",
+        ]
+        body = [
+            line.replace("{}", call) for line in lines for call in (calls if line.endswith("{}") else [line])
+        ]
         text = "\n".join(
             [
                 "@njit(**PLAIN)",
-                f"def KERNEL(t, T, {given}, {', '.join(names.values())}):",
-                *indented([line.format(call) for line in lines]),
+                f"def KERNEL(t, T, fresh, {', '.join([given, *names.values(), *olds])}):",
+                *indented(body),
             ]
         )
         function = self._kernels.setdefault(text, f"k{len(self._kernels)}")
-        return f"{function}(t, T, {{}}, {', '.join(names)})"
+        return f"{function}(t, T, k == 0, {{}}, {', '.join([*names, *olds])})"
+
+    def _own(self) -> list[Value]:
+        """Return what the optimizer's loop alone reads, of the state that it changes in its place: m, v.
+
+        It is copied to its place in the first step, each tile as it is needed there.
+        """
+        update = self._tiled.update
+        if update is None:
+            return []
+        others = {
+            self.recording.base(x)
+            for group in self.groups
+            for op in group.ops
+            for x in op.reads
+            if group is not update or x != self.recording.base(x)
+        }
+        return [old for new, old in self._in_place.items() if old not in others and _makes(update, new)]
 
     def _of_update(self, start: int, stop: int) -> tuple[list[Memory], list[Memory]]:
         """Return what the optimizer's loop reads beside dtheta, and writes, from where to where in theta."""
@@ -591,6 +616,10 @@ class Loops:
         reads = {x for op in group.ops for x in op.reads if x.ndim} - made - wholes
         writes = made - group.inner
         return tuple([self._memory(x, (start, stop)) for x in some] for some in (reads, writes))  # type: ignore[return-value]
+
+
+def _makes(group: Group, value: Value) -> bool:
+    return any(op.out == value for op in group.ops)
 
 
 def _overlap(some: list[Memory], others: list[Memory]) -> bool:

@@ -3,9 +3,9 @@
 import ctypes
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -59,7 +59,8 @@ def together(function: Callable[..., Any], work: float, *arguments: Any) -> None
         sync[0] = NOBODY
         raise
     finally:
-        wait(others)
+        for other in others:
+            other.exception()  # waits; futures.wait takes longer than a small step
         _turn.release()
     for other in others:
         other.result()
@@ -143,9 +144,20 @@ def threads() -> int:
 
 def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
     """Return how many threads BLAS may use now, and what takes all but one from it for a while."""
-    blas = _blas()
-    found = min((one.num_threads for one in blas.lib_controllers), default=1)
-    return min(found, len(_cores())), lambda: blas.limit(limits=1)
+    libraries = _blas().lib_controllers
+    before = [one.num_threads for one in libraries]
+
+    @contextmanager
+    def limited() -> Iterator[None]:  # as threadpoolctl's, which asks each library for much more
+        try:
+            for one in libraries:
+                one.set_num_threads(1)
+            yield
+        finally:
+            for one, threads in zip(libraries, before, strict=True):
+                one.set_num_threads(threads)
+
+    return min(*before, len(_cores())) if before else 1, limited
 
 
 def _cores() -> Any:

@@ -122,7 +122,7 @@ def meet(sync, T, met):
     return met + 1
 
 
-ZEROTH, FOUR, EIGHT, LINE = int64(0), int64(4), int64(8), int64(16)
+ZEROTH, ONE, FOUR, EIGHT, LINE = int64(0), int64(1), int64(4), int64(8), int64(16)
 """Numbers of one type: for 4 and 8 as they stand numba compiles what they are handed to once more."""
 
 

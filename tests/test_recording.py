@@ -320,6 +320,8 @@ def interpreted(text):
         "tile_of_one": tile_product,
         "share": lambda t, T, n, grain: (0, n),
         "LINE": 16,
+        "ZEROTH": 0,
+        "ONE": 1,
         "turned": lambda t, T, a, out: a,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(
