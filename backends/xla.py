@@ -2,7 +2,7 @@
 
 XLA computes what it fuses with a slice, a concatenation or a matrix read as a vector number by number: a step took ten
 times as long. So the flat vectors (theta, its gradient, the optimizer's) are pieces here, one for each parameter, in
-its shape: a loop cuts them once before its steps, and they are joined after, by a call of its own.
+its shape: they are cut before the first loop, and joined for whoever reads them, each by a call of its own.
 """
 
 from collections.abc import Iterator
@@ -69,15 +69,22 @@ class Lowered:
 
     def cut(self, x: Any) -> Any:
         """Return a vector's pieces; anything else as it is."""
-        if isinstance(x, Pieces) or x.ndim != 1 or x.shape[0] not in self._cuts:
+        if isinstance(x, Pieces):
+            if [part.shape for part in x.parts] in self._shapes.values():
+                return x
+            x = self._whole(x)  # another function's pieces
+        if x.ndim != 1 or x.shape[0] not in self._cuts:
             return x
         P = x.shape[0]
         places = zip(pairwise(self._cuts[P]), self._shapes[P], strict=True)
         return Pieces(tuple(x[start:stop].reshape(shape) for (start, stop), shape in places))
 
+    def _whole(self, x: Any) -> Any:
+        return self._jax.numpy.concatenate(x.flat().parts) if isinstance(x, Pieces) else x
+
     def _of_wholes(self, op: Op, args: list[Any]) -> Any:
         """Return what an operation makes; W^T dZ as (dZ^T W)^T for few samples, where it takes half the time."""
-        args = [self._jax.numpy.concatenate(x.flat().parts) if isinstance(x, Pieces) else x for x in args]
+        args = [self._whole(x) for x in args]
         if op.name == "matmul" and op.out.ndim == 2 and op.out.shape[1] <= FEW:
             left = self._recording.makers.get(op.reads[0])
             if left and left.name == "permute":  # the barriers, since XLA would turn it round again

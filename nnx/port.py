@@ -46,9 +46,14 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int) -> Data:
 class Checked(dict[str, Array]):
     """A state of which its backend knows whether every number that has changed is finite: nobody need look again."""
 
-    def __init__(self, state: dict[str, Array], finite: bool) -> None:
+    def __init__(self, state: dict[str, Array], finite: Any) -> None:
         super().__init__(state)
-        self.finite = bool(finite)
+        self._finite = finite
+
+    @property
+    def finite(self) -> bool:
+        """Whether they are; only now is a device waited for that works it out."""
+        return bool(self._finite)
 
 
 class Steps(Protocol):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from operator import getitem
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnx.arrays import array_namespace
@@ -160,7 +161,9 @@ class Run:
                     self.read_costs()
                     if self.bad:
                         raise diverged(self, good)
-                self._last_cost = done.Js[len(done.weights) - 1]
+                self._last_cost = partial(
+                    getitem, done.Js, len(done.weights) - 1
+                )  # a call of its own in some libraries
                 if self.callbacks.on_steps:
                     now = self.progress(time.perf_counter() - start, None, self._last_cost)
                     self.callbacks.call("on_step", trainer, now)
@@ -235,13 +238,17 @@ class Run:
         )
 
     def read(self, x: Any) -> float:
-        """Return a number that may be on the device."""
+        """Return a number that may be on the device, or is still to be taken from an array there."""
+        x = x() if callable(x) else x
         return float(x if isinstance(x, float | int) else self.trainer.backend.to_numpy(x))
 
     def read_costs(self) -> None:
         """Read the costs of the steps done: here it is done for many at once, and no step waits for the host."""
         for first, Js, weights in self._unread:
-            costs = map(self.read, Js) if isinstance(Js, list) else self.trainer.backend.to_numpy(Js).tolist()
+            if isinstance(Js, list):
+                costs = [*map(self.read, Js)]
+            else:  # of thousands maybe, only those that mean something
+                costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
             for step, (J, w) in enumerate(zip(costs, weights, strict=False), first):
                 weight = w if isinstance(w, int) else self.read(w)
                 if not math.isfinite(J) or not math.isfinite(weight):

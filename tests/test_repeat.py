@@ -1,5 +1,6 @@
 """Steps on end: what a backend's `repeat` does at once is what one step after the other does."""
 
+import copy
 import threading
 import time
 import tracemalloc
@@ -12,7 +13,7 @@ import nnx
 from nnx.arrays import array_namespace
 from nnx.backends.replay import Calls
 from nnx.optimizers import OPTIMIZERS
-from nnx.port import mini_batch
+from nnx.port import Checked, mini_batch
 from nnx.step import initial_state, training_step
 
 NETWORKS = {
@@ -96,6 +97,64 @@ def test_what_is_handed_in_stays_as_it_is(backend):
         for key, x in copied.items():
             np.testing.assert_array_equal(backend.to_numpy(one[key]), x)
     assert [int(one["t"]) for one in copies] == list(range(0, 45, 5))
+
+
+def test_a_state_that_comes_out_is_a_dict_of_arrays(backend):
+    step, state, data = made("softmax", backend, "float64")
+    repeated = backend.repeat(step)
+    found, _ = repeated(state, data, None, 0, 10, 5)
+    expected, _ = one_by_one(step, state, data, None, 0, 10, 5)
+    rate = backend.asarray(0.5, "float64")
+    changed = copy.copy(found)
+    changed["alpha"] = rate
+    given = copy.copy(found)
+    given |= {"alpha": rate}
+    views = (
+        {**found, "alpha": rate}, dict(found) | {"alpha": rate}, found | {"alpha": rate}, changed, given,
+        copy.deepcopy(found), found.copy(), dict(found.items()),
+        dict(zip(found, found.values(), strict=True)), {name: found.get(name) for name in found},
+    )  # fmt: skip
+    for view in views:
+        assert set(view) == set(expected)
+        for key, x in expected.items():
+            assert type(view[key]) is type(state[key])
+            assert view[key].shape == x.shape
+            if key != "alpha":
+                np.testing.assert_allclose(
+                    backend.to_numpy(view[key]), backend.to_numpy(x), rtol=1e-8, atol=1e-10
+                )
+    then = backend.to_numpy(repeated(found, data, None, 0, 10, 5)[0]["theta"])
+    again = backend.to_numpy(repeated(dict(found), data, None, 0, 10, 5)[0]["theta"])
+    faster = backend.to_numpy(repeated(changed, data, None, 0, 10, 5)[0]["theta"])
+    np.testing.assert_array_equal(then, again)
+    assert np.abs(faster - then).max() > 0.1
+    assert "nan" not in repr(found)
+
+
+def test_what_is_put_into_a_state_that_came_out_is_gone_on_from(backend):
+    step, state, data = made("softmax", backend)
+    repeated = backend.repeat(step)
+    found, _ = repeated(state, data, None, 0, 10, 5)
+    for name in ("theta", "m", "v"):
+        backend.to_numpy(found[name])  # whole now
+        found[name] = state[name]
+    found["t"] = state["t"]
+    one, other = (backend.to_numpy(repeated(x, data, None, 0, 10, 5)[0]["theta"]) for x in (found, state))
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_checked_state_tells_what_is_not_finite(backend, bad):
+    step, state, data = made("numbers", backend)
+    repeated = backend.repeat(step)
+    found, _ = repeated(state, data, None, 0, 10, 5)
+    if not isinstance(found, Checked):
+        pytest.skip("the trainer looks itself")
+    assert found.finite
+    theta = np.array(backend.to_numpy(state["theta"]))
+    theta[-1] = bad
+    found, _ = repeated({**state, "theta": backend.asarray(theta)}, data, None, 0, 10, 1)
+    assert not found.finite
 
 
 @pytest.fixture
