@@ -414,13 +414,16 @@ class Loops:
             return
         out = op.out
         if op.name != "concat":
-            self._wait([*map(self._memory, op.reads)], [self._memory(out)])
+            writes = [self._memory(out)]
+            if self._by_owner(op):
+                writes.append((f"E_{out.dtype}", 0, 1))  # one memory, which a product at a time has
+            self._wait([*map(self._memory, op.reads)], writes)
         if op.name == "matmul" and out.ndim == 2 and all(x.dtype == out.dtype for x in op.reads):
             a, b = op.reads if len(op.reads) == 2 else op.reads * 2
             if out.dtype not in ("float32", "float64"):
                 raise RecordingError("a product of integers")
             x, y, z = self.name(a), self.name(b), self.name(out)
-            self._product(a, f"where({x}), where({y}), where({z})", out)
+            self._product(op, f"where({x}), where({y}), where({z})")
             for factor in op.reads:
                 self._turned(factor)
         elif op.name == "concat" and out.ndim == 1:
@@ -439,20 +442,22 @@ class Loops:
         else:
             raise RecordingError(f"{op.name} of {[x.ndim for x in op.reads]} axes has no loop")
 
-    def _product(self, a: Value, arrays: str, out: Value) -> None:
-        """Write a product; one with a W is shared out as W's update is, in parts that are summed then."""
-        W, *_ = self.recording.extent(a)
-        if W not in self._in_place.values() or not self._tiled.parts:
+    def _by_owner(self, op: Op) -> bool:
+        """Whether an operation is a product with a W, which the threads share out as its update is."""
+        W = self.recording.base(op.reads[0])
+        return op.name == "matmul" and bool(self._tiled.parts) and W in self._in_place.values()
+
+    def _product(self, op: Op, arrays: str) -> None:
+        """Write a product; one with a W is done in parts, which are summed then."""
+        out, a = op.out, op.reads[0]
+        if not self._by_owner(op):
             self._each.append(f"product(t, T, {arrays}, U_{out.dtype})")
             return
         turned = int(any(view.name == "permute" for view in self.recording.views(a)))
         more = f"E_{out.dtype}"
-        size = (
-            (threads() - 1) * out.size if out.shape[1] <= OWNED else 0
-        )  # one memory: a product at a time has it
-        self._made[more] = Value(
-            -1, (max(size, self._made[more].size if more in self._made else 0),), out.dtype
-        )
+        before = self._made[more].size if more in self._made else 0
+        size = (threads() - 1) * out.size if out.shape[1] <= OWNED else 0
+        self._made[more] = Value(-1, (max(size, before),), out.dtype)
         self._each += [
             f"parts = by_owner(t, T, {arrays}, {more}, U_{out.dtype}, int64({turned}))",
             "if parts > 1:",
