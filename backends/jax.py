@@ -61,9 +61,7 @@ class Jax(Backend):
         """Wait for all that was dispatched to the device."""
         if self._costs is not None:
             self._costs.block_until_ready()
-        if (
-            self.device != "cpu"
-        ):  # which does one thing after the other; a CPU does not, so it tells nothing there
+        if self.device != "cpu":  # a GPU does one thing after the other; of a CPU this tells nothing
             (self._jax.device_put(0.0, self._device) + 0).block_until_ready()
 
     def capture(self, step: F) -> F:
@@ -111,9 +109,7 @@ class Jax(Backend):
         def lowered(state: Any, data: Data, order: Any, m: int) -> Lowered | None:
             return self._lowered(step, state, _mini_batch(jax, data, order, 0, m))
 
-        def cut(
-            state: Any, data: Data, order: Any, m: int
-        ) -> Any:  # so that the loop is compiled for pieces only
+        def cut(state: Any, data: Data, order: Any, m: int) -> Any:  # so that there is one loop, of pieces
             found = lowered(state, data, order, m)
             return {name: found.cut(x) for name, x in state.items()} if found else state
 

@@ -128,6 +128,7 @@ class Loops:
             x = f"x{value.number}"
             if value.ndim == 0:
                 after += ["if t == 0:", f"    {x}[()] = s{value.number}"]
+                after += [f"    if s{value.number} * 0 != 0:", "        Js[count] = nan"]
             elif value.size:
                 after += [f"if not sound(t, T, {self._vector(x, value)}):", "    Js[count] = nan"]
         return self._source(state, changing, places, after)
@@ -524,12 +525,12 @@ class Loops:
         self._wait([self._memory(a), self._memory(b), *extra, *reads], [self._memory(value), *writes])
         x, y, d = self.name(a), self.name(b), self._row(place[0], value.shape)
         if op.name == "multiply":
-            product, factors = "tile_of_one(a, b, r, rows, c, columns, dtheta, at, line)", f"{x}, {y}"
+            product = "tile_of_one(a, b, r, rows, c, columns, dtheta, at, line)"
         else:
             product = "tile_product(a, b, r, rows, c, columns, dtheta, at, line, units)"
-            factors = f"where({x}), {self._turns.get(b, f'where({y})')}"
+            x, y = f"where({x})", self._turns.get(b, f"where({y})")
         call = self._of_theta(
-            "d, m, a, b, units",
+            {"d": d, "m": "m", "a": x, "b": y, "units": f"U_{value.dtype}"},
             dtheta,
             "i0, i1, j0, j1, R, C, packed = tiles(t, T, d, m)",
             "for r in range(i0, i1, R):",
@@ -539,9 +540,9 @@ class Loops:
             f"        {product}",
             "        for q in range(pieces):",
             "            low, high, ahead = first + q * d[3], first + q * d[3] + each, at + q * line",
-            "            {}",
+            "            UPDATE",
         )
-        self._each.append(call.format(f"{d}, m, {factors}, U_{value.dtype}"))
+        self._each.append(call)
 
     def _rest(self) -> None:
         """Write the optimizer's loop over what is left of theta."""
@@ -550,21 +551,22 @@ class Loops:
             reads, writes = self._of_update(start, stop)
             self._wait([self._memory(dtheta, (start, stop)), *reads], writes)
         rows = [self._row(start, (stop - start,)) for start, stop in self._tiled.rest]
+        last = len(self._sizes)
         call = self._of_theta(
-            "D, first, last",
+            {"D": "D", "first": str(last - len(rows)), "last": str(last)},
             dtheta,
             "for k in range(first, last):",
             "    low, high = share(t, T, D[k][3], LINE)",
             "    low, high = D[k][0] + low, D[k][0] + high",
             "    ahead = low",
-            "    {}",
+            "    UPDATE",
         )
-        self._each.append(call.format(f"D, {len(self._sizes) - len(rows)}, {len(self._sizes)}"))
+        self._each.append(call)
 
-    def _of_theta(self, given: str, dtheta: Value, *lines: str) -> str:
-        """Return the call of a function of these lines, which go over parts of theta, with {} for what is given.
+    def _of_theta(self, given: dict[str, str], dtheta: Value, *lines: str) -> str:
+        """Return the call of a function of these lines, which go over parts of theta, with what is given by name.
 
-        In the lines it stands for the optimizer's loop, over theta[low:high], whose part of dtheta is `ahead`.
+        UPDATE stands for the optimizer's loop over theta[low:high], whose part of dtheta begins at `ahead`.
         """
         if self._kernel is None:
             assert self._tiled.update is not None
@@ -583,17 +585,19 @@ class Loops:
             f"{name}({', '.join(arguments)}, 0, 0, 0, high - low)",
         ]
         body = [
-            line.replace("{}", call) for line in lines for call in (calls if line.endswith("{}") else [line])
+            line.replace("UPDATE", call)
+            for line in lines
+            for call in (calls if line.endswith("UPDATE") else [""])
         ]
         text = "\n".join(
             [
                 "@njit(**PLAIN)",
-                f"def KERNEL(t, T, fresh, {', '.join([given, *names.values(), *olds])}):",
+                f"def KERNEL(t, T, fresh, {', '.join([*given, *names.values(), *olds])}):",
                 *indented(body),
             ]
         )
         function = self._kernels.setdefault(text, f"k{len(self._kernels)}")
-        return f"{function}(t, T, k == 0, {{}}, {', '.join([*names, *olds])})"
+        return f"{function}(t, T, k == 0, {', '.join([*given.values(), *names, *olds])})"
 
     def _own(self) -> list[Value]:
         """Return what the optimizer's loop alone reads, of the state that it changes in its place: m, v.
@@ -610,7 +614,9 @@ class Loops:
             for x in op.reads
             if group is not update or x != self.recording.base(x)
         }
-        return [old for new, old in self._in_place.items() if old not in others and _makes(update, new)]
+        own = {x for op in update.ops for x in op.reads} - others
+        made = {op.out for op in update.ops}
+        return [old for new, old in self._in_place.items() if old in own and new in made]
 
     def _of_update(self, start: int, stop: int) -> tuple[list[Memory], list[Memory]]:
         """Return what the optimizer's loop reads beside dtheta, and writes, from where to where in theta."""
@@ -621,10 +627,6 @@ class Loops:
         reads = {x for op in group.ops for x in op.reads if x.ndim} - made - wholes
         writes = made - group.inner
         return tuple([self._memory(x, (start, stop)) for x in some] for some in (reads, writes))  # type: ignore[return-value]
-
-
-def _makes(group: Group, value: Value) -> bool:
-    return any(op.out == value for op in group.ops)
 
 
 def _overlap(some: list[Memory], others: list[Memory]) -> bool:

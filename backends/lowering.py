@@ -107,10 +107,11 @@ class Lowering(ABC):
         """Do several operations on a piece of theta, then on the next: what comes between stays in the cache."""
         (size,) = group.ops[0].out.shape
         vectors = dict.fromkeys(x for op in group.ops for x in (*op.reads, op.out) if x.ndim)
+        wholes = {self.plan.owner(op.out) for op in self.recording.ops if op.out not in group.inner}
         cut = {}
         for value in vectors:
             owner = self.plan.owner(value)
-            if owner in group.inner:
+            if owner in group.inner and owner not in wholes:  # the memory of one piece is enough
                 if owner not in self.names:
                     piece = Value(owner.number, (self.piece,), owner.dtype)
                     self._global(owner, self.shaped(self._buffers[self.plan.buffer[owner]], piece))

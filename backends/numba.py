@@ -65,7 +65,7 @@ class Compiled:
     ) -> tuple[dict[str, Array], Array]:
         """Do `count` steps."""
         with self._lock:
-            form = self.form(state, data, m)
+            form = self.form(state, data, m) if count else None
             if form is not None:
                 return form(state, data, order, at, m, count)
         return self.plain(state, data, order, at, m, count)

@@ -42,7 +42,7 @@ class Parted(_Mapping, Checked):  # type: ignore[misc]
     def __iter__(self) -> Iterator[str]:
         return dict.__iter__(self)  # of a dict with an own one, {**state} asks `__getitem__` for the values
 
-    __setitem__, __delitem__, __len__ = dict.__setitem__, dict.__delitem__, dict.__len__
+    __setitem__, __delitem__, __len__ = Checked.__setitem__, dict.__delitem__, dict.__len__
 
     def __repr__(self) -> str:
         return repr(dict(self))

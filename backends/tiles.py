@@ -2,7 +2,7 @@
 
 theta, its derivative and the optimizer's vectors do not fit into a core's cache, and for few samples a step takes as
 long as reading and writing them. A tile of dW = dZ A^T is written over the tile before it, and the optimizer's loop
-goes over it at once: dtheta as a whole is never in memory.
+goes over it at once: dtheta as a whole is never in memory. (Of more than 256 samples a thread's share is one tile.)
 """
 
 from typing import NamedTuple

@@ -222,7 +222,7 @@ def shared(t, T, n, m, bias):
     """
     rows, columns = share(ZEROTH, T, n, FOUR)[1] * m, share(ZEROTH, T, m, EIGHT)[1] * n
     i0, i1, j0, j1 = int64(0), n, int64(0), m
-    if columns * bias < rows or (bias == EVEN and columns == rows and m >= n):
+    if columns * bias < rows or (bias == EVEN and columns == rows and m >= 2 * n):
         j0, j1 = share(t, T, m, EIGHT)
     else:
         i0, i1 = share(t, T, n, FOUR)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 from nnx.arrays import Array, Namespace, array_namespace
 from nnx.errors import BackendError, first_line
@@ -44,16 +44,39 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int) -> Data:
 
 
 class Checked(dict[str, Array]):
-    """A state of which its backend knows whether every number that has changed is finite: nobody need look again."""
+    """A state of which its backend knows whether every number that has changed is finite: nobody need look again.
+
+    Examples
+    --------
+    >>> state = Checked({"t": 1}, True)
+    >>> state.finite
+    True
+    >>> state["t"] = 2
+    >>> state.finite is None
+    True
+    """
 
     def __init__(self, state: dict[str, Array], finite: Any) -> None:
         super().__init__(state)
         self._finite = finite
 
     @property
-    def finite(self) -> bool:
-        """Whether they are; only now is a device waited for that works it out."""
-        return bool(self._finite)
+    def finite(self) -> bool | None:
+        """Whether they are; only now is a device waited for that works it out. None: it has been written into."""
+        return None if self._finite is None else bool(self._finite)
+
+    def __setitem__(self, name: str, x: Array) -> None:
+        self._finite = None
+        super().__setitem__(name, x)
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Write what others hold into it."""
+        self._finite = None
+        super().update(*others, **named)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
 
 
 class Steps(Protocol):

@@ -161,9 +161,8 @@ class Run:
                     self.read_costs()
                     if self.bad:
                         raise diverged(self, good)
-                self._last_cost = partial(
-                    getitem, done.Js, len(done.weights) - 1
-                )  # a call of its own in some libraries
+                # Not taken until it is read: in some libraries it is a call of its own.
+                self._last_cost = partial(getitem, done.Js, len(done.weights) - 1)
                 if self.callbacks.on_steps:
                     now = self.progress(time.perf_counter() - start, None, self._last_cost)
                     self.callbacks.call("on_step", trainer, now)

@@ -389,7 +389,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every number of the state is."""
-        if isinstance(self.state, Checked):
+        if isinstance(self.state, Checked) and self.state.finite is not None:
             return self.state.finite
         return host.is_finite(*(x for name, x in self.state.items() if name not in ("t", "key", "decays")))
 

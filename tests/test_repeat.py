@@ -381,3 +381,72 @@ def test_long_vectors_are_done_by_pieces(optimizer):
     for name, x in expected.items():
         np.testing.assert_allclose(found[name], x, rtol=1e-4, atol=1e-5, err_msg=name)
         np.testing.assert_array_equal(state[name], before[name])
+
+
+def test_a_whole_vector_that_the_chain_reads_last_is_whole():
+    """It has memory for all of it, also where the chain writes over it."""
+    n = 600
+    assert n * n > 2 * Calls.piece
+
+    def step(state, batch):
+        xp = array_namespace(state["theta"])
+        g = xp.reshape(batch[0] @ batch[0].T, (n * n,))
+        square = g * g
+        v = 0.9 * state["v"] + 0.1 * square
+        return {"theta": state["theta"] - v, "v": v}, xp.sum(batch[0])
+
+    rng = np.random.default_rng(0)
+    state = {"theta": rng.random(n * n), "v": rng.random(n * n)}
+    data = rng.standard_normal((n, 12)), np.zeros(12, int), None
+    found, _ = nnx.backend("numpy").repeat(step)(state, data, None, 0, 4, 3)
+    expected, _ = one_by_one(step, state, data, None, 0, 4, 3)
+    for name, x in expected.items():
+        np.testing.assert_allclose(found[name], x)
+
+
+def test_no_steps_leave_the_state(numba):
+    step, state, data = made("softmax", numba)
+    found, Js = numba.repeat(step)(state, data, None, 0, 10, 0)
+    assert len(Js) == 0
+    for name, x in state.items():
+        np.testing.assert_array_equal(found[name], x)
+
+
+def test_a_number_of_the_state_that_is_not_finite_is_noticed(numba):
+    def step(state, batch):
+        xp = array_namespace(state["theta"])
+        product = state["scale"] * 1e30
+        return {"theta": state["theta"] * 0.5, "scale": product}, xp.sum(batch[0])
+
+    state = {"theta": np.ones(4, "float32"), "scale": np.asarray(1, "float32")}
+    data = np.ones((2, 8), "float32"), np.zeros(8, int), None
+    repeated = numba.repeat(step)
+    assert repeated.form(state, data, 2) is not None
+    assert repeated(state, data, None, 0, 2, 1)[0].finite
+    assert repeated(state, data, None, 0, 2, 2)[0].finite is False
+
+
+def test_products_of_one_input_do_not_write_over_each_others_sums(numba, monkeypatch):
+    """Two W^T dZ on end, in threads that each have a part of every sum."""
+    from nnx.backends import team
+
+    monkeypatch.setattr(team, "ALONE", 0)
+    n = 256
+
+    def step(state, batch):
+        xp = array_namespace(state["theta"])
+        W = [xp.reshape(state["theta"][i * n * n : (i + 1) * n * n], (n, n)) for i in range(2)]
+        A = [w.T @ batch[0] for w in W]
+        dW = [a @ batch[0].T for a in A]
+        dtheta = xp.concat([xp.reshape(x, (-1,)) for x in dW])
+        return {"theta": state["theta"] - 0.001 * dtheta}, xp.sum(A[0] * A[1])
+
+    rng = np.random.default_rng(0)
+    state = {"theta": rng.standard_normal(2 * n * n)}
+    data = rng.standard_normal((n, 320)), np.zeros(320, int), None
+    repeated = numba.repeat(step)
+    assert repeated.form(state, data, 16) is not None
+    found, Js = repeated(state, data, None, 0, 16, 20)
+    expected, costs = one_by_one(step, state, data, None, 0, 16, 20)
+    np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(Js, costs, rtol=1e-9)
