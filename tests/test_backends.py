@@ -192,8 +192,10 @@ def test_adapters_are_imported_only_when_asked_for():
     lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines == [
         "[]",
-        "['nnx.backends.chain', 'nnx.backends.lowering', 'nnx.backends.numpy', "
-        "'nnx.backends.recorded', 'nnx.backends.replay']",
+        (
+            "['nnx.backends.chain', 'nnx.backends.lowering', 'nnx.backends.numpy', "
+            "'nnx.backends.recorded', 'nnx.backends.replay']"
+        ),
     ]
 
 
