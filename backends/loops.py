@@ -87,8 +87,12 @@ class Loops:
         self._in_place: dict[Value, Value] = {}
         self._read: list[Memory] = []  # since the threads have met
         self._written: list[Memory] = []
-        offsets = np.cumsum([0, *(-(-size // 64) * 64 for size in self.plan.buffers)])
-        self._offsets = [int(offset) for offset in offsets]
+        self._lines = self._long_lines()
+        sizes = list(self.plan.buffers)
+        for value, line in self._lines.items():
+            buffer = self.plan.buffer[value]
+            sizes[buffer] = max(sizes[buffer], nbytes(value) // value.shape[1] * line)
+        self._offsets = [int(offset) for offset in np.cumsum([0, *(-(-size // 64) * 64 for size in sizes)])]
 
     def source(self) -> Source:
         """Return the source of the function `step`, and what it is called with.
@@ -336,8 +340,26 @@ class Loops:
         else:
             self._dtypes.add(value.dtype)
             offset = self._offsets[self.plan.buffer[value]] // np.dtype(value.dtype).itemsize
-            self._once.append(f"{name} = {self._slice(f'A_{value.dtype}', offset, value.shape)}")
+            shape = (*value.shape[:-1], self._lines.get(value, value.shape[-1])) if value.ndim else ()
+            self._once.append(f"{name} = {self._slice(f'A_{value.dtype}', offset, shape)}")
         return name
+
+    def _long_lines(self) -> dict[Value, int]:
+        """Return the matrices of the plan's memory that have longer lines than columns, and how long."""
+        found = {}
+        for value in self.plan.buffer:
+            if value.ndim == 2 and value.dtype in ("float32", "float64"):
+                found[value] = _line(value.shape[1], value.dtype)
+        alone = [
+            op for group in self.groups if group.space is None for op in group.ops if op.name != "matmul"
+        ]
+        views = [op for op in self.recording.ops if op.kind == "view" and op.name != "permute"]
+        for x in (x for op in (*alone, *views) for x in (*op.reads, op.out)):
+            found.pop(self.plan.owner(self.recording.base(x)), None)
+        return {value: line for value, line in found.items() if line > value.shape[1]}
+
+    def _where(self, value: Value) -> str:
+        return f"where({self.name(value)}, {self._row(0, value.shape)})"
 
     def _slice(self, vector: str, start: int, shape: tuple[int, ...]) -> str:
         """Return an array of this shape that lies in a vector."""
@@ -423,8 +445,7 @@ class Loops:
             a, b = op.reads if len(op.reads) == 2 else op.reads * 2
             if out.dtype not in ("float32", "float64"):
                 raise RecordingError("a product of integers")
-            x, y, z = self.name(a), self.name(b), self.name(out)
-            self._product(op, f"where({x}), where({y}), where({z})")
+            self._product(op, ", ".join(map(self._where, (a, b, out))))
             for factor in op.reads:
                 self._turned(factor)
         elif op.name == "concat" and out.ndim == 1:
@@ -496,15 +517,21 @@ class Loops:
     def _to_turn(self) -> dict[Value, tuple[Value, int]]:
         """Return each A of which a product reads A^T: that, and the samples if it is worth a copy row by row.
 
-        BLAS reads that faster, which is worth it for many units; the copy of more samples would take much memory.
+        BLAS reads that faster, which is worth it for many units; the copy of more samples would take much memory. The
+        rows of X^T may be rows already: they are copied where they lie whole pages apart.
         """
-        found = {}
+        found, batch = {}, self.recording.arguments[1]
         for value in self._tiled.parts:
             right = self.recording.makers[value].reads[1]
-            m, n, views = right.shape[0], value.shape[0], self.recording.views(right)
-            if [view.name for view in views] == ["permute"] and views[0].reads[0] in self.recording.makers:
-                worth = 1 < m <= 1024 and n >= (64 if m <= 32 else 256)
-                found[views[0].reads[0]] = right, m if worth else 0
+            (m, k), n, views = right.shape, value.shape[0], self.recording.views(right)
+            if [view.name for view in views] != ["permute"]:
+                continue
+            A = views[0].reads[0]
+            worth = 1 < m <= 256 and n >= (64 if m <= 32 else 256)
+            if A == batch[0]:
+                worth = worth and _line(k, right.dtype) > k
+            if A == batch[0] or A in self.recording.makers:
+                found[A] = right, m if worth else 0
         return found
 
     def _turned(self, A: Value) -> None:
@@ -513,8 +540,9 @@ class Loops:
             return
         right, m = self._turn[A]
         self._turns[right] = name = f"b{right.number}"
-        self._made[f"B{right.number}"] = Value(-1, (m, right.shape[1]), right.dtype)
-        self._each.append(f"{name} = turned(t, T, {self.name(right)}, B{right.number})")
+        self._made[f"B{right.number}"] = Value(-1, (m, _line(right.shape[1], right.dtype)), right.dtype)
+        arrays = f"{self.name(right)}, B{right.number}, {self._row(0, right.shape)}"
+        self._each.append(f"{name} = turned(t, T, {arrays})")
         self._written.append((name, 0, 1))
 
     def _tile(self, op: Op) -> None:
@@ -528,7 +556,7 @@ class Loops:
             product = "tile_of_one(a, b, r, rows, c, columns, dtheta, at, line)"
         else:
             product = "tile_product(a, b, r, rows, c, columns, dtheta, at, line, units)"
-            x, y = f"where({x})", self._turns.get(b, f"where({y})")
+            x, y = self._where(a), self._turns.get(b) or self._where(b)
         call = self._of_theta(
             {"d": d, "m": "m", "a": x, "b": y, "units": f"U_{value.dtype}"},
             dtheta,
@@ -627,6 +655,15 @@ class Loops:
         reads = {x for op in group.ops for x in op.reads if x.ndim} - made - wholes
         writes = made - group.inner
         return tuple([self._memory(x, (start, stop)) for x in some] for some in (reads, writes))  # type: ignore[return-value]
+
+
+def _line(columns: int, dtype: str) -> int:
+    """Return how many numbers a line of so many columns takes.
+
+    One more cache line, where all lines would begin at a few places of the cache, which hold but some of them.
+    """
+    item = np.dtype(dtype).itemsize
+    return columns if columns * item % 2048 else columns + 64 // item
 
 
 def _overlap(some: list[Memory], others: list[Memory]) -> bool:

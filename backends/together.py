@@ -189,21 +189,21 @@ def as_matrix(x, d):
 
 
 @njit(**PLAIN)
-def where(x):
-    """Return where a matrix lies, its strides and its sizes."""
-    return int64(x.ctypes.data), x.strides[0], x.strides[1], x.shape[0], x.shape[1]
+def where(x, d):
+    """Return where a matrix lies, its strides and its sizes; its array may have a longer line."""
+    return int64(x.ctypes.data), x.strides[0], x.strides[1], d[2], d[3]
 
 
 @njit(**PLAIN)
-def pieces(n, k, m, small, mixed, far):
+def pieces(n, k, m, small, mixed, far, apart):
     """Return the rows, inner numbers and columns of the pieces in which a product (n, k) (k, m) is done.
 
     OpenBLAS copies what it multiplies, but not for up to `small` = 100^3 multiplications (0: no such limit is known,
     and the product is one piece). So done, a product of 16 or 20 columns takes half the time, a large one some percent
     less. What is `mixed`, a by rows and b by columns, must be smaller still, and have more inner numbers. `far`: the
-    columns of a lie whole pages apart, so that few of them fit into the cache together.
+    columns of a lie whole pages apart, so that few of them fit into the cache together; `apart`: the rows of b do.
     """
-    if small == 0 or (mixed and (k < 64 or min(n, m) > (128 if k % 1024 else 32))):
+    if small == 0 or (apart and k >= 64) or (mixed and (k < 64 or min(n, m) > (128 if k % 1024 else 32))):
         return n, k, m
     if mixed:
         j = min(m, 32)
@@ -307,7 +307,8 @@ def multiplied(a, b, out, units):
     ldc = max(c_down // item, m)
     A_op, B_op = int32(110 if a_row else 116), int32(110 if b_row else 116)
     far = not a_row and a_right % 4096 == 0
-    I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row, far)
+    apart = a_row and b_row and b_down % 4096 == 0
+    I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row, far, apart)
     for j in range(0, m, J):
         for i in range(0, n, I):
             for q in range(0, max(k, 1), max(K, 1)):
@@ -373,18 +374,18 @@ def tile_of_one(a, b, r, rows, c, columns, out, at, line):
 
 
 @njit(**PLAIN)
-def turned(t, T, a, out):
+def turned(t, T, a, out, d):
     """Copy this thread's share of A^T to out, row-major, unless that is empty; return where A^T lies."""
     if out.shape[0] == 0:
-        return where(a)
-    i0, i1 = share(t, T, out.shape[1], LINE)
-    i0, i1, m, eight, sixteen = uint64(i0), uint64(i1), uint64(out.shape[0]), uint64(8), uint64(16)
+        return where(a, d)
+    i0, i1 = share(t, T, d[3], LINE)
+    i0, i1, m, eight, sixteen = uint64(i0), uint64(i1), uint64(d[2]), uint64(8), uint64(16)
     for jj in range(uint64(0), m, sixteen):  # by blocks, whose lines are in the cache until they are full
         for ii in range(i0, i1, eight):
             for j in range(jj, min(jj + sixteen, m)):
                 for i in range(ii, min(ii + eight, i1)):
                     out[j, i] = a[j, i]
-    return where(out)
+    return where(out, d)
 
 
 @njit(**PLAIN)

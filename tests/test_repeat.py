@@ -219,6 +219,30 @@ def test_layouts(numba, layout, shuffled):
         np.testing.assert_allclose(found[key], x, rtol=1e-5, atol=1e-6, err_msg=key)
 
 
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@pytest.mark.parametrize("m", [64, 256, 512])
+def test_lines_of_whole_pages(numba, m, layout):
+    """Where a line takes half a page or more, the compiled step's own matrices have longer ones."""
+    layers = [
+        nnx.Dense(256),
+        nnx.BatchNorm(),
+        nnx.Activate("tanh"),
+        nnx.Dropout(0.2),
+        nnx.Dense(256),
+        nnx.Dense(8),
+    ]
+    network = nnx.Network(256, layers, "softmax")
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((2 * m, 256)).T, rng.integers(0, 8, 2 * m)
+    step = training_step(network, nnx.Momentum(0.1))
+    state = initial_state(network, nnx.Momentum(0.1), numba.asarray(network.init(0), "float64"), seed=1)
+    expected, Js = one_by_one(step, state, (X, Y, None), None, 0, m, 2)
+    X = np.ascontiguousarray(X) if layout == "columns" else X
+    found, costs = numba.repeat(step)(state, (X, Y, None), None, 0, m, 2)
+    np.testing.assert_allclose(costs, Js, rtol=1e-10)
+    np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-9, atol=1e-12)
+
+
 def test_strides_that_blas_cannot_take(numba):
     """Windows that overlap, lines in reverse, one line many times: BLAS would read elsewhere, so they are copied."""
     step, state, (_, Y, w) = made("softmax", numba, m=40)
