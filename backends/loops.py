@@ -169,7 +169,7 @@ class Loops:
             **{f"U_{t}": np.asarray([1, 0, small()], t) for t in ("float32", "float64")},
             **{f"A_{t}": memory[: len(memory) // 8 * 8].view(t) for t in sorted(self._dtypes)},
             **dict(zip(self._fixed, _values(self.recording, list(self._fixed.values())), strict=True)),
-            **{name: np.empty(value.shape, value.dtype) for name, value in self._made.items()},
+            **{name: _memory(value) for name, value in self._made.items()},
         }
         parameters = dict.fromkeys(("t", "T", "sync", "count", "at", "m"), "types.int64")
         parameters |= {
@@ -517,19 +517,16 @@ class Loops:
     def _to_turn(self) -> dict[Value, tuple[Value, int]]:
         """Return each A of which a product reads A^T: that, and the samples if it is worth a copy row by row.
 
-        BLAS reads that faster, which is worth it for many units; the copy of more samples would take much memory. The
-        rows of X^T may be rows already: they are copied where they lie whole pages apart.
+        BLAS reads that faster, which is worth it for many units; the copy of more samples would take much memory.
         """
         found, batch = {}, self.recording.arguments[1]
         for value in self._tiled.parts:
             right = self.recording.makers[value].reads[1]
-            (m, k), n, views = right.shape, value.shape[0], self.recording.views(right)
+            m, n, views = right.shape[0], value.shape[0], self.recording.views(right)
             if [view.name for view in views] != ["permute"]:
                 continue
             A = views[0].reads[0]
             worth = 1 < m <= 256 and n >= (64 if m <= 32 else 256)
-            if A == batch[0]:
-                worth = worth and _line(k, right.dtype) > k
             if A == batch[0] or A in self.recording.makers:
                 found[A] = right, m if worth else 0
         return found
@@ -658,12 +655,13 @@ class Loops:
 
 
 def _line(columns: int, dtype: str) -> int:
-    """Return how many numbers a line of so many columns takes.
+    """Return how many numbers a line of so many columns takes: whole cache lines, unless it is short.
 
-    One more cache line, where all lines would begin at a few places of the cache, which hold but some of them.
+    And one more, where all lines would begin at a few places of the cache, which hold but some of them.
     """
-    item = np.dtype(dtype).itemsize
-    return columns if columns * item % 2048 else columns + 64 // item
+    each = 64 // np.dtype(dtype).itemsize
+    lines = -(-columns // each)
+    return columns if lines < 4 else each * (lines if lines % 32 else lines + 1)
 
 
 def _overlap(some: list[Memory], others: list[Memory]) -> bool:
@@ -680,13 +678,15 @@ def _type(dtype: str, ndim: int, layout: str = "C", readonly: bool = False) -> s
     return f"types.Array(types.{dtype}, {ndim}, {layout!r}{', readonly=True' if readonly else ''})"
 
 
+def _memory(value: Value) -> Any:
+    """Return an array like this value that begins with a cache line."""
+    return aligned(nbytes(value)).view(value.dtype).reshape(value.shape)
+
+
 def _values(recording: Recording, values: list[Value]) -> list[Any]:
     """Return what is the same in every call; memory alone for what is no part of the recording."""
     constants = recording.constants()
     made = [value for value in values if value.number >= 0]
     part = Recording((), tuple(op for op in recording.ops if op.out in constants), (), made)
     found = iter(replay(part)()) if made else iter(())
-    return [
-        np.ascontiguousarray(next(found)) if value.number >= 0 else np.empty(value.shape, value.dtype)
-        for value in values
-    ]
+    return [np.ascontiguousarray(next(found)) if value.number >= 0 else _memory(value) for value in values]

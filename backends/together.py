@@ -37,6 +37,9 @@ _gemv = types.ExternalFunction(
 )
 
 
+_copy = types.ExternalFunction("memcpy", types.intp(types.intp, types.intp, types.intp))
+
+
 @intrinsic
 def _arrived(context, sync):
     """Count this thread in; of an int64 array's first element."""
@@ -195,15 +198,22 @@ def where(x, d):
 
 
 @njit(**PLAIN)
-def pieces(n, k, m, small, mixed, far, apart):
+def not_amid(b):
+    """Return whether the lines of b begin with a cache line each, and not all of them at a few places of the cache."""
+    return b[0] % 64 == 0 and b[1] % 64 == 0 and b[1] % 4096 != 0
+
+
+@njit(**PLAIN)
+def pieces(n, k, m, small, mixed, far, amid):
     """Return the rows, inner numbers and columns of the pieces in which a product (n, k) (k, m) is done.
 
     OpenBLAS copies what it multiplies, but not for up to `small` = 100^3 multiplications (0: no such limit is known,
     and the product is one piece). So done, a product of 16 or 20 columns takes half the time, a large one some percent
     less. What is `mixed`, a by rows and b by columns, must be smaller still, and have more inner numbers. `far`: the
-    columns of a lie whole pages apart, so that few of them fit into the cache together; `apart`: the rows of b do.
+    columns of a lie whole pages apart, so that few of them fit into the cache together; `amid`: b's rows begin amid
+    cache lines, or all at a few places of the cache, and are better copied whole.
     """
-    if small == 0 or (apart and k >= 64) or (mixed and (k < 64 or min(n, m) > (128 if k % 1024 else 32))):
+    if small == 0 or (amid and k >= 64) or (mixed and (k < 64 or min(n, m) > (128 if k % 1024 else 32))):
         return n, k, m
     if mixed:
         j = min(m, 32)
@@ -307,15 +317,17 @@ def multiplied(a, b, out, units):
     ldc = max(c_down // item, m)
     A_op, B_op = int32(110 if a_row else 116), int32(110 if b_row else 116)
     far = not a_row and a_right % 4096 == 0
-    apart = a_row and b_row and b_down % 4096 == 0
-    I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row, far, apart)
-    for j in range(0, m, J):
-        for i in range(0, n, I):
-            for q in range(0, max(k, 1), max(K, 1)):
-                a_at, b_at = A + i * a_down + q * a_right, B + q * b_down + j * b_right
-                c_at, add = C + i * c_down + j * item, zero if q == 0 else one
-                columns, rows, inner = min(J, m - j), min(I, n - i), min(K, k - q)
-                _gemm(kind, B_op, A_op, columns, rows, inner, one, b_at, ldb, a_at, lda, add, c_at, ldc)
+    amid = a_row and b_row and not not_amid(b)
+    I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row, far, amid)
+    deep = max(K, DEEP)
+    for p in range(0, max(k, 1), deep):
+        for j in range(0, m, J):
+            for i in range(0, n, I):
+                for q in range(p, min(p + deep, max(k, 1)), max(K, 1)):
+                    a_at, b_at = A + i * a_down + q * a_right, B + q * b_down + j * b_right
+                    c_at, add = C + i * c_down + j * item, zero if q == 0 else one
+                    columns, rows, inner = min(J, m - j), min(I, n - i), min(K, k - q)
+                    _gemm(kind, B_op, A_op, columns, rows, inner, one, b_at, ldb, a_at, lda, add, c_at, ldc)
 
 
 EVEN, BY_ROWS = 1.0, 1.1
@@ -323,6 +335,9 @@ EVEN, BY_ROWS = 1.0, 1.1
 
 FEW = 64
 """Samples up to which a far column is far."""
+
+DEEP = 1024
+"""Inner numbers that a product does of all its pieces before the next: so few rows of b stay in the cache meanwhile."""
 
 TILED, TILE = 256, 24576
 """Samples up to which a dW is made tile by tile, each used while it is in the cache, and the numbers of a tile."""
@@ -337,6 +352,8 @@ def tiles(t, T, d, m):
     n, k = d[2], d[3]
     i0, i1, j0, j1 = shared(t, T, n, k, BY_ROWS)
     if m > TILED:
+        if k > n:  # so X is read once
+            i0, i1, (j0, j1) = int64(0), n, share(t, T, k, LINE)
         return i0, i1, j0, j1, max(i1 - i0, 1), max(j1 - j0, 1), int64(-1)
     rows, columns = min(i1 - i0, 32), j1 - j0
     if columns * 8 <= TILE:
@@ -375,10 +392,16 @@ def tile_of_one(a, b, r, rows, c, columns, out, at, line):
 
 @njit(**PLAIN)
 def turned(t, T, a, out, d):
-    """Copy this thread's share of A^T to out, row-major, unless that is empty; return where A^T lies."""
-    if out.shape[0] == 0:
-        return where(a, d)
+    """Copy this thread's share of A^T to out, row-major, unless that is empty or needless; return where A^T lies."""
+    found, rows = where(a, d), a.strides[1] == a.itemsize
+    if out.shape[0] == 0 or (rows and not_amid(found)):
+        return found
     i0, i1 = share(t, T, d[3], LINE)
+    if rows:
+        for j in range(d[2]):
+            to, of = out.ctypes.data + j * out.strides[0], found[0] + j * found[1]
+            _copy(to + i0 * a.itemsize, of + i0 * a.itemsize, (i1 - i0) * a.itemsize)
+        return where(out, d)
     i0, i1, m, eight, sixteen = uint64(i0), uint64(i1), uint64(d[2]), uint64(8), uint64(16)
     for jj in range(uint64(0), m, sixteen):  # by blocks, whose lines are in the cache until they are full
         for ii in range(i0, i1, eight):

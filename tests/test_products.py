@@ -143,6 +143,11 @@ def test_tiles_make_every_number_once(others, dtype):
 
 def test_a_matrix_turned(others):
     rng = np.random.default_rng(3)
+    rows = rng.standard_normal((33, 1024)).astype("float32")  # A^T, row-major as it is
+    for T in (1, 2, 3):
+        out = np.full((33, 1040), np.nan, "float32")
+        others[2](T, rows, out)
+        np.testing.assert_array_equal(out[:, :1024], rows)
     for n, m in ((1, 1), (3, 2), (16, 8), (100, 33), (64, 1024)):
         A = rng.standard_normal((n, m)).astype("float32")
         for T in (1, 2, 3):

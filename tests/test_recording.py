@@ -308,6 +308,9 @@ def interpreted(text):
         at, line = (start, columns) if packed >= 0 else (first, k)
         return (at, line, first, rows * k, 1) if columns == k else (at, line, first, columns, rows)
 
+    def where(x, d):
+        return x[: d[2], : d[3]]
+
     others = {
         "np": np,
         "tiles": lambda t, T, d, m: (0, d[2], 0, d[3], -(-d[2] // 2), -(-d[3] // m), 0 if m < 9 else -1),
@@ -322,7 +325,7 @@ def interpreted(text):
         "LINE": 16,
         "ZEROTH": 0,
         "ONE": 1,
-        "turned": lambda t, T, a, out: a,
+        "turned": lambda t, T, a, out, d: where(a, d),
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(
             void=lambda *_: None, Array=lambda *_, **__: None, **dict.fromkeys([*types_, "boolean"])
@@ -337,7 +340,7 @@ def interpreted(text):
         "matrix": lambda x, d: x[d[0] : d[1]].reshape(d[2], d[3]),
         "as_vector": lambda x, d: x.reshape(d[3]),
         "as_matrix": lambda x, d: x.reshape(d[2], d[3]),
-        "where": lambda x: x,
+        "where": where,
         "product": lambda t, T, a, b, out, units: np.matmul(a, b, out=out),
         "gathered": gathered,
         "picked1": picked,
