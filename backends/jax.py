@@ -129,7 +129,8 @@ class Jax(Backend):
 
             # One sample is handed on from step to step: XLA would fuse its gathering with the product dZ X^T.
             ready = batch(0) if m == 1 else None
-            kept, Js, _ = jax.lax.fori_loop(0, count, body, (kept, Js, ready))
+            # The first step apart writes into new arrays: a loop would copy what it was handed, to change it in place.
+            kept, Js, _ = jax.lax.fori_loop(1, count, body, body(0, (kept, Js, ready)))
             return kept, _finite(jax, kept), Js
 
         cutting, looping = jax.jit(cut, static_argnums=3), jax.jit(loop, static_argnums=(5, 6))

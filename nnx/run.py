@@ -170,22 +170,21 @@ class Run:
                         return
 
     def walk(self, now: Callable[[], State], skip: int, one: bool = False) -> Generator[Done, None, None]:
-        """Yield an epoch's steps without the first `skip`, each from the state that is then.
+        """Return an epoch's steps without the first `skip`, each from the state that is then.
 
         Several are done at once where nobody wants to see each of them; `one`: never.
         """
         if isinstance(self.batches, Batches) and self.batches.micro_batch is None:
-            yield from self._on_end(self.batches, now, skip, one or self.callbacks.each_step)
-        else:
-            yield from self._in_pieces(now, skip)
+            return self._on_end(self.batches, now, skip, one or self.callbacks.each_step)
+        return self._in_pieces(now, skip)
 
     def _on_end(
         self, batches: Batches, now: Callable[[], State], skip: int, one: bool
     ) -> Generator[Done, None, None]:
-        order, step = batches.order(), skip
-        while step < batches.steps:
+        order, step, steps, last = batches.order(), skip, batches.steps, batches.size(-1)
+        while step < steps:
             m = batches.size(step)
-            left = batches.steps - step if batches.size(-1) == m else batches.steps - 1 - step
+            left = steps - step if last == m else steps - 1 - step
             count = 1 if one or not self._pace else max(1, min(left, AT_ONCE, int(SLICE / self._pace)))
             state, start = now(), time.perf_counter()
             after, Js = self.trainer.repeated(state, batches.data, order, step * batches.batch_size, m, count)
@@ -248,14 +247,22 @@ class Run:
                 costs = [*map(self.read, Js)]
             else:  # of thousands maybe, only those that mean something
                 costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
-            for step, (J, w) in enumerate(zip(costs, weights, strict=False), first):
-                weight = w if isinstance(w, int) else self.read(w)
-                if not math.isfinite(J) or not math.isfinite(weight):
-                    self.bad = self.bad or (step, J)
-                elif self.bad is None:
-                    self.last = step, J
-                self.total += J * weight
-                self.weight += weight
+            numbers = weights if isinstance(weights[0], int) else [*map(self.read, weights)]
+            total, weight = self.total, self.weight
+            for J, w in zip(costs, numbers, strict=True):
+                total += J * w
+                weight += w
+            self.total, self.weight = total, weight
+            if not math.isfinite(
+                total + weight
+            ):  # one look tells of all, unless the first bad one must be found
+                for step, (J, w) in enumerate(zip(costs, numbers, strict=True), first):
+                    if not (math.isfinite(J) and math.isfinite(w)):
+                        self.bad = self.bad or (step, J)
+                    elif self.bad is None:
+                        self.last = step, J
+            else:
+                self.last = first + len(costs) - 1, costs[-1]
         self._unread = []
 
     def _measure(self, good: "Good") -> dict[str, Any]:

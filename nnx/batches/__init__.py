@@ -1,6 +1,7 @@
 """Mini-batches of arrays: the samples of each step."""
 
 from collections.abc import Generator, Iterator
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 from nnx.arrays import Array, array_namespace
@@ -72,7 +73,7 @@ class Counted:
     m: int
     batch_size: int
 
-    @property
+    @cached_property
     def steps(self) -> int:
         """The number of steps in an epoch."""
         return -(-self.m // self.batch_size)
@@ -131,8 +132,8 @@ class Batches(Counted):
 
     def size(self, step: int) -> int:
         """Return the samples of a step, counted from 0, or from the end."""
-        last = step % self.steps == self.steps - 1
-        return self.m - (self.steps - 1) * self.batch_size if last else self.batch_size
+        last = self.steps - 1
+        return self.m - last * self.batch_size if step in (-1, last) else self.batch_size
 
     def batch(self, order: Array | None, step: int) -> Data:
         """Return the batch of a step."""
