@@ -5,6 +5,7 @@ since each has a turn in every round, in an order that moves on from round to ro
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,9 +18,16 @@ from nnx.bench.child import Built, Child
 from nnx.bench.contestants import Absent
 from nnx.bench.result import Figure, Result, ratios, spread
 
+PAUSE = 0.1
+"""Seconds before each turn in which nobody computes: the threads of whoever had the turn before go on spinning for a
+while (OpenBLAS's for some 25 ms), and the system shares the cores out between them and the next: 64-64-64-10 at m = 128
+took five times as long in its first 0.1 s."""
+
 LEAD = 0.05
-"""Seconds of training before each turn that are not timed: the caches fill, and the threads of whoever had the turn
-before stop spinning (OpenBLAS's after some 25 ms)."""
+"""Seconds of training before each turn that are not timed: the caches fill."""
+
+LONG = 10
+"""Leads that an epoch takes which needs neither."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,13 @@ def run(plan: Plan, say: Callable[[str], Any] = lambda text: None) -> Result:
         note=plan.note,
         machine=machine.describe(),
         versions=machine.versions(),
-        settings={"rounds": plan.rounds, "seconds": plan.seconds, "lead": LEAD, "load_before": load},
+        settings={
+            "rounds": plan.rounds,
+            "seconds": plan.seconds,
+            "pause": PAUSE,
+            "lead": LEAD,
+            "load_before": load,
+        },
         contestants=list(told.values()),
         peaks=peaks,
         figures=figures,
@@ -138,6 +152,8 @@ def _cell(
     for _ in range(plan.rounds):
         for name in order:
             try:
+                if built[name].epoch < LONG * LEAD:
+                    time.sleep(PAUSE)
                 if name not in turns:
                     turns[name] = _turn(plan, children[name], built[name].epoch)
                 lead, epochs = turns[name]
@@ -158,7 +174,7 @@ def _turn(plan: Plan, child: Child, epoch: float) -> tuple[int, int]:
     if epoch < plan.seconds:  # so short a time is measured again, over several
         several = math.ceil(plan.seconds / 4 / epoch)
         epoch = child.seconds(several) / several
-    lead = math.ceil(LEAD / epoch) if epoch < 10 * LEAD else 0
+    lead = math.ceil(LEAD / epoch) if epoch < LONG * LEAD else 0
     return lead, max(1, round(plan.seconds / epoch))
 
 

@@ -115,6 +115,7 @@ def measured():
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nnx.bench.suite.LEAD", 0)
+        patch.setattr("nnx.bench.suite.PAUSE", 0)
         return run(plan)
 
 
