@@ -339,8 +339,11 @@ FEW = 64
 DEEP = 1024
 """Inner numbers that a product does of all its pieces before the next: so few rows of b stay in the cache meanwhile."""
 
-TILED, TILE = 256, 24576
-"""Samples up to which a dW is made tile by tile, each used while it is in the cache, and the numbers of a tile."""
+TILED, TILE, TILE_OF_ONE = 256, 24576, 4096
+"""Samples up to which a dW is made tile by tile, each used while it is in the cache, and the numbers of a tile.
+
+That of one sample is no product for BLAS, and may as well fit into the nearest cache.
+"""
 
 
 @njit(**PLAIN)
@@ -356,7 +359,9 @@ def tiles(t, T, d, m):
             i0, i1, (j0, j1) = int64(0), n, share(t, T, k, LINE)
         return i0, i1, j0, j1, max(i1 - i0, 1), max(j1 - j0, 1), int64(-1)
     rows, columns = min(i1 - i0, 32), j1 - j0
-    if columns * 8 <= TILE:
+    if m == 1:
+        rows, columns = max(TILE_OF_ONE // max(columns, 1), 1), min(columns, TILE_OF_ONE)
+    elif columns * 8 <= TILE:
         rows = max(TILE // max(columns, 1) // 8, 1) * 8
     else:
         columns = TILE // max(rows, 1)
