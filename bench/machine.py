@@ -13,8 +13,9 @@ PACKAGES = (
     "nnx-array", "numpy", "numba", "torch", "jax", "jaxlib", "optax", "scikit-learn", "scipy", "cupy-cuda12x",
     "cupy-cuda13x",
 )  # fmt: skip
-THREAD_VARIABLES = (
+VARIABLES = (
     "OMP_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
@@ -36,7 +37,7 @@ def describe() -> dict[str, Any]:
         "memory": memory(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "environment": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 
