@@ -19,6 +19,9 @@ from nnx.recording import Group, Op, Plan, Recording, RecordingError, Value, fus
 OWNED = 128
 """Samples up to which a product with a W is shared out as its update is."""
 
+TURNED = 256
+"""Samples up to which A^T may be copied."""
+
 HEAD = "\n\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("together.py", "elementary.py")
 ).replace("from nnx.backends.together import PLAIN\n", "")
@@ -169,7 +172,7 @@ class Loops:
             **{f"U_{t}": np.asarray([1, 0, small()], t) for t in ("float32", "float64")},
             **{f"A_{t}": memory[: len(memory) // 8 * 8].view(t) for t in sorted(self._dtypes)},
             **dict(zip(self._fixed, _values(self.recording, list(self._fixed.values())), strict=True)),
-            **{name: _memory(value) for name, value in self._made.items()},
+            **{name: _aligned(value) for name, value in self._made.items()},
         }
         parameters = dict.fromkeys(("t", "T", "sync", "count", "at", "m"), "types.int64")
         parameters |= {
@@ -404,6 +407,8 @@ class Loops:
                 place = self.plan.parts[owner]
                 owner, ahead = place.whole, place.start * nbytes(place.whole) // place.whole.size
                 start, stop = start + ahead, stop + ahead
+        if owner in self._lines:
+            stop = owner.shape[0] * self._lines[owner] * item
         return self.plan.buffer.get(owner, self._in_place.get(owner, owner)), start, stop
 
     def _wait(self, read: list[Memory], written: list[Memory]) -> None:
@@ -484,7 +489,7 @@ class Loops:
             f"parts = by_owner(t, T, {arrays}, {more}, U_{out.dtype}, int64({turned}))",
             "if parts > 1:",
             "    met = meet(sync, T, met)",
-            f"    summed(t, T, parts, {self.name(out)}, {more})",
+            f"    summed(t, T, parts, {self.name(out)}, {more}, {self._row(0, out.shape)})",
         ]
 
     def _loop(self, group: Group) -> None:
@@ -526,7 +531,7 @@ class Loops:
             if [view.name for view in views] != ["permute"]:
                 continue
             A = views[0].reads[0]
-            worth = 1 < m <= 256 and n >= (64 if m <= 32 else 256)
+            worth = 1 < m <= TURNED and n >= (64 if m <= 32 else 256)
             if A == batch[0] or A in self.recording.makers:
                 found[A] = right, m if worth else 0
         return found
@@ -678,7 +683,7 @@ def _type(dtype: str, ndim: int, layout: str = "C", readonly: bool = False) -> s
     return f"types.Array(types.{dtype}, {ndim}, {layout!r}{', readonly=True' if readonly else ''})"
 
 
-def _memory(value: Value) -> Any:
+def _aligned(value: Value) -> Any:
     """Return an array like this value that begins with a cache line."""
     return aligned(nbytes(value)).view(value.dtype).reshape(value.shape)
 
@@ -689,4 +694,4 @@ def _values(recording: Recording, values: list[Value]) -> list[Any]:
     made = [value for value in values if value.number >= 0]
     part = Recording((), tuple(op for op in recording.ops if op.out in constants), (), made)
     found = iter(replay(part)()) if made else iter(())
-    return [np.ascontiguousarray(next(found)) if value.number >= 0 else _memory(value) for value in values]
+    return [np.ascontiguousarray(next(found)) if value.number >= 0 else _aligned(value) for value in values]

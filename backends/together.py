@@ -273,7 +273,7 @@ def by_owner(t, T, a, b, out, more, units, turned):
     if i0 >= i1 or q0 >= q1:
         return parts
     if parts > 1 and t > 0:
-        C = int64(more.ctypes.data) + (t - 1) * n * m * units.itemsize
+        C, c_down = int64(more.ctypes.data) + (t - 1) * n * m * units.itemsize, m * units.itemsize
     a = A + i0 * a_down + q0 * a_right, a_down, a_right, i1 - i0, q1 - q0
     b = B + q0 * b_down, b_down, b_right, q1 - q0, m
     multiplied(a, b, (C + i0 * c_down, c_down, c_right, i1 - i0, m), units)
@@ -281,10 +281,10 @@ def by_owner(t, T, a, b, out, more, units, turned):
 
 
 @njit(**PLAIN)
-def summed(t, T, parts, out, more):
-    """Add the other threads' sums to this thread's share of out."""
-    i0, i1 = share(t, T, out.shape[0], LINE)
-    n, m = out.shape
+def summed(t, T, parts, out, more, d):
+    """Add the other threads' sums, (n, m) each, to this thread's share of out, whose lines may be longer."""
+    n, m = d[2], d[3]
+    i0, i1 = share(t, T, n, LINE)
     for other in range(parts - 1):
         for i in range(i0, i1):
             at = other * n * m + i * m
@@ -317,7 +317,7 @@ def multiplied(a, b, out, units):
     ldc = max(c_down // item, m)
     A_op, B_op = int32(110 if a_row else 116), int32(110 if b_row else 116)
     far = not a_row and a_right % 4096 == 0
-    amid = a_row and b_row and not not_amid(b)
+    amid = a_row and b_row and m > FEW and not not_amid(b)
     I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row, far, amid)
     deep = max(K, DEEP)
     for p in range(0, max(k, 1), deep):
@@ -334,7 +334,7 @@ EVEN, BY_ROWS = 1.0, 1.1
 """How uneven the shares of a product may be, and those of a W, so that they are whole rows."""
 
 FEW = 64
-"""Samples up to which a far column is far."""
+"""Samples up to which a far column is far, and columns up to which b is better not copied."""
 
 DEEP = 1024
 """Inner numbers that a product does of all its pieces before the next: so few rows of b stay in the cache meanwhile."""
@@ -364,7 +364,7 @@ def tiles(t, T, d, m):
     elif columns * 8 <= TILE:
         rows = max(TILE // max(columns, 1) // 8, 1) * 8
     else:
-        columns = TILE // max(rows, 1)
+        columns = TILE // max(rows, 1) // LINE * LINE
     return i0, i1, j0, j1, max(rows, 1), max(columns, 1), i0 * k + j0 * n
 
 

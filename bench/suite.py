@@ -27,7 +27,7 @@ LEAD = 0.05
 """Seconds of training before each turn that are not timed: the caches fill."""
 
 LONG = 10
-"""Leads that an epoch takes which needs neither."""
+"""An epoch that takes so many leads needs neither."""
 
 
 @dataclass(frozen=True)

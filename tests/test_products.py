@@ -59,11 +59,13 @@ def others():
 
     @numba.njit(error_model="numpy")
     def owned(T, a, b, out, more, units, is_turned):
+        """Write a b to the first columns of out, whose lines may be longer."""
+        d = (0, a.shape[0] * b.shape[1], a.shape[0], b.shape[1])
         parts = 0
         for t in range(T):
-            parts = by_owner(t, T, lies(a), lies(b), lies(out), more, units, is_turned)
+            parts = by_owner(t, T, lies(a), lies(b), where(out, d), more, units, is_turned)
         for t in range(T):
-            summed(t, T, parts, out, more)
+            summed(t, T, parts, out, more, d)
         return parts > 1
 
     @numba.njit(error_model="numpy")
@@ -110,17 +112,21 @@ def test_products_shared_out_as_W_is(others, dtype):
     rng = np.random.default_rng(1)
     units = np.asarray([1, 0, 100**3], dtype)
     splits = set()
-    for _ in range(200):
+    for trial in range(200):
         n, k, m = random_sizes(rng, few=True)
+        line = m + 16 * (trial % 2)
         W = rng.standard_normal((n, k)).astype(dtype)
         for T in (1, 2, 3):
             for turned in (False, True):
                 a = W.T if turned else W
                 b = rng.standard_normal((a.shape[1], m)).astype(dtype)
-                out, more = (np.full(shape, np.nan, dtype) for shape in ((len(a), m), (T - 1) * len(a) * m))
-                splits.add((turned, others[0](T, a, b, out, more, units, turned)))
-                error = np.abs(out - a.astype("float64") @ b).max() / np.sqrt(a.shape[1])
+                out, room = np.full((len(a), line), np.nan, dtype), (T - 1) * len(a) * m
+                more = np.full(room + len(a) * 16, np.nan, dtype)
+                splits.add((turned, others[0](T, a, b, out, more[:room], units, turned)))
+                error = np.abs(out[:, :m] - a.astype("float64") @ b).max() / np.sqrt(a.shape[1])
                 assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T, turned)
+                assert np.isnan(out[:, m:]).all()
+                assert np.isnan(more[room:]).all()
     assert splits == {(False, False), (False, True), (True, False), (True, True)}
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 import tracemalloc
 from contextlib import nullcontext
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -243,6 +244,31 @@ def test_lines_of_whole_pages(numba, m, layout):
     np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("m", [33, 50, 100, 128])
+@pytest.mark.parametrize("T", [1, 2, 3])
+def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
+    """Square layers: each thread has a part of the sums of W A or W^T dZ, and m is no whole number of cache lines."""
+    pytest.importorskip("numba", reason="numba is not installed")
+    from nnx.backends import team
+
+    _, limited = team._threads()
+    monkeypatch.setattr(team, "_threads", lambda: (T, limited))
+    monkeypatch.setattr(team, "_pool", lru_cache(team._pool.__wrapped__))
+    monkeypatch.setattr(team, "ALONE", 0.0)
+    network, optimizer = nnx.mlp([70, 192, 192, 5]), nnx.Momentum(0.1)
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((70, 2 * m)).astype(dtype), rng.integers(0, 5, 2 * m)
+    backend = nnx.backend("numba")
+    step = training_step(network, optimizer)
+    state = initial_state(network, optimizer, backend.asarray(network.init(0), dtype))
+    expected, Js = one_by_one(step, state, (X, Y, None), None, 0, m, 2)
+    found, costs = backend.repeat(step)(state, (X, Y, None), None, 0, m, 2)
+    near = {"rtol": 1e-9, "atol": 1e-12} if dtype == "float64" else {"rtol": 1e-3, "atol": 1e-5}
+    np.testing.assert_allclose(costs, Js, **near)
+    np.testing.assert_allclose(found["theta"], expected["theta"], **near)
+
+
 def test_strides_that_blas_cannot_take(numba):
     """Windows that overlap, lines in reverse, one line many times: BLAS would read elsewhere, so they are copied."""
     step, state, (_, Y, w) = made("softmax", numba, m=40)
@@ -428,12 +454,12 @@ def test_a_whole_vector_that_the_chain_reads_last_is_whole():
         np.testing.assert_allclose(found[name], x)
 
 
-def test_no_steps_leave_the_state(numba):
-    step, state, data = made("softmax", numba)
-    found, Js = numba.repeat(step)(state, data, None, 0, 10, 0)
+def test_no_steps_leave_the_state(backend):
+    step, state, data = made("softmax", backend)
+    found, Js = backend.repeat(step)(state, data, None, 0, 10, 0)
     assert len(Js) == 0
     for name, x in state.items():
-        np.testing.assert_array_equal(found[name], x)
+        np.testing.assert_array_equal(backend.to_numpy(found[name]), backend.to_numpy(x))
 
 
 def test_a_number_of_the_state_that_is_not_finite_is_noticed(numba):
