@@ -139,7 +139,7 @@ class Jax(Backend):
             state: dict[str, Any], data: Data, order: Any, at: int, m: int, count: int
         ) -> tuple[dict[str, Any], Any]:
             if count == 0:
-                return state, jnp.zeros(0, state["theta"].dtype)
+                return state, []
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
             kept = state.kept() if isinstance(state, Parted) else cutting(dict(state), data, order, m)
             kept, finite, Js = looping(kept, data, order, at, count, m, room)

@@ -198,7 +198,7 @@ def where(x, d):
 
 
 @njit(**PLAIN)
-def not_amid(b):
+def lies_well(b):
     """Return whether the lines of b begin with a cache line each, and not all of them at a few places of the cache."""
     return b[0] % 64 == 0 and b[1] % 64 == 0 and b[1] % 4096 != 0
 
@@ -317,7 +317,7 @@ def multiplied(a, b, out, units):
     ldc = max(c_down // item, m)
     A_op, B_op = int32(110 if a_row else 116), int32(110 if b_row else 116)
     far = not a_row and a_right % 4096 == 0
-    amid = a_row and b_row and m > FEW and not not_amid(b)
+    amid = a_row and b_row and m > FEW and not lies_well(b)
     I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row, far, amid)
     deep = max(K, DEEP)
     for p in range(0, max(k, 1), deep):
@@ -399,7 +399,7 @@ def tile_of_one(a, b, r, rows, c, columns, out, at, line):
 def turned(t, T, a, out, d):
     """Copy this thread's share of A^T to out, row-major, unless that is empty or needless; return where A^T lies."""
     found, rows = where(a, d), a.strides[1] == a.itemsize
-    if out.shape[0] == 0 or (rows and not_amid(found)):
+    if out.shape[0] == 0 or (rows and lies_well(found)):
         return found
     i0, i1 = share(t, T, d[3], LINE)
     if rows:

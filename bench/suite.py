@@ -24,10 +24,7 @@ while (OpenBLAS's for some 25 ms), and the system shares the cores out between t
 took five times as long in its first 0.1 s."""
 
 LEAD = 0.05
-"""Seconds of training before each turn that are not timed: the caches fill."""
-
-LONG = 10
-"""An epoch that takes so many leads needs neither."""
+"""Seconds of training before each turn that are not timed: the caches fill. An epoch ten times as long needs none."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +149,7 @@ def _cell(
     for _ in range(plan.rounds):
         for name in order:
             try:
-                if built[name].epoch < LONG * LEAD:
-                    time.sleep(PAUSE)
+                time.sleep(PAUSE)
                 if name not in turns:
                     turns[name] = _turn(plan, children[name], built[name].epoch)
                 lead, epochs = turns[name]
@@ -174,7 +170,7 @@ def _turn(plan: Plan, child: Child, epoch: float) -> tuple[int, int]:
     if epoch < plan.seconds:  # so short a time is measured again, over several
         several = math.ceil(plan.seconds / 4 / epoch)
         epoch = child.seconds(several) / several
-    lead = math.ceil(LEAD / epoch) if epoch < LONG * LEAD else 0
+    lead = math.ceil(LEAD / epoch) if epoch < 10 * LEAD else 0
     return lead, max(1, round(plan.seconds / epoch))
 
 

@@ -253,16 +253,16 @@ class Run:
                 total += J * w
                 weight += w
             self.total, self.weight = total, weight
-            if not math.isfinite(
-                total + weight
-            ):  # one look tells of all, unless the first bad one must be found
-                for step, (J, w) in enumerate(zip(costs, numbers, strict=True), first):
-                    if not (math.isfinite(J) and math.isfinite(w)):
-                        self.bad = self.bad or (step, J)
-                    elif self.bad is None:
-                        self.last = step, J
-            else:
+            if math.isfinite(total + weight):  # one look tells of all
                 self.last = first + len(costs) - 1, costs[-1]
+                continue
+            for step, (J, w) in enumerate(
+                zip(costs, numbers, strict=True), first
+            ):  # which is the first bad one?
+                if not (math.isfinite(J) and math.isfinite(w)):
+                    self.bad = self.bad or (step, J)
+                elif self.bad is None:
+                    self.last = step, J
         self._unread = []
 
     def _measure(self, good: "Good") -> dict[str, Any]:
