@@ -522,7 +522,8 @@ class Loops:
     def _to_turn(self) -> dict[Value, tuple[Value, int]]:
         """Return each A of which a product reads A^T: that, and the samples if it is worth a copy row by row.
 
-        BLAS reads that faster, which is worth it for many units; the copy of more samples would take much memory.
+        BLAS reads that faster, which is worth it for many units; the copy of more samples would take much memory. Of a
+        single sample the loop over a row is one of vectors only where the row's elements are known to be neighbours.
         """
         found, batch = {}, self.recording.arguments[1]
         for value in self._tiled.parts:
@@ -531,7 +532,7 @@ class Loops:
             if [view.name for view in views] != ["permute"]:
                 continue
             A = views[0].reads[0]
-            worth = 1 < m <= TURNED and n >= (64 if m <= 32 else 256)
+            worth = m == 1 or (m <= TURNED and n >= (64 if m <= 32 else 256))
             if A == batch[0] or A in self.recording.makers:
                 found[A] = right, m if worth else 0
         return found
@@ -556,6 +557,7 @@ class Loops:
         x, y, d = self.name(a), self.name(b), self._row(place[0], value.shape)
         if op.name == "multiply":
             product = "tile_of_one(a, b, r, rows, c, columns, dtheta, at, line)"
+            y = f"B{b.number}" if b in self._turns else y
         else:
             product = "tile_product(a, b, r, rows, c, columns, dtheta, at, line, units)"
             x, y = self._where(a), self._turns.get(b) or self._where(b)
@@ -563,7 +565,8 @@ class Loops:
             {"d": d, "m": "m", "a": x, "b": y, "units": f"U_{value.dtype}"},
             dtheta,
             "i0, i1, j0, j1, R, C, packed = tiles(t, T, d, m)",
-            "for r in range(i0, i1, R):",
+            "for above in range((i1 - i0 + R - 1) // R):  # from the last rows up: those W A has read last",
+            "    r = i0 + ((i1 - i0 - 1) // R - above) * R",
             "    for c in range(j0, j1, C):",
             "        rows, columns = min(R, i1 - r), min(C, j1 - c)",
             "        at, line, first, each, pieces = tile(d, r, c, rows, columns, packed)",

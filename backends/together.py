@@ -399,7 +399,7 @@ def tile_of_one(a, b, r, rows, c, columns, out, at, line):
 def turned(t, T, a, out, d):
     """Copy this thread's share of A^T to out, row-major, unless that is empty or needless; return where A^T lies."""
     found, rows = where(a, d), a.strides[1] == a.itemsize
-    if out.shape[0] == 0 or (rows and lies_well(found)):
+    if out.shape[0] == 0 or (rows and d[2] > 1 and lies_well(found)):
         return found
     i0, i1 = share(t, T, d[3], LINE)
     if rows:
