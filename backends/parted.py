@@ -7,6 +7,9 @@ from nnx.arrays import Array
 from nnx.backends.xla import Pieces
 from nnx.port import Checked
 
+MOST = 2
+"""States whose memory is kept, at most: a fit has one that it could go back to, and one that it leaves."""
+
 _Mapping: Any = MutableMapping
 """Its methods read by `__getitem__`, a dict's own do not; typed as anything, since mypy knows no class that is both."""
 
@@ -20,16 +23,28 @@ class Parted(_Mapping, Checked):  # type: ignore[misc]
     finite : bool or array ()
     join : callable
         Returns the vector that pieces are.
+    spares : list, optional
+        Where the pieces are left when nobody has this state any more.
     """
 
-    def __init__(self, kept: dict[str, Any], finite: Any, join: Callable[[Pieces], Array]) -> None:
+    def __init__(
+        self,
+        kept: dict[str, Any],
+        finite: Any,
+        join: Callable[[Pieces], Array],
+        spares: list[dict[str, Pieces]] | None = None,
+    ) -> None:
         super().__init__(kept, finite)
-        self._join = join
+        self._join, self._spares = join, spares
         self._joined: dict[str, Array] = {}
+
+    def __del__(self) -> None:
+        if self._spares is not None and len(self._spares) < MOST:
+            self._spares.append({name: x for name, x in self.kept().items() if isinstance(x, Pieces)})
 
     def kept(self) -> dict[str, Any]:
         """Return the arrays and pieces as they lie."""
-        return {name: dict.__getitem__(self, name) for name in self}
+        return {name: dict.__getitem__(self, name) for name in dict.__iter__(self)}
 
     def __getitem__(self, name: str) -> Array:
         x = dict.__getitem__(self, name)

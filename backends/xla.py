@@ -63,9 +63,25 @@ class Lowered:
             args = [found[x] if isinstance(x, Value) else x for x in op.args]
             out = self._by_piece(op, args)
             found[op.out] = self._of_wholes(op, args) if out is None else out
+            self._awaited(op, found)
         return mapped(
             recording.result, lambda leaf: self.cut(found[leaf]) if isinstance(leaf, Value) else leaf
         )
+
+    def _awaited(self, op: Op, found: dict[Value, Any]) -> None:
+        """Let who reads W after W^T dZ wait for that, so that XLA need not copy W to write the new one over it.
+
+        It knows no order but that of data, and not that no number is larger than infinity.
+        """
+        left = self._recording.makers.get(op.reads[0]) if op.name == "matmul" else None
+        if left is None or left.name != "permute":
+            return
+        base, start, stop = self._recording.extent(op.reads[0])
+        places = list(pairwise(self._cuts.get(base.size, [])))
+        if isinstance(found[base], Pieces) and (start, stop) in places and op.out.size:
+            i, parts, jnp = places.index((start, stop)), [*found[base].parts], self._jax.numpy
+            parts[i] = jnp.where(found[op.out].reshape(-1)[0] > jnp.inf, 0, parts[i])
+            found[base] = Pieces(tuple(parts))
 
     def cut(self, x: Any) -> Any:
         """Return a vector's pieces; anything else as it is."""

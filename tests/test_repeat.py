@@ -100,6 +100,23 @@ def test_what_is_handed_in_stays_as_it_is(backend):
     assert [int(one["t"]) for one in copies] == list(range(0, 45, 5))
 
 
+def test_what_is_held_stays_while_others_are_left(backend):
+    step, state, data = made("softmax", backend)
+    repeated = backend.repeat(step)
+    held = {}
+    for k in range(12):
+        state = repeated(state, data, None, 0, 10, 5)[0]
+        if k % 3 == 0:
+            held[k] = state
+    again, then = made("softmax", backend)[1], {}
+    for k in range(12):
+        again = repeated(again, data, None, 0, 10, 5)[0]
+        then[k] = {key: np.array(backend.to_numpy(x)) for key, x in again.items()}
+    for k, one in held.items():
+        for key, x in then[k].items():
+            np.testing.assert_array_equal(backend.to_numpy(one[key]), x)
+
+
 def test_a_state_that_comes_out_is_a_dict_of_arrays(backend):
     step, state, data = made("softmax", backend, "float64")
     repeated = backend.repeat(step)
