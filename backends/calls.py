@@ -32,8 +32,9 @@ _JOINED = {"axpy", "addcmul", "addcdiv"}
 """x + number y, x + number a b, x + number a/b: what is written over x, and nothing else, if it may be."""
 
 LONG = 1 << 12
-"""Elements from which a square root on the CPU is the inverse of the inverse one: for that of a zero, as the v of a
-weight that only dead units have seen, MKL takes ten times as long (3 million: 4 ms, against 0.7)."""
+"""Numbers from which a square root is the inverse of the inverse one where it would be MKL's, which takes ten times as
+long for a zero, as the v of a weight is that only dead units have seen (3 million: 4 ms, against 0.7). That may be off
+by the last bit of a float32."""
 
 
 def calls(recording: Recording, torch: Any, device: Any) -> Replay:
@@ -173,7 +174,7 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
                 self.lines.append(f"{place}.copy_({self.name(x)})")
         elif op.kind == "reduction":
             self._reduction(op, out)
-        elif op.name == "sqrt" and op.out.size >= LONG and self._device.type == "cpu":
+        elif op.name == "sqrt" and self._has_slow_root(op.out):
             self.lines.append(f"{self._function('rsqrt')}({self.name(op.reads[0])}, out={out})")
             self.lines.append(f"{self._function('reciprocal')}({out}, out={out})")
         elif op.kind == "elementwise" or op.name in ("matmul", "addmm", *_JOINED):
@@ -208,7 +209,27 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
             elif name in _OF_NUMBERS:
                 texts[-1] = repr(number)
         call = f"{self._function(name)}({', '.join(texts)}{options}"
-        self.lines.append(f"{out}.copy_({call}))" if name in _NO_OUT else f"{call}, out={out})")
+        line = f"{out}.copy_({call}))" if name in _NO_OUT else f"{call}, out={out})"
+        if name in ("mm", "addmm") and self._device.type == "cpu" and self.narrow(op):
+            self.lines += self._turned(op, out, name, texts, line)
+        else:
+            self.lines.append(line)
+
+    def _has_slow_root(self, value: Value) -> bool:
+        mkl = self._device.type == "cpu" and self._torch.backends.mkl.is_available()
+        return mkl and value.dtype == "float32" and value.size >= LONG
+
+    def _turned(self, op: Op, out: str, name: str, texts: list[str], else_: str) -> list[str]:
+        """Return the lines of c + a b, or of a b, as (c^T + b^T a^T)^T where b is a transpose."""
+        turned, (*c, a, b) = f"turned_{op.out.number}", texts
+        self.globals[turned] = self._torch.empty(op.out.shape[::-1], dtype=self.dtype(op.out.dtype))
+        return [
+            f"if {b}.T.is_contiguous():",
+            f"    {name}({', '.join(f'{x}.T' for x in (*c, b, a))}, out={turned})",
+            f"    {out}.copy_({turned}.T)",
+            "else:",
+            f"    {else_}",
+        ]
 
     def _reduction(self, op: Op, out: str) -> None:
         axes, keepdims = op.option("axes"), op.option("keepdims")

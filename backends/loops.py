@@ -565,7 +565,7 @@ class Loops:
             {"d": d, "m": "m", "a": x, "b": y, "units": f"U_{value.dtype}"},
             dtheta,
             "i0, i1, j0, j1, R, C, packed = tiles(t, T, d, m)",
-            "for above in range((i1 - i0 + R - 1) // R):  # from the last rows up: those W A has read last",
+            "for above in range((i1 - i0 + R - 1) // R):  # from the last rows up: those read last before",
             "    r = i0 + ((i1 - i0 - 1) // R - above) * R",
             "    for c in range(j0, j1, C):",
             "        rows, columns = min(R, i1 - r), min(C, j1 - c)",

@@ -78,6 +78,14 @@ class Lowering(ABC):
 
     # What is the same for all.
 
+    def narrow(self, op: Op) -> bool:
+        """Whether a product is of few rows by many samples as they are handed in, which is quicker turned round.
+
+        The libraries would copy all of the samples, rows that they are, into an order of their own.
+        """
+        rows, columns = op.out.shape[-2:]
+        return op.out.ndim == 2 and op.reads[-1] in self.recording.inputs and rows <= 32 and columns >= 64
+
     def function(self) -> Replay:
         """Return the function: of the recording's arguments, and of whether it may write over the old state."""
         parameters, body, given = entry(self.recording, self.unlike)

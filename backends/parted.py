@@ -1,17 +1,45 @@
 """A state whose vectors stay in pieces from epoch to epoch, and are whole for whoever reads them."""
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
 from nnx.arrays import Array
 from nnx.backends.xla import Pieces
 from nnx.port import Checked
 
-MOST = 2
-"""States whose memory is kept, at most: a fit has one that it could go back to, and one that it leaves."""
-
 _Mapping: Any = MutableMapping
 """Its methods read by `__getitem__`, a dict's own do not; typed as anything, since mypy knows no class that is both."""
+
+
+class Spares:
+    """The memory of states that nobody has any more, for those to come; of one chain of states, all of one form.
+
+    Parameters
+    ----------
+    maker : object
+        Whose states they are.
+    names : set of str
+        Of the vectors that lie in pieces.
+    """
+
+    MOST = 1
+    """States whose memory is kept: an epoch leaves one, and takes one."""
+
+    def __init__(self, maker: object, names: Iterable[str]) -> None:
+        self.maker, self.names, self.closed = maker, frozenset(names), False
+        self._left: list[dict[str, Pieces]] = []
+
+    def leave(self, pieces: dict[str, Pieces]) -> None:
+        """Keep these for another state."""
+        if not self.closed and len(self._left) < self.MOST and pieces.keys() == self.names:
+            self._left.append(pieces)
+
+    def take(self) -> dict[str, Pieces] | None:
+        """Return some that are nobody's any more, if there are."""
+        try:
+            return self._left.pop()
+        except IndexError:
+            return None
 
 
 class Parted(_Mapping, Checked):  # type: ignore[misc]
@@ -23,24 +51,26 @@ class Parted(_Mapping, Checked):  # type: ignore[misc]
     finite : bool or array ()
     join : callable
         Returns the vector that pieces are.
-    spares : list, optional
+    spares : Spares
         Where the pieces are left when nobody has this state any more.
     """
 
+    spares: Spares | None = None
+
     def __init__(
-        self,
-        kept: dict[str, Any],
-        finite: Any,
-        join: Callable[[Pieces], Array],
-        spares: list[dict[str, Pieces]] | None = None,
+        self, kept: dict[str, Any], finite: Any, join: Callable[[Pieces], Array], spares: Spares
     ) -> None:
         super().__init__(kept, finite)
-        self._join, self._spares = join, spares
+        self._join, self.spares = join, spares
         self._joined: dict[str, Array] = {}
 
     def __del__(self) -> None:
-        if self._spares is not None and len(self._spares) < MOST:
-            self._spares.append({name: x for name, x in self.kept().items() if isinstance(x, Pieces)})
+        if self.spares is not None:
+            self.spares.leave(self.pieces())
+
+    def pieces(self) -> dict[str, Pieces]:
+        """Return what lies in pieces."""
+        return {name: x for name, x in self.kept().items() if isinstance(x, Pieces)}
 
     def kept(self) -> dict[str, Any]:
         """Return the arrays and pieces as they lie."""

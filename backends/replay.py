@@ -119,7 +119,7 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
         elif kind == "matmul":
             product = "dot" if op.out.ndim == 2 and self._in_one_piece(op.out) else "matmul"
             line = f"{product}({args[0]}, {args[1]}, {out})"
-            self.lines += self._turned(op, out, args[0], args[1], line) if self._is_narrow(op) else [line]
+            self.lines += self._turned(op, out, args[0], args[1], line) if self.narrow(op) else [line]
         elif kind == "concat":
             for x, start, stop in self.misplaced(op):
                 key = f"j{op.out.number}_{start}"
@@ -139,16 +139,8 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
         self.globals.setdefault(name, np.zeros(value.shape, value.dtype))
         return name
 
-    def _is_narrow(self, op: Op) -> bool:
-        """Whether this is a product of few rows by many samples as they are handed in."""
-        rows, columns = op.out.shape[-2:]
-        return op.out.ndim == 2 and op.reads[-1] in self.recording.inputs and rows <= 32 and columns >= 64
-
     def _turned(self, op: Op, out: str, a: str, b: str, else_: str) -> list[str]:
-        """Return the lines of a product a b, as (b^T a^T)^T where b is a transpose: half to two thirds of the time.
-
-        OpenBLAS would copy all of b, line by line, into the order of its own.
-        """
+        """Return the lines of a product a b, as (b^T a^T)^T where b is a transpose: half to two thirds of the time."""
         turned = f"turned_{op.out.number}"
         self.globals[turned] = np.empty(op.out.shape[::-1], op.out.dtype)
         return [

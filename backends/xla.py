@@ -73,14 +73,14 @@ class Lowered:
 
         It knows no order but that of data, and not that no number is larger than infinity.
         """
-        left = self._recording.makers.get(op.reads[0]) if op.name == "matmul" else None
+        left = self._recording.makers.get(op.reads[0]) if op.name == "matmul" and op.out.ndim == 2 else None
         if left is None or left.name != "permute":
             return
         base, start, stop = self._recording.extent(op.reads[0])
         places = list(pairwise(self._cuts.get(base.size, [])))
         if isinstance(found[base], Pieces) and (start, stop) in places and op.out.size:
             i, parts, jnp = places.index((start, stop)), [*found[base].parts], self._jax.numpy
-            parts[i] = jnp.where(found[op.out].reshape(-1)[0] > jnp.inf, 0, parts[i])
+            parts[i] = jnp.where(found[op.out][0, 0] > jnp.inf, 0, parts[i])
             found[base] = Pieces(tuple(parts))
 
     def cut(self, x: Any) -> Any:

@@ -909,6 +909,36 @@ def test_layouts(backend):
     assert not captured.as_it_is
 
 
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize("n", [1, 20, 40])
+def test_few_units_of_many_samples(backend, n, rows):
+    rng = np.random.default_rng(0)
+    W, b = rng.standard_normal((n, 30)), rng.standard_normal((n, 1))
+
+    def units(W, b, X):
+        return W @ X + b, W @ X
+
+    captured = backend.capture(units)
+    for _ in range(3):
+        X = rng.standard_normal((100, 30)).T if rows else rng.standard_normal((30, 100))
+        Z, product = captured(*(backend.asarray(x, "float64") for x in (W, b, X)))
+        np.testing.assert_allclose(backend.to_numpy(Z), W @ X + b, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(backend.to_numpy(product), W @ X, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_roots_of_long_vectors(backend, dtype):
+    x = np.random.default_rng(0).random(9000).astype(dtype) ** 8
+    x[:8] = 0, -0.0, np.inf, np.nan, -1, np.finfo(dtype).tiny, np.finfo(dtype).max, 4
+    captured = backend.capture(lambda x: array_namespace(x).sqrt(x))
+    given = backend.asarray(x, dtype)
+    for _ in range(2):
+        found = backend.to_numpy(captured(given))
+        with np.errstate(invalid="ignore"):
+            np.testing.assert_allclose(found, np.sqrt(x), rtol=4 * np.finfo(dtype).eps)
+        np.testing.assert_array_equal(np.signbit(found[:2]), [False, True])
+
+
 def test_threads_share_a_captured_step(backend):
     step, state, batch = digits(sizes=(20, 10, 5))
     captured = backend.capture(step)

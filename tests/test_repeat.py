@@ -517,3 +517,61 @@ def test_products_of_one_input_do_not_write_over_each_others_sums(numba, monkeyp
     expected, costs = one_by_one(step, state, data, None, 0, 16, 20)
     np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(Js, costs, rtol=1e-9)
+
+
+@pytest.fixture
+def jax():
+    pytest.importorskip("jax", reason="jax is not installed")
+    return nnx.backend("jax", device="cpu")
+
+
+def places(state):
+    """Where the pieces of theta lie."""
+    return tuple(part.unsafe_buffer_pointer() for part in state.pieces()["theta"].parts)
+
+
+def test_jax_writes_a_new_state_where_one_was_that_nobody_has(jax):
+    step, state, data = made("softmax", jax)
+    repeated = jax.repeat(step)
+    seen, held = [], None
+    for k in range(10):
+        state = repeated(state, data, None, 0, 10, 5)[0]
+        seen.append(places(state))
+        if k == 5:
+            held, copied = state, jax.to_numpy(state["theta"]).copy()
+    assert len({*seen[:5]}) <= 3
+    assert seen[5] not in seen[6:]  # it is held
+    np.testing.assert_array_equal(jax.to_numpy(held["theta"]), copied)
+
+
+def test_states_go_from_one_function_to_another(jax):
+    step, state, data = made("softmax", jax)
+
+    def unrecorded(state, batch):
+        import jax.numpy as jnp
+
+        new, J = step(state, batch)
+        return {**new, "theta": jnp.clip(new["theta"], -1e6, 1e6)}, J
+
+    repeated, other, third = jax.repeat(step), jax.repeat(unrecorded), jax.repeat(step)
+    for _ in range(3):
+        expected = state = {name: jax.asarray(jax.to_numpy(x)) for name, x in state.items()}
+        for one in (repeated, other, third, repeated, other):
+            state = one(state, data, None, 0, 10, 5)[0]
+            expected = one_by_one(step, expected, data, None, 0, 10, 5)[0]
+        np.testing.assert_allclose(
+            jax.to_numpy(state["theta"]), jax.to_numpy(expected["theta"]), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_dtypes_in_turn(jax):
+    step = made("softmax", jax)[0]
+    repeated, found = jax.repeat(step), {}
+    for dtype in ("float32", "float64", "float32"):
+        _, state, data = made("softmax", jax, dtype)
+        for _ in range(4):
+            state = repeated(state, data, None, 0, 10, 5)[0]
+        found.setdefault(dtype, []).append(jax.to_numpy(state["theta"]))
+    assert found["float64"][0].dtype == "float64"
+    np.testing.assert_array_equal(*found["float32"])
+    np.testing.assert_allclose(found["float32"][0], found["float64"][0], rtol=1e-2, atol=1e-4)
