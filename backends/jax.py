@@ -1,6 +1,7 @@
 """JAX, on whatever device it finds; every captured step is compiled by `jax.jit`."""
 
 import logging
+import weakref
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class Jax(Backend):
         self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"
         self.detail = f"{self._device.device_kind}, every step jitted"
         self._costs: Any = None  # of the last steps
+        self._turned: tuple[Any, Any] | None = None  # the last X that was picked from, and its transpose
+        self._transposed = jax.jit(self.xp.transpose)
         self._flat, self._concatenated = jax.jit(Pieces.flat), jax.jit(self.xp.concatenate)
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
@@ -146,6 +149,8 @@ class Jax(Backend):
             if count == 0:
                 return state, []
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
+            if order is not None:
+                data = (self._rows(data[0]), *data[1:])
             old = state.kept() if isinstance(state, Parted) else cutting(dict(state), data, order, m)
             pieces = (
                 {name: x for name, x in old.items() if isinstance(x, Pieces)} if self.device == "cpu" else {}
@@ -165,6 +170,18 @@ class Jax(Backend):
 
         return steps
 
+    def _rows(self, X: Any) -> Any:
+        """Return X^T, row by row in memory, as long as X lives: a sample out of X's columns takes ten times as long."""
+        turned = self._turned
+        if turned is None or turned[0]() is not X:
+            turned = self._turned = weakref.ref(X, self._forget), self._transposed(X)
+        return turned[1]
+
+    def _forget(self, X: Any) -> None:
+        turned = self._turned
+        if turned is not None and turned[0] is X:
+            self._turned = None
+
     def memory(self) -> Memory:
         """Return the bytes of the device where JAX tells them, the process's on the CPU."""
         stats = self._device.memory_stats()
@@ -181,7 +198,7 @@ def _finite(jax: Any, kept: Any) -> Any:
 
 
 def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int) -> Data:
-    """Return the m samples that begin at a place known only when it runs."""
+    """Return the m samples that begin at a place known only when it runs; with an order, X has them as rows."""
     X, Y, w = data
     if order is None:
 
@@ -190,4 +207,4 @@ def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int) -> Data:
 
         return cut(X), cut(Y), None if w is None else cut(w)
     picked = jax.lax.dynamic_slice_in_dim(order, start, m)
-    return X.T[picked].T, Y[..., picked], None if w is None else w[picked]
+    return X[picked].T, Y[..., picked], None if w is None else w[picked]
