@@ -20,6 +20,10 @@ Data: TypeAlias = tuple[Array, Array, Array | None]
 """X (n[0], M), Y (n[L], M) or class indices (M,), and the samples' weights (M,), if they have any."""
 
 
+PICKED = 1 << 18
+"""Numbers that are picked out of X at a time: small batches of shuffled samples share a call, and stay in the cache."""
+
+
 def mini_batch(data: Data, order: Array | None, start: int, m: int) -> Data:
     """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless in an order.
 
@@ -186,9 +190,13 @@ class Backend(ABC):
             state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
         ) -> tuple[dict[str, Array], Any]:
             Js: list[Array] = []
-            for start in range(at, at + m * count, m):
-                state, J = (again if Js else captured)(state, mini_batch(data, order, start, m))
-                Js.append(J)
+            end, n = at + m * count, data[0].shape[0]
+            each = m * (count or 1) if order is None else m * max(1, PICKED // max(n * m, 1))
+            for first in range(at, end, each):
+                picked = mini_batch(data, order, first, min(each, end - first))
+                for start in range(0, min(each, end - first), m):
+                    state, J = (again if Js else captured)(state, mini_batch(picked, None, start, m))
+                    Js.append(J)
             return state, Js
 
         return steps
