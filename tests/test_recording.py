@@ -311,6 +311,11 @@ def interpreted(text):
     def where(x, d):
         return x[: d[2], : d[3]]
 
+    def turned(t, T, a, out, d):
+        if out.shape[0] == 1:
+            out[:, : a.shape[1]] = a
+        return where(a, d)
+
     others = {
         "np": np,
         "tiles": lambda t, T, d, m: (0, d[2], 0, d[3], -(-d[2] // 2), -(-d[3] // m), 0 if m < 9 else -1),
@@ -325,7 +330,7 @@ def interpreted(text):
         "LINE": 16,
         "ZEROTH": 0,
         "ONE": 1,
-        "turned": lambda t, T, a, out, d: where(a, d),
+        "turned": turned,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(
             void=lambda *_: None, Array=lambda *_, **__: None, **dict.fromkeys([*types_, "boolean"])
