@@ -211,25 +211,15 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         call = f"{self._function(name)}({', '.join(texts)}{options}"
         line = f"{out}.copy_({call}))" if name in _NO_OUT else f"{call}, out={out})"
         if name in ("mm", "addmm") and self._device.type == "cpu" and self.narrow(op):
-            self.lines += self._turned(op, out, name, texts, line)
+            *c, a, b = texts
+            turned = f"{name}({', '.join(f'{x}.T' for x in (*c, b, a))}, out={{0}})", f"{out}.copy_({{0}}.T)"
+            self.lines += self.turned(op, f"{b}.T.is_contiguous()", *turned, line)
         else:
             self.lines.append(line)
 
     def _has_slow_root(self, value: Value) -> bool:
         mkl = self._device.type == "cpu" and self._torch.backends.mkl.is_available()
         return mkl and value.dtype == "float32" and value.size >= LONG
-
-    def _turned(self, op: Op, out: str, name: str, texts: list[str], else_: str) -> list[str]:
-        """Return the lines of c + a b, or of a b, as (c^T + b^T a^T)^T where b is a transpose."""
-        turned, (*c, a, b) = f"turned_{op.out.number}", texts
-        self.globals[turned] = self._torch.empty(op.out.shape[::-1], dtype=self.dtype(op.out.dtype))
-        return [
-            f"if {b}.T.is_contiguous():",
-            f"    {name}({', '.join(f'{x}.T' for x in (*c, b, a))}, out={turned})",
-            f"    {out}.copy_({turned}.T)",
-            "else:",
-            f"    {else_}",
-        ]
 
     def _reduction(self, op: Op, out: str) -> None:
         axes, keepdims = op.option("axes"), op.option("keepdims")

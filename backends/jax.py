@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backends.parted import Parted, Spares
+from nnx.backends.parted import Parted, Spares, pieces
 from nnx.backends.xla import Lowered, Pieces
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
@@ -98,9 +98,9 @@ class Jax(Backend):
 
         return self._jax.tree.map(leaf, result, is_leaf=lambda x: isinstance(x, Pieces))
 
-    def _join(self, pieces: Pieces) -> Any:
+    def _join(self, x: Pieces) -> Any:
         """Return the vector. XLA is called for the joining alone: it takes ten times as long fused with more."""
-        parts = self._flat(pieces).parts
+        parts = self._flat(x).parts
         return self._concatenated(parts) if len(parts) > 1 else self.xp.copy(parts[0])
 
     def repeat(self, step: F) -> Steps:
@@ -151,20 +151,21 @@ class Jax(Backend):
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
             if order is not None:
                 data = (self._rows(data[0]), *data[1:])
-            old = state.kept() if isinstance(state, Parted) else cutting(dict(state), data, order, m)
-            pieces = (
-                {name: x for name, x in old.items() if isinstance(x, Pieces)} if self.device == "cpu" else {}
-            )
             spares = state.spares if isinstance(state, Parted) else None
-            if spares is None or spares.maker is not looping or spares.names != pieces.keys():
-                spares = Spares(looping, pieces)
+            if isinstance(state, Parted) and spares is not None and spares.maker is looping:
+                old = state.kept()
+            else:  # another's is joined, and cut anew
+                old, spares = cutting(dict(state), data, order, m), None
+            own = pieces(old) if self.device == "cpu" else {}
+            if spares is None or spares.names != own.keys():
+                spares = Spares(looping, own)
             spare = spares.take()
             first = spare is None  # of the chain, or somebody holds them all
             if first:
-                spare = jax.tree.map(jnp.empty_like, pieces)
+                spare = jax.tree.map(jnp.empty_like, own)
             kept, finite, Js = looping(old, spare, data, order, at, count, m, room)
             self._costs = Js
-            if first and not {*map(id, jax.tree.leaves(pieces))}.isdisjoint(map(id, jax.tree.leaves(kept))):
+            if first and not {*map(id, jax.tree.leaves(own))}.isdisjoint(map(id, jax.tree.leaves(kept))):
                 spares.closed = True  # what is passed on as it is is nobody's to leave
             return Parted(kept, finite, self._join, spares), Js
 

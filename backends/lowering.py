@@ -84,7 +84,20 @@ class Lowering(ABC):
         The libraries would copy all of the samples, rows that they are, into an order of their own.
         """
         rows, columns = op.out.shape[-2:]
-        return op.out.ndim == 2 and op.reads[-1] in self.recording.inputs and rows <= 32 and columns >= 64
+        flat = all(x.ndim == 2 for x in (*op.reads, op.out))
+        return flat and op.reads[-1] in self.recording.inputs and rows <= 32 and columns >= 64
+
+    def turned(self, op: Op, is_transpose: str, product: str, copy: str, line: str) -> list[str]:
+        """Return the lines of a product a b, as (b^T a^T)^T where b is a transpose, else `line`.
+
+        In `product` and `copy` {0} stands for the memory of (a b)^T. It takes half to two thirds of the time.
+        """
+        value = Value(op.out.number, op.out.shape[::-1], op.out.dtype)
+        name = f"turned_{value.number}"
+        self.globals[name] = self.shaped(self.bytes(nbytes(value)), value)
+        return [
+            f"if {is_transpose}:", f"    {product.format(name)}", f"    {copy.format(name)}", "else:", f"    {line}"
+        ]  # fmt: skip
 
     def function(self) -> Replay:
         """Return the function: of the recording's arguments, and of whether it may write over the old state."""

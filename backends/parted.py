@@ -11,6 +11,11 @@ _Mapping: Any = MutableMapping
 """Its methods read by `__getitem__`, a dict's own do not; typed as anything, since mypy knows no class that is both."""
 
 
+def pieces(kept: dict[str, Any]) -> dict[str, Pieces]:
+    """Return what lies in pieces."""
+    return {name: x for name, x in kept.items() if isinstance(x, Pieces)}
+
+
 class Spares:
     """The memory of states that nobody has any more, for those to come; of one chain of states, all of one form.
 
@@ -29,10 +34,10 @@ class Spares:
         self.maker, self.names, self.closed = maker, frozenset(names), False
         self._left: list[dict[str, Pieces]] = []
 
-    def leave(self, pieces: dict[str, Pieces]) -> None:
+    def leave(self, left: dict[str, Pieces]) -> None:
         """Keep these for another state."""
-        if not self.closed and len(self._left) < self.MOST and pieces.keys() == self.names:
-            self._left.append(pieces)
+        if not self.closed and len(self._left) < self.MOST and left.keys() == self.names:
+            self._left.append(left)
 
     def take(self) -> dict[str, Pieces] | None:
         """Return some that are nobody's any more, if there are."""
@@ -66,11 +71,7 @@ class Parted(_Mapping, Checked):  # type: ignore[misc]
 
     def __del__(self) -> None:
         if self.spares is not None:
-            self.spares.leave(self.pieces())
-
-    def pieces(self) -> dict[str, Pieces]:
-        """Return what lies in pieces."""
-        return {name: x for name, x in self.kept().items() if isinstance(x, Pieces)}
+            self.spares.leave(pieces(self.kept()))
 
     def kept(self) -> dict[str, Any]:
         """Return the arrays and pieces as they lie."""

@@ -119,7 +119,12 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
         elif kind == "matmul":
             product = "dot" if op.out.ndim == 2 and self._in_one_piece(op.out) else "matmul"
             line = f"{product}({args[0]}, {args[1]}, {out})"
-            self.lines += self._turned(op, out, args[0], args[1], line) if self.narrow(op) else [line]
+            if self.narrow(op):
+                a, b = args
+                turned = f"dot({b}.T, {a}.T, {{0}})", f"copyto({out}, {{0}}.T)"
+                self.lines += self.turned(op, f"{b}.flags.f_contiguous", *turned, line)
+            else:
+                self.lines.append(line)
         elif kind == "concat":
             for x, start, stop in self.misplaced(op):
                 key = f"j{op.out.number}_{start}"
@@ -138,18 +143,6 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
         name = f"zeros_{value.dtype}_{'_'.join(map(str, value.shape))}"
         self.globals.setdefault(name, np.zeros(value.shape, value.dtype))
         return name
-
-    def _turned(self, op: Op, out: str, a: str, b: str, else_: str) -> list[str]:
-        """Return the lines of a product a b, as (b^T a^T)^T where b is a transpose: half to two thirds of the time."""
-        turned = f"turned_{op.out.number}"
-        self.globals[turned] = np.empty(op.out.shape[::-1], op.out.dtype)
-        return [
-            f"if {b}.flags.f_contiguous:",
-            f"    dot({b}.T, {a}.T, {turned})",
-            f"    copyto({out}, {turned}.T)",
-            "else:",
-            f"    {else_}",
-        ]
 
     def _in_one_piece(self, value: Value) -> bool:
         part = self.plan.parts.get(value)

@@ -193,8 +193,9 @@ class Backend(ABC):
             end, n = at + m * count, data[0].shape[0]
             each = m * (count or 1) if order is None else m * max(1, PICKED // max(n * m, 1))
             for first in range(at, end, each):
-                picked = mini_batch(data, order, first, min(each, end - first))
-                for start in range(0, min(each, end - first), m):
+                size = min(each, end - first)
+                picked = mini_batch(data, order, first, size)
+                for start in range(0, size, m):
                     state, J = (again if Js else captured)(state, mini_batch(picked, None, start, m))
                     Js.append(J)
             return state, Js

@@ -527,7 +527,7 @@ def jax():
 
 def places(state):
     """Where the pieces of theta lie."""
-    return tuple(part.unsafe_buffer_pointer() for part in state.pieces()["theta"].parts)
+    return tuple(part.unsafe_buffer_pointer() for part in state.kept()["theta"].parts)
 
 
 def test_jax_writes_a_new_state_where_one_was_that_nobody_has(jax):
