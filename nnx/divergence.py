@@ -63,7 +63,7 @@ def _largest_gradient(run: "Run", good: "Good") -> list[str]:
         return []
     drawn, now = trainer.rng.bit_generator.state, [good.state]
     try:
-        trainer.rng.bit_generator.state = good.rng
+        run.draw_from(good.rng)
         for at, done in enumerate(run.walk(lambda: now[0], good.step, one=True), good.step + 1):
             now[0] = done.after
             if at == step:

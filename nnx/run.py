@@ -4,8 +4,8 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
-from operator import getitem
+from functools import partial, reduce
+from operator import add, getitem, mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnx.arrays import array_namespace
@@ -93,7 +93,8 @@ class Run:
             tuple[int, Any, Sequence[Any]]
         ] = []  # the first step, J and w of each, on the device
         self._last_cost: Any = math.nan
-        self._rng_before = self._rng_state()  # before the epoch draws its order
+        # Before the epoch draws its order; where it draws none, nobody has to come back to this.
+        self._rng_before = self._rng_state() if self.batches.draws else None
 
     def go(self) -> History:
         """Run to the end; return the history of this fit."""
@@ -118,6 +119,11 @@ class Run:
     def _rng_state(self) -> Any:
         return self.trainer.rng.bit_generator.state
 
+    def draw_from(self, state: Any) -> None:
+        """Let the random numbers go on from a state, if that of an epoch's beginning has been kept."""
+        if state is not None:
+            self.trainer.rng.bit_generator.state = state
+
     def _one_epoch(self) -> None:
         # A step replaces the state and changes nothing in it: this is all it takes to come back.
         trainer, good = self.trainer, Good(self.trainer.state, self._rng_before, self.step)
@@ -131,7 +137,8 @@ class Run:
             measured = self._measure(good)
         except BaseException as error:  # an interrupt keeps the steps done, unless they led nowhere
             if isinstance(error, DivergenceError) or not trainer.is_finite():
-                trainer.state, trainer.rng.bit_generator.state = good.state, good.rng
+                trainer.state = good.state
+                self.draw_from(good.rng)
                 self._unread, self.bad, self.step = [], None, good.step
                 self.samples, self.total, self.weight, self.last = mark
             raise
@@ -149,25 +156,29 @@ class Run:
     def _steps(self, start: float, good: "Good") -> None:
         """Do what is left of the epoch's steps."""
         trainer = self.trainer
-        trainer.rng.bit_generator.state = self._rng_before
-        with closing(self.walk(lambda: trainer.state, self.step)) as steps:
+        self.draw_from(self._rng_before)
+        steps = self.walk(lambda: trainer.state, self.step)
+        try:
             for done in steps:
                 trainer.state = done.after
+                count = len(done.weights)
                 self._unread.append((self.step + 1, done.Js, done.weights))
-                self.step += len(done.weights)
-                self.done += len(done.weights)
+                self.step += count
+                self.done += count
                 self.samples += done.samples
                 if self.step + 1 - self._unread[0][0] >= LOOK_EVERY:
                     self.read_costs()
                     if self.bad:
                         raise diverged(self, good)
                 # Not taken until it is read: in some libraries it is a call of its own.
-                self._last_cost = partial(getitem, done.Js, len(done.weights) - 1)
+                self._last_cost = partial(getitem, done.Js, count - 1)
                 if self.callbacks.on_steps:
                     now = self.progress(time.perf_counter() - start, None, self._last_cost)
                     self.callbacks.call("on_step", trainer, now)
                     if trainer.stopped is not None:
                         return
+        finally:
+            steps.close()
 
     def walk(self, now: Callable[[], State], skip: int, one: bool = False) -> Generator[Done, None, None]:
         """Return an epoch's steps without the first `skip`, each from the state that is then.
@@ -181,10 +192,10 @@ class Run:
     def _on_end(
         self, batches: Batches, now: Callable[[], State], skip: int, one: bool
     ) -> Generator[Done, None, None]:
-        order, step, steps, last = batches.order(), skip, batches.steps, batches.size(-1)
+        order, step, steps = batches.order(), skip, batches.steps
+        same = steps if batches.size(-1) == batches.batch_size else steps - 1  # of one size
         while step < steps:
-            m = batches.size(step)
-            left = steps - step if last == m else steps - 1 - step
+            m, left = (batches.batch_size, same - step) if step < same else (batches.size(-1), 1)
             count = 1 if one or not self._pace else max(1, min(left, AT_ONCE, int(SLICE / self._pace)))
             state, start = now(), time.perf_counter()
             after, Js = self.trainer.repeated(state, batches.data, order, step * batches.batch_size, m, count)
@@ -248,12 +259,10 @@ class Run:
             else:  # of thousands maybe, only those that mean something
                 costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
             numbers = weights if isinstance(weights[0], int) else [*map(self.read, weights)]
-            total, weight = self.total, self.weight
-            for J, w in zip(costs, numbers, strict=True):
-                total += J * w
-                weight += w
-            self.total, self.weight = total, weight
-            if math.isfinite(total + weight):  # one look tells of all
+            # One after the other: the sums are the same however many costs are read at once.
+            self.total = reduce(add, map(mul, costs, numbers), self.total)
+            self.weight = reduce(add, numbers, self.weight)
+            if math.isfinite(self.total + self.weight):  # one look tells of all
                 self.last = first + len(costs) - 1, costs[-1]
                 continue
             for step, (J, w) in enumerate(
@@ -297,7 +306,7 @@ class Run:
         return {
             "epoch": self.epoch,
             "step": self.step,
-            "rng": self._rng_before if self.step else self._rng_state(),
+            "rng": self._rng_before if self.step and self.batches.draws else self._rng_state(),
             "samples": self.samples,
             "total": self.total,
             "weight": self.weight,
@@ -330,7 +339,7 @@ class Run:
 
 
 class Good(NamedTuple):
-    """Where a run can come back to: the state, that of the random numbers before the epoch, its steps done."""
+    """Where a run can come back to: the state, that of the random numbers before the epoch draws, its steps done."""
 
     state: State
     rng: Any

@@ -389,8 +389,9 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every number of the state is."""
-        if isinstance(self.state, Checked) and self.state.finite is not None:
-            return self.state.finite
+        known = self.state.finite if isinstance(self.state, Checked) else None
+        if known is not None:
+            return known
         return host.is_finite(*(x for name, x in self.state.items() if name not in ("t", "key", "decays")))
 
     def gradient(self, state: Mapping[str, Array], batch: Batch) -> tuple[Array, Array]:

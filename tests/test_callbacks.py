@@ -783,3 +783,15 @@ def test_an_epoch_that_leads_nowhere_is_taken_out_of_the_average():
     assert trainer.steps == 10
     np.testing.assert_array_equal(average.theta, kept[0])
     assert np.isfinite(average.theta).all()
+
+
+def test_a_callback_may_draw_where_the_batches_draw_nothing(rng):
+    trainer, drawn = nnx.Trainer(nnx.mlp((4, 3, 2)), backend="numpy", seed=0), []
+
+    class Draws(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            drawn.append(trainer.rng.random())
+
+    X, Y = rng.standard_normal((4, 30)), rng.integers(0, 2, 30)
+    trainer.fit(X, Y, epochs=3, batch_size=10, shuffle=False, callbacks=Draws())
+    assert drawn == list(nnx.Trainer(nnx.mlp((4, 3, 2)), backend="numpy", seed=0).rng.random(3))

@@ -23,6 +23,10 @@ class Provider(Protocol):
         """Go on as after so many epochs."""
 
     @property
+    def draws(self) -> bool:
+        """Whether an epoch may draw random numbers, of the trainer's."""
+
+    @property
     def m(self) -> int | None:
         """The samples of an epoch; None: not known yet."""
 
@@ -72,6 +76,12 @@ class Counted:
 
     m: int
     batch_size: int
+    _rng: Any
+
+    @property
+    def draws(self) -> bool:
+        """Whether an epoch draws random numbers: its order."""
+        return self._rng is not None
 
     @cached_property
     def steps(self) -> int:

@@ -98,6 +98,11 @@ class Iterated:
         return self.steps
 
     @property
+    def draws(self) -> bool:
+        """Whether an epoch may draw random numbers: who knows what a function does."""
+        return True
+
+    @property
     def again(self) -> bool:
         """Whether an epoch can be read again."""
         return not self._once
