@@ -251,10 +251,13 @@ class Loops:
         places = {"rows": (X.dtype, "C", 2), "X": (X.dtype, "A", 2)}
         self._fixed["XB"], self._fixed["YB"] = Value(-1, X.shape[::-1], X.dtype), Value(-2, Y.shape, Y.dtype)
         self._names[X] = f"x{X.number}"
+        self._first = self._first_product(X)
         self._each += [
+            f"late = order.size > 0 and {self._picks_samples()}",
             "if order.size > 0:",
-            "    gathered(t, T, rows, order, start, XB)",
-            "    met = meet(sync, T, met)",
+            "    if not late:",
+            "        gathered(t, T, rows, order, start, XB)",
+            "        met = meet(sync, T, met)",
             f"    x{X.number} = XB.T",
             "elif rows.size > 0:",
             f"    x{X.number} = rows[start : start + m].T",
@@ -270,6 +273,23 @@ class Loops:
             )  # by every thread: it is little
         self._X = X
         return places
+
+    def _first_product(self, X: Value) -> Op | None:
+        """Return the product W X that reads X before all else does, if that is so."""
+        for group in self.groups:
+            op = group.ops[0]
+            if any(self.recording.base(x) == X for one in group.ops for x in one.reads):
+                product = group.space is None and op.name == "matmul" and op.out not in self._tiled.parts
+                return op if product and op.reads[1:] == (X,) and op.out.ndim == 2 else None
+        return None
+
+    def _picks_samples(self) -> str:
+        """Return whether that product can pick out the samples of X itself."""
+        op = self._first
+        if op is None:
+            return "False"
+        more = f"E_{op.out.dtype}.size" if self._by_owner(op) else "0"
+        return f"by_samples(T, {self._row(0, op.out.shape)}, {more})"
 
     def _end(self, old: Value, new: Value) -> None:
         """Let the next batch begin where this one has come to."""
@@ -445,6 +465,8 @@ class Loops:
             writes = [self._memory(out)]
             if self._by_owner(op):
                 writes.append((f"E_{out.dtype}", 0, 1))  # one memory, which a product at a time has
+            if op is self._first:
+                writes.append(self._memory(self._X))
             self._wait([*map(self._memory, op.reads)], writes)
         if op.name == "matmul" and out.ndim == 2 and all(x.dtype == out.dtype for x in op.reads):
             a, b = op.reads if len(op.reads) == 2 else op.reads * 2
@@ -478,19 +500,30 @@ class Loops:
         """Write a product; one with a W is done in parts, which are summed then."""
         out, a = op.out, op.reads[0]
         if not self._by_owner(op):
-            self._each.append(f"product(t, T, {arrays}, U_{out.dtype})")
+            self._call_picking(op, f"product(t, T, {arrays}, U_{out.dtype}, PICKS)")
             return
         turned = int(any(view.name == "permute" for view in self.recording.views(a)))
         more = f"E_{out.dtype}"
         before = self._made[more].size if more in self._made else 0
         size = (threads() - 1) * out.size if out.shape[1] <= OWNED else 0
         self._made[more] = Value(-1, (max(size, before),), out.dtype)
+        self._call_picking(
+            op, f"parts = by_owner(t, T, {arrays}, {more}, U_{out.dtype}, int64({turned}), PICKS)"
+        )
         self._each += [
-            f"parts = by_owner(t, T, {arrays}, {more}, U_{out.dtype}, int64({turned}))",
             "if parts > 1:",
             "    met = meet(sync, T, met)",
             f"    summed(t, T, parts, {self.name(out)}, {more}, {self._row(0, out.shape)})",
         ]
+
+    def _call_picking(self, op: Op, call: str) -> None:
+        """Write the call of a product, which may have to pick out its samples."""
+        plain = call.replace("PICKS", "None")
+        if op is self._first:
+            picking = call.replace("PICKS", "(rows, order, start)")
+            self._each += ["if late:", f"    {picking}", "else:", f"    {plain}"]
+        else:
+            self._each.append(plain)
 
     def _loop(self, group: Group) -> None:
         """Call a kernel: a function of its own, which groups of the same form share."""

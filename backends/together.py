@@ -240,20 +240,35 @@ def shared(t, T, n, m, bias):
 
 
 @njit(**PLAIN)
-def product(t, T, a, b, out, units):
+def by_samples(T, d, more):
+    """Return whether a product is shared out by whole columns, the samples, which a thread can pick out by itself.
+
+    `more` are the numbers that `by_owner` has for the sums of the other threads.
+    """
+    n, m = d[2], d[3]
+    return m > 1 and (T == 1 or more < (T - 1) * n * m) and shared(ZEROTH, T, n, m, EVEN)[1] == n
+
+
+@njit(**PLAIN)
+def product(t, T, a, b, out, units, picks):
     """Write the share of thread t of a product a b; out is row-major, of a and b one stride is an element.
 
-    `units` are 1, 0, and the `small` of `pieces`.
+    `units` are 1, 0, and the `small` of `pieces`. `picks` are None, or rows, order and start as of `gathered`: b's
+    columns are picked out of them piece by piece, and used while they are in the cache.
     """
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
     i0, i1, j0, j1 = shared(t, T, n, m, EVEN)
     a = A + i0 * a_down, a_down, a_right, i1 - i0, k
     b = B + j0 * b_right, b_down, b_right, k, j1 - j0
-    multiplied(a, b, (C + i0 * c_down + j0 * c_right, c_down, c_right, i1 - i0, j1 - j0), units)
+    out = C + i0 * c_down + j0 * c_right, c_down, c_right, i1 - i0, j1 - j0
+    if picks is None:
+        multiplied(a, b, out, units, None)
+    else:
+        multiplied(a, b, out, units, (picks[0], picks[1], picks[2] + j0))
 
 
 @njit(**PLAIN)
-def by_owner(t, T, a, b, out, more, units, turned):
+def by_owner(t, T, a, b, out, more, units, turned, picks):
     """Write the share of thread t of W A, or of W^T dZ (`turned`), out of that part of W which it updates itself.
 
     So no part of W is sent from core to core, which costs more than all else for few samples. Where that is a part of
@@ -261,7 +276,7 @@ def by_owner(t, T, a, b, out, more, units, turned):
     """
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
     if T == 1 or more.size < (T - 1) * n * m:
-        product(t, T, a, b, out, units)
+        product(t, T, a, b, out, units, picks)
         return int64(1)
     if turned:
         q0, q1, i0, i1 = shared(t, T, k, n, BY_ROWS)
@@ -276,7 +291,7 @@ def by_owner(t, T, a, b, out, more, units, turned):
         C, c_down = int64(more.ctypes.data) + (t - 1) * n * m * units.itemsize, m * units.itemsize
     a = A + i0 * a_down + q0 * a_right, a_down, a_right, i1 - i0, q1 - q0
     b = B + q0 * b_down, b_down, b_right, q1 - q0, m
-    multiplied(a, b, (C + i0 * c_down, c_down, c_right, i1 - i0, m), units)
+    multiplied(a, b, (C + i0 * c_down, c_down, c_right, i1 - i0, m), units, None)
     return parts
 
 
@@ -294,7 +309,16 @@ def summed(t, T, parts, out, more, d):
 
 
 @njit(**PLAIN)
-def multiplied(a, b, out, units):
+def samples(rows, order, start, first, to, line, count, numbers):
+    """Copy some numbers, from `first` on, of `count` samples order[start:], which are rows, to where they belong."""
+    size = min(numbers, rows.shape[1] - first) * rows.itemsize
+    of = int64(rows.ctypes.data) + first * rows.itemsize
+    for j in range(count):
+        _copy(to + j * line, of + order[start + j] * rows.strides[0], size)
+
+
+@njit(**PLAIN)
+def multiplied(a, b, out, units, picks):
     """Write a product, as `product` does for one thread."""
     item = units.itemsize
     kind = int32(115 if item == 4 else 100)  # s, d
@@ -307,6 +331,8 @@ def multiplied(a, b, out, units):
     lda = max(a_down // item, k) if a_row else max(a_right // item, n)
     # BLAS counts columns first: of rows it sees the transpose.
     if m == 1 and b_down == item and c_down == item:
+        if picks is not None:
+            samples(picks[0], picks[1], picks[2], ZEROTH, B, b_right, ONE, k)
         if a_row:
             _gemv(kind, 116, k, n, one, A, lda, B, zero, C)
         else:
@@ -322,6 +348,17 @@ def multiplied(a, b, out, units):
     deep = max(K, DEEP)
     for p in range(0, max(k, 1), deep):
         for j in range(0, m, J):
+            if picks is not None:
+                samples(
+                    picks[0],
+                    picks[1],
+                    picks[2] + j,
+                    p,
+                    B + p * b_down + j * b_right,
+                    b_right,
+                    min(J, m - j),
+                    deep,
+                )
             for i in range(0, n, I):
                 for q in range(p, min(p + deep, max(k, 1)), max(K, 1)):
                     a_at, b_at = A + i * a_down + q * a_right, B + q * b_down + j * b_right
@@ -382,7 +419,7 @@ def tile_product(a, b, r, rows, c, columns, out, at, line, units):
     """Write a[r : r + rows] b[:, c : c + columns] from out[at] on, its rows `line` apart."""
     (A, a_down, a_right, _, k), (B, b_down, b_right, _, _), item = a, b, units.itemsize
     a, b = (A + r * a_down, a_down, a_right, rows, k), (B + c * b_right, b_down, b_right, k, columns)
-    multiplied(a, b, (int64(out.ctypes.data) + at * item, line * item, item, rows, columns), units)
+    multiplied(a, b, (int64(out.ctypes.data) + at * item, line * item, item, rows, columns), units, None)
 
 
 @njit(**PLAIN)

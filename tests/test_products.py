@@ -12,7 +12,7 @@ def product():
     pytest.importorskip("scipy.linalg")
     from nnx.backends import together
 
-    product, where = together.product, together.where
+    product, where, by_samples = together.product, together.where, together.by_samples
 
     @numba.njit(error_model="numpy")
     def lies(x):
@@ -21,9 +21,18 @@ def product():
     @numba.njit(error_model="numpy")
     def run(T, a, b, out, units):
         for t in range(T):
-            product(t, T, lies(a), lies(b), lies(out), units)
+            product(t, T, lies(a), lies(b), lies(out), units, None)
 
-    return run
+    @numba.njit(error_model="numpy")
+    def pick(T, a, rows, order, start, samples, out, units):
+        """Write a samples^T, the samples picked out by the threads, if each can pick out its own."""
+        if not by_samples(T, (0, out.size, out.shape[0], out.shape[1]), 0):
+            return False
+        for t in range(T):
+            product(t, T, lies(a), lies(samples.T), lies(out), units, (rows, order, start))
+        return True
+
+    return run, pick
 
 
 @pytest.mark.parametrize("small", [0, 100**3])
@@ -39,9 +48,32 @@ def test_shares_of_a_product_are_numpys(product, dtype, small):
             for b in (B, np.ascontiguousarray(B.T).T):
                 for T in (1, 2, 3):
                     out = np.full((n, m), np.nan, dtype)
-                    product(T, a, b, out, units)
+                    product[0](T, a, b, out, units)
                     error = np.abs(out - expected).max() / np.sqrt(k)
                     assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, a.strides, b.strides, T)
+
+
+@pytest.mark.parametrize("small", [0, 100**3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_samples_are_picked_out_within_a_product(product, dtype, small):
+    rng = np.random.default_rng(5)
+    units, seen = np.asarray([1, 0, small], dtype), set()
+    for trial in range(150):
+        n, k = (int(size) for size in rng.choice(SIZES, 2))
+        m = int(rng.choice([*SIZES, 9, 25]))
+        k = 2500 if trial % 10 == 0 else k
+        W, rows = rng.standard_normal((n, k)).astype(dtype), rng.standard_normal((m + 40, k)).astype(dtype)
+        order, start = rng.permutation(m + 40), int(rng.integers(40))
+        chosen = rows[order[start : start + m]]
+        for T in (1, 2, 3):
+            samples, out = np.full((m, k), np.nan, dtype), np.full((n, m), np.nan, dtype)
+            picked = product[1](T, W, rows, order, start, samples, out, units)
+            seen.add((T, picked))
+            if picked:
+                np.testing.assert_array_equal(samples, chosen)
+                error = np.abs(out - W.astype("float64") @ chosen.T).max() / np.sqrt(k)
+                assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T)
+    assert seen >= {(1, True), (2, True), (2, False), (3, True), (3, False)}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +95,7 @@ def others():
         d = (0, a.shape[0] * b.shape[1], a.shape[0], b.shape[1])
         parts = 0
         for t in range(T):
-            parts = by_owner(t, T, lies(a), lies(b), where(out, d), more, units, is_turned)
+            parts = by_owner(t, T, lies(a), lies(b), where(out, d), more, units, is_turned, None)
         for t in range(T):
             summed(t, T, parts, out, more, d)
         return parts > 1

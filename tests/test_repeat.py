@@ -262,7 +262,7 @@ def test_lines_of_whole_pages(numba, m, layout):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("m", [33, 50, 100, 128])
+@pytest.mark.parametrize("m", [33, 50, 100, 128, 400])
 @pytest.mark.parametrize("T", [1, 2, 3])
 def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
     """Square layers: each thread has a part of the sums of W A or W^T dZ, and m is no whole number of cache lines."""
@@ -279,11 +279,12 @@ def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
     backend = nnx.backend("numba")
     step = training_step(network, optimizer)
     state = initial_state(network, optimizer, backend.asarray(network.init(0), dtype))
-    expected, Js = one_by_one(step, state, (X, Y, None), None, 0, m, 2)
-    found, costs = backend.repeat(step)(state, (X, Y, None), None, 0, m, 2)
     near = {"rtol": 1e-9, "atol": 1e-12} if dtype == "float64" else {"rtol": 1e-3, "atol": 1e-5}
-    np.testing.assert_allclose(costs, Js, **near)
-    np.testing.assert_allclose(found["theta"], expected["theta"], **near)
+    for order in (None, rng.permutation(2 * m)):
+        expected, Js = one_by_one(step, state, (X, Y, None), order, 0, m, 2)
+        found, costs = backend.repeat(step)(state, (X, Y, None), order, 0, m, 2)
+        np.testing.assert_allclose(costs, Js, **near)
+        np.testing.assert_allclose(found["theta"], expected["theta"], **near)
 
 
 def test_strides_that_blas_cannot_take(numba):
