@@ -171,6 +171,10 @@ class Jax(Backend):
 
         return steps
 
+    def picked_from(self, data: Data) -> None:
+        """Make X^T."""
+        self._rows(data[0]).block_until_ready()
+
     def _rows(self, X: Any) -> Any:
         """Return X^T, row by row in memory, as long as X lives: a sample out of X's columns takes ten times as long."""
         turned = self._turned

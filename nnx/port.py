@@ -202,6 +202,9 @@ class Backend(ABC):
 
         return steps
 
+    def picked_from(self, data: Data) -> None:  # noqa: B027  # nothing to do, unless an adapter says so
+        """Be told, before the first step, that samples will be picked out of these: they may be laid out for it."""
+
     def memory(self) -> Memory:
         """Return the bytes in use on the device and their peak. Here: the process's."""
         return process_memory()

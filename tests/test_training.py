@@ -100,6 +100,15 @@ def test_batches_cover_each_epoch_once_in_new_orders(backend):
     np.testing.assert_array_equal(np.concatenate(in_order), np.arange(m))
 
 
+@pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"batch_size": None}, {"micro_batch": 4}])
+def test_a_backend_is_told_of_samples_that_will_be_picked_out(rng, monkeypatch, options):
+    backend, told = nnx.backend("numpy"), []
+    monkeypatch.setattr(backend, "picked_from", told.append)
+    X, Y = rng.standard_normal((4, 30)), rng.integers(0, 2, 30)
+    nnx.Trainer(nnx.mlp((4, 3, 2)), backend=backend).fit(X, Y, epochs=2, **{"batch_size": 10, **options})
+    assert [data[0].shape for data in told] == ([] if options else [(4, 30)])
+
+
 def test_history_is_the_mean_cost_over_the_samples(rng):
     """With alpha so small that theta stays, the mean of the steps' costs is the cost of the whole."""
     X, Y = data(rng)
