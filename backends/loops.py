@@ -280,7 +280,8 @@ class Loops:
             op = group.ops[0]
             if any(self.recording.base(x) == X for one in group.ops for x in one.reads):
                 product = group.space is None and op.name == "matmul" and op.out not in self._tiled.parts
-                return op if product and op.reads[1:] == (X,) and op.out.ndim == 2 else None
+                other = op.reads[1:] == (X,) and self.recording.base(op.reads[0]) != X
+                return op if product and other and op.out.ndim == 2 else None
         return None
 
     def _picks_samples(self) -> str:
@@ -578,8 +579,8 @@ class Loops:
         self._turns[right] = name = f"b{right.number}"
         self._made[f"B{right.number}"] = Value(-1, (m, _line(right.shape[1], right.dtype)), right.dtype)
         arrays = f"{self.name(right)}, B{right.number}, {self._row(0, right.shape)}"
+        self._wait([self._memory(A)], [(name, 0, 1)])
         self._each.append(f"{name} = turned(t, T, {arrays})")
-        self._written.append((name, 0, 1))
 
     def _tile(self, op: Op) -> None:
         """Write a product of dtheta, and the optimizer's loop over its part of theta, tile by tile."""

@@ -240,13 +240,16 @@ def shared(t, T, n, m, bias):
 
 
 @njit(**PLAIN)
-def by_samples(T, d, more):
-    """Return whether a product is shared out by whole columns, the samples, which a thread can pick out by itself.
+def of_product(T, n, m, more):
+    """Return whether `by_owner` does a product (n, m) as `product`: it has not the numbers for the threads' sums."""
+    return T == 1 or more < (T - 1) * n * m
 
-    `more` are the numbers that `by_owner` has for the sums of the other threads.
-    """
+
+@njit(**PLAIN)
+def by_samples(T, d, more):
+    """Return whether a product is shared out by whole columns, the samples, which a thread can pick out by itself."""
     n, m = d[2], d[3]
-    return m > 1 and (T == 1 or more < (T - 1) * n * m) and shared(ZEROTH, T, n, m, EVEN)[1] == n
+    return m > 1 and of_product(T, n, m, more) and shared(ZEROTH, T, n, m, EVEN)[1] == n
 
 
 @njit(**PLAIN)
@@ -254,7 +257,7 @@ def product(t, T, a, b, out, units, picks):
     """Write the share of thread t of a product a b; out is row-major, of a and b one stride is an element.
 
     `units` are 1, 0, and the `small` of `pieces`. `picks` are None, or rows, order and start as of `gathered`: b's
-    columns are picked out of them piece by piece, and used while they are in the cache.
+    columns are picked out of them, each piece just before it is used.
     """
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
     i0, i1, j0, j1 = shared(t, T, n, m, EVEN)
@@ -275,7 +278,7 @@ def by_owner(t, T, a, b, out, more, units, turned, picks):
     each sum, the threads' sums are in `out` and `more`, and must be added (`summed`): returned is how many they are.
     """
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
-    if T == 1 or more.size < (T - 1) * n * m:
+    if of_product(T, n, m, more.size):
         product(t, T, a, b, out, units, picks)
         return int64(1)
     if turned:
@@ -331,8 +334,6 @@ def multiplied(a, b, out, units, picks):
     lda = max(a_down // item, k) if a_row else max(a_right // item, n)
     # BLAS counts columns first: of rows it sees the transpose.
     if m == 1 and b_down == item and c_down == item:
-        if picks is not None:
-            samples(picks[0], picks[1], picks[2], ZEROTH, B, b_right, ONE, k)
         if a_row:
             _gemv(kind, 116, k, n, one, A, lda, B, zero, C)
         else:
@@ -374,7 +375,10 @@ FEW = 64
 """Samples up to which a far column is far, and columns up to which b is better not copied."""
 
 DEEP = 1024
-"""Inner numbers that a product does of all its pieces before the next: so few rows of b stay in the cache meanwhile."""
+"""Inner numbers that a product does of all its pieces before the next: so few rows of b stay in the cache meanwhile.
+
+Those of a piece divide it, unless they are all.
+"""
 
 TILED, TILE, TILE_OF_ONE = 256, 24576, 4096
 """Samples up to which a dW is made tile by tile, each used while it is in the cache, and the numbers of a tile.
@@ -457,10 +461,8 @@ def turned(t, T, a, out, d):
 def gathered(t, T, rows, order, start, out):
     """Copy this thread's share of the samples order[start:], which are rows, to the rows of out."""
     j0, j1 = share(t, T, out.shape[0], LINE)
-    for j in range(j0, j1):
-        row = order[start + j]
-        for i in range(out.shape[1]):
-            out[j, i] = rows[row, i]
+    to, line = int64(out.ctypes.data), int64(out.strides[0])
+    samples(rows, order, start + j0, ZEROTH, to + j0 * line, line, j1 - j0, int64(out.shape[1]))
 
 
 @njit(**PLAIN)

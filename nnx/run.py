@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial, reduce
+from itertools import starmap
 from operator import add, getitem, mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,6 +81,9 @@ class Run:
         self.first_record = len(trainer.records)
         self.done = 0  # steps of the trainer, over all fits
         self._pace = 0.0  # seconds of a step
+        self._on_end_of = batches if isinstance(batches, Batches) and batches.micro_batch is None else None
+        if self._on_end_of is not None and batches.draws:
+            trainer.backend.picked_from(self._on_end_of.data)
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -93,8 +97,7 @@ class Run:
             tuple[int, Any, Sequence[Any]]
         ] = []  # the first step, J and w of each, on the device
         self._last_cost: Any = math.nan
-        # Before the epoch draws its order; where it draws none, nobody has to come back to this.
-        self._rng_before = self._rng_state() if self.batches.draws else None
+        self._rng_before: Any = None  # before the epoch draws its order, if it draws one
 
     def go(self) -> History:
         """Run to the end; return the history of this fit."""
@@ -125,6 +128,8 @@ class Run:
             self.trainer.rng.bit_generator.state = state
 
     def _one_epoch(self) -> None:
+        if self.batches.draws and self.step == 0:
+            self._rng_before = self._rng_state()
         # A step replaces the state and changes nothing in it: this is all it takes to come back.
         trainer, good = self.trainer, Good(self.trainer.state, self._rng_before, self.step)
         mark = self.samples, self.total, self.weight, self.last
@@ -185,8 +190,8 @@ class Run:
 
         Several are done at once where nobody wants to see each of them; `one`: never.
         """
-        if isinstance(self.batches, Batches) and self.batches.micro_batch is None:
-            return self._on_end(self.batches, now, skip, one or self.callbacks.each_step)
+        if self._on_end_of is not None:
+            return self._on_end(self._on_end_of, now, skip, one or self.callbacks.each_step)
         return self._in_pieces(now, skip)
 
     def _on_end(
@@ -260,7 +265,7 @@ class Run:
                 costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
             numbers = weights if isinstance(weights[0], int) else [*map(self.read, weights)]
             # One after the other: the sums are the same however many costs are read at once.
-            self.total = reduce(add, map(mul, costs, numbers), self.total)
+            self.total = reduce(add, starmap(mul, zip(costs, numbers, strict=True)), self.total)
             self.weight = reduce(add, numbers, self.weight)
             if math.isfinite(self.total + self.weight):  # one look tells of all
                 self.last = first + len(costs) - 1, costs[-1]
@@ -333,7 +338,8 @@ class Run:
         for name in ("epoch", "step", "samples", "total", "weight", "first_record"):
             setattr(self, name, position[name])
         self.last = tuple(position["last"]) if position["last"] else None
-        self._rng_before = self.trainer.rng.bit_generator.state = position["rng"]
+        self.trainer.rng.bit_generator.state = position["rng"]
+        self._rng_before = position["rng"] if self.batches.draws else None
         self.trainer.stopped = position["stopped"]
         self.batches.go_on(self.epoch - 1)
 

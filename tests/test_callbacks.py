@@ -785,7 +785,8 @@ def test_an_epoch_that_leads_nowhere_is_taken_out_of_the_average():
     assert np.isfinite(average.theta).all()
 
 
-def test_a_callback_may_draw_where_the_batches_draw_nothing(rng):
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_what_a_callback_draws_is_not_drawn_again(rng, shuffle):
     trainer, drawn = nnx.Trainer(nnx.mlp((4, 3, 2)), backend="numpy", seed=0), []
 
     class Draws(nnx.Callback):
@@ -793,5 +794,9 @@ def test_a_callback_may_draw_where_the_batches_draw_nothing(rng):
             drawn.append(trainer.rng.random())
 
     X, Y = rng.standard_normal((4, 30)), rng.integers(0, 2, 30)
-    trainer.fit(X, Y, epochs=3, batch_size=10, shuffle=False, callbacks=Draws())
-    assert drawn == list(nnx.Trainer(nnx.mlp((4, 3, 2)), backend="numpy", seed=0).rng.random(3))
+    trainer.fit(X, Y, epochs=3, batch_size=10, shuffle=shuffle, callbacks=Draws())
+    expected = nnx.Trainer(nnx.mlp((4, 3, 2)), backend="numpy", seed=0).rng
+    for number in drawn:
+        if shuffle:
+            expected.permutation(30)
+        assert number == expected.random()

@@ -273,6 +273,18 @@ def test_each_derivative_is_used_where_it_is_made():
     assert "product(t, T, " not in step.replace("by_owner(t, T, ", "")
 
 
+def test_threads_meet_between_picking_out_samples_and_turning_all_of_them():
+    network, optimizer, m = nnx.mlp([100, 260, 5]), nnx.Adam(), 144
+    state = initial_state(network, optimizer, network.init(0))
+    batch = np.zeros((100, m), "float32"), np.zeros(m, "int32")
+    text = loops.Loops(record(training_step(network, optimizer), state, batch)).source().text
+    lines = text[text.index("def step(") :].splitlines()
+    (picks,) = [k for k, line in enumerate(lines) if "(rows, order, start)" in line]
+    turned = next(k for k, line in enumerate(lines) if "turned(t, T, " in line)
+    assert picks < turned
+    assert "        met = meet(sync, T, met)" in lines[picks:turned]
+
+
 @pytest.mark.parametrize(
     "regularization", [nnx.Regularization(l2=0.1), nnx.Regularization(clip_norm=1.0)], ids=["l2", "clipped"]
 )
@@ -346,7 +358,7 @@ def interpreted(text):
         "as_vector": lambda x, d: x.reshape(d[3]),
         "as_matrix": lambda x, d: x.reshape(d[2], d[3]),
         "where": where,
-        "product": lambda t, T, a, b, out, units: np.matmul(a, b, out=out),
+        "product": lambda t, T, a, b, out, *_: np.matmul(a, b, out=out),
         "gathered": gathered,
         "picked1": picked,
         "picked2": picked,

@@ -135,8 +135,6 @@ class Batches(Counted):
         self.micro_batch = micro_batch
         self._backend, self._rng = backend, rng if self.steps > 1 else None  # one step: any order is the same
         self.data: Data = X, Y, w
-        if self._rng is not None and micro_batch is None:
-            backend.picked_from(self.data)
 
     def order(self) -> Array | None:
         """Draw the order of the samples in the next epoch; None: as they are."""
