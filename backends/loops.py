@@ -252,8 +252,8 @@ class Loops:
         self._fixed["XB"], self._fixed["YB"] = Value(-1, X.shape[::-1], X.dtype), Value(-2, Y.shape, Y.dtype)
         self._names[X] = f"x{X.number}"
         self._first = self._first_product(X)
+        self._once.append(f"late = order.size > 0 and {self._picks_samples()}")
         self._each += [
-            f"late = order.size > 0 and {self._picks_samples()}",
             "if order.size > 0:",
             "    if not late:",
             "        gathered(t, T, rows, order, start, XB)",

@@ -256,8 +256,8 @@ def by_samples(T, d, more):
 def product(t, T, a, b, out, units, picks):
     """Write the share of thread t of a product a b; out is row-major, of a and b one stride is an element.
 
-    `units` are 1, 0, and the `small` of `pieces`. `picks` are None, or rows, order and start as of `gathered`: b's
-    columns are picked out of them, each piece just before it is used.
+    `units` are 1, 0, and the `small` of `pieces`. `picks` are None, or those of `samples`: b's columns are picked out,
+    each piece just before it is used.
     """
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
     i0, i1, j0, j1 = shared(t, T, n, m, EVEN)
@@ -267,7 +267,7 @@ def product(t, T, a, b, out, units, picks):
     if picks is None:
         multiplied(a, b, out, units, None)
     else:
-        multiplied(a, b, out, units, (picks[0], picks[1], picks[2] + j0))
+        multiplied(a, b, out, units, later(picks, j0))
 
 
 @njit(**PLAIN)
@@ -312,8 +312,19 @@ def summed(t, T, parts, out, more, d):
 
 
 @njit(**PLAIN)
-def samples(rows, order, start, first, to, line, count, numbers):
-    """Copy some numbers, from `first` on, of `count` samples order[start:], which are rows, to where they belong."""
+def later(picks, j):
+    """Return the picks from the j-th sample on."""
+    rows, order, start = picks
+    return rows, order, start + j
+
+
+@njit(**PLAIN)
+def samples(picks, first, to, line, count, numbers):
+    """Copy some numbers, from `first` on, of `count` samples, to where they belong.
+
+    `picks` are rows, order and start: the samples are the rows order[start:].
+    """
+    rows, order, start = picks
     size = min(numbers, rows.shape[1] - first) * rows.itemsize
     of = int64(rows.ctypes.data) + first * rows.itemsize
     for j in range(count):
@@ -350,16 +361,8 @@ def multiplied(a, b, out, units, picks):
     for p in range(0, max(k, 1), deep):
         for j in range(0, m, J):
             if picks is not None:
-                samples(
-                    picks[0],
-                    picks[1],
-                    picks[2] + j,
-                    p,
-                    B + p * b_down + j * b_right,
-                    b_right,
-                    min(J, m - j),
-                    deep,
-                )
+                to = B + p * b_down + j * b_right
+                samples(later(picks, j), p, to, b_right, min(J, m - j), deep)
             for i in range(0, n, I):
                 for q in range(p, min(p + deep, max(k, 1)), max(K, 1)):
                     a_at, b_at = A + i * a_down + q * a_right, B + q * b_down + j * b_right
@@ -462,7 +465,7 @@ def gathered(t, T, rows, order, start, out):
     """Copy this thread's share of the samples order[start:], which are rows, to the rows of out."""
     j0, j1 = share(t, T, out.shape[0], LINE)
     to, line = int64(out.ctypes.data), int64(out.strides[0])
-    samples(rows, order, start + j0, ZEROTH, to + j0 * line, line, j1 - j0, int64(out.shape[1]))
+    samples((rows, order, start + j0), ZEROTH, to + j0 * line, line, j1 - j0, int64(out.shape[1]))
 
 
 @njit(**PLAIN)

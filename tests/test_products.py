@@ -7,7 +7,7 @@ SIZES = [1, 2, 3, 8, 10, 16, 17, 20, 33, 64, 100, 128, 300, 784, 1024]
 
 
 @pytest.fixture(scope="module")
-def product():
+def products():
     numba = pytest.importorskip("numba", reason="numba is not installed")
     pytest.importorskip("scipy.linalg")
     from nnx.backends import together
@@ -37,7 +37,8 @@ def product():
 
 @pytest.mark.parametrize("small", [0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_shares_of_a_product_are_numpys(product, dtype, small):
+def test_shares_of_a_product_are_numpys(products, dtype, small):
+    run, _ = products
     rng = np.random.default_rng(0)
     units = np.asarray([1, 0, small], dtype)
     for _ in range(150):
@@ -48,14 +49,15 @@ def test_shares_of_a_product_are_numpys(product, dtype, small):
             for b in (B, np.ascontiguousarray(B.T).T):
                 for T in (1, 2, 3):
                     out = np.full((n, m), np.nan, dtype)
-                    product[0](T, a, b, out, units)
+                    run(T, a, b, out, units)
                     error = np.abs(out - expected).max() / np.sqrt(k)
                     assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, a.strides, b.strides, T)
 
 
 @pytest.mark.parametrize("small", [0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_samples_are_picked_out_within_a_product(product, dtype, small):
+def test_samples_are_picked_out_within_a_product(products, dtype, small):
+    _, pick = products
     rng = np.random.default_rng(5)
     units, seen = np.asarray([1, 0, small], dtype), set()
     for trial in range(150):
@@ -67,7 +69,7 @@ def test_samples_are_picked_out_within_a_product(product, dtype, small):
         chosen = rows[order[start : start + m]]
         for T in (1, 2, 3):
             samples, out = np.full((m, k), np.nan, dtype), np.full((n, m), np.nan, dtype)
-            picked = product[1](T, W, rows, order, start, samples, out, units)
+            picked = pick(T, W, rows, order, start, samples, out, units)
             seen.add((T, picked))
             if picked:
                 np.testing.assert_array_equal(samples, chosen)
