@@ -28,8 +28,9 @@ _OF_NUMBERS = {*_COMPARISONS, "add", "subtract", "multiply", "divide", "remainde
 """What takes a Python number as its second argument."""
 _NO_OUT = {"isnan", "isinf", "isfinite", "sign", "matmul"}
 """What takes no `out`, or (matmul, of stacks) none that lies in another array."""
-_JOINED = {"axpy", "addcmul", "addcdiv"}
-"""x + number y, x + number a b, x + number a/b: what is written over x, and nothing else, if it may be."""
+_JOINED = {"axpy": "alpha", "addcmul": "value", "addcdiv": "value", "lerp": "weight"}
+"""x + number y, x + number a b, x + number a/b, x + number (y - x): what is written over x, and nothing else, if it may
+be. The number, the last argument, goes by this name."""
 
 LONG = 1 << 12
 """Numbers from which a square root is the inverse of the inverse one where it would be MKL's, which takes ten times as
@@ -46,12 +47,15 @@ def calls(recording: Recording, torch: Any, device: Any) -> Replay:
         When an operation is not known here.
     """
     with torch.inference_mode(False):  # the buffers outlive it
-        function: Replay = _Calls(joined(recording), torch, device).function()
+        function: Replay = _Calls(joined(recording, device.type == "cpu"), torch, device).function()
     return torch.inference_mode(False)(torch.no_grad()(function))
 
 
-def joined(recording: Recording) -> Recording:
-    """Return the recording with one operation where PyTorch has one function for several."""
+def joined(recording: Recording, on_host: bool) -> Recording:
+    """Return the recording with one operation where PyTorch has one function for several.
+
+    Arrays of no axes may stand for numbers where they lie on the host, since nobody waits for them.
+    """
     uses = Counter(x for op in recording.ops for x in op.reads) + Counter(recording.outputs)
     made = dict(recording.makers)
     gone: set[Value] = set()
@@ -63,8 +67,19 @@ def joined(recording: Recording) -> Recording:
             return None
         return op if op.name in _COMPARISONS or _of_one_dtype(op) else None
 
+    def scaled(x: Any) -> tuple[Any, Value, set[Value]] | None:
+        """Return number, y, and what is no longer made, where x is number y and nobody else reads it."""
+        product = inner(x, "multiply")
+        if product is None:
+            return None
+        for number, y in (product.args, product.args[::-1]):
+            is_number = number.ndim == 0 and on_host if isinstance(number, Value) else True
+            if is_number and isinstance(y, Value) and y.shape == product.out.shape:
+                return number, y, {product.out}
+        return None
+
     for op in recording.ops:
-        found = _join(op, inner)
+        found = _join(op, inner, scaled)
         if found is not None:
             made[op.out], absorbed = found
             gone |= absorbed
@@ -76,19 +91,21 @@ def _of_one_dtype(op: Op) -> bool:
     return all(x.dtype == op.out.dtype for x in op.reads)
 
 
-def _join(op: Op, inner: Callable[..., Op | None]) -> tuple[Op, set[Value]] | None:
+def _join(
+    op: Op, inner: Callable[..., Op | None], scaled: Callable[..., tuple[Any, Value, set[Value]] | None]
+) -> tuple[Op, set[Value]] | None:
     """Return the operation with those that it takes in, and what these made."""
     if op.name == "astype":
         test = inner(op.args[0], *_COMPARISONS)
         return (Op(test.name, test.args, op.out), {test.out}) if test else None
     if op.name not in ("add", "subtract") or not _of_one_dtype(op):
         return None
-    sign = 1.0 if op.name == "add" else -1.0
+    sign = (("sign", "" if op.name == "add" else "-"),)
     for x, y in (op.args, op.args[::-1]) if op.name == "add" else (op.args,):
         if not isinstance(x, Value):
             continue
         if (
-            sign > 0
+            op.name == "add"
             and (product := inner(y, "matmul"))
             and op.out.ndim == 2
             and op.out.shape == product.out.shape
@@ -97,16 +114,19 @@ def _join(op: Op, inner: Callable[..., Op | None]) -> tuple[Op, set[Value]] | No
         if x.shape != op.out.shape or op.out.dtype not in ("float32", "float64"):
             continue
         if (quotient := inner(y, "divide")) and len(quotient.reads) == 2:
-            return Op("addcdiv", (x, *quotient.args), op.out, (("value", sign),)), {quotient.out}
-        if product := inner(y, "multiply"):
-            numbers = [arg for arg in product.args if not isinstance(arg, Value)]
-            if not numbers:
-                return Op("addcmul", (x, *product.args), op.out, (("value", sign),)), {product.out}
-            (z,) = product.reads
+            a, b = quotient.args
+            number, a, gone = scaled(a) or (1.0, a, set())
+            return Op("addcdiv", (x, a, b, number), op.out, sign), {quotient.out, *gone}
+        if found := scaled(y):
+            number, z, gone = found
             if square := inner(z, "square"):
-                given = (x, *square.args, *square.args)
-                return Op("addcmul", given, op.out, (("value", sign * numbers[0]),)), {product.out, z}
-            return Op("axpy", (x, z), op.out, (("alpha", sign * numbers[0]),)), {product.out}
+                return Op("addcmul", (x, *square.args, *square.args, number), op.out, sign), {*gone, z}
+            kept = scaled(x) if op.name == "add" else None
+            if kept and not isinstance(number, Value) and kept[0] == 1 - number:
+                return Op("lerp", (kept[1], z, number), op.out, sign), {*gone, *kept[2]}
+            return Op("axpy", (x, z, number), op.out, sign), gone
+        if (product := inner(y, "multiply")) and all(isinstance(arg, Value) for arg in product.args):
+            return Op("addcmul", (x, *product.args, 1.0), op.out, sign), {product.out}
     return None
 
 
@@ -190,8 +210,11 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         return name
 
     def _call(self, op: Op, out: str) -> None:
-        name, args = op.name, list(op.args)
-        options = "".join(f", {key}={value!r}" for key, value in op.options)
+        name, args, options = op.name, list(op.args), ""
+        if name in _JOINED:
+            number = args.pop()
+            text = f"{self.name(number)}.item()" if isinstance(number, Value) else repr(number)
+            options = f", {_JOINED[name]}={op.option('sign')}{text}"
         if len(args) == 2 and not isinstance(args[0], Value) and (name in _EITHER_WAY or name in _SWAPPED):
             name, args = _SWAPPED.get(name, name), args[::-1]
         if name == "axpy":

@@ -25,6 +25,11 @@ class Spares:
         Whose states they are.
     names : set of str
         Of the vectors that lie in pieces.
+
+    Attributes
+    ----------
+    desk : array or None
+        The memory in which the last batch lay.
     """
 
     MOST = 1
@@ -32,6 +37,7 @@ class Spares:
 
     def __init__(self, maker: object, names: Iterable[str]) -> None:
         self.maker, self.names, self.closed = maker, frozenset(names), False
+        self.desk: Array | None = None
         self._left: list[dict[str, Pieces]] = []
 
     def leave(self, left: dict[str, Pieces]) -> None:

@@ -14,6 +14,10 @@ from nnx.recording import Op, Recording, RecordingError, Value, mapped
 FEW, LARGE = 64, 256
 """Samples up to which (dZ^T W)^T is quicker than W^T dZ; four times as many, where W has so many rows and columns."""
 
+NARROW, WIDE = 32, 512
+"""Rows of `a` up to which, and rows and columns of `b` from which, a b is quicker as (b^T a^T)^T, where b is a
+transpose: XLA would turn all of it round in memory, which takes as long as the product."""
+
 
 class Pieces(NamedTuple):
     """A flat vector, as the matrices that its parameters are."""
@@ -32,10 +36,12 @@ class Lowered:
     ----------
     recording : Recording
     jax : module
+    rows : bool
+        Whether the matrices that are handed in lie in memory as their transposes do: samples picked out of X^T.
     """
 
-    def __init__(self, recording: Recording, jax: Any) -> None:
-        self._recording, self._jax = recording, jax
+    def __init__(self, recording: Recording, jax: Any, rows: bool = False) -> None:
+        self._recording, self._jax, self._rows = recording, jax, rows
         cuts: dict[int, set[int]] = {}  # P: where the slices of an input of P numbers begin and end
         for op in recording.ops:
             if op.name == "slice" and op.reads[0] in recording.inputs and op.reads[0].ndim == 1:
@@ -99,19 +105,29 @@ class Lowered:
         return self._jax.numpy.concatenate(x.flat().parts) if isinstance(x, Pieces) else x
 
     def _of_wholes(self, op: Op, args: list[Any]) -> Any:
-        """Return what an operation makes; W^T dZ as XLA is quickest at it, which is up to four times as quick.
+        """Return what an operation makes; a product as XLA is quickest at it, which is up to four times as quick.
 
-        That is (dZ^T W)^T for few samples, and for many by a W^T that is there; the barriers, since XLA would make one
-        product of them again.
+        W^T dZ is (dZ^T W)^T for few samples, and for many by a W^T that is there. The barriers, since XLA would make
+        one product of them again.
         """
         args = [self._whole(x) for x in args]
-        left = self._recording.makers.get(op.reads[0]) if op.name == "matmul" and op.out.ndim == 2 else None
-        if left and left.name == "permute":
-            alone, m = self._jax.lax.optimization_barrier, op.out.shape[1]
-            if m <= FEW or (m <= 4 * FEW and min(op.reads[0].shape) >= LARGE):
+        if op.name != "matmul" or op.out.ndim != 2:
+            return _do(op, args, self._jax)
+        alone, m, (a, b) = self._jax.lax.optimization_barrier, op.out.shape[1], op.reads
+        if self._is_turned(a):
+            if m <= FEW or (m <= 4 * FEW and min(a.shape) >= LARGE):
                 return alone(alone(args[1].T) @ args[0].T).T
             return alone(args[0]) @ args[1]
+        if self._is_turned(b) and a.shape[0] <= NARROW and min(b.shape) >= WIDE:
+            return alone(args[1].T @ alone(args[0].T)).T
         return _do(op, args, self._jax)
+
+    def _is_turned(self, x: Value) -> bool:
+        """Whether what lies in memory row by row is x^T."""
+        maker = self._recording.makers.get(x)
+        is_transpose = maker is not None and maker.name == "permute"
+        given = maker.reads[0] if maker is not None and is_transpose else x
+        return is_transpose != (self._rows and given in self._recording.inputs)
 
     def _by_piece(self, op: Op, args: list[Any]) -> Any:
         """Return what an operation on pieces makes; None where it has to do with wholes."""

@@ -576,3 +576,23 @@ def test_dtypes_in_turn(jax):
     assert found["float64"][0].dtype == "float64"
     np.testing.assert_array_equal(*found["float32"])
     np.testing.assert_allclose(found["float32"][0], found["float64"][0], rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("m", [600, 2048, 1])
+def test_a_narrow_layer_on_batches_of_many_bytes(backend, m, shuffled):
+    network, rng = nnx.mlp([2048, 5, 3]), np.random.default_rng(0)
+    X, y = rng.standard_normal((2 * m, 2048), np.float32).T, rng.integers(0, 3, 2 * m)
+    order = rng.permutation(2 * m).astype(np.int32) if shuffled else None
+    step = training_step(network, nnx.Adam(0.01))
+    found = []
+    for xp in (backend, nnx.backend("numpy")):
+        state = initial_state(network, nnx.Adam(0.01), xp.asarray(network.init(0), "float32"))
+        data = xp.asarray(X), xp.asarray(y), None
+        repeated = xp.repeat(step) if xp is backend else lambda *given: one_by_one(step, *given)
+        for _ in range(3):  # in later calls memory is used again
+            state, Js = repeated(state, data, None if order is None else xp.asarray(order), 0, m, 2)
+        found.append((xp.to_numpy(state["theta"]), numbers(xp, Js, 2)))
+    (theta, Js), (theta_numpy, Js_numpy) = found
+    np.testing.assert_allclose(Js, Js_numpy, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(theta, theta_numpy, rtol=1e-3, atol=1e-4)
