@@ -5,10 +5,10 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from nnx.backends.recorded import Recorded
+from nnx.backends.recorded import Recorded, picking
 from nnx.backends.replay import replay
 from nnx.host import as_host, quiet
-from nnx.port import Backend, F, only_cpu
+from nnx.port import Backend, F, Pick, only_cpu
 
 
 class NumPy(Backend):
@@ -29,6 +29,16 @@ class NumPy(Backend):
     def capture(self, step: F) -> F:
         """Return the step recorded, and replayed into buffers that are used again; without NumPy's warnings."""
         return Recorded(quiet()(step), replay)  # type: ignore[no-any-return]
+
+    def picker(self) -> Pick:
+        """Return what picks samples, into memory that is used again."""
+
+        def take(rows: Any, places: Any, out: Any) -> Any:
+            return np.take(
+                rows, places, axis=0, out=out, mode="clip"
+            )  # "raise" writes into another array first
+
+        return picking(take)  # type: ignore[no-any-return]
 
     def to_numpy(self, x: Any) -> Any:
         """Return x itself."""

@@ -4,10 +4,12 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from nnx.port import Pick, taken
 from nnx.recording import Recording, RecordingError, Value, leaves, record
 
 Replay = Callable[..., Any]
@@ -124,6 +126,28 @@ def pool(shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
         return made
 
     return take
+
+
+def picking(take: Callable[[Any, Any, Any], Any]) -> Pick:
+    """Return what picks rows into arrays that nobody has any more.
+
+    The system took longer to give new memory than it takes to copy 1,024 samples of 12,288 numbers into it.
+
+    Parameters
+    ----------
+    take : callable
+        take(rows, places, out) writes the rows into a NumPy array, and returns that as its own library's.
+    """
+    if not _COUNTS:
+        return taken
+    pools, lock = lru_cache(maxsize=2)(pool), threading.Lock()  # the last batch may be smaller
+
+    def pick(rows: Any, places: Any) -> Any:
+        with lock:
+            out = pools((places.shape[0], *rows.shape[1:]), str(rows.dtype).removeprefix("torch."))()
+        return take(rows, places, out)
+
+    return pick
 
 
 _count = getattr(sys, "getrefcount", lambda x: 0)

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from nnx.backends.calls import calls
-from nnx.backends.recorded import Recorded, Replay
+from nnx.backends.recorded import Recorded, Replay, picking
 from nnx.errors import BackendError, first_line
-from nnx.port import Backend, F, Memory, process_memory, require
+from nnx.port import Backend, F, Memory, Pick, process_memory, require
 from nnx.recording import Recording
 
 
@@ -74,6 +74,18 @@ class Torch(Backend):
             return calls(recording, self._torch, self._device)
 
         return Recorded(self._torch.no_grad()(step), replay)  # type: ignore[no-any-return]
+
+    def picker(self) -> Pick:
+        """Return what picks samples; on the CPU into memory that is used again, as on a GPU it is anyhow."""
+        torch = self._torch
+        if self._on_gpu:
+            return super().picker()
+
+        @torch.no_grad()  # type: ignore[untyped-decorator]
+        def take(rows: Any, places: Any, out: Any) -> Any:
+            return torch.index_select(rows, 0, places, out=torch.from_numpy(out))
+
+        return picking(take)  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes of torch's allocator on a GPU, the process's on the CPU."""

@@ -24,7 +24,16 @@ PICKED = 1 << 18
 """Numbers that are picked out of X at a time: small batches of shuffled samples share a call, and stay in the cache."""
 
 
-def mini_batch(data: Data, order: Array | None, start: int, m: int) -> Data:
+Pick: TypeAlias = Callable[[Array, Array], Array]
+"""pick(rows, places) -> those rows (m, n) of a matrix (M, n)."""
+
+
+def taken(rows: Array, places: Array) -> Array:
+    """Return rows of a matrix, a new array."""
+    return array_namespace(rows).take(rows, places, axis=0)
+
+
+def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick = taken) -> Data:
     """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless in an order.
 
     Examples
@@ -43,7 +52,7 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int) -> Data:
         return X[:, place], Y[..., place], None if w is None else w[place]
     xp, picked = array_namespace(X), order[place]
     # A sample lies in one piece where the data came with samples as rows: it is X^T's rows that are taken.
-    Xb = xp.matrix_transpose(xp.take(xp.matrix_transpose(X), picked, axis=0))
+    Xb = xp.matrix_transpose(pick(xp.matrix_transpose(X), picked))
     return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
 
 
@@ -185,6 +194,7 @@ class Backend(ABC):
         """
         captured = self.capture(step)
         again = getattr(captured, "over", captured)
+        pick = self.picker()
 
         def steps(
             state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
@@ -194,13 +204,18 @@ class Backend(ABC):
             each = m * (count or 1) if order is None else m * max(1, PICKED // max(n * m, 1))
             for first in range(at, end, each):
                 size = min(each, end - first)
-                picked = mini_batch(data, order, first, size)
+                picked = mini_batch(data, order, first, size, pick)
                 for start in range(0, size, m):
                     state, J = (again if Js else captured)(state, mini_batch(picked, None, start, m))
                     Js.append(J)
+                del picked  # the next may lie where these did
             return state, Js
 
         return steps
+
+    def picker(self) -> Pick:
+        """Return what picks samples out of X^T's rows in `repeat`. Here: into new arrays."""
+        return taken
 
     def picked_from(self, data: Data) -> None:  # noqa: B027  # nothing to do, unless an adapter says so
         """Be told, before the first step, that samples will be picked out of these: they may be laid out for it."""

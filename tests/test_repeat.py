@@ -117,6 +117,19 @@ def test_what_is_held_stays_while_others_are_left(backend):
             np.testing.assert_array_equal(backend.to_numpy(one[key]), x)
 
 
+def test_samples_that_are_held_stay_while_others_are_picked(backend):
+    rng, pick = np.random.default_rng(0), backend.picker()
+    for dtype in ("float32", "float64"):
+        X = rng.standard_normal((20, 3)).astype(dtype)
+        rows, held = backend.asarray(X, dtype), []  # JAX has float64 when it is asked for
+        for m in (4, 4, 7, 4, 2, 4):
+            places = rng.permutation(20).astype(np.int32)[:m]
+            held.append((pick(rows, backend.asarray(places)), X[places]))
+            pick(rows, backend.asarray(places[::-1].copy()))  # nobody holds these
+        for found, expected in held:
+            np.testing.assert_array_equal(backend.to_numpy(found), expected)
+
+
 def test_a_state_that_comes_out_is_a_dict_of_arrays(backend):
     step, state, data = made("softmax", backend, "float64")
     repeated = backend.repeat(step)
