@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial, reduce
-from itertools import starmap
 from operator import add, getitem, mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -198,7 +197,7 @@ class Run:
         self, batches: Batches, now: Callable[[], State], skip: int, one: bool
     ) -> Generator[Done, None, None]:
         order, step, steps = batches.order(), skip, batches.steps
-        same = steps if batches.size(-1) == batches.batch_size else steps - 1  # of one size
+        same = batches.m // batches.batch_size  # steps of one size
         while step < steps:
             m, left = (batches.batch_size, same - step) if step < same else (batches.size(-1), 1)
             count = 1 if one or not self._pace else max(1, min(left, AT_ONCE, int(SLICE / self._pace)))
@@ -207,7 +206,7 @@ class Run:
             if not one:
                 self.trainer.backend.synchronize()
             self._pace = (time.perf_counter() - start) / count
-            weights = batches.weights(order, step, count)
+            weights = batches.weights(order, step, m, count)
             yield Done(state, after, Js, m * count, weights, partial(batches.batch, order, step), None)
             step += count
 
@@ -265,7 +264,7 @@ class Run:
                 costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
             numbers = weights if isinstance(weights[0], int) else [*map(self.read, weights)]
             # One after the other: the sums are the same however many costs are read at once.
-            self.total = reduce(add, starmap(mul, zip(costs, numbers, strict=True)), self.total)
+            self.total = reduce(add, map(mul, costs, numbers), self.total)
             self.weight = reduce(add, numbers, self.weight)
             if math.isfinite(self.total + self.weight):  # one look tells of all
                 self.last = first + len(costs) - 1, costs[-1]

@@ -149,9 +149,9 @@ class Batches(Counted):
         """Return the batch of a step."""
         return mini_batch(self.data, order, step * self.batch_size, self.size(step))
 
-    def weights(self, order: Array | None, step: int, count: int) -> list[Any]:
-        """Return the weights of as many steps of one size, each that of its samples together."""
-        w, m = self.data[2], self.size(step)
+    def weights(self, order: Array | None, step: int, m: int, count: int) -> list[Any]:
+        """Return the weights of as many steps of m samples, each that of its samples together."""
+        w = self.data[2]
         if w is None:
             return [m] * count
         xp = array_namespace(w)
