@@ -1,7 +1,7 @@
 """A recording done again with PyTorch: each operation one call, with `out=`, into a buffer planned beforehand.
 
-A call of PyTorch's costs more than the arithmetic of a small step, so what it has one function for is one call:
-W X + b, x + number y, x + a b, x + a/b, and a comparison as numbers.
+A call of PyTorch's costs more than the arithmetic of a small step, and a pass over a long vector more than that, so
+what it has one function for is one call: W X + b, a comparison as numbers, and what `_JOINED` has.
 """
 
 import math

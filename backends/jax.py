@@ -13,8 +13,8 @@ from nnx.host import as_host
 from nnx.port import Backend, Data, F, Memory, Steps, process_memory, require
 from nnx.recording import record
 
-LARGE = 1 << 24
-"""Bytes of a batch whose memory is kept from call to call."""
+KEPT = 1 << 24
+"""Bytes of a batch from which its memory is kept from call to call."""
 
 INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
 
@@ -83,10 +83,11 @@ class Jax(Backend):
 
         return captured  # type: ignore[return-value]
 
-    def _lowered(self, step: Any, *arguments: Any, rows: bool = False) -> Lowered | None:
-        """Return the function by its recording, where it has one."""
+    def _lowered(self, step: Any, *arguments: Any, picked: bool = False) -> Lowered | None:
+        """Return the function by its recording, where it has one; `picked`: of a step, whose samples are of X^T."""
         try:
-            lowered = Lowered(record(step, *arguments), self._jax, rows)
+            recording = record(step, *arguments)
+            lowered = Lowered(recording, self._jax, recording.arguments[1][0] if picked else None)
             self._jax.eval_shape(lowered, *arguments)
         except Exception as error:  # an activation of one's own may ask for JAX's arrays
             logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
@@ -115,14 +116,14 @@ class Jax(Backend):
         jax, jnp = self._jax, self.xp
 
         def lowered(state: Any, data: Data, order: Any, m: int) -> Lowered | None:
-            return self._lowered(step, state, _mini_batch(jax, data, order, 0, m), rows=order is not None)
+            return self._lowered(step, state, _mini_batch(jax, data, order, 0, m), picked=order is not None)
 
         def cut(state: Any, data: Data, order: Any, m: int) -> Any:  # so that there is one loop, of pieces
             found = lowered(state, data, order, m)
             return {name: found.cut(x) for name, x in state.items()} if found else state
 
         def loop(
-            kept: Any, spare: Any, desk: Any, data: Data, order: Any, at: Any, count: Any, m: int, room: int
+            kept: Any, spare: Any, memory: Any, data: Data, order: Any, at: Any, count: Any, m: int, room: int
         ) -> Any:
             state = self._joined(kept)
             found = lowered(state, data, order, m)
@@ -136,14 +137,14 @@ class Jax(Backend):
                 kept, Js, ready, _ = carried
                 X, *rest = ready or batch(k)
                 kept, J = once(kept, (X, *rest))
-                lies = None if desk is None else X if order is None else X.T
-                return kept, Js.at[k].set(J), ready and batch(k + 1), lies
+                written = None if memory is None else X if order is None else X.T
+                return kept, Js.at[k].set(J), ready and batch(k + 1), written
 
             # One sample is handed on from step to step: XLA would fuse its gathering with the product dZ X^T.
             ready = batch(0) if m == 1 else None
             # The first step apart writes into new arrays: a loop would copy what it was handed, to change it in place.
-            kept, Js, _, desk = jax.lax.fori_loop(1, count, body, body(0, (kept, Js, ready, desk)))
-            return kept, _finite(jax, kept), Js, desk
+            kept, Js, _, memory = jax.lax.fori_loop(1, count, body, body(0, (kept, Js, ready, memory)))
+            return kept, _finite(jax, kept), Js, memory
 
         cutting = jax.jit(cut, static_argnums=3)
         looping = jax.jit(loop, static_argnums=(7, 8), donate_argnums=(1, 2), keep_unused=True)
@@ -168,9 +169,10 @@ class Jax(Backend):
             first = spare is None  # of the chain, or somebody holds them all
             if first:
                 spare = jax.tree.map(jnp.empty_like, own)
-            kept, finite, Js, spares.desk = looping(
-                old, spare, self._desk(spares, data[0], order, m), data, order, at, count, m, room
-            )
+            memory = self._batch_memory(spares, data[0], order, m)
+            kept, finite, Js, memory = looping(old, spare, memory, data, order, at, count, m, room)
+            if memory is not None:
+                spares.leave_batch(memory)
             self._costs = Js
             if first and not {*map(id, jax.tree.leaves(own))}.isdisjoint(map(id, jax.tree.leaves(kept))):
                 spares.closed = True  # what is passed on as it is is nobody's to leave
@@ -178,17 +180,18 @@ class Jax(Backend):
 
         return steps
 
-    def _desk(self, spares: Spares, X: Any, order: Any, m: int) -> Any:
-        """Return the memory for a batch of many bytes, that of the last one; None for a small one.
+    def _batch_memory(self, spares: Spares, X: Any, order: Any, m: int) -> Any:
+        """Return the memory for a batch of many bytes, that of an earlier one; None for a small one, and for all of X.
 
         Given back to the system after each call and asked for again, it took longer to come by than to write.
         """
-        n = X.shape[1 if order is not None else 0]
-        if self.device != "cpu" or X.dtype.itemsize * n * m < LARGE:
+        n, M = X.shape if order is None else X.shape[::-1]
+        whole = order is None and m == M  # no copy is made
+        if self.device != "cpu" or whole or X.dtype.itemsize * n * m < KEPT:
             return None
         shape = (n, m) if order is None else (m, n)
-        desk, spares.desk = spares.desk, None  # what a call writes to is gone, however the call ends
-        return desk if desk is not None and desk.shape == shape else self.xp.empty(shape, X.dtype)
+        memory = spares.batches.pop((shape, X.dtype), None)  # a call that fails takes it along
+        return self.xp.empty(shape, X.dtype, device=self._device) if memory is None else memory
 
     def picked_from(self, data: Data) -> None:
         """Make X^T."""

@@ -34,9 +34,8 @@ class NumPy(Backend):
         """Return what picks samples, into memory that is used again."""
 
         def take(rows: Any, places: Any, out: Any) -> Any:
-            return np.take(
-                rows, places, axis=0, out=out, mode="clip"
-            )  # "raise" writes into another array first
+            # "raise" writes into another array first.
+            return np.take(rows, places, axis=0, out=out, mode="clip")
 
         return picking(take)  # type: ignore[no-any-return]
 

@@ -28,22 +28,31 @@ class Spares:
 
     Attributes
     ----------
-    desk : array or None
-        The memory in which the last batch lay.
+    batches : dict of arrays
+        The memory of large batches, by shape and dtype.
     """
 
     MOST = 1
     """States whose memory is kept: an epoch leaves one, and takes one."""
 
+    BATCHES = 2
+    """Batches whose memory is kept: the last one of an epoch may be smaller."""
+
     def __init__(self, maker: object, names: Iterable[str]) -> None:
         self.maker, self.names, self.closed = maker, frozenset(names), False
-        self.desk: Array | None = None
+        self.batches: dict[Any, Array] = {}
         self._left: list[dict[str, Pieces]] = []
 
     def leave(self, left: dict[str, Pieces]) -> None:
         """Keep these for another state."""
         if not self.closed and len(self._left) < self.MOST and left.keys() == self.names:
             self._left.append(left)
+
+    def leave_batch(self, x: Array) -> None:
+        """Keep the memory of a batch."""
+        self.batches[x.shape, x.dtype] = x
+        if len(self.batches) > self.BATCHES:
+            del self.batches[next(iter(self.batches))]  # who comes back is at the end again
 
     def take(self) -> dict[str, Pieces] | None:
         """Return some that are nobody's any more, if there are."""

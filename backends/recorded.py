@@ -140,11 +140,15 @@ def picking(take: Callable[[Any, Any, Any], Any]) -> Pick:
     """
     if not _COUNTS:
         return taken
-    pools, lock = lru_cache(maxsize=2)(pool), threading.Lock()  # the last batch may be smaller
+    # Of small batches, several at once; what is left of them at the end of a call; and an epoch's last batch.
+    pools, lock = lru_cache(maxsize=3)(pool), threading.Lock()
 
     def pick(rows: Any, places: Any) -> Any:
+        dtype = str(rows.dtype).removeprefix("torch.")
+        if dtype not in ("float32", "float64"):
+            return taken(rows, places)
         with lock:
-            out = pools((places.shape[0], *rows.shape[1:]), str(rows.dtype).removeprefix("torch."))()
+            out = pools((places.shape[0], *rows.shape[1:]), dtype)()
         return take(rows, places, out)
 
     return pick

@@ -78,7 +78,7 @@ class Torch(Backend):
     def picker(self) -> Pick:
         """Return what picks samples; on the CPU into memory that is used again, as on a GPU it is anyhow."""
         torch = self._torch
-        if self._on_gpu:
+        if self._device.type != "cpu":
             return super().picker()
 
         @torch.no_grad()  # type: ignore[untyped-decorator]

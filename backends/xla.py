@@ -36,12 +36,12 @@ class Lowered:
     ----------
     recording : Recording
     jax : module
-    rows : bool
-        Whether the matrices that are handed in lie in memory as their transposes do: samples picked out of X^T.
+    turned : Value or None
+        The input that lies in memory as its transpose does: samples picked out of X^T.
     """
 
-    def __init__(self, recording: Recording, jax: Any, rows: bool = False) -> None:
-        self._recording, self._jax, self._rows = recording, jax, rows
+    def __init__(self, recording: Recording, jax: Any, turned: Value | None = None) -> None:
+        self._recording, self._jax, self._turned = recording, jax, turned
         cuts: dict[int, set[int]] = {}  # P: where the slices of an input of P numbers begin and end
         for op in recording.ops:
             if op.name == "slice" and op.reads[0] in recording.inputs and op.reads[0].ndim == 1:
@@ -79,8 +79,7 @@ class Lowered:
 
         It knows no order but that of data, and not that no number is larger than infinity.
         """
-        left = self._recording.makers.get(op.reads[0]) if op.name == "matmul" and op.out.ndim == 2 else None
-        if left is None or left.name != "permute":
+        if op.name != "matmul" or op.out.ndim != 2 or self._transpose_of(op.reads[0]) is None:
             return
         base, start, stop = self._recording.extent(op.reads[0])
         places = list(pairwise(self._cuts.get(base.size, [])))
@@ -114,7 +113,7 @@ class Lowered:
         if op.name != "matmul" or op.out.ndim != 2:
             return _do(op, args, self._jax)
         alone, m, (a, b) = self._jax.lax.optimization_barrier, op.out.shape[1], op.reads
-        if self._is_turned(a):
+        if self._transpose_of(a) is not None:
             if m <= FEW or (m <= 4 * FEW and min(a.shape) >= LARGE):
                 return alone(alone(args[1].T) @ args[0].T).T
             return alone(args[0]) @ args[1]
@@ -124,10 +123,13 @@ class Lowered:
 
     def _is_turned(self, x: Value) -> bool:
         """Whether what lies in memory row by row is x^T."""
+        of = self._transpose_of(x)
+        return x == self._turned if of is None else of != self._turned
+
+    def _transpose_of(self, x: Value) -> Value | None:
+        """Return the matrix of which x is the transpose; None if it is none."""
         maker = self._recording.makers.get(x)
-        is_transpose = maker is not None and maker.name == "permute"
-        given = maker.reads[0] if maker is not None and is_transpose else x
-        return is_transpose != (self._rows and given in self._recording.inputs)
+        return maker.reads[0] if maker is not None and maker.name == "permute" and x.ndim == 2 else None
 
     def _by_piece(self, op: Op, args: list[Any]) -> Any:
         """Return what an operation on pieces makes; None where it has to do with wholes."""

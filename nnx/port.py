@@ -25,7 +25,8 @@ PICKED = 1 << 18
 
 
 Pick: TypeAlias = Callable[[Array, Array], Array]
-"""pick(rows, places) -> those rows (m, n) of a matrix (M, n)."""
+"""pick(rows, places) -> those rows (m, n) of a matrix (M, n); places (m,) within 0, ..., M - 1. What it returns stays
+as it is for as long as anybody has it."""
 
 
 def taken(rows: Array, places: Array) -> Array:
@@ -34,7 +35,7 @@ def taken(rows: Array, places: Array) -> Array:
 
 
 def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick = taken) -> Data:
-    """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless in an order.
+    """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless there is an order.
 
     Examples
     --------
@@ -214,7 +215,7 @@ class Backend(ABC):
         return steps
 
     def picker(self) -> Pick:
-        """Return what picks samples out of X^T's rows in `repeat`. Here: into new arrays."""
+        """Return what picks samples out of X^T's rows for this `repeat`. Here: into new arrays."""
         return taken
 
     def picked_from(self, data: Data) -> None:  # noqa: B027  # nothing to do, unless an adapter says so

@@ -12,7 +12,7 @@ from nnx.arrays import array_namespace
 from nnx.batches import Batches, Provider
 from nnx.callbacks.base import Callbacks
 from nnx.divergence import diverged
-from nnx.errors import DivergenceError, Error, InputError
+from nnx.errors import BackendError, DivergenceError, Error, InputError
 from nnx.optimizers import State
 from nnx.progress import History, Progress, columns
 from nnx.step import Batch, Sums
@@ -262,6 +262,8 @@ class Run:
                 costs = [*map(self.read, Js)]
             else:  # of thousands maybe, only those that mean something
                 costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
+            if len(costs) < len(weights):
+                raise BackendError(f"{len(weights)} steps on {self.trainer.backend} gave {len(costs)} costs")
             numbers = weights if isinstance(weights[0], int) else [*map(self.read, weights)]
             # One after the other: the sums are the same however many costs are read at once.
             self.total = reduce(add, map(mul, costs, numbers), self.total)

@@ -15,7 +15,7 @@ import pytest
 import nnx
 from nnx.arrays import array_namespace
 from nnx.backends import loops
-from nnx.backends.calls import calls
+from nnx.backends.calls import calls, joined
 from nnx.backends.kernel import FLOAT32
 from nnx.backends.recorded import KEPT, RECORDINGS, Recorded, pool
 from nnx.backends.replay import replay
@@ -642,6 +642,39 @@ def test_operations_of_several_dtypes_are_not_joined():
         np.testing.assert_array_equal(in_torch(record(f, x, y))(x, y), f(x, y))  # infinite
     with pytest.raises(RecordingError, match="several dtypes"):
         in_torch(record(lambda x, y: x + y, x, y))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_pytorch_does_in_one_call(dtype):
+    """An array of no axes stands for a number, where that does not wait for a GPU."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    x, y, z = np.random.default_rng(0).uniform(0.5, 1.0, (3, 40)).astype(dtype)
+    s, t = np.asarray(0.3, dtype), np.asarray(-0.7, dtype)
+
+    def f(x, y, z, s, t):
+        square = array_namespace(x).square
+        read = t * y
+        return (
+            x + s * y, x - z * s, y * 0.75 + 0.25 * z, 0.75 * z - 0.25 * x, x * 0.75 + 0.5 * z, x - s * x / z,
+            x + y / z, x + t * square(y), x - 0.1 * square(z), x - y * z, x - read, read, x + (s * t) * y, x - 2.0 * s,
+        )  # fmt: skip
+
+    recording, expected = record(f, x, y, z, s, t), f(x, y, z, s, t)
+    for found in (in_torch(recording)(x, y, z, s, t), in_torch(recording)(x, y, z, s, t)):
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-6 if dtype == "float32" else 1e-14)
+
+    def names(on_host):
+        ops = [op for op in joined(recording, on_host).ops if op.kind != "view"]
+        return [op.name for op in ops], [isinstance(op.args[-1], Value) for op in ops if op.name in JOINED]
+
+    JOINED = ("axpy", "addcmul", "addcdiv", "lerp")
+    assert names(True)[0] == [
+        "multiply", "axpy", "axpy", "lerp", "multiply", "axpy", "multiply", "axpy", "addcdiv", "addcdiv", "addcmul",
+        "addcmul", "addcmul", "subtract", "multiply", "axpy", "axpy",
+    ]  # fmt: skip
+    assert not any(names(False)[1])
+    assert "lerp" in names(False)[0]
 
 
 def test_numbers_that_are_not_finite_stand_beside_arrays():

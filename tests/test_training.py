@@ -350,6 +350,24 @@ def test_every_step_goes_through_capture(rng):
     assert backend.calls == 13
 
 
+def test_a_backend_that_returns_too_few_costs_is_told(rng):
+    from nnx.backends.numpy import NumPy
+
+    class Fewer(NumPy):
+        def repeat(self, step):
+            steps = super().repeat(step)
+
+            def fewer(*arguments):
+                state, Js = steps(*arguments)
+                return state, Js[1:]
+
+            return fewer
+
+    X, Y = data(rng)
+    with pytest.raises(nnx.BackendError, match=r"1 steps on <nnx backend numpy.* gave 0 costs"):
+        nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend=Fewer()).fit(X, Y)
+
+
 def test_a_deep_network_learns_the_flower(backend):
     X, Y = flower(400)
     trainer = nnx.Trainer(nnx.mlp([2, 32, 32, 1], "tanh"), nnx.Adam(0.01), backend=backend)
