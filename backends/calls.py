@@ -58,7 +58,7 @@ def joined(recording: Recording, on_host: bool) -> Recording:
     """
     uses = Counter(x for op in recording.ops for x in op.reads) + Counter(recording.outputs)
     made = dict(recording.makers)
-    gone: set[Value] = set()
+    gone: set[Any] = set()
 
     def inner(x: Any, *names: str) -> Op | None:
         """Return the operation that makes x, if it is one of these, and nobody else reads x."""
@@ -67,15 +67,15 @@ def joined(recording: Recording, on_host: bool) -> Recording:
             return None
         return op if op.name in _COMPARISONS or _of_one_dtype(op) else None
 
-    def scaled(x: Any) -> tuple[Any, Value, set[Value]] | None:
-        """Return number, y, and what is no longer made, where x is number y and nobody else reads it."""
+    def scaled(x: Any) -> tuple[Any, Value] | None:
+        """Return number, y where x is number y and nobody else reads it: x need not be made, then."""
         product = inner(x, "multiply")
         if product is None:
             return None
         for number, y in (product.args, product.args[::-1]):
             is_number = number.ndim == 0 and on_host if isinstance(number, Value) else True
             if is_number and isinstance(y, Value) and y.shape == product.out.shape:
-                return number, y, {product.out}
+                return number, y
         return None
 
     for op in recording.ops:
@@ -92,8 +92,8 @@ def _of_one_dtype(op: Op) -> bool:
 
 
 def _join(
-    op: Op, inner: Callable[..., Op | None], scaled: Callable[..., tuple[Any, Value, set[Value]] | None]
-) -> tuple[Op, set[Value]] | None:
+    op: Op, inner: Callable[..., Op | None], scaled: Callable[..., tuple[Any, Value] | None]
+) -> tuple[Op, set[Any]] | None:
     """Return the operation with those that it takes in, and what these made."""
     if op.name == "astype":
         test = inner(op.args[0], *_COMPARISONS)
@@ -110,23 +110,23 @@ def _join(
             and op.out.ndim == 2
             and op.out.shape == product.out.shape
         ):
-            return Op("addmm", (x, *product.args), op.out), {product.out}
+            return Op("addmm", (x, *product.args), op.out), {y}
         if x.shape != op.out.shape or op.out.dtype not in ("float32", "float64"):
             continue
         if (quotient := inner(y, "divide")) and len(quotient.reads) == 2:
             a, b = quotient.args
-            number, a, gone = scaled(a) or (1.0, a, set())
-            return Op("addcdiv", (x, a, b, number), op.out, sign), {quotient.out, *gone}
+            number, c = scaled(a) or (1.0, a)
+            return Op("addcdiv", (x, c, b, number), op.out, sign), {y} if c is a else {y, a}
         if found := scaled(y):
-            number, z, gone = found
+            number, z = found
             if square := inner(z, "square"):
-                return Op("addcmul", (x, *square.args, *square.args, number), op.out, sign), {*gone, z}
+                return Op("addcmul", (x, *square.args, *square.args, number), op.out, sign), {y, z}
             kept = scaled(x) if op.name == "add" else None
             if kept and not isinstance(number, Value) and kept[0] == 1 - number:
-                return Op("lerp", (kept[1], z, number), op.out, sign), {*gone, *kept[2]}
-            return Op("axpy", (x, z, number), op.out, sign), gone
+                return Op("lerp", (kept[1], z, number), op.out, sign), {x, y}
+            return Op("axpy", (x, z, number), op.out, sign), {y}
         if (product := inner(y, "multiply")) and all(isinstance(arg, Value) for arg in product.args):
-            return Op("addcmul", (x, *product.args, 1.0), op.out, sign), {product.out}
+            return Op("addcmul", (x, *product.args, 1.0), op.out, sign), {y}
     return None
 
 

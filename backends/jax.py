@@ -1,6 +1,7 @@
 """JAX, on whatever device it finds; every captured step is compiled by `jax.jit`."""
 
 import logging
+import math
 import weakref
 from typing import Any
 
@@ -185,12 +186,11 @@ class Jax(Backend):
 
         Given back to the system after each call and asked for again, it took longer to come by than to write.
         """
-        n, M = X.shape if order is None else X.shape[::-1]
-        whole = order is None and m == M  # no copy is made
-        if self.device != "cpu" or whole or X.dtype.itemsize * n * m < KEPT:
+        shape = (X.shape[0], m) if order is None else (m, X.shape[1])
+        whole = order is None and shape == X.shape  # no copy is made
+        if self.device != "cpu" or whole or X.dtype.itemsize * math.prod(shape) < KEPT:
             return None
-        shape = (n, m) if order is None else (m, n)
-        memory = spares.batches.pop((shape, X.dtype), None)  # a call that fails takes it along
+        memory = spares.take_batch(shape, X.dtype)
         return self.xp.empty(shape, X.dtype, device=self._device) if memory is None else memory
 
     def picked_from(self, data: Data) -> None:

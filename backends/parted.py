@@ -48,18 +48,22 @@ class Spares:
         if not self.closed and len(self._left) < self.MOST and left.keys() == self.names:
             self._left.append(left)
 
-    def leave_batch(self, x: Array) -> None:
-        """Keep the memory of a batch."""
-        self.batches[x.shape, x.dtype] = x
-        if len(self.batches) > self.BATCHES:
-            del self.batches[next(iter(self.batches))]  # who comes back is at the end again
-
     def take(self) -> dict[str, Pieces] | None:
         """Return some that are nobody's any more, if there are."""
         try:
             return self._left.pop()
         except IndexError:
             return None
+
+    def leave_batch(self, x: Array) -> None:
+        """Keep the memory of a batch."""
+        self.batches[x.shape, x.dtype] = x
+        if len(self.batches) > self.BATCHES:
+            del self.batches[next(iter(self.batches))]  # who comes back is at the end again
+
+    def take_batch(self, shape: tuple[int, ...], dtype: Any) -> Array | None:
+        """Return the memory of a batch of this shape, if one was left; a call that fails takes it along."""
+        return self.batches.pop((shape, dtype), None)
 
 
 class Parted(_Mapping, Checked):  # type: ignore[misc]
