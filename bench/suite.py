@@ -69,8 +69,12 @@ class Plan:
         ]
 
 
-def run(plan: Plan, say: Callable[[str], Any] = lambda text: None) -> Result:
-    """Measure; `say` is told what is under way.
+def run(
+    plan: Plan,
+    say: Callable[[str], Any] = lambda text: None,
+    keep: Callable[[Result], Any] = lambda result: None,
+) -> Result:
+    """Measure; `say` is told what is under way, and `keep` is handed what there is after each cell.
 
     Examples
     --------
@@ -96,34 +100,39 @@ def run(plan: Plan, say: Callable[[str], Any] = lambda text: None) -> Result:
         for name in names
     }
     figures: list[Figure] = []
-    load = machine.load()
+    settings = {
+        "rounds": plan.rounds,
+        "seconds": plan.seconds,
+        "pause": PAUSE,
+        "lead": LEAD,
+        "load_before": machine.load(),
+    }
+    about = machine.describe(), machine.versions(), settings
     with ExitStack() as stack:
         children = {name: stack.enter_context(Child(name)) for name in names}
-        peaks = {plan.dtype: children["floor"].large_product(plan.dtype)}
+        peak = children["floor"].large_product(plan.dtype)
+
+        def found() -> Result:
+            took_part = dict(told)
+            if all(one["device"] in (None, "cpu") for one in told.values()):
+                took_part.pop("floor-cuda", None)  # no GPU, and nobody misses its floor
+            return Result(
+                result.FORMAT,
+                result.VERSION,
+                machine.now(),
+                plan.note,
+                *about,
+                [dict(one) for one in took_part.values()],
+                {plan.dtype: peak},
+                list(figures),
+            )
+
         for case in plan.cases:
             say(f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}")
             figures += _cell(plan, case, children, told)
-        if all(one["device"] in (None, "cpu") for one in told.values()):
-            told.pop("floor-cuda", None)  # no GPU, and nobody misses its floor
-        peaks[plan.dtype] = max(peaks[plan.dtype], children["floor"].large_product(plan.dtype))
-    return Result(
-        format=result.FORMAT,
-        version=result.VERSION,
-        date=machine.now(),
-        note=plan.note,
-        machine=machine.describe(),
-        versions=machine.versions(),
-        settings={
-            "rounds": plan.rounds,
-            "seconds": plan.seconds,
-            "pause": PAUSE,
-            "lead": LEAD,
-            "load_before": load,
-        },
-        contestants=list(told.values()),
-        peaks=peaks,
-        figures=figures,
-    )
+            keep(found())
+        peak = max(peak, children["floor"].large_product(plan.dtype))
+    return found()
 
 
 def _cell(

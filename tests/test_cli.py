@@ -340,6 +340,35 @@ def test_bench(run, tmp_path):
     ]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
+def test_an_interrupted_bench_keeps_the_cells_that_were_measured(run, tmp_path, how):
+    command = (
+        "nnx bench --backends numpy --peers none --sizes 8,4,3 --batch-sizes 1,16 --rounds 2 --out b.json"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (line := process.stderr.readline()).endswith("m = 16\n"):
+        assert line, process.stdout.read()
+    process.send_signal(getattr(signal, how))
+    _, err = process.communicate(timeout=60)
+    if how == "SIGINT":
+        assert process.returncode == 130
+        assert "Stopped by Ctrl-C after 1 of 2 cells." in err
+        assert "Saved     b.json, b.html" in err
+        assert "Traceback" not in err
+    assert {f["m"] for f in json.loads((tmp_path / "b.json").read_text())["figures"]} == {1}
+    status, out, _ = run("bench", "show", "b.json")
+    assert status == 0
+    assert "GEMM floor" in out
+
+
 def test_version(run):
     assert run("--version") == (0, f"nnx {nnx.__version__}\n", "")
 

@@ -266,7 +266,7 @@ def bench(
     from nnx.cli.bench import run
 
     networks = sizes or ["784,512,512,10"]
-    run(
+    status = run(
         backends,
         peers,
         networks,
@@ -280,6 +280,7 @@ def bench(
         out,
         overwrite,
     )
+    raise typer.Exit(status)
 
 
 @bench_app.command(epilog=examples("nnx bench compare before.json after.json"))

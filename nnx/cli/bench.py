@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nnx import cli
 from nnx.bench import contestants, machine, page, plots
 from nnx.bench.compare import compare as compared
 from nnx.bench.result import Group, Key, Result, read, write
@@ -38,8 +39,8 @@ def run(
     note: str,
     out: Path | None,
     overwrite: bool,
-) -> None:
-    """Measure, print the tables, and write the files where asked."""
+) -> int:
+    """Measure, print the tables, and write the files where asked; return the exit status."""
     with typed():
         if order not in ORDERS:
             raise unknown("order", order, ORDERS)
@@ -83,6 +84,15 @@ def run(
             "Busy",
             f"the machine has a load of {load} on {count(cores, 'core')}; the figures will suffer from it",
         )
+    result: Result | None = None
+
+    def keep(found: Result) -> None:
+        nonlocal result
+        result = found
+        if out is not None:
+            write(found, out)  # cell by cell: the figures cost time, and who kills the run wants to keep them
+
+    interrupted = False
     with show.console.status("") as status:
 
         def tell(text: str) -> None:
@@ -90,12 +100,19 @@ def run(
             if not show.console.is_terminal:  # a log wants to know, too
                 show.errors.print(escape(text), soft_wrap=True)
 
-        result = measure(plan, tell)
-    if out is not None:
-        write(result, out)  # before all else: the figures have cost time
-    tables(result)
-    if out is not None:
-        show.say("Saved", ", ".join(map(str, [out, *pictures(result, out)])))
+        try:
+            keep(measure(plan, tell, keep))
+        except KeyboardInterrupt:
+            interrupted = True
+    if result is not None:
+        tables(result)
+        if out is not None:
+            show.say("Saved", ", ".join(map(str, [out, *pictures(result, out)])))
+    if interrupted:
+        done = 0 if result is None else len({figure.key[:-1] for figure in result.figures})
+        show.console.print(f"Stopped by Ctrl-C after {done} of {count(len(plan.cases), 'cell')}.")
+        return cli.INTERRUPTED
+    return 0
 
 
 def show_file(path: Path, out: Path | None, overwrite: bool) -> None:
