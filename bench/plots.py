@@ -40,6 +40,20 @@ def style(contestant: str) -> tuple[str, str]:
     return COLOURS.get(library, COLOURS["other"]), "-" if library == "floor" else line
 
 
+MARKERS = {"-": "o", "--": "D", ":": "x", "-.": "s"}
+"""By line: with a single m there is none."""
+
+
+def _drawn(contestant: str) -> dict[str, Any]:
+    colour, line = style(contestant)
+    look = {
+        "ms": 3.5,
+        "mfc": colour if line == "-" else "none",
+        "lw": 2.2 if contestant.startswith("nnx:") else 1.3,
+    }
+    return {"color": colour, "ls": line, "marker": MARKERS[line], **look}
+
+
 class Panel(NamedTuple):
     """One plot over m.
 
@@ -128,10 +142,8 @@ def draw(result: Result, group: Group, path: Path) -> None:
         for axes, panel in zip(canvas.subplots(2, 2).flat, PANELS, strict=True):
             for contestant, points in series(figures, panel).items():
                 m, value, low, high = zip(*points, strict=True)
-                colour, line = style(contestant)
-                ours = contestant.startswith("nnx:")
-                axes.plot(m, value, line, color=colour, marker="o", ms=3.5, lw=2.2 if ours else 1.3)
-                axes.fill_between(m, low, high, color=colour, alpha=0.15, lw=0)
+                axes.plot(m, value, **_drawn(contestant))
+                axes.fill_between(m, low, high, color=style(contestant)[0], alpha=0.15, lw=0)
             _extras(axes, panel, result, figures)
             axes.set(title=panel.title, xlabel="m", xscale="log", yscale="log")
             axes.set_xticks(batch_sizes, [f"{m:,}" for m in batch_sizes])
@@ -155,17 +167,14 @@ def _extras(axes: Any, panel: Panel, result: Result, figures: list[Figure]) -> N
         axes.annotate("a large product", (0.02, peak), xycoords=("axes fraction", "data"), va="bottom")
     if panel is PANELS[3]:
         theory = sorted({(figure.m, sum(figure.theory_bytes.values()) / 1e6) for figure in figures})
-        axes.plot(*zip(*theory, strict=True), color=INK, lw=1, ls=(0, (1, 3)))
+        axes.plot(*zip(*theory, strict=True), color=INK, lw=1, ls=(0, (1, 3)), marker=".", ms=3)
         axes.annotate("theory", theory[0], va="bottom")
 
 
 def _handle(contestant: str, label: str) -> Any:
     from matplotlib.lines import Line2D
 
-    colour, line = style(contestant)
-    return Line2D(
-        [], [], color=colour, ls=line, lw=2.2 if contestant.startswith("nnx:") else 1.3, label=label
-    )
+    return Line2D([], [], label=label, **_drawn(contestant))
 
 
 def _where(result: Result) -> str:
