@@ -123,15 +123,20 @@ def _blas() -> Any:
 WITHOUT_COPIES = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """What OpenBLAS calls the processors for which it has products that copy nothing (with AVX-512; AMD's, too)."""
 
+COPYING = {"Haswell", "Zen"}
+"""What it calls those for which it always copies (with AVX2)."""
+
 
 @lru_cache(maxsize=1)
 def small() -> int:
-    """Return the multiplications up to which BLAS copies nothing, 100^3; 0 where it always does, or need not."""
+    """Return the multiplications up to which BLAS copies nothing, 100^3; -1: it always does; 0: nobody knows."""
     try:
-        found = _blas().info()
+        found = {one.get("architecture") for one in _blas().info()}
     except ImportError:
         return 0
-    return 1_000_000 if found and all(one.get("architecture") in WITHOUT_COPIES for one in found) else 0
+    if found and found <= WITHOUT_COPIES:
+        return 1_000_000
+    return -1 if found and found <= COPYING else 0
 
 
 def threads() -> int:

@@ -35,7 +35,7 @@ def products():
     return run, pick
 
 
-@pytest.mark.parametrize("small", [0, 100**3])
+@pytest.mark.parametrize("small", [-1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_shares_of_a_product_are_numpys(products, dtype, small):
     run, _ = products
@@ -54,7 +54,7 @@ def test_shares_of_a_product_are_numpys(products, dtype, small):
                     assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, a.strides, b.strides, T)
 
 
-@pytest.mark.parametrize("small", [0, 100**3])
+@pytest.mark.parametrize("small", [-1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_samples_are_picked_out_within_a_product(products, dtype, small):
     _, pick = products
