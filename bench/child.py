@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Self
@@ -122,34 +123,36 @@ def serve(pipe: Connection, name: str) -> None:
     logging.disable(logging.WARNING)
     contestant: Contestant | None = None
     warm: set[tuple[str, str]] = set()
-    while True:
-        try:
-            verb, arguments = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        try:
-            if verb == "build":
-                contestant = None
-                contestant, built = _build(name, warm, *arguments)
-                pipe.send(("done", tuple(built)))
-            elif verb == "drop":
-                contestant = None
-                memory.resident()
-                pipe.send(("done", None))
-            elif verb == "large_product":
-                from nnx.bench.floor import large_product
+    # Those are of an answer that nobody waits for any more: after Ctrl-C, above all.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        while True:
+            try:
+                verb, arguments = pipe.recv()
+            except (EOFError, KeyboardInterrupt):
+                return
+            try:
+                if verb == "build":
+                    contestant = None
+                    contestant, built = _build(name, warm, *arguments)
+                    pipe.send(("done", tuple(built)))
+                elif verb == "drop":
+                    contestant = None
+                    memory.resident()
+                    pipe.send(("done", None))
+                elif verb == "large_product":
+                    from nnx.bench.floor import large_product
 
-                pipe.send(("done", large_product(*arguments)))
-            else:
-                assert contestant is not None
-                pipe.send(("done", getattr(contestant, verb)(*arguments)))
-        except KeyboardInterrupt:
-            return
-        except (Absent, BackendError) as error:
-            pipe.send(("absent", str(error)))
-        except Exception as error:  # whatever a library raises where it cannot run
-            contestant = None
-            pipe.send(("absent", f"{type(error).__name__}: {first_line(error)}"))
+                    pipe.send(("done", large_product(*arguments)))
+                else:
+                    assert contestant is not None
+                    pipe.send(("done", getattr(contestant, verb)(*arguments)))
+            except KeyboardInterrupt:
+                return
+            except (Absent, BackendError) as error:
+                pipe.send(("absent", str(error)))
+            except Exception as error:  # whatever a library raises where it cannot run
+                contestant = None
+                pipe.send(("absent", f"{type(error).__name__}: {first_line(error)}"))
 
 
 def _build(name: str, warm: set[tuple[str, str]], case: Case) -> tuple[Contestant, Built]:

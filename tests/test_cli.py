@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -340,12 +341,8 @@ def test_bench(run, tmp_path):
     ]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
-@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
-def test_an_interrupted_bench_keeps_the_cells_that_were_measured(run, tmp_path, how):
-    command = (
-        "nnx bench --backends numpy --peers none --sizes 8,4,3 --batch-sizes 1,16 --rounds 2 --out b.json"
-    )
+def begun(tmp_path, said, command):
+    """Begin a command; wait until it says a line on stderr that this matches."""
     process = subprocess.Popen(
         [sys.executable, "-m", *command.split()],
         cwd=tmp_path,
@@ -354,8 +351,18 @@ def test_an_interrupted_bench_keeps_the_cells_that_were_measured(run, tmp_path, 
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (line := process.stderr.readline()).endswith("m = 16\n"):
+    while not re.match(said, line := process.stderr.readline()):
         assert line, process.stdout.read()
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
+def test_an_interrupted_bench_keeps_the_cells_that_were_measured(run, tmp_path, how):
+    command = (
+        "nnx bench --backends numpy --peers none --sizes 8,4,3 --batch-sizes 1,16 --rounds 2 --out b.json"
+    )
+    process = begun(tmp_path, r".*m = 16\n", command)
     process.send_signal(getattr(signal, how))
     _, err = process.communicate(timeout=60)
     if how == "SIGINT":
@@ -375,17 +382,7 @@ def test_version(run):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_keeps_the_model_and_the_history(tmp_path):
-    command = [sys.executable, "-m", "nnx", "train", "digits", "--epochs", "100000", "--out", "run"]
-    process = subprocess.Popen(
-        [*command, "--backend", "numpy"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (line := process.stderr.readline()).startswith("epoch 1/"):
-        assert line, process.stdout.read()
+    process = begun(tmp_path, "epoch 1/", "nnx train digits --epochs 100000 --out run --backend numpy")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), err
