@@ -360,7 +360,7 @@ def begun(tmp_path, said, command):
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
 def test_an_interrupted_bench_keeps_the_cells_that_were_measured(run, tmp_path, how):
     command = (
-        "nnx bench --backends numpy --peers none --sizes 8,4,3 --batch-sizes 1,16 --rounds 2 --out b.json"
+        "nnx bench --backends numpy --peers none --sizes 8-4-3 --batch-sizes 1,16 --rounds 2 --out b.json"
     )
     process = begun(tmp_path, r".*m = 16\n", command)
     process.send_signal(getattr(signal, how))

@@ -55,7 +55,8 @@ def run(
         if step_alone:
             ours += [f"{contestants.STEP}{name}" for name in names]
         wanted = {"all": list(contestants.PEERS), "none": []}.get(peers)
-        networks = [tuple(integers("sizes", one)) for one in sizes]
+        # (also as the tables name a network: 784-512-512-10)
+        networks = [tuple(integers("sizes", one if "," in one else one.replace("-", ","))) for one in sizes]
         for one in networks:
             mlp(one)
         for method in _names(optimizers):
