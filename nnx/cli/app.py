@@ -226,7 +226,9 @@ def bench(
     ] = "all",
     sizes: Annotated[
         list[str] | None,
-        typer.Option(help="n[0],...,n[L] of the network, or n[0]-...-n[L]; may be repeated.", show_default="784,512,512,10"),
+        typer.Option(
+            help="The network: n[0],...,n[L], or n[0]-...-n[L]; repeatable.", show_default="784,512,512,10"
+        ),
     ] = None,
     batch_sizes: Annotated[str, typer.Option(help="The samples m of a step.")] = "1,16,128,1024,8192",
     optimizer: Annotated[
