@@ -1,5 +1,6 @@
 """`nnx bench`: what is measured, shown as a table and written as JSON, plots and a page; and two files compared."""
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -55,8 +56,7 @@ def run(
         if step_alone:
             ours += [f"{contestants.STEP}{name}" for name in names]
         wanted = {"all": list(contestants.PEERS), "none": []}.get(peers)
-        # (also as the tables name a network: 784-512-512-10)
-        networks = [tuple(integers("sizes", one if "," in one else one.replace("-", ","))) for one in sizes]
+        networks = [tuple(integers("sizes", _by_commas(one))) for one in sizes]
         for one in networks:
             mlp(one)
         for method in _names(optimizers):
@@ -245,6 +245,11 @@ def compare(before: Path, after: Path) -> None:
 def _missing(keys: list[Key]) -> Iterator[str]:
     for key in keys:
         yield f"{contestants.label(key.contestant)}, {Group(*key[:4])}, m = {key.m:,}"
+
+
+def _by_commas(sizes: str) -> str:
+    """Return "784-10", as the tables name a network, as "784,10"; anything else as it was given, for the error."""
+    return sizes.replace("-", ",") if re.fullmatch(r"\d+(-\d+)+", sizes) else sizes
 
 
 def _names(text: str) -> list[str]:
