@@ -17,6 +17,11 @@ from nnx.recording import RecordingError
 _log = logging.getLogger("nnx")
 _here: dict[str, Any] = {}
 
+SHARED = "\n\n".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("together.py", "elementary.py")
+).replace("from nnx.backends.together import SHARED\n", "")
+"""The text of what all steps share. Its hash is in its name, and that in every step's: no step is of another text."""
+
 
 def cache() -> Path:
     """Return the folder of compiled steps: NNX_CACHE_DIR, or what the system has for such things."""
@@ -38,16 +43,21 @@ def _of_the_system() -> Path:
 
 def compiled(text: str) -> Any:
     """Return the function `step` of a source, which numba keeps on disk beside it."""
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _module("step", f"from {_module('together', SHARED).__name__} import *\n\n\n{text}").step
+
+
+def _module(name: str, text: str) -> Any:
+    key = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     if key not in _here:
-        path = written(f"step_{key}.py", text)
-        spec = importlib.util.spec_from_file_location(f"nnx_step_{key}", path)
+        path = written(f"{key}.py", text)
+        spec = importlib.util.spec_from_file_location(f"nnx_{key}", path)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # where what numba keeps on disk looks for it
+        # There numba looks for what it kept on disk, and a step for what all share.
+        sys.modules[spec.name] = module
         spec.loader.exec_module(module)
-        _here[key] = module.step
+        _here[key] = module
     return _here[key]
 
 

@@ -1,6 +1,6 @@
 """exp, log and their kin in float32 without a branch or a call, of which the compiler makes vector instructions.
 
-(The C library's are called for one number after the other.) This file's text stands in every compiled step. The
+(The C library's are called for one number after the other.) This file's text stands below that of together.py. The
 polynomials are those of S. L. Moshier's Cephes library, https://www.netlib.org/cephes/; the errors are below 4 ulp.
 """
 
@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 
-from nnx.backends.together import PLAIN
+from nnx.backends.together import SHARED
 
 
 @intrinsic
@@ -38,12 +38,12 @@ def number(context, i):
     return types.float32(types.int32), made
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def _power(i):
     return number(int32(int32(i + int32(127)) << int32(23)))  # 2^i
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def _exp_parts(x):
     """Return e^r - 1 and n, where x = n log 2 + r and |r| <= log(2)/2; n also as a float32."""
     x = x if not (x > float32(89)) else float32(89)  # NaN stays
@@ -60,7 +60,7 @@ def _exp_parts(x):
     return p * r * r + r, int32(bits(t) - int32(0x4B400000)), n
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def exp32(x):
     """Return e^x."""
     y, i, _ = _exp_parts(x)
@@ -68,7 +68,7 @@ def exp32(x):
     return (y + float32(1)) * _power(half) * _power(int32(i - half))
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def expm1_32(x):
     """Return e^x - 1."""
     y, i, n = _exp_parts(x)
@@ -77,7 +77,7 @@ def expm1_32(x):
     return e if n != float32(0) else y
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def tanh32(x):
     """Return tanh x: a polynomial where |x| < 0.625, else 1 - 2/(e^2|x| + 1)."""
     z = x * x
@@ -92,7 +92,7 @@ def tanh32(x):
     return far if a >= float32(0.625) else p * z * x + x
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def log32(x):
     """Return log x = e log 2 + log(1 + f), where sqrt(1/2) <= 1 + f < sqrt(2)."""
     tiny = x < float32(1.1754944e-38)
@@ -117,7 +117,7 @@ def log32(x):
     return found if x >= float32(0) else float32(nan)
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def log1p_32(x):
     """Return log(1 + x) = log u + (x - (u - 1))/u, u = 1 + x: what rounding took from u is given back."""
     u = float32(1) + x

@@ -5,7 +5,6 @@ source holds no size and no number: all of them stand in tables that it is calle
 every network of one form, whatever its sizes, and batches of every size; and the source's hash names it on disk.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +20,6 @@ OWNED = 128
 
 TURNED = 256
 """Samples up to which A^T may be copied."""
-
-HEAD = "\n\n".join(
-    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("together.py", "elementary.py")
-).replace("from nnx.backends.together import PLAIN\n", "")
-"""The text that stands before that of every step."""
-
 
 Memory = tuple[Any, int, int]
 
@@ -201,12 +194,12 @@ class Loops:
             *indented(self._last, 2),
             "        met = meet(sync, T, met)",
             *indented(after),
-            "    _round(before)",
+            "    round_by(before)",
         ]
         signature = f"types.void({', '.join(parameters.values())})"
         text = "\n".join(lines)
         return Source(
-            f"{HEAD}\n\n{kernels}\n\n\n@njit({signature}, cache=True, **CALLED)\n{text}\n",
+            f"{kernels}\n\n\n@njit({signature}, **CALLED)\n{text}\n",
             {name: f"x{value.number}" for name, value in changing.items()},
             tables,
             self._work(),

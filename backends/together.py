@@ -1,8 +1,8 @@
 """What several threads do together, in a compiled step: shares of loops and products, and waiting for each other.
 
 Every thread runs the same text with its own number t of T, does its share of each loop and each product, and meets the
-others where one reads what another has written. BLAS itself has one thread then. This file's text stands before that of
-every compiled step.
+others where one reads what another has written. BLAS itself has one thread then. A copy of this file lies beside the
+compiled steps, which share what is compiled of it.
 """
 
 # ruff: noqa: F401
@@ -24,7 +24,9 @@ PLAIN = {
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
 }
-CALLED = {**PLAIN, "no_cpython_wrapper": False}
+SHARED = {**PLAIN, "cache": __name__ != "nnx.backends.together"}
+"""The same of what all steps share: in that copy it is kept on disk, and so compiled once."""
+CALLED = {**PLAIN, "cache": True, "no_cpython_wrapper": False}
 """The same of what is called from Python: the step."""
 
 _yield = types.ExternalFunction("sched_yield" if sys.platform != "win32" else "SwitchToThread", types.int32())
@@ -85,7 +87,7 @@ def _rounding(context):
 
 
 @intrinsic
-def _round(context, bits):
+def round_by(context, bits):
     """Let it compute so."""
 
     def made(context, builder, signature, args):
@@ -101,18 +103,18 @@ def _round(context, bits):
     return types.none(types.int32), made
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def flushed():
     """Let this thread take numbers below the smallest normal one for 0, and return how it did before.
 
     Of units that are active no more, Adam's m and v fade to such numbers, and each costs a hundred times as much.
     """
     before = _rounding()
-    _round(int32(before | int32(ZERO)))
+    round_by(int32(before | int32(ZERO)))
     return before
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def meet(sync, T, met):
     """Wait until all threads are here, for the met-th time; return the number of the next time."""
     if T > 1:
@@ -129,7 +131,7 @@ ZEROTH, ONE, FOUR, EIGHT, LINE = int64(0), int64(1), int64(4), int64(8), int64(1
 """Numbers of one type: for 4 and 8 as they stand numba compiles what they are handed to once more."""
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def share(t, T, n, grain):
     """Return where the share of thread t in n elements begins and ends: whole cache lines, or grains."""
     if T == 1:
@@ -141,69 +143,69 @@ def share(t, T, n, grain):
 # A row of the table D says where an array lies in memory, from where to where, and its rows and columns.
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def by_rows(t, T, d):
     """Return the rows and columns that are the share of thread t: whole rows."""
     i0, i1 = share(t, T, d[2], LINE)
     return i0, i1, int64(0), d[3]
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def by_columns(t, T, d):
     """Return the rows and columns that are the share of thread t: whole columns."""
     j0, j1 = share(t, T, d[3], LINE)
     return int64(0), d[2], j0, j1
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def by_length(t, T, d):
     """Return the rows and columns that are the share of thread t: along the longer side."""
     return by_columns(t, T, d) if d[3] >= d[2] else by_rows(t, T, d)
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def by_one(t, T, d):
     """Return all rows and columns."""
     return int64(0), d[2], int64(0), d[3]
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def part(x, d):
     """Return a slice of a vector."""
     return x[d[0] : d[1]]
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def matrix(x, d):
     """Return a slice of a vector as a matrix."""
     return x[d[0] : d[1]].reshape((d[2], d[3]))
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def as_vector(x, d):
     """Return an array as a vector."""
     return x.reshape((d[3],))
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def as_matrix(x, d):
     """Return an array as a matrix."""
     return x.reshape((d[2], d[3]))
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def where(x, d):
     """Return where a matrix lies, its strides and its sizes; its array may have a longer line."""
     return int64(x.ctypes.data), x.strides[0], x.strides[1], d[2], d[3]
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def lies_well(b):
     """Return whether the lines of b begin with a cache line each, and not all of them at a few places of the cache."""
     return b[0] % 64 == 0 and b[1] % 64 == 0 and b[1] % 4096 != 0
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def pieces(n, k, m, small, mixed, far, amid):
     """Return the rows, inner numbers and columns of the pieces in which a product (n, k) (k, m) is done.
 
@@ -224,7 +226,7 @@ def pieces(n, k, m, small, mixed, far, amid):
     return i, q, min(m, max(j, small // (i * q) // 64 * 64))
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def shared(t, T, n, m, bias):
     """Return the rows and columns of a product (n, m) that are the share of thread t: whole rows, or whole columns.
 
@@ -239,20 +241,20 @@ def shared(t, T, n, m, bias):
     return i0, i1, j0, j1
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def of_product(T, n, m, more):
     """Return whether `by_owner` does a product (n, m) as `product`: it has not the numbers for the threads' sums."""
     return T == 1 or more < (T - 1) * n * m
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def by_samples(T, d, more):
     """Return whether a product is shared out by whole columns, the samples, which a thread can pick out by itself."""
     n, m = d[2], d[3]
     return m > 1 and of_product(T, n, m, more) and shared(ZEROTH, T, n, m, EVEN)[1] == n
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def product(t, T, a, b, out, units, picks):
     """Write the share of thread t of a product a b; out is row-major, of a and b one stride is an element.
 
@@ -270,7 +272,7 @@ def product(t, T, a, b, out, units, picks):
         multiplied(a, b, out, units, later(picks, j0))
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def by_owner(t, T, a, b, out, more, units, turned, picks):
     """Write the share of thread t of W A, or of W^T dZ (`turned`), out of that part of W which it updates itself.
 
@@ -298,7 +300,7 @@ def by_owner(t, T, a, b, out, more, units, turned, picks):
     return parts
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def summed(t, T, parts, out, more, d):
     """Add the other threads' sums, (n, m) each, to this thread's share of out, whose lines may be longer."""
     n, m = d[2], d[3]
@@ -311,14 +313,14 @@ def summed(t, T, parts, out, more, d):
                 out[i, j] += sums[j]
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def later(picks, j):
     """Return the picks from the j-th sample on."""
     rows, order, start = picks
     return rows, order, start + j
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def samples(picks, first, to, line, count, numbers):
     """Copy some numbers, from `first` on, of `count` samples, to where they belong.
 
@@ -395,7 +397,7 @@ Of 16 columns a quarter to three quarters of it, of 128 a third to all (Zen 3, o
 """
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def by_blocks(a, b, out, units):
     """Write a product, if that is quicker by blocks than BLAS that always copies (`small` = -1); return whether so."""
     item = units.itemsize
@@ -411,7 +413,7 @@ def by_blocks(a, b, out, units):
     return True
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def multiplied(a, b, out, units, picks):
     """Write a product, as `product` does for one thread."""
     item = units.itemsize
@@ -472,7 +474,7 @@ That of one sample is no product for BLAS, and may as well fit into the nearest 
 """
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def tiles(t, T, d, m):
     """Return how thread t does its share of dW = dZ A^T, m samples: its rows and columns, those of a tile, and where.
 
@@ -494,7 +496,7 @@ def tiles(t, T, d, m):
     return i0, i1, j0, j1, max(rows, 1), max(columns, 1), i0 * k + j0 * n
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def tile(d, r, c, rows, columns, packed):
     """Return where a tile lies in dtheta and how far apart its rows, and its pieces in theta: where, each, how many."""
     start, k = d[0], d[3]
@@ -503,7 +505,7 @@ def tile(d, r, c, rows, columns, packed):
     return at, line, start + r * k + c, rows * k if whole else columns, int64(1) if whole else rows
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def tile_product(a, b, r, rows, c, columns, out, at, line, units):
     """Write a[r : r + rows] b[:, c : c + columns] from out[at] on, its rows `line` apart."""
     (A, a_down, a_right, _, k), (B, b_down, b_right, _, _), item = a, b, units.itemsize
@@ -511,7 +513,7 @@ def tile_product(a, b, r, rows, c, columns, out, at, line, units):
     multiplied(a, b, (int64(out.ctypes.data) + at * item, line * item, item, rows, columns), units, None)
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def tile_of_one(a, b, r, rows, c, columns, out, at, line):
     """Write the same of a single sample: column a times row b."""
     row = b[0, c : c + columns]
@@ -521,7 +523,7 @@ def tile_of_one(a, b, r, rows, c, columns, out, at, line):
             to[j] = x * row[j]
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def turned(t, T, a, out, d):
     """Copy this thread's share of A^T to out, row-major, unless that is empty or needless; return where A^T lies."""
     found, rows = where(a, d), a.strides[1] == a.itemsize
@@ -542,7 +544,7 @@ def turned(t, T, a, out, d):
     return where(out, d)
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def gathered(t, T, rows, order, start, out):
     """Copy this thread's share of the samples order[start:], which are rows, to the rows of out."""
     j0, j1 = share(t, T, out.shape[0], LINE)
@@ -550,21 +552,21 @@ def gathered(t, T, rows, order, start, out):
     samples((rows, order, start + j0), ZEROTH, to + j0 * line, line, j1 - j0, int64(out.shape[1]))
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def picked1(y, order, start, out):
     """Copy what belongs to the samples of a batch, out of an array (m,)."""
     for j in range(out.shape[0]):
         out[j] = y[order[start + j] if order.size > 0 else start + j]
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def picked2(y, order, start, out):
     """Copy what belongs to the samples of a batch, out of an array (n, m)."""
     for i in range(out.shape[0]):
         picked1(y[i], order, start, out[i])
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def kept(t, T, new, old):
     """Write this thread's share of a new state, a vector, over the old one."""
     j0, j1 = share(t, T, old.size, LINE)
@@ -572,13 +574,13 @@ def kept(t, T, new, old):
         old[j] = new[j]
 
 
-@njit(error_model="numpy", fastmath={"nsz", "reassoc"})
+@njit(**{**SHARED, "fastmath": {"nsz", "reassoc"}})
 def total(sum, x):
     """Return the sum with one more x, in any order, so that several are added at once."""
     return sum + x
 
 
-@njit(**PLAIN)
+@njit(**SHARED)
 def sound(t, T, x):
     """Return whether this thread's share of a state is finite: of what is not, 0 x is NaN."""
     j0, j1 = share(t, T, x.size, LINE)

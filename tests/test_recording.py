@@ -266,7 +266,7 @@ def source(optimizer=None, regularization=None):
 
 def test_each_derivative_is_used_where_it_is_made():
     """All dW in tiles, the biases together; no meeting of the threads more than between two layers."""
-    text = source().removeprefix(loops.HEAD)
+    text = source()
     assert text.count("where(v") > 0
     step = text[text.index("def step(") :]
     assert len([line for line in step.splitlines() if "U_float32, C_" in line]) == 3
@@ -289,7 +289,7 @@ def test_threads_meet_between_picking_out_samples_and_turning_all_of_them():
     "regularization", [nnx.Regularization(l2=0.1), nnx.Regularization(clip_norm=1.0)], ids=["l2", "clipped"]
 )
 def test_what_needs_the_whole_gradient_has_it(regularization):
-    step = source(regularization=regularization).removeprefix(loops.HEAD)
+    step = source(regularization=regularization)
     assert "tile_product(" not in step
 
 
@@ -335,7 +335,7 @@ def interpreted(text):
         "by_owner": lambda t, T, a, b, out, *_: int(np.matmul(a, b, out=out) is out),
         "sound": lambda t, T, x: np.isfinite(x).all(),
         "flushed": lambda: 0,
-        "_round": lambda before: None,
+        "round_by": lambda before: None,
         "tile_product": tile_product,
         "tile_of_one": tile_product,
         "share": lambda t, T, n, grain: (0, n),
@@ -365,7 +365,7 @@ def interpreted(text):
         "kept": lambda t, T, new, old: np.copyto(old, new),
     }
     module.__dict__.update(vars(math), **vectors, **types_, **others)
-    exec(text.removeprefix(loops.HEAD), module.__dict__)
+    exec(text, module.__dict__)
     return np.errstate(all="ignore")(module.step)
 
 
@@ -1074,22 +1074,26 @@ def test_layers_of_one_form_share_a_kernel():
     assert texts[0].count("@njit") == texts[1].count("@njit")
 
 
-def test_compiled_steps_are_kept_and_found_again(tmp_path, monkeypatch):
+def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch):
+    """Another program compiles nothing for the same form, and its own loops alone for another one."""
     pytest.importorskip("numba")
     from nnx.backends import compiled
 
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "_here", {})
-    step, state, (X, Y) = digits(sizes=(20, 10, 5))
-    expected, _ = step(state, (X, Y))
-    for _ in range(2):
+    for activation, misses in (("relu", 1), ("relu", 0), ("softplus", 1)):
+        monkeypatch.setattr(compiled, "_here", {})
+        step, state, (X, Y) = digits(sizes=(20, 10, 5), hidden=activation)
+        expected, _ = step(state, (X, Y))
         found, _ = nnx.backend("numba").repeat(step)(state, (X, Y, None), None, 0, 16, 1)
         close(found, expected, "float32")
-        (path,) = (tmp_path / "cache").glob("step_*.py")
-        (_, first) = compiled._here.popitem()
-    assert sum(first.stats.cache_hits.values()) == 1
-    assert sum(first.stats.cache_misses.values()) == 0
-    assert path.read_text().startswith(loops.HEAD)
+        together, module = compiled._here.values()
+        assert sum(module.step.stats.cache_misses.values()) == misses
+        assert sum(module.step.stats.cache_hits.values()) == 1 - misses
+    functions = {name: f.stats for name, f in vars(together).items() if hasattr(f, "stats")}
+    assert sum(functions["by_owner"].cache_hits.values()) > 0
+    assert not functions["by_owner"].cache_misses
+    assert len([*(tmp_path / "cache").glob("step_*.py")]) == 2
+    assert len([*(tmp_path / "cache").glob("together_*.py")]) == 1
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
