@@ -1058,6 +1058,20 @@ def test_help_imports_nothing_heavy(tmp_path):
     assert not modules & heavy
 
 
+def test_a_run_on_the_digits_does_without_importing_scikit_learn(tmp_path):
+    """That would take as long as all else before the first step."""
+    code = (
+        "import sys; from nnx.__main__ import main\n"
+        "sys.argv = ['nnx', 'train', 'digits', '--epochs', '1', '--backend', 'numpy', '--no-plots']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print('sklearn' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False True"
+
+
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnx
-from nnx.data import files, generated, memory, tables
+from nnx.data import builtin, files, generated, memory, tables
 from nnx.data.builtin import BUILTIN, BUNDLED, load
 from nnx.data.prepare import Preparation, find_task, split
 from nnx.data.source import Samples
@@ -54,6 +54,18 @@ def test_builtin_data(name):
     samples = load(name).training(None, ())
     assert samples.X.shape == (len(samples.y), len(samples.features))
     assert find_task(samples, "auto") == ("regression" if name == "diabetes" else "classification")
+
+
+@pytest.mark.parametrize("where", ["in its file", "wherever scikit-learn has them"])
+def test_digits_are_those_of_scikit_learn(monkeypatch, where):
+    datasets = pytest.importorskip("sklearn.datasets")
+    if where != "in its file":
+        monkeypatch.setattr(builtin, "find_spec", lambda name: None)
+    bunch, digits = datasets.load_digits(), load("digits")
+    np.testing.assert_array_equal(digits.X, bunch.data)
+    np.testing.assert_array_equal(digits.y, bunch.target)
+    assert [*digits.names] == bunch.feature_names
+    assert digits.image_shape == bunch.images.shape[1:]
 
 
 CSV = "width,height,count,kind\n1.5,2,3,cat\n2.5,3,4,dog\n3.5,4,5,cat\n"

@@ -1,5 +1,11 @@
 """The data sets that come with nnx: scikit-learn's bundled ones, and generated ones."""
 
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
 from nnx.data.generated import GENERATED
 from nnx.data.source import Arrays
 from nnx.errors import INSTALL, InputError
@@ -15,15 +21,34 @@ def load(name: str, seed: int = 0) -> Arrays:
     if name in GENERATED:
         X, Y = GENERATED[name](seed=seed)
         return Arrays(name, X.T, Y, "class", names=("x1", "x2"))
+    if name == "digits":
+        X, y = _digits()
+        names = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
+        return Arrays(name, X, y, "target", one_unit=True, names=names, image_shape=(8, 8))
+    bunch = getattr(_scikit_learn(name), f"load_{name}")()
+    y = bunch.target
+    if name != "diabetes":
+        y = bunch.target_names[y]  # labels in words
+    return Arrays(name, bunch.data, y, "target", names=[str(feature) for feature in bunch.feature_names])
+
+
+def _scikit_learn(name: str) -> Any:
     try:
         from sklearn import datasets
     except ImportError as error:
         raise InputError(f"the data set {name!r} comes with scikit-learn: {INSTALL}") from error
-    bunch = getattr(datasets, f"load_{name}")()
-    y = bunch.target
-    if name != "diabetes" and not str(bunch.target_names[0]).isdecimal():
-        y = bunch.target_names[y]  # labels in words
-    names = [str(feature) for feature in bunch.feature_names]
-    digits = name == "digits"
-    shape = tuple(bunch.images.shape[1:]) if digits else None
-    return Arrays(name, bunch.data, y, "target", one_unit=digits, names=names, image_shape=shape)
+    return datasets
+
+
+def _digits() -> Any:
+    """Return X and y of scikit-learn's digits, read where they lie in it.
+
+    To import scikit-learn would take as long as all else that comes before the first step.
+    """
+    package = find_spec("sklearn")
+    for folder in (package and package.submodule_search_locations) or ():
+        path = Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.is_file():
+            numbers = np.loadtxt(path, delimiter=",")
+            return numbers[:, :-1], numbers[:, -1].astype(int)
+    return _scikit_learn("digits").load_digits(return_X_y=True)
