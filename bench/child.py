@@ -65,9 +65,12 @@ class Child:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._start()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would take the parent's pools along
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(other, name), daemon=True)
+        self._process = context.Process(target=serve, args=(other, self.name), daemon=True)
         self._process.start()
         other.close()
 
@@ -78,7 +81,10 @@ class Child:
         self.close()
 
     def build(self, case: Case) -> Built:
-        """Make the contestant ready for this case, in place of the last one."""
+        """Make the contestant ready for this case, in place of the last one; in a new process if that one ended."""
+        if not self._process.is_alive():  # the system killed it: that case took too much memory
+            self.close()
+            self._start()
         return Built(*self._ask("build", case))
 
     def seconds(self, epochs: int) -> float:
@@ -157,7 +163,9 @@ def serve(pipe: Connection, name: str) -> None:
 
 def _build(name: str, warm: set[tuple[str, str]], case: Case) -> tuple[Contestant, Built]:
     if (case.optimizer, case.dtype) not in warm:  # imports, and starts compilers, apart from what is measured
-        tiny = replace(case, sizes=(3, 2, case.sizes[-1]), m=2, steps=2)
+        # Of another form than the case's: to compile that is part of what is measured.
+        hidden = (2, 2) if len(case.sizes) == 3 else (2,)
+        tiny = replace(case, sizes=(3, *hidden, case.sizes[-1]), m=2, steps=2)
         made = make(name, tiny, tiny.data())
         made.seconds(1)
         del made

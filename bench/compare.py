@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import hypot, sqrt
+from math import hypot, inf, sqrt
 from statistics import median
 
 from nnx.bench.result import Figure, Key, Result, spread
@@ -21,11 +21,13 @@ class Verdict:
     label : str
     before, after : float
         Seconds of a step, the medians.
+    before_over, after_over : float or None
+        Medians of the time over the floor.
     change : float
         What the time became, less 1: -0.2 is a fifth faster. Of the time over the floor where both files were
         measured with the floor, so that a machine that is slower today does not count.
     noise : float
-        The change that the rounds' spread explains.
+        The change that the rounds' spread explains; infinite where a single round has none.
     verdict : {"faster", "slower", "same"}
     """
 
@@ -33,6 +35,8 @@ class Verdict:
     label: str
     before: float
     after: float
+    before_over: float | None
+    after_over: float | None
     change: float
     noise: float
     verdict: str
@@ -71,12 +75,13 @@ def compare(before: Result, after: Result) -> Comparison:
 
 def _verdict(a: Figure, b: Figure, old: dict[Key, Figure], new: dict[Key, Figure]) -> Verdict:
     mine, other = _relative(a, old), _relative(b, new)
+    over = [None if ratios is None else median(ratios) for ratios in (mine, other)]
     if mine is None or other is None or a.kind == "floor":
         mine, other = a.rounds, b.rounds
     change = median(other) / median(mine) - 1
     noise = max(LEAST, hypot(_uncertainty(mine), _uncertainty(other)))
     verdict = "same" if abs(change) <= noise else "slower" if change > 0 else "faster"
-    return Verdict(b.key, b.label, a.seconds, b.seconds, change, noise, verdict)
+    return Verdict(b.key, b.label, a.seconds, b.seconds, over[0], over[1], change, noise, verdict)
 
 
 def _relative(figure: Figure, figures: dict[Key, Figure]) -> list[float] | None:
@@ -93,6 +98,8 @@ def _uncertainty(rounds: Sequence[float]) -> float:
     Two medians further apart differ at about the 95% level: McGill, Tukey and Larsen, 1978,
     https://doi.org/10.2307/2683468.
     """
+    if len(rounds) < 2:
+        return inf
     middle, (low, high) = spread(rounds)
     return float(1.57 * (high - low) / sqrt(len(rounds)) / middle)
 

@@ -29,7 +29,11 @@ def write(result: Result, path: Path) -> None:
 def _facts(result: Result) -> str:
     machine = result.machine
     used = [one for one in result.contestants if one["library"]]
-    blas = {f"{pool['library']} {pool['version'] or ''}".strip() for one in used for pool in one["blas"]}
+    blas = {
+        f"{pool['library']} {pool['version'] or ''}".strip() + f" ({count(pool['threads'], 'thread')})"
+        for one in used
+        for pool in one["blas"]
+    }
     facts = {
         "Date": result.date,
         "Processor": f"{machine['processor']}, {count(machine['cores'], 'core')}, {machine['system']}",

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import quantiles
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Any, NamedTuple, get_origin, get_type_hints
 
 from nnx.errors import InputError
 from nnx.files import written_aside
@@ -153,8 +154,10 @@ def read(path: Path) -> Result:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} cannot be read as JSON: {error}") from None
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} is no JSON, and so no file of `nnx bench --out`: {error}") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InputError(f"{str(path)!r} is no file of `nnx bench --out`")
     if found["version"] != VERSION:
@@ -162,17 +165,30 @@ def read(path: Path) -> Result:
             f"{str(path)!r} has version {found['version']} of the schema; this nnx reads version {VERSION}: "
             "measure anew, or take the nnx that wrote it"
         )
-    try:
-        figures = [_only(Figure, figure, path) for figure in found.pop("figures")]
-        result: Result = _only(Result, {**found, "figures": figures}, path)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{str(path)!r} lacks {error}") from None
+    figures = found.get("figures")
+    if isinstance(figures, list):
+        found["figures"] = [_only(Figure, figure, path) for figure in figures]
+    result: Result = _only(Result, found, path)
     return result
 
 
-def _only(kind: Any, values: dict[str, Any], path: Path) -> Any:
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """Return the types of what JSON has for a field of this type."""
+    if isinstance(hint, UnionType):
+        return tuple(kind for one in hint.__args__ for kind in _kinds(one))
+    return (int, float) if hint is float else (get_origin(hint) or hint,)
+
+
+def _only(kind: Any, values: Any, path: Path) -> Any:
+    called = f"a {kind.__name__.lower()}"
+    if not isinstance(values, dict):
+        raise InputError(f"{str(path)!r} has {values!r} where {called} is expected")
     names = {field.name for field in fields(kind)}
     missing = sorted(names - set(values))
     if missing:
-        raise InputError(f"{str(path)!r} lacks {', '.join(missing)} in a {kind.__name__.lower()}")
+        raise InputError(f"{str(path)!r} lacks {', '.join(missing)} in {called}")
+    for name, hint in get_type_hints(kind).items():
+        if not isinstance(values[name], _kinds(hint)):
+            said = getattr(hint, "__name__", hint) if get_origin(hint) is None else hint
+            raise InputError(f"{str(path)!r} has {values[name]!r} as {name} in {called}; expected {said}")
     return kind(**{name: values[name] for name in names})  # a later minor version may say more

@@ -7,7 +7,7 @@ since each has a turn in every round, in an order that moves on from round to ro
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -73,8 +73,9 @@ def run(
     plan: Plan,
     say: Callable[[str], Any] = lambda text: None,
     keep: Callable[[Result], Any] = lambda result: None,
+    turn: Callable[[str], Any] = lambda text: None,
 ) -> Result:
-    """Measure; `say` is told what is under way, and `keep` is handed what there is after each cell.
+    """Measure; `say` is told each cell and `turn` each turn that begins, `keep` handed what there is after each cell.
 
     Examples
     --------
@@ -128,23 +129,34 @@ def run(
             )
 
         for case in plan.cases:
-            say(f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}")
-            figures += _cell(plan, case, children, told)
+            say(_called(case))
+            figures += _cell(plan, case, children, told, turn)
             keep(found())
-        peak = max(peak, children["floor"].large_product(plan.dtype))
+        with suppress(Absent):  # the floor may have run out of memory, and the peak is known
+            peak = max(peak, children["floor"].large_product(plan.dtype))
     return found()
 
 
+def _called(case: Case) -> str:
+    return f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}"
+
+
 def _cell(
-    plan: Plan, case: Case, children: dict[str, Child], told: dict[str, dict[str, Any]]
+    plan: Plan,
+    case: Case,
+    children: dict[str, Child],
+    told: dict[str, dict[str, Any]],
+    turn: Callable[[str], Any],
 ) -> list[Figure]:
     """Return the figures of one case, the floor's first."""
     built: dict[str, Built] = {}
     for name, child in children.items():
+        turn(f"{_called(case)}: {contestants.label(name)} begins")
         try:
             built[name] = one = child.build(case)
         except Absent as reason:
-            told[name]["absent"] = str(reason)
+            partly = told[name]["library"] is not None  # it has taken part
+            told[name]["absent"] = f"{reason} ({_called(case)})" if partly else str(reason)
         else:
             told[name] |= {
                 "library": one.library,
@@ -155,8 +167,9 @@ def _cell(
     turns: dict[str, tuple[int, int]] = {}
     rounds: dict[str, list[float]] = {name: [] for name in built}
     order = list(built)
-    for _ in range(plan.rounds):
+    for number in range(1, plan.rounds + 1):
         for name in order:
+            turn(f"{_called(case)}: round {number} of {plan.rounds}, {contestants.label(name)}")
             try:
                 time.sleep(PAUSE)
                 if name not in turns:
@@ -166,9 +179,9 @@ def _cell(
                     children[name].seconds(lead)
                 rounds[name].append(children[name].seconds(epochs) / (epochs * case.steps))
             except Absent as reason:  # it ran out of memory, say
-                told[name]["absent"] = f"{reason} (at m = {case.m:,})"
+                told[name]["absent"] = f"{reason} ({_called(case)})"
                 del built[name], rounds[name]
-        order = [name for name in (*order[1:], order[0]) if name in built]
+        order = [name for name in (*order[1:], *order[:1]) if name in built]
     for name in built:
         children[name].drop()
     return [_figure(case, name, built, rounds, turns[name][1]) for name in built]

@@ -231,6 +231,15 @@ def test_a_contestant_that_breaks_is_absent(monkeypatch):
     assert [f.contestant for f in found.figures] == ["floor"]
 
 
+def test_a_cell_that_does_not_fit_into_memory_is_left_out():
+    turns = []
+    plan = Plan(["typed"], [(10, 10**6, 10**6, 2), (3, 2)], [2], rounds=2, seconds=0.001)
+    found = run(plan, turn=turns.append)
+    assert [(f.sizes, f.contestant) for f in found.figures] == [([3, 2], "floor"), ([3, 2], "typed")]
+    assert {one["name"] for one in found.absent} == {"floor", "typed"}
+    assert "3-2, adam, in order, m = 2: round 2 of 2, GEMM floor" in turns
+
+
 def test_no_compiler_no_compiled_peer(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setenv("CXX", "/nowhere/g++")
@@ -263,7 +272,14 @@ def test_the_docs_describe_every_field():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: "{", "cannot be read as JSON"),
+        (lambda text: "{", "is no JSON"),
+        (
+            lambda text: json.dumps(json.loads(text) | {"machine": []}),
+            "has [] as machine in a result; expected",
+        ),
+        (lambda text: json.dumps(json.loads(text) | {"figures": {}}), "has {} as figures in a result"),
+        (lambda text: text.replace('"m": 16', '"m": "16"'), "has '16' as m in a figure; expected int"),
+        (lambda text: re.sub(r'"first": [^,]*', '"first": null', text), "has None as first in a figure"),
         (lambda text: "[]", "no file of `nnx bench"),
         (lambda text: text.replace('"version": 1', '"version": 99'), "version 99"),
         (lambda text: text.replace('"seconds"', '"minutes"'), "lacks seconds"),
@@ -304,6 +320,12 @@ def test_verdicts():
     assert one.noise == pytest.approx(math.sqrt(2) * 1.57 * 0.5 / math.sqrt(3))
 
 
+def test_a_single_round_tells_no_noise():
+    one = judged((2e-3,), (4e-3,), machine=1.0)
+    assert one.noise == math.inf
+    assert one.verdict == "same"
+
+
 def test_what_one_file_has_alone_and_what_differs():
     a = file(figure(), figure(m=1))
     b = file(figure(), figure("jax"), versions={"numpy": "2.2"}, machine={**a.machine, "cores": 8})
@@ -319,8 +341,12 @@ def test_compare_on_the_command_line(cli, tmp_path):
     result.write(file(floor, figure(rounds=(1e-3, 1.05e-3, 0.95e-3)), figure("typed")), tmp_path / "b.json")
     status, out, _ = cli("compare", "a.json", "b.json")
     assert status == 0
-    assert re.search(r"nnx numpy .* -50% .* faster", out)
+    assert re.search(r"nnx numpy +2,000.0 +1,000.0 +2.00 +1.00 +-50% .* faster", out)
     assert "1 faster, 0 slower, 2 same" in out
+    result.write(file(figure(m=2)), tmp_path / "c.json")
+    status, out, error = cli("compare", "a.json", "c.json")
+    assert status == 1
+    assert "no contestant in the same cell" in str(error)
 
 
 # The pictures
@@ -447,14 +473,13 @@ def test_the_page_in_a_browser(browser, tmp_path, scheme):
 
 def test_the_command_writes_all_files(cli, tmp_path):
     status, out, error = cli(
-        "--backends", "numpy", "--peers", "typed,cupy-typed", "--sizes", "8,4,3", "--sizes", "5,1", "--batch-sizes",
+        "--backends", "numpy", "--peers", "typed", "--sizes", "8-4-3", "--sizes", "5,1", "--batch-sizes",
         "1,16", "--rounds", "2", "--out", "out/f.json", "--note", "here",
     )  # fmt: skip
     assert status == 0, (out, error)
     assert "Training: 8-4-3, adam, float32, in order" in out
     assert "m = 16" in out
     assert "NumPy, typed" in out
-    assert re.search(r"Absent +CuPy, typed: .+", out) or usable("cupy")
     found = result.read(tmp_path / "out" / "f.json")
     assert found.note == "here"
     assert (tmp_path / "out" / "f.html").stat().st_size > 10_000
@@ -467,13 +492,25 @@ def test_the_command_writes_all_files(cli, tmp_path):
         "f.html",
     ]
     assert "over the matrix products alone" in out
+    (tmp_path / "page.html").write_text("mine")
     for arguments in (
         ["--sizes", "8,3", "--out", "out/f.json"],
+        ["--sizes", "8,3", "--out", "page.json"],
         ["show", "out/f.json", "--out", "again/f.html"],
     ):
         status, _, error = cli(*arguments)
         assert status == 1
         assert "exists already" in str(error)
+
+
+def test_who_was_asked_for_and_is_absent_is_a_failure(cli, monkeypatch):
+    monkeypatch.setitem(contestants.PEERS, "gone", contestants.Entry("Gone", "peer", "nnx.bench.nowhere:f"))
+    options = ["--backends", "numpy", "--sizes", "4-2", "--batch-sizes", "2", "--rounds", "1"]
+    status, out, _ = cli(*options, "--peers", "typed,gone")
+    assert status == 1
+    assert "nnx numpy" in out
+    assert re.search(r"Absent +Gone: .+", out)
+    assert cli(*options, "--peers", "typed")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -487,11 +524,14 @@ def test_the_command_writes_all_files(cli, tmp_path):
         (["--optimizer", "adan"], "unknown optimizer"),
         (["--optimizer", "lbfgs"], "no steps over batches"),
         (["--out", "figures.txt"], "must end in .json"),
+        (["--out", "/dev/null/figures.json"], "nothing can be written into '/dev/null'"),
+        (["--backends", "numpy@cuda"], "NumPy computes on the CPU only"),
+        (["--sizes", "64-0-10"], "given '64-0-10'"),
         (["compare", "none.json", "none.json"], "cannot be read"),
     ],
 )
 def test_bad_options(cli, arguments, message):
     status, _, error = cli(*arguments)
     assert status == 1
-    assert isinstance(error, nnx.InputError)
+    assert isinstance(error, nnx.InputError | nnx.BackendError)
     assert message in str(error)

@@ -316,6 +316,15 @@ def test_backends_table(run):
     assert "auto      takes " in out
 
 
+def test_a_model_of_another_target_finds_y(run, tmp_path):
+    digits = nnx.data.builtin.load("digits")
+    np.savez(tmp_path / "some.npz", X=digits.X[:50] / 16, y=digits.y[:50])
+    run("train", "digits", "--epochs", 2, "--backend", "numpy", "--no-plots")
+    status, out, error = run("evaluate", "runs/digits-1", "some.npz")
+    assert status == 0, (out, error)
+    assert "accuracy" in out
+
+
 def test_bench(run, tmp_path):
     options = [
         "--backends",

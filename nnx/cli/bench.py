@@ -1,9 +1,10 @@
 """`nnx bench`: what is measured, shown as a table and written as JSON, plots and a page; and two files compared."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
+from math import isinf
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,13 +13,15 @@ from rich.table import Table
 
 from nnx import cli
 from nnx.bench import contestants, machine, page, plots
+from nnx.bench.compare import Verdict
 from nnx.bench.compare import compare as compared
 from nnx.bench.result import Group, Key, Result, read, write
 from nnx.bench.suite import Plan
 from nnx.bench.suite import run as measure
+from nnx.choice import backend as make_backend
 from nnx.choice import choose, survey
 from nnx.cli import show
-from nnx.cli.inputs import UsageError, integers, refuse_existing, typed
+from nnx.cli.inputs import WIDTHS, UsageError, integers, refuse_existing, typed
 from nnx.errors import InputError, count, positive_int, unknown
 from nnx.network import mlp
 from nnx.optimizers import optimizer
@@ -47,16 +50,19 @@ def run(
             raise unknown("order", order, ORDERS)
         if dtype not in ("float32", "float64"):
             raise unknown("dtype", dtype, ("float32", "float64"))
-        known = {row.name for row in survey()}
+        known = {row.name: row for row in survey()}
         names = _names(backends) if backends else usable()
         for name in names:
-            if name.partition("@")[0] not in known:
-                raise unknown("backend", name, known)
+            kind, _, device = name.partition("@")
+            if kind not in known:
+                raise unknown("backend", name, sorted(known))
+            if device or not known[kind].usable:
+                make_backend(kind, device=device or None)  # says why it is not
         ours = [f"{contestants.OURS}{name}" for name in names]
         if step_alone:
             ours += [f"{contestants.STEP}{name}" for name in names]
         wanted = {"all": list(contestants.PEERS), "none": []}.get(peers)
-        networks = [tuple(integers("sizes", _by_commas(one))) for one in sizes]
+        networks = [tuple(integers("sizes", one, WIDTHS)) for one in sizes]
         for one in networks:
             mlp(one)
         for method in _names(optimizers):
@@ -74,11 +80,10 @@ def run(
             note=note,
         )
     if out is not None:
-        if not overwrite:
-            refuse_existing(out)
         if out.suffix != ".json":
             raise UsageError(f"{str(out)!r} must end in .json; the plots and the page get its name, too")
-        out.parent.mkdir(parents=True, exist_ok=True)
+        groups = [Group(case.sizes, case.optimizer, case.dtype, case.order) for case in plan.cases]
+        _check([out, *targets(groups, out)], overwrite)
     load, cores = machine.load(), machine.describe()["cores"]
     if load is not None and load > 0.5 * cores:
         show.say(
@@ -102,7 +107,7 @@ def run(
                 show.errors.print(escape(text), soft_wrap=True)
 
         try:
-            keep(measure(plan, tell, keep))
+            keep(measure(plan, tell, keep, lambda text: status.update(escape(text))))
         except KeyboardInterrupt:
             interrupted = True
     if result is not None:
@@ -113,7 +118,22 @@ def run(
         done = 0 if result is None else len({figure.key[:-1] for figure in result.figures})
         show.console.print(f"Stopped by Ctrl-C after {done} of {count(len(plan.cases), 'cell')}.")
         return cli.INTERRUPTED
-    return 0
+    measured = {figure.contestant for figure in result.figures} if result is not None else set()
+    asked = {*(ours if backends else ()), *(plan.contestants[len(ours) :] if wanted is None else ())}
+    return 0 if measured and asked <= measured else 1
+
+
+def _check(paths: list[Path], overwrite: bool) -> None:
+    """Raise an InputError, before anything is measured, if these files cannot be written or are there already."""
+    if not overwrite:
+        for path in paths:
+            refuse_existing(path)
+    folder = paths[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"nothing can be written into {str(folder)!r}: {error.strerror}") from None
 
 
 def show_file(path: Path, out: Path | None, overwrite: bool) -> None:
@@ -121,24 +141,21 @@ def show_file(path: Path, out: Path | None, overwrite: bool) -> None:
     result = read(path)
     tables(result)
     if out is not None:
-        for name in targets(result, out):
-            if not overwrite:
-                refuse_existing(name)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        _check(targets(result.groups, out), overwrite)
         show.say("Saved", ", ".join(map(str, pictures(result, out))))
 
 
-def targets(result: Result, out: Path) -> list[Path]:
+def targets(groups: Iterable[Group], out: Path) -> list[Path]:
     """Return where the page and the plots go: NAME.html and NAME-....png."""
     return [
         out.with_suffix(".html"),
-        *(out.with_name(f"{out.stem}-{plots.slug(group)}.png") for group in result.groups),
+        *(out.with_name(f"{out.stem}-{plots.slug(group)}.png") for group in dict.fromkeys(groups)),
     ]
 
 
 def pictures(result: Result, out: Path) -> list[Path]:
     """Write the page and the plots; return their paths."""
-    paths = targets(result, out)
+    paths = targets(result.groups, out)
     page.write(result, paths[0])
     for group, path in zip(result.groups, paths[1:], strict=True):
         plots.draw(result, group, path)
@@ -148,11 +165,7 @@ def pictures(result: Result, out: Path) -> list[Path]:
 def tables(result: Result) -> None:
     """Print a table a group, and what is to know beside them."""
     for group in result.groups:
-        table = _table(result, group)
-        if show.output.width < WIDTH:  # a log, or a narrow terminal: wrapped lines, but no number is cut
-            Console(width=WIDTH, highlight=False, file=show.output.file).print(table)
-        else:
-            show.output.print(table)
+        _print(_table(result, group))
     for one in result.absent:
         show.say("Absent", f"{one['label']}: {one['absent']}", fold=False, to=show.output)
     peaks = ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in result.peaks.items())
@@ -173,6 +186,14 @@ def tables(result: Result) -> None:
 
 WIDTH = 96
 """Of a table with the longest numbers."""
+
+
+def _print(table: Table) -> None:
+    if show.output.width < WIDTH:  # a log, or a narrow terminal: wrapped lines, but no number is cut
+        Console(width=WIDTH, highlight=False, file=show.output.file).print(table)
+    else:
+        show.output.print(table)
+
 
 COLUMNS = (
     "contestant", "samples/s", "µs/step", "±", "/floor", "GFLOP/s", "start s", "MB", "theory",
@@ -200,7 +221,7 @@ def _table(result: Result, group: Group) -> Table:
                 escape(figure.label),
                 f"{figure.samples_per_second:,.0f}",
                 f"{figure.seconds * 1e6:,.0f}" if figure.seconds > 1e-3 else f"{figure.seconds * 1e6:.1f}",
-                f"{(high - low) / 2 / figure.seconds:.0%}",
+                f"{(high - low) / 2 / figure.seconds:.0%}" if len(figure.rounds) > 1 else "",
                 "" if figure.over_floor is None else f"{figure.over_floor:.2f}",
                 f"{figure.flops_per_second / 1e9:,.1f}",
                 "" if floor else f"{figure.startup:.1f}",
@@ -213,27 +234,21 @@ def _table(result: Result, group: Group) -> Table:
 def compare(before: Path, after: Path) -> None:
     """Print what got faster or slower from one file to the other."""
     found = compared(read(before), read(after))
+    if not found.verdicts:
+        raise InputError(f"{str(before)!r} and {str(after)!r} have no contestant in the same cell")
     for warning in found.warnings:
         show.say("Differs", warning, fold=False, to=show.output)
-    table = Table(title="Faster or slower, beyond the noise", title_justify="left")
-    for name in ("what", "m", "contestant", "before", "after", "change", "noise", "verdict"):
-        table.add_column(name, justify="left" if name in ("what", "contestant", "verdict") else "right")
-    colours = {"faster": "green", "slower": "red"}
-    for one in found.verdicts:
-        if one.verdict != "same":
-            colour = colours[one.verdict]
-            table.add_row(
-                str(Group(*one.key[:4])),
-                f"{one.key.m:,}",
-                escape(one.label),
-                f"{one.before * 1e6:,.1f} µs",
-                f"{one.after * 1e6:,.1f} µs",
-                f"{one.change:+.0%}",
-                f"±{one.noise:.0%}",
-                f"[{colour}]{one.verdict}[/]",
-            )
-    if table.row_count:
-        show.output.print(table)
+    changed = [one for one in found.verdicts if one.verdict != "same"]
+    for group, verdicts in groupby(changed, lambda one: Group(*one.key[:4])):
+        _print(_changes(group, verdicts))
+    if changed:
+        show.output.print(
+            "change: of the time over the floor where both files have it, so that a slower day of the machine does not "
+            "count; noise: the change that the rounds' spread explains.",
+            soft_wrap=True,
+        )
+    if any(isinf(one.noise) for one in found.verdicts):
+        show.say("Rounds", "a single one tells no noise, and so no change: measure more of them", fold=False)
     said = [one.verdict for one in found.verdicts]
     counts = ", ".join(f"{said.count(name)} {name}" for name in ("faster", "slower", "same"))
     show.say("Compared", counts, fold=False, to=show.output)
@@ -242,14 +257,28 @@ def compare(before: Path, after: Path) -> None:
             show.say(label, text, fold=False, to=show.output)
 
 
+def _changes(group: Group, verdicts: Iterable[Verdict]) -> Table:
+    table = Table(title=f"Faster or slower: {group}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("m", "contestant", "µs/step", "then", "/floor", "then", "change", "noise", "verdict"):
+        table.add_column(name, justify="left" if name in ("contestant", "verdict") else "right", no_wrap=True)
+    for one in verdicts:
+        over = one.before_over, one.after_over
+        table.add_row(
+            f"{one.key.m:,}",
+            escape(one.label),
+            f"{one.before * 1e6:,.1f}",
+            f"{one.after * 1e6:,.1f}",
+            *("" if x is None else f"{x:.2f}" for x in over),
+            f"{one.change:+.0%}",
+            f"±{one.noise:.0%}",
+            f"[{'green' if one.verdict == 'faster' else 'red'}]{one.verdict}[/]",
+        )
+    return table
+
+
 def _missing(keys: list[Key]) -> Iterator[str]:
     for key in keys:
         yield f"{contestants.label(key.contestant)}, {Group(*key[:4])}, m = {key.m:,}"
-
-
-def _by_commas(sizes: str) -> str:
-    """Return "784-10", as the tables name a network, as "784,10"; anything else as it was given, for the error."""
-    return sizes.replace("-", ",") if re.fullmatch(r"\d+(-\d+)+", sizes) else sizes
 
 
 def _names(text: str) -> list[str]:

@@ -4,7 +4,7 @@ from nnx import schedules, spec
 from nnx.activations import activation
 from nnx.callbacks import Callback, EarlyStopping
 from nnx.cli import measured
-from nnx.cli.inputs import check_backend, integers, typed
+from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import Options
 from nnx.data.prepare import TASKS
 from nnx.errors import InputError, number, positive_int, unknown
@@ -63,7 +63,7 @@ def check(options: Options) -> None:
 
 def sizes(layers: str) -> list[int]:
     """Return the units of the hidden layers: "128,64" -> [128, 64], "none" -> []."""
-    return [] if layers.strip().lower() in ("", "none") else integers("layers", layers)
+    return [] if layers.strip().lower() in ("", "none") else integers("layers", layers, WIDTHS)
 
 
 def network(options: Options, n_features: int, output: str, n_outputs: int) -> Network:

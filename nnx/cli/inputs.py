@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
 from nnx.errors import InputError, positive_int, unknown
 from nnx.trainer import Trainer
+
+WIDTHS = ",-"
+"""What may stand between the widths of layers: 784-512-10 is how tables name a network."""
 
 
 class UsageError(InputError):
@@ -43,10 +47,10 @@ def check_backend(name: str) -> None:
         raise unknown("backend", name, [AUTO, *names()])
 
 
-def integers(name: str, text: str) -> list[int]:
-    """Return "128,64" as [128, 64]."""
+def integers(name: str, text: str, apart: str = ",") -> list[int]:
+    """Return "128,64" as [128, 64]; `apart` are the characters that may stand between two."""
     try:
-        return [positive_int(name, int(part)) for part in text.split(",")]
+        return [positive_int(name, int(part)) for part in re.split(f"[{apart}]", text)]
     except ValueError:
         raise InputError(f"{name} must be positive integers such as 128,64; given {text!r}") from None
 

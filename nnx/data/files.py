@@ -202,6 +202,10 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
     if target is not None and target not in arrays and not predicting:
         raise InputError(f"{where} has no array {target!r}; its arrays are: {known}")
     key = target or "y"
+    if (
+        key not in arrays
+    ):  # a model's target may have been called otherwise in the file that it was trained on
+        key = "y"
     y = arrays.pop(key, None)
     if len(arrays) == 1:
         (X,) = arrays.values()
