@@ -44,6 +44,17 @@ class Source(NamedTuple):
     work: float
 
 
+def work(recording: Recording) -> float:
+    """Return the seconds that a recorded function would take on one core, roughly."""
+    flops = bytes_ = 0
+    for op in recording.ops:
+        if op.name == "matmul":
+            flops += 2 * op.reads[0].size * op.out.shape[-1]
+        if op.kind != "view":
+            bytes_ += sum(map(nbytes, {*op.reads, op.out}))
+    return flops / 60e9 + bytes_ / 40e9
+
+
 class Loops:
     """The recording of a step on its way to the source of a compiled function.
 
@@ -202,17 +213,8 @@ class Loops:
             f"{kernels}\n\n\n@njit({signature}, **CALLED)\n{text}\n",
             {name: f"x{value.number}" for name, value in changing.items()},
             tables,
-            self._work(),
+            work(self.recording),
         )
-
-    def _work(self) -> float:
-        flops = bytes_ = 0
-        for op in self.recording.ops:
-            if op.name == "matmul":
-                flops += 2 * op.reads[0].size * op.out.shape[-1]
-            if op.kind != "view":
-                bytes_ += sum(map(nbytes, {*op.reads, op.out}))
-        return flops / 60e9 + bytes_ / 40e9
 
     # What changes from batch to batch.
 

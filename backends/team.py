@@ -3,6 +3,7 @@
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,13 @@ NOBODY = 1 << 62
 
 _turn = threading.Lock()
 """The threads, and BLAS's setting, are one in a process: who finds them taken goes alone."""
+
+
+_done = 0.0
+"""When threads last did something together."""
+
+LULL = 0.05
+"""Seconds in which whoever has done steps together will soon do more."""
 
 
 def _in_child() -> None:
@@ -40,6 +48,7 @@ def together(function: Callable[..., Any], work: float, *arguments: Any) -> None
     work : float
         Seconds of a step on one core, roughly.
     """
+    global _done
     sync = np.zeros(8, np.int64)
     if work <= ALONE or not _turn.acquire(blocking=False):
         function(0, 1, sync, *arguments)
@@ -61,9 +70,23 @@ def together(function: Callable[..., Any], work: float, *arguments: Any) -> None
     finally:
         for other in others:
             other.exception()  # waits; futures.wait takes longer than a small step
+        _done = time.monotonic() if others else _done
         _turn.release()
     for other in others:
         other.result()
+
+
+@contextmanager
+def just_after() -> Iterator[None]:
+    """Let BLAS have one thread in what is done just after something was done together, and before more of it is."""
+    if time.monotonic() - _done > LULL or not _turn.acquire(blocking=False):
+        yield
+        return
+    try:
+        with _threads()[1]():
+            yield
+    finally:
+        _turn.release()
 
 
 def _share(core: int, function: Callable[..., Any], t: int, T: int, sync: Any, *arguments: Any) -> None:

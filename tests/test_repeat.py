@@ -4,7 +4,7 @@ import copy
 import threading
 import time
 import tracemalloc
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 
 import numpy as np
@@ -244,6 +244,37 @@ def test_threads_share_the_work(numba, monkeypatch):
             for key, x in alone.items():
                 np.testing.assert_allclose(found[key], x, rtol=1e-9, atol=1e-12, err_msg=key)
     assert [len(one) for one in seen] == [1] * 20 + [2] * 20
+
+
+def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monkeypatch):
+    """OpenBLAS's threads spin on after a product, and a validation between epochs made these many times as long."""
+    from nnx.backends import team
+
+    limits = []
+
+    @contextmanager
+    def limited():
+        limits.append("one thread")
+        yield
+
+    monkeypatch.setattr(team, "_threads", lambda: (2, limited))
+    monkeypatch.setattr(team, "ALONE", 0.0)
+    monkeypatch.setattr(team, "_done", -1e9)
+    monkeypatch.setattr(team, "LULL", 60.0)
+    x = np.random.default_rng(0).standard_normal((30, 30))
+    square = numba.capture(lambda x: x @ x)
+    np.testing.assert_allclose(square(x), x @ x)
+    assert not limits
+    step, state, data = made("softmax", numba)
+    numba.repeat(step)(state, data, None, 0, 10, 5)
+    assert len(limits) == 1
+    np.testing.assert_allclose(square(x), x @ x)
+    assert len(limits) == 2
+    monkeypatch.setattr("nnx.backends.numba.SHORT", 0.0)  # what takes long takes all threads
+    numba.capture(lambda x: x @ x)(x)
+    monkeypatch.setattr(team, "LULL", 0.0)
+    square(x)
+    assert len(limits) == 2
 
 
 @pytest.mark.parametrize("layout", ["rows", "columns", "every other", "frozen", "not aligned"])
