@@ -43,7 +43,12 @@ def _of_the_system() -> Path:
 
 def compiled(text: str) -> Any:
     """Return the function `step` of a source, which numba keeps on disk beside it."""
-    return _module("step", f"from {_module('together', SHARED).__name__} import *\n\n\n{text}").step
+    return _module("step", f"from {shared().__name__} import *\n\n\n{text}").step
+
+
+def shared() -> Any:
+    """Return the module of what all steps share."""
+    return _module("together", SHARED)
 
 
 def _module(name: str, text: str) -> Any:

@@ -196,6 +196,7 @@ class Loops:
         kernels = "\n\n\n".join(text.replace("KERNEL", name) for text, name in self._kernels.items())
         lines = [
             f"def step({', '.join(parameters)}):",
+            "    begun(t, T, sync)",
             "    met, before = int64(1), flushed()",
             *indented(self._once),
             "    met = meet(sync, T, met)",

@@ -1,6 +1,7 @@
 """NumPy's arrays, and the training steps compiled by numba to one function."""
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -123,6 +124,7 @@ class Form:
 
     def __init__(self, source: Source, step: Any, state: dict[str, Array], cost: str) -> None:
         self._source, self._step, self._cost = source, step, cost
+        self._linger = getattr(sys.modules.get(step.__module__), "lingered", None)
         self._take = {name: pool(state[name].shape, str(state[name].dtype)) for name in source.state}
 
     def __call__(
@@ -153,7 +155,8 @@ class Form:
         ]
         arrays = [new[name] if name in new else _plain(state[name]) for name in state]
         tables = self._source.tables.values()
-        together(self._step, self._source.work, count, at, m, *given, *arrays, *old, *tables)
+        arguments = (count, at, m, *given, *arrays, *old, *tables)
+        together(self._step, self._source.work, *arguments, linger=self._linger)
         return Checked({**state, **new}, Js[count] == 0), Js[:count]
 
 

@@ -5,9 +5,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ NOBODY = 1 << 62
 _turn = threading.Lock()
 """The threads, and BLAS's setting, are one in a process: who finds them taken goes alone."""
 
+_crew: "Crew | None" = None
 
 _done = 0.0
 """When threads last did something together."""
@@ -30,16 +31,17 @@ LULL = 0.05
 
 
 def _in_child() -> None:
-    global _turn
-    _turn = threading.Lock()
-    _pool.cache_clear()  # a fork has none of its parent's threads
+    global _turn, _crew
+    _turn, _crew = threading.Lock(), None  # a fork has none of its parent's threads
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def together(function: Callable[..., Any], work: float, *arguments: Any) -> None:
+def together(
+    function: Callable[..., Any], work: float, *arguments: Any, linger: Callable[..., Any] | None = None
+) -> None:
     """Call function(t, T, sync, *arguments) in T threads, t = 0, 1, ...: as many as BLAS may use now, if worth it.
 
     Parameters
@@ -47,33 +49,106 @@ def together(function: Callable[..., Any], work: float, *arguments: Any) -> None
     function : callable
     work : float
         Seconds of a step on one core, roughly.
+    linger : callable or None
+        What a thread does when it is done: see `lingered`.
     """
     global _done
-    sync = np.zeros(8, np.int64)
     if work <= ALONE or not _turn.acquire(blocking=False):
-        function(0, 1, sync, *arguments)
+        function(0, 1, np.zeros(8, np.int64), *arguments)
         return
-    others: list[Future[None]] = []
     try:
         T, limited = _threads()
-        pool = _pool(T) if T > 1 else None
-        if pool is None:
-            function(0, 1, sync, *arguments)
+        crew = _crew_of(T) if T > 1 else None
+        if crew is None:
+            function(0, 1, np.zeros(8, np.int64), *arguments)
             return
         with limited():
-            for t in range(1, T):  # one by one: an interrupt must lose none of them
-                others.append(pool.submit(_share, _core(), function, t, T, sync, *arguments))
-            function(0, T, sync, *arguments)
-    except BaseException:
-        sync[0] = NOBODY
-        raise
+            crew.do(function, arguments, linger)
+        _done = time.monotonic()
     finally:
-        for other in others:
-            other.exception()  # waits; futures.wait takes longer than a small step
-        _done = time.monotonic() if others else _done
         _turn.release()
-    for other in others:
-        other.result()
+
+
+class Crew:
+    """Threads that run already, so that none has to be started in a step, and what they meet by.
+
+    Parameters
+    ----------
+    T : int
+        How many do something together, with the one that asks for it.
+
+    Raises
+    ------
+    RuntimeError
+        When the system has no more threads, or the interpreter is about to end.
+    """
+
+    def __init__(self, T: int) -> None:
+        self.T = T
+        self._sync = np.zeros(16, np.int64)
+        self._given: list[SimpleQueue[Any]] = []
+        for t in range(1, T):
+            given: SimpleQueue[Any] = SimpleQueue()
+            self._given.append(given)
+            threading.Thread(target=self._serve, args=(t, given), name=f"nnx-{t}", daemon=True).start()
+
+    def do(self, function: Callable[..., Any], arguments: Any, linger: Callable[..., Any] | None) -> None:
+        """Call function(t, T, sync, *arguments) in all threads, t = 0 in this one; raise what one of them raises."""
+        done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._sync[0] = 0
+        try:
+            for given in self._given:
+                given.put((_core(), function, arguments, linger, done))
+            function(0, self.T, self._sync, *arguments)
+            errors = [done.get() for _ in self._given]
+        except BaseException:  # others may be at it for a while, with this crew's memory
+            self._sync[0] = NOBODY
+            self.end()
+            for _ in self._given:
+                done.get(timeout=60)
+            raise
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def end(self) -> None:
+        """Let the threads end when they are done; the next call has new ones."""
+        global _crew
+        _crew = None
+        for given in self._given:
+            given.put(None)
+
+    def _serve(self, t: int, given: "SimpleQueue[Any]") -> None:
+        while (job := given.get()) is not None:
+            *_, linger, done = job
+            error = self._share(t, *job[:3])
+            del job  # nobody else has the arrays when they are told to be done
+            done.put(error)
+            del error, done
+            if linger is not None:
+                linger(self._sync)
+
+    def _share(self, t: int, core: int, function: Callable[..., Any], arguments: Any) -> BaseException | None:
+        try:
+            _apart(core, t)
+            function(t, self.T, self._sync, *arguments)
+        except BaseException as error:
+            self._sync[0] = NOBODY
+            return error
+        return None
+
+
+def _crew_of(T: int) -> Crew | None:
+    """Return T - 1 threads beside this one; None if they cannot be had."""
+    global _crew
+    if _crew is None or _crew.T != T:
+        if _crew is not None:
+            _crew.end()
+        try:
+            _crew = Crew(T)
+        except RuntimeError:
+            return None
+    return _crew
 
 
 @contextmanager
@@ -87,15 +162,6 @@ def just_after() -> Iterator[None]:
             yield
     finally:
         _turn.release()
-
-
-def _share(core: int, function: Callable[..., Any], t: int, T: int, sync: Any, *arguments: Any) -> None:
-    try:
-        _apart(core, t)
-        function(t, T, sync, *arguments)
-    except BaseException:
-        sync[0] = NOBODY
-        raise
 
 
 def _apart(core: int, t: int) -> None:
@@ -118,22 +184,6 @@ def _where() -> Callable[[], int]:
 def _core() -> int:
     """Return the core where this thread is now; -1 where that is not told."""
     return _where()()
-
-
-@lru_cache(maxsize=1)
-def _pool(T: int) -> ThreadPoolExecutor | None:
-    """Return T - 1 threads that run already, so that none has to be started in a step; None if they cannot be had."""
-    pool = ThreadPoolExecutor(T - 1, thread_name_prefix="nnx")
-    begun = threading.Barrier(T)
-    try:
-        for _ in range(T - 1):
-            pool.submit(begun.wait)
-        begun.wait()
-    except RuntimeError:  # no more threads, or the interpreter is about to end
-        begun.abort()
-        pool.shutdown(wait=False)
-        return None
-    return pool
 
 
 @lru_cache(maxsize=1)

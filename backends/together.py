@@ -30,6 +30,8 @@ CALLED = {**PLAIN, "cache": True, "no_cpython_wrapper": False}
 """The same of what is called from Python: the step."""
 
 _yield = types.ExternalFunction("sched_yield" if sys.platform != "win32" else "SwitchToThread", types.int32())
+_sleep = types.ExternalFunction("usleep" if sys.platform != "win32" else "Sleep", types.int32(types.uint32))
+NAP = 20 if sys.platform != "win32" else 0
 # numba's own door to the BLAS of SciPy: kind, transposed or not, sizes, and where the numbers are.
 _gemm = types.ExternalFunction(
     "numba_xxgemm", types.int32(*[types.int32] * 3, *[types.int64] * 3, *[types.intp] * 8)
@@ -63,6 +65,23 @@ def _arrivals(context, sync):
         return builder.load_atomic(array.data, "acquire", 8)
 
     return types.int64(sync), made
+
+
+LINGER = 5000
+"""Looks, a pause of some 20 to 50 ns after each."""
+
+
+@intrinsic
+def _pause(context):
+    """Leave what this core shares with another one to that for a moment."""
+
+    def made(context, builder, signature, args):
+        if ZERO:
+            nothing = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, nothing, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.none(), made
 
 
 ZERO = 0x8040 if platform.machine() in ("x86_64", "AMD64") else 0
@@ -115,6 +134,27 @@ def flushed():
 
 
 @njit(**SHARED)
+def begun(t, T, sync):
+    """Let those who linger know that the next call has begun."""
+    if T > 1 and t == 0:
+        _arrived(sync[8:])
+
+
+@njit(types.void(types.int64[::1]), **CALLED)
+def lingered(sync):
+    """Wait a moment for the next call to begin: to wake a thread up takes longer than a step of a small network.
+
+    Python must not be asked for it: whoever calls has the interpreter's lock until the step has begun.
+    """
+    calls = sync[8:]
+    before = _arrivals(calls)
+    for _ in range(LINGER):
+        if _arrivals(calls) != before:
+            return
+        _pause()
+
+
+@njit(**SHARED)
 def meet(sync, T, met):
     """Wait until all threads are here, for the met-th time; return the number of the next time."""
     if T > 1:
@@ -122,7 +162,9 @@ def meet(sync, T, met):
         looks = 0
         while _arrivals(sync) < T * met:
             looks += 1
-            if looks > 2000:  # somebody else has that thread's core
+            if looks > 2400:  # Linux lets a thread that yields go on for up to 10 ms
+                _sleep(uint32(NAP))
+            elif looks > 2000:  # somebody else has that thread's core
                 _yield()
     return met + 1
 

@@ -336,6 +336,7 @@ def interpreted(text):
         "sound": lambda t, T, x: np.isfinite(x).all(),
         "flushed": lambda: 0,
         "round_by": lambda before: None,
+        "begun": lambda t, T, sync: None,
         "tile_product": tile_product,
         "tile_of_one": tile_product,
         "share": lambda t, T, n, grain: (0, n),

@@ -1,11 +1,13 @@
 """Steps on end: what a backend's `repeat` does at once is what one step after the other does."""
 
 import copy
+import sys
 import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import pytest
@@ -223,21 +225,21 @@ def test_all_of_these_are_compiled(numba):
 
 
 def test_threads_share_the_work(numba, monkeypatch):
-    from nnx.backends import team
-
     step, state, data = made("norms", numba, "float64", weights=True)
     repeated = numba.repeat(step)
     alone, Js = repeated(state, data, None, 0, 10, 5)
     seen = []
 
-    def together(function, work, *arguments, T):
-        sync = np.zeros(8, np.int64)
-        others = [team._pool(4).submit(function, t, T, sync, *arguments) for t in range(1, T)]
-        function(0, T, sync, *arguments)
-        seen.append([other.result(timeout=60) for other in others])
+    def together(function, work, *arguments, T, linger):
+        sync = np.zeros(16, np.int64)
+        with ThreadPoolExecutor(4) as pool:
+            others = [pool.submit(function, t, T, sync, *arguments) for t in range(1, T)]
+            function(0, T, sync, *arguments)
+            seen.append([other.result(timeout=60) for other in others])
+        linger(sync)  # nobody calls any more: only a moment
 
     for T in (2, 3):
-        monkeypatch.setattr("nnx.backends.numba.together", lambda *given, T=T: together(*given, T=T))
+        monkeypatch.setattr("nnx.backends.numba.together", partial(together, T=T))
         for _ in range(20):
             found, costs = repeated(state, data, None, 0, 10, 5)
             np.testing.assert_allclose(costs, Js, rtol=1e-12)
@@ -336,7 +338,6 @@ def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
 
     _, limited = team._threads()
     monkeypatch.setattr(team, "_threads", lambda: (T, limited))
-    monkeypatch.setattr(team, "_pool", lru_cache(team._pool.__wrapped__))
     monkeypatch.setattr(team, "ALONE", 0.0)
     network, optimizer = nnx.mlp([70, 192, 192, 5]), nnx.Momentum(0.1)
     rng = np.random.default_rng(0)
@@ -439,6 +440,43 @@ def test_who_fails_lets_the_others_go(monkeypatch):
     for bad in (0, 1):
         with pytest.raises(ValueError, match=f"thread {bad}"):
             team.together(function, 1.0, bad)
+
+
+def test_after_an_interrupt_there_are_new_threads(monkeypatch):
+    """The old ones may be at it for a while; what they still do disturbs nobody."""
+    from nnx.backends import team
+
+    monkeypatch.setattr(team, "_threads", lambda: (2, nullcontext))
+    seen, held = [], threading.Event()
+
+    def interrupted(t, T, sync):
+        if t == 0:
+            raise KeyboardInterrupt
+        held.wait(0.2)
+        seen.append(sync[0] > T)
+
+    def meets(t, T, sync):
+        seen.append(threading.get_ident())
+
+    with pytest.raises(KeyboardInterrupt):
+        team.together(interrupted, 1.0)
+    assert seen == [True]
+    lingered = []
+    for _ in range(2):
+        team.together(meets, 1.0, linger=lambda sync: lingered.append(threading.get_ident()))
+    others = {*seen[1:]} - {threading.get_ident()}
+    assert len(others) == 1  # the same thread does one call after the other
+    team.together(meets, 1.0)
+    assert [*others] * 2 == lingered
+
+
+def test_a_thread_holds_no_array_while_it_waits(monkeypatch):
+    from nnx.backends import team
+
+    monkeypatch.setattr(team, "_threads", lambda: (2, nullcontext))
+    array = np.zeros(3)
+    team.together(lambda t, T, sync, x: None, 1.0, array)
+    assert sys.getrefcount(array) == sys.getrefcount(np.zeros(3)) + 1
 
 
 def test_no_array_is_allocated_after_the_second_time(numba):
