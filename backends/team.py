@@ -94,20 +94,24 @@ class Crew:
 
     def do(self, function: Callable[..., Any], arguments: Any, linger: Callable[..., Any] | None) -> None:
         """Call function(t, T, sync, *arguments) in all threads, t = 0 in this one; raise what one of them raises."""
-        done: SimpleQueue[BaseException | None] = SimpleQueue()
+        finished: list[BaseException | None] = []
+        told: SimpleQueue[None] = SimpleQueue()
+        sent = 0
         self._sync[0] = 0
         try:
             for given in self._given:
-                given.put((_core(), function, arguments, linger, done))
+                given.put((_core(), function, arguments, linger, finished, told))
+                sent += 1
             function(0, self.T, self._sync, *arguments)
-            errors = [done.get() for _ in self._given]
-        except BaseException:  # others may be at it for a while, with this crew's memory
+            while len(finished) < sent:
+                told.get()
+        except BaseException:
             self._sync[0] = NOBODY
-            self.end()
-            for _ in self._given:
-                done.get(timeout=60)
+            self.end()  # who is interrupted once more leaves some at it, who must meet nobody else
+            while len(finished) < sent:
+                told.get()
             raise
-        for error in errors:
+        for error in finished:
             if error is not None:
                 raise error
 
@@ -120,13 +124,14 @@ class Crew:
 
     def _serve(self, t: int, given: "SimpleQueue[Any]") -> None:
         while (job := given.get()) is not None:
-            *_, linger, done = job
-            error = self._share(t, *job[:3])
-            del job  # nobody else has the arrays when they are told to be done
-            done.put(error)
-            del error, done
+            linger, finished, told = job[3:]
+            error, calls = self._share(t, *job[:3]), self._sync[8]
+            del job  # nobody else has the arrays when the others are told
+            finished.append(error)
+            told.put(None)
+            del error, finished, told
             if linger is not None:
-                linger(self._sync)
+                linger(self._sync, calls)
 
     def _share(self, t: int, core: int, function: Callable[..., Any], arguments: Any) -> BaseException | None:
         try:

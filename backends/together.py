@@ -140,16 +140,14 @@ def begun(t, T, sync):
         _arrived(sync[8:])
 
 
-@njit(types.void(types.int64[::1]), **CALLED)
-def lingered(sync):
-    """Wait a moment for the next call to begin: to wake a thread up takes longer than a step of a small network.
+@njit(types.void(types.int64[::1], types.int64), **CALLED)
+def lingered(sync, calls):
+    """Wait a moment for a call to begin after so many: to wake a thread up takes longer than a step of a small network.
 
     Python must not be asked for it: whoever calls has the interpreter's lock until the step has begun.
     """
-    calls = sync[8:]
-    before = _arrivals(calls)
     for _ in range(LINGER):
-        if _arrivals(calls) != before:
+        if _arrivals(sync[8:]) != calls:
             return
         _pause()
 
