@@ -7,6 +7,9 @@ import logging
 import os
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,22 @@ from nnx.recording import RecordingError
 _log = logging.getLogger("nnx")
 _here: dict[str, Any] = {}
 
-SHARED = "\n\n".join(
+TEXT = "\n\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("together.py", "elementary.py")
 ).replace("from nnx.backends.together import SHARED\n", "")
 """The text of what all steps share. Its hash is in its name, and that in every step's: no step is of another text."""
+
+_lock = threading.RLock()
+"""A module is executed, and so compiled, by one thread at a time."""
+
+
+def _in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # whoever had it is not in a fork
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def cache() -> Path:
@@ -48,22 +63,47 @@ def compiled(text: str) -> Any:
 
 def shared() -> Any:
     """Return the module of what all steps share."""
-    return _module("together", SHARED)
+    return _module("together", TEXT)
 
 
 def _module(name: str, text: str) -> Any:
     key = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    if key not in _here:
-        path = written(f"{key}.py", text)
-        spec = importlib.util.spec_from_file_location(f"nnx_{key}", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        # There numba looks for what it kept on disk, and a step for what all share.
-        sys.modules[spec.name] = module
+    with _lock:
+        if key not in _here:
+            path = written(f"{key}.py", text)
+            compiles = not any(path.parent.glob(f"__pycache__/{key}.*.nbi"))
+            with alone(path.with_name("compiling.lock")) if compiles else nullcontext():
+                _here[key] = _executed(f"nnx_{key}", path)
+        return _here[key]
+
+
+def _executed(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # there numba looks for what it kept on disk, and a step for what all share
+    try:
         spec.loader.exec_module(module)
-        _here[key] = module
-    return _here[key]
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until no other process compiles: two that write what is shared at once could mix it up.
+
+    Nobody waits on Windows, or where a file cannot be locked.
+    """
+    with ExitStack() as stack:
+        try:
+            fcntl = importlib.import_module("fcntl")
+            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)  # until it is closed
+        except (ImportError, OSError) as error:
+            _log.debug("compiled steps are not locked: %s", error)
+        yield
 
 
 @lru_cache

@@ -1,7 +1,6 @@
 """NumPy's arrays, and the training steps compiled by numba to one function."""
 
 import logging
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx.arrays import Array
-from nnx.backends.compiled import compiled
+from nnx.backends.compiled import compiled, shared
 from nnx.backends.loops import Loops, Source, work
 from nnx.backends.numpy import NumPy
 from nnx.backends.recorded import RECORDINGS, Recorded, Replay, pool
@@ -109,7 +108,8 @@ class Compiled:
             try:
                 recording = record(self._step, state, batch)
                 source = Loops(recording).source()
-                self._made[key] = Form(source, compiled(source.text), state, recording.result[1].dtype)
+                cost, step = recording.result[1].dtype, compiled(source.text)
+                self._made[key] = Form(source, step, state, cost, shared().lingered)
             except Exception as error:  # whatever numba raises
                 _log.info("a step is not compiled: %s: %s", type(error).__name__, error)
                 self._made[key] = None
@@ -122,9 +122,10 @@ class Compiled:
 class Form:
     """The compiled function for arrays of certain shapes."""
 
-    def __init__(self, source: Source, step: Any, state: dict[str, Array], cost: str) -> None:
-        self._source, self._step, self._cost = source, step, cost
-        self._linger = getattr(sys.modules.get(step.__module__), "lingered", None)
+    def __init__(
+        self, source: Source, step: Any, state: dict[str, Array], cost: str, linger: Any = None
+    ) -> None:
+        self._source, self._step, self._cost, self._linger = source, step, cost, linger
         self._take = {name: pool(state[name].shape, str(state[name].dtype)) for name in source.state}
 
     def __call__(

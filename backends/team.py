@@ -2,10 +2,11 @@
 
 import ctypes
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
@@ -52,7 +53,7 @@ def together(
     linger : callable or None
         What a thread does when it is done: see `lingered`.
     """
-    global _done
+    global _crew, _done
     if work <= ALONE or not _turn.acquire(blocking=False):
         function(0, 1, np.zeros(8, np.int64), *arguments)
         return
@@ -62,9 +63,10 @@ def together(
         if crew is None:
             function(0, 1, np.zeros(8, np.int64), *arguments)
             return
+        _crew = None  # who is interrupted leaves none to the next call
         with limited():
             crew.do(function, arguments, linger)
-        _done = time.monotonic()
+        _crew, _done = crew, time.monotonic()
     finally:
         _turn.release()
 
@@ -87,38 +89,43 @@ class Crew:
         self.T = T
         self._sync = np.zeros(16, np.int64)
         self._given: list[SimpleQueue[Any]] = []
-        for t in range(1, T):
-            given: SimpleQueue[Any] = SimpleQueue()
-            self._given.append(given)
-            threading.Thread(target=self._serve, args=(t, given), name=f"nnx-{t}", daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        try:
+            for t in range(1, T):
+                self._given.append(SimpleQueue())
+                thread = threading.Thread(target=self._serve, args=(t, self._given[-1]), daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:
+            self.end()
+            raise
 
     def do(self, function: Callable[..., Any], arguments: Any, linger: Callable[..., Any] | None) -> None:
-        """Call function(t, T, sync, *arguments) in all threads, t = 0 in this one; raise what one of them raises."""
+        """Call function(t, T, sync, *arguments) in all threads, t = 0 in this one; raise what one of them raises.
+
+        Whatever interrupts it, Ctrl-C above all, ends the threads: what one may still do disturbs no later call.
+        """
         finished: list[BaseException | None] = []
         told: SimpleQueue[None] = SimpleQueue()
-        sent = 0
         self._sync[0] = 0
         try:
             for given in self._given:
                 given.put((_core(), function, arguments, linger, finished, told))
-                sent += 1
             function(0, self.T, self._sync, *arguments)
-            while len(finished) < sent:
+            while len(finished) < self.T - 1:
                 told.get()
         except BaseException:
             self._sync[0] = NOBODY
-            self.end()  # who is interrupted once more leaves some at it, who must meet nobody else
-            while len(finished) < sent:
-                told.get()
+            self.end()
+            for thread in self._threads:
+                thread.join()
             raise
         for error in finished:
             if error is not None:
                 raise error
 
     def end(self) -> None:
-        """Let the threads end when they are done; the next call has new ones."""
-        global _crew
-        _crew = None
+        """Let the threads end when they are done."""
         for given in self._given:
             given.put(None)
 
@@ -131,7 +138,8 @@ class Crew:
             told.put(None)
             del error, finished, told
             if linger is not None:
-                linger(self._sync, calls)
+                with suppress(Exception):  # it is no part of the work
+                    linger(self._sync, calls)
 
     def _share(self, t: int, core: int, function: Callable[..., Any], arguments: Any) -> BaseException | None:
         try:
@@ -145,15 +153,14 @@ class Crew:
 
 def _crew_of(T: int) -> Crew | None:
     """Return T - 1 threads beside this one; None if they cannot be had."""
-    global _crew
-    if _crew is None or _crew.T != T:
-        if _crew is not None:
-            _crew.end()
-        try:
-            _crew = Crew(T)
-        except RuntimeError:
-            return None
-    return _crew
+    if _crew is not None and _crew.T == T:
+        return None if sys.is_finalizing() else _crew
+    if _crew is not None:
+        _crew.end()
+    try:
+        return Crew(T)
+    except RuntimeError:
+        return None
 
 
 @contextmanager

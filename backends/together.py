@@ -30,8 +30,8 @@ CALLED = {**PLAIN, "cache": True, "no_cpython_wrapper": False}
 """The same of what is called from Python: the step."""
 
 _yield = types.ExternalFunction("sched_yield" if sys.platform != "win32" else "SwitchToThread", types.int32())
-_sleep = types.ExternalFunction("usleep" if sys.platform != "win32" else "Sleep", types.int32(types.uint32))
-NAP = 20 if sys.platform != "win32" else 0
+_sleep = types.ExternalFunction("usleep" if sys.platform != "win32" else "Sleep", types.void(types.uint32))
+NAP = 20 if sys.platform != "win32" else 1
 # numba's own door to the BLAS of SciPy: kind, transposed or not, sizes, and where the numbers are.
 _gemm = types.ExternalFunction(
     "numba_xxgemm", types.int32(*[types.int32] * 3, *[types.int64] * 3, *[types.intp] * 8)
@@ -68,7 +68,7 @@ def _arrivals(context, sync):
 
 
 LINGER = 5000
-"""Looks, a pause of some 20 to 50 ns after each."""
+"""Looks, on x86 with a pause of some 20 to 50 ns after each; elsewhere the moment is a shorter one."""
 
 
 @intrinsic
@@ -140,7 +140,7 @@ def begun(t, T, sync):
         _arrived(sync[8:])
 
 
-@njit(types.void(types.int64[::1], types.int64), **CALLED)
+@njit(types.void(types.int64[::1], types.int64), **{**CALLED, "cache": SHARED["cache"]})
 def lingered(sync, calls):
     """Wait a moment for a call to begin after so many: to wake a thread up takes longer than a step of a small network.
 

@@ -155,6 +155,7 @@ def serve(pipe: Connection, name: str) -> None:
             except KeyboardInterrupt:
                 return
             except (Absent, BackendError) as error:
+                contestant = None
                 pipe.send(("absent", str(error)))
             except Exception as error:  # whatever a library raises where it cannot run
                 contestant = None

@@ -160,9 +160,9 @@ def read(path: Path) -> Result:
         raise InputError(f"{str(path)!r} is no JSON, and so no file of `nnx bench --out`: {error}") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise InputError(f"{str(path)!r} is no file of `nnx bench --out`")
-    if found["version"] != VERSION:
+    if found.get("version") != VERSION:
         raise InputError(
-            f"{str(path)!r} has version {found['version']} of the schema; this nnx reads version {VERSION}: "
+            f"{str(path)!r} has version {found.get('version')} of the schema; this nnx reads version {VERSION}: "
             "measure anew, or take the nnx that wrote it"
         )
     figures = found.get("figures")

@@ -114,7 +114,8 @@ def run(
         peak = children["floor"].large_product(plan.dtype)
 
         def found() -> Result:
-            took_part = dict(told)
+            measured = {figure.contestant for figure in figures}
+            took_part = {name: _told(one, measured) for name, one in told.items()}
             if all(one["device"] in (None, "cpu") for one in told.values()):
                 took_part.pop("floor-cuda", None)  # no GPU, and nobody misses its floor
             return Result(
@@ -123,7 +124,7 @@ def run(
                 machine.now(),
                 plan.note,
                 *about,
-                [dict(one) for one in took_part.values()],
+                [*took_part.values()],
                 {plan.dtype: peak},
                 list(figures),
             )
@@ -141,6 +142,15 @@ def _called(case: Case) -> str:
     return f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}"
 
 
+def _told(one: dict[str, Any], measured: set[str]) -> dict[str, Any]:
+    """Return what is told of a contestant; of one that has figures, in which cell it was absent."""
+    told = {**one}
+    cell = told.pop("cell", "")
+    if told["absent"] and told["name"] in measured:
+        told["absent"] += f" ({cell})"
+    return told
+
+
 def _cell(
     plan: Plan,
     case: Case,
@@ -155,8 +165,7 @@ def _cell(
         try:
             built[name] = one = child.build(case)
         except Absent as reason:
-            partly = told[name]["library"] is not None  # it has taken part
-            told[name]["absent"] = f"{reason} ({_called(case)})" if partly else str(reason)
+            told[name] |= {"absent": str(reason), "cell": _called(case)}
         else:
             told[name] |= {
                 "library": one.library,
@@ -179,11 +188,12 @@ def _cell(
                     children[name].seconds(lead)
                 rounds[name].append(children[name].seconds(epochs) / (epochs * case.steps))
             except Absent as reason:  # it ran out of memory, say
-                told[name]["absent"] = f"{reason} ({_called(case)})"
+                told[name] |= {"absent": str(reason), "cell": _called(case)}
                 del built[name], rounds[name]
         order = [name for name in (*order[1:], *order[:1]) if name in built]
     for name in built:
-        children[name].drop()
+        with suppress(Absent):  # the system has killed it: the next case has a new one
+            children[name].drop()
     return [_figure(case, name, built, rounds, turns[name][1]) for name in built]
 
 

@@ -240,6 +240,17 @@ def test_a_cell_that_does_not_fit_into_memory_is_left_out():
     assert "3-2, adam, in order, m = 2: round 2 of 2, GEMM floor" in turns
 
 
+def test_who_is_killed_after_its_last_turn_loses_no_figure(monkeypatch):
+    def drop(self):
+        raise Absent("its process ended with status -9")
+
+    monkeypatch.setattr(Child, "drop", drop)
+    found = run(Plan(["typed"], [(3, 2)], [2, 3], rounds=1, seconds=0.001))
+    assert [(f.contestant, f.m) for f in found.figures] == [
+        ("floor", 2), ("typed", 2), ("floor", 3), ("typed", 3)
+    ]  # fmt: skip
+
+
 def test_no_compiler_no_compiled_peer(monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setenv("CXX", "/nowhere/g++")

@@ -1097,6 +1097,29 @@ def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch)
     assert len([*(tmp_path / "cache").glob("together_*.py")]) == 1
 
 
+def test_one_process_compiles_at_a_time(tmp_path):
+    pytest.importorskip("fcntl", reason="files are not locked on Windows")
+    from nnx.backends.compiled import alone
+
+    entered, seen = threading.Event(), []
+
+    def other():
+        entered.set()
+        with alone(tmp_path / "lock"):  # of a file that is opened anew, as in another process
+            seen.append("other")
+
+    with alone(tmp_path / "lock"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        entered.wait(60)
+        thread.join(0.2)
+        seen.append("this one")
+    thread.join(60)
+    assert seen == ["this one", "other"]
+    with alone(tmp_path / "no such folder" / "lock"):
+        pass
+
+
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     from nnx.backends import compiled
 

@@ -470,6 +470,27 @@ def test_after_an_interrupt_there_are_new_threads(monkeypatch):
     assert [*others] * 2 == lingered
 
 
+def test_threads_that_cannot_all_be_had_end(monkeypatch):
+    from nnx.backends import team
+
+    monkeypatch.setattr(team, "_threads", lambda: (4, nullcontext))
+    monkeypatch.setattr(team, "_crew", None)
+    start, started, seen = threading.Thread.start, [], []
+
+    def few(self):
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    team.together(lambda t, T, sync: seen.append((t, T)), 1.0)
+    for thread in started:
+        thread.join(60)
+    assert seen == [(0, 1)]
+    assert not any(thread.is_alive() for thread in started)
+
+
 def test_a_thread_holds_no_array_while_it_waits(monkeypatch):
     from nnx.backends import team
 

@@ -50,7 +50,7 @@ def check_backend(name: str) -> None:
 def integers(name: str, text: str, apart: str = ",") -> list[int]:
     """Return "128,64" as [128, 64]; `apart` are the characters that may stand between two."""
     try:
-        return [positive_int(name, int(part)) for part in re.split(f"[{apart}]", text)]
+        return [positive_int(name, int(part)) for part in re.split(f"[{re.escape(apart)}]", text)]
     except ValueError:
         raise InputError(f"{name} must be positive integers such as 128,64; given {text!r}") from None
 

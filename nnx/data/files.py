@@ -201,11 +201,8 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
     known = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     if target is not None and target not in arrays and not predicting:
         raise InputError(f"{where} has no array {target!r}; its arrays are: {known}")
-    key = target or "y"
-    if (
-        key not in arrays
-    ):  # a model's target may have been called otherwise in the file that it was trained on
-        key = "y"
+    # A model's target may have been called otherwise in the file that it was trained on.
+    key = target if target is not None and target in arrays else "y"
     y = arrays.pop(key, None)
     if len(arrays) == 1:
         (X,) = arrays.values()
