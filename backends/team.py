@@ -103,7 +103,8 @@ class Crew:
     def do(self, function: Callable[..., Any], arguments: Any, linger: Callable[..., Any] | None) -> None:
         """Call function(t, T, sync, *arguments) in all threads, t = 0 in this one; raise what one of them raises.
 
-        Whatever interrupts it, Ctrl-C above all, ends the threads: what one may still do disturbs no later call.
+        An interrupt, Ctrl-C above all, ends the threads, and so does a failure: what one may still do disturbs no later
+        call.
         """
         finished: list[BaseException | None] = []
         told: SimpleQueue[None] = SimpleQueue()
@@ -114,15 +115,15 @@ class Crew:
             function(0, self.T, self._sync, *arguments)
             while len(finished) < self.T - 1:
                 told.get()
+            for error in finished:
+                if error is not None:
+                    raise error
         except BaseException:
             self._sync[0] = NOBODY
             self.end()
             for thread in self._threads:
                 thread.join()
             raise
-        for error in finished:
-            if error is not None:
-                raise error
 
     def end(self) -> None:
         """Let the threads end when they are done."""
@@ -153,8 +154,10 @@ class Crew:
 
 def _crew_of(T: int) -> Crew | None:
     """Return T - 1 threads beside this one; None if they cannot be had."""
+    if sys.is_finalizing():
+        return None  # whoever had begun does nothing any more
     if _crew is not None and _crew.T == T:
-        return None if sys.is_finalizing() else _crew
+        return _crew
     if _crew is not None:
         _crew.end()
     try:

@@ -428,6 +428,8 @@ def test_who_fails_lets_the_others_go(monkeypatch):
     from nnx.backends import team
 
     monkeypatch.setattr(team, "_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(team, "_crew", None)
+    before = threading.active_count()
 
     def function(t, T, sync, bad):
         if t == bad:
@@ -440,6 +442,7 @@ def test_who_fails_lets_the_others_go(monkeypatch):
     for bad in (0, 1):
         with pytest.raises(ValueError, match=f"thread {bad}"):
             team.together(function, 1.0, bad)
+        assert threading.active_count() == before  # nobody is left to wait for a call that does not come
 
 
 def test_after_an_interrupt_there_are_new_threads(monkeypatch):
@@ -447,12 +450,12 @@ def test_after_an_interrupt_there_are_new_threads(monkeypatch):
     from nnx.backends import team
 
     monkeypatch.setattr(team, "_threads", lambda: (2, nullcontext))
-    seen, held = [], threading.Event()
+    seen = []
 
     def interrupted(t, T, sync):
         if t == 0:
             raise KeyboardInterrupt
-        held.wait(0.2)
+        time.sleep(0.2)
         seen.append(sync[0] > T)
 
     def meets(t, T, sync):
