@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx.arrays import Array
+from nnx.backends.blas import blas
 from nnx.backends.compiled import compiled, shared
 from nnx.backends.loops import Loops, Source, work
 from nnx.backends.numpy import NumPy
@@ -35,7 +36,7 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
         require("threadpoolctl", INSTALL)
         if require("numba", INSTALL).config.DISABLE_JIT:
             raise BackendError("numba compiles nothing, since NUMBA_DISABLE_JIT is set; unset it")
-        self.detail = "every step compiled, once for a form on a machine"
+        self.detail = f"every step compiled, once for a form on a machine; products by {blas().name}"
 
     def capture(self, step: F) -> F:
         """Return the step as NumPy's adapter does; but one that comes between compiled steps has one thread."""

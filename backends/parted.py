@@ -88,7 +88,9 @@ class Parted(_Mapping, Checked):  # type: ignore[misc]
         self._join, self.spares = join, spares
         self._joined: dict[str, Array] = {}
 
-    def __del__(self) -> None:
+    def __del__(
+        self, pieces: Callable[..., Any] = pieces
+    ) -> None:  # at the end of a program its name may be gone
         if self.spares is not None:
             self.spares.leave(pieces(self.kept()))
 

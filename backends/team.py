@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+
+from nnx.backends.blas import blas
 
 ALONE = 100e-6
 """Seconds of a step up to which one thread is quicker: each meeting costs some 0.2 us, and a step has a few dozen."""
@@ -202,10 +205,13 @@ def _core() -> int:
 
 
 @lru_cache(maxsize=1)
-def _blas() -> Any:
+def _libraries() -> Any:
+    """Return threadpoolctl's handles of BLAS, without that of one thread whose products steps call."""
     from threadpoolctl import ThreadpoolController
 
-    return ThreadpoolController().select(user_api="blas")
+    ours = blas()
+    found = ThreadpoolController().select(user_api="blas").lib_controllers
+    return [one for one in found if not (ours.alone and ours.path and Path(one.filepath).samefile(ours.path))]
 
 
 WITHOUT_COPIES = {"SkylakeX", "Cooperlake", "SapphireRapids"}
@@ -217,9 +223,11 @@ COPYING = {"Haswell", "Zen"}
 
 @lru_cache(maxsize=1)
 def small() -> int:
-    """Return the multiplications up to which BLAS copies nothing, 100^3; -1: it always does; 0: nobody knows."""
+    """Return the multiplications up to which BLAS copies nothing, 100^3; -1: it always does; -2: MKL; 0: else."""
     try:
-        found = {one.get("architecture") for one in _blas().info()}
+        if blas().path:
+            return -2
+        found = {one.info().get("architecture") for one in _libraries()}
     except ImportError:
         return 0
     if found and found <= WITHOUT_COPIES:
@@ -237,7 +245,7 @@ def threads() -> int:
 
 def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
     """Return how many threads BLAS may use now, and what takes all but one from it for a while."""
-    libraries = _blas().lib_controllers
+    libraries = _libraries()
     before = [one.num_threads for one in libraries]
 
     @contextmanager

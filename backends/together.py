@@ -15,7 +15,9 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numpy import float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+from numpy import empty, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+
+from nnx.backends.blas import SYMBOLS, bind
 
 PLAIN = {
     "error_model": "numpy",
@@ -33,12 +35,36 @@ _yield = types.ExternalFunction("sched_yield" if sys.platform != "win32" else "S
 _sleep = types.ExternalFunction("usleep" if sys.platform != "win32" else "Sleep", types.void(types.uint32))
 NAP = 20 if sys.platform != "win32" else 1
 # numba's own door to the BLAS of SciPy: kind, transposed or not, sizes, and where the numbers are.
-_gemm = types.ExternalFunction(
-    "numba_xxgemm", types.int32(*[types.int32] * 3, *[types.int64] * 3, *[types.intp] * 8)
-)
 _gemv = types.ExternalFunction(
     "numba_xxgemv", types.int32(*[types.int32] * 2, *[types.int64] * 2, *[types.intp] * 6)
 )
+
+
+bind()
+
+
+@intrinsic
+def _gemm(context, units, b_op, a_op, columns, rows, inner, alpha, b, ldb, a, lda, beta, c, ldc):
+    """Call a product of BLAS, which is handed all by reference: characters, whole numbers, and where the rest lies."""
+    byte, whole = ir.IntType(8), ir.IntType(32)
+    kinds = byte, byte, whole, whole, whole, None, None, whole, None, whole, None, None, whole
+
+    def made(context, builder, signature, args):
+        given = []
+        for kind, x in zip(kinds, args[1:], strict=True):
+            if kind is None:
+                given.append(builder.inttoptr(x, byte.as_pointer()))
+            else:
+                place = cgutils.alloca_once(builder, kind)
+                builder.store(builder.trunc(x, kind), place)
+                given.append(builder.bitcast(place, byte.as_pointer()))
+        function = ir.FunctionType(ir.VoidType(), [byte.as_pointer()] * len(given))
+        builder.call(
+            cgutils.get_or_insert_function(builder.module, function, SYMBOLS[str(units.dtype)]), given
+        )
+        return context.get_dummy_value()
+
+    return types.none(units, *[types.int64] * 13), made
 
 
 _copy = types.ExternalFunction("memcpy", types.intp(types.intp, types.intp, types.intp))
@@ -245,16 +271,25 @@ def lies_well(b):
     return b[0] % 64 == 0 and b[1] % 64 == 0 and b[1] % 4096 != 0
 
 
+WHOLE = -2
+"""The `small` of MKL, whose products are done whole."""
+
+NARROW, LONG = 32, 4096
+"""Rows up to which, and inner numbers or columns from which, MKL's products are quicker in parts, or transposed."""
+
+
 @njit(**SHARED)
 def pieces(n, k, m, small, mixed, far, amid):
     """Return the rows, inner numbers and columns of the pieces in which a product (n, k) (k, m) is done.
 
     OpenBLAS copies what it multiplies, but not for up to `small` = 100^3 multiplications (0, -1: no such limit is
-    known, and the product is one piece). So done, a product of 16 or 20 columns takes half the time, a large one some
-    percent less. What is `mixed`, a by rows and b by columns, must be smaller still, and have more inner numbers.
-    `far`: the columns of a lie whole pages apart, so that few of them fit into the cache together; `amid`: b's rows
-    begin amid cache lines, or all at a few places of the cache, and are better copied whole.
+    known, and the product is one piece; WHOLE: it is MKL's). So done, a product of 16 or 20 columns takes half the
+    time, a large one some percent less. What is `mixed`, a by rows and b by columns, must be smaller still, and have
+    more inner numbers. `far`: the columns of a lie whole pages apart, so that few of them fit into the cache together;
+    `amid`: b's rows begin amid cache lines, or all at a few places of the cache, and are better copied whole.
     """
+    if small == WHOLE:
+        return n, min(k, 128 if n <= NARROW and m > LONG else k), m
     if small <= 0 or (amid and k >= 64) or (mixed and (k < 64 or min(n, m) > (128 if k % 1024 else 32))):
         return n, k, m
     if mixed:
@@ -443,7 +478,7 @@ def by_blocks(a, b, out, units):
     item = units.itemsize
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, _, _, _) = a, b, out
     little = n * m <= UNCOPIED or n * k <= SQUARE
-    if units[2] >= 0 or not little or k <= 0 or b_right != item or m * item % 64 or b_down % 4096 == 0:
+    if units[2] != -1 or not little or k <= 0 or b_right != item or m * item % 64 or b_down % 4096 == 0:
         return False
     for j in range(0, m * item, 64):
         for i in range(0, n - 3, 4):
@@ -477,7 +512,15 @@ def multiplied(a, b, out, units, picks):
     b_row = b_right == item
     ldb = max(b_down // item, m) if b_row else max(b_right // item, k)
     ldc = max(c_down // item, m)
-    A_op, B_op = int32(110 if a_row else 116), int32(110 if b_row else 116)
+    A_op, B_op = int64(110 if a_row else 116), int64(110 if b_row else 116)
+    if units[2] == WHOLE and picks is None and a_row and not b_row and n <= NARROW < m and k > LONG:
+        turned = empty((m, n), units.dtype)  # of X by samples, (W X)^T takes two thirds of the time
+        at = int64(turned.ctypes.data)
+        _gemm(units, 116, 110, n, m, k, one, A, lda, B, ldb, zero, at, n)
+        for i in range(n):
+            for j in range(m):
+                _copy(C + i * c_down + j * item, at + (j * n + i) * item, item)
+        return
     far = not a_row and a_right % 4096 == 0
     amid = a_row and b_row and m > FEW and not lies_well(b)
     I, K, J = pieces(n, k, m, int64(units[2]), a_row and not b_row, far, amid)
@@ -492,7 +535,7 @@ def multiplied(a, b, out, units, picks):
                     a_at, b_at = A + i * a_down + q * a_right, B + q * b_down + j * b_right
                     c_at, add = C + i * c_down + j * item, zero if q == 0 else one
                     columns, rows, inner = min(J, m - j), min(I, n - i), min(K, k - q)
-                    _gemm(kind, B_op, A_op, columns, rows, inner, one, b_at, ldb, a_at, lda, add, c_at, ldc)
+                    _gemm(units, B_op, A_op, columns, rows, inner, one, b_at, ldb, a_at, lda, add, c_at, ldc)
 
 
 EVEN, BY_ROWS = 1.0, 1.1

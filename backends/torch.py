@@ -1,14 +1,17 @@
 """PyTorch, on the CPU or a CUDA GPU. Its autograd is not used: nnx has its own backward."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nnx.backends.calls import calls
+from nnx.backends.graphs import Cuda, Graphs
 from nnx.backends.recorded import Recorded, Replay, picking
 from nnx.errors import BackendError, first_line
-from nnx.port import Backend, F, Memory, Pick, process_memory, require
-from nnx.recording import Recording
+from nnx.port import Backend, F, Memory, Pick, Steps, process_memory, require
+from nnx.recording import Recording, record
 
 
 class Torch(Backend):
@@ -74,6 +77,31 @@ class Torch(Backend):
             return calls(recording, self._torch, self._device)
 
         return Recorded(self._torch.no_grad()(step), replay)  # type: ignore[no-any-return]
+
+    def repeat(self, step: F) -> Steps:
+        """Return the steps on end; on a GPU each is the launch of a CUDA graph."""
+        plain = super().repeat(step)
+        if not self._on_gpu:
+            return plain
+        torch, pure = self._torch, self._torch.no_grad()(step)
+
+        def lowered(*arguments: Any) -> Any:
+            return partial(calls(record(pure, *arguments), torch, self._device), over=True)
+
+        def captured(run: Callable[[], Any]) -> Callable[[], Any]:
+            stream = torch.cuda.Stream(self._device)
+            stream.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(stream):
+                run()  # what the libraries make at their first call cannot be made while CUDA records
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                    run()
+            torch.cuda.current_stream(self._device).wait_stream(stream)
+            return graph.replay  # type: ignore[no-any-return]
+
+        cuda = Cuda(torch.empty_like, torch.Tensor.copy_, captured)
+        graphs = Graphs(lowered, plain, self.picker(), cuda)
+        return torch.inference_mode(False)(torch.no_grad()(graphs.__call__))  # type: ignore[no-any-return]
 
     def picker(self) -> Pick:
         """Return what picks samples; on the CPU into memory that is used again, as on a GPU it is anyhow."""

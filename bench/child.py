@@ -7,6 +7,7 @@ through a pipe, and waits in `recv`, asleep, while another one has its turn.
 
 import logging
 import multiprocessing
+import os
 import time
 import warnings
 from contextlib import suppress
@@ -127,6 +128,8 @@ def serve(pipe: Connection, name: str) -> None:
     """Answer until the other end is closed."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    # JAX would take three quarters of a GPU's memory for itself, in each of two processes.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     contestant: Contestant | None = None
     warm: set[tuple[str, str]] = set()
     # Those are of an answer that nobody waits for any more: after Ctrl-C, above all.

@@ -1,5 +1,6 @@
 """nnx as a contestant: `Trainer.fit` as a user calls it, and the captured step alone."""
 
+from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
@@ -86,5 +87,12 @@ def _clock(backend: Backend) -> Clock:
 def _contestant(backend: Backend, epoch: Any, clock: Clock, parameters: Any) -> Contestant:
     library = f"{backend.name} {backend.version}"
     on_gpu = backend.device.startswith("cuda")
-    peak = (lambda: backend.memory().peak or 0) if on_gpu else None
+
+    def since_last() -> int:
+        found = backend.memory().peak or 0
+        if backend.name == "torch":
+            import_module("torch").cuda.reset_peak_memory_stats()
+        return found
+
+    peak = since_last if on_gpu else None
     return Contestant(epoch, clock, parameters, library, backend.device, backend.detail, peak)

@@ -5,7 +5,7 @@ one device. Nothing here grows with the number of activations, losses, layers or
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
@@ -55,6 +55,20 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick =
     # A sample lies in one piece where the data came with samples as rows: it is X^T's rows that are taken.
     Xb = xp.matrix_transpose(pick(xp.matrix_transpose(X), picked))
     return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
+
+
+def batches(
+    data: Data, order: Array | None, at: int, m: int, count: int, pick: Pick = taken
+) -> Iterator[Data]:
+    """Yield the samples of `count` steps, m each; small batches are picked out several at a time."""
+    end, n = at + m * count, data[0].shape[0]
+    each = m * (count or 1) if order is None else m * max(1, PICKED // max(n * m, 1))
+    for first in range(at, end, each):
+        size = min(each, end - first)
+        picked = mini_batch(data, order, first, size, pick)
+        for start in range(0, size, m):
+            yield mini_batch(picked, None, start, m)
+        del picked  # the next may lie where these did
 
 
 class Checked(dict[str, Array]):
@@ -201,15 +215,10 @@ class Backend(ABC):
             state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
         ) -> tuple[dict[str, Array], Any]:
             Js: list[Array] = []
-            end, n = at + m * count, data[0].shape[0]
-            each = m * (count or 1) if order is None else m * max(1, PICKED // max(n * m, 1))
-            for first in range(at, end, each):
-                size = min(each, end - first)
-                picked = mini_batch(data, order, first, size, pick)
-                for start in range(0, size, m):
-                    state, J = (again if Js else captured)(state, mini_batch(picked, None, start, m))
-                    Js.append(J)
-                del picked  # the next may lie where these did
+            for batch in batches(data, order, at, m, count, pick):
+                state, J = (again if Js else captured)(state, batch)
+                Js.append(J)
+                del batch  # the next may lie where this did
             return state, Js
 
         return steps

@@ -46,11 +46,11 @@ def test_the_rest_of_the_port(backend):
     assert backend.detail
     assert backend.device in repr(backend)
     backend.synchronize()
+    x = backend.asarray(1.0, "float32")  # a GPU may hold nothing else
     memory = backend.memory()
     assert memory.in_use > 0
     assert memory.peak >= memory.in_use
     step = backend.capture(lambda state, batch: ({"x": state["x"] + batch}, state["x"]))
-    x = backend.asarray(1.0, "float32")
     state, before = step({"x": x}, x)
     assert (float(state["x"]), float(before)) == (2.0, 1.0)
 

@@ -35,7 +35,7 @@ def products():
     return run, pick
 
 
-@pytest.mark.parametrize("small", [-1, 0, 100**3])
+@pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_shares_of_a_product_are_numpys(products, dtype, small):
     run, _ = products
@@ -54,7 +54,23 @@ def test_shares_of_a_product_are_numpys(products, dtype, small):
                     assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, a.strides, b.strides, T)
 
 
-@pytest.mark.parametrize("small", [-1, 0, 100**3])
+@pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_few_rows_and_many_numbers_are_numpys(products, dtype, small):
+    run, _ = products
+    rng = np.random.default_rng(0)
+    units = np.asarray([1, 0, small], dtype)
+    for n, k, m in ((20, 5000, 100), (20, 300, 5000), (33, 5000, 40), (20, 5000, 7)):
+        a, B = rng.standard_normal((n, k)).astype(dtype), rng.standard_normal((k, m)).astype(dtype)
+        for b in (B, np.ascontiguousarray(B.T).T):
+            for T in (1, 2):
+                out = np.full((n, m), np.nan, dtype)
+                run(T, a, b, out, units)
+                error = np.abs(out - a.astype("float64") @ b.astype("float64")).max() / np.sqrt(k)
+                assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, b.strides, T)
+
+
+@pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_samples_are_picked_out_within_a_product(products, dtype, small):
     _, pick = products

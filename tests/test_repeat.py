@@ -14,9 +14,11 @@ import pytest
 
 import nnx
 from nnx.arrays import array_namespace
-from nnx.backends.replay import Calls
+from nnx.backends.graphs import Cuda, Graphs
+from nnx.backends.replay import Calls, replay
 from nnx.optimizers import OPTIMIZERS
-from nnx.port import Checked, mini_batch
+from nnx.port import Checked, mini_batch, taken
+from nnx.recording import record
 from nnx.step import initial_state, training_step
 
 NETWORKS = {
@@ -194,7 +196,10 @@ def test_what_is_put_into_a_state_that_came_out_is_gone_on_from(backend):
         found[name] = state[name]
     found["t"] = state["t"]
     one, other = (backend.to_numpy(repeated(x, data, None, 0, 10, 5)[0]["theta"]) for x in (found, state))
-    np.testing.assert_array_equal(one, other)
+    if backend.device.startswith("cuda"):  # where sums of one run and the next may differ in the last bit
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    else:
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -751,3 +756,51 @@ def test_jax_keeps_the_memory_of_large_batches(jax, shuffled):
     assert seen[0] == seen[1] == seen[2]
     state = repeated(state, (X, Y, None), None, 0, 2 * m, 1)[0]  # all of X is not copied
     assert sorted(map(address, state.spares.batches.values())) == seen[0]
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_steps_as_graphs_are_one_after_the_other(name, weights):
+    """With NumPy in CUDA's place: what is launched reads and writes always the same memory."""
+    numpy = nnx.backend("numpy")
+    step, state, data = made(name, numpy, "float64", weights=weights)
+    captured, launched = [], []
+
+    def like(x):
+        return np.full_like(x, np.nan if x.dtype.kind == "f" else 7)
+
+    def capture(run):
+        run()
+        captured.append(run)
+        return lambda: (launched.append(1), run())
+
+    def lowered(*arguments):
+        return partial(replay(record(step, *arguments)), over=True)
+
+    graphs = Graphs(lowered, None, taken, Cuda(like, np.copyto, capture))
+    drawn, held = np.random.default_rng(3).permutation(50), [state]
+    for order, at, m, count in ((None, 0, 8, 6), (drawn, 0, 8, 6), (drawn, 48, 2, 1), (None, 16, 8, 2)):
+        before = {key: np.array(x) for key, x in held[-1].items()}
+        found, Js = graphs(held[-1], data, order, at, m, count)
+        expected, costs = one_by_one(step, before, data, order, at, m, count)
+        np.testing.assert_allclose(Js, costs, rtol=1e-9)
+        for key, x in expected.items():
+            np.testing.assert_allclose(found[key], x, rtol=1e-8, atol=1e-10, err_msg=key)
+            np.testing.assert_array_equal(
+                held[-1][key], before[key]
+            )  # what was handed in or out stays as it is
+        held.append(found)
+    assert (len(captured), len(launched)) == (2, 15)
+
+
+def test_steps_that_are_no_graph_are_done_as_they_are():
+    def plain(*arguments):
+        return "plain", arguments[-1]
+
+    def refused(run):
+        raise RuntimeError("this cannot be captured")
+
+    step, state, data = made("softmax", nnx.backend("numpy"))
+    graphs = Graphs(lambda *arguments: step, plain, taken, Cuda(np.empty_like, np.copyto, refused))
+    assert graphs(state, data, None, 0, 10, 3) == ("plain", 3)
+    assert graphs(state, data, None, 0, 10, 0) == ("plain", 0)

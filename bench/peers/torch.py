@@ -62,11 +62,13 @@ def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contesta
         total = torch.zeros((), dtype=X.dtype, device=device)
         for place in case.places():
             pick = place if order is None else order[place]
+            if compiled and device == "cuda":
+                torch.compiler.cudagraph_mark_step_begin()
             optimizer.zero_grad()
             J = cost(X[pick], Y[pick])
             J.backward()
+            total += J.detach()  # before the next graph, which may write over it
             update()
-            total += J.detach()
         return float(total / case.steps)
 
     def parameters() -> dict[str, Any]:

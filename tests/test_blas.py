@@ -1,0 +1,98 @@
+"""Whose products compiled steps call: what lies at the addresses multiplies, and who is chosen where."""
+
+import ctypes
+from importlib.metadata import PackageNotFoundError
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="numba is not installed")
+pytest.importorskip("scipy.linalg")
+
+from nnx.backends import blas, team
+
+
+def fortran(address, a, b):
+    """Return a b by a BLAS function in Fortran's manner: columns first, and all by reference."""
+    kind = {"float32": ctypes.c_float, "float64": ctypes.c_double}[str(a.dtype)]
+    (n, k), m = a.shape, b.shape[1]
+    out = np.full((n, m), np.nan, a.dtype)
+    given = [
+        ctypes.c_char(b"n"), ctypes.c_char(b"n"), ctypes.c_int(m), ctypes.c_int(n), ctypes.c_int(k), kind(1), b,
+        ctypes.c_int(m), a, ctypes.c_int(k), kind(0), out, ctypes.c_int(m),
+    ]  # fmt: skip
+    places = [x.ctypes.data if isinstance(x, np.ndarray) else ctypes.addressof(x) for x in given]
+    ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(address)(*places)
+    return out
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("made", [blas.scipys, blas.mkl])
+def test_a_product_of_each_library_is_numpys(made, dtype):
+    library = made()
+    if library is None:
+        pytest.skip("MKL is not installed: pip install 'nnx-array[mkl]'")
+    rng = np.random.default_rng(0)
+    for n, k, m in ((3, 4, 5), (64, 300, 17), (1, 1, 1)):
+        a, b = rng.standard_normal((n, k)).astype(dtype), rng.standard_normal((k, m)).astype(dtype)
+        np.testing.assert_allclose(
+            fortran(library.gemm[dtype], a, b), a @ b, atol=1e-4 if dtype == "float32" else 1e-12
+        )
+
+
+@pytest.fixture
+def anew():
+    """What has been found out is found out again, before and after."""
+
+    def clear():
+        for function in (blas.blas, blas.mkl, team._libraries, team.small):
+            function.cache_clear()
+
+    clear()
+    yield
+    clear()
+
+
+def test_mkl_is_for_processors_of_intels(anew, monkeypatch):
+    monkeypatch.setattr(blas, "_of_intel", lambda: False)
+    assert blas.blas().path is None
+    blas.blas.cache_clear()
+    monkeypatch.setattr(blas, "_of_intel", lambda: True)
+    assert (blas.blas().path is None) == (blas.mkl() is None)
+
+
+def test_an_mkl_that_is_missing_or_cannot_be_loaded_is_not_used(anew, monkeypatch, tmp_path, caplog):
+    class Broken:
+        version = "0"
+
+        class File:
+            name = "libmkl_rt.so.2"
+
+            def locate(self):
+                return tmp_path / self.name
+
+        files = (File(),)
+
+    monkeypatch.setattr(blas, "_of_intel", lambda: True)
+    monkeypatch.setattr(blas, "distribution", lambda name: Broken)
+    (tmp_path / "libmkl_rt.so.2").write_bytes(b"no library")
+    with caplog.at_level("INFO", "nnx"):
+        assert blas.blas().path is None
+    assert "MKL is installed, but not used" in caplog.text
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(blas, "distribution", missing)
+    blas.mkl.cache_clear()
+    assert blas.mkl() is None
+
+
+def test_steps_have_as_many_threads_beside_mkl_which_has_one(anew, monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    monkeypatch.setattr(blas, "_of_intel", lambda: True)
+    with threadpoolctl.threadpool_limits(2):
+        library = blas.blas()
+        others = [one for one in threadpoolctl.threadpool_info() if one["filepath"] != library.path]
+        expected = min(one["num_threads"] for one in others if one["user_api"] == "blas")
+        assert team.threads() == min(expected, len(team._cores()))
