@@ -5,21 +5,25 @@ MKL's take a tenth to a third less time there than OpenBLAS's. It has one thread
 
 import ctypes
 import logging
+import os
 import platform
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nnx.errors import BackendError
+
 _log = logging.getLogger("nnx")
 
 SEQUENTIAL = 1
 """What MKL calls its layer of one thread."""
 
-SYMBOLS = {"float32": "nnx_sgemm", "float64": "nnx_dgemm"}
-"""By these names compiled steps call `gemm`, with the arguments that BLAS has in Fortran."""
+LONG = 1
+"""The bit by which MKL says that its whole numbers have 64 bits; here they have 32."""
 
 
 class Blas(NamedTuple):
@@ -28,68 +32,81 @@ class Blas(NamedTuple):
     Attributes
     ----------
     name : str
-        With its version, where it tells it.
+        With its version, where that is known.
     gemm : dict of int
-        For each dtype where the function lies in memory.
-    path : str or None
-        The file; None: SciPy's.
-    alone : bool
-        Whether it has one thread, whatever it is told.
+        For each dtype where the function lies in memory, that takes its arguments as in Fortran.
+    is_mkl : bool
     """
 
     name: str
     gemm: dict[str, int]
-    path: str | None = None
-    alone: bool = False
+    is_mkl: bool = False
 
 
 @lru_cache(maxsize=1)
 def blas() -> Blas:
-    """Return the library whose products are called in this process."""
-    return (_of_intel() and mkl()) or scipys()
+    """Return the library whose products are called in this process; NNX_BLAS may say "scipy" or "mkl".
+
+    Raises
+    ------
+    BackendError
+        When NNX_BLAS asks for MKL and it cannot be used, or for something else.
+    """
+    wish = os.environ.get("NNX_BLAS") or "auto"
+    if wish not in ("auto", "scipy", "mkl"):
+        raise BackendError(f"NNX_BLAS={wish}: expected 'scipy' or 'mkl'")
+    found = mkl() if wish == "mkl" or (wish == "auto" and _of_intel()) else None
+    if wish == "mkl" and found is None:
+        raise BackendError(
+            "NNX_BLAS=mkl: MKL is not installed, or cannot be used in this process; pip install 'nnx-array[mkl]'"
+        )
+    return found or scipys()
 
 
 def scipys() -> Blas:
     """Return SciPy's BLAS: OpenBLAS, as a rule."""
     from numba.extending import get_cython_function_address as address
 
+    names = {"float32": "sgemm", "float64": "dgemm"}
     return Blas(
-        "SciPy's BLAS",
-        {
-            dtype: int(address("scipy.linalg.cython_blas", name.removeprefix("nnx_")))
-            for dtype, name in SYMBOLS.items()
-        },
+        "SciPy's BLAS", {dtype: int(address("scipy.linalg.cython_blas", x)) for dtype, x in names.items()}
     )
 
 
-@lru_cache(maxsize=1)
 def mkl() -> Blas | None:
-    """Return MKL, loaded; None where it is not installed (as a package of pip's), or cannot be loaded."""
-    path = _mkl_file()
-    if path is None:
-        return None
+    """Return MKL, loaded; None where it is not installed (as a package of pip's), or is another's in this process."""
+    with suppress(PackageNotFoundError):
+        package = distribution("mkl")
+        for file in package.files or ():
+            if re.fullmatch(r"libmkl_rt\.so\.\d+|mkl_rt\.\d+\.dll", file.name):
+                return _loaded(str(Path(str(file.locate())).resolve()), f"MKL {package.version}")
+    return None
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: str, name: str) -> Blas | None:
     try:
-        library = ctypes.CDLL(str(path))
-        # Says which layer it has: another one, if somebody has called it before.
-        alone = library.MKL_Set_Threading_Layer(SEQUENTIAL) == SEQUENTIAL
-        gemm = {"float32": library.sgemm_, "float64": library.dgemm_}
+        if hasattr(os, "RTLD_NOLOAD"):
+            with suppress(OSError):
+                ctypes.CDLL(path, os.RTLD_NOLOAD)
+                _log.info("MKL is used by somebody else in this process, and left as it is")
+                return None
+        library = ctypes.CDLL(path)
+        # Each says what it is now: another, if the environment says so.
+        threads, numbers = library.MKL_Set_Threading_Layer(SEQUENTIAL), library.MKL_Set_Interface_Layer(0)
+        if threads != SEQUENTIAL or numbers & LONG:
+            _log.info("MKL is not used: it has several threads, or whole numbers of 64 bits")
+            return None
+        return Blas(
+            name, {"float32": _address(library.sgemm_), "float64": _address(library.dgemm_)}, is_mkl=True
+        )
     except (OSError, AttributeError) as error:
         _log.info("MKL is installed, but not used: %s", error)
         return None
-    where = {dtype: _address(function) for dtype, function in gemm.items()}
-    return Blas(f"MKL {distribution('mkl').version}", where, str(path), alone)
 
 
 def _address(function: Any) -> int:
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
-
-
-def _mkl_file() -> Path | None:
-    with suppress(PackageNotFoundError):
-        for file in distribution("mkl").files or ():
-            if re.fullmatch(r"libmkl_rt\.so\.\d+|libmkl_rt\.\d+\.dylib|mkl_rt\.\d+\.dll", file.name):
-                return Path(str(file.locate())).resolve()
-    return None
 
 
 def _of_intel() -> bool:
@@ -99,9 +116,9 @@ def _of_intel() -> bool:
     return "GenuineIntel" in platform.processor()
 
 
-def bind() -> None:
-    """Let the linker know `SYMBOLS`, before a step is compiled or loaded."""
+def bind(symbols: Mapping[str, str]) -> None:
+    """Let the linker know the products of each dtype by a name, before a step that calls them is compiled or loaded."""
     import llvmlite.binding
 
     for dtype, address in blas().gemm.items():
-        llvmlite.binding.add_symbol(SYMBOLS[dtype], address)
+        llvmlite.binding.add_symbol(symbols[dtype], address)

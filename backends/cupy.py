@@ -1,7 +1,4 @@
-"""CuPy, on a CUDA GPU.
-
-This adapter has not yet run on a GPU; the tests have run it as far as a machine without one allows.
-"""
+"""CuPy, on a CUDA GPU."""
 
 from typing import Any
 

@@ -10,22 +10,24 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from nnx.arrays import Array
+from nnx.arrays import Array, device
 from nnx.backends.recorded import RECORDINGS
 from nnx.port import Data, Pick, Steps, batches, mini_batch
 
 _log = logging.getLogger("nnx")
 
-Launch = Callable[[], Any]
+Memory = dict[str, Array]
 
 
 class Cuda(NamedTuple):
-    """What a library has for it.
+    """What the graphs need of a library.
 
     Attributes
     ----------
     like : callable
-        like(x) returns a new array, which lies in memory as x does.
+        like(x) returns a new array of x's shape, which lies in memory as x does where that has no gaps.
+    costs : callable
+        costs(J, count) returns a new array (count,) for so many costs.
     write : callable
         write(to, x) copies x into an array.
     captured : callable
@@ -33,8 +35,9 @@ class Cuda(NamedTuple):
     """
 
     like: Callable[[Any], Any]
+    costs: Callable[[Any, int], Any]
     write: Callable[[Any, Any], Any]
-    captured: Callable[[Callable[[], Any]], Launch]
+    captured: Callable[[Callable[[], Any]], Callable[[], Any]]
 
 
 class Graphs:
@@ -45,85 +48,117 @@ class Graphs:
     lowered : callable
         lowered(state, batch) returns the step for arrays such as these, which may write over the state it is given.
     plain : Steps
-        Does what cannot be captured.
+        Does what cannot be captured, and one step of a shape that was not met before.
     pick : Pick
     cuda : Cuda
+
+    Attributes
+    ----------
+    made : dict
+        The graph for each set of shapes, and None for what cannot be one.
     """
 
     def __init__(self, lowered: Callable[..., Any], plain: Steps, pick: Pick, cuda: Cuda) -> None:
         self._lowered, self._plain, self._pick, self._cuda = lowered, plain, pick, cuda
-        self._made: dict[Any, Graph | None] = {}
+        self.made: dict[Any, Graph | None] = {}
+        self._states: dict[Any, Memory] = {}  # one for each form of a state, whatever the batch's size
+        self._met: set[Any] = set()
         self._lock = threading.Lock()  # the memory is one
-
-    def __deepcopy__(self, memo: Any) -> "Graphs":
-        """Return itself, as a function does: a copied trainer shares it."""
-        return self
 
     def __call__(
         self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
     ) -> tuple[dict[str, Array], Any]:
         """Do `count` steps."""
         with self._lock:
-            graph = self._graph(state, mini_batch(data, order, at, m)) if count else None
+            graph = self._graph(state, data, order, at, m, count)
             if graph is not None:
                 graph.start(state)
-                Js = [graph.step(batch) for batch in batches(data, order, at, m, count, self._pick)]
+                Js = self._cuda.costs(graph.J, count)
+                for k, batch in enumerate(batches(data, order, at, m, count, self._pick)):
+                    graph.step(batch, Js[k : k + 1])
+                    del batch  # the next may lie where this did
                 return graph.state(), Js
         return self._plain(state, data, order, at, m, count)
 
-    def _graph(self, state: dict[str, Array], batch: Data) -> "Graph | None":
-        """Return the graph for arrays of these shapes; None if there is none."""
-        arrays = [*state.values(), *(x for x in batch if x is not None)]
-        key = (*state, batch[2] is None, *((x.shape, x.dtype) for x in arrays))
-        if key not in self._made:
+    def _graph(
+        self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+    ) -> "Graph | None":
+        """Return the graph for arrays of these shapes; None if there is none, or it is not worth it yet."""
+        form = tuple((name, x.shape, x.dtype, device(x)) for name, x in state.items())
+        key = (form, m, *(None if x is None else (x.shape[:-1], x.dtype, device(x)) for x in data))
+        if key not in self.made:
+            if count == 0 or (count == 1 and key not in self._met):
+                self._met.add(key)
+                return None
             try:
-                self._made[key] = Graph(self._lowered(state, batch), state, batch, self._cuda)
+                memory = self._states.setdefault(
+                    form, {name: self._cuda.like(x) for name, x in state.items()}
+                )
+                batch = mini_batch(data, order, at, m)
+                self.made[key] = Graph(self._lowered(state, batch), memory, state, batch, self._cuda)
             except Exception as error:  # whatever the library raises
                 _log.info("a step is no graph: %s: %s", type(error).__name__, error)
-                self._made[key] = None
-        self._made[key] = self._made.pop(key)  # the last of them
-        if len(self._made) > RECORDINGS:
-            del self._made[next(iter(self._made))]  # the one that was longest not used
-        return self._made[key]
+                self.made[key] = None
+        self.made[key] = self.made.pop(key)  # the last of them
+        if len(self.made) > RECORDINGS:
+            del self.made[next(iter(self.made))]  # the one that was longest not used
+        return self.made[key]
 
 
 class Graph:
-    """A step as a graph, for arrays of certain shapes, with its own memory for them."""
+    """A step as a graph, for arrays of certain shapes, with its own memory for a batch.
 
-    def __init__(self, step: Callable[..., Any], state: dict[str, Array], batch: Data, cuda: Cuda) -> None:
-        self._cuda, self._own = cuda, step  # the graph goes on using the memory that the step has
-        self._state = {name: cuda.like(x) for name, x in state.items()}
+    Parameters
+    ----------
+    step : callable
+    memory : dict of arrays
+        For the state.
+    state, batch
+        What it is tried on.
+    cuda : Cuda
+    """
+
+    def __init__(
+        self, step: Callable[..., Any], memory: Memory, state: dict[str, Array], batch: Data, cuda: Cuda
+    ) -> None:
+        self._cuda, self._memory = cuda, memory
+        self._step = step  # it holds buffers that the graph goes on using
         self._batch = tuple(None if x is None else cuda.like(x) for x in batch)
-        self._J: Any = None
-        self._write(self._state.values(), state.values())
+        self.J: Any = None
+        """Where the cost of the last step lies."""
+        self.start(state)
         self._write(self._batch, batch)
+        self._launch = cuda.captured(self._run)
 
-        def run() -> None:
-            new, J = step(self._state, self._batch)
-            if new.keys() != self._state.keys():
-                raise ValueError("the step changes what is in the state")
-            for name, x in new.items():
-                if x is not self._state[name]:  # it has not been written over the old
-                    cuda.write(self._state[name], x)
-            if self._J is None:
-                self._J = cuda.like(J)
-            cuda.write(self._J, J)
-
-        self._launch = cuda.captured(run)
+    def _run(self) -> None:
+        result = self._step(self._memory, self._batch)
+        if result is None or result[0].keys() != self._memory.keys():
+            raise ValueError("the step's arrays lie elsewhere, or its new state has others")
+        new, J = result
+        if self.J is None:
+            self.J = self._cuda.like(J)
+        self._cuda.write(self.J, J)
+        # What has not been written over the old; of the old itself (a step may hand it on by another name) a copy
+        # first, since the next line may write into it.
+        old = {id(x) for x in self._memory.values()}
+        moved = {name: x for name, x in new.items() if x is not self._memory[name]}
+        moved = {name: self._copied(x) if id(x) in old else x for name, x in moved.items()}
+        for name, x in moved.items():
+            self._cuda.write(self._memory[name], x)
 
     def start(self, state: dict[str, Array]) -> None:
         """Begin from a state."""
-        self._write(self._state.values(), (state[name] for name in self._state))
+        self._write(self._memory.values(), (state[name] for name in self._memory))
 
-    def step(self, batch: Data) -> Array:
-        """Do a step, and return its cost."""
+    def step(self, batch: Data, J: Array) -> None:
+        """Do a step, and write its cost."""
         self._write(self._batch, batch)
         self._launch()
-        return self._copied(self._J)
+        self._cuda.write(J, self.J)
 
     def state(self) -> dict[str, Array]:
         """Return a copy of the state."""
-        return {name: self._copied(x) for name, x in self._state.items()}
+        return {name: self._copied(x) for name, x in self._memory.items()}
 
     def _copied(self, x: Array) -> Array:
         copy = self._cuda.like(x)

@@ -86,7 +86,7 @@ class Jax(Backend):
         return captured  # type: ignore[return-value]
 
     def _precise(self, function: F) -> F:
-        """Return the function with products of full precision: on a GPU JAX rounds what it multiplies to 10 bits."""
+        """Return the function with products of full precision: JAX's own on a GPU (TF32) or a TPU is of fewer bits."""
         if self.device == "cpu":
             return function
 

@@ -88,9 +88,8 @@ class Parted(_Mapping, Checked):  # type: ignore[misc]
         self._join, self.spares = join, spares
         self._joined: dict[str, Array] = {}
 
-    def __del__(
-        self, pieces: Callable[..., Any] = pieces
-    ) -> None:  # at the end of a program its name may be gone
+    def __del__(self, pieces: Callable[..., Any] = pieces) -> None:
+        # (Given by default, since at the end of a program a function's name may be gone before.)
         if self.spares is not None:
             self.spares.leave(pieces(self.kept()))
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -206,12 +205,11 @@ def _core() -> int:
 
 @lru_cache(maxsize=1)
 def _libraries() -> Any:
-    """Return threadpoolctl's handles of BLAS, without that of one thread whose products steps call."""
+    """Return threadpoolctl's handles of BLAS, without any that has one thread, whatever it is told: MKL, above all."""
     from threadpoolctl import ThreadpoolController
 
-    ours = blas()
     found = ThreadpoolController().select(user_api="blas").lib_controllers
-    return [one for one in found if not (ours.alone and ours.path and Path(one.filepath).samefile(ours.path))]
+    return [one for one in found if one.info().get("threading_layer") != "sequential"]
 
 
 WITHOUT_COPIES = {"SkylakeX", "Cooperlake", "SapphireRapids"}
@@ -225,7 +223,7 @@ COPYING = {"Haswell", "Zen"}
 def small() -> int:
     """Return the multiplications up to which BLAS copies nothing, 100^3; -1: it always does; -2: MKL; 0: else."""
     try:
-        if blas().path:
+        if blas().is_mkl:
             return -2
         found = {one.info().get("architecture") for one in _libraries()}
     except ImportError:
@@ -258,7 +256,7 @@ def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
             for one, threads in zip(libraries, before, strict=True):
                 one.set_num_threads(threads)
 
-    return min(*before, len(_cores())) if before else 1, limited
+    return min([*before, len(_cores())]) if before or blas().is_mkl else 1, limited
 
 
 def _cores() -> Any:

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy import empty, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 
-from nnx.backends.blas import SYMBOLS, bind
+from nnx.backends.blas import bind
 
 PLAIN = {
     "error_model": "numpy",
@@ -40,7 +40,8 @@ _gemv = types.ExternalFunction(
 )
 
 
-bind()
+SYMBOLS = {"float32": "nnx_sgemm", "float64": "nnx_dgemm"}
+bind(SYMBOLS)
 
 
 @intrinsic
@@ -489,6 +490,22 @@ def by_blocks(a, b, out, units):
 
 
 @njit(**SHARED)
+def by_transpose(a, b, out, units, lda, ldb, memory):
+    """Write a product by way of its transpose, which is made in a memory: a's rows and b's columns lie in one piece.
+
+    Of samples that lie so, MKL takes a third less time for (W X)^T than for W X. (The memory is the caller's, since
+    numba frees an array of whose address alone something is done.)
+    """
+    item, one = units.itemsize, int64(units.ctypes.data)
+    (A, _, _, n, k), (B, _, _, _, m), (C, c_down, _, _, _) = a, b, out
+    at = int64(memory.ctypes.data)
+    _gemm(units, 116, 110, n, m, k, one, A, lda, B, ldb, one + item, at, n)
+    for i in range(n):
+        for j in range(m):
+            _copy(C + i * c_down + j * item, at + (j * n + i) * item, item)
+
+
+@njit(**SHARED)
 def multiplied(a, b, out, units, picks):
     """Write a product, as `product` does for one thread."""
     item = units.itemsize
@@ -514,12 +531,7 @@ def multiplied(a, b, out, units, picks):
     ldc = max(c_down // item, m)
     A_op, B_op = int64(110 if a_row else 116), int64(110 if b_row else 116)
     if units[2] == WHOLE and picks is None and a_row and not b_row and n <= NARROW < m and k > LONG:
-        turned = empty((m, n), units.dtype)  # of X by samples, (W X)^T takes two thirds of the time
-        at = int64(turned.ctypes.data)
-        _gemm(units, 116, 110, n, m, k, one, A, lda, B, ldb, zero, at, n)
-        for i in range(n):
-            for j in range(m):
-                _copy(C + i * c_down + j * item, at + (j * n + i) * item, item)
+        by_transpose(a, b, out, units, lda, ldb, empty(m * n, units.dtype))
         return
     far = not a_row and a_right % 4096 == 0
     amid = a_row and b_row and m > FEW and not lies_well(b)

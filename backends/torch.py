@@ -89,19 +89,24 @@ class Torch(Backend):
             return partial(calls(record(pure, *arguments), torch, self._device), over=True)
 
         def captured(run: Callable[[], Any]) -> Callable[[], Any]:
-            stream = torch.cuda.Stream(self._device)
-            stream.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(stream):
-                run()  # what the libraries make at their first call cannot be made while CUDA records
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                    run()
-            torch.cuda.current_stream(self._device).wait_stream(stream)
+            run()  # what the libraries make at their first call cannot be made while CUDA records
+            graph = torch.cuda.CUDAGraph()
+            stream = torch.cuda.Stream(
+                self._device
+            )  # not the one of the first run: its workspaces are not the graph's
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                run()
             return graph.replay  # type: ignore[no-any-return]
 
-        cuda = Cuda(torch.empty_like, torch.Tensor.copy_, captured)
-        graphs = Graphs(lowered, plain, self.picker(), cuda)
-        return torch.inference_mode(False)(torch.no_grad()(graphs.__call__))  # type: ignore[no-any-return]
+        def costs(J: Any, count: int) -> Any:
+            return torch.empty(count, dtype=J.dtype, device=self._device)
+
+        graphs = Graphs(
+            lowered, plain, self.picker(), Cuda(torch.empty_like, costs, torch.Tensor.copy_, captured)
+        )
+        steps = torch.inference_mode(False)(torch.no_grad()(lambda *arguments: graphs(*arguments)))
+        steps.graphs = graphs
+        return steps  # type: ignore[no-any-return]
 
     def picker(self) -> Pick:
         """Return what picks samples; on the CPU into memory that is used again, as on a GPU it is anyhow."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "nnx-array", "numpy", "numba", "torch", "jax", "jaxlib", "optax", "scikit-learn", "scipy", "cupy-cuda12x",
+    "nnx-array", "numpy", "numba", "mkl", "torch", "jax", "jaxlib", "optax", "scikit-learn", "scipy", "cupy-cuda12x",
     "cupy-cuda13x",
 )  # fmt: skip
 VARIABLES = (

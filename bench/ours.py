@@ -91,7 +91,7 @@ def _contestant(backend: Backend, epoch: Any, clock: Clock, parameters: Any) -> 
     def since_last() -> int:
         found = backend.memory().peak or 0
         if backend.name == "torch":
-            import_module("torch").cuda.reset_peak_memory_stats()
+            import_module("torch").cuda.reset_peak_memory_stats(backend.device)
         return found
 
     peak = since_last if on_gpu else None

@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError
 import numpy as np
 import pytest
 
+import nnx
+
 pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("scipy.linalg")
 
@@ -45,7 +47,7 @@ def anew():
     """What has been found out is found out again, before and after."""
 
     def clear():
-        for function in (blas.blas, blas.mkl, team._libraries, team.small):
+        for function in (blas.blas, team._libraries, team.small):
             function.cache_clear()
 
     clear()
@@ -55,10 +57,28 @@ def anew():
 
 def test_mkl_is_for_processors_of_intels(anew, monkeypatch):
     monkeypatch.setattr(blas, "_of_intel", lambda: False)
-    assert blas.blas().path is None
+    assert not blas.blas().is_mkl
     blas.blas.cache_clear()
     monkeypatch.setattr(blas, "_of_intel", lambda: True)
-    assert (blas.blas().path is None) == (blas.mkl() is None)
+    assert blas.blas().is_mkl == (blas.mkl() is not None)
+
+
+def test_the_environment_may_say_whose_products(anew, monkeypatch):
+    monkeypatch.setattr(blas, "_of_intel", lambda: True)
+    monkeypatch.setenv("NNX_BLAS", "scipy")
+    assert not blas.blas().is_mkl
+    blas.blas.cache_clear()
+    monkeypatch.setattr(blas, "_of_intel", lambda: False)
+    monkeypatch.setenv("NNX_BLAS", "mkl")
+    if blas.mkl() is None:
+        with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=mkl: MKL is not installed"):
+            nnx.backend("numba")
+    else:
+        assert "products by MKL" in nnx.backend("numba").detail
+    blas.blas.cache_clear()
+    monkeypatch.setenv("NNX_BLAS", "openblas")
+    with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=openblas: expected 'scipy' or 'mkl'"):
+        nnx.backend("numba")
 
 
 def test_an_mkl_that_is_missing_or_cannot_be_loaded_is_not_used(anew, monkeypatch, tmp_path, caplog):
@@ -77,22 +97,24 @@ def test_an_mkl_that_is_missing_or_cannot_be_loaded_is_not_used(anew, monkeypatc
     monkeypatch.setattr(blas, "distribution", lambda name: Broken)
     (tmp_path / "libmkl_rt.so.2").write_bytes(b"no library")
     with caplog.at_level("INFO", "nnx"):
-        assert blas.blas().path is None
+        assert not blas.blas().is_mkl
     assert "MKL is installed, but not used" in caplog.text
 
     def missing(name):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(blas, "distribution", missing)
-    blas.mkl.cache_clear()
     assert blas.mkl() is None
 
 
 def test_steps_have_as_many_threads_beside_mkl_which_has_one(anew, monkeypatch):
     threadpoolctl = pytest.importorskip("threadpoolctl")
-    monkeypatch.setattr(blas, "_of_intel", lambda: True)
-    with threadpoolctl.threadpool_limits(2):
-        library = blas.blas()
-        others = [one for one in threadpoolctl.threadpool_info() if one["filepath"] != library.path]
-        expected = min(one["num_threads"] for one in others if one["user_api"] == "blas")
-        assert team.threads() == min(expected, len(team._cores()))
+    if blas.mkl() is None:
+        pytest.skip("MKL is not installed: pip install 'nnx-array[mkl]'")
+    monkeypatch.setattr(team, "_cores", lambda: range(8))
+    for wish in ("mkl", "scipy"):  # loaded it is in either case
+        blas.blas.cache_clear()
+        team._libraries.cache_clear()
+        monkeypatch.setenv("NNX_BLAS", wish)
+        with threadpoolctl.threadpool_limits(3):
+            assert team.threads() == 3

@@ -60,11 +60,11 @@ def test_products_of_few_rows_and_many_numbers_are_numpys(products, dtype, small
     run, _ = products
     rng = np.random.default_rng(0)
     units = np.asarray([1, 0, small], dtype)
-    for n, k, m in ((20, 5000, 100), (20, 300, 5000), (33, 5000, 40), (20, 5000, 7)):
+    for n, k, m in ((20, 5000, 100), (20, 300, 5000), (33, 5000, 40), (20, 5000, 7), (20, 4100, 9000)):
         a, B = rng.standard_normal((n, k)).astype(dtype), rng.standard_normal((k, m)).astype(dtype)
         for b in (B, np.ascontiguousarray(B.T).T):
             for T in (1, 2):
-                out = np.full((n, m), np.nan, dtype)
+                out = np.full((n, m + 3), np.nan, dtype)[:, :m]  # its lines are longer
                 run(T, a, b, out, units)
                 error = np.abs(out - a.astype("float64") @ b.astype("float64")).max() / np.sqrt(k)
                 assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, b.strides, T)

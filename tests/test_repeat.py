@@ -758,28 +758,28 @@ def test_jax_keeps_the_memory_of_large_batches(jax, shuffled):
     assert sorted(map(address, state.spares.batches.values())) == seen[0]
 
 
-@pytest.mark.parametrize("weights", [False, True])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_steps_as_graphs_are_one_after_the_other(name, weights):
-    """With NumPy in CUDA's place: what is launched reads and writes always the same memory."""
-    numpy = nnx.backend("numpy")
-    step, state, data = made(name, numpy, "float64", weights=weights)
-    captured, launched = [], []
+def graphs_of_numpys(step, plain=None, captured=lambda run: (run(), run)[1]):
+    """Graphs with NumPy in CUDA's place: what is launched reads and writes always the same memory."""
 
     def like(x):
         return np.full_like(x, np.nan if x.dtype.kind == "f" else 7)
 
-    def capture(run):
-        run()
-        captured.append(run)
-        return lambda: (launched.append(1), run())
+    def costs(J, count):
+        return np.full(count, np.nan, J.dtype)
 
     def lowered(*arguments):
         return partial(replay(record(step, *arguments)), over=True)
 
-    graphs = Graphs(lowered, None, taken, Cuda(like, np.copyto, capture))
+    return Graphs(lowered, plain, taken, Cuda(like, costs, np.copyto, captured))
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_steps_as_graphs_are_one_after_the_other(name, weights):
+    step, state, data = made(name, nnx.backend("numpy"), "float64", weights=weights)
+    graphs = graphs_of_numpys(step)
     drawn, held = np.random.default_rng(3).permutation(50), [state]
-    for order, at, m, count in ((None, 0, 8, 6), (drawn, 0, 8, 6), (drawn, 48, 2, 1), (None, 16, 8, 2)):
+    for order, at, m, count in ((None, 0, 8, 6), (drawn, 0, 8, 6), (drawn, 44, 3, 2), (None, 16, 8, 2)):
         before = {key: np.array(x) for key, x in held[-1].items()}
         found, Js = graphs(held[-1], data, order, at, m, count)
         expected, costs = one_by_one(step, before, data, order, at, m, count)
@@ -790,10 +790,27 @@ def test_steps_as_graphs_are_one_after_the_other(name, weights):
                 held[-1][key], before[key]
             )  # what was handed in or out stays as it is
         held.append(found)
-    assert (len(captured), len(launched)) == (2, 15)
+    assert [graph is not None for graph in graphs.made.values()] == [True, True]
 
 
-def test_steps_that_are_no_graph_are_done_as_they_are():
+def test_a_graph_of_a_step_that_hands_an_old_array_on():
+    """By another name, which must not be given what is written over it; and as the cost."""
+
+    def step(state, batch):
+        return {
+            "theta": state["theta"] + batch[0][0, 0],
+            "last": state["theta"],
+            "J": state["J"] + 1.0,
+        }, state["J"]
+
+    state = {name: np.full((), x) for name, x in (("theta", 1.0), ("last", 0.0), ("J", 5.0))}
+    data = np.arange(1.0, 9.0)[None], np.zeros(8, int), None
+    found, Js = graphs_of_numpys(step)(state, data, None, 0, 2, 3)
+    assert Js.tolist() == [5.0, 6.0, 7.0]
+    assert {name: float(x) for name, x in found.items()} == {"theta": 10.0, "last": 5.0, "J": 8.0}
+
+
+def test_steps_that_are_no_graph_are_done_as_they_are(caplog):
     def plain(*arguments):
         return "plain", arguments[-1]
 
@@ -801,6 +818,45 @@ def test_steps_that_are_no_graph_are_done_as_they_are():
         raise RuntimeError("this cannot be captured")
 
     step, state, data = made("softmax", nnx.backend("numpy"))
-    graphs = Graphs(lambda *arguments: step, plain, taken, Cuda(np.empty_like, np.copyto, refused))
-    assert graphs(state, data, None, 0, 10, 3) == ("plain", 3)
+    graphs = graphs_of_numpys(step, plain, refused)
+    with caplog.at_level("INFO", "nnx"):
+        assert graphs(state, data, None, 0, 10, 3) == ("plain", 3)
+    assert "this cannot be captured" in caplog.text
     assert graphs(state, data, None, 0, 10, 0) == ("plain", 0)
+
+
+def test_a_single_step_is_a_graph_when_it_is_met_again():
+    step, state, data = made("softmax", nnx.backend("numpy"))
+    graphs = graphs_of_numpys(step, lambda *arguments: ("plain", None))
+    assert graphs(state, data, None, 0, 7, 1)[0] == "plain"
+    assert graphs(state, data, None, 7, 7, 1)[0] != "plain"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_steps_of_pytorch_are_graphs_on_a_gpu(name):
+    try:
+        backend = nnx.backend("torch", device="cuda")
+    except nnx.BackendError as error:
+        pytest.skip(str(error))
+    step, state, data = made(name, backend)
+    repeated = backend.repeat(step)
+    repeated(state, data, None, 0, 10, 5)
+    assert all(repeated.graphs.made.values())
+
+
+def test_products_with_jax_are_precise_on_a_gpu(jax, monkeypatch):
+    import jax as library
+
+    seen = []
+
+    def step(x, y):
+        seen.append(library.config.jax_default_matmul_precision)
+        return x @ y
+
+    x = jax.asarray(np.ones((2, 2), np.float32))
+    jax.capture(step)(x, x)
+    of_the_cpu, seen[:] = list(seen), []
+    monkeypatch.setattr(jax, "device", "cuda:0")
+    jax.capture(step)(x, x)
+    assert set(of_the_cpu) == {None}
+    assert "highest" in seen

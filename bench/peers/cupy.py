@@ -1,4 +1,4 @@
-"""The notes' formulas typed in CuPy: the text of typed.py, on a GPU; not yet run on one."""
+"""The notes' formulas typed in CuPy: the text of typed.py, on a GPU."""
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import cupy_events

@@ -1,4 +1,4 @@
-"""JAX: a jitted step with `value_and_grad`, and optax for the optimizer; on a GPU not yet run."""
+"""JAX: a jitted step with `value_and_grad`, and optax for the optimizer."""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,4 @@
-"""PyTorch: its layers, losses, autograd and optimizers; eager and compiled; on a GPU not yet run."""
+"""PyTorch: its layers, losses, autograd and optimizers; eager and compiled."""
 
 from itertools import pairwise
 from typing import Any
