@@ -5,16 +5,13 @@ reads and writes always the same memory: so a state is copied into it before the
 last, and each batch before its step.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from nnx.arrays import Array, device
-from nnx.backends.recorded import RECORDINGS
+from nnx.backends.recorded import kept
 from nnx.port import Data, Pick, Steps, batches, mini_batch
-
-_log = logging.getLogger("nnx")
 
 Memory = dict[str, Array]
 
@@ -86,23 +83,18 @@ class Graphs:
         """Return the graph for arrays of these shapes; None if there is none, or it is not worth it yet."""
         form = tuple((name, x.shape, x.dtype, device(x)) for name, x in state.items())
         key = (form, m, *(None if x is None else (x.shape[:-1], x.dtype, device(x)) for x in data))
-        if key not in self.made:
-            if count == 0 or (count == 1 and key not in self._met):
-                self._met.add(key)
-                return None
-            try:
-                memory = self._states.setdefault(
-                    form, {name: self._cuda.like(x) for name, x in state.items()}
-                )
-                batch = mini_batch(data, order, at, m)
-                self.made[key] = Graph(self._lowered(state, batch), memory, state, batch, self._cuda)
-            except Exception as error:  # whatever the library raises
-                _log.info("a step is no graph: %s: %s", type(error).__name__, error)
-                self.made[key] = None
-        self.made[key] = self.made.pop(key)  # the last of them
-        if len(self.made) > RECORDINGS:
-            del self.made[next(iter(self.made))]  # the one that was longest not used
-        return self.made[key]
+        if count == 0 or (count == 1 and key not in self.made and key not in self._met):
+            self._met.add(key)
+            return None
+
+        def make() -> Graph:
+            if form not in self._states:
+                self._states[form] = {name: self._cuda.like(x) for name, x in state.items()}
+            batch = mini_batch(data, order, at, m)
+            return Graph(self._lowered(state, batch), self._states[form], state, batch, self._cuda)
+
+        graph: Graph | None = kept(self.made, key, make, "a step is no graph")
+        return graph
 
 
 class Graph:

@@ -1,6 +1,5 @@
 """NumPy's arrays, and the training steps compiled by numba to one function."""
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +11,7 @@ from nnx.backends.blas import blas
 from nnx.backends.compiled import compiled, shared
 from nnx.backends.loops import Loops, Source, work
 from nnx.backends.numpy import NumPy
-from nnx.backends.recorded import RECORDINGS, Recorded, Replay, pool
+from nnx.backends.recorded import Recorded, Replay, kept, pool
 from nnx.backends.replay import replay
 from nnx.backends.team import just_after, together
 from nnx.errors import BackendError
@@ -21,7 +20,6 @@ from nnx.port import Checked, Data, F, Steps, only_cpu, require
 from nnx.recording import Recording, record
 
 INSTALL = "pip install 'nnx-array[numba]'"
-_log = logging.getLogger("nnx")
 
 
 class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
@@ -104,20 +102,16 @@ class Compiled:
             m, X.shape[0], X.dtype, Y.shape[:-1], Y.dtype, None if w is None else w.dtype,
             *((name, x.shape, x.dtype) for name, x in state.items()),
         )  # fmt: skip
-        if key not in self._made:
+
+        def make() -> Form:
             batch = tuple(None if x is None else np.empty((*x.shape[:-1], m), x.dtype) for x in data)
-            try:
-                recording = record(self._step, state, batch)
-                source = Loops(recording).source()
-                cost, step = recording.result[1].dtype, compiled(source.text)
-                self._made[key] = Form(source, step, state, cost, shared().lingered)
-            except Exception as error:  # whatever numba raises
-                _log.info("a step is not compiled: %s: %s", type(error).__name__, error)
-                self._made[key] = None
-        self._made[key] = self._made.pop(key)  # the last of them
-        if len(self._made) > RECORDINGS:
-            del self._made[next(iter(self._made))]  # the one that was longest not used
-        return self._made[key]
+            recording = record(self._step, state, batch)
+            source = Loops(recording).source()
+            cost, step = recording.result[1].dtype, compiled(source.text)
+            return Form(source, step, state, cost, shared().lingered)
+
+        form: Form | None = kept(self._made, key, make, "a step is not compiled")
+        return form
 
 
 class Form:

@@ -99,6 +99,29 @@ class Recorded:
         _log.debug("%s %s: %s: %s", self._function, what, type(error).__name__, error)
 
 
+def kept(made: dict[Any, Any], key: Any, make: Callable[[], Any], failed: str) -> Any:
+    """Return what is made for a key, which is now the last of the few that are kept; None if it cannot be made.
+
+    Parameters
+    ----------
+    made : dict
+    key : hashable
+    make : callable
+    failed : str
+        What the log says where it fails, of whatever the library raises.
+    """
+    if key not in made:
+        try:
+            made[key] = make()
+        except Exception as error:
+            _log.info("%s: %s: %s", failed, type(error).__name__, error)
+            made[key] = None
+    made[key] = made.pop(key)
+    if len(made) > RECORDINGS:
+        del made[next(iter(made))]  # the one that was longest not used
+    return made[key]
+
+
 KEPT = 4
 """Arrays that a pool holds: what a step is given, what it returns, what a fit could go back to, and one more."""
 

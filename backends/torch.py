@@ -91,9 +91,8 @@ class Torch(Backend):
         def captured(run: Callable[[], Any]) -> Callable[[], Any]:
             run()  # what the libraries make at their first call cannot be made while CUDA records
             graph = torch.cuda.CUDAGraph()
-            stream = torch.cuda.Stream(
-                self._device
-            )  # not the one of the first run: its workspaces are not the graph's
+            # Not the stream of the first run, whose workspaces are not the graph's.
+            stream = torch.cuda.Stream(self._device)
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 run()
             return graph.replay  # type: ignore[no-any-return]

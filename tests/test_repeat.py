@@ -786,9 +786,8 @@ def test_steps_as_graphs_are_one_after_the_other(name, weights):
         np.testing.assert_allclose(Js, costs, rtol=1e-9)
         for key, x in expected.items():
             np.testing.assert_allclose(found[key], x, rtol=1e-8, atol=1e-10, err_msg=key)
-            np.testing.assert_array_equal(
-                held[-1][key], before[key]
-            )  # what was handed in or out stays as it is
+            # What was handed in or out stays as it is:
+            np.testing.assert_array_equal(held[-1][key], before[key])
         held.append(found)
     assert [graph is not None for graph in graphs.made.values()] == [True, True]
 
