@@ -3,7 +3,7 @@
 import logging
 import math
 import weakref
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from nnx.recording import record
 
 KEPT = 1 << 24
 """Bytes of a batch from which its memory is kept from call to call."""
+
+LARGE = 1 << 20
+"""Bytes of a state that is looked through for what is not finite when somebody asks, not at the end of each call."""
 
 INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
 
@@ -45,6 +48,7 @@ class Jax(Backend):
         self._turned: tuple[Any, Any] | None = None  # the last X that was picked from, and its transpose
         self._transposed = jax.jit(self.xp.transpose)
         self._flat, self._concatenated = jax.jit(Pieces.flat), jax.jit(self.xp.concatenate)
+        self._squares, self._finite = jax.jit(partial(_squares, jax)), jax.jit(partial(_finite, jax))
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a JAX array on the device.
@@ -158,7 +162,7 @@ class Jax(Backend):
             ready = batch(0) if m == 1 else None
             # The first step apart writes into new arrays: a loop would copy what it was handed, to change it in place.
             kept, Js, _, memory = jax.lax.fori_loop(1, count, body, body(0, (kept, Js, ready, memory)))
-            return kept, _finite(jax, kept), Js, memory
+            return kept, None if _bytes(jax, kept) >= LARGE else _finite(jax, kept), Js, memory
 
         cutting = jax.jit(cut, static_argnums=3)
         looping = jax.jit(self._precise(loop), static_argnums=(7, 8), donate_argnums=(1, 2), keep_unused=True)
@@ -190,9 +194,13 @@ class Jax(Backend):
             self._costs = Js
             if first and not {*map(id, jax.tree.leaves(own))}.isdisjoint(map(id, jax.tree.leaves(kept))):
                 spares.closed = True  # what is passed on as it is is nobody's to leave
-            return Parted(kept, finite, self._join, spares), Js
+            return Parted(kept, self._is_finite if finite is None else finite, self._join, spares), Js
 
         return steps
+
+    def _is_finite(self, kept: Any) -> bool:
+        """Return whether every number is: of finite ones the sum of squares may be infinite, then each is looked at."""
+        return bool(self._squares(kept)) or bool(self._finite(kept))
 
     def _batch_memory(self, spares: Spares, X: Any, order: Any, m: int) -> Any:
         """Return the memory for a batch of many bytes, that of an earlier one; None for a small one, and for all of X.
@@ -230,11 +238,23 @@ class Jax(Backend):
         return Memory(stats.get("bytes_in_use"), stats.get("peak_bytes_in_use"))
 
 
+def _numbers(jax: Any, kept: Any) -> list[Any]:
+    return [x for x in jax.tree.leaves(kept) if jax.numpy.issubdtype(x.dtype, jax.numpy.inexact)]
+
+
+def _bytes(jax: Any, kept: Any) -> int:
+    return sum(x.dtype.itemsize * x.size for x in _numbers(jax, kept))
+
+
 def _finite(jax: Any, kept: Any) -> Any:
     """Return whether every number is, by the largest of each array: XLA finds it in half the time of a look at each."""
     jnp = jax.numpy
-    largest = [jnp.max(jnp.abs(x)) for x in jax.tree.leaves(kept) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.all(jnp.isfinite(jnp.stack(largest)))
+    return jnp.all(jnp.isfinite(jnp.stack([jnp.max(jnp.abs(x)) for x in _numbers(jax, kept)])))
+
+
+def _squares(jax: Any, kept: Any) -> Any:
+    """Return whether the sum of all squares is finite, which takes half the time of `_finite`."""
+    return jax.numpy.isfinite(sum(jax.numpy.vdot(x, x) for x in _numbers(jax, kept)))
 
 
 def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int) -> Data:

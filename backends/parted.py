@@ -72,7 +72,8 @@ class Parted(_Mapping, Checked):  # type: ignore[misc]
     Parameters
     ----------
     kept : dict of arrays and pieces
-    finite : bool or array ()
+    finite : bool, array (), or callable
+        Whether every number is; what is called with `kept` to find out, once somebody asks.
     join : callable
         Returns the vector that pieces are.
     spares : Spares
@@ -92,6 +93,13 @@ class Parted(_Mapping, Checked):  # type: ignore[misc]
         # (Given by default, since at the end of a program a function's name may be gone before.)
         if self.spares is not None:
             self.spares.leave(pieces(self.kept()))
+
+    @property
+    def finite(self) -> bool | None:
+        """Whether every number is."""
+        if callable(self._finite):
+            self._finite = self._finite(self.kept())
+        return super().finite
 
     def kept(self) -> dict[str, Any]:
         """Return the arrays and pieces as they lie."""

@@ -42,6 +42,8 @@ class Contestant(NamedTuple):
     device: str = "cpu"
     detail: str = ""
     peak: Callable[[], int] | None = None
+    outside: Callable[[], float] | None = None
+    """Of nnx: what the last call of `seconds` found outside the captured steps, the Trainer's own share."""
     time: Callable[[int], float] | None = None
     """time(k), where it is not just the clock around k epochs."""
 
@@ -96,31 +98,23 @@ PEERS = {
 OURS = "nnx:"
 """Before a backend's name (and @device): `Trainer.fit` on it."""
 
-STEP = "step:"
-"""Before a backend's name: its captured step alone, called in a bare loop."""
-
 
 def label(name: str) -> str:
     """Return a contestant's name for people.
 
     Examples
     --------
-    >>> label("torch-compiled"), label("nnx:numba"), label("step:numpy")
-    ('PyTorch compiled', 'nnx numba', 'nnx numpy, step alone')
+    >>> label("torch-compiled"), label("nnx:numba")
+    ('PyTorch compiled', 'nnx numba')
     """
     if name.startswith(OURS):
         return f"nnx {name.removeprefix(OURS)}"
-    if name.startswith(STEP):
-        return f"nnx {name.removeprefix(STEP)}, step alone"
     return {**FLOORS, **PEERS}[name].label
 
 
 def kind(name: str) -> str:
-    """Return "floor", "nnx", "step" or "peer"."""
-    for prefix, found in ((OURS, "nnx"), (STEP, "step")):
-        if name.startswith(prefix):
-            return found
-    return {**FLOORS, **PEERS}[name].kind
+    """Return "floor", "nnx" or "peer"."""
+    return "nnx" if name.startswith(OURS) else {**FLOORS, **PEERS}[name].kind
 
 
 def may_use_gpu(name: str) -> bool:
@@ -161,10 +155,10 @@ def make(name: str, case: Case, data: Data) -> Contestant:
     Absent
         When it cannot take part: why.
     """
-    if name.startswith((OURS, STEP)):
+    if name.startswith(OURS):
         from nnx.bench import ours
 
-        maker = partial(ours.fit if name.startswith(OURS) else ours.step_alone, name.partition(":")[2])
+        maker = partial(ours.fit, name.removeprefix(OURS))
     else:
         module, _, function = {**FLOORS, **PEERS}[name].where.partition(":")
         maker = getattr(import_module(module), function)

@@ -1,10 +1,9 @@
-"""nnx as a contestant: `Trainer.fit` as a user calls it, and the captured step alone."""
+"""nnx as a contestant: `Trainer.fit` as a user calls it."""
 
+import time
 from importlib import import_module
 from typing import Any
 from unittest.mock import patch
-
-import numpy as np
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import Clock, cupy_events, torch_events, wall
@@ -13,14 +12,14 @@ from nnx.choice import backend as find_backend
 from nnx.errors import BackendError
 from nnx.port import Backend
 from nnx.run import Run
-from nnx.step import initial_state, training_step
 from nnx.trainer import Trainer
 
 
 def fit(backend: str, case: Case, data: Data) -> Contestant:
     """Return `Trainer.fit`, of which the epochs are timed with all that it does in them.
 
-    What `fit` does once before them (checking X and putting it on the device) is not: it belongs to no step.
+    What `fit` does once before them (checking X and putting it on the device) is not: it belongs to no step. What the
+    epochs take outside the captured steps is known, too: a clock is read before and after each call of them.
     """
     found = _find(backend)
     network, optimizer = case.network(), case.make_optimizer()
@@ -28,44 +27,35 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
     trainer.parameters = case.start()
     clock = _clock(found)
     X, y, go = data.X.T, data.y, Run.go
-    spent: list[float] = []
+    repeated, wait, now = trainer.repeated, found.synchronize, time.perf_counter
+    whole = inside = 0.0
+
+    def steps(*arguments: Any) -> Any:
+        nonlocal inside
+        start = now()
+        result = repeated(*arguments)
+        wait()
+        inside += now() - start
+        return result
 
     def timed(run: Run) -> Any:  # a callback could time it, too, but costs a call a step
+        nonlocal whole
         found: list[Any] = []
-        spent.append(clock(lambda: found.append(go(run))))
+        whole = clock(lambda: found.append(go(run)))
         return found[0]
 
-    def time(epochs: int) -> float:
-        with patch.object(Run, "go", timed):
+    def seconds(epochs: int) -> float:
+        nonlocal inside
+        inside = 0.0
+        with patch.object(Run, "go", timed), patch.object(trainer, "repeated", steps):
             trainer.fit(X, y, epochs=epochs, batch_size=case.m, shuffle=case.shuffled)
-        return spent.pop()
+        return whole
 
     def parameters() -> dict[str, Any]:
         return trainer.parameters
 
-    return _contestant(found, lambda: time(1), clock, parameters)._replace(time=time)
-
-
-def step_alone(backend: str, case: Case, data: Data) -> Contestant:
-    """Return the steps on end, as the backend does them; what they take less than `fit` is the Trainer's share."""
-    found = _find(backend)
-    network, optimizer = case.network(), case.make_optimizer()
-    X, y = found.asarray(data.X.T), found.asarray(data.y)
-    rng = np.random.default_rng(case.seed)
-    repeated = found.repeat(training_step(network, optimizer))
-    state = initial_state(network, optimizer, found.asarray(network.flatten(case.start()), case.dtype))
-
-    def epoch() -> None:
-        nonlocal state
-        order = found.asarray(rng.permutation(len(data.y))) if case.shuffled else None
-        state, Js = repeated(state, (X, y, None), order, 0, case.m, case.steps)
-        found.to_numpy(Js[-1])  # waits for it
-
-    def parameters() -> dict[str, Any]:
-        made: dict[str, Any] = network.unflatten(found.to_numpy(state["theta"]))
-        return made
-
-    return _contestant(found, epoch, _clock(found), parameters)
+    made = _contestant(found, lambda: seconds(1), clock, parameters)
+    return made._replace(time=seconds, outside=lambda: max(0.0, whole - inside))
 
 
 def _find(backend: str) -> Backend:

@@ -36,11 +36,11 @@ def style(contestant: str) -> tuple[str, str]:
     """
     prefix, _, backend = contestant.rpartition(":")
     library = LIBRARY.get(contestant) or backend.partition("@")[0].partition("-")[0]
-    line = {"nnx": "-", "step": "-."}.get(prefix) or (":" if "compiled" in contestant else "--")
+    line = "-" if prefix == "nnx" else ":" if "compiled" in contestant else "--"
     return COLOURS.get(library, COLOURS["other"]), "-" if library == "floor" else line
 
 
-MARKERS = {"-": "o", "--": "D", ":": "x", "-.": "s"}
+MARKERS = {"-": "o", "--": "D", ":": "x"}
 """By line: with a single m there is none."""
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from statistics import quantiles
 from types import UnionType
@@ -64,6 +64,7 @@ class Figure:
     first: float
     peak_bytes: int | None
     theory_bytes: dict[str, int]
+    outside: float | None = None
 
     @property
     def key(self) -> Key:
@@ -183,12 +184,13 @@ def _only(kind: Any, values: Any, path: Path) -> Any:
     called = f"a {kind.__name__.lower()}"
     if not isinstance(values, dict):
         raise InputError(f"{str(path)!r} has {values!r} where {called} is expected")
-    names = {field.name for field in fields(kind)}
-    missing = sorted(names - set(values))
+    defaults = {field.name: field.default for field in fields(kind)}
+    missing = sorted(name for name, default in defaults.items() if default is MISSING and name not in values)
     if missing:
         raise InputError(f"{str(path)!r} lacks {', '.join(missing)} in {called}")
+    values = {**defaults, **values}
     for name, hint in get_type_hints(kind).items():
         if not isinstance(values[name], _kinds(hint)):
             said = getattr(hint, "__name__", hint) if get_origin(hint) is None else hint
             raise InputError(f"{str(path)!r} has {values[name]!r} as {name} in {called}; expected {said}")
-    return kind(**{name: values[name] for name in names})  # a later minor version may say more
+    return kind(**{name: values[name] for name in defaults})  # a later minor version may say more

@@ -175,6 +175,7 @@ def _cell(
             }
     turns: dict[str, tuple[int, int]] = {}
     rounds: dict[str, list[float]] = {name: [] for name in built}
+    outside: dict[str, list[float]] = {name: [] for name in built}
     order = list(built)
     for number in range(1, plan.rounds + 1):
         for name in order:
@@ -187,6 +188,8 @@ def _cell(
                 if lead:
                     children[name].seconds(lead)
                 rounds[name].append(children[name].seconds(epochs) / (epochs * case.steps))
+                if (own := children[name].outside()) is not None:
+                    outside[name].append(own / (epochs * case.steps))
             except Absent as reason:  # it ran out of memory, say
                 told[name] |= {"absent": str(reason), "cell": _called(case)}
                 del built[name], rounds[name]
@@ -194,7 +197,7 @@ def _cell(
     for name in built:
         with suppress(Absent):  # the system has killed it: the next case has a new one
             children[name].drop()
-    return [_figure(case, name, built, rounds, turns[name][1]) for name in built]
+    return [_figure(case, name, built, rounds, outside[name], turns[name][1]) for name in built]
 
 
 def _turn(plan: Plan, child: Child, epoch: float) -> tuple[int, int]:
@@ -207,7 +210,12 @@ def _turn(plan: Plan, child: Child, epoch: float) -> tuple[int, int]:
 
 
 def _figure(
-    case: Case, name: str, built: dict[str, Built], rounds: dict[str, list[float]], epochs: int
+    case: Case,
+    name: str,
+    built: dict[str, Built],
+    rounds: dict[str, list[float]],
+    outside: list[float],
+    epochs: int,
 ) -> Figure:
     one, mine = built[name], rounds[name]
     seconds, quartiles = spread(mine)
@@ -235,4 +243,5 @@ def _figure(
         first=one.first,
         peak_bytes=one.peak,
         theory_bytes=case.theory,
+        outside=spread(outside)[0] if outside else None,
     )

@@ -4,8 +4,8 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from functools import partial, reduce
-from operator import add, getitem, mul
+from functools import partial
+from operator import getitem
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnx.arrays import array_namespace
@@ -264,10 +264,14 @@ class Run:
                 costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
             if len(costs) < len(weights):
                 raise BackendError(f"{len(weights)} steps on {self.trainer.backend} gave {len(costs)} costs")
-            numbers = weights if isinstance(weights[0], int) else [*map(self.read, weights)]
-            # One after the other: the sums are the same however many costs are read at once.
-            self.total = reduce(add, map(mul, costs, numbers), self.total)
-            self.weight = reduce(add, numbers, self.weight)
+            numbers = weights if isinstance(weights[0], int | float) else [*map(self.read, weights)]
+            total, weight = self.total, self.weight
+            for J, w in zip(
+                costs, numbers, strict=True
+            ):  # sum() would round according to how many are read at once
+                total += J * w
+                weight += w
+            self.total, self.weight = total, weight
             if math.isfinite(self.total + self.weight):  # one look tells of all
                 self.last = first + len(costs) - 1, costs[-1]
                 continue

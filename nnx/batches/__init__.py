@@ -153,7 +153,7 @@ class Batches(Counted):
         """Return the weights of as many steps of m samples, each that of its samples together."""
         w = self.data[2]
         if w is None:
-            return [m] * count
+            return [float(m)] * count
         xp = array_namespace(w)
         places = [slice(k * self.batch_size, k * self.batch_size + m) for k in range(step, step + count)]
         return [xp.sum(w[place] if order is None else xp.take(w, order[place])) for place in places]

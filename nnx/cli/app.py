@@ -249,10 +249,6 @@ def bench(
         ),
     ] = "in-order",
     rounds: Annotated[int, typer.Option(help="Turns of each contestant, of about 0.1 s.")] = 9,
-    step_alone: Annotated[
-        bool,
-        typer.Option("--step-alone", help="Measure each backend's step without the Trainer around it, too."),
-    ] = False,
     note: Annotated[str, typer.Option(help="What a reader of the file should know.")] = "",
     out: Annotated[
         Path | None, typer.Option(help="A JSON file for the figures; plots and a page get its name.")
@@ -277,7 +273,6 @@ def bench(
         dtype,
         order,
         rounds,
-        step_alone,
         note,
         out,
         overwrite,

@@ -39,7 +39,6 @@ def run(
     dtype: str,
     order: str,
     rounds: int,
-    step_alone: bool,
     note: str,
     out: Path | None,
     overwrite: bool,
@@ -59,8 +58,6 @@ def run(
             if device or not known[kind].usable:
                 make_backend(kind, device=device or None)  # says why it is not
         ours = [f"{contestants.OURS}{name}" for name in names]
-        if step_alone:
-            ours += [f"{contestants.STEP}{name}" for name in names]
         wanted = {"all": list(contestants.PEERS), "none": []}.get(peers)
         networks = [tuple(integers("sizes", one, WIDTHS)) for one in sizes]
         for one in networks:
@@ -176,8 +173,9 @@ def tables(result: Result) -> None:
         to=show.output,
     )
     show.output.print(
-        "µs/step: the median; ±: half the distance of the quartiles; /floor: over the matrix products alone; start s: "
-        "what the first epoch took more (compiling); MB: the peak beside the samples, and what theory asks.",
+        "µs/step: the median; ±: half the distance of the quartiles; /floor: over the matrix products alone; own: "
+        "what of it nnx's Trainer takes outside the captured steps; start s: what the first epoch took more "
+        "(compiling); MB: the peak beside the samples, and what theory asks.",
         soft_wrap=True,
     )
     if result.note:
@@ -196,7 +194,7 @@ def _print(table: Table) -> None:
 
 
 COLUMNS = (
-    "contestant", "samples/s", "µs/step", "±", "/floor", "GFLOP/s", "start s", "MB", "theory",
+    "contestant", "samples/s", "µs/step", "±", "/floor", "own", "GFLOP/s", "start s", "MB", "theory",
 )  # fmt: skip
 
 
@@ -223,6 +221,7 @@ def _table(result: Result, group: Group) -> Table:
                 f"{figure.seconds * 1e6:,.0f}" if figure.seconds > 1e-3 else f"{figure.seconds * 1e6:.1f}",
                 f"{(high - low) / 2 / figure.seconds:.0%}" if len(figure.rounds) > 1 else "",
                 "" if figure.over_floor is None else f"{figure.over_floor:.2f}",
+                "" if figure.outside is None else f"{figure.outside / figure.seconds:.1%}",
                 f"{figure.flops_per_second / 1e9:,.1f}",
                 "" if floor else f"{figure.startup:.1f}",
                 "" if floor or figure.peak_bytes is None else f"{figure.peak_bytes / 1e6:,.1f}",
