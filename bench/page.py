@@ -85,8 +85,8 @@ def _group(result: Result, group: Group) -> dict[str, Any]:
 
 
 COLUMNS = (
-    "what", "contestant", "m", "samples/s", "µs a step", "±", "over floor", "outside the steps", "GFLOP/s", "start-up, s",
-    "peak MB", "theory MB",
+    "what", "contestant", "m", "samples/s", "µs a step", "±", "over floor", "outside the steps", "GFLOP/s",
+    "start-up, s", "peak MB", "theory MB",
 )  # fmt: skip
 
 
