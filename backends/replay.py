@@ -57,7 +57,7 @@ def with_masks(recording: Recording) -> Recording:
 class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """NumPy's calls."""
 
-    piece = 1 << 17  # fewer calls cost more than a core's own cache gains; what all share holds some of these
+    piece = 1 << 16  # fewer calls cost more than a core's own cache gains; what all share holds some of these
     copy, permuted, broadcast = ".copy()", "{0}.transpose({1})", "broadcast_to({0}, {1})"
 
     def __init__(self, recording: Recording) -> None:

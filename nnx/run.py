@@ -24,7 +24,7 @@ LOOK_EVERY = 256
 """Steps after which the costs are read within an epoch: reading waits for a GPU."""
 
 
-SLICE = 0.1
+SLICE = 0.5
 """Seconds of steps that are done at once, about: a person who looks, or stops, does not wait longer."""
 
 AT_ONCE = 4096
