@@ -8,9 +8,11 @@ through a pipe, and waits in `recv`, asleep, while another one has its turn.
 import logging
 import multiprocessing
 import os
+import signal
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Self
@@ -72,7 +74,10 @@ class Child:
         context = multiprocessing.get_context("spawn")  # a fork would take the parent's pools along
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=serve, args=(other, self.name), daemon=True)
-        self._process.start()
+        with (
+            _uninterrupted()
+        ):  # Ctrl-C goes to it, too, and it has nobody who would catch it before it serves
+            self._process.start()
         other.close()
 
     def __enter__(self) -> Self:
@@ -129,8 +134,28 @@ class Child:
         return value
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back, here and in a process that is started; that goes on so until it says otherwise."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def serve(pipe: Connection, name: str) -> None:
-    """Answer until the other end is closed."""
+    """Answer until the other end is closed, or Ctrl-C, which the parent gets, too."""
+    with suppress(KeyboardInterrupt):
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _serve(pipe, name)
+
+
+def _serve(pipe: Connection, name: str) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     # JAX would take three quarters of a GPU's memory for itself, in each of two processes.
@@ -142,7 +167,7 @@ def serve(pipe: Connection, name: str) -> None:
         while True:
             try:
                 verb, arguments = pipe.recv()
-            except (EOFError, KeyboardInterrupt):
+            except EOFError:
                 return
             try:
                 if verb == "build":
@@ -162,8 +187,6 @@ def serve(pipe: Connection, name: str) -> None:
                 else:
                     assert contestant is not None
                     pipe.send(("done", getattr(contestant, verb)(*arguments)))
-            except KeyboardInterrupt:
-                return
             except (Absent, BackendError) as error:
                 contestant = None
                 pipe.send(("absent", str(error)))

@@ -11,6 +11,10 @@ LEAST = 0.03
 """A change below this is none, however quiet the rounds were: two runs differ by as much."""
 
 
+BUSY = 0.5
+"""Load of a core from which the figures suffer."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One contestant in one cell.
@@ -49,6 +53,7 @@ class Comparison:
     Attributes
     ----------
     verdicts : list of Verdict
+        Of all but the floor, by which the others are measured.
     only_before, only_after : list of Key
         What one file has alone.
     warnings : list of str
@@ -64,7 +69,8 @@ class Comparison:
 def compare(before: Result, after: Result) -> Comparison:
     """Compare what both have."""
     old, new = ({figure.key: figure for figure in found.figures} for found in (before, after))
-    verdicts = [_verdict(old[key], new[key], old, new) for key in old if key in new]
+    both = [key for key in old if key in new]
+    verdicts = [_verdict(old[key], new[key], old, new) for key in both if old[key].kind != "floor"]
     return Comparison(
         verdicts,
         [key for key in old if key not in new],
@@ -76,7 +82,7 @@ def compare(before: Result, after: Result) -> Comparison:
 def _verdict(a: Figure, b: Figure, old: dict[Key, Figure], new: dict[Key, Figure]) -> Verdict:
     mine, other = _relative(a, old), _relative(b, new)
     over = [None if ratios is None else median(ratios) for ratios in (mine, other)]
-    if mine is None or other is None or a.kind == "floor":
+    if mine is None or other is None:
         mine, other = a.rounds, b.rounds
     change = median(other) / median(mine) - 1
     noise = max(LEAST, hypot(_uncertainty(mine), _uncertainty(other)))
@@ -105,7 +111,19 @@ def _uncertainty(rounds: Sequence[float]) -> float:
 
 
 def _warnings(before: Result, after: Result) -> list[str]:
-    found = [
+    floors = [{f.key: f.seconds for f in one.figures if f.kind == "floor"} for one in (before, after)]
+    slower = [floors[1][key] / floors[0][key] - 1 for key in floors[0] if key in floors[1]]
+    found = []
+    if slower and abs(median(slower)) > LEAST:
+        found.append(
+            f"the machine: its matrix products alone take {median(slower):+.0%} (median of the cells)"
+        )
+    loads = [one.settings.get("load_before") for one in (before, after)]
+    if any(
+        load and load > BUSY * one.machine["cores"] for load, one in zip(loads, (before, after), strict=True)
+    ):
+        found.append(f"load of the machine when the run began: {loads[0]}, then {loads[1]}")
+    found += [
         f"{name}: {before.machine.get(name)}, then {after.machine.get(name)}"
         for name in ("processor", "cores", "environment")
         if before.machine.get(name) != after.machine.get(name)

@@ -165,7 +165,7 @@ def _extras(axes: Any, panel: Panel, result: Result, figures: list[Figure]) -> N
         peak = result.peaks[figures[0].dtype] / 1e9
         axes.axhline(peak, color=INK, lw=1, ls=(0, (1, 3)))
         where: Any = ("axes fraction", "data")
-        axes.annotate("a large product", (0.02, peak), (0, 2), where, "offset points", va="bottom")
+        axes.annotate("a large product", (0.02, peak), (0, -2), where, "offset points", va="top")
     if panel is PANELS[3]:
         theory = sorted({(figure.m, sum(figure.theory_bytes.values()) / 1e6) for figure in figures})
         axes.plot(*zip(*theory, strict=True), color=INK, lw=1, ls=(0, (1, 3)), marker=".", ms=3)

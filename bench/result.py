@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
+from math import inf
 from pathlib import Path
 from statistics import quantiles
 from types import UnionType
@@ -170,7 +171,26 @@ def read(path: Path) -> Result:
     if isinstance(figures, list):
         found["figures"] = [_only(Figure, figure, path) for figure in figures]
     result: Result = _only(Result, found, path)
+    _check(result, path)
     return result
+
+
+def _check(result: Result, path: Path) -> None:
+    """Raise an InputError unless the figures are such as are measured."""
+    known = {one.get("name") for one in result.contestants}
+    seen = set()
+    for figure in result.figures:
+        called = f"{str(path)!r} has a figure of {figure.contestant!r}, {figure.group}, m = {figure.m}"
+        times = [figure.seconds, *figure.rounds, *figure.quartiles]
+        if not (figure.rounds and len(figure.quartiles) == 2):
+            raise InputError(f"{called} with {figure.rounds} as rounds and {figure.quartiles} as quartiles")
+        if not all(isinstance(x, int | float) and 0 < x < inf for x in (figure.m, *times)):
+            raise InputError(f"{called} in which not all times are positive and finite: {times}")
+        if figure.contestant not in known:
+            raise InputError(f"{called}, which is not among its contestants")
+        if figure.key in seen:
+            raise InputError(f"{called} twice")
+        seen.add(figure.key)
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

@@ -61,12 +61,13 @@ class Plan:
     @property
     def cases(self) -> list[Case]:
         """The cells, in order."""
-        return [
+        found = (
             Case(sizes, m, optimizer, self.dtype, shuffled, steps_within(sizes[0], m, self.dtype))
             for sizes, optimizer, shuffled, m in product(
                 self.sizes, self.optimizers, self.shuffled, self.batch_sizes
             )
-        ]
+        )
+        return list(dict.fromkeys(found))  # each once
 
 
 def run(
@@ -107,6 +108,7 @@ def run(
         "pause": PAUSE,
         "lead": LEAD,
         "load_before": machine.load(),
+        "cells": len(plan.cases),
     }
     about = machine.describe(), machine.versions(), settings
     with ExitStack() as stack:

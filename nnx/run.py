@@ -145,6 +145,8 @@ class Run:
                 self.draw_from(good.rng)
                 self._unread, self.bad, self.step = [], None, good.step
                 self.samples, self.total, self.weight, self.last = mark
+            elif self.step == 0:  # before its first step: who goes on draws this epoch's order
+                self.draw_from(good.rng)
             raise
         self.end_epoch(seconds, measured, self._last_cost)
 
@@ -220,7 +222,7 @@ class Run:
                 if start == 0 and ends:
                     after, J = trainer.step(state, batch)
                     w = batch[2]
-                    weight = m if w is None else array_namespace(w).sum(w)
+                    weight = float(m) if w is None else array_namespace(w).sum(w)
                     yield Done(state, after, [J], m, [weight], partial(tuple, batch), None)
                     continue
                 samples = m if start == 0 else samples + m
@@ -264,7 +266,7 @@ class Run:
                 costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
             if len(costs) < len(weights):
                 raise BackendError(f"{len(weights)} steps on {self.trainer.backend} gave {len(costs)} costs")
-            numbers = weights if isinstance(weights[0], int | float) else [*map(self.read, weights)]
+            numbers = weights if isinstance(weights[0], float) else [*map(self.read, weights)]
             total, weight = self.total, self.weight
             for J, w in zip(
                 costs, numbers, strict=True

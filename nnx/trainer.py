@@ -306,6 +306,9 @@ class Trainer:
             When the cost becomes infinite or NaN; the trainer is then as before that epoch.
         CallbackError
             When a callback raises; the trainer is then as after its last step.
+        KeyboardInterrupt
+            After Ctrl-C; the trainer is then as after its last step. Where that ended an epoch, another fit goes on
+            as this one would have; in the midst of one, its other samples have no turn.
         """
         if self._run is not None:
             raise InputError(

@@ -3,10 +3,13 @@
 import getpass
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import socket
 from dataclasses import asdict, fields, replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +95,9 @@ def file(*figures, **changes):
         "settings": {"rounds": 3, "seconds": 0.1},
         "contestants": [
             {"name": "jax", "label": "JAX + optax", "kind": "peer", "library": None, "device": None, "detail": None,
-             "blas": [], "absent": "no </script> here"}
+             "blas": [], "absent": "no </script> here"},
+            *({"name": name, "label": name, "kind": "nnx", "library": None, "device": "cpu", "detail": None,
+               "blas": [], "absent": None} for name in dict.fromkeys(f.contestant for f in figures) if name != "jax"),
         ],
         "peaks": {"float32": 1e11},
         "figures": list(figures),
@@ -281,6 +286,11 @@ def test_the_docs_describe_every_field():
         assert f"| `{name}` |" in text, name
 
 
+def twice(text):
+    found = json.loads(text)
+    return json.dumps(found | {"figures": found["figures"] * 2})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -294,6 +304,22 @@ def test_the_docs_describe_every_field():
         (lambda text: re.sub(r'"first": [^,]*', '"first": null', text), "has None as first in a figure"),
         (lambda text: "[]", "no file of `nnx bench"),
         (lambda text: text.replace('"version": 1', '"version": 99'), "version 99"),
+        (
+            lambda text: text.replace('"seconds": 0.002,', '"seconds": 0.0,'),
+            "not all times are positive and finite",
+        ),
+        (
+            lambda text: text.replace('"seconds": 0.002,', '"seconds": NaN,'),
+            "not all times are positive and finite",
+        ),
+        (lambda text: text.replace('"m": 16', '"m": -3'), "m = -3 in which not all times are positive"),
+        (lambda text: re.sub(r'"rounds": \[[^]]*\]', '"rounds": []', text), "with [] as rounds"),
+        (lambda text: re.sub(r'"rounds": \[[^]]*\]', '"rounds": ["a"]', text), "not all times"),
+        (
+            lambda text: text.replace('"contestant": "nnx:numpy"', '"contestant": "mars"'),
+            "not among its contestants",
+        ),
+        (lambda text: twice(text), "m = 16 twice"),
         (lambda text: text.replace('"seconds"', '"minutes"'), "lacks seconds"),
         (lambda text: text.replace('"machine"', '"mill"'), "lacks machine"),
     ],
@@ -347,6 +373,17 @@ def test_what_one_file_has_alone_and_what_differs():
     assert found.warnings == ["cores: 2, then 8", "numpy: 2.1, then 2.2"]
 
 
+def test_a_slower_or_busier_machine_is_told():
+    floors = [figure("floor", m=m, rounds=(1e-3, 1e-3, 1e-3), over=1.0) for m in (1, 16)]
+    slower = [replace(one, rounds=[1.2e-3] * 3, seconds=1.2e-3) for one in floors]
+    found = compare(file(*floors), file(*slower, settings={"load_before": 1.5}))
+    assert found.verdicts == []
+    assert found.warnings == [
+        "the machine: its matrix products alone take +20% (median of the cells)",
+        "load of the machine when the run began: None, then 1.5",
+    ]
+
+
 def test_compare_on_the_command_line(cli, tmp_path):
     floor = figure("floor", rounds=(1e-3, 1e-3, 1e-3), over=1.0)
     result.write(file(floor, figure(), figure("typed")), tmp_path / "a.json")
@@ -354,7 +391,7 @@ def test_compare_on_the_command_line(cli, tmp_path):
     status, out, _ = cli("compare", "a.json", "b.json")
     assert status == 0
     assert re.search(r"nnx numpy +2,000.0 +1,000.0 +2.00 +1.00 +-50% .* faster", out)
-    assert "1 faster, 0 slower, 2 same" in out
+    assert "1 faster, 0 slower, 1 same" in out  # of the floor nothing is said but what the machine does
     result.write(file(figure(m=2)), tmp_path / "c.json")
     status, out, error = cli("compare", "a.json", "c.json")
     assert status == 1
@@ -513,6 +550,27 @@ def test_the_command_writes_all_files(cli, tmp_path):
         status, _, error = cli(*arguments)
         assert status == 1
         assert "exists already" in str(error)
+
+
+def test_a_file_of_a_run_that_was_stopped_says_so(cli, tmp_path):
+    result.write(file(figure(), settings={"cells": 3}), tmp_path / "a.json")
+    assert re.search(r"Partial +1 of 3 cells measured", cli("show", "a.json")[1])
+    result.write(file(figure(), settings={"cells": 1}), tmp_path / "b.json")
+    assert "Partial" not in cli("show", "b.json")[1]
+
+
+def test_ctrl_c_in_a_process_that_begins_is_quiet(capfd):
+    before = active_children()
+    with Child("typed"):
+        (process,) = [one for one in active_children() if one not in before]
+        os.kill(process.pid, signal.SIGINT)
+        process.join(60)
+        assert process.exitcode == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_a_case_that_is_asked_for_twice_is_measured_once():
+    assert [case.m for case in Plan([], [(3, 2), (3, 2)], [8, 8, 2]).cases] == [8, 2]
 
 
 def test_who_was_asked_for_and_is_absent_is_a_failure(cli, monkeypatch):

@@ -309,6 +309,29 @@ def test_an_interrupt_keeps_the_steps_done(backend, rng):
     assert len(trainer.history["loss"]) == 3
 
 
+def test_an_interrupt_before_an_epochs_first_step_leaves_its_order_to_the_next_fit(backend, rng):
+    """So that going on reaches what a fit would have that nobody interrupted."""
+    X, Y = data(rng)
+
+    def trainer():
+        return nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend, seed=1)
+
+    straight, stopped = trainer(), trainer()
+    straight.fit(X, Y, epochs=5, batch_size=16)
+    stopped.fit(X, Y, epochs=2, batch_size=16)
+    repeated = stopped.repeated
+    stopped.repeated = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(X, Y, epochs=3, batch_size=16)
+    stopped.repeated = repeated
+    stopped.fit(X, Y, epochs=3, batch_size=16)
+    assert stopped.history["loss"] == straight.history["loss"]
+
+
+def interrupted(*arguments):
+    raise KeyboardInterrupt
+
+
 def test_progress_tells_where_a_fit_stands(rng):
     X, Y = data(rng)
     seen = []

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from nnx import cli
 from nnx.bench import contestants, machine, page, plots
-from nnx.bench.compare import Verdict
+from nnx.bench.compare import BUSY, Verdict
 from nnx.bench.compare import compare as compared
 from nnx.bench.result import Group, Key, Result, read, write
 from nnx.bench.suite import Plan
@@ -82,7 +82,7 @@ def run(
         groups = [Group(case.sizes, case.optimizer, case.dtype, case.order) for case in plan.cases]
         _check([out, *targets(groups, out)], overwrite)
     load, cores = machine.load(), machine.describe()["cores"]
-    if load is not None and load > 0.5 * cores:
+    if load is not None and load > BUSY * cores:
         show.say(
             "Busy",
             f"the machine has a load of {load} on {count(cores, 'core')}; the figures will suffer from it",
@@ -165,10 +165,14 @@ def tables(result: Result) -> None:
         _print(_table(result, group))
     for one in result.absent:
         show.say("Absent", f"{one['label']}: {one['absent']}", fold=False, to=show.output)
+    done, cells = len({figure.key[:-1] for figure in result.figures}), result.settings.get("cells", 0)
+    if done < cells:
+        show.say("Partial", f"{done} of {count(cells, 'cell')} measured", fold=False, to=show.output)
     peaks = ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in result.peaks.items())
     show.say(
         "Machine",
-        f"{result.machine['processor']}, {count(result.machine['cores'], 'core')}; a large product: {peaks}",
+        f"{result.machine['processor']}, {count(result.machine['cores'], 'core')}; a large product: {peaks}; load "
+        f"when the run began: {result.settings.get('load_before')}",
         fold=False,
         to=show.output,
     )
@@ -242,8 +246,9 @@ def compare(before: Path, after: Path) -> None:
         _print(_changes(group, verdicts))
     if changed:
         show.output.print(
-            "change: of the time over the floor where both files have it, so that a slower day of the machine does not "
-            "count; noise: the change that the rounds' spread explains.",
+            "µs/step and /floor: of the first file, and after, of the second; change: of the time over the floor where "
+            "both have it, so that a slower day of the machine does not count; noise: the change that the rounds' "
+            "spread explains.",
             soft_wrap=True,
         )
     if any(isinf(one.noise) for one in found.verdicts):
@@ -258,7 +263,7 @@ def compare(before: Path, after: Path) -> None:
 
 def _changes(group: Group, verdicts: Iterable[Verdict]) -> Table:
     table = Table(title=f"Faster or slower: {group}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("m", "contestant", "µs/step", "then", "/floor", "then", "change", "noise", "verdict"):
+    for name in ("m", "contestant", "µs/step", "after", "/floor", "after", "change", "noise", "verdict"):
         table.add_column(name, justify="left" if name in ("contestant", "verdict") else "right", no_wrap=True)
     for one in verdicts:
         over = one.before_over, one.after_over

@@ -39,6 +39,11 @@ def single(options: Options) -> int:
             done = f"after {count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
             none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights
             show.console.print(f"Stopped by Ctrl-C {done if job.files else none}.")
+    except KeyboardInterrupt:
+        if job.files:  # trained, and saved: the pictures were being drawn
+            show.console.print("Stopped by Ctrl-C while the pictures were drawn.")
+            show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
+        raise
     finally:
         if job.files:
             show.say("Saved", f"{folder.path}: {', '.join(job.files)}", fold=False)
