@@ -28,6 +28,7 @@ class Jax(Backend):
     """JAX's arrays on "cpu", "cuda", "cuda:N", "tpu", ..."""
 
     name = "jax"
+    one_order = True
 
     def __init__(self, device: str | None = None) -> None:
         self._jax = jax = require("jax", INSTALL)
@@ -261,6 +262,7 @@ def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int) -> Data:
     """Return the m samples that begin at a place known only when it runs; with an order, X has them as rows."""
     X, Y, w = data
     if order is None:
+        start = jax.lax.rem(start, X.shape[-1])
 
         def cut(x: Any) -> Any:
             return jax.lax.dynamic_slice_in_dim(x, start, m, axis=-1)

@@ -201,7 +201,7 @@ class Loops:
             *indented(self._once),
             "    met = meet(sync, T, met)",
             "    for k in range(count):",
-            "        start = at + k * m",
+            "        start = (at + k * m) % end",
             *indented(self._each, 2),
             *indented(self._last, 2),
             "        met = meet(sync, T, met)",
@@ -248,6 +248,7 @@ class Loops:
         self._fixed["XB"], self._fixed["YB"] = Value(-1, X.shape[::-1], X.dtype), Value(-2, Y.shape, Y.dtype)
         self._names[X] = f"x{X.number}"
         self._first = self._first_product(X)
+        self._once.append("end = order.size if order.size > 0 else Y.shape[Y.ndim - 1]")
         self._once.append(f"late = order.size > 0 and {self._picks_samples()}")
         self._each += [
             "if order.size > 0:",

@@ -138,8 +138,9 @@ class Form:
         if order is None:
             order = _NO_ORDER
             if rows.size == 0 and not _fits(X):
-                X = np.ascontiguousarray(X[:, at : at + m * count])
-                Y, w, at = Y[..., at : at + m * count], None if w is None else w[at : at + m * count], 0
+                place = slice(at, at + m * count) if at + m * count <= X.shape[1] else slice(0, None)
+                X, Y, w = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[place]
+                at -= place.start
         elif rows.size == 0:
             rows = np.ascontiguousarray(X.T)
         Js = np.zeros(count + 1, self._cost)  # behind the costs: 0, if the new state is finite

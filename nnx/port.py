@@ -61,8 +61,12 @@ def batches(
     data: Data, order: Array | None, at: int, m: int, count: int, pick: Pick = taken
 ) -> Iterator[Data]:
     """Yield the samples of `count` steps, m each; small batches are picked out several at a time."""
-    end, n = at + m * count, data[0].shape[0]
-    each = m * (count or 1) if order is None else m * max(1, PICKED // max(n * m, 1))
+    end, (n, M) = at + m * count, data[0].shape
+    if order is None:
+        for start in range(at, end, m):
+            yield mini_batch(data, None, start % M, m)
+        return
+    each = m * max(1, PICKED // max(n * m, 1))
     for first in range(at, end, each):
         size = min(each, end - first)
         picked = mini_batch(data, order, first, size, pick)
@@ -125,6 +129,8 @@ class Steps(Protocol):
         at : int
             Where in this order the first step's samples begin.
         m, count : int
+            After all samples come the first ones again, if m divides M and there is no order; an order may be longer
+            than M, those of several epochs.
 
         Returns
         -------
@@ -167,6 +173,8 @@ class Backend(ABC):
         What else a person wants to know: the GPU's name, say.
     xp : namespace
         The standard's functions, as array-api-compat gives them.
+    one_order : bool
+        Whether it would have to compile anew for an order of another length: `Steps` is then given those of one epoch.
     """
 
     name: str
@@ -174,6 +182,7 @@ class Backend(ABC):
     device: str
     detail: str
     xp: Namespace
+    one_order: bool = False
 
     @abstractmethod
     def __init__(self, device: str | None = None) -> None: ...

@@ -83,6 +83,12 @@ class Run:
         self._on_end_of = batches if isinstance(batches, Batches) and batches.micro_batch is None else None
         if self._on_end_of is not None and batches.draws:
             trainer.backend.picked_from(self._on_end_of.data)
+        self._unseen = (  # whether epochs may be done at once
+            self._on_end_of is not None
+            and self._on_end_of.even
+            and not (self.callbacks or validation is not None)
+            and not (batches.draws and trainer.backend.one_order)
+        )
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -116,7 +122,56 @@ class Run:
     def all_epochs(self) -> None:
         """Do what is left of the epochs."""
         while self.epoch <= self.epochs and self.trainer.stopped is None:
-            self._one_epoch()
+            if not self._several_epochs():
+                self._one_epoch()
+
+    def _several_epochs(self) -> bool:
+        """Do as many epochs at once as `SLICE` and `AT_ONCE` allow, where nobody sees each; return whether it was done.
+
+        All of them or none: after an interrupt the trainer is as before them, and where one leads nowhere they are done
+        one by one.
+        """
+        trainer, batches = self.trainer, self._on_end_of
+        if batches is None or not self._unseen or self.step or not self._pace:
+            return False
+        epochs = min(self.epochs - self.epoch + 1, int(min(AT_ONCE, SLICE / self._pace)) // batches.steps)
+        if epochs < 2:
+            return False
+        good, records = Good(trainer.state, self._rng_state(), 0), len(trainer.records)
+        try:
+            losses = self._losses(batches, epochs)
+            if all(map(math.isfinite, losses)) and trainer.is_finite():
+                trainer.records.extend({"loss": loss} for loss in losses)
+                self.epoch += epochs
+                self.done += epochs * batches.steps
+                return True
+        except BaseException:
+            self._come_back(good)
+            del trainer.records[records:]
+            raise
+        self._come_back(good)
+        self._unseen = False  # one by one it will be found which
+        return False
+
+    def _losses(self, batches: Batches, epochs: int) -> list[float]:
+        """Do so many whole epochs at once; return the loss of each."""
+        state, start, steps = self.trainer.state, time.perf_counter(), batches.steps
+        order = batches.order(epochs)
+        self.trainer.state, Js = self.trainer.repeated(
+            state, batches.data, order, 0, batches.batch_size, epochs * steps
+        )
+        self.trainer.backend.synchronize()
+        self._pace = (time.perf_counter() - start) / (epochs * steps)
+        costs, weights = self._numbers(Js, batches.weights(order, 0, batches.batch_size, epochs * steps))
+        sums = (
+            _added((0.0, 0.0), costs[first : first + steps], weights[first : first + steps])
+            for first in range(0, epochs * steps, steps)
+        )
+        return [_mean(*both) for both in sums]
+
+    def _come_back(self, good: "Good") -> None:
+        self.trainer.state = good.state
+        self.draw_from(good.rng)
 
     def _rng_state(self) -> Any:
         return self.trainer.rng.bit_generator.state
@@ -141,8 +196,7 @@ class Run:
             measured = self._measure(good)
         except BaseException as error:  # an interrupt keeps the steps done, unless they led nowhere
             if isinstance(error, DivergenceError) or not trainer.is_finite():
-                trainer.state = good.state
-                self.draw_from(good.rng)
+                self._come_back(good)
                 self._unread, self.bad, self.step = [], None, good.step
                 self.samples, self.total, self.weight, self.last = mark
             elif self.step == 0:  # before its first step: who goes on draws this epoch's order
@@ -260,36 +314,33 @@ class Run:
     def read_costs(self) -> None:
         """Read the costs of the steps done: here it is done for many at once, and no step waits for the host."""
         for first, Js, weights in self._unread:
-            if isinstance(Js, list):
-                costs = [*map(self.read, Js)]
-            else:  # of thousands maybe, only those that mean something
-                costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
-            if len(costs) < len(weights):
-                raise BackendError(f"{len(weights)} steps on {self.trainer.backend} gave {len(costs)} costs")
-            numbers = weights if isinstance(weights[0], float) else [*map(self.read, weights)]
-            total, weight = self.total, self.weight
-            for J, w in zip(
-                costs, numbers, strict=True
-            ):  # sum() would round according to how many are read at once
-                total += J * w
-                weight += w
-            self.total, self.weight = total, weight
+            costs, numbers = self._numbers(Js, weights)
+            self.total, self.weight = _added((self.total, self.weight), costs, numbers)
             if math.isfinite(self.total + self.weight):  # one look tells of all
                 self.last = first + len(costs) - 1, costs[-1]
                 continue
-            for step, (J, w) in enumerate(
-                zip(costs, numbers, strict=True), first
-            ):  # which is the first bad one?
+            # Which is the first bad one?
+            for step, (J, w) in enumerate(zip(costs, numbers, strict=True), first):
                 if not (math.isfinite(J) and math.isfinite(w)):
                     self.bad = self.bad or (step, J)
                 elif self.bad is None:
                     self.last = step, J
         self._unread = []
 
+    def _numbers(self, Js: Any, weights: Sequence[Any]) -> tuple[list[float], Sequence[float]]:
+        """Return the costs and weights of steps as Python's numbers."""
+        if isinstance(Js, list):
+            costs = [*map(self.read, Js)]
+        else:  # of thousands maybe, only those that mean something
+            costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
+        if len(costs) < len(weights):
+            raise BackendError(f"{len(weights)} steps on {self.trainer.backend} gave {len(costs)} costs")
+        return costs, weights if isinstance(weights[0], float) else [*map(self.read, weights)]
+
     def _measure(self, good: "Good") -> dict[str, Any]:
         """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""
         self.read_costs()
-        loss = self.total / self.weight if self.weight > 0 else 0.0
+        loss = _mean(self.total, self.weight)
         if self.bad or not math.isfinite(loss) or not self.trainer.is_finite():
             raise diverged(self, good)
         found = self.validated()
@@ -349,6 +400,21 @@ class Run:
         self._rng_before = position["rng"] if self.batches.draws else None
         self.trainer.stopped = position["stopped"]
         self.batches.go_on(self.epoch - 1)
+
+
+def _added(
+    sums: tuple[float, float], costs: Sequence[float], weights: Sequence[float]
+) -> tuple[float, float]:
+    """Return the sums of w J and w over steps, with these; sum() would round according to how many are read at once."""
+    total, weight = sums
+    for J, w in zip(costs, weights, strict=True):
+        total += J * w
+        weight += w
+    return total, weight
+
+
+def _mean(total: float, weight: float) -> float:
+    return total / weight if weight > 0 else 0.0
 
 
 class Good(NamedTuple):

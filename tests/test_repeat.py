@@ -51,7 +51,8 @@ def made(name, backend, dtype="float32", m=50, weights=False):
 def one_by_one(step, state, data, order, at, m, count):
     Js = []
     for start in range(at, at + m * count, m):
-        state, J = step(state, mini_batch(data, order, start, m))
+        place = start if order is not None else start % data[0].shape[-1]
+        state, J = step(state, mini_batch(data, order, place, m))
         Js.append(J)
     return state, Js
 
@@ -68,12 +69,16 @@ def test_steps_on_end_are_one_after_the_other(backend, name, weights):
     step, state, data = made(name, backend, "float64", weights=weights)
     repeated, captured = backend.repeat(step), backend.capture(step)
     drawn = backend.asarray(np.random.default_rng(3).permutation(50))
+    longer = backend.asarray(np.concatenate([np.random.default_rng(k).permutation(50) for k in range(3)]))
     for order, at, m, count in (
         (None, 0, 8, 6),
         (drawn, 0, 8, 6),
         (drawn, 48, 2, 1),
         (None, 16, 8, 2),
         (None, 0, 50, 1),
+        (None, 30, 10, 7),  # after the last sample the first comes again
+        (None, 0, 50, 3),
+        (longer, 60, 10, 8),  # the orders of three epochs
     ):
         found, Js = repeated(state, data, order, at, m, count)
         expected, costs = one_by_one(captured, state, data, order, at, m, count)

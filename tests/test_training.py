@@ -419,3 +419,124 @@ def test_an_activation_of_ones_own_is_loaded_once_registered(tmp_path, monkeypat
     assert nnx.Dense(3, "my-own").g.name == "my-own"
     with pytest.raises(nnx.InputError, match="nnx has an activation named 'relu' itself"):
         nnx.register_activation(nnx.Activation("relu", lambda Z: Z, lambda A: A))
+
+
+def seen_and_unseen(options, backend, X, Y, **fit):
+    """Two fits, one of them with somebody who sees each epoch; the other's may be done several at once."""
+    trainers = [nnx.Trainer(**options, backend=backend) for _ in range(2)]
+    epochs = []
+    trainers[0].fit(X, Y, callbacks=EachEpoch(epochs), **fit)
+    trainers[1].fit(X, Y, **fit)
+    assert epochs == list(range(1, fit["epochs"] + 1))
+    return trainers
+
+
+class EachEpoch(nnx.Callback):
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def on_epoch(self, trainer, progress):
+        self.epochs.append(progress.epoch)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("batch_size", "shuffle"), [(16, True), (16, False), (None, True), (3, True), (27, False)]
+)
+def test_epochs_that_nobody_sees_are_as_others(backend, batch_size, shuffle, weighted, rng):
+    """On end, several in one call of the backend where all batches have one size; what they are is the same."""
+    X, Y = data(rng, m=64)
+    weights = rng.random(64) if weighted else None
+    options = {
+        "network": nnx.mlp([5, 8, 3], output="softmax"),
+        "optimizer": nnx.Adam(0.01),
+        "dtype": "float64",
+    }
+    fit = {"epochs": 25, "batch_size": batch_size, "shuffle": shuffle, "sample_weight": weights}
+    seen, unseen = seen_and_unseen(options, backend, X, Y, **fit)
+    assert len(unseen.history["loss"]) == 25
+    np.testing.assert_allclose(unseen.history["loss"], seen.history["loss"], rtol=1e-9)
+    np.testing.assert_allclose(unseen.theta, seen.theta, rtol=1e-8, atol=1e-10)
+    assert unseen.steps == seen.steps
+    for trainer in (seen, unseen):  # the random numbers stand where they would
+        trainer.fit(X, Y, epochs=1, batch_size=batch_size, shuffle=shuffle)
+    np.testing.assert_allclose(unseen.theta, seen.theta, rtol=1e-8, atol=1e-10)
+
+
+def test_an_epoch_that_nobody_sees_and_that_leads_nowhere_is_found(backend, rng):
+    X, Y = rng.standard_normal((5, 32)), rng.standard_normal((1, 32))
+    # The rate is too large by a factor of two or so: the cost grows, for dozens of epochs.
+    options = {"network": nnx.mlp([5, 1], output="identity"), "optimizer": nnx.GradientDescent(2.5)}
+    found = []
+    for callbacks in ((), EachEpoch([])):
+        trainer = nnx.Trainer(**options, backend=backend)
+        with pytest.raises(nnx.DivergenceError) as caught:
+            trainer.fit(X, Y, epochs=200, batch_size=16, callbacks=callbacks)
+        found.append((str(caught.value), trainer.theta, trainer.records, trainer.rng.bit_generator.state))
+        assert 1 < len(trainer.records) < 199
+        assert trainer.steps == 2 * len(trainer.records)
+    (message, theta, records, rng_state), expected = found
+    assert message == expected[0]
+    np.testing.assert_array_equal(theta, expected[1])
+    assert (records, rng_state) == expected[2:]
+
+
+class Calls:
+    """NumPy's backend, which counts the calls for steps, and may be interrupted in one."""
+
+    def __init__(self):
+        from nnx.backends.numpy import NumPy
+
+        counts = self.counts = []
+        calls = self
+        self.interrupted = None
+
+        class Counting(NumPy):
+            def repeat(self, step):
+                steps = super().repeat(step)
+
+                def counted(*arguments):
+                    result = steps(*arguments)
+                    counts.append(arguments[-1])
+                    if len(counts) == calls.interrupted:
+                        raise KeyboardInterrupt
+                    return result
+
+                return counted
+
+        self.backend = Counting()
+
+
+def test_epochs_are_done_at_once_only_where_nobody_sees_each(rng):
+    X, Y = data(rng, m=64)
+
+    def most(**fit):
+        calls = Calls()
+        trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend=calls.backend)
+        trainer.fit(X, Y, epochs=300, **fit)
+        assert sum(calls.counts) == trainer.steps
+        return max(calls.counts)
+
+    assert most(batch_size=16) > 4
+    assert most() > 1
+    assert most(batch_size=30) <= 2  # 30, 30, 4
+    assert most(batch_size=16, validation=(X, Y)) <= 4
+    assert most(batch_size=16, callbacks=EachEpoch([])) <= 4
+    assert most(batch_size=16, callbacks=lambda progress: None) == 1
+
+
+def test_an_interrupt_among_epochs_that_nobody_sees_loses_no_more_than_they(rng):
+    X, Y = data(rng, m=64)
+    calls = Calls()
+    trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend=calls.backend)
+    calls.interrupted = 4
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, epochs=2000, batch_size=16)
+    done = len(trainer.records)
+    assert calls.counts[3] > 4
+    assert trainer.steps == sum(calls.counts[:3]) == 4 * done
+    trainer.fit(X, Y, epochs=100, batch_size=16)
+    expected = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend="numpy")
+    expected.fit(X, Y, epochs=done + 100, batch_size=16)
+    np.testing.assert_array_equal(trainer.theta, expected.theta)
+    assert trainer.history == expected.history

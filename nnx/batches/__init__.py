@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
+from nnx import host
 from nnx.arrays import Array, array_namespace
 from nnx.port import Backend, Data, mini_batch
 
@@ -136,9 +137,17 @@ class Batches(Counted):
         self._backend, self._rng = backend, rng if self.steps > 1 else None  # one step: any order is the same
         self.data: Data = X, Y, w
 
-    def order(self) -> Array | None:
-        """Draw the order of the samples in the next epoch; None: as they are."""
-        return None if self._rng is None else self._backend.asarray(self._rng.permutation(self.m))
+    @property
+    def even(self) -> bool:
+        """Whether all batches are of one size."""
+        return self.m % self.batch_size == 0
+
+    def order(self, epochs: int = 1) -> Array | None:
+        """Draw the order of the samples in the next epochs, one behind the other; None: as they are."""
+        if self._rng is None:
+            return None
+        orders = [self._rng.permutation(self.m) for _ in range(epochs)]
+        return self._backend.asarray(host.concat(orders) if epochs > 1 else orders[0])
 
     def size(self, step: int) -> int:
         """Return the samples of a step, counted from 0, or from the end."""
@@ -155,7 +164,10 @@ class Batches(Counted):
         if w is None:
             return [float(m)] * count
         xp = array_namespace(w)
-        places = [slice(k * self.batch_size, k * self.batch_size + m) for k in range(step, step + count)]
+        starts = [k * self.batch_size for k in range(step, step + count)]
+        if order is None:
+            starts = [start % self.m for start in starts]
+        places = [slice(start, start + m) for start in starts]
         return [xp.sum(w[place] if order is None else xp.take(w, order[place])) for place in places]
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
