@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from math import hypot, inf, sqrt
 from statistics import median
 
+from nnx.bench.machine import is_busy
 from nnx.bench.result import Figure, Key, Result, spread
 
 LEAST = 0.03
 """A change below this is none, however quiet the rounds were: two runs differ by as much."""
-
-
-BUSY = 0.5
-"""Load of a core from which the figures suffer."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +116,7 @@ def _warnings(before: Result, after: Result) -> list[str]:
             f"the machine: its matrix products alone take {median(slower):+.0%} (median of the cells)"
         )
     loads = [one.settings.get("load_before") for one in (before, after)]
-    if any(
-        load and load > BUSY * one.machine["cores"] for load, one in zip(loads, (before, after), strict=True)
-    ):
+    if any(is_busy(load, one.machine) for load, one in zip(loads, (before, after), strict=True)):
         found.append(f"load of the machine when the run began: {loads[0]}, then {loads[1]}")
     found += [
         f"{name}: {before.machine.get(name)}, then {after.machine.get(name)}"

@@ -98,6 +98,11 @@ def load() -> float | None:
         return None
 
 
+def is_busy(load: float | None, machine: dict[str, Any]) -> bool:
+    """Whether a load is one from which the figures suffer: half a core's for each core."""
+    return load is not None and load > (machine.get("cores") or 1) / 2
+
+
 def now() -> str:
     """Return the time, to a second, in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")

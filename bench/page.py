@@ -117,7 +117,7 @@ def _cells(group: Group, figure: Figure) -> list[tuple[Any, str]]:
         number(figure.seconds * 1e6, ",.1f"),
         number((figure.quartiles[1] - figure.quartiles[0]) / 2 / figure.seconds, ".0%"),
         number(figure.over_floor, ".2f"),
-        number(None if figure.outside is None else figure.outside / figure.seconds, ".1%"),
+        number(figure.own, ".1%"),
         number(figure.flops_per_second / 1e9, ",.2f"),
         number(figure.startup, ".2f"),
         number(None if figure.peak_bytes is None else figure.peak_bytes / 1e6, ",.1f"),

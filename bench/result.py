@@ -82,6 +82,11 @@ class Figure:
         """Seconds that the first epoch took more than another one: compiling, above all."""
         return max(0.0, self.first - self.steps * self.seconds)
 
+    @property
+    def own(self) -> float | None:
+        """The share of the time that passes outside the captured steps, if that is known."""
+        return None if self.outside is None else self.outside / self.seconds
+
 
 @dataclass(frozen=True)
 class Result:

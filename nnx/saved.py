@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnx import checkpoint, host
 from nnx.arrays import array_namespace
-from nnx.errors import InputError, ModelFileError
+from nnx.errors import InputError, ModelFileError, count
 from nnx.network import Network, shown
 from nnx.optimizers import describe as describe_optimizer
 from nnx.optimizers import optimizer as find_optimizer
@@ -137,9 +137,13 @@ def resume(trainer: "Trainer", run: "Run", path: Path) -> None:
         _take_up(trainer, run, file, *found)
         return
     if files:
-        raise ModelFileError(
-            f"none of the {len(files)} checkpoints in {str(path)!r} can be read; remove them to begin anew"
-        )
+        raise none_readable(path, len(files))
+
+
+def none_readable(folder: Path, there: int, more: str = "") -> ModelFileError:
+    """Return the error that none of a folder's checkpoints can be read; `more`: what it costs to begin anew."""
+    those = f"{count(there, 'checkpoint')} in {str(folder)!r}, and none can be read"
+    return ModelFileError(f"{those}; remove them to begin anew{more}")
 
 
 def _take_up(

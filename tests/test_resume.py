@@ -153,6 +153,12 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
     )
     assert trainer.steps == 16
     assert "trying the checkpoint before" in caplog.text
+    for path in tmp_path.glob("step-*"):
+        path.write_bytes(b"")
+    with pytest.raises(
+        nnx.ModelFileError, match=r"2 checkpoints in '.*', and none can be read; remove them to begin"
+    ):
+        fit(new(), np.random.default_rng(0), resume=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from nnx import cli
 from nnx.bench import contestants, machine, page, plots
-from nnx.bench.compare import BUSY, Verdict
+from nnx.bench.compare import Verdict
 from nnx.bench.compare import compare as compared
 from nnx.bench.result import Group, Key, Result, read, write
 from nnx.bench.suite import Plan
@@ -81,12 +81,10 @@ def run(
             raise UsageError(f"{str(out)!r} must end in .json; the plots and the page get its name, too")
         groups = [Group(case.sizes, case.optimizer, case.dtype, case.order) for case in plan.cases]
         _check([out, *targets(groups, out)], overwrite)
-    load, cores = machine.load(), machine.describe()["cores"]
-    if load is not None and load > BUSY * cores:
-        show.say(
-            "Busy",
-            f"the machine has a load of {load} on {count(cores, 'core')}; the figures will suffer from it",
-        )
+    load, here = machine.load(), machine.describe()
+    if machine.is_busy(load, here):
+        cores = count(here["cores"], "core")
+        show.say("Busy", f"the machine has a load of {load} on {cores}; the figures will suffer from it")
     result: Result | None = None
 
     def keep(found: Result) -> None:
@@ -225,7 +223,7 @@ def _table(result: Result, group: Group) -> Table:
                 f"{figure.seconds * 1e6:,.0f}" if figure.seconds > 1e-3 else f"{figure.seconds * 1e6:.1f}",
                 f"{(high - low) / 2 / figure.seconds:.0%}" if len(figure.rounds) > 1 else "",
                 "" if figure.over_floor is None else f"{figure.over_floor:.2f}",
-                "" if figure.outside is None else f"{figure.outside / figure.seconds:.1%}",
+                "" if figure.own is None else f"{figure.own:.1%}",
                 f"{figure.flops_per_second / 1e9:,.1f}",
                 "" if floor else f"{figure.startup:.1f}",
                 "" if floor or figure.peak_bytes is None else f"{figure.peak_bytes / 1e6:,.1f}",

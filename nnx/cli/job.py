@@ -325,10 +325,8 @@ def going_on(job: Job, folder: Path) -> str:
     found = newest(folder / CHECKPOINTS)
     if found is None:
         if there := len(saved.checkpoints(folder / CHECKPOINTS)):
-            raise ModelFileError(
-                f"{count(there, 'checkpoint')} in {str(folder / CHECKPOINTS)!r}, and none can be read; remove them to "
-                f"begin anew, which writes over {MODEL} there: take a copy of it before"
-            )
+            cost = f", which writes over {MODEL} there: take a copy of it before"
+            raise saved.none_readable(folder / CHECKPOINTS, there, cost)
         return f"{folder} from its beginning, for it has no checkpoint yet"
     if json.dumps(found["metadata"].get("preparation")) != json.dumps(job.trainer.metadata["preparation"]):
         raise InputError(

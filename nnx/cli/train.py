@@ -40,8 +40,8 @@ def single(options: Options) -> int:
             none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights
             show.console.print(f"Stopped by Ctrl-C {done if job.files else none}.")
     except KeyboardInterrupt:
-        if job.files:  # trained, and saved: the pictures were being drawn
-            show.console.print("Stopped by Ctrl-C while the pictures were drawn.")
+        if job.files:  # pictures and figures were on their way
+            show.console.print("Stopped by Ctrl-C once the model was saved.")
             show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
         raise
     finally:
