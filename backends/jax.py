@@ -150,6 +150,8 @@ class Jax(Backend):
             Js = jnp.zeros(room, state["theta"].dtype)
 
             def batch(k: Any) -> Data:
+                if order is None:  # again from the first one, before k m is more than an int32 holds
+                    k = jax.lax.rem(k, data[1].shape[-1] // m)
                 return _mini_batch(jax, data, order, at + k * m, m)
 
             def body(k: Any, carried: Any) -> Any:

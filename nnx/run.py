@@ -30,6 +30,9 @@ SLICE = 0.5
 AT_ONCE = 4096
 """Steps that are done at once, at most."""
 
+ORDERED = 1 << 18
+"""Places in the orders that are drawn at once, at most: they stay in the cache."""
+
 
 class Done(NamedTuple):
     """Steps that were done at once, often one: the states before and after, and of each its cost and weight."""
@@ -135,39 +138,38 @@ class Run:
         if batches is None or not self._unseen or self.step or not self._pace:
             return False
         epochs = min(self.epochs - self.epoch + 1, int(min(AT_ONCE, SLICE / self._pace)) // batches.steps)
+        if batches.draws:
+            epochs = min(epochs, ORDERED // batches.m)
         if epochs < 2:
             return False
         good, records = Good(trainer.state, self._rng_state(), 0), len(trainer.records)
         try:
-            losses = self._losses(batches, epochs)
+            trainer.state, losses = self._whole_epochs(batches, epochs)
             if all(map(math.isfinite, losses)) and trainer.is_finite():
                 trainer.records.extend({"loss": loss} for loss in losses)
                 self.epoch += epochs
                 self.done += epochs * batches.steps
                 return True
-        except BaseException:
+            self._come_back(good)
+            self._unseen = False  # one by one it will be found which
+        except BaseException:  # also another one while it comes back
             self._come_back(good)
             del trainer.records[records:]
             raise
-        self._come_back(good)
-        self._unseen = False  # one by one it will be found which
         return False
 
-    def _losses(self, batches: Batches, epochs: int) -> list[float]:
-        """Do so many whole epochs at once; return the loss of each."""
-        state, start, steps = self.trainer.state, time.perf_counter(), batches.steps
+    def _whole_epochs(self, batches: Batches, epochs: int) -> tuple[State, list[float]]:
+        """Do so many epochs at once; return the state after them, and the loss of each."""
+        trainer, size, steps, start = self.trainer, batches.batch_size, batches.steps, time.perf_counter()
         order = batches.order(epochs)
-        self.trainer.state, Js = self.trainer.repeated(
-            state, batches.data, order, 0, batches.batch_size, epochs * steps
-        )
-        self.trainer.backend.synchronize()
+        state, Js = trainer.repeated(trainer.state, batches.data, order, 0, size, epochs * steps)
+        trainer.backend.synchronize()
         self._pace = (time.perf_counter() - start) / (epochs * steps)
-        costs, weights = self._numbers(Js, batches.weights(order, 0, batches.batch_size, epochs * steps))
-        sums = (
-            _added((0.0, 0.0), costs[first : first + steps], weights[first : first + steps])
-            for first in range(0, epochs * steps, steps)
-        )
-        return [_mean(*both) for both in sums]
+        costs = self._costs(Js, epochs * steps)
+        drawn = 1 if order is None else epochs  # in order, each epoch's weights are those of the first
+        weights = [*self._floats(batches.weights(order, 0, size, drawn * steps))] * (epochs // drawn)
+        places = [slice(first, first + steps) for first in range(0, epochs * steps, steps)]
+        return state, [_mean(*_added((0.0, 0.0), costs[place], weights[place])) for place in places]
 
     def _come_back(self, good: "Good") -> None:
         self.trainer.state = good.state
@@ -314,7 +316,7 @@ class Run:
     def read_costs(self) -> None:
         """Read the costs of the steps done: here it is done for many at once, and no step waits for the host."""
         for first, Js, weights in self._unread:
-            costs, numbers = self._numbers(Js, weights)
+            costs, numbers = self._costs(Js, len(weights)), self._floats(weights)
             self.total, self.weight = _added((self.total, self.weight), costs, numbers)
             if math.isfinite(self.total + self.weight):  # one look tells of all
                 self.last = first + len(costs) - 1, costs[-1]
@@ -327,15 +329,18 @@ class Run:
                     self.last = step, J
         self._unread = []
 
-    def _numbers(self, Js: Any, weights: Sequence[Any]) -> tuple[list[float], Sequence[float]]:
-        """Return the costs and weights of steps as Python's numbers."""
-        if isinstance(Js, list):
-            costs = [*map(self.read, Js)]
-        else:  # of thousands maybe, only those that mean something
-            costs = self.trainer.backend.to_numpy(Js)[: len(weights)].tolist()
-        if len(costs) < len(weights):
-            raise BackendError(f"{len(weights)} steps on {self.trainer.backend} gave {len(costs)} costs")
-        return costs, weights if isinstance(weights[0], float) else [*map(self.read, weights)]
+    def _costs(self, Js: Any, count: int) -> list[float]:
+        """Return the costs of so many steps as Python's numbers."""
+        # Of thousands in an array, maybe, only those that mean something.
+        many = not isinstance(Js, list)
+        costs = self.trainer.backend.to_numpy(Js)[:count].tolist() if many else [*map(self.read, Js)]
+        if len(costs) < count:
+            raise BackendError(f"{count} steps on {self.trainer.backend} gave {len(costs)} costs")
+        return costs
+
+    def _floats(self, weights: Sequence[Any]) -> Sequence[float]:
+        """Return the weights of steps as Python's numbers."""
+        return weights if isinstance(weights[0], float) else [*map(self.read, weights)]
 
     def _measure(self, good: "Good") -> dict[str, Any]:
         """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""

@@ -307,8 +307,9 @@ class Trainer:
         CallbackError
             When a callback raises; the trainer is then as after its last step.
         KeyboardInterrupt
-            After Ctrl-C; the trainer is then as after its last step. Where that ended an epoch, another fit goes on
-            as this one would have; in the midst of one, its other samples have no turn.
+            After Ctrl-C; the trainer is then as after the last steps that were done at once: it loses about half a
+            second of them, at most. Where they ended an epoch, another fit goes on as this one would have; in the midst
+            of one, its other samples have no turn.
         """
         if self._run is not None:
             raise InputError(

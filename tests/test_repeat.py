@@ -864,3 +864,19 @@ def test_products_with_jax_are_precise_on_a_gpu(jax, monkeypatch):
     jax.capture(step)(x, x)
     assert set(of_the_cpu) == {None}
     assert "highest" in seen
+
+
+def test_the_places_of_a_million_samples_in_order_stay_within_int32():
+    """Of batches so large, some 1,200 epochs on end have 2^31 samples."""
+    jax = pytest.importorskip("jax") and nnx.backend("jax")
+    network, optimizer, m = nnx.mlp([1, 1], output="identity"), nnx.GradientDescent(1e-9), 900_000
+    X = np.ones((1, 2 * m), "float32")
+    Y = np.repeat(np.asarray([0.0, 1.0], "float32"), m)[np.newaxis]
+    state = initial_state(
+        network, optimizer, jax.asarray(np.zeros(2, "float32")), nnx.Regularization(), seed=0
+    )
+    steps = jax.repeat(training_step(network, optimizer, nnx.Regularization()))
+    _, Js = steps(state, (jax.asarray(X), jax.asarray(Y), None), None, 0, m, 2400)  # 2400 m > 2^31
+    costs = numbers(jax, Js, 2400)
+    np.testing.assert_allclose(costs[::2], 0.0, atol=1e-4)
+    np.testing.assert_allclose(costs[1::2], 0.5, atol=1e-4)

@@ -10,6 +10,7 @@ import nnx
 from nnx.batches import Batches
 from nnx.data import flower
 from nnx.outputs import OUTPUTS
+from nnx.run import Run
 
 OPTIMIZERS = [nnx.GradientDescent(0.005), nnx.Adam(0.01)]
 
@@ -421,14 +422,17 @@ def test_an_activation_of_ones_own_is_loaded_once_registered(tmp_path, monkeypat
         nnx.register_activation(nnx.Activation("relu", lambda Z: Z, lambda A: A))
 
 
-def seen_and_unseen(options, backend, X, Y, **fit):
-    """Two fits, one of them with somebody who sees each epoch; the other's may be done several at once."""
-    trainers = [nnx.Trainer(**options, backend=backend) for _ in range(2)]
-    epochs = []
-    trainers[0].fit(X, Y, callbacks=EachEpoch(epochs), **fit)
-    trainers[1].fit(X, Y, **fit)
-    assert epochs == list(range(1, fit["epochs"] + 1))
-    return trainers
+@pytest.fixture
+def at_once(monkeypatch):
+    """How many epochs were done in each call for several."""
+    counts, whole_epochs = [], Run._whole_epochs
+
+    def counted(run, batches, epochs):
+        counts.append(epochs)
+        return whole_epochs(run, batches, epochs)
+
+    monkeypatch.setattr(Run, "_whole_epochs", counted)
+    return counts
 
 
 class EachEpoch(nnx.Callback):
@@ -443,7 +447,7 @@ class EachEpoch(nnx.Callback):
 @pytest.mark.parametrize(
     ("batch_size", "shuffle"), [(16, True), (16, False), (None, True), (3, True), (27, False)]
 )
-def test_epochs_that_nobody_sees_are_as_others(backend, batch_size, shuffle, weighted, rng):
+def test_epochs_that_nobody_sees_are_as_others(backend, batch_size, shuffle, weighted, rng, at_once):
     """On end, several in one call of the backend where all batches have one size; what they are is the same."""
     X, Y = data(rng, m=64)
     weights = rng.random(64) if weighted else None
@@ -453,7 +457,14 @@ def test_epochs_that_nobody_sees_are_as_others(backend, batch_size, shuffle, wei
         "dtype": "float64",
     }
     fit = {"epochs": 25, "batch_size": batch_size, "shuffle": shuffle, "sample_weight": weights}
-    seen, unseen = seen_and_unseen(options, backend, X, Y, **fit)
+    seen, unseen = (nnx.Trainer(**options, backend=backend) for _ in range(2))
+    epochs = []
+    seen.fit(X, Y, callbacks=EachEpoch(epochs), **fit)
+    assert epochs == list(range(1, 26))
+    assert not at_once
+    unseen.fit(X, Y, **fit)
+    even, one_order = batch_size in (16, None), shuffle and batch_size is not None and backend.one_order
+    assert bool(at_once) == (even and not one_order)
     assert len(unseen.history["loss"]) == 25
     np.testing.assert_allclose(unseen.history["loss"], seen.history["loss"], rtol=1e-9)
     np.testing.assert_allclose(unseen.theta, seen.theta, rtol=1e-8, atol=1e-10)
@@ -463,7 +474,8 @@ def test_epochs_that_nobody_sees_are_as_others(backend, batch_size, shuffle, wei
     np.testing.assert_allclose(unseen.theta, seen.theta, rtol=1e-8, atol=1e-10)
 
 
-def test_an_epoch_that_nobody_sees_and_that_leads_nowhere_is_found(backend, rng):
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_epoch_that_nobody_sees_and_that_leads_nowhere_is_found(backend, rng, shuffle):
     X, Y = rng.standard_normal((5, 32)), rng.standard_normal((1, 32))
     # The rate is too large by a factor of two or so: the cost grows, for dozens of epochs.
     options = {"network": nnx.mlp([5, 1], output="identity"), "optimizer": nnx.GradientDescent(2.5)}
@@ -471,7 +483,7 @@ def test_an_epoch_that_nobody_sees_and_that_leads_nowhere_is_found(backend, rng)
     for callbacks in ((), EachEpoch([])):
         trainer = nnx.Trainer(**options, backend=backend)
         with pytest.raises(nnx.DivergenceError) as caught:
-            trainer.fit(X, Y, epochs=200, batch_size=16, callbacks=callbacks)
+            trainer.fit(X, Y, epochs=200, batch_size=16, callbacks=callbacks, shuffle=shuffle)
         found.append((str(caught.value), trainer.theta, trainer.records, trainer.rng.bit_generator.state))
         assert 1 < len(trainer.records) < 199
         assert trainer.steps == 2 * len(trainer.records)
@@ -481,62 +493,64 @@ def test_an_epoch_that_nobody_sees_and_that_leads_nowhere_is_found(backend, rng)
     assert (records, rng_state) == expected[2:]
 
 
-class Calls:
-    """NumPy's backend, which counts the calls for steps, and may be interrupted in one."""
-
-    def __init__(self):
-        from nnx.backends.numpy import NumPy
-
-        counts = self.counts = []
-        calls = self
-        self.interrupted = None
-
-        class Counting(NumPy):
-            def repeat(self, step):
-                steps = super().repeat(step)
-
-                def counted(*arguments):
-                    result = steps(*arguments)
-                    counts.append(arguments[-1])
-                    if len(counts) == calls.interrupted:
-                        raise KeyboardInterrupt
-                    return result
-
-                return counted
-
-        self.backend = Counting()
-
-
-def test_epochs_are_done_at_once_only_where_nobody_sees_each(rng):
+def test_epochs_are_done_at_once_only_where_nobody_sees_each(rng, at_once):
     X, Y = data(rng, m=64)
 
-    def most(**fit):
-        calls = Calls()
-        trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend=calls.backend)
-        trainer.fit(X, Y, epochs=300, **fit)
-        assert sum(calls.counts) == trainer.steps
-        return max(calls.counts)
+    def most(X=X, Y=Y, epochs=300, **fit):
+        at_once.clear()
+        trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend="numpy")
+        trainer.fit(X, Y, epochs=epochs, **fit)
+        assert len(trainer.records) == epochs
+        return max(at_once, default=0)
 
-    assert most(batch_size=16) > 4
+    assert most(batch_size=16) > 1
     assert most() > 1
-    assert most(batch_size=30) <= 2  # 30, 30, 4
-    assert most(batch_size=16, validation=(X, Y)) <= 4
-    assert most(batch_size=16, callbacks=EachEpoch([])) <= 4
-    assert most(batch_size=16, callbacks=lambda progress: None) == 1
+    assert most(batch_size=30) == 0  # 30, 30, 4
+    assert most(batch_size=16, micro_batch=4) == 0
+    assert most(batch_size=16, validation=(X, Y)) == 0
+    assert most(batch_size=16, callbacks=EachEpoch([])) == 0
+    many = np.tile(X, 1 << 11), np.tile(Y, 1 << 11)  # the orders of two epochs are all that is drawn at once
+    assert most(*many, epochs=7, batch_size=1 << 16) in (0, 2)
+    assert most(*many, epochs=7, batch_size=1 << 16, shuffle=False) != 1
 
 
-def test_an_interrupt_among_epochs_that_nobody_sees_loses_no_more_than_they(rng):
+@pytest.mark.parametrize("where", ["steps", "losses", "look", "come back"])
+def test_an_interrupt_among_epochs_that_nobody_sees_loses_no_more_than_they(where, rng, monkeypatch):
+    """Whenever it comes, the trainer is as before the call of several epochs, and goes on from there."""
     X, Y = data(rng, m=64)
-    calls = Calls()
-    trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend=calls.backend)
-    calls.interrupted = 4
+    trainer, expected = (nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend="numpy") for _ in range(2))
+    for one in (trainer, expected):
+        one.fit(X, Y, epochs=3, batch_size=16)
+
+    def interrupted(*arguments):
+        patched.undo()
+        raise KeyboardInterrupt
+
+    repeated, finite = trainer.repeated, trainer.is_finite
+
+    def steps(*arguments):
+        state, Js = repeated(*arguments)
+        several = arguments[-1] > 4
+        if several and where == "steps":
+            raise KeyboardInterrupt
+        if several and where == "losses":
+            patched.setattr(Run, "_costs", interrupted)
+        if several and where == "look":
+            patched.setattr(trainer, "is_finite", lambda: finite() and interrupted())
+        if several and where == "come back":  # since the epochs led nowhere
+            state = {**state, "theta": state["theta"] * np.nan}
+            patched.setattr(Run, "_come_back", interrupted)
+        return state, Js
+
+    patched = pytest.MonkeyPatch()
+    monkeypatch.setattr(trainer, "repeated", steps)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(X, Y, epochs=2000, batch_size=16)
+    patched.undo()
+    monkeypatch.undo()
     done = len(trainer.records)
-    assert calls.counts[3] > 4
-    assert trainer.steps == sum(calls.counts[:3]) == 4 * done
-    trainer.fit(X, Y, epochs=100, batch_size=16)
-    expected = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend="numpy")
-    expected.fit(X, Y, epochs=done + 100, batch_size=16)
+    assert trainer.steps == 4 * done
+    for one, epochs in ((trainer, 10), (expected, done - 3 + 10)):
+        one.fit(X, Y, epochs=epochs, batch_size=16)
     np.testing.assert_array_equal(trainer.theta, expected.theta)
     assert trainer.history == expected.history

@@ -164,10 +164,7 @@ class Batches(Counted):
         if w is None:
             return [float(m)] * count
         xp = array_namespace(w)
-        starts = [k * self.batch_size for k in range(step, step + count)]
-        if order is None:
-            starts = [start % self.m for start in starts]
-        places = [slice(start, start + m) for start in starts]
+        places = [slice(k * self.batch_size, k * self.batch_size + m) for k in range(step, step + count)]
         return [xp.sum(w[place] if order is None else xp.take(w, order[place])) for place in places]
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
