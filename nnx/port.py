@@ -37,6 +37,8 @@ def taken(rows: Array, places: Array) -> Array:
 def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick = taken) -> Data:
     """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless there is an order.
 
+    Without one the first sample comes again after the last, but not within a mini-batch.
+
     Examples
     --------
     >>> import numpy as np
@@ -44,14 +46,18 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick =
     >>> mini_batch((X, Y, None), np.array([4, 2, 0, 1, 3]), 1, 2)[:2]
     (array([[2., 0.],
            [7., 5.]]), array([2, 0]))
+    >>> mini_batch((X, Y, None), None, 5, 2)[1]
+    array([0, 1])
     """
     X, Y, w = data
-    place = slice(start, start + m)
     if order is None:
-        if (start, m) == (0, X.shape[-1]):
+        M = X.shape[-1]
+        start %= M
+        if (start, m) == (0, M):
             return data
+        place = slice(start, start + m)
         return X[:, place], Y[..., place], None if w is None else w[place]
-    xp, picked = array_namespace(X), order[place]
+    xp, picked = array_namespace(X), order[start : start + m]
     # A sample lies in one piece where the data came with samples as rows: it is X^T's rows that are taken.
     Xb = xp.matrix_transpose(pick(xp.matrix_transpose(X), picked))
     return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
@@ -61,12 +67,12 @@ def batches(
     data: Data, order: Array | None, at: int, m: int, count: int, pick: Pick = taken
 ) -> Iterator[Data]:
     """Yield the samples of `count` steps, m each; small batches are picked out several at a time."""
-    end, (n, M) = at + m * count, data[0].shape
+    end = at + m * count
     if order is None:
         for start in range(at, end, m):
-            yield mini_batch(data, None, start % M, m)
+            yield mini_batch(data, None, start, m)
         return
-    each = m * max(1, PICKED // max(n * m, 1))
+    each = m * max(1, PICKED // max(data[0].shape[0] * m, 1))
     for first in range(at, end, each):
         size = min(each, end - first)
         picked = mini_batch(data, order, first, size, pick)

@@ -51,8 +51,7 @@ def made(name, backend, dtype="float32", m=50, weights=False):
 def one_by_one(step, state, data, order, at, m, count):
     Js = []
     for start in range(at, at + m * count, m):
-        place = start if order is not None else start % data[0].shape[-1]
-        state, J = step(state, mini_batch(data, order, place, m))
+        state, J = step(state, mini_batch(data, order, start, m))
         Js.append(J)
     return state, Js
 
