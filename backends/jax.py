@@ -150,9 +150,11 @@ class Jax(Backend):
             Js = jnp.zeros(room, state["theta"].dtype)
 
             def batch(k: Any) -> Data:
-                if order is None:  # again from the first one, before k m is more than an int32 holds
-                    k = jax.lax.rem(k, data[1].shape[-1] // m)
-                return _mini_batch(jax, data, order, at + k * m, m)
+                if order is not None:
+                    return _mini_batch(jax, data, order, at + k * m, m)
+                M, rem = data[1].shape[-1], jax.lax.rem
+                start = at + rem(k, M // m) * m  # k m may be more than an int32 holds
+                return _mini_batch(jax, data, None, rem(start, M), m)  # `at` may be more than 0
 
             def body(k: Any, carried: Any) -> Any:
                 kept, Js, ready, _ = carried
@@ -264,7 +266,6 @@ def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int) -> Data:
     """Return the m samples that begin at a place known only when it runs; with an order, X has them as rows."""
     X, Y, w = data
     if order is None:
-        start = jax.lax.rem(start, X.shape[-1])
 
         def cut(x: Any) -> Any:
             return jax.lax.dynamic_slice_in_dim(x, start, m, axis=-1)
