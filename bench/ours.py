@@ -38,7 +38,7 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
         inside += now() - start
         return result
 
-    def timed(run: Run) -> Any:  # a callback could time it, too, but costs a call a step
+    def timed(run: Run) -> Any:  # a callback would do, but keeps epochs from being done many at once
         nonlocal whole
         found: list[Any] = []
         whole = clock(lambda: found.append(go(run)))
