@@ -160,16 +160,24 @@ class Run:
 
     def _whole_epochs(self, batches: Batches, epochs: int) -> tuple[State, list[float]]:
         """Do so many epochs at once; return the state after them, and the loss of each."""
-        trainer, size, steps, start = self.trainer, batches.batch_size, batches.steps, time.perf_counter()
-        order = batches.order(epochs)
-        state, Js = trainer.repeated(trainer.state, batches.data, order, 0, size, epochs * steps)
-        trainer.backend.synchronize()
-        self._pace = (time.perf_counter() - start) / (epochs * steps)
+        size, steps, order = batches.batch_size, batches.steps, batches.order(epochs)
+        state, Js = self._at_once(self.trainer.state, batches, order, 0, size, epochs * steps)
         costs = self._costs(Js, epochs * steps)
         drawn = 1 if order is None else epochs  # in order, each epoch's weights are those of the first
         weights = [*self._floats(batches.weights(order, 0, size, drawn * steps))] * (epochs // drawn)
         places = [slice(first, first + steps) for first in range(0, epochs * steps, steps)]
         return state, [_mean(*_added((0.0, 0.0), costs[place], weights[place])) for place in places]
+
+    def _at_once(
+        self, state: State, batches: Batches, order: Any, at: int, m: int, count: int
+    ) -> tuple[State, Any]:
+        """Do so many steps in one call, and look how long each takes; see `nnx.port.Steps`."""
+        start = time.perf_counter()
+        after, Js = self.trainer.repeated(state, batches.data, order, at, m, count)
+        if not self.callbacks.each_step:  # else it is one step, whatever it takes, and no GPU is waited for
+            self.trainer.backend.synchronize()
+        self._pace = (time.perf_counter() - start) / count
+        return after, Js
 
     def _come_back(self, good: "Good") -> None:
         self.trainer.state = good.state
@@ -259,11 +267,8 @@ class Run:
         while step < steps:
             m, left = (batches.batch_size, same - step) if step < same else (batches.size(-1), 1)
             count = 1 if one or not self._pace else max(1, min(left, AT_ONCE, int(SLICE / self._pace)))
-            state, start = now(), time.perf_counter()
-            after, Js = self.trainer.repeated(state, batches.data, order, step * batches.batch_size, m, count)
-            if not one:
-                self.trainer.backend.synchronize()
-            self._pace = (time.perf_counter() - start) / count
+            state = now()
+            after, Js = self._at_once(state, batches, order, step * batches.batch_size, m, count)
             weights = batches.weights(order, step, m, count)
             yield Done(state, after, Js, m * count, weights, partial(batches.batch, order, step), None)
             step += count
