@@ -86,12 +86,7 @@ class Run:
         self._on_end_of = batches if isinstance(batches, Batches) and batches.micro_batch is None else None
         if self._on_end_of is not None and batches.draws:
             trainer.backend.picked_from(self._on_end_of.data)
-        self._unseen = (  # whether epochs may be done at once
-            self._on_end_of is not None
-            and self._on_end_of.even
-            and not (self.callbacks or validation is not None)
-            and not (batches.draws and trainer.backend.one_order)
-        )
+        self._one_by_one = False  # after several epochs at once that led nowhere
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -128,6 +123,11 @@ class Run:
             if not self._several_epochs():
                 self._one_epoch()
 
+    @property
+    def _unseen(self) -> bool:
+        """Whether nobody sees each epoch."""
+        return not self.callbacks and self.validation is None
+
     def _several_epochs(self) -> bool:
         """Do as many epochs at once as `SLICE` and `AT_ONCE` allow, where nobody sees each; return whether it was done.
 
@@ -135,7 +135,9 @@ class Run:
         one by one.
         """
         trainer, batches = self.trainer, self._on_end_of
-        if batches is None or not self._unseen or self.step or not self._pace:
+        if self._one_by_one or not self._unseen or self.step or not self._pace:
+            return False
+        if batches is None or not batches.even or (batches.draws and trainer.backend.one_order):
             return False
         epochs = min(self.epochs - self.epoch + 1, int(min(AT_ONCE, SLICE / self._pace)) // batches.steps)
         if batches.draws:
@@ -151,7 +153,7 @@ class Run:
                 self.done += epochs * batches.steps
                 return True
             self._come_back(good)
-            self._unseen = False  # one by one it will be found which
+            self._one_by_one = True  # so it will be found which
         except BaseException:  # also another one while it comes back
             self._come_back(good)
             del trainer.records[records:]
