@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nnx import host
+from nnx.costs import number
 from nnx.errors import DivergenceError, Error
 from nnx.optimizers import base_rate
 
@@ -67,7 +68,7 @@ def _largest_gradient(run: "Run", good: "Good") -> list[str]:
         for at, done in enumerate(run.walk(lambda: now[0], good.step, one=True), good.step + 1):
             now[0] = done.after
             if at == step:
-                found = run.read(done.Js[0])
+                found = number(trainer.backend, done.Js[0])
                 if found != J and math.isfinite(J):
                     return []  # batches that are not the same when they are read again
                 sums = done.sums

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nnx.arrays import array_namespace
 from nnx.batches import Batches, Provider
 from nnx.callbacks.base import Callbacks
+from nnx.costs import added, costs, mean, number, numbers
 from nnx.divergence import diverged
-from nnx.errors import BackendError, DivergenceError, Error, InputError
+from nnx.errors import DivergenceError, Error, InputError
 from nnx.optimizers import State
 from nnx.progress import History, Progress, columns
 from nnx.step import Batch, Sums
@@ -164,11 +165,12 @@ class Run:
         """Do so many epochs at once; return the state after them, and the loss of each."""
         size, steps, order = batches.batch_size, batches.steps, batches.order(epochs)
         state, Js = self._at_once(self.trainer.state, batches, order, 0, size, epochs * steps)
-        costs = self._costs(Js, epochs * steps)
+        Js = costs(self.trainer.backend, Js, epochs * steps)
         drawn = 1 if order is None else epochs  # in order, each epoch's weights are those of the first
-        weights = [*self._floats(batches.weights(order, 0, size, drawn * steps))] * (epochs // drawn)
+        weights = numbers(self.trainer.backend, batches.weights(order, 0, size, drawn * steps))
+        weights = [*weights] * (epochs // drawn)
         places = [slice(first, first + steps) for first in range(0, epochs * steps, steps)]
-        return state, [_mean(*_added((0.0, 0.0), costs[place], weights[place])) for place in places]
+        return state, [mean(*added((0.0, 0.0), Js[place], weights[place])) for place in places]
 
     def _at_once(
         self, state: State, batches: Batches, order: Any, at: int, m: int, count: int
@@ -312,47 +314,30 @@ class Run:
             seconds,
             measured,
             self.done,
-            lambda: self.read(J),
+            lambda: number(self.trainer.backend, J),
         )
-
-    def read(self, x: Any) -> float:
-        """Return a number that may be on the device, or is still to be taken from an array there."""
-        x = x() if callable(x) else x
-        return float(x if isinstance(x, float | int) else self.trainer.backend.to_numpy(x))
 
     def read_costs(self) -> None:
         """Read the costs of the steps done: here it is done for many at once, and no step waits for the host."""
         for first, Js, weights in self._unread:
-            costs, numbers = self._costs(Js, len(weights)), self._floats(weights)
-            self.total, self.weight = _added((self.total, self.weight), costs, numbers)
+            backend = self.trainer.backend
+            Js, weights = costs(backend, Js, len(weights)), numbers(backend, weights)
+            self.total, self.weight = added((self.total, self.weight), Js, weights)
             if math.isfinite(self.total + self.weight):  # one look tells of all
-                self.last = first + len(costs) - 1, costs[-1]
+                self.last = first + len(Js) - 1, Js[-1]
                 continue
             # Which is the first bad one?
-            for step, (J, w) in enumerate(zip(costs, numbers, strict=True), first):
+            for step, (J, w) in enumerate(zip(Js, weights, strict=True), first):
                 if not (math.isfinite(J) and math.isfinite(w)):
                     self.bad = self.bad or (step, J)
                 elif self.bad is None:
                     self.last = step, J
         self._unread = []
 
-    def _costs(self, Js: Any, count: int) -> list[float]:
-        """Return the costs of so many steps as Python's numbers."""
-        # Of thousands in an array, maybe, only those that mean something.
-        many = not isinstance(Js, list)
-        costs = self.trainer.backend.to_numpy(Js)[:count].tolist() if many else [*map(self.read, Js)]
-        if len(costs) < count:
-            raise BackendError(f"{count} steps on {self.trainer.backend} gave {len(costs)} costs")
-        return costs
-
-    def _floats(self, weights: Sequence[Any]) -> Sequence[float]:
-        """Return the weights of steps as Python's numbers."""
-        return weights if isinstance(weights[0], float) else [*map(self.read, weights)]
-
     def _measure(self, good: "Good") -> dict[str, Any]:
         """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""
         self.read_costs()
-        loss = _mean(self.total, self.weight)
+        loss = mean(self.total, self.weight)
         if self.bad or not math.isfinite(loss) or not self.trainer.is_finite():
             raise diverged(self, good)
         found = self.validated()
@@ -412,21 +397,6 @@ class Run:
         self._rng_before = position["rng"] if self.batches.draws else None
         self.trainer.stopped = position["stopped"]
         self.batches.go_on(self.epoch - 1)
-
-
-def _added(
-    sums: tuple[float, float], costs: Sequence[float], weights: Sequence[float]
-) -> tuple[float, float]:
-    """Return the sums of w J and w over steps, with these; sum() would round according to how many are read at once."""
-    total, weight = sums
-    for J, w in zip(costs, weights, strict=True):
-        total += J * w
-        weight += w
-    return total, weight
-
-
-def _mean(total: float, weight: float) -> float:
-    return total / weight if weight > 0 else 0.0
 
 
 class Good(NamedTuple):

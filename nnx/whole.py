@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from nnx import host
+from nnx.costs import number
 from nnx.divergence import largest
 from nnx.errors import DivergenceError, InputError
 from nnx.optimizers import LBFGS
@@ -65,7 +66,7 @@ class WholeRun(Run):
                 sums = self.added(sums, state, batch, start)
         if sums:
             J, dtheta = trainer.pieces.total(state, sums)
-        J, dtheta = self.read(J), backend.to_numpy(dtheta)
+        J, dtheta = number(backend, J), backend.to_numpy(dtheta)
         if self._first_look and not math.isfinite(J):  # later ones are the line search's own matter
             before = f"the cost is {J} before iteration {self.epoch}"
             raise DivergenceError(
