@@ -7,10 +7,11 @@ import pytest
 from conftest import some_targets
 
 import nnx
+from nnx.backends.numpy import NumPy
 from nnx.batches import Batches
 from nnx.data import flower
 from nnx.outputs import OUTPUTS
-from nnx.run import Run
+from nnx.port import Checked
 
 OPTIMIZERS = [nnx.GradientDescent(0.005), nnx.Adam(0.01)]
 
@@ -353,7 +354,6 @@ def test_progress_tells_where_a_fit_stands(rng):
 
 def test_every_step_goes_through_capture(rng):
     """What an adapter captures is what runs: the step, and the forward passes."""
-    from nnx.backends.numpy import NumPy
 
     class Counting(NumPy):
         calls = 0
@@ -375,8 +375,6 @@ def test_every_step_goes_through_capture(rng):
 
 
 def test_a_backend_that_returns_too_few_costs_is_told(rng):
-    from nnx.backends.numpy import NumPy
-
     class Fewer(NumPy):
         def repeat(self, step):
             steps = super().repeat(step)
@@ -422,16 +420,20 @@ def test_an_activation_of_ones_own_is_loaded_once_registered(tmp_path, monkeypat
         nnx.register_activation(nnx.Activation("relu", lambda Z: Z, lambda A: A))
 
 
-@pytest.fixture
-def at_once(monkeypatch):
-    """How many epochs were done in each call for several."""
-    counts, whole_epochs = [], Run._whole_epochs
+def counting(backend, monkeypatch):
+    """How many steps were done in each call, from now on, of what the backend repeats."""
+    counts, repeat = [], backend.repeat
 
-    def counted(run, batches, epochs):
-        counts.append(epochs)
-        return whole_epochs(run, batches, epochs)
+    def counted(step):
+        steps = repeat(step)
 
-    monkeypatch.setattr(Run, "_whole_epochs", counted)
+        def call(*arguments):
+            counts.append(arguments[-1])
+            return steps(*arguments)
+
+        return call
+
+    monkeypatch.setattr(backend, "repeat", counted)
     return counts
 
 
@@ -447,7 +449,7 @@ class EachEpoch(nnx.Callback):
 @pytest.mark.parametrize(
     ("batch_size", "shuffle"), [(16, True), (16, False), (None, True), (3, True), (27, False)]
 )
-def test_epochs_that_nobody_sees_are_as_others(backend, batch_size, shuffle, weighted, rng, at_once):
+def test_epochs_that_nobody_sees_are_as_others(backend, batch_size, shuffle, weighted, rng, monkeypatch):
     """On end, several in one call of the backend where all batches have one size; what they are is the same."""
     X, Y = data(rng, m=64)
     weights = rng.random(64) if weighted else None
@@ -457,14 +459,15 @@ def test_epochs_that_nobody_sees_are_as_others(backend, batch_size, shuffle, wei
         "dtype": "float64",
     }
     fit = {"epochs": 25, "batch_size": batch_size, "shuffle": shuffle, "sample_weight": weights}
+    counts, steps = counting(backend, monkeypatch), -(-64 // (batch_size or 64))
     seen, unseen = (nnx.Trainer(**options, backend=backend) for _ in range(2))
     epochs = []
     seen.fit(X, Y, callbacks=EachEpoch(epochs), **fit)
     assert epochs == list(range(1, 26))
-    assert not at_once
+    assert max(counts) <= steps
     unseen.fit(X, Y, **fit)
     even, one_order = batch_size in (16, None), shuffle and batch_size is not None and backend.one_order
-    assert bool(at_once) == (even and not one_order)
+    assert (max(counts) > steps) == (even and not one_order)
     assert len(unseen.history["loss"]) == 25
     np.testing.assert_allclose(unseen.history["loss"], seen.history["loss"], rtol=1e-9)
     np.testing.assert_allclose(unseen.theta, seen.theta, rtol=1e-8, atol=1e-10)
@@ -493,61 +496,89 @@ def test_an_epoch_that_nobody_sees_and_that_leads_nowhere_is_found(backend, rng,
     assert (records, rng_state) == expected[2:]
 
 
-def test_epochs_are_done_at_once_only_where_nobody_sees_each(rng, at_once):
+def test_epochs_are_done_at_once_only_where_nobody_sees_each(rng, monkeypatch):
+    monkeypatch.setattr("nnx.run.SLICE", 1e9)  # however long a step takes
+    backend = NumPy()
+    counts = counting(backend, monkeypatch)
     X, Y = data(rng, m=64)
 
     def most(X=X, Y=Y, epochs=300, **fit):
-        at_once.clear()
-        trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend="numpy")
+        """The epochs in one call, at most."""
+        counts.clear()
+        trainer = nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend=backend)
         trainer.fit(X, Y, epochs=epochs, **fit)
         assert len(trainer.records) == epochs
-        return max(at_once, default=0)
+        return max(counts, default=0) * epochs / trainer.steps
 
-    assert most(batch_size=16) > 1
-    assert most() > 1
-    assert most(batch_size=30) == 0  # 30, 30, 4
-    assert most(batch_size=16, micro_batch=4) == 0
-    assert most(batch_size=16, validation=(X, Y)) == 0
-    assert most(batch_size=16, callbacks=EachEpoch([])) == 0
+    assert most(batch_size=16) == 299  # after the first, which tells how long they take
+    assert most() == 299
+    assert most(batch_size=16, epochs=1030) == 1024  # 4096 steps
+    assert most(batch_size=30) < 1  # 30, 30, 4
+    assert most(batch_size=16, micro_batch=4) < 1
+    assert most(batch_size=16, validation=(X, Y)) <= 1
+    assert most(batch_size=16, callbacks=EachEpoch([])) <= 1
     many = np.tile(X, 1 << 11), np.tile(Y, 1 << 11)  # the orders of two epochs are all that is drawn at once
-    assert most(*many, epochs=7, batch_size=1 << 16) in (0, 2)
-    assert most(*many, epochs=7, batch_size=1 << 16, shuffle=False) != 1
+    assert most(*many, epochs=7, batch_size=1 << 16) == 2
+    assert most(*many, epochs=7, batch_size=1 << 16, shuffle=False) == 6
+
+
+class Interrupted(NumPy):
+    """Once, where `then` says, in the first call of several epochs from then on, or in what is done with its result."""
+
+    then = now = None
+
+    def interrupt(self, place):
+        if self.now == place:
+            self.now = None
+            raise KeyboardInterrupt
+
+    def repeat(self, step):
+        repeated = super().repeat(step)
+
+        def steps(state, *arguments):
+            new, Js = repeated(state, *arguments)
+            if arguments[-1] > 4 and self.then:
+                self.now, self.then, self.before = self.then, None, state
+                self.interrupt("steps")
+                if self.now == "look":
+                    new = Looked(new, self)
+                if self.now == "come back":  # since the epochs led nowhere
+                    new = {**new, "theta": new["theta"] * np.nan}
+            return new, Js
+
+        return steps
+
+    def to_numpy(self, x):
+        self.interrupt("losses")
+        return super().to_numpy(x)
+
+
+class Looked(Checked):
+    """A state that is interrupted when somebody asks whether it is finite."""
+
+    finite = property(lambda state: state._finite.interrupt("look"))
+
+
+class ComingBack(nnx.Trainer):
+    """A trainer that is interrupted when it is to take up again the state from before the steps."""
+
+    def __setattr__(self, name, x):
+        if name == "state" and x is getattr(self.backend, "before", None):
+            self.backend.interrupt("come back")
+        super().__setattr__(name, x)
 
 
 @pytest.mark.parametrize("where", ["steps", "losses", "look", "come back"])
-def test_an_interrupt_among_epochs_that_nobody_sees_loses_no_more_than_they(where, rng, monkeypatch):
+def test_an_interrupt_among_epochs_that_nobody_sees_loses_no_more_than_they(where, rng):
     """Whenever it comes, the trainer is as before the call of several epochs, and goes on from there."""
     X, Y = data(rng, m=64)
-    trainer, expected = (nnx.Trainer(nnx.mlp([5, 3], output="softmax"), backend="numpy") for _ in range(2))
+    network, backend = nnx.mlp([5, 3], output="softmax"), Interrupted()
+    trainer, expected = ComingBack(network, backend=backend), nnx.Trainer(network, backend="numpy")
     for one in (trainer, expected):
         one.fit(X, Y, epochs=3, batch_size=16)
-
-    def interrupted(*arguments):
-        patched.undo()
-        raise KeyboardInterrupt
-
-    repeated, finite = trainer.repeated, trainer.is_finite
-
-    def steps(*arguments):
-        state, Js = repeated(*arguments)
-        several = arguments[-1] > 4
-        if several and where == "steps":
-            raise KeyboardInterrupt
-        if several and where == "losses":
-            patched.setattr(Run, "_costs", interrupted)
-        if several and where == "look":
-            patched.setattr(trainer, "is_finite", lambda: finite() and interrupted())
-        if several and where == "come back":  # since the epochs led nowhere
-            state = {**state, "theta": state["theta"] * np.nan}
-            patched.setattr(Run, "_come_back", interrupted)
-        return state, Js
-
-    patched = pytest.MonkeyPatch()
-    monkeypatch.setattr(trainer, "repeated", steps)
+    backend.then = where
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(X, Y, epochs=2000, batch_size=16)
-    patched.undo()
-    monkeypatch.undo()
     done = len(trainer.records)
     assert trainer.steps == 4 * done
     for one, epochs in ((trainer, 10), (expected, done - 3 + 10)):
