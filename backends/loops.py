@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx.backends.kernel import Kernel, beside, expression, indented, space
+from nnx.backends.recorded import work
 from nnx.backends.replay import aligned, replay
 from nnx.backends.team import small, threads
 from nnx.backends.tiles import Tiled, derivatives, tiled
@@ -42,17 +43,6 @@ class Source(NamedTuple):
     state: dict[str, str]
     tables: dict[str, Any]
     work: float
-
-
-def work(recording: Recording) -> float:
-    """Return the seconds that a recorded function would take on one core, roughly."""
-    flops = bytes_ = 0
-    for op in recording.ops:
-        if op.name == "matmul":
-            flops += 2 * op.reads[0].size * op.out.shape[-1]
-        if op.kind != "view":
-            bytes_ += sum(map(nbytes, {*op.reads, op.out}))
-    return flops / 60e9 + bytes_ / 40e9
 
 
 class Loops:

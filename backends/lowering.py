@@ -26,6 +26,7 @@ class Lowering(ABC):
 
     def __init__(self, recording: Recording) -> None:
         self.recording, self._groups = chained(recording, 2 * self.piece if self.piece else MOST)
+        self._groups = self.joined(self._groups)
         self.constants = recording.constants()
         self._old = _state(recording)
         self.plan = planned(
@@ -76,6 +77,10 @@ class Lowering(ABC):
     def is_view(self, x: Any, of: Any) -> bool:
         """Whether an array lies in the memory of another."""
 
+    def joined(self, groups: list[Group]) -> list[Group]:
+        """Return the groups, some of them as one where the library does them so."""
+        return groups
+
     # What is the same for all.
 
     def narrow(self, op: Op) -> bool:
@@ -107,10 +112,7 @@ class Lowering(ABC):
             if op.out in self.constants and op.kind != "view":
                 self._constant(op)
         for group in self._groups:
-            if group.space is None:
-                self.write(group.ops[0])
-            else:
-                self._by_pieces(group)
+            self.add(group)
         for value in self.recording.outputs:
             base = self.recording.base(value)
             if value != base or value in self.constants or value in self.plan.parts:  # the result is its own
@@ -124,6 +126,13 @@ class Lowering(ABC):
         function.source = source  # for people
         return function
 
+    def add(self, group: Group) -> None:
+        """Add the lines that do a group."""
+        if group.space is None:
+            self.write(group.ops[0])
+        else:
+            self._by_pieces(group)
+
     def _by_pieces(self, group: Group) -> None:
         """Do several operations on a piece of theta, then on the next: what comes between stays in the cache."""
         (size,) = group.ops[0].out.shape
@@ -134,8 +143,7 @@ class Lowering(ABC):
             owner = self.plan.owner(value)
             if owner in group.inner and owner not in wholes:  # the memory of one piece is enough
                 if owner not in self.names:
-                    piece = Value(owner.number, (self.piece,), owner.dtype)
-                    self._global(owner, self.shaped(self._buffers[self.plan.buffer[owner]], piece))
+                    self.names[owner] = self._between(owner, Value(owner.number, (self.piece,), owner.dtype))
                 self.names[value] = self.names[owner]
                 cut[value] = f"{self.name(value)}[:high - low]"
             else:
@@ -152,6 +160,11 @@ class Lowering(ABC):
         ]
         self.lines = outer
         self.names |= whole
+
+    def _between(self, owner: Value, piece: Value) -> str:
+        """Return the name of the memory for a piece of what comes between."""
+        self._global(owner, self.shaped(self._buffers[self.plan.buffer[owner]], piece))
+        return self.names[owner]
 
     def unlike(self, name: str, value: Value) -> str:
         """Return an expression that is true when the array of this name is not like a value."""

@@ -9,10 +9,11 @@ import numpy as np
 from nnx.arrays import Array
 from nnx.backends.blas import blas
 from nnx.backends.compiled import compiled, shared
-from nnx.backends.loops import Loops, Source, work
+from nnx.backends.loops import Loops, Source
 from nnx.backends.numpy import NumPy
-from nnx.backends.recorded import Recorded, Replay, kept, pool
+from nnx.backends.recorded import Recorded, Replay, kept, pool, work
 from nnx.backends.replay import replay
+from nnx.backends.shared import by_threads
 from nnx.backends.team import just_after, together
 from nnx.errors import BackendError
 from nnx.host import quiet
@@ -38,7 +39,7 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
 
     def capture(self, step: F) -> F:
         """Return the step as NumPy's adapter does; but one that comes between compiled steps has one thread."""
-        return Recorded(quiet()(step), unaided)  # type: ignore[no-any-return]
+        return Recorded(quiet()(step), by_threads, unaided)  # type: ignore[no-any-return]
 
     def repeat(self, step: F) -> Steps:
         """Return the function that does steps on end, compiled; what cannot be is replayed with NumPy."""

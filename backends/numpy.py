@@ -7,6 +7,7 @@ import numpy as np
 
 from nnx.backends.recorded import Recorded, picking
 from nnx.backends.replay import replay
+from nnx.backends.shared import by_threads
 from nnx.host import as_host, quiet
 from nnx.port import Backend, F, Pick, only_cpu
 
@@ -28,7 +29,7 @@ class NumPy(Backend):
 
     def capture(self, step: F) -> F:
         """Return the step recorded, and replayed into buffers that are used again; without NumPy's warnings."""
-        return Recorded(quiet()(step), replay)  # type: ignore[no-any-return]
+        return Recorded(quiet()(step), by_threads, replay)  # type: ignore[no-any-return]
 
     def picker(self) -> Pick:
         """Return what picks samples, into memory that is used again."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnx.port import Pick, taken
-from nnx.recording import Recording, RecordingError, Value, leaves, record
+from nnx.recording import Recording, RecordingError, Value, leaves, nbytes, record
 
 Replay = Callable[..., Any]
 """The recorded function, with over=False (see `Recorded.over`); returns None when its arguments were not recorded."""
@@ -97,6 +97,17 @@ class Recorded:
 
     def _told(self, what: str, error: Exception) -> None:
         _log.debug("%s %s: %s: %s", self._function, what, type(error).__name__, error)
+
+
+def work(recording: Recording) -> float:
+    """Return the seconds that a recorded function would take on one core, roughly."""
+    flops = bytes_ = 0
+    for op in recording.ops:
+        if op.name == "matmul":
+            flops += 2 * op.reads[0].size * op.out.shape[-1]
+        if op.kind != "view":
+            bytes_ += sum(map(nbytes, {*op.reads, op.out}))
+    return flops / 60e9 + bytes_ / 40e9
 
 
 def kept(made: dict[Any, Any], key: Any, make: Callable[[], Any], failed: str) -> Any:

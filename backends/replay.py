@@ -164,9 +164,9 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
             self.globals[ones] = np.ones(value.shape[axes[0]], value.dtype)
             flat = out
             if op.option("keepdims"):
-                flat = f"{out}.reshape({op.out.size})"
+                flat = f"{out}.reshape(-1)"
                 if out in self.globals:
-                    self.globals[f"{out}_flat"] = self.globals[out].reshape(op.out.size)
+                    self.globals[f"{out}_flat"] = self.globals[out].reshape(-1)
                     flat = f"{out}_flat"
             self.lines.append(f"dot({x}, {ones}, {flat})" if axes == (1,) else f"dot({ones}, {x}, {flat})")
             return

@@ -55,20 +55,35 @@ def together(
     linger : callable or None
         What a thread does when it is done: see `lingered`.
     """
+    if work > ALONE:
+        with crew() as found:
+            if found is not None:
+                found.do(function, arguments, linger)
+                return
+    function(0, 1, np.zeros(8, np.int64), *arguments)
+
+
+@contextmanager
+def crew() -> "Iterator[Crew | None]":
+    """Give the threads, for as long as BLAS has one; None where one is all there is, or somebody else has them."""
     global _crew, _done
-    if work <= ALONE or not _turn.acquire(blocking=False):
-        function(0, 1, np.zeros(8, np.int64), *arguments)
+    if not _turn.acquire(blocking=False):
+        yield None
         return
     try:
         T, limited = _threads()
-        crew = _crew_of(T) if T > 1 else None
-        if crew is None:
-            function(0, 1, np.zeros(8, np.int64), *arguments)
+        found = _crew_of(T) if T > 1 else None
+        if found is None:
+            yield None
             return
         _crew = None  # who is interrupted leaves none to the next call
-        with limited():
-            crew.do(function, arguments, linger)
-        _crew, _done = crew, time.monotonic()
+        try:
+            with limited():
+                yield found
+        except BaseException:
+            found.end()
+            raise
+        _crew, _done = found, time.monotonic()
     finally:
         _turn.release()
 
