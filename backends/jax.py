@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backends.parted import Parted, Spares, pieces
-from nnx.backends.xla import Lowered, Pieces
+from nnx.backends.xla import Lowered, Pieces, is_by_rows
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
 from nnx.port import Backend, Data, F, Memory, Steps, process_memory, require
@@ -102,11 +102,32 @@ class Jax(Backend):
 
         return traced  # type: ignore[return-value]
 
-    def _lowered(self, step: Any, *arguments: Any, picked: bool = False) -> Lowered | None:
-        """Return the function by its recording, where it has one; `picked`: of a step, whose samples are of X^T."""
+    def _is_by_rows(self, step: Any, state: Any, data: Data, m: int) -> bool:
+        X, Y, w = data
+        shapes = [(X, (X.shape[0], m)), (Y, (*Y.shape[:-1], m)), (w, (m,))]
+        batch = tuple(
+            None if x is None else self._jax.ShapeDtypeStruct(shape, x.dtype) for x, shape in shapes
+        )
+        try:
+            return bool(is_by_rows(record(step, state, batch)))
+        except Exception:  # `_lowered` says so
+            return False
+
+    def _lowered(
+        self, step: Any, *arguments: Any, picked: bool = False, by_rows: bool = False
+    ) -> Lowered | None:
+        """Return the function by its recording, where it has one.
+
+        Parameters
+        ----------
+        step : callable
+        arguments : trees
+        picked, by_rows : bool
+            Of a step: whether its samples are of X^T, and whether it shall be done so: see `Lowered`.
+        """
         try:
             recording = record(step, *arguments)
-            lowered = Lowered(recording, self._jax, recording.arguments[1][0] if picked else None)
+            lowered = Lowered(recording, self._jax, recording.arguments[1][0] if picked else None, by_rows)
             self._jax.eval_shape(lowered, *arguments)
         except Exception as error:  # an activation of one's own may ask for JAX's arrays
             logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
@@ -134,33 +155,53 @@ class Jax(Backend):
         """
         jax, jnp = self._jax, self.xp
 
-        def lowered(state: Any, data: Data, order: Any, m: int) -> Lowered | None:
-            return self._lowered(step, state, _mini_batch(jax, data, order, 0, m), picked=order is not None)
+        forms: dict[Any, bool] = {}
 
-        def cut(state: Any, data: Data, order: Any, m: int) -> Any:  # so that there is one loop, of pieces
-            found = lowered(state, data, order, m)
+        def by_rows(state: Any, data: Data, m: int) -> bool:
+            key = m, data[0].shape
+            if key not in forms:
+                forms[key] = self.device == "cpu" and self._is_by_rows(step, dict(state), data, m)
+            return forms[key]
+
+        def lowered(state: Any, data: Data, order: Any, m: int, rows: bool) -> Lowered | None:
+            batch = _mini_batch(jax, data, order, 0, m, rows)
+            return self._lowered(step, state, batch, picked=rows or order is not None, by_rows=rows)
+
+        def cut(
+            state: Any, data: Data, order: Any, m: int, rows: bool
+        ) -> Any:  # so that there is one loop, of pieces
+            found = lowered(state, data, order, m, rows)
             return {name: found.cut(x) for name, x in state.items()} if found else state
 
         def loop(
-            kept: Any, spare: Any, memory: Any, data: Data, order: Any, at: Any, count: Any, m: int, room: int
+            kept: Any,
+            spare: Any,
+            memory: Any,
+            data: Data,
+            order: Any,
+            at: Any,
+            count: Any,
+            m: int,
+            room: int,
+            rows: bool,
         ) -> Any:
             state = self._joined(kept)
-            found = lowered(state, data, order, m)
+            found = lowered(state, data, order, m, rows)
             once, kept = (found, {name: found.cut(x) for name, x in kept.items()}) if found else (step, state)
             Js = jnp.zeros(room, state["theta"].dtype)
 
             def batch(k: Any) -> Data:
                 if order is not None:
-                    return _mini_batch(jax, data, order, at + k * m, m)
+                    return _mini_batch(jax, data, order, at + k * m, m, rows)
                 M, rem = data[1].shape[-1], jax.lax.rem
                 start = at + rem(k, M // m) * m  # k m may be more than an int32 holds
-                return _mini_batch(jax, data, None, rem(start, M), m)  # `at` may be more than 0
+                return _mini_batch(jax, data, None, rem(start, M), m, rows)  # `at` may be more than 0
 
             def body(k: Any, carried: Any) -> Any:
                 kept, Js, ready, _ = carried
                 X, *rest = ready or batch(k)
                 kept, J = once(kept, (X, *rest))
-                written = None if memory is None else X if order is None else X.T
+                written = None if memory is None else X.T if rows or order is not None else X
                 return kept, Js.at[k].set(J), ready and batch(k + 1), written
 
             # One sample is handed on from step to step: XLA would fuse its gathering with the product dZ X^T.
@@ -169,8 +210,10 @@ class Jax(Backend):
             kept, Js, _, memory = jax.lax.fori_loop(1, count, body, body(0, (kept, Js, ready, memory)))
             return kept, None if _bytes(jax, kept) >= LARGE else _finite(jax, kept), Js, memory
 
-        cutting = jax.jit(cut, static_argnums=3)
-        looping = jax.jit(self._precise(loop), static_argnums=(7, 8), donate_argnums=(1, 2), keep_unused=True)
+        cutting = jax.jit(cut, static_argnums=(3, 4))
+        looping = jax.jit(
+            self._precise(loop), static_argnums=(7, 8, 9), donate_argnums=(1, 2), keep_unused=True
+        )
 
         def steps(
             state: dict[str, Any], data: Data, order: Any, at: int, m: int, count: int
@@ -178,13 +221,14 @@ class Jax(Backend):
             if count == 0:
                 return state, []
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
-            if order is not None:
+            rows = by_rows(state, data, m)
+            if rows or order is not None:
                 data = (self._rows(data[0]), *data[1:])
             spares = state.spares if isinstance(state, Parted) else None
             if isinstance(state, Parted) and spares is not None and spares.maker is looping:
                 old = state.kept()
             else:  # another's is joined, and cut anew
-                old, spares = cutting(dict(state), data, order, m), None
+                old, spares = cutting(dict(state), data, order, m, rows), None
             own = pieces(old) if self.device == "cpu" else {}
             if spares is None or spares.names != own.keys():
                 spares = Spares(looping, own)
@@ -192,8 +236,8 @@ class Jax(Backend):
             first = spare is None  # of the chain, or somebody holds them all
             if first:
                 spare = jax.tree.map(jnp.empty_like, own)
-            memory = self._batch_memory(spares, data[0], order, m)
-            kept, finite, Js, memory = looping(old, spare, memory, data, order, at, count, m, room)
+            memory = self._batch_memory(spares, data[0], rows or order is not None, m)
+            kept, finite, Js, memory = looping(old, spare, memory, data, order, at, count, m, room, rows)
             if memory is not None:
                 spares.leave_batch(memory)
             self._costs = Js
@@ -207,13 +251,13 @@ class Jax(Backend):
         """Return whether every number is: of finite ones the sum of squares may be infinite, then each is looked at."""
         return bool(self._squares(kept)) or bool(self._finite(kept))
 
-    def _batch_memory(self, spares: Spares, X: Any, order: Any, m: int) -> Any:
+    def _batch_memory(self, spares: Spares, X: Any, rows: bool, m: int) -> Any:
         """Return the memory for a batch of many bytes, that of an earlier one; None for a small one, and for all of X.
 
         Given back to the system after each call and asked for again, it took longer to come by than to write.
         """
-        shape = (X.shape[0], m) if order is None else (m, X.shape[1])
-        whole = order is None and shape == X.shape  # no copy is made
+        shape = (m, X.shape[1]) if rows else (X.shape[0], m)
+        whole = not rows and shape == X.shape  # no copy is made
         if self.device != "cpu" or whole or X.dtype.itemsize * math.prod(shape) < KEPT:
             return None
         memory = spares.take_batch(shape, X.dtype)
@@ -262,14 +306,14 @@ def _squares(jax: Any, kept: Any) -> Any:
     return jax.numpy.isfinite(sum(jax.numpy.vdot(x, x) for x in _numbers(jax, kept)))
 
 
-def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int) -> Data:
-    """Return the m samples that begin at a place known only when it runs; with an order, X has them as rows."""
+def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int, rows: bool) -> Data:
+    """Return the m samples that begin at a place known only when it runs; with an order, or by rows, X is X^T."""
     X, Y, w = data
     if order is None:
 
-        def cut(x: Any) -> Any:
-            return jax.lax.dynamic_slice_in_dim(x, start, m, axis=-1)
+        def cut(x: Any, axis: int = -1) -> Any:
+            return jax.lax.dynamic_slice_in_dim(x, start, m, axis)
 
-        return cut(X), cut(Y), None if w is None else cut(w)
+        return cut(X, 0).T if rows else cut(X), cut(Y), None if w is None else cut(w)
     picked = jax.lax.dynamic_slice_in_dim(order, start, m)
     return X[picked].T, Y[..., picked], None if w is None else w[picked]
