@@ -87,7 +87,7 @@ class Shared(Calls):  # type: ignore[misc]  # of nnx.backends, which mypy sees u
             for t in range(self._T):
                 part(t, self._T, None)
         else:
-            self._crew.do(part, (), None)
+            self._crew.do(quiet()(part), (), None)  # NumPy's warnings are each thread's own matter
 
     def joined(self, groups: list[Group]) -> list[Group]:
         """Return what is done together as one group, in which nothing takes the place of anything else."""

@@ -1,5 +1,6 @@
 """NumPy's calls shared out among threads: the same numbers as by one, whatever is cut, and failures are everybody's."""
 
+import warnings
 from contextlib import nullcontext
 
 import numpy as np
@@ -11,6 +12,7 @@ pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed: pip
 
 from nnx.backends import blas, shared, team
 from nnx.backends.replay import replay, with_masks
+from nnx.host import quiet
 from nnx.recording import record
 from nnx.step import initial_state, training_step
 
@@ -113,6 +115,16 @@ def test_what_fails_in_a_thread_is_raised_and_the_next_call_is_well(threads):
     with pytest.raises(KeyboardInterrupt):
         parts(state, batch)
     np.testing.assert_allclose(parts(state, batch)[0]["theta"], replay(recording)(state, batch)[0]["theta"])
+
+
+def test_no_thread_warns_of_what_the_step_may_do(threads):
+    net, optimizer = nnx.mlp([7, 33, 20, 5]), nnx.GradientDescent(0.1)
+    recording, state, (X, y, w) = recorded(net, optimizer, "float32")
+    parts = shared.Shared(with_masks(recording), numpys).function()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, J = quiet()(parts)(state, (X * np.float32(1e38), y, w))
+    assert not np.isfinite(J)
 
 
 def test_training_with_mkl_is_training(monkeypatch):
