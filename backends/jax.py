@@ -236,7 +236,8 @@ class Jax(Backend):
             first = spare is None  # of the chain, or somebody holds them all
             if first:
                 spare = jax.tree.map(jnp.empty_like, own)
-            memory = self._batch_memory(spares, data[0], rows or order is not None, m)
+            in_order = order is None
+            memory = self._batch_memory(spares, data[0], in_order, rows or not in_order, m)
             kept, finite, Js, memory = looping(old, spare, memory, data, order, at, count, m, room, rows)
             if memory is not None:
                 spares.leave_batch(memory)
@@ -251,13 +252,13 @@ class Jax(Backend):
         """Return whether every number is: of finite ones the sum of squares may be infinite, then each is looked at."""
         return bool(self._squares(kept)) or bool(self._finite(kept))
 
-    def _batch_memory(self, spares: Spares, X: Any, rows: bool, m: int) -> Any:
+    def _batch_memory(self, spares: Spares, X: Any, in_order: bool, rows: bool, m: int) -> Any:
         """Return the memory for a batch of many bytes, that of an earlier one; None for a small one, and for all of X.
 
         Given back to the system after each call and asked for again, it took longer to come by than to write.
         """
         shape = (m, X.shape[1]) if rows else (X.shape[0], m)
-        whole = not rows and shape == X.shape  # no copy is made
+        whole = in_order and shape == X.shape  # no copy is made
         if self.device != "cpu" or whole or X.dtype.itemsize * math.prod(shape) < KEPT:
             return None
         memory = spares.take_batch(shape, X.dtype)

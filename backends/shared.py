@@ -87,17 +87,22 @@ class Shared(Calls):  # type: ignore[misc]  # of nnx.backends, which mypy sees u
             for t in range(self._T):
                 part(t, self._T, None)
         else:
-            self._crew.do(quiet()(part), (), None)  # NumPy's warnings are each thread's own matter
+            # Of what NumPy warns each thread has a setting of its own.
+            self._crew.do(np.errstate(**np.geterr())(part), (), None)
 
     def joined(self, groups: list[Group]) -> list[Group]:
-        """Return what is done together as one group, in which nothing takes the place of anything else."""
+        """Return what is done together as one group, within which no buffer is used again."""
         together: list[Group] = self._split.joined(groups)
         return together
+
+    def over(self, op: Op) -> tuple[Value, ...]:
+        """Return the arguments over which the result can be written: what no thread reads of another's share."""
+        return tuple(x for x in super().over(op) if x not in self._split.whole)
 
     def _in_pieces(self) -> set[Value]:
         """Return what lies as each thread's own piece: what is read by samples, or in sums over all of them."""
         found = {op.out for group in self._groups if self._way(group) == SAMPLES for op in group.ops}
-        found -= {*self.plan.parts, *self.constants, *self.recording.outputs}
+        found -= {*self.plan.parts, *self.constants, *map(self.recording.base, self.recording.outputs)}
         for group in self._groups:
             for op in group.ops:
                 for place, x in enumerate(op.reads):
@@ -182,7 +187,10 @@ class Shared(Calls):  # type: ignore[misc]  # of nnx.backends, which mypy sees u
     def _sum(self, op: Op) -> None:
         """Add a product, or a sum, over the samples: piece by piece."""
         out = f"{self.name(op.out)}[low:high]"
+        more = ""
         for t, (first, last) in enumerate(self._shares()):
+            if first == last:
+                continue  # more threads than there are samples
             factors = []
             for x in op.reads:
                 base = self.recording.base(x)
@@ -196,7 +204,8 @@ class Shared(Calls):  # type: ignore[misc]  # of nnx.backends, which mypy sees u
                 self.globals[ones] = np.ones(last - first, op.out.dtype)
                 factors.append(ones)
             to = f"{out}.reshape(-1)" if op.kind == "reduction" else out
-            self.lines.append(f"product({', '.join(factors)}, {to}{', True' if t else ''})")
+            self.lines.append(f"product({', '.join(factors)}, {to}{more})")
+            more = ", True"
 
     def _do(self, *lines: str) -> None:
         self.lines += ["def part(t, T, sync):", *(f"    {line}" for line in lines), "together(part)"]

@@ -1,7 +1,5 @@
 """What of a recording threads can do, each with a part of the samples or of the rows, before they need each other."""
 
-from functools import cache
-
 from nnx.recording import Group, Op, Recording, RecordingError, Value
 
 ROWS, SAMPLES = 0, 1
@@ -28,9 +26,16 @@ class Split:
         if len(found) != 1:
             raise RecordingError(f"samples of {len(found)} numbers")
         (self.m,) = found
-        self.way = cache(self._way)
+        self.whole = {
+            recording.base(x)
+            for op in recording.ops
+            if op.kind != "view" and (way := self.way(op)) is not None
+            for x in op.reads
+            if x not in self.cut(op, way)
+        }
+        """What a thread reads beyond its own share."""
 
-    def _way(self, op: Op) -> int | None:
+    def way(self, op: Op) -> int | None:
         """Return the axis that is cut; None: one thread does it."""
         arrays = (*op.reads, op.out)
         if op.out.ndim != 2 or not {x.ndim for x in arrays} <= {0, 2}:
@@ -45,7 +50,8 @@ class Split:
             return whose
         if op.kind == "reduction" and op.option("axes") == (1,):
             return ROWS
-        return SAMPLES if op.kind == "reduction" and whose == SAMPLES else None
+        down = op.kind == "reduction" and op.option("axes") == (0,)
+        return SAMPLES if down and whose == SAMPLES else None
 
     def cut(self, op: Op, axis: int) -> set[Value]:
         """Return those of the operation's arrays of which each thread needs its share only."""

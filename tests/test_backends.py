@@ -193,8 +193,9 @@ def test_adapters_are_imported_only_when_asked_for():
     assert lines == [
         "[]",
         (
-            "['nnx.backends.chain', 'nnx.backends.lowering', 'nnx.backends.numpy', "
-            "'nnx.backends.recorded', 'nnx.backends.replay']"
+            "['nnx.backends.blas', 'nnx.backends.chain', 'nnx.backends.lowering', 'nnx.backends.numpy', "
+            "'nnx.backends.recorded', 'nnx.backends.replay', 'nnx.backends.shared', 'nnx.backends.split', "
+            "'nnx.backends.team']"
         ),
     ]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.arrays import array_namespace
 
 pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed: pip install 'nnx-array[numba]'")
 
@@ -88,6 +89,27 @@ LAYERS = {
 def test_all_layers_go_in_parts(threads, layers):
     net = nnx.Network(7, LAYERS[layers](), output="softmax")
     check(*recorded(net, nnx.AdamW(0.01), "float64"), numpys)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("m", [1, 16, 20, 33])
+def test_threads_may_be_more_than_there_are_samples_for(threads, m, dtype):
+    mkl = blas.mkl()
+    product = numpys if mkl is None else shared.product(mkl)
+    check(*recorded(nnx.mlp([7, 33, 20, 5]), nnx.GradientDescent(0.1), dtype, m), product)
+
+
+def test_no_thread_reads_what_another_has_written_over(threads):
+    def mixed(Z, P):
+        xp = array_namespace(Z)
+        A = xp.tanh(Z)
+        return A - xp.matmul(A, P)  # could be written where A is
+
+    rng = np.random.default_rng(0)
+    Z, P = rng.standard_normal((300, 37)), rng.standard_normal((37, 37))
+    recording = record(mixed, Z, P)
+    for _ in range(5):
+        np.testing.assert_allclose(shared.Shared(recording, numpys).function()(Z, P), mixed(Z, P))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
