@@ -167,9 +167,8 @@ class Jax(Backend):
             batch = _mini_batch(jax, data, order, 0, m, rows)
             return self._lowered(step, state, batch, picked=rows or order is not None, by_rows=rows)
 
-        def cut(
-            state: Any, data: Data, order: Any, m: int, rows: bool
-        ) -> Any:  # so that there is one loop, of pieces
+        # So that there is one loop, of pieces.
+        def cut(state: Any, data: Data, order: Any, m: int, rows: bool) -> Any:
             found = lowered(state, data, order, m, rows)
             return {name: found.cut(x) for name, x in state.items()} if found else state
 

@@ -27,7 +27,7 @@ WORTH = 30e-3
 """Seconds of work on one core from which all of this is."""
 
 FEW = 32
-"""Units."""
+"""Rows or columns of the largest product below which its time is that of reading a factor."""
 
 Product: TypeAlias = Callable[..., None]
 """product(a, b, out) writes a b into out, with True behind it adds it; in one thread, and others go on meanwhile."""
@@ -43,7 +43,7 @@ def by_threads(recording: Recording) -> Replay:
         their own, which would be in the way.
     """
     largest = max((op.out for op in recording.ops if op.kind == "matmul"), key=lambda x: x.size, default=None)
-    few = largest is None or min(largest.shape) < FEW  # then the time is that of reading X
+    few = largest is None or min(largest.shape) < FEW
     if few or work(recording) < WORTH or threads() == 1:
         raise RecordingError("nothing for several threads")
     mkl = asked_mkl()

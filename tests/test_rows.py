@@ -7,24 +7,12 @@ import nnx
 
 pytest.importorskip("jax", reason="JAX is not installed: pip install 'nnx-array[jax]'")
 
+from stacks import LAYERS
+
 from nnx.backends import jax as adapter
 from nnx.backends import xla
 from nnx.recording import record
 from nnx.step import initial_state, training_step
-
-LAYERS = {
-    "plain": lambda: [nnx.Dense(20, "relu"), nnx.Dense(16, "tanh"), nnx.Dense(5, "identity")],
-    "normalized": lambda: [nnx.Dense(33), nnx.BatchNorm(), nnx.Activate("relu"), nnx.Dense(5, "identity")],
-    "of each sample": lambda: [
-        nnx.Dense(33),
-        nnx.LayerNorm(),
-        nnx.Activate("tanh"),
-        nnx.Dense(5, "identity"),
-    ],
-    "dropped": lambda: [nnx.Dense(20, "relu"), nnx.Dropout(0.3), nnx.Dense(5, "identity")],
-    "with slopes": lambda: [nnx.Dense(33), nnx.PReLU(), nnx.GaussianNoise(0.1), nnx.Dense(5, "identity")],
-    "added": lambda: [nnx.Dense(20), nnx.Residual([nnx.Dense(20, "relu")]), nnx.Dense(5, "identity")],
-}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from nnx.arrays import array_namespace
 
 pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed: pip install 'nnx-array[numba]'")
 
+from stacks import LAYERS
+
 from nnx.backends import blas, shared, team
 from nnx.backends.replay import replay, with_masks
 from nnx.host import quiet
@@ -69,20 +71,6 @@ def check(recording, state, batch, product):
 def test_a_step_in_parts_is_the_step(threads, activation, optimizer):
     net = nnx.mlp([7, 33, 37, 37, 5], hidden=activation)  # 37, as there are samples
     check(*recorded(net, optimizer, "float64", weighted=activation == "tanh"), numpys)
-
-
-LAYERS = {
-    "normalized": lambda: [nnx.Dense(33), nnx.BatchNorm(), nnx.Activate("relu"), nnx.Dense(5, "identity")],
-    "of each sample": lambda: [
-        nnx.Dense(33),
-        nnx.LayerNorm(),
-        nnx.Activate("tanh"),
-        nnx.Dense(5, "identity"),
-    ],
-    "dropped": lambda: [nnx.Dense(37, "relu"), nnx.Dropout(0.3), nnx.Dense(5, "identity")],
-    "with slopes": lambda: [nnx.Dense(33), nnx.PReLU(), nnx.GaussianNoise(0.1), nnx.Dense(5, "identity")],
-    "added": lambda: [nnx.Dense(20), nnx.Residual([nnx.Dense(20, "relu")]), nnx.Dense(5, "identity")],
-}
 
 
 @pytest.mark.parametrize("layers", LAYERS)
