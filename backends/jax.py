@@ -4,7 +4,7 @@ import logging
 import math
 import weakref
 from functools import partial, wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,21 @@ LARGE = 1 << 20
 """Bytes of a state that is looked through for what is not finite when somebody asks, not at the end of each call."""
 
 INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
+
+
+class Form(NamedTuple):
+    """How a step reads its samples, and does them.
+
+    Parameters
+    ----------
+    turned : bool
+        X is there as X^T: samples in an order are picked from it, and those of a step by rows lie so.
+    by_rows : bool
+        All that is of the samples has one in each row; see `Lowered`.
+    """
+
+    turned: bool
+    by_rows: bool
 
 
 class Jax(Backend):
@@ -113,21 +128,15 @@ class Jax(Backend):
         except Exception:  # `_lowered` says so
             return False
 
-    def _lowered(
-        self, step: Any, *arguments: Any, picked: bool = False, by_rows: bool = False
-    ) -> Lowered | None:
-        """Return the function by its recording, where it has one.
-
-        Parameters
-        ----------
-        step : callable
-        arguments : trees
-        picked, by_rows : bool
-            Of a step: whether its samples are of X^T, and whether it shall be done so: see `Lowered`.
-        """
+    def _lowered(self, step: Any, *arguments: Any, form: Form | None = None) -> Lowered | None:
+        """Return the function by its recording, where it has one; a step in the form that is asked for."""
         try:
             recording = record(step, *arguments)
-            lowered = Lowered(recording, self._jax, recording.arguments[1][0] if picked else None, by_rows)
+            if form is None:
+                lowered = Lowered(recording, self._jax)
+            else:
+                X = recording.arguments[1][0] if form.turned else None
+                lowered = Lowered(recording, self._jax, X, form.by_rows)
             self._jax.eval_shape(lowered, *arguments)
         except Exception as error:  # an activation of one's own may ask for JAX's arrays
             logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
@@ -155,21 +164,20 @@ class Jax(Backend):
         """
         jax, jnp = self._jax, self.xp
 
-        forms: dict[Any, bool] = {}
+        by_rows: dict[Any, bool] = {}
 
-        def by_rows(state: Any, data: Data, m: int) -> bool:
+        def form_of(state: Any, data: Data, order: Any, m: int) -> Form:
             key = m, data[0].shape
-            if key not in forms:
-                forms[key] = self.device == "cpu" and self._is_by_rows(step, dict(state), data, m)
-            return forms[key]
+            if key not in by_rows:
+                by_rows[key] = self.device == "cpu" and self._is_by_rows(step, dict(state), data, m)
+            return Form(by_rows[key] or order is not None, by_rows[key])
 
-        def lowered(state: Any, data: Data, order: Any, m: int, rows: bool) -> Lowered | None:
-            batch = _mini_batch(jax, data, order, 0, m, rows)
-            return self._lowered(step, state, batch, picked=rows or order is not None, by_rows=rows)
+        def lowered(state: Any, data: Data, order: Any, m: int, form: Form) -> Lowered | None:
+            return self._lowered(step, state, _mini_batch(jax, data, order, 0, m, form.turned), form=form)
 
         # So that there is one loop, of pieces.
-        def cut(state: Any, data: Data, order: Any, m: int, rows: bool) -> Any:
-            found = lowered(state, data, order, m, rows)
+        def cut(state: Any, data: Data, order: Any, m: int, form: Form) -> Any:
+            found = lowered(state, data, order, m, form)
             return {name: found.cut(x) for name, x in state.items()} if found else state
 
         def loop(
@@ -182,25 +190,25 @@ class Jax(Backend):
             count: Any,
             m: int,
             room: int,
-            rows: bool,
+            form: Form,
         ) -> Any:
             state = self._joined(kept)
-            found = lowered(state, data, order, m, rows)
+            found = lowered(state, data, order, m, form)
             once, kept = (found, {name: found.cut(x) for name, x in kept.items()}) if found else (step, state)
             Js = jnp.zeros(room, state["theta"].dtype)
 
             def batch(k: Any) -> Data:
                 if order is not None:
-                    return _mini_batch(jax, data, order, at + k * m, m, rows)
+                    return _mini_batch(jax, data, order, at + k * m, m, form.turned)
                 M, rem = data[1].shape[-1], jax.lax.rem
                 start = at + rem(k, M // m) * m  # k m may be more than an int32 holds
-                return _mini_batch(jax, data, None, rem(start, M), m, rows)  # `at` may be more than 0
+                return _mini_batch(jax, data, None, rem(start, M), m, form.turned)  # `at` may be more than 0
 
             def body(k: Any, carried: Any) -> Any:
                 kept, Js, ready, _ = carried
                 X, *rest = ready or batch(k)
                 kept, J = once(kept, (X, *rest))
-                written = None if memory is None else X.T if rows or order is not None else X
+                written = None if memory is None else X.T if form.turned else X
                 return kept, Js.at[k].set(J), ready and batch(k + 1), written
 
             # One sample is handed on from step to step: XLA would fuse its gathering with the product dZ X^T.
@@ -220,14 +228,14 @@ class Jax(Backend):
             if count == 0:
                 return state, []
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
-            rows = by_rows(state, data, m)
-            if rows or order is not None:
+            form = form_of(state, data, order, m)
+            if form.turned:
                 data = (self._rows(data[0]), *data[1:])
             spares = state.spares if isinstance(state, Parted) else None
             if isinstance(state, Parted) and spares is not None and spares.maker is looping:
                 old = state.kept()
             else:  # another's is joined, and cut anew
-                old, spares = cutting(dict(state), data, order, m, rows), None
+                old, spares = cutting(dict(state), data, order, m, form), None
             own = pieces(old) if self.device == "cpu" else {}
             if spares is None or spares.names != own.keys():
                 spares = Spares(looping, own)
@@ -235,9 +243,9 @@ class Jax(Backend):
             first = spare is None  # of the chain, or somebody holds them all
             if first:
                 spare = jax.tree.map(jnp.empty_like, own)
-            in_order = order is None
-            memory = self._batch_memory(spares, data[0], in_order, rows or not in_order, m)
-            kept, finite, Js, memory = looping(old, spare, memory, data, order, at, count, m, room, rows)
+            whole = order is None and m == data[1].shape[-1]  # no copy is made
+            memory = None if whole else self._batch_memory(spares, data[0], form.turned, m)
+            kept, finite, Js, memory = looping(old, spare, memory, data, order, at, count, m, room, form)
             if memory is not None:
                 spares.leave_batch(memory)
             self._costs = Js
@@ -251,14 +259,13 @@ class Jax(Backend):
         """Return whether every number is: of finite ones the sum of squares may be infinite, then each is looked at."""
         return bool(self._squares(kept)) or bool(self._finite(kept))
 
-    def _batch_memory(self, spares: Spares, X: Any, in_order: bool, rows: bool, m: int) -> Any:
-        """Return the memory for a batch of many bytes, that of an earlier one; None for a small one, and for all of X.
+    def _batch_memory(self, spares: Spares, X: Any, turned: bool, m: int) -> Any:
+        """Return the memory for a batch of many bytes, that of an earlier one; None for a small one.
 
         Given back to the system after each call and asked for again, it took longer to come by than to write.
         """
-        shape = (m, X.shape[1]) if rows else (X.shape[0], m)
-        whole = in_order and shape == X.shape  # no copy is made
-        if self.device != "cpu" or whole or X.dtype.itemsize * math.prod(shape) < KEPT:
+        shape = (m, X.shape[1]) if turned else (X.shape[0], m)
+        if self.device != "cpu" or X.dtype.itemsize * math.prod(shape) < KEPT:
             return None
         memory = spares.take_batch(shape, X.dtype)
         return self.xp.empty(shape, X.dtype, device=self._device) if memory is None else memory
@@ -306,14 +313,14 @@ def _squares(jax: Any, kept: Any) -> Any:
     return jax.numpy.isfinite(sum(jax.numpy.vdot(x, x) for x in _numbers(jax, kept)))
 
 
-def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int, rows: bool) -> Data:
-    """Return the m samples that begin at a place known only when it runs; with an order, or by rows, X is X^T."""
+def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int, turned: bool) -> Data:
+    """Return the m samples that begin at a place known only when it runs, of X, or of X^T if it is turned."""
     X, Y, w = data
     if order is None:
 
         def cut(x: Any, axis: int = -1) -> Any:
             return jax.lax.dynamic_slice_in_dim(x, start, m, axis)
 
-        return cut(X, 0).T if rows else cut(X), cut(Y), None if w is None else cut(w)
+        return cut(X, 0).T if turned else cut(X), cut(Y), None if w is None else cut(w)
     picked = jax.lax.dynamic_slice_in_dim(order, start, m)
     return X[picked].T, Y[..., picked], None if w is None else w[picked]
