@@ -82,6 +82,7 @@ def scipys() -> Blas:
     )
 
 
+@lru_cache(maxsize=1)  # to look for the package takes 10 ms
 def mkl() -> Blas | None:
     """Return MKL, loaded; None where it is not installed (as a package of pip's), or is another's in this process."""
     with suppress(PackageNotFoundError):
@@ -92,7 +93,7 @@ def mkl() -> Blas | None:
     return None
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1)  # loaded by this once, it would be somebody else's
 def _loaded(path: str, name: str) -> Blas | None:
     try:
         if hasattr(os, "RTLD_NOLOAD"):
@@ -125,6 +126,19 @@ def _for_c(library: Any, dtype: str) -> tuple[Any, Any]:
 
 def _address(function: Any) -> int:
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+def lies(x: Any) -> tuple[bool, int] | None:
+    """Return how a matrix lies: whether column by column, and how many elements from one line to the next.
+
+    None where BLAS cannot take it: one stride has to be an element, the other no shorter than a line.
+    """
+    (rows, columns), (down, right), item = x.shape, x.strides, x.itemsize
+    if right == item and down >= columns * item and down % item == 0:
+        return False, down // item
+    if down == item and right >= rows * item and right % item == 0:
+        return True, right // item
+    return None
 
 
 def _of_intel() -> bool:

@@ -165,6 +165,7 @@ class Jax(Backend):
         jax, jnp = self._jax, self.xp
 
         by_rows: dict[Any, bool] = {}
+        left: list[dict[str, Pieces]] = []  # what a fit has left is of use to the next
 
         def form_of(state: Any, data: Data, order: Any, m: int) -> Form:
             key = m, data[0].shape
@@ -231,17 +232,18 @@ class Jax(Backend):
             form = form_of(state, data, order, m)
             if form.turned:
                 data = (self._rows(data[0]), *data[1:])
+            nonlocal left
             spares = state.spares if isinstance(state, Parted) else None
             if isinstance(state, Parted) and spares is not None and spares.maker is looping:
-                old = state.kept()
+                old, begins = state.kept(), False
             else:  # another's is joined, and cut anew
-                old, spares = cutting(dict(state), data, order, m, form), None
+                old, begins = cutting(dict(state), data, order, m, form), True
             own = pieces(old) if self.device == "cpu" else {}
-            if spares is None or spares.names != own.keys():
-                spares = Spares(looping, own)
+            if begins or spares is None or spares.names != own.keys():
+                spares = Spares(looping, own, left)
+                left = spares.left
             spare = spares.take()
-            first = spare is None  # of the chain, or somebody holds them all
-            if first:
+            if spare is None:  # nothing is left yet, or somebody holds them all
                 spare = jax.tree.map(jnp.empty_like, own)
             whole = order is None and m == data[1].shape[-1]  # no copy is made
             memory = None if whole else self._batch_memory(spares, data[0], form.turned, m)
@@ -249,7 +251,7 @@ class Jax(Backend):
             if memory is not None:
                 spares.leave_batch(memory)
             self._costs = Js
-            if first and not {*map(id, jax.tree.leaves(own))}.isdisjoint(map(id, jax.tree.leaves(kept))):
+            if begins and not {*map(id, jax.tree.leaves(own))}.isdisjoint(map(id, jax.tree.leaves(kept))):
                 spares.closed = True  # what is passed on as it is is nobody's to leave
             return Parted(kept, self._is_finite if finite is None else finite, self._join, spares), Js
 

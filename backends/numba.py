@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnx.arrays import Array
-from nnx.backends.blas import blas
+from nnx.backends.blas import blas, lies
 from nnx.backends.compiled import compiled, shared
 from nnx.backends.loops import Loops, Source
 from nnx.backends.numpy import NumPy
@@ -138,7 +138,7 @@ class Form:
         rows = X.T if X.T.flags.c_contiguous else np.empty((0, 0), X.dtype)
         if order is None:
             order = _NO_ORDER
-            if rows.size == 0 and not _fits(X):
+            if rows.size == 0 and lies(X) is None:
                 place = slice(at, at + m * count) if at + m * count <= X.shape[1] else slice(0, None)
                 X, Y, w = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[place]
                 at -= place.start
@@ -159,12 +159,6 @@ class Form:
 
 
 _NO_ORDER = np.empty(0, np.int64)
-
-
-def _fits(X: Any) -> bool:
-    """Whether BLAS can take a matrix where it lies: one stride is an element, the other no shorter than a line."""
-    (n, m), (down, right), item = X.shape, X.strides, X.itemsize
-    return bool((right == item and down >= m * item) or (down == item and right >= n * item))
 
 
 def _aligned(x: Any) -> Any:

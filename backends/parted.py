@@ -1,6 +1,6 @@
 """A state whose vectors stay in pieces from epoch to epoch, and are whole for whoever reads them."""
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 from nnx.arrays import Array
@@ -23,11 +23,14 @@ class Spares:
     ----------
     maker : object
         Whose states they are.
-    names : set of str
-        Of the vectors that lie in pieces.
+    own : dict of pieces
+        The vectors of such a state that lie in pieces.
+    left : list of dicts of pieces
+        What another chain has left, and this one will; of no use if it is of other shapes.
 
     Attributes
     ----------
+    left : list of dicts of pieces
     batches : dict of arrays
         The memory of large batches, by shape and dtype.
     """
@@ -38,20 +41,20 @@ class Spares:
     BATCHES = 2
     """Batches whose memory is kept: the last one of an epoch may be smaller."""
 
-    def __init__(self, maker: object, names: Iterable[str]) -> None:
-        self.maker, self.names, self.closed = maker, frozenset(names), False
+    def __init__(self, maker: object, own: dict[str, Pieces], left: list[dict[str, Pieces]]) -> None:
+        self.maker, self.names, self.closed = maker, frozenset(own), False
         self.batches: dict[Any, Array] = {}
-        self._left: list[dict[str, Pieces]] = []
+        self.left = left if all(_shapes(one) == _shapes(own) for one in left) else []
 
     def leave(self, left: dict[str, Pieces]) -> None:
         """Keep these for another state."""
-        if not self.closed and len(self._left) < self.MOST and left.keys() == self.names:
-            self._left.append(left)
+        if not self.closed and len(self.left) < self.MOST and left.keys() == self.names:
+            self.left.append(left)
 
     def take(self) -> dict[str, Pieces] | None:
         """Return some that are nobody's any more, if there are."""
         try:
-            return self._left.pop()
+            return self.left.pop()
         except IndexError:
             return None
 
@@ -64,6 +67,10 @@ class Spares:
     def take_batch(self, shape: tuple[int, ...], dtype: Any) -> Array | None:
         """Return the memory of a batch of this shape, if one was left; a call that fails takes it along."""
         return self.batches.pop((shape, dtype), None)
+
+
+def _shapes(own: dict[str, Pieces]) -> object:
+    return {name: [(part.shape, part.dtype) for part in x.parts] for name, x in own.items()}
 
 
 class Parted(_Mapping, Checked):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from nnx.backends.blas import Blas, asked_mkl
+from nnx.backends.blas import Blas, asked_mkl, lies
 from nnx.backends.recorded import Replay, work
 from nnx.backends.replay import Calls, with_masks
 from nnx.backends.split import ROWS, SAMPLES, Split
@@ -263,13 +263,13 @@ def product(blas: Blas) -> Product:
     """Return the product of matrices, or of one and a vector, by a BLAS; rows of `out` lie in one piece each."""
 
     def multiplied(a: Any, b: Any, out: Any, more: bool = False) -> None:
-        (a, turn, line), (gemm, gemv) = _lies(a), functions[out.dtype]
+        (a, turn, line), (gemm, gemv) = _taken(a), functions[out.dtype]
         if b.ndim == 1:
             rows, columns = a.shape if turn == PLAIN else a.shape[::-1]  # as they lie
             where = a.ctypes.data, line, b.ctypes.data, b.strides[0] // b.itemsize
             gemv(BY_ROWS, turn, rows, columns, 1.0, *where, float(more), out.ctypes.data, 1)
             return
-        (b, turn_b, line_b), (m, n), k = _lies(b), out.shape, a.shape[1]
+        (b, turn_b, line_b), (m, n), k = _taken(b), out.shape, a.shape[1]
         where, to = (a.ctypes.data, line, b.ctypes.data, line_b), max(out.strides[0] // out.itemsize, n)
         gemm(BY_ROWS, turn, turn_b, m, n, k, 1.0, *where, float(more), out.ctypes.data, to)
 
@@ -277,11 +277,10 @@ def product(blas: Blas) -> Product:
     return multiplied
 
 
-def _lies(x: Any) -> tuple[Any, int, int]:
+def _taken(x: Any) -> tuple[Any, int, int]:
     """Return a matrix as BLAS can take it, PLAIN or TURNED, and how many elements lie from one line to the next."""
-    (rows, columns), (down, right), item = x.shape, x.strides, x.itemsize
-    if right == item and down >= columns * item and down % item == 0:
-        return x, PLAIN, down // item
-    if down == item and right >= rows * item and right % item == 0:
-        return x, TURNED, right // item
-    return np.ascontiguousarray(x), PLAIN, max(columns, 1)
+    found = lies(x)
+    if found is None:
+        return np.ascontiguousarray(x), PLAIN, max(x.shape[1], 1)
+    turned, line = found
+    return x, TURNED if turned else PLAIN, line

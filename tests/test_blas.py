@@ -47,7 +47,7 @@ def anew():
     """What has been found out is found out again, before and after."""
 
     def clear():
-        for function in (blas.blas, team._libraries, team.small):
+        for function in (blas.blas, blas.mkl, team._libraries, team.small):
             function.cache_clear()
 
     clear()
@@ -71,14 +71,16 @@ def test_the_environment_may_say_whose_products(anew, monkeypatch):
     monkeypatch.setattr(blas, "_of_intel", lambda: False)
     monkeypatch.setenv("NNX_BLAS", "mkl")
     if blas.mkl() is None:
-        with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=mkl: MKL is not installed"):
-            nnx.backend("numba")
+        for name in ("numba", "numpy"):
+            with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=mkl: MKL is not installed"):
+                nnx.backend(name)
     else:
         assert "products by MKL" in nnx.backend("numba").detail
     blas.blas.cache_clear()
     monkeypatch.setenv("NNX_BLAS", "openblas")
-    with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=openblas: expected 'scipy' or 'mkl'"):
-        nnx.backend("numba")
+    for name in ("numba", "numpy"):
+        with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=openblas: expected 'scipy' or 'mkl'"):
+            nnx.backend(name)
 
 
 def test_an_mkl_that_is_missing_or_cannot_be_loaded_is_not_used(anew, monkeypatch, tmp_path, caplog):
@@ -103,6 +105,7 @@ def test_an_mkl_that_is_missing_or_cannot_be_loaded_is_not_used(anew, monkeypatc
     def missing(name):
         raise PackageNotFoundError(name)
 
+    blas.mkl.cache_clear()
     monkeypatch.setattr(blas, "distribution", missing)
     assert blas.mkl() is None
 

@@ -683,6 +683,22 @@ def test_jax_writes_a_new_state_where_one_was_that_nobody_has(jax):
     np.testing.assert_array_equal(jax.to_numpy(held["theta"]), copied)
 
 
+def test_another_fit_begins_where_the_last_one_has_left_memory(jax):
+    step, begun, data = made("softmax", jax)
+    repeated, expected = jax.repeat(step), None
+    left: set = set()
+    for _ in range(3):
+        state, seen = begun, set()
+        for _ in range(4):
+            state = repeated(state, data, None, 0, 10, 5)[0]
+            seen.add(places(state))
+        theta = jax.to_numpy(state["theta"]).copy()
+        np.testing.assert_array_equal(theta, theta if expected is None else expected)
+        assert not left or seen & left
+        expected, left = theta, seen
+        del state
+
+
 def test_states_go_from_one_function_to_another(jax):
     step, state, data = made("softmax", jax)
 
