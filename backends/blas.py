@@ -93,7 +93,7 @@ def mkl() -> Blas | None:
     return None
 
 
-@lru_cache(maxsize=1)  # loaded by this once, it would be somebody else's
+@lru_cache  # loaded by this once, it would be somebody else's
 def _loaded(path: str, name: str) -> Blas | None:
     try:
         if hasattr(os, "RTLD_NOLOAD"):
