@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import re
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -59,11 +60,17 @@ def blas() -> Blas:
     return asked_mkl() or scipys()
 
 
-def asked_mkl() -> Blas | None:
-    """Return MKL, where NNX_BLAS or the processor asks for it, and it can be had."""
+def wished() -> str:
+    """Return whose products NNX_BLAS asks for: "scipy", "mkl" or "auto"."""
     wish = os.environ.get("NNX_BLAS") or "auto"
     if wish not in ("auto", "scipy", "mkl"):
         raise BackendError(f"NNX_BLAS={wish}: expected 'scipy' or 'mkl'")
+    return wish
+
+
+def asked_mkl() -> Blas | None:
+    """Return MKL, where NNX_BLAS or the processor asks for it, and it can be had."""
+    wish = wished()
     found = mkl() if wish == "mkl" or (wish == "auto" and _of_intel()) else None
     if wish == "mkl" and found is None:
         raise BackendError(
@@ -82,10 +89,13 @@ def scipys() -> Blas:
     )
 
 
+_lock = threading.Lock()
+
+
 @lru_cache(maxsize=1)  # to look for the package takes 10 ms
 def mkl() -> Blas | None:
     """Return MKL, loaded; None where it is not installed (as a package of pip's), or is another's in this process."""
-    with suppress(PackageNotFoundError):
+    with suppress(PackageNotFoundError), _lock:  # what one thread has loaded is somebody else's to another
         package = distribution("mkl")
         for file in package.files or ():
             if re.fullmatch(r"libmkl_rt\.so\.\d+|mkl_rt\.\d+\.dll", file.name):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnx.backends.parted import Parted, Spares, pieces
+from nnx.backends.parted import Parted, Spares, pieces, shapes
 from nnx.backends.xla import Lowered, Pieces, is_by_rows
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
@@ -79,9 +79,7 @@ class Jax(Backend):
             x = np.asarray(as_host(x), dtype=dtype)
             if x.dtype == np.int64 and not jax.config.jax_enable_x64:
                 x = x.astype(np.int32)  # what JAX makes of it, said aloud to avoid its warning
-        made = self.xp.asarray(x, dtype=dtype)
-        # To be put where it is took longer than to be made: of each epoch's order that is a tenth of the epoch.
-        return made if made.devices() == {self._device} else jax.device_put(made, self._device)
+        return jax.device_put(self.xp.asarray(x, dtype=dtype), self._device)
 
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""
@@ -167,7 +165,9 @@ class Jax(Backend):
         jax, jnp = self._jax, self.xp
 
         by_rows: dict[Any, bool] = {}
-        left: list[dict[str, Pieces]] = []  # what a fit has left is of use to the next
+        left: dict[
+            Any, list[dict[str, Pieces]]
+        ] = {}  # what a fit has left, of these shapes, is of use to the next
 
         def form_of(state: Any, data: Data, order: Any, m: int) -> Form:
             key = m, data[0].shape
@@ -234,7 +234,6 @@ class Jax(Backend):
             form = form_of(state, data, order, m)
             if form.turned:
                 data = (self._rows(data[0]), *data[1:])
-            nonlocal left
             spares = state.spares if isinstance(state, Parted) else None
             if isinstance(state, Parted) and spares is not None and spares.maker is looping:
                 old, begins = state.kept(), False
@@ -242,8 +241,10 @@ class Jax(Backend):
                 old, begins = cutting(dict(state), data, order, m, form), True
             own = pieces(old) if self.device == "cpu" else {}
             if begins or spares is None or spares.names != own.keys():
-                spares = Spares(looping, own, left)
-                left = spares.left
+                begins, key = True, shapes(own)
+                if key not in left:
+                    left.clear()
+                spares = Spares(looping, own, left.setdefault(key, []))
             spare = spares.take()
             if spare is None:  # nothing is left yet, or somebody holds them all
                 spare = jax.tree.map(jnp.empty_like, own)

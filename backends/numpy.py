@@ -1,12 +1,11 @@
 """NumPy, on the CPU: always there."""
 
-import os
 from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
 
-from nnx.backends.blas import asked_mkl
+from nnx.backends.blas import wished
 from nnx.backends.recorded import Recorded, picking
 from nnx.backends.replay import replay
 from nnx.backends.shared import by_threads
@@ -24,8 +23,7 @@ class NumPy(Backend):
         self.device = only_cpu("NumPy", device)
         self.version = np.__version__
         self.detail = "always there"
-        if os.environ.get("NNX_BLAS"):
-            asked_mkl()  # says now what is wrong with the wish, and not in the first long step
+        wished()  # a word that NNX_BLAS does not know is an error now, not in the first long step
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a NumPy array; arrays of other libraries come over DLPack."""

@@ -16,6 +16,11 @@ def pieces(kept: dict[str, Any]) -> dict[str, Pieces]:
     return {name: x for name, x in kept.items() if isinstance(x, Pieces)}
 
 
+def shapes(own: dict[str, Pieces]) -> Any:
+    """Return the names, and the shapes and dtypes of the pieces, as a key."""
+    return tuple((name, *((part.shape, part.dtype) for part in x.parts)) for name, x in own.items())
+
+
 class Spares:
     """The memory of states that nobody has any more, for those to come; of one chain of states, all of one form.
 
@@ -26,11 +31,10 @@ class Spares:
     own : dict of pieces
         The vectors of such a state that lie in pieces.
     left : list of dicts of pieces
-        What another chain has left, and this one will; of no use if it is of other shapes.
+        Of the same shapes: what another chain has left, and this one will.
 
     Attributes
     ----------
-    left : list of dicts of pieces
     batches : dict of arrays
         The memory of large batches, by shape and dtype.
     """
@@ -44,17 +48,17 @@ class Spares:
     def __init__(self, maker: object, own: dict[str, Pieces], left: list[dict[str, Pieces]]) -> None:
         self.maker, self.names, self.closed = maker, frozenset(own), False
         self.batches: dict[Any, Array] = {}
-        self.left = left if all(_shapes(one) == _shapes(own) for one in left) else []
+        self._left = left
 
     def leave(self, left: dict[str, Pieces]) -> None:
         """Keep these for another state."""
-        if not self.closed and len(self.left) < self.MOST and left.keys() == self.names:
-            self.left.append(left)
+        if not self.closed and len(self._left) < self.MOST and left.keys() == self.names:
+            self._left.append(left)
 
     def take(self) -> dict[str, Pieces] | None:
         """Return some that are nobody's any more, if there are."""
         try:
-            return self.left.pop()
+            return self._left.pop()
         except IndexError:
             return None
 
@@ -67,10 +71,6 @@ class Spares:
     def take_batch(self, shape: tuple[int, ...], dtype: Any) -> Array | None:
         """Return the memory of a batch of this shape, if one was left; a call that fails takes it along."""
         return self.batches.pop((shape, dtype), None)
-
-
-def _shapes(own: dict[str, Pieces]) -> object:
-    return {name: [(part.shape, part.dtype) for part in x.parts] for name, x in own.items()}
 
 
 class Parted(_Mapping, Checked):  # type: ignore[misc]

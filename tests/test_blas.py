@@ -1,6 +1,7 @@
 """Whose products compiled steps call: what lies at the addresses multiplies, and who is chosen where."""
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
@@ -71,9 +72,8 @@ def test_the_environment_may_say_whose_products(anew, monkeypatch):
     monkeypatch.setattr(blas, "_of_intel", lambda: False)
     monkeypatch.setenv("NNX_BLAS", "mkl")
     if blas.mkl() is None:
-        for name in ("numba", "numpy"):
-            with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=mkl: MKL is not installed"):
-                nnx.backend(name)
+        with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=mkl: MKL is not installed"):
+            nnx.backend("numba")
     else:
         assert "products by MKL" in nnx.backend("numba").detail
     blas.blas.cache_clear()
@@ -81,6 +81,11 @@ def test_the_environment_may_say_whose_products(anew, monkeypatch):
     for name in ("numba", "numpy"):
         with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=openblas: expected 'scipy' or 'mkl'"):
             nnx.backend(name)
+
+
+def test_threads_that_look_for_mkl_at_once_find_the_same(anew):
+    with ThreadPoolExecutor(4) as pool:
+        assert len({id(found) for found in pool.map(lambda _: blas.mkl(), range(4))}) == 1
 
 
 def test_an_mkl_that_is_missing_or_cannot_be_loaded_is_not_used(anew, monkeypatch, tmp_path, caplog):
