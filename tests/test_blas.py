@@ -1,7 +1,8 @@
 """Whose products compiled steps call: what lies at the addresses multiplies, and who is chosen where."""
 
 import ctypes
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
@@ -83,9 +84,26 @@ def test_the_environment_may_say_whose_products(anew, monkeypatch):
             nnx.backend(name)
 
 
-def test_threads_that_look_for_mkl_at_once_find_the_same(anew):
-    with ThreadPoolExecutor(4) as pool:
-        assert len({id(found) for found in pool.map(lambda _: blas.mkl(), range(4))}) == 1
+AT_ONCE = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from nnx.backends import blas
+sys.setswitchinterval(1e-5)
+together = threading.Barrier(4)
+def find(_):
+    together.wait()
+    return blas.mkl()
+with ThreadPoolExecutor(4) as pool:
+    print(len({id(found) for found in pool.map(find, range(4))}))
+"""
+
+
+def test_threads_that_look_for_mkl_at_once_find_the_same():
+    if blas.mkl() is None:
+        pytest.skip("MKL is not installed: pip install 'nnx-array[mkl]'")
+    # In a process of its own: here it may have been loaded.
+    done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]
 
 
 def test_an_mkl_that_is_missing_or_cannot_be_loaded_is_not_used(anew, monkeypatch, tmp_path, caplog):
