@@ -1,10 +1,18 @@
-"""The errors that nnx raises on purpose: each says what was given, what was expected and what to do."""
+"""The errors that nnx raises on purpose: each says what was given, what was expected and what to do.
 
-import operator
-from collections.abc import Callable, Iterable
+Here is also the door for options: `integer`, `number`, `flag`, `one_of`, `items` and `path` return an option as the
+type that nnx computes with, or raise an InputError that names it. NumPy's scalars count as Python's, and so does an
+array of any library without axes that holds one number. A bool is no number. (Arrays have their door in `nnx.host`.)
+"""
+
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
-from numbers import Real
+from numbers import Integral, Real
+from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 INSTALL = "pip install 'nnx-array[cli]'"
 """How to get what the command line, the readers and the pictures need."""
@@ -108,12 +116,85 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
     """
     known = list(known)
     lower = {name.lower(): name for name in known}
-    wanted = str(given).lower()
+    wanted = given.lower()[:100] if isinstance(given, str) else ""
     near = [lower[name] for name in get_close_matches(wanted, lower, n=2, cutoff=0.65)]
     if SYNONYMS.get(wanted) in known:
         near = [SYNONYMS[wanted]]
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return InputError(f"unknown {kind} {given!r}; {hint}Known: {', '.join(known)}")
+    return InputError(f"unknown {kind} {shown(given)}; {hint}Known: {', '.join(known)}")
+
+
+LARGEST = 2**63 - 1
+"""The largest integer that an option may be: the largest that array libraries count with."""
+
+
+def shown(value: object, most: int = 120) -> str:
+    """Return what a person recognises a value by: its repr, cut; of an array or a data frame its shape and dtype.
+
+    Examples
+    --------
+    >>> shown("adam"), shown(10**400), shown("x" * 500, most=20)
+    ("'adam'", 'an integer of 1,329 bits', "'xxxxxxxxxxxxxxxx...")
+    """
+    kind = type(value)
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"an integer of {value.bit_length():,} bits"
+    try:
+        if shape := _shape(value):
+            dtype = f", {value.dtype}" if hasattr(value, "dtype") else ""
+            return f"a {kind.__module__.partition('.')[0]} {kind.__name__} of shape {shape}{dtype}"
+        if isinstance(value, str | bytes | bytearray) and len(value) > most:
+            value = value[:most]
+        elif isinstance(value, list | tuple) and kind in (list, tuple) and len(value) > 8:
+            return f"a {kind.__name__} of {len(value):,}, [{', '.join(shown(x, 20) for x in value[:3])}, ...]"
+        text = repr(value)
+    except Exception:  # a class of anybody's
+        text = f"an instance of {kind.__module__}.{kind.__qualname__}"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """Return the shape of an array or a data frame; () of anything else."""
+    try:
+        return () if isinstance(value, type) else tuple(value.shape)
+    except Exception:  # no array; a class of anybody's may raise whatever it likes
+        return ()
+
+
+def scalar(value: Any) -> Any:
+    """Return the number of an array without axes, of any library, as Python's; anything else as it is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> scalar(np.asarray(3)), scalar("3")
+    (3, '3')
+    """
+    if isinstance(value, (int | float | str | None, type)):
+        return value
+    try:
+        if hasattr(value, "dtype") and value.shape == () and not hasattr(value, "mask"):
+            return value.item()
+    except Exception:  # no array after all, or one whose number nobody may look at
+        pass
+    return value
+
+
+def integer(name: str, value: object, low: int = 0, high: int = LARGEST, expected: str = "") -> int:
+    """Return value as an int from low to high, or raise an InputError that names it and says what was expected.
+
+    Examples
+    --------
+    >>> integer("cooldown", 3)
+    3
+    """
+    found = scalar(value)
+    if isinstance(found, Integral) and not isinstance(found, bool) and low <= found <= high:
+        return int(found)
+    large = isinstance(found, Integral) and found > high
+    raise InputError(
+        f"{name} must be {expected or f'an integer >= {low}'}{f', at most {high}' if large else ''}, not {shown(value)}"
+    )
 
 
 def positive_int(name: str, value: object) -> int:
@@ -124,13 +205,7 @@ def positive_int(name: str, value: object) -> int:
     >>> positive_int("epochs", 3)
     3
     """
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise InputError(f"{name} must be a positive integer, not {value!r}")
-    return number
+    return integer(name, value, 1, expected="a positive integer")
 
 
 def number(name: str, value: object, expected: str, fits: Callable[[float], bool]) -> float:
@@ -141,6 +216,97 @@ def number(name: str, value: object, expected: str, fits: Callable[[float], bool
     >>> number("decay", 0.9, "between 0 and 1", lambda x: 0 < x < 1)
     0.9
     """
-    if not isinstance(value, Real) or isinstance(value, bool) or not fits(float(value)):
-        raise InputError(f"{name} must be {expected}, not {value!r}")
-    return float(value)
+    found = scalar(value)
+    if isinstance(found, Real) and not isinstance(found, bool):
+        try:
+            if fits(x := float(found)):
+                return x
+        except OverflowError:  # an integer beyond floats
+            pass
+    raise InputError(f"{name} must be {expected}, not {shown(value)}")
+
+
+def between(name: str, value: object, low: float, high: float = math.inf) -> float:
+    """Return value as a float in [low, high), or raise an InputError that names it.
+
+    Examples
+    --------
+    >>> between("smoothing", 0.9, 0, 1)
+    0.9
+    """
+    expected = f"in [{low:g}, {high:g})" if high < math.inf else f"at least {low:g} and finite"
+    return number(name, value, expected, lambda x: low <= x < high)
+
+
+def above_zero(name: str, value: object, high: float = math.inf) -> float:
+    """Return value as a float greater than 0 and less than high, or raise an InputError that names it.
+
+    Examples
+    --------
+    >>> above_zero("delta", 1)
+    1.0
+    """
+    expected = f"between 0 and {high:g}" if high < math.inf else "greater than 0 and finite"
+    return number(name, value, expected, lambda x: 0 < x < high)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return value as a bool, or raise an InputError that names it.
+
+    Examples
+    --------
+    >>> flag("shuffle", True)
+    True
+    """
+    found = scalar(value)
+    if not isinstance(found, bool):
+        raise InputError(f"{name} must be True or False, not {shown(value)}")
+    return found
+
+
+def one_of(kind: str, value: object, known: Collection[str | None]) -> Any:
+    """Return value, a name or None that is among those known, or raise an InputError that names the nearest.
+
+    Examples
+    --------
+    >>> one_of("mode", "min", ("auto", "min", "max"))
+    'min'
+    """
+    if (value is None or isinstance(value, str)) and value in known:
+        return value
+    raise unknown(kind, value, map(str, known))
+
+
+def items(name: str, value: object, expected: str) -> list[Any]:
+    """Return the items of a list, tuple or array of one axis, or raise an InputError that names it.
+
+    Text, bytes, sets and dicts are refused: they have other items, or no order.
+
+    Examples
+    --------
+    >>> items("sizes", (2, 3, 1), "a list of integers")
+    [2, 3, 1]
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
+        return list(value)
+    if len(_shape(value)) == 1 and isinstance(value, Iterable):
+        return list(value)
+    raise InputError(f"{name} must be {expected}, not {shown(value)}")
+
+
+def path(name: str, value: object, expected: str = "a path, as text or a pathlib.Path") -> Path:
+    """Return value as a Path that an operating system can take, or raise an InputError that names it.
+
+    Examples
+    --------
+    >>> path("folder", "runs/1").name
+    '1'
+    """
+    if isinstance(value, str | os.PathLike) and value != "":
+        try:
+            text = os.fspath(value)
+            if isinstance(text, str) and b"\0" not in os.fsencode(text):
+                return Path(text)
+        except (TypeError, UnicodeError):  # of a class of anybody's; characters that no name of a file has
+            pass
+    raise InputError(f"{name} must be {expected}, not {shown(value)}")

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import reduce
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from array_api_compat import is_array_api_obj
 
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, count, unknown
+from nnx.errors import InputError, count, first_line, integer, shown, unknown
 from nnx.outputs import Output, are_indices, wrong_targets
 
 DTYPES = ("float32", "float64")
@@ -23,11 +24,13 @@ def dtype_name(dtype: Any) -> str:
     >>> dtype_name(np.float64)
     'float64'
     """
-    try:
-        name = str(None if dtype is None else np.dtype(dtype).name)  # NumPy's own default would be float64
-    except TypeError:
-        name = str(dtype)
-    if name not in DTYPES:
+    if isinstance(dtype, str) and dtype in DTYPES:
+        return dtype
+    name: Any = dtype
+    if isinstance(dtype, str | type | np.dtype):  # of None NumPy would make float64, of an array its dtype
+        with suppress(Exception):  # NumPy asks a class of anybody's for its dtype
+            name = np.dtype(dtype).name
+    if not isinstance(name, str) or name not in DTYPES:
         raise unknown("dtype", name, DTYPES)
     return name
 
@@ -44,9 +47,7 @@ def key(seed: int) -> list[int]:
 
 def checked_seed(seed: int) -> int:
     """Return the seed as an int, or raise an InputError unless it is an integer >= 0."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be an integer >= 0, not {seed!r}")
-    return int(seed)
+    return integer("seed", seed, high=2**128 - 1)
 
 
 def as_host(x: Any) -> Any:
@@ -85,22 +86,76 @@ def as_numbers(name: str, x: Any, advice: str = "; convert them, as by .astype(f
     """
     if isinstance(x, np.ma.MaskedArray):
         raise InputError(f"{name} is a masked array, whose mask would be lost; fill it: {name}.filled(value)")
-    if not is_array_api_obj(x):
+    if isinstance(x, np.ndarray) or not is_array_api_obj(x):
         try:
-            x = np.asarray(x)
-        except ValueError as error:
-            raise InputError(f"{name} cannot be made an array: {error}") from None
+            x = np.asarray(x)  # of NumPy's matrix, too, which multiplies in another way
+        except Exception as error:  # a class of anybody's may raise whatever it likes
+            raise InputError(f"{name} cannot be made an array: {first_line(error)}; {_wanted(x)}") from None
     if not isinstance(x, np.ndarray):
-        if not array_namespace(x).isdtype(x.dtype, ("bool", "integral", "real floating")):
+        if not _is_real(x):
             raise InputError(f"{name} holds numbers of dtype {x.dtype}; expected real numbers")
         return x
     if x.dtype.kind not in "biuf":
         what = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}.get(x.dtype.kind, x.dtype)
-        example = f" such as {x.reshape(-1)[:1].tolist()[0]!r}" if x.size else ""
+        example = f" such as {shown(x.reshape(-1)[0], 60)}" if x.size else ""
         raise InputError(f"{name} holds {what}{example}; expected real numbers{advice}")
     if not x.dtype.isnative or x.dtype.itemsize > 8:  # which only NumPy has
-        return x.astype(np.float64 if x.dtype.kind == "f" else x.dtype.newbyteorder("="))
+        with quiet():  # too large becomes infinite, which is refused later
+            return x.astype(np.float64 if x.dtype.kind == "f" else x.dtype.newbyteorder("="))
     return x
+
+
+def _is_real(x: Array) -> bool:
+    """Whether an array holds real numbers."""
+    try:
+        return bool(array_namespace(x).isdtype(x.dtype, ("bool", "integral", "real floating")))
+    except Exception:  # a dtype that only its own library has
+        return False
+
+
+def _wanted(x: Any) -> str:
+    return f"expected an array of numbers, given {shown(x)}"
+
+
+def numbers(name: str, x: Any, dtype: str) -> Any:
+    """Return x, anything array-like, as a NumPy array of finite numbers of this dtype.
+
+    Raises
+    ------
+    InputError
+        As `as_numbers`, `as_host` and `check_finite` do.
+    """
+    x = as_host(as_numbers(name, x))
+    check_finite(name, x, dtype)
+    return as_dtype(x, dtype)
+
+
+def check_arrays(**arrays: Any) -> None:
+    """Raise an InputError unless all are arrays of one library that hold real numbers; None is left out.
+
+    The door of the functions that take arrays as they are, of any library, and convert nothing. No number is looked at.
+    """
+    for name, x in arrays.items():
+        if x is None:
+            continue
+        if isinstance(x, np.ma.MaskedArray):
+            as_numbers(name, x)  # which says why not
+        if not is_array_api_obj(x):
+            raise InputError(
+                f"{name} must be an array of NumPy or another library of the Array API standard, not {shown(x)}; "
+                "numpy.asarray makes one"
+            )
+        if not _is_real(x):
+            raise InputError(f"{name} holds numbers of dtype {x.dtype}; expected real numbers")
+    given = [x for x in arrays.values() if x is not None]
+    try:
+        array_namespace(*given)
+    except TypeError:
+        libraries = {
+            name: type(x).__module__.partition(".")[0] for name, x in arrays.items() if x is not None
+        }
+        those = ", ".join(f"{name} of {library}" for name, library in libraries.items())
+        raise InputError(f"expected arrays of one library; given {those}") from None
 
 
 def check_finite(name: str, x: Array, dtype: str, where: str = "", advice: str = "") -> None:
