@@ -33,6 +33,8 @@ EDGES = {
     "data/source.py",
     "data/tables.py",
     "data/files.py",
+    "data/idx.py",
+    "data/npz.py",
     "data/builtin.py",
     "data/prepare.py",
     "sklearn/base.py",

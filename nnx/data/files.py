@@ -3,11 +3,8 @@
 The content decides which of them a file is, not its name.
 """
 
-import gzip
-import math
-import struct
-import zipfile
-import zlib
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from nnx.data import memory
+from nnx.data.gzipped import is_gzipped, length, opened
+from nnx.data.idx import Header, begins, idx_header, read_idx
+from nnx.data.npz import Packed, npz_array, npz_headers
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, read_parquet, whole
-from nnx.errors import InputError
+from nnx.errors import InputError, first_line
 
 HEAD = 2**20
 """The first bytes, which tell what a file holds, and hold the first line of CSV."""
-_IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-
 
 ENDINGS = {
     ".csv": "CSV", ".tsv": "CSV", ".parquet": "Parquet", ".pq": "Parquet", ".npz": ".npz",
@@ -62,7 +60,7 @@ def read(path: Path, target: str | None = None, decimal_comma: bool = False) -> 
     """
     kind, head = look(path)
     if kind == "CSV":
-        return Table(str(path), whole(_csv(path, head, decimal_comma), _length(path)))
+        return Table(str(path), whole(_csv(path, head, decimal_comma), length(path)))
     if kind == "Parquet":
         memory.check(
             3 * path.stat().st_size,  # at the least
@@ -104,19 +102,33 @@ def look(path: Path) -> tuple[str, bytes]:
     InputError
         When there is no such file, it is empty, or it holds nothing that can be read.
     """
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; expected a file")
-    if not path.exists():
-        raise InputError(f"there is no file {str(path)!r}")
-    if not path.is_file():
-        raise InputError(f"{str(path)!r} is no regular file; write what it gives to one")
-    head = _read(path, HEAD)
+    regular(path)
+    with opened(path) as file:
+        head = file.read(HEAD)
     if not head:
         raise InputError(f"{str(path)!r} is empty")
     kind = kind_of(str(path), head)
-    if kind != "CSV" and kind != "IDX" and _is_gzipped(path):
+    if kind != "CSV" and kind != "IDX" and is_gzipped(path):
         raise InputError(f"{str(path)!r} holds {kind}, gzipped; unpack it: only CSV and IDX are read gzipped")
     return kind, head
+
+
+def regular(path: Path, what: str = "") -> None:
+    """Raise an InputError unless there is a regular file of this name; `what` says in it what is wanted."""
+    called = repr(str(path))
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        link = f": the link leads to {os.readlink(path)!r}, which is not there" if path.is_symlink() else ""
+        raise InputError(f"there is no file {called}{what}{link}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise InputError(
+            f"{called} is no file that can be read: {getattr(error, 'strerror', error)}"
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{called} is a folder; expected a file")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{called} is no regular file; write what it gives to one")
 
 
 def kind_of(where: str, head: bytes) -> str:
@@ -134,7 +146,7 @@ def kind_of(where: str, head: bytes) -> str:
         return ".npz"
     if head[:4] == b"PAR1":
         return "Parquet"
-    if head[:2] == b"\0\0" and head[2:3] and head[2] in _IDX_DTYPES:
+    if begins(head):
         return "IDX"
     for begin, what in _OTHERS.items():
         if head.startswith(begin):
@@ -154,118 +166,120 @@ def misnamed(path: Path) -> str | None:
     return f"{str(path)!r} holds {kind}, not {said} as its name says; it is read as {kind}"
 
 
-def _is_gzipped(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _length(path: Path) -> int:
-    """Return the bytes of a file, unpacked if it is gzipped (modulo 2^32, as gzip notes it)."""
-    if not _is_gzipped(path):
-        return path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(-4, 2)
-        return max(int.from_bytes(file.read(4), "little"), path.stat().st_size)
-
-
 def _csv(path: Path, head: bytes, decimal_comma: bool) -> CSV:
-    def begin() -> Any:
-        return gzip.open(path) if _is_gzipped(path) else path.open("rb")
-
-    return CSV(str(path), head, begin, decimal_comma)
+    return CSV(str(path), head, lambda: opened(path), decimal_comma)
 
 
 def _arrays(path: Path, kind: str, target: str | None, predicting: bool = False) -> Arrays:
-    return _npz(path, target, predicting) if kind == ".npz" else _images(path, None if predicting else target)
-
-
-def _read(path: Path, size: int = -1) -> bytes:
-    """Return the first bytes, or all, of a file, unzipped if it is gzipped."""
-    try:
-        with gzip.open(path) if _is_gzipped(path) else path.open("rb") as opened:
-            return opened.read(size)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error}") from error
+    return (_npz if kind == ".npz" else _images)(path, target, predicting)
 
 
 def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
-    where = str(path)
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{where!r} cannot be read as .npz without unpickling: {error}") from error
-    strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-    if strange or not arrays:
-        raise InputError(f"{where!r} is a zip file, but no .npz: it holds {', '.join(strange) or 'nothing'}")
+    where, arrays = str(path), npz_headers(path)
     known = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
     if target is not None and target not in arrays and not predicting:
         raise InputError(f"{where} has no array {target!r}; its arrays are: {known}")
     # A model's target may have been called otherwise in the file that it was trained on.
     key = target if target is not None and target in arrays else "y"
-    y = arrays.pop(key, None)
-    if len(arrays) == 1:
-        (X,) = arrays.values()
-    elif "X" in arrays:
-        X = arrays["X"]
-    else:
+    others = [name for name in arrays if name != key]
+    if len(others) != 1 and "X" not in others:
         raise InputError(f"which array of {where} holds the features? Expected one named X; given: {known}")
-    if X.ndim < 2 or X.size == 0 or X.dtype.kind not in "biuf":
+    named = others[0] if len(others) == 1 else "X"
+    X, y = arrays[named], arrays.get(key)
+    m = X.shape[0] if X.shape else 0
+    if X.dtype.hasobject:
+        raise InputError(
+            f"the features of {where} are Python objects, which cannot be read without unpickling; save numbers: "
+            "X.astype(float)"
+        )
+    if len(X.shape) < 2 or 0 in X.shape or X.dtype.kind not in "biuf":
         raise InputError(
             f"the features of {where} have shape {X.shape} and dtype {X.dtype}; expected numbers (m, n[0]), "
             "samples as rows"
         )
-    if y is not None and y.shape not in ((len(X),), (len(X), 1)):
+    if y is not None and y.shape not in ((m,), (m, 1)):
         hint = "; samples are rows in a file: save X.T" if X.shape[1:] == y.shape else ""
         raise InputError(
-            f"the targets {key!r} of {where} have shape {y.shape}; expected ({len(X)},) for features {X.shape}{hint}"
+            f"the targets {key!r} of {where} have shape {y.shape}; expected ({m},) for features {X.shape}{hint}"
         )
-    if y is None and len(arrays) > 1 and not predicting:
-        where = f"{where} (whose arrays are {known}; --target NAME says which has them)"
-    if y is not None and y.dtype.kind in "Sb":
-        y = y.astype(str)  # labels are text, which JSON has
-    one_unit = X.dtype == np.uint8 or X.ndim > 2  # images
-    y = None if y is None else y.reshape(-1)
-    return Arrays(where, X.reshape(len(X), -1), y, key, one_unit, image_shape=_image_shape(X))
+    if y is not None and (y.dtype.kind not in "biufUS" or y.dtype.hasobject):
+        if not predicting:
+            raise InputError(f"the targets {key!r} of {where} hold {y.dtype}; expected numbers or text")
+        where, y = f"{where} (whose array {key!r} holds {y.dtype}, no numbers and no text)", None
+    if y is None and not predicting:
+        hint = f"; its arrays are {known}; --target NAME says which has them" if len(others) > 1 else ""
+        raise InputError(f"{where} has no targets to learn{hint}")
+    _check_memory(path, X, 0 if y is None else y.nbytes, predicting)
+    return Arrays(
+        where,
+        _rows(npz_array(path, named, X)),
+        None if y is None else _labels(path, key, y),
+        key,
+        one_unit=X.dtype == np.uint8 or len(X.shape) > 2,  # images
+        image_shape=_image_shape(X.shape),
+    )
 
 
-def _image_shape(X: Any) -> tuple[int, ...] | None:
-    """Return (h, w) or (h, w, channels) of an array of images, samples first; None if it is none."""
-    return tuple(X.shape[1:]) if X.ndim == 3 or (X.ndim == 4 and X.shape[3] in (1, 3, 4)) else None
-
-
-def _images(path: Path, target: str | None) -> Arrays:
-    X = read_idx(path)
-    if X.ndim < 2:
-        raise InputError(f"{str(path)!r} holds {X.shape} labels, no features; give the file with the images")
-    custom = path.with_name(path.name.replace("images", "labels").replace(f"idx{X.ndim}", "idx1"))
-    labels = Path(target) if target else custom
-    if target and not labels.is_file():
-        raise InputError(f"there is no file {target!r} with the labels of {str(path)!r}")
-    y = None
-    if labels != path and labels.is_file():
-        y = read_idx(labels)
-        if y.shape != (len(X),):
-            raise InputError(f"{str(labels)!r} holds labels of shape {y.shape} for {len(X)} images")
-    where = str(path) if y is not None else f"{path} (whose labels, --target FILE, would be in {custom.name})"
-    return Arrays(where, X.reshape(len(X), -1), y, "label", one_unit=True, image_shape=_image_shape(X))
-
-
-def read_idx(path: Path) -> Any:
-    """Return the array of an IDX file, gzipped or not.
-
-    The format (http://yann.lecun.com/exdb/mnist/): two zero bytes, the type, the number of axes, the length
-    of each axis as a big-endian uint32, then the numbers, big-endian, the last axis running fastest.
-    """
-    data = _read(path)
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_DTYPES:
-        raise InputError(f"{str(path)!r} is no IDX file: it begins with {data[:4].hex(' ')!r}")
-    dtype, axes = np.dtype(_IDX_DTYPES[data[2]]), data[3]
-    start = 4 + 4 * axes
-    shape = struct.unpack(f">{axes}I", data[4:start]) if len(data) >= start else ()
-    expected = start + dtype.itemsize * math.prod(shape)
-    if len(data) != expected:
+def _labels(path: Path, key: str, packed: Packed) -> Any:
+    """Return the targets (m,) of an .npz file; bytes become text, which they are in UTF-8."""
+    y = npz_array(path, key, packed).reshape(-1)
+    if y.dtype.kind == "b":
+        return y.astype(str)
+    if y.dtype.kind == "f" and y.dtype.itemsize > 8:
+        return y.astype(float)
+    try:
+        if y.dtype.kind == "S":
+            y = np.array([one.decode("utf-8") for one in y.tolist()], dtype=str)
+        elif y.dtype.kind == "U":
+            "".join(y.tolist()).encode("utf-8")
+    except ValueError as error:
         raise InputError(
-            f"{str(path)!r} is truncated or damaged: it has {len(data)} bytes; expected {expected} for shape {shape}"
-        )
-    return np.frombuffer(data[start:], dtype).reshape(shape).astype(dtype.newbyteorder("="))
+            f"the targets {key!r} of {str(path)!r} hold text that is not in UTF-8 ({first_line(error)}); save them "
+            "as text: y.astype(str)"
+        ) from error
+    return y
+
+
+def _rows(X: Any) -> Any:
+    """Return an array whose first axis is the samples as one of two axes."""
+    return X.reshape(len(X), -1)
+
+
+def _check_memory(path: Path, X: Header, others: int, predicting: bool) -> None:
+    """Raise an InputError if the features of a file are more than the memory holds."""
+    copies = 0 if predicting else 8 * X.nbytes // X.dtype.itemsize  # as float64, to train on
+    memory.check(
+        X.nbytes + others + copies,
+        f"reading {str(path)!r}, whose features have shape {X.shape},",
+        "Close other programs, or take a part of its samples",
+    )
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return (h, w) or (h, w, channels) of an array of images, samples first; None if it is none."""
+    return shape[1:] if len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3, 4)) else None
+
+
+def _images(path: Path, target: str | None, predicting: bool) -> Arrays:
+    X = idx_header(path)
+    if len(X.shape) < 2:
+        raise InputError(f"{str(path)!r} holds {X.shape} labels, no features; give the file with the images")
+    if 0 in X.shape:
+        raise InputError(f"{str(path)!r} holds no images: its shape is {X.shape}")
+    axes = len(X.shape)
+    custom = path.with_name(path.name.replace("images", "labels").replace(f"idx{axes}", "idx1"))
+    labels: Path | None = Path(target) if target and not predicting else custom
+    if target and not predicting:
+        regular(Path(target), f" with the labels of {str(path)!r}")
+    elif custom == path or not os.path.isfile(custom):
+        labels = None
+    if labels is not None and (y := idx_header(labels)).shape != X.shape[:1]:
+        raise InputError(f"{str(labels)!r} holds labels of shape {y.shape} for {X.shape[0]} images")
+    where = str(path)
+    if labels is None:
+        where = f"{path} (whose labels, --target FILE, would be in {custom.name})"
+        if not predicting:
+            raise InputError(f"{where} has no targets to learn")
+    _check_memory(path, X, 0, predicting)
+    numbers, y = read_idx(path), None if labels is None else read_idx(labels)
+    return Arrays(where, _rows(numbers), y, "label", one_unit=True, image_shape=_image_shape(X.shape))
