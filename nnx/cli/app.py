@@ -147,7 +147,7 @@ def evaluate(
 
 def piped(data: str) -> str:
     """Return the name of the data, - where there is none and something is piped in."""
-    if not data and sys.stdin.isatty():
+    if not data and (sys.stdin is None or sys.stdin.isatty()):
         raise typer.BadParameter("give FILE, or pipe a table in", param_hint="FILE")
     return data or "-"
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from nnx.choice import backend as make_backend
 from nnx.choice import choose, survey
 from nnx.cli import show
 from nnx.cli.inputs import WIDTHS, UsageError, integers, refuse_existing, typed
+from nnx.cli.terminal import Terminal
 from nnx.errors import InputError, count, positive_int, unknown
 from nnx.network import mlp
 from nnx.optimizers import optimizer
@@ -190,7 +190,7 @@ WIDTH = 96
 
 def _print(table: Table) -> None:
     if show.output.width < WIDTH:  # a log, or a narrow terminal: wrapped lines, but no number is cut
-        Console(width=WIDTH, highlight=False, file=show.output.file).print(table)
+        Terminal(width=WIDTH, file=show.output.file).print(table)
     else:
         show.output.print(table)
 

@@ -1,5 +1,6 @@
 """Configuration files: TOML, whose keys are the options' long names."""
 
+import codecs
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import Any
 from nnx.cli.inputs import UsageError
 from nnx.cli.options import KINDS, OF_A_RUN, OF_THE_COMMAND, Options, long, named
 from nnx.data.files import look
-from nnx.errors import InputError
+from nnx.errors import InputError, first_line, size
 from nnx.version import __version__
 
 IN_FILES = (*OF_A_RUN, "out", "overwrite", "plots", "draws", "quiet", "json")
 """The options that a file may hold, beside the table [sweep]."""
+
+LONGEST = 2**20
+"""The bytes that a configuration may have."""
 
 EXPECTED = {
     str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false",
@@ -32,13 +36,21 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     try:
         with path.open("rb") as file:
-            found = tomllib.load(file)
-    except OSError as error:
-        raise InputError(
-            f"the configuration {str(path)!r} cannot be read: {error.strerror or error}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{str(path)!r} is no TOML: {error}") from error
+            content = file.read(LONGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"the configuration {str(path)!r} cannot be read: {why}") from error
+    if len(content) > LONGEST:
+        raise InputError(f"{str(path)!r} has more than {size(LONGEST)}; is it a configuration?")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{str(path)!r} is in UTF-16; save it in UTF-8, which TOML is in")
+    try:
+        found = tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{str(path)!r} is not in UTF-8 (line {line}); save it in UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{str(path)!r} is no TOML: {first_line(error)}") from error
     table = found.pop("sweep", {})
     if not isinstance(table, dict):
         raise UsageError(
@@ -74,6 +86,8 @@ def checked(name: str, value: Any) -> Any:
     nnx.errors.InputError: layers must be text in quotes, such as "64,32"; given [64, 32]
     """
     kind = KINDS[name]
+    if "\0" in str(value):
+        raise InputError(f"{long(name)} holds a zero byte, which no name has; given {value!r}")
     if kind in (str, Path) and isinstance(value, str):
         return kind(value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):

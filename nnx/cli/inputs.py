@@ -1,7 +1,7 @@
 """What several commands take: lists of numbers, data, and outputs that must not be there yet."""
 
-import gzip
 import io
+import os
 import re
 import shutil
 import sys
@@ -16,6 +16,7 @@ from nnx.cli.folder import file_of
 from nnx.cli.show import warn
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
+from nnx.data.gzipped import MAGIC, Opened
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
@@ -61,7 +62,7 @@ def source(data: str, target: str | None, seed: int, decimal_comma: bool = False
         if target is not None:
             raise InputError(f"the data set {data!r} has a target of its own; --target is for files")
         return load(data, seed)
-    if data == "-" or Path(data).is_fifo():
+    if data == "-" or _is_pipe(data):
         raise UsageError(
             f"training reads its data more than once, and {data!r} is a pipe; write what comes through it to a file"
         )
@@ -79,8 +80,10 @@ def pieces(
     if data in BUILTIN:
         found: Iterator[Arrays | Table] = iter([load(data)])
     elif data == "-":
+        if sys.stdin is None:
+            raise InputError(f"{STANDARD_INPUT} is closed; give FILE, or pipe a table in")
         found = _stream(STANDARD_INPUT, sys.stdin.buffer, decimal_comma)
-    elif Path(data).is_fifo():  # as the shell's <(command) is
+    elif _is_pipe(data):  # as the shell's <(command) is
         found = _pipe(data, decimal_comma)
     else:
         found = files.pieces(_file(data), target, predicting, decimal_comma)
@@ -106,12 +109,19 @@ def at_once(trainer: Trainer) -> int:
     return max(1, min(8192, 2**22 // max(trainer.network.n)))
 
 
+def _is_pipe(data: str) -> bool:
+    try:
+        return Path(data).is_fifo()
+    except OSError:  # no name that a file can have, which is said where it is opened
+        return False
+
+
 def _file(data: str) -> Path:
     """Return the path of a file, saying so if it holds something else than its ending says."""
-    path = Path(data)
-    if "://" in data and not path.exists():
+    path, there = Path(data), os.path.lexists(data)
+    if "://" in data and not there:
         raise InputError(f"{data!r} is a URL; expected a file: download it first")
-    if not path.exists() and path.suffix == "":
+    if not there and path.suffix == "" and path.name == data:
         raise InputError(
             f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
         )
@@ -121,15 +131,21 @@ def _file(data: str) -> Path:
 
 
 def _pipe(name: str, decimal_comma: bool) -> Iterator[Arrays | Table]:
-    with Path(name).open("rb") as stream:
+    try:
+        stream = Path(name).open("rb")
+    except OSError as error:
+        raise InputError(f"{name!r} cannot be read: {error.strerror or error}") from error
+    with stream:
         yield from _stream(name, stream, decimal_comma)
 
 
 def _stream(where: str, stream: Any, decimal_comma: bool) -> Iterator[Arrays | Table]:
     """Yield what comes through a pipe: CSV as it comes; anything else is written to a temporary file first."""
+    called = where if where == STANDARD_INPUT else repr(where)
+    stream = Opened(called, stream, unzip=False)
     head = stream.read(files.HEAD)
-    if head[:2] == b"\x1f\x8b":
-        stream = gzip.GzipFile(fileobj=_resumed(head, stream))
+    if head[:2] == MAGIC:
+        stream = Opened(called, _resumed(head, stream), unzip=True)
         head = stream.read(files.HEAD)
     if not head:
         raise InputError(f"{where} is empty; expected a table, such as `nnx predict MODEL <data.csv` gives")
@@ -138,14 +154,20 @@ def _stream(where: str, stream: Any, decimal_comma: bool) -> Iterator[Arrays | T
         return
     with TemporaryDirectory() as folder:
         path = Path(folder) / "data"
-        with path.open("wb") as file:
-            shutil.copyfileobj(_resumed(head, stream), file)
+        try:
+            with path.open("wb") as file:
+                shutil.copyfileobj(_resumed(head, stream), file)
+        except OSError as error:
+            raise InputError(
+                f"{called} is written to a file in {folder} to be read, which failed: {error.strerror or error}"
+            ) from error
         try:
             for piece in files.pieces(path):
                 piece.where = where
                 yield piece
         except InputError as error:
-            raise InputError(str(error).replace(repr(str(path)), where)) from error
+            said = str(error).replace(repr(str(path)), called).replace(str(path), called)
+            raise InputError(said) from error
 
 
 class _Resumed(io.RawIOBase):
@@ -171,7 +193,11 @@ def _resumed(head: bytes, rest: Any) -> io.BufferedReader:
 
 def refuse_existing(out: Path, empty_folder: bool = False) -> None:
     """Raise an InputError when the output is there already: nothing is overwritten unasked."""
-    if out.exists() and not (empty_folder and out.is_dir() and not any(out.iterdir())):
+    try:
+        taken = out.exists() and not (empty_folder and out.is_dir() and not any(out.iterdir()))
+    except OSError as error:
+        raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
+    if taken:
         raise InputError(
             f"{str(out)!r} exists already; choose another --out, or give --overwrite to replace it"
         )

@@ -1,20 +1,22 @@
 """`nnx predict`: a model and data in, predictions out, piece by piece."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-import typer
+from rich.markup import escape
 
+from nnx.cli import streams
 from nnx.cli.inputs import at_once, check_backend, model, pieces, refuse_existing, typed
 from nnx.cli.show import errors
+from nnx.cli.terminal import visible
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
-from nnx.errors import InputError, count, unknown
+from nnx.errors import Error, InputError, count, unknown
 from nnx.files import written_aside
 
 FORMATS = {"csv": (".csv", ".txt", ""), "parquet": (".parquet", ".pq")}
@@ -48,14 +50,17 @@ def run(
     )
     first = next(frames)  # before anything is written
     with _written(write_as, out) as write:
-        write(first)
-        m += first.height
-        for frame in frames:
-            write(frame)
-            m += frame.height
+        try:
+            for frame in chain((first,), frames):
+                write(frame)
+                m += frame.height
+        except Error as error:
+            if out is None and write_as == "csv":  # else nothing is left
+                raise InputError(f"{error}. The predictions of the first {count(m, 'row')} are written") from error
+            raise
     tell(notes)
     if out is not None:
-        errors.print(f"{count(m, 'prediction')} in {out}", soft_wrap=True)
+        errors.print(f"{count(m, 'prediction')} in {escape(str(out))}", soft_wrap=True)
 
 
 def chosen(format: str | None, out: Path | None) -> str:
@@ -105,15 +110,26 @@ def _written(write_as: str, out: Path | None) -> Iterator[Write]:
         with written_aside(out) as aside, aside.open("wb") as file, _FORMS[write_as](file) as write:
             yield write
         return
+    if sys.stdout is None:
+        raise InputError("the standard output is closed; say where to write the predictions: --out FILE")
     if write_as == "parquet" and sys.stdout.isatty():
         raise InputError("Parquet is nothing for a terminal; give --out FILE, or pipe it on")
+    stream: Any = _Shown(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
     try:
-        with _FORMS[write_as](sys.stdout.buffer) as write:
+        with _FORMS[write_as](stream) as write:
             yield write
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:  # whoever reads has had enough, as `head` has: no fault, and nothing to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
-        raise typer.Exit(141) from None  # as a shell reports a program that SIGPIPE ended
+    except BrokenPipeError:
+        streams.ended()
+
+
+class _Shown:
+    """A terminal that what is written to cannot command: labels may hold control characters."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(visible(data.decode()).encode())
 
 
 @contextmanager

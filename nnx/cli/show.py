@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from nnx.choice import WORTH, choose, survey
+from nnx.cli.terminal import Terminal, line
 from nnx.errors import Error
 from nnx.network import Network
 
 
-class Work(Console):
+class Work(Terminal):
     """The console for what is said of the work."""
 
     aside = False
@@ -28,16 +28,16 @@ class Work(Console):
     @property
     def stderr(self) -> bool:
         """Whether it is the standard error output."""
-        return self.aside or not sys.stdout.isatty()
+        return self.aside or sys.stdout is None or not sys.stdout.isatty()
 
     @stderr.setter
     def stderr(self, value: bool) -> None:
         pass  # Console's own __init__ sets it
 
 
-console = Work(highlight=False)
-errors = Console(stderr=True, highlight=False)
-output = Console(highlight=False)
+console = Work()
+errors = Terminal(stderr=True)
+output = Terminal()
 """For what was asked for."""
 
 _json = False
@@ -67,28 +67,29 @@ def result(found: Any) -> None:
 
 
 def print_json(found: Any) -> None:
-    """Print data as JSON."""
-    sys.stdout.write(f"{json.dumps(found, indent=2, allow_nan=False, default=str)}\n")
+    """Print data as JSON, in ASCII: no encoding changes it."""
+    if sys.stdout is not None:
+        sys.stdout.write(f"{json.dumps(found, indent=2, allow_nan=False, default=str)}\n")
 
 
 def complain(error: Exception | str) -> None:
     """Print an error in one paragraph to the standard error output."""
-    errors.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+    errors.print(f"[bold red]Error:[/] {escape(line(str(error)))}", soft_wrap=True)
 
 
 def warn(said: str, label: str = "Warning") -> None:
     """Print what is odd beside the work, which goes on, to the standard error output; nothing with `--quiet`."""
     if not console.quiet:
-        errors.print(f"[bold]{label}:[/] {escape(said)}", soft_wrap=True)
+        errors.print(f"[bold]{label}:[/] {escape(line(said))}", soft_wrap=True)
 
 
-def say(label: str, text: str, fold: bool = True, to: Console | None = None) -> None:
+def say(label: str, text: str, fold: bool = True, to: Terminal | None = None) -> None:
     """Print one fact, of the work unless `to` says otherwise; folded on a terminal, in one line elsewhere."""
-    to = to or console
+    to, text = to or console, line(text)
     if fold and to.is_terminal:
-        line = Table.grid(padding=(0, 1))
-        line.add_row(f"[bold]{label:<9}[/]", escape(text))
-        to.print(line)
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(f"[bold]{label:<9}[/]", escape(text))
+        to.print(grid)
     else:
         to.print(f"[bold]{label:<9}[/] {escape(text)}", soft_wrap=True)
 

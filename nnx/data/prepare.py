@@ -74,7 +74,12 @@ class Preparation:
             labels = np.unique(samples.y).tolist()
         else:
             y = samples.y[train].astype(float)
-            y_mean, y_scale = float(y.mean()), float(_scale(y.mean(), y.std()))
+            with quiet():
+                y_mean, y_scale = float(y.mean()), float(_scale(y.mean(), y.std()))
+            if not np.isfinite(y_mean + y_scale):
+                raise InputError(
+                    f"the target {samples.target!r} has numbers too large to compute their deviation"
+                )
         own = (samples.features, samples.named, mean, scale, samples.target)
         return cls(*own, labels, y_mean, y_scale, samples.image_shape, columns)
 
