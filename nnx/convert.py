@@ -5,14 +5,16 @@ Each way the parameters are copied, and the outputs are the same; samples are ro
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
 from nnx import host
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, one_of, shown
 from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.network import Network, mlp
+from nnx.outputs import output as find_output
 from nnx.port import require
 from nnx.spec import split
 
@@ -171,7 +173,8 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     ----------
     sequential : torch.nn.Sequential
         Of Linear, activations, Dropout, BatchNorm1d, LayerNorm and PReLU; one within another is taken apart. A bias
-        that is not there becomes 0, gains and shifts that are not there 1 and 0: in training they are learned.
+        that is not there becomes 0, gains and shifts that are not there 1 and 0: in training they are learned. A
+        module without parameters may be used again; one with parameters may not, since nnx has no shared ones.
     output : {"sigmoid", "softmax", "identity", "exp"}
         The link. Its module, Sigmoid or Softmax, may stand at the end, or not be there, as is usual with
         CrossEntropyLoss and BCEWithLogitsLoss.
@@ -187,7 +190,8 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     Raises
     ------
     InputError
-        For a module that has no counterpart, and one that does not fit those before it: which one.
+        For a module that has no counterpart, one that does not fit those before it, parameters that two modules share,
+        hooks and parametrizations: which one.
     BackendError
         When PyTorch is missing.
 
@@ -205,11 +209,13 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     """
     nn = require("torch", "pip install 'nnx-array[torch]'").nn
     if not isinstance(sequential, nn.Sequential):
-        raise InputError(f"expected a torch.nn.Sequential, not {type(sequential).__name__}")
-    modules = list(_flat(nn, sequential, ""))
+        raise InputError(f"expected a torch.nn.Sequential, not {shown(sequential)}")
+    find_output(output, loss)  # which refuses what is none, before the modules are looked at
+    modules = list(_flat(nn, sequential, "", ()))
     if modules and _is_link(nn, modules[-1][1], output):
         modules.pop()
-    sizes = [size for _, module in modules if (size := _size(module)) is not None]
+    _refuse_shared(modules)
+    sizes = [size for _, module in modules if (size := _size(nn, module)) is not None]
     if not sizes:
         raise InputError("the Sequential has no Linear; a network needs at least one")
     n_features = n = sizes[0]
@@ -217,8 +223,8 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     arrays: list[Any] = []
     after_linear = False
     for name, module in modules:
-        what = f"module {name}, {module!r},"
-        size = _size(module)
+        what = _called(name, module)
+        size = _size(nn, module)
         if size is not None and size != n:
             raise InputError(f"{what} takes {size} features; those before it give {n}")
         if activation := _activation(nn, module):
@@ -228,9 +234,17 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
                 layers.append(Activate(activation))
             after_linear = False
             continue
-        layer, tensors = _layer(nn, module, n, what)
+        try:
+            layer, tensors = _layer(nn, module, n, what)
+        except InputError as error:
+            raise (
+                error if str(error).startswith(what) else InputError(f"{what} does not fit: {error}")
+            ) from None
         layers.append(layer)
-        arrays += map(_host, tensors)
+        for x, shape in zip(map(_host, tensors), layer.shapes(n).values(), strict=True):
+            if x.shape != shape and (*x.shape, 1) != shape:
+                raise InputError(f"{what} has a parameter of shape {x.shape}; expected {shape}")
+            arrays.append(x)
         n = layer.units(n)
         after_linear = isinstance(layer, Dense)
     network = Network(n_features, layers, output, loss)
@@ -238,15 +252,68 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     return network, {name: x.reshape(shape) for (name, shape), x in zip(shapes, arrays, strict=True)}
 
 
-def _flat(nn: Any, sequential: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the modules with their places, without those that do nothing to (m, n)."""
-    for name, module in sequential.named_children():
+def _flat(nn: Any, sequential: Any, prefix: str, around: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield the modules with their places, without those that do nothing to (m, n); one used again comes again."""
+    _refuse_changed(sequential, f"the Sequential {prefix.rstrip('.')}" if prefix else "the Sequential")
+    if type(sequential).forward is not nn.Sequential.forward:
+        raise InputError(
+            f"{type(sequential).__name__} has a forward of its own, which may compute anything; expected a plain "
+            "torch.nn.Sequential"
+        )
+    if any(sequential is one for one in around):
+        raise InputError(f"the Sequential {prefix.rstrip('.')} contains itself")
+    for name, module in sequential._modules.items():  # named_children leaves out what comes again
+        _refuse_changed(module, _called(prefix + name, module))
         if isinstance(module, nn.Sequential):
-            yield from _flat(nn, module, f"{prefix}{name}.")
+            yield from _flat(nn, module, f"{prefix}{name}.", (*around, sequential))
         elif type(module) is nn.Flatten and (module.start_dim, module.end_dim) in ((1, -1), (1, 1)):
             pass  # of samples (m, n) it makes (m, n)
         elif type(module) is not nn.Identity:
             yield prefix + name, module
+
+
+def _called(name: str, module: Any) -> str:
+    """Return what an error calls a module: its place and what it is, on one line."""
+    kind = f"a {type(module).__name__}" if module._modules else shorten(repr(module), 100, placeholder=" ...")
+    return f"module {name}, {kind},"
+
+
+def _refuse_changed(module: Any, what: str) -> None:
+    """Raise an InputError if a module does not compute what its class says."""
+    if hasattr(module, "parametrizations"):
+        raise InputError(
+            f"{what} has parametrizations, which compute its parameters anew in every use; remove them first: "
+            "torch.nn.utils.parametrize.remove_parametrizations"
+        )
+    if hasattr(module, "has_uninitialized_params"):
+        raise InputError(
+            f"{what} has no parameters yet; call the Sequential with a sample first, which makes them"
+        )
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise InputError(
+            f"{what} has hooks, which may change what it computes (torch.nn.utils.weight_norm, spectral_norm and prune "
+            "set such hooks); remove them first, as torch.nn.utils.remove_weight_norm and prune.remove do"
+        )
+    if "forward" in vars(module):
+        raise InputError(f"{what} has a forward of its own, which may compute anything")
+
+
+def _refuse_shared(modules: Sequence[tuple[str, Any]]) -> None:
+    """Raise an InputError if two places have the same parameters or running statistics."""
+    places: dict[Any, str] = {}
+    for name, module in modules:
+        tensors = [*module.parameters(), *module.buffers()]
+        for key in {key for x in tensors for key in _identities(x)}:
+            if places.setdefault(key, name) != name:
+                raise InputError(
+                    f"{_called(name, module)} has the parameters of module {places[key]}; nnx has no shared "
+                    "parameters. Replace it by a copy, copy.deepcopy(module), which is then trained by itself"
+                )
+
+
+def _identities(x: Any) -> list[Any]:
+    """Return what a tensor shares with another if both are one: its object, and where its numbers begin."""
+    return [("object", id(x))] + ([("memory", x.device, x.data_ptr())] if x.numel() and x.data_ptr() else [])
 
 
 def _is_link(nn: Any, module: Any, output: str) -> bool:
@@ -255,13 +322,16 @@ def _is_link(nn: Any, module: Any, output: str) -> bool:
     )
 
 
-def _size(module: Any) -> int | None:
-    """Return n[l-1] as a module has it; None where it takes any."""
-    shape = getattr(module, "normalized_shape", None)
-    if shape is not None and len(shape) == 1:
+def _size(nn: Any, module: Any) -> int | None:
+    """Return n[l-1] as a module's parameters have it; None where it takes any."""
+    kind, shape = type(module), tuple(getattr(getattr(module, "weight", None), "shape", ()))
+    if kind is nn.Linear and len(shape) == 2:
+        return int(shape[1])
+    if kind is nn.PReLU and shape != (1,):  # a single slope fits all
         return int(shape[0])
-    slopes = getattr(module, "num_parameters", 1)  # of a PReLU: 1 fits all
-    return getattr(module, "in_features", getattr(module, "num_features", slopes if slopes > 1 else None))
+    if kind is nn.LayerNorm and len(module.normalized_shape) == 1:
+        return int(module.normalized_shape[0])
+    return int(module.num_features) if kind is nn.BatchNorm1d else None
 
 
 def _activation(nn: Any, module: Any) -> str | None:
@@ -278,8 +348,8 @@ def _layer(nn: Any, module: Any, n: int, what: str) -> tuple[Layer, list[Any]]:
     """Return the layer of a module that takes n features, and its parameters in our order, or raise."""
     kind = type(module)
     if kind is nn.Linear:
-        bias = module.weight.new_zeros(module.out_features) if module.bias is None else module.bias
-        return Dense(module.out_features), [module.weight, bias]
+        bias = module.weight.new_zeros(module.weight.shape[0]) if module.bias is None else module.bias
+        return Dense(module.weight.shape[0]), [module.weight, bias]
     if kind is nn.Dropout:
         return Dropout(module.p), []
     if kind is nn.PReLU:
@@ -313,6 +383,9 @@ def _host(tensor: Any) -> Any:
     """Return a tensor as a NumPy array of its own memory, float64 or float32."""
     if isinstance(tensor, np.ndarray):
         return tensor
+    if not tensor.is_floating_point() or tensor.is_meta:
+        where = " on the device meta, which has none" if tensor.is_meta else ""
+        raise InputError(f"a parameter has the dtype {tensor.dtype}{where}; expected real numbers")
     tensor = tensor.detach().cpu()
     return host.copy((tensor if str(tensor.dtype) == "torch.float64" else tensor.float()).numpy())
 
@@ -528,8 +601,7 @@ def from_sklearn(
         coefs, intercepts = fitted.coefs_, fitted.intercepts_
         hidden, output = fitted.activation, fitted.out_activation_
         for name in (hidden, output):
-            if name not in SKLEARN_NAMES:
-                raise unknown("activation of scikit-learn", name, SKLEARN_NAMES)
+            one_of("activation of scikit-learn", name, SKLEARN_NAMES)
     if len(coefs) != len(intercepts) or not len(coefs):
         raise InputError(f"{len(coefs)} coefs and {len(intercepts)} intercepts; expected one of each a layer")
     params: dict[str, Any] = {}

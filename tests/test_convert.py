@@ -133,6 +133,175 @@ def test_from_torch_leaves_no_gradient_and_keeps_float32():
     assert {x.dtype for x in params.values()} == {np.dtype("float32")}
 
 
+def stateless(nn):
+    return [
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Flatten(),
+        nn.Identity(),
+        nn.Softsign(),
+        nn.GELU(),
+        nn.Sequential(nn.Mish()),
+    ]
+
+
+@pytest.mark.parametrize("which", range(7))
+@pytest.mark.parametrize("nested", [False, True])
+def test_from_torch_takes_a_module_without_parameters_again(rng, which, nested):
+    nn = pytest.importorskip("torch").nn
+    again = stateless(nn)[which]
+    inner = [nn.Linear(5, 6), again]
+    modules = nn.Sequential(
+        nn.Linear(4, 5),
+        again,
+        *([nn.Sequential(*inner)] if nested else inner),
+        nn.Linear(6, 6),
+        again,
+        nn.Linear(6, 2),
+    )
+    modules.double().eval()
+    network, params = convert.from_torch(modules, "identity")
+    X = rng.standard_normal((4, M))
+    np.testing.assert_allclose(outputs(network, params, X), of_torch(modules, X), atol=1e-12)
+
+
+def test_from_torch_takes_the_links_module_inside_too(rng):
+    nn = pytest.importorskip("torch").nn
+    sigmoid = nn.Sigmoid()
+    modules = nn.Sequential(nn.Linear(4, 5), sigmoid, nn.Linear(5, 1), sigmoid).double()
+    network, params = convert.from_torch(modules, "sigmoid")
+    X = rng.standard_normal((4, M))
+    np.testing.assert_allclose(outputs(network, params, X), of_torch(modules, X), atol=1e-12)
+
+
+def with_parameters(nn):
+    """Modules of 5 units that have parameters or running statistics."""
+    return {
+        "Linear": nn.Linear(5, 5),
+        "Linear without bias": nn.Linear(5, 5, bias=False),
+        "PReLU": nn.PReLU(),
+        "BatchNorm1d": nn.BatchNorm1d(5, affine=False),
+        "LayerNorm": nn.LayerNorm(5),
+        "block": nn.Sequential(nn.Tanh(), nn.Sequential(nn.Linear(5, 5))),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["Linear", "Linear without bias", "PReLU", "BatchNorm1d", "LayerNorm", "block"]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_from_torch_refuses_parameters_in_two_places(kind, nested):
+    nn = pytest.importorskip("torch").nn
+    one = with_parameters(nn)[kind]
+    there = nn.Sequential(nn.ReLU(), one) if nested else one
+    modules = nn.Sequential(nn.Linear(4, 5), one, nn.ReLU(), there, nn.Linear(5, 2))
+    with pytest.raises(nnx.InputError, match=r"has the parameters of module .*copy\.deepcopy"):
+        convert.from_torch(modules, "identity")
+
+
+def test_from_torch_refuses_tied_parameters():
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    ways = {
+        "the same Parameter": lambda a, b: setattr(b, "weight", a.weight),
+        "the same memory": lambda a, b: setattr(b, "weight", nn.Parameter(a.weight.data)),
+        "the same bias": lambda a, b: setattr(b, "bias", a.bias),
+    }
+    for way in ways.values():
+        a, b = nn.Linear(5, 5), nn.Linear(5, 5)
+        convert.from_torch(nn.Sequential(a, nn.ReLU(), b), "identity")
+        way(a, b)
+        with pytest.raises(nnx.InputError, match=r"module 2, .* has the parameters of module 0"):
+            convert.from_torch(nn.Sequential(a, nn.ReLU(), b), "identity")
+    # Parts of one vector, next to each other, are no shared parameters.
+    a, b = nn.Linear(5, 5), nn.Linear(5, 5)
+    vector = torch.nn.utils.parameters_to_vector([*a.parameters(), *b.parameters()])
+    torch.nn.utils.vector_to_parameters(vector, [*a.parameters(), *b.parameters()])
+    convert.from_torch(nn.Sequential(a, nn.ReLU(), b), "identity")
+
+
+def changed(torch):
+    """What makes a Linear compute something else than its class and its parameters say."""
+    nn = torch.nn
+
+    class Own(nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+
+    def hook(module, given, made=None):
+        return None if made is None else 2 * made
+
+    def hooked():
+        module = nn.Linear(4, 2)
+        module.register_forward_hook(hook)
+        return module
+
+    def pruned():
+        from torch.nn.utils import prune
+
+        return prune.l1_unstructured(nn.Linear(4, 2), "weight", 0.5)
+
+    def instance():
+        module = nn.Linear(4, 2)
+        module.forward = lambda x: x[:, :2]
+        return module
+
+    def around():
+        module = nn.Sequential(nn.Linear(4, 2))
+        module.register_forward_pre_hook(hook)
+        return module
+
+    def reshaped():
+        module = nn.Linear(4, 2)
+        module.bias = nn.Parameter(torch.ones(1))
+        return module
+
+    def inside_itself():
+        module = nn.Sequential(nn.Linear(4, 4))
+        module.append(module)
+        return module
+
+    return {
+        "hooks": hooked,
+        "remove_parametrizations": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)),
+        "prune.remove": pruned,
+        "forward of its own, which may compute anything": instance,
+        "forward of its own, which may compute anything; expected a plain": lambda: Own(nn.Linear(4, 4)),
+        "module 0, a Sequential, has hooks": around,
+        r"parameter of shape \(1,\)": reshaped,
+        "contains itself": inside_itself,
+        "dtype torch.complex64": lambda: nn.Linear(4, 2, dtype=torch.complex64),
+        "device meta": lambda: nn.Linear(4, 2, device="meta"),
+        "LazyLinear.* has no parameters yet": lambda: nn.LazyLinear(2),
+        "module 0.* does not fit: .*momentum": lambda: nn.BatchNorm1d(4, momentum=0.0),
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*Lazy modules are a new feature")
+def test_from_torch_refuses_what_computes_something_else():
+    torch = pytest.importorskip("torch")
+    for says, make in changed(torch).items():
+        with pytest.raises(nnx.InputError, match=says):
+            convert.from_torch(torch.nn.Sequential(make(), torch.nn.Linear(4, 2)), "identity")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("training", [False, True])
+def test_from_torch_in_every_dtype_and_mode(rng, dtype, training):
+    """The numbers are those of evaluation, whatever mode the modules are in; halves are exact in float32."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    modules = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 2))
+    modules = modules.to(getattr(torch, dtype)).train(training)
+    network, params = convert.from_torch(modules, "identity")
+    X = rng.standard_normal((4, M))
+    np.testing.assert_allclose(
+        outputs(network, {name: x.astype("float64") for name, x in params.items()}, X),
+        of_torch(modules.double().eval(), X),
+        atol=1e-12,
+    )
+
+
 @pytest.mark.parametrize(
     ("build", "says"),
     [
