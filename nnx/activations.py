@@ -2,7 +2,8 @@
 
 g' is computed from the activations A = g(Z) wherever that can be done, so that Z need not be kept from the
 forward to the backward pass. From A it is as exact as A is: where g levels off, to an ulp of A. The others
-keep Z, or Z and A. Nothing overflows on the way to a finite g(z), and where g' is not defined, it is PyTorch's.
+keep Z, or Z and A. Both are right for every finite z, up to the largest of the dtype: nothing overflows on the way to a
+finite g(z). (selu multiplies with 1.05: its largest values are infinite.) Where g' is not defined, it is PyTorch's.
 """
 
 from collections.abc import Callable
@@ -175,7 +176,7 @@ def _mish_derivative(Z: Array) -> Array:
     # t + z t', t = tanh(softplus(z)), t' = (1 - t^2) sigmoid(z), 1 - t = q/(p + q)
     p, q, sigmoid = _mish_parts(Z)
     t = p / (p + q)
-    return t + Z * sigmoid * (1 + t) * (q / (p + q))
+    return t + Z * (q / (p + q)) * sigmoid * (1 + t)  # in this order: no product is larger than |z|
 
 
 def _elu(Z: Array, alpha: float, scale: float = 1.0) -> Array:

@@ -1,6 +1,7 @@
 """The activations and the error function: exact, finite, and those of PyTorch."""
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -38,7 +39,9 @@ def test_derivative_is_that_of_central_differences(backend, name):
 def test_every_backend_and_dtype_is_right_at_any_z(backend, name, dtype):
     """No warning is tolerated (pyproject: error); NumPy in float64 is held against PyTorch below."""
     g = activation(name)
-    largest = 0.5 * float(np.finfo(dtype).max)
+    largest = float(np.finfo(dtype).max) / (
+        1.06 if name == "selu" else 1
+    )  # selu(z) is 1.05 z, which must be finite
     Z = np.concatenate([EXTREME, [largest, -largest], np.linspace(-20, 20, 800)]).astype(dtype)
     tolerance = 1e-14 if dtype == "float64" else 2e-6
     for f in (g.g, lambda z: derivative(g, z)):
@@ -46,6 +49,71 @@ def test_every_backend_and_dtype_is_right_at_any_z(backend, name, dtype):
         assert found.dtype == dtype
         assert np.isfinite(found).all()
         np.testing.assert_allclose(found, f(Z.astype("float64")), rtol=tolerance, atol=tolerance)
+
+
+def exact(name, z):
+    """g(z) and g'(z) of a float, computed with 40 digits and exponents without end."""
+    name, _, parameter = name.rstrip(")").partition("(")
+    a = Decimal(parameter or {"leaky_relu": "0.01"}.get(name, "1"))
+    z = Decimal(z)
+    positive, e = z > 0, (-abs(z)).exp()
+    sigmoid = 1 / (1 + e) if z >= 0 else e / (1 + e)
+
+    def tanh(x):
+        e = (-2 * abs(x)).exp()
+        return ((1 - e) / (1 + e)).copy_sign(x)
+
+    def gate(v, dv):  # z sigmoid(v)
+        e = (-abs(v)).exp()
+        s = 1 / (1 + e) if v >= 0 else e / (1 + e)
+        return z * s, s + z * dv * e / (1 + e) ** 2
+
+    if name == "gelu":
+        Phi = Decimal(math.erfc(-float(z) / math.sqrt(2)) / 2)
+        return z * Phi, Phi + z * (-z * z / 2).exp() / Decimal(2 * math.pi).sqrt()
+    if name == "gelu_tanh":
+        c = Decimal(8 / math.pi).sqrt()
+        return gate(c * (z + Decimal("0.044715") * z**3), c * (1 + 3 * Decimal("0.044715") * z * z))
+    if name == "mish":
+        softplus = max(z, Decimal(0)) + (1 + e).ln()
+        t = tanh(softplus)
+        return z * t, t + z * (1 - t * t) * sigmoid
+    if name == "selu":
+        scale, alpha = Decimal("1.0507009873554804934"), Decimal("1.6732632423543772848")
+        return (scale * z, scale) if positive else (scale * alpha * (z.exp() - 1), scale * alpha * z.exp())
+    return {
+        "sigmoid": lambda: (sigmoid, e / (1 + e) ** 2),
+        "tanh": lambda: (tanh(z), 1 - tanh(z) ** 2),
+        "relu": lambda: (max(z, Decimal(0)), Decimal(positive)),
+        "leaky_relu": lambda: (z, Decimal(1)) if positive else (a * z, a),
+        "identity": lambda: (z, Decimal(1)),
+        "elu": lambda: (z, Decimal(1)) if positive else (a * (z.exp() - 1), a * z.exp()),
+        "silu": lambda: gate(z, Decimal(1)),
+        "softplus": lambda: (max(z, Decimal(0)) + (1 + e).ln(), sigmoid),
+        "softsign": lambda: (z / (1 + abs(z)), 1 / (1 + abs(z)) ** 2),
+        "hard_tanh": lambda: (max(min(z, Decimal(1)), Decimal(-1)), Decimal(abs(z) < 1)),
+    }[name]()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NAMES)
+def test_right_at_the_ends_of_a_dtype_and_between(name, dtype):
+    info, g = np.finfo(dtype), activation(name)
+    ends = [0, info.smallest_subnormal, info.tiny, 1 / info.max, math.sqrt(info.max), info.max / 2, info.max]
+    steps = [*np.geomspace(float(info.tiny), float(info.max) / 3, 40), *np.geomspace(0.01, 200, 30)]
+    positive = np.array([*map(float, ends), *steps]).astype(dtype)
+    Z = np.concatenate([positive, -positive])
+    with localcontext() as context:
+        context.prec = 40
+        expected = np.array([[float(x) for x in exact(name, float(z))] for z in Z]).T
+    with np.errstate(over="ignore"):  # of selu, whose value there no number has
+        A, dA = g.g(Z), derivative(g, Z)
+        expected = expected.astype(dtype)
+    assert name == "selu" or np.isfinite(A).all()
+    assert np.isfinite(dA).all()
+    tolerance = 1e-14 if dtype == "float64" else 2e-6
+    np.testing.assert_allclose(A, expected[0], rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(dA, expected[1], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,9 @@
 """The losses and their derivatives, through `nnx.outputs.Output`, on every backend."""
 
+import itertools
+from decimal import Decimal, localcontext
+from operator import mul
+
 import numpy as np
 import pytest
 from conftest import some_targets
@@ -111,6 +115,105 @@ def test_finite_at_large_Z(backend, link, loss, dtype, z):
         assert np.isfinite(found).all()
         assert np.isfinite(slope).all()
         assert (found >= 0).all()
+
+
+def exact(link, loss, z, y):
+    """The loss and its derivative of one sample, computed with 40 digits and exponents without end."""
+    name, _, parameter = (loss or "").rstrip(")").partition("(")
+    z, y, zero = [Decimal(float(x)) for x in z], [Decimal(float(x)) for x in y], Decimal(0)
+    if link == "softmax":
+        high = max(z)
+        log_S = sum((x - high).exp() for x in z).ln()
+        log_p = [x - high - log_S for x in z]
+        p = [x.exp() for x in log_p]
+        gamma = Decimal(parameter or ("2" if name else "0"))
+        q = [sum(p[:k] + p[k + 1 :]) for k in range(len(p))]
+        if not gamma:
+            return -sum(map(mul, y, log_p)), [a - b for a, b in zip(p, y, strict=True)]
+        powers = [x**gamma if x else zero for x in q]
+        c = [
+            -b * w * (1 + (gamma * a * -log / x if x else gamma))
+            for a, b, w, x, log in zip(p, y, powers, q, log_p, strict=True)
+        ]
+        total = sum(c)
+        value = -sum(b * w * log for b, w, log in zip(y, powers, log_p, strict=True))
+        return value, [one - a * total for one, a in zip(c, p, strict=True)]
+    (z,), (y,) = z, y
+    if link == "sigmoid":
+        rest = (1 + (-abs(z)).exp()).ln()
+        log_p, log_q = min(z, zero) - rest, min(-z, zero) - rest
+        p, q, gamma = log_p.exp(), log_q.exp(), Decimal(parameter or ("2" if name else "0"))
+        p_gamma, q_gamma = (gamma * log_p).exp(), (gamma * log_q).exp()
+        value = -y * q_gamma * log_p - (1 - y) * p_gamma * log_q
+        return value, [(1 - y) * p_gamma * (p - gamma * q * log_q) - y * q_gamma * (q - gamma * p * log_p)]
+    if link == "exp":
+        return None  # continued by its tangent: see below
+    r, sign = z - y, 2 * y - 1
+    if name == "huber":
+        delta = Decimal(float(parameter or 1))
+        near = abs(r) <= delta
+        return (r * r / 2 if near else delta * (abs(r) - delta / 2)), [r if near else delta.copy_sign(r)]
+    if name == "absolute_error":
+        return abs(r), [Decimal(1).copy_sign(r) if r else zero]
+    if name == "hinge":
+        return max(zero, 1 - sign * z), [-sign if sign * z < 1 else zero]
+    return r * r / 2, [r]
+
+
+@pairs
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_right_at_the_ends_of_a_dtype_and_between(link, loss, dtype):
+    """Also where the loss itself is beyond the dtype: never NaN, and the derivative is finite and right."""
+    info, pair = np.finfo(dtype), output(link, loss)
+    sizes = [
+        0,
+        float(info.tiny),
+        1e-30,
+        0.01,
+        1,
+        30,
+        200,
+        1e10,
+        float(info.max) ** 0.5,
+        float(info.max) / 2,
+        float(info.max),
+    ]
+    values = [sign * size for size in sizes for sign in (1, -1)]
+    if link == "softmax":
+        Z = np.array(list(itertools.product(values[::4], repeat=3))).T.astype(dtype)
+        targets = [*np.eye(3), np.full(3, 1 / 3), np.array([0.5, 0, 0.5])]
+    else:
+        Z = np.array([values]).astype(dtype)
+        shares = [[0.25], [0.5]] if pair.soft else []
+        targets = [
+            [0.0],
+            [1.0],
+            *(shares if pair.classes else [[-3.0], [1e6]] if link == "identity" else [[1e6]]),
+        ]
+    for y in targets:
+        Y = np.repeat(np.array(y)[:, None], Z.shape[1], 1).astype(dtype)
+        with host.quiet():
+            J, dZ, A = pair.loss(Z, Y), pair.derivative(Z, Y), pair.link(Z)
+        assert np.isfinite(A).all()
+        assert np.isfinite(dZ).all()
+        assert not np.isnan(J).any()
+        if link == "exp":
+            assert (J[np.isinf(J)] > 0).all()
+            continue
+        with localcontext() as context:
+            context.prec = 40
+            both = [exact(link, loss, z, y) for z, y in zip(Z.T, Y.T, strict=True)]
+            value = [float(min(one, Decimal(float(info.max)))) for one, _ in both]
+            slope = np.array([[float(x) for x in one] for _, one in both]).T
+        representable = np.array([one <= Decimal(float(info.max)) for one, _ in both])
+        assert (J[~representable] >= 0.3 * info.max).all()  # a share of 1/3 of the largest number
+        if link == "softmax":  # where the log of a share is beyond the dtype, it counts as its least number
+            representable &= np.ptp(Z / 2, axis=0) <= info.max / 2
+        tolerance = 1e-13 if dtype == "float64" else 1e-5
+        np.testing.assert_allclose(
+            J[representable], np.array(value)[representable], rtol=tolerance, atol=tolerance
+        )
+        np.testing.assert_allclose(dZ, slope, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("gamma", [0, 0.5, 2, 5])

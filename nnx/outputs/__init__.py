@@ -2,7 +2,9 @@
 
 Each link has its canonical loss, whose derivative is always ∂loss/∂Z[L] = A[L] - Y, and may have others, which
 bring a derivative of their own. Every loss is computed from Z[L], never from log(A[L]): it is finite, and so is its
-derivative, wherever |Z| < sqrt(the largest number of the dtype), which is 1.8e19 in float32.
+derivative, wherever |Z| < sqrt(the largest number of the dtype), which is 1.8e19 in float32. Beyond, up to the largest
+number, the derivative of classes stays right, and a loss that no number of the dtype has is infinite or the largest
+number, never NaN.
 """
 
 import math

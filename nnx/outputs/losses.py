@@ -1,7 +1,8 @@
 """The losses, each computed from Z[L] (..., n[L], m) and Y of the same shape; with the loss its derivative ∂loss/∂Z[L].
 
-A loss is that of each sample, summed over the outputs: (..., m). None takes the log of A[L], so none is infinite
-or NaN at finite Z. The four canonical ones need no derivative of their own: theirs is A[L] - Y.
+A loss is that of each sample, summed over the outputs: (..., m). None takes the log of A[L], so none is NaN at finite
+Z, nor infinite unless its value is beyond the dtype. (A log of a softmax's share that is beyond it counts as its least
+number.) The four canonical ones need no derivative of their own: theirs is A[L] - Y.
 """
 
 from collections.abc import Callable
@@ -26,9 +27,15 @@ def cross_entropy(Z: Array, Y: Array) -> Array:
     """Return -sum_k y_k log a_k, a = softmax(z)."""
     # log a_k = z_k - log(sum_j e^z_j)
     xp = array_namespace(Z)
-    Z = Z - xp.max(Z, axis=-2, keepdims=True)
+    Z = _below_largest(Z)
     log_A = Z - xp.log(xp.sum(xp.exp(Z), axis=-2, keepdims=True))
     return -xp.sum(Y * log_A, axis=-2)
+
+
+def _below_largest(Z: Array) -> Array:
+    """Return z_k less the largest z of the sample, at least the dtype's least number: never infinite."""
+    xp = array_namespace(Z)
+    return xp.maximum(Z - xp.max(Z, axis=-2, keepdims=True), float(xp.finfo(Z.dtype).min))
 
 
 def half_squared_error(Z: Array, Y: Array) -> Array:
@@ -40,9 +47,10 @@ def half_poisson_deviance(Z: Array, Y: Array) -> Array:
     """Return y log(y/a) - (y - a), a = e^z, 0 log 0 = 0; beyond the ceiling of e^z its tangent."""
     xp = array_namespace(Z)
     C = xp.minimum(Z, ceiling(Z))
-    A = xp.exp(C) * (1 + (Z - C))
+    A = xp.exp(C)
     Y_log_Y = Y * xp.log(xp.where(Y > 0, Y, 1.0))
-    return xp.sum(A - Y * Z + Y_log_Y - Y, axis=-2)
+    # The tangent's part is (a - y)(z - c): no difference of two numbers that are both infinite.
+    return xp.sum(A - Y * C + (A - Y) * (Z - C) + Y_log_Y - Y, axis=-2)
 
 
 def absolute_error(Z: Array, Y: Array) -> Array:
@@ -130,7 +138,7 @@ def focal(gamma: float) -> tuple[Function, Function]:
 
     def parts(Z: Array) -> tuple[Array, Array, Array]:
         xp = array_namespace(Z)
-        Z = Z - xp.max(Z, axis=-2, keepdims=True)
+        Z = _below_largest(Z)
         E = xp.exp(Z)
         S = xp.sum(E, axis=-2, keepdims=True)
         return E / S, (S - E) / S, Z - xp.log(S)  # p, 1 - p (never below 0), log p
