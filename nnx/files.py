@@ -87,7 +87,7 @@ def clear_left(folder: Path, is_ours: Callable[[str], bool]) -> None:
             found = _ASIDE.fullmatch(entry.name)
             if found and is_ours(found[1]):
                 with suppress(OSError):
-                    _remove_if_left(entry.path)
+                    _remove_if_left(folder / entry.name)
 
 
 class Hold:
@@ -169,7 +169,7 @@ def _begun(path: Path) -> tuple[int, Path]:
         _closed(file)  # another one has cleared it away before it was locked
 
 
-def _locked(file: int, path: Path | str) -> bool | None:
+def _locked(file: int, path: Path) -> bool | None:
     """Lock an open file; False: another process has it, or it stands no more at its path. None: it has no locks."""
     if _fcntl is None:
         return None
@@ -180,21 +180,21 @@ def _locked(file: int, path: Path | str) -> bool | None:
     except OSError:
         return None
     try:
-        return os.path.samestat(os.fstat(file), os.lstat(path))
+        return os.path.samestat(os.fstat(file), path.lstat())
     except FileNotFoundError:
         return False
 
 
-def _remove_if_left(path: str) -> None:
+def _remove_if_left(path: Path) -> None:
     """Remove a file that was written aside, unless a process still has it."""
     if _fcntl is None:
-        if stat.S_ISREG(os.lstat(path).st_mode):
-            os.unlink(path)
+        if stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
         return
     file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if stat.S_ISREG(os.fstat(file).st_mode) and _locked(file, path):
-            os.unlink(path)
+            path.unlink()
     finally:
         _closed(file)
 

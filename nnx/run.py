@@ -13,7 +13,7 @@ from nnx.batches import Batches, Provider
 from nnx.callbacks.base import Callbacks
 from nnx.costs import added, costs, mean, number, numbers
 from nnx.divergence import diverged
-from nnx.errors import DivergenceError, Error, InputError
+from nnx.errors import DivergenceError, Error, InputError, ModelFileError, count
 from nnx.optimizers import State
 from nnx.progress import History, Progress, columns
 from nnx.step import Batch, Sums
@@ -376,24 +376,26 @@ class Run:
             "plan": self.plan,
         }
 
-    def restore(self, position: Mapping[str, Any]) -> None:
-        """Take up a position; the trainer's state is taken up apart from it.
-
-        Raises
-        ------
-        InputError
-            When the fit that left it was another one: which of its arguments differ.
-        """
+    def check(self, position: Mapping[str, Any], where: str) -> None:
+        """Raise an InputError unless a position, in a file, is of this fit: which of its arguments differ."""
         for name, value in {**dict.fromkeys(self.plan), **position["plan"]}.items():
             if value != self.plan.get(name):
                 raise InputError(
                     f"the checkpoint is of a fit with {name} = {value!r}, this one has {self.plan.get(name)!r}; "
                     "only the same data and arguments can be gone on with (or leave out resume)"
                 )
+        steps = self.batches.steps
+        if steps is not None and position["step"] > steps:
+            raise ModelFileError(
+                f"{where!r} stands at step {position['step']} of an epoch; this fit's have {count(steps, 'step')}"
+            )
+
+    def restore(self, position: Mapping[str, Any]) -> None:
+        """Take up a position that was checked; the trainer's state is taken up apart from it."""
         for name in ("epoch", "step", "samples", "total", "weight", "first_record"):
             setattr(self, name, position[name])
         self.last = tuple(position["last"]) if position["last"] else None
-        self.trainer.rng.bit_generator.state = position["rng"]
+        self.draw_from(position["rng"])
         self._rng_before = position["rng"] if self.batches.draws else None
         self.trainer.stopped = position["stopped"]
         self.batches.go_on(self.epoch - 1)

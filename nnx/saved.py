@@ -1,19 +1,21 @@
 """What a model file holds of a trainer, and how a trainer takes it up again: to be used, or to go on."""
 
 import logging
+import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnx import checkpoint, host
+from nnx import checkpoint, described, host
 from nnx.arrays import array_namespace
-from nnx.errors import InputError, ModelFileError, count
-from nnx.network import Network, shown
+from nnx.callbacks.base import Callback
+from nnx.described import Parts
+from nnx.errors import BackendError, Error, InputError, ModelFileError, count, first_line
+from nnx.network import shown
 from nnx.optimizers import describe as describe_optimizer
-from nnx.optimizers import optimizer as find_optimizer
 from nnx.progress import with_nan, without_nan
-from nnx.regularization import Regularization
+from nnx.schema import check
 
 if TYPE_CHECKING:
     from nnx.run import Run
@@ -21,6 +23,31 @@ if TYPE_CHECKING:
 
 OURS = ("theta", "t", "alpha", "key", "decays")
 """What the state holds beside the optimizer's own."""
+
+
+CHECKPOINTS = "checkpoints"
+"""The folder in a run's folder that `nnx train` writes checkpoints to."""
+
+BEST = "best.safetensors"
+"""The model of the best epoch, beside the checkpoints."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a model file holds, checked as a whole.
+
+    Attributes
+    ----------
+    tensors : dict of arrays
+    run : dict
+        The description, of types that JSON has.
+    parts : Parts
+        The network, the optimizer and the regularization that the description is of.
+    """
+
+    tensors: Mapping[str, Any]
+    run: Mapping[str, Any]
+    parts: Parts
 
 
 def write(trainer: "Trainer", run: "Run | None", path: str | Path) -> None:
@@ -58,31 +85,61 @@ def collect(trainer: "Trainer", run: "Run | None") -> tuple[dict[str, Any], dict
     return tensors, description
 
 
+def read(path: str | Path) -> Saved:
+    """Return what a model file holds.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ModelFileError
+        When it is damaged, no model of nnx, of a newer format, or its description is not as nnx writes it: the error
+        names the newest good checkpoint beside it, if there is one.
+    """
+    path = Path(path)
+    try:
+        return _read(path)
+    except ModelFileError as error:
+        good = newest(path.parent, but=path) or newest(path.parent / CHECKPOINTS, but=path)
+        if good is None:
+            raise
+        raise ModelFileError(f"{error}. The newest good checkpoint beside it is {str(good[0])!r}") from error
+
+
+def _read(path: Path) -> Saved:
+    tensors, run = checkpoint.read(path)
+    try:
+        return Saved(tensors, run, described.parts(run, tensors))
+    except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
+        raise not_loadable(path, error) from error
+
+
+def not_loadable(path: str | Path, error: Exception) -> ModelFileError:
+    """Return the error for a file whose parts are none of a run's, or do not fit together."""
+    why = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {first_line(error)}"
+    return ModelFileError(f"{str(path)!r} does not describe a run that nnx can load: {why}")
+
+
 def unpickled(tensors: Mapping[str, Any], run: Mapping[str, Any], backend: Any = "auto") -> "Trainer":
     """Return a trainer from what `collect` returned, on a backend: as a pickle, the one that "auto" takes here."""
     from nnx.trainer import Trainer
 
-    trainer = make(run, Trainer, backend)
-    restore(trainer, tensors, run)
-    return trainer
+    return make(Saved(tensors, run, described.parts(run, tensors)), Trainer, backend)
 
 
-def make(run: Mapping[str, Any], kind: Any, backend: Any) -> "Trainer":
-    """Return a trainer as the description has it, before its parameters are restored."""
-    regularization = Regularization(**run.get("regularization", {}))
-    network, optimizer = Network.from_description(run["network"]), find_optimizer(**run["optimizer"])
+def make(found: Saved, kind: Any, backend: Any) -> "Trainer":
+    """Return the trainer that was saved."""
+    parts, run = found.parts, found.run
     made: Trainer = kind.__new__(kind)
-    made.prepare(network, optimizer, backend, None, run["dtype"], run["seed"], regularization)
+    made.prepare(
+        parts.network, parts.optimizer, backend, None, run["dtype"], run["seed"], parts.regularization
+    )
+    restore(made, found.tensors, run)
     return made
 
 
 def restore(trainer: "Trainer", tensors: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     """Give a trainer the parameters, the optimizer's memory, the random numbers and the records of a file."""
-    for name, kind in (("steps", int), ("alpha", float), ("records", list), ("metadata", dict)):
-        if type(run[name]) is not kind:
-            raise InputError(f"{name} is {run[name]!r}; expected {kind.__name__}")
-    if run["steps"] < 0 or not all(isinstance(record, dict) for record in run["records"]):
-        raise InputError("steps must be >= 0, records a list of objects")
     own = {name: x for name, x in tensors.items() if name.startswith("optimizer.")}
     trainer.parameters = {
         name: x for name, x in tensors.items() if name not in own and not name.startswith("callback.")
@@ -105,13 +162,61 @@ def restore(trainer: "Trainer", tensors: Mapping[str, Any], run: Mapping[str, An
     trainer.features = run.get("features")
 
 
+def steps_of(name: str) -> int | None:
+    """Return the steps that a checkpoint's name tells, None where it is not exactly a name that nnx gives.
+
+    Examples
+    --------
+    >>> steps_of("step-00001234.safetensors"), steps_of("step-00001234 (1).safetensors")
+    (1234, None)
+    """
+    found = re.fullmatch(r"step-([0-9]{8,})\.safetensors", name)
+    return int(found[1]) if found and name == checkpoint_name(int(found[1])) else None
+
+
+def checkpoint_name(steps: int) -> str:
+    """Return the name of the checkpoint after so many steps."""
+    return f"step-{steps:08d}.safetensors"
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether nnx gives a file among checkpoints this name."""
+    return name == BEST or steps_of(name) is not None
+
+
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a folder, step-NNNNNNNN.safetensors, oldest first."""
-    return sorted(folder.glob("step-*.safetensors"), key=lambda path: (len(path.name), path.name))
+    """Return the files of a folder that have the names of checkpoints, oldest first."""
+    try:
+        found = [(steps_of(path.name), path) for path in folder.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for _, path in sorted((n, path) for n, path in found if n is not None and path.is_file())]
+
+
+def newest(folder: Path, but: Path | None = None, complain: bool = False) -> tuple[Path, Saved] | None:
+    """Return the newest good checkpoint of a folder, and what it holds; None where there is none.
+
+    `but` is passed over. With `complain` a warning is logged of each that is damaged.
+    """
+    for path in reversed(checkpoints(folder)):
+        if path == but:
+            continue
+        try:
+            found = _read(path)
+            if found.run["steps"] != steps_of(path.name):
+                raise ModelFileError(
+                    f"{str(path)!r} holds a run after {count(found.run['steps'], 'step')}: nnx gives it another name"
+                )
+        except ModelFileError as error:
+            if complain:
+                logging.getLogger("nnx").warning("%s; trying the checkpoint before", error)
+            continue
+        return path, found
+    return None
 
 
 def resume(trainer: "Trainer", run: "Run", path: Path) -> None:
-    """Take up the fit that a checkpoint, or the newest readable one in a folder, was written in.
+    """Take up the fit that a checkpoint, or the newest good one in a folder, was written in.
 
     Raises
     ------
@@ -123,21 +228,13 @@ def resume(trainer: "Trainer", run: "Run", path: Path) -> None:
         When it cannot be read.
     """
     if path.suffix == ".safetensors":
-        _take_up(trainer, run, path, *checkpoint.read(path))
-        return
-    files = checkpoints(path)
-    if not files:
+        _take_up(trainer, run, path, read(path))
+    elif found := newest(path, complain=True):
+        _take_up(trainer, run, *found)
+    elif there := len(checkpoints(path)):
+        raise none_readable(path, there)
+    else:
         logging.getLogger("nnx").info("there is no checkpoint in %r yet: the fit begins", str(path))
-    for file in reversed(files):
-        try:
-            found = checkpoint.read(file)
-        except ModelFileError as error:  # damaged after it was written: an earlier one will do
-            logging.getLogger("nnx").warning("%s; trying the checkpoint before", error)
-            continue
-        _take_up(trainer, run, file, *found)
-        return
-    if files:
-        raise none_readable(path, len(files))
 
 
 def none_readable(folder: Path, there: int, more: str = "") -> ModelFileError:
@@ -146,9 +243,8 @@ def none_readable(folder: Path, there: int, more: str = "") -> ModelFileError:
     return ModelFileError(f"{those}; remove them to begin anew{more}")
 
 
-def _take_up(
-    trainer: "Trainer", run: "Run", path: Path, tensors: Mapping[str, Any], saved: Mapping[str, Any]
-) -> None:
+def _take_up(trainer: "Trainer", run: "Run", path: Path, found: Saved) -> None:
+    tensors, saved = found.tensors, found.run
     where = f"the checkpoint {str(path)!r}"
     differs = difference(saved["network"], trainer.network.describe())
     if differs:
@@ -160,27 +256,44 @@ def _take_up(
         "seed": trainer.seed,
     }
     for name, mine in ours.items():
-        if _plain(saved[name]) != _plain(mine):
+        if _plain(saved.get(name, {})) != _plain(mine):
             raise InputError(
-                f"{where} has the {name} {saved[name]!r}, this trainer {mine!r}; they must be equal"
+                f"{where} has the {name} {saved.get(name)!r}, this trainer {mine!r}; they must be equal"
             )
     position = saved.get("position")
     if position is None:
         raise InputError(
             f"{where} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
         )
-    names, own = [one["name"] for one in saved["callbacks"]], [name for name, _ in run.callbacks.remembering]
+    callbacks = saved.get("callbacks", [])
+    names, own = [one["name"] for one in callbacks], [name for name, _ in run.callbacks.remembering]
     if names != own:
         raise InputError(
             f"{where} was written with the callbacks {', '.join(names) or 'none'}, this fit has "
             f"{', '.join(own) or 'none'} of those that have a state, which would be lost. Give the same ones"
         )
-    restore(trainer, tensors, saved)
-    run.restore(position)
-    run.callbacks.restore(
+    states = [
         {**one["state"], **{key: tensors[f"callback.{i}.{key}"] for key in one["arrays"]}}
-        for i, one in enumerate(saved["callbacks"])
-    )
+        for i, one in enumerate(callbacks)
+    ]
+    run.check(position, str(path))
+    before = trainer.state
+    try:
+        for state, (name, callback) in zip(states, run.callbacks.remembering, strict=True):
+            _check_state(trainer, state, name, callback)
+        restore(trainer, tensors, saved)
+    except Exception as error:
+        trainer.state = before
+        if isinstance(error, BackendError):
+            raise
+        raise not_loadable(path, error) from error
+    run.restore(position)
+    run.callbacks.restore(states)
+
+
+def _check_state(trainer: "Trainer", state: Mapping[str, Any], name: str, callback: Callback) -> None:
+    if expected := callback.expects(trainer, state):
+        check(f"the state of {name}", state, expected)
 
 
 def _plain(x: Any) -> Any:

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from nnx import checkpoint, host, saved
+from nnx import host, saved
 from nnx.arrays import Array, array_namespace
 from nnx.batches import Provider
 from nnx.batches.iterated import Iterated
@@ -17,7 +17,7 @@ from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.notebook_bar import with_progress
 from nnx.choice import choose
-from nnx.errors import BackendError, InputError, ModelFileError, positive_int
+from nnx.errors import BackendError, InputError, positive_int
 from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
 from nnx.network import Network
@@ -637,21 +637,17 @@ class Trainer:
         FileNotFoundError
             When there is no such file.
         ModelFileError
-            When it is truncated, no model of nnx, of a newer format, or its parts do not fit together.
+            When it is damaged, no model of nnx, of a newer format, or its parts do not fit together.
         """
-        tensors, run = checkpoint.read(path)
-        P = sum(x.size for name, x in tensors.items() if not name.startswith(("optimizer.", "callback.")))
-        chosen = choose(backend, device, P)
+        found = saved.read(path)
+        chosen = choose(backend, device, found.parts.network.P)
         try:
-            trainer = saved.make(run, cls, chosen.backend)
-            trainer.reason = chosen.reason
-            saved.restore(trainer, tensors, run)
+            trainer = saved.make(found, cls, chosen.backend)
         except BackendError:
             raise
         except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
-            raise ModelFileError(
-                f"{str(path)!r} does not describe a run that nnx can load: {type(error).__name__}: {error}"
-            ) from error
+            raise saved.not_loadable(path, error) from error
+        trainer.reason = chosen.reason
         return trainer
 
     def _repr_html_(self) -> str:

@@ -1,6 +1,6 @@
 """What a callback is: something that is called while a fit runs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nnx.errors import CallbackError, Error, InputError, first_line, unknown
@@ -55,6 +55,9 @@ class Callback:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned when the checkpoint was written."""
+
+    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint must hold for `restore`, see `nnx.schema`; None: it is not looked at before."""
 
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))

@@ -2,19 +2,20 @@
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnx import saved
+from nnx import checkpoint, saved
 from nnx.callbacks.monitor import Monitor
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import CallbackError, InputError, number, positive_int
+from nnx.files import Hold, clear_left
 from nnx.progress import Progress
+from nnx.saved import BEST
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
-
-BEST = "best.safetensors"
 
 
 class Checkpoints(Resumable):
@@ -25,10 +26,14 @@ class Checkpoints(Resumable):
     so, and after the last epoch, stopped or not. All are written aside and renamed, and an older one is
     removed only when the new one is in place: whatever happens, the folder has a whole one.
 
+    Only files of exactly these names count: no copy under another name, no link and no file of another program is
+    removed.
+
     Parameters
     ----------
     folder : path
-        Made if it is not there; of one fit alone. What killed processes have left half-written in it is removed.
+        Made if it is not there; of one fit alone, which holds it until it ends: another fit, also of another
+        process, is refused as long. What killed processes have left half-written in it is removed.
     steps : int or None
         Every so many steps, counted over all epochs.
     minutes : float or None
@@ -50,7 +55,7 @@ class Checkpoints(Resumable):
     ------
     InputError
         For a parameter out of its range; when a fit that begins finds checkpoints of steps that it has not done,
-        which are another's; for a name that the fit does not measure.
+        which are another's; when another fit writes into the folder; for a name that the fit does not measure.
     CallbackError
         When a file cannot be written or removed: which, why, and the checkpoint that is left. It ends the fit.
 
@@ -96,6 +101,8 @@ class Checkpoints(Resumable):
         self.often = self.steps is not None
         self._done = 0  # steps
         self._next = math.inf  # when, by the clock
+        self._hold: Hold | None = None
+        self._later: list[Path] = []  # than where the fit goes on from
 
     def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
         """Make the folder ready: refuse another fit's, clear away what is half-written."""
@@ -103,21 +110,35 @@ class Checkpoints(Resumable):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"the folder {str(self.folder)!r} cannot be made: {error.strerror}") from error
+        self._hold = Hold(self.folder, trainer)
         self._done = trainer.steps
         if self.monitor is not None:
             self.monitor.begin(trainer, state if state is not None else self.monitor.state())
-        later = [path.name for path in saved.checkpoints(self.folder) if _steps(path) > self._done]
+        later = [path for path in saved.checkpoints(self.folder) if _steps(path) > self._done]
         goes_on = state is not None and self._path().is_file()  # from one of this folder's
-        if later and not goes_on and self.overwrite:
-            self._remove(*(self.folder / name for name in later))
-        elif later and not goes_on:
+        if later and not goes_on and not self.overwrite:
             raise InputError(
                 f"the folder {str(self.folder)!r} holds checkpoints of steps that this fit has not done, such as "
-                f"{later[-1]}; go on with theirs, fit(resume=folder), choose another folder, or say overwrite=True"
+                f"{later[-1].name}; go on with theirs, fit(resume=folder), choose another folder, or say overwrite=True"
             )
-        for aside in (".step-*.tmp", f".{BEST}.*.tmp"):
-            self._remove(*self.folder.glob(aside))
+        if not goes_on:
+            self._remove(*later)
+        self._later = later if goes_on else []
+        clear_left(self.folder, saved.is_checkpoint)
         self._rest()
+
+    def on_fit_end(self, trainer: "Trainer") -> None:
+        """Let others write into the folder."""
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_hold": None}  # a copy holds nothing
+
+    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint must hold."""
+        return {} if self.monitor is None else self.monitor.expects(trainer, state)
 
     def state(self) -> dict[str, Any]:
         """Return the best value, so that a fit that goes on replaces it with better ones alone."""
@@ -141,7 +162,7 @@ class Checkpoints(Resumable):
             self._write(trainer, self._path())
 
     def _path(self) -> Path:
-        return self.folder / f"step-{self._done:08d}.safetensors"
+        return self.folder / saved.checkpoint_name(self._done)
 
     def _due(self) -> bool:
         return (self.steps is not None and self._done % self.steps == 0) or time.monotonic() >= self._next
@@ -157,14 +178,17 @@ class Checkpoints(Resumable):
         if path.name == BEST:
             return
         self._rest()
-        older = [one for one in saved.checkpoints(self.folder) if _steps(one) <= self._done]
-        later = [one for one in saved.checkpoints(self.folder) if _steps(one) > self._done]
-        self._remove(*later, *(older[: -self.keep] if self.keep is not None else ()))
+        self._remove(*(one for one in self._later if one != path))
+        self._later = []
+        if self.keep is not None:
+            done = [one for one in saved.checkpoints(self.folder) if _steps(one) <= self._done]
+            self._remove(*done[: -self.keep])
 
     def _remove(self, *paths: Path) -> None:
         for path in paths:
             try:
-                path.unlink(missing_ok=True)
+                if path.is_file() and not path.is_symlink() and checkpoint.is_ours(path):
+                    path.unlink(missing_ok=True)
             except OSError as error:
                 raise CallbackError(
                     f"{str(path)!r} cannot be removed: {_why(error)}; {self._left()}"
@@ -176,8 +200,7 @@ class Checkpoints(Resumable):
 
 
 def _steps(path: Path) -> int:
-    """Return the steps that a checkpoint's name tells."""
-    return int("".join(filter(str.isdecimal, path.stem)) or 0)
+    return saved.steps_of(path.name) or 0
 
 
 def _why(error: OSError) -> str:

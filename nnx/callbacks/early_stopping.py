@@ -1,6 +1,7 @@
 """Early stopping: the fit ends when a number gets no better, and the best weights are taken back."""
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nnx import host
@@ -8,6 +9,7 @@ from nnx.arrays import Array
 from nnx.callbacks.monitor import Monitor
 from nnx.errors import count, positive_int
 from nnx.progress import Progress
+from nnx.schema import Vector, Whole
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -88,6 +90,11 @@ class EarlyStopping(Monitor):
         """Return the best value, its epoch and parameters, and the epochs waited since."""
         theta = {} if self._theta is None else {"theta": self.theta}
         return {**super().state(), "waited": self._waited, **theta}
+
+    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint must hold."""
+        theta = Vector(trainer.network.P)
+        return {**super().expects(trainer, state), "waited": Whole(), "theta?": theta}
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
         """Keep the parameters of a better epoch; end the fit after too many others."""

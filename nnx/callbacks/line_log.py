@@ -1,12 +1,14 @@
 """Logs of one line an epoch, which a killed and resumed fit continues without a gap or a repetition."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError
 from nnx.progress import Progress
+from nnx.schema import Whole
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -54,6 +56,10 @@ class LineLog(Resumable):
     def state(self) -> dict[str, Any]:
         """Return the number of lines."""
         return {"lines": self.lines}
+
+    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint must hold."""
+        return {"lines": Whole()}
 
     def _cut(self, lines: int) -> None:
         """Keep so many lines, or those whole ones that there are."""

@@ -9,6 +9,7 @@ from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, number, unknown
 from nnx.metrics import METRICS
 from nnx.progress import Progress
+from nnx.schema import Whole
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -65,6 +66,10 @@ class Monitor(Resumable):
     def state(self) -> dict[str, Any]:
         """Return the best value and its epoch."""
         return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint must hold."""
+        return {"best": (float, None), "best_epoch": (Whole(1), None)}
 
     def improved(self, progress: Progress) -> bool:
         """Whether an epoch's number is the best so far; it is kept if so. NaN and infinities never are."""

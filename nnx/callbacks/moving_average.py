@@ -1,7 +1,7 @@
 """A moving average of the parameters, which often predicts better than those of the last step."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from nnx.arrays import Array, array_namespace
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, number
 from nnx.progress import Progress
+from nnx.schema import STEPS, Vector, Whole
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -99,6 +100,10 @@ class MovingAverage(Resumable):
         """Return the average and the number of its steps."""
         theta, n = (self._to_numpy(self._average[name]) for name in ("theta", "n"))
         return {"theta": theta, "n": int(n)}
+
+    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint must hold."""
+        return {"theta": Vector(trainer.network.P), "n": Whole(0, STEPS)}
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
         """Take the step into the average."""

@@ -1,11 +1,13 @@
 """A lower learning rate when a number gets no better."""
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.monitor import Monitor
 from nnx.errors import InputError, number, positive_int
 from nnx.progress import Progress
+from nnx.schema import Whole
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -79,6 +81,10 @@ class ReduceOnPlateau(Monitor):
     def state(self) -> dict[str, Any]:
         """Return the best value, its epoch, and the epochs waited and to cool down."""
         return {**super().state(), "waited": self._waited, "cooling": self._cooling}
+
+    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint must hold."""
+        return {**super().expects(trainer, state), "waited": Whole(), "cooling": Whole()}
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
         """Lower the learning rate after too many epochs that are no better."""

@@ -1,10 +1,12 @@
 """The parameters of some epochs, kept on the host: what an animation is made from."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import number
 from nnx.progress import Progress
+from nnx.schema import STEPS, Vector, Whole, check
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -57,6 +59,13 @@ class Snapshots(Resumable):
         """Return the snapshots."""
         thetas = {f"theta{epoch}": theta for epoch, theta in zip(self.epochs, self.thetas, strict=True)}
         return {"epochs": self.epochs, "every": self._every, **thetas}
+
+    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+        """Return what a checkpoint must hold: an array for each of its epochs."""
+        epochs = state.get("epochs")
+        check("the snapshots' epochs", epochs, [Whole(0, STEPS)])
+        thetas = {f"theta{epoch}": Vector(trainer.network.P) for epoch in epochs or ()}
+        return {"epochs": list, "every": Whole(1), **thetas}
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
         """Take one if it is time."""
