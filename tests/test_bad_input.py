@@ -153,7 +153,7 @@ def test_unknown_names_come_with_the_nearest():
     with raises("unknown initializer 'glorott'; did you mean 'glorot'"):
         nnx.mlp([4, 1]).init(scheme="glorott")
     for wrong in ("float16", None):
-        with raises(f"unknown dtype '{wrong}'"):
+        with raises(f"unknown dtype {wrong!r}"):
             nnx.Trainer(nnx.mlp([4, 1]), dtype=wrong, backend="numpy")
     with raises("unknown parameter 'w1'; did you mean 'W1'", error=nnx.InputError):
         nnx.mlp([4, 1]).flatten({"w1": np.ones((1, 4)), "b1": np.ones((1, 1))})
