@@ -10,8 +10,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import nnx
 from nnx.data import builtin, files, generated, memory, tables
@@ -156,14 +154,8 @@ def test_what_cannot_be_read(tmp_path, content, message):
 
 
 def test_a_quote_within_a_cell(tmp_path):
-    """Some versions of polars read it, others say that something is malformed."""
     (tmp_path / "a.csv").write_text('a,b\n6,2\n5" pipe,1\n7,3\n')
-    try:
-        found = files.read(tmp_path / "a.csv").frame.rows()
-    except nnx.InputError as error:
-        found = str(error)
-    message = "a quote within a cell (row 2: '5\" pipe,1' ...); quotes stand around whole cells"
-    assert message in found if isinstance(found, str) else found == [("6", 2), ('5" pipe', 1), ("7", 3)]
+    assert files.read(tmp_path / "a.csv").frame.rows() == [("6", 2), ('5" pipe', 1), ("7", 3)]
 
 
 def test_where_there_is_no_file(tmp_path):
@@ -181,7 +173,7 @@ def test_rows_that_never_end(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "PIECE", 64)
     monkeypatch.setattr(tables, "LONGEST", 256)
     (tmp_path / "a.csv").write_text('a,b\n1,"x\n' + "2,y\n" * 200)
-    with raises("has a row of more than 256 bytes; is a quote .* not closed. It begins with '1,\"x"):
+    with raises("row 1 of .* has more than 256 bytes; is a quote .* not closed\\?. It begins with '1,\"x"):
         files.read(tmp_path / "a.csv")
 
 
@@ -215,15 +207,6 @@ def test_a_first_line_of_any_reasonable_length(tmp_path):
     (tmp_path / "a.csv").write_text("prose " * 200_000 + "\n1\n")
     with raises("the first line of .* has more than 1 MB; is it CSV?"):
         files.read(tmp_path / "a.csv")
-
-
-@settings(max_examples=100)
-@given(st.text('a",\n', max_size=30))
-def test_rows_end_where_no_quote_is_open(text):
-    """As they do when counted from the start."""
-    ends = [at + 1 for at, x in enumerate(text) if x == "\n" and text[:at].count('"') % 2 == 0]
-    assert tables._ends(text.encode()) == (ends[-1] if ends else 0)
-    assert tables._ends(text.encode(), first=True) == (ends[0] if ends else 0)
 
 
 def test_decimal_commas(tmp_path):

@@ -30,6 +30,7 @@ EDGES = {
     "plots/weights.py",
     "data/generated.py",
     "data/columns.py",
+    "data/rows.py",
     "data/source.py",
     "data/tables.py",
     "data/files.py",

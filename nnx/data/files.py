@@ -40,7 +40,9 @@ _OTHERS = {
 """What is no data that can be read, by its first bytes, and what to do."""
 
 
-def read(path: Path, target: str | None = None, decimal_comma: bool = False) -> Arrays | Table:
+def read(
+    path: Path, target: str | None = None, decimal_comma: bool = False, delimiter: str | None = None
+) -> Arrays | Table:
     """Return what a file holds; its content decides what it is, not its name.
 
     Parameters
@@ -52,6 +54,8 @@ def read(path: Path, target: str | None = None, decimal_comma: bool = False) -> 
         (None: the one named after MNIST's custom, if there is one). For tables not used here.
     decimal_comma : bool
         Of CSV: whether 3,14 is a number.
+    delimiter : str or None
+        Of CSV; None: the one that its first rows tell.
 
     Raises
     ------
@@ -60,7 +64,7 @@ def read(path: Path, target: str | None = None, decimal_comma: bool = False) -> 
     """
     kind, head = look(path)
     if kind == "CSV":
-        return Table(str(path), whole(_csv(path, head, decimal_comma), length(path)))
+        return Table(str(path), whole(_csv(path, head, decimal_comma, delimiter), length(path)))
     if kind == "Parquet":
         memory.check(
             3 * path.stat().st_size,  # at the least
@@ -72,7 +76,11 @@ def read(path: Path, target: str | None = None, decimal_comma: bool = False) -> 
 
 
 def pieces(
-    path: Path, target: str | None = None, predicting: bool = True, decimal_comma: bool = False
+    path: Path,
+    target: str | None = None,
+    predicting: bool = True,
+    decimal_comma: bool = False,
+    delimiter: str | None = None,
 ) -> Iterator[Arrays | Table]:
     """Yield what a file holds, as `read`, a table in pieces: in memory that does not grow with the file.
 
@@ -80,7 +88,7 @@ def pieces(
     """
     kind, head = look(path)
     if kind == "CSV":
-        yield from csv_pieces(_csv(path, head, decimal_comma))
+        yield from csv_pieces(_csv(path, head, decimal_comma, delimiter))
     elif kind == "Parquet":
         for first, frame in parquet_frames(path):
             yield Table(str(path), frame, first)
@@ -166,8 +174,8 @@ def misnamed(path: Path) -> str | None:
     return f"{str(path)!r} holds {kind}, not {said} as its name says; it is read as {kind}"
 
 
-def _csv(path: Path, head: bytes, decimal_comma: bool) -> CSV:
-    return CSV(str(path), head, lambda: opened(path), decimal_comma)
+def _csv(path: Path, head: bytes, decimal_comma: bool, delimiter: str | None) -> CSV:
+    return CSV(str(path), head, lambda: opened(path), decimal_comma, delimiter)
 
 
 def _arrays(path: Path, kind: str, target: str | None, predicting: bool = False) -> Arrays:
