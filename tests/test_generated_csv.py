@@ -1,4 +1,4 @@
-"""CSV beside Python's csv module: tables of odd cells, in small pieces, give the same cells or an error with the row."""
+"""CSV beside Python's csv module: odd tables, in small pieces, give the same cells or an error with the row."""
 
 import csv
 import gzip
@@ -12,13 +12,14 @@ import nnx
 
 pytest.importorskip("polars", reason="the readers (extra cli) are not installed")
 
-from nnx.data import files, tables  # noqa: E402  # after the skip
-from nnx.data.header import BLANK  # noqa: E402
+from nnx.data import files, tables  # after the skip
+from nnx.data.header import BLANK
 
 PLAIN = ["1", "2.5", "-3e2", "x", "red", "a b", "", "NA", "true", "é", "007", "1,5", "a;b", "c|d", "#1"]
 ODD = [
-    *PLAIN, " x ", "\ty", "", "", '"', '5" pipe', '0 "a" "b"', 'a"', '""', "\x0b", "\x0cz\x0c", "\x1c", "\x1d1", "2\x1e",
-    "\x85", "u\u2028v", "\u2029", "\xa0w\xa0", "日本", "😀", "\ufeff", "'", "\\", '\\"', "\x00", "\x1a", "null", " NA", "$",
+    *PLAIN, " x ", "\ty", "", "", '"', '5" pipe', '0 "a" "b"', 'a"', '""', "\x0b", "\x0cz\x0c", "\x1c", "\x1d1",
+    "2\x1e", "\x85", "u\u2028v", "\u2029", "\xa0w\xa0", "日本", "😀", "\ufeff", "'", "\\", '\\"', "\x00",
+    "\x1a", "null", " NA", "$",
 ]  # fmt: skip
 QUOTED = [
     *ODD,
@@ -86,33 +87,42 @@ def expected(text, delimiter, n):
     return rows, wrong
 
 
+def read_or_refused(read):
+    """Return what is read and an empty text, or None and why it is refused."""
+    try:
+        return read(), ""
+    except nnx.InputError as error:
+        return None, str(error)
+
+
+def check_refusal(said, text, delimiter, rows, wrong):
+    """Hold what is said of a table that is refused to what is wrong with it."""
+    if "--delimiter" in said:
+        return
+    if not rows and wrong is None:
+        assert "no rows" in said
+        return
+    number = int(re.search(r"row (\d+)", said)[1])
+    assert wrong is None or number <= wrong
+    if number != wrong:  # a strict reader refuses what the other one guesses
+        with pytest.raises(csv.Error):
+            list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+
+
 def compare(path, text, delimiter, n, given):
     """Read a table in pieces and whole; return whether it was read, or refused."""
     rows, wrong = expected(text, delimiter, n)
     option = delimiter if given else None
-    try:
-        pieces = list(files.pieces(path, delimiter=option))
-    except nnx.InputError as error:
-        with pytest.raises(nnx.InputError) as found:
-            files.read(path, delimiter=option)
-        assert str(found.value) == str(error)
-        if "--delimiter" in str(error):
-            return False
-        if not rows and wrong is None:
-            assert "no rows" in str(error)
-            return False
-        number = int(re.search(r"row (\d+)", str(error))[1])
-        if wrong is not None:
-            assert number <= wrong
-        if number != wrong:  # a strict reader refuses what the other one guesses
-            with pytest.raises(csv.Error):
-                list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    pieces, said = read_or_refused(lambda: list(files.pieces(path, delimiter=option)))
+    whole, said_of_the_whole = read_or_refused(lambda: files.read(path, delimiter=option).frame)
+    assert said == said_of_the_whole
+    if said:
+        check_refusal(said, text, delimiter, rows, wrong)
         return False
     assert wrong is None
     assert [list(row) for piece in pieces for row in piece.frame.rows()] == rows
     firsts = [piece.first for piece in pieces]
     assert firsts == [1 + sum(map(len, pieces[:k])) for k in range(len(pieces))]
-    whole = files.read(path, delimiter=option).frame
     assert whole.columns == [f"c{j}" for j in range(n)]
     for j, column in enumerate(whole.get_columns()):
         wanted = [row[j] for row in rows]

@@ -58,6 +58,15 @@ DecimalComma = Annotated[
     bool, typer.Option("--decimal-comma", help="In CSV, 3,14 is a number.", rich_help_panel="Data")
 ]
 
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        help="Of CSV: one character, or tab.",
+        show_default="the one that the first rows tell",
+        rich_help_panel="Data",
+    ),
+]
+
 
 @app.command(
     epilog=examples(
@@ -99,6 +108,7 @@ def predict(
         bool, typer.Option(help="Whether to write the classes' probabilities, too.", rich_help_panel="Data")
     ] = True,
     decimal_comma: DecimalComma = False,
+    delimiter: Delimiter = None,
     backend: BackendName = "auto",
     device: DeviceName = None,
 ) -> None:
@@ -108,7 +118,7 @@ def predict(
     """
     from nnx.cli.predict import run
 
-    run(model, piped(data), out, overwrite, format, probabilities, decimal_comma, backend, device)
+    run(model, piped(data), out, overwrite, format, probabilities, decimal_comma, delimiter, backend, device)
 
 
 @app.command(epilog=examples("nnx evaluate runs/pets-1 test.csv --metrics accuracy,f1,confusion_matrix"))
@@ -136,13 +146,14 @@ def evaluate(
     ] = None,
     json: Json = False,
     decimal_comma: DecimalComma = False,
+    delimiter: Delimiter = None,
     backend: BackendName = "auto",
     device: DeviceName = None,
 ) -> None:
     """Print the loss and the metrics of a model on FILE, errors of numbers in the target's unit."""
     from nnx.cli.evaluate import run
 
-    run(model, piped(data), metrics, target, json, decimal_comma, backend, device)
+    run(model, piped(data), metrics, target, json, decimal_comma, delimiter, backend, device)
 
 
 def piped(data: str) -> str:

@@ -4,7 +4,7 @@ from nnx import schedules, spec
 from nnx.activations import activation
 from nnx.callbacks import Callback, EarlyStopping
 from nnx.cli import measured
-from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
+from nnx.cli.inputs import WIDTHS, check_backend, check_delimiter, integers, typed
 from nnx.cli.options import Options
 from nnx.data.prepare import TASKS
 from nnx.errors import InputError, number, positive_int, unknown
@@ -48,6 +48,7 @@ def check(options: Options) -> None:
         if options.class_weight not in ("balanced", "none"):
             raise unknown("class-weight", options.class_weight, ("balanced", "none"))
         check_backend(options.backend)
+        check_delimiter(options.delimiter)
         for one in metrics(options) or ():
             metric(one)
         if options.metrics is not None and options.held_out == 0:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.cli import measured, show
-from nnx.cli.inputs import at_once, check_backend, model, pieces, typed
+from nnx.cli.inputs import at_once, check_backend, check_delimiter, model, pieces, typed
 from nnx.cli.predict import tell
 from nnx.data.columns import Notes
 from nnx.errors import count
@@ -23,12 +23,14 @@ def run(
     target: str | None,
     as_json: bool,
     decimal_comma: bool,
+    delimiter: str | None,
     backend: str,
     device: str | None,
 ) -> None:
     """Print the loss and the metrics, as a table or as one JSON object."""
     with typed():
         check_backend(backend)
+        check_delimiter(delimiter)
         given = measured.names(metrics)
         for name in given or ():
             metric(name)
@@ -38,9 +40,10 @@ def run(
 
     def batches() -> Iterator[tuple[Any, Any]]:
         nonlocal m
-        found = pieces(data, at_once(trainer), target or preparation.target, target is None, decimal_comma)
+        wanted = target or preparation.target
+        found = pieces(data, at_once(trainer), wanted, target is None, decimal_comma, delimiter)
         for piece in found:
-            y = preparation.Y(piece.targets(target or preparation.target, preparation.labels), m + 1)
+            y = preparation.Y(piece.targets(wanted, preparation.labels), m + 1)
             X = preparation.X(piece.values(preparation.features, preparation.named), trainer.dtype, notes)
             m += len(piece)
             yield X, y

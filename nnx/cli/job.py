@@ -61,7 +61,14 @@ class Reader:
     def data(self, options: Options) -> Data:
         """Return the data of a run."""
         drop = tuple(options.drop or ())
-        own = options.decimal_comma, options.task, options.held_out, options.seed, options.dtype
+        own = (
+            options.decimal_comma,
+            options.delimiter,
+            options.task,
+            options.held_out,
+            options.seed,
+            options.dtype,
+        )
         key = options.data, options.target, drop, *own
         if key not in self._data:
             self._data = {}  # before others are made: two may be more than memory holds
@@ -70,12 +77,10 @@ class Reader:
 
     def _prepared(self, options: Options, drop: Sequence[str]) -> Data:
         seed = 0 if Path(options.data).is_file() else options.seed  # which draws the generated ones
-        key = options.data, options.target, seed, options.decimal_comma
+        key = options.data, options.target, seed, options.decimal_comma, options.delimiter
         if key not in self._sources:
             self._sources = {}
-            self._sources = {
-                key: source(options.data, options.target, seed, decimal_comma=options.decimal_comma)
-            }
+            self._sources = {key: source(*key)}
         samples = self._sources[key].training(options.target, drop)
         task = find_task(samples, options.task)
         another = another_task(samples, task) if options.task == "auto" else None

@@ -91,6 +91,10 @@ class Options:
     ] = None
     drop: Annotated[list[str] | None, option("Data", "A column to leave out; may be repeated.")] = None
     decimal_comma: Annotated[bool, option("Data", "In CSV, 3,14 is a number.", "--decimal-comma")] = False
+    delimiter: Annotated[
+        str | None,
+        option("Data", "Of CSV: one character, or tab.", show_default="the one that the first rows tell"),
+    ] = None
     task: Annotated[
         str,
         option(

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from rich.markup import escape
 
 from nnx.cli import streams
-from nnx.cli.inputs import at_once, check_backend, model, pieces, refuse_existing, typed
+from nnx.cli.inputs import at_once, check_backend, check_delimiter, model, pieces, refuse_existing, typed
 from nnx.cli.show import errors
 from nnx.cli.terminal import visible
 from nnx.data.columns import Notes
@@ -33,6 +33,7 @@ def run(
     format: str | None,
     probabilities: bool,
     decimal_comma: bool,
+    delimiter: str | None,
     backend: str,
     device: str | None,
 ) -> None:
@@ -40,11 +41,13 @@ def run(
     with typed():
         write_as = chosen(format, out)
         check_backend(backend)
+        check_delimiter(delimiter)
     if out is not None and not overwrite:
         refuse_existing(out)
     trainer, preparation = model(path, backend, device)
     notes, m = Notes(), 0
-    found = pieces(data, at_once(trainer), preparation.target, decimal_comma=decimal_comma)
+    how = {"decimal_comma": decimal_comma, "delimiter": delimiter}
+    found = pieces(data, at_once(trainer), preparation.target, **how)
     frames = (
         predictions(preparation, A, probabilities) for A in _outputs(found, trainer, preparation, notes)
     )
