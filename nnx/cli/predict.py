@@ -46,8 +46,9 @@ def run(
         refuse_existing(out)
     trainer, preparation = model(path, backend, device)
     notes, m = Notes(), 0
-    how = {"decimal_comma": decimal_comma, "delimiter": delimiter}
-    found = pieces(data, at_once(trainer), preparation.target, **how)
+    found = pieces(
+        data, at_once(trainer), preparation.target, decimal_comma=decimal_comma, delimiter=delimiter
+    )
     frames = (
         predictions(preparation, A, probabilities) for A in _outputs(found, trainer, preparation, notes)
     )
@@ -59,7 +60,9 @@ def run(
                 m += frame.height
         except Error as error:
             if out is None and write_as == "csv":  # else nothing is left
-                raise InputError(f"{error}. The predictions of the first {count(m, 'row')} are written") from error
+                raise InputError(
+                    f"{error}. The predictions of the first {count(m, 'row')} are written"
+                ) from error
             raise
     tell(notes)
     if out is not None:

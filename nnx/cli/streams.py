@@ -42,7 +42,9 @@ def flush() -> None:
         ended()
     except OSError as error:
         leave(sys.stdout)
-        raise Error(f"the standard output cannot be written: {error.strerror or first_line(error)}") from error
+        raise Error(
+            f"the standard output cannot be written: {error.strerror or first_line(error)}"
+        ) from error
 
 
 def ended() -> None:
