@@ -29,7 +29,7 @@ from nnx.progress import History, columns
 from nnx.regularization import Regularization
 from nnx.run import Run
 from nnx.step import PLAIN, Batch, Pieces, cost_and_gradient, initial_state, step_in_pieces, training_step
-from nnx.weights import batch_weights, class_table, fitting, sample_weights
+from nnx.weights import batch_weights, class_table, fitting, in_range, sample_weights
 from nnx.whole import WholeRun
 
 
@@ -584,7 +584,10 @@ class Trainer:
             return host.targets(name, Y, output, n, m, self.dtype)
 
         def weights(name: str, w: Any, Y: Any, m: int) -> Any:
-            return fitting(sample_weights(w, class_weight, Y, output, n, m), self.dtype)
+            found = sample_weights(w, class_weight, Y, output, n, m)
+            if found is None or self.regularization.per_sample:  # of which the sum of the weights is a part
+                return fitting(found, self.dtype)
+            return in_range(found, self.dtype)[0]
 
         def weights_of_part(name: str, w: Any, Y: Any, m: int) -> Any:
             if not table:

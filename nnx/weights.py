@@ -28,7 +28,7 @@ def sample_weights(
     Parameters
     ----------
     sample_weight : array-like (m,) or None
-        Finite numbers >= 0, not all 0.
+        Finite numbers >= 0, not all 0; or one number for all samples.
     class_weight : dict, sequence, "balanced" or None
         {class: weight}, 1 for a class that is not named; or a weight for each class in order (two for one output); or
         "balanced": m / (K count of the class), K the number of classes that occur. For several labels at once a dict
@@ -171,12 +171,45 @@ def _of_mapping(name: str, weights: Mapping[int, float], K: int) -> Any:
 
 def _numbers(name: str, weights: Any, size: int, expected: str) -> Any:
     found: Array = as_host(as_numbers(name, weights))
+    if found.shape == () and name == "sample_weight":
+        found = np.full(size, found)
     if found.shape != (size,):
         raise InputError(f"{name} has shape {found.shape}; expected ({size},), {expected}")
-    check_finite(name, found, "float32")
+    check_finite(name, found, "float64")
     if found.dtype.kind != "b" and found.min() < 0:
         raise InputError(f"{name} holds {found.min()}; weights must be at least 0")
     return found.astype(np.float64)
+
+
+def in_range(weights: Any, dtype: str) -> tuple[Any, int]:
+    """Return weights that dtype holds with room for their sum and products, and the exponent of the factor.
+
+    The weights are multiplied by a power of two where they need it, which changes none of their ratios. What is then
+    below the smallest normal number of dtype is beside the largest as good as 0, and becomes 0.
+
+    Parameters
+    ----------
+    weights : NumPy array (m,), float64
+        Finite and at least 0.
+    dtype : {"float32", "float64"}
+
+    Examples
+    --------
+    >>> in_range(np.array([1.0, 3.0]), "float32")
+    (array([1., 3.]), 0)
+    >>> in_range(np.array([1e-320, 2e-320]), "float64")[0] / 2.0**500
+    array([2047.98..., 4095.97...])
+    """
+    limits = np.finfo(dtype)
+    room = limits.maxexp // 2
+    positive = weights[weights > 0]
+    if not positive.size:
+        return weights, 0
+    largest = int(np.frexp(positive.max())[1])
+    if abs(largest) <= room and positive.min() >= limits.smallest_normal:
+        return weights, 0
+    scaled = np.ldexp(weights, room - largest)
+    return np.where(scaled < limits.smallest_normal, 0.0, scaled), room - largest
 
 
 def fitting(weights: Any, dtype: str) -> Any:

@@ -1,9 +1,12 @@
 """What the classifier and the regressor share: parameters become a network and a trainer, which does the work."""
 
+import math
+import operator
 import warnings
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from itertools import pairwise
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
@@ -20,16 +23,18 @@ from nnx.arrays import Array, array_namespace
 from nnx.batches.sources import Rows
 from nnx.callbacks.base import Callbacks
 from nnx.convert import SKLEARN_NAMES
-from nnx.errors import DivergenceError
+from nnx.errors import DivergenceError, InputError
 from nnx.network import Network
 from nnx.optimizers import lbfgs
 from nnx.port import Backend
 from nnx.regularization import Regularization
+from nnx.schedules import Schedule
 from nnx.sklearn import samples
 from nnx.sklearn.convergence import Convergence
 from nnx.sklearn.optimizers import SGD, Adam
 from nnx.sklearn.shuffles import Shuffles
 from nnx.trainer import Trainer
+from nnx.weights import in_range
 
 AT_ONCE = 2**20
 """Numbers of the widest layer that a prediction computes at once on the host: more would leave the caches."""
@@ -92,28 +97,82 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             return bool(self.solver != "lbfgs")
         return not (self.optimizer == "lbfgs" or isinstance(self.optimizer, lbfgs.LBFGS))
 
-    @property
-    def _has_policy(self) -> bool:
-        """Whether `learning_rate` says how the rate changes: it is of the solver "sgd"."""
-        return self.solver == "sgd" and self.optimizer is None and self.schedule is None
-
     def _sizes(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        """Return the units of the hidden layers, or raise a ValueError unless they are whole numbers above 0."""
+        given = self.hidden_layer_sizes
+        several = hasattr(given, "__iter__") and getattr(given, "ndim", 1) > 0
+        if isinstance(given, str | bytes | Mapping | Set):
+            raise _no_sizes(given)
+        sizes = [_whole_number(size, given) for size in (given if several else [given])]
         if any(size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return [int(size) for size in sizes]
+            raise InputError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return sizes
 
-    def _network(self, n_features: int) -> Network:
+    def _check_parameters(self, incremental: bool) -> None:
+        """Raise a ValueError for parameters that scikit-learn's constraints do not look at."""
+        self._sizes()
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.optimizer is not None:
+            optimizers.optimizer(self.optimizer)
+        if self.schedule is not None:
+            if isinstance(self.schedule, type) or not isinstance(self.schedule, Schedule):
+                raise InputError(
+                    "schedule must be an instance of nnx.schedules, such as nnx.schedules.Cosine(0.01, steps=1000), "
+                    f"or None; given {self.schedule!r}"
+                )
+            if not self._stochastic:
+                raise InputError(
+                    "schedule changes the learning rate, which L-BFGS does not have; leave out schedule, or choose "
+                    "solver='adam' or 'sgd'"
+                )
+        if self.regularization is not None and not isinstance(self.regularization, Regularization):
+            raise InputError(
+                "regularization must be an nnx.Regularization, such as nnx.Regularization(l2=1e-4), or None; given "
+                f"{self.regularization!r}"
+            )
+        Callbacks(self.callbacks)
+
+    def _design(self) -> dict[str, Any]:
+        """Return what the parameters say of the network."""
+        return {
+            "hidden_layer_sizes": self._sizes(),
+            "activation": self.activation,
+            "normalization": self.normalization,
+            "dropout": self.dropout,
+        }
+
+    def _check_design(self) -> None:
+        """Raise a ValueError unless the network that is there can go on under the parameters as they are now."""
+        now = self._design()
+        for name in ("hidden_layer_sizes", "normalization"):
+            if now[name] != self._designed[name]:
+                raise InputError(
+                    f"{name} is {now[name]!r}, but the network that goes on was made with {self._designed[name]!r}; "
+                    "set it back, or begin anew with fit and warm_start=False"
+                )
+
+    def _set_outputs(self, n: int, activation: str, first: bool) -> None:
+        """Take up the number and the activation of the outputs, which a network that goes on must keep."""
+        if not first and n != self.n_outputs_:
+            raise InputError(f"y has {n} outputs, but the network that goes on has {self.n_outputs_}")
+        if not first and activation != self.out_activation_:
+            raise InputError(
+                f"loss needs the output {activation!r}, but the network that goes on has {self.out_activation_!r}; set "
+                "loss back, or begin anew with fit and warm_start=False"
+            )
+        self.n_outputs_, self.out_activation_ = n, activation
+
+    def _network(self, n_features: int, design: Mapping[str, Any]) -> Network:
         made: list[layers.Layer] = []
-        hidden = SKLEARN_NAMES[self.activation]
-        for n in self._sizes():
-            if self.normalization is None:
+        hidden = SKLEARN_NAMES[design["activation"]]
+        for n in design["hidden_layer_sizes"]:
+            if design["normalization"] is None:
                 made.append(layers.Dense(n, hidden))
             else:
-                made += [layers.Dense(n), NORMS[self.normalization](), layers.Activate(hidden)]
-            if self.dropout:
-                made.append(layers.Dropout(self.dropout))
+                made += [layers.Dense(n), NORMS[design["normalization"]](), layers.Activate(hidden)]
+            if design["dropout"]:
+                made.append(layers.Dropout(design["dropout"]))
         made.append(layers.Dense(self.n_outputs_))
         network = Network(n_features, made, SKLEARN_NAMES[self.out_activation_])
         if self.n_outputs_ > 1 and self.out_activation_ == "identity" and self._stochastic:
@@ -122,7 +181,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             network.output = replace(output, loss=lambda Z, Y: output.loss(Z, Y) / n)
         return network
 
-    def _optimizer(self) -> Any:
+    def _new_optimizer(self) -> Any:
         rate = self.learning_rate_init if self.schedule is None else self.schedule
         if self.optimizer is not None:
             found = optimizers.optimizer(self.optimizer)
@@ -133,41 +192,88 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             return SGD(rate, self.momentum, self.nesterovs_momentum)
         return Adam(rate, self.beta_1, self.beta_2, self.epsilon)
 
-    def _regularization(self) -> Regularization:
-        """Return alpha/2 sum W^2 / m, m the samples (or their weights) of a batch; or what is given instead."""
-        return self.regularization or Regularization(l2=self.alpha, per_sample=True)
+    def _choose_optimizer(self, incremental: bool) -> Any:
+        """Return the optimizer of this fit.
+
+        As in scikit-learn `partial_fit` goes on with the optimizer of the fit before, whatever was set since: the
+        solver, its rate and momentum count from the next `fit` on. `optimizer` and `schedule`, which scikit-learn does
+        not have, count at once.
+        """
+        if not self._stochastic:
+            return self._new_optimizer()  # what a later partial_fit goes on with stays
+        asked = self.optimizer, self.schedule
+        known = self.__dict__.get("_asked")
+        if not incremental or known is None or not all(map(_same, known, asked)):
+            self._optimizer, self._asked = self._new_optimizer(), asked
+            self._policy = None
+            if self.solver == "sgd" and asked == (None, None):
+                self._policy = self.learning_rate, self.learning_rate_init, self.power_t
+            self._memory: dict[str, Any] = {}
+        return self._optimizer
+
+    def _regularization(self, exponent: int, dtype: str) -> Regularization:
+        """Return alpha/2 sum W^2 / m, m the samples (or their weights) of a batch; or what is given instead.
+
+        The weights were multiplied by 2^exponent, and so must be what is divided by their sum.
+        """
+        alpha = self.regularization is None
+        own: Regularization = Regularization(l2=self.alpha, per_sample=True) if alpha else self.regularization
+        if not exponent or not own.per_sample:
+            return own
+        try:
+            l1, l2 = (math.ldexp(x, exponent) for x in (own.l1, own.l2))
+            fits = max(l1, l2) <= np.finfo(dtype).max
+        except OverflowError:
+            fits = False
+        if not fits:
+            name = "alpha" if alpha else "regularization"
+            raise InputError(
+                f"{name} divided by the sum of sample_weight has no number in {dtype}: the weights are too small for "
+                f"it. Multiply sample_weight, or give {name}={0.0 if alpha else None}"
+            )
+        return replace(own, l1=l1, l2=l2)
 
     # --- fit ------------------------------------------------------------------------------------------------------
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
-        self._sizes()
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
+        self._check_parameters(incremental)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        if not first:
+            self._check_design()
         X, Y = self._validate(X, y, incremental, first)
+        dtype = self.dtype or samples.dtype_of(X)
+        if self.dtype is None and not self._stochastic and samples.home(X) is None:
+            dtype = "float64"  # whose line search finds nothing lower in float32
+        weights, exponent = None, 0
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(host.as_host(sample_weight), np.empty((X.shape[0], 0)))
+            one = isinstance(sample_weight, Number)
+            given = sample_weight if one else host.as_host(sample_weight)
+            given = _check_sample_weight(given, np.empty((X.shape[0], 0)))
+            weights, exponent = in_range(np.asarray(given, np.float64), dtype)
+        regularization = self._regularization(exponent, dtype)
         self._random_state = check_random_state(self.random_state)
         if first:
             self._begin(X)
+        elif self._stochastic:
+            self._go_on()
         sizes = [X.shape[1], *self._sizes(), self.n_outputs_]
         P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
         work = 6.0 * X.shape[0] * P * self.max_iter  # three products of two operations
         backend = samples.backend_for(X, self.backend, self.device, work)
-        trainer = self._trained(X, backend, incremental)
-        score, weights = None, sample_weight
+        trainer = self._trained(X, backend, dtype, regularization, incremental)
+        score = None
         if self.early_stopping and self._stochastic:
             kept, held_out = self._split(X.shape[0], Y)
-            score = self._scorer(backend, X, Y, sample_weight, held_out)
+            score = self._scorer(backend, X, Y, weights, held_out)
             X, Y = samples.take(X, kept), Y[kept]
-            weights = None if sample_weight is None else sample_weight[kept]
+            weights = None if weights is None else weights[kept]
         self._run(trainer, X, Y, weights, incremental, score)
         self._take_up(trainer.state["theta"], backend, X)
         return self
 
     def _begin(self, X: Any) -> None:
         """Draw the first parameters and forget what was."""
-        for name in ("_vector", "_views", "_trainer", "_memory", "_best"):
+        for name in ("_vector", "_views", "_best"):
             self.__dict__.pop(name, None)
         self.n_iter_, self.t_ = 0, 0
         sizes = [X.shape[1], *self._sizes(), self.n_outputs_]
@@ -179,47 +285,60 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self.coefs_.append(self._random_state.uniform(-bound, bound, (n_prev, n)))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, n))
         if self._stochastic:
-            self._forget_losses()
+            self.loss_curve_: list[float] = []
+            self._watch_anew()
 
-    def _forget_losses(self) -> None:
+    def _go_on(self) -> None:
+        """Go on with the curves of the fits before, unless they watched something else, or there are none."""
+        if not hasattr(self, "loss_curve_"):
+            self.loss_curve_ = []
+            self._watch_anew()
+        elif self.early_stopping != (self.validation_scores_ is not None):
+            self._watch_anew()
+
+    def _watch_anew(self) -> None:
+        """Forget the best loss, or the best score of the samples held out."""
         held_out = self.early_stopping
-        self.loss_curve_: list[float] = []
+        self.__dict__.pop("_best", None)
         self._no_improvement_count = 0
         self.best_loss_ = None if held_out else np.inf
         self.validation_scores_: list[float] | None = [] if held_out else None
         self.best_validation_score_ = -np.inf if held_out else None
 
-    def _trained(self, X: Any, backend: Backend, incremental: bool) -> Trainer:
+    def _trained(
+        self, X: Any, backend: Backend, dtype: str, regularization: Regularization, incremental: bool
+    ) -> Trainer:
         """Return the trainer that is to go on: with `incremental` with the optimizer's memory, else without."""
-        dtype = self.dtype or samples.dtype_of(X)
-        if self.dtype is None and not self._stochastic and samples.home(X) is None:
-            dtype = "float64"  # whose line search finds nothing lower in float32
-        trainer: Trainer | None = self.__dict__.get("_trainer") if incremental else None
-        if trainer is not None and (trainer.backend is not backend or trainer.dtype != dtype):
+        optimizer, design = self._choose_optimizer(incremental), self._design()
+        made = design, dtype, regularization
+        trainer: Trainer | None = self.__dict__.get("_trainer")
+        if trainer is None or trainer.optimizer is not self.__dict__.get("_optimizer"):
+            trainer = None
+        elif not incremental or trainer.backend is not backend or self._made != made:
             self._memory, trainer = _memory(trainer), None
-        network = trainer.network if trainer else self._network(X.shape[1])
+        network = trainer.network if trainer else self._network(X.shape[1], design)
         theta = self._theta(network)
         if trainer is None:
-            random = network.random and not incremental
-            seed = int(self._random_state.randint(2**31 - 1)) if random else 0
+            memory = self._memory if self._stochastic else {}
+            draws = network.random and "key" not in memory
+            seed = int(self._random_state.randint(2**31 - 1)) if draws else 0
             trainer = Trainer(
                 network,
-                self._optimizer(),
+                optimizer,
                 backend,
                 dtype=dtype,
                 seed=seed,
-                regularization=self._regularization(),
+                regularization=regularization,
                 theta=backend.to_numpy(theta)
                 if samples.home(theta) == (backend.name, backend.device)
                 else theta,
             )
-            if incremental:
-                _remember(trainer, self.__dict__.pop("_memory", {}))
+            _remember(trainer, memory)
         elif theta is not trainer.state["theta"]:
             trainer.theta = theta
         trainer.rng = Shuffles(self._random_state)
         trainer.records = []
-        self.network_, self._trainer = network, trainer
+        self.network_, self._trainer, self._made, self._designed = network, trainer, made, design
         return trainer
 
     def _run(self, trainer: Trainer, X: Any, Y: Any, weights: Any, incremental: bool, score: Any) -> None:
@@ -227,7 +346,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         batch_size = self._batch_size(m) if self._stochastic else None
         epochs = 1 if incremental else self.max_iter
         self.n_iter_ = 0
-        callbacks = [Convergence(self, m, score), *Callbacks(self.callbacks).all]
+        alone = self._stochastic and self.shuffle and batch_size == m
+        callbacks = [Convergence(self, m, score, alone), *Callbacks(self.callbacks).all]
         columns = Rows(X) if sparse.issparse(X) else X.T
         few = max(1, 2**24 // X.shape[1])  # of a sparse matrix no more is made dense at once
         pieces = {"micro_batch": few} if sparse.issparse(X) and not self._stochastic and few < m else {}
@@ -297,9 +417,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Return J at the trainer's parameters, with the penalty."""
         loss = trainer.evaluate(columns, Y.T, sample_weight=weights)["loss"]
         total = len(Y) if weights is None else weights.sum()
-        parameters = trainer.parameters
-        squares = sum(float((parameters[name] ** 2).sum()) for name in trainer.network.decayed)
-        return float(loss + 0.5 * (self.alpha if self.regularization is None else 0.0) * squares / total)
+        parameters, own = trainer.parameters, trainer.regularization
+        decayed = [parameters[name] for name in own.names(trainer.network)]
+        penalty = sum(0.5 * own.l2 * float((W**2).sum()) + own.l1 * float(np.abs(W).sum()) for W in decayed)
+        return float(loss + penalty / (total if own.per_sample else 1))
 
     def _split(self, m: int, Y: Any) -> tuple[Any, Any]:
         """Return the numbers of the samples that are trained on, and of those held out."""
@@ -318,6 +439,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _scorer(self, backend: Backend, X: Any, Y: Any, weights: Any, rows: Any) -> Any:
         X, Y = samples.take(X, rows), Y[rows]
         weights = None if weights is None else weights[rows]
+        if weights is not None and not weights.any():
+            raise InputError(
+                f"sample_weight is 0 for all of the {len(Y)} samples that early_stopping holds out: they have no "
+                "score. Raise validation_fraction, or leave out the samples without weight"
+            )
         forward = backend.capture(self.network_.forward)
 
         def score(trainer: Trainer) -> float:
@@ -366,16 +492,21 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if "network_" not in self.__dict__:
             check_is_fitted(self)  # raises
         X = samples.validated(self, X, reset=False)
-        sizes = [X.shape[1], *self._sizes(), self.n_outputs_]
-        P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
-        work = 6.0 * X.shape[0] * P * self.max_iter  # three products of two operations
+        work = 6.0 * X.shape[0] * self.network_.P * self.max_iter  # as of a fit: three products of two operations
         backend = samples.backend_for(X, self.backend, self.device, work)
-        theta, (seen, moved, forward) = self._theta(self.network_), self._ready.get(backend, (None,) * 3)
+        theta, known = self._theta(self.network_), (backend, self.activation)
+        seen, moved, forward = self._ready.get(known, (None,) * 3)
         if seen is not theta:
             dtype = samples.dtype_of(theta)
-            moved, forward = backend.asarray(theta, dtype), backend.capture(self.network_.forward)
-            self._ready[backend] = theta, moved, forward
+            moved, forward = backend.asarray(theta, dtype), backend.capture(self._network_as_set().forward)
+            self._ready[known] = theta, moved, forward
         return self._outputs(backend, forward, moved, samples.dtype_of(moved), X), backend, X
+
+    def _network_as_set(self) -> Network:
+        """Return the network that predicts: as in scikit-learn, with the activation as it is set now."""
+        if self.activation == self._designed["activation"]:
+            return self.network_
+        return self._network(self.network_.n[0], {**self._designed, "activation": self.activation})
 
     def _outputs(self, backend: Backend, forward: Any, theta: Array, dtype: str, X: Any) -> Array:
         """Return A[L] (n[L], m), computed as many samples at a time as is good."""
@@ -390,13 +521,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Return what was fitted as NumPy arrays, which any machine can load."""
         state = {**super().__getstate__()}
         trainer = state.pop("_trainer", None)
-        state.pop("_ready", None)
+        for name in ("_ready", "_made"):
+            state.pop(name, None)
         if "network_" in state:
             vector = host.copy(host.as_host(self._theta(self.network_)))
             state |= {"network_": self.network_.describe(), "_vector": vector}
             for name in ("coefs_", "intercepts_", "_views"):
                 del state[name]
-        if trainer is not None:
+        if trainer is not None and trainer.optimizer is state.get("_optimizer"):
             state["_memory"] = _memory(trainer)
         for name in ("classes_", "_best"):
             if name in state:
@@ -433,9 +565,31 @@ def _memory(trainer: Trainer) -> dict[str, Any]:
 
 
 def _remember(trainer: Trainer, memory: dict[str, Any]) -> None:
-    """Give a trainer what `_memory` returned."""
-    asarray = trainer.backend.asarray
-    known = {name: x for name, x in memory.items() if name in trainer.state}
-    trainer.state |= {
-        name: asarray(x, "int32" if x.dtype.kind == "i" else trainer.dtype) for name, x in known.items()
-    }
+    """Give a trainer what `_memory` returned, unless it is of another network or optimizer."""
+    state, asarray = trainer.state, trainer.backend.asarray
+    known = {name: x for name, x in memory.items() if name in state}
+    if all(x.shape == tuple(state[name].shape) for name, x in known.items()):
+        trainer.state |= {
+            name: asarray(x, "int32" if x.dtype.kind == "i" else trainer.dtype) for name, x in known.items()
+        }
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and bool(a == b))
+
+
+def _whole_number(size: Any, given: Any) -> int:
+    """Return a number of units as an int; booleans and fractions are none."""
+    try:
+        if isinstance(size, bool) or "bool" in str(getattr(size, "dtype", "")):
+            raise TypeError
+        return operator.index(size)
+    except TypeError:
+        raise _no_sizes(given) from None
+
+
+def _no_sizes(given: Any) -> InputError:
+    return InputError(
+        "hidden_layer_sizes must be the whole numbers of units of the hidden layers, such as (100, 50), or one such "
+        f"number; given {given!r}"
+    )

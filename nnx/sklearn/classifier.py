@@ -140,7 +140,9 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             All classes that will ever occur; needed in the first call.
         """
         y = host.as_host(y) if samples.home(y) else y
-        if _check_partial_fit_first_call(self, classes):
+        if hasattr(self, "classes_"):
+            self.classes_ = host.as_host(self.classes_)
+        if _check_partial_fit_first_call(self, host.as_host(classes) if samples.home(classes) else classes):
             kind = labels.kind_of(y)
             kind = kind if kind == labels.MULTILABEL else labels.kind_of(self.classes_)
             self._learn(kind, self.classes_)
@@ -209,11 +211,12 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             self._sparse_labels = sparse.issparse(y)
         else:
             self._compare(labels.classes_of(y))
-        self.n_outputs_ = labels.n_outputs(self._kind, self.classes_)
-        self.out_activation_ = "softmax" if self._kind == "multiclass" else "logistic"
-        Y = labels.numbers(self._kind, host.as_host(self.classes_), y)
-        if foreign and self.classes_.dtype.kind in "biuf":
-            self.classes_ = samples.backend(*foreign).asarray(self.classes_)
+        classes = host.as_host(self.classes_)
+        activation = "softmax" if self._kind == "multiclass" else "logistic"
+        self._set_outputs(labels.n_outputs(self._kind, classes), activation, reset)
+        Y = labels.numbers(self._kind, classes, y)
+        own = foreign and classes.dtype.kind in "biuf"
+        self.classes_ = samples.backend(*foreign).asarray(classes) if own else classes
         return X, Y.reshape(-1, 1) if self._kind == "binary" else Y
 
     def _compare(self, classes: Any) -> None:

@@ -18,10 +18,15 @@ class Convergence(Callback):
         Samples in an epoch.
     score : callable or None
         trainer -> the score of the samples that are held out, with early stopping.
+    draws : bool
+        Whether an order is drawn for each epoch though one batch has all samples, which the trainer does not order:
+        scikit-learn draws it, and the random_state must be left where scikit-learn leaves it.
     """
 
-    def __init__(self, estimator: Any, m: int, score: Callable[[Trainer], float] | None) -> None:
-        self._estimator, self._m, self._score = estimator, m, score
+    def __init__(
+        self, estimator: Any, m: int, score: Callable[[Trainer], float] | None, draws: bool = False
+    ) -> None:
+        self._estimator, self._m, self._score, self._draws = estimator, m, score, draws
 
     def on_epoch(self, trainer: Trainer, progress: Progress) -> None:
         """Take up an epoch's loss; end the fit, or lower the rate, where the time has come."""
@@ -30,12 +35,14 @@ class Convergence(Callback):
         self._note(progress.measured["loss"])
         if not estimator._stochastic:
             return
+        if self._draws:
+            trainer.rng.permutation(self._m)
         estimator.t_ += self._m
         worse = self._held_out_is_worse(trainer) if self._score else self._loss_is_worse()
         estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
-        policy = estimator.learning_rate if estimator._has_policy else "constant"
+        policy, rate, power = estimator._policy or ("constant", 0.0, 0.0)
         if policy == "invscaling":  # learning_rate_init / (t + 1)^power_t, t the samples seen
-            trainer.learning_rate = estimator.learning_rate_init / (estimator.t_ + 1) ** estimator.power_t
+            trainer.learning_rate = rate / (estimator.t_ + 1) ** power
         if estimator._no_improvement_count > estimator.n_iter_no_change:
             self._no_better(trainer, policy)
 

@@ -146,8 +146,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         Y = y.reshape(-1, 1) if y.ndim == 1 else y
-        self.n_outputs_ = Y.shape[1]
-        self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
+        self._set_outputs(Y.shape[1], "exp" if self.loss == "poisson" else "identity", reset)
         return X, Y
 
     def _score(self, found: Any, Y: Any, weights: Any) -> float:
