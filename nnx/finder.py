@@ -150,7 +150,7 @@ def find_learning_rate(
     costs: list[float] = []
     smoothed: list[float] = []
     average = 0.0
-    with closing(_endless(batches)) as endless:
+    with closing(_endless(batches, 2 if trainer.network.whole_batches else 1)) as endless:
         for k, batch in zip(range(steps), endless, strict=False):
             rate = float(low * (high / low) ** (k / (steps - 1)))
             state, J = step({**state, "alpha": backend.asarray(rate, trainer.dtype)}, batch)
@@ -175,16 +175,17 @@ def _unscheduled(trainer: Trainer) -> Step:
     return trainer.backend.capture(training_step(trainer.network, optimizer, trainer.regularization))
 
 
-def _endless(batches: Any) -> Generator[Batch, None, None]:
-    """Yield the batches of one epoch after the other."""
+def _endless(batches: Any, least: int) -> Generator[Batch, None, None]:
+    """Yield the batches of one epoch after the other, without those of fewer samples than can be trained on."""
     while True:
         empty = True
         with closing(batches.epoch()) as pieces:
             for batch, _, _ in pieces:
-                empty = False
-                yield batch
+                if batch[0].shape[-1] >= least:
+                    empty = False
+                    yield batch
         if empty:
-            raise InputError("there are no batches")
+            raise InputError("there are no batches that can be trained on")
 
 
 def _start(costs: Sequence[float]) -> float:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -43,7 +44,7 @@ class Done(NamedTuple):
     Js: Any
     """See `nnx.port.Steps`."""
     samples: int
-    """Of all of them."""
+    """Of all of them; 0: of one step, whose batch cannot be trained on. It is left out."""
     weights: Sequence[Any]
     batch: Callable[[], Batch]
     """That of the first step; its last piece, which is the whole batch unless there are `sums`."""
@@ -88,6 +89,8 @@ class Run:
         if self._on_end_of is not None and batches.draws:
             trainer.backend.picked_from(self._on_end_of.data)
         self._one_by_one = False  # after several epochs at once that led nowhere
+        self._least = 2 if trainer.network.whole_batches else 1
+        """Samples that a batch must have to be trained on: of one there is no variance, which BatchNorm divides by."""
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -234,6 +237,9 @@ class Run:
         steps = self.walk(lambda: trainer.state, self.step)
         try:  # closing() would take 0.3 us more, of some 8 that an epoch has here
             for done in steps:
+                if not done.samples:
+                    self.step += 1
+                    continue
                 trainer.state = done.after
                 count = len(done.weights)
                 self._unread.append((self.step + 1, done.Js, done.weights))
@@ -268,8 +274,17 @@ class Run:
     ) -> Generator[Done, None, None]:
         order, step, steps = batches.order(), skip, batches.steps
         same = batches.m // batches.batch_size  # steps of one size
+        idle = batches.idle(order)
+        if batches.size(-1) < self._least and steps - 1 not in idle[-1:]:
+            idle.append(steps - 1)
         while step < steps:
             m, left = (batches.batch_size, same - step) if step < same else (batches.size(-1), 1)
+            if idle and (at := bisect_left(idle, step)) < len(idle):
+                left = min(left, idle[at] - step)
+            if not left:
+                yield _left_out(now())
+                step += 1
+                continue
             count = 1 if one or not self._pace else max(1, min(left, AT_ONCE, int(SLICE / self._pace)))
             state = now()
             after, Js = self._at_once(state, batches, order, step * batches.batch_size, m, count)
@@ -284,22 +299,25 @@ class Run:
         with closing(self.batches.epoch(skip)) as pieces:
             for batch, start, ends in pieces:
                 state, m = now(), batch[0].shape[-1]
-                if start == 0 and ends:
+                if start == 0 and ends and m >= self._least:
                     after, J = trainer.step(state, batch)
                     w = batch[2]
                     weight = float(m) if w is None else array_namespace(w).sum(w)
                     yield Done(state, after, [J], m, [weight], partial(tuple, batch), None)
                     continue
-                samples = m if start == 0 else samples + m
-                sums = self.added(sums, state, batch, start)
-                if ends:
+                samples, sums = (m, {}) if start == 0 else (samples + m, sums)
+                if m and self._least == 1:
+                    sums = self.added(sums, state, batch, start)
+                if ends and not sums:
+                    yield _left_out(state)
+                elif ends:
                     after, J = trainer.pieces.update(state, sums)
                     yield Done(state, after, [J], samples, [sums["weight"]], partial(tuple, batch), sums)
 
     def added(self, sums: Sums, state: State, batch: Batch, start: int) -> Sums:
-        """Return the sums over a step's pieces with one more; the first piece begins them."""
+        """Return the sums over a step's pieces with one more; without any this one begins them."""
         place = self.trainer.backend.asarray(start, "int32")
-        if start == 0:
+        if not sums:
             return self.trainer.pieces.first(state, batch, place)
         return self.trainer.pieces.add(state, sums, batch, place)
 
@@ -337,6 +355,8 @@ class Run:
     def _measure(self, good: "Good") -> dict[str, Any]:
         """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""
         self.read_costs()
+        if not self.bad and not self.weight:
+            raise nothing_to_train_on(f"in epoch {self.epoch}", self._least)
         loss = mean(self.total, self.weight)
         if self.bad or not math.isfinite(loss) or not self.trainer.is_finite():
             raise diverged(self, good)
@@ -399,6 +419,21 @@ class Run:
         self._rng_before = position["rng"] if self.batches.draws else None
         self.trainer.stopped = position["stopped"]
         self.batches.go_on(self.epoch - 1)
+
+
+def _left_out(state: State) -> Done:
+    """Return the step of a batch that cannot be trained on: nothing changes, and nothing is counted."""
+    return Done(state, state, [], 0, [], tuple, None)
+
+
+def nothing_to_train_on(when: str, least: int = 1) -> InputError:
+    """Return the error for a time in which no batch could be trained on."""
+    why = "the weights of all samples are 0"
+    if least > 1:
+        why += ", or each batch has a single sample, on which BatchNorm cannot train"
+    return InputError(
+        f"there was nothing to train on {when}: {why}. Expected some samples that weigh more than 0"
+    )
 
 
 class Good(NamedTuple):

@@ -265,7 +265,8 @@ class Trainer:
             How often to go over X.
         batch_size : int or None
             Samples in a step; the last step of an epoch takes what is left. None: the whole of X, as in the
-            notes.
+            notes. A batch whose weights are all 0 is left out, and so is, of a network with BatchNorm, a batch of
+            a single sample: it changes nothing and is not counted.
         validation : (X, Y) or (X, Y, sample_weight), or None
             Evaluated after every epoch. Also batches, as for X: a list of them, a function, `nnx.Rows(loader)`.
         shuffle : bool
@@ -338,10 +339,10 @@ class Trainer:
             self.features = features(X)
         batches = self._batches("", X, Y, sample_weight, class_weight, batch_size, rng, micro_batch, steps)
         m = batches.m
-        if self.network.whole_batches and m is not None and m % min(batch_size or m, m) == 1 % m:
+        if self.network.whole_batches and m is not None and min(batch_size or m, m) == 1:
             raise InputError(
-                f"the last batch would have a single sample (m = {m}, batch_size = {batch_size}), on which BatchNorm "
-                "cannot train; choose another batch_size, or leave one sample out"
+                f"each batch would have a single sample (m = {m}, batch_size = {batch_size}), on which BatchNorm "
+                "cannot train; choose a larger batch_size, or use LayerNorm"
             )
         held_out = None
         if validation is not None:
@@ -509,6 +510,8 @@ class Trainer:
         parts: list[Any] = []
         with closing(held_out.epoch()) as batches:
             for batch, _, _ in batches:
+                if not batch[0].shape[-1]:
+                    continue  # its weights are all 0
                 if not parts:
                     self._check(wanted, batch)
                 parts.append(captured(self.state["theta"], batch))

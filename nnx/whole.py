@@ -8,7 +8,7 @@ from nnx.costs import number
 from nnx.divergence import largest
 from nnx.errors import DivergenceError, InputError
 from nnx.optimizers import LBFGS
-from nnx.run import Run
+from nnx.run import Run, nothing_to_train_on
 from nnx.step import Sums
 
 
@@ -57,15 +57,20 @@ class WholeRun(Run):
         """Return J and dtheta of all samples, at theta on the host."""
         trainer, backend = self.trainer, self.trainer.backend
         sums: Sums = {}
+        dtheta: Any = None
         state = {**trainer.state, "theta": backend.asarray(theta, trainer.dtype)}
-        J, dtheta = None, None
+        J: Any = None
         for batch, start, ends in self.batches.epoch():
+            if not batch[0].shape[-1]:
+                continue  # its weights are all 0
             if start == 0 and ends:
                 J, dtheta = trainer.gradient(state, batch)
             else:
                 sums = self.added(sums, state, batch, start)
         if sums:
             J, dtheta = trainer.pieces.total(state, sums)
+        if dtheta is None:
+            raise nothing_to_train_on(f"in iteration {self.epoch}")
         J, dtheta = number(backend, J), backend.to_numpy(dtheta)
         if self._first_look and not math.isfinite(J):  # later ones are the line search's own matter
             before = f"the cost is {J} before iteration {self.epoch}"

@@ -18,7 +18,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COMPILED = tuple(
     f"test_{name}"
-    for name in ("backends", "recording", "repeat", "resume", "trainer", "training", "twenty_steps")
+    for name in (
+        "backends",
+        "left_out",
+        "recording",
+        "repeat",
+        "resume",
+        "trainer",
+        "training",
+        "twenty_steps",
+    )
 )
 """The tests that run on numba, too: it takes seconds for every form of a step. NNX_TEST_ALL=1: all of them."""
 

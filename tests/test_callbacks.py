@@ -1,9 +1,11 @@
 """The callbacks that come with nnx: what each does, what it refuses, and what is left of a fit that was killed."""
 
+import copy
 import csv
 import io
 import json
 import logging
+import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -800,3 +802,78 @@ def test_what_a_callback_draws_is_not_drawn_again(rng, shuffle):
         if shuffle:
             expected.permutation(30)
         assert number == expected.random()
+
+
+# --- copies and pickles ----------------------------------------------------------------------------------------------
+
+
+def every_callback(folder):
+    made = {
+        "EarlyStopping": lambda: EarlyStopping("loss", patience=3),
+        "ReduceOnPlateau": lambda: ReduceOnPlateau("loss", patience=1, min_delta=10),
+        "MovingAverage": lambda: MovingAverage(0.5),
+        "Snapshots": lambda: Snapshots(most=3),
+        "Checkpoints": lambda: Checkpoints(folder / "checkpoints"),
+        "CSVLog": lambda: CSVLog(folder / "log.csv", overwrite=True),
+        "JSONLines": lambda: JSONLines(folder / "log.jsonl", overwrite=True),
+        "TensorBoard": lambda: TensorBoard(folder / "board"),
+        "ProgressBar": lambda: ProgressBar(),
+        "NotebookBar": lambda: nnx.callbacks.notebook_bar.NotebookBar(),
+    }
+    missing = {
+        name for name in nnx.callbacks.__all__ if name not in made and name not in ("Callback", "Callbacks")
+    }
+    assert not missing
+    return made
+
+
+NAMES = sorted(every_callback(Path()))
+
+
+def told(callback):
+    """What a callback knows, that a person may ask for."""
+    state = callback.state()
+    return {name: np.asarray(x).tolist() for name, x in state.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_callback_is_copied_and_pickled_after_and_within_a_fit(backend, name, tmp_path, capsys):
+    if name == "TensorBoard":
+        pytest.importorskip("tensorboardX")
+    if name in ("ProgressBar", "NotebookBar"):
+        pytest.importorskip("rich" if name == "ProgressBar" else "IPython")
+    copies = [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+    callback = every_callback(tmp_path)[name]()
+    within = []
+
+    class Within(Callback):
+        def on_step(self, trainer, progress):
+            if progress.epoch == 2 and not within:
+                within.extend((told(callback), [one(callback) for one in copies]))
+
+    X, Y = some_data()
+    new = lambda: nnx.Trainer(nnx.mlp([2, 3, 1]), backend=backend)  # noqa: E731
+    try:
+        raise KeyError  # so that there is an exception when the fit begins
+    except KeyError:
+        new().fit(X, Y, epochs=3, callbacks=[callback, Within()])
+    assert [told(one) for one in within[1]] == [within[0]] * 2
+    after = told(callback)
+    for one in copies:
+        other = one(callback)
+        assert told(other) == told(callback) == after
+        for attribute in ("theta", "best", "best_epoch", "path", "folder", "epochs"):
+            if hasattr(callback, attribute):
+                np.testing.assert_array_equal(getattr(other, attribute), getattr(callback, attribute))
+        trainer = new()
+        trainer.fit(X, Y, epochs=2, callbacks=one(callback) if name != "Checkpoints" else ())
+        assert np.isfinite(trainer.theta).all()
+
+
+def test_a_copied_bar_keeps_its_console():
+    console = pytest.importorskip("rich.console").Console(file=io.StringIO())
+    X, Y = some_data()
+    bar = copy.deepcopy(ProgressBar(console))
+    nnx.Trainer(nnx.mlp([2, 1]), backend="numpy").fit(X, Y, callbacks=bar)
+    assert "epoch 1/1" in console.file.getvalue()
+    assert pickle.loads(pickle.dumps(bar)).often is False

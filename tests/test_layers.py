@@ -195,9 +195,9 @@ def test_batch_norm_refuses_a_single_sample(rng):
     trainer = nnx.Trainer(network("batch norm"), backend="numpy")
     X, Y = rng.standard_normal((4, 9)), rng.integers(0, 3, 9)
     with pytest.raises(
-        nnx.InputError, match=r"last batch would have a single sample \(m = 9, batch_size = 4\)"
+        nnx.InputError, match=r"each batch would have a single sample \(m = 9, batch_size = 1\)"
     ):
-        trainer.fit(X, Y, batch_size=4)
+        trainer.fit(X, Y, batch_size=1)
     with pytest.raises(nnx.InputError, match="single sample"):
         trainer.fit(X[:, :1], Y[:1])
     with pytest.raises(nnx.InputError, match="BatchNorm cannot train on a batch of one sample"):

@@ -274,11 +274,13 @@ def test_batches_that_become_fewer_are_an_error():
 def test_weights_that_dtype_cannot_hold():
     X, Y = data()
     for weight, size in ((1e38, "large"), (1e-60, "small")):
-        with pytest.raises(
-            nnx.InputError, match=f"the weights are too {size} for float32; divide all of them"
-        ):
-            new().fit(X, Y, sample_weight=np.full(60, weight))
-        new(dtype="float64").fit(X, Y, sample_weight=np.full(60, weight))
+        message = f"the weights are too {size} for float32; divide all of them"
+        own = nnx.Regularization(l2=0.1, per_sample=True)
+        for trainer, batches in ((new(), [(X, Y, weight)]), (new(regularization=own), (X, Y))):
+            options = {"sample_weight": weight} if isinstance(batches, tuple) else {}
+            with pytest.raises(nnx.InputError, match=message):
+                trainer.fit(*(batches if options else (batches,)), **options)
+        new(dtype="float64").fit([(X, Y, weight)])
     with pytest.raises(nnx.InputError, match="weights of all samples are 0"):
         new().evaluate([(X, Y, np.zeros(60))])
 

@@ -10,7 +10,8 @@ from nnx.port import Backend, Data, mini_batch
 
 Piece: TypeAlias = tuple[tuple[Array, Array, Array | None], int, bool]
 """((X, Y, w), start, ends): what a step computes at once, on the device; w (m,) or None. start is the place of its
-first sample within its step's batch, 0 unless the batch is cut into micro-batches; ends, whether the step does."""
+first sample within its step's batch, 0 unless the batch is cut into micro-batches; ends, whether the step does. A piece
+whose weights are all 0 comes without samples, X (n[0], 0): there is nothing to compute."""
 
 
 class Provider(Protocol):
@@ -136,11 +137,18 @@ class Batches(Counted):
         self.micro_batch = micro_batch
         self._backend, self._rng = backend, rng if self.steps > 1 else None  # one step: any order is the same
         self.data: Data = X, Y, w
+        self._weightless = None if w is None else self._without_weight(w)
+
+    def _without_weight(self, w: Array) -> Any:
+        """Return whether each sample has the weight 0, a NumPy array (m,); None where they are too few for a batch."""
+        found = self._backend.to_numpy(w) == 0
+        least = min(self.size(-1), self.micro_batch or self.m)
+        return found if int(found.sum()) >= least else None
 
     @property
     def even(self) -> bool:
-        """Whether all batches are of one size."""
-        return self.m % self.batch_size == 0
+        """Whether all batches are of one size, and each surely has a sample that weighs something."""
+        return self.m % self.batch_size == 0 and self._weightless is None
 
     def order(self, epochs: int = 1) -> Array | None:
         """Draw the order of the samples in the next epochs, one behind the other; None: as they are."""
@@ -153,6 +161,13 @@ class Batches(Counted):
         """Return the samples of a step, counted from 0, or from the end."""
         last = self.steps - 1
         return self.m - last * self.batch_size if step in (-1, last) else self.batch_size
+
+    def idle(self, order: Array | None) -> list[int]:
+        """Return the steps of an epoch whose samples all have the weight 0, ascending."""
+        if self._weightless is None:
+            return []
+        found = self._weightless if order is None else self._weightless[self._backend.to_numpy(order)]
+        return [step for step, place in enumerate(places(self.m, self.batch_size)) if found[place].all()]
 
     def batch(self, order: Array | None, step: int) -> Data:
         """Return the batch of a step."""
@@ -172,5 +187,10 @@ class Batches(Counted):
         return self._pieces(self.order(), skip)
 
     def _pieces(self, order: Array | None, skip: int) -> Generator[Piece, None, None]:
+        found = self._weightless
+        if found is not None and order is not None:
+            found = found[self._backend.to_numpy(order)]
         for place, start, ends in pieces(self.m, self.batch_size, self.micro_batch, skip):
-            yield mini_batch(self.data, order, place.start, place.stop - place.start), start, ends
+            nothing = found is not None and found[place].all()
+            size = 0 if nothing else place.stop - place.start
+            yield mini_batch(self.data, order, place.start, size), start, ends

@@ -53,8 +53,10 @@ class Host(NamedTuple):
         return Host(*(cut(x, part) for x in self))
 
     def piece(self, backend: Backend, dtype: str) -> tuple[Any, Any, Any]:
-        """Return the samples on the device, X and w in this dtype."""
+        """Return the samples on the device, X and w in this dtype; no samples where the weights are all 0."""
         X, Y, w = self
+        if w is not None and not w.any():
+            X, Y, w = self.cut(slice(0, 0))
         return (
             backend.asarray(converted(X, dtype), dtype),
             None if Y is None else backend.asarray(Y),

@@ -71,6 +71,11 @@ class EarlyStopping(Monitor):
         self._theta: Array = None
         self._waited = 0
         self._before: BaseException | None = None
+        self._to_numpy = host.as_host  # a fit brings its backend's
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, or a pickle: the parameters as NumPy's, and nothing of a fit that runs."""
+        return {**vars(self), "_theta": self.theta, "_before": None, "_to_numpy": host.as_host}
 
     @property
     def theta(self) -> Any:

@@ -57,6 +57,14 @@ class MovingAverage(Resumable):
         self.decay = number("decay", decay, "between 0 and 1", lambda x: 0 < x < 1)
         self._average: Average = {}
         self._good: tuple[int, Average] = 0, {}  # the steps at which the average was last finite
+        self._to_numpy = host.as_host  # a fit brings its backend's
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, or a pickle: the average as NumPy's, and nothing of a fit that runs."""
+        average = {name: host.copy(self._to_numpy(x)) for name, x in self._average.items()}
+        state = {**vars(self), "_average": average, "_good": (0, {}), "_to_numpy": host.as_host}
+        state.pop("_next", None)
+        return state
 
     @property
     def theta(self) -> Any:

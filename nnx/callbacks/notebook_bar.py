@@ -25,6 +25,10 @@ class NotebookBar(Callback):
     often = False
     _display: Any = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, or a pickle: nothing of a fit that runs."""
+        return {name: x for name, x in vars(self).items() if name != "_display"}
+
     def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
         """Show an empty bar."""
         self._share: float | None = 0.0

@@ -1,5 +1,6 @@
 """A progress bar in the terminal, by rich."""
 
+import copy
 import time
 from collections.abc import Mapping
 from numbers import Real
@@ -49,6 +50,17 @@ class ProgressBar(Callback):
         self._console = console
         self._bar: Any = None
         self._line = ""  # the last, if it was not printed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle has: nothing of a fit that runs, and no console, which only this process has."""
+        kept = {name: x for name, x in vars(self).items() if name not in ("_on", "_task")}
+        return {**kept, "_console": None, "_bar": None, "_line": ""}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ProgressBar":
+        """Return another bar on the same console."""
+        other = copy.copy(self)
+        other._console = self._console
+        return other
 
     def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
         """Show an empty bar."""

@@ -57,6 +57,10 @@ class TensorBoard(Callback):
         self.often = self.every_steps is not None
         self._done = 0  # steps
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, or a pickle: nothing of a fit that runs."""
+        return {**vars(self), "_events": None}
+
     def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
         """Begin a file, which hides what the folder has at later steps."""
         # tensorboardX's SummaryWriter hands events to a thread, and its flush does not wait for them: an epoch would

@@ -105,7 +105,8 @@ class BatchNorm(Layer):
     Raises
     ------
     InputError
-        When a parameter is out of its range; in training, when a batch has a single sample.
+        When a parameter is out of its range; in training, when a batch has a single sample. `Trainer.fit` leaves such
+        a batch out, as with PyTorch's drop_last: with shuffle another sample is left out in each epoch.
     """
 
     momentum: float = 0.1

@@ -1,9 +1,8 @@
 """What the classifier and the regressor share: parameters become a network and a trainer, which does the work."""
 
 import math
-import operator
 import warnings
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Number, Real
@@ -23,7 +22,7 @@ from nnx.arrays import Array, array_namespace
 from nnx.batches.sources import Rows
 from nnx.callbacks.base import Callbacks
 from nnx.convert import SKLEARN_NAMES
-from nnx.errors import DivergenceError, InputError
+from nnx.errors import LARGEST, DivergenceError, InputError, integer, items, scalar, shown
 from nnx.network import Network
 from nnx.optimizers import lbfgs
 from nnx.port import Backend
@@ -99,11 +98,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def _sizes(self) -> list[int]:
         """Return the units of the hidden layers, or raise a ValueError unless they are whole numbers above 0."""
-        given = self.hidden_layer_sizes
-        several = hasattr(given, "__iter__") and getattr(given, "ndim", 1) > 0
-        if isinstance(given, str | bytes | Mapping | Set):
-            raise _no_sizes(given)
-        sizes = [_whole_number(size, given) for size in (given if several else [given])]
+        name, expected = (
+            "hidden_layer_sizes",
+            "the units of each hidden layer, such as (100, 50), or one such number",
+        )
+        given = scalar(self.hidden_layer_sizes)
+        sizes = [
+            integer(name, size, -LARGEST, expected="whole numbers of units")
+            for size in ([given] if isinstance(given, Real) else items(name, given, expected))
+        ]
         if any(size <= 0 for size in sizes):
             raise InputError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
@@ -119,7 +122,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             if isinstance(self.schedule, type) or not isinstance(self.schedule, Schedule):
                 raise InputError(
                     "schedule must be an instance of nnx.schedules, such as nnx.schedules.Cosine(0.01, steps=1000), "
-                    f"or None; given {self.schedule!r}"
+                    f"or None; given {shown(self.schedule)}"
                 )
             if not self._stochastic:
                 raise InputError(
@@ -129,7 +132,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if self.regularization is not None and not isinstance(self.regularization, Regularization):
             raise InputError(
                 "regularization must be an nnx.Regularization, such as nnx.Regularization(l2=1e-4), or None; given "
-                f"{self.regularization!r}"
+                f"{shown(self.regularization)}"
             )
         Callbacks(self.callbacks)
 
@@ -492,7 +495,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if "network_" not in self.__dict__:
             check_is_fitted(self)  # raises
         X = samples.validated(self, X, reset=False)
-        work = 6.0 * X.shape[0] * self.network_.P * self.max_iter  # as of a fit: three products of two operations
+        work = (
+            6.0 * X.shape[0] * self.network_.P * self.max_iter
+        )  # as of a fit: three products of two operations
         backend = samples.backend_for(X, self.backend, self.device, work)
         theta, known = self._theta(self.network_), (backend, self.activation)
         seen, moved, forward = self._ready.get(known, (None,) * 3)
@@ -576,20 +581,3 @@ def _remember(trainer: Trainer, memory: dict[str, Any]) -> None:
 
 def _same(a: Any, b: Any) -> bool:
     return a is b or (type(a) is type(b) and bool(a == b))
-
-
-def _whole_number(size: Any, given: Any) -> int:
-    """Return a number of units as an int; booleans and fractions are none."""
-    try:
-        if isinstance(size, bool) or "bool" in str(getattr(size, "dtype", "")):
-            raise TypeError
-        return operator.index(size)
-    except TypeError:
-        raise _no_sizes(given) from None
-
-
-def _no_sizes(given: Any) -> InputError:
-    return InputError(
-        "hidden_layer_sizes must be the whole numbers of units of the hidden layers, such as (100, 50), or one such "
-        f"number; given {given!r}"
-    )
