@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from math import inf, pi, sqrt
-from numbers import Real
 from typing import Literal
 
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, number, shown, unknown
 from nnx.spec import split
 from nnx.special import erfc
 
@@ -52,10 +51,16 @@ class Activation:
     init: str = "glorot"
 
     def __post_init__(self) -> None:
-        if self.keep not in ("A", "Z", "ZA", ""):
+        if not isinstance(self.keep, str) or self.keep not in ("A", "Z", "ZA", ""):
             raise InputError(
-                f"keep, what dg takes, must be 'A', 'Z' or 'ZA', or '' where g' is 1; given {self.keep!r}"
+                f"keep, what dg takes, must be 'A', 'Z' or 'ZA', or '' where g' is 1; given {shown(self.keep)}"
             )
+        for name, what in (("name", self.name), ("init", self.init)):
+            if not isinstance(what, str) or not what:
+                raise InputError(f"{name} must be a name, not {shown(what)}")
+        for name, what in (("g", self.g), ("dg", self.dg)):
+            if not callable(what):
+                raise InputError(f"{name} must be a function of arrays, not {shown(what)}")
 
     def __repr__(self) -> str:
         return f"Activation({self.name!r})"
@@ -284,9 +289,8 @@ def leaky_relu(alpha: float = 0.01) -> Activation:
     InputError
         When alpha is outside [0, 1): max(alpha z, z) would not be the leaky ReLU.
     """
-    if not isinstance(alpha, Real) or not 0 <= alpha < 1:
-        raise InputError(f"leaky_relu's alpha must be in [0, 1), not {alpha!r}")
-    return _with(float(alpha), "leaky_relu", 0.01, _leaky_relu, _leaky_relu_derivative, "he")
+    alpha = number("leaky_relu's alpha", alpha, "in [0, 1)", lambda x: 0 <= x < 1)
+    return _with(alpha, "leaky_relu", 0.01, _leaky_relu, _leaky_relu_derivative, "he")
 
 
 def elu(alpha: float = 1.0) -> Activation:
@@ -310,9 +314,8 @@ def elu(alpha: float = 1.0) -> Activation:
     >>> elu(2).g(np.array([-100.0, 0.0, 3.0]))
     array([-2.,  0.,  3.])
     """
-    if not isinstance(alpha, Real) or not 0 <= alpha < inf:
-        raise InputError(f"elu's alpha must be a number >= 0, not {alpha!r}")
-    return _with(float(alpha), "elu", 1.0, _elu, _elu_derivative, "he")
+    alpha = number("elu's alpha", alpha, "a number >= 0", lambda x: 0 <= x < inf)
+    return _with(alpha, "elu", 1.0, _elu, _elu_derivative, "he")
 
 
 ACTIVATIONS: dict[str, Activation | Callable[[float], Activation]] = {
@@ -349,7 +352,7 @@ def register(activation: Activation) -> Activation:
         When nnx has an activation of that name itself.
     """
     if not isinstance(activation, Activation):
-        raise InputError(f"expected an nnx.Activation, not {activation!r}")
+        raise InputError(f"expected an nnx.Activation, not {shown(activation)}")
     _refuse_ours(activation)
     ACTIVATIONS[activation.name] = activation
     return activation

@@ -4,13 +4,15 @@ import logging
 import os
 from typing import NamedTuple
 
-from nnx.errors import BackendError, InputError, first_line, unknown
+from nnx.errors import BackendError, InputError, first_line, shown, unknown
 from nnx.port import Backend
 
 GROUP = "nnx.backends"
 """The entry-point group through which adapters are found, ours and anybody's."""
 
 AUTO = "auto"
+
+EXAMPLES = {"backend": "'auto' or 'numpy'", "device": "'cpu' or 'cuda'"}
 
 WORTH = 4096
 """Parameters from which on "auto" compiles: the first step of a form takes seconds, once on a machine."""
@@ -62,8 +64,13 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None, P: int 
     """
     if isinstance(name, Backend):
         if device is not None:
-            raise InputError(f"the backend {name!r} has its device already; given device={device!r}, too")
+            raise InputError(
+                f"the backend {name!r} has its device already; given device={shown(device)}, too"
+            )
         return Choice(name, "given")
+    for what, value in (("backend", name), ("device", device)):
+        if not (value is None or isinstance(value, str)) or value == "":
+            raise InputError(f"{what} must be a name, such as {EXAMPLES[what]}, not {shown(value)}")
     if name not in (None, AUTO):
         return Choice(_load(str(name), device), "asked for")
     wish = os.environ.get("NNX_BACKEND", "").strip() or AUTO

@@ -1,6 +1,6 @@
 """The errors that nnx raises on purpose: each says what was given, what was expected and what to do.
 
-Here is also the door for options: `integer`, `number`, `flag`, `one_of`, `items` and `path` return an option as the
+Here is also the door for options: `integer`, `number`, `flag`, `one_of`, `items` and `as_path` return an option as the
 type that nnx computes with, or raise an InputError that names it. NumPy's scalars count as Python's, and so does an
 array of any library without axes that holds one number. A bool is no number. (Arrays have their door in `nnx.host`.)
 """
@@ -238,7 +238,7 @@ def between(name: str, value: object, low: float, high: float = math.inf) -> flo
     return number(name, value, expected, lambda x: low <= x < high)
 
 
-def above_zero(name: str, value: object, high: float = math.inf) -> float:
+def above_zero(name: str, value: object, high: float = math.inf, none: bool = False) -> float:
     """Return value as a float greater than 0 and less than high, or raise an InputError that names it.
 
     Examples
@@ -247,6 +247,7 @@ def above_zero(name: str, value: object, high: float = math.inf) -> float:
     1.0
     """
     expected = f"between 0 and {high:g}" if high < math.inf else "greater than 0 and finite"
+    expected += ", or None" if none else ""
     return number(name, value, expected, lambda x: 0 < x < high)
 
 
@@ -294,12 +295,12 @@ def items(name: str, value: object, expected: str) -> list[Any]:
     raise InputError(f"{name} must be {expected}, not {shown(value)}")
 
 
-def path(name: str, value: object, expected: str = "a path, as text or a pathlib.Path") -> Path:
+def as_path(name: str, value: object, expected: str = "a path, as text or a pathlib.Path") -> Path:
     """Return value as a Path that an operating system can take, or raise an InputError that names it.
 
     Examples
     --------
-    >>> path("folder", "runs/1").name
+    >>> as_path("folder", "runs/1").name
     '1'
     """
     if isinstance(value, str | os.PathLike) and value != "":

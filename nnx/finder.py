@@ -5,12 +5,12 @@ import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from nnx.errors import InputError, positive_int
+from nnx import host
+from nnx.errors import InputError, above_zero, as_path, between, integer, positive_int, shown
 from nnx.optimizers import base_rate
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.plots.rates import learning_rates
@@ -58,7 +58,10 @@ class RateSearch:
         """
         low = min(self.costs)
         high = max(self.costs[: _lowest(self.smoothed) + 1])  # what comes after may be out of all bounds
-        save(learning_rates(self.rates, self.costs, self.smoothed, self.suggestion, (low, high)), Path(path))
+        save(
+            learning_rates(self.rates, self.costs, self.smoothed, self.suggestion, (low, high)),
+            as_path("path", path),
+        )
 
     def __repr__(self) -> str:
         at = _lowest(self.smoothed)
@@ -129,19 +132,20 @@ def find_learning_rate(
     (True, 0)
     """
     if not isinstance(trainer, Trainer):
-        raise InputError(f"expected an nnx.Trainer, not {trainer!r}")
+        raise InputError(f"expected an nnx.Trainer, not {shown(trainer)}")
     if isinstance(trainer.optimizer, LBFGS):
         raise InputError(
             "L-BFGS has no learning rate to be found: its line search sets the length of each step"
         )
     if batch_size is not None:
         batch_size = positive_int("batch_size", batch_size)
-    if positive_int("steps", steps) < 10:
-        raise InputError(f"steps must be at least 10, not {steps}")
-    if not (isinstance(low, Real) and isinstance(high, Real) and 0 < low < high < math.inf):
+    steps = integer("steps", steps, 10)
+    low, high = above_zero("low", low), above_zero("high", high)
+    if not low < high:
         raise InputError(f"low and high must be numbers with 0 < low < high; given {low!r} and {high!r}")
-    if not isinstance(smoothing, Real) or not 0 <= smoothing < 1:
-        raise InputError(f"smoothing must be in [0, 1), not {smoothing!r}")
+    for name, rate in (("low", low), ("high", high)):
+        host.option(name, rate, trainer.dtype)
+    smoothing = between("smoothing", smoothing, 0, 1)
 
     # The trainer's random numbers go on from where they are in a copy.
     batches = trainer._batches("", X, Y, sample_weight, class_weight, batch_size, copy.deepcopy(trainer.rng))

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from functools import reduce
 from typing import Any
 
@@ -12,6 +13,7 @@ from array_api_compat import is_array_api_obj
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, count, first_line, integer, shown, unknown
 from nnx.outputs import Output, are_indices, wrong_targets
+from nnx.spec import split
 
 DTYPES = ("float32", "float64")
 
@@ -128,6 +130,55 @@ def numbers(name: str, x: Any, dtype: str) -> Any:
     x = as_host(as_numbers(name, x))
     check_finite(name, x, dtype)
     return as_dtype(x, dtype)
+
+
+def option(name: str, value: float, dtype: str) -> float:
+    """Return an option that a step computes with in this dtype: 0, or a number within the dtype's.
+
+    Raises
+    ------
+    InputError
+        When it would become infinite, 0, or smaller than the smallest normal number, which some libraries take for 0.
+
+    Examples
+    --------
+    >>> option("epsilon", 1e-8, "float32")
+    1e-08
+    """
+    info = np.finfo(dtype)
+    if value == 0 or float(info.tiny) <= abs(value) <= float(info.max):
+        return value
+    size = "small" if abs(value) < 1 else "large"
+    wide = ", or train in float64" if dtype == "float32" else ""
+    raise InputError(
+        f"{name} is {value:g}, which is too {size} for {dtype}; expected {float(info.tiny):.3g} to "
+        f"{float(info.max):.3g} in size{wide}"
+    )
+
+
+def smallest(dtype: str) -> float:
+    """Return the smallest normal number of a dtype, which no library takes for 0."""
+    return float(np.finfo(dtype).tiny)
+
+
+def options(x: Any, dtype: str) -> None:
+    """Look at every number of one of nnx's own optimizers, schedules, layers or a Regularization: see `option`."""
+    kind = type(x)
+    if not (is_dataclass(kind) and kind.__module__.startswith("nnx.")):
+        return  # what the numbers of one's own mean, nobody knows
+    for field in fields(kind):
+        if isinstance(value := getattr(x, field.name), float):
+            option(f"{kind.__name__}'s {field.name}", value, dtype)
+    if hasattr(x, "beta2") and hasattr(x, "epsilon"):
+        first = x.epsilon * (1 - x.beta2) ** 0.5
+        option(f"{kind.__name__}'s epsilon times sqrt(1 - beta2), as it is in the first step,", first, dtype)
+
+
+def parameter_of(spec: str, dtype: str) -> None:
+    """Look at the number in a name such as "leaky_relu(0.2)": see `option`."""
+    _, parameter = split(spec)
+    if isinstance(parameter, int | float):
+        option(f"the parameter of {spec}", float(parameter), dtype)
 
 
 def check_arrays(**arrays: Any) -> None:

@@ -6,13 +6,16 @@ Their numbers are checked here, and they are described by types that JSON has, f
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 from inspect import signature
-from numbers import Integral, Real
 from typing import Any, TypeVar
 
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, integer, number, shown, unknown
 
 T = TypeVar("T")
+
+COUNTED = 2**31 - 1
+"""The largest integer of a schedule or an optimizer: steps are counted in int32."""
 
 
 def numbers(x: Any, *zero: str, skip: str = "", **highest: float) -> None:
@@ -30,16 +33,20 @@ def numbers(x: Any, *zero: str, skip: str = "", **highest: float) -> None:
         if name == skip:
             continue
         high = highest.get(name, math.inf)
-        whole = field.type is int
-        fits = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-        if not fits or not 0 <= float(value) < high or (float(value) == 0 and name not in zero):
-            raise InputError(f"{name} must be {_expected(whole, name in zero, high)}, not {value!r}")
-        object.__setattr__(x, name, int(value) if whole else float(value))
+        found: int | float
+        if field.type is int:
+            expected = "an integer >= 0" if name in zero else "a positive integer"
+            found = integer(name, value, 0 if name in zero else 1, COUNTED, expected)
+        else:
+            found = number(name, value, _expected(name in zero, high), partial(_fits, name in zero, high))
+        object.__setattr__(x, name, found)
 
 
-def _expected(whole: bool, zero: bool, high: float) -> str:
-    if whole:
-        return "an integer >= 0" if zero else "a positive integer"
+def _fits(zero: bool, high: float, x: float) -> bool:
+    return 0 < x < high or (zero and x == 0)
+
+
+def _expected(zero: bool, high: float) -> str:
     if high == math.inf:
         return "at least 0 and finite" if zero else "greater than 0 and finite"
     return f"at least 0 and less than {high:g}" if zero else f"between 0 and {high:g}"
@@ -75,6 +82,6 @@ def describe(kind: str, known: Mapping[str, Callable[..., Any]], where: str, x: 
         if type(x) is made:
             return {"name": name, **{field.name: getattr(x, field.name) for field in fields(x)}}
     raise InputError(
-        f"a model file cannot name the {kind} {x!r}; add its class to {where} under a name, "
+        f"a model file cannot name the {kind} {shown(x)}; add its class to {where} under a name, "
         "here and where the file is loaded"
     )

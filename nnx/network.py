@@ -10,9 +10,12 @@ from math import prod
 from typing import Any
 
 from nnx import host, layers
-from nnx.activations import Activation
+from nnx.activations import Activation, activation
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, positive_int, unknown
+from nnx.errors import LARGEST, Error, InputError, first_line, items, one_of, positive_int
+from nnx.errors import shown as brief
+from nnx.errors import size as bytes_of
+from nnx.initializers import initializer
 from nnx.layers import Activate, Context, Dense, Layer, PReLU, from_any
 from nnx.outputs import output as find_output
 from nnx.outputs import targets
@@ -116,9 +119,7 @@ class Network:
     ) -> None:
         self.n_features = positive_int("n_features", n_features)
         self.output = find_output(output, loss)
-        if isinstance(layers, str | Layer) or not isinstance(layers, Sequence):
-            raise InputError(f"layers must be a list of layers; given {layers!r}")
-        self.layers = tuple(from_any(layer) for layer in layers)
+        self.layers = tuple(from_any(layer) for layer in items("layers", layers, "a list of layers"))
         if not self.layers:
             raise InputError("a network needs at least one layer; given none")
         last = self.layers[-1]
@@ -134,6 +135,15 @@ class Network:
         self._widest = self.n_features
         self.random = self.whole_batches = False
         self._slots: Tree = self._plan(self.layers, self.n_features, set())
+        if self.P > LARGEST:
+            raise InputError(
+                f"the network has {brief(self.P)} parameters, more than any array holds; give fewer units"
+            )
+        self._narrow: InputError | None = None  # why it cannot be computed in float32
+        try:
+            self.check_options("float32")
+        except InputError as error:
+            self._narrow = error
         slots = list(_leaves(self._slots))
         self._order = list(_paths(self._slots))
         self.shapes: dict[str, tuple[int, ...]] = {slot.name: slot.shape for slot in slots}
@@ -197,12 +207,22 @@ class Network:
         >>> theta.shape, theta.dtype, float(abs(theta).sum())
         ((13,), dtype('float32'), 0.0)
         """
-        return host.as_dtype(
-            self._join(_drawn(self.layers, host.generator(seed), self.n_features, scheme)), dtype
-        )
+        dtype, rng = host.dtype_name(dtype), host.generator(seed)
+        if scheme is not None:
+            initializer(scheme)
+        try:
+            return host.as_dtype(self._join(_drawn(self.layers, rng, self.n_features, scheme)), dtype)
+        except (MemoryError, ValueError) as error:  # ValueError: more than an array may have
+            if isinstance(error, Error):
+                raise
+            raise InputError(
+                f"{self.P:,} parameters, {bytes_of(8 * self.P)} in float64, cannot be drawn: {first_line(error)}; give "
+                "fewer units"
+            ) from error
 
     def unflatten(self, theta: Array) -> dict[str, Array]:
         """Return the parameters by name as views of theta (..., P): {"W1": (..., n[1], n[0]), ...}."""
+        host.check_arrays(theta=theta)
         return dict(zip(self.shapes, _leaves(self._views(theta)), strict=True))
 
     def flatten(self, params: Mapping[str, Array]) -> Array:
@@ -213,16 +233,26 @@ class Network:
         InputError
             When a parameter is missing, unknown, or of the wrong shape.
         """
+        if not isinstance(params, Mapping):
+            raise InputError(
+                f"params must be a dict of arrays by name, {', '.join(self.shapes)}; given {brief(params)}"
+            )
         for name in params:
-            if name not in self.shapes:
-                raise unknown("parameter", name, self.shapes)
-        for name, shape in self.shapes.items():
+            one_of("parameter", name, self.shapes)
+        for name in self.shapes:
             if name not in params:
                 raise InputError(f"parameter {name!r} is missing; expected {', '.join(self.shapes)}")
+        host.check_arrays(**params)
+        for name, shape in self.shapes.items():
             given = tuple(params[name].shape)
             if given[-2:] != shape:
                 hint = "; its transpose would fit" if given[::-1] == shape else ""
                 raise InputError(f"{name} has shape {given}; expected {shape}{hint}")
+        leads = {name: tuple(params[name].shape[:-2]) for name in self.shapes}
+        if len(set(leads.values())) > 1:
+            raise InputError(
+                f"the parameters' leading axes, those of a stack of networks, must be equal; given {leads}"
+            )
         return self._join(_map(self._slots, lambda slot: params[slot.name]))
 
     def forward(self, theta: Array, X: Array) -> Array:
@@ -246,6 +276,8 @@ class Network:
         >>> net.forward(net.init(scheme="zeros"), np.ones((2, 4), "float32"))
         array([[0.5, 0.5, 0.5, 0.5]], dtype=float32)
         """
+        host.check_arrays(theta=theta, X=X)
+        self._check_narrow(X)
         Z, _, _ = self._propagate(theta, X, Context())
         return self.output.link(Z)
 
@@ -253,6 +285,9 @@ class Network:
         self, theta: Array, X: Array, Y: Array, weights: Array | None = None
     ) -> tuple[Array, Array]:
         """Return A[L] (..., n[L], m) and the cost J (...,) of the network as it is used, not in training."""
+        host.check_arrays(theta=theta, X=X, Y=Y, weights=weights)
+        self._check_narrow(X)
+        _check_weights(weights, X)
         Z, _, _ = self._propagate(theta, X, Context())
         J, _ = self._cost(Z, targets(self.output, Z, Y), weights)
         return self.output.link(Z), J
@@ -293,6 +328,10 @@ class Network:
         >>> J.round(4), net.unflatten(dtheta)["W1"]
         (np.float64(0.6931), array([[ 0.25, -0.25]]))
         """
+        host.check_arrays(theta=theta, X=X, Y=Y, weights=weights, key=key)
+        self._check_narrow(X)
+        _check_weights(weights, X)
+        _check_key(key)
         J, dtheta, _ = self.training_pass(theta, X, Y, weights, Context(training=True, key=key))
         return J, dtheta
 
@@ -331,6 +370,8 @@ class Network:
         self.check_features(X)
         if X.dtype != theta.dtype:
             raise InputError(f"X is {X.dtype}, theta is {theta.dtype}; convert one to the dtype of the other")
+        if not array_namespace(X).isdtype(X.dtype, "real floating"):
+            raise InputError(f"X and theta are {X.dtype}; convert both to float32 or float64")
         params = self._views(theta)
         Z, kept = layers.forward(self.layers, params, X, context)  # A[0] = X
         return Z, params, kept  # the last layer's activation is the identity: its A is Z[L]
@@ -370,6 +411,19 @@ class Network:
         if given[-1] == 0:
             raise InputError(f"{name} is empty: its shape is {given}; expected at least one sample (column)")
 
+    def check_options(self, dtype: str) -> None:
+        """Raise an InputError if a number of a layer, its activation or the loss is too small or large for dtype."""
+        for layer in _every(self.layers):
+            host.options(layer, dtype)
+            if isinstance(layer, Dense | Activate):
+                host.parameter_of(layer.g.name, dtype)
+        if self.output.spec is not None:
+            host.parameter_of(self.output.spec, dtype)
+
+    def _check_narrow(self, X: Array) -> None:
+        if self._narrow is not None and array_namespace(X).finfo(X.dtype).bits < 64:
+            raise InputError(str(self._narrow))
+
     def describe(self) -> dict[str, Any]:
         """Return a description of types that JSON has; `from_description` makes the network again."""
         return {
@@ -382,6 +436,11 @@ class Network:
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Network":
         """Return the network that `describe` described."""
+        if (
+            not isinstance(description, Mapping)
+            or not {"n_features", "layers", "output"} <= description.keys()
+        ):
+            raise InputError(f"expected what Network.describe returned, not {brief(description)}")
         return cls(
             description["n_features"],
             [layers.from_description(layer) for layer in description["layers"]],
@@ -407,6 +466,13 @@ class Network:
         return html.summary(self.summary())
 
 
+def _every(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """Yield every layer, those inside others too."""
+    for layer in layers:
+        yield layer
+        yield from _every(layer.layers)
+
+
 def _drawn(layers: Sequence[Layer], rng: Any, n_prev: int, scheme: str | None) -> list[Tree]:
     """Return the first parameters of layers one after the other."""
     drawn: list[Tree] = []
@@ -424,6 +490,20 @@ def _drawn(layers: Sequence[Layer], rng: Any, n_prev: int, scheme: str | None) -
             drawn.append(params)
         n_prev = layer.units(n_prev)
     return drawn
+
+
+def _check_weights(weights: Array | None, X: Array) -> None:
+    """Raise an InputError unless the weights of the samples are (..., m)."""
+    if weights is not None and (weights.ndim < 1 or weights.shape[-1] != X.shape[-1]):
+        raise InputError(
+            f"weights has shape {tuple(weights.shape)}; expected (..., m), m as of X {tuple(X.shape)}"
+        )
+
+
+def _check_key(key: Array | None) -> None:
+    """Raise an InputError unless a key is two int32."""
+    if key is not None and (tuple(key.shape) != (2,) or key.dtype != array_namespace(key).int32):
+        raise InputError(f"key has shape {tuple(key.shape)} and dtype {key.dtype}; expected (2,), int32")
 
 
 def shown(description: Mapping[str, Any]) -> str:
@@ -468,18 +548,23 @@ def mlp(
     >>> mlp([12288, 20, 7, 5, 1])
     Network(12288, [Dense(20, relu), Dense(7, relu), Dense(5, relu), Dense(1, identity)], output='sigmoid')
     """
-    if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
-        raise InputError(f"sizes must list n[0], ..., n[L], at least two; given {sizes!r}")
-    n = [positive_int(f"sizes[{l}]", size) for l, size in enumerate(sizes)]
+    given = items("sizes", sizes, "a list of n[0], ..., n[L]")
+    if len(given) < 2:
+        raise InputError(f"sizes must list n[0], ..., n[L], at least two; given {brief(sizes)}")
+    n = [positive_int(f"sizes[{l}]", size) for l, size in enumerate(given)]
+    if isinstance(hidden, Layer) and not isinstance(hidden, PReLU | Activate):
+        raise InputError(
+            f"hidden must be an activation; {hidden!r} is a layer of another kind: use nnx.Network"
+        )
+    after: Layer | None = hidden if isinstance(hidden, Layer) else None
+    if after is None and isinstance(hidden, str) and hidden == "prelu":
+        after = PReLU()
+    g = "identity" if after is not None else activation(hidden)  # type: ignore[arg-type]
+    first = "he" if after is not None and init is None else init
     layers: list[Layer] = []
-    for size in n[1:-1]:
-        if isinstance(hidden, Layer) and not isinstance(hidden, PReLU | Activate):
-            raise InputError(
-                f"hidden must be an activation; {hidden!r} is a layer of another kind: use nnx.Network"
-            )
-        if hidden == "prelu" or isinstance(hidden, Layer):
-            layers += [Dense(size, "identity", init or "he"), PReLU() if hidden == "prelu" else hidden]  # type: ignore[list-item]
-        else:
-            layers.append(Dense(size, hidden, init))
+    for units in n[1:-1]:
+        layers += [Dense(units, g, first)] + ([] if after is None else [after])
     layers.append(Dense(n[-1], "identity", init))
-    return Network(n[0], layers, output or ("sigmoid" if n[-1] == 1 else "softmax"), loss)
+    if output is None:
+        output = "sigmoid" if n[-1] == 1 else "softmax"
+    return Network(n[0], layers, output, loss)

@@ -7,11 +7,10 @@ Dropout and noise are layers (`nnx.Dropout`, `nnx.GaussianNoise`); decoupled wei
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, number, unknown
+from nnx.errors import InputError, above_zero, between, flag, items, shown, unknown
 from nnx.outputs import Output
 
 if TYPE_CHECKING:
@@ -69,23 +68,17 @@ class Regularization:
 
     def __post_init__(self) -> None:
         for name, high in (("l1", math.inf), ("l2", math.inf), ("label_smoothing", 1.0)):
-            value = number(name, getattr(self, name), f"in [0, {high:g})", partial(_between, high))
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, between(name, getattr(self, name), 0, high))
         for name in ("max_norm", "clip_value", "clip_norm"):
             if getattr(self, name) is not None:
-                value = number(
-                    name,
-                    getattr(self, name),
-                    "greater than 0 and finite, or None",
-                    lambda x: 0 < x < math.inf,
-                )
-                object.__setattr__(self, name, value)
+                object.__setattr__(self, name, above_zero(name, getattr(self, name), none=True))
         if self.decayed is not None:
-            if isinstance(self.decayed, str):
-                raise InputError(f"decayed must be a list of names; given {self.decayed!r}")
-            object.__setattr__(self, "decayed", tuple(self.decayed))
-        if not isinstance(self.per_sample, bool):
-            raise InputError(f"per_sample must be True or False; given {self.per_sample!r}")
+            names = items("decayed", self.decayed, "a list of parameters' names, such as ['W1'], or None")
+            for name in names:
+                if not isinstance(name, str):
+                    raise InputError(f"decayed must hold names, such as 'W1', not {shown(name)}")
+            object.__setattr__(self, "decayed", tuple(map(str, names)))
+        object.__setattr__(self, "per_sample", flag("per_sample", self.per_sample))
 
     def names(self, network: "Network") -> tuple[str, ...]:
         """Return the parameters of a network that are decayed, checked."""
@@ -159,10 +152,6 @@ class Regularization:
             longer = norm > self.max_norm
             params[name] = xp.where(longer, W * (self.max_norm / xp.where(longer, norm, 1.0)), W)
         return network.flatten(params)
-
-
-def _between(high: float, x: float) -> bool:
-    return 0 <= x < high
 
 
 def smoothed(output: Output, Y: Array, epsilon: float) -> Array:

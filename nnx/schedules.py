@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from nnx import named
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, one_of
 from nnx.named import numbers
 
 
@@ -338,8 +338,7 @@ def parameters(name: str) -> tuple[str, ...]:
     >>> parameters("cosine")
     ('learning_rate', 'steps', 'warmup', 'end')
     """
-    if name not in SCHEDULES:
-        raise unknown("schedule", name, SCHEDULES)
+    one_of("schedule", name, SCHEDULES)
     return tuple(signature(SCHEDULES[name]).parameters)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any, TypeAlias
 
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, shown, unknown
 
 Parameter: TypeAlias = int | float | str
 
@@ -39,13 +39,13 @@ def find(kind: str, spec: object, known: Mapping[str, Any]) -> Any:
     found = known[name]
     takes = callable(found) and bool(signature(found).parameters)
     if parameter is not None and not takes:
-        raise InputError(f"the {kind} {name!r} takes no parameter; given {spec!r}")
+        raise InputError(f"the {kind} {name!r} takes no parameter; given {shown(spec)}")
     if not callable(found):
         return found
     try:
         return found() if parameter is None else found(parameter)
     except InputError as error:
-        raise InputError(f"the {kind} {spec!r}: {error}") from None
+        raise InputError(f"the {kind} {shown(spec)}: {error}") from None
 
 
 def call(spec: str) -> tuple[str, dict[str, Parameter]]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from numbers import Real
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.notebook_bar import with_progress
 from nnx.choice import choose
-from nnx.errors import BackendError, InputError, positive_int
+from nnx.errors import BackendError, InputError, above_zero, as_path, flag, items, positive_int, shown
 from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
 from nnx.network import Network
@@ -113,16 +111,21 @@ class Trainer:
     ) -> None:
         """Set all but the state, which a file may bring."""
         if not isinstance(network, Network):
-            raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {network!r}")
+            raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {shown(network)}")
         if regularization is not None and not isinstance(regularization, Regularization):
             raise InputError(
                 f"regularization must be an nnx.Regularization, such as nnx.Regularization(l2=1e-4); given "
-                f"{regularization!r}"
+                f"{shown(regularization)}"
             )
         self.network = network
         self.optimizer = find_optimizer(optimizer) if optimizer is not None else Adam()
-        self.regularization = regularization or PLAIN
+        self.regularization = PLAIN if regularization is None else regularization
         self.dtype = host.dtype_name(dtype)
+        network.check_options(self.dtype)
+        if not isinstance(self.optimizer, LBFGS):  # whose numbers SciPy computes with, in float64
+            for options in (self.optimizer, self.optimizer.learning_rate):
+                host.options(options, self.dtype)
+        host.options(self.regularization, self.dtype)
         self.seed = host.checked_seed(seed)
         self.rng: Any = host.generator(seed)
         self.backend, self.reason = choose(backend, device, network.P)
@@ -169,9 +172,8 @@ class Trainer:
 
     @learning_rate.setter
     def learning_rate(self, alpha: float) -> None:
-        if not (isinstance(alpha, Real) and 0 < float(alpha) < float("inf")):
-            raise InputError(f"learning_rate must be greater than 0 and finite, not {alpha!r}")
-        self.state = {**self.state, "alpha": self.backend.asarray(float(alpha), self.dtype)}
+        alpha = host.option("learning_rate", above_zero("learning_rate", alpha), self.dtype)
+        self.state = {**self.state, "alpha": self.backend.asarray(alpha, self.dtype)}
 
     @property
     def theta(self) -> Any:
@@ -187,10 +189,9 @@ class Trainer:
 
     def _checked(self, theta: Any) -> Any:
         """Return parameters that were handed in as a NumPy array (P,) of its own memory."""
-        theta = host.as_dtype(host.as_host(theta), self.dtype)
+        theta = host.numbers("theta", theta, self.dtype)
         if theta.shape != (self.network.P,):
             raise InputError(f"theta has shape {theta.shape}; expected ({self.network.P},)")
-        host.check_finite("theta", theta, self.dtype)
         return host.copy(theta)
 
     @property
@@ -210,11 +211,10 @@ class Trainer:
             )
         if not isinstance(params, Mapping):
             raise InputError(
-                f"parameters must be a dict of arrays by name, {', '.join(self.network.shapes)}; given {params!r}"
+                f"parameters must be a dict of arrays by name, {', '.join(self.network.shapes)}; given "
+                f"{shown(params)}"
             )
-        arrays = {name: host.as_dtype(host.as_host(p), self.dtype) for name, p in params.items()}
-        for name, p in arrays.items():
-            host.check_finite(name, p, self.dtype)
+        arrays = {name: host.numbers(str(name), p, self.dtype) for name, p in params.items()}
         theta = self.network.flatten(arrays)
         if theta.ndim != 1:
             raise InputError(
@@ -317,8 +317,13 @@ class Trainer:
                 "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
             )
         epochs = positive_int("epochs", epochs)
-        if resume is not None and not isinstance(resume, str | PathLike):
-            raise InputError(f"resume must be a folder of checkpoints, or one of them; given {resume!r}")
+        if resume is not None:
+            resume = as_path("resume", resume, "a folder of checkpoints, or one of them")
+        shuffle = flag("shuffle", shuffle)
+        if progress is not None:
+            progress = flag("progress", progress)
+        if steps is not None:
+            steps = positive_int("steps", steps)
         if batch_size is not None:
             batch_size = positive_int("batch_size", batch_size)
             if Y is None:
@@ -369,7 +374,7 @@ class Trainer:
             "m": m,
             "batch_size": batch_size,
             "micro_batch": micro_batch,
-            "shuffle": bool(shuffle),
+            "shuffle": shuffle,
             "steps": steps,
         }
         if held_out is not None:
@@ -385,7 +390,7 @@ class Trainer:
             else ("loss", "validation_loss", *(f"validation_{one.name}" for one in wanted))
         )
         if resume is not None:
-            saved.resume(self, run, Path(resume))
+            saved.resume(self, run, resume)
         self._run = run
         try:
             return run.go()
@@ -479,9 +484,8 @@ class Trainer:
         output = self.network.output
         if metrics is None:
             metrics = (score_name(output),)
-        if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-            raise InputError(f"metrics must be a list, such as ['accuracy', 'f1']; given {metrics!r}")
-        found = tuple(find_metric(one) for one in metrics)
+        names = items("metrics", metrics, "a list, such as ['accuracy', 'f1']")
+        found = tuple(find_metric(one) for one in names)
         if len({one.name for one in found}) < len(found):
             raise InputError(
                 f"metrics must have names of their own; given {', '.join(one.name for one in found)}"
@@ -632,7 +636,7 @@ class Trainer:
         In the middle of a fit (from a callback) it also holds where the fit stands and the callbacks' states,
         for `fit(resume=path)`.
         """
-        saved.write(self, self._run, path)
+        saved.write(self, self._run, as_path("path", path))
 
     @classmethod
     def load(cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None) -> "Trainer":
@@ -645,7 +649,7 @@ class Trainer:
         ModelFileError
             When it is damaged, no model of nnx, of a newer format, or its parts do not fit together.
         """
-        found = saved.read(path)
+        found = saved.read(as_path("path", path))
         chosen = choose(backend, device, found.parts.network.P)
         try:
             trainer = saved.make(found, cls, chosen.backend)

@@ -133,7 +133,7 @@ def test_sizes_that_are_not_positive_integers(sizes):
 
 def test_networks_that_cannot_be():
     for sizes in ([4], [], 4, "441"):
-        with raises("sizes must list"):
+        with raises("sizes must "):
             nnx.mlp(sizes)
     with raises("at least one layer"):
         nnx.Network(4, [], output="softmax")
@@ -299,7 +299,7 @@ def test_model_files_that_do_not_fit_together(model, tmp_path):
         (
             "network",
             {"n_features": 10**12, "layers": [{"kind": "Dense", "n": 10**12}], "output": "identity"},
-            "unknown parameter 'W2'",
+            "more than any array holds",
         ),
         (
             "network",

@@ -76,7 +76,7 @@ def test_penalties_per_sample(backend, weighted, rng):
     np.testing.assert_allclose(
         backend.to_numpy(after["theta"])[1], backend.to_numpy(alone["theta"]), rtol=1e-10
     )
-    with pytest.raises(nnx.InputError, match="per_sample must be True or False; given 1"):
+    with pytest.raises(nnx.InputError, match="per_sample must be True or False, not 1"):
         nnx.Regularization(per_sample=1)
 
 
@@ -267,7 +267,7 @@ def test_micro_batches_of_any_size(m, batch, micro, seed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"l2": -1}, r"l2 must be in \[0, inf\), not -1"),
+        ({"l2": -1}, r"l2 must be at least 0 and finite, not -1"),
         ({"l1": float("nan")}, "l1 must be"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\)"),
         ({"clip_norm": 0}, "clip_norm must be greater than 0 and finite, or None"),

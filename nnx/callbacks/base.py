@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nnx.errors import CallbackError, Error, InputError, first_line, unknown
+from nnx.errors import CallbackError, Error, InputError, first_line, shown, unknown
 from nnx.progress import Progress
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Callbacks:
                 hint = f"; write {one.__name__}(...)" if isinstance(one, type) else ""
                 raise InputError(
                     "a callback must be an instance of nnx.Callback or a function of the progress; given "
-                    f"{one!r}{hint}"
+                    f"{shown(one)}{hint}"
                 )
             for hook in dir(one):
                 if hook.startswith("on_") and isinstance(one, Callback) and hook not in HOOKS:

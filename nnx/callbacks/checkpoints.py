@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nnx import checkpoint, saved
 from nnx.callbacks.monitor import Monitor
 from nnx.callbacks.resumable import Resumable
-from nnx.errors import CallbackError, InputError, number, positive_int
+from nnx.errors import CallbackError, InputError, as_path, flag, number, one_of, positive_int
 from nnx.files import Hold, clear_left
 from nnx.progress import Progress
 from nnx.saved import BEST
@@ -87,8 +87,8 @@ class Checkpoints(Resumable):
         mode: str = "auto",
         overwrite: bool = False,
     ) -> None:
-        self.overwrite = bool(overwrite)
-        self.folder = Path(folder)
+        self.overwrite = flag("overwrite", overwrite)
+        self.folder = as_path("folder", folder)
         self.steps = None if steps is None else positive_int("steps", steps)
         self.minutes = math.inf
         if minutes is not None:
@@ -97,6 +97,7 @@ class Checkpoints(Resumable):
         if steps is None and minutes is None and epochs is None:
             self.epochs = 1
         self.keep = None if keep is None else positive_int("keep", keep)
+        one_of("mode", mode, ("auto", "min", "max"))
         self.monitor = None if best is None else Monitor(best, mode=mode)
         self.often = self.steps is not None
         self._done = 0  # steps

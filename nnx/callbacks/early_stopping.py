@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nnx import host
 from nnx.arrays import Array
 from nnx.callbacks.monitor import Monitor
-from nnx.errors import count, positive_int
+from nnx.errors import count, flag, positive_int
 from nnx.progress import Progress
 from nnx.schema import Vector, Whole
 
@@ -67,7 +67,7 @@ class EarlyStopping(Monitor):
     ) -> None:
         super().__init__(monitor, min_delta, mode)
         self.patience = positive_int("patience", patience)
-        self.restore_best = bool(restore_best)
+        self.restore_best = flag("restore_best", restore_best)
         self._theta: Array = None
         self._waited = 0
         self._before: BaseException | None = None

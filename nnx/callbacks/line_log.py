@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
-from nnx.errors import InputError
+from nnx.errors import InputError, as_path, flag
 from nnx.progress import Progress
 from nnx.schema import Whole
 
@@ -30,8 +30,8 @@ class LineLog(Resumable):
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False) -> None:
-        self.path = Path(path)
-        self.overwrite = bool(overwrite)
+        self.path = as_path("path", path)
+        self.overwrite = flag("overwrite", overwrite)
         self.lines: int | None = None  # that this object has written, or found where it goes on
 
     def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:

@@ -6,7 +6,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
-from nnx.errors import InputError, number, unknown
+from nnx.errors import InputError, between, one_of, shown, unknown
 from nnx.metrics import METRICS
 from nnx.progress import Progress
 from nnx.schema import Whole
@@ -48,13 +48,13 @@ class Monitor(Resumable):
     def __init__(self, monitor: str, min_delta: float = 0.0, mode: str = "auto") -> None:
         if not isinstance(monitor, str):
             raise InputError(
-                f"monitor must be the name of a measured number, such as 'validation_loss', not {monitor!r}"
+                f"monitor must be the name of a measured number, such as 'validation_loss', not {shown(monitor)}"
             )
         self.monitor = monitor
-        self.min_delta = number("min_delta", min_delta, "at least 0 and finite", lambda x: 0 <= x < math.inf)
-        self.mode = best_is(monitor) if mode == "auto" else mode
-        if self.mode not in ("min", "max"):
-            raise unknown("mode", mode, ("auto", "min", "max"))
+        self.min_delta = between("min_delta", min_delta, 0)
+        self.mode = one_of("mode", mode, ("auto", "min", "max"))
+        if self.mode == "auto":
+            self.mode = best_is(monitor)
         self.best: float | None = None
         self.best_epoch: int | None = None
 

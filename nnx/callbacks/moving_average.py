@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nnx import host
 from nnx.arrays import Array, array_namespace
 from nnx.callbacks.resumable import Resumable
-from nnx.errors import InputError, number
+from nnx.errors import InputError, above_zero
 from nnx.progress import Progress
 from nnx.schema import STEPS, Vector, Whole
 
@@ -54,7 +54,7 @@ class MovingAverage(Resumable):
     """
 
     def __init__(self, decay: float = 0.999) -> None:
-        self.decay = number("decay", decay, "between 0 and 1", lambda x: 0 < x < 1)
+        self.decay = above_zero("decay", decay, 1)
         self._average: Average = {}
         self._good: tuple[int, Average] = 0, {}  # the steps at which the average was last finite
         self._to_numpy = host.as_host  # a fit brings its backend's

@@ -1,11 +1,11 @@
 """A lower learning rate when a number gets no better."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nnx import host
 from nnx.callbacks.monitor import Monitor
-from nnx.errors import InputError, number, positive_int
+from nnx.errors import above_zero, between, integer, positive_int
 from nnx.progress import Progress
 from nnx.schema import Whole
 
@@ -33,7 +33,7 @@ class ReduceOnPlateau(Monitor):
     cooldown : int
         Epochs after a reduction that are not counted as waited, as PyTorch has it.
     min_learning_rate : float
-        alpha is not lowered further, at least 0.
+        alpha is not lowered further, at least 0. (Nor below the smallest number of the trainer's dtype.)
     mode : {"auto", "min", "max"}
         Whether the least or the greatest value is best; "auto" goes by the name.
 
@@ -63,14 +63,10 @@ class ReduceOnPlateau(Monitor):
         mode: str = "auto",
     ) -> None:
         super().__init__(monitor, min_delta, mode)
-        self.factor = number("factor", factor, "between 0 and 1", lambda x: 0 < x < 1)
+        self.factor = above_zero("factor", factor, 1)
         self.patience = positive_int("patience", patience)
-        if isinstance(cooldown, bool) or not isinstance(cooldown, int) or cooldown < 0:
-            raise InputError(f"cooldown must be an integer >= 0, not {cooldown!r}")
-        self.cooldown = cooldown
-        self.min_learning_rate = number(
-            "min_learning_rate", min_learning_rate, "at least 0 and finite", lambda x: 0 <= x < math.inf
-        )
+        self.cooldown = integer("cooldown", cooldown)
+        self.min_learning_rate = between("min_learning_rate", min_learning_rate, 0)
         self._waited = self._cooling = 0
 
     def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
@@ -94,6 +90,6 @@ class ReduceOnPlateau(Monitor):
         if self._waited >= self.patience:
             self._cooling, self._waited = self.cooldown, 0
             alpha = float(trainer.backend.to_numpy(trainer.state["alpha"]))  # without the schedule's factor
-            lowered = max(alpha * self.factor, self.min_learning_rate)
+            lowered = max(alpha * self.factor, self.min_learning_rate, host.smallest(trainer.dtype))
             if lowered < alpha:
                 trainer.learning_rate = lowered

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
-from nnx.errors import number
+from nnx.errors import integer
 from nnx.progress import Progress
 from nnx.schema import STEPS, Vector, Whole, check
 
@@ -41,7 +41,7 @@ class Snapshots(Resumable):
     """
 
     def __init__(self, most: int = 60) -> None:
-        self.most = int(number("most", most, "an integer of 2 or more", lambda n: n >= 2 and n == int(n)))
+        self.most = integer("most", most, 2, expected="an integer of 2 or more")
         self.epochs: list[int] = []
         self.thetas: list[Any] = []
         self._every = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.base import Callback
-from nnx.errors import positive_int
+from nnx.errors import as_path, flag, positive_int
 from nnx.port import require
 from nnx.progress import Progress
 
@@ -49,9 +49,9 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | Path, every_steps: int | None = None, histograms: bool = False) -> None:
-        self.folder = Path(folder)
+        self.folder = as_path("folder", folder)
         self.every_steps = None if every_steps is None else positive_int("every_steps", every_steps)
-        self.histograms = bool(histograms)
+        self.histograms = flag("histograms", histograms)
         require("tensorboardX", "pip install 'nnx-array[tensorboard]'")
         self._events: Any = None
         self.often = self.every_steps is not None

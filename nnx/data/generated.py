@@ -5,10 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import positive_int
+from nnx.errors import between, positive_int
 from nnx.host import generator
 
 Points = tuple[Any, Any]
+
+
+def _noisy(X: Any, rng: Any, noise: float) -> Any:
+    """Return the points, moved by numbers of this standard deviation."""
+    return X + between("noise", noise, 0, 1e300) * rng.standard_normal(X.shape)
 
 
 def flower(m: int = 400, seed: int = 0, noise: float = 0.1) -> Points:
@@ -37,30 +42,30 @@ def flower(m: int = 400, seed: int = 0, noise: float = 0.1) -> Points:
     angle = rng.uniform(0, 2 * np.pi, positive_int("m", m))
     radius = np.abs(4 * np.sin(4 * angle))
     X = radius * np.stack([np.cos(angle), np.sin(angle)])
-    return X + noise * rng.standard_normal(X.shape), (4 * angle / np.pi).astype(int) % 2
+    return _noisy(X, rng, noise), (4 * angle / np.pi).astype(int) % 2
 
 
 def moons(m: int = 400, seed: int = 0, noise: float = 0.15) -> Points:
     """Return two half circles, each reaching into the other; parameters and returns as for `flower`."""
-    rng = generator(seed)
-    Y = rng.permutation(np.arange(positive_int("m", m)) % 2)
+    rng, m = generator(seed), positive_int("m", m)
+    Y = rng.permutation(np.arange(m) % 2)
     angle = rng.uniform(0, np.pi, m)
     X = np.where(
         Y == 0,
         [np.cos(angle), np.sin(angle)],
         [1 - np.cos(angle), 0.5 - np.sin(angle)],
     )
-    return X + noise * rng.standard_normal(X.shape), Y
+    return _noisy(X, rng, noise), Y
 
 
 def spirals(m: int = 600, seed: int = 0, noise: float = 0.05, classes: int = 3) -> Points:
     """Return spiral arms of one and a quarter turns, a class each; otherwise as for `flower`."""
-    rng = generator(seed)
-    Y = rng.permutation(np.arange(positive_int("m", m)) % positive_int("classes", classes))
+    rng, m, classes = generator(seed), positive_int("m", m), positive_int("classes", classes)
+    Y = rng.permutation(np.arange(m) % classes)
     radius = np.sqrt(rng.uniform(0.01, 1, m))
     angle = 2 * np.pi * (Y / classes + 1.25 * radius)
     X = radius * np.stack([np.cos(angle), np.sin(angle)])
-    return X + noise * rng.standard_normal(X.shape), Y
+    return _noisy(X, rng, noise), Y
 
 
 GENERATED: dict[str, Callable[..., Points]] = {"flower": flower, "moons": moons, "spirals": spirals}

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, TypeAlias
 
 from nnx import randomness
 from nnx.arrays import Array
-from nnx.errors import InputError, number, unknown
+from nnx.errors import InputError, number, shown, unknown
 from nnx.initializers import Rng, zeros
+from nnx.named import make
 
 Params: TypeAlias = dict[str, Array]
 """A layer's parameters, or their derivatives, by their names ("W", "b")."""
@@ -128,9 +129,10 @@ def backward(
 def check_number(layer: Layer, name: str, low: float, high: float = math.inf, below: bool = True) -> None:
     """Make a field a float in [low, high), or in (low, high] unless `below`; or raise."""
     span = f"in [{low:g}, {high:g})" if below else f"in ({low:g}, {high:g}]"
+    span = "finite" if (low, high) == (-math.inf, math.inf) else span
 
     def fits(x: float) -> bool:
-        return low <= x < high if below else low < x <= high and math.isfinite(x)
+        return (low <= x < high if below else low < x <= high) and math.isfinite(x)
 
     value = number(f"{type(layer).__name__}'s {name}", getattr(layer, name), span, fits)
     object.__setattr__(layer, name, value)
@@ -169,7 +171,7 @@ def register(kind: type[Layer]) -> type[Layer]:
         When it is no subclass of `nnx.Layer`, or nnx has a layer of that name itself.
     """
     if not (isinstance(kind, type) and issubclass(kind, Layer)):
-        raise InputError(f"expected a subclass of nnx.Layer, not {kind!r}")
+        raise InputError(f"expected a subclass of nnx.Layer, not {shown(kind)}")
     known = LAYERS.get(kind.__name__)
     if known is not None and getattr(known, "__module__", "").partition(".")[0] == __name__.partition(".")[0]:
         raise InputError(f"nnx has a layer named {kind.__name__!r} itself; choose another name")
@@ -185,11 +187,11 @@ def describe(layer: Layer) -> dict[str, Any]:
 def from_description(description: dict[str, Any]) -> Layer:
     """Return the layer that `describe` described."""
     arguments = {**description}
-    kind = arguments.pop("kind")
-    if kind not in LAYERS:
+    kind = arguments.pop("kind", None)
+    if not isinstance(kind, str) or kind not in LAYERS:
         message = str(unknown("layer", kind, LAYERS))
         raise InputError(f"{message}. One of your own must be registered first: nnx.register_layer")
-    return LAYERS[kind](**arguments)
+    return make("layer", LAYERS, kind, arguments)
 
 
 def from_any(layer: Any) -> Layer:
@@ -197,5 +199,5 @@ def from_any(layer: Any) -> Layer:
     if isinstance(layer, dict):
         return from_description(layer)
     if not isinstance(layer, Layer):
-        raise InputError(f"expected a layer such as nnx.Dense(16, 'relu'), not {layer!r}")
+        raise InputError(f"expected a layer such as nnx.Dense(16, 'relu'), not {shown(layer)}")
     return layer

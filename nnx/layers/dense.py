@@ -42,7 +42,7 @@ class Dense(Layer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", positive_int("n, the units of a Dense layer,", self.n))
         object.__setattr__(self, "activation", activation(self.activation))
-        initializer(self.init or self.g.init)
+        initializer(self.g.init if self.init is None else self.init)
 
     @property
     def g(self) -> Activation:
@@ -60,7 +60,8 @@ class Dense(Layer):
 
     def draw(self, rng: Rng, n_prev: int, scheme: str | None = None) -> Params:
         """Return the first W[l], drawn by scheme, else the layer's initializer, and b[l] = 0."""
-        W = initializer(scheme or self.init or self.g.init)(rng, self.n, n_prev)
+        names = (scheme, self.init, self.g.init)
+        W = initializer(next(name for name in names if name is not None))(rng, self.n, n_prev)
         return {"W": W, "b": zeros(rng, self.n, 1)}
 
     def forward(self, params: Params, A_prev: Array, context: Context) -> tuple[Array, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnx.arrays import Array
-from nnx.errors import InputError
+from nnx.errors import InputError, items
 from nnx.layers.base import Context, Layer, backward, describe, forward, from_any
 
 
@@ -31,9 +31,10 @@ class Residual(Layer):
     layers: tuple[Layer, ...] = ()
 
     def __init__(self, layers: Sequence[Any]) -> None:
-        if not isinstance(layers, Sequence) or not layers:
-            raise InputError(f"Residual needs the layers of its block, a list; given {layers!r}")
-        inside = tuple(from_any(layer) for layer in layers)
+        given = items("Residual's layers", layers, "the list of the block's layers")
+        if not given:
+            raise InputError("Residual needs the layers of its block; given an empty list")
+        inside = tuple(from_any(layer) for layer in given)
         object.__setattr__(self, "layers", inside)
 
     def units(self, n_prev: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 from nnx import named, schedules
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError
+from nnx.errors import InputError, shown
 from nnx.optimizers.adam import Adam, AdamW, Lion, NAdam
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.optimizers.updates import Adagrad, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, State
@@ -65,9 +65,11 @@ def optimizer(name: str | Optimizer, **arguments: Any) -> Optimizer:
     Momentum(learning_rate=Polynomial(learning_rate=0.1, steps=500, end=0.0, power=1.0), momentum=0.9)
     """
     if not isinstance(name, str):
-        if isinstance(name, type) or not hasattr(name, "init") or not hasattr(name, "update"):
+        if isinstance(name, type) or not all(
+            hasattr(name, part) for part in ("init", "update", "learning_rate")
+        ):
             raise InputError(
-                f"the optimizer must be a name or an instance such as nnx.Adam(); given {name!r}"
+                f"the optimizer must be a name or an instance such as nnx.Adam(); given {shown(name)}"
             )
         return name
     described = arguments.get("learning_rate")

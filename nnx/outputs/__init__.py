@@ -14,7 +14,7 @@ from typing import Any
 
 from nnx.activations import identity, sigmoid
 from nnx.arrays import Array, array_namespace, device
-from nnx.errors import InputError, number, unknown
+from nnx.errors import InputError, above_zero, between, shown, unknown
 from nnx.outputs import losses
 from nnx.outputs.links import exp, softmax
 from nnx.outputs.losses import Function
@@ -100,7 +100,7 @@ _hinge = _with(_identity, "hinge", "hinge", losses.hinge, losses.hinge_derivativ
 
 
 def _huber(delta: float = 1.0) -> Output:
-    delta = number("delta", delta, "greater than 0 and finite", lambda x: 0 < x < math.inf)
+    delta = above_zero("delta", delta)
     spec = "huber" if delta == 1 else f"huber({delta!r})"
     return _with(_identity, spec, f"Huber, delta {delta:g}", *losses.huber(delta))
 
@@ -114,7 +114,7 @@ def _softmax_focal(gamma: float = 2.0) -> Output:
 
 
 def _focal(output: Output, make: Callable[[float], tuple[Function, Function]], gamma: float) -> Output:
-    gamma = number("gamma", gamma, "at least 0 and finite", lambda x: 0 <= x < math.inf)
+    gamma = between("gamma", gamma, 0)
     spec = "focal" if gamma == 2 else f"focal({gamma!r})"
     return _with(output, spec, f"focal, gamma {gamma:g}", *make(gamma))
 
@@ -182,8 +182,8 @@ def output(name: str, loss: str | None = None) -> Output:
     others = [link for link, its in LOSSES.items() if label in its]
     if others and label not in known:
         raise InputError(
-            f"the loss {loss!r} goes with the output {' or '.join(map(repr, others))}, not with {name!r}, whose losses "
-            f"are {', '.join(known)}"
+            f"the loss {shown(loss)} goes with the output {' or '.join(map(repr, others))}, not with {name!r}, whose "
+            f"losses are {', '.join(known)}"
         )
     found: Output = find("loss", loss, known)
     return found

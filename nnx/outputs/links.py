@@ -5,10 +5,16 @@ import math
 from nnx.arrays import Array, array_namespace
 
 
+def below_largest(Z: Array) -> Array:
+    """Return z_k less the largest z of the sample, at least the dtype's least number: never infinite."""
+    xp = array_namespace(Z)
+    return xp.maximum(Z - xp.max(Z, axis=-2, keepdims=True), float(xp.finfo(Z.dtype).min))
+
+
 def softmax(Z: Array) -> Array:
     """Return e^z_k / sum_j e^z_j over the outputs: probabilities that sum to 1."""
     xp = array_namespace(Z)
-    E = xp.exp(Z - xp.max(Z, axis=-2, keepdims=True))  # softmax(Z) = softmax(Z - max): no overflow
+    E = xp.exp(below_largest(Z))  # softmax(Z) = softmax(Z - max): no overflow
     return E / xp.sum(E, axis=-2, keepdims=True)
 
 

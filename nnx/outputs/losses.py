@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from nnx.activations import softplus
 from nnx.arrays import Array, array_namespace
-from nnx.outputs.links import ceiling
+from nnx.outputs.links import below_largest, ceiling
 
 Function: TypeAlias = Callable[[Array, Array], Array]
 """Z, Y -> the loss (..., m), or its derivative (..., n[L], m)."""
@@ -27,15 +27,9 @@ def cross_entropy(Z: Array, Y: Array) -> Array:
     """Return -sum_k y_k log a_k, a = softmax(z)."""
     # log a_k = z_k - log(sum_j e^z_j)
     xp = array_namespace(Z)
-    Z = _below_largest(Z)
+    Z = below_largest(Z)
     log_A = Z - xp.log(xp.sum(xp.exp(Z), axis=-2, keepdims=True))
     return -xp.sum(Y * log_A, axis=-2)
-
-
-def _below_largest(Z: Array) -> Array:
-    """Return z_k less the largest z of the sample, at least the dtype's least number: never infinite."""
-    xp = array_namespace(Z)
-    return xp.maximum(Z - xp.max(Z, axis=-2, keepdims=True), float(xp.finfo(Z.dtype).min))
 
 
 def half_squared_error(Z: Array, Y: Array) -> Array:
@@ -138,7 +132,7 @@ def focal(gamma: float) -> tuple[Function, Function]:
 
     def parts(Z: Array) -> tuple[Array, Array, Array]:
         xp = array_namespace(Z)
-        Z = _below_largest(Z)
+        Z = below_largest(Z)
         E = xp.exp(Z)
         S = xp.sum(E, axis=-2, keepdims=True)
         return E / S, (S - E) / S, Z - xp.log(S)  # p, 1 - p (never below 0), log p
