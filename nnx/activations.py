@@ -58,9 +58,9 @@ class Activation:
         for name, what in (("name", self.name), ("init", self.init)):
             if not isinstance(what, str) or not what:
                 raise InputError(f"{name} must be a name, not {shown(what)}")
-        for name, what in (("g", self.g), ("dg", self.dg)):
-            if not callable(what):
-                raise InputError(f"{name} must be a function of arrays, not {shown(what)}")
+        for name, function in (("g", self.g), ("dg", self.dg)):
+            if not callable(function):
+                raise InputError(f"{name} must be a function of arrays, not {shown(function)}")
 
     def __repr__(self) -> str:
         return f"Activation({self.name!r})"

@@ -189,9 +189,10 @@ def integer(name: str, value: object, low: int = 0, high: int = LARGEST, expecte
     3
     """
     found = scalar(value)
-    if isinstance(found, Integral) and not isinstance(found, bool) and low <= found <= high:
-        return int(found)
-    large = isinstance(found, Integral) and found > high
+    whole = int(found) if isinstance(found, Integral) and not isinstance(found, bool) else None
+    if whole is not None and low <= whole <= high:
+        return whole
+    large = whole is not None and whole > high
     raise InputError(
         f"{name} must be {expected or f'an integer >= {low}'}{f', at most {high}' if large else ''}, not {shown(value)}"
     )
