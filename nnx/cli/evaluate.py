@@ -43,7 +43,7 @@ def run(
         wanted = target or preparation.target
         found = pieces(data, at_once(trainer), wanted, target is None, decimal_comma, delimiter)
         for piece in found:
-            y = preparation.Y(piece.targets(wanted, preparation.labels), m + 1)
+            y = preparation.Y(piece.targets(wanted, preparation.labels), m + 1, trainer.dtype)
             X = preparation.X(piece.values(preparation.features, preparation.named), trainer.dtype, notes)
             m += len(piece)
             yield X, y

@@ -1,5 +1,6 @@
 """What lies between a file and a network: what becomes of columns, scaling, label names. Kept in the model file."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -12,7 +13,7 @@ from nnx.data.columns import Column, Columns, Notes, account, learn
 from nnx.data.source import Samples, Table, finite
 from nnx.data.tables import tidied
 from nnx.errors import InputError, count, listed, unknown
-from nnx.host import generator, quiet
+from nnx.host import generator, is_finite, quiet
 from nnx.metrics import decide
 
 TASKS = ("auto", "classification", "regression")
@@ -160,6 +161,15 @@ class Preparation:
             "Leave out columns (--drop), or take a part of the rows",
         )
         X = np.empty((m, n), dtype)
+        with quiet():  # of numbers beyond the dtype
+            self._fill(X, values, notes)
+        if not is_finite(X):
+            raise self._beyond(X, values)
+        return X.T
+
+    def _fill(self, X: Any, values: Any, notes: Notes) -> None:
+        """Write the scaled inputs (m, n[0]) into X."""
+        m = len(X)
         if self.columns is None:
             if isinstance(values, Columns):
                 values = finite(values.where, np.asarray(values), self.features)
@@ -167,25 +177,52 @@ class Preparation:
             for start in range(0, m, ROWS):
                 part = slice(start, start + ROWS)
                 X[part] = (values[part] - mean) / scale
-            return X.T
+            return
         firsts = _firsts(self.features, self.columns)
         own = values.frame.columns if isinstance(values, Columns) else self.features
         for j, (column, at) in enumerate(zip(self.columns, firsts, strict=True)):
             given = values if isinstance(values, Columns) else np.asarray(values[:, j], float)
             out = X[:, at : at + len(column.inputs(own[j]))]
             column.expand(given, own[j], self.mean[at], self.scale[at], out, notes)
-        return X.T
 
-    def Y(self, y: Any, first: int = 1) -> Any:
+    def _beyond(self, X: Any, values: Any) -> InputError:
+        """Return the error for inputs (m, n[0]) that are not all finite."""
+        i, k = np.argwhere(~np.isfinite(X))[0]
+        j = bisect_right(_firsts(self.features, self.columns), int(k)) - 1
+        row = values.row(i) if isinstance(values, Columns) else i + 1
+        where = values.where if isinstance(values, Columns) else "the samples"
+        return InputError(
+            f"the feature {self.features[j]!r} of {where} has a number that is not finite, or too large to be scaled "
+            f"in {X.dtype}, in row {row} (counted from 1, without the header); correct it, or leave the row out"
+        )
+
+    def Y(self, y: Any, first: int | None = 1, dtype: str = "float64") -> Any:
         """Return class indices (m,), or scaled numbers (1, m).
+
+        Parameters
+        ----------
+        y : array (m,)
+        first : int or None
+            The row number of the first of them, for errors.
+        dtype : {"float64", "float32"}
+            In which the network computes.
 
         Raises
         ------
         InputError
-            For a label that the training did not have; first is the row number of the first of them.
+            For a label that the training did not have, and for a number that is too large for the dtype.
         """
         if self.labels is None:
-            return (y.astype(float)[None, :] - self.y_mean) / self.y_scale
+            with quiet():
+                Y = (y.astype(float)[None, :] - self.y_mean) / self.y_scale
+            large = ~(np.abs(Y[0]) <= np.finfo(dtype).max)
+            if large.any():
+                row = "" if first is None else f" in row {first + large.argmax()} (counted from 1)"
+                raise InputError(
+                    f"the target {self.target!r} is {y[large.argmax()]}{row}, which is not finite, or too large to be "
+                    f"scaled in {dtype}; correct it, or leave the row out"
+                )
+            return Y
         labels = np.asarray(self.labels)
         k = np.minimum(np.searchsorted(labels, y), len(labels) - 1)
         wrong = labels[k] != y
@@ -193,7 +230,7 @@ class Preparation:
             unseen, known = sorted({repr(str(one)) for one in y[wrong]}), map(repr, self.labels)
             raise InputError(
                 f"the target {self.target!r} has labels that the model was not trained on: {listed(unseen, 6)}, in "
-                f"{count(int(wrong.sum()), 'row')}, the first in row {first + wrong.argmax()} (counted from 1); it "
+                f"{count(int(wrong.sum()), 'row')}, the first in row {(first or 1) + wrong.argmax()} (counted from 1); it "
                 f"knows {listed(known, 6)}. Correct them, or leave these rows out"
             )
         return k
