@@ -891,3 +891,17 @@ def test_a_copied_bar_keeps_its_console():
     nnx.Trainer(nnx.mlp([2, 1]), backend="numpy").fit(X, Y, callbacks=bar)
     assert "epoch 1/1" in console.file.getvalue()
     assert pickle.loads(pickle.dumps(bar)).often is False
+
+
+@pytest.mark.parametrize("name", ["epoch", "step", "seconds", "learning_rate"])
+def test_a_log_has_no_column_twice(tmp_path, name):
+    """A callback that adds a number to those measured cannot replace one of the log's own."""
+
+    class Adds(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            progress.measured[name] = 7.0
+
+    trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    for log in (nnx.CSVLog(tmp_path / "log.csv"), nnx.JSONLines(tmp_path / "log.jsonl")):
+        with pytest.raises(nnx.InputError, match=f"a log has '{name}' itself"):
+            trainer.fit([[0.0, 1.0]], [0, 1], callbacks=[Adds(), log])

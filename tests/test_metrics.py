@@ -456,3 +456,40 @@ def test_results_are_python_floats_and_numpy_arrays(backend, rng):
     specs = ["accuracy", F1(), RocAuc(), "log_loss", ConfusionMatrix(), F1(None)]
     found = values(backend, specs, output("softmax"), A, y)
     assert [type(x) for x in found] == [float] * 4 + [np.ndarray] * 2
+
+
+class Count:
+    """A metric of one's own, under any name: how many samples there are."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def partial(self, output, A, Y, w):
+        return (nnx.array_namespace(A).ones_like(A[0, :]),)
+
+    def result(self, partials, to_numpy):
+        return float(sum(to_numpy(part).sum() for (part,) in partials))
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "validation_loss", "validation_count", "accuracy", "mean_squared_error", "f1(mine)", "", 3]
+)
+def test_a_metric_of_ones_own_replaces_no_other_number(name, rng):
+    X, Y = rng.standard_normal((2, 8)), np.arange(8) % 2
+    trainer = nnx.Trainer(nnx.mlp([2, 1], output="sigmoid"), backend="numpy")
+    message = "another name" if name else "must be a text"
+    with pytest.raises(nnx.InputError, match="must be a text" if name == 3 else message):
+        trainer.evaluate(X, Y, metrics=["accuracy", Count(name)])
+    with pytest.raises(nnx.InputError):
+        trainer.fit(X, Y, validation=(X, Y), metrics=[Count(name)])
+    assert trainer.evaluate(X, Y, metrics=["accuracy", Count("count")])["count"] == 8
+    history = trainer.fit(X, Y, validation=(X, Y), metrics=[Count("count")])
+    assert list(history) == ["loss", "validation_loss", "validation_count"]
+
+
+def test_a_metric_given_twice_is_refused(rng):
+    X, Y = rng.standard_normal((2, 8)), np.arange(8) % 2
+    trainer = nnx.Trainer(nnx.mlp([2, 1], output="sigmoid"), backend="numpy")
+    for twice in (["accuracy", "accuracy"], ["f1", F1()], [Count("count"), Count("count")]):
+        with pytest.raises(nnx.InputError, match="names of their own"):
+            trainer.evaluate(X, Y, metrics=twice)

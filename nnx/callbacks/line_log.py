@@ -1,7 +1,7 @@
 """Logs of one line an epoch, which a killed and resumed fit continues without a gap or a repetition."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,17 +76,29 @@ class LineLog(Resumable):
         self.lines = (self.lines or 0) + 1
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
-        """Write the epoch's line."""
-        self.write(
-            {
-                "epoch": len(trainer.records),
-                "step": progress.done,
-                "seconds": round(progress.seconds, 6),
-                "learning_rate": trainer.learning_rate,
-                **(progress.measured or {}),
-            }
-        )
+        """Write the epoch's line.
+
+        Raises
+        ------
+        InputError
+            Where another callback has put a number under one of the line's own names.
+        """
+        own = {
+            "epoch": len(trainer.records),
+            "step": progress.done,
+            "seconds": round(progress.seconds, 6),
+            "learning_rate": trainer.learning_rate,
+        }
+        measured = progress.measured or {}
+        refuse_taken(own, measured)
+        self.write({**own, **measured})
 
     @abstractmethod
     def write(self, record: dict[str, Any]) -> None:
         """Append a record to the file."""
+
+
+def refuse_taken(own: Iterable[str], measured: Mapping[str, Any]) -> None:
+    """Raise an InputError where a measured number has one of a log's own names."""
+    if taken := [name for name in own if name in measured]:
+        raise InputError(f"a log has {taken[0]!r} itself; put the number that is measured under another name")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.base import Callback
+from nnx.callbacks.line_log import refuse_taken
 from nnx.errors import as_path, flag, positive_int
 from nnx.port import require
 from nnx.progress import Progress
@@ -87,6 +88,7 @@ class TensorBoard(Callback):
         from tensorboardX.summary import histogram
 
         self._done = progress.done
+        refuse_taken(("learning_rate", "cost"), progress.measured or {})
         for name, value in {**(progress.measured or {}), "learning_rate": trainer.learning_rate}.items():
             if isinstance(value, Real):
                 self._scalar(name, value)

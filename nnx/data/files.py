@@ -16,7 +16,7 @@ from nnx.data.gzipped import is_gzipped, length, opened
 from nnx.data.idx import Header, begins, idx_header, read_idx
 from nnx.data.npz import Packed, npz_array, npz_headers
 from nnx.data.source import Arrays, Table
-from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, read_parquet, whole
+from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, parquet_memory, read_parquet, whole
 from nnx.errors import InputError, first_line
 
 HEAD = 2**20
@@ -67,7 +67,7 @@ def read(
         return Table(str(path), whole(_csv(path, head, decimal_comma, delimiter), length(path)))
     if kind == "Parquet":
         memory.check(
-            3 * path.stat().st_size,  # at the least
+            max(3 * path.stat().st_size, 2 * parquet_memory(path)),  # at the least: beside the table there is X
             f"reading {str(path)!r}",
             "Close other programs, or take a part of its rows or columns",
         )

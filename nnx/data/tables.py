@@ -134,9 +134,10 @@ def whole(table: CSV, length: int) -> Any:
     import polars as pl
 
     kinds: dict[str, str] = {}
+    what = f"training on {table.called} ({size(length)})", "Close other programs, or take a part of its rows or columns"
     while True:
         parts: list[Any] = []
-        changed = False
+        changed, held = False, 0
         for first, frame in table.frames():
             known = dict(kinds)
             typed = _typed(frame, kinds)
@@ -145,14 +146,11 @@ def whole(table: CSV, length: int) -> Any:
                 parts = []
                 continue
             parts.append(typed)
-            if first == 1:
-                share = typed.estimated_size() / max(1, table.read)
-                # Beside the table there is X, in half of its bytes or as many.
-                memory.check(
-                    2 * share * length,
-                    f"training on {table.called} ({size(length)})",
-                    "Close other programs, or take a part of its rows or columns",
-                )
+            own = typed.estimated_size()
+            held += own
+            # Beside the table there is X, in half of its bytes or as many. The length of a gzipped file is not certain,
+            # so that X must fit beside the pieces so far, too.
+            memory.check(2 * own / max(1, table.read) * length if first == 1 else held, *what)
         if not changed:
             break
     of_kind = {"text": pl.String, "boolean": pl.Boolean, "numbers": pl.Int64}
@@ -213,9 +211,23 @@ def parquet_frames(path: Path) -> Iterator[tuple[int, Any]]:
         yield start + 1, tidied(_parquet(path, lazy.slice(start, ROWS).collect))
 
 
+def parquet_memory(path: Path) -> float:
+    """Return the bytes that a Parquet file takes in memory at the least: its rows and types say so, unread."""
+    pl = polars(str(path))
+    lazy = _parquet(path, lambda: pl.scan_parquet(path, glob=False))
+    schema = _parquet(path, lazy.collect_schema)
+    rows = _parquet(path, lambda: lazy.select(pl.len()).collect().item())
+    text = sum(kind in (pl.String, pl.Binary) for kind in schema.values())
+    numbers = pl.DataFrame(schema=schema).clear(1024).estimated_size() / 1024
+    return float(rows * (16 * text + numbers))
+
+
 def _parquet(path: Path, read: Callable[[], Any]) -> Any:
     pl = polars(str(path))
+    panic = getattr(pl.exceptions, "PanicException", Exception)  # no Exception: Rust's, of damaged files
     try:
         return read()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except MemoryError:
+        raise
+    except (Exception, panic) as error:
         raise InputError(f"{str(path)!r} cannot be read as Parquet: {first_line(error)}") from error

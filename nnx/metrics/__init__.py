@@ -52,7 +52,8 @@ def metric(spec: str | Metric) -> Metric:
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones), an impossible parameter, or what is no metric.
+        For an unknown name (with the nearest known ones), an impossible parameter, what is no metric, or a metric of
+        your own whose name means something else in a history.
 
     Examples
     --------
@@ -60,6 +61,7 @@ def metric(spec: str | Metric) -> Metric:
     TopK(k=3)
     """
     if isinstance(spec, Metric) and not isinstance(spec, type):
+        _check_name(spec)
         return spec
     if isinstance(spec, str):
         found: Metric = find("metric", spec, METRICS)
@@ -67,6 +69,23 @@ def metric(spec: str | Metric) -> Metric:
     raise InputError(
         f"a metric must be a name, such as 'accuracy', or an object with name, partial and result: {spec!r}"
     )
+
+
+def _check_name(given: Metric) -> None:
+    """Raise an InputError where the name of a metric of one's own is that of another number of a history."""
+    name = given.name
+    if not isinstance(name, str) or not name:
+        raise InputError(f"the name of a metric must be a text; that of {given!r} is {name!r}")
+    kind = name.partition("(")[0]
+    if name == "loss" or name.startswith("validation_"):
+        raise InputError(
+            f"a metric cannot be called {name!r}: a history has 'loss', 'validation_loss' and 'validation_' before the "
+            "name of each metric; give it another name"
+        )
+    if kind in METRICS and type(given) is not METRICS[kind]:
+        raise InputError(
+            f"{name!r} is a metric of nnx's own, with a unit and a best value of its own; give {given!r} another name"
+        )
 
 
 def check(metric: Metric, output: Output, n: int, Y: Array) -> None:
