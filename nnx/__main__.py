@@ -14,10 +14,9 @@ def main() -> None:
 
         try:
             app()
-        finally:
-            streams.flush()
-    except BrokenPipeError:
-        streams.ended()
+        finally:  # app ends with SystemExit, also where all went well
+            with streams.writing():
+                pass
     except KeyboardInterrupt:  # before typer looks out for it
         sys.exit(INTERRUPTED)
     except ImportError as error:

@@ -472,7 +472,8 @@ class Count:
 
 
 @pytest.mark.parametrize(
-    "name", ["loss", "validation_loss", "validation_count", "accuracy", "mean_squared_error", "f1(mine)", "", 3]
+    "name",
+    ["loss", "validation_loss", "validation_count", "accuracy", "mean_squared_error", "f1(mine)", "", 3],
 )
 def test_a_metric_of_ones_own_replaces_no_other_number(name, rng):
     X, Y = rng.standard_normal((2, 8)), np.arange(8) % 2

@@ -165,7 +165,22 @@ def gathered(typed: Mapping[str, Any]) -> Options:
     if not options.data:
         where = f", or data = ... in {typed['config']}" if "config" in typed else ""
         raise UsageError(f"which data? Give DATA, as in `nnx train digits`{where}; see `nnx train --help`")
+    _check_text(options)
     return options
+
+
+def _check_text(options: Options) -> None:
+    """Raise a UsageError for what a run's configuration could not hold: names of bytes that are no text."""
+    for name in OF_A_RUN:
+        value = getattr(options, name)
+        for one in value if isinstance(value, list) else [value]:
+            try:
+                str(Path(one).absolute() if name == "data" else one).encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise UsageError(
+                    f"{long(name)} {str(one)!r} is not UTF-8, which the configuration of a run is in; give the file "
+                    "another name"
+                ) from error
 
 
 MAY_CHANGE = ("resume", "epochs", "backend", "device", "plots", "quiet", "json")

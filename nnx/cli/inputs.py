@@ -146,7 +146,7 @@ def _file(data: str) -> Path:
 
 def _pipe(name: str, decimal_comma: bool, delimiter: str | None) -> Iterator[Arrays | Table]:
     try:
-        stream = Path(name).open("rb")
+        stream = Path(name).open("rb")  # noqa: SIM115  # closed below
     except OSError as error:
         raise InputError(f"{name!r} cannot be read: {error.strerror or error}") from error
     with stream:
@@ -209,7 +209,7 @@ def _resumed(head: bytes, rest: Any) -> io.BufferedReader:
 def refuse_existing(out: Path, empty_folder: bool = False) -> None:
     """Raise an InputError when the output is there already: nothing is overwritten unasked."""
     try:
-        taken = out.exists() and not (empty_folder and out.is_dir() and not any(out.iterdir()))
+        taken = os.path.lexists(out) and not (empty_folder and out.is_dir() and not any(out.iterdir()))
     except OSError as error:
         raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
     if taken:

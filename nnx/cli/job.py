@@ -92,7 +92,10 @@ class Reader:
         if rest is not None:
             y = samples.y[rest]
             held = preparation.X(samples.X[rest], options.dtype), preparation.Y(y, None, options.dtype), y
-        X, Y = preparation.X(samples.X[train], options.dtype), preparation.Y(samples.y[train], None, options.dtype)
+        X, Y = (
+            preparation.X(samples.X[train], options.dtype),
+            preparation.Y(samples.y[train], None, options.dtype),
+        )
         why = reason(samples) if options.task == "auto" else None
         return Data(len(samples.X), preparation, X, Y, held, another, why)
 

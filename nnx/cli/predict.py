@@ -13,7 +13,7 @@ from rich.markup import escape
 from nnx.cli import streams
 from nnx.cli.inputs import at_once, check_backend, check_delimiter, model, pieces, refuse_existing, typed
 from nnx.cli.show import errors
-from nnx.cli.terminal import visible
+from nnx.cli.terminal import line, visible
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
 from nnx.errors import Error, InputError, count, unknown
@@ -66,7 +66,7 @@ def run(
             raise
     tell(notes)
     if out is not None:
-        errors.print(f"{count(m, 'prediction')} in {escape(str(out))}", soft_wrap=True)
+        errors.print(f"{count(m, 'prediction')} in {escape(line(str(out)))}", soft_wrap=True)
 
 
 def chosen(format: str | None, out: Path | None) -> str:
@@ -98,8 +98,8 @@ def predictions(preparation: Preparation, A: Any, probabilities: bool = True) ->
 
 def tell(notes: Notes) -> None:
     """Say what was filled in and not known, on the standard error output."""
-    for line in notes.lines():
-        errors.print(f"Note: {line}", markup=False, soft_wrap=True)
+    for note in notes.lines():
+        errors.print(f"Note: {note}", markup=False, soft_wrap=True)
 
 
 def _outputs(found: Iterator[Any], trainer: Any, preparation: Preparation, notes: Notes) -> Iterator[Any]:
@@ -121,11 +121,8 @@ def _written(write_as: str, out: Path | None) -> Iterator[Write]:
     if write_as == "parquet" and sys.stdout.isatty():
         raise InputError("Parquet is nothing for a terminal; give --out FILE, or pipe it on")
     stream: Any = _Shown(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
-    try:
-        with _FORMS[write_as](stream) as write:
-            yield write
-    except BrokenPipeError:
-        streams.ended()
+    with streams.writing(), _FORMS[write_as](stream) as write:
+        yield write
 
 
 class _Shown:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.choice import WORTH, choose, survey
+from nnx.cli import streams
 from nnx.cli.terminal import Terminal, line
 from nnx.errors import Error
 from nnx.network import Network
@@ -68,8 +69,10 @@ def result(found: Any) -> None:
 
 def print_json(found: Any) -> None:
     """Print data as JSON, in ASCII: no encoding changes it."""
+    text = json.dumps(found, indent=2, allow_nan=False, default=str)
     if sys.stdout is not None:
-        sys.stdout.write(f"{json.dumps(found, indent=2, allow_nan=False, default=str)}\n")
+        with streams.writing():
+            sys.stdout.write(f"{text}\n")
 
 
 def complain(error: Exception | str) -> None:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from nnx.cli import BROKEN_PIPE
 from nnx.errors import Error, first_line
@@ -24,8 +25,9 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def flush() -> None:
-    """Write what the standard output still holds.
+@contextmanager
+def writing() -> Iterator[None]:
+    """Write to the standard output within, and flush it at the end.
 
     Raises
     ------
@@ -34,13 +36,15 @@ def flush() -> None:
     SystemExit
         When whoever reads it has had enough.
     """
-    if sys.stdout is None:
-        return
     try:
-        sys.stdout.flush()
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         ended()
     except OSError as error:
+        if error.filename is not None:  # of a file
+            raise
         leave(sys.stdout)
         raise Error(
             f"the standard output cannot be written: {error.strerror or first_line(error)}"

@@ -3,21 +3,21 @@
 The content decides which of them a file is, not its name.
 """
 
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from nnx.data import memory
 from nnx.data.gzipped import is_gzipped, length, opened
-from nnx.data.idx import Header, begins, idx_header, read_idx
-from nnx.data.npz import Packed, npz_array, npz_headers
+from nnx.data.idx import Header, begins, idx_header
+from nnx.data.idx import read_idx as read_idx
+from nnx.data.npz import Packed, npz_array, npz_headers, shown
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, parquet_memory, read_parquet, whole
-from nnx.errors import InputError, first_line
+from nnx.errors import InputError, first_line, listed
 
 HEAD = 2**20
 """The first bytes, which tell what a file holds, and hold the first line of CSV."""
@@ -67,7 +67,7 @@ def read(
         return Table(str(path), whole(_csv(path, head, decimal_comma, delimiter), length(path)))
     if kind == "Parquet":
         memory.check(
-            max(3 * path.stat().st_size, 2 * parquet_memory(path)),  # at the least: beside the table there is X
+            max(3 * path.stat().st_size, 2 * parquet_memory(path)),  # at the least, with X beside the table
             f"reading {str(path)!r}",
             "Close other programs, or take a part of its rows or columns",
         )
@@ -127,7 +127,9 @@ def regular(path: Path, what: str = "") -> None:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        link = f": the link leads to {os.readlink(path)!r}, which is not there" if path.is_symlink() else ""
+        link = (
+            f": the link leads to {str(path.readlink())!r}, which is not there" if path.is_symlink() else ""
+        )
         raise InputError(f"there is no file {called}{what}{link}") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise InputError(
@@ -149,7 +151,7 @@ def kind_of(where: str, head: bytes) -> str:
             )
         first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if len(head) > 30 and not first.endswith(b".npy"):
-            name = first.decode("utf-8", "replace")
+            name = shown(first.decode("utf-8", "replace"))
             raise InputError(f"{where} is a zip file, but no .npz: it holds {name}. Unpack it first")
         return ".npz"
     if head[:4] == b"PAR1":
@@ -175,7 +177,7 @@ def misnamed(path: Path) -> str | None:
 
 
 def _csv(path: Path, head: bytes, decimal_comma: bool, delimiter: str | None) -> CSV:
-    return CSV(str(path), head, lambda: opened(path), decimal_comma, delimiter)
+    return CSV(str(path), head, lambda: cast("BinaryIO", opened(path)), decimal_comma, delimiter)
 
 
 def _arrays(path: Path, kind: str, target: str | None, predicting: bool = False) -> Arrays:
@@ -184,7 +186,7 @@ def _arrays(path: Path, kind: str, target: str | None, predicting: bool = False)
 
 def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
     where, arrays = str(path), npz_headers(path)
-    known = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+    known = listed((f"{shown(name)} {array.shape}" for name, array in arrays.items()), 20)
     if target is not None and target not in arrays and not predicting:
         raise InputError(f"{where} has no array {target!r}; its arrays are: {known}")
     # A model's target may have been called otherwise in the file that it was trained on.
@@ -279,15 +281,15 @@ def _images(path: Path, target: str | None, predicting: bool) -> Arrays:
     labels: Path | None = Path(target) if target and not predicting else custom
     if target and not predicting:
         regular(Path(target), f" with the labels of {str(path)!r}")
-    elif custom == path or not os.path.isfile(custom):
+    elif custom == path or not custom.is_file():
         labels = None
-    if labels is not None and (y := idx_header(labels)).shape != X.shape[:1]:
-        raise InputError(f"{str(labels)!r} holds labels of shape {y.shape} for {X.shape[0]} images")
+    if labels is not None and (shape := idx_header(labels).shape) != X.shape[:1]:
+        raise InputError(f"{str(labels)!r} holds labels of shape {shape} for {X.shape[0]} images")
     where = str(path)
     if labels is None:
         where = f"{path} (whose labels, --target FILE, would be in {custom.name})"
         if not predicting:
             raise InputError(f"{where} has no targets to learn")
     _check_memory(path, X, 0, predicting)
-    numbers, y = read_idx(path), None if labels is None else read_idx(labels)
-    return Arrays(where, _rows(numbers), y, "label", one_unit=True, image_shape=_image_shape(X.shape))
+    y = None if labels is None else read_idx(labels)
+    return Arrays(where, _rows(read_idx(path)), y, "label", one_unit=True, image_shape=_image_shape(X.shape))

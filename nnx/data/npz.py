@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nnx.data.idx import BLOCK, Header
-from nnx.errors import InputError, first_line
+from nnx.errors import InputError, first_line, listed
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -43,7 +43,7 @@ def npz_headers(path: Path) -> dict[str, Packed]:
         strange = [name for name in names if not name.endswith(".npy")]
         if strange or not names:
             raise InputError(
-                f"{str(path)!r} is a zip file, but no .npz: it holds {', '.join(map(repr, strange)) or 'nothing'}"
+                f"{str(path)!r} is a zip file, but no .npz: it holds {listed(map(shown, strange), 6) or 'nothing'}"
             )
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"{str(path)!r} is damaged: it holds {min(twice)!r} more than once")
@@ -68,6 +68,11 @@ def npz_array(path: Path, name: str, packed: Packed) -> Any:
                 f"{str(path)!r} is damaged: {name!r} has not the {packed.nbytes} bytes that it says"
             )
     return packed.array(data, packed.order)
+
+
+def shown(name: str) -> str:
+    """Return the name of an array as an error shows it: in one line, not too long."""
+    return name if name.isprintable() and len(name) <= 80 else repr(name[:80])
 
 
 @contextmanager

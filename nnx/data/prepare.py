@@ -230,8 +230,8 @@ class Preparation:
             unseen, known = sorted({repr(str(one)) for one in y[wrong]}), map(repr, self.labels)
             raise InputError(
                 f"the target {self.target!r} has labels that the model was not trained on: {listed(unseen, 6)}, in "
-                f"{count(int(wrong.sum()), 'row')}, the first in row {(first or 1) + wrong.argmax()} (counted from 1); it "
-                f"knows {listed(known, 6)}. Correct them, or leave these rows out"
+                f"{count(int(wrong.sum()), 'row')}, the first in row {(first or 1) + wrong.argmax()} (counted from 1); "
+                f"it knows {listed(known, 6)}. Correct them, or leave these rows out"
             )
         return k
 

@@ -134,7 +134,10 @@ def whole(table: CSV, length: int) -> Any:
     import polars as pl
 
     kinds: dict[str, str] = {}
-    what = f"training on {table.called} ({size(length)})", "Close other programs, or take a part of its rows or columns"
+    what = (
+        f"training on {table.called} ({size(length)})",
+        "Close other programs, or take a part of its rows or columns",
+    )
     while True:
         parts: list[Any] = []
         changed, held = False, 0
