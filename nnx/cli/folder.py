@@ -1,23 +1,27 @@
 """A run's folder: what lies in it, and how it is made, taken over, and given up."""
 
 import json
-import shutil
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnx import checkpoint, saved
-from nnx.errors import InputError
-from nnx.files import written_aside
+from nnx.errors import InputError, ModelFileError
+from nnx.files import Hold, clear_left, written_aside
 from nnx.plots.held_out import HELD_OUT
 from nnx.plots.run import FORMATS, PICTURES, file_name
+from nnx.saved import CHECKPOINTS
 
 MODEL, HISTORY, CONFIG = "model.safetensors", "history.jsonl", "config.toml"
-CHECKPOINTS = "checkpoints"
 RESULTS, CSV = "results.json", "results.csv"
 OF_A_RUN = (MODEL, HISTORY, HELD_OUT, *(file_name(kind, format) for kind in PICTURES for format in FORMATS))
 OF_A_SWEEP = (RESULTS, CSV)
 """The files that only the one leaves: what overwrites the other removes them."""
+
+OURS = {CONFIG, *OF_A_RUN, *OF_A_SWEEP}
+"""All files that nnx writes into such a folder. Checkpoints are in a folder of their own."""
 
 
 @dataclass
@@ -35,6 +39,7 @@ class Folder:
     made: list[Path] = field(default_factory=list)
     _before: dict[str, bytes] = field(default_factory=dict)  # what is overwritten before anything is learned
     _runs: list[Path] = field(default_factory=list)  # of a sweep that is overwritten
+    _hold: Hold | None = None
 
     @classmethod
     def make(cls, out: Path | None, name: str) -> "Folder":
@@ -63,31 +68,43 @@ class Folder:
     def begin(self, config: str, resume: bool = False) -> None:
         """Write the configuration, which shows at once whether the folder can be written into.
 
-        Unless the run goes on, an earlier one's checkpoints, and a sweep's results, are removed: nothing may go on
-        from them.
+        The folder is this run's alone until `end`. Unless the run goes on, an earlier one's checkpoints, and a sweep's
+        results, are removed: nothing may go on from them.
 
         Raises
         ------
         InputError
-            When it cannot.
+            When it cannot be written, another process trains into it, or what would be replaced is not nnx's.
         """
+        self._hold = Hold(self.path, self)
         path = self.path / CONFIG
-        overwritten = (CONFIG,) if resume else (CONFIG, RESULTS)
-        self._before = {
-            name: (self.path / name).read_bytes() for name in overwritten if (self.path / name).is_file()
-        }
-        self._runs = [] if resume else runs_of(self.path)
         try:
+            refuse_others(self.path, resume)
+            clear_left(self.path, OURS.__contains__)
+            overwritten = (CONFIG,) if resume else (CONFIG, RESULTS)
+            self._before = {
+                name: (self.path / name).read_bytes() for name in overwritten if (self.path / name).is_file()
+            }
+            self._runs = [] if resume else runs_of(self.path)
             with written_aside(path) as aside:  # a failed write leaves the last good one
                 aside.write_text(config, encoding="utf-8")
             if not resume:
                 for run in (self.path, *self._runs):
-                    for old in (run / CHECKPOINTS).glob("*.safetensors"):
+                    for old in _own_checkpoints(run):
                         old.unlink()
                 (self.path / RESULTS).unlink(missing_ok=True)
         except OSError as error:
             self.give_up()
+            self.end()
             raise _unwritable(self.path, error, another=not resume) from error
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """Let others write into the folder."""
+        if self._hold is not None:
+            self._hold.release()
 
     @property
     def replaces(self) -> bool:
@@ -100,21 +117,78 @@ class Folder:
             (self.path / name).unlink(missing_ok=True)
         for run in self._runs:
             if run.name != but:
-                shutil.rmtree(run, ignore_errors=True)
+                with suppress(OSError):
+                    _remove_run(run)
 
     def give_up(self) -> None:
         """Take back what was made for a run that has learned nothing, as far as nothing else is in it."""
         checkpoints = self.path / CHECKPOINTS
-        if checkpoints.is_dir() and not any(checkpoints.iterdir()):
+        if checkpoints.is_dir() and not checkpoints.is_symlink() and not any(checkpoints.iterdir()):
             checkpoints.rmdir()
-        if not checkpoints.is_dir():
-            (self.path / CONFIG).unlink(missing_ok=True)
+        if not saved.checkpoints(checkpoints):
+            if CONFIG not in self._before:
+                (self.path / CONFIG).unlink(missing_ok=True)
             for name, content in self._before.items():
-                (self.path / name).write_bytes(content)
+                path = self.path / name
+                if not path.is_file() or path.read_bytes() != content:
+                    with written_aside(path) as aside:
+                        aside.write_bytes(content)
         for path in self.made:
             if any(path.iterdir()):
                 return
             path.rmdir()
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `nnx train` made a run or a sweep in this folder: its configuration begins as nnx begins one."""
+    path = folder / CONFIG
+    try:
+        with path.open(encoding="utf-8") as file:
+            return re.match(r"# nnx \S+\. `nnx train --config` this file", file.readline(200)) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def refuse_others(folder: Path, resume: bool = False) -> None:
+    """Raise an InputError for what would be replaced or removed, and was not written by nnx in a run of its own."""
+    ours, checkpoints = is_run(folder), folder / CHECKPOINTS
+    for path in (folder / name for name in sorted(OURS)):
+        if path.is_symlink() or (path.exists() and not (ours and path.is_file())):
+            raise _of_others(path, resume)
+    if checkpoints.is_symlink() and not resume:
+        raise _of_others(checkpoints, resume)
+    own = set(_own_checkpoints(folder))
+    for path in saved.checkpoints(checkpoints):
+        if not resume and not (ours and path in own):
+            raise _of_others(path, resume)
+
+
+def _of_others(path: Path, resume: bool) -> InputError:
+    what = "is a link" if path.is_symlink() else "was not written by nnx in a run of its own"
+    advice = "move it elsewhere" if resume else "choose another --out, or move it elsewhere"
+    return InputError(f"{str(path)!r} {what}, so that nnx neither replaces nor removes it; {advice}")
+
+
+def _own_checkpoints(run: Path) -> list[Path]:
+    """Return the checkpoints that nnx has written in a run's folder: no links, nor other programs' files."""
+    folder = run / CHECKPOINTS
+    if not is_run(run) or folder.is_symlink():
+        return []
+    return [one for one in saved.checkpoints(folder) if not one.is_symlink() and checkpoint.is_ours(one)]
+
+
+def _remove_run(run: Path) -> None:
+    """Remove what nnx wrote in the folder of a sweep's run, and the folder unless something else is in it."""
+    if run.is_symlink() or not is_run(run):
+        return
+    clear_left(run, OURS.__contains__)
+    clear_left(run / CHECKPOINTS, saved.is_checkpoint)
+    for path in (*_own_checkpoints(run), *(run / name for name in sorted(OURS - {CONFIG})), run / CONFIG):
+        if not path.is_symlink():
+            path.unlink(missing_ok=True)
+    for folder in (run / CHECKPOINTS, run):
+        with suppress(OSError):  # it is not there, is a link, or something is in it
+            folder.rmdir()
 
 
 def runs_of(folder: Path) -> list[Path]:
@@ -137,9 +211,9 @@ def file_of(run: Path) -> Path:
     """
     if not run.is_dir():
         return run
-    model, found = run / MODEL, saved.checkpoints(run / CHECKPOINTS) or saved.checkpoints(run)
-    if not model.is_file() and found:
-        return found[-1]
+    model, found = run / MODEL, _newest(run / CHECKPOINTS) or _newest(run)
+    if not model.is_file() and found is not None:
+        return found
     if not model.is_file():
         inside = sorted(path.parent for path in run.glob(f"*/{MODEL}"))
         hint = (
@@ -150,11 +224,22 @@ def file_of(run: Path) -> Path:
         raise InputError(
             f"the folder {str(run)!r} holds no run: there is no {MODEL} in it, and no checkpoint; {hint}"
         )
-    if found and found[-1].stat().st_mtime_ns > model.stat().st_mtime_ns:
-        steps = [checkpoint.read(path)[1]["steps"] for path in (model, found[-1])]
+    if found is not None and found.stat().st_mtime_ns > model.stat().st_mtime_ns:
+        steps = [saved.read(path).run["steps"] for path in (model, found)]
         if steps[0] != steps[1]:  # else the run ended there, and a copy has the times of its copying
-            return found[-1]
+            return found
     return model
+
+
+def _newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder; one that is damaged, too: whoever reads it is told so."""
+    for path in reversed(saved.checkpoints(folder)):
+        try:
+            if saved.read(path).run["steps"] == saved.steps_of(path.name):
+                return path
+        except ModelFileError:
+            return path
+    return None
 
 
 def name_of(data: str) -> str:
@@ -170,4 +255,5 @@ def name_of(data: str) -> str:
 
 def _unwritable(path: Path, error: OSError, another: bool = True) -> InputError:
     why, advice = error.strerror or str(error), ". Choose another --out" if another else ""
-    return InputError(f"the run's folder {str(path)!r} cannot be written: {why}{advice}")
+    where = f" (it failed at {str(error.filename)!r})" if error.filename not in (None, str(path)) else ""
+    return InputError(f"the run's folder {str(path)!r} cannot be written: {why}{advice}{where}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnx import checkpoint, plots, saved
+from nnx import plots, saved
 from nnx.callbacks import Callback
 from nnx.cli import build, config, measured, show
 from nnx.cli.folder import CHECKPOINTS, HISTORY, MODEL, OF_A_SWEEP, Folder
@@ -16,7 +16,7 @@ from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import Options
 from nnx.data.prepare import Preparation, find_task, reason, split
 from nnx.data.source import Samples
-from nnx.errors import InputError, ModelFileError, count
+from nnx.errors import InputError, count
 from nnx.files import written_aside
 from nnx.metrics import metric, score_name
 from nnx.progress import called, without_nan
@@ -220,10 +220,13 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
         raise
     finally:
         job.seconds = time.perf_counter() - start
-        if keep:
-            save(job, folder)
-        else:
-            folder.give_up()
+        try:
+            if keep:
+                save(job, folder)
+            else:
+                folder.give_up()
+        finally:
+            folder.end()
     if keep and job.data.held is not None:
         job.measured = evaluate(job)
 
@@ -330,18 +333,23 @@ def going_on(job: Job, folder: Path) -> str:
         When the data are not those that it was begun with, as far as their preparation tells, or it has done more
         epochs than are asked for, or its schedule would be another one.
     """
-    found = newest(folder / CHECKPOINTS)
-    if found is None:
+    good = saved.newest(folder / CHECKPOINTS)  # `fit` warns of others
+    if good is None:
         if there := len(saved.checkpoints(folder / CHECKPOINTS)):
             cost = f", which writes over {MODEL} there: take a copy of it before"
             raise saved.none_readable(folder / CHECKPOINTS, there, cost)
         return f"{folder} from its beginning, for it has no checkpoint yet"
+    found = good[1].run
     if json.dumps(found["metadata"].get("preparation")) != json.dumps(job.trainer.metadata["preparation"]):
         raise InputError(
             f"the data {job.options.data!r} are not those that the run {str(folder)!r} began with: its scaling, its "
             "columns or its labels differ. Give it the same data, or train anew"
         )
-    position, epochs = found["position"], job.options.epochs
+    position, epochs = found.get("position"), job.options.epochs
+    if position is None:
+        raise InputError(
+            f"{str(good[0])!r} was not written in a run, so there is none to go on with; remove it"
+        )
     done = len(found["records"])
     if done > epochs:
         raise InputError(
@@ -362,13 +370,3 @@ def going_on(job: Job, folder: Path) -> str:
     if done == epochs:
         return f"{folder}; its training is over: {where} was the last. --epochs asks for more"
     return f"{folder} after {where}, of {epochs}"
-
-
-def newest(checkpoints: Path) -> dict[str, Any] | None:
-    """Return the description in the newest readable checkpoint of a folder, if there is one."""
-    for path in reversed(saved.checkpoints(checkpoints)):
-        try:
-            return checkpoint.read(path)[1]
-        except ModelFileError:  # of which `fit` warns
-            continue
-    return None

@@ -87,8 +87,11 @@ def sweep(options: Options) -> int:
     except KeyboardInterrupt:  # between two runs, or while one was made ready
         interrupted = True
     finally:
-        if earlier or not found["runs"]:
-            folder.give_up()
+        try:
+            if earlier or not found["runs"]:
+                folder.give_up()
+        finally:
+            folder.end()
     if found["runs"]:
         present(found, folder.path, saved=not earlier)
     if interrupted:
