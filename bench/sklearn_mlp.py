@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 import nnx.sklearn as ours
 from nnx.data.files import read_idx
+from nnx.files import written_aside
 
 BUNDLED = {
     "iris": datasets.load_iris,
@@ -139,7 +140,8 @@ def main() -> None:
                     )
                 rows += new
     if arguments.out:
-        arguments.out.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
+        with written_aside(arguments.out) as aside:
+            aside.write_text(json.dumps([asdict(row) for row in rows], indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def naming(path: Path, aside: Path | None = None) -> Iterator[None]:
         if error.filename is not None and str(error.filename) not in (str(path), str(aside)):
             raise  # of another file
         if error.errno is None:
-            raise OSError(f"{str(path)!r} cannot be written: {error}") from error
+            raise OSError(f"{str(path)!r}: {error}") from error
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 

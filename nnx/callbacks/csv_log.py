@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.line_log import LineLog
-from nnx.files import written_aside
+from nnx.files import clear_left, written_aside
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -58,6 +58,7 @@ class CSVLog(LineLog):
     def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
         """Begin a file, or go on with it: its columns are those that it has."""
         super().begin(trainer, state)
+        clear_left(self.path.parent, self.path.name.__eq__)
         self._columns = next(csv.reader(self._read()), [])
 
     def write(self, record: dict[str, Any]) -> None:

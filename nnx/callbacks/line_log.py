@@ -1,12 +1,15 @@
 """Logs of one line an epoch, which a killed and resumed fit continues without a gap or a repetition."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, as_path, flag
+from nnx.files import naming
 from nnx.progress import Progress
 from nnx.schema import Whole
 
@@ -63,7 +66,7 @@ class LineLog(Resumable):
 
     def _cut(self, lines: int) -> None:
         """Keep so many lines, or those whole ones that there are."""
-        with self.path.open("ab+") as file:
+        with naming(self.path), self.path.open("ab+") as file:
             file.seek(0)
             size = self.lines = 0
             while self.lines < lines and (line := file.readline()).endswith(b"\n"):
@@ -71,8 +74,16 @@ class LineLog(Resumable):
             file.truncate(size)
 
     def _append(self, line: str) -> None:
-        with self.path.open("a", encoding="utf-8", newline="") as file:  # closed, and so flushed, after each
-            file.write(f"{line}\n")
+        """Write a line, or nothing: what a full disk took of it is taken back."""
+        with naming(self.path), self.path.open("ab", buffering=0) as file:
+            size, data = file.seek(0, os.SEEK_END), f"{line}\n".encode()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except BaseException:
+                with suppress(OSError):
+                    file.truncate(size)
+                raise
         self.lines = (self.lines or 0) + 1
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:

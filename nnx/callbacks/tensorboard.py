@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import AbstractContextManager
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nnx.callbacks.base import Callback
 from nnx.callbacks.line_log import refuse_taken
 from nnx.errors import as_path, flag, positive_int
+from nnx.files import naming
 from nnx.port import require
 from nnx.progress import Progress
 
@@ -73,9 +75,10 @@ class TensorBoard(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         # The file's name has the second in which it begins, which another fit may share.
         suffix = f".{self._done:08d}.{os.getpid()}"
-        self._events = EventsWriter(str(self.folder / "events"), suffix)
+        with naming(self.folder):
+            self._events = EventsWriter(str(self.folder / "events"), suffix)
         begins = SessionLog(status=SessionLog.START)
-        self._events.write_event(Event(wall_time=time.time(), step=self._done + 1, session_log=begins))
+        self._event(Event(wall_time=time.time(), step=self._done + 1, session_log=begins))
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
         """Write the cost, if it is its turn."""
@@ -95,13 +98,17 @@ class TensorBoard(Callback):
         if self.histograms:
             for name, p in trainer.parameters.items():
                 self._write(histogram(f"parameters/{name}", p, 50))
-        self._events.flush()
+        with self._naming():
+            self._events.flush()
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         """Close the file."""
         if self._events is not None:
-            self._events.close()
-            self._events = None
+            try:
+                with self._naming():
+                    self._events.close()
+            finally:
+                self._events = None
 
     def _scalar(self, name: str, value: Any) -> None:
         from tensorboardX.summary import scalar
@@ -111,4 +118,12 @@ class TensorBoard(Callback):
     def _write(self, summary: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
-        self._events.write_event(Event(wall_time=time.time(), step=self._done, summary=summary))
+        self._event(Event(wall_time=time.time(), step=self._done, summary=summary))
+
+    def _event(self, event: Any) -> None:
+        with self._naming():
+            self._events.write_event(event)
+
+    def _naming(self) -> AbstractContextManager[None]:
+        """Let errors of the disk name the file, as far as tensorboardX tells which it is."""
+        return naming(Path(getattr(self._events, "_file_name", self.folder)))

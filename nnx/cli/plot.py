@@ -7,7 +7,7 @@ from typing import Any
 
 from nnx import plots
 from nnx.cli import show, sweep
-from nnx.cli.folder import HISTORY, MODEL, RESULTS, file_of
+from nnx.cli.folder import HISTORY, MODEL, RESULTS, file_of, is_run
 from nnx.cli.inputs import UsageError, refuse_existing, typed
 from nnx.cli.model import measured
 from nnx.data.prepare import Preparation
@@ -49,9 +49,8 @@ def run(
         )
     folder = where.parent if to_file else where
     paths = {kind: where if to_file else where / file_name(kind, format or FORMATS[0]) for kind in given}
-    if not overwrite and not (
-        of_one and out is None
-    ):  # a run's own pictures are made from what is beside them
+    own = of_one and out is None and is_run(where)  # its pictures are made from what is beside them
+    if not (overwrite or own):
         for path in paths.values():
             refuse_existing(path)
     if of_one:

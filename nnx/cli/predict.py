@@ -17,7 +17,7 @@ from nnx.cli.terminal import line, visible
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
 from nnx.errors import Error, InputError, count, unknown
-from nnx.files import written_aside
+from nnx.files import naming, written_aside
 
 FORMATS = {"csv": (".csv", ".txt", ""), "parquet": (".parquet", ".pq")}
 """What predictions are written as, and the endings that say so."""
@@ -49,6 +49,7 @@ def run(
     found = pieces(
         data, at_once(trainer), preparation.target, decimal_comma=decimal_comma, delimiter=delimiter
     )
+    found = _read(data, found)
     frames = (
         predictions(preparation, A, probabilities) for A in _outputs(found, trainer, preparation, notes)
     )
@@ -100,6 +101,12 @@ def tell(notes: Notes) -> None:
     """Say what was filled in and not known, on the standard error output."""
     for note in notes.lines():
         errors.print(f"Note: {note}", markup=False, soft_wrap=True)
+
+
+def _read(data: str, found: Iterator[Any]) -> Iterator[Any]:
+    """Yield the pieces of the data; a disk that fails to give them is not the one that is written to."""
+    with naming(Path(data)):
+        yield from found
 
 
 def _outputs(found: Iterator[Any], trainer: Any, preparation: Preparation, notes: Notes) -> Iterator[Any]:
