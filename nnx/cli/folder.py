@@ -179,7 +179,7 @@ def _own_checkpoints(run: Path) -> list[Path]:
 
 def _remove_run(run: Path) -> None:
     """Remove what nnx wrote in the folder of a sweep's run, and the folder unless something else is in it."""
-    if run.is_symlink() or not is_run(run):
+    if not is_run(run):
         return
     clear_left(run, OURS.__contains__)
     clear_left(run / CHECKPOINTS, saved.is_checkpoint)
@@ -198,7 +198,8 @@ def runs_of(folder: Path) -> list[Path]:
         names = [row["run"] for row in rows]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [folder / name for name in names if isinstance(name, str) and name.isdecimal()]
+    runs = [folder / name for name in names if isinstance(name, str) and name.isdecimal()]
+    return [run for run in runs if not run.is_symlink()]
 
 
 def file_of(run: Path) -> Path:
