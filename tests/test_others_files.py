@@ -25,7 +25,8 @@ def a_trainer():
 
 COPIES = (
     "step-00000002 (1).safetensors", "step-00000009-keep.safetensors", "step-9.safetensors",
-    "step-000000099.safetensors", "old step-00000009.safetensors", "step-00000009.safetensors.bak", "Step-00000009.safetensors",
+    "step-000000099.safetensors", "old step-00000009.safetensors",
+    "step-00000009.safetensors.bak", "Step-00000009.safetensors",
     "step-00000009.safetensors\n", "step-0000000९.safetensors", "step--0000009.safetensors",
 )  # fmt: skip
 
