@@ -169,6 +169,7 @@ _EXPECTED = {
     "records": _records,
     "metadata": dict,
     "features?": ([str], None),
+    "targets?": ([str], None),
     "position?": (
         {
             "epoch": Whole(1), "step": Whole(), "rng": (_rng, None), "samples": Whole(), "total": float,

@@ -72,6 +72,7 @@ def collect(trainer: "Trainer", run: "Run | None") -> tuple[dict[str, Any], dict
         "records": without_nan(trainer.records),
         "metadata": trainer.metadata,
         "features": trainer.features,
+        "targets": trainer.targets,
         "position": None,
         "callbacks": [],
     }
@@ -159,7 +160,7 @@ def restore(trainer: "Trainer", tensors: Mapping[str, Any], run: Mapping[str, An
     trainer.rng.bit_generator.state = run["rng"]
     trainer.records = with_nan(run["records"])
     trainer.metadata = run["metadata"]
-    trainer.features = run.get("features")
+    trainer.features, trainer.targets = run.get("features"), run.get("targets")
 
 
 def steps_of(name: str) -> int | None:

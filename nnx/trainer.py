@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnx import host, saved
+from nnx import frames, host, saved
 from nnx.arrays import Array, array_namespace
 from nnx.batches import Provider
 from nnx.batches.iterated import Iterated
 from nnx.batches.provide import provide
-from nnx.batches.sources import Rows, features, recognise
+from nnx.batches.sources import Rows
 from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.notebook_bar import with_progress
@@ -65,7 +66,10 @@ class Trainer:
     metadata : dict
         Anything of JSON's types that should be saved with the model: label names, scaling, ...
     features : list of str or None
-        The names of X's columns, once a data frame was trained on: later ones must have the same in the same order.
+        The names of X's columns, once a table with named columns was trained on. Of later tables these columns are
+        taken, in whatever order they come.
+    targets : list of str or None
+        The same of Y's columns, where there are several.
     stopped : str or None
         Why the last fit ended before its epochs were over, if a callback said so.
     resumes : bool
@@ -132,6 +136,7 @@ class Trainer:
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
         self.features: list[str] | None = None
+        self.targets: list[str] | None = None
         self.stopped: str | None = None
         self.resumes = False
         self.measures: tuple[str, ...] = ()
@@ -255,10 +260,11 @@ class Trainer:
         Parameters
         ----------
         X : array-like (n[0], m)
-            Samples as columns: an array of any library, a pandas or polars frame (whose rows are the samples),
-            a SciPy sparse array, or, read piece by piece, a `numpy.memmap`, HDF5 or Zarr array (`nnx.Rows` where
-            its rows are the samples). Or an iterable of batches (X, Y) or (X, Y, weights), or a function that
-            returns an iterator of them; Y is then None.
+            Samples as columns: an array of any library or a SciPy sparse array; or a table, whose rows are the
+            samples and whose columns are found by their names: a pandas or polars frame, an Arrow table or a dict of
+            columns; or, read piece by piece, a `numpy.memmap`, HDF5 or Zarr array (`nnx.Rows` where its rows are the
+            samples). Or an iterable of batches (X, Y) or (X, Y, weights), or a function that returns an iterator of
+            them; Y is then None.
         Y : array-like (n[L], m)
             Targets; or (m,) when n[L] = 1; or class indices (m,) for sigmoid and softmax.
         epochs : int
@@ -316,6 +322,11 @@ class Trainer:
             raise InputError(
                 "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
             )
+        again = partial(
+            self.fit, X, Y, epochs, batch_size, validation, shuffle, callbacks, sample_weight=sample_weight,
+            class_weight=class_weight, metrics=metrics, micro_batch=micro_batch, steps=steps, resume=resume,
+            progress=progress,
+        )  # fmt: skip
         epochs = positive_int("epochs", epochs)
         if resume is not None:
             resume = as_path("resume", resume, "a folder of checkpoints, or one of them")
@@ -340,9 +351,14 @@ class Trainer:
         callbacks = with_progress(Callbacks(callbacks), progress)
         wanted: tuple[Any, ...] = ()
         rng = self.rng if shuffle else None
-        if self.features is None:
-            self.features = features(X)
-        batches = self._batches("", X, Y, sample_weight, class_weight, batch_size, rng, micro_batch, steps)
+        before = self.features, self.targets
+        try:
+            batches = self._batches(
+                "", X, Y, sample_weight, class_weight, batch_size, rng, micro_batch, steps, learns=True
+            )
+        except InputError:
+            self.features, self.targets = before
+            raise
         m = batches.m
         if self.network.whole_batches and m is not None and min(batch_size or m, m) == 1:
             raise InputError(
@@ -390,7 +406,14 @@ class Trainer:
             else ("loss", "validation_loss", *(f"validation_{one.name}" for one in wanted))
         )
         if resume is not None:
+            used = self.features, self.targets
             saved.resume(self, run, resume)
+            if any(
+                mine and its and mine != its
+                for mine, its in zip(used, (self.features, self.targets), strict=True)
+            ):
+                return again()  # whose batches have the columns in the order of the checkpoint
+            self.features, self.targets = self.features or used[0], self.targets or used[1]
         self._run = run
         try:
             return run.go()
@@ -423,9 +446,9 @@ class Trainer:
         """
         theta, to_numpy = self.state["theta"], self.backend.to_numpy
         size = self._size(batch_size)
-        self._check_names("X", X)
+        checks = self._checks()
         samples = Stream(
-            self.backend, recognise("X", X), None, None, size, checks=self._checks(), dtype=self.dtype
+            self.backend, checks.recognise("X", "X", X), None, None, size, checks=checks, dtype=self.dtype
         )
         with closing(samples.epoch()) as batches:
             return host.concat([host.copy(to_numpy(self._forward(theta, X))) for (X, *_), _, _ in batches])
@@ -564,9 +587,12 @@ class Trainer:
         micro_batch: int | None = None,
         steps: int | None = None,
         resident: bool = True,
+        learns: bool = False,
     ) -> Provider:
-        """Return what gives the pieces of every batch: arrays in memory, a stream, or batches that are given."""
-        self._check_names(f"{whose}X", X)
+        """Return what gives the pieces of every batch: arrays in memory, a stream, or batches that are given.
+
+        Where it `learns`, the names of the columns of a first table are those of the training.
+        """
         return provide(
             self.backend,
             X,
@@ -575,14 +601,14 @@ class Trainer:
             None if Y is None else batch_size,
             rng,
             micro_batch,
-            checks=self._checks(class_weight),
+            checks=self._checks(class_weight, learns),
             dtype=self.dtype,
             steps=steps,
             resident=resident,
             whose=whose,
         )
 
-    def _checks(self, class_weight: Any = None) -> Checks:
+    def _checks(self, class_weight: Any = None, learns: bool = False) -> Checks:
         """Return what looks at the samples, of the whole or of a part, before they go to the device."""
         output, n = self.network.output, self.network.n[-1]
         table: list[Any] = []
@@ -601,24 +627,20 @@ class Trainer:
                 table.append(class_table(class_weight, output, n))
             return fitting(batch_weights(w, table[0], Y, output, n, m), self.dtype)
 
-        return Checks(self._features, targets, weights, weights_of_part)
+        def find(what: str, name: str, names: list[str]) -> list[str] | None:
+            return self._columns(what, frames.distinct(name, names), learns)
 
-    def _check_names(self, name: str, X: Any) -> None:
-        """Raise an InputError if X is a data frame whose columns are not those that were trained on."""
-        names = features(X)
-        if names is None or self.features is None or names == self.features:
-            return
-        if sorted(names) == sorted(self.features):
-            raise InputError(
-                f"{name}'s columns are in another order than in training: {names}; take {name}[trainer.features]"
-            )
-        different = [a for a in names if a not in self.features] or [
-            a for a in self.features if a not in names
-        ]
-        raise InputError(
-            f"{name}'s columns are not those of the training: {different[0]!r} is only in one of them; expected "
-            f"{self.features}"
-        )
+        return Checks(self._features, targets, weights, weights_of_part, find)
+
+    def _columns(self, what: str, names: list[str], learns: bool) -> list[str] | None:
+        """Return the names of the columns of X or Y to take from a table, None where all are taken as they come."""
+        if what == "X":
+            if self.features is None and learns:
+                self.features = names
+            return self.features
+        if self.targets is None and learns and len(names) > 1:
+            self.targets = names
+        return self.targets
 
     def _features(self, name: str, X: Any) -> Array:
         X = host.as_numbers(name, X)

@@ -254,7 +254,7 @@ def test_a_target_of_another_name(run, trained, tmp_path):
             ["evaluate", "runs/train-1", "labels.csv"],
             "labels that the model was not trained on: '7', in 1 row",
         ),
-        (["evaluate", "runs/train-1", "text.csv"], "the target 'survived' of text.csv is 'dead' in row 3"),
+        (["evaluate", "runs/train-1", "text.csv"], "not trained on: 'dead', in 1 row, the first in row 3"),
         (["evaluate", "runs/train-1", "test.csv", "--metrics", "r2"], "the metric 'r2' has no meaning"),
         (
             ["evaluate", "runs/train-1", "holes.csv"],
@@ -264,7 +264,7 @@ def test_a_target_of_another_name(run, trained, tmp_path):
         (["predict", "runs/train-1", "empty.csv"], "'empty.csv' is empty"),
         (["predict", "runs/train-1", "header.csv"], "has the names of columns, and no rows"),
         (["predict", "runs/train-1"], "the standard input is empty"),
-        (["predict", "runs/train-1", "iris"], "iris has 4 features; the model expects"),
+        (["predict", "runs/train-1", "iris"], "iris lacks the columns 'pclass', 'sex'"),
         (["predict", "nowhere", "test.csv"], "there is no model file 'nowhere'"),
         (["predict", "runs/train-1", "https://example.com/x.csv"], "is a URL; expected a file"),
         (["predict", "runs/train-1", "nowhere.csv"], "there is no file 'nowhere.csv'"),

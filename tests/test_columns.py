@@ -268,5 +268,7 @@ def test_targets_to_compare_with():
     with raises("lacks the column 'w', the target to compare", "Give --target COLUMN"):
         table.targets("w", [1])
     booleans = Table("new", polars.DataFrame({"y": ["True", "FALSE"]}))  # as CSV in pieces has them
-    assert booleans.targets("y", ["false", "true"]).tolist() == ["true", "false"]
-    assert table.part(0, 2).targets("y", [1, 2]).tolist() == [1, 2]
+    of_booleans = Preparation.of({"preparation": {**OLD, "labels": ["false", "true"]}})
+    assert of_booleans.Y(booleans.targets("y", of_booleans.labels)).tolist() == [1, 0]
+    of_numbers = Preparation.of({"preparation": {**OLD, "labels": [1, 2]}})
+    assert of_numbers.Y(table.part(0, 2).targets("y", [1, 2])).tolist() == [0, 1]

@@ -414,8 +414,10 @@ def test_a_files_name_is_no_pattern(tmp_path):
 
 def test_arrays_with_names_are_matched_by_them():
     flower = load("flower")
-    with raises("has the columns 'x1', 'x2'; the model was trained on the columns 'a', 'b'"):
+    with raises("lacks the columns 'a', 'b', which the model was trained on; it has the columns 'x1', 'x2'"):
         flower.values(["a", "b"], named=True)
+    np.testing.assert_array_equal(flower.values(["x2", "x1"], named=True), flower.X[:, ::-1])
+    np.testing.assert_array_equal(flower.values(["x2"], named=True), flower.X[:, 1:])
     with raises(r"has 2 features; the model expects n\[0\] = 3"):
         flower.values(["x0", "x1", "x2"], named=False)
 

@@ -81,31 +81,6 @@ def test_classes():
         new(net=nnx.mlp([4, 3], output="identity")).classify(X)
 
 
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_columns_of_data_frames_are_held_against_those_of_the_training(library, tmp_path):
-    frames = pytest.importorskip(library)
-    X, Y = data()
-    frame = frames.DataFrame(dict(zip("abcd", X, strict=True)))
-    trainer = new()
-    trainer.fit(frame, Y, epochs=5)
-    assert trainer.features == list("abcd")
-    trainer.save(tmp_path / "m.safetensors")
-    trainer = nnx.Trainer.load(tmp_path / "m.safetensors", backend="numpy")
-    expected = trainer.evaluate(frame, Y)
-    turned = frame[["b", "a", "c", "d"]]
-    for use in (trainer.predict, lambda x: trainer.evaluate(x, Y), lambda x: trainer.fit(x, Y)):
-        with pytest.raises(
-            nnx.InputError, match=r"another order than in training: .*take X\[trainer\.features\]"
-        ):
-            use(turned)
-    with pytest.raises(nnx.InputError, match="validation's X's columns are in another order"):
-        trainer.fit(frame, Y, validation=(turned, Y))
-    with pytest.raises(nnx.InputError, match="'e' is only in one of them"):
-        trainer.predict(frames.DataFrame(dict(zip("abce", X, strict=True))))
-    assert trainer.evaluate(turned[trainer.features], Y) == expected
-    assert trainer.evaluate(X, Y) == expected  # arrays have no names
-
-
 def test_no_fit_within_a_fit():
     X, Y = data()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from nnx.batches import Piece, pieces
 from nnx.batches.prefetch import prefetch
-from nnx.batches.sources import Rows, recognise, whole
+from nnx.batches.sources import Rows, whole
 from nnx.batches.stream import Checks, Host
 from nnx.errors import InputError
 from nnx.port import Backend
@@ -162,7 +162,9 @@ class Iterated:
             what = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
             raise InputError(f"{self._whose}{where} is a {type(batch).__name__}{what}; {BATCH}")
         X, Y, *w = (
-            x if x is None else whole(recognise(f"{self._whose}{name} in {where}", x, self._rows))
+            x
+            if x is None
+            else whole(self._checks.recognise(name, f"{self._whose}{name} in {where}", x, self._rows))
             for name, x in zip("XYw", batch, strict=False)
         )
         return self._checks.part(f" in {where}", X, Y, w[0] if w else None, self._whose)

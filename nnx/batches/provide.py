@@ -6,7 +6,7 @@ from typing import Any
 from nnx import host
 from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
-from nnx.batches.sources import Source, recognise, whole
+from nnx.batches.sources import Source, whole
 from nnx.batches.stream import Checks, Stream
 from nnx.errors import InputError
 from nnx.port import Backend
@@ -78,9 +78,9 @@ def provide(
         raise InputError(
             f"steps={steps} is given with X and Y; it is for an iterable of batches. Use batch_size"
         )
-    X, Y = recognise(f"{whose}X", X), recognise(f"{whose}Y", Y)
+    X, Y = checks.recognise("X", f"{whose}X", X), checks.recognise("Y", f"{whose}Y", Y)
     if not (w is None or isinstance(w, str | Mapping)):
-        w = recognise(f"{whose}w", w)
+        w = checks.recognise("w", f"{whose}w", w)
     if isinstance(X, Source) or not resident:
         return Stream(
             backend,

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from nnx import host
+from nnx import frames, host
 from nnx.arrays import Array
 from nnx.errors import InputError, first_line
 
@@ -223,7 +223,11 @@ class Sparse(Source):
 Samples: TypeAlias = Array | Source
 
 
-def recognise(name: str, x: Any, rows: bool = False) -> Samples:
+Find: TypeAlias = Callable[[str, list[str]], list[str] | None]
+"""What a column finder is: of a table's name and the names of its columns it returns those to take, None: all."""
+
+
+def recognise(name: str, x: Any, rows: bool = False, find: Find | None = None) -> Samples:
     """Return what x holds with samples as columns: an array in memory, or a `Source` that reads them.
 
     Parameters
@@ -232,15 +236,18 @@ def recognise(name: str, x: Any, rows: bool = False) -> Samples:
         "X", "Y", ... for errors.
     x : array-like of any library, or
         numpy.memmap, h5py.Dataset, Zarr array or SciPy sparse matrix, (n[0], m) or (m,) as an array, with `Rows`
-        (m, n[0]); or a pandas or polars DataFrame (m, n[0]) or Series (m,), which becomes a NumPy array.
+        (m, n[0]); or a table (m, n[0]) with named columns, which becomes a NumPy array: a pandas or polars DataFrame,
+        an Arrow table or record batch, or a dict of columns; or a Series or Arrow array (m,).
     rows : bool
         Whether the samples of x are its rows, as in ``Rows(x)``.
+    find : function (name, names of columns) -> names or None
+        Which columns of a table to take, and in which order; None: all as they come.
 
     Raises
     ------
     InputError
-        When x holds several arrays, is an iterator, has more axes than two, or a data frame's column holds no
-        numbers.
+        When x holds several arrays, is an iterator, has more axes than two; or when a table lacks a column, has two of
+        one name, or one that holds no numbers.
 
     Examples
     --------
@@ -249,18 +256,24 @@ def recognise(name: str, x: Any, rows: bool = False) -> Samples:
     [[1, 2, 3]]
     """
     if isinstance(x, Rows):
-        return recognise(name, x.x, rows=True)
+        return recognise(name, x.x, rows=True, find=find)
     if isinstance(x, Source):
         return x
     if isinstance(x, str | os.PathLike):
         raise InputError(
             f"{name} is the path {str(x)!r}, which is not read; open the file, and hand in what it holds"
         )
-    library = _library(x)
+    library = frames.library(x)
     if library == "h5py" and not x:
         raise InputError(f"{name} is of an HDF5 file that is closed; open it for as long as it is read")
-    if library in ("pandas", "polars"):
-        return _frame(name, x)
+    if hasattr(x, "collect") and library == "polars":
+        raise InputError(
+            f"{name} is a polars LazyFrame, which holds no samples yet; hand in {name}.collect()"
+        )
+    if (table := frames.frame(x)) is not None:
+        return frames.numbers(name, table, None if find is None else find(name, table.names))
+    if library in ("pandas", "polars", "pyarrow") and frames.is_column(x):
+        return frames.column_of_numbers(name, x, getattr(x, "name", None))
     if hasattr(x, "keys"):
         raise InputError(
             f"{name} is a {type(x).__name__} that holds {', '.join(map(repr, list(x.keys())[:5])) or 'nothing'}; "
@@ -286,19 +299,6 @@ def recognise(name: str, x: Any, rows: bool = False) -> Samples:
         return x
     x = x if is_array_api_obj(x) else host.as_numbers(name, x)
     return x.T if x.ndim == 2 else x
-
-
-def features(x: Any) -> list[str] | None:
-    """Return the names of a data frame's columns; None of what is no data frame.
-
-    Examples
-    --------
-    >>> features([[1, 2]]) is None
-    True
-    """
-    if _library(x) not in ("pandas", "polars") or len(getattr(x, "shape", ())) != 2:
-        return None
-    return [str(name) for name in x.columns]
 
 
 def whole(x: Samples) -> Array:
@@ -333,44 +333,8 @@ def _was_cut(expected: int, found: int) -> str:
     return f"expected {expected:,} bytes in the file, found {found:,}; it was cut after it was opened"
 
 
-def _library(x: Any) -> str:
-    """Return the name of the library that x's class, or one that it is derived from, comes from."""
-    names = [kind.__module__.partition(".")[0] for kind in type(x).__mro__]
-    return next((name for name in names if name in ("h5py", "zarr", "scipy", "pandas", "polars")), "")
-
-
 def _mapping(x: Any) -> mmap.mmap | None:
     """Return the mapping that a memmap's memory belongs to; None for a copy."""
     while x is not None and not isinstance(x, mmap.mmap):
         x = getattr(x, "base", None)
     return x
-
-
-def _frame(name: str, x: Any) -> Array:
-    """Return a DataFrame (m, n[0]) or Series (m,) as a NumPy array (n[0], m) or (m,)."""
-    if hasattr(x, "collect"):
-        raise InputError(
-            f"{name} is a polars LazyFrame, which holds no samples yet; hand in {name}.collect()"
-        )
-    if len(x.shape) == 1:
-        return _column(name, x, x.name)
-    columns = [x.iloc[:, j] if hasattr(x, "iloc") else x.to_series(j) for j in range(x.shape[1])]
-    arrays = [_column(name, column, label) for column, label in zip(columns, x.columns, strict=True)]
-    return np.stack(arrays) if arrays else np.empty((0, x.shape[0]))
-
-
-def _column(name: str, x: Any, label: Any) -> Array:
-    values = x.to_numpy()
-    if values.dtype.kind in "biuf":
-        return values
-    if getattr(x.dtype, "kind", "") in tuple("biuf"):  # pandas' own numbers, with missing ones
-        return x.to_numpy(dtype="float64", na_value=np.nan)
-    example = f" such as {values[0]!r}" if len(values) else ""
-    raise InputError(
-        f"{f'{name}, column {label!r},' if label else name} holds {x.dtype}{example}; expected numbers. "
-        + (
-            "Class labels are 0, 1, 2, ..., as numpy.unique(labels, return_inverse=True) gives them"
-            if len(x.shape) == 1 and "Y" in name
-            else "Convert it, or leave it out"
-        )
-    )

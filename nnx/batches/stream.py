@@ -1,12 +1,13 @@
 """Mini-batches of samples that are read piece by piece: files, and sparse matrices."""
 
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from nnx import host
 from nnx.batches import Counted, Piece, pieces, places
 from nnx.batches.prefetch import prefetch
-from nnx.batches.sources import Samples, Source, Sparse, converted, cut, placeholder, whole
+from nnx.batches.sources import Samples, Source, Sparse, converted, cut, placeholder, recognise, whole
 from nnx.errors import InputError
 from nnx.port import Backend
 
@@ -26,12 +27,20 @@ class Checks(NamedTuple):
         Y is what `targets` returned. w is also None, or whatever was given that is no array.
     batch_weights : function (name, w, Y, m) -> w or None, or None
         The same where only a part of the samples is seen at once; None: as `weights`.
+    find : function ("X" or "Y", name, names of columns) -> names or None, or None
+        Which columns of a table to take, in which order; None: all as they come.
     """
 
     features: Callable[[str, Any], Any]
     targets: Callable[[str, Any, int], Any]
     weights: Callable[[str, Any, Any, int], Any]
     batch_weights: Callable[[str, Any, Any, int], Any] | None = None
+    find: Callable[[str, str, list[str]], list[str] | None] | None = None
+
+    def recognise(self, what: str, name: str, x: Any, rows: bool = False) -> Samples:
+        """Return what was handed in as X, Y or w (`what`), a table's columns found by their names."""
+        find = None if self.find is None or what not in ("X", "Y") else partial(self.find, what)
+        return recognise(name, x, rows, find)
 
     def part(self, place: str, X: Any, Y: Any, w: Any, whose: str = "") -> "Host":
         """Return the samples of a part, checked; `place` says in errors which."""

@@ -8,16 +8,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
+import numpy as np
 from rich.markup import escape
 
 from nnx.cli import streams
 from nnx.cli.inputs import at_once, check_backend, check_delimiter, model, pieces, refuse_existing, typed
 from nnx.cli.show import errors
 from nnx.cli.terminal import line, visible
+from nnx.data import labels as label
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
 from nnx.errors import Error, InputError, count, unknown
 from nnx.files import naming, written_aside
+from nnx.metrics import decide
 
 FORMATS = {"csv": (".csv", ".txt", ""), "parquet": (".parquet", ".pq")}
 """What predictions are written as, and the endings that say so."""
@@ -50,6 +53,8 @@ def run(
         data, at_once(trainer), preparation.target, decimal_comma=decimal_comma, delimiter=delimiter
     )
     found = _read(data, found)
+    for said in renamed(preparation) if probabilities else ():
+        errors.print(f"Note: {line(said)}", markup=False, soft_wrap=True)
     frames = (
         predictions(preparation, A, probabilities) for A in _outputs(found, trainer, preparation, notes)
     )
@@ -90,11 +95,43 @@ def predictions(preparation: Preparation, A: Any, probabilities: bool = True) ->
     """Return a polars DataFrame: the prediction, and for classes the probability of each."""
     import polars
 
-    columns: dict[str, Any] = {}
-    if probabilities and preparation.labels is not None:
-        rows = [1 - A[0], A[0]] if len(A) == 1 else list(A)
-        columns = {f"P({label})": p for label, p in zip(preparation.labels, rows, strict=True)}
-    return polars.DataFrame({preparation.target: preparation.y(A)} | columns)
+    labels = preparation.labels
+    if labels is None:
+        return polars.DataFrame({preparation.target: preparation.y(A)})
+    known = (
+        [label.text(one) for one in labels]
+        if (kind := label.dtype_of(labels)) is None
+        else np.array(labels, kind)
+    )
+    found = polars.Series(preparation.target, known)[decide(np.asarray(A))]
+    rows = ([1 - A[0], A[0]] if len(A) == 1 else list(A)) if probabilities else []
+    columns = [polars.Series(name, p) for name, p in zip(names(preparation), rows, strict=bool(rows))]
+    return polars.DataFrame([found, *columns])
+
+
+def names(preparation: Preparation) -> list[str]:
+    """Return what the columns of the classes' probabilities are called: no two alike, and none as the target."""
+    taken, found = {preparation.target}, []
+    for one in preparation.labels or []:
+        name, n = f"P({label.text(one)})", 1
+        while name in taken:
+            n += 1
+            name = f"P({label.text(one)}) {n}"
+        taken.add(name)
+        found.append(name)
+    return found
+
+
+def renamed(preparation: Preparation) -> list[str]:
+    """Return what is to be said of columns that would have replaced others."""
+    said = []
+    for one, name in zip(preparation.labels or [], names(preparation), strict=True):
+        usual = f"P({label.text(one)})"
+        if name != usual:
+            said.append(
+                f"the probabilities of {one!r} are in the column {name!r}: another is called {usual!r}"
+            )
+    return said
 
 
 def tell(notes: Notes) -> None:

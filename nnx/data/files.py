@@ -51,7 +51,7 @@ def read(
         CSV, Parquet, .npz or IDX; CSV and IDX also gzipped.
     target : str or None
         For .npz: the array with the targets (None: "y", if there is one). For IDX: the file with the labels
-        (None: the one named after MNIST's custom, if there is one). For tables not used here.
+        (None: the one named after MNIST's custom, if there is one). For CSV: the column that stays text.
     decimal_comma : bool
         Of CSV: whether 3,14 is a number.
     delimiter : str or None
@@ -64,7 +64,8 @@ def read(
     """
     kind, head = look(path)
     if kind == "CSV":
-        return Table(str(path), whole(_csv(path, head, decimal_comma, delimiter), length(path)))
+        frame = whole(_csv(path, head, decimal_comma, delimiter), length(path), target)
+        return Table(str(path), frame, of_text=True)
     if kind == "Parquet":
         memory.check(
             max(3 * path.stat().st_size, 2 * parquet_memory(path)),  # at the least, with X beside the table
@@ -99,7 +100,7 @@ def pieces(
 def csv_pieces(table: CSV) -> Iterator[Table]:
     """Yield a CSV file in pieces, all columns as text."""
     for first, frame in table.frames():
-        yield Table(table.where, frame, first)
+        yield Table(table.where, frame, first, of_text=True)
 
 
 def look(path: Path) -> tuple[str, bytes]:
@@ -233,8 +234,6 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
 def _labels(path: Path, key: str, packed: Packed) -> Any:
     """Return the targets (m,) of an .npz file; bytes become text, which they are in UTF-8."""
     y = npz_array(path, key, packed).reshape(-1)
-    if y.dtype.kind == "b":
-        return y.astype(str)
     if y.dtype.kind == "f" and y.dtype.itemsize > 8:
         return y.astype(float)
     try:

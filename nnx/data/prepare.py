@@ -3,15 +3,17 @@
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
+from nnx import frames
+from nnx.data import labels as label
 from nnx.data import memory
 from nnx.data.columns import Column, Columns, Notes, account, learn
-from nnx.data.source import Samples, Table, finite
-from nnx.data.tables import tidied
+from nnx.data.source import Samples, finite
 from nnx.errors import InputError, count, listed, unknown
 from nnx.host import generator, is_finite, quiet
 from nnx.metrics import decide
@@ -40,13 +42,15 @@ class Preparation:
         X = (input - mean) / scale, one of each an input.
     target : str
     labels : list or None
-        The classes' names in the order of their indices; None for numbers.
+        The classes' names in the order of their indices, text, integers, floats or booleans; None for numbers.
     y_mean, y_scale : float
         Y = (target - y_mean) / y_scale for numbers.
     image_shape : tuple of int, or None
         (h, w) or (h, w, channels), where each sample is an image.
     columns : list of Column, or None
         What becomes of each feature of a table; None: each is an input, and none may be missing.
+    from_text : bool
+        Whether the labels were read as text, from CSV, where 007 is not 7.
     """
 
     features: list[str]
@@ -59,6 +63,7 @@ class Preparation:
     y_scale: float = 1.0
     image_shape: tuple[int, ...] | None = None
     columns: list[Column] | None = None
+    from_text: bool = False
 
     @classmethod
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
@@ -72,9 +77,9 @@ class Preparation:
                 raise InputError(f"the feature {name!r} has numbers too large to compute their deviation")
         labels, y_mean, y_scale = None, 0.0, 1.0
         if task == "classification":
-            labels = np.unique(samples.y).tolist()
+            labels = samples.classes[0]
         else:
-            y = samples.y[train].astype(float)
+            y = _numbers(samples)[train].astype(float)
             with quiet():
                 y_mean, y_scale = float(y.mean()), float(_scale(y.mean(), y.std()))
             if not np.isfinite(y_mean + y_scale):
@@ -82,7 +87,8 @@ class Preparation:
                     f"the target {samples.target!r} has numbers too large to compute their deviation"
                 )
         own = (samples.features, samples.named, mean, scale, samples.target)
-        return cls(*own, labels, y_mean, y_scale, samples.image_shape, columns)
+        from_text = labels is not None and samples.numbers is not None
+        return cls(*own, labels, y_mean, y_scale, samples.image_shape, columns, from_text)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "Preparation":
@@ -135,7 +141,9 @@ class Preparation:
 
         Parameters
         ----------
-        values : Columns, polars DataFrame, or array (m, features) of numbers
+        values : Columns, table, or array (m, features) of numbers
+            A table is a pandas or polars data frame, an Arrow table or record batch, or a dict of columns. Its columns
+            are found by their names, in any order, and others do not matter.
         dtype : {"float64", "float32"}
             Of X, which is computed in float64.
         notes : Notes or None
@@ -144,11 +152,11 @@ class Preparation:
         Raises
         ------
         InputError
-            When a column is missing or holds something else than in training, or X would take more memory than there
-            is.
+            When a column is missing, has the name of another or holds something else than in training, or X would take
+            more memory than there is.
         """
-        if hasattr(values, "get_column"):
-            values = Table("the data frame", tidied(values)).values(self.features, self.named)
+        if not isinstance(values, Columns):
+            values = self._table(values)
         names, notes = self.inputs, notes if notes is not None else Notes()
         m, n = values.shape[0], len(names)
         if values.shape[1] != len(self.features):
@@ -196,6 +204,19 @@ class Preparation:
             f"in {X.dtype}, in row {row} (counted from 1, without the header); correct it, or leave the row out"
         )
 
+    def _table(self, values: Any) -> Any:
+        """Return the columns of a table that was handed in; what is no table is returned as an array."""
+        found = frames.frame(values)
+        if found is None:
+            return values if hasattr(values, "shape") else np.asarray(values)
+        from nnx.data.frames import table  # which needs polars
+
+        return table(found, self.features, self.named)
+
+    @cached_property
+    def _known(self) -> label.Known:
+        return label.Known(self.labels or [], self.from_text)
+
     def Y(self, y: Any, first: int | None = 1, dtype: str = "float64") -> Any:
         """Return class indices (m,), or scaled numbers (1, m).
 
@@ -223,15 +244,17 @@ class Preparation:
                     f"scaled in {dtype}; correct it, or leave the row out"
                 )
             return Y
-        labels = np.asarray(self.labels)
-        k = np.minimum(np.searchsorted(labels, y), len(labels) - 1)
-        wrong = labels[k] != y
+        different, codes = np.unique(y, return_inverse=True)
+        given = different.tolist()
+        places = np.array(self._known.places(given))
+        k = places[codes]
+        wrong = k < 0
         if wrong.any():
-            unseen, known = sorted({repr(str(one)) for one in y[wrong]}), map(repr, self.labels)
+            unseen = sorted(repr(label.text(given[one])) for one in np.flatnonzero(places < 0))
             raise InputError(
                 f"the target {self.target!r} has labels that the model was not trained on: {listed(unseen, 6)}, in "
                 f"{count(int(wrong.sum()), 'row')}, the first in row {(first or 1) + wrong.argmax()} (counted from 1); "
-                f"it knows {listed(known, 6)}. Correct them, or leave these rows out"
+                f"it knows {listed(map(repr, self.labels), 6)}. Correct them, or leave these rows out"
             )
         return k
 
@@ -285,11 +308,17 @@ def _scale(mean: Any, std: Any) -> Any:
     return np.where(std > 1e-12 * np.abs(mean), std, 1.0)
 
 
+def _numbers(samples: Samples) -> Any:
+    """Return the targets as numbers; of text that means none, as it is."""
+    return samples.y if samples.numbers is None else samples.numbers
+
+
 def find_task(samples: Samples, task: str) -> str:
     """Return "classification" or "regression", checking that the target allows it."""
     if task not in TASKS:
         raise unknown("task", task, TASKS)
-    y, kind = samples.y, samples.y.dtype.kind
+    y = _numbers(samples)
+    kind = y.dtype.kind
     where = f"the target {samples.target!r}"
     if kind not in "biufU":
         raise InputError(f"{where} holds {y.dtype}; expected text or numbers")
@@ -298,14 +327,15 @@ def find_task(samples: Samples, task: str) -> str:
     bad = int((~np.isfinite(y)).sum()) if kind == "f" else 0
     if bad:
         raise InputError(f"{where} is NaN or infinite in {count(bad, 'row')}; remove these rows")
-    different = len(np.unique(y))
+    different = len(samples.classes[0])
     whole = kind != "f" or bool((y == np.floor(y)).all())
     if task == "auto":
         repeat = different <= 2 or len(y) >= EACH_CLASS * different
-        task = "classification" if kind in "Ub" or (whole and repeat) else "regression"
+        named = kind in "Ub" or label.has_leading_zeros(samples.classes[0])
+        task = "classification" if named or (whole and repeat) else "regression"
     if task == "regression" and kind not in "biuf":
         raise InputError(f"{where} holds text such as {str(y[0])!r}; expected numbers for regression")
-    if task == "regression" and different == 1:
+    if task == "regression" and len(np.unique(y)) == 1:
         raise InputError(f"{where} is {y[0]} in all {len(y):,} rows; expected numbers that differ")
     if task == "classification":
         if not whole:
@@ -313,7 +343,7 @@ def find_task(samples: Samples, task: str) -> str:
                 f"{where} holds fractions such as {y[y != np.floor(y)][0]}; expected class labels"
             )
         if different < 2:
-            raise InputError(f"{where} has one class only, {str(y[0])!r}; expected two or more")
+            raise InputError(f"{where} has one class only, {str(samples.y[0])!r}; expected two or more")
         if different > max(2, len(y) // 2):
             raise InputError(
                 f"{where} has {different} different values in {len(y)} rows; expected classes that repeat"
@@ -329,11 +359,13 @@ def reason(samples: Samples) -> str:
     >>> reason(Samples(np.ones((3, 1)), np.array(["a", "b", "a"]), ["x"], "kind"))
     "'kind' holds text"
     """
-    y, target = samples.y, repr(samples.target)
+    y, target = _numbers(samples), repr(samples.target)
     if y.dtype.kind in "Ub":
         return f"{target} holds {'text' if y.dtype.kind == 'U' else 'booleans'}"
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         return f"{target} holds fractions"
+    if label.has_leading_zeros(samples.classes[0]):
+        return f"{target} holds numbers with leading zeros, as codes have"
     return f"{target} holds {count(len(np.unique(y)), 'different whole number')} in {count(len(y), 'row')}"
 
 
@@ -350,7 +382,7 @@ def split(samples: Samples, task: str, held_out: float, seed: int) -> tuple[Any,
         raise InputError(f"held-out must be between 0 and 1, the share of the samples; given {held_out}")
     order = generator(seed).permutation(m)
     if task == "classification":  # along the classes, every 1/held_out-th sample
-        order = order[np.argsort(samples.y[order], kind="stable")]
+        order = order[np.argsort(samples.classes[1][order], kind="stable")]
     held = np.diff(np.floor(np.arange(m + 1) * held_out + 0.5)) > 0
     if held.all() or not held.any():
         raise InputError(

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from nnx import frames
+from nnx.data import labels as label
 from nnx.data.columns import Columns, check, not_numbers
 from nnx.data.tables import as_numbers
-from nnx.errors import InputError, count, listed
+from nnx.errors import InputError, count
+from nnx.frames import some
 
 
 @dataclass
@@ -19,6 +23,7 @@ class Samples:
     ----------
     X : array (m, n[0]) of real numbers, or Columns
     y : array (m,) of labels or numbers
+        Labels as they come out again.
     features : list of str
     target : str
     named : bool
@@ -27,6 +32,8 @@ class Samples:
         Whether all features are measured in one unit, as pixels are, and so are scaled alike.
     image_shape : tuple of int, or None
         (h, w) or (h, w, channels), where each sample is an image.
+    numbers : array (m,) or None
+        Of targets that CSV has as text: the numbers that they mean, if they all are numbers.
     """
 
     X: Any
@@ -36,6 +43,12 @@ class Samples:
     named: bool = True
     one_unit: bool = False
     image_shape: tuple[int, ...] | None = None
+    numbers: Any | None = None
+
+    @cached_property
+    def classes(self) -> tuple[list[Any], Any]:
+        """The labels in the order of their classes, and the class of each sample (m,)."""
+        return label.classes(self.y)
 
 
 @dataclass
@@ -82,23 +95,21 @@ class Arrays:
 
     def values(self, features: Sequence[str], named: bool) -> Any:
         """Return the features (m, n[0]) that a model was trained on."""
-        if self.X.shape[1] != len(features):
+        X, names = self.X, self.names
+        if named and names is not None:
+            X = X[:, frames.places(self.where, names, features)]
+        if X.shape[1] != len(features):
             raise InputError(
-                f"{self.where} has {self.X.shape[1]} features; the model expects n[0] = {len(features)}"
+                f"{self.where} has {X.shape[1]} features; the model expects n[0] = {len(features)}"
             )
-        if named and self.names is not None and list(self.names) != list(features):
-            raise InputError(
-                f"{self.where} has {_some(self.names)}; the model was trained on {_some(features)}"
-            )
-        return finite(self.where, self.X, features)
+        return finite(self.where, X, features)
 
     def targets(self, target: str, labels: Sequence[Any] | None) -> Any:
-        """Return the targets (m,) of samples to test a model on; labels are those that it knows."""
+        """Return the targets (m,) of samples to test a model on; labels are those that it knows, None for numbers."""
         if self.y is None:
             raise InputError(f"{self.where} has no targets to compare the predictions with")
-        text = bool(labels) and isinstance(labels[0], str)  # type: ignore[index]
-        if self.y.dtype.kind != "U" or text:
-            return self.y.astype(str) if text else self.y
+        if labels is not None or self.y.dtype.kind in "biuf":
+            return self.y
         try:
             return self.y.astype(float)
         except ValueError:
@@ -109,11 +120,15 @@ class Arrays:
 
 @dataclass
 class Table:
-    """A polars DataFrame, or a piece of one whose first row is that number of a file."""
+    """A polars DataFrame, or a piece of one whose first row is that number of a file.
+
+    Where `of_text` is true its targets are text as CSV has it, whatever they mean.
+    """
 
     where: str
     frame: Any
     first: int = 1
+    of_text: bool = False
 
     def __len__(self) -> int:
         return int(self.frame.height)
@@ -153,25 +168,18 @@ class Table:
             raise InputError(
                 f"the target {target!r} of {self.where} holds {y.dtype}; expected text or numbers"
             )
-        if y.dtype.is_decimal():
-            y = y.cast(float)
         if not y.dtype.is_numeric() and (why := not_numbers(whole, target)):
             raise InputError(f"the target {target!r} of {self.where} holds {why}")
         check(X, features)
-        y = y.to_numpy() if y.dtype.is_numeric() else y.cast(str).to_numpy().astype(str)
-        return Samples(X, y, features, target)
+        if self.of_text or _is_beyond_numpy(y):
+            values, numbers = _read(y)
+            return Samples(X, values, features, target, numbers=numbers)
+        return Samples(X, _typed(y, self._called(target)), features, target)
 
     def values(self, features: Sequence[str], named: bool) -> Columns:
         """Return the columns that a model was trained on, in its order; other columns do not matter."""
-        if not named and len(features) == self.frame.width:
-            features = self.frame.columns
-        known = set(self.frame.columns)
-        missing = [name for name in features if name not in known]
-        if missing:
-            raise InputError(
-                f"{self.where} lacks {_some(missing)}, which the model was trained on; it has "
-                f"{_some(self.frame.columns)}"
-            )
+        names = self.frame.columns
+        features = [names[j] for j in frames.found(self.where, names, features, named)]
         return Columns(self.where, self.frame.select(features), first=self.first)
 
     def targets(self, target: str, labels: Sequence[Any] | None) -> Any:
@@ -179,14 +187,11 @@ class Table:
         if target not in self.frame.columns:
             raise InputError(
                 f"{self.where} lacks the column {target!r}, the target to compare the predictions with; it has "
-                f"{_some(self.frame.columns)}. Give --target COLUMN if it has another name"
+                f"{some(self.frame.columns)}. Give --target COLUMN if it has another name"
             )
         y = self._present(target)
-        if labels and isinstance(labels[0], str):
-            y = y.cast(str)
-            if set(labels) == {"false", "true"}:  # booleans, which CSV has in any case
-                y = y.str.to_lowercase()
-            return y.to_numpy().astype(str)
+        if labels is not None:
+            return _typed(y.cast(str) if _is_beyond_numpy(y) else y, self._called(target))
         found = as_numbers(y) if str(y.dtype) == "String" else y.cast(float)
         if found is None:
             at = (y.cast(float, strict=False).is_null()).arg_max()
@@ -195,6 +200,9 @@ class Table:
                 "the header); the model was trained on numbers"
             )
         return found.to_numpy()
+
+    def _called(self, target: str) -> str:
+        return f"the target {target!r} of {self.where}"
 
     def _present(self, target: str) -> Any:
         """Return the targets, or raise an InputError if one is missing."""
@@ -220,5 +228,32 @@ def finite(where: str, X: Any, features: Sequence[str]) -> Any:
     return X
 
 
-def _some(names: Sequence[str]) -> str:
-    return f"the column{'s' * (len(names) > 1)} {listed(map(repr, names), 8)}"
+def _is_beyond_numpy(y: Any) -> bool:
+    """Whether a Series holds exact numbers that no NumPy array can hold: decimals, and integers of 128 bits."""
+    return bool(y.dtype.is_decimal()) or str(y.dtype) in ("Int128", "UInt128")
+
+
+def _typed(y: Any, called: str) -> Any:
+    """Return a Series as an array of its numbers, booleans or text."""
+    if y.dtype.is_numeric() or str(y.dtype) == "Boolean":
+        return y.to_numpy()
+    try:
+        return y.cast(str).to_numpy().astype(str)
+    except Exception as error:  # whatever polars has no text for
+        raise InputError(f"{called} holds {y.dtype}; expected text or numbers") from error
+
+
+def _read(y: Any) -> tuple[Any, Any]:
+    """Return the labels of a Series of text, or of exact numbers, and the numbers that they mean, if they all are."""
+    text = y.cast(str)
+    numbers = as_numbers(text)
+    if numbers is not None and numbers.dtype.is_float() and bool((numbers != numbers.floor()).any()):
+        return numbers.to_numpy(), numbers.to_numpy()  # fractions, which are no labels
+    if numbers is not None and numbers.dtype.is_integer() and bool((numbers.cast(str) == text).all()):
+        return numbers.to_numpy(), numbers.to_numpy()
+    if numbers is not None and bool((numbers.is_infinite() & text.str.contains("[0-9]")).any()):
+        numbers = None  # codes such as 7e999, which no float holds
+    cells = text.unique(maintain_order=True)
+    found = label.of_text(cells.to_list())
+    codes = text.replace_strict(cells, range(len(cells))).to_numpy()
+    return np.array(found, label.dtype_of(found))[codes], None if numbers is None else numbers.to_numpy()

@@ -123,8 +123,10 @@ def has_decimal_commas(values: Any) -> bool:
     return bool(comma.any()) and bool((comma | values.str.contains(r"^[+-]?\d+$")).all())
 
 
-def whole(table: CSV, length: int) -> Any:
+def whole(table: CSV, length: int, target: str | None = None) -> Any:
     """Return a CSV file as a frame of numbers, booleans and text; length is that of the file in bytes.
+
+    The column `target` stays text, as it stands in the file.
 
     Raises
     ------
@@ -133,7 +135,7 @@ def whole(table: CSV, length: int) -> Any:
     """
     import polars as pl
 
-    kinds: dict[str, str] = {}
+    kinds = {name: "text" for name in table.names if name == target}
     what = (
         f"training on {table.called} ({size(length)})",
         "Close other programs, or take a part of its rows or columns",

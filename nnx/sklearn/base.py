@@ -243,7 +243,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if not first:
             self._check_design()
-        X, Y = self._validate(X, y, incremental, first)
+        X, Y = self._validate(samples.table(self, X, first), y, incremental, first)
         dtype = self.dtype or samples.dtype_of(X)
         if self.dtype is None and not self._stochastic and samples.home(X) is None:
             dtype = "float64"  # whose line search finds nothing lower in float32

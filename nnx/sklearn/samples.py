@@ -4,6 +4,7 @@ X stays on its device. What is not small stays what it is; only labels and weigh
 them.
 """
 
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -13,8 +14,9 @@ from array_api_compat import device, is_cupy_array, is_jax_array, is_torch_array
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 
-from nnx import choice, host
+from nnx import choice, frames, host
 from nnx.arrays import Array, array_namespace
+from nnx.errors import InputError
 from nnx.port import Backend
 
 
@@ -72,8 +74,41 @@ def backend_for(X: Any, name: str | None, device: str | None, work: float) -> Ba
     return backend(*found) if found else _on_cpu(work >= WORTH)
 
 
+def table(estimator: Any, X: Any, reset: bool) -> Any:
+    """Return X so that scikit-learn holds the names of its columns against those of the fit: never by position.
+
+    The rule is scikit-learn's own: the same names in the same order. It is held here for what scikit-learn takes
+    without a look at the names: record batches of Arrow, and pandas frames whose names are numbers.
+
+    Raises
+    ------
+    InputError
+        For a dict of columns, for columns of one name, and for numbers as names in another order than in the fit.
+    """
+    found = None if isinstance(X, np.ndarray) else frames.frame(X)
+    if found is None:
+        return X
+    if isinstance(X, dict):
+        raise InputError(
+            "X is a dict of columns, which has no order; hand in a data frame: pandas.DataFrame(X)"
+        )
+    names = frames.distinct("X", found.names)
+    if reset:
+        estimator._column_names = names
+    known = getattr(estimator, "_column_names", names)
+    if names != known and sorted(names) == sorted(known) and not hasattr(estimator, "feature_names_in_"):
+        raise InputError(
+            "The feature names should match those that were passed during fit.\n"
+            "Feature names must be in the same order as they were in fit.\n"
+        )
+    if frames.library(X) == "pyarrow" and not hasattr(X, "combine_chunks"):
+        return sys.modules["pyarrow"].Table.from_batches([X])
+    return X
+
+
 def validated(estimator: Any, X: Any, reset: bool) -> Any:
     """Return X (m, n) for a prediction: of NumPy, sparse, or as it is where it is another library's."""
+    X = table(estimator, X, reset)
     if home(X) is not None:
         return on_device(estimator, X, reset)
     if not reset and _is_good(estimator, X):

@@ -1,0 +1,81 @@
+"""Tables that are handed in from Python become what a file gives: columns of numbers, booleans and text, of polars."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from nnx import frames, host
+from nnx.data.columns import Columns
+from nnx.data.tables import tidied
+from nnx.errors import InputError, first_line
+
+WHERE = "the data frame"
+
+
+def table(found: frames.Frame, features: Sequence[str], named: bool) -> Columns:
+    """Return the columns that a model was trained on, in its order, found by name; other columns do not matter.
+
+    Raises
+    ------
+    InputError
+        When one is missing, several have one name, or one holds what no file can.
+    """
+    order = frames.found(WHERE, found.names, features, named)
+    columns = [_series(found.names[j], found.column(j)) for j in order]
+    return Columns(WHERE, tidied(pl.DataFrame(columns)))
+
+
+def _series(name: str, x: Any) -> Any:
+    """Return a column as a polars Series, null where it is missing.
+
+    Raises
+    ------
+    InputError
+        When it holds something that polars has no type for, or values of several kinds.
+    """
+    of = frames.library(x)
+    try:
+        if of in ("polars", "pyarrow"):
+            found = x.rename(name) if of == "polars" else pl.Series(name, pl.from_arrow(x))
+            return found.cast(pl.String) if found.dtype in (pl.Categorical, pl.Enum) else found
+        values = x.to_numpy() if of == "pandas" else host.as_host(x)
+        if values.dtype.kind in "biuf":
+            return _numbers(name, values, of == "pandas")
+        if values.dtype.kind in "mM":
+            return pl.Series(name, values)
+        return _objects(name, values.tolist())
+    except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"the column {name!r} of {WHERE} cannot be read: {first_line(error)}") from error
+
+
+def _numbers(name: str, values: Any, of_pandas: bool) -> Any:
+    if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8):
+        values = values.astype(np.float64)
+    values = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("=")))
+    found = pl.Series(name, values, nan_to_null=of_pandas)
+    kept = found.drop_nulls()
+    if of_pandas and found.null_count() and bool(((kept.abs() < 2**53) & (kept == kept.floor())).all()):
+        return found.cast(pl.Int64)  # pandas has integers as floats where some are missing
+    return found
+
+
+def _objects(name: str, values: Sequence[Any]) -> Any:
+    cells = [None if _is_missing(cell) else cell for cell in values]
+    if any(isinstance(cell, str) for cell in cells):
+        cells = [cell if cell is None else str(cell) for cell in cells]
+    found = pl.Series(name, cells, strict=False)
+    if found.null_count() > sum(cell is None for cell in cells):
+        kinds = sorted({type(cell).__name__ for cell in cells if cell is not None})
+        raise TypeError(f"it holds values of several kinds: {', '.join(kinds)}")
+    return found
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a cell is None, NaN, NaT or pandas' NA."""
+    return (
+        cell is None
+        or type(cell).__name__ in ("NAType", "NaTType")
+        or (isinstance(cell, float) and cell != cell)
+    )
