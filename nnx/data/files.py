@@ -3,6 +3,7 @@
 The content decides which of them a file is, not its name.
 """
 
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +156,8 @@ def kind_of(where: str, head: bytes) -> str:
             name = shown(first.decode("utf-8", "replace"))
             raise InputError(f"{where} is a zip file, but no .npz: it holds {name}. Unpack it first")
         return ".npz"
+    if _has_names(head):
+        return "CSV"
     if head[:4] == b"PAR1":
         return "Parquet"
     if begins(head):
@@ -166,6 +169,22 @@ def kind_of(where: str, head: bytes) -> str:
                 "which are what can be read"
             )
     return "CSV"
+
+
+_LINE = re.compile(rb"[^\x00-\x08\x0b\x0c\x0e-\x1f\r\n]*[,;\t|][^\x00-\x08\x0b\x0c\x0e-\x1f\r\n]*(?=[\r\n])")
+_JSON = re.compile(rb'\{"|\[\s*([\[{"\]\d-]|true|false|null)')
+_BRACKETS = re.compile(rb'\[[^][{"\r\n]*\][,;\t|]')
+
+
+def _has_names(head: bytes) -> bool:
+    """Whether what begins as another format does begins with names of columns, such as [a],[b] or PAR1,PAR2."""
+    if head[:1] in (b"[", b"{"):
+        return not _JSON.match(head) or bool(_BRACKETS.match(head))
+    line = _LINE.match(head)
+    try:
+        return line is not None and bool(line[0].decode()) and not head.startswith(b"<")
+    except UnicodeDecodeError:
+        return False
 
 
 def misnamed(path: Path) -> str | None:

@@ -162,7 +162,7 @@ class Table:
             raise InputError(
                 f"{self.where} has no column left as a feature beside {target!r}; it has: {known}"
             )
-        X, whole = Columns(self.where, self.frame.select(features)), Columns(self.where, self.frame)
+        X, whole = Columns(self.where, self.frame[features]), Columns(self.where, self.frame)
         y = self._present(target)
         if y.dtype.is_nested():
             raise InputError(
@@ -180,7 +180,7 @@ class Table:
         """Return the columns that a model was trained on, in its order; other columns do not matter."""
         names = self.frame.columns
         features = [names[j] for j in frames.found(self.where, names, features, named)]
-        return Columns(self.where, self.frame.select(features), first=self.first)
+        return Columns(self.where, self.frame[features], first=self.first)
 
     def targets(self, target: str, labels: Sequence[Any] | None) -> Any:
         """Return the targets (m,) of samples to test a model on; labels are those that it knows."""

@@ -75,7 +75,9 @@ class CSV:
     ) -> None:
         self.where, self.begin, self.decimal_comma = where, begin, decimal_comma
         self.called = where if where == STANDARD_INPUT else repr(where)
-        self._header = read_header(self.called, head, delimiter and checked_delimiter(delimiter))
+        if delimiter is not None:
+            delimiter = checked_delimiter(delimiter)
+        self._header = read_header(self.called, head, delimiter)
         self.names, self.read = self._header.names, 0
         polars(where)
 
@@ -162,38 +164,45 @@ def whole(table: CSV, length: int, target: str | None = None) -> Any:
     schema = {name: of_kind[kinds.get(name, "text")] for name in table.names}  # text: no value at all
     for part in parts:
         schema |= {name: kind for name, kind in part.schema.items() if kind == pl.Float64}
-    return pl.concat([part.cast(schema) for part in parts], rechunk=False)
+    cast = (pl.DataFrame([column.cast(schema[column.name]) for column in part]) for part in parts)
+    return pl.concat(cast, rechunk=False)
 
 
 def _typed(frame: Any, kinds: dict[str, str]) -> Any:
     """Return a piece with the columns in their types, noting in kinds what each has been found to be."""
     import polars as pl
 
-    missing = dict(zip(frame.columns, frame.null_count().row(0), strict=True))
-    left = [name for name, n in missing.items() if n < frame.height and kinds.get(name) != "text"]
+    # By number, since polars takes names such as * and ^a.*$ for patterns of names.
+    names = dict(zip(map(str, range(frame.width)), frame.columns, strict=True))
+    frame = frame.clone()
+    frame.columns = list(names)
+    missing = dict(zip(names, frame.null_count().row(0), strict=True))
+    left = [j for j, n in missing.items() if n < frame.height and kinds.get(names[j]) != "text"]
     for kind in (pl.Int64, pl.Float64):
         found = frame.select(pl.col(left).cast(kind, strict=False))
         lost = dict(zip(left, found.null_count().row(0), strict=True)) if left else {}
-        good = [name for name in left if lost[name] == missing[name]]
-        for name in good:
+        good = [j for j in left if lost[j] == missing[j]]
+        for name in map(names.__getitem__, good):
             kinds[name] = "numbers" if kinds.get(name, "numbers") == "numbers" else "text"
-        frame = frame.with_columns(found.select(name for name in good if kinds[name] == "numbers"))
-        left = [name for name in left if lost[name] > missing[name]]
+        frame = frame.with_columns(found.select(j for j in good if kinds[names[j]] == "numbers"))
+        left = [j for j in left if lost[j] > missing[j]]
     lower = frame.select(pl.col(left).str.to_lowercase())
-    for name in left:
-        boolean = lower[name].drop_nulls().is_in(["true", "false"]).all()
+    for j in left:
+        boolean = lower[j].drop_nulls().is_in(["true", "false"]).all()
         found_to_be = "boolean" if boolean else "text"
-        kinds[name] = found_to_be if kinds.get(name, found_to_be) == found_to_be else "text"
-    return frame.with_columns(
-        lower.select(pl.col(name) == "true" for name in left if kinds[name] == "boolean")
+        kinds[names[j]] = found_to_be if kinds.get(names[j], found_to_be) == found_to_be else "text"
+    frame = frame.with_columns(
+        lower.select(pl.col(j) == "true" for j in left if kinds[names[j]] == "boolean")
     )
+    frame.columns = list(names.values())
+    return frame
 
 
 def tidied(frame: Any) -> Any:
-    """Return a frame whose text is as that of CSV: without spaces around it, missing where nothing is left."""
+    """Return a frame whose text is as that of CSV: without blanks around it, missing where nothing is left."""
     import polars as pl
 
-    return frame.with_columns(pl.col(pl.String).str.strip_chars().replace("", None))
+    return frame.with_columns(pl.col(pl.String).str.strip_chars(BLANK).replace("", None))
 
 
 def read_parquet(path: Path) -> Any:
