@@ -200,7 +200,11 @@ class Sparse(Source):
     """A SciPy sparse matrix or array (n[0], m), kept sparse, in rows (m, n[0]); dense one batch at a time."""
 
     def __init__(self, x: Any, rows: bool) -> None:
-        self._x = (x if rows else x.T).tocsr()
+        x = (x if rows else x.T).tocsr()
+        if not x.has_canonical_format:  # entries that are there twice are added up, not in what was handed in
+            x = x.copy()
+            x.sum_duplicates()
+        self._x = x
         self.shape, self.where = self._x.shape[::-1], "a sparse matrix"
 
     def read(self, start: int, stop: int) -> Any:
@@ -274,7 +278,7 @@ def recognise(name: str, x: Any, rows: bool = False, find: Find | None = None) -
         return frames.numbers(name, table, None if find is None else find(name, table.names))
     if library in ("pandas", "polars", "pyarrow") and frames.is_column(x):
         return frames.column_of_numbers(name, x, getattr(x, "name", None))
-    if hasattr(x, "keys"):
+    if hasattr(x, "keys") and library != "scipy":  # a dok_array has keys, too
         raise InputError(
             f"{name} is a {type(x).__name__} that holds {', '.join(map(repr, list(x.keys())[:5])) or 'nothing'}; "
             f"hand in one of them, such as {name}=file['{name}']"

@@ -1,6 +1,7 @@
 """What the classifier and the regressor share: parameters become a network and a trainer, which does the work."""
 
 import math
+import operator
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +23,7 @@ from nnx.arrays import Array, array_namespace
 from nnx.batches.sources import Rows
 from nnx.callbacks.base import Callbacks
 from nnx.convert import SKLEARN_NAMES
-from nnx.errors import LARGEST, DivergenceError, InputError, integer, items, scalar, shown
+from nnx.errors import LARGEST, DivergenceError, InputError, integer, items, one_of, scalar, shown
 from nnx.network import Network
 from nnx.optimizers import lbfgs
 from nnx.port import Backend
@@ -38,6 +39,7 @@ from nnx.weights import in_range
 AT_ONCE = 2**20
 """Numbers of the widest layer that a prediction computes at once on the host: more would leave the caches."""
 
+ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}
 NORMS: dict[str, type[layers.Layer]] = {"batch": layers.BatchNorm, "layer": layers.LayerNorm}
 TOO_LARGE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -54,7 +56,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012  # scikit-learn's own way
         "hidden_layer_sizes": ["array-like", _at_least(Integral, 1)],
-        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
+        "activation": [StrOptions(ACTIVATIONS)],
         "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [_at_least(Real, 0)],
         "batch_size": [StrOptions({"auto"}), _at_least(Integral, 1)],
@@ -94,7 +96,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def _stochastic(self) -> bool:
         if self.optimizer is None:
             return bool(self.solver != "lbfgs")
-        return not (self.optimizer == "lbfgs" or isinstance(self.optimizer, lbfgs.LBFGS))
+        named = isinstance(self.optimizer, str) and self.optimizer == "lbfgs"
+        return not (named or isinstance(self.optimizer, lbfgs.LBFGS))
 
     def _sizes(self) -> list[int]:
         """Return the units of the hidden layers, or raise a ValueError unless they are whole numbers above 0."""
@@ -112,7 +115,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return sizes
 
     def _check_parameters(self, incremental: bool) -> None:
-        """Raise a ValueError for parameters that scikit-learn's constraints do not look at."""
+        """Raise a ValueError unless the parameters have a meaning, alone and together.
+
+        scikit-learn does not look at its constraints in a `partial_fit` after another: here it is done when a parameter
+        has been set.
+        """
+        given = [getattr(self, name) for name in self._parameter_constraints]
+        known = self.__dict__.get("_looked_at", ())
+        if len(known) != len(given) or not all(map(operator.is_, known, given)):
+            self._validate_params()
+            self._looked_at = given
         self._sizes()
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
@@ -509,9 +521,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def _network_as_set(self) -> Network:
         """Return the network that predicts: as in scikit-learn, with the activation as it is set now."""
-        if self.activation == self._designed["activation"]:
+        activation = one_of("activation", self.activation, ACTIVATIONS)
+        if activation == self._designed["activation"]:
             return self.network_
-        return self._network(self.network_.n[0], {**self._designed, "activation": self.activation})
+        return self._network(self.network_.n[0], {**self._designed, "activation": activation})
 
     def _outputs(self, backend: Backend, forward: Any, theta: Array, dtype: str, X: Any) -> Array:
         """Return A[L] (n[L], m), computed as many samples at a time as is good."""
@@ -526,7 +539,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Return what was fitted as NumPy arrays, which any machine can load."""
         state = {**super().__getstate__()}
         trainer = state.pop("_trainer", None)
-        for name in ("_ready", "_made"):
+        for name in ("_ready", "_made", "_looked_at"):
             state.pop(name, None)
         if "network_" in state:
             vector = host.copy(host.as_host(self._theta(self.network_)))

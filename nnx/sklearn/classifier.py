@@ -13,6 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from nnx import host
 from nnx.arrays import array_namespace
+from nnx.errors import shown
 from nnx.sklearn import labels, samples
 from nnx.sklearn.base import BaseMLP
 
@@ -20,8 +21,10 @@ from nnx.sklearn.base import BaseMLP
 def can_partial_fit(estimator: Any) -> bool:
     """Whether the solver goes by batches; else it has no `partial_fit`."""
     if not estimator._stochastic:
+        which = "solver" if estimator.optimizer is None else "optimizer"
+        name = shown(getattr(estimator, which))
         raise AttributeError(
-            f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
+            f"partial_fit is only available for stochastic optimizers. {name} is not stochastic; set the {which}"
         )
     return True
 

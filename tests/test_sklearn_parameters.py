@@ -1,0 +1,438 @@
+"""Every parameter of the estimators, set between two fits: as scikit-learn has it, or an error that names it."""
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", minversion="1.7")
+
+import joblib
+import sklearn.neural_network as theirs
+from sklearn.base import clone
+
+import nnx
+from nnx.sklearn import MLPClassifier, MLPRegressor
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:Got `batch_size` less than 1"),
+]
+
+SET = {
+    "activation": "tanh",
+    "alpha": 10.0,
+    "batch_size": 11,
+    "beta_1": 0.1,
+    "beta_2": 0.1,
+    "epsilon": 1.0,
+    "hidden_layer_sizes": (3,),
+    "learning_rate": "invscaling",
+    "learning_rate_init": 0.5,
+    "loss": "poisson",
+    "max_fun": 3,
+    "max_iter": 2,
+    "momentum": 0.1,
+    "n_iter_no_change": 1,
+    "nesterovs_momentum": False,
+    "power_t": 0.1,
+    "random_state": 5,
+    "shuffle": False,
+    "solver": "sgd",
+    "tol": 1e9,
+    "validation_fraction": 0.4,
+    "verbose": True,
+    "warm_start": True,
+    "early_stopping": True,
+    # of nnx alone: what a difference is made by, or what the error says
+    "backend": "numpy",
+    "device": "cpu",
+    "dtype": "float32",
+    "dropout": 0.5,
+    "normalization": "batch",
+    "optimizer": nnx.GradientDescent(0.7),
+    "schedule": nnx.schedules.Constant(0.7),
+    "regularization": nnx.Regularization(l2=5.0),
+    "callbacks": (nnx.EarlyStopping("loss"),),
+}
+REFUSED = {"hidden_layer_sizes", "normalization", "loss", "early_stopping"}
+COUNTS = {"activation", "alpha", "dropout", "dtype", "optimizer", "schedule", "regularization"}
+"""They change the second step's parameters."""
+
+
+@pytest.fixture
+def samples(rng):
+    X = rng.standard_normal((40, 3))
+    return X, np.abs(X[:, 0] + X[:, 1])
+
+
+def parts(kind, y, times):
+    """Give the estimator so many parts; return the loss of each."""
+    rng = np.random.default_rng(1)
+    losses = []
+    for _ in range(times):
+        X = rng.standard_normal((40, 3))
+        kind.partial_fit(X, np.abs(X[:, 0] + X[:, 1]))
+        losses.append(kind.loss_)
+    return losses
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize("name", sorted(MLPRegressor().get_params()))
+def test_a_parameter_that_is_set_between_partial_fits(name, solver, samples, capsys):
+    value = SET[name] if name != "solver" else {"adam": "sgd", "sgd": "adam"}[solver]
+    made = [
+        library.MLPRegressor(hidden_layer_sizes=(4,), solver=solver, random_state=0, batch_size=16)
+        for library in (theirs, nnx.sklearn)
+    ]
+    for one in made:
+        parts(one, samples[1], 2)
+    their, our = made
+    untouched = copy.deepcopy(our)
+    our.set_params(**{name: value})
+    if name in REFUSED:
+        before = [W.copy() for W in our.coefs_]
+        with pytest.raises(ValueError, match=name):
+            our.partial_fit(*samples)
+        np.testing.assert_array_equal(our.coefs_[0], before[0])
+        assert our.set_params(**{name: getattr(untouched, name)}).partial_fit(*samples).t_ == 120
+        return
+    found = parts(our, samples[1], 3)
+    if name in their.get_params():
+        expected = parts(their.set_params(**{name: value}), samples[1], 3)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        np.testing.assert_allclose(our.coefs_[0], their.coefs_[0], rtol=1e-8, atol=1e-10)
+    changed = not np.array_equal(our.coefs_[0], (parts(untouched, samples[1], 3), untouched.coefs_[0])[1])
+    assert changed == (name in COUNTS | {"batch_size", "random_state", "shuffle"})
+
+
+@pytest.mark.parametrize("between", ["nothing", "pickle", "deepcopy", "float32 and back"])
+@pytest.mark.parametrize("parameters", [{}, {"solver": "sgd", "learning_rate": "invscaling"}], ids=str)
+def test_a_new_alpha_keeps_the_memory_of_the_optimizer(between, parameters, samples):
+    made = [
+        library.MLPRegressor(hidden_layer_sizes=(4,), random_state=0, **parameters)
+        for library in (theirs, nnx.sklearn)
+    ]
+    for k, alpha in enumerate((0.0, 3.0, 3.0, 0.1)):
+        for one in made:
+            parts(one.set_params(alpha=alpha, power_t=0.5 + k), samples[1], 2)
+        if between == "pickle":
+            made[1] = pickle.loads(pickle.dumps(made[1]))
+        elif between == "deepcopy":
+            made[1] = copy.deepcopy(made[1])
+    rtol = 1e-9
+    if between == "float32 and back":
+        rtol = 1e-4
+        for dtype in ("float32", None):
+            parts(made[1].set_params(dtype=dtype), samples[1], 1)
+        parts(made[0], samples[1], 1)
+        parts(made[0], samples[1], 1)
+    np.testing.assert_allclose(made[1].coefs_[0], made[0].coefs_[0], rtol=rtol, atol=rtol)
+
+
+def test_an_optimizer_that_is_set_begins_anew(samples):
+    one = MLPRegressor(hidden_layer_sizes=(4,), random_state=0)
+    parts(one, samples[1], 2)
+    before, (X, y) = one.coefs_[0].copy(), samples
+    one.set_params(optimizer=nnx.GradientDescent(0.5), alpha=0.0).partial_fit(X, y)
+    theta = one.network_.flatten({f"W{l + 1}": W.T for l, W in enumerate(one.coefs_)} | {
+        f"b{l + 1}": b[:, None] for l, b in enumerate(one.intercepts_)
+    })  # fmt: skip
+    assert theta.size == one.network_.P
+    assert not np.allclose(one.coefs_[0], before)
+    # The schedule's first step is at its first rate, however many were done before.
+    rate = nnx.schedules.StepDecay(1e-12, every=1, decay=0.5)
+    before = one.coefs_[0].copy()
+    one.set_params(schedule=rate).partial_fit(X, y)
+    assert one._trainer.steps == 1
+    np.testing.assert_allclose(one.coefs_[0], before, atol=1e-9)
+    one.set_params(schedule=nnx.schedules.StepDecay(1e-12, every=1, decay=0.5)).partial_fit(X, y)
+    assert one._trainer.steps == 2  # an equal one goes on
+
+
+def test_a_prediction_goes_by_the_activation_that_is_set(samples):
+    """As scikit-learn's; and by nothing else that is set."""
+    X, y = samples
+    made = [
+        library.MLPRegressor(hidden_layer_sizes=(4,), random_state=0, max_iter=3).fit(X, y)
+        for library in (theirs, nnx.sklearn)
+    ]
+    for parameters in (
+        {"activation": "tanh"},
+        {"activation": "relu"},
+        {"hidden_layer_sizes": (9, 9), "alpha": 7},
+    ):
+        their, our = (one.set_params(**parameters).predict(X) for one in made)
+        np.testing.assert_allclose(our, their, rtol=1e-9)
+    before = made[1].predict(X)
+    np.testing.assert_array_equal(made[1].set_params(dropout=0.9, normalization="batch").predict(X), before)
+    with pytest.raises(ValueError, match="activation"):
+        made[1].set_params(activation="elu").predict(X)
+
+
+CHANGES = {
+    "early stopping on": ({"warm_start": True}, {"early_stopping": True}),
+    "early stopping off": ({"warm_start": True, "early_stopping": True}, {"early_stopping": False}),
+    "lbfgs, then adam": ({"warm_start": True, "solver": "lbfgs"}, {"solver": "adam"}),
+    "lbfgs, then sgd, held out": (
+        {"warm_start": True, "solver": "lbfgs"},
+        {"solver": "sgd", "early_stopping": True},
+    ),
+    "adam, then lbfgs": ({"warm_start": True}, {"solver": "lbfgs"}),
+    "another activation": ({"warm_start": True}, {"activation": "tanh"}),
+    "no change": ({"warm_start": True}, {}),
+}
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_fit_goes_on_after_a_change(change, kind, samples):
+    X, y = samples
+    y = y > 0.5 if kind is MLPClassifier else y
+    before, after = CHANGES[change]
+    one = kind(hidden_layer_sizes=(4,), max_iter=3, random_state=0, **before).fit(X, y)
+    W = one.coefs_[0].copy()
+    for again in (lambda: one.fit(X, y), lambda: pickle.loads(pickle.dumps(one)).fit(X, y)):
+        made = one.set_params(**after) and again()
+        assert np.isfinite(made.loss_)
+        assert not np.array_equal(made.coefs_[0], W)
+        if made.solver != "lbfgs":
+            assert (made.validation_scores_ is None) == (not made.early_stopping)
+            assert len(made.loss_curve_) >= 3
+    if not one.early_stopping and one.solver != "lbfgs":
+        one.partial_fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({}, {"hidden_layer_sizes": (3,)}, r"hidden_layer_sizes is \[3\], but the network that goes on .* \[4\]"),
+        ({}, {"hidden_layer_sizes": (4, 4)}, "hidden_layer_sizes"),
+        ({}, {"normalization": "layer"}, "normalization is 'layer'.*None"),
+        ({"normalization": "layer"}, {"normalization": None}, "normalization is None"),
+        ({}, {"loss": "poisson"}, "loss needs the output 'exp'"),
+    ],
+)  # fmt: skip
+def test_a_network_that_cannot_go_on(before, after, message, samples):
+    one = MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0, **before).fit(*samples)
+    found = one.predict(samples[0])
+    one.set_params(warm_start=True, **after)
+    for again in (one.fit, one.partial_fit):
+        with pytest.raises(ValueError, match=message):
+            again(*samples)
+        np.testing.assert_array_equal(one.predict(samples[0]), found)
+    assert np.isfinite(one.set_params(warm_start=False).fit(*samples).loss_)
+
+
+def test_targets_of_another_kind_cannot_go_on(samples):
+    X, y = samples
+    one = MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="y has 2 outputs, but the network that goes on has 1"):
+        one.partial_fit(X, np.stack([y, y], axis=1))
+    assert one.predict(X).shape == (40,)
+
+
+# --- what is no value of a parameter ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (5.9,), (0.5,), (5.0,), True, False, (True, 3), "5", ("5",), ((5,), (3,)), [[5]], (None,), (np.nan,), 5.5, 0,
+        (3, 0), -3, np.array([4.5]), np.array([[4]]), np.array([True]), np.array(True), {5: 3},
+        {5}, b"5", (5 + 0j,), None,
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_sizes_that_are_none(sizes, kind, samples):
+    X, y = samples
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        kind(hidden_layer_sizes=sizes, max_iter=2).fit(X, y > 0.5)
+    one = kind(hidden_layer_sizes=(4,), max_iter=2).fit(X, y > 0.5).set_params(hidden_layer_sizes=sizes)
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        one.partial_fit(X, y > 0.5)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(3, 2), [3, 2], np.array([3, 2]), np.array([3, 2], np.uint8), range(3, 1, -1), (np.int64(3), 2)],
+    ids=repr,
+)
+def test_sizes_of_every_kind(sizes, samples):
+    one = MLPRegressor(hidden_layer_sizes=sizes, max_iter=2).fit(*samples)
+    assert [W.shape for W in one.coefs_] == [(3, 3), (3, 2), (2, 1)]
+    for size in (4, np.int32(4), np.array(4)):
+        assert MLPRegressor(hidden_layer_sizes=size, max_iter=2).fit(*samples).coefs_[0].shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"schedule": 0.1}, r"schedule must be an instance of nnx\.schedules, .*given 0\.1"),
+        ({"schedule": "cosine"}, "schedule must be"),
+        ({"schedule": nnx.schedules.Cosine}, "schedule must be"),
+        ({"schedule": nnx.Adam(0.1)}, "schedule must be"),
+        ({"schedule": np.ones(3)}, "schedule must be"),
+        ({"schedule": 0}, "schedule must be"),
+        ({"schedule": nnx.schedules.Constant(0.1), "solver": "lbfgs"}, "schedule .*L-BFGS"),
+        ({"schedule": nnx.schedules.Constant(0.1), "optimizer": "lbfgs"}, "schedule .*L-BFGS"),
+        ({"optimizer": "adm"}, "optimizer 'adm'.*adam"),
+        ({"optimizer": 3}, "optimizer"),
+        ({"optimizer": np.ones(3)}, "optimizer"),
+        ({"optimizer": nnx.Adam}, "optimizer"),
+        ({"regularization": 0.1}, "regularization must be an nnx.Regularization"),
+        ({"regularization": np.zeros(2)}, "regularization must be an nnx.Regularization"),
+        ({"regularization": 0}, "regularization must be an nnx.Regularization"),
+        ({"callbacks": 3}, "callback"),
+        ({"callbacks": [nnx.EarlyStopping]}, "callback"),
+    ],
+    ids=str,
+)
+def test_objects_that_are_none(parameters, message, samples):
+    with pytest.raises(ValueError, match=message):
+        MLPRegressor(hidden_layer_sizes=(4,), max_iter=2, **parameters).fit(*samples)
+    if "lbfgs" not in str(parameters):
+        one = MLPRegressor(hidden_layer_sizes=(4,), max_iter=2).fit(*samples).set_params(**parameters)
+        with pytest.raises(ValueError, match=message):
+            one.partial_fit(*samples)
+
+
+# --- the random state ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+@pytest.mark.parametrize("parameters", [
+    {}, {"batch_size": 7}, {"batch_size": 40}, {"batch_size": 41}, {"shuffle": False}, {"solver": "sgd"},
+    {"solver": "lbfgs"}, {"early_stopping": True}, {"early_stopping": True, "batch_size": 36},
+    {"early_stopping": True, "batch_size": 35}, {"early_stopping": True, "solver": "lbfgs"},
+    {"tol": 1e9, "n_iter_no_change": 2, "max_iter": 9}, {"early_stopping": True, "tol": 1e9, "n_iter_no_change": 1},
+], ids=str)  # fmt: skip
+def test_a_random_state_is_left_where_scikit_learn_leaves_it(parameters, kind, samples):
+    X, y = samples
+    y = y > 0.5 if kind == "MLPClassifier" else y
+    states = []
+    for library in (theirs, nnx.sklearn):
+        state = np.random.RandomState(3)
+        one = getattr(library, kind)(
+            hidden_layer_sizes=4, random_state=state, **{"max_iter": 4, **parameters}
+        )
+        for X_given in (X, nnx.sklearn.samples.sparse.csr_matrix(X)):
+            one.fit(X_given, y)
+            one.set_params(warm_start=True).fit(X_given, y)
+            if not one.early_stopping and one.solver != "lbfgs":
+                one.set_params(warm_start=False).partial_fit(X_given, y).partial_fit(X_given, y)
+            one.set_params(warm_start=False)
+        states.append((state.get_state(), one.loss_))
+    np.testing.assert_array_equal(states[0][0][1], states[1][0][1])
+    assert states[0][0][2:] == states[1][0][2:]
+    assert states[0][1] == pytest.approx(states[1][1], rel=1e-6)
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize(
+    "weight", [2.0, 3, np.float32(0.5), True, 1e-3, 1e40, 1e150, "mixed", "huge and 0"], ids=repr
+)
+def test_weights_of_any_size(weight, solver, samples):
+    """As in scikit-learn, in float64; the penalty is divided by their sum."""
+    X, y = samples
+    weight = {
+        "mixed": 10.0 ** np.linspace(-20, 20, 40),
+        "huge and 0": np.r_[np.full(20, 1e40), np.zeros(20)],
+    }.get(weight if isinstance(weight, str) else "", weight)
+    made = [
+        library.MLPClassifier(hidden_layer_sizes=4, solver=solver, max_iter=3, random_state=0, alpha=0.1)
+        for library in (theirs, nnx.sklearn)
+    ]
+    their, our = (one.fit(X, y > 0.5, sample_weight=weight) for one in made)
+    assert our.loss_ == pytest.approx(their.loss_, rel=1e-5)
+    np.testing.assert_allclose(our.coefs_[0], their.coefs_[0], rtol=1e-4, atol=1e-6)
+    if not isinstance(weight, np.ndarray):
+        their, our = (
+            one.partial_fit(X, y > 0.5, sample_weight=weight) if solver == "adam" else one for one in made
+        )
+        assert our.loss_ == pytest.approx(their.loss_, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("factor", [1e-320, 1e-300, 1e-60, 1e60, 1e305], ids=repr)
+def test_only_the_ratios_of_weights_matter(factor, dtype, samples):
+    X, y = samples
+    w = np.random.default_rng(0).integers(1, 5, 40).astype(float)
+    with np.errstate(under="ignore"):
+        scaled = w * factor
+    if factor < 1e-307:
+        w = scaled / factor  # what is left of them
+    options = {"alpha": 0.0, "dtype": dtype, "max_iter": 4, "random_state": 0, "batch_size": 9}
+    one, other = (
+        MLPRegressor(hidden_layer_sizes=4, **options).fit(X, y, sample_weight=weights)
+        for weights in (w, scaled)
+    )
+    np.testing.assert_allclose(one.coefs_[0], other.coefs_[0], rtol=1e-2 if factor < 1e-307 else 1e-5)
+    trainers = [
+        nnx.Trainer(nnx.mlp([3, 4, 1], output="identity"), backend="numpy", dtype=dtype) for _ in "ab"
+    ]
+    losses = [
+        trainer.fit(X.T, y, 3, 9, sample_weight=weights, validation=(X.T, y, weights))
+        for trainer, weights in zip(trainers, (w, scaled), strict=True)
+    ]
+    for name in losses[0]:
+        np.testing.assert_allclose(losses[0][name], losses[1][name], rtol=1e-2 if factor < 1e-307 else 1e-5)
+
+
+def test_weights_too_small_for_the_penalty(samples):
+    X, y = samples
+    with pytest.raises(
+        ValueError, match="alpha divided by the sum of sample_weight has no number in float64"
+    ):
+        MLPRegressor(hidden_layer_sizes=4, alpha=0.1).fit(X, y, sample_weight=1e-320)
+    own = nnx.Regularization(l2=0.1, per_sample=True)
+    with pytest.raises(ValueError, match="regularization divided by the sum of sample_weight"):
+        MLPRegressor(hidden_layer_sizes=4, regularization=own).fit(X, y, sample_weight=1e-320)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_nothing_held_out_that_weighs(kind, samples):
+    X, y = samples
+    y = y > 0.5 if kind is MLPClassifier else y
+    with pytest.raises(
+        ValueError, match="sample_weight is 0 for all of the 4 samples that early_stopping holds out"
+    ):
+        kind(hidden_layer_sizes=4, early_stopping=True, random_state=0).fit(X, y, sample_weight=np.eye(40)[0])
+    for w in (0, np.zeros(40)):
+        with pytest.raises(
+            ValueError, match=r"sample_weight is 0 for all|Sample weights must contain at least one"
+        ):
+            kind(hidden_layer_sizes=4).fit(X, y, sample_weight=w)
+
+
+# --- copies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [
+    lambda: nnx.MovingAverage(0.9), lambda: nnx.EarlyStopping("loss"), lambda: nnx.ReduceOnPlateau("loss"),
+    lambda: nnx.ProgressBar(), lambda: nnx.Snapshots(),
+], ids=["average", "stopping", "plateau", "bar", "snapshots"])  # fmt: skip
+def test_an_estimator_with_callbacks_is_copied(make, backend, samples, tmp_path, capsys):
+    X, y = samples
+    one = MLPRegressor(
+        hidden_layer_sizes=4, max_iter=3, backend=backend.name, random_state=0, callbacks=[make()]
+    )
+    if backend.name == "strict":
+        pytest.skip("the estimators take its arrays, not its name")
+    one.fit(X, y)
+    joblib.dump(one, tmp_path / "one.joblib")
+    copies = [copy.deepcopy(one), pickle.loads(pickle.dumps(one)), joblib.load(tmp_path / "one.joblib")]
+    for other in copies:
+        np.testing.assert_allclose(other.predict(X), one.predict(X), rtol=1e-12)
+        assert type(other.callbacks[0]) is type(one.callbacks[0])
+    for other in (clone(one), copies[1]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            other.fit(X, y)
+        np.testing.assert_allclose(other.predict(X), one.predict(X), rtol=1e-9)

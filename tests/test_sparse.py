@@ -1,0 +1,120 @@
+"""Sparse matrices of every format that SciPy has: the same results as with the dense matrix."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import nnx
+
+sparse = pytest.importorskip("scipy.sparse")
+M, N = 30, 4
+
+
+def dense():
+    rng = np.random.default_rng(0)
+    D = rng.standard_normal((M, N)) * (rng.random((M, N)) < 0.4)
+    return D, (D[:, 0] > 0).astype(int)
+
+
+def long_indices(x):
+    x.indices, x.indptr = x.indices.astype(np.int64), x.indptr.astype(np.int64)
+    return x
+
+
+def twice(D):
+    """Each entry in two halves."""
+    x = sparse.coo_matrix(D)
+    places = np.r_[x.row, x.row], np.r_[x.col, x.col]
+    return sparse.coo_matrix((np.r_[x.data / 4, 3 * x.data / 4], places), D.shape)
+
+
+def twice_in_rows(D):
+    x = sparse.csr_matrix(D)
+    return sparse.csr_array((np.repeat(x.data / 2, 2), np.repeat(x.indices, 2), 2 * x.indptr), D.shape)
+
+
+def unsorted(D):
+    return sparse.csr_matrix(
+        (D[:, ::-1].ravel(), np.tile(np.arange(N)[::-1], M), np.arange(0, M * N + 1, N)), D.shape
+    )
+
+
+FORMS = {
+    **{
+        f"{name}_{kind}": getattr(sparse, f"{name}_{kind}")
+        for name in ("csr", "csc", "coo", "bsr", "lil", "dok", "dia")
+        for kind in ("matrix", "array")
+    },
+    "csr, int64": lambda D: long_indices(sparse.csr_matrix(D)),
+    "csc, int64": lambda D: long_indices(sparse.csc_array(D)),
+    "twice": twice,
+    "twice in rows": twice_in_rows,
+    "unsorted, with zeros": unsorted,
+    "float32": lambda D: sparse.csc_matrix(D.astype("float32")),
+    "int8": lambda D: sparse.lil_array((D > 0).astype("int8")),
+    "bool": lambda D: sparse.csr_array(D > 0),
+}
+
+
+@pytest.mark.parametrize("rows", [True, False], ids=["rows", "columns"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_trainer_takes_every_format(form, rows):
+    D, y = dense()
+    given = FORMS[form](D)
+    before = given.copy()
+    D = given.toarray().astype(float)
+    X = nnx.Rows(given) if rows else given.T
+    one, other = (nnx.Trainer(nnx.mlp([N, 3, 1]), backend="numpy", seed=1, dtype="float64") for _ in range(2))
+    found = one.fit(X, y, 2, 7, validation=(X, y))
+    expected = other.fit(D.T, y, 2, 7, validation=(D.T, y))
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
+    np.testing.assert_allclose(one.predict(X), other.predict(D.T), rtol=1e-9)
+    assert one.evaluate(X, y) == pytest.approx(other.evaluate(D.T, y))
+    batches = nnx.Trainer(nnx.mlp([N, 3, 1]), backend="numpy", dtype="float64")
+    batches.fit(nnx.Rows([(given, y)]) if rows else [(given.T, y)])
+    assert given.nnz == before.nnz
+    np.testing.assert_array_equal(given.toarray(), before.toarray())
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_estimator_takes_every_format(form, solver):
+    pytest.importorskip("sklearn")
+    from nnx.sklearn import MLPClassifier
+
+    D, y = dense()
+    given = FORMS[form](D)
+    D = given.toarray().astype(given.dtype if given.dtype.kind == "f" else float)
+    options = {"max_iter": 3, "batch_size": 7, "random_state": 0, "early_stopping": solver == "adam"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Stochastic|lbfgs")
+        one, other = (MLPClassifier(5, solver=solver, **options).fit(X, y) for X in (given, D))
+        if solver == "adam":
+            for made, X in ((one, given), (other, D)):
+                made.set_params(early_stopping=False).partial_fit(X, y)
+    tolerance = 1e-4 if form == "float32" else 1e-7
+    np.testing.assert_allclose(one.predict_proba(given), other.predict_proba(D), rtol=tolerance)
+    assert one.score(given, y) == other.score(D, y)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "lil", "dok", "dia"])
+def test_sparse_labels(form):
+    D, _ = dense()
+    labels = (D[:, :2] > 0).astype(int)
+    given = getattr(sparse, f"{form}_matrix")(labels)
+    one, other = (
+        nnx.Trainer(nnx.mlp([N, 2], output="sigmoid"), backend="numpy", dtype="float64") for _ in range(2)
+    )
+    one.fit(D.T, nnx.Rows(given), 2)
+    other.fit(D.T, labels.T, 2)
+    np.testing.assert_allclose(one.theta, other.theta, rtol=1e-12)
+
+
+def test_entries_that_add_up_to_infinity():
+    """Each is finite, their sum is not."""
+    entries = (np.array([3e38, 3e38], "float32"), np.array([0, 0]), np.array([0, 0, 2]))
+    X = sparse.csr_matrix(entries, (2, N))
+    with pytest.raises(nnx.InputError, match=r"X, sample 1 has 1 value that is NaN, infinite or too large"):
+        nnx.Trainer(nnx.mlp([N, 1]), backend="numpy").fit(nnx.Rows(X), [0, 1])
