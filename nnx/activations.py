@@ -390,7 +390,7 @@ def activation(spec: str | Activation) -> Activation:
     found = _known(spec) if isinstance(spec, str) else None
     if found is None:
         message = str(unknown("activation", spec, ACTIVATIONS))
-        if spec == "prelu":
+        if isinstance(spec, str) and spec == "prelu":
             message = "prelu has a slope that is learned, so it is a layer: nnx.PReLU() after nnx.Dense(n, init='he')"
         elif "did you mean" not in message:
             message += ". One of your own must be registered first: nnx.register_activation"

@@ -69,7 +69,7 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None, P: int 
             )
         return Choice(name, "given")
     for what, value in (("backend", name), ("device", device)):
-        if not (value is None or isinstance(value, str)) or value == "":
+        if not (value is None or isinstance(value, str)) or not 0 < len(value or "x") <= 100:
             raise InputError(f"{what} must be a name, such as {EXAMPLES[what]}, not {shown(value)}")
     if name not in (None, AUTO):
         return Choice(_load(str(name), device), "asked for")

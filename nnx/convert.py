@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnx import host
-from nnx.errors import InputError, one_of, shown
+from nnx.errors import InputError, flag, items, one_of, shown
 from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.network import Network, mlp
 from nnx.outputs import output as find_output
@@ -107,17 +107,17 @@ def to_torch(network: Network, params: Any, dtype: str | None = None, link: bool
     """
     torch = require("torch", "pip install 'nnx-array[torch]'")
     arrays = _parameters(network, params)
-    made = getattr(torch, host.dtype_name(dtype or next(iter(arrays.values())).dtype))
+    made = getattr(torch, host.dtype_name(next(iter(arrays.values())).dtype if dtype is None else dtype))
     modules = []
     for layer, n_prev, p in _walk(network, arrays):
         new = _modules(torch.nn, layer, n_prev, made)
         if p:
             tensors = {
-                TORCH_NAMES[name]: torch.tensor(x if name == "W" else x[:, 0]) for name, x in p.items()
+                TORCH_NAMES[name]: torch.tensor(_own(x if name == "W" else x[:, 0])) for name, x in p.items()
             }
             new[0].load_state_dict(tensors, strict=False)  # BatchNorm1d also has a count of batches: 0
         modules += new
-    if link and network.output.name != "identity":
+    if flag("link", link) and network.output.name != "identity":
         links = {"sigmoid": torch.nn.Sigmoid, "softmax": lambda: torch.nn.Softmax(dim=1)}
         if network.output.name not in links:
             raise InputError(
@@ -459,9 +459,16 @@ def from_keras(weights: Sequence[Any], network: Network) -> dict[str, Any]:
     >>> params["W1"].shape, params["b1"].shape
     ((3, 4), (3, 1))
     """
+    _check_network(network)
     layout = _keras_layout(network)
-    if isinstance(weights, np.ndarray | Mapping) or not isinstance(weights, Sequence):
-        raise InputError(f"weights must be a list of arrays, as get_weights() returns; given {type(weights)}")
+    if (
+        isinstance(weights, np.ndarray)
+        or not isinstance(weights, Sequence)
+        or isinstance(weights, str | bytes)
+    ):
+        raise InputError(
+            f"weights must be a list of arrays, as get_weights() returns; given {shown(weights)}"
+        )
     if len(weights) != len(layout):
         expected = ", ".join(f"{word} {shape}" for word, shape in layout.values())
         raise InputError(
@@ -587,12 +594,15 @@ def from_sklearn(
             raise InputError(
                 "of a pair (coefs, intercepts) give hidden and output, too: hidden='relu', output='softmax'"
             )
-        coefs, intercepts = fitted
+        coefs, intercepts = (
+            items(name, x, "a list of arrays")
+            for name, x in zip(("coefs", "intercepts"), fitted, strict=True)
+        )
     else:
         if not hasattr(fitted, "coefs_") or not hasattr(fitted, "out_activation_"):
             raise InputError(
                 "expected a fitted MLPClassifier or MLPRegressor, or a pair (coefs, intercepts); given "
-                f"{fitted!r}"
+                f"{shown(fitted)}"
             )
         if hidden is not None or output is not None:
             raise InputError(
@@ -616,11 +626,18 @@ def from_sklearn(
             )
         n.append(W.shape[1])
         params |= {f"W{i + 1}": _own(W.T), f"b{i + 1}": _own(b[:, None])}
-    return mlp(n, SKLEARN_NAMES.get(hidden, hidden), SKLEARN_NAMES.get(output, output)), params
+    hidden, output = (SKLEARN_NAMES.get(x, x) if isinstance(x, str) else x for x in (hidden, output))
+    return mlp(n, hidden, output), params  # type: ignore[arg-type]
+
+
+def _check_network(network: Any) -> None:
+    if not isinstance(network, Network):
+        raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {shown(network)}")
 
 
 def _parameters(network: Network, params: Any) -> dict[str, Any]:
     """Return the parameters by name, NumPy arrays, checked against the network."""
+    _check_network(network)
     if isinstance(params, Mapping):
         params = network.flatten({name: _numbers(name, x) for name, x in params.items()})
     theta = _numbers("theta", params)

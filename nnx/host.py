@@ -96,6 +96,11 @@ def as_numbers(name: str, x: Any, advice: str = "; convert them, as by .astype(f
     if not isinstance(x, np.ndarray):
         if not _is_real(x):
             raise InputError(f"{name} holds numbers of dtype {x.dtype}; expected real numbers")
+        if getattr(x, "is_meta", False) or getattr(x, "is_sparse", False):  # PyTorch's
+            what = (
+                "on the device meta, which holds no numbers" if x.is_meta else "sparse; give its to_dense()"
+            )
+            raise InputError(f"{name} is a tensor {what}")
         return x
     if x.dtype.kind not in "biuf":
         what = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}.get(x.dtype.kind, x.dtype)
@@ -181,14 +186,13 @@ def parameter_of(spec: str, dtype: str) -> None:
         option(f"the parameter of {spec}", float(parameter), dtype)
 
 
-def check_arrays(**arrays: Any) -> None:
-    """Raise an InputError unless all are arrays of one library that hold real numbers; None is left out.
+def check_arrays(optional: Mapping[str, Any] | None = None, /, **arrays: Any) -> None:
+    """Raise an InputError unless all are arrays of one library that hold real numbers; the optional ones may be None.
 
     The door of the functions that take arrays as they are, of any library, and convert nothing. No number is looked at.
     """
+    arrays |= {name: x for name, x in (optional or {}).items() if x is not None}
     for name, x in arrays.items():
-        if x is None:
-            continue
         if isinstance(x, np.ma.MaskedArray):
             as_numbers(name, x)  # which says why not
         if not is_array_api_obj(x):

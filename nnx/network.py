@@ -255,6 +255,7 @@ class Network:
             )
         return self._join(_map(self._slots, lambda slot: params[slot.name]))
 
+    @host.quiet()
     def forward(self, theta: Array, X: Array) -> Array:
         """Return A[L] (..., n[L], m).
 
@@ -281,17 +282,20 @@ class Network:
         Z, _, _ = self._propagate(theta, X, Context())
         return self.output.link(Z)
 
+    @host.quiet()
     def forward_and_loss(
         self, theta: Array, X: Array, Y: Array, weights: Array | None = None
     ) -> tuple[Array, Array]:
         """Return A[L] (..., n[L], m) and the cost J (...,) of the network as it is used, not in training."""
-        host.check_arrays(theta=theta, X=X, Y=Y, weights=weights)
+        host.check_arrays({"weights": weights}, theta=theta, X=X, Y=Y)
         self._check_narrow(X)
+        self.check_features(X)
         _check_weights(weights, X)
         Z, _, _ = self._propagate(theta, X, Context())
         J, _ = self._cost(Z, targets(self.output, Z, Y), weights)
         return self.output.link(Z), J
 
+    @host.quiet()
     def loss_and_gradient(
         self, theta: Array, X: Array, Y: Array, weights: Array | None = None, key: Array | None = None
     ) -> tuple[Array, Array]:
@@ -328,8 +332,9 @@ class Network:
         >>> J.round(4), net.unflatten(dtheta)["W1"]
         (np.float64(0.6931), array([[ 0.25, -0.25]]))
         """
-        host.check_arrays(theta=theta, X=X, Y=Y, weights=weights, key=key)
+        host.check_arrays({"weights": weights, "key": key}, theta=theta, X=X, Y=Y)
         self._check_narrow(X)
+        self.check_features(X)
         _check_weights(weights, X)
         _check_key(key)
         J, dtheta, _ = self.training_pass(theta, X, Y, weights, Context(training=True, key=key))

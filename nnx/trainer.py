@@ -235,7 +235,7 @@ class Trainer:
 
     def stop(self, reason: str = "a callback said so") -> None:
         """End the fit after the step, or epoch, whose callbacks are being called; see `stopped`."""
-        self.stopped = str(reason)
+        self.stopped = reason if isinstance(reason, str) else shown(reason)
 
     def fit(
         self,

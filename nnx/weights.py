@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from nnx.arrays import Array
-from nnx.errors import InputError
+from nnx.errors import InputError, shown
 from nnx.host import as_host, as_numbers, check_finite, quiet
 from nnx.outputs import Output, are_indices
 
@@ -88,7 +88,7 @@ def class_table(class_weight: ClassWeight, output: Output, n: int, Y: Any = None
     K = max(n, 2)
     if isinstance(class_weight, str):
         if class_weight != BALANCED:
-            raise InputError(f"class_weight must be numbers or {BALANCED!r}, not {class_weight!r}")
+            raise InputError(f"class_weight must be numbers or {BALANCED!r}, not {shown(class_weight)}")
         if Y is None:
             raise InputError(
                 "class_weight 'balanced' counts all targets, which a stream never shows at once; give numbers instead, "
@@ -138,7 +138,13 @@ def batch_weights(sample_weight: Any, table: Any, Y: Any, output: Output, n: int
             given, expected = ("one class of several", "a weight for each class")
         raise InputError(f"Y is of {given}, for which class_weight must be {expected}")
     of_class = table[labels] if table.ndim == 1 else np.prod(table[np.arange(n)[:, None], labels], axis=0)
-    return of_class if weights is None else weights * of_class
+    if weights is None:
+        return of_class
+    with quiet():
+        product = weights * of_class
+    if not np.isfinite(product).all():
+        raise InputError("sample_weight times class_weight is too large; divide one of them by its largest")
+    return product
 
 
 def _classes(Y: Any, output: Output, n: int) -> Any:

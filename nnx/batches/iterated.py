@@ -73,7 +73,9 @@ class Iterated:
         whose: str = "",
     ) -> None:
         given = batches.x if isinstance(batches, Rows) else batches
-        if hasattr(given, "shape") or hasattr(given, "keys") or isinstance(given, str | bytes):
+        if isinstance(given, str | bytes | type) or any(
+            hasattr(given, part) for part in ("shape", "keys", "collect")
+        ):
             raise InputError(
                 f"{whose}Y is missing, and {whose}X is a {type(given).__name__}, not batches; give X and Y, or an "
                 f"iterable of batches: {BATCH}"

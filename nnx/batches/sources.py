@@ -16,7 +16,7 @@ from array_api_compat import is_array_api_obj
 
 from nnx import frames, host
 from nnx.arrays import Array
-from nnx.errors import InputError, first_line
+from nnx.errors import InputError, first_line, shown
 
 SPAN = 2**25
 """The bytes of a file that are read at once where other things lie between the samples."""
@@ -263,9 +263,11 @@ def recognise(name: str, x: Any, rows: bool = False, find: Find | None = None) -
         return recognise(name, x.x, rows=True, find=find)
     if isinstance(x, Source):
         return x
+    if isinstance(x, type):
+        raise InputError(f"{name} is the class {shown(x)}; expected an array of numbers")
     if isinstance(x, str | os.PathLike):
         raise InputError(
-            f"{name} is the path {str(x)!r}, which is not read; open the file, and hand in what it holds"
+            f"{name} is the path {shown(str(x))}, which is not read; open the file, and hand in what it holds"
         )
     library = frames.library(x)
     if library == "h5py" and not x:

@@ -90,7 +90,7 @@ class Callbacks:
     def __init__(self, given: Any) -> None:
         if given is None:
             given = ()
-        if callable(given) or isinstance(given, Callback | str) or not isinstance(given, Iterable):
+        if callable(given) or isinstance(given, Callback | str) or not _goes_through(given):
             given = (given,)
         self.all: list[Callback] = []
         for one in given:
@@ -155,6 +155,14 @@ class Callbacks:
                 errors.append(error)
         if errors:
             raise errors[0]
+
+
+def _goes_through(given: Any) -> bool:
+    """Whether there are several; an array without axes is no iterable, though it looks like one."""
+    try:
+        return isinstance(given, Iterable) and bool(iter(given))
+    except TypeError:
+        return False
 
 
 def _often(one: Callback) -> bool:

@@ -119,4 +119,6 @@ def best_is(name: str, otherwise: str | None = None) -> str:
         return "min"
     if otherwise is not None:
         return otherwise
-    raise InputError(f"whether the least or the greatest {name!r} is best? Give mode='min' or mode='max'")
+    raise InputError(
+        f"whether the least or the greatest {shown(name)} is best? Give mode='min' or mode='max'"
+    )

@@ -1,7 +1,7 @@
 """How good predictions are, beside the cost: every metric by its name."""
 
 from nnx.arrays import Array
-from nnx.errors import InputError
+from nnx.errors import InputError, shown
 from nnx.metrics.measure import METRICS, Metric
 from nnx.metrics.of_classes import (
     F1,
@@ -67,7 +67,7 @@ def metric(spec: str | Metric) -> Metric:
         found: Metric = find("metric", spec, METRICS)
         return found
     raise InputError(
-        f"a metric must be a name, such as 'accuracy', or an object with name, partial and result: {spec!r}"
+        f"a metric must be a name, such as 'accuracy', or an object with name, partial and result: {shown(spec)}"
     )
 
 

@@ -7,7 +7,7 @@ from math import nan
 from typing import Any, ClassVar
 
 from nnx.arrays import Array, array_namespace, device
-from nnx.errors import InputError, positive_int
+from nnx.errors import InputError, positive_int, shown
 from nnx.metrics.measure import (
     LABELS,
     ONE_OF,
@@ -99,7 +99,7 @@ class TopK(Mean):
     tasks: ClassVar[tuple[str, ...]] = (ONE_OF,)
 
     def __post_init__(self) -> None:
-        positive_int("k", self.k)
+        object.__setattr__(self, "k", positive_int("k", self.k))
 
     @property
     def name(self) -> str:
@@ -155,11 +155,11 @@ class _ByClass(Measure):
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if self.average == "none":  # as a name's parameter has it
+        if isinstance(self.average, str) and self.average == "none":  # as a name's parameter has it
             object.__setattr__(self, "average", None)
-        if self.average not in AVERAGES:
+        if not (self.average is None or isinstance(self.average, str)) or self.average not in AVERAGES:
             raise InputError(
-                f"average must be {', '.join(map(repr, AVERAGES[:-1]))} or None, not {self.average!r}"
+                f"average must be {', '.join(map(repr, AVERAGES[:-1]))} or None, not {shown(self.average)}"
             )
 
     @property
