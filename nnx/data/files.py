@@ -237,8 +237,8 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
             raise InputError(f"the targets {key!r} of {where} hold {y.dtype}; expected numbers or text")
         where, y = f"{where} (whose array {key!r} holds {y.dtype}, no numbers and no text)", None
     if y is None and not predicting:
-        hint = f"; its arrays are {known}; --target NAME says which has them" if len(others) > 1 else ""
-        raise InputError(f"{where} has no targets to learn{hint}")
+        hint = f" (whose arrays are {known}; --target NAME says which has them)" if len(others) > 1 else ""
+        raise InputError(f"{where}{hint} has no targets to learn")
     _check_memory(path, X, 0 if y is None else y.nbytes, predicting)
     return Arrays(
         where,

@@ -3,6 +3,7 @@
 What each array is stands in the first bytes of its .npy file. It is looked at before anything is unpacked.
 """
 
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
         raise
     except Exception as error:  # a damaged file makes zipfile raise errors of many kinds
         why = "a password is needed" if "password" in str(error) else first_line(error)
-        raise InputError(f"{str(path)!r} cannot be read as .npz without unpickling: {why}") from error
+        raise InputError(f"{str(path)!r} cannot be read as .npz: {why}") from error
 
 
 def _packed(path: Path, file: zipfile.ZipFile, one: zipfile.ZipInfo) -> Packed:
@@ -97,7 +98,11 @@ def _packed(path: Path, file: zipfile.ZipFile, one: zipfile.ZipInfo) -> Packed:
                 f"{called} is an .npy file of version {version}; expected one of {', '.join(map(str, _HEADERS))}: "
                 "save plain arrays of numbers or text"
             )
-        shape, fortran, dtype = _HEADERS[version](member)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # that Python 2 wrote it, and what else a damaged header makes Python say
+            shape, fortran, dtype = _HEADERS[version](member)
         start = member.tell()
     if min(shape, default=0) < 0:
         raise InputError(f"{called} is damaged: its shape is {shape}")
