@@ -361,7 +361,7 @@ def reason(samples: Samples) -> str:
     """
     y, target = _numbers(samples), repr(samples.target)
     if y.dtype.kind in "Ub":
-        return f"{target} holds {'text' if y.dtype.kind == 'U' else 'booleans'}"
+        return f"{target} holds {'booleans' if label.kind(samples.classes[0]) == 'booleans' else 'text'}"
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         return f"{target} holds fractions"
     if label.has_leading_zeros(samples.classes[0]):

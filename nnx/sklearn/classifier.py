@@ -142,7 +142,8 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         classes : array-like or None
             All classes that will ever occur; needed in the first call.
         """
-        y = host.as_host(y) if samples.home(y) else y
+        y = host.as_host(y) if samples.home(y) else labels.unmixed(y)
+        classes = classes if samples.home(classes) else labels.unmixed(classes)
         if hasattr(self, "classes_"):
             self.classes_ = host.as_host(self.classes_)
         if _check_partial_fit_first_call(self, host.as_host(classes) if samples.home(classes) else classes):
@@ -165,6 +166,8 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             numbers = xp.zeros_like(numbers)
         if classes.dtype.kind not in "biuf" or samples.home(X) is None:
             return classes[backend.to_numpy(numbers)]
+        if not labels.are_common(classes):
+            return labels.given_back(classes, backend.to_numpy(numbers), X)
         return samples.given_back(xp.take(backend.asarray(classes), numbers, axis=0), backend, X)
 
     def predict_proba(self, X: Any) -> Any:
@@ -183,7 +186,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy; of several labels the share of samples whose labels are all right."""
         found = self.predict(X)
-        found, y = (host.as_host(x) if samples.home(x) else x for x in (found, y))
+        found, y = (host.as_host(x) if samples.home(x) else labels.unmixed(x) for x in (found, y))
         return float(accuracy_score(y, found, sample_weight=sample_weight))
 
     def _learn(self, kind: str, classes: Any) -> None:
@@ -192,7 +195,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         """Return X (m, n), and Y: 0 and 1 (m, 1) for two classes, (m, labels) for labels, else numbers (m,)."""
         foreign = samples.home(y)
-        y = host.as_host(y) if foreign else y
+        y = host.as_host(y) if foreign else labels.unmixed(y)
         if samples.home(X) is None:
             X, y = validate_data(
                 self,

@@ -3,10 +3,39 @@
 from typing import Any
 
 import numpy as np
+from array_api_compat import device
 from scipy import sparse
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
+from nnx import host
+from nnx.arrays import array_namespace
+
 MULTILABEL = "multilabel-indicator"
+
+
+def unmixed(y: Any) -> Any:
+    """Return y, or raise a ValueError where its labels are of several kinds: NumPy would make 1 and "1" one text.
+
+    A list of integers that only uint64 holds becomes such an array: NumPy would make floats of them.
+
+    Examples
+    --------
+    >>> unmixed(["a", "1"])
+    ['a', '1']
+    """
+    if isinstance(y, list | tuple) or str(getattr(y, "dtype", "")) == "object":
+        first: dict[str, Any] = {}
+        for one in np.asarray(y, dtype=object).reshape(-1).tolist():
+            what = "text" if isinstance(one, str) else "None" if one is None else "numbers"
+            first.setdefault(what, one)
+        if len(first) > 1:
+            shown = " and ".join(f"{what} ({one!r})" for what, one in first.items())
+            raise ValueError(f"y holds labels of several kinds: {shown}; expected all text, or all numbers")
+        if isinstance(y, list | tuple) and y and all(type(one) is int for one in y) and max(y) >= 2**63:
+            if min(y) < 0 or max(y) >= 2**64:
+                raise ValueError(f"y holds the integer {max(y)}, beyond 64 bits; hand in the labels as text")
+            return np.array(y, np.uint64)
+    return y
 
 
 def kind_of(y: Any) -> str:
@@ -39,4 +68,35 @@ def numbers(kind: str, classes: Any, y: Any) -> Any:
     """
     if kind == MULTILABEL:
         return y.toarray() if sparse.issparse(y) else np.asarray(y)
-    return np.searchsorted(classes, y)
+    y = np.asarray(y)
+    integers = y.dtype.kind in "iu" and classes.dtype.kind in "iu"  # of two dtypes NumPy would compare floats
+    return np.searchsorted(classes, y.astype(classes.dtype) if integers else y)
+
+
+def are_common(classes: Any) -> bool:
+    """Whether every library holds these numbers as they are, and can look them up.
+
+    Examples
+    --------
+    >>> are_common(np.array([0, 1])), are_common(np.array([2**60])), are_common(np.array([1], np.uint64))
+    (True, False, False)
+    """
+    if classes.dtype.kind == "u" and classes.dtype.itemsize > 1:
+        return False
+    kind = {"i": np.int32, "f": np.float32}.get(classes.dtype.kind, classes.dtype)
+    with host.quiet():
+        return bool((classes.astype(kind) == classes).all())
+
+
+def given_back(classes: Any, found: Any, X: Any) -> Any:
+    """Return the label of each class number (m,): of X's library and device, of NumPy where that lacks the label.
+
+    Text is of NumPy alone. JAX has no integers of 64 bits, unless it is told to.
+    """
+    xp = array_namespace(X)
+    labels = classes[host.as_host(found)]
+    try:
+        moved = xp.asarray(labels, device=device(X))
+        return moved if bool((host.as_host(moved) == labels).all()) else labels
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return labels
