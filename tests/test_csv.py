@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import re
 import sys
@@ -17,7 +18,7 @@ for needed in ("typer", "rich", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
 from nnx.__main__ import main  # noqa: E402  # after the skip
-from nnx.data import files, tables  # noqa: E402
+from nnx.data import files, memory, tables  # noqa: E402
 
 ROWS = [(0.5, 1.5, "x"), (2.5, -1.0, "y"), (1.0, 0.25, "x")]
 
@@ -279,3 +280,26 @@ def test_a_table_through_a_pipe_is_that_of_the_file(run, tmp_path, monkeypatch):
     assert status == 0, err
     assert run("predict", "r", stdin=new.encode())[:2] == (0, expected)
     assert expected.count("\n") > 40
+
+
+def test_thousands_of_classes_take_little_memory(run, tmp_path, monkeypatch):
+    """No picture of them, and no area under the ROC curve unless it is asked for and fits."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1500, 2)).round(2)
+    lines = [f"{a},{b},c{k % 300}\n" for k, (a, b) in enumerate(X)]
+    (tmp_path / "t.csv").write_text("a,b,kind\n" + "".join(lines))
+    how = ["--target", "kind", "--epochs", 2, "--layers", 4, "--backend", "numpy", "--out", "r"]
+    status, _, err = run("train", "t.csv", *how)
+    assert status == 0, err
+    assert {path.name for path in (tmp_path / "r").glob("*.png")} == {"learning_curve.png"}
+    assert not (tmp_path / "r" / "decision_boundary.gif").exists()
+    status, out, _ = run("evaluate", "r", "t.csv", "--json")
+    assert status == 0
+    assert "roc_auc" not in json.loads(out)
+    status, out, _ = run("evaluate", "r", "t.csv", "--json", "--metrics", "roc_auc")
+    assert 0 < json.loads(out)["roc_auc"] < 1
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "available", lambda: 2_000_000)
+    status, out, err = run("evaluate", "r", "t.csv", "--metrics", "roc_auc")
+    assert (status, out) == (1, "")
+    assert "the area under the ROC curve of 1,500 samples and 300 outputs takes about 3.6 MB of memory" in err

@@ -35,7 +35,8 @@ def run(
         for name in given or ():
             metric(name)
     trainer, preparation = model(path, backend, device)
-    names = given or measured.usual(trainer.network.output)
+    n = trainer.network.n[-1]
+    names = given or measured.usual(trainer.network.output, n)
     notes, m = Notes(), 0
 
     def batches() -> Iterator[tuple[Any, Any]]:
@@ -46,6 +47,7 @@ def run(
             y = preparation.Y(piece.targets(wanted, preparation.labels), m + 1, trainer.dtype)
             X = preparation.X(piece.values(preparation.features, preparation.named), trainer.dtype, notes)
             m += len(piece)
+            measured.check_memory(names, n, m, trainer.dtype)
             yield X, y
 
     found = preparation.in_units(trainer.evaluate(batches, metrics=names))

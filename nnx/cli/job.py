@@ -141,6 +141,9 @@ def prepare(options: Options, reader: Reader) -> Job:
     data = reader.data(options)
     preparation, m = data.preparation, data.X.shape[1]
     network = build.network(options, data.X.shape[0], preparation.output, preparation.n_outputs)
+    if data.held is not None:
+        held = data.held[0].shape[1]
+        measured.check_memory(build.metrics(options) or (), network.n[-1], held, options.dtype)
     size = build.batch_size(options, build.optimizer(options, 1000))
     steps = 1 if size is None else -(-m // size)  # of an epoch
     trainer = Trainer(

@@ -1,6 +1,6 @@
 """What is measured: the metrics that are asked for, in which units, and how they are shown."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nnx import spec
 from nnx.callbacks import ProgressBar
+from nnx.data import memory
 from nnx.data.prepare import Preparation
-from nnx.errors import InputError
+from nnx.errors import InputError, count
 from nnx.metrics import score_name
 from nnx.outputs import Output
 from nnx.progress import Progress
@@ -36,13 +38,28 @@ def names(metrics: str | None) -> list[str] | None:
     return found
 
 
-def usual(output: Output) -> list[str]:
-    """Return the metrics that suit an output, the score first."""
+MANY = 100
+"""Classes up to which the area under the ROC curve is measured unasked: it keeps the outputs of all samples."""
+
+
+def usual(output: Output, n: int) -> list[str]:
+    """Return the metrics that suit an output of n numbers, the score first."""
     of_classes, of_numbers = (
         ["precision", "recall", "f1", "roc_auc"],
         ["mean_absolute_error", "root_mean_squared_error"],
     )
-    return [score_name(output), *(of_classes if output.classes else of_numbers)]
+    found = [score_name(output), *(of_classes if output.classes else of_numbers)]
+    return [name for name in found if n <= MANY or name != "roc_auc"]
+
+
+def check_memory(metrics: Iterable[str], n: int, m: int, dtype: str) -> None:
+    """Raise an InputError if the metrics would keep more of m samples, with n outputs each, than memory holds."""
+    if any(spec.split(name)[0] == "roc_auc" for name in metrics):
+        memory.check(
+            2 * n * m * (4 if dtype == "float32" else 8),
+            f"the area under the ROC curve of {count(m, 'sample')} and {count(n, 'output')}",
+            "Leave roc_auc out of --metrics, or take fewer samples",
+        )
 
 
 def text(name: str, value: float, digits: int = 4) -> str:

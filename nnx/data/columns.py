@@ -328,7 +328,8 @@ def learn(columns: Columns) -> tuple[list[Column], list[float], list[float]]:
         encoder.fit(_objects(text))
         rare = encoder.infrequent_categories_[0]
         rare = [] if rare is None else rare.tolist()
-        kept = [one for one in encoder.categories_[0].tolist() if one not in rare]
+        shared = set(rare)
+        kept = [one for one in encoder.categories_[0].tolist() if one not in shared]
         remark = "constant" if len(kept) + len(rare) == 1 else ""
         found[name] = Column(
             "categories", missing=text.null_count(), categories=kept, rare=rare, remark=remark

@@ -21,6 +21,8 @@ from nnx.plots.roc import roc
 from nnx.plots.style import save
 from nnx.plots.weights import first_layer, square
 
+CLASSES = 200
+"""Classes of which a picture can be read, in little memory; of more there are learning curves alone."""
 FRAMES, NUMBERS = 40, 2**22
 """Pictures of an animation; numbers that are kept for one."""
 
@@ -72,9 +74,14 @@ def _curves(left: Left) -> Any:
     return drawn
 
 
+def _many(left: Left) -> bool:
+    """Whether there are more classes than a picture can show."""
+    return left.trainer.network.output.classes and left.trainer.network.n[-1] > CLASSES
+
+
 def _confusion_matrix(left: Left) -> Draw | None:
     held, output = left.held, left.trainer.network.output
-    if held is None or not output.classes or not len(held.y) or held.y.ndim == 2:
+    if held is None or not output.classes or not len(held.y) or held.y.ndim == 2 or _many(left):
         return None
     return _saved(confusion_matrix, held.y, _decided(held.A, output), _names(left), left.title)
 
@@ -82,6 +89,8 @@ def _confusion_matrix(left: Left) -> Draw | None:
 def _roc(left: Left) -> Draw | None:
     held = left.held
     if held is None or not left.trainer.network.output.classes or len(set(held.y.ravel().tolist())) < 2:
+        return None
+    if _many(left):
         return None
     return _saved(roc, held.y, held.A, _names(left), left.title)
 
@@ -101,7 +110,7 @@ def _first_layer(left: Left) -> Draw | None:
 
 
 def _decision_boundary(left: Left) -> Draw | None:
-    if left.held is None or left.held.X is None or left.held.y.ndim == 2:
+    if left.held is None or left.held.X is None or left.held.y.ndim == 2 or _many(left):
         return None
     to_X, arguments = _plane(left)
 
@@ -113,7 +122,7 @@ def _decision_boundary(left: Left) -> Draw | None:
 
 def _animation(left: Left) -> Draw | None:
     held, network = left.held, left.trainer.network
-    if held is None or held.X is None or held.y.ndim == 2 or len(held.epochs) < 2:
+    if held is None or held.X is None or held.y.ndim == 2 or len(held.epochs) < 2 or _many(left):
         return None
     to_X, arguments = _plane(left)
 
