@@ -5,6 +5,7 @@ from typing import Any
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
 from nnx.port import Backend, F, Memory, require
+from nnx.processes import not_forked, uncut, whole
 
 INSTALL = "pip install 'nnx-array[cuda13]', or 'nnx-array[cuda12]' for a driver of CUDA 12"
 
@@ -18,6 +19,7 @@ class CuPy(Backend):
         kind, _, index = (device or "cuda").partition(":")
         if kind != "cuda" or not (index or "0").isdecimal():
             raise BackendError(f"CuPy computes on 'cuda' or 'cuda:N' only; given device={device!r}")
+        not_forked("CUDA")
         self._cupy = cupy = require("cupy", INSTALL)
         try:
             import array_api_compat.cupy as xp
@@ -37,8 +39,10 @@ class CuPy(Backend):
         self.version = cupy.__version__
         self.device = f"cuda:{self._device.id}"
 
+    @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a CuPy array on the device; GPU arrays of other libraries come over DLPack."""
+        not_forked("CUDA")
         cupy = self._cupy
         with self._device:
             if not isinstance(x, cupy.ndarray):
@@ -46,19 +50,22 @@ class CuPy(Backend):
                 x = cupy.from_dlpack(x) if on_gpu else as_host(x)
             return cupy.asarray(x, dtype=dtype)
 
+    @whole
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""
+        not_forked("CUDA")
         return self._cupy.asnumpy(x)
 
     def capture(self, step: F) -> F:
         """Return the step, run on the device."""
 
         def on_device(*arguments: Any) -> Any:
-            with self._device:
+            with uncut(), self._device:
                 return step(*arguments)
 
         return on_device  # type: ignore[return-value]
 
+    @whole
     def synchronize(self) -> None:
         """Wait for the current stream."""
         with self._device:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from nnx.arrays import Array, device
 from nnx.backends.recorded import kept
 from nnx.port import Data, Pick, Steps, batches, mini_batch
+from nnx.processes import uncut
 
 Memory = dict[str, Array]
 
@@ -66,7 +67,7 @@ class Graphs:
         self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
     ) -> tuple[dict[str, Array], Any]:
         """Do `count` steps."""
-        with self._lock:
+        with uncut(), self._lock:
             graph = self._graph(state, data, order, at, m, count)
             if graph is not None:
                 graph.start(state)

@@ -13,6 +13,7 @@ from nnx.backends.xla import Lowered, Pieces, is_by_rows
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
 from nnx.port import Backend, Data, F, Memory, Steps, process_memory, require
+from nnx.processes import not_forked, whole
 from nnx.recording import record
 
 KEPT = 1 << 24
@@ -46,6 +47,7 @@ class Jax(Backend):
     one_order = True
 
     def __init__(self, device: str | None = None) -> None:
+        not_forked("JAX")
         self._jax = jax = require("jax", INSTALL)
         self.xp = require("jax.numpy", INSTALL)
         self.version = jax.__version__
@@ -66,11 +68,13 @@ class Jax(Backend):
         self._flat, self._concatenated = jax.jit(Pieces.flat), jax.jit(self.xp.concatenate)
         self._squares, self._finite = jax.jit(partial(_squares, jax)), jax.jit(partial(_finite, jax))
 
+    @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a JAX array on the device.
 
         JAX has no float64 until `jax_enable_x64` is set, for the whole process; asking for float64 sets it.
         """
+        not_forked("JAX")
         jax = self._jax
         if dtype == "float64" and not jax.config.jax_enable_x64:
             logging.getLogger("nnx").info("float64 was asked for: jax_enable_x64 is set for this process")
@@ -81,10 +85,13 @@ class Jax(Backend):
                 x = x.astype(np.int32)  # what JAX makes of it, said aloud to avoid its warning
         return jax.device_put(self.xp.asarray(x, dtype=dtype), self._device)
 
+    @whole
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""
+        not_forked("JAX")
         return np.asarray(x)
 
+    @whole
     def synchronize(self) -> None:
         """Wait for all that was dispatched to the device."""
         if self._costs is not None:
@@ -100,7 +107,9 @@ class Jax(Backend):
 
         compiled = self._jax.jit(self._precise(run))
 
+        @whole
         def captured(*arguments: Any) -> Any:
+            not_forked("JAX")
             return self._joined(compiled(*(dict(x) if isinstance(x, Parted) else x for x in arguments)))
 
         return captured  # type: ignore[return-value]
@@ -225,9 +234,11 @@ class Jax(Backend):
             self._precise(loop), static_argnums=(7, 8, 9), donate_argnums=(1, 2), keep_unused=True
         )
 
+        @whole
         def steps(
             state: dict[str, Any], data: Data, order: Any, at: int, m: int, count: int
         ) -> tuple[dict[str, Any], Any]:
+            not_forked("JAX")
             if count == 0:
                 return state, []
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
@@ -275,6 +286,7 @@ class Jax(Backend):
         memory = spares.take_batch(shape, X.dtype)
         return self.xp.empty(shape, X.dtype, device=self._device) if memory is None else memory
 
+    @whole
     def picked_from(self, data: Data) -> None:
         """Make X^T."""
         self._rows(data[0]).block_until_ready()

@@ -18,6 +18,7 @@ from nnx.backends.team import just_after, together
 from nnx.errors import BackendError
 from nnx.host import quiet
 from nnx.port import Checked, Data, F, Steps, only_cpu, require
+from nnx.processes import uncut
 from nnx.recording import Recording, record
 
 INSTALL = "pip install 'nnx-array[numba]'"
@@ -90,7 +91,7 @@ class Compiled:
         self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
     ) -> tuple[dict[str, Array], Array]:
         """Do `count` steps."""
-        with self._lock:
+        with uncut(), self._lock:
             form = self.form(state, data, m) if count else None
             if form is not None:
                 return form(state, data, order, at, m, count)

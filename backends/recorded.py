@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnx.port import Pick, taken
+from nnx.processes import uncut
 from nnx.recording import Recording, RecordingError, Value, leaves, nbytes, record
 
 Replay = Callable[..., Any]
@@ -44,10 +45,14 @@ class Recorded:
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function does."""
-        return self._done(arguments, over=False)
+        with uncut():
+            return self._done(arguments, over=False)
 
     def over(self, *arguments: Any) -> Any:
-        """Return what the function does; what it changes of the first argument, a state, it may write over."""
+        """Return what the function does; what it changes of the first argument, a state, it may write over.
+
+        Whoever calls this again and again takes care that a fork does not cut it: see `nnx.processes`.
+        """
         return self._done(arguments, over=True)
 
     def _done(self, arguments: tuple[Any, ...], over: bool) -> Any:

@@ -1,7 +1,8 @@
 """PyTorch, on the CPU or a CUDA GPU. Its autograd is not used: nnx has its own backward."""
 
+import os
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,15 @@ from nnx.backends.graphs import Cuda, Graphs
 from nnx.backends.recorded import Recorded, Replay, picking
 from nnx.errors import BackendError, first_line
 from nnx.port import Backend, F, Memory, Pick, Steps, process_memory, require
+from nnx.processes import not_forked, whole
 from nnx.recording import Recording, record
+
+
+@lru_cache(maxsize=1)
+def _one_thread_in_forks(torch: Any) -> None:
+    """Let PyTorch have one thread in forks of this process: it would wait for its others, which are not there."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class Torch(Backend):
@@ -21,6 +30,7 @@ class Torch(Backend):
 
     def __init__(self, device: str | None = None) -> None:
         self._torch = torch = require("torch", "pip install 'nnx-array[torch]'")
+        _one_thread_in_forks(torch)
         import array_api_compat.torch as xp
 
         self.xp = xp
@@ -29,6 +39,7 @@ class Torch(Backend):
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self._device = torch.device(device)
+            self._check()
             if self._device.type == "cuda" and self._device.index is None:
                 self._device = torch.device("cuda", torch.cuda.current_device())
             (torch.ones(2, device=self._device) + 1).cpu()  # a tiny computation decides
@@ -48,8 +59,15 @@ class Torch(Backend):
     def _on_gpu(self) -> bool:
         return bool(self._device.type == "cuda")
 
+    def _check(self) -> None:
+        """Raise a BackendError on a GPU, in a fork."""
+        if self._on_gpu:
+            not_forked("CUDA")
+
+    @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a tensor on the device; NumPy arrays are shared where they can be."""
+        self._check()
         torch = self._torch
         if not isinstance(x, torch.Tensor):
             if hasattr(x, "__dlpack__") and not isinstance(x, np.ndarray):
@@ -61,10 +79,13 @@ class Torch(Backend):
                 x = torch.from_numpy(x if shared else x.copy())
         return x.to(device=self._device, dtype=getattr(torch, dtype) if dtype else None)
 
+    @whole
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""
+        self._check()
         return x.detach().cpu().numpy()
 
+    @whole
     def synchronize(self) -> None:
         """Wait for the GPU's queue."""
         if self._on_gpu:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 from nnx.arrays import Array, Namespace, array_namespace
 from nnx.errors import BackendError, first_line
+from nnx.processes import give_way, whole
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -226,6 +227,7 @@ class Backend(ABC):
         again = getattr(captured, "over", captured)
         pick = self.picker()
 
+        @whole
         def steps(
             state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
         ) -> tuple[dict[str, Array], Any]:
@@ -233,6 +235,7 @@ class Backend(ABC):
             for batch in batches(data, order, at, m, count, pick):
                 state, J = (again if Js else captured)(state, batch)
                 Js.append(J)
+                give_way()
                 del batch  # the next may lie where this did
             return state, Js
 
