@@ -1,20 +1,23 @@
 """Compiled steps, kept on disk: the second program that needs one loads it."""
 
 import atexit
+import gc
 import hashlib
-import importlib.util
 import logging
 import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from weakref import WeakValueDictionary
 
-from nnx.files import written_aside
+from nnx.backends.private import Kept, UnsafeError, alone, make_private, read_private, write_private
+from nnx.errors import InputError, first_line
+from nnx.processes import uncut
 from nnx.recording import RecordingError
 
 _log = logging.getLogger("nnx")
@@ -25,17 +28,11 @@ TEXT = "\n\n".join(
 ).replace("from nnx.backends.together import SHARED\n", "")
 """The text of what all steps share. Its hash is in its name, and that in every step's: no step is of another text."""
 
+FORMS = 16
+"""Compiled steps that are kept though nobody uses them just now: each takes up to 20 MB."""
+
 _lock = threading.RLock()
-"""A module is executed, and so compiled, by one thread at a time."""
-
-
-def _in_child() -> None:
-    global _lock
-    _lock = threading.RLock()  # whoever had it is not in a fork
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+"""A module is executed, and so compiled, by one thread at a time; a fork waits for it (`nnx.processes`)."""
 
 
 def cache() -> Path:
@@ -56,54 +53,96 @@ def _of_the_system() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "nnx"
 
 
-def compiled(text: str) -> Any:
+class Step:
+    """A compiled step in use: its form is not forgotten for as long as anybody has this.
+
+    Attributes
+    ----------
+    function : callable
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+
+_used: "WeakValueDictionary[str, Step]" = WeakValueDictionary()
+
+
+def compiled(text: str) -> Step:
     """Return the function `step` of a source, which numba keeps on disk beside it."""
-    return _module("step", f"from {shared().__name__} import *\n\n\n{text}").step
+    with uncut(), _lock:
+        key, module = _module("step", f"from {shared().__name__} import *\n\n\n{text}")
+        step = _used.get(key)
+        if step is None:
+            step = _used[key] = Step(module.step)
+        _here[key] = _here.pop(key)  # the last that was asked for
+        _forget()
+        return step
 
 
 def shared() -> Any:
     """Return the module of what all steps share."""
-    return _module("together", TEXT)
+    return _module("together", TEXT)[1]
 
 
-def _module(name: str, text: str) -> Any:
+def _module(name: str, text: str) -> tuple[str, Any]:
     key = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    with _lock:
+    with uncut(), _lock:
         if key not in _here:
-            path = written(f"{key}.py", text)
-            compiles = not any(path.parent.glob(f"__pycache__/{key}.*.nbi"))
-            with alone(path.with_name("compiling.lock")) if compiles else nullcontext():
-                _here[key] = _executed(f"nnx_{key}", path)
-        return _here[key]
+            _here[key] = _loaded(key, text)
+        return key, _here[key]
 
 
-def _executed(name: str, path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # there numba looks for what it kept on disk, and a step for what all share
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+def _forget() -> None:
+    """Forget the steps that were longest not asked for; on disk they stay."""
+    idle = [key for key in _here if key.startswith("step_") and key not in _used]
+    for key in idle[: max(0, len(idle) - FORMS)]:
+        module = _here.pop(key)
+        sys.modules.pop(module.__name__, None)
+        functions = [f for f in vars(module).values() if getattr(f, "__module__", None) == module.__name__]
+        for compiled in [one for f in functions for one in getattr(f, "overloads", {}).values()]:
+            with suppress(KeyError):  # numba keeps what was compiled in a table of its own
+                compiled.target_context.remove_user_function(compiled.entry_point)
+        vars(module).clear()  # numba's finalizers hold the functions, whose module this is
+    if len(idle) > FORMS:
+        gc.collect()
 
 
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process compiles: two that write what is shared at once could mix it up.
-
-    Nobody waits on Windows, or where a file cannot be locked.
-    """
-    with ExitStack() as stack:
+def _loaded(key: str, text: str) -> Any:
+    """Return the module of a source, whose compiled functions are on disk as they were written, or are made anew."""
+    path = written(f"{key}.py", text)
+    kept = Kept(path.parent, key)
+    # What a step calls is compiled with the first step that calls it.
+    files = [kept, *(Kept(path.parent, other) for other in _here if other.startswith("together_"))]
+    if kept.sound():
         try:
-            fcntl = importlib.import_module("fcntl")
-            fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)  # until it is closed
-        except (ImportError, OSError) as error:
-            _log.debug("compiled steps are not locked: %s", error)
-        yield
+            return _executed(key, path, text, files)
+        except Exception as error:  # of another numba, or worse
+            _log.info("compiled steps on disk cannot be loaded, and are made anew: %s", first_line(error))
+            kept.remove()
+    with alone(path.with_name("compiling.lock")):
+        for one in files:
+            one.discard()
+        return _executed(key, path, text, files)
+
+
+def _executed(key: str, path: Path, text: str, files: list[Kept]) -> Any:
+    """Return a module, made of the text that is at hand: nothing but what numba has compiled is read from the disk."""
+    module = ModuleType(f"nnx_{key}")
+    module.__file__ = str(path)
+    before = [one.seen() for one in files]
+    sys.modules[module.__name__] = (
+        module  # there numba looks for what it kept on disk, and a step for what all share
+    )
+    try:
+        exec(compile(text, str(path), "exec"), vars(module))
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    for one, seen in zip(files, before, strict=True):
+        if one.seen() != seen:
+            one.seal()
+    return module
 
 
 @lru_cache
@@ -114,19 +153,27 @@ def _own_folder() -> Path:
 
 
 def written(name: str, text: str) -> Path:
-    """Return the source's file; in the cache, or, where that cannot be written, in a folder for this process."""
+    """Return the source's file; in the cache, or, where that is unsafe or full, in a folder for this process."""
     for place in (cache, _own_folder):
         try:
             folder = place()
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private(folder)
+            make_private(folder / "__pycache__")
             if not os.access(folder, os.W_OK):  # numba writes beside the source
                 raise PermissionError(f"{str(folder)!r} cannot be written")
             path = folder / name
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                with written_aside(path) as aside:
-                    aside.write_text(text, encoding="utf-8")
-        except OSError as error:
+            if read_private(path) != text:
+                write_private(path, text)
+        except (OSError, InputError) as error:
             _log.info("compiled steps cannot be kept: %s", error)
+        except UnsafeError as error:
+            _said(str(error))
         else:
             return path
     raise RecordingError("there is no folder for the compiled step")
+
+
+@lru_cache
+def _said(what: str) -> None:
+    """Say, once, that a folder is not used."""
+    _log.warning("compiled steps are not kept, and are compiled anew in each process: %s", what)

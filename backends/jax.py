@@ -22,6 +22,9 @@ KEPT = 1 << 24
 LARGE = 1 << 20
 """Bytes of a state that is looked through for what is not finite when somebody asks, not at the end of each call."""
 
+SHAPES = 32
+"""Sets of shapes that one function is compiled for at a time; each keeps 2 to 8 MB. At one more all are forgotten."""
+
 INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
 
 
@@ -110,6 +113,7 @@ class Jax(Backend):
         @whole
         def captured(*arguments: Any) -> Any:
             not_forked("JAX")
+            _forget(compiled)
             return self._joined(compiled(*(dict(x) if isinstance(x, Parted) else x for x in arguments)))
 
         return captured  # type: ignore[return-value]
@@ -241,6 +245,8 @@ class Jax(Backend):
             not_forked("JAX")
             if count == 0:
                 return state, []
+            _forget(looping)
+            _forget(cutting)
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
             form = form_of(state, data, order, m)
             if form.turned:
@@ -309,6 +315,12 @@ class Jax(Backend):
         if not stats:
             return process_memory()
         return Memory(stats.get("bytes_in_use"), stats.get("peak_bytes_in_use"))
+
+
+def _forget(compiled: Any) -> None:
+    """Forget what a jitted function has been compiled for, if that is for too many shapes."""
+    if compiled._cache_size() >= SHAPES:
+        compiled.clear_cache()
 
 
 def _numbers(jax: Any, kept: Any) -> list[Any]:

@@ -110,7 +110,7 @@ class Compiled:
             recording = record(self._step, state, batch)
             source = Loops(recording).source()
             cost, step = recording.result[1].dtype, compiled(source.text)
-            return Form(source, step, state, cost, shared().lingered)
+            return Form(source, step.function, state, cost, shared().lingered, step)
 
         form: Form | None = kept(self._made, key, make, "a step is not compiled")
         return form
@@ -120,9 +120,16 @@ class Form:
     """The compiled function for arrays of certain shapes."""
 
     def __init__(
-        self, source: Source, step: Any, state: dict[str, Array], cost: str, linger: Any = None
+        self,
+        source: Source,
+        step: Any,
+        state: dict[str, Array],
+        cost: str,
+        linger: Any = None,
+        held: Any = None,
     ) -> None:
         self._source, self._step, self._cost, self._linger = source, step, cost, linger
+        self._held = held
         self._take = {name: pool(state[name].shape, str(state[name].dtype)) for name in source.state}
 
     def __call__(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backends.blas import blas
+from nnx.limits import cores
 
 ALONE = 100e-6
 """Seconds of a step up to which one thread is quicker: each meeting costs some 0.2 us, and a step has a few dozen."""
@@ -201,10 +202,12 @@ def _apart(core: int, t: int) -> None:
 
     Linux may leave two threads that wait for each other on one core, while another has nothing to do.
     """
-    cores = sorted(_cores())
-    if core in cores and _core() == core:
-        os.sched_setaffinity(0, {cores[(cores.index(core) + t) % len(cores)]})
-        os.sched_setaffinity(0, cores)
+    if core < 0 or _core() != core:
+        return
+    places = sorted(os.sched_getaffinity(0))
+    if core in places:
+        os.sched_setaffinity(0, {places[(places.index(core) + t) % len(places)]})
+        os.sched_setaffinity(0, places)
 
 
 @lru_cache(maxsize=1)
@@ -271,8 +274,4 @@ def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
             for one, threads in zip(libraries, before, strict=True):
                 one.set_num_threads(threads)
 
-    return min([*before, len(_cores())]) if before or blas().is_mkl else 1, limited
-
-
-def _cores() -> Any:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return min([*before, cores()]) if before or blas().is_mkl else 1, limited

@@ -42,6 +42,11 @@ def said(error: Exception) -> int:
         complain(why if where is None else f"{os.fsdecode(where)!r}: {why}")
     elif isinstance(error, MemoryError):
         complain(f"the memory does not suffice: {first_line(error)}")
+    elif isinstance(error, RuntimeError) and "start new thread" in str(error):
+        complain(
+            "the system starts no more threads for this user or container; end other programs, raise the limit "
+            "(ulimit -u, or the container's pids limit), or ask for fewer (OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1)"
+        )
     else:
         complain(
             f"nnx failed, {type(error).__name__}: {first_line(error)}. This is no fault of yours; please report it "

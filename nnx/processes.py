@@ -19,8 +19,8 @@ from nnx.errors import BackendError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FORK = 60.0
-"""Seconds that a fork waits at most: the first step of a form may be compiled for so long."""
+FORK = 300.0
+"""Seconds that a fork waits at most: on a busy machine the first step of all is compiled for a minute or more."""
 
 END = 5.0
 """Seconds that the end of the program waits at most."""
@@ -29,7 +29,7 @@ GRACE = 0.1
 """Seconds that other threads have to end in, once none of them computes."""
 
 _log = logging.getLogger("nnx")
-_locks: "WeakValueDictionary[int, threading.RLock]" = WeakValueDictionary()  # type: ignore[valid-type]
+_locks: "WeakValueDictionary[int, threading.RLock]" = WeakValueDictionary()
 _gate = threading.RLock()
 _closed: Callable[[], None] | None = None
 _generation = 0
@@ -92,6 +92,11 @@ def not_forked(library: str) -> None:
             f"{library} was used before this process was forked, and does not work in a fork; start processes "
             "by 'spawn' (multiprocessing.get_context('spawn')), or use the backend 'numpy' or 'numba'"
         )
+
+
+def generation() -> int:
+    """Return how many forks lie between this process and the one that imported nnx."""
+    return _generation
 
 
 def _all_free(seconds: float) -> tuple[list[Any], bool]:
@@ -164,6 +169,4 @@ def _end() -> None:
 
 _own = _Own()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

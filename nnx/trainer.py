@@ -31,6 +31,9 @@ from nnx.step import PLAIN, Batch, Pieces, cost_and_gradient, initial_state, ste
 from nnx.weights import batch_weights, class_table, fitting, in_range, sample_weights
 from nnx.whole import WholeRun
 
+MEASURES = 8
+"""Sets of metrics whose captured functions are kept; one more replaces the oldest."""
+
 
 class Trainer:
     """Trains a network on a backend.
@@ -533,6 +536,8 @@ class Trainer:
                 return J, weight, [one.partial(output, A, Y, w) for one in wanted]
 
             self._measures[names] = tuple(wanted), self.backend.capture(function)
+            if len(self._measures) > MEASURES:
+                del self._measures[next(iter(self._measures))]
         captured = self._measures[names][1]
         parts: list[Any] = []
         with closing(held_out.epoch()) as batches:

@@ -137,7 +137,7 @@ def test_steps_have_as_many_threads_beside_mkl_which_has_one(anew, monkeypatch):
     threadpoolctl = pytest.importorskip("threadpoolctl")
     if blas.mkl() is None:
         pytest.skip("MKL is not installed: pip install 'nnx-array[mkl]'")
-    monkeypatch.setattr(team, "_cores", lambda: range(8))
+    monkeypatch.setattr(team, "cores", lambda: 8)
     for wish in ("mkl", "scipy"):  # loaded it is in either case
         blas.blas.cache_clear()
         team._libraries.cache_clear()

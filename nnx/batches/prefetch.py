@@ -1,11 +1,17 @@
 """Reading ahead: the next pieces are read, checked and copied to the device while a step computes."""
 
+import logging
 from collections.abc import Generator
 from contextlib import closing
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Event, Semaphore, Thread, current_thread
 from typing import Any, TypeVar
+
+from nnx.errors import BackendError
+from nnx.processes import generation
+
+_log = logging.getLogger("nnx")
 
 T = TypeVar("T")
 
@@ -14,7 +20,8 @@ def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, Non
     """Yield what `pieces` yields, which a thread reads ahead.
 
     The thread starts with the first piece that is asked for. It ends, and `pieces` is closed, before the iterator
-    does: at its end, at an error, or when it is closed early (leave it by ``with contextlib.closing(...)``).
+    does: at its end, at an error, or when it is closed early (leave it by ``with contextlib.closing(...)``). Where the
+    system starts no more threads, nothing is read ahead, and the log says so.
 
     Parameters
     ----------
@@ -23,6 +30,11 @@ def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, Non
         after the pieces before it.
     depth : int
         The most pieces that are read before they are asked for; 0: no thread.
+
+    Raises
+    ------
+    BackendError
+        In a fork of the process that reads ahead, which has not this thread.
 
     Examples
     --------
@@ -52,9 +64,18 @@ def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, Non
     thread = Thread(target=copy_context().run, args=(read,), name="nnx-prefetch", daemon=True)
     piece: Any = None
     error: BaseException | None = None
+    process = generation()
     try:
-        thread.start()
+        if not _started(thread):
+            with closing(pieces):
+                yield from pieces
+            return
         while True:
+            if generation() != process:
+                raise BackendError(
+                    "this process was forked in the middle of a fit, and lacks the thread that reads the samples; "
+                    "begin a new fit in it"
+                )
             piece, error = ready.get()
             if isinstance(error, StopIteration):
                 return
@@ -69,3 +90,13 @@ def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, Non
         room.release()
         if thread.is_alive() and thread is not current_thread():  # where the garbage collector may close us
             thread.join()
+
+
+def _started(thread: Thread) -> bool:
+    """Start a thread; return False, and say so, where the system has no more."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        _log.warning("samples are not read ahead: %s", error)
+        return False
+    return True
