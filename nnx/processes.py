@@ -55,9 +55,10 @@ def uncut() -> Any:
     SystemExit
         When the program is ending, in all threads but the one that ends it.
     """
-    if _closed is not None:
-        _closed()
-    return _own.lock
+    closed, lock = _closed, _own.lock
+    if closed is not None and not lock._is_owned():  # within a call it goes on: it is that which is waited for
+        closed()
+    return lock
 
 
 def give_way() -> None:
@@ -66,7 +67,8 @@ def give_way() -> None:
     if closed is not None:
         _own.lock.release()
         try:
-            closed()
+            with uncut():
+                pass
         finally:
             _own.lock.acquire()
 
@@ -161,7 +163,9 @@ def _end() -> None:
             raise SystemExit("the program ends")
 
     _closed = closed
-    _all_free(END)
+    taken, _ = _all_free(END)
+    for lock in taken:  # for threads that are on their way out of a call
+        lock.release()
     deadline = time.monotonic() + GRACE
     while len(_locks) > (this in _locks) and time.monotonic() < deadline:
         time.sleep(0.001)

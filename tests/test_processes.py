@@ -234,6 +234,27 @@ def test_calls_may_be_nested_and_locks_are_the_threads_own():
     assert seen == ["other"]
 
 
+def test_a_call_within_a_call_goes_on_while_a_fork_waits():
+    begun, calls, waited = threading.Event(), threading.Event(), []
+
+    def work():
+        with processes.uncut():
+            begun.set()
+            calls.wait(20)
+            time.sleep(0.1)  # the fork waits now
+            with processes.uncut():
+                waited.append(processes._closed is not None)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait(20)
+    calls.set()
+    processes._before_fork()
+    processes._after_in_parent()
+    thread.join(20)
+    assert waited == [True]
+
+
 def test_long_calls_give_way_to_a_fork():
     turns = []
 
