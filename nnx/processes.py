@@ -56,7 +56,7 @@ def uncut() -> Any:
         When the program is ending, in all threads but the one that ends it.
     """
     closed, lock = _closed, _own.lock
-    if closed is not None and not lock._is_owned():  # within a call it goes on: it is that which is waited for
+    if closed is not None and not lock._is_owned():  # within a call it goes on, since that is waited for
         closed()
     return lock
 

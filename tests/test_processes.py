@@ -86,9 +86,9 @@ def ended(process, seconds=100):
 
 
 @forks
-@pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("numba", marks=pytest.mark.long)])
-def test_a_fork_in_the_middle_of_a_fit_in_a_thread(backend):
-    out, err, status = ended(begun(FORK, backend))
+@pytest.mark.parametrize("library", ["numpy", "torch", pytest.param("numba", marks=pytest.mark.long)])
+def test_a_fork_in_the_middle_of_a_fit_in_a_thread(library):
+    out, err, status = ended(begun(FORK, library))
     assert (out, status) == (["0", "0", "0", "0", ""], 0), err
 
 
@@ -136,11 +136,11 @@ time.sleep({seconds})
 """
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
-def test_a_program_ends_while_a_thread_fits(backend):
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_a_program_ends_while_a_thread_fits(library):
     """A thread that comes back from C++ then aborted the process."""
     code = "trainer = new()\nfitted(trainer)\n" + END.format(daemon=True, seconds=0.3)
-    _, err, status = ended(begun(code, backend))
+    _, err, status = ended(begun(code, library))
     assert (status, err) == (0, "")
 
 
