@@ -423,7 +423,11 @@ class Run:
 
 def _left_out(state: State) -> Done:
     """Return the step of a batch that cannot be trained on: nothing changes, and nothing is counted."""
-    return Done(state, state, [], 0, [], tuple, None)
+
+    def nothing() -> Batch:
+        raise AssertionError("a batch that is left out has no gradient")
+
+    return Done(state, state, [], 0, [], nothing, None)
 
 
 def nothing_to_train_on(when: str, least: int = 1) -> InputError:

@@ -23,7 +23,7 @@ from nnx.arrays import Array, array_namespace
 from nnx.batches.sources import Rows
 from nnx.callbacks.base import Callbacks
 from nnx.convert import SKLEARN_NAMES
-from nnx.errors import LARGEST, DivergenceError, InputError, integer, items, one_of, scalar, shown
+from nnx.errors import LARGEST, DivergenceError, InputError, between, integer, items, one_of, scalar, shown
 from nnx.network import Network
 from nnx.optimizers import lbfgs
 from nnx.port import Backend
@@ -89,6 +89,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         "regularization": "no_validation",
         "callbacks": "no_validation",
     }
+
+    n_outputs_: int
+    out_activation_: str
+    classes_: Any
+    _designed: dict[str, Any]
+    """What `_design` returned when the network was made."""
+    _made: tuple[Any, ...]
+    """What the trainer was made of, beside its network, optimizer and backend."""
 
     # --- parameters, translated -----------------------------------------------------------------------------------
 
@@ -232,12 +240,14 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         The weights were multiplied by 2^exponent, and so must be what is divided by their sum.
         """
         alpha = self.regularization is None
-        own: Regularization = Regularization(l2=self.alpha, per_sample=True) if alpha else self.regularization
+        own: Regularization = self.regularization
+        if alpha:
+            own = Regularization(l2=between("alpha", self.alpha, 0), per_sample=True)
         if not exponent or not own.per_sample:
             return own
         try:
             l1, l2 = (math.ldexp(x, exponent) for x in (own.l1, own.l2))
-            fits = max(l1, l2) <= np.finfo(dtype).max
+            fits = bool(max(l1, l2) <= np.finfo(dtype).max)
         except OverflowError:
             fits = False
         if not fits:

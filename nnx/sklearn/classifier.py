@@ -221,8 +221,9 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         activation = "softmax" if self._kind == "multiclass" else "logistic"
         self._set_outputs(labels.n_outputs(self._kind, classes), activation, reset)
         Y = labels.numbers(self._kind, classes, y)
-        own = foreign and classes.dtype.kind in "biuf"
-        self.classes_ = samples.backend(*foreign).asarray(classes) if own else classes
+        self.classes_ = classes
+        if foreign and classes.dtype.kind in "biuf":
+            self.classes_ = samples.backend(*foreign).asarray(classes)
         return X, Y.reshape(-1, 1) if self._kind == "binary" else Y
 
     def _compare(self, classes: Any) -> None:
