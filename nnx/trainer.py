@@ -606,14 +606,16 @@ class Trainer:
             None if Y is None else batch_size,
             rng,
             micro_batch,
-            checks=self._checks(class_weight, learns),
+            checks=self._checks(class_weight, learns, batch_size if learns else None),
             dtype=self.dtype,
             steps=steps,
             resident=resident,
             whose=whose,
         )
 
-    def _checks(self, class_weight: Any = None, learns: bool = False) -> Checks:
+    def _checks(
+        self, class_weight: Any = None, learns: bool = False, batch_size: int | None = None
+    ) -> Checks:
         """Return what looks at the samples, of the whole or of a part, before they go to the device."""
         output, n = self.network.output, self.network.n[-1]
         table: list[Any] = []
@@ -625,7 +627,7 @@ class Trainer:
             found = sample_weights(w, class_weight, Y, output, n, m)
             if found is None or self.regularization.per_sample:  # of which the sum of the weights is a part
                 return fitting(found, self.dtype)
-            return in_range(found, self.dtype)[0]
+            return in_range(found, self.dtype, together=batch_size is None or batch_size >= m)[0]
 
         def weights_of_part(name: str, w: Any, Y: Any, m: int) -> Any:
             if not table:

@@ -187,7 +187,7 @@ def _numbers(name: str, weights: Any, size: int, expected: str) -> Any:
     return found.astype(np.float64)
 
 
-def in_range(weights: Any, dtype: str) -> tuple[Any, int]:
+def in_range(weights: Any, dtype: str, together: bool = True) -> tuple[Any, int]:
     """Return weights that dtype holds with room for their sum and products, and the exponent of the factor.
 
     The weights are multiplied by a power of two where they need it, which changes none of their ratios. What is then
@@ -198,6 +198,14 @@ def in_range(weights: Any, dtype: str) -> tuple[Any, int]:
     weights : NumPy array (m,), float64
         Finite and at least 0.
     dtype : {"float32", "float64"}
+    together : bool
+        Whether the largest is in every batch. If not, a batch could be of such small weights alone, which would then
+        be left out.
+
+    Raises
+    ------
+    InputError
+        When weights become 0 that may be alone in a batch.
 
     Examples
     --------
@@ -215,7 +223,13 @@ def in_range(weights: Any, dtype: str) -> tuple[Any, int]:
     if abs(largest) <= room and positive.min() >= limits.smallest_normal:
         return weights, 0
     scaled = np.ldexp(weights, room - largest)
-    return np.where(scaled < limits.smallest_normal, 0.0, scaled), room - largest
+    scaled = np.where(scaled < limits.smallest_normal, 0.0, scaled)
+    if not together and np.count_nonzero(scaled) < positive.size:
+        raise InputError(
+            f"the weights go from {positive.min():g} to {positive.max():g}, which {dtype} cannot hold beside each "
+            "other in batches; leave out the samples of the smallest weights, or give all samples in one batch"
+        )
+    return scaled, room - largest
 
 
 def fitting(weights: Any, dtype: str) -> Any:

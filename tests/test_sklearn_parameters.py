@@ -232,6 +232,37 @@ def test_targets_of_another_kind_cannot_go_on(samples):
     with pytest.raises(ValueError, match="y has 2 outputs, but the network that goes on has 1"):
         one.partial_fit(X, np.stack([y, y], axis=1))
     assert one.predict(X).shape == (40,)
+    three, labels = np.arange(40) % 3, np.eye(3, dtype=int)[np.arange(40) % 3]
+    for first, then, message in (
+        (three, labels, "y is of multilabel-indicator targets, but the network that goes on has multiclass"),
+        (labels, three, "y is of multiclass targets, but the network that goes on has multilabel-indicator"),
+        (labels, labels[:, :2], "y has 2 outputs, but the network that goes on has 3|has the same classes"),
+    ):
+        made = MLPClassifier(hidden_layer_sizes=(4,), max_iter=2, random_state=0).fit(X, first)
+        found = made.predict(X)
+        for again in (made.partial_fit, made.set_params(warm_start=True).fit):
+            with pytest.raises(ValueError, match=message):
+                again(X, then)
+        np.testing.assert_array_equal(made.predict(X), found)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax.numpy", "array_api_strict", "numpy"])
+def test_labels_of_another_library_go_on(library, samples):
+    """With and without warm_start, also when X or later labels are NumPy's."""
+    xp = pytest.importorskip(library)
+    X, _ = samples
+    y, labels = np.arange(40) % 3, (X > 0).astype(int)
+    for target in (y, labels, y == 1):
+        expected = MLPClassifier(
+            hidden_layer_sizes=(4,), max_iter=2, warm_start=True, random_state=0, dtype="float32"
+        )
+        expected.fit(X, target).fit(X, target).partial_fit(X, target).partial_fit(X, target)
+        given = xp.asarray(target.tolist())
+        classes = np.unique(target).tolist() if target.ndim == 1 else [0, 1, 2]
+        made = clone(expected).fit(X, given).fit(xp.asarray(X.tolist()), given)
+        made.partial_fit(X, given, classes=xp.asarray(classes)).partial_fit(X, target)
+        assert made.loss_ == pytest.approx(expected.loss_, rel=1e-4)
+        np.testing.assert_array_equal(np.asarray(made.predict(X)), expected.predict(X))
 
 
 # --- what is no value of a parameter ---------------------------------------------------------------------------------
@@ -336,7 +367,9 @@ def test_a_random_state_is_left_where_scikit_learn_leaves_it(parameters, kind, s
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize(
-    "weight", [2.0, 3, np.float32(0.5), True, 1e-3, 1e40, 1e150, "mixed", "huge and 0"], ids=repr
+    "weight",
+    [2.0, 3, np.float32(0.5), True, np.array(2.0), 1e-3, 1e40, 1e150, "mixed", "huge and 0"],
+    ids=repr,
 )
 def test_weights_of_any_size(weight, solver, samples):
     """As in scikit-learn, in float64; the penalty is divided by their sum."""
@@ -349,10 +382,12 @@ def test_weights_of_any_size(weight, solver, samples):
         library.MLPClassifier(hidden_layer_sizes=4, solver=solver, max_iter=3, random_state=0, alpha=0.1)
         for library in (theirs, nnx.sklearn)
     ]
-    their, our = (one.fit(X, y > 0.5, sample_weight=weight) for one in made)
+    given = weight.item() if np.ndim(weight) == 0 and isinstance(weight, np.ndarray) else weight
+    their, our = (one.fit(X, y > 0.5, sample_weight=w) for one, w in zip(made, (given, weight), strict=True))
     assert our.loss_ == pytest.approx(their.loss_, rel=1e-5)
     np.testing.assert_allclose(our.coefs_[0], their.coefs_[0], rtol=1e-4, atol=1e-6)
-    if not isinstance(weight, np.ndarray):
+    if np.ndim(weight) == 0:
+        weight = given
         their, our = (
             one.partial_fit(X, y > 0.5, sample_weight=weight) if solver == "adam" else one for one in made
         )
@@ -383,6 +418,28 @@ def test_only_the_ratios_of_weights_matter(factor, dtype, samples):
     ]
     for name in losses[0]:
         np.testing.assert_allclose(losses[0][name], losses[1][name], rtol=1e-2 if factor < 1e-307 else 1e-5)
+
+
+def test_weights_that_are_too_far_apart(samples):
+    """In one batch the smallest are as good as 0; in a batch of their own they would not be."""
+    X, y = samples
+    w = np.r_[np.full(20, 1e-320), np.full(20, 1e300)]
+    options = {"hidden_layer_sizes": 4, "max_iter": 3, "random_state": 0, "alpha": 0.0, "shuffle": False}
+    one, other = (MLPRegressor(**options).fit(X, y, weights) for weights in (w, w > 1))
+    np.testing.assert_allclose(one.coefs_[0], other.coefs_[0], rtol=1e-9)
+    trainer = nnx.Trainer(nnx.mlp([3, 1], output="identity"), backend="numpy")
+    for fit in (
+        lambda: MLPRegressor(**options, batch_size=20).fit(X, y, w),
+        lambda: trainer.fit(X.T, y, 2, 20, sample_weight=w),
+    ):
+        with pytest.raises(
+            ValueError, match=r"weights go from 9.99989e-321 to 1e\+300, which float(32|64) cannot hold"
+        ):
+            fit()
+    assert np.isfinite(trainer.fit(X.T, y, 2, sample_weight=w)["loss"]).all()
+    near = np.r_[np.full(20, 1e-20), np.full(20, 1e30)]  # float32 holds them beside each other
+    assert np.isfinite(trainer.fit(X.T, y, 2, 20, sample_weight=near)["loss"]).all()
+    assert trainer.evaluate(X.T, y, sample_weight=w)["loss"] >= 0
 
 
 def test_weights_too_small_for_the_penalty(samples):

@@ -271,10 +271,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             dtype = "float64"  # whose line search finds nothing lower in float32
         weights, exponent = None, 0
         if sample_weight is not None:
-            one = isinstance(sample_weight, Number)
-            given = sample_weight if one else host.as_host(sample_weight)
-            given = _check_sample_weight(given, np.empty((X.shape[0], 0)))
-            weights, exponent = in_range(np.asarray(given, np.float64), dtype)
+            m, given = X.shape[0], scalar(sample_weight)
+            given = given if isinstance(given, Number) else host.as_host(given)
+            given = _check_sample_weight(given, np.empty((m, 0)))
+            together = not self._stochastic or m <= (200 if self.batch_size == "auto" else self.batch_size)
+            weights, exponent = in_range(np.asarray(given, np.float64), dtype, together)
         regularization = self._regularization(exponent, dtype)
         self._random_state = check_random_state(self.random_state)
         if first:

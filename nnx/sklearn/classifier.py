@@ -216,10 +216,15 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             self._learn(kind, labels.classes_of(y))
             self._sparse_labels = sparse.issparse(y)
         else:
+            if (kind == labels.MULTILABEL) != (self._kind == labels.MULTILABEL):
+                raise ValueError(
+                    f"y is of {kind} targets, but the network that goes on has {self._kind} ones"
+                )
             self._compare(labels.classes_of(y))
         classes = host.as_host(self.classes_)
         activation = "softmax" if self._kind == "multiclass" else "logistic"
-        self._set_outputs(labels.n_outputs(self._kind, classes), activation, reset)
+        n = y.shape[1] if self._kind == labels.MULTILABEL else labels.n_outputs(self._kind, classes)
+        self._set_outputs(n, activation, reset)
         Y = labels.numbers(self._kind, classes, y)
         self.classes_ = classes
         if foreign and classes.dtype.kind in "biuf":
