@@ -211,6 +211,21 @@ def test_training_on_a_disk_that_fails_anywhere(run, tmp_path, monkeypatch):
     train_on_a_disk_that_fails(run, tmp_path, monkeypatch, count=999, seed=3)
 
 
+def test_a_model_that_cannot_be_replaced_keeps_its_configuration(run, tmp_path, monkeypatch):
+    arguments = ("train", "iris", "--layers", 4, "--no-plots", "--out", "a", "--overwrite", "--epochs")
+    assert run(*arguments, 1)[0] == 0
+    before = {name: (tmp_path / "a" / name).read_bytes() for name in ("model.safetensors", "config.toml")}
+
+    def full(self, path):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(nnx.Trainer, "save", full)
+    status, _, err = run(*arguments, 2)
+    assert status == 1
+    assert "model.safetensors" in err
+    assert {name: (tmp_path / "a" / name).read_bytes() for name in before} == before
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_predicting_on_a_disk_that_fails(run, tmp_path, monkeypatch, form):
     assert run("train", "iris", "--layers", 4, "--epochs", 1, "--no-plots", "--out", "a")[0] == 0

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,11 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
                 save(job, folder)
             else:
                 folder.give_up()
+        except OSError:
+            if not job.files:  # the model before stays, and so does its configuration
+                with suppress(OSError):
+                    folder.give_up()
+            raise
         finally:
             folder.end()
     if keep and job.data.held is not None:
