@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nnx.cli import streams
+from nnx.errors import Error
 
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What a terminal obeys and does not show: control characters (but for tabs and line ends), changes of direction,
@@ -59,7 +60,15 @@ class Terminal(Console):
         """Return a text to print: every one passes here."""
         return super().render_str(visible(text, self.encoding), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, or raise an Error that says where nothing can be written, such as on a full disk."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            streams.leave(self.file)
+            which = "standard error output" if self.stderr else "standard output"
+            raise Error(f"the {which} cannot be written: {error.strerror or error}") from error
+
     def on_broken_pipe(self) -> None:
         """End silently when whoever reads the output has had enough."""
-        self.quiet = True
         streams.ended()
