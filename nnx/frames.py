@@ -81,7 +81,7 @@ def _of_dict(x: dict[Any, Any]) -> Frame | None:
 
 def is_column(x: Any) -> bool:
     """Whether x is one column: a Series, an Arrow array, a list of values or an array (m,)."""
-    if isinstance(x, list | tuple):
+    if isinstance(x, list | tuple | range):
         return not any(isinstance(one, list | tuple | np.ndarray) for one in x[:1])
     if library(x) == "pyarrow":
         return hasattr(x, "null_count")
@@ -145,7 +145,7 @@ def found(where: str, given: Sequence[str], features: Sequence[str], named: bool
 
 def some(names: Sequence[str]) -> str:
     """Return the first of the names of columns, in words."""
-    return f"the column{'s' * (len(names) != 1)} {listed(map(repr, names), 8)}"
+    return f"the column{'s' * (len(names) != 1)} {listed(map(repr, names), 8)}" if names else "no columns"
 
 
 def numbers(name: str, found: Frame, wanted: Sequence[str] | None = None) -> Array:
@@ -169,7 +169,7 @@ def column_of_numbers(name: str, x: Any, label: Any) -> Array:
     if of == "pyarrow":
         return _of_arrow(where, x)
     values = x.to_numpy()
-    if values.dtype.kind in "biuf":
+    if values.dtype.kind in "biuf" and values.ndim == 1:
         return values
     if getattr(x.dtype, "kind", "") in tuple("biuf"):  # pandas' own numbers, with missing ones
         return x.to_numpy(dtype="float64", na_value=np.nan)

@@ -257,6 +257,14 @@ def test_the_task_of_codes(cells, task, why):
     assert why in reason(samples)
 
 
+def test_codes_that_do_not_repeat():
+    pytest.importorskip("sklearn")
+    from nnx.data.prepare import find_task
+
+    with pytest.raises(nnx.InputError, match=r"30 different values in 30 rows; .*, or the task regression"):
+        find_task(table([f"{k:03}" for k in range(30)]), "auto")
+
+
 def test_codes_are_numbers_where_a_regression_is_asked_for():
     pytest.importorskip("sklearn")
     from nnx.data.prepare import find_task
@@ -265,6 +273,7 @@ def test_codes_are_numbers_where_a_regression_is_asked_for():
     assert find_task(samples, "regression") == "regression"
     p = Preparation.learn(samples, "regression", slice(None))
     np.testing.assert_allclose(p.y(p.Y(samples.y)), [7, 10, 12] * 10)
+    np.testing.assert_array_equal(samples.as_numbers().y, [7, 10, 12] * 10)
 
 
 def test_decimals_and_integers_of_128_bits_are_exact():

@@ -310,3 +310,37 @@ def test_dates_are_not_taken_as_numbers():
     frame = pandas_frames()["plain"].assign(size=pandas.Timestamp("2020-01-01"))
     with pytest.raises(nnx.InputError, match="the column 'size' of the data frame holds Datetime"):
         prepared().X(frame)
+
+
+def test_what_is_no_table_is_refused():
+    p, frame = prepared(), polars.DataFrame(CELLS, strict=False)
+    for given in (
+        None,
+        3,
+        "a",
+        [1, 2],
+        [[1, "a"]],
+        np.zeros(3),
+        np.zeros((2, 3, 1)),
+        {},
+        {"size": 1},
+        frame.lazy(),
+    ):
+        with pytest.raises(nnx.InputError):
+            p.X(given)
+    odd = {
+        "lists": [[1]] * 24,
+        "structures": [{"a": 1}] * 24,
+        "bytes": [b"\xff"] * 24,
+        "objects": polars.Series([object()] * 24, dtype=polars.Object),
+    }
+    trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    for cells in odd.values():
+        with pytest.raises(nnx.InputError, match=r"column 'size'.* holds"):
+            p.X(frame.with_columns(size=polars.Series(cells)))
+        with pytest.raises(nnx.InputError, match=r"column 'size', holds"):
+            trainer.predict(polars.DataFrame({"size": cells}))
+    with pytest.raises(
+        nnx.InputError, match="column 'code' of the data frame holds Binary, of which some is no text"
+    ):
+        p.X(frame.with_columns(code=polars.Series(odd["bytes"])))

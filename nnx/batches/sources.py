@@ -280,7 +280,7 @@ def recognise(name: str, x: Any, rows: bool = False, find: Find | None = None) -
         return frames.numbers(name, table, None if find is None else find(name, table.names))
     if library in ("pandas", "polars", "pyarrow") and frames.is_column(x):
         return frames.column_of_numbers(name, x, getattr(x, "name", None))
-    if hasattr(x, "keys") and library != "scipy":  # a dok_array has keys, too
+    if callable(getattr(x, "keys", None)) and library != "scipy":  # a dok_array has keys, too
         raise InputError(
             f"{name} is a {type(x).__name__} that holds {', '.join(map(repr, list(x.keys())[:5])) or 'nothing'}; "
             f"hand in one of them, such as {name}=file['{name}']"

@@ -86,6 +86,9 @@ class Reader:
         samples = self._sources[key].training(options.target, drop)
         task = find_task(samples, options.task)
         another = another_task(samples, task) if options.task == "auto" else None
+        why = reason(samples) if options.task == "auto" else None
+        if task == "regression":
+            samples = samples.as_numbers()
         train, rest = slice(None), None
         if options.held_out:
             train, rest = split(samples, task, options.held_out, options.seed)
@@ -98,7 +101,6 @@ class Reader:
             preparation.X(samples.X[train], options.dtype),
             preparation.Y(samples.y[train], None, options.dtype),
         )
-        why = reason(samples) if options.task == "auto" else None
         return Data(len(samples.X), preparation, X, Y, held, another, why)
 
 

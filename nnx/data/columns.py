@@ -148,8 +148,15 @@ class Columns:
 
     def text(self, name: str) -> Any:
         """Return a column as a polars Series of text."""
+        from polars.exceptions import PolarsError
+
         values = self.series(name)
-        return values if str(values.dtype) == "String" else values.cast(str)
+        try:
+            return values if str(values.dtype) == "String" else values.cast(str)
+        except PolarsError as error:
+            raise InputError(
+                f"the column {name!r} of {self.where} holds {values.dtype}, of which some is no text"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx import frames
+from nnx import frames, host
 from nnx.data import labels as label
 from nnx.data import memory
 from nnx.data.columns import Column, Columns, Notes, account, learn
@@ -208,7 +208,13 @@ class Preparation:
         """Return the columns of a table that was handed in; what is no table is returned as an array."""
         found = frames.frame(values)
         if found is None:
-            return values if hasattr(values, "shape") else np.asarray(values)
+            array = host.as_host(host.as_numbers("X", values, "; or a table with named columns"))
+            if array.ndim != 2:
+                n = len(self.features)
+                raise InputError(
+                    f"the samples have shape {array.shape}; expected (m, {n}), samples as rows, or a table"
+                )
+            return array
         from nnx.data.frames import table  # which needs polars
 
         return table(found, self.features, self.named)
@@ -347,6 +353,7 @@ def find_task(samples: Samples, task: str) -> str:
         if different > max(2, len(y) // 2):
             raise InputError(
                 f"{where} has {different} different values in {len(y)} rows; expected classes that repeat"
+                + (", or the task regression" if kind in "biuf" else "")
             )
     return task
 

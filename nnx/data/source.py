@@ -50,6 +50,10 @@ class Samples:
         """The labels in the order of their classes, and the class of each sample (m,)."""
         return label.classes(self.y)
 
+    def as_numbers(self) -> "Samples":
+        """Return the same with the numbers that text means as targets."""
+        return self if self.numbers is None else replace(self, y=self.numbers)
+
 
 @dataclass
 class Arrays:
