@@ -627,7 +627,7 @@ def from_sklearn(
         n.append(W.shape[1])
         params |= {f"W{i + 1}": _own(W.T), f"b{i + 1}": _own(b[:, None])}
     hidden, output = (SKLEARN_NAMES.get(x, x) if isinstance(x, str) else x for x in (hidden, output))
-    return mlp(n, hidden, output), params  # type: ignore[arg-type]
+    return mlp(n, hidden, output), params
 
 
 def _check_network(network: Any) -> None:

@@ -96,14 +96,14 @@ def as_numbers(name: str, x: Any, advice: str = "; convert them, as by .astype(f
     if not isinstance(x, np.ndarray):
         if not _is_real(x):
             raise InputError(f"{name} holds numbers of dtype {x.dtype}; expected real numbers")
-        if getattr(x, "is_meta", False) or getattr(x, "is_sparse", False):  # PyTorch's
-            what = (
-                "on the device meta, which holds no numbers" if x.is_meta else "sparse; give its to_dense()"
-            )
-            raise InputError(f"{name} is a tensor {what}")
+        if getattr(x, "is_meta", False):  # PyTorch's
+            raise InputError(f"{name} is a tensor on the device meta, which holds no numbers")
+        if "sparse" in str(getattr(x, "layout", "")):
+            raise InputError(f"{name} is a sparse tensor; give {name}.to_dense()")
         return x
     if x.dtype.kind not in "biuf":
-        what = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}.get(x.dtype.kind, x.dtype)
+        kinds = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}
+        what = kinds.get(x.dtype.kind, str(x.dtype))
         example = f" such as {shown(x.reshape(-1)[0], 60)}" if x.size else ""
         raise InputError(f"{name} holds {what}{example}; expected real numbers{advice}")
     if not x.dtype.isnative or x.dtype.itemsize > 8:  # which only NumPy has
