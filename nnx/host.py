@@ -186,6 +186,16 @@ def parameter_of(spec: str, dtype: str) -> None:
         option(f"the parameter of {spec}", float(parameter), dtype)
 
 
+def class_indices(name: str, x: Any) -> Any:
+    """Return x, anything array-like, as a NumPy array of whole numbers, or raise an InputError that names it."""
+    x = numbers(name, x, "float64")
+    if (x != np.floor(x)).any() or (np.abs(x) > 2**53).any():
+        raise InputError(
+            f"{name} must hold class indices 0, 1, 2, ...; given {shown(x.reshape(-1)[:5].tolist())}"
+        )
+    return x.astype(np.int64)
+
+
 def check_arrays(optional: Mapping[str, Any] | None = None, /, **arrays: Any) -> None:
     """Raise an InputError unless all are arrays of one library that hold real numbers; the optional ones may be None.
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
+from nnx.errors import InputError, items
+from nnx.host import as_host, as_numbers, check_finite, class_indices, numbers
 from nnx.metrics import decide
 from nnx.plots.style import INK, SEQUENTIAL, class_names, colour, drawing, figure, marker, short
 
@@ -91,14 +92,20 @@ class Plane:
         title: str,
         grid: int = GRID,
     ) -> None:
-        X, Y = np.asarray(X, dtype=float), np.asarray(Y)
+        X, given = numbers("X", X, "float64"), as_host(as_numbers("Y", Y))
+        check_finite("X", X, "float32")  # matplotlib adds and subtracts such numbers
+        Y = numbers("Y", given, "float64") if labels is None else class_indices("Y", given)
+        labels = None if labels is None else items("labels", labels, "a list of the classes' names")
+        names = items("names", names, "the names of the two features")
+        if len(names) != 2:
+            raise InputError(f"names must name the two features; given {len(names)} of them")
         Y = Y[0] if Y.ndim == 2 and len(Y) == 1 else Y
         if X.ndim != 2 or len(X) != 2 or Y.shape != X.shape[1:] or not Y.size:
             raise InputError(
                 f"a decision boundary is drawn for n[0] = 2 features; given X {X.shape} and Y {Y.shape}, expected "
                 "(2, m) and (m,)"
             )
-        self.classes = Y.dtype.kind in "biu" or labels is not None
+        self.classes = given.dtype.kind in "biu" or labels is not None
         self._grid = grid
         low, high = X.min(axis=1), X.max(axis=1)
         room = np.where(high > low, 0.08 * (high - low), 1.0)
@@ -117,6 +124,10 @@ class Plane:
         if self.classes:
             Y = Y.astype(int)
             K = len(labels) if labels is not None else 1 + int(Y.max())
+            if Y.min() < 0 or Y.max() >= K:
+                raise InputError(
+                    f"class indices must be 0 to {K - 1}, one for each label; given {Y.min()} to {Y.max()}"
+                )
             self._colours = np.array([_rgb(colour(k)) for k in range(max(K, 2))])
             self._samples(X, Y, class_names(labels, K), size)
         else:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnx.errors import InputError
-from nnx.plots.curves import LONG, quantity, rises, series
+from nnx.plots.curves import LONG, check_histories, quantity, rises, series
 from nnx.plots.style import INK, colour, drawing, figure, short
 from nnx.progress import called
 
@@ -41,7 +41,8 @@ def comparison(histories: Mapping[str, Any], title: str = "") -> Any:
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['wide', 'narrow']
     """
-    runs = {name: series(one) for name, one in histories.items()}
+    check_histories(histories)
+    runs = {name: series(one) for name, one in histories.items() if isinstance(one, Mapping)}
     names = list(dict.fromkeys(name for run in runs.values() for name in run))
     panels = [name for name in names if name.startswith("validation_")] or [n for n in names if n == "loss"]
     panels.sort(key=lambda name: not rises(name))  # by the first the runs are sorted

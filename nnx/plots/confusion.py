@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import INSTALL, InputError
+from nnx.errors import INSTALL, InputError, items
+from nnx.host import class_indices
 from nnx.plots.style import SEQUENTIAL, class_names, drawing, figure, short
 from nnx.port import require
 
@@ -44,7 +45,8 @@ def confusion_matrix(Y: Any, predicted: Any, labels: Sequence[object] | None = N
     >>> [text.get_text() for text in figure.axes[0].texts]
     ['1', '1', '2']
     """
-    Y, predicted = np.asarray(Y), np.asarray(predicted)
+    Y, predicted = class_indices("Y", Y), class_indices("predicted", predicted)
+    labels = None if labels is None else items("labels", labels, "a list of the classes' names")
     if Y.ndim != 1 or Y.shape != predicted.shape or not Y.size:
         raise InputError(
             f"Y and predicted must be class indices (m,) of the same samples; given {Y.shape} and {predicted.shape}"

@@ -6,7 +6,7 @@ from numbers import Real
 from typing import Any
 
 from nnx.callbacks.monitor import best_is
-from nnx.errors import InputError
+from nnx.errors import InputError, shown
 from nnx.plots.style import INK, colour, dashes, drawing, figure, short
 from nnx.progress import called
 
@@ -53,6 +53,7 @@ def learning_curves(histories: Mapping[str, Any], title: str = "") -> Any:
     ['cost J', 'accuracy']
     >>> _ = nnx.plots.learning_curves({"alpha = 0.1": curve, "alpha = 1": {"loss": [0.7, 0.8]}})
     """
+    check_histories(histories)
     several = bool(histories) and all(isinstance(one, Mapping) for one in histories.values())
     runs = {name: series(one) for name, one in (histories if several else {"": histories}).items()}
     panels = list(dict.fromkeys(quantity(name) for run in runs.values() for name in run))
@@ -79,12 +80,22 @@ def learning_curves(histories: Mapping[str, Any], title: str = "") -> Any:
     return made
 
 
+def check_histories(histories: Any) -> None:
+    """Raise an InputError unless histories is a dict."""
+    if not isinstance(histories, Mapping):
+        raise InputError(
+            f'histories must be a dict such as {{"loss": [...], "validation_loss": [...]}}, not {shown(histories)}'
+        )
+
+
 def series(history: Mapping[str, Any]) -> dict[str, list[float]]:
     """Return what can be drawn of a history: one number an epoch."""
     return {
         name: [math.nan if value is None else float(value) for value in values]
         for name, values in history.items()
         if name not in APART
+        and isinstance(values, Sequence)
+        and not isinstance(values, str)
         and len(values)
         and all(value is None or isinstance(value, Real) for value in values)
     }

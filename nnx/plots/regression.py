@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import INSTALL, InputError
+from nnx.host import check_finite, numbers
 from nnx.plots.style import INK, SEQUENTIAL, colour, drawing, figure, short
 from nnx.port import require
 
@@ -39,7 +40,9 @@ def predicted_against_true(y: Any, predicted: Any, name: str = "target", title: 
     >>> figure.axes[0].get_xlabel()
     'true weight (kg)'
     """
-    y, predicted = (np.asarray(x, dtype=float) for x in (y, predicted))
+    y, predicted = numbers("y", y, "float64"), numbers("predicted", predicted, "float64")
+    for what, x in (("y", y), ("predicted", predicted)):
+        check_finite(what, x, "float32")  # whose squares float64 has
     if y.ndim != 1 or y.shape != predicted.shape or not y.size:
         raise InputError(f"y and predicted must both be (m,); given {y.shape} and {predicted.shape}")
     error = float(np.sqrt(np.mean((predicted - y) ** 2)))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import INSTALL, InputError
+from nnx.host import class_indices, numbers
 from nnx.plots.style import INK, class_names, colour, dashes, drawing, figure, short
 from nnx.port import require
 
@@ -45,7 +46,7 @@ def roc(Y: Any, A: Any, labels: Sequence[object] | None = None, title: str = "")
     >>> figure.axes[0].get_legend_handles_labels()[1]
     ['dog, AUC 0.750']
     """
-    Y, A = np.asarray(Y), np.asarray(A)
+    Y, A = class_indices("Y", Y), numbers("A", A, "float64")
     n = A.shape[0] if A.ndim == 2 else 0
     if n == 0 or Y.shape not in ((A.shape[1],), A.shape) or not Y.size:
         raise InputError(

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nnx.errors import INSTALL, InputError
+from nnx.errors import INSTALL, InputError, as_path, items, shown
 from nnx.files import written_aside
 from nnx.port import require
 
@@ -50,7 +50,7 @@ def short(name: object, most: int = 24) -> str:
     >>> short("US$")  # a dollar sign is no formula
     'US\\$'
     """
-    text = " ".join(str(name).split())
+    text = " ".join((name if isinstance(name, str) else shown(name)).split())
     if len(text) > most:
         text = f"{text[: most // 2]}...{text[most // 2 + 3 - most :]}"
     return text.replace("$", r"\$")
@@ -126,12 +126,14 @@ def save(figure: Any, path: str | Path) -> None:
     ...     Path(folder, "curve.svg").read_text()[:5]
     '<?xml'
     """
-    path = Path(path)
+    path = as_path("path", path)
+    if not hasattr(figure, "canvas"):
+        raise InputError(f"figure must be one of matplotlib's, not {shown(figure)}")
     kinds = figure.canvas.get_supported_filetypes()
     kind = path.suffix.removeprefix(".").lower()
     if kind not in kinds:
         raise InputError(
-            f"{str(path)!r} ends with {path.suffix!r}; expected one of {', '.join(sorted(kinds))}"
+            f"{shown(str(path))} ends with {shown(path.suffix)}; expected one of {', '.join(sorted(kinds))}"
         )
     with written_aside(path) as aside:
         write(figure, aside, kind)
@@ -147,6 +149,7 @@ def class_names(labels: Sequence[object] | None, K: int) -> list[str]:
     """
     if labels is None:
         return [str(k) for k in range(K)]
-    if len(labels) != K:
-        raise InputError(f"labels must name the {K} classes; given {len(labels)} of them")
-    return [short(label, 18) for label in labels]
+    names = items("labels", labels, "a list of the classes' names")
+    if len(names) != K:
+        raise InputError(f"labels must name the {K} classes; given {len(names)} of them")
+    return [short(name, 18) for name in names]

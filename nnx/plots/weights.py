@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError, count, positive_int
+from nnx.errors import InputError, count, items, positive_int
+from nnx.host import check_finite, numbers
 from nnx.plots.style import DIVERGING, drawing, figure, short
 
 
@@ -41,10 +42,17 @@ def first_layer(W: Any, shape: tuple[int, ...] | None = None, most: int = 64, ti
     >>> figure.axes[0].images[0].get_array().shape  # 4 rows of 4 images of 8 by 8, a pixel between
     (35, 35)
     """
-    W = np.asarray(W, dtype=float)
+    W = numbers("W", W, "float64")
+    check_finite("W", W, "float32")  # whose squares float64 has
     if W.ndim != 2:
         raise InputError(f"W must be (n[1], n[0]); given {W.shape}")
-    found = square(W.shape[1]) if shape is None else tuple(int(side) for side in shape)
+    found = (
+        square(W.shape[1])
+        if shape is None
+        else tuple(
+            positive_int("shape's sides", side) for side in items("shape", shape, "(h, w) or (h, w, 3)")
+        )
+    )
     if (
         found is None
         or prod(found) != W.shape[1]
@@ -52,7 +60,7 @@ def first_layer(W: Any, shape: tuple[int, ...] | None = None, most: int = 64, ti
         or found[2:] not in ((), (1,), (3,))
     ):
         raise InputError(
-            f"n[0] = {W.shape[1]} values are no image of shape {shape or '(h, h) or (h, h, 3)'}; give its shape (h, w) "
+            f"n[0] = {W.shape[1]} values are no image of shape {found or '(h, h) or (h, h, 3)'}; give its shape (h, w) "
             "or (h, w, 3)"
         )
     coloured = found[2:] == (3,)
@@ -69,7 +77,7 @@ def first_layer(W: Any, shape: tuple[int, ...] | None = None, most: int = 64, ti
         axes = made.subplots()
         axes.set_axis_off()
         of = f"the {len(order)} largest of {len(W)} units" if len(order) < len(W) else count(len(W), "unit")
-        made.suptitle(f"{short(title, 50)}\n" * bool(title) + f"W[1], {of}")
+        made.suptitle(f"{short(title, 50)}\n".lstrip() + f"W[1], {of}")
         if coloured:
             axes.imshow(mosaic, interpolation="nearest")
             return made
