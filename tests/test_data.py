@@ -173,7 +173,7 @@ def test_rows_that_never_end(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "PIECE", 64)
     monkeypatch.setattr(tables, "LONGEST", 256)
     (tmp_path / "a.csv").write_text('a,b\n1,"x\n' + "2,y\n" * 200)
-    with raises("row 1 of .* has more than 256 bytes; is a quote .* not closed\\?. It begins with '1,\"x"):
+    with raises("row 1 of .* has more than 256 bytes; is a quote .* not closed\\? It begins with '1,\"x"):
         files.read(tmp_path / "a.csv")
 
 

@@ -124,7 +124,7 @@ class Rows:
             raise self._wrong(number, begin, "holds the character NUL, which text has not; remove it")
 
     def _wrong(self, number: int, row: str, what: str) -> InputError:
-        begins = f". It begins with {_shown(row)}" if row else ""
+        begins = f"{'' if what.endswith('?') else '.'} It begins with {_shown(row)}" if row else ""
         return InputError(
             f"row {number} of {self.called} (counted from 1, without the header) {what}{begins}"
         )
@@ -204,8 +204,8 @@ class _Lines:
 def plain(piece: bytes, delimiter: str, n: int) -> tuple[Any, int]:
     """Return the rows of a piece of CSV, read by polars, and how many bytes they are.
 
-    None and 0 unless polars and Python's csv module read it alike: quotes stand around whole cells, no carriage return
-    is within them, and each row has n cells. A row whose quotes are not closed in the piece is left.
+    None and 0 unless polars and Python's csv module read it alike: quotes begin no cell or stand around whole ones, no
+    carriage return is within them, and each row has n cells. A row whose quotes are not closed in the piece is left.
     """
     import polars as pl
 
@@ -219,10 +219,12 @@ def plain(piece: bytes, delimiter: str, n: int) -> tuple[Any, int]:
     text = piece if piece.endswith(b"\n") else piece + b"\n"
     letters = np.frombuffer(text, np.uint8)
     ends, apart = letters == ord("\n"), letters == ord(delimiter)
-    hidden = False
+    hidden, quotes = False, letters == ord('"') if b'"' in text else None
     if b"\r" in text and not ends[1:][letters[:-1] == ord("\r")].all():
         return nothing
-    if b'"' in text:
+    # A quote that begins no cell is text.
+    quoted = quotes is not None and bool(quotes[0] or (quotes[1:] & (ends | apart)[:-1]).any())
+    if quoted:
         found = _out_of_quotes(letters, ends, apart)
         if found is None:
             return nothing
@@ -242,6 +244,7 @@ def plain(piece: bytes, delimiter: str, n: int) -> tuple[Any, int]:
             text.replace(b"\r\n", b"\n"),
             has_header=False,
             separator=delimiter,
+            quote_char='"' if quoted else None,
             schema={str(j): pl.String for j in range(n)},
         )
     except (pl.exceptions.PolarsError, OSError):
