@@ -335,6 +335,15 @@ def test_names_of_files_in_any_form(run, tmp_path, name):
         assert repr(name)[1:-1] in err, (command, err)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not have")
+def test_the_folder_of_a_run_on_a_file_with_the_longest_name(run, tmp_path):
+    name = "é" * 127
+    table(tmp_path / name)
+    status, _, err = run("train", name, "--target", "kind", *QUICK)
+    assert status == 0, err
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["é" * 100 + "-1"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
 def test_files_whose_names_are_no_text(run, tmp_path):
     name = os.fsdecode(b"\xff\n\x1b[31m.csv")

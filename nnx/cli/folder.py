@@ -1,6 +1,7 @@
 """A run's folder: what lies in it, and how it is made, taken over, and given up."""
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -251,7 +252,10 @@ def name_of(data: str) -> str:
     >>> name_of("tables/pets.csv.gz"), name_of("digits")
     ('pets', 'digits')
     """
-    return Path(data).name.split(".")[0] or "run"
+    name = Path(data).name.split(".")[0] or "run"
+    return os.fsencode(name)[:200].decode(
+        "utf-8", "ignore"
+    )  # a number follows, and names have at most 255 bytes
 
 
 def _unwritable(path: Path, error: OSError, another: bool = True) -> InputError:
