@@ -352,7 +352,11 @@ def going_on(job: Job, folder: Path) -> str:
             raise saved.none_readable(folder / CHECKPOINTS, there, cost)
         return f"{folder} from its beginning, for it has no checkpoint yet"
     found = good[1].run
-    if json.dumps(found["metadata"].get("preparation")) != json.dumps(job.trainer.metadata["preparation"]):
+    mine = job.trainer.metadata["preparation"]
+    begun = found["metadata"].get("preparation")
+    if begun is not None and "from_text" not in begun:  # of an earlier version
+        begun = {**begun, "from_text": mine["from_text"]}
+    if json.dumps(begun) != json.dumps(mine):
         raise InputError(
             f"the data {job.options.data!r} are not those that the run {str(folder)!r} began with: its scaling, its "
             "columns or its labels differ. Give it the same data, or train anew"

@@ -86,6 +86,8 @@ def table(estimator: Any, X: Any, reset: bool) -> Any:
         For a dict of columns, for columns of one name, and for numbers as names in another order than in the fit.
     """
     found = None if isinstance(X, np.ndarray) else frames.frame(X)
+    if reset:
+        estimator.__dict__.pop("_column_names", None)
     if found is None:
         return X
     if isinstance(X, dict):
