@@ -266,6 +266,11 @@ def shortest(x: Any) -> float:
     return float(str(np.asarray(x)[()]))
 
 
+def times_power_of_two(x: Any, exponent: int) -> Any:
+    """Return a NumPy array times 2^exponent, which may itself be beyond floats."""
+    return np.ldexp(x, exponent)
+
+
 def integers(x: Any) -> Any:
     """Return a NumPy array as int32."""
     return np.asarray(x).astype(np.int32)

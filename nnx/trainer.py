@@ -557,7 +557,9 @@ class Trainer:
         measured: dict[str, Any] = {"loss": loss / sum(weights)}
         with host.quiet():  # of predictions far out of range
             for i, one in enumerate(wanted):
-                measured[one.name] = one.result([partials[i] for _, _, partials in parts], to_numpy)
+                found = one.result([partials[i] for _, _, partials in parts], to_numpy)
+                sums = held_out.exponent and getattr(one, "sums", False)
+                measured[one.name] = host.times_power_of_two(found, -held_out.exponent) if sums else found
         return measured
 
     def _held_out(
@@ -598,7 +600,8 @@ class Trainer:
 
         Where it `learns`, the names of the columns of a first table are those of the training.
         """
-        return provide(
+        exponents: list[int] = []
+        found = provide(
             self.backend,
             X,
             Y,
@@ -606,17 +609,26 @@ class Trainer:
             None if Y is None else batch_size,
             rng,
             micro_batch,
-            checks=self._checks(class_weight, learns, batch_size if learns else None),
+            checks=self._checks(class_weight, learns, batch_size if learns else None, exponents),
             dtype=self.dtype,
             steps=steps,
             resident=resident,
             whose=whose,
         )
+        found.exponent = exponents[-1] if exponents else 0
+        return found
 
     def _checks(
-        self, class_weight: Any = None, learns: bool = False, batch_size: int | None = None
+        self,
+        class_weight: Any = None,
+        learns: bool = False,
+        batch_size: int | None = None,
+        exponents: list[int] | None = None,
     ) -> Checks:
-        """Return what looks at the samples, of the whole or of a part, before they go to the device."""
+        """Return what looks at the samples, of the whole or of a part, before they go to the device.
+
+        Weights of the whole may be multiplied by a power of two, whose exponent is added to `exponents`.
+        """
         output, n = self.network.output, self.network.n[-1]
         table: list[Any] = []
 
@@ -627,7 +639,10 @@ class Trainer:
             found = sample_weights(w, class_weight, Y, output, n, m)
             if found is None or self.regularization.per_sample:  # of which the sum of the weights is a part
                 return fitting(found, self.dtype)
-            return in_range(found, self.dtype, together=batch_size is None or batch_size >= m)[0]
+            found, exponent = in_range(found, self.dtype, together=batch_size is None or batch_size >= m)
+            if exponents is not None:
+                exponents.append(exponent)
+            return found
 
         def weights_of_part(name: str, w: Any, Y: Any, m: int) -> Any:
             if not table:

@@ -420,6 +420,22 @@ def test_only_the_ratios_of_weights_matter(factor, dtype, samples):
         np.testing.assert_allclose(losses[0][name], losses[1][name], rtol=1e-2 if factor < 1e-307 else 1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("factor", [1e-305, 1e-60, 1e60, 1e300], ids=repr)
+def test_metrics_with_weights_of_any_size(factor, dtype, samples):
+    """A mean depends on their ratios alone; a confusion matrix holds their sums."""
+    X, y = samples
+    y, w = (y > 0.5) * 1.0, np.arange(1.0, 41.0)
+    trainer = nnx.Trainer(nnx.mlp([3, 4, 1]), backend="numpy", dtype=dtype)
+    metrics = ["accuracy", "roc_auc", "f1", "log_loss", "confusion_matrix"]
+    expected, found = (trainer.evaluate(X.T, y, sample_weight=v, metrics=metrics) for v in (w, factor * w))
+    history = trainer.fit(X.T, y, validation=(X.T, y, factor * w), metrics=["confusion_matrix"])
+    for name in expected:
+        unit = factor if name == "confusion_matrix" else 1.0
+        np.testing.assert_allclose(found[name], expected[name] * unit, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(history["validation_confusion_matrix"][0]), 820 * factor, rtol=1e-5)
+
+
 def test_weights_that_are_too_far_apart(samples):
     """In one batch the smallest are as good as 0; in a batch of their own they would not be."""
     X, y = samples
@@ -437,7 +453,7 @@ def test_weights_that_are_too_far_apart(samples):
         ):
             fit()
     assert np.isfinite(trainer.fit(X.T, y, 2, sample_weight=w)["loss"]).all()
-    near = np.r_[np.full(20, 1e-20), np.full(20, 1e30)]  # float32 holds them beside each other
+    near = np.r_[np.full(20, 1e-14), np.full(20, 1e30)]  # float32 holds them beside each other
     assert np.isfinite(trainer.fit(X.T, y, 2, 20, sample_weight=near)["loss"]).all()
     assert trainer.evaluate(X.T, y, sample_weight=w)["loss"] >= 0
 

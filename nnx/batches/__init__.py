@@ -17,6 +17,9 @@ whose weights are all 0 comes without samples, X (n[0], 0): there is nothing to 
 class Provider(Protocol):
     """What gives the batches of each epoch: `Batches`, `Stream` or `Iterated`."""
 
+    exponent: int
+    """The weights that were given are multiplied by 2^exponent: see `nnx.weights.in_range`."""
+
     @property
     def again(self) -> bool:
         """Whether an epoch can be read again."""
@@ -78,6 +81,7 @@ class Counted:
 
     m: int
     batch_size: int
+    exponent = 0
     _rng: Any
 
     @property

@@ -60,6 +60,8 @@ class Iterated:
     (2, 5)
     """
 
+    exponent = 0
+
     def __init__(
         self,
         backend: Backend,

@@ -98,6 +98,8 @@ class Measure(ABC):
     """The name, without a parameter."""
     tasks: ClassVar[tuple[str, ...]] = (TWO, ONE_OF, LABELS)
     needs_probabilities: ClassVar[bool] = False
+    sums: ClassVar[bool] = False
+    """Whether the result is sums of the weights, and no mean."""
 
     @property
     def name(self) -> str:

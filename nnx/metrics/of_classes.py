@@ -263,6 +263,7 @@ class ConfusionMatrix(Measure):
 
     kind: ClassVar[str] = "confusion_matrix"
     tasks: ClassVar[tuple[str, ...]] = (TWO, ONE_OF)
+    sums: ClassVar[bool] = True
 
     def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         xp = array_namespace(A, Y)
