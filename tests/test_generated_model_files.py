@@ -239,6 +239,41 @@ def test_what_is_wrong_in_a_description_is_named(written, tmp_path, path, wrong,
         fit(a_trainer(), tmp_path, resume=file)
 
 
+def test_mutated_descriptions_of_the_data():
+    pytest.importorskip("polars", reason="the readers (extra cli) are not installed")
+    from nnx.data import Preparation
+
+    columns = [
+        {"kind": "numbers", "fill": 1.5, "missing": 2, "categories": [], "rare": [], "remark": ""},
+        {
+            "kind": "categories",
+            "fill": 0.0,
+            "missing": 0,
+            "categories": ["a", None],
+            "rare": ["b"],
+            "remark": "",
+        },
+    ]
+    own = {
+        "features": ["x", "kind"], "named": True, "mean": [0.0] * 5, "scale": [1.0] * 5, "target": "y",
+        "labels": ["no", "yes"], "y_mean": 0.0, "y_scale": 1.0, "image_shape": None, "columns": columns,
+    }  # fmt: skip
+    assert Preparation.of({"preparation": own}).inputs[2:] == ["kind=a", "kind is missing", "kind is rare"]
+    dice, refusals = random.Random(6), 0
+    for _ in range(400):
+        changed = mutated(own, dice)
+        try:
+            Preparation.of({"preparation": changed})
+        except nnx.InputError:
+            refusals += 1
+    assert refusals > 200
+    for more in ({"scale": [1.0] * 4 + [0]}, {"mean": [0.0]}, {"columns": columns[:1]}, {"y_scale": 0}):
+        with pytest.raises(nnx.InputError, match="description of its data cannot be read: preparation"):
+            Preparation.of({"preparation": {**own, **more}})
+    with pytest.raises(nnx.InputError, match="preparation is 3; expected an object"):
+        Preparation.of({"preparation": 3})
+
+
 def test_the_newest_good_checkpoint_is_named(tmp_path):
     fit(a_trainer(), tmp_path)
     folder = tmp_path / "checkpoints"

@@ -114,8 +114,12 @@ def pieces(
 
 def model(path: Path, backend: str, device: str | None) -> tuple[Trainer, Preparation]:
     """Return what a model file, or a run's folder, has learned."""
-    trainer = Trainer.load(file_of(path), backend, device)
-    return trainer, Preparation.of(trainer.metadata)
+    file = file_of(path)
+    trainer = Trainer.load(file, backend, device)
+    try:
+        return trainer, Preparation.of(trainer.metadata)
+    except InputError as error:
+        raise InputError(f"{str(file)!r}: {error}") from error
 
 
 def at_once(trainer: Trainer) -> int:

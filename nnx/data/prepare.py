@@ -17,6 +17,7 @@ from nnx.data.source import Samples, finite
 from nnx.errors import InputError, count, listed, unknown
 from nnx.host import generator, is_finite, quiet
 from nnx.metrics import decide
+from nnx.schema import Whole, check
 
 TASKS = ("auto", "classification", "regression")
 ROWS = 2**14
@@ -26,6 +27,23 @@ EACH_CLASS = 10
 
 UNITS = {"mean_absolute_error": 1, "root_mean_squared_error": 1, "mean_squared_error": 2}
 """The power of the target's unit that a metric has."""
+
+
+def _kind(where: str, value: Any) -> None:
+    if value not in ("numbers", "boolean", "categories"):
+        raise InputError(f"{where} is {value!r}; expected 'numbers', 'boolean' or 'categories'")
+
+
+_COLUMN = {
+    "kind": _kind, "fill?": float, "missing?": Whole(), "categories?": [(str, None)], "rare?": [(str, None)],
+    "remark?": str,
+}  # fmt: skip
+_EXPECTED = {
+    "features": [str], "named": bool, "mean": [float], "scale": [float], "target": str,
+    "labels": ([(str, bool, float)], None), "y_mean?": float, "y_scale?": float,
+    "image_shape?": ([Whole(1)], None), "columns?": ([_COLUMN], None), "from_text?": bool,
+}  # fmt: skip
+"""What a model file holds of it."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +116,21 @@ class Preparation:
                 "the model holds no description of its data, since nnx.Trainer saved it, not `nnx train`; "
                 "load it with nnx.Trainer.load and call its predict"
             )
+        found = metadata["preparation"]
         try:
-            found = dict(metadata["preparation"])
-            if found.get("columns") is not None:
-                found["columns"] = [Column(**column) for column in found["columns"]]
-            if found.get("image_shape") is not None:
-                found["image_shape"] = tuple(found["image_shape"])
-            return cls(**found)
-        except (TypeError, ValueError) as error:
+            check("preparation", found, _EXPECTED)
+            columns = found.get("columns")
+            shape = found.get("image_shape")
+            found = {**found, "columns": columns and [Column(**column) for column in columns]}
+            made = cls(**{**found, "image_shape": shape and tuple(shape)})
+            _same("columns", made.features if columns is None else columns, len(made.features))
+            _same("mean", made.mean, len(made.inputs))
+            _same("scale", made.scale, len(made.inputs))
+            if 0 in (made.y_scale, *made.scale):
+                raise InputError("preparation has a scale of 0, by which nothing can be divided")
+        except InputError as error:
             raise InputError(f"the model's description of its data cannot be read: {error}") from error
+        return made
 
     def describe(self) -> dict[str, Any]:
         """Return it as JSON's types, for `trainer.metadata`."""
@@ -288,6 +312,11 @@ class Preparation:
                 unit = self.y_scale**power
                 found[name] = [x * unit for x in value] if isinstance(value, list) else value * unit
         return found
+
+
+def _same(name: str, entries: Sequence[Any], n: int) -> None:
+    if len(entries) != n:
+        raise InputError(f"preparation.{name} has {len(entries)} of them; expected {n}")
 
 
 def _inputs(samples: Samples, train: Any) -> tuple[list[Column] | None, list[float], list[float]]:
