@@ -22,7 +22,7 @@ FORMAT = 1
 """The version of the format that this nnx writes; it reads this and all earlier ones."""
 
 BEGIN = b'{"__metadata__":{"sha256":"'
-"""What the header begins with, before the checksum; files of nnx 0.1.0 have none."""
+"""What the header begins with, before the checksum; older files have none."""
 
 DIGITS = 64
 """Of the checksum."""

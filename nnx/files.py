@@ -26,7 +26,7 @@ LONGEST = 215
 """Bytes of a file's name that its name aside has, at most."""
 
 _ASIDE = re.compile(r"\.(.+)\.[0-9]+(?:-[0-9a-f]{8})?\.tmp", re.DOTALL)
-"""The name of a file that is written aside; nnx 0.1 had no random part."""
+"""The name of a file that is written aside; earlier it had no random part."""
 
 
 @contextmanager

@@ -29,7 +29,7 @@ OLD = (
     "Xht==zE?1j2-C1X=Z1(>CWi@{DV0C|IwEE<^55N9s|KjB<FFbqs-+#udkDvZ-@7w6~o13TK#}{_I_@!HIH2Lh)@YTQmh"
     "%f#8M*PKlEV}dSpYi>de~kYJt}ekf"
 )
-"""A checkpoint of nnx 0.1.0 from before there were checksums: zlib, then base 85."""
+"""A checkpoint from before there were checksums: zlib, then base 85."""
 
 
 def some_data():
