@@ -218,30 +218,33 @@ def plain(piece: bytes, delimiter: str, n: int) -> tuple[Any, int]:
         return nothing  # a blank line
     text = piece if piece.endswith(b"\n") else piece + b"\n"
     letters = np.frombuffer(text, np.uint8)
-    ends, apart = letters == ord("\n"), letters == ord(delimiter)
-    hidden, quotes = False, letters == ord('"') if b'"' in text else None
-    if b"\r" in text and not ends[1:][letters[:-1] == ord("\r")].all():
+    if b"\r" in text and not (letters[1:] == ord("\n"))[letters[:-1] == ord("\r")].all():
         return nothing
+    marks, quotes = (letters == ord("\n")) | (letters == ord(delimiter)), letters == ord('"')
     # A quote that begins no cell is text.
-    quoted = quotes is not None and bool(quotes[0] or (quotes[1:] & (ends | apart)[:-1]).any())
+    quoted = b'"' in text and bool(quotes[0] or (quotes[1:] & marks[:-1]).any())
+    at = np.flatnonzero(marks | quotes | (letters == ord("\r")) if quoted else marks)
+    kinds = letters[at]
     if quoted:
-        found = _out_of_quotes(letters, ends, apart)
-        if found is None:
+        within = _within_quotes(at, kinds)
+        if within is None:
             return nothing
-        within = ends[: len(found[0])] ^ found[0]
-        ends, apart = found
-        text = text[: len(ends)]
-        hidden = bool(within.any())
-        if hidden:  # polars' threads would guess whether a row ends there
-            text = np.where(within, 0, letters[: len(ends)]).astype(np.uint8).tobytes()
+        at, kinds = at[: len(within)], kinds[: len(within)]
+        hidden = at[within & (kinds == ord("\n"))]
+        kinds = kinds[~within & (kinds != ord('"')) & (kinds != ord("\r"))]
+        text = text[: at[-1] + 1]
+        if len(hidden):  # polars' threads would guess whether a row ends there
+            without = letters[: len(text)].copy()
+            without[hidden] = 0
+            text = without.tobytes()
     # The delimiters and the ends of rows in their order: each n-th is an end, and no other one.
-    are_ends = ends[ends | apart]
+    ends = kinds == ord("\n")
     rows = np.count_nonzero(ends)
-    if len(are_ends) != rows * n or not are_ends[n - 1 :: n].all():
+    if len(ends) != rows * n or not ends[n - 1 :: n].all():
         return nothing
     try:
         frame = pl.read_csv(
-            text.replace(b"\r\n", b"\n"),
+            text.replace(b"\r\n", b"\n") if b"\r" in text else text,
             has_header=False,
             separator=delimiter,
             quote_char='"' if quoted else None,
@@ -249,35 +252,40 @@ def plain(piece: bytes, delimiter: str, n: int) -> tuple[Any, int]:
         )
     except (pl.exceptions.PolarsError, OSError):
         return nothing
-    if hidden:
+    if quoted and len(hidden):
         frame = frame.with_columns(pl.all().str.replace_all("\0", "\n", literal=True))
     return (frame, min(len(text), len(piece))) if frame.height == rows else nothing
 
 
-def _out_of_quotes(letters: Any, ends: Any, apart: Any) -> tuple[Any, Any] | None:
-    """Return which bytes are ends of rows and which are delimiters, up to the last end of a row.
+def _within_quotes(at: Any, kinds: Any) -> Any:
+    """Return which marks are within quotes, their opening one among them, up to the last end of a row.
 
     None if there is none, if a quote stands elsewhere than around a whole cell or twice within, or if a carriage return
     is within quotes.
 
     Parameters
     ----------
-    letters : array (bytes,) of uint8
-    ends, apart : array (bytes,) of bool
-        Which of them end a line, and which are delimiters; the last one is an end.
+    at : array (marks,) of int
+        Where the delimiters, quotes and ends of lines (both characters) are. The last one is an end.
+    kinds : array (marks,) of uint8
     """
-    quotes, returns = letters == ord('"'), letters == ord("\r")
-    within = np.cumsum(quotes, dtype=np.uint8) % 2 == 1
-    rows_end = ends & ~within
-    stop = len(ends) - int(rows_end[::-1].argmax())
-    if not rows_end[stop - 1] or (returns & within)[:stop].any():
+    quotes = kinds == ord('"')
+    within = (np.cumsum(quotes, dtype=np.uint8) & 1).view(bool)
+    ends = np.flatnonzero((kinds == ord("\n")) & ~within)
+    if not len(ends):
         return None
-    at = np.flatnonzero(quotes[:stop])
-    opening, closing = at[::2], at[1::2]
-    beside = rows_end | quotes | (apart & ~within)
-    if not beside[opening[opening > 0] - 1].all() or not (beside | returns)[closing + 1].all():
+    stop = int(ends[-1]) + 1
+    quotes, within = quotes[:stop], within[:stop]
+    # Before an opening quote, and behind a closing one, stands the begin or the end of a cell, or another quote.
+    beside = np.diff(at[:stop]) == 1
+    opening, closing = np.flatnonzero(quotes & within), np.flatnonzero(quotes & ~within)
+    if at[0] == 0 and quotes[0]:
+        opening = opening[1:]
+    elif len(opening) and opening[0] == 0:
         return None
-    return rows_end[:stop], (apart & ~within)[:stop]
+    if not beside[opening - 1].all() or not beside[closing].all():
+        return None
+    return None if (within & (kinds[:stop] == ord("\r"))).any() else within
 
 
 def _is_utf8(piece: bytes) -> bool:
