@@ -43,6 +43,8 @@ def parts(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Parts:
         raise InputError(
             f"position.first_record is {position['first_record']}; expected at most {len(records)}, the records"
         )
+    if (description.get("kept") or 0) > len(records):
+        raise InputError(f"kept is epoch {description['kept']}; expected one of the {len(records)} recorded")
     host.dtype_name(description["dtype"])
     return Parts(
         Network.from_description(description["network"]),
@@ -167,6 +169,7 @@ _EXPECTED = {
     "alpha": _rate,
     "rng": _rng,
     "records": _records,
+    "kept?": (Whole(1), None),
     "metadata": dict,
     "features?": ([str], None),
     "targets?": ([str], None),

@@ -7,8 +7,10 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from nnx.errors import count
+from nnx.plots.given import or_gap
 from nnx.plots.style import COLOURS
 from nnx.progress import called
+from nnx.rounding import significant
 
 if TYPE_CHECKING:
     from nnx.summary import Summary
@@ -48,7 +50,8 @@ def history(shown: Mapping[str, Sequence[Any]]) -> str:
     lines = {name: _numbers(values) for name, values in shown.items()}
     lines = {name: values for name, values in lines.items() if values}
     panels = dict.fromkeys(name.removeprefix("validation_") for name in lines)
-    drawn = "".join(_panel(name, lines) for name in sorted(panels, key=lambda name: name != "loss"))
+    kept = getattr(shown, "kept", None)
+    drawn = "".join(_panel(name, lines, kept) for name in sorted(panels, key=lambda name: name != "loss"))
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:4px 16px;margin:4px 0">{drawn or "no epoch yet"}</div>'
     )
@@ -79,11 +82,11 @@ def _numbers(values: Sequence[Any]) -> list[float]:
     """Return the values of a curve, NaN for those that are missing; none if they are no single numbers."""
     if not all(value is None or isinstance(value, Real) for value in values):
         return []
-    return [math.nan if value is None else float(value) for value in values]
+    return [or_gap(value) for value in values]
 
 
-def _panel(name: str, lines: Mapping[str, list[float]]) -> str:
-    """Return the curves of one quantity, on training samples and on held-out ones."""
+def _panel(name: str, lines: Mapping[str, list[float]], kept: int | None) -> str:
+    """Return the curves of one quantity, on training samples and on held-out ones, with the epoch that was kept."""
     both = {
         label: (colour, lines[key])
         for key, label, colour in (
@@ -106,9 +109,11 @@ def _panel(name: str, lines: Mapping[str, list[float]]) -> str:
 
     title = f"{called(name)}{', logarithmic' if logarithmic else ''}"
     last = " ".join(
-        f'<span style="color:{colour}">&#9632;</span> {label} {line[-1]:.4g}'
+        f'<span style="color:{colour}">&#9632;</span> {label} {significant(line[-1], 4)}'
         for label, (colour, line) in both.items()
     )
+    if kept and kept <= epochs:
+        last += f" <span>&#9478; kept: epoch {kept:,}</span>"
     drawn = "".join(_line(line, colour, x, y) for colour, line in both.values())
     frame = f'<path d="M{LEFT} 4V{HEIGHT - BELOW}H{WIDTH - 4}" fill="none" stroke="currentColor" stroke-opacity="0.5"/>'
     numbers = (
@@ -118,6 +123,9 @@ def _panel(name: str, lines: Mapping[str, list[float]]) -> str:
     )
     if epochs > 1:
         numbers += f'<text x="{WIDTH - 4}" y="{HEIGHT - 3}" text-anchor="end">epoch {epochs:,}</text>'
+    if kept and kept <= epochs:
+        at = f'd="M{x(kept):.1f} 4V{HEIGHT - BELOW}"'
+        numbers += f'<path {at} stroke="currentColor" stroke-dasharray="4 2" fill="none"/>'
     return (
         f"<div><div><b>{escape(title)}</b> {last}</div>"
         f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '

@@ -25,7 +25,14 @@ class History(dict[str, list[float]]):
     """One number an epoch under each name: "loss", and with validation "validation_loss" and its scores.
 
     A dict, which a notebook shows as curves.
+
+    Attributes
+    ----------
+    kept : int or None
+        The epoch, from 1, whose parameters the trainer took back, as `nnx.EarlyStopping` does.
     """
+
+    kept: int | None = None
 
     def _repr_html_(self) -> str:
         from nnx import html
@@ -72,16 +79,18 @@ class Progress:
         return self.read_cost()
 
 
-def columns(records: list[dict[str, float]]) -> History:
-    """Return records, one an epoch, as one list a name.
+def columns(records: list[dict[str, float]], kept: int | None = None) -> History:
+    """Return records, one an epoch, as one list a name: NaN where an epoch did not measure it.
 
     Examples
     --------
-    >>> columns([{"loss": 2.0}, {"loss": 1.0}])
-    {'loss': [2.0, 1.0]}
+    >>> columns([{"loss": 2.0}, {"loss": 1.0, "validation_loss": 1.5}])
+    {'loss': [2.0, 1.0], 'validation_loss': [nan, 1.5]}
     """
     names = dict.fromkeys(name for record in records for name in record)
-    return History((name, [record[name] for record in records if name in record]) for name in names)
+    history = History((name, [record.get(name, math.nan) for record in records]) for name in names)
+    history.kept = kept
+    return history
 
 
 def without_nan(x: Any) -> Any:

@@ -119,7 +119,9 @@ class Run:
                 error.add_note(f"Beside that: {later}")
             raise
         self.callbacks.end(self.trainer)
-        return columns(self.trainer.records[self.first_record :])
+        kept = self.trainer.kept
+        own = None if kept is None or kept <= self.first_record else kept - self.first_record
+        return columns(self.trainer.records[self.first_record :], own)
 
     def all_epochs(self) -> None:
         """Do what is left of the epochs."""

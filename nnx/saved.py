@@ -70,6 +70,7 @@ def collect(trainer: "Trainer", run: "Run | None") -> tuple[dict[str, Any], dict
         "alpha": float(to_numpy(trainer.state["alpha"])),
         "rng": trainer.rng.bit_generator.state,
         "records": without_nan(trainer.records),
+        "kept": trainer.kept,
         "metadata": trainer.metadata,
         "features": trainer.features,
         "targets": trainer.targets,
@@ -161,6 +162,7 @@ def restore(trainer: "Trainer", tensors: Mapping[str, Any], run: Mapping[str, An
     trainer.records = with_nan(run["records"])
     trainer.metadata = run["metadata"]
     trainer.features, trainer.targets = run.get("features"), run.get("targets")
+    trainer.kept = run.get("kept")
 
 
 def steps_of(name: str) -> int | None:

@@ -1,6 +1,6 @@
 """The trainer: a network, an optimizer and a backend, and the state that they have reached."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -75,6 +75,9 @@ class Trainer:
         The same of Y's columns, where there are several.
     stopped : str or None
         Why the last fit ended before its epochs were over, if a callback said so.
+    kept : int or None
+        The epoch, from 1 in `records`, whose parameters these are, where `nnx.EarlyStopping` took back those of an
+        earlier epoch or kept those of the last; None where nothing chose an epoch.
     resumes : bool
         Whether the fit that runs, or the last one, was asked to go on from a checkpoint, if there is one.
     measures : tuple of str
@@ -141,6 +144,7 @@ class Trainer:
         self.features: list[str] | None = None
         self.targets: list[str] | None = None
         self.stopped: str | None = None
+        self.kept: int | None = None
         self.resumes = False
         self.measures: tuple[str, ...] = ()
         self._run: Run | None = None
@@ -158,6 +162,7 @@ class Trainer:
     def _start(self, theta: Array) -> None:
         theta = self.backend.asarray(theta, self.dtype)
         self.state = initial_state(self.network, self.optimizer, theta, self.regularization, self.seed)
+        self.kept = None
 
     @property
     def steps(self) -> int:
@@ -167,7 +172,7 @@ class Trainer:
     @property
     def history(self) -> History:
         """The records by name, over all calls of `fit`: {"loss": [...], ...}."""
-        return columns(self.records)
+        return columns(self.records, self.kept)
 
     @property
     def learning_rate(self) -> float:
@@ -194,6 +199,7 @@ class Trainer:
     @theta.setter
     def theta(self, theta: Any) -> None:
         self.state = {**self.state, "theta": self.backend.asarray(self._checked(theta), self.dtype)}
+        self.kept = None
 
     def _checked(self, theta: Any) -> Any:
         """Return parameters that were handed in as a NumPy array (P,) of its own memory."""
@@ -402,7 +408,7 @@ class Trainer:
             plan |= {"class_weight": repr(class_weight), "sample_weight": sample_weight is not None}
         kind = WholeRun if isinstance(self.optimizer, LBFGS) else Run
         run = kind(self, batches, epochs, held_out, wanted, callbacks, plan)
-        self.stopped, self.resumes = None, resume is not None
+        self.stopped, self.kept, self.resumes = None, None, resume is not None
         self.measures = (
             ("loss",)
             if held_out is None
@@ -504,6 +510,21 @@ class Trainer:
         """
         held_out = self._held_out("", X, Y, sample_weight, batch_size, resident=False)
         return self.measure(held_out, self._metrics(metrics))
+
+    def scorer(self, X: Any, Y: Any, metrics: Sequence[Any] | None = None) -> Callable[[], dict[str, Any]]:
+        """Return a function that evaluates the trainer, as it then is, on these samples, which stay on the device.
+
+        For what is evaluated often, such as after every epoch; the arguments are those of `evaluate`.
+
+        Examples
+        --------
+        >>> import nnx
+        >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+        >>> score = trainer.scorer([[-1.0, 1.0]], [0, 1])
+        >>> sorted(score())
+        ['accuracy', 'loss']
+        """
+        return partial(self.measure, self._held_out("", X, Y), self._metrics(metrics))
 
     def _metrics(self, metrics: Sequence[Any] | None) -> tuple[Any, ...]:
         """Return the metrics by their names."""

@@ -64,7 +64,7 @@ def test_train_digits(run, tmp_path):
     assert not any(name.startswith(".") for name in left)
     records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [r["epoch"] for r in records] == list(range(1, 16))
-    assert set(records[0]) == {"epoch", "loss", "validation_loss", "validation_accuracy"}
+    assert set(records[0]) == {"epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"}
     assert records[-1]["validation_accuracy"] == pytest.approx(accuracy / 100, abs=1e-4)
     assert (folder / "learning_curve.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     trainer = nnx.Trainer.load(folder / "model.safetensors", backend="numpy")

@@ -88,7 +88,7 @@ def test_each_option_does_what_it_says(run):
         l1=1e-5, l2=1e-4, max_norm=4, clip_norm=1, label_smoothing=0.1
     )
     assert (trainer.seed, trainer.dtype) == (3, "float64")
-    assert set(trainer.history) == {"loss", "validation_loss", "validation_f1"}
+    assert set(trainer.history) == {"loss", "f1", "validation_loss", "validation_f1"}  # of training samples, too
 
 
 def test_the_configuration_of_a_run_makes_it_again_bit_by_bit(run, tmp_path):
@@ -198,7 +198,7 @@ def test_a_configuration_that_is_not_there(run):
         (["--schedule", "step_decay"], "schedule 'step_decay': missing a required argument: 'every'"),
         (["--schedule", "cosine", "--optimizer", "lbfgs"], "lbfgs has no learning rate"),
         (["--weight-decay", "0.1"], "with adam take --l2, or --optimizer adamw"),
-        (["--l2", "-1"], "l2 must be in [0, inf), not -1.0"),
+        (["--l2", "-1"], "l2 must be at least 0 and finite, not -1.0"),
         (["--early-stopping", "0"], "early-stopping must be a positive integer, not 0"),
         (["--metrics", "f1,acuracy"], "unknown metric 'acuracy'; did you mean 'accuracy'"),
         (["--metrics", "f1", "--held-out", "0"], "metrics are of the samples held out"),

@@ -32,8 +32,8 @@ class EarlyStopping(Monitor):
         Whether the least or the greatest value is best; "auto" goes by the name.
     restore_best : bool
         Whether the trainer gets the parameters of the best epoch back when the fit is over: at its end, stopped, or
-        by Ctrl-C. (Keras's default is False.) After an error it stays as the error says, and `theta` has them. The
-        optimizer's memory stays that of the last step.
+        by Ctrl-C; `trainer.kept` says which epoch it was. (Keras's default is False.) After an error it stays as the
+        error says, and `theta` has them. The optimizer's memory stays that of the last step.
 
     Attributes
     ----------
@@ -69,6 +69,7 @@ class EarlyStopping(Monitor):
         self.patience = positive_int("patience", patience)
         self.restore_best = flag("restore_best", restore_best)
         self._theta: Array = None
+        self._kept: int | None = None  # the best epoch, counted over all fits of the trainer
         self._waited = 0
         self._before: BaseException | None = None
         self._to_numpy = host.as_host  # a fit brings its backend's
@@ -89,22 +90,28 @@ class EarlyStopping(Monitor):
         self._waited = state["waited"] if state else 0
         theta = state.get("theta") if state else None
         self._theta = None if theta is None else trainer.backend.asarray(theta)
+        self._kept = state.get("kept", self.best_epoch) if state else None
         self._before = sys.exception()  # of a fit that is called where one is handled
 
     def state(self) -> dict[str, Any]:
         """Return the best value, its epoch and parameters, and the epochs waited since."""
         theta = {} if self._theta is None else {"theta": self.theta}
-        return {**super().state(), "waited": self._waited, **theta}
+        return {**super().state(), "waited": self._waited, "kept": self._kept, **theta}
 
     def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
         """Return what a checkpoint must hold."""
         theta = Vector(trainer.network.P)
-        return {**super().expects(trainer, state), "waited": Whole(), "theta?": theta}
+        return {
+            **super().expects(trainer, state),
+            "waited": Whole(),
+            "kept?": (Whole(1), None),
+            "theta?": theta,
+        }
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
         """Keep the parameters of a better epoch; end the fit after too many others."""
         if self.improved(progress):
-            self._waited = 0
+            self._waited, self._kept = 0, len(trainer.records)
             if self.restore_best:
                 self._theta = trainer.state["theta"]  # no copy: a step replaces it and changes nothing in it
             return
@@ -118,8 +125,9 @@ class EarlyStopping(Monitor):
             trainer.stop(f"{self.monitor} has not become better for {count(self._waited, 'epoch')}{best}")
 
     def on_fit_end(self, trainer: "Trainer") -> None:
-        """Give the trainer the best parameters back, unless an error ends the fit."""
+        """Give the trainer the best parameters back, and say which they are, unless an error ends the fit."""
         error = sys.exception()  # Ctrl-C's is no Exception
         failed = isinstance(error, Exception) and error is not self._before
         if self._theta is not None and not failed:
             trainer.theta = self.theta
+            trainer.kept = self._kept

@@ -85,12 +85,12 @@ class MovingAverage(Resumable):
 
         Not to be trained in the block, whose steps would be lost.
         """
-        before = trainer.state
+        before, kept = trainer.state, trainer.kept
         trainer.theta = self.theta
         try:
             yield trainer
         finally:
-            trainer.state = before
+            trainer.state, trainer.kept = before, kept
 
     def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
         """Begin with no step, or with the checkpoint's average."""

@@ -10,6 +10,7 @@ from nnx.callbacks.base import Callback
 from nnx.errors import INSTALL
 from nnx.port import require
 from nnx.progress import Progress
+from nnx.rounding import percent, significant
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -158,7 +159,7 @@ def numbers(measured: Mapping[str, Any]) -> str:
     for name, value in measured.items():
         if isinstance(value, Real):
             short = name.removeprefix("validation_")
-            shown = f"{float(value):.1%}" if short == "accuracy" else f"{float(value):.4g}"
+            shown = percent(float(value), 1) if short == "accuracy" else significant(float(value), 4)
             groups[short != name].append(f"{short} {shown}")
     training, held_out = (" ".join(group) for group in groups.values())
     return f"{training}, held out: {held_out}" if held_out else training

@@ -15,12 +15,14 @@ from nnx.cli.folder import HISTORY, MODEL, OF_A_SWEEP, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import Options
+from nnx.cli.scores import TrainingScores
 from nnx.data.prepare import Preparation, find_task, reason, split
 from nnx.data.source import Samples
 from nnx.errors import InputError, count
 from nnx.files import written_aside
 from nnx.metrics import metric, score_name
 from nnx.progress import called, without_nan
+from nnx.rounding import decimals, percent
 from nnx.saved import CHECKPOINTS
 from nnx.trainer import Trainer
 
@@ -214,7 +216,7 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
                 options.epochs,
                 job.batch_size,
                 None if job.data.held is None else job.data.held[:2],
-                callbacks=[*build.callbacks(options), *job.snapshots, watch, keeper],
+                callbacks=[*build.callbacks(options), *job.snapshots, watch, *training_scores(job), keeper],
                 class_weight=None if options.class_weight == "none" else options.class_weight,
                 metrics=build.metrics(options),
                 resume=checkpoints if resume else None,
@@ -243,6 +245,15 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
         job.measured = evaluate(job)
 
 
+def training_scores(job: Job) -> list[Callback]:
+    """Return what measures the training part beside the samples held out, if any are."""
+    held = job.data.held
+    if held is None:
+        return []
+    own = build.metrics(job.options)
+    return [TrainingScores(job.data.X, job.data.Y, held[0].shape[1], own, job.options.seed)]
+
+
 def save(job: Job, where: Folder) -> None:
     """Write the model, the history and the pictures."""
     trainer, folder = job.trainer, where.path
@@ -265,12 +276,18 @@ def save(job: Job, where: Folder) -> None:
 
 
 def log(job: Job, path: Path) -> None:
-    """Write the history, an epoch a line, errors in the target's own unit."""
+    """Write the history, an epoch a line, errors in the target's own unit; the epoch that was kept says so."""
+    kept = job.trainer.kept
     with written_aside(path) as aside:
-        lines = (
-            json.dumps(without_nan({"epoch": epoch, **job.data.preparation.in_units(record)}))
+        rows = [
+            {
+                "epoch": epoch,
+                **job.data.preparation.in_units(record),
+                **({"kept": True} if epoch == kept else {}),
+            }
             for epoch, record in enumerate(job.trainer.records, 1)
-        )
+        ]
+        lines = (json.dumps(without_nan(row)) for row in rows)
         aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -302,9 +319,9 @@ def report(job: Job) -> None:
             continue
         shown = measured.text(name, value)
         if name == "accuracy":
-            shown = f"{value:.2%} ({round(value * m)} of {m})"
+            shown = f"{percent(value, 2)} ({round(value * m)} of {m})"
         elif name == "r2":
-            shown = f"{value:.3f}"
+            shown = decimals(value, 3)
         parts.append(f"{called(name)} {shown}")
     if labels is not None:
         parts.append(f"{called('loss')} {job.measured['loss']:.4f}")
@@ -324,6 +341,7 @@ def result(job: Job, folder: Path) -> dict[str, Any]:
         "trained_on": job.data.X.shape[1],
         "held_out": None if held is None else {"samples": len(held[2]), **without_nan(job.measured)},
         "epochs": len(trainer.records),
+        "kept_epoch": trainer.kept,
         "steps": trainer.steps,
         "parameters": trainer.network.P,
         "training": without_nan(job.data.preparation.in_units(trainer.records[-1]))

@@ -17,6 +17,7 @@ from nnx.errors import InputError, count
 from nnx.metrics import score_name
 from nnx.outputs import Output
 from nnx.progress import Progress
+from nnx.rounding import significant
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -72,7 +73,7 @@ def text(name: str, value: float, digits: int = 4) -> str:
     """
     if name.partition("(")[0] == "roc_auc" and not isfinite(value):
         return "none: a class does not occur"
-    return f"{value:.{digits}g}"
+    return significant(value, digits)
 
 
 def tables(measured: Mapping[str, Any], labels: list[Any] | None) -> list[Table]:

@@ -14,6 +14,7 @@ from nnx.cli.folder import RESULTS, file_of
 from nnx.data.prepare import Preparation
 from nnx.errors import count, listed, size
 from nnx.progress import called, without_nan
+from nnx.rounding import significant
 from nnx.trainer import Trainer
 from nnx.version import __version__
 
@@ -160,9 +161,9 @@ def _history(trainer: Trainer, room: int = 0, first: bool = True) -> Table:
         at = best.get(name)
         table.add_row(
             escape(called(name)),
-            *[f"{values[0]:.4g}"] * first,
-            *((f"{at['value']:.4g}", str(at["epoch"])) if at else ("", "")),
-            f"{values[-1]:.4g}",
+            *[significant(values[0], 4)] * first,
+            *((significant(at["value"], 4), str(at["epoch"])) if at else ("", "")),
+            significant(values[-1], 4),
             *[curve(values, bars, room)] * bool(room),
         )
     return table

@@ -144,12 +144,19 @@ def history(folder: Path) -> History:
     """Return what a run measured, from its log or else its model."""
     path, model = folder / HISTORY, model_of(folder)
     if model is not None and (not path.is_file() or model.name != MODEL):
-        return History(measured(Trainer.load(model, backend="numpy")))
+        trainer = Trainer.load(model, backend="numpy")
+        found = History(measured(trainer))
+        found.kept = trainer.kept
+        return found
     records: list[dict[str, Any]] = []
+    kept = None
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            record = with_nan(json.loads(line)).items()
+            record = with_nan(json.loads(line))
+            own = {name: value for name, value in record.items() if name not in APART}
         except (ValueError, AttributeError) as error:
             raise InputError(f"line {number} of {str(path)!r} is no JSON object: {error}") from error
-        records.append({name: value for name, value in record if name not in APART})
-    return columns([record for record in records if "loss" in record])
+        if "loss" in own:
+            records.append(own)
+            kept = len(records) if record.get("kept") is True else kept
+    return columns(records, kept)

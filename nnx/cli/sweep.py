@@ -26,6 +26,7 @@ from nnx.cli.options import Options, long
 from nnx.errors import Error, InputError, count, first_line
 from nnx.files import written_aside
 from nnx.progress import Progress, called, without_nan
+from nnx.rounding import percent, significant
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 
@@ -179,7 +180,7 @@ def figure(name: str, value: Any) -> str:
     """Return a number as the table has it."""
     if not isinstance(value, int | float):
         return ""
-    return f"{value:.2%}" if name == "accuracy" else f"{value:.4g}"
+    return percent(value, 2) if name == "accuracy" else significant(value, 4)
 
 
 def short(error: str) -> str:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -306,7 +307,7 @@ class Preparation:
         >>> price.in_units({"loss": 0.5, "validation_mean_squared_error": [0.25, 0.125]})
         {'loss': 0.5, 'validation_mean_squared_error': [2500.0, 1250.0]}
         """
-        found = dict(measured)
+        found = copy(measured) if isinstance(measured, dict) else dict(measured)  # a History stays one
         for name, value in measured.items():
             if power := UNITS.get(name.removeprefix("validation_")):
                 unit = self.y_scale**power

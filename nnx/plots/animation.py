@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import INSTALL, InputError
+from nnx.errors import INSTALL, InputError, as_path, items, number
 from nnx.files import written_aside
+from nnx.host import as_host, as_numbers
 from nnx.plots.boundary import Plane
-from nnx.plots.style import drawing
+from nnx.plots.style import drawing, short
 from nnx.port import require
 
 PAGE, DPI, GRID = "#ffffff", 90, 120
@@ -27,6 +28,7 @@ def animated_boundary(
     names: Sequence[str] = ("x1", "x2"),
     target: str = "target",
     title: str = "",
+    total: int | None = None,
     per_second: float = 8.0,
 ) -> None:
     """Write the decision boundary over the epochs as a GIF, aside first, then renamed.
@@ -38,7 +40,7 @@ def animated_boundary(
     thetas, epochs : sequences
         The parameters (P,), and after how many epochs they were so: those of `nnx.Snapshots`. A
         text in place of an epoch is shown as it is.
-    X, Y, labels, names, target, title
+    X, Y, labels, names, target, title, total
         As in `decision_boundary`.
     path : path
         Ends with .gif.
@@ -62,7 +64,12 @@ def animated_boundary(
     ...     thetas, epochs = snapshots.thetas, snapshots.epochs
     ...     nnx.plots.animated_boundary(trainer.network.forward, thetas, epochs, X, Y, f"{folder}/moons.gif")
     """
-    path = Path(path)
+    path = as_path("path", path)
+    thetas = (
+        list(thetas) if getattr(thetas, "ndim", 1) == 2 else items("thetas", thetas, "a list of arrays (P,)")
+    )
+    epochs = items("epochs", epochs, "a list of epochs")
+    each = 1000 / number("per_second", per_second, "between 0.1 and 50", lambda rate: 0.1 <= rate <= 50)
     if path.suffix.lower() != ".gif":
         raise InputError(f"{str(path)!r} ends with {path.suffix!r}; expected .gif")
     if not len(thetas) or len(thetas) != len(epochs):
@@ -71,21 +78,21 @@ def animated_boundary(
         )
     image = require("PIL.Image", INSTALL)
     with drawing():
-        plane = Plane(X, Y, labels, names, target, title, grid=GRID)
+        plane = Plane(X, Y, labels, names, target, title, GRID, total)
         plane.figure.patch.set(facecolor=PAGE, alpha=1)
         plane.figure.set_dpi(DPI)
         canvas = require("matplotlib.backends.backend_agg", INSTALL).FigureCanvasAgg(plane.figure)
         shown = plane.axes.set_title("epoch 0")
         frames = []
         for k, (theta, epoch) in enumerate(zip(thetas, epochs, strict=True)):
+            theta = as_host(as_numbers("thetas", theta))
             plane.show(predict(theta, plane.points.astype(theta.dtype)))
-            shown.set_text(epoch if isinstance(epoch, str) else f"epoch {epoch}")
+            shown.set_text(short(epoch, 60) if isinstance(epoch, str) else f"epoch {epoch}")
             canvas.draw()
             if k == 0:
                 plane.figure.set_layout_engine("none")  # it has its place: nothing may jump
             drawn = image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
             frames.append(drawn.quantize(255, image.Quantize.FASTOCTREE, dither=image.Dither.NONE))
-    each = round(1000 / per_second)
     with written_aside(path) as aside:
-        durations = [each] * (len(frames) - 1) + [2000]
+        durations = [round(each)] * (len(frames) - 1) + [2000]
         frames[0].save(aside, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)

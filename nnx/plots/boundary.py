@@ -6,15 +6,35 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import InputError, items
-from nnx.host import as_host, as_numbers, check_finite, class_indices, numbers
+from nnx.host import as_host, as_numbers
 from nnx.metrics import decide
-from nnx.plots.style import INK, SEQUENTIAL, class_names, colour, drawing, figure, marker, short
+from nnx.plots.given import drawable, indices
+from nnx.plots.style import (
+    EMPTY,
+    INK,
+    SEQUENTIAL,
+    class_names,
+    colour,
+    drawing,
+    figure,
+    label_list,
+    legend,
+    marker,
+    sampled,
+    short,
+)
 
 GRID = 220
 """Points along each axis at which the network is asked."""
 
 IN_LEGEND = 12
 """Classes that the legend names."""
+
+DRAWN = 10_000
+"""Samples that are drawn, about, of more."""
+
+MOST = 10_000
+"""Classes that are drawn without labels."""
 
 
 def decision_boundary(
@@ -25,6 +45,7 @@ def decision_boundary(
     names: Sequence[str] = ("x1", "x2"),
     target: str = "target",
     title: str = "",
+    total: int | None = None,
 ) -> Any:
     """Draw the classes, or the numbers, that are predicted in the plane, and samples on top.
 
@@ -43,12 +64,15 @@ def decision_boundary(
     target : str
         What the numbers are, with their unit.
     title : str
+    total : int or None
+        How many samples there are, where X and Y are some of them.
 
     Returns
     -------
     matplotlib.figure.Figure
         Classes: each its colour, paler where the network is less sure, and a marker for each sample. Numbers: lines
-        of equal prediction, and the samples in the colours of their true values.
+        of equal prediction, and the samples in the colours of their true values. Of more than 10,000 samples some are
+        drawn, which the picture says.
 
     Raises
     ------
@@ -67,7 +91,7 @@ def decision_boundary(
     ['upper', 'lower']
     """
     with drawing():
-        plane = Plane(X, Y, labels, names, target, title)
+        plane = Plane(X, Y, labels, names, target, title, total=total)
         plane.show(predict(plane.points))
     return plane.figure
 
@@ -91,53 +115,53 @@ class Plane:
         target: str,
         title: str,
         grid: int = GRID,
+        total: int | None = None,
     ) -> None:
-        X, given = numbers("X", X, "float64"), as_host(as_numbers("Y", Y))
-        check_finite("X", X, "float32")  # matplotlib adds and subtracts such numbers
-        Y = numbers("Y", given, "float64") if labels is None else class_indices("Y", given)
-        labels = None if labels is None else items("labels", labels, "a list of the classes' names")
-        names = items("names", names, "the names of the two features")
-        if len(names) != 2:
-            raise InputError(f"names must name the two features; given {len(names)} of them")
+        X, Y = drawable("X", X), as_host(as_numbers("Y", Y))
         Y = Y[0] if Y.ndim == 2 and len(Y) == 1 else Y
         if X.ndim != 2 or len(X) != 2 or Y.shape != X.shape[1:] or not Y.size:
             raise InputError(
                 f"a decision boundary is drawn for n[0] = 2 features; given X {X.shape} and Y {Y.shape}, expected "
                 "(2, m) and (m,)"
             )
-        self.classes = given.dtype.kind in "biu" or labels is not None
+        named = items("names", names, "a list of the two features' names")
+        if len(named) != 2:
+            raise InputError(f"names must be those of the two features; given {len(named)}")
+        self.classes = Y.dtype.kind in "biu" or labels is not None
         self._grid = grid
         low, high = X.min(axis=1), X.max(axis=1)
-        room = np.where(high > low, 0.08 * (high - low), 1.0)
+        apart = high - low > 1e-9 * np.maximum(abs(low), abs(high))
+        room = np.where(apart, 0.08 * (high - low), np.maximum(1.0, 0.1 * abs(high)))
         low, high = low - room, high + room
         across = [np.linspace(a, b, grid) for a, b in zip(low, high, strict=True)]
         self.points = np.stack(np.meshgrid(*across)).reshape(2, -1)
         self._extent = (low[0], high[0], low[1], high[1])
         self.figure = figure(6.2 if self.classes else 5.8, 4.4)
         self.axes = self.figure.subplots()
-        self.axes.set(xlabel=short(names[0], 40), ylabel=short(names[1], 40), xlim=(low[0], high[0]))
-        self.axes.set_ylim(low[1], high[1])
-        self.figure.suptitle(short(title, 70))
+        self.axes.set(xlabel=short(named[0], 40) or EMPTY, ylabel=short(named[1], 40) or EMPTY)
+        self.axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        every = -(-len(Y) // DRAWN)
+        note = sampled(-(-len(Y) // every), len(Y) if total is None else total)
+        self.figure.suptitle("\n".join(filter(None, (short(title, 70), note))))
+        X, Y = X[:, ::every], Y[::every]
         self._image: Any = None
         self._lines: Any = None
         size = 22 if len(Y) < 300 else 12 if len(Y) < 2000 else 4
         if self.classes:
-            Y = Y.astype(int)
-            K = len(labels) if labels is not None else 1 + int(Y.max())
-            if Y.min() < 0 or Y.max() >= K:
-                raise InputError(
-                    f"class indices must be 0 to {K - 1}, one for each label; given {Y.min()} to {Y.max()}"
-                )
+            called = None if labels is None else label_list(labels)
+            Y = indices("Y", Y, MOST if called is None else len(called))
+            K = 1 + int(Y.max()) if called is None else len(called)
             self._colours = np.array([_rgb(colour(k)) for k in range(max(K, 2))])
-            self._samples(X, Y, class_names(labels, K), size)
+            self._samples(X, Y, class_names(called, K), size)
         else:
+            Y = drawable("Y", Y)
             self._limits = float(Y.min()), float(Y.max())
             if self._limits[0] == self._limits[1]:
                 self._limits = self._limits[0] - 0.5, self._limits[1] + 0.5
             shown = self.axes.scatter(*X, c=Y, s=size, cmap=SEQUENTIAL, vmin=self._limits[0], vmax=self._limits[1],
                                       edgecolors="#f5f5f5", linewidths=0.6, zorder=3)  # fmt: skip
             bar = self.figure.colorbar(shown, ax=self.axes, shrink=0.85)
-            bar.set_label(short(target, 40))
+            bar.set_label(short(target, 40) or EMPTY)
             bar.outline.set_visible(False)
 
     def _samples(self, X: Any, Y: Any, names: Sequence[str], size: float) -> None:
@@ -148,13 +172,17 @@ class Plane:
                                      edgecolors="#f5f5f5", linewidths=0.5, zorder=3)  # fmt: skip
             handles.append(made)
         shown = handles[:IN_LEGEND]
-        legend = self.figure.legend(handles=shown, loc="outside right upper")
+        made = legend(self.figure, shown, names[:IN_LEGEND], loc="outside right upper")
         if len(handles) > len(shown):
-            legend.set_title(f"{len(handles)} classes, the first:", prop={"size": 8})
+            made.set_title(f"{len(handles)} classes, the first:", prop={"size": 8})
 
     def show(self, A: Any) -> None:
         """Draw predictions (n[L], points) in place of the last ones."""
-        A = np.asarray(A, dtype=float)
+        A = drawable("what predict returns", A)
+        if A.ndim != 2 or A.shape[1] != self.points.shape[1] or not len(A):
+            raise InputError(
+                f"predict must return A (n[L], m) for X {self.points.shape}; it returned {A.shape}"
+            )
         values = self._of_classes(A) if self.classes else A[0].reshape(self._grid, self._grid)
         if self._image is None:
             options: Any = {"origin": "lower", "extent": self._extent, "aspect": "auto", "zorder": 1}

@@ -4,13 +4,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from nnx.errors import InputError
-from nnx.plots.curves import LONG, check_histories, quantity, rises, series
-from nnx.plots.style import INK, colour, drawing, figure, short
+from nnx.errors import InputError, shown
+from nnx.plots.curves import LONG, epoch_kept, quantity, rises, series
+from nnx.plots.style import EMPTY, INK, colour, drawing, figure, names, short
 from nnx.progress import called
 
 MANY = 40
 """Runs that are drawn, the best of them."""
+
+BEST: dict[str, Any] = {"marker": "o", "mfc": "none", "color": colour(1)}
+LAST: dict[str, Any] = {"marker": "o", "ms": 4, "color": colour(0)}
+KEPT: dict[str, Any] = {"marker": "|", "ms": 11, "mew": 1.6, "color": colour(2)}
 
 
 def comparison(histories: Mapping[str, Any], title: str = "") -> Any:
@@ -26,7 +30,8 @@ def comparison(histories: Mapping[str, Any], title: str = "") -> Any:
     -------
     matplotlib.figure.Figure
         A panel for each number that was measured on samples held out, or for the cost if none was: a dot for the last
-        epoch, a ring for the best one. Of more than forty runs the best forty.
+        epoch, a ring for the best one, a bar for the one that early stopping kept. Of more than forty runs the best
+        forty.
 
     Raises
     ------
@@ -41,25 +46,28 @@ def comparison(histories: Mapping[str, Any], title: str = "") -> Any:
     >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
     ['wide', 'narrow']
     """
-    check_histories(histories)
-    runs = {name: series(one) for name, one in histories.items() if isinstance(one, Mapping)}
-    names = list(dict.fromkeys(name for run in runs.values() for name in run))
-    panels = [name for name in names if name.startswith("validation_")] or [n for n in names if n == "loss"]
+    if not isinstance(histories, Mapping):
+        raise InputError(f"histories must be a dict of histories, not {shown(histories)}")
+    runs = {name: series(one) for name, one in histories.items()}
+    measured = list(dict.fromkeys(name for run in runs.values() for name in run))
+    panels = [name for name in measured if name.startswith("validation_")] or [
+        n for n in measured if n == "loss"
+    ]
     panels.sort(key=lambda name: not rises(name))  # by the first the runs are sorted
     panels = panels[:3]
     if not panels:
         raise InputError("there is nothing to compare: no run has measured anything")
 
-    def at_end(name: str, panel: str) -> float:
-        values = [x for x in runs[name].get(panel, []) if math.isfinite(x)]
-        return values[-1] if values else math.nan
-
     def badness(name: str) -> float:
-        last = at_end(name, panels[0])
-        return math.inf if math.isnan(last) else -last if rises(panels[0]) else last
+        values = _finite(runs[name], panels[0])
+        return math.inf if not values else -values[-1] if rises(panels[0]) else values[-1]
 
     order = sorted(runs, key=badness)[:MANY]
+    kept = {name: epoch_kept(histories[name], runs[name]) for name in order}
     with drawing():
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import MaxNLocator
+
         made = figure(2.2 + 3.0 * len(panels), 1.3 + 0.26 * len(order))
         many = f"the best {MANY} of {len(runs):,} runs" if len(runs) > MANY else ""
         made.suptitle(": ".join(part for part in (short(title, 60), many) if part))
@@ -67,22 +75,31 @@ def comparison(histories: Mapping[str, Any], title: str = "") -> Any:
             zip(made.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True)
         ):
             for row, name in enumerate(order):
-                values = [x for x in runs[name].get(panel, []) if math.isfinite(x)]
+                values = _finite(runs[name], panel)
                 if not values:
                     continue
                 best = max(values) if rises(panel) else min(values)
                 axes.plot([best, values[-1]], [row, row], color=INK, lw=0.8)
-                axes.plot(
-                    best, row, "o", mfc="none", color=colour(1), label="best epoch" if row == 0 else None
-                )
-                axes.plot(
-                    values[-1], row, "o", ms=4, color=colour(0), label="last epoch" if row == 0 else None
-                )
-            shown = called(quantity(panel))
-            axes.set_xlabel(f"{shown}, held out" if panel != "loss" else f"{shown}, training")
-            axes.set_yticks(range(len(order)), [short(name, LONG) for name in order])
+                axes.plot(best, row, **BEST)
+                axes.plot(values[-1], row, **LAST)
+                if at := kept[name]:
+                    axes.plot(runs[name][panel][at - 1 : at] or [math.nan], [row], **KEPT)
+            what = short(called(quantity(panel)), LONG) or EMPTY
+            axes.set_xlabel(f"{what}, held out" if panel != "loss" else f"{what}, training")
+            axes.set_yticks(range(len(order)), names(order, LONG))
+            axes.xaxis.set_major_locator(MaxNLocator(5))
             axes.grid(axis="x")
             if k == 0:
                 axes.set_ylim(len(order) - 0.4, -0.6)  # the best on top
-                made.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        marks = {
+            "best epoch": BEST,
+            "last epoch": LAST,
+            **({"epoch kept": KEPT} if any(kept.values()) else {}),
+        }
+        handles = [Line2D([], [], ls="", **look) for look in marks.values()]
+        made.legend(handles, list(marks), loc="outside lower center", ncols=len(marks))
     return made
+
+
+def _finite(run: Mapping[str, list[float]], panel: str) -> list[float]:
+    return [x for x in run.get(panel, []) if math.isfinite(x)]

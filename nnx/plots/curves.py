@@ -1,39 +1,50 @@
 """The learning curves of one run or several."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 from nnx.callbacks.monitor import best_is
-from nnx.errors import InputError, shown
-from nnx.plots.style import INK, colour, dashes, drawing, figure, short
+from nnx.errors import InputError, integer, shown
+from nnx.plots.given import LARGEST, or_gap
+from nnx.plots.style import EMPTY, INK, colour, dashes, drawing, figure, legend, names, short
 from nnx.progress import called
 
 MANY = 12
 """Runs that have a colour and a place in the legend; of more, the best have."""
 
 LONG = 40
-"""Characters of a run's name."""
+"""Characters of a run's name, or a number's."""
 
-APART = ("epoch", "step", "seconds", "learning_rate")
+ACROSS = 3
+"""Panels beside each other."""
+
+POINTS = 5000
+"""Points up to which a legend looks for a place where it hides none."""
+
+APART = ("epoch", "step", "seconds", "learning_rate", "kept")
 """What a log has beside what was measured."""
 
 
-def learning_curves(histories: Mapping[str, Any], title: str = "") -> Any:
+def learning_curves(histories: Mapping[str, Any], title: str = "", training_sample: int | None = None) -> Any:
     """Draw the cost and the scores over the epochs.
 
     Parameters
     ----------
     histories : dict
         One run's history, as `Trainer.fit` returns it and `trainer.history` has it; or several by the runs' names.
-        Of more than twelve runs the twelve that end best have a colour each, the others are grey.
+        Of more than twelve runs the twelve that end best have a colour each, the others are grey. The epoch that
+        early stopping kept (`History.kept`) is marked.
     title : str
+    training_sample : int or None
+        How many of the training samples the training's scores are of, where they are not of all.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A panel for the cost, on a logarithmic scale where all of it is positive, and one for each score.
+        A panel for the cost, on a logarithmic scale where all of it is positive, and one for each score. Numbers that
+        are not finite, or beyond 1e100, are gaps.
 
     Raises
     ------
@@ -53,9 +64,14 @@ def learning_curves(histories: Mapping[str, Any], title: str = "") -> Any:
     ['cost J', 'accuracy']
     >>> _ = nnx.plots.learning_curves({"alpha = 0.1": curve, "alpha = 1": {"loss": [0.7, 0.8]}})
     """
-    check_histories(histories)
+    if not isinstance(histories, Mapping):
+        raise InputError(f"histories must be a history, or a dict of them, not {shown(histories)}")
+    if training_sample is not None:
+        training_sample = integer("training_sample", training_sample)
     several = bool(histories) and all(isinstance(one, Mapping) for one in histories.values())
-    runs = {name: series(one) for name, one in (histories if several else {"": histories}).items()}
+    given = dict(histories) if several else {"": histories}
+    runs = {name: series(one) for name, one in given.items()}
+    kept = {name: epoch_kept(given[name], run) for name, run in runs.items()}
     panels = list(dict.fromkeys(quantity(name) for run in runs.values() for name in run))
     if not panels:
         raise InputError(
@@ -63,42 +79,60 @@ def learning_curves(histories: Mapping[str, Any], title: str = "") -> Any:
         )
     panels.sort(key=lambda name: name != "loss")
     best = ranked(runs)[:MANY]
-    beside = 1.0 + 0.07 * max(16, *(len(short(name, LONG)) for name in best)) if several else 0.0
-    width = max(4.6, 3.9 * len(panels)) + beside
+    said = dict(zip(runs, names(list(runs), LONG), strict=True))
+    beside = 1.0 + 0.07 * max(16, *(len(said[name]) for name in best)) if several else 0.0
+    columns = min(ACROSS, len(panels))
+    rows = -(-len(panels) // columns)
+    width = max(4.6, 3.9 * columns) + beside
     with drawing():
-        made = figure(width, 3.6)
+        made = figure(width, 3.6 + 3.0 * (rows - 1))
         made.suptitle(short(title, int(13 * width)))
-        for axes, panel in zip(made.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        places = made.subplots(rows, columns, squeeze=False).ravel()
+        for axes in places[len(panels) :]:
+            axes.remove()
+        for axes, panel in zip(places, panels, strict=False):
             for name in sorted(runs, key=lambda name: name in best):  # those with a colour lie above
                 k = best.index(name) if name in best else None
-                _draw(axes, panel, runs[name], k, short(name, LONG) if several else "")
-            _finish(axes, panel)
+                _draw(axes, panel, runs[name], k, said[name] if several else "")
+                if several:
+                    _ring(axes, panel, runs[name], k, kept[name])
+            if not several and kept[""]:
+                axes.axvline(kept[""], color=INK, lw=1.2, ls="--", label=f"kept: epoch {kept['']:,}")
+            _finish(axes, panel, runs.values())
             if not several:
-                axes.legend()
+                _legend_of_one(axes, panel, training_sample)
         if several:
-            made.legend(handles=_legend(best, len(runs), panels, runs), loc="outside right upper")
+            _legend(made, [said[name] for name in best], panels, runs, kept)
     return made
 
 
-def check_histories(histories: Any) -> None:
-    """Raise an InputError unless histories is a dict."""
-    if not isinstance(histories, Mapping):
-        raise InputError(
-            f'histories must be a dict such as {{"loss": [...], "validation_loss": [...]}}, not {shown(histories)}'
-        )
-
-
 def series(history: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return what can be drawn of a history: one number an epoch."""
-    return {
-        name: [math.nan if value is None else float(value) for value in values]
-        for name, values in history.items()
-        if name not in APART
-        and isinstance(values, Sequence)
-        and not isinstance(values, str)
-        and len(values)
-        and all(value is None or isinstance(value, Real) for value in values)
-    }
+    """Return what can be drawn of a history: one number an epoch, NaN for those that cannot.
+
+    Raises
+    ------
+    InputError
+        When it is no dict of lists.
+    """
+    if not isinstance(history, Mapping):
+        raise InputError(f"a history must be a dict of lists, not {shown(history)}")
+    found = {}
+    for name, values in history.items():
+        if not hasattr(values, "__len__") or not hasattr(values, "__iter__"):
+            raise InputError(
+                f"a history has a list of numbers under each name; {shown(name)} is {shown(values)}"
+            )
+        values = [] if isinstance(values, str | bytes | Mapping) else list(values)
+        numbers = all(value is None or isinstance(value, Real) for value in values)
+        if name not in APART and values and numbers:
+            found[str(name)] = [or_gap(value) for value in values]
+    return found
+
+
+def epoch_kept(history: Mapping[str, Any], run: Mapping[str, list[float]]) -> int | None:
+    """Return the epoch that was kept, if the history says so."""
+    kept, epochs = getattr(history, "kept", None), max(map(len, run.values()), default=0)
+    return kept if isinstance(kept, int) and 1 <= kept <= epochs else None
 
 
 def quantity(name: str) -> str:
@@ -139,34 +173,50 @@ def _draw(axes: Any, panel: str, run: Mapping[str, list[float]], k: int | None, 
         if key not in run:
             continue
         values, held_out = run[key], key != panel
-        sparse = "o" if len(values) == 1 else None
+        alone = "o" if sum(map(math.isfinite, values)) == 1 else None
         epochs = range(1, len(values) + 1)
         if not name:  # one run
             label = "held out" if held_out else "training"
-            axes.plot(epochs, values, color=colour(int(held_out)), label=label, marker=sparse)
+            axes.plot(epochs, values, color=colour(int(held_out)), label=label, marker=alone)
         elif k is None:
-            axes.plot(epochs, values, color=INK, lw=0.6, alpha=0.35, marker=sparse, label=f"_{name}")
+            axes.plot(epochs, values, color=INK, lw=0.5, marker=alone, label=f"_{name}")
         else:
-            faint = (
-                {"lw": 0.8, "alpha": 0.55} if not held_out and f"validation_{panel}" in run else {"lw": 1.6}
-            )
+            thin = not held_out and f"validation_{panel}" in run
             label = f"{name}, {'held out' if held_out else 'training'}"
-            axes.plot(epochs, values, color=colour(k), ls=dashes(k), marker=sparse, label=label, **faint)
+            axes.plot(
+                epochs,
+                values,
+                color=colour(k),
+                ls=dashes(k),
+                marker=alone,
+                label=label,
+                lw=0.8 if thin else 1.6,
+            )
 
 
-def _finish(axes: Any, panel: str) -> None:
+def _ring(axes: Any, panel: str, run: Mapping[str, list[float]], k: int | None, kept: int | None) -> None:
+    """Mark the epoch that was kept on a run's curve."""
+    values = run.get(f"validation_{panel}", run.get(panel, []))
+    if kept and kept <= len(values) and math.isfinite(values[kept - 1]):
+        shade = INK if k is None else colour(k)
+        axes.plot(kept, values[kept - 1], "o", mfc="none", ms=7, color=shade, label="_kept")
+
+
+def _finish(axes: Any, panel: str, runs: Iterable[Mapping[str, list[float]]]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    lines = axes.get_lines()
-    last = max(len(line.get_xdata()) for line in lines)
+    curves = [run[key] for run in runs for key in (panel, f"validation_{panel}") if key in run]
+    last = max(map(len, curves))
     axes.set_xlim((0.5, 1.5) if last == 1 else (1, last))
     axes.xaxis.set_major_locator(
-        FixedLocator([1]) if last == 1 else MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+        FixedLocator([1]) if last == 1 else MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
     )
-    axes.set(xlabel="epoch", ylabel=called(panel))
+    axes.set(xlabel="epoch", ylabel=short(called(panel), LONG) or EMPTY)
     axes.grid()
-    values = [y for line in lines for y in line.get_ydata() if math.isfinite(y)]
-    if "loss" in panel and values and min(values) > 0:
+    values = [y for curve in curves for y in curve if math.isfinite(y)]
+    if not values:
+        axes.text(0.5, 0.5, "no finite number", ha="center", va="center", transform=axes.transAxes)
+    if "loss" in panel and values and min(values) > 1 / LARGEST:
         axes.set_yscale("log")
         if max(values) < 30 * min(values):  # else there would hardly be a number at the axis
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -174,22 +224,39 @@ def _finish(axes: Any, panel: str) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def _legend_of_one(axes: Any, panel: str, training_sample: int | None) -> None:
+    """Say which curve is which, and what the training's scores are of."""
+    handles, texts = axes.get_legend_handles_labels()
+    if training_sample is not None and panel != "loss":
+        texts = [
+            f"training ({training_sample:,} of its samples)" if text == "training" else text for text in texts
+        ]
+    few = sum(len(line.get_xdata()) for line in axes.get_lines()) <= POINTS
+    legend(axes, handles, texts, loc="best" if few else "lower right" if rises(panel) else "upper right")
+
+
 def _legend(
-    best: Sequence[str], count: int, panels: Sequence[str], runs: Mapping[str, Mapping[str, Any]]
-) -> list[Any]:
-    """Return a line for each run that has a colour, and what thin and thick ones mean."""
+    figure: Any,
+    best: Sequence[str],
+    panels: Sequence[str],
+    runs: Mapping[str, Mapping[str, Any]],
+    kept: Mapping[str, int | None],
+) -> None:
+    """Name the runs that have a colour, and say what thin and thick lines, and rings, mean."""
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], color=colour(k), ls=dashes(k), lw=1.6, label=short(name, LONG))
-        for k, name in enumerate(best)
-    ]
-    if count > len(best):
-        handles.append(Line2D([], [], color=INK, lw=0.6, alpha=0.6, label=f"{count - len(best):,} others"))
-    both = any(panel in run and f"validation_{panel}" in run for run in runs.values() for panel in panels)
-    if both:
-        handles += [
-            Line2D([], [], color=INK, lw=1.6, label="thick: held out"),
-            Line2D([], [], color=INK, lw=0.8, alpha=0.55, label="thin: training"),
-        ]
-    return handles
+    handles = [Line2D([], [], color=colour(k), ls=dashes(k), lw=1.6) for k in range(len(best))]
+    texts = list(best)
+
+    def add(text: str, **look: Any) -> None:
+        handles.append(Line2D([], [], color=INK, **look))
+        texts.append(text)
+
+    if len(runs) > len(best):
+        add(f"{len(runs) - len(best):,} others", lw=0.5)
+    if any(panel in run and f"validation_{panel}" in run for run in runs.values() for panel in panels):
+        add("thick: held out", lw=1.6)
+        add("thin: training", lw=0.8)
+    if any(kept.values()):
+        add("ring: the epoch kept", ls="", marker="o", mfc="none", ms=7)
+    legend(figure, handles, texts, loc="outside right upper")

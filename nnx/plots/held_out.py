@@ -1,6 +1,5 @@
 """What a run keeps of its held-out samples, so that its pictures can be drawn again: held_out.npz."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
+from nnx.errors import InputError, first_line
 from nnx.files import written_aside
 
 HELD_OUT = "held_out.npz"
@@ -35,6 +34,8 @@ class HeldOut:
     epochs, thetas : sequences
         The parameters after some epochs, where n[0] = 2: see `nnx.Snapshots`. The model's own are the last; where
         they are none of these, as after early stopping, their epoch is `KEPT`.
+    total : int or None
+        How many samples were held out; these may be some of them.
     """
 
     A: Any
@@ -42,11 +43,13 @@ class HeldOut:
     X: Any = None
     epochs: Sequence[int] = field(default_factory=list)
     thetas: Sequence[Any] = field(default_factory=list)
+    total: int | None = None
 
 
 def of(trainer: Any, X: Any, Y: Any, y: Any, snapshots: Any = None) -> HeldOut:
     """Return what is to be kept of held-out samples: X (n[0], m), Y as trained, y (m,) the target's own values."""
-    every = -(-np.asarray(X).shape[1] * trainer.network.n[-1] // MOST)
+    total = np.asarray(X).shape[1]
+    every = -(-total * trainer.network.n[-1] // MOST)
     X = np.asarray(X)[:, ::every]
     output, A = trainer.network.output, trainer.predict(X)
     true = np.asarray(Y if output.classes else y)[..., ::every]
@@ -55,11 +58,11 @@ def of(trainer: Any, X: Any, Y: Any, y: Any, snapshots: Any = None) -> HeldOut:
     if true.shape != A.shape or len(A) == 1:
         true = true.reshape(-1)
     if trainer.network.n[0] != 2:
-        return HeldOut(A, true)
+        return HeldOut(A, true, total=total)
     epochs, thetas = list(getattr(snapshots, "epochs", [])), list(getattr(snapshots, "thetas", []))
     if thetas and not np.array_equal(thetas[-1], trainer.theta):
         epochs, thetas = [*epochs, KEPT], [*thetas, trainer.theta]
-    return HeldOut(A, true, np.asarray(X, float), epochs, thetas)
+    return HeldOut(A, true, np.asarray(X, float), epochs, thetas, total)
 
 
 def write(held_out: HeldOut, path: Path) -> None:
@@ -80,14 +83,16 @@ def read(path: Path) -> HeldOut:
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        if "total" in arrays:
+            arrays["total"] = int(arrays["total"])
         found = HeldOut(**arrays)
         fits = (
             found.A.ndim == 2
             and found.y.shape in (found.A.shape[1:], found.A.shape)
             and len(found.epochs) == len(found.thetas)
         )
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error}") from error
+    except Exception as error:  # whatever a damaged file makes the readers of zip and npy raise
+        raise InputError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
     if not fits:
         raise InputError(f"{str(path)!r} is damaged: its arrays are not of the same samples")
     return found

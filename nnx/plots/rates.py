@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nnx.plots.style import colour, drawing, figure
+from nnx.plots.style import INK, colour, drawing, figure
 
 
 def learning_rates(
@@ -30,7 +30,7 @@ def learning_rates(
     with drawing():
         made = figure(6, 3.6)
         axis = made.subplots()
-        axis.plot(rates, costs, color=colour(0), alpha=0.35, label="cost J")
+        axis.plot(rates, costs, color=INK, lw=0.6, label="cost J")
         axis.plot(rates, smoothed, color=colour(0), label="smoothed")
         axis.axvline(suggestion, color=colour(1), linestyle="--", label=f"suggestion {suggestion:.2g}")
         axis.set(xscale="log", xlabel="learning rate", ylabel="cost J")

@@ -5,15 +5,18 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import INSTALL, InputError
-from nnx.host import check_finite, numbers
-from nnx.plots.style import INK, SEQUENTIAL, colour, drawing, figure, short
+from nnx.plots.given import drawable
+from nnx.plots.style import EMPTY, INK, colour, drawing, figure, readable_map, sampled, short
 from nnx.port import require
+from nnx.rounding import decimals
 
 CROWD = 3000
 """Samples from which on a picture shows how many lie where, instead of each."""
 
 
-def predicted_against_true(y: Any, predicted: Any, name: str = "target", title: str = "") -> Any:
+def predicted_against_true(
+    y: Any, predicted: Any, name: str = "target", title: str = "", total: int | None = None
+) -> Any:
     """Draw predicted numbers against the true ones, both in the target's unit.
 
     Parameters
@@ -22,6 +25,8 @@ def predicted_against_true(y: Any, predicted: Any, name: str = "target", title: 
     name : str
         What the numbers are, with the unit.
     title : str
+    total : int or None
+        How many samples there are, where these are some of them.
 
     Returns
     -------
@@ -40,15 +45,15 @@ def predicted_against_true(y: Any, predicted: Any, name: str = "target", title: 
     >>> figure.axes[0].get_xlabel()
     'true weight (kg)'
     """
-    y, predicted = numbers("y", y, "float64"), numbers("predicted", predicted, "float64")
-    for what, x in (("y", y), ("predicted", predicted)):
-        check_finite(what, x, "float32")  # whose squares float64 has
+    y, predicted = drawable("y", y), drawable("predicted", predicted)
     if y.ndim != 1 or y.shape != predicted.shape or not y.size:
         raise InputError(f"y and predicted must both be (m,); given {y.shape} and {predicted.shape}")
     error = float(np.sqrt(np.mean((predicted - y) ** 2)))
     said = f"root mean squared error {error:.4g}"
     if len(y) > 1 and np.ptp(y) > 0:
-        said = f"R2 {require('sklearn.metrics', INSTALL).r2_score(y, predicted):.3f}, {said}"
+        r2 = float(require("sklearn.metrics", INSTALL).r2_score(y, predicted))
+        said = f"R2 {decimals(r2, 3)}, {said}"
+    said = "\n".join(filter(None, (said, sampled(len(y), total))))
     low, high = float(min(y.min(), predicted.min())), float(max(y.max(), predicted.max()))
     room = 0.03 * (high - low) or 0.5 * abs(low) or 0.5
     limits = low - room, high + room
@@ -57,14 +62,14 @@ def predicted_against_true(y: Any, predicted: Any, name: str = "target", title: 
         axes = made.subplots()
         if len(y) >= CROWD:
             cells = axes.hexbin(y, predicted, gridsize=60, extent=(*limits, *limits), bins="log", mincnt=1,
-                                cmap=SEQUENTIAL, linewidths=0.1)  # fmt: skip
+                                cmap=readable_map(), linewidths=0.1)  # fmt: skip
             bar = made.colorbar(cells, ax=axes, shrink=0.7, label="samples")
             bar.outline.set_visible(False)
         else:
             size = 14 if len(y) < 500 else 6
             axes.scatter(y, predicted, s=size, color=colour(0), alpha=0.85, linewidths=0)
         axes.plot(limits, limits, color=colour(1) if len(y) >= CROWD else INK, lw=1, ls="--")
-        name = short(name, 40)
+        name = short(name, 40) or EMPTY
         axes.set(xlabel=f"true {name}", ylabel=f"predicted {name}", title=said, aspect="equal")
         axes.set(xlim=limits, ylim=limits)
         axes.set_yticks(axes.get_xticks())

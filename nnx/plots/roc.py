@@ -6,15 +6,19 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import INSTALL, InputError
-from nnx.host import class_indices, numbers
-from nnx.plots.style import INK, class_names, colour, dashes, drawing, figure, short
+from nnx.host import as_host, as_numbers
+from nnx.plots.given import drawable, indices
+from nnx.plots.style import INK, class_names, colour, dashes, drawing, figure, legend, sampled, short
 from nnx.port import require
+from nnx.rounding import decimals
 
 MANY = 12
 """Classes that have a colour and a line in the legend; of more, the six that are told worst have."""
 
 
-def roc(Y: Any, A: Any, labels: Sequence[object] | None = None, title: str = "") -> Any:
+def roc(
+    Y: Any, A: Any, labels: Sequence[object] | None = None, title: str = "", total: int | None = None
+) -> Any:
     """Draw the receiver operating characteristic: hits over false alarms, of all thresholds.
 
     Parameters
@@ -27,6 +31,8 @@ def roc(Y: Any, A: Any, labels: Sequence[object] | None = None, title: str = "")
     labels : sequence or None
         The classes' names in the order of their indices; None: the indices.
     title : str
+    total : int or None
+        How many samples there are, where Y and A are of some of them.
 
     Returns
     -------
@@ -46,20 +52,21 @@ def roc(Y: Any, A: Any, labels: Sequence[object] | None = None, title: str = "")
     >>> figure.axes[0].get_legend_handles_labels()[1]
     ['dog, AUC 0.750']
     """
-    Y, A = class_indices("Y", Y), numbers("A", A, "float64")
+    Y, A = as_host(as_numbers("Y", Y)), drawable("A", A)
     n = A.shape[0] if A.ndim == 2 else 0
     if n == 0 or Y.shape not in ((A.shape[1],), A.shape) or not Y.size:
         raise InputError(
             f"Y must be class indices (m,) and A the outputs (n[L], m); given shapes {Y.shape} and {A.shape}"
         )
-    if n == 1 and Y.ndim == 1:
-        positive, names = (Y == 1)[None], class_names(labels, 2)[1:]
+    if n == 1:
+        positive, classes = (indices("Y", Y, 2) == 1).reshape(1, -1), class_names(labels, 2)[1:]
     else:
-        positive = Y == 1 if Y.ndim == 2 else Y == np.arange(n)[:, None]
-        names = class_names(labels, n)
+        several = Y.ndim == 2
+        Y, classes = indices("Y", Y, 2 if several else n), class_names(labels, n)
+        positive = Y == 1 if several else Y == np.arange(n)[:, None]
     metrics = require("sklearn.metrics", INSTALL)
     curves = []
-    for name, yes, scores in zip(names, positive, A, strict=True):
+    for name, yes, scores in zip(classes, positive, A, strict=True):
         if yes.any() and not yes.all():
             false, true, _ = metrics.roc_curve(yes, scores)
             curves.append((name, float(metrics.auc(false, true)), false, true))
@@ -69,11 +76,12 @@ def roc(Y: Any, A: Any, labels: Sequence[object] | None = None, title: str = "")
     if len(curves) > MANY:
         curves.sort(key=lambda curve: curve[1])
         drawn, rest = curves[:6], curves[6:]
-    longest = max(len(f"{name}, AUC 0.000") for name, *_ in drawn)
+    texts = [f"{name}, AUC {decimals(auc, 3)}" for name, auc, *_ in drawn]
     if rest:
-        longest = max(longest, 34)
+        low, high = (decimals(auc, 3) for auc in (rest[0][1], rest[-1][1]))
+        texts.append(f"{len(rest):,} others, AUC {low} to {high}")
     with drawing():
-        made = figure(4.6 + 0.075 * longest, 4.2)
+        made = figure(5.0 + 0.075 * max(map(len, texts)), 4.2)
         axes = made.subplots()
         views = [axes]
         if min(auc for _, auc, *_ in curves) > 0.95:  # all that differs is in the corner
@@ -84,20 +92,22 @@ def roc(Y: Any, A: Any, labels: Sequence[object] | None = None, title: str = "")
         else:
             axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
         for view in views:
-            for k, (_, _, false, true) in enumerate(rest):
-                label = f"{len(rest)} others, AUC {rest[0][1]:.3f} to {rest[-1][1]:.3f}" if k == 0 else None
-                view.plot(false, true, color=INK, lw=0.6, alpha=0.4, label=label)
-            for k, (name, auc, false, true) in enumerate(drawn):
-                view.plot(false, true, color=colour(k), ls=dashes(k), label=f"{name}, AUC {auc:.3f}")
+            others = [view.plot(false, true, color=INK, lw=0.5)[0] for _, _, false, true in rest]
+            handles = [
+                view.plot(false, true, color=colour(k), ls=dashes(k), label=text)[0]
+                for k, ((_, _, false, true), text) in enumerate(zip(drawn, texts, strict=False))
+            ]
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.grid()
-        handles, texts = axes.get_legend_handles_labels()
-        made.legend(handles, texts, loc="outside right center")
-        absent = len(names) - len(curves)
-        if absent:
-            axes.set_title(
-                f"{absent} of {len(names)} classes have no curve: no sample is of them, or all are"
+        order = [-1, *range(len(drawn))] if rest else range(len(drawn))
+        handles += others[:1]
+        legend(made, [handles[k] for k in order], [texts[k] for k in order], loc="outside right center")
+        notes = [sampled(A.shape[1], total)]
+        if absent := len(classes) - len(curves):
+            notes.append(
+                f"{absent:,} of {len(classes):,} classes have no curve:\nno sample is of them, or all are"
             )
+        axes.set_title("\n".join(filter(None, notes)))
         made.suptitle(short(title, 70))
     return made

@@ -21,8 +21,12 @@ from nnx.plots.roc import roc
 from nnx.plots.style import save
 from nnx.plots.weights import first_layer, square
 
-CLASSES = 200
-"""Classes of which a picture can be read, in little memory; of more there are learning curves alone."""
+TRAINING_SAMPLE = "training_sample"
+"""Of a trainer's metadata: how many of the training samples the training's scores in its history are of."""
+
+REGIONS, CURVES = 200, 500
+"""Classes up to which a plane, and ROC curves, are drawn: they need memory and time for each class."""
+
 FRAMES, NUMBERS = 40, 2**22
 """Pictures of an animation; numbers that are kept for one."""
 
@@ -67,39 +71,41 @@ def _learning_curve(left: Left) -> Draw | None:
 def _curves(left: Left) -> Any:
     """Draw the learning curves, errors in the target's own unit."""
     history, preparation = left.trainer.history, left.preparation
+    sample = left.trainer.metadata.get(TRAINING_SAMPLE)
     if preparation is None or preparation.labels is not None:
-        return learning_curves(history, left.title)
-    drawn = learning_curves(preparation.in_units(history), left.title)
+        return learning_curves(history, left.title, sample)
+    drawn = learning_curves(preparation.in_units(history), left.title, sample)
     drawn.axes[0].set_ylabel("cost J of the scaled target")
     return drawn
 
 
-def _many(left: Left) -> bool:
-    """Whether there are more classes than a picture can show."""
-    return left.trainer.network.output.classes and left.trainer.network.n[-1] > CLASSES
+def _many(left: Left, most: int) -> bool:
+    """Whether there are more classes than that."""
+    return left.trainer.network.output.classes and left.trainer.network.n[-1] > most
 
 
 def _confusion_matrix(left: Left) -> Draw | None:
     held, output = left.held, left.trainer.network.output
-    if held is None or not output.classes or not len(held.y) or held.y.ndim == 2 or _many(left):
+    if held is None or not output.classes or not len(held.y) or held.y.ndim == 2:
         return None
-    return _saved(confusion_matrix, held.y, _decided(held.A, output), _names(left), left.title)
+    return _saved(confusion_matrix, held.y, _decided(held.A, output), _names(left), left.title, held.total)
 
 
 def _roc(left: Left) -> Draw | None:
     held = left.held
     if held is None or not left.trainer.network.output.classes or len(set(held.y.ravel().tolist())) < 2:
         return None
-    if _many(left):
+    if _many(left, CURVES):
         return None
-    return _saved(roc, held.y, held.A, _names(left), left.title)
+    return _saved(roc, held.y, held.A, _names(left), left.title, held.total)
 
 
 def _predicted_against_true(left: Left) -> Draw | None:
     held = left.held
     if held is None or left.trainer.network.output.classes or len(held.A) != 1 or not len(held.y):
         return None
-    return _saved(predicted_against_true, held.y, _numbers(left, held.A), left.target, left.title)
+    predicted = _numbers(left, held.A)
+    return _saved(predicted_against_true, held.y, predicted, left.target, left.title, held.total)
 
 
 def _first_layer(left: Left) -> Draw | None:
@@ -110,19 +116,19 @@ def _first_layer(left: Left) -> Draw | None:
 
 
 def _decision_boundary(left: Left) -> Draw | None:
-    if left.held is None or left.held.X is None or left.held.y.ndim == 2 or _many(left):
+    if left.held is None or left.held.X is None or left.held.y.ndim == 2 or _many(left, REGIONS):
         return None
     to_X, arguments = _plane(left)
 
     def predict(points: Any) -> Any:
         return _numbers(left, left.trainer.predict(to_X(points)), keep=True)
 
-    return _saved(decision_boundary, predict, *arguments, left.title)
+    return _saved(decision_boundary, predict, *arguments, left.title, left.held.total)
 
 
 def _animation(left: Left) -> Draw | None:
     held, network = left.held, left.trainer.network
-    if held is None or held.X is None or held.y.ndim == 2 or len(held.epochs) < 2 or _many(left):
+    if held is None or held.X is None or held.y.ndim == 2 or len(held.epochs) < 2 or _many(left, REGIONS):
         return None
     to_X, arguments = _plane(left)
 
@@ -130,10 +136,13 @@ def _animation(left: Left) -> Draw | None:
         return _numbers(left, network.forward(theta, to_X(points).astype(theta.dtype)), keep=True)
 
     X, y, labels, names, target = arguments
-    epochs = ["the model kept" if epoch == held_out.KEPT else int(epoch) for epoch in held.epochs]
+    kept = "the model kept" if left.trainer.kept is None else f"epoch {left.trainer.kept}, which was kept"
+    epochs = [kept if epoch == held_out.KEPT else int(epoch) for epoch in held.epochs]
 
     def draw(path: Path) -> None:
-        animated_boundary(predict, held.thetas, epochs, X, y, path, labels, names, target, left.title)
+        animated_boundary(
+            predict, held.thetas, epochs, X, y, path, labels, names, target, left.title, held.total
+        )
 
     return draw
 

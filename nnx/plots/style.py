@@ -1,13 +1,14 @@
 """What all pictures share: colours that read on a light page and on a dark one, names cut short, and saving."""
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nnx.errors import INSTALL, InputError, as_path, items, shown
+from nnx import errors
+from nnx.errors import INSTALL, InputError
 from nnx.files import written_aside
 from nnx.port import require
 
@@ -40,28 +41,106 @@ def marker(k: int) -> str:
     return MARKERS[k // len(COLOURS) % len(MARKERS)]
 
 
+def readable_map() -> Any:
+    """Return the part of the sequential colour map that is seen on white and on near black."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps[SEQUENTIAL]([0.3 + 0.65 * k / 255 for k in range(256)]))
+
+
+EMPTY = "(empty)"
+"""Stands for a name without characters."""
+
+
 def short(name: object, most: int = 24) -> str:
-    r"""Return a name for a picture, in one line of so many characters, its end and its beginning kept.
+    r"""Return a text for a picture, in one line of so many characters, its end and its beginning kept.
 
     Examples
     --------
-    >>> short("petal length (cm)"), short("a name that nobody would like to read in a legend", 20)
+    >>> short("petal length (cm)"), short("a name that is too long to be read in a legend", 20)
     ('petal length (cm)', 'a name tha... legend')
     >>> short("US$")  # a dollar sign is no formula
     'US\\$'
+    >>> short("red\x1b[0m")  # control characters are written as Python does
+    'red\\x1b[0m'
     """
-    text = " ".join((name if isinstance(name, str) else shown(name)).split())
-    if len(text) > most:
-        text = f"{text[: most // 2]}...{text[most // 2 + 3 - most :]}"
+    return _escaped(_cut(_line(name), most))
+
+
+def names(given: Sequence[object], most: int = 24) -> list[str]:
+    """Return what things are called in a picture; different ones that would look alike have their number behind.
+
+    Examples
+    --------
+    >>> names(["cat", "", "cat"])
+    ['cat', '(empty)', 'cat']
+    >>> names(["a bird of which nobody knows", "a bird of whom nobody knows"], 16)
+    ['a bir...ows (0)', 'a bir...ows (1)']
+    """
+    lines = [_line(one) or EMPTY for one in given]
+    shown = [_cut(line, most) for line in lines]
+    alike: dict[str, set[str]] = {}
+    for text, one in zip(shown, given, strict=True):
+        alike.setdefault(text, set()).add(_text(one))
+    for k, text in enumerate(shown):
+        if len(alike[text]) > 1:
+            number = f" ({k})"
+            shown[k] = _cut(lines[k], most - len(number)) + number
+    return [_escaped(text) for text in shown]
+
+
+def _line(name: object) -> str:
+    """Return a text in one line, whose characters can all be seen."""
+    return "".join(map(_visible, " ".join(_text(name).split())))
+
+
+def _text(name: object) -> str:
+    try:
+        return str(name)
+    except Exception:  # a class of anybody's may raise whatever it likes
+        return errors.shown(name)
+
+
+def _visible(character: str) -> str:
+    """Return a character; its escape if it would be no glyph, or would turn the order of its neighbours."""
+    odd = unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in TURNING
+    return character.encode("unicode_escape").decode() if odd else character
+
+
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+"""Classes of characters that say in which direction others are read."""
+
+
+def _cut(text: str, most: int) -> str:
+    """Return so many characters of a text, its end and its beginning kept."""
+    if len(text) <= most:
+        return text
+    end = most - most // 2 - 3
+    return f"{text[: most // 2]}...{text[len(text) - end :]}"
+
+
+def _escaped(text: str) -> str:
+    """Return a text of which matplotlib takes nothing for a formula."""
     return text.replace("$", r"\$")
 
 
 def figure(width: float, height: float) -> Any:
     """Return an empty figure of a size in inches, which a notebook shows without pyplot, and without a background."""
-    made = require("matplotlib.figure", INSTALL).Figure(figsize=(width, height), layout="constrained")
+    require("matplotlib", INSTALL)
+    from nnx.plots.picture import Picture
+
+    made: Any = Picture(figsize=(width, height), layout="constrained")
     made.patch.set_alpha(0)
     made.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
-    made._repr_png_ = partial(png, made)
+    return made
+
+
+def legend(owner: Any, handles: Sequence[Any], texts: Sequence[str], **options: Any) -> Any:
+    """Return a legend of a figure or of axes; matplotlib's own leaves out texts that are empty or begin with '_'."""
+    made = owner.legend(list(handles), ["text"] * len(texts), **options)
+    for shown, text in zip(made.get_texts(), texts, strict=True):
+        shown.set_text(text)
     return made
 
 
@@ -101,11 +180,8 @@ def png(figure: Any, dpi: int = 120) -> bytes:
 
 
 def write(figure: Any, to: Any, kind: str, dpi: int = 120) -> None:
-    """Write a figure; a character that the font lacks becomes a box, which is no reason for a warning."""
-    import warnings
-
-    with drawing(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+    """Write a figure, without a background."""
+    with drawing():
         figure.savefig(to, format=kind, dpi=dpi, facecolor="none", edgecolor="none")
 
 
@@ -126,17 +202,30 @@ def save(figure: Any, path: str | Path) -> None:
     ...     Path(folder, "curve.svg").read_text()[:5]
     '<?xml'
     """
-    path = as_path("path", path)
-    if not hasattr(figure, "canvas"):
-        raise InputError(f"figure must be one of matplotlib's, not {shown(figure)}")
+    path = errors.as_path("path", path)
+    if not hasattr(figure, "savefig"):
+        raise InputError(f"figure must be a matplotlib figure, not {errors.shown(figure)}")
     kinds = figure.canvas.get_supported_filetypes()
     kind = path.suffix.removeprefix(".").lower()
     if kind not in kinds:
         raise InputError(
-            f"{shown(str(path))} ends with {shown(path.suffix)}; expected one of {', '.join(sorted(kinds))}"
+            f"{str(path)!r} ends with {path.suffix!r}; expected one of {', '.join(sorted(kinds))}"
         )
     with written_aside(path) as aside:
         write(figure, aside, kind)
+
+
+def sampled(m: int, total: object) -> str:
+    """Return what a picture of m samples says where there are more; nothing where it shows all.
+
+    Examples
+    --------
+    >>> sampled(2000, 48000), sampled(10, None)
+    ('2,000 of 48,000 samples', '')
+    """
+    if total is None or errors.integer("total", total) <= m:
+        return ""
+    return f"{m:,} of {errors.integer('total', total):,} samples"
 
 
 def class_names(labels: Sequence[object] | None, K: int) -> list[str]:
@@ -149,7 +238,12 @@ def class_names(labels: Sequence[object] | None, K: int) -> list[str]:
     """
     if labels is None:
         return [str(k) for k in range(K)]
-    names = items("labels", labels, "a list of the classes' names")
-    if len(names) != K:
-        raise InputError(f"labels must name the {K} classes; given {len(names)} of them")
-    return [short(name, 18) for name in names]
+    given = label_list(labels)
+    if len(given) != K:
+        raise InputError(f"labels must name the {K} classes; given {len(given)} of them")
+    return names(given, 18)
+
+
+def label_list(labels: Any) -> list[Any]:
+    """Return labels as a list, or raise an InputError."""
+    return errors.items("labels", labels, "a list of the classes' names")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import InputError, count, items, positive_int
-from nnx.host import check_finite, numbers
+from nnx.plots.given import drawable
 from nnx.plots.style import DIVERGING, drawing, figure, short
 
 
@@ -42,17 +42,10 @@ def first_layer(W: Any, shape: tuple[int, ...] | None = None, most: int = 64, ti
     >>> figure.axes[0].images[0].get_array().shape  # 4 rows of 4 images of 8 by 8, a pixel between
     (35, 35)
     """
-    W = numbers("W", W, "float64")
-    check_finite("W", W, "float32")  # whose squares float64 has
-    if W.ndim != 2:
-        raise InputError(f"W must be (n[1], n[0]); given {W.shape}")
-    found = (
-        square(W.shape[1])
-        if shape is None
-        else tuple(
-            positive_int("shape's sides", side) for side in items("shape", shape, "(h, w) or (h, w, 3)")
-        )
-    )
+    W = drawable("W", W)
+    if W.ndim != 2 or not W.size:
+        raise InputError(f"W must be (n[1], n[0]), at least one unit; given {W.shape}")
+    found = square(W.shape[1]) if shape is None else _sides(shape)
     if (
         found is None
         or prod(found) != W.shape[1]
@@ -86,6 +79,10 @@ def first_layer(W: Any, shape: tuple[int, ...] | None = None, most: int = 64, ti
         bar.set_label("weight")
         bar.outline.set_visible(False)
     return made
+
+
+def _sides(shape: Any) -> tuple[int, ...]:
+    return tuple(positive_int("shape", side) for side in items("shape", shape, "(h, w) or (h, w, 3)"))
 
 
 def _columns(n: int) -> int:

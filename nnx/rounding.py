@@ -1,0 +1,51 @@
+"""Numbers as text that never round to 0 or 1 unless they are: an accuracy of 99.996% is not 100%."""
+
+from collections.abc import Callable
+
+DIGITS = 9
+"""Digits after which a number is written as it is."""
+
+
+def decimals(x: float, digits: int) -> str:
+    """Return x with so many decimals, or with more where it would look like 0 or 1.
+
+    Examples
+    --------
+    >>> decimals(0.98765, 3), decimals(0.99996, 3), decimals(0.00004, 3), decimals(1, 3)
+    ('0.988', '0.99996', '0.00004', '1.000')
+    """
+    return _told(x, digits, lambda n: f"{x:.{n}f}", float)
+
+
+def significant(x: float, digits: int) -> str:
+    """Return x with so many significant digits, or with more where it would look like 1.
+
+    Examples
+    --------
+    >>> significant(0.98765, 3), significant(0.99996, 3), significant(1.00004, 3), significant(1e-30, 3)
+    ('0.988', '0.99996', '1', '1e-30')
+    """
+    return _told(x, digits, lambda n: f"{x:.{n}g}", float)
+
+
+def percent(x: float, digits: int) -> str:
+    """Return a share as a percentage with so many decimals, or with more where it would look like 0% or 100%.
+
+    Examples
+    --------
+    >>> percent(0.98765, 1), percent(0.99996, 1), percent(1e-5, 1), percent(1, 1)
+    ('98.8%', '99.996%', '0.001%', '100.0%')
+    """
+    return _told(x, digits, lambda n: f"{x:.{n}%}", lambda text: float(text[:-1]) / 100)
+
+
+def _told(x: float, digits: int, write: Callable[[int], str], read: Callable[[str], float]) -> str:
+    """Return x as `write` has it with the fewest digits, at least `digits`, that tell it from 0, 1 and -1."""
+    text = write(digits)
+    if not -1 < x < 1 or x == 0:
+        return text
+    for more in range(digits, DIGITS + 1):
+        text = write(more)
+        if read(text) not in (0, 1, -1):
+            return text
+    return repr(float(x)) if not text.endswith("%") else f"{100 * x!r}%"
