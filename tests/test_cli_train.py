@@ -88,7 +88,12 @@ def test_each_option_does_what_it_says(run):
         l1=1e-5, l2=1e-4, max_norm=4, clip_norm=1, label_smoothing=0.1
     )
     assert (trainer.seed, trainer.dtype) == (3, "float64")
-    assert set(trainer.history) == {"loss", "f1", "validation_loss", "validation_f1"}  # of training samples, too
+    assert set(trainer.history) == {
+        "loss",
+        "f1",
+        "validation_loss",
+        "validation_f1",
+    }  # of training samples, too
 
 
 def test_the_configuration_of_a_run_makes_it_again_bit_by_bit(run, tmp_path):
