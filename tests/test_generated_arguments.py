@@ -153,6 +153,7 @@ CALLS = {
         of(trainer, "evaluate"),
         {"X": X, "Y": Y, "batch_size": 5, "sample_weight": np.ones(12), "metrics": ["f1"]},
     ),
+    "Trainer.scorer": (of(trainer, "scorer"), {"X": X, "Y": Y, "metrics": ["f1"]}),
     "Trainer.stop": (of(trainer, "stop"), {"reason": "enough"}),
     "Trainer.save": (of(trainer, "save"), {"path": "saved.safetensors"}),
     "Trainer.load": (nnx.Trainer.load, {"path": "model.safetensors", "backend": "numpy", "device": "cpu"}),
