@@ -212,7 +212,7 @@ def in_range(weights: Any, dtype: str, together: bool = True) -> tuple[Any, int]
     >>> in_range(np.array([1.0, 3.0]), "float32")
     (array([1., 3.]), 0)
     >>> in_range(np.array([1e-320, 2e-320]), "float64")[0] / 2.0**250
-    array([31.9..., 63.9...])
+    array([31.625, 63.25 ])
     """
     limits = np.finfo(dtype)
     room = limits.maxexp // 4  # metrics multiply two of them
