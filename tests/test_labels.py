@@ -301,10 +301,9 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["nnx", *map(str, arguments)])
-        try:
+        with pytest.raises(SystemExit) as stop:
             main()
-        except SystemExit as stop:
-            assert not stop.code
+        assert not stop.value.code
 
     monkeypatch.chdir(tmp_path)
     polars.DataFrame({"x": [0.5, 1.5, 0.25, 2.0] * 10, "kind": ["7", "8"] * 20}).write_csv("t.csv")
