@@ -257,7 +257,7 @@ def test_labels_with_a_type(tmp_path, kind):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", OF_TEXT)
 def test_many_labels_of_text(run, tmp_path, kind):
-    for seed in range(1, 26):
+    for seed in range(1, 12):
         check_text(Functions(tmp_path), tmp_path, kind, seed)
     check_text(Commands(run), tmp_path, kind, 0)
 
@@ -265,6 +265,6 @@ def test_many_labels_of_text(run, tmp_path, kind):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", TYPED)
 def test_many_labels_with_a_type(run, tmp_path, kind):
-    for seed in range(1, 26):
+    for seed in range(1, 12):
         check_typed(Functions(tmp_path), tmp_path, kind, seed)
     check_typed(Commands(run), tmp_path, kind, 0)
