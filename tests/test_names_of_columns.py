@@ -1,6 +1,7 @@
 """Columns are found by their names, in any order, at every entry point and for tables of every kind."""
 
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -264,7 +265,7 @@ def pandas_frames():
     objects = plain.astype(object)
     missing = objects.where(objects.notna(), pandas.NA)
     found = {"plain": plain, "nullable": nullable, "categorical": coded, "object": objects, "NA": missing}
-    if frames.library(pandas.Series([1]).convert_dtypes(dtype_backend="pyarrow")):
+    if find_spec("pyarrow"):
         found["arrow"] = plain.convert_dtypes(dtype_backend="pyarrow")
     return found
 
@@ -290,8 +291,8 @@ def test_tables_of_other_libraries_give_the_X_of_the_file():
     expected = p.X(frame)
     given = [frame[FEATURES[::-1]], {name: CELLS[name] for name in reversed(FEATURES)}]
     given.append(frame.with_columns(polars.col("colour").cast(polars.Categorical)))
-    if frames.library(frame) and (arrow := _arrow(frame)) is not None:
-        given += [arrow, arrow.to_batches()[0]]
+    if find_spec("pyarrow"):
+        given += [frame.to_arrow(), frame.to_arrow().to_batches()[0]]
     for table in given:
         np.testing.assert_array_equal(p.X(table), expected)
     short = {name: CELLS[name] for name in FEATURES[1:]}
@@ -299,13 +300,6 @@ def test_tables_of_other_libraries_give_the_X_of_the_file():
         p.X(short)
     with pytest.raises(nnx.InputError, match=re.escape("the column 'size' of the data frame")):
         p.X({**short, "size": [object()] * 24})
-
-
-def _arrow(frame):
-    try:
-        return frame.to_arrow()
-    except ImportError:
-        return None
 
 
 def test_dates_are_not_taken_as_numbers():
