@@ -197,5 +197,5 @@ def test_a_few_histories():
 
 @pytest.mark.long
 def test_many_histories():
-    for seed in range(2, 6):
+    for seed in range(2, 5):
         histories(seed, 80, most=20)
