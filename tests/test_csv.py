@@ -303,3 +303,9 @@ def test_thousands_of_classes_take_little_memory(run, tmp_path, monkeypatch):
     status, out, err = run("evaluate", "r", "t.csv", "--metrics", "roc_auc")
     assert (status, out) == (1, "")
     assert "the area under the ROC curve of 1,500 samples and 300 outputs takes about 3.6 MB of memory" in err
+
+
+def test_a_name_that_is_too_long(tmp_path):
+    said = refusal(tmp_path, text("a" * 200_000 + ",b,kind\n"))
+    assert "the first line of " in said
+    assert "has a name of more than 131,072 characters; is a quote" in said

@@ -156,3 +156,28 @@ def test_some_tables(tmp_path, monkeypatch):
 @pytest.mark.long
 def test_many_tables(tmp_path, monkeypatch):
     assert 1200 < try_tables(1, 4000, tmp_path, monkeypatch) < 3600
+
+
+def test_tables_through_a_pipe(tmp_path, monkeypatch):
+    """As from a file, cut into the batches that are predicted at once."""
+    pytest.importorskip("typer", reason="the command line (extra cli) is not installed")
+    from nnx.cli import inputs
+
+    rng, read = random.Random(2), 0
+    for _ in range(100):
+        text, delimiter, n = table(rng)
+        monkeypatch.setattr(tables, "PIECE", rng.choice([1, 3, 8, 40, 1000]))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        size = rng.choice([1, 4, 7])
+        pieces, said = read_or_refused(lambda: list(inputs.pieces("-", size, delimiter=delimiter)))  # noqa: B023
+        rows, wrong = expected(text, delimiter, n)
+        if said:
+            assert "the standard input" in said
+            check_refusal(said, text, delimiter, rows, wrong)
+            continue
+        assert wrong is None
+        assert [list(row) for piece in pieces for row in piece.frame.rows()] == rows
+        assert [len(piece) for piece in pieces[:-1]] == [size] * (len(pieces) - 1)
+        assert [piece.first for piece in pieces] == [1 + size * k for k in range(len(pieces))]
+        read += 1
+    assert 30 < read < 95

@@ -90,12 +90,12 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
         text = _without_blank_lines(text[said.end() :])
     if not text:
         raise InputError(f"{called} is empty: it holds nothing but blank lines")
-    if "\0" in _line(text):
+    if "\0" in first_line(text):
         raise InputError(
             f"{called} is none of CSV, Parquet, .npz and IDX, which are what can be read; it begins with {head[:8]!r}"
         )
     text, delimiter = _from_the_names_on(called, text, delimiter)
-    first = _line(text)
+    first = first_line(text)
     names, end = _first_row(called, text, delimiter)
     if all(_is_number(name) for name in names) and '"' not in text[:end]:
         raise InputError(
@@ -106,7 +106,7 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
     return Header(_checked(called, names), delimiter, start, first[:40])
 
 
-def _line(text: str) -> str:
+def first_line(text: str) -> str:
     """Return the first line."""
     return re.split(r"[\r\n]", text, maxsplit=1)[0]
 
@@ -123,7 +123,7 @@ def _from_the_names_on(called: str, text: str, delimiter: str | None) -> tuple[s
     """Return the text without the comments before the names, and the delimiter."""
     last, rest = "", text
     while rest.startswith("#"):
-        last, rest = rest, _without_blank_lines(rest[len(_line(rest)) :])
+        last, rest = rest, _without_blank_lines(rest[len(first_line(rest)) :])
     text = last if last and _has_names(last, rest, delimiter) else rest
     return text, delimiter or _guessed(called, text)
 
@@ -134,7 +134,7 @@ def _has_names(text: str, rest: str, delimiter: str | None) -> bool:
     It has if the next line holds numbers alone. It has not if one of the first rows has another number of cells, or if
     the next line has no number and the one behind it has.
     """
-    if not rest or all(map(_is_number, re.split(f"[{DELIMITERS}]", _line(rest)))):
+    if not rest or all(map(_is_number, re.split(f"[{DELIMITERS}]", first_line(rest)))):
         return True
     fits = _fits(text, delimiter)
     if not fits or fits[0].rows != fits[0].fit:
@@ -183,7 +183,7 @@ def _guessed(called: str, text: str) -> str:
     if len(best) > 1 and fits[0].fit:
         raise InputError(
             f"the delimiter of {called} may be {' or '.join(map(_named, best))}: with each of them rows have as many "
-            f"cells as the first line ({_shown(_line(text))}). Say which with --delimiter"
+            f"cells as the first line ({_shown(first_line(text))}). Say which with --delimiter"
         )
     return best[0]
 
@@ -202,10 +202,15 @@ def _first_row(called: str, text: str, delimiter: str) -> tuple[list[str], int]:
         wrong = error
     if lines.tell() > LONGEST_HEADER:
         raise InputError(f"the first line of {called} has more than {size(LONGEST_HEADER)}; is it CSV?")
+    if wrong is not None and "field larger" in str(wrong):
+        raise InputError(
+            f'the first line of {called} has a name of more than {csv.field_size_limit():,} characters; is a quote (") '
+            f"not closed? It begins with {_shown(first_line(text))}"
+        ) from wrong
     if wrong is not None:
         raise InputError(
-            f"the first line of {called} cannot be read as CSV ({wrong}): {_shown(_line(text))}. Quotes stand around "
-            'whole names, and twice within: "5"" pipe"'
+            f"the first line of {called} cannot be read as CSV ({wrong}): {_shown(first_line(text))}. Quotes stand "
+            'around whole names, and twice within: "5"" pipe"'
         ) from wrong
     return [name.strip(BLANK) for name in row], lines.tell()
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nnx.data.header import Header
+from nnx.data.header import Header, first_line
 from nnx.errors import InputError, size
 
 AT_ONCE = 2**18
@@ -192,9 +192,9 @@ class _Lines:
         return self._further or at == len(self._text)
 
     def row(self) -> str:
-        """Return the beginning of the row that is being read."""
+        """Return the beginning of the row that is being read, up to the end of its first line."""
         at = max(0, self.begin - self._before)
-        return self._row or self._text[at : at + 80]
+        return self._row or first_line(self._text[at : at + 80])
 
     def rest(self) -> bytes:
         """Return what has not been given."""

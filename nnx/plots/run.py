@@ -81,7 +81,7 @@ def _curves(left: Left) -> Any:
 
 def _many(left: Left, most: int) -> bool:
     """Whether there are more classes than that."""
-    return left.trainer.network.output.classes and left.trainer.network.n[-1] > most
+    return bool(left.trainer.network.output.classes) and int(left.trainer.network.n[-1]) > most
 
 
 def _confusion_matrix(left: Left) -> Draw | None:
