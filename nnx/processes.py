@@ -40,7 +40,7 @@ class _Own(threading.local):
     """The lock that a thread holds while it computes."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: Any = threading.RLock()
         _locks[threading.get_ident()] = self.lock
         # The last one registered is called first: before those of libraries that are imported by now.
         atexit.unregister(_end)
