@@ -29,7 +29,7 @@ TEXT = "\n\n".join(
 """The text of what all steps share. Its hash is in its name, and that in every step's: no step is of another text."""
 
 FORMS = 16
-"""Compiled steps that are kept though nobody uses them just now: each takes up to 20 MB."""
+"""Compiled steps that are kept in memory while they are not in use. Each takes up to 20 MB."""
 
 _lock = threading.RLock()
 """A module is executed, and so compiled, by one thread at a time; a fork waits for it (`nnx.processes`)."""
@@ -54,7 +54,7 @@ def _of_the_system() -> Path:
 
 
 class Step:
-    """A compiled step in use: its form is not forgotten for as long as anybody has this.
+    """A compiled step in use. Its form is kept as long as this object lives.
 
     Attributes
     ----------
@@ -131,9 +131,8 @@ def _executed(key: str, path: Path, text: str, files: list[Kept]) -> Any:
     module = ModuleType(f"nnx_{key}")
     module.__file__ = str(path)
     before = [one.seen() for one in files]
-    sys.modules[module.__name__] = (
-        module  # there numba looks for what it kept on disk, and a step for what all share
-    )
+    # numba looks there for what it kept on disk, and a step for what all steps share.
+    sys.modules[module.__name__] = module
     try:
         exec(compile(text, str(path), "exec"), vars(module))
     except BaseException:

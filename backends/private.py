@@ -1,4 +1,4 @@
-"""A folder of this user's own, and what is in it as it was written: what is loaded from there runs as a program."""
+"""A private folder, and checksums of its files: what is loaded from it runs as a program."""
 
 import hashlib
 import logging
@@ -18,7 +18,7 @@ OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 class UnsafeError(Exception):
-    """Somebody else could have written here."""
+    """Another user could have written here."""
 
 
 def judged(found: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR) -> str | None:
@@ -72,7 +72,7 @@ def make_private(folder: Path) -> None:
 def alone(path: Path) -> Iterator[None]:
     """Keep other processes out of this block, by a lock on a file; it is not emptied, and no link to it is followed.
 
-    Nobody waits on Windows, or where the file cannot be opened or locked.
+    On Windows, and where the file cannot be opened or locked, nothing is kept out.
     """
     file = -1
     try:
@@ -127,11 +127,11 @@ class Kept:
             path.unlink()
 
     def seen(self) -> object:
-        """Return what changes when one of them is written."""
+        """Return a value that differs once one of them has been written: names, times and sizes."""
         return [(path.name, found.st_mtime_ns, found.st_size) for path, found in _stats(self.files())]
 
     def seal(self) -> None:
-        """Write down what they are now, and let nobody else read them."""
+        """Note the checksums of the files as they are now, and make the files private."""
         sums = {}
         for path in self.files():
             path.chmod(0o600)

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import nnx
-from nnx.data.files import read_idx
+from nnx.data.idx import read_idx
 from nnx.data.prepare import split
 from nnx.data.source import Samples
 from nnx.errors import positive_int

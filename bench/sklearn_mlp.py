@@ -24,7 +24,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 import nnx.sklearn as ours
-from nnx.data.files import read_idx
+from nnx.data.idx import read_idx
 from nnx.files import written_aside
 
 BUNDLED = {

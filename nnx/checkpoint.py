@@ -130,7 +130,7 @@ def versions(path: str | Path) -> tuple[str, int]:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is not known to be another program's: one of nnx's, or so damaged that nobody can tell."""
+    """Whether a file is one of nnx's, or too damaged to tell whose it is."""
     try:
         versions(path)
     except ModelFileError as error:

@@ -1,8 +1,7 @@
-"""The description of a run in a model file: all of it is checked before anything is made from it."""
+"""The description of a run in a model file. All of it is checked before its network or optimizer is made."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from inspect import signature
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -11,17 +10,18 @@ from nnx.activations import Activation
 from nnx.errors import InputError, unknown
 from nnx.layers import LAYERS, Layer
 from nnx.metrics import METRICS
+from nnx.named import STEPS, check_taken
 from nnx.network import Network
 from nnx.optimizers import OPTIMIZERS, Optimizer
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.regularization import Regularization
 from nnx.schedules import SCHEDULES, Schedule
-from nnx.schema import STEPS, Whole, check
+from nnx.schema import Whole, check
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a description is of."""
+    """What a description describes."""
 
     network: Network
     optimizer: Optimizer
@@ -41,7 +41,8 @@ def parts(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Parts:
     position, records = description.get("position"), description["records"]
     if position is not None and position["first_record"] > len(records):
         raise InputError(
-            f"position.first_record is {position['first_record']}; expected at most {len(records)}, the records"
+            f"position.first_record is {position['first_record']}; expected at most {len(records)}, "
+            "the number of records"
         )
     if (description.get("kept") or 0) > len(records):
         raise InputError(f"kept is epoch {description['kept']}; expected one of the {len(records)} recorded")
@@ -76,7 +77,7 @@ def _last(where: str, value: Any) -> None:
 
 
 def _records(where: str, value: Any) -> None:
-    """Check what was measured: of nnx's own numbers that they are some, and null for what was not finite."""
+    """Check what was measured: nnx's own metrics are numbers, or null where they were not finite."""
     check(where, value, [dict])
     for i, record in enumerate(value):
         for name, measured in record.items():
@@ -90,7 +91,7 @@ def _number(where: str, value: Any) -> None:
 
 
 def _layer(where: str, value: Any) -> None:
-    """Check a layer's arguments: those of nnx's own by their types, others by their names."""
+    """Check a layer's arguments: their names, and their types where the layer is nnx's own."""
     check(where, value, dict)
     check(f"{where}.kind", value.get("kind"), str)
     if value["kind"] not in LAYERS:
@@ -121,13 +122,9 @@ def _arguments(
     """Check the arguments that a class is to be made with."""
     kind = known[value[key]]
     given = {name: one for name, one in value.items() if name != key}
-    try:
-        signature(kind).bind(**given)
-    except TypeError as error:
-        taken = ", ".join(signature(kind).parameters)
-        raise InputError(f"{where}, {value[key]}: {error}; expected {taken}") from None
+    check_taken(f"{where}, {value[key]}", kind, given, "expected")
     if not (isinstance(kind, type) and is_dataclass(kind) and kind.__module__.startswith("nnx.")):
-        return  # one's own, which looks at them itself
+        return  # a class that a user registered checks its own arguments
     hints = get_type_hints(kind)
     for field in fields(kind):
         expected = _expected(hints[field.name])

@@ -148,7 +148,7 @@ def shown(value: object, most: int = 120) -> str:
         elif isinstance(value, list | tuple) and kind in (list, tuple) and len(value) > 8:
             return f"a {kind.__name__} of {len(value):,}, [{', '.join(shown(x, 20) for x in value[:3])}, ...]"
         text = repr(value)
-    except Exception:  # a class of anybody's
+    except Exception:  # a class of the user's may raise any error
         text = f"an instance of {kind.__module__}.{kind.__qualname__}"
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
@@ -157,7 +157,7 @@ def _shape(value: Any) -> tuple[int, ...]:
     """Return the shape of an array or a data frame; () of anything else."""
     try:
         return () if isinstance(value, type) else tuple(value.shape)
-    except Exception:  # no array; a class of anybody's may raise whatever it likes
+    except Exception:  # not an array; a class of the user's may raise any error
         return ()
 
 
@@ -175,7 +175,7 @@ def scalar(value: Any) -> Any:
     try:
         if hasattr(value, "dtype") and value.shape == () and not hasattr(value, "mask"):
             return value.item()
-    except Exception:  # no array after all, or one whose number nobody may look at
+    except Exception:  # not an array, or one whose number cannot be read
         pass
     return value
 
@@ -309,6 +309,6 @@ def as_path(name: str, value: object, expected: str = "a path, as text or a path
             text = os.fspath(value)
             if isinstance(text, str) and b"\0" not in os.fsencode(text):
                 return Path(text)
-        except (TypeError, UnicodeError):  # of a class of anybody's; characters that no name of a file has
+        except (TypeError, UnicodeError):  # a class of the user's; characters that no file name has
             pass
     raise InputError(f"{name} must be {expected}, not {shown(value)}")

@@ -1,7 +1,7 @@
 """Tables that are handed in from Python, whose columns are found by their names, in any order.
 
 Data frames of pandas and polars, tables and record batches of Arrow, and dicts of columns. None of their libraries is
-imported: whoever hands in one of their objects has done so.
+imported here: the caller who has one of their objects has imported it.
 """
 
 from collections import Counter

@@ -30,7 +30,7 @@ def dtype_name(dtype: Any) -> str:
         return dtype
     name: Any = dtype
     if isinstance(dtype, str | type | np.dtype):  # of None NumPy would make float64, of an array its dtype
-        with suppress(Exception):  # NumPy asks a class of anybody's for its dtype
+        with suppress(Exception):  # NumPy asks the class for its dtype, which may raise any error
             name = np.dtype(dtype).name
     if not isinstance(name, str) or name not in DTYPES:
         raise unknown("dtype", name, DTYPES)
@@ -91,7 +91,7 @@ def as_numbers(name: str, x: Any, advice: str = "; convert them, as by .astype(f
     if isinstance(x, np.ndarray) or not is_array_api_obj(x):
         try:
             x = np.asarray(x)  # of NumPy's matrix, too, which multiplies in another way
-        except Exception as error:  # a class of anybody's may raise whatever it likes
+        except Exception as error:  # a class of the user's may raise any error
             raise InputError(f"{name} cannot be made an array: {first_line(error)}; {_wanted(x)}") from None
     if not isinstance(x, np.ndarray):
         if not _is_real(x):
@@ -170,7 +170,7 @@ def options(x: Any, dtype: str) -> None:
     """Look at every number of one of nnx's own optimizers, schedules, layers or a Regularization: see `option`."""
     kind = type(x)
     if not (is_dataclass(kind) and kind.__module__.startswith("nnx.")):
-        return  # what the numbers of one's own mean, nobody knows
+        return  # of a class of the user's it is not known what its numbers mean
     for field in fields(kind):
         if isinstance(value := getattr(x, field.name), float):
             option(f"{kind.__name__}'s {field.name}", value, dtype)

@@ -23,7 +23,7 @@ def cores() -> int:
 
 
 def available() -> int | None:
-    """Return the bytes that this process may still take; None where nobody says.
+    """Return the bytes that this process may still take; None where the system does not say.
 
     The least of what the system says is available (where it does not, all of the machine's memory), what is left within
     the limit of each control group, and what is left of the process's own address space (``ulimit -v``).

@@ -14,8 +14,8 @@ from nnx.errors import InputError, integer, number, shown, unknown
 
 T = TypeVar("T")
 
-COUNTED = 2**31 - 1
-"""The largest integer of a schedule or an optimizer: steps are counted in int32."""
+STEPS = 2**31 - 1
+"""The most steps, and the largest integer of a schedule or an optimizer: steps are counted in int32."""
 
 
 def numbers(x: Any, *zero: str, skip: str = "", **highest: float) -> None:
@@ -36,7 +36,7 @@ def numbers(x: Any, *zero: str, skip: str = "", **highest: float) -> None:
         found: int | float
         if field.type is int:
             expected = "an integer >= 0" if name in zero else "a positive integer"
-            found = integer(name, value, 0 if name in zero else 1, COUNTED, expected)
+            found = integer(name, value, 0 if name in zero else 1, STEPS, expected)
         else:
             found = number(name, value, _expected(name in zero, high), partial(_fits, name in zero, high))
         object.__setattr__(x, name, found)
@@ -62,12 +62,19 @@ def make(kind: str, known: Mapping[str, Callable[..., T]], name: Any, arguments:
     """
     if not isinstance(name, str) or name not in known:
         raise unknown(kind, name, known)
-    taken = signature(known[name])
+    check_taken(f"{kind} {name!r}", known[name], arguments)
+    return known[name](**arguments)
+
+
+def check_taken(
+    called: str, function: Callable[..., Any], arguments: Mapping[str, Any], words: str = "it takes"
+) -> None:
+    """Raise an InputError unless a function, or a class, takes arguments of these names."""
+    taken = signature(function)
     try:
         taken.bind(**arguments)
     except TypeError as error:
-        raise InputError(f"{kind} {name!r}: {error}; it takes {', '.join(taken.parameters)}") from None
-    return known[name](**arguments)
+        raise InputError(f"{called}: {error}; {words} {', '.join(taken.parameters)}") from None
 
 
 def describe(kind: str, known: Mapping[str, Callable[..., Any]], where: str, x: Any) -> dict[str, Any]:

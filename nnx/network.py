@@ -12,8 +12,7 @@ from typing import Any
 from nnx import host, layers
 from nnx.activations import Activation, activation
 from nnx.arrays import Array, array_namespace
-from nnx.errors import LARGEST, Error, InputError, first_line, items, one_of, positive_int
-from nnx.errors import shown as brief
+from nnx.errors import LARGEST, Error, InputError, first_line, items, one_of, positive_int, shown
 from nnx.errors import size as bytes_of
 from nnx.initializers import initializer
 from nnx.layers import Activate, Context, Dense, Layer, PReLU, from_any
@@ -137,7 +136,7 @@ class Network:
         self._slots: Tree = self._plan(self.layers, self.n_features, set())
         if self.P > LARGEST:
             raise InputError(
-                f"the network has {brief(self.P)} parameters, more than any array holds; give fewer units"
+                f"the network has {shown(self.P)} parameters, more than any array holds; give fewer units"
             )
         self._narrow: InputError | None = None  # why it cannot be computed in float32
         try:
@@ -235,7 +234,7 @@ class Network:
         """
         if not isinstance(params, Mapping):
             raise InputError(
-                f"params must be a dict of arrays by name, {', '.join(self.shapes)}; given {brief(params)}"
+                f"params must be a dict of arrays by name, {', '.join(self.shapes)}; given {shown(params)}"
             )
         for name in params:
             one_of("parameter", name, self.shapes)
@@ -445,7 +444,7 @@ class Network:
             not isinstance(description, Mapping)
             or not {"n_features", "layers", "output"} <= description.keys()
         ):
-            raise InputError(f"expected what Network.describe returned, not {brief(description)}")
+            raise InputError(f"expected what Network.describe returned, not {shown(description)}")
         return cls(
             description["n_features"],
             [layers.from_description(layer) for layer in description["layers"]],
@@ -461,7 +460,7 @@ class Network:
         return Network.from_description, (self.describe(),)  # pickled as a model file has it: without code
 
     def __repr__(self) -> str:
-        inside = ", ".join(shown(layers.describe(layer)) for layer in self.layers)
+        inside = ", ".join(layer_text(layers.describe(layer)) for layer in self.layers)
         loss = "" if self.output.spec is None else f", loss={self.output.spec!r}"
         return f"Network({self.n_features}, [{inside}], output={self.output.name!r}{loss})"
 
@@ -511,11 +510,11 @@ def _check_key(key: Array | None) -> None:
         raise InputError(f"key has shape {tuple(key.shape)} and dtype {key.dtype}; expected (2,), int32")
 
 
-def shown(description: Mapping[str, Any]) -> str:
+def layer_text(description: Mapping[str, Any]) -> str:
     """Return a layer as a person writes it, from its description: Dense(20, relu)."""
     arguments = [value for name, value in description.items() if name != "kind" and value is not None]
     if "layers" in description:
-        arguments = [shown(layer) for layer in description["layers"]]
+        arguments = [layer_text(layer) for layer in description["layers"]]
     return f"{description['kind']}({', '.join(map(str, arguments))})"
 
 
@@ -555,7 +554,7 @@ def mlp(
     """
     given = items("sizes", sizes, "a list of n[0], ..., n[L]")
     if len(given) < 2:
-        raise InputError(f"sizes must list n[0], ..., n[L], at least two; given {brief(sizes)}")
+        raise InputError(f"sizes must list n[0], ..., n[L], at least two; given {shown(sizes)}")
     n = [positive_int(f"sizes[{l}]", size) for l, size in enumerate(given)]
     if isinstance(hidden, Layer) and not isinstance(hidden, PReLU | Activate):
         raise InputError(

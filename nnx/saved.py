@@ -12,7 +12,7 @@ from nnx.arrays import array_namespace
 from nnx.callbacks.base import Callback
 from nnx.described import Parts
 from nnx.errors import BackendError, Error, InputError, ModelFileError, count, first_line
-from nnx.network import shown
+from nnx.network import layer_text
 from nnx.optimizers import describe as describe_optimizer
 from nnx.progress import with_nan, without_nan
 from nnx.schema import check
@@ -112,7 +112,7 @@ def _read(path: Path) -> Saved:
     tensors, run = checkpoint.read(path)
     try:
         return Saved(tensors, run, described.parts(run, tensors))
-    except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
+    except Exception as error:  # a file with odd content must not look like a fault of nnx
         raise not_loadable(path, error) from error
 
 
@@ -320,7 +320,7 @@ def difference(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     there, here = saved["layers"], own["layers"]
     for l, (a, b) in enumerate(zip(there, here, strict=False), 1):
         if _plain(a) != _plain(b):
-            return f"layer {l} of {len(there)} is {shown(a)} there and {shown(b)} here"
+            return f"layer {l} of {len(there)} is {layer_text(a)} there and {layer_text(b)} here"
     if len(there) != len(here):
         return f"it has {len(there)} layers, this one has {len(here)}"
     for name in ("output", "loss"):

@@ -4,11 +4,10 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from reprlib import Repr
 from types import NoneType
 from typing import Any
 
-from nnx.errors import InputError
+from nnx.errors import InputError, shown
 
 Expected = Any
 """One of these:
@@ -22,16 +21,10 @@ Expected = Any
 - a function (where, value) that raises an InputError.
 """
 
-STEPS = 2**31 - 1
-"""The most that is counted on a device: an int32."""
-
 _NAMES: dict[Any, str] = {
     str: "a text", bool: "true or false", dict: "an object", list: "a list", int: "a whole number",
     float: "a finite number", None: "null", NoneType: "null",
 }  # fmt: skip
-
-_shown = Repr()
-_shown.maxstring = _shown.maxother = 60
 
 
 @dataclass(frozen=True)
@@ -76,12 +69,12 @@ def _object(where: str, value: Any, expected: Mapping[str, Expected]) -> None:
     for name in value:
         if name not in names:
             raise InputError(
-                f"{where} has the unknown {_shown.repr(name)}; expected {', '.join(names) or 'nothing'}"
+                f"{where} has the unknown {shown(name, 60)}; expected {', '.join(names) or 'nothing'}"
             )
 
 
 def _one_of(where: str, value: Any, expected: tuple[Expected, ...]) -> None:
-    """Check a list or an object against the alternative that has an inside: the error is of what is in it."""
+    """Check a value against alternatives; a list or an object against the first that describes its items."""
     for one in expected:
         if isinstance(value, dict | list) and not _is_simple(one):
             return check(where, value, one)
@@ -89,9 +82,8 @@ def _one_of(where: str, value: Any, expected: tuple[Expected, ...]) -> None:
 
 
 def _is_simple(expected: Expected) -> bool:
-    """Whether there is nothing to look at within."""
-    inside = isinstance(expected, dict | list) or (callable(expected) and not isinstance(expected, type))
-    return not inside
+    """Whether the value alone is checked: it has no items that are checked, too."""
+    return not (isinstance(expected, dict | list) or (callable(expected) and not isinstance(expected, type)))
 
 
 def _fits(value: Any, expected: Expected) -> bool:
@@ -114,16 +106,12 @@ def _fits(value: Any, expected: Expected) -> bool:
 
 def _is(true: bool, where: str, value: Any, expected: Expected) -> None:
     if not true:
-        raise InputError(f"{where} is {_given(value)}; expected {_said(expected)}")
+        raise InputError(f"{where} is {shown(value, 60)}; expected {_in_words(expected)}")
 
 
-def _given(value: Any) -> str:
-    return f"an array {value.shape}" if hasattr(value, "dtype") else _shown.repr(value)
-
-
-def _said(expected: Expected) -> str:
+def _in_words(expected: Expected) -> str:
     if isinstance(expected, tuple):
-        return " or ".join(dict.fromkeys(map(_said, expected)))
+        return " or ".join(dict.fromkeys(map(_in_words, expected)))
     if isinstance(expected, Whole):
         high = "" if expected.high in (None, 2**63 - 1) else f" to {expected.high}"
         return f"a whole number {'>= ' if not high else 'from '}{expected.low}{high}"

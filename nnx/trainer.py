@@ -358,7 +358,6 @@ class Trainer:
                     "leave it out, choose a smaller batch_size, or use LayerNorm"
                 )
         callbacks = with_progress(Callbacks(callbacks), progress)
-        wanted: tuple[Any, ...] = ()
         rng = self.rng if shuffle else None
         before = self.features, self.targets
         try:
@@ -374,27 +373,7 @@ class Trainer:
                 f"each batch would have a single sample (m = {m}, batch_size = {batch_size}), on which BatchNorm "
                 "cannot train; choose a larger batch_size, or use LayerNorm"
             )
-        held_out = None
-        if validation is not None:
-            if _is_batches(validation):
-                if hasattr(validation, "__next__") and epochs > 1:
-                    raise InputError(
-                        "the validation, an iterator, can be gone through but once, and there are several epochs; "
-                        "give a list of batches, or a function that returns a new iterator"
-                    )
-                validation = (validation, None)
-            if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
-                raise InputError(
-                    f"validation must be a pair (X, Y), not {type(validation).__name__}; split the samples "
-                    "before, and give those that are held out"
-                )
-            held_out = self._held_out("the validation's ", *validation)
-            wanted = self._metrics(metrics)
-            if not isinstance(held_out, Iterated):  # which can perhaps be read but once
-                with closing(held_out.epoch()) as first:
-                    self._check(wanted, next(first)[0])
-        elif metrics is not None:
-            raise InputError("metrics are those of the validation; give validation=(X, Y), too")
+        held_out, wanted = self._validation(validation, metrics, epochs)
         plan: dict[str, Any] = {
             "m": m,
             "batch_size": batch_size,
@@ -428,6 +407,33 @@ class Trainer:
             return run.go()
         finally:
             self._run = None
+
+    def _validation(
+        self, validation: Any, metrics: Sequence[Any] | None, epochs: int
+    ) -> tuple[Provider | None, tuple[Any, ...]]:
+        """Return the samples that are held out from a fit, None without any, and the metrics to measure on them."""
+        if validation is None:
+            if metrics is not None:
+                raise InputError("metrics are those of the validation; give validation=(X, Y), too")
+            return None, ()
+        if _is_batches(validation):
+            if hasattr(validation, "__next__") and epochs > 1:
+                raise InputError(
+                    "the validation, an iterator, can be gone through but once, and there are several epochs; "
+                    "give a list of batches, or a function that returns a new iterator"
+                )
+            validation = (validation, None)
+        if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
+            raise InputError(
+                f"validation must be a pair (X, Y), not {type(validation).__name__}; split the samples "
+                "before, and give those that are held out"
+            )
+        held_out = self._held_out("the validation's ", *validation)
+        wanted = self._metrics(metrics)
+        if not isinstance(held_out, Iterated):  # which can perhaps be read but once
+            with closing(held_out.epoch()) as first:
+                self._check(wanted, next(first)[0])
+        return held_out, wanted
 
     def is_finite(self) -> bool:
         """Whether every number of the state is."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.data import builtin, files, generated, memory, tables
+from nnx.data import builtin, files, generated, idx, memory, tables
 from nnx.data.builtin import BUILTIN, BUNDLED, load
 from nnx.data.prepare import Preparation, find_task, split
 from nnx.data.source import Samples
@@ -388,7 +388,7 @@ def test_idx_finds_its_labels_by_mnists_custom(tmp_path, rng, ending):
 def test_idx_types(tmp_path, code, dtype):
     array = np.array([[1, 2, 3], [-4, 5, 6]]).astype(dtype)
     write_idx(tmp_path / "x", array, code)
-    found = files.read_idx(tmp_path / "x")
+    found = idx.read_idx(tmp_path / "x")
     np.testing.assert_array_equal(found, array)
     assert found.dtype == np.dtype(dtype)
 

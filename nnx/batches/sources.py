@@ -1,6 +1,6 @@
 """What samples are read from besides arrays: files, sparse matrices and data frames, by what they look like.
 
-None of their libraries is imported: whoever hands in one of their objects has done so.
+None of their libraries is imported here: the caller who has one of their objects has imported it.
 """
 
 import mmap

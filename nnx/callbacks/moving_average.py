@@ -9,8 +9,9 @@ from nnx import host
 from nnx.arrays import Array, array_namespace
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, above_zero
+from nnx.named import STEPS
 from nnx.progress import Progress
-from nnx.schema import STEPS, Vector, Whole
+from nnx.schema import Vector, Whole
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import integer
+from nnx.named import STEPS
 from nnx.progress import Progress
-from nnx.schema import STEPS, Vector, Whole, check
+from nnx.schema import Vector, Whole, check
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer

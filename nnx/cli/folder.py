@@ -234,7 +234,7 @@ def file_of(run: Path) -> Path:
 
 
 def _newest(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a folder; one that is damaged, too: whoever reads it is told so."""
+    """Return the newest checkpoint of a folder, also a damaged one: reading it raises the error that says so."""
     for path in reversed(saved.checkpoints(folder)):
         try:
             if saved.read(path).run["steps"] == saved.steps_of(path.name):
@@ -253,9 +253,8 @@ def name_of(data: str) -> str:
     ('pets', 'digits')
     """
     name = Path(data).name.split(".")[0] or "run"
-    return os.fsencode(name)[:200].decode(
-        "utf-8", "ignore"
-    )  # a number follows, and names have at most 255 bytes
+    # A number follows, and names have at most 255 bytes.
+    return os.fsencode(name)[:200].decode("utf-8", "ignore")
 
 
 def _unwritable(path: Path, error: OSError, another: bool = True) -> InputError:

@@ -12,7 +12,8 @@ from nnx.errors import Error, first_line
 def prepare() -> None:
     """Make the standard streams ready for any text, also where one is closed (its object in `sys` is then None).
 
-    The number of a closed one is taken, lest a file that is opened later gets it, and all that libraries print.
+    The null device takes the place of a closed one. Else a file that is opened later would get its number, and
+    with it all that libraries print.
     """
     for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
         if stream is None:
@@ -34,7 +35,7 @@ def writing() -> Iterator[None]:
     Error
         When it cannot be written.
     SystemExit
-        When whoever reads it has had enough.
+        When its reader has ended.
     """
     try:
         yield
@@ -45,21 +46,24 @@ def writing() -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:  # of a file
             raise
-        leave(sys.stdout)
-        raise Error(
-            f"the standard output cannot be written: {error.strerror or first_line(error)}"
-        ) from error
+        raise unwritable(sys.stdout, "standard output", error) from error
+
+
+def unwritable(stream: object, called: str, error: OSError) -> Error:
+    """Return the error for a standard stream that cannot be written, such as on a full disk, and write it no more."""
+    leave(stream)
+    return Error(f"the {called} cannot be written: {error.strerror or first_line(error)}")
 
 
 def ended() -> None:
-    """End silently, as a program does whose reader has had enough."""
+    """End silently, with the status of a program whose reader has ended."""
     leave(sys.stdout)
     leave(sys.stderr)
     sys.exit(BROKEN_PIPE)
 
 
 def leave(stream: object) -> None:
-    """Let what a stream still holds go nowhere, if it cannot be written: Python would try to at its end."""
+    """Drop what a stream still holds if it cannot be written: Python would try again when it ends."""
     try:
         stream.flush()  # type: ignore[attr-defined]
     except (OSError, ValueError):

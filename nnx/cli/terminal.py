@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.text import Text
 
 from nnx.cli import streams
-from nnx.errors import Error
 
 HIDDEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What a terminal obeys and does not show: control characters (but for tabs and line ends), changes of direction,
@@ -65,10 +64,9 @@ class Terminal(Console):
         try:
             super().print(*objects, **options)
         except OSError as error:
-            streams.leave(self.file)
-            which = "standard error output" if self.stderr else "standard output"
-            raise Error(f"the {which} cannot be written: {error.strerror or error}") from error
+            called = "standard error output" if self.stderr else "standard output"
+            raise streams.unwritable(self.file, called, error) from error
 
     def on_broken_pipe(self) -> None:
-        """End silently when whoever reads the output has had enough."""
+        """End silently when the reader of the output has ended."""
         streams.ended()

@@ -13,9 +13,8 @@ import numpy as np
 
 from nnx.data import memory
 from nnx.data.gzipped import is_gzipped, length, opened
-from nnx.data.idx import Header, begins, idx_header
-from nnx.data.idx import read_idx as read_idx
-from nnx.data.npz import Packed, npz_array, npz_headers, shown
+from nnx.data.idx import Header, begins, idx_header, read_idx
+from nnx.data.npz import Packed, npz_array, npz_headers, readable
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, parquet_memory, read_parquet, whole
 from nnx.errors import InputError, first_line, listed
@@ -153,7 +152,7 @@ def kind_of(where: str, head: bytes) -> str:
             )
         first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if len(head) > 30 and not first.endswith(b".npy"):
-            name = shown(first.decode("utf-8", "replace"))
+            name = readable(first.decode("utf-8", "replace"))
             raise InputError(f"{where} is a zip file, but no .npz: it holds {name}. Unpack it first")
         return ".npz"
     if _has_names(head):
@@ -206,7 +205,7 @@ def _arrays(path: Path, kind: str, target: str | None, predicting: bool = False)
 
 def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
     where, arrays = str(path), npz_headers(path)
-    known = listed((f"{shown(name)} {array.shape}" for name, array in arrays.items()), 20)
+    known = listed((f"{readable(name)} {array.shape}" for name, array in arrays.items()), 20)
     if target is not None and target not in arrays and not predicting:
         raise InputError(f"{where} has no array {target!r}; its arrays are: {known}")
     # A model's target may have been called otherwise in the file that it was trained on.

@@ -20,7 +20,7 @@ def table(found: frames.Frame, features: Sequence[str], named: bool) -> Columns:
     Raises
     ------
     InputError
-        When one is missing, several have one name, or one holds what no file can.
+        When one is missing, several have one name, or one holds values that polars has no type for.
     """
     order = frames.found(WHERE, found.names, features, named)
     columns = [_series(found.names[j], found.column(j)) for j in order]

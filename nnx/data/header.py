@@ -99,7 +99,7 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
     names, end = _first_row(called, text, delimiter)
     if all(_is_number(name) for name in names) and '"' not in text[:end]:
         raise InputError(
-            f"the first line of {called} holds numbers ({_shown(first)}); expected the names of the columns: add a "
+            f"the first line of {called} holds numbers ({beginning(first)}); expected the names of the columns: add a "
             "first line with them, or put quotes around numbers that are names"
         )
     start = len(head) - len(text[end:].encode("utf-8", "surrogateescape"))
@@ -183,7 +183,7 @@ def _guessed(called: str, text: str) -> str:
     if len(best) > 1 and fits[0].fit:
         raise InputError(
             f"the delimiter of {called} may be {' or '.join(map(_named, best))}: with each of them rows have as many "
-            f"cells as the first line ({_shown(first_line(text))}). Say which with --delimiter"
+            f"cells as the first line ({beginning(first_line(text))}). Say which with --delimiter"
         )
     return best[0]
 
@@ -205,11 +205,11 @@ def _first_row(called: str, text: str, delimiter: str) -> tuple[list[str], int]:
     if wrong is not None and "field larger" in str(wrong):
         raise InputError(
             f'the first line of {called} has a name of more than {csv.field_size_limit():,} characters; is a quote (") '
-            f"not closed? It begins with {_shown(first_line(text))}"
+            f"not closed? It begins with {beginning(first_line(text))}"
         ) from wrong
     if wrong is not None:
         raise InputError(
-            f"the first line of {called} cannot be read as CSV ({wrong}): {_shown(first_line(text))}. Quotes stand "
+            f"the first line of {called} cannot be read as CSV ({wrong}): {beginning(first_line(text))}. Quotes stand "
             'around whole names, and twice within: "5"" pipe"'
         ) from wrong
     return [name.strip(BLANK) for name in row], lines.tell()
@@ -219,10 +219,12 @@ def _checked(called: str, names: list[str]) -> list[str]:
     """Return the names; each is text, and there once."""
     for name in names:
         if any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise InputError(f"{called} is not in UTF-8 ({_shown(name)} in its first line); save it in UTF-8")
+            raise InputError(
+                f"{called} is not in UTF-8 ({beginning(name)} in its first line); save it in UTF-8"
+            )
         if "\0" in name:
             raise InputError(
-                f"the name {_shown(name)} in {called} holds the character NUL; rename the column"
+                f"the name {beginning(name)} in {called} holds the character NUL; rename the column"
             )
     names = [name or f"Unnamed: {j}" for j, name in enumerate(names)]
     places: dict[str, list[int]] = {}
@@ -237,8 +239,8 @@ def _checked(called: str, names: list[str]) -> list[str]:
     return names
 
 
-def _shown(line: str) -> str:
-    """Return the beginning of a line for an error."""
+def beginning(line: str) -> str:
+    """Return the beginning of a line, or of a row, for an error."""
     said = line[:40].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return repr(said) + " ..." * (len(line) > 40)
 

@@ -1,6 +1,6 @@
 """NumPy's .npz: a zip file with an .npy file for each array. What holds Python objects is not read.
 
-What each array is stands in the first bytes of its .npy file. It is looked at before anything is unpacked.
+The first bytes of each .npy file say its array's shape and dtype. They are checked before the numbers are unpacked.
 """
 
 import warnings
@@ -44,7 +44,7 @@ def npz_headers(path: Path) -> dict[str, Packed]:
         strange = [name for name in names if not name.endswith(".npy")]
         if strange or not names:
             raise InputError(
-                f"{str(path)!r} is a zip file, but no .npz: it holds {listed(map(shown, strange), 6) or 'nothing'}"
+                f"{str(path)!r} is a zip file, but no .npz: it holds {listed(map(readable, strange), 6) or 'nothing'}"
             )
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"{str(path)!r} is damaged: it holds {min(twice)!r} more than once")
@@ -66,12 +66,12 @@ def npz_array(path: Path, name: str, packed: Packed) -> Any:
             data += block
         if len(data) != packed.nbytes:
             raise InputError(
-                f"{str(path)!r} is damaged: {name!r} has not the {packed.nbytes} bytes that it says"
+                f"{str(path)!r} is damaged: {name!r} does not have the {packed.nbytes} bytes that its header says"
             )
     return packed.array(data, packed.order)
 
 
-def shown(name: str) -> str:
+def readable(name: str) -> str:
     """Return the name of an array as an error shows it: in one line, not too long."""
     return name if name.isprintable() and len(name) <= 80 else repr(name[:80])
 
@@ -99,16 +99,14 @@ def _packed(path: Path, file: zipfile.ZipFile, one: zipfile.ZipInfo) -> Packed:
                 "save plain arrays of numbers or text"
             )
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # that Python 2 wrote it, and what else a damaged header makes Python say
+            warnings.simplefilter("ignore")  # Python 2 wrote the file, or its header is damaged
             shape, fortran, dtype = _HEADERS[version](member)
         start = member.tell()
     if min(shape, default=0) < 0:
         raise InputError(f"{called} is damaged: its shape is {shape}")
     found = Packed(shape, dtype, "F" if fortran else "C", start)
     if dtype.hasobject:
-        return found  # Python objects, of which there is no length; what wants to read them refuses them
+        return found  # pickled objects have no length to compare; they are refused where they are read
     if start + found.nbytes != one.file_size:
         raise InputError(
             f"{called} is truncated or damaged: it has {one.file_size} bytes; expected {start + found.nbytes} for "

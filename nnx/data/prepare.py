@@ -317,7 +317,7 @@ class Preparation:
 
 def _same(name: str, entries: Sequence[Any], n: int) -> None:
     if len(entries) != n:
-        raise InputError(f"preparation.{name} has {len(entries)} of them; expected {n}")
+        raise InputError(f"preparation.{name} has {len(entries)} entries; expected {n}")
 
 
 def _inputs(samples: Samples, train: Any) -> tuple[list[Column] | None, list[float], list[float]]:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nnx.data.header import Header, first_line
+from nnx.data.header import Header, beginning, first_line
 from nnx.errors import InputError, size
 
 AT_ONCE = 2**18
@@ -118,13 +118,13 @@ class Rows:
         try:
             "".join(row).encode()
         except UnicodeEncodeError:
-            where = f"row {number}: {_shown(begin)} ..."
+            where = f"row {number}: {beginning(begin)}"
             raise InputError(f"{self.called} is not in UTF-8 ({where}); save it in UTF-8") from None
         if any("\0" in cell for cell in row):
             raise self._wrong(number, begin, "holds the character NUL, which text has not; remove it")
 
     def _wrong(self, number: int, row: str, what: str) -> InputError:
-        begins = f"{'' if what.endswith('?') else '.'} It begins with {_shown(row)}" if row else ""
+        begins = f"{'' if what.endswith('?') else '.'} It begins with {beginning(row)}" if row else ""
         return InputError(
             f"row {number} of {self.called} (counted from 1, without the header) {what}{begins}"
         )
@@ -179,7 +179,7 @@ class _Lines:
             end = self._before + len(self._text)
             if end - self.begin > self._longest:
                 raise _Long(self._longest)
-            piece = self._more()  # whoever asks is within a row
+            piece = self._more()  # the row goes on in the next piece
             if not piece:
                 return
             self._row, self._before, self._further = self.row(), end, True
@@ -301,8 +301,3 @@ def _frame(rows: list[list[str]]) -> Any:
 
     columns = zip(*rows, strict=True)
     return pl.DataFrame([pl.Series(str(j), column, pl.String) for j, column in enumerate(columns)])
-
-
-def _shown(text: str) -> str:
-    """Return the beginning of a row for an error."""
-    return repr(text[:40].encode("utf-8", "surrogateescape").decode("utf-8", "replace"))

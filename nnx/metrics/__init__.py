@@ -72,7 +72,7 @@ def metric(spec: str | Metric) -> Metric:
 
 
 def _check_name(given: Metric) -> None:
-    """Raise an InputError where the name of a metric of one's own is that of another number of a history."""
+    """Raise an InputError if a user's metric has the name of another number of a history."""
     name = given.name
     if not isinstance(name, str) or not name:
         raise InputError(f"the name of a metric must be a text; that of {given!r} is {name!r}")

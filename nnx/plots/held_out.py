@@ -91,7 +91,7 @@ def read(path: Path) -> HeldOut:
             and found.y.shape in (found.A.shape[1:], found.A.shape)
             and len(found.epochs) == len(found.thetas)
         )
-    except Exception as error:  # whatever a damaged file makes the readers of zip and npy raise
+    except Exception as error:  # a damaged file makes the readers of zip and npy raise errors of many kinds
         raise InputError(f"{str(path)!r} cannot be read: {first_line(error)}") from error
     if not fits:
         raise InputError(f"{str(path)!r} is damaged: its arrays are not of the same samples")

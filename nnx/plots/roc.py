@@ -52,24 +52,8 @@ def roc(
     >>> figure.axes[0].get_legend_handles_labels()[1]
     ['dog, AUC 0.750']
     """
-    Y, A = as_host(as_numbers("Y", Y)), drawable("A", A)
-    n = A.shape[0] if A.ndim == 2 else 0
-    if n == 0 or Y.shape not in ((A.shape[1],), A.shape) or not Y.size:
-        raise InputError(
-            f"Y must be class indices (m,) and A the outputs (n[L], m); given shapes {Y.shape} and {A.shape}"
-        )
-    if n == 1:
-        positive, classes = (indices("Y", Y, 2) == 1).reshape(1, -1), class_names(labels, 2)[1:]
-    else:
-        several = Y.ndim == 2
-        Y, classes = indices("Y", Y, 2 if several else n), class_names(labels, n)
-        positive = Y == 1 if several else Y == np.arange(n)[:, None]
-    metrics = require("sklearn.metrics", INSTALL)
-    curves = []
-    for name, yes, scores in zip(classes, positive, A, strict=True):
-        if yes.any() and not yes.all():
-            false, true, _ = metrics.roc_curve(yes, scores)
-            curves.append((name, float(metrics.auc(false, true)), false, true))
+    positive, A, classes = _sides(Y, A, labels)
+    curves = _curves(classes, positive, A)
     if not curves:
         raise InputError("there is no ROC: no class has samples of it and samples of others")
     drawn, rest = curves, []
@@ -111,3 +95,29 @@ def roc(
         axes.set_title("\n".join(filter(None, notes)))
         made.suptitle(short(title, 70))
     return made
+
+
+def _sides(Y: Any, A: Any, labels: Sequence[object] | None) -> tuple[Any, Any, list[str]]:
+    """Return whether each sample is of each class (K, m), the outputs for the classes (K, m), and their names."""
+    Y, A = as_host(as_numbers("Y", Y)), drawable("A", A)
+    n = A.shape[0] if A.ndim == 2 else 0
+    if n == 0 or Y.shape not in ((A.shape[1],), A.shape) or not Y.size:
+        raise InputError(
+            f"Y must be class indices (m,) and A the outputs (n[L], m); given shapes {Y.shape} and {A.shape}"
+        )
+    if n == 1:
+        return (indices("Y", Y, 2) == 1).reshape(1, -1), A, class_names(labels, 2)[1:]
+    if Y.ndim == 2:
+        return indices("Y", Y, 2) == 1, A, class_names(labels, n)
+    return indices("Y", Y, n) == np.arange(n)[:, None], A, class_names(labels, n)
+
+
+def _curves(classes: Sequence[str], positive: Any, A: Any) -> list[tuple[str, float, Any, Any]]:
+    """Return the name, the area and both rates of each class that has samples, and samples beside it."""
+    metrics = require("sklearn.metrics", INSTALL)
+    curves = []
+    for name, yes, scores in zip(classes, positive, A, strict=True):
+        if yes.any() and not yes.all():
+            false, true, _ = metrics.roc_curve(yes, scores)
+            curves.append((name, float(metrics.auc(false, true)), false, true))
+    return curves

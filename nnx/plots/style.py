@@ -98,7 +98,7 @@ def _line(name: object) -> str:
 def _text(name: object) -> str:
     try:
         return str(name)
-    except Exception:  # a class of anybody's may raise whatever it likes
+    except Exception:  # a class of the user's may raise any error
         return errors.shown(name)
 
 
