@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from contextlib import nullcontext
 
 import numpy as np
@@ -96,3 +97,27 @@ def differences(function, theta, h=1e-6):
     return np.array(
         [(function(theta + h * e) - function(theta - h * e)) / (2 * h) for e in np.eye(theta.size)]
     )
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a command in a folder of its own; return its exit status, its output and its errors."""
+    for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
+        pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
+    from nnx.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NNX_BACKEND", "numpy")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if stop.code is not None else 0
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return call

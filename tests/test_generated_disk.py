@@ -148,30 +148,6 @@ def test_a_fit_on_a_disk_that_fails(tmp_path, monkeypatch):
             assert len((folder / name).read_text().splitlines()) == 3 + name.endswith("csv")
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder of its own; return its exit status, its output and its errors."""
-    for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
-        pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
-    from nnx.__main__ import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NNX_BACKEND", "numpy")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code if stop.code is not None else 0
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
-    return call
-
-
 def fail_on_the_command_line(run, tmp_path, monkeypatch, *arguments, count, seed, check):
     """Run a command once on a good disk, then on one that fails at each of some calls."""
     with Disk(tmp_path).failing(monkeypatch) as disk:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,30 +78,6 @@ def test_links_and_files_of_other_programs_stay(tmp_path):
     ]
     assert (folder / "step-00000000.safetensors").is_symlink()
     assert [path.name for path in elsewhere.iterdir()] == ["precious.safetensors"]
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder of its own; return its exit status, its output and its errors."""
-    for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
-        pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
-    from nnx.__main__ import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NNX_BACKEND", "numpy")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code if stop.code is not None else 0
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
-    return call
 
 
 def tree(folder):
