@@ -20,28 +20,7 @@ import nnx
 for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
-from nnx.__main__ import main  # noqa: E402  # after the skip
 from nnx.cli import keep, show  # noqa: E402
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder of its own; return its exit status, its output and its errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NNX_BACKEND", "numpy")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code if stop.code is not None else 0
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
-    return call
 
 
 def load(folder):
