@@ -5,13 +5,14 @@ Each way the parameters are copied, and the outputs are the same; samples are ro
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
 from nnx import host
-from nnx.errors import InputError, flag, items, one_of, shown
+from nnx.errors import InputError, flag, items, number, one_of, scalar, shown
 from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.network import Network, mlp
 from nnx.outputs import output as find_output
@@ -210,6 +211,12 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     nn = require("torch", "pip install 'nnx-array[torch]'").nn
     if not isinstance(sequential, nn.Sequential):
         raise InputError(f"expected a torch.nn.Sequential, not {shown(sequential)}")
+    for hooks in ("_global_forward_hooks", "_global_forward_pre_hooks"):
+        if getattr(nn.modules.module, hooks, None):
+            raise InputError(
+                "hooks of all modules are set (torch.nn.modules.module.register_module_forward_hook), which may "
+                "change what the Sequential computes; remove them first"
+            )
     find_output(output, loss)  # which refuses what is none, before the modules are looked at
     modules = list(_flat(nn, sequential, "", ()))
     if modules and _is_link(nn, modules[-1][1], output):
@@ -227,20 +234,21 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
         size = _size(nn, module)
         if size is not None and size != n:
             raise InputError(f"{what} takes {size} features; those before it give {n}")
-        if activation := _activation(nn, module):
-            if after_linear:
-                layers[-1] = Dense(n, activation)
-            else:
-                layers.append(Activate(activation))
-            after_linear = False
-            continue
         try:
-            layer, tensors = _layer(nn, module, n, what)
+            if activation := _activation(nn, module):
+                layer, tensors = Dense(n, activation) if after_linear else Activate(activation), []
+            else:
+                layer, tensors = _layer(nn, module, n, what)
         except InputError as error:
             raise (
                 error if str(error).startswith(what) else InputError(f"{what} does not fit: {error}")
             ) from None
+        if activation and after_linear:
+            layers.pop()  # the Dense that it is the activation of
         layers.append(layer)
+        if activation:
+            after_linear = False
+            continue
         for x, shape in zip(map(_host, tensors), layer.shapes(n).values(), strict=True):
             if x.shape != shape and (*x.shape, 1) != shape:
                 raise InputError(f"{what} has a parameter of shape {x.shape}; expected {shape}")
@@ -255,14 +263,17 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
 def _flat(nn: Any, sequential: Any, prefix: str, around: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     """Yield the modules with their places, without those that do nothing to (m, n); one used again comes again."""
     _refuse_changed(sequential, f"the Sequential {prefix.rstrip('.')}" if prefix else "the Sequential")
-    if type(sequential).forward is not nn.Sequential.forward:
-        raise InputError(
-            f"{type(sequential).__name__} has a forward of its own, which may compute anything; expected a plain "
-            "torch.nn.Sequential"
-        )
+    for method in ("forward", "__call__", "__iter__"):
+        if getattr(type(sequential), method) is not getattr(nn.Sequential, method):
+            raise InputError(
+                f"{type(sequential).__name__} has a {method} of its own, which may compute anything; expected a plain "
+                "torch.nn.Sequential"
+            )
     if any(sequential is one for one in around):
         raise InputError(f"the Sequential {prefix.rstrip('.')} contains itself")
     for name, module in sequential._modules.items():  # named_children leaves out what comes again
+        if module is None:
+            raise InputError(f"module {prefix}{name} is None, which computes nothing; leave it out")
         _refuse_changed(module, _called(prefix + name, module))
         if isinstance(module, nn.Sequential):
             yield from _flat(nn, module, f"{prefix}{name}.", (*around, sequential))
@@ -313,7 +324,8 @@ def _refuse_shared(modules: Sequence[tuple[str, Any]]) -> None:
 
 def _identities(x: Any) -> list[Any]:
     """Return what a tensor shares with another if both are one: its object, and where its numbers begin."""
-    return [("object", id(x))] + ([("memory", x.device, x.data_ptr())] if x.numel() and x.data_ptr() else [])
+    memory = str(x.layout) == "torch.strided" and x.numel() and x.data_ptr()
+    return [("object", id(x))] + ([("memory", x.device, memory)] if memory else [])
 
 
 def _is_link(nn: Any, module: Any, output: str) -> bool:
@@ -338,10 +350,21 @@ def _activation(nn: Any, module: Any) -> str | None:
     """Return our name of an activation's module; None where it is none, or has no counterpart."""
     for name, (kind, arguments) in TORCH_ACTIVATIONS.items():
         same = type(module) is getattr(nn, kind)
-        same = same and all(getattr(module, key) == value for key, value in arguments.items())
-        if same and not (kind == "Softplus" and module.threshold < 20):
-            return f"{name}({float(getattr(module, TORCH_SLOPES[kind]))!r})" if kind in TORCH_SLOPES else name
+        same = same and all(_is(getattr(module, key), value) for key, value in arguments.items())
+        if same and kind == "Softplus":
+            same = number("threshold", module.threshold, "a number", lambda _: True) >= 20
+        if same and kind in TORCH_SLOPES:
+            slope = TORCH_SLOPES[kind]
+            return f"{name}({number(slope, getattr(module, slope), 'one number', lambda _: True)!r})"
+        if same:
+            return name
     return None
+
+
+def _is(given: Any, value: Any) -> bool:
+    """Whether a module's attribute is this number or text; an array of several is not."""
+    given = scalar(given)
+    return isinstance(given, Real | str) and given == value
 
 
 def _layer(nn: Any, module: Any, n: int, what: str) -> tuple[Layer, list[Any]]:
@@ -386,6 +409,8 @@ def _host(tensor: Any) -> Any:
     if not tensor.is_floating_point() or tensor.is_meta:
         where = " on the device meta, which has none" if tensor.is_meta else ""
         raise InputError(f"a parameter has the dtype {tensor.dtype}{where}; expected real numbers")
+    if str(tensor.layout) != "torch.strided":
+        raise InputError(f"a parameter has the layout {tensor.layout}; make it dense: its to_dense()")
     tensor = tensor.detach().cpu()
     return host.copy((tensor if str(tensor.dtype) == "torch.float64" else tensor.float()).numpy())
 
@@ -608,7 +633,17 @@ def from_sklearn(
             raise InputError(
                 f"{type(fitted).__name__} says itself what hidden and output are; leave them out"
             )
-        coefs, intercepts = fitted.coefs_, fitted.intercepts_
+        network = getattr(fitted, "network_", None)  # nnx's estimators have more layers than scikit-learn's
+        if network is not None and any(
+            layer.shapes(1) and not isinstance(layer, Dense) for layer in network.layers
+        ):
+            raise InputError(
+                f"{type(fitted).__name__} was fitted with normalization, whose parameters are not among its coefs_ and "
+                "intercepts_; fit one with normalization=None"
+            )
+        coefs, intercepts = (
+            items(name, getattr(fitted, name, None), "a list of arrays") for name in ("coefs_", "intercepts_")
+        )
         hidden, output = fitted.activation, fitted.out_activation_
         for name in (hidden, output):
             one_of("activation of scikit-learn", name, SKLEARN_NAMES)

@@ -228,6 +228,24 @@ def changed(torch):
         def forward(self, x):
             return x + super().forward(x)
 
+    class Called(nn.Sequential):
+        def __call__(self, x):
+            return x + super().__call__(x)
+
+    class Reversed(nn.Sequential):
+        def __iter__(self):
+            return iter([*super().__iter__()][::-1])
+
+    def sparse():
+        module = nn.Linear(4, 2)
+        module.weight = nn.Parameter(module.weight.detach().to_sparse())
+        return module
+
+    def removed():
+        module = nn.Sequential(nn.Linear(4, 4))
+        module.add_module("act", None)
+        return module
+
     def hook(module, given, made=None):
         return None if made is None else 2 * made
 
@@ -270,6 +288,12 @@ def changed(torch):
         "module 0, a Sequential, has hooks": around,
         r"parameter of shape \(1,\)": reshaped,
         "contains itself": inside_itself,
+        "Called has a __call__ of its own": lambda: Called(nn.Linear(4, 4)),
+        "Reversed has a __iter__ of its own": lambda: Reversed(nn.Linear(4, 4), nn.ReLU()),
+        "module 0.act is None": removed,
+        "layout torch.sparse_coo": sparse,
+        "module 0.* negative_slope must be one number": lambda: nn.LeakyReLU(torch.ones(4)),
+        "module 0, ELU.* does not fit: .*alpha must be a number >= 0": lambda: nn.ELU(-1.0),
         "dtype torch.complex64": lambda: nn.Linear(4, 2, dtype=torch.complex64),
         "device meta": lambda: nn.Linear(4, 2, device="meta"),
         "LazyLinear.* has no parameters yet": lambda: nn.LazyLinear(2),
@@ -283,6 +307,17 @@ def test_from_torch_refuses_what_computes_something_else():
     for says, make in changed(torch).items():
         with pytest.raises(nnx.InputError, match=says):
             convert.from_torch(torch.nn.Sequential(make(), torch.nn.Linear(4, 2)), "identity")
+
+
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook"])
+def test_from_torch_refuses_hooks_of_all_modules(kind):
+    torch = pytest.importorskip("torch")
+    hook = getattr(torch.nn.modules.module, f"register_module_{kind}")(lambda *_: None)
+    try:
+        with pytest.raises(nnx.InputError, match="hooks of all modules"):
+            convert.from_torch(torch.nn.Sequential(torch.nn.Linear(4, 2)), "identity")
+    finally:
+        hook.remove()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
@@ -572,6 +607,21 @@ def test_sklearn_estimator_says_itself(rng):
     estimator.activation = "gelu"
     with pytest.raises(nnx.InputError, match="unknown activation of scikit-learn 'gelu'"):
         convert.from_sklearn(estimator)
+    estimator.activation, estimator.coefs_ = "relu", None
+    with pytest.raises(nnx.InputError, match="coefs_ must be a list of arrays"):
+        convert.from_sklearn(estimator)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+def test_sklearn_refuses_what_coefs_do_not_hold(rng, normalization):
+    """The parameters of a norm are not among coefs_ and intercepts_, whatever was set since."""
+    estimators = pytest.importorskip("nnx.sklearn")
+    X = rng.standard_normal((20, 3))
+    estimator = estimators.MLPRegressor(hidden_layer_sizes=4, normalization=normalization, backend="numpy")
+    estimator.partial_fit(X, X[:, 0])
+    for setting in (normalization, None):
+        with pytest.raises(nnx.InputError, match="fitted with normalization"):
+            convert.from_sklearn(estimator.set_params(normalization=setting))
 
 
 @pytest.mark.parametrize(

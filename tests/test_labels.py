@@ -1,6 +1,7 @@
 """A label comes out as it came in, and the labels of other data are found where a person would find them."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -134,6 +135,30 @@ def test_labels_of_an_estimator(library, kind):
     assert model.score(x, given) == 1
     if library != "list" and kind != "objects":
         assert np.asarray(found).dtype.kind == y.dtype.kind
+
+
+@pytest.mark.parametrize("frame", [False, True])
+@pytest.mark.parametrize("dtype", ["Int64", "UInt64", "int64[pyarrow]", "boolean", "category"])
+def test_labels_of_pandas_own_dtypes(dtype, frame):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("sklearn")
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    values = [True, False, True] if dtype in ("boolean", "category") else [2**60, 2**60 + 1, 5]
+    X = np.eye(3)[np.arange(30) % 3]
+    y = pd.Series([values[i % 3] for i in range(30)], dtype=dtype)
+    given = y.to_frame() if frame else y
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A column-vector y was passed")
+        model = estimator(backend="numpy").fit(X, given)
+    assert model.predict(X).tolist() == y.tolist()
+    assert model.score(X, y) == 1
+    model = nnx.sklearn.MLPClassifier(4).partial_fit(X, y, classes=y.drop_duplicates())
+    assert set(model.classes_.tolist()) == set(values)
+    if dtype == "Int64":
+        y[3] = None
+        with pytest.raises(ValueError, match="NaN"):
+            model.fit(X, y)
 
 
 @pytest.mark.parametrize(

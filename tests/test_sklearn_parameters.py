@@ -11,6 +11,7 @@ pytest.importorskip("sklearn", minversion="1.7")
 
 import joblib
 import sklearn.neural_network as theirs
+from scipy.sparse import csr_array
 from sklearn.base import clone
 
 import nnx
@@ -509,3 +510,15 @@ def test_an_estimator_with_callbacks_is_copied(make, backend, samples, tmp_path,
             warnings.simplefilter("error", RuntimeWarning)
             other.fit(X, y)
         np.testing.assert_allclose(other.predict(X), one.predict(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [10**400, "abc", {0: 1.0}, object(), (w for w in [1.0]), np.full(40, 1j), csr_array(np.ones((1, 40)))],
+    ids=lambda w: type(w).__name__,
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_weights_that_are_no_numbers_are_refused_by_name(weights, method):
+    X, y = np.ones((40, 2)), np.zeros(40)
+    with pytest.raises(nnx.InputError, match="sample_weight must be numbers, one for each of the 40 samples"):
+        getattr(MLPRegressor(hidden_layer_sizes=4), method)(X, y, sample_weight=weights)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from numbers import Integral, Number, Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from nnx import host, layers, optimizers
 from nnx.arrays import Array, array_namespace
@@ -271,11 +271,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             dtype = "float64"  # whose line search finds nothing lower in float32
         weights, exponent = None, 0
         if sample_weight is not None:
-            m, given = X.shape[0], scalar(sample_weight)
-            given = given if isinstance(given, Number) else host.as_host(given)
-            given = _check_sample_weight(given, np.empty((m, 0)))
+            m, given = X.shape[0], samples.weights(sample_weight, X.shape[0])
             together = not self._stochastic or m <= (200 if self.batch_size == "auto" else self.batch_size)
-            weights, exponent = in_range(np.asarray(given, np.float64), dtype, together)
+            weights, exponent = in_range(given, dtype, together)
         regularization = self._regularization(exponent, dtype)
         self._random_state = check_random_state(self.random_state)
         if first:

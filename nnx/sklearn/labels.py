@@ -16,13 +16,19 @@ MULTILABEL = "multilabel-indicator"
 def unmixed(y: Any) -> Any:
     """Return y, or raise a ValueError where its labels are of several kinds: NumPy would make 1 and "1" one text.
 
-    A list of integers that only uint64 holds becomes such an array: NumPy would make floats of them.
+    A list of integers that only uint64 holds becomes such an array: NumPy would make floats of them. So would
+    scikit-learn of pandas' nullable and Arrow integers and booleans; without missing values they become NumPy's.
 
     Examples
     --------
     >>> unmixed(["a", "1"])
     ['a', '1']
     """
+    if _is_extended(y):
+        values = y.tolist()
+        y = np.array(unmixed(values)) if all(isinstance(one, int) for one in values) else y
+    elif getattr(y, "ndim", 0) == 2 and hasattr(y, "iloc") and y.shape[1] == 1 and _is_extended(y.iloc[:, 0]):
+        y = np.asarray(unmixed(y.iloc[:, 0])).reshape(-1, 1)
     if isinstance(y, list | tuple) or str(getattr(y, "dtype", "")) == "object":
         first: dict[str, Any] = {}
         for one in np.asarray(y, dtype=object).reshape(-1).tolist():
@@ -36,6 +42,13 @@ def unmixed(y: Any) -> Any:
                 raise ValueError(f"y holds the integer {max(y)}, beyond 64 bits; hand in the labels as text")
             return np.array(y, np.uint64)
     return y
+
+
+def _is_extended(y: Any) -> bool:
+    """Whether y has integers or booleans of a dtype that is not NumPy's, such as pandas' Int64."""
+    dtype = getattr(y, "dtype", np.dtype(object))
+    inner = getattr(getattr(dtype, "categories", None), "dtype", dtype)
+    return not isinstance(dtype, np.dtype) and getattr(inner, "kind", "O") in "iub" and hasattr(y, "tolist")
 
 
 def kind_of(y: Any) -> str:

@@ -7,16 +7,17 @@ them.
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from numbers import Number
 from typing import Any
 
 import numpy as np
 from array_api_compat import device, is_cupy_array, is_jax_array, is_torch_array
 from scipy import sparse
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from nnx import choice, frames, host
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError
+from nnx.errors import InputError, first_line, scalar, shown
 from nnx.port import Backend
 
 
@@ -180,6 +181,22 @@ def given_back(x: Array, backend: Backend, X: Any) -> Any:
         return x
     x = backend.to_numpy(x)
     return x if where is None else array_namespace(X).asarray(np.array(x), device=device(X))
+
+
+def weights(sample_weight: Any, m: int) -> Any:
+    """Return the weights of m samples as a NumPy array (m,), float64, or raise a ValueError that names them."""
+    given = scalar(sample_weight)
+    try:
+        given = given if isinstance(given, Number) else host.as_host(given)
+        return np.asarray(_check_sample_weight(given, np.empty((m, 0))), np.float64)
+    except Exception as error:
+        said = str(error).lower()
+        if isinstance(error, ValueError) and ("sample_weight" in said or "sample weights" in said):
+            raise
+        raise InputError(
+            f"sample_weight must be numbers, one for each of the {m} samples, or one for all; given "
+            f"{shown(sample_weight)}: {first_line(error)}"
+        ) from error
 
 
 def with_length(y: Any, m: int) -> Any:
