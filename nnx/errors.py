@@ -252,7 +252,7 @@ def above_zero(name: str, value: object, high: float = math.inf, none: bool = Fa
     return number(name, value, expected, lambda x: 0 < x < high)
 
 
-def flag(name: str, value: object) -> bool:
+def flag(name: str, value: object, expected: str = "True or False") -> bool:
     """Return value as a bool, or raise an InputError that names it.
 
     Examples
@@ -262,7 +262,7 @@ def flag(name: str, value: object) -> bool:
     """
     found = scalar(value)
     if not isinstance(found, bool):
-        raise InputError(f"{name} must be True or False, not {shown(value)}")
+        raise InputError(f"{name} must be {expected}, not {shown(value)}")
     return found
 
 

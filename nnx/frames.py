@@ -176,7 +176,7 @@ def column_of_numbers(name: str, x: Any, label: Any) -> Array:
     if of == "polars" and (x.dtype.is_numeric() or str(x.dtype) in ("Boolean", "Null")):
         return x.cast(float).to_numpy()
     example = f" such as {values[0]!r}" if len(values) else ""
-    raise InputError(f"{where} holds {x.dtype}{example}; expected numbers. {_advice(name, label)}")
+    raise InputError(f"{where} holds {x.dtype}{example}; expected numbers. {_advice(name)}")
 
 
 def _of_arrow(where: str, x: Any) -> Array:
@@ -188,13 +188,13 @@ def _of_arrow(where: str, x: Any) -> Array:
         "decimal"
     ):
         example = f" such as {x[0].as_py()!r}" if len(x) else ""
-        raise InputError(f"{where} holds {x.type}{example}; expected numbers. {_advice(where, None)}")
+        raise InputError(f"{where} holds {x.type}{example}; expected numbers. {_advice(where)}")
     if x.null_count or kind.startswith("decimal"):
         x = x.cast("float64")
     return x.to_numpy(zero_copy_only=False)
 
 
-def _advice(name: str, label: Any) -> str:
-    if label is None and "Y" in name:
+def _advice(where: str) -> str:
+    if "Y" in where.partition(",")[0]:
         return "Class labels are 0, 1, 2, ..., as numpy.unique(labels, return_inverse=True) gives them"
     return "Convert it, or leave it out"

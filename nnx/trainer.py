@@ -341,7 +341,7 @@ class Trainer:
             resume = as_path("resume", resume, "a folder of checkpoints, or one of them")
         shuffle = flag("shuffle", shuffle)
         if progress is not None:
-            progress = flag("progress", progress)
+            progress = flag("progress", progress, "True, False, or None")
         if steps is not None:
             steps = positive_int("steps", steps)
         if batch_size is not None:

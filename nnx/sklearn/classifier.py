@@ -142,7 +142,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         classes : array-like or None
             All classes that will ever occur; needed in the first call.
         """
-        y = host.as_host(y) if samples.home(y) else labels.unmixed(y)
+        given, y = y, host.as_host(y) if samples.home(y) else labels.unmixed(y)
         classes = classes if samples.home(classes) else labels.unmixed(classes)
         if hasattr(self, "classes_"):
             self.classes_ = host.as_host(self.classes_)
@@ -150,7 +150,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             kind = labels.kind_of(y)
             kind = kind if kind == labels.MULTILABEL else labels.kind_of(self.classes_)
             self._learn(kind, self.classes_)
-        self._fit(X, y, sample_weight, incremental=True)
+        self._fit(X, given, sample_weight, incremental=True)
         return self
 
     def predict(self, X: Any) -> Any:
