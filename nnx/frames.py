@@ -14,7 +14,7 @@ import numpy as np
 
 from nnx import host
 from nnx.arrays import Array
-from nnx.errors import InputError, listed
+from nnx.errors import InputError, count, listed
 
 LIBRARIES = ("h5py", "zarr", "scipy", "pandas", "polars", "pyarrow")
 
@@ -140,6 +140,10 @@ def found(where: str, given: Sequence[str], features: Sequence[str], named: bool
     """
     if not named and len(given) == len(features) and set(given) != set(features):
         return list(range(len(distinct(where, given))))
+    if not named and not set(given) & set(features):
+        raise InputError(
+            f"{where} has {count(len(given), 'column')}; the model was trained on an array of {len(features)}"
+        )
     return places(where, given, features)
 
 

@@ -104,7 +104,10 @@ def as_numbers(name: str, x: Any, advice: str = "; convert them, as by .astype(f
     if x.dtype.kind not in "biuf":
         kinds = {"U": "text", "S": "text", "O": "objects", "c": "complex numbers"}
         what = kinds.get(x.dtype.kind, str(x.dtype))
-        example = f" such as {shown(x.reshape(-1)[0], 60)}" if x.size else ""
+        example = ""
+        if x.size:
+            first = x.reshape(-1)[0]
+            example = f" such as {shown(first.item() if x.dtype.kind in 'US' else first, 60)}"
         raise InputError(f"{name} holds {what}{example}; expected real numbers{advice}")
     if not x.dtype.isnative or x.dtype.itemsize > 8:  # which only NumPy has
         with quiet():  # too large becomes infinite, which is refused later

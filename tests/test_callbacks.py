@@ -247,7 +247,9 @@ def test_a_number_that_is_not_measured(make, tmp_path, monkeypatch):
         nnx.InputError, match=r"did you mean 'validation_loss'.* Known: loss, validation_loss, "
     ):
         fit(a_trainer(), make("validatoin_loss"))
-    with pytest.raises(nnx.InputError, match=r"Known: loss\. Without fit\(validation=\(X, Y\)\)"):
+    with pytest.raises(
+        nnx.InputError, match=r"Known: loss\. .*Trainer\.fit\(validation=\(X, Y\)\).* early_stopping=True"
+    ):
         fit(a_trainer(), make("validation_loss"), validation=None)
     assert not list(tmp_path.glob("run/*"))
 

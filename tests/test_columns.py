@@ -260,8 +260,10 @@ def test_labels_that_the_training_did_not_have():
 
 def test_targets_to_compare_with():
     table = Table("new", polars.DataFrame({"y": ["1", "2.0", "x"], "z": ["1", None, "3"]}), first=5)
-    with raises("the target 'y' of new is 'x' in row 7 .*trained on numbers"):
+    with raises("the target 'y' of new is 'x' in row 7 .*trained on numbers$"):
         table.targets("y", None)
+    with raises("is '1,5' in row 1 .*trained on numbers; give --decimal-comma"):
+        Table("new", polars.DataFrame({"y": ["1,5", "2,0"]})).targets("y", None)
     assert table.targets("y", ["1"]).tolist() == ["1", "2.0", "x"]
     with raises("the target 'z' is missing in 1 row of new, the first being row 6"):
         table.targets("z", [1])

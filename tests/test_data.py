@@ -418,8 +418,11 @@ def test_arrays_with_names_are_matched_by_them():
         flower.values(["a", "b"], named=True)
     np.testing.assert_array_equal(flower.values(["x2", "x1"], named=True), flower.X[:, ::-1])
     np.testing.assert_array_equal(flower.values(["x2"], named=True), flower.X[:, 1:])
-    with raises(r"has 2 features; the model expects n\[0\] = 3"):
+    with raises("has 2 features; the model was trained on 3$"):
         flower.values(["x0", "x1", "x2"], named=False)
+    flower.names = None
+    with raises("has 2 features; the model was trained on 1: the column 'a'"):
+        flower.values(["a"], named=True)
 
 
 def samples(X, y, **options):

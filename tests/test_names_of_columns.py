@@ -341,3 +341,24 @@ def test_what_is_no_table_is_refused():
         nnx.InputError, match="column 'code' of the data frame holds Binary, of which some is no text"
     ):
         p.X(frame.with_columns(code=polars.Series(odd["bytes"])))
+
+
+def test_a_model_of_arrays_takes_as_many_columns_as_it_was_trained_on():
+    assert frames.found("X", ["a", "b"], ["x0", "x1"], named=False) == [0, 1]
+    assert frames.found("X", ["x1", "a", "x0"], ["x0", "x1"], named=False) == [2, 0]
+    with pytest.raises(nnx.InputError, match=r"X has 3 columns; the model was trained on an array of 2$"):
+        frames.found("X", ["a", "b", "c"], ["x0", "x1"], named=False)
+    with pytest.raises(nnx.InputError, match="X lacks the column 'x1'"):
+        frames.found("X", ["x0", "b", "c"], ["x0", "x1"], named=False)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "table", "record batch"])
+def test_labels_of_text_are_told_how_to_become_class_indices(kind):
+    X, labels = np.zeros((2, 3)), of(kind, [("kind", np.array(["cat", "dog", "cat"]))])
+    trainer = nnx.Trainer(nnx.mlp([2, 1]), backend="numpy")
+    with pytest.raises(nnx.InputError, match=r"Y, column 'kind',.* such as 'cat'.* Class labels are 0, 1, 2"):
+        trainer.fit(X, labels)
+    with pytest.raises(
+        nnx.InputError, match=r"X, column 'kind',.* such as 'cat'.* Convert it, or leave it out"
+    ):
+        trainer.predict(labels)

@@ -88,7 +88,12 @@ class Monitor(Resumable):
             metric = self.monitor.removeprefix("validation_")
             if validates and metric.partition("(")[0] in METRICS:
                 raise InputError(f"{self.monitor!r} is not measured; give fit(metrics=[{metric!r}, ...])")
-            hint = "" if validates else ". Without fit(validation=(X, Y)) nothing else is measured"
+            hint = (
+                ""
+                if validates
+                else ". More is measured on validation samples alone, Trainer.fit(validation=(X, Y)); an estimator of "
+                "nnx.sklearn has early_stopping=True instead"
+            )
             raise InputError(f"{unknown('number to monitor', self.monitor, measured)}{hint}")
 
     def _value(self, measured: Mapping[str, Any]) -> float:

@@ -13,6 +13,7 @@ from nnx.cli import show, sweep
 from nnx.cli.folder import RESULTS, file_of
 from nnx.data.prepare import Preparation
 from nnx.errors import count, listed, size
+from nnx.plots.run import TRAINING_SAMPLE
 from nnx.progress import called, without_nan
 from nnx.rounding import significant
 from nnx.trainer import Trainer
@@ -112,6 +113,10 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
     to.print(show.network_table(trainer.network))
     if trainer.records:
         to.print(history(trainer))
+        if isinstance(sample := trainer.metadata.get(TRAINING_SAMPLE), int):
+            to.print(
+                f"The training's scores are of {sample:,} of its samples; its cost is of all.", soft_wrap=True
+            )
         if "preparation" in trainer.metadata and not trainer.network.output.classes:
             to.print("The cost J is of the scaled target; errors are in the target's unit.", soft_wrap=True)
 

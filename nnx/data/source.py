@@ -10,7 +10,7 @@ import numpy as np
 from nnx import frames
 from nnx.data import labels as label
 from nnx.data.columns import Columns, check, not_numbers
-from nnx.data.tables import as_numbers
+from nnx.data.tables import as_numbers, has_decimal_commas
 from nnx.errors import InputError, count
 from nnx.frames import some
 
@@ -103,8 +103,9 @@ class Arrays:
         if named and names is not None:
             X = X[:, frames.places(self.where, names, features)]
         if X.shape[1] != len(features):
+            which = f": {frames.some(features)}" if named else ""
             raise InputError(
-                f"{self.where} has {X.shape[1]} features; the model expects n[0] = {len(features)}"
+                f"{self.where} has {count(X.shape[1], 'feature')}; the model was trained on {len(features)}{which}"
             )
         return finite(self.where, X, features)
 
@@ -199,9 +200,10 @@ class Table:
         found = as_numbers(y) if str(y.dtype) == "String" else y.cast(float)
         if found is None:
             at = (y.cast(float, strict=False).is_null()).arg_max()
+            hint = "; give --decimal-comma" if has_decimal_commas(y) else ""
             raise InputError(
                 f"the target {target!r} of {self.where} is {y[at]!r} in row {self.first + at} (counted from 1, without "
-                "the header); the model was trained on numbers"
+                f"the header); the model was trained on numbers{hint}"
             )
         return found.to_numpy()
 
