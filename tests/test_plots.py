@@ -197,6 +197,8 @@ def test_where_all_is_well_the_corner_is_enlarged():
     (corner,) = axes.child_axes
     assert corner.get_xlim()[1] == 0.1
     assert lines(corner)["1, AUC 1.000"] == lines(axes)["1, AUC 1.000"]
+    with_grid = [any(line.get_visible() for line in one.get_xgridlines()) for one in (axes, corner)]
+    assert with_grid == [False, True]  # the grid of the axes would shine through
 
 
 def test_classes_without_samples_have_no_curve():

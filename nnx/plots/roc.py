@@ -72,7 +72,6 @@ def roc(
             views.append(axes.inset_axes((0.36, 0.1, 0.58, 0.58), xlim=(-0.002, 0.1), ylim=(0.9, 1.002)))
             views[1].tick_params(labelsize=7)
             views[1].set_title("the upper left corner", size=7, pad=3)
-            views[1].grid()
         else:
             axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=":")
         for view in views:
@@ -83,7 +82,7 @@ def roc(
             ]
         axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axes.grid()
+        views[-1].grid()  # one grid: that of the axes would shine through the view of the corner
         order = [-1, *range(len(drawn))] if rest else range(len(drawn))
         handles += others[:1]
         legend(made, [handles[k] for k in order], [texts[k] for k in order], loc="outside right center")
