@@ -875,6 +875,7 @@ def test_show(run, tmp_path):
     assert "120 steps, seed 0" in out
     assert "l2=0.01" in out
     assert "W1 (8, 4)" in out
+    assert "The training's scores are of 30 of its samples" in out
     records = [json.loads(line) for line in (tmp_path / "a" / "history.jsonl").read_text().splitlines()]
     losses = [record["validation_loss"] for record in records]
     line = next(line for line in out.splitlines() if "held-out cost J" in line)
