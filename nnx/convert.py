@@ -229,6 +229,8 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     layers: list[Layer] = []
     arrays: list[Any] = []
     after_linear = False
+    layer: Layer
+    tensors: list[Any]
     for name, module in modules:
         what = _called(name, module)
         size = _size(nn, module)
