@@ -342,6 +342,29 @@ def test_a_file_that_is_not_what_its_ending_says_is_read_as_what_it_is(run, trai
     assert "it is read as CSV" in err
 
 
+def test_a_panic_of_rust_is_one_line(run, trained, tmp_path, monkeypatch):
+    """As polars has it for some damaged Parquet files: it prints its stack, and raises no Exception."""
+    polars.read_csv(tmp_path / "test.csv").write_parquet(tmp_path / "test.parquet")
+
+    def panic(*arguments, **options):
+        os.write(2, b"thread 'main' panicked\nstack backtrace:\n")
+        raise polars.exceptions.PanicException("called unwrap on an Err")
+
+    monkeypatch.setattr(polars, "scan_parquet", panic)
+    kept, shown = os.dup(2), tmp_path / "shown"
+    with shown.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        status, out, err = run("predict", "runs/train-1", "test.parquet")
+        os.write(2, b"the same as before")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+    assert (status, out) == (1, "")
+    assert err == "Error: 'test.parquet' cannot be read as Parquet: called unwrap on an Err\n"
+    assert shown.read_bytes() == b"the same as before"
+
+
 def test_decimal_commas_are_an_option(run, trained, tmp_path):
     text = (tmp_path / "test.csv").read_text()
     (tmp_path / "comma.csv").write_text(text.replace(",", ";").replace(".", ","))

@@ -158,6 +158,7 @@ REFUSED = {
     b"a,b\n1,2\n\n3,gr\xf6\xdfe\n5,6\n": r"is not in UTF-8 \(row 2: '3,gr",
     b'a,b\n1,"2\n2"\n3,gr\xf6\xdfe\n': r"is not in UTF-8 \(row 2: '3,gr",
     b"a,b\n1,2\n3,\xed\xa0\x80\n": r"is not in UTF-8 \(row 2",
+    b"sep=\xff\na\xffb\n1\xff2\n": r"is not in UTF-8 \('sep=",
 }  # fmt: skip
 
 
@@ -176,6 +177,26 @@ def test_a_quote_that_is_not_closed_takes_linear_time(tmp_path):
     assert "has a cell of more than 131,072 characters; is a quote" in said
     assert "It begins with '1,2,\"open" in said
     assert time.perf_counter() - start < 5  # twice; quadratic it took a minute
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("c," * 600_000, "the first line of .* has more than 1 MB"),
+        ("#\n" * 600_000, "the first 1 MB of .* holds comments alone"),
+        ("[" * 1_200_000, "is JSON"),
+    ],
+)
+def test_a_first_line_without_an_end_takes_linear_time(tmp_path, content, expected):
+    start = time.perf_counter()
+    assert re.search(expected, refusal(tmp_path, content))
+    assert time.perf_counter() - start < 5  # twice; quadratic it took minutes
+
+
+def test_many_comments_before_the_names(tmp_path):
+    start = time.perf_counter()
+    assert read(tmp_path, "# by hand\n \n" * 50_000 + "  a,b\n1,2\n").columns == ["a", "b"]
+    assert time.perf_counter() - start < 5
 
 
 @pytest.fixture

@@ -459,7 +459,7 @@ def test_tasks():
         task([f"name {i}" for i in range(200)])
     with raises("holds datetime64"):
         task(np.array(["2024-01-01", "2024-01-02"], "datetime64[D]"))
-    with raises("NaN or infinite in 1 row;"):
+    with raises("NaN or infinite in 1 row, the first being row "):
         task([0.5, np.nan])
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from nnx.data import memory
 from nnx.data.gzipped import is_gzipped, length, opened
+from nnx.data.header import DELIMITERS
 from nnx.data.idx import Header, begins, idx_header, read_idx
 from nnx.data.npz import Packed, npz_array, npz_headers, readable
 from nnx.data.source import Arrays, Table
@@ -170,7 +171,7 @@ def kind_of(where: str, head: bytes) -> str:
     return "CSV"
 
 
-_LINE = re.compile(rb"[^\x00-\x08\x0b\x0c\x0e-\x1f\r\n]*[,;\t|][^\x00-\x08\x0b\x0c\x0e-\x1f\r\n]*(?=[\r\n])")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 _JSON = re.compile(rb'\{"|\[\s*([\[{"\]\d-]|true|false|null)')
 _BRACKETS = re.compile(rb'\[[^][{"\r\n]*\][,;\t|]')
 
@@ -179,9 +180,11 @@ def _has_names(head: bytes) -> bool:
     """Whether what begins as another format does begins with names of columns, such as [a],[b] or PAR1,PAR2."""
     if head[:1] in (b"[", b"{"):
         return not _JSON.match(head) or bool(_BRACKETS.match(head))
-    line = _LINE.match(head)
+    end = _CONTROL.search(head)
+    if end is None or end[0] not in b"\r\n" or head.startswith(b"<"):
+        return False
     try:
-        return line is not None and bool(line[0].decode()) and not head.startswith(b"<")
+        return any(delimiter in head[: end.start()].decode() for delimiter in DELIMITERS)
     except UnicodeDecodeError:
         return False
 

@@ -26,6 +26,9 @@ BLANK = " \t"
 _SEP = re.compile(r'"?sep=(.)"?[ \t]*(\r\n|\n|\r|$)', re.IGNORECASE)
 """The first line that Excel writes and reads to name the delimiter."""
 
+_COMMENT = re.compile(r"#[^\r\n]*(?:[\r\n][ \t]*(?=[\r\n]|\Z))*[\r\n]?")
+"""A line that begins with #, and the blank ones behind it."""
+
 
 def checked_delimiter(given: str) -> str:
     r"""Return a delimiter as one character; "tab" and a typed backslash with t are the tab.
@@ -86,6 +89,8 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
     bom = 3 * head.startswith(b"\xef\xbb\xbf")
     text = _without_blank_lines(head[bom:].decode("utf-8", "surrogateescape"))
     if said := _SEP.match(text):
+        if "\ud800" <= said[1] <= "\udfff":
+            raise InputError(f"{called} is not in UTF-8 ({_shown(said[0])} in its first line); save it in UTF-8")
         delimiter = delimiter or said[1]
         text = _without_blank_lines(text[said.end() :])
     if not text:
@@ -103,6 +108,8 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
             "first line with them, or put quotes around numbers that are names"
         )
     start = len(head) - len(text[end:].encode("utf-8", "surrogateescape"))
+    if start > LONGEST_HEADER:
+        raise InputError(f"the first {size(LONGEST_HEADER)} of {called} holds comments alone; expected names of columns")
     return Header(_checked(called, names), delimiter, start, first[:40])
 
 
@@ -121,10 +128,10 @@ def _without_blank_lines(text: str) -> str:
 
 def _from_the_names_on(called: str, text: str, delimiter: str | None) -> tuple[str, str]:
     """Return the text without the comments before the names, and the delimiter."""
-    last, rest = "", text
-    while rest.startswith("#"):
-        last, rest = rest, _without_blank_lines(rest[len(first_line(rest)) :])
-    text = last if last and _has_names(last, rest, delimiter) else rest
+    last = end = 0
+    while found := _COMMENT.match(text, end):
+        last, end = end, found.end()
+    text = text[last if end and _has_names(text[last:], text[end:], delimiter) else end :]
     return text, delimiter or _guessed(called, text)
 
 

@@ -360,9 +360,12 @@ def find_task(samples: Samples, task: str) -> str:
         raise InputError(f"{where} holds {y.dtype}; expected text or numbers")
     if len(y) == 1:
         raise InputError("the data have one row; expected many: to learn from some, and to test on others")
-    bad = int((~np.isfinite(y)).sum()) if kind == "f" else 0
-    if bad:
-        raise InputError(f"{where} is NaN or infinite in {count(bad, 'row')}; remove these rows")
+    bad = np.flatnonzero(~np.isfinite(y)) if kind == "f" else np.empty(0, int)
+    if len(bad):
+        raise InputError(
+            f"{where} is NaN or infinite in {count(len(bad), 'row')}, the first being row {bad[0] + 1} (counted from "
+            "1, without the header); remove these rows"
+        )
     different = len(samples.classes[0])
     whole = kind != "f" or bool((y == np.floor(y)).all())
     if task == "auto":

@@ -4,7 +4,9 @@ CSV is taken as text first, and becomes numbers by one rule, whatever the file: 
 (quoted or not) holds numbers, one of true and false alone (in any case) booleans, and any other one text.
 """
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -240,8 +242,26 @@ def _parquet(path: Path, read: Callable[[], Any]) -> Any:
     pl = polars(str(path))
     panic = getattr(pl.exceptions, "PanicException", Exception)  # no Exception: Rust's, of damaged files
     try:
-        return read()
+        with _silent():
+            return read()
     except MemoryError:
         raise
     except (Exception, panic) as error:
         raise InputError(f"{str(path)!r} cannot be read as Parquet: {first_line(error)}") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Discard what is written to the standard error output: Rust prints its stack there before it raises."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
