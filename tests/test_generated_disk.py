@@ -219,6 +219,23 @@ def test_predicting_on_a_disk_that_fails(run, tmp_path, monkeypatch, form):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("of", ["DataFrame.write_parquet", "LazyFrame.sink_parquet"])
+def test_a_full_temporary_folder_is_named(run, tmp_path, monkeypatch, of):
+    assert run("train", "iris", "--layers", 4, "--epochs", 1, "--no-plots", "--out", "a")[0] == 0
+    import polars
+
+    def full(*arguments, **options):
+        raise polars.exceptions.ComputeError("underlying IO error: No space left on device")
+
+    kind, method = of.split(".")
+    monkeypatch.setattr(getattr(polars, kind), method, full)
+    status, _, said = run("predict", "a", "iris", "--out", "p.parquet")
+    assert status == 1
+    assert said.startswith("Error: Parquet is gathered in the temporary folder '")
+    assert "No space left on device. Make room there, or set TMPDIR" in said
+    assert not (tmp_path / "p.parquet").exists()
+
+
 def test_a_disk_that_fails_to_give_the_data_is_named(run, tmp_path, monkeypatch):
     from nnx.cli import predict
 

@@ -18,7 +18,7 @@ from nnx.cli.terminal import line, visible
 from nnx.data import labels as label
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
-from nnx.errors import Error, InputError, count, unknown
+from nnx.errors import Error, InputError, count, first_line, unknown
 from nnx.files import naming, written_aside
 from nnx.metrics import decide
 
@@ -201,14 +201,30 @@ def _parquet(file: BinaryIO) -> Iterator[Write]:
 
         def write(frame: Any) -> None:
             parts.append(Path(folder) / f"{len(parts)}.parquet")
-            frame.write_parquet(parts[-1])
+            with _gathered(folder):
+                frame.write_parquet(parts[-1])
 
         yield write
         joined = Path(folder) / "joined.parquet"
-        polars.scan_parquet(parts).sink_parquet(joined)
+        with _gathered(folder):
+            polars.scan_parquet(parts).sink_parquet(joined)
         with joined.open("rb") as whole:
             while block := whole.read(2**20):
                 file.write(block)
+
+
+@contextmanager
+def _gathered(folder: str) -> Iterator[None]:
+    """Let what cannot be written to the temporary folder be an error that names it."""
+    from polars.exceptions import PolarsError
+
+    try:
+        yield
+    except (OSError, PolarsError) as error:
+        raise InputError(
+            f"Parquet is gathered in the temporary folder {folder!r}, which failed: {first_line(error)}. Make room "
+            "there, or set TMPDIR to another folder"
+        ) from error
 
 
 _FORMS = {"csv": _csv, "parquet": _parquet}

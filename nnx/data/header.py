@@ -90,7 +90,9 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
     text = _without_blank_lines(head[bom:].decode("utf-8", "surrogateescape"))
     if said := _SEP.match(text):
         if "\ud800" <= said[1] <= "\udfff":
-            raise InputError(f"{called} is not in UTF-8 ({_shown(said[0])} in its first line); save it in UTF-8")
+            raise InputError(
+                f"{called} is not in UTF-8 ({_shown(said[0])} in its first line); save it in UTF-8"
+            )
         delimiter = delimiter or said[1]
         text = _without_blank_lines(text[said.end() :])
     if not text:
@@ -109,7 +111,9 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
         )
     start = len(head) - len(text[end:].encode("utf-8", "surrogateescape"))
     if start > LONGEST_HEADER:
-        raise InputError(f"the first {size(LONGEST_HEADER)} of {called} holds comments alone; expected names of columns")
+        raise InputError(
+            f"the first {size(LONGEST_HEADER)} of {called} holds comments alone; expected names of columns"
+        )
     return Header(_checked(called, names), delimiter, start, first[:40])
 
 
