@@ -334,6 +334,10 @@ def test_npz(tmp_path, rng):
         files.read(path)
     np.savez(path, X=X, y=np.array([b"a", b"b"] * 3))
     assert files.read(path).y.tolist() == ["a", "b"] * 3
+    for no_letter in (0xD800, 0x7FFFFFFF):
+        np.savez(path, X=X, y=np.full(6, no_letter, np.uint32).view("U1"))
+        with raises("the targets 'y' of .*data.npz' hold text that is not in UTF-8"):
+            files.read(path)
     np.savez(path, X=np.where(X > 0.9, np.nan, 1), y=y)
     with raises("missing or infinite numbers", f"{(X > 0.9).sum()}, the first"):
         files.read(path).training(None, ())

@@ -262,7 +262,7 @@ def _labels(path: Path, key: str, packed: Packed) -> Any:
             y = np.array([one.decode("utf-8") for one in y.tolist()], dtype=str)
         elif y.dtype.kind == "U":
             "".join(y.tolist()).encode("utf-8")
-    except ValueError as error:
+    except (ValueError, SystemError) as error:  # SystemError: CPython's, of characters beyond Unicode
         raise InputError(
             f"the targets {key!r} of {str(path)!r} hold text that is not in UTF-8 ({first_line(error)}); save them "
             "as text: y.astype(str)"
