@@ -91,7 +91,7 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
     if said := _SEP.match(text):
         if "\ud800" <= said[1] <= "\udfff":
             raise InputError(
-                f"{called} is not in UTF-8 ({_shown(said[0])} in its first line); save it in UTF-8"
+                f"{called} is not in UTF-8 ({beginning(said[0])} in its first line); save it in UTF-8"
             )
         delimiter = delimiter or said[1]
         text = _without_blank_lines(text[said.end() :])
