@@ -170,6 +170,10 @@ def test_a_column_without_a_value_in_the_training_rows():
     [
         ([f"n{k}" for k in range(60)], r"60 different values in 60 rows, such as 'n0'\).*--drop 'a'"),
         ([f"2024-01-{k + 1:02}" for k in range(60)], "dates such as '2024-01-01'"),
+        (["2024-03-01", "2024-03-02", None] * 20, "dates such as '2024-03-01': turn them into numbers"),
+        (["1/3/2024 9:30", "12/31/2024 17:05:00"] * 30, "dates such as '1/3/2024 9:30'"),
+        (["2024-03-01T09:30:00+01:00"] * 60, "dates such as"),
+        (["9:30", "17:05"] * 30, "times such as '9:30'"),
         ([None] * 60, "no value at all"),
         ([*map(str, range(57)), "?", "x", "?"], "numbers but for 3 values, the first '\\?' in row 58"),
         ([f"{k},5" for k in range(60)], "numbers with a comma such as '0,5'.*--decimal-comma"),
@@ -183,6 +187,12 @@ def test_columns_that_cannot_be_used(values, why):
     with raises("1 feature column of the table cannot be used as it is: a", why):
         Table("the table", frame).training("y", ())
     assert Table("the table", frame).training("y", ["a"]).features == ["b"]
+
+
+def test_text_that_is_no_date_is_categories():
+    kinds = ["2024", "1-2-3", "10.0.0.1", "2024-03-01 a", "9:3", "March 2024"]
+    frame = polars.DataFrame({"a": kinds * 10, "y": ["p", "q"] * 30})
+    assert len(Table("the table", frame).training("y", ()).features) == 1
 
 
 def test_infinite_numbers():

@@ -27,6 +27,11 @@ TOO_MANY = 10_000
 AT_ONCE = 2**22
 """The numbers that scikit-learn is given at once, as whole columns."""
 
+_TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?"
+_DAY = r"(\d{4}([-/.])\d{1,2}([-/.])\d{1,2}|\d{1,2}([-/.])\d{1,2}([-/.])\d{4})"
+_DATE = f"^{_DAY}([T ]{_TIME})?$"
+"""Text that is a date, with or without a time, by numbers alone: 2024-03-01, 1/3/2024, 01.03.2024 12:30."""
+
 
 @dataclass
 class Notes:
@@ -272,11 +277,15 @@ def _unfit(columns: Columns, name: str) -> str:
     text = columns.text(name)
     if why := not_numbers(columns, name):
         return why
-    different = text.drop_nulls().n_unique()
+    present = text.drop_nulls()
+    first = str(present[0])[:40]
+    if present.str.contains(_DATE).all():
+        return f"dates such as {first!r}: turn them into numbers, such as days, months and hours"
+    if present.str.contains(f"^{_TIME}$").all():
+        return f"times such as {first!r}: turn them into numbers, such as hours"
+    different = present.n_unique()
     if different > min(max(2, m // 2), TOO_MANY):
-        first = str(text.drop_nulls()[0])[:40]
-        what = "dates such as" if _is_date(first) else "such as"
-        return f"{different:,} different values in {count(m, 'row')}, {what} {first!r}"
+        return f"{different:,} different values in {count(m, 'row')}, such as {first!r}"
     return ""
 
 
@@ -295,11 +304,6 @@ def not_numbers(columns: Columns, name: str) -> str:
             "missing, leave the cells empty"
         )
     return ""
-
-
-def _is_date(text: str) -> bool:
-    parts = text.replace("/", "-").replace(".", "-").split(" ")[0].split("T")[0].split("-")
-    return len(parts) == 3 and all(part.isdecimal() for part in parts)
 
 
 def learn(columns: Columns) -> tuple[list[Column], list[float], list[float]]:
