@@ -28,6 +28,8 @@ from nnx.cli.app import app
 pytest.importorskip("typer")
 from typer.testing import CliRunner
 
+pytestmark = pytest.mark.long
+
 DOCS = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 CPU = ["typed", "torch", "torch-compiled", "jax", "sklearn"]
 CASES = {

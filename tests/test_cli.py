@@ -325,6 +325,7 @@ def test_a_model_of_another_target_finds_y(run, tmp_path):
     assert "accuracy" in out
 
 
+@pytest.mark.long
 def test_bench(run, tmp_path):
     options = [
         "--backends",
@@ -365,6 +366,7 @@ def begun(tmp_path, said, command):
     return process
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
 def test_an_interrupted_bench_keeps_the_cells_that_were_measured(run, tmp_path, how):

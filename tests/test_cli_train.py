@@ -22,6 +22,8 @@ for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
 
 from nnx.cli import keep, show  # noqa: E402
 
+pytestmark = pytest.mark.long
+
 
 def load(folder):
     return nnx.Trainer.load(Path(folder) / "model.safetensors", backend="numpy")

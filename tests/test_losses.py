@@ -65,6 +65,7 @@ def test_derivative_is_that_of_central_differences(backend, link, loss, n, m, le
     check_derivative(backend, output(link, loss), n, m, lead, seed)
 
 
+@pytest.mark.long
 @pairs
 @settings(drawn, max_examples=200)
 @given(n=st.integers(1, 4), m=st.integers(1, 5), lead=leads, seed=st.integers(0, 999))

@@ -56,6 +56,7 @@ def test_gradient_is_that_of_central_differences(backend, hidden, output, n, m, 
     check_gradient(backend, hidden, output, n, m, lead, shared, seed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("output", OUTPUTS)
 @settings(drawn, max_examples=200)
 @given(

@@ -195,6 +195,7 @@ def suits(name, out, A, Y):
     return True
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),

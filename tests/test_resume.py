@@ -33,6 +33,7 @@ def left(folder):
     return {**tensors, "average": np.load(folder / "average.npy")}, run, log
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="SIGKILL is POSIX's")
 def test_a_run_that_is_killed_at_random_moments_ends_as_one_that_is_not(tmp_path):
     """Killed for good twenty times: weights, averages and history are the same to the last bit."""

@@ -446,6 +446,7 @@ class EachEpoch(nnx.Callback):
         self.epochs.append(progress.epoch)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     ("batch_size", "shuffle"), [(16, True), (16, False), (None, True), (3, True), (27, False)]
