@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from nnx.errors import BackendError, InputError, first_line, shown, unknown
 from nnx.port import Backend
+from nnx.processes import whole
 
 GROUP = "nnx.backends"
 """The entry-point group through which adapters are found, ours and anybody's."""
@@ -57,6 +58,7 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
     return choose(name, device).backend
 
 
+@whole  # a fork would leave the lock of a module that is being imported
 def choose(name: str | Backend | None = AUTO, device: str | None = None, P: int = 0) -> Choice:
     """Return `backend(name, device)` and why it was chosen; a Backend is taken as it is.
 

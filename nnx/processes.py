@@ -1,8 +1,8 @@
 """Calls that neither a fork nor the end of the program may cut in two.
 
-A fork copies one thread. What another thread held then, a lock or a library's threads, is lost in the child. And a
-thread that comes back from C++ after the interpreter has ended aborts the process. So both wait until no thread is
-within a call that computes.
+A fork copies one thread. What another thread held then, a lock, a module that it was importing, or a library's threads,
+is lost in the child. And a thread that comes back from C++ after the interpreter has ended aborts the process. So both
+wait until no thread is within a call that computes, or imports a backend.
 """
 
 import atexit

@@ -24,6 +24,7 @@ from nnx.optimizers import Adam, Optimizer, State, rate
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.port import Backend, Checked
+from nnx.processes import whole
 from nnx.progress import History, columns
 from nnx.regularization import Regularization
 from nnx.run import Run
@@ -95,6 +96,7 @@ class Trainer:
     True
     """
 
+    @whole  # a backend imports modules, which a fork may not cut
     def __init__(
         self,
         network: Network,
@@ -710,6 +712,7 @@ class Trainer:
         saved.write(self, self._run, as_path("path", path))
 
     @classmethod
+    @whole
     def load(cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None) -> "Trainer":
         """Return the trainer that was saved: it goes on as the saved one would have, on any backend.
 

@@ -7,6 +7,7 @@ never seen as a whole does the first once (`class_table`), the second for every 
 """
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -170,8 +171,8 @@ def _balanced(labels: Any, K: int) -> Any:
 
 def _of_mapping(name: str, weights: Mapping[int, float], K: int) -> Any:
     for label in weights:
-        if label not in range(K):
-            raise InputError(f"{name} names the class {label!r}; the classes are 0..{K - 1}")
+        if not isinstance(label, Real) or label not in range(K):
+            raise InputError(f"{name} names the class {shown(label)}; the classes are 0..{K - 1}")
     return _numbers(name, [weights.get(k, 1.0) for k in range(K)], K, "numbers")
 
 

@@ -93,6 +93,27 @@ def test_a_fork_in_the_middle_of_a_fit_in_a_thread(library):
 
 
 @forks
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_a_fork_while_a_thread_imports_the_backend(library, seconds):
+    """A module's lock that another thread holds is never released in the child."""
+    code = f"""
+    thread = threading.Thread(target=new)
+    thread.start()
+    time.sleep({seconds})
+    child = os.fork()
+    if child == 0:
+        threading.Timer(50, os._exit, [9]).start()
+        fitted(new())
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    thread.join()
+    """
+    out, err, status = ended(begun(code, library))
+    assert (out, status) == (["0", ""], 0), err
+
+
+@forks
 def test_jax_in_a_fork_is_an_error_that_says_what_to_do():
     code = """
     new()

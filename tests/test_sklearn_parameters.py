@@ -522,3 +522,24 @@ def test_weights_that_are_no_numbers_are_refused_by_name(weights, method):
     X, y = np.ones((40, 2)), np.zeros(40)
     with pytest.raises(nnx.InputError, match="sample_weight must be numbers, one for each of the 40 samples"):
         getattr(MLPRegressor(hidden_layer_sizes=4), method)(X, y, sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    "X", [10**400, 1j, None, object(), {1.0}, (x for x in [1.0]), 3.0], ids=lambda X: type(X).__name__
+)
+def test_what_is_no_table_is_refused_by_name(X):
+    model = MLPRegressor(hidden_layer_sizes=4).partial_fit(np.ones((4, 2)), np.zeros(4))
+    for call in (model.predict, lambda X: model.fit(X, np.zeros(4))):
+        with pytest.raises(nnx.InputError, match=r"X must be array-like \(m, n\), samples as rows"):
+            call(X)
+
+
+@pytest.mark.parametrize("name", ["tol", "power_t", "max_iter", "n_iter_no_change"])
+def test_integers_beyond_floats_are_refused_by_name(name):
+    with pytest.raises(ValueError, match=f"{name} must be a number that floats hold"):
+        MLPRegressor(hidden_layer_sizes=4, **{name: 10**400}).fit(np.ones((4, 2)), np.zeros(4))
+
+
+def test_a_solver_that_is_no_name_is_refused_by_name():
+    with pytest.raises(ValueError, match="solver"):
+        MLPRegressor(solver=np.array(["adam"])).partial_fit(np.ones((4, 2)), np.zeros(4))

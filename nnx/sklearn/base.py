@@ -23,7 +23,18 @@ from nnx.arrays import Array, array_namespace
 from nnx.batches.sources import Rows
 from nnx.callbacks.base import Callbacks
 from nnx.convert import SKLEARN_NAMES
-from nnx.errors import LARGEST, DivergenceError, InputError, between, integer, items, one_of, scalar, shown
+from nnx.errors import (
+    LARGEST,
+    DivergenceError,
+    InputError,
+    between,
+    integer,
+    items,
+    number,
+    one_of,
+    scalar,
+    shown,
+)
 from nnx.network import Network
 from nnx.optimizers import lbfgs
 from nnx.port import Backend
@@ -103,7 +114,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     @property
     def _stochastic(self) -> bool:
         if self.optimizer is None:
-            return bool(self.solver != "lbfgs")
+            return not (isinstance(self.solver, str) and self.solver == "lbfgs")
         named = isinstance(self.optimizer, str) and self.optimizer == "lbfgs"
         return not (named or isinstance(self.optimizer, lbfgs.LBFGS))
 
@@ -132,6 +143,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         known = self.__dict__.get("_looked_at", ())
         if len(known) != len(given) or not all(map(operator.is_, known, given)):
             self._validate_params()
+            for name, value in zip(self._parameter_constraints, given, strict=True):
+                if isinstance(value, Integral) and not isinstance(value, bool):
+                    number(name, value, "a number that floats hold", math.isfinite)
             self._looked_at = given
         self._sizes()
         if self.early_stopping and incremental:

@@ -5,7 +5,7 @@ them.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from numbers import Number
 from typing import Any
@@ -90,6 +90,10 @@ def table(estimator: Any, X: Any, reset: bool) -> Any:
     if reset:
         estimator.__dict__.pop("_column_names", None)
     if found is None:
+        if isinstance(X, set | Mapping) or not any(
+            hasattr(X, one) for one in ("__len__", "__array__", "__dlpack__")
+        ):
+            raise InputError(f"X must be array-like (m, n), samples as rows; given {shown(X)}")
         return X
     if isinstance(X, dict):
         raise InputError(
