@@ -236,9 +236,11 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
         size = _size(nn, module)
         if size is not None and size != n:
             raise InputError(f"{what} takes {size} features; those before it give {n}")
+        layer: Layer
+        tensors: list[Any] = []
         try:
             if activation := _activation(nn, module):
-                layer, tensors = Dense(n, activation) if after_linear else Activate(activation), []
+                layer = Dense(n, activation) if after_linear else Activate(activation)
             else:
                 layer, tensors = _layer(nn, module, n, what)
         except InputError as error:

@@ -195,3 +195,15 @@ def test_nothing_is_left_of_both(indices):
         nnx.InputError, match="sample_weight times class_weight is 0 for all of the 60 samples"
     ):
         sample_weights((indices == 0) * 1.0, {0: 0.0}, indices, SOFTMAX, 4, M)
+
+
+@pytest.mark.parametrize("label", [7, "a", None, (0, 1), 1j, frozenset({0})])
+def test_a_class_that_is_none(indices, label):
+    with pytest.raises(nnx.InputError, match=r"class_weight names the class .*; the classes are 0\.\.3"):
+        sample_weights(None, {label: 1.0}, indices, SOFTMAX, 4, M)
+
+
+def test_a_tensor_is_no_class(indices):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(nnx.InputError, match="class_weight names the class a torch Tensor"):
+        sample_weights(None, {torch.ones(2): 1.0}, indices, SOFTMAX, 4, M)
