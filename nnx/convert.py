@@ -230,13 +230,11 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     arrays: list[Any] = []
     after_linear = False
     layer: Layer
-    tensors: list[Any]
     for name, module in modules:
         what = _called(name, module)
         size = _size(nn, module)
         if size is not None and size != n:
             raise InputError(f"{what} takes {size} features; those before it give {n}")
-        layer: Layer
         tensors: list[Any] = []
         try:
             if activation := _activation(nn, module):
