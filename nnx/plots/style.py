@@ -209,7 +209,8 @@ def save(figure: Any, path: str | Path) -> None:
     kind = path.suffix.removeprefix(".").lower()
     if kind not in kinds:
         raise InputError(
-            f"{str(path)!r} ends with {path.suffix!r}; expected one of {', '.join(sorted(kinds))}"
+            f"{errors.shown(str(path))} ends with {errors.shown(path.suffix)}; expected one of "
+            f"{', '.join(sorted(kinds))}"
         )
     with written_aside(path) as aside:
         write(figure, aside, kind)
