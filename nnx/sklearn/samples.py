@@ -86,13 +86,12 @@ def table(estimator: Any, X: Any, reset: bool) -> Any:
     InputError
         For a dict of columns, for columns of one name, and for numbers as names in another order than in the fit.
     """
-    found = None if isinstance(X, np.ndarray) else frames.frame(X)
+    found = None if isinstance(X, np.ndarray) or sparse.issparse(X) else frames.frame(X)
     if reset:
         estimator.__dict__.pop("_column_names", None)
     if found is None:
-        if isinstance(X, set | Mapping) or not any(
-            hasattr(X, one) for one in ("__len__", "__array__", "__dlpack__")
-        ):
+        is_array = any(hasattr(X, one) for one in ("__len__", "__array__", "__dlpack__"))
+        if not sparse.issparse(X) and (isinstance(X, set | Mapping) or not is_array):
             raise InputError(f"X must be array-like (m, n), samples as rows; given {shown(X)}")
         return X
     if isinstance(X, dict):
