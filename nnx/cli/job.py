@@ -38,8 +38,10 @@ class Data:
     preparation : Preparation
     X, Y : array (n[0], m), and (m,) or (n[L], m)
         To train on.
-    held : (X, Y, y) or None
-        Held out; y (m,) as in the file.
+    validation : (X, Y, y) or None
+        What stops the training and chooses the epoch; y (m,) as in the file.
+    test : (X, Y, y) or None
+        What is reported, and takes no part in any choice.
     another : str or None
         The other task, if the target allows it and none was asked for.
     reason : str or None
@@ -50,9 +52,15 @@ class Data:
     preparation: Preparation
     X: Any
     Y: Any
-    held: tuple[Any, Any, Any] | None
+    validation: tuple[Any, Any, Any] | None
+    test: tuple[Any, Any, Any] | None
     another: str | None
     reason: str | None
+
+    @property
+    def reported(self) -> tuple[Any, Any, Any] | None:
+        """The samples whose scores and pictures are reported: the test part; without one the validation part."""
+        return self.test or self.validation
 
 
 class Reader:
@@ -95,15 +103,19 @@ class Reader:
         if options.held_out:
             train, rest = split(samples, task, options.held_out, options.seed)
         preparation = Preparation.learn(samples, task, train)
-        held = None
+        validation = None
         if rest is not None:
             y = samples.y[rest]
-            held = preparation.X(samples.X[rest], options.dtype), preparation.Y(y, None, options.dtype), y
+            validation = (
+                preparation.X(samples.X[rest], options.dtype),
+                preparation.Y(y, None, options.dtype),
+                y,
+            )
         X, Y = (
             preparation.X(samples.X[train], options.dtype),
             preparation.Y(samples.y[train], None, options.dtype),
         )
-        return Data(len(samples.X), preparation, X, Y, held, another, why)
+        return Data(len(samples.X), preparation, X, Y, validation, None, another, why)
 
 
 def another_task(samples: Samples, task: str) -> str | None:
@@ -146,8 +158,8 @@ def prepare(options: Options, reader: Reader) -> Job:
     data = reader.data(options)
     preparation, m = data.preparation, data.X.shape[1]
     network = build.network(options, data.X.shape[0], preparation.output, preparation.n_outputs)
-    if data.held is not None:
-        held = data.held[0].shape[1]
+    if data.validation is not None:
+        held = data.validation[0].shape[1]
         measured.check_memory(build.metrics(options) or (), network.n[-1], held, options.dtype)
     size = build.batch_size(options, build.optimizer(options, 1000))
     steps = 1 if size is None else -(-m // size)  # of an epoch
@@ -172,7 +184,7 @@ def describe(job: Job) -> None:
     if data.another:
         what += f" (else --task {data.another})"
     held = "none held out"
-    if data.held:
+    if data.validation:
         held = f"{trained:,} to train on, {data.m - trained:,} held out"
     features, inputs = count(len(preparation.features), "feature"), len(preparation.inputs)
     if inputs != len(preparation.features):
@@ -215,7 +227,7 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
                 job.data.Y,
                 options.epochs,
                 job.batch_size,
-                None if job.data.held is None else job.data.held[:2],
+                None if job.data.validation is None else job.data.validation[:2],
                 callbacks=[*build.callbacks(options), *job.snapshots, watch, *training_scores(job), keeper],
                 class_weight=None if options.class_weight == "none" else options.class_weight,
                 metrics=build.metrics(options),
@@ -241,17 +253,17 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
             raise
         finally:
             folder.end()
-    if keep and job.data.held is not None:
+    if keep and job.data.reported is not None:
         job.measured = evaluate(job)
 
 
 def training_scores(job: Job) -> list[Callback]:
     """Return what measures the training part beside the samples held out, if any are."""
-    held = job.data.held
-    if held is None:
+    validation = job.data.validation
+    if validation is None:
         return []
     own = build.metrics(job.options)
-    return [TrainingScores(job.data.X, job.data.Y, held[0].shape[1], own, job.options.seed)]
+    return [TrainingScores(job.data.X, job.data.Y, validation[0].shape[1], own, job.options.seed)]
 
 
 def save(job: Job, where: Folder) -> None:
@@ -268,7 +280,7 @@ def save(job: Job, where: Folder) -> None:
         job.title,
         trainer,
         job.data.preparation,
-        *(job.data.held or (None, None, None)),
+        *(job.data.reported or (None, None, None)),
         snapshots=job.snapshots,
         pictures=job.pictures,
         complain=show.warn,
@@ -293,12 +305,12 @@ def log(job: Job, path: Path) -> None:
 
 def evaluate(job: Job) -> dict[str, Any]:
     """Return the numbers of the samples held out, errors in the target's own unit."""
-    assert job.data.held is not None
+    assert job.data.reported is not None
     trainer, preparation = job.trainer, job.data.preparation
     metrics = build.metrics(job.options) or [score(job)]
     if preparation.labels is None and "root_mean_squared_error" not in metrics:
         metrics.append("root_mean_squared_error")
-    return preparation.in_units(trainer.evaluate(*job.data.held[:2], metrics=metrics))
+    return preparation.in_units(trainer.evaluate(*job.data.reported[:2], metrics=metrics))
 
 
 def score(job: Job) -> str:
@@ -310,9 +322,9 @@ def score(job: Job) -> str:
 
 def report(job: Job) -> None:
     """Say how good the model is on the samples held out."""
-    if job.data.held is None or not job.measured:
+    if job.data.reported is None or not job.measured:
         return
-    m, labels = len(job.data.held[2]), job.data.preparation.labels
+    m, labels = len(job.data.reported[2]), job.data.preparation.labels
     parts = []
     for name, value in job.measured.items():
         if name == "loss" or not isinstance(value, float | int):
@@ -332,7 +344,7 @@ def report(job: Job) -> None:
 
 def result(job: Job, folder: Path) -> dict[str, Any]:
     """Return what became of a run, of types that JSON has."""
-    trainer, held = job.trainer, job.data.held
+    trainer, held = job.trainer, job.data.reported
     return {
         "folder": str(folder),
         "files": job.files,
