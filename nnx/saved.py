@@ -25,6 +25,9 @@ OURS = ("theta", "t", "alpha", "key", "decays")
 """What the state holds beside the optimizer's own."""
 
 
+MODEL = "model.safetensors"
+"""The model in a run's folder."""
+
 CHECKPOINTS = "checkpoints"
 """The folder in a run's folder that `nnx train` writes checkpoints to."""
 
@@ -218,8 +221,49 @@ def newest(folder: Path, but: Path | None = None, complain: bool = False) -> tup
     return None
 
 
+def file_of(run: Path) -> Path:
+    """Return the model file: of a folder its model, or the newest checkpoint of a run that was killed since.
+
+    Raises
+    ------
+    InputError
+        When there is none in the folder.
+    """
+    if not run.is_dir():
+        return run
+    model, found = run / MODEL, _newest(run / CHECKPOINTS) or _newest(run)
+    if not model.is_file() and found is not None:
+        return found
+    if not model.is_file():
+        inside = sorted(path.parent for path in run.glob(f"*/{MODEL}"))
+        hint = (
+            f"give one of the runs in it, such as {str(inside[0])!r}"
+            if inside
+            else "give the folder that `nnx train` named, or a model file"
+        )
+        raise InputError(
+            f"the folder {str(run)!r} holds no run: there is no {MODEL} in it, and no checkpoint; {hint}"
+        )
+    if found is not None and found.stat().st_mtime_ns > model.stat().st_mtime_ns:
+        steps = [read(path).run["steps"] for path in (model, found)]
+        if steps[0] != steps[1]:  # else the run ended there, and a copy has the times of its copying
+            return found
+    return model
+
+
+def _newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder, also a damaged one: reading it raises the error that says so."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            if read(path).run["steps"] == steps_of(path.name):
+                return path
+        except ModelFileError:
+            return path
+    return None
+
+
 def resume(trainer: "Trainer", run: "Run", path: Path) -> None:
-    """Take up the fit that a checkpoint, or the newest good one in a folder, was written in.
+    """Take up the fit that a checkpoint, or the newest good one in a folder (or a run's), was written in.
 
     Raises
     ------
@@ -232,10 +276,13 @@ def resume(trainer: "Trainer", run: "Run", path: Path) -> None:
     """
     if path.suffix == ".safetensors":
         _take_up(trainer, run, path, read(path))
-    elif found := newest(path, complain=True):
+        return
+    own = path / CHECKPOINTS  # of a run's folder
+    folder = own if checkpoints(own) and not checkpoints(path) else path
+    if found := newest(folder, complain=True):
         _take_up(trainer, run, *found)
-    elif there := len(checkpoints(path)):
-        raise none_readable(path, there)
+    elif there := len(checkpoints(folder)):
+        raise none_readable(folder, there)
     else:
         logging.getLogger("nnx").info("there is no checkpoint in %r yet: the fit begins", str(path))
 

@@ -302,8 +302,8 @@ class Trainer:
         steps : int or None
             Steps in an epoch of an iterable, which must not end before.
         resume : path or None
-            A checkpoint (`nnx.Checkpoints`) or the folder that holds them: the fit that wrote it goes on, with
-            the same arguments, to the same end, `epochs` counted from its beginning. A folder with no
+            A checkpoint (`nnx.Checkpoints`), the folder that holds them, or a run's folder: the fit that wrote it
+            goes on, with the same arguments, to the same end, `epochs` counted from its beginning. A folder with no
             checkpoint yet is a fit that begins.
         progress : bool or None
             Whether to show how far the fit has come: in a notebook a bar and the curves so far, elsewhere a
@@ -716,14 +716,25 @@ class Trainer:
     def load(cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None) -> "Trainer":
         """Return the trainer that was saved: it goes on as the saved one would have, on any backend.
 
+        Parameters
+        ----------
+        path : path
+            A model file, a checkpoint, or the folder of a run: of it the model, or the newest checkpoint where that
+            is newer, or there is no model.
+        backend, device
+            As of `Trainer`.
+
         Raises
         ------
         FileNotFoundError
             When there is no such file.
+        InputError
+            When there is neither a model nor a checkpoint in the folder.
         ModelFileError
             When it is damaged, no model of nnx, of a newer format, or its parts do not fit together.
         """
-        found = saved.read(as_path("path", path))
+        path = saved.file_of(as_path("path", path))
+        found = saved.read(path)
         chosen = choose(backend, device, found.parts.network.P)
         try:
             trainer = saved.make(found, cls, chosen.backend)

@@ -203,3 +203,24 @@ def test_a_checkpoint_of_another_fit(tmp_path):
     trainer.save(tmp_path / "model.safetensors")
     with pytest.raises(nnx.InputError, match="was not written in a fit"):
         fit(new(), np.random.default_rng(0), resume=tmp_path / "model.safetensors")
+
+
+def test_a_run_s_folder_loads_and_resumes(tmp_path):
+    def make():
+        return nnx.Trainer(nnx.mlp([2, 4, 1]), backend="numpy")
+
+    run, X, Y = tmp_path / "run", np.eye(2), [0, 1]
+    with pytest.raises(nnx.InputError, match="there is no model.safetensors in it, and no checkpoint"):
+        nnx.Trainer.load(tmp_path)
+    trainer = make()
+    trainer.fit(X, Y, epochs=3, callbacks=nnx.Checkpoints(run / "checkpoints"))
+    assert nnx.Trainer.load(run).steps == 3  # the newest checkpoint, for there is no model yet
+    again = make()
+    again.fit(X, Y, epochs=5, callbacks=nnx.Checkpoints(run / "checkpoints"), resume=run)
+    assert again.steps == 5
+    assert len(again.records) == 5
+    again.fit(X, Y)
+    again.save(run / "model.safetensors")
+    assert np.array_equal(nnx.Trainer.load(str(run)).theta, again.theta)
+    with pytest.raises(nnx.InputError, match="one of the runs in it, such as .*run'"):
+        nnx.Trainer.load(tmp_path)

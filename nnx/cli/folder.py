@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnx import checkpoint, saved
-from nnx.errors import InputError, ModelFileError
+from nnx.errors import InputError
 from nnx.files import Hold, clear_left, written_aside
 from nnx.plots.held_out import HELD_OUT
 from nnx.plots.run import FORMATS, PICTURES, file_name
-from nnx.saved import CHECKPOINTS
+from nnx.saved import CHECKPOINTS, MODEL
 
-MODEL, HISTORY, CONFIG = "model.safetensors", "history.jsonl", "config.toml"
+HISTORY, CONFIG = "history.jsonl", "config.toml"
 RESULTS, CSV = "results.json", "results.csv"
 OF_A_RUN = (MODEL, HISTORY, HELD_OUT, *(file_name(kind, format) for kind in PICTURES for format in FORMATS))
 OF_A_SWEEP = (RESULTS, CSV)
@@ -201,47 +201,6 @@ def runs_of(folder: Path) -> list[Path]:
         return []
     runs = [folder / name for name in names if isinstance(name, str) and name.isdecimal()]
     return [run for run in runs if not run.is_symlink()]
-
-
-def file_of(run: Path) -> Path:
-    """Return the model file: of a folder its model, or the newest checkpoint of a run that was killed since.
-
-    Raises
-    ------
-    InputError
-        When there is none in the folder.
-    """
-    if not run.is_dir():
-        return run
-    model, found = run / MODEL, _newest(run / CHECKPOINTS) or _newest(run)
-    if not model.is_file() and found is not None:
-        return found
-    if not model.is_file():
-        inside = sorted(path.parent for path in run.glob(f"*/{MODEL}"))
-        hint = (
-            f"give one of the runs in it, such as {str(inside[0])!r}"
-            if inside
-            else "give the folder that `nnx train` named, or a model file"
-        )
-        raise InputError(
-            f"the folder {str(run)!r} holds no run: there is no {MODEL} in it, and no checkpoint; {hint}"
-        )
-    if found is not None and found.stat().st_mtime_ns > model.stat().st_mtime_ns:
-        steps = [saved.read(path).run["steps"] for path in (model, found)]
-        if steps[0] != steps[1]:  # else the run ended there, and a copy has the times of its copying
-            return found
-    return model
-
-
-def _newest(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a folder, also a damaged one: reading it raises the error that says so."""
-    for path in reversed(saved.checkpoints(folder)):
-        try:
-            if saved.read(path).run["steps"] == saved.steps_of(path.name):
-                return path
-        except ModelFileError:
-            return path
-    return None
 
 
 def name_of(data: str) -> str:

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nnx.choice import AUTO, names
-from nnx.cli.folder import file_of
 from nnx.cli.show import warn
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
@@ -22,6 +21,7 @@ from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
 from nnx.errors import InputError, positive_int, unknown
+from nnx.saved import file_of
 from nnx.trainer import Trainer
 
 WIDTHS = ",-"

@@ -11,7 +11,7 @@ from typing import Any
 from nnx import plots, saved
 from nnx.callbacks import Callback
 from nnx.cli import build, config, measured, show
-from nnx.cli.folder import HISTORY, MODEL, OF_A_SWEEP, Folder
+from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import Options
@@ -23,7 +23,7 @@ from nnx.files import written_aside
 from nnx.metrics import metric, score_name
 from nnx.progress import called, without_nan
 from nnx.rounding import decimals, percent
-from nnx.saved import CHECKPOINTS
+from nnx.saved import CHECKPOINTS, MODEL
 from nnx.trainer import Trainer
 
 

@@ -10,12 +10,13 @@ from rich.table import Table
 from nnx import checkpoint
 from nnx.callbacks.monitor import best_is
 from nnx.cli import show, sweep
-from nnx.cli.folder import RESULTS, file_of
+from nnx.cli.folder import RESULTS
 from nnx.data.prepare import Preparation
 from nnx.errors import count, listed, size
 from nnx.plots.run import TRAINING_SAMPLE
 from nnx.progress import called, without_nan
 from nnx.rounding import significant
+from nnx.saved import file_of
 from nnx.trainer import Trainer
 from nnx.version import __version__
 

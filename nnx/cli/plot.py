@@ -7,7 +7,7 @@ from typing import Any
 
 from nnx import plots
 from nnx.cli import show, sweep
-from nnx.cli.folder import HISTORY, MODEL, RESULTS, file_of, is_run
+from nnx.cli.folder import HISTORY, RESULTS, is_run
 from nnx.cli.inputs import UsageError, refuse_existing, typed
 from nnx.cli.model import measured
 from nnx.data.prepare import Preparation
@@ -17,6 +17,7 @@ from nnx.plots.curves import APART
 from nnx.plots.held_out import HELD_OUT
 from nnx.plots.run import FORMATS, JOINT, PICTURES, Left, draw, file_name
 from nnx.progress import History, columns, with_nan
+from nnx.saved import MODEL, file_of
 from nnx.trainer import Trainer
 
 
