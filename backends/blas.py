@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nnx.errors import BackendError
+from nnx.install import install
 
 _log = logging.getLogger("nnx")
 
@@ -74,7 +75,7 @@ def asked_mkl() -> Blas | None:
     found = mkl() if wish == "mkl" or (wish == "auto" and _of_intel()) else None
     if wish == "mkl" and found is None:
         raise BackendError(
-            "NNX_BLAS=mkl: MKL is not installed, or cannot be used in this process; pip install 'nnx-array[mkl]'"
+            "NNX_BLAS=mkl: MKL is not installed, or cannot be used in this process; " + install("mkl")
         )
     return found
 

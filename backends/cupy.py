@@ -7,8 +7,6 @@ from nnx.host import as_host
 from nnx.port import Backend, F, Memory, require
 from nnx.processes import not_forked, uncut, whole
 
-INSTALL = "pip install 'nnx-array[cuda13]', or 'nnx-array[cuda12]' for a driver of CUDA 12"
-
 
 class CuPy(Backend):
     """CuPy's arrays on "cuda" or "cuda:N", which becomes the current device of the thread."""
@@ -20,7 +18,7 @@ class CuPy(Backend):
         if kind != "cuda" or not (index or "0").isdecimal():
             raise BackendError(f"CuPy computes on 'cuda' or 'cuda:N' only; given device={device!r}")
         not_forked("CUDA")
-        self._cupy = cupy = require("cupy", INSTALL)
+        self._cupy = cupy = require("cupy", "cuda13", ", or with cuda12 for a driver of CUDA 12")
         try:
             import array_api_compat.cupy as xp
 

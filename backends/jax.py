@@ -25,8 +25,6 @@ LARGE = 1 << 20
 SHAPES = 32
 """Sets of shapes that one function is compiled for at a time; each keeps 2 to 8 MB. At one more all are forgotten."""
 
-INSTALL = "pip install 'nnx-array[jax]' (with CUDA: 'jax[cuda13]')"
-
 
 class Form(NamedTuple):
     """How a step reads its samples, and does them.
@@ -51,8 +49,8 @@ class Jax(Backend):
 
     def __init__(self, device: str | None = None) -> None:
         not_forked("JAX")
-        self._jax = jax = require("jax", INSTALL)
-        self.xp = require("jax.numpy", INSTALL)
+        self._jax = jax = require("jax", "jax", ', with CUDA: python -m pip install "jax[cuda13]"')
+        self.xp = require("jax.numpy", "jax")
         self.version = jax.__version__
         kind, _, index = (device or "").partition(":")
         try:

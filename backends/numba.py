@@ -21,8 +21,6 @@ from nnx.port import Checked, Data, F, Steps, only_cpu, require
 from nnx.processes import uncut
 from nnx.recording import Recording, record
 
-INSTALL = "pip install 'nnx-array[numba]'"
-
 
 class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """NumPy's arrays on the CPU; training steps are compiled, once for all networks of one form."""
@@ -31,10 +29,10 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
 
     def __init__(self, device: str | None = None) -> None:
         self.device = only_cpu("numba", device)
-        self.version = require("numba", INSTALL).__version__
-        require("scipy.linalg", INSTALL)  # numba's door to BLAS
-        require("threadpoolctl", INSTALL)
-        if require("numba", INSTALL).config.DISABLE_JIT:
+        self.version = require("numba", "numba").__version__
+        require("scipy.linalg", "numba")  # numba's door to BLAS
+        require("threadpoolctl", "numba")
+        if require("numba", "numba").config.DISABLE_JIT:
             raise BackendError("numba compiles nothing, since NUMBA_DISABLE_JIT is set; unset it")
         self.detail = f"every step compiled, once for a form on a machine; products by {blas().name}"
 

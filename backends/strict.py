@@ -15,7 +15,7 @@ class Strict(Backend):
     name = "strict"
 
     def __init__(self, device: str | None = None) -> None:
-        self.xp = require("array_api_strict", "pip install array-api-strict")
+        self.xp = require("array_api_strict", "test")
         self.version = self.xp.__version__
         self.device = device or "cpu"
         try:

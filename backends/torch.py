@@ -11,6 +11,7 @@ from nnx.backends.calls import calls
 from nnx.backends.graphs import Cuda, Graphs
 from nnx.backends.recorded import Recorded, Replay, picking
 from nnx.errors import BackendError, first_line
+from nnx.install import CPU_TORCH
 from nnx.port import Backend, F, Memory, Pick, Steps, process_memory, require
 from nnx.processes import not_forked, whole
 from nnx.recording import Recording, record
@@ -29,7 +30,7 @@ class Torch(Backend):
     name = "torch"
 
     def __init__(self, device: str | None = None) -> None:
-        self._torch = torch = require("torch", "pip install 'nnx-array[torch]'")
+        self._torch = torch = require("torch", "torch", CPU_TORCH)
         _one_thread_in_forks(torch)
         import array_api_compat.torch as xp
 

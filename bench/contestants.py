@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import Clock
 from nnx.errors import unknown
+from nnx.install import install
 
 
 class Absent(Exception):  # noqa: N818  # it is no error to be absent
@@ -166,12 +167,12 @@ def make(name: str, case: Case, data: Data) -> Contestant:
     return cast("Contestant", maker(case, data))
 
 
-def library(name: str, install: str) -> Any:
-    """Import and return a library, or raise Absent with how to install it."""
+def library(name: str, extra: str) -> Any:
+    """Import and return a library, or raise Absent with the command that installs it by an extra of nnx."""
     try:
         return import_module(name)
     except Exception as error:  # a half-installed library may raise anything
-        raise Absent(f"{name} cannot be imported ({error}); {install}") from error
+        raise Absent(f"{name} cannot be imported ({error}); {install(extra)}") from error
 
 
 def only(case: Case, *optimizers: str) -> None:

@@ -50,7 +50,7 @@ def numpy_floor(case: Case, data: Data) -> Contestant:
 
 def torch_floor(case: Case, data: Data) -> Contestant:
     """Return the floor of a GPU: PyTorch's products."""
-    torch = library("torch", "pip install torch")
+    torch = library("torch", "torch")
     if not torch.cuda.is_available():
         raise Absent("PyTorch finds no CUDA GPU")
     dtype = getattr(torch, case.dtype)

@@ -22,7 +22,9 @@ def main() -> None:
     except ImportError as error:
         if os.environ.get("NNX_TRACEBACK") or not error.name or error.name.startswith("nnx"):
             raise
-        sys.exit(f"nnx: the command line needs {error.name}: pip install 'nnx-array[cli]'")
+        from nnx.install import install
+
+        sys.exit(f"nnx: the command line needs {error.name}: {install('cli')}")
     except Exception as error:
         if os.environ.get("NNX_TRACEBACK"):
             raise

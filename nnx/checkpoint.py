@@ -16,6 +16,7 @@ import numpy as np
 
 from nnx.errors import InputError, ModelFileError
 from nnx.files import naming, written_aside
+from nnx.install import install
 from nnx.version import __version__
 
 FORMAT = 1
@@ -194,5 +195,5 @@ def _check(path: Path, metadata: Mapping[str, str]) -> None:
     if int(version) > FORMAT:
         raise ModelFileError(
             f"{str(path)!r} has format version {version!r}, written by nnx {metadata.get('nnx_version')}; "
-            f"this is nnx {__version__}, which reads up to version {FORMAT}. Upgrade: pip install -U nnx-array"
+            f"this is nnx {__version__}, which reads up to version {FORMAT}. Upgrade: {install(more='-U ')}"
         )

@@ -5,6 +5,7 @@ import os
 from typing import NamedTuple
 
 from nnx.errors import BackendError, InputError, first_line, shown, unknown
+from nnx.install import install
 from nnx.port import Backend
 from nnx.processes import whole
 
@@ -149,9 +150,7 @@ def _load(name: str, device: str | None) -> Backend:
     found = entry_points(group=GROUP, name=name)
     if not found:
         if not names():
-            raise BackendError(
-                "nnx is not installed, Python found it in a folder: python -m pip install FOLDER"
-            )
+            raise BackendError(f"nnx is not installed, Python found it in a folder: {install()}")
         raise unknown("backend", name, [AUTO, *names()])
     (entry, *_) = found
     try:

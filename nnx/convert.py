@@ -13,6 +13,7 @@ import numpy as np
 
 from nnx import host
 from nnx.errors import InputError, flag, items, number, one_of, scalar, shown
+from nnx.install import CPU_TORCH
 from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.network import Network, mlp
 from nnx.outputs import output as find_output
@@ -106,7 +107,7 @@ def to_torch(network: Network, params: Any, dtype: str | None = None, link: bool
       (4): Softmax(dim=1)
     )
     """
-    torch = require("torch", "pip install 'nnx-array[torch]'")
+    torch = require("torch", "torch", CPU_TORCH)
     arrays = _parameters(network, params)
     made = getattr(torch, host.dtype_name(next(iter(arrays.values())).dtype if dtype is None else dtype))
     modules = []
@@ -208,7 +209,7 @@ def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[N
     >>> params["W1"].shape  # doctest: +SKIP
     (8, 4)
     """
-    nn = require("torch", "pip install 'nnx-array[torch]'").nn
+    nn = require("torch", "torch", CPU_TORCH).nn
     if not isinstance(sequential, nn.Sequential):
         raise InputError(f"expected a torch.nn.Sequential, not {shown(sequential)}")
     for hooks in ("_global_forward_hooks", "_global_forward_pre_hooks"):

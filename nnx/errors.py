@@ -14,9 +14,6 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-INSTALL = "pip install 'nnx-array[cli]'"
-"""How to get what the command line, the readers and the pictures need."""
-
 
 class Error(Exception):
     """Base of every error below. The command line prints these without a traceback."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
 from nnx.arrays import Array, Namespace, array_namespace
 from nnx.errors import BackendError, first_line
+from nnx.install import install
 from nnx.processes import give_way, whole
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -256,13 +257,13 @@ class Backend(ABC):
         return f"<nnx backend {self.name} {self.version} on {self.device}>"
 
 
-def require(module: str, install: str) -> Any:
-    """Import and return a library, or raise a BackendError that says how to install it."""
+def require(module: str, extra: str, more: str = "") -> Any:
+    """Import and return a library, or raise a BackendError that says how to install it: by an extra of nnx."""
     try:
         return import_module(module)
     except Exception as error:  # a half-installed library may raise anything
         raise BackendError(
-            f"{module} cannot be imported ({first_line(error)}); install it: {install}"
+            f"{module} cannot be imported ({first_line(error)}); install it: {install(extra)}{more}"
         ) from error
 
 

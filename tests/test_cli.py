@@ -413,5 +413,6 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "pip install 'nnx-array[cli]'" in done.stderr
+    assert "python -m pip install" in done.stderr
+    assert '[cli]"' in done.stderr
     assert "Traceback" not in done.stderr

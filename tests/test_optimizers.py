@@ -417,7 +417,7 @@ def test_lbfgs_lets_exceptions_through(error):
 
 def test_lbfgs_without_scipy(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(nnx.BackendError, match=r"scipy.*pip install 'nnx-array\[lbfgs\]'"):
+    with pytest.raises(nnx.BackendError, match=r"scipy.*python -m pip install .*\[lbfgs\]\""):
         LBFGS().minimize(bowl, np.zeros(5), 99, nothing)
 
 

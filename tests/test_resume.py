@@ -210,7 +210,7 @@ def test_a_run_s_folder_loads_and_resumes(tmp_path):
         return nnx.Trainer(nnx.mlp([2, 4, 1]), backend="numpy")
 
     run, X, Y = tmp_path / "run", np.eye(2), [0, 1]
-    with pytest.raises(nnx.InputError, match="there is no model.safetensors in it, and no checkpoint"):
+    with pytest.raises(nnx.InputError, match=r"there is no model\.safetensors in it, and no checkpoint"):
         nnx.Trainer.load(tmp_path)
     trainer = make()
     trainer.fit(X, Y, epochs=3, callbacks=nnx.Checkpoints(run / "checkpoints"))
@@ -222,5 +222,5 @@ def test_a_run_s_folder_loads_and_resumes(tmp_path):
     again.fit(X, Y)
     again.save(run / "model.safetensors")
     assert np.array_equal(nnx.Trainer.load(str(run)).theta, again.theta)
-    with pytest.raises(nnx.InputError, match="one of the runs in it, such as .*run'"):
+    with pytest.raises(nnx.InputError, match=r"one of the runs in it, such as .*run'"):
         nnx.Trainer.load(tmp_path)

@@ -9,7 +9,7 @@ from nnx.errors import first_line
 
 def contestant(case: Case, data: Data) -> Contestant:
     """Return the contestant."""
-    cupy = library("cupy", "pip install 'nnx-array[cuda13]'")
+    cupy = library("cupy", "cuda13")
     try:
         cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
         name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()

@@ -23,8 +23,8 @@ def on_gpu(case: Case, data: Data) -> Contestant:
 
 def _contestant(case: Case, data: Data, platform: str) -> Contestant:
     only(case, "gradient_descent", "adam")
-    jax = library("jax", "pip install jax")
-    optax = library("optax", "pip install optax")
+    jax = library("jax", "jax")
+    optax = library("optax", "bench")
     jnp = jax.numpy
     try:
         device = jax.devices(platform)[0]

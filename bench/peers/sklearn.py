@@ -14,7 +14,7 @@ def contestant(case: Case, data: Data) -> Contestant:
     only(case, "gradient_descent", "adam")
     if case.sizes[-1] == 2:
         raise Absent("scikit-learn gives two classes one unit, not two")
-    library("sklearn", "pip install scikit-learn")
+    library("sklearn", "cli")
     import sklearn
     from sklearn.neural_network import MLPClassifier
 

@@ -30,7 +30,7 @@ def compiled_on_gpu(case: Case, data: Data) -> Contestant:
 
 def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contestant:
     only(case, "gradient_descent", "adam")
-    torch = library("torch", "pip install torch")
+    torch = library("torch", "torch")
     if device == "cuda" and not torch.cuda.is_available():
         raise Absent("PyTorch finds no CUDA GPU")
     nn = torch.nn

@@ -7,7 +7,6 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.base import Callback
-from nnx.errors import INSTALL
 from nnx.port import require
 from nnx.progress import Progress
 from nnx.rounding import percent, significant
@@ -47,7 +46,7 @@ class ProgressBar(Callback):
     often = False
 
     def __init__(self, console: Any = None) -> None:
-        require("rich", INSTALL)
+        require("rich", "cli")
         self._console = console
         self._bar: Any = None
         self._line = ""  # the last, if it was not printed

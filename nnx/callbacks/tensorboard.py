@@ -55,7 +55,7 @@ class TensorBoard(Callback):
         self.folder = as_path("folder", folder)
         self.every_steps = None if every_steps is None else positive_int("every_steps", every_steps)
         self.histograms = flag("histograms", histograms)
-        require("tensorboardX", "pip install 'nnx-array[tensorboard]'")
+        require("tensorboardX", "tensorboard")
         self._events: Any = None
         self.often = self.every_steps is not None
         self._done = 0  # steps

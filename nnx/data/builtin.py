@@ -8,7 +8,7 @@ import numpy as np
 
 from nnx.data.generated import GENERATED
 from nnx.data.source import Arrays
-from nnx.errors import INSTALL, InputError
+from nnx.port import require
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 """Those that come with scikit-learn: real data, in the package, no download."""
@@ -25,19 +25,11 @@ def load(name: str, seed: int = 0) -> Arrays:
         X, y = _digits()
         names = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
         return Arrays(name, X, y, "target", one_unit=True, names=names, image_shape=(8, 8))
-    bunch = getattr(_scikit_learn(name), f"load_{name}")()
+    bunch = getattr(require("sklearn.datasets", "cli"), f"load_{name}")()
     y = bunch.target
     if name != "diabetes":
         y = bunch.target_names[y]  # labels in words
     return Arrays(name, bunch.data, y, "target", names=[str(feature) for feature in bunch.feature_names])
-
-
-def _scikit_learn(name: str) -> Any:
-    try:
-        from sklearn import datasets
-    except ImportError as error:
-        raise InputError(f"the data set {name!r} comes with scikit-learn: {INSTALL}") from error
-    return datasets
 
 
 def _digits() -> Any:
@@ -51,4 +43,4 @@ def _digits() -> Any:
         if path.is_file():
             numbers = np.loadtxt(path, delimiter=",")
             return numbers[:, :-1], numbers[:, -1].astype(int)
-    return _scikit_learn("digits").load_digits(return_X_y=True)
+    return require("sklearn.datasets", "cli").load_digits(return_X_y=True)

@@ -17,6 +17,7 @@ import numpy as np
 from nnx.data.tables import has_decimal_commas
 from nnx.errors import InputError, count, listed
 from nnx.host import quiet
+from nnx.port import require
 
 MOST_CATEGORIES = 100
 """The inputs that a column of categories may become; the rarest ones then share one."""
@@ -316,6 +317,7 @@ def learn(columns: Columns) -> tuple[list[Column], list[float], list[float]]:
     - text: ``OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RARE, max_categories=MOST_CATEGORIES)``,
       for which a missing value is a category, too; not scaled.
     """
+    require("sklearn", "cli")
     from sklearn.preprocessing import OneHotEncoder
 
     found: dict[str, Column] = {}

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from nnx import frames, host
 from nnx.data.columns import Columns
 from nnx.data.tables import tidied
 from nnx.errors import InputError, first_line
+from nnx.port import require
+
+pl = require("polars", "cli")
 
 WHERE = "the data frame"
 

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 from nnx.data import memory
 from nnx.data.header import BLANK, checked_delimiter, read_header
 from nnx.data.rows import Rows
-from nnx.errors import INSTALL, InputError, first_line, size
+from nnx.errors import InputError, first_line, size
+from nnx.port import require
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"]
 """What means, in a CSV file, that there is no value."""
@@ -28,15 +29,6 @@ ROWS = 2**17
 """The rows of Parquet that are read at once."""
 
 _COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)?,\d+([eE][+-]?\d+)?$"
-
-
-def polars(where: str) -> Any:
-    """Return the library, or raise an InputError that says how to install it."""
-    try:
-        import polars
-    except ImportError as error:
-        raise InputError(f"reading {where!r} needs polars: {INSTALL}") from error
-    return polars
 
 
 STANDARD_INPUT = "the standard input"
@@ -81,7 +73,7 @@ class CSV:
             delimiter = checked_delimiter(delimiter)
         self._header = read_header(self.called, head, delimiter)
         self.names, self.read = self._header.names, 0
-        polars(where)
+        require("polars", "cli")
 
     def frames(self) -> Iterator[tuple[int, Any]]:
         """Yield (the number of its first row, from 1, a frame of text) for each piece."""
@@ -209,7 +201,7 @@ def tidied(frame: Any) -> Any:
 
 def read_parquet(path: Path) -> Any:
     """Return what a Parquet file holds."""
-    pl = polars(str(path))
+    pl = require("polars", "cli")
     frame = _parquet(path, lambda: pl.read_parquet(path, glob=False))
     if frame.height == 0:
         raise InputError(f"{str(path)!r} has the names of columns, and no rows")
@@ -218,7 +210,7 @@ def read_parquet(path: Path) -> Any:
 
 def parquet_frames(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield (the number of its first row, from 1, a frame) for each piece of a Parquet file."""
-    pl = polars(str(path))
+    pl = require("polars", "cli")
     lazy = _parquet(path, lambda: pl.scan_parquet(path, glob=False))
     m = _parquet(path, lambda: lazy.select(pl.len()).collect().item())
     if m == 0:
@@ -229,7 +221,7 @@ def parquet_frames(path: Path) -> Iterator[tuple[int, Any]]:
 
 def parquet_memory(path: Path) -> float:
     """Return the bytes that a Parquet file takes in memory at the least: its rows and types say so, unread."""
-    pl = polars(str(path))
+    pl = require("polars", "cli")
     lazy = _parquet(path, lambda: pl.scan_parquet(path, glob=False))
     schema = _parquet(path, lazy.collect_schema)
     rows = _parquet(path, lambda: lazy.select(pl.len()).collect().item())
@@ -239,7 +231,7 @@ def parquet_memory(path: Path) -> float:
 
 
 def _parquet(path: Path, read: Callable[[], Any]) -> Any:
-    pl = polars(str(path))
+    pl = require("polars", "cli")
     panic = getattr(pl.exceptions, "PanicException", Exception)  # no Exception: Rust's, of damaged files
     try:
         with _silent():

@@ -103,7 +103,7 @@ class LBFGS:
         >>> theta, why
         (array([1., 1.]), 'no element of the gradient is above gradient_tolerance=1e-05')
         """
-        optimize = require("scipy.optimize", "pip install 'nnx-array[lbfgs]'")
+        optimize = require("scipy.optimize", "lbfgs")
         iterations = positive_int("iterations", iterations)
         done = 0
         stop: list[StopIteration] = []  # which SciPy would keep for itself

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import INSTALL, InputError, as_path, items, number
+from nnx.errors import InputError, as_path, items, number
 from nnx.files import written_aside
 from nnx.host import as_host, as_numbers
 from nnx.plots.boundary import Plane
@@ -76,12 +76,12 @@ def animated_boundary(
         raise InputError(
             f"expected the parameters of some epochs, and which these are; given {len(thetas)} and {len(epochs)}"
         )
-    image = require("PIL.Image", INSTALL)
+    image = require("PIL.Image", "cli")
     with drawing():
         plane = Plane(X, Y, labels, names, target, title, GRID, total)
         plane.figure.patch.set(facecolor=PAGE, alpha=1)
         plane.figure.set_dpi(DPI)
-        canvas = require("matplotlib.backends.backend_agg", INSTALL).FigureCanvasAgg(plane.figure)
+        canvas = require("matplotlib.backends.backend_agg", "cli").FigureCanvasAgg(plane.figure)
         shown = plane.axes.set_title("epoch 0")
         frames = []
         for k, (theta, epoch) in enumerate(zip(thetas, epochs, strict=True)):

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import INSTALL, InputError
+from nnx.errors import InputError
 from nnx.plots.given import drawable
 from nnx.plots.style import EMPTY, INK, colour, drawing, figure, readable_map, sampled, short
 from nnx.port import require
@@ -51,7 +51,7 @@ def predicted_against_true(
     error = float(np.sqrt(np.mean((predicted - y) ** 2)))
     said = f"root mean squared error {error:.4g}"
     if len(y) > 1 and np.ptp(y) > 0:
-        r2 = float(require("sklearn.metrics", INSTALL).r2_score(y, predicted))
+        r2 = float(require("sklearn.metrics", "cli").r2_score(y, predicted))
         said = f"R2 {decimals(r2, 3)}, {said}"
     said = "\n".join(filter(None, (said, sampled(len(y), total))))
     low, high = float(min(y.min(), predicted.min())), float(max(y.max(), predicted.max()))

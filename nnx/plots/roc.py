@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import INSTALL, InputError
+from nnx.errors import InputError
 from nnx.host import as_host, as_numbers
 from nnx.plots.given import drawable, indices
 from nnx.plots.style import INK, class_names, colour, dashes, drawing, figure, legend, sampled, short
@@ -113,7 +113,7 @@ def _sides(Y: Any, A: Any, labels: Sequence[object] | None) -> tuple[Any, Any, l
 
 def _curves(classes: Sequence[str], positive: Any, A: Any) -> list[tuple[str, float, Any, Any]]:
     """Return the name, the area and both rates of each class that has samples, and samples beside it."""
-    metrics = require("sklearn.metrics", INSTALL)
+    metrics = require("sklearn.metrics", "cli")
     curves = []
     for name, yes, scores in zip(classes, positive, A, strict=True):
         if yes.any() and not yes.all():

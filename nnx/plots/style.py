@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnx import errors
-from nnx.errors import INSTALL, InputError
+from nnx.errors import InputError
 from nnx.files import written_aside
 from nnx.port import require
 
@@ -127,7 +127,7 @@ def _escaped(text: str) -> str:
 
 def figure(width: float, height: float) -> Any:
     """Return an empty figure of a size in inches, which a notebook shows without pyplot, and without a background."""
-    require("matplotlib", INSTALL)
+    require("matplotlib", "cli")
     from nnx.plots.picture import Picture
 
     made: Any = Picture(figsize=(width, height), layout="constrained")
@@ -147,7 +147,7 @@ def legend(owner: Any, handles: Sequence[Any], texts: Sequence[str], **options: 
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw in the ink, whatever the user's own settings are."""
-    mpl = require("matplotlib", INSTALL)
+    mpl = require("matplotlib", "cli")
     inked = (
         "text.color",
         "axes.edgecolor",

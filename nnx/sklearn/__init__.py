@@ -2,10 +2,19 @@
 
 >>> from nnx.sklearn import MLPClassifier, MLPRegressor
 
-Needs ``pip install "nnx-array[sklearn]"``.
+Needs the extra ``sklearn``, which brings scikit-learn and SciPy.
 """
 
-from nnx.sklearn.classifier import MLPClassifier
-from nnx.sklearn.regressor import MLPRegressor
+from nnx.install import install
+
+try:
+    from nnx.sklearn.classifier import MLPClassifier
+    from nnx.sklearn.regressor import MLPRegressor
+except ModuleNotFoundError as error:
+    if not error.name or error.name.startswith("nnx"):
+        raise
+    raise ModuleNotFoundError(
+        f"nnx.sklearn needs {error.name}: {install('sklearn')}", name=error.name
+    ) from error
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
