@@ -51,7 +51,8 @@ def pets(tmp_path):
 def test_train_digits(run, tmp_path):
     status, data, out = run("train", "digits", "--epochs", 15, "--backend", "numpy")
     assert (status, data) == (0, "")  # nothing but data on the standard output
-    assert "1,797 samples, 64 features; target 'target', 10 classes (else --task regression)" in out
+    assert "1,797 samples, 64 features; target 'target', 10 classes; " in out
+    assert "small ones that repeat; else --task regression" in out
     assert "1,438 to train on, 359 held out" in out
     assert f"numpy {np.__version__} on cpu: asked for" in out
     assert "(128, 64)" in out

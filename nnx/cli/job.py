@@ -16,8 +16,7 @@ from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import Options
 from nnx.cli.scores import TrainingScores
-from nnx.data.prepare import Preparation, find_task, reason, split
-from nnx.data.source import Samples
+from nnx.data.prepare import Preparation, another_task, find_task, reason, split
 from nnx.errors import InputError, count
 from nnx.files import written_aside
 from nnx.metrics import metric, score_name
@@ -118,15 +117,6 @@ class Reader:
         return Data(len(samples.X), preparation, X, Y, validation, None, another, why)
 
 
-def another_task(samples: Samples, task: str) -> str | None:
-    """Return the other task, if the target allows it."""
-    other = "regression" if task == "classification" else "classification"
-    try:
-        return find_task(samples, other)
-    except InputError:
-        return None
-
-
 @dataclass
 class Job:
     """A run that is ready to train, and, once it has, what became of it."""
@@ -180,9 +170,11 @@ def describe(job: Job) -> None:
     """Say what is about to be trained, on what."""
     data, trainer = job.data, job.trainer
     preparation, trained = data.preparation, data.X.shape[1]
+    if data.reason:
+        task = "regression" if preparation.labels is None else "classification"
+        other = f"; else --task {data.another}" if data.another else ""
+        show.say("Task", f"{task}, since {data.reason}{other}")
     what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"
-    if data.another:
-        what += f" (else --task {data.another})"
     held = "none held out"
     if data.validation:
         held = f"{trained:,} to train on, {data.m - trained:,} held out"
@@ -193,10 +185,6 @@ def describe(job: Job) -> None:
         "Data",
         f"{job.options.data}: {count(data.m, 'sample')}, {features}; target {preparation.target!r}, {what}; {held}",
     )
-    if data.reason:
-        show.say(
-            "Task", f"{'regression' if preparation.labels is None else 'classification'}, since {data.reason}"
-        )
     for line in preparation.account():
         show.say("Columns", line)
     backend = trainer.backend

@@ -99,7 +99,7 @@ class Options:
         str,
         option(
             "Data",
-            "classification, regression, or auto: text, and whole numbers that repeat, are classes.",
+            "classification, regression, or auto: text and few, small whole numbers are classes.",
             autocompletion=complete(("auto", "classification", "regression")),
         ),
     ] = "auto"

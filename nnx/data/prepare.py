@@ -1,5 +1,6 @@
 """What lies between a file and a network: what becomes of columns, scaling, label names. Kept in the model file."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -23,8 +24,14 @@ from nnx.schema import Whole, check
 TASKS = ("auto", "classification", "regression")
 ROWS = 2**14
 """The samples that are scaled at once."""
-EACH_CLASS = 10
-"""Whole numbers are taken as classes when there are two, or when each occurs this often on average."""
+FEW = 20
+"""No more different whole numbers than these are taken as classes."""
+SMALL = 10
+"""Nor those of which one is larger than this and does not fit their number, as in 0 to 19: years, prices, sizes."""
+EACH_CLASS = 5
+"""Nor those of which one occurs less often: the largest counts are rare, classes seldom are."""
+NAME_OF_CLASSES = re.compile(r"(class|label|category|kind|type|status|[a-z]*code)(id)?$")
+"""The end of a target's name that says that its whole numbers are classes, however many and large they are."""
 
 UNITS = {"mean_absolute_error": 1, "root_mean_squared_error": 1, "mean_squared_error": 2}
 """The power of the target's unit that a metric has."""
@@ -369,9 +376,7 @@ def find_task(samples: Samples, task: str) -> str:
     different = len(samples.classes[0])
     whole = kind != "f" or bool((y == np.floor(y)).all())
     if task == "auto":
-        repeat = different <= 2 or len(y) >= EACH_CLASS * different
-        named = kind in "Ub" or label.has_leading_zeros(samples.classes[0])
-        task = "classification" if named or (whole and repeat) else "regression"
+        task, _ = _guess(samples)
     if task == "regression" and kind not in "biuf":
         raise InputError(f"{where} holds text such as {str(y[0])!r}; expected numbers for regression")
     if task == "regression" and len(np.unique(y)) == 1:
@@ -392,21 +397,65 @@ def find_task(samples: Samples, task: str) -> str:
 
 
 def reason(samples: Samples) -> str:
-    """Return what in the target the task was guessed from.
+    """Return what in the target `find_task` guesses the task from.
 
     Examples
     --------
     >>> reason(Samples(np.ones((3, 1)), np.array(["a", "b", "a"]), ["x"], "kind"))
     "'kind' holds text"
     """
+    return _guess(samples)[1]
+
+
+def _guess(samples: Samples) -> tuple[str, str]:
+    """Return the task, and what in the target it is guessed from."""
     y, target = _numbers(samples), repr(samples.target)
     if y.dtype.kind in "Ub":
-        return f"{target} holds {'booleans' if label.kind(samples.classes[0]) == 'booleans' else 'text'}"
+        what = "booleans" if label.kind(samples.classes[0]) == "booleans" else "text"
+        return "classification", f"{target} holds {what}"
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
-        return f"{target} holds fractions"
+        return "regression", f"{target} holds fractions"
     if label.has_leading_zeros(samples.classes[0]):
-        return f"{target} holds numbers with leading zeros, as codes have"
-    return f"{target} holds {count(len(np.unique(y)), 'different whole number')} in {count(len(y), 'row')}"
+        return "classification", f"{target} holds numbers with leading zeros, as codes have"
+    values, times = np.unique(y, return_counts=True)
+    k, rarest, largest = len(values), times.argmin(), max(values.tolist(), key=abs)
+    what = f"{target} holds {count(k, 'different whole number')} in {count(len(y), 'row')}"
+    if k <= 2:
+        return "classification", what
+    if _is_called_classes(samples.target) and len(y) >= EACH_CLASS * k:
+        return "classification", f"{what}, and its name says classes"
+    if k > FEW:
+        return "regression", what
+    if abs(largest) > max(SMALL, 1.25 * k):
+        return "regression", f"{what}, as large as {largest:g}"
+    if times[rarest] < EACH_CLASS:
+        return "regression", f"{what}, {values[rarest]:g} in {count(int(times[rarest]), 'row')} alone"
+    return "classification", f"{what}, small ones that repeat"
+
+
+def _is_called_classes(name: str) -> bool:
+    """Whether a target's name, by its last word, says that its numbers stand for classes.
+
+    Examples
+    --------
+    >>> [
+    ...     _is_called_classes(name)
+    ...     for name in ("zipcode", "CoverType", "http status", "class_id", "class_size", "price")
+    ... ]
+    [True, True, True, True, False, False]
+    """
+    words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
+    last = words[-2:] if words[-1:] in (["id"], ["Id"], ["ID"]) else words[-1:]
+    return bool(NAME_OF_CLASSES.match("".join(last).lower()))
+
+
+def another_task(samples: Samples, task: str) -> str | None:
+    """Return the other task, None if the target does not allow it."""
+    other = "regression" if task == "classification" else "classification"
+    try:
+        return find_task(samples, other)
+    except InputError:
+        return None
 
 
 def split(samples: Samples, task: str, held_out: float, seed: int) -> tuple[Any, Any]:
