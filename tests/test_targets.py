@@ -10,7 +10,6 @@ pytest.importorskip("sklearn")
 
 import polars
 
-import nnx
 from nnx.data import files
 from nnx.data.prepare import find_task, reason
 
@@ -76,7 +75,7 @@ def test_many_classes_are_classes_where_that_is_asked_for(tmp_path):
 
 def test_the_task_is_said_first_with_the_other_one(run, tmp_path):
     polars.DataFrame({"x": np.arange(M), "delay": TARGETS["delay"][0]}).write_csv("flights.csv")
-    code, out, err = run("train", "flights.csv", "--target", "delay", "--epochs", 1)
+    code, _, err = run("train", "flights.csv", "--target", "delay", "--epochs", 1)
     assert code == 0, err
     n = len(np.unique(TARGETS["delay"][0]))
     said = (
