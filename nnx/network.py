@@ -404,13 +404,13 @@ class Network:
         xp = array_namespace(*arrays)
         return xp.concat([xp.reshape(a, (*a.shape[:-2], -1)) for a in arrays], axis=-1)
 
-    def check_features(self, X: Array, name: str = "X") -> None:
-        """Raise an InputError unless X is (..., n[0], m) with m > 0."""
+    def check_features(self, X: Array, name: str = "X", advice: str = "") -> None:
+        """Raise an InputError unless X is (..., n[0], m) with m > 0; `advice` follows where its transpose fits."""
         n, given = self.n_features, tuple(X.shape)
         if len(given) < 2 or given[-2] != n:
             fits = len(given) == 2 and given[1] == n
             called = f" {name}.T" if name.isidentifier() else ""
-            hint = f"; samples are columns: its transpose{called} would fit" if fits else ""
+            hint = f"; samples are columns: its transpose{called} would fit{advice}" if fits else ""
             raise InputError(f"{name} has shape {given}; expected (n[0], m) = ({n}, m){hint}")
         if given[-1] == 0:
             raise InputError(f"{name} is empty: its shape is {given}; expected at least one sample (column)")

@@ -1,5 +1,6 @@
 """The trainer: a network, an optimizer and a backend, and the state that they have reached."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -11,6 +12,7 @@ from nnx.arrays import Array, array_namespace
 from nnx.batches import Provider
 from nnx.batches.iterated import Iterated
 from nnx.batches.provide import provide
+from nnx.batches.rows import as_rows, one_row, one_sample, pair_as_rows
 from nnx.batches.sources import Rows
 from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
@@ -252,7 +254,7 @@ class Trainer:
         self,
         X: Any,
         Y: Any = None,
-        epochs: int = 1,
+        epochs: int | None = None,
         batch_size: int | None = None,
         validation: tuple[Any, ...] | None = None,
         shuffle: bool = True,
@@ -265,6 +267,7 @@ class Trainer:
         steps: int | None = None,
         resume: str | Path | None = None,
         progress: bool | None = None,
+        rows: bool = False,
     ) -> History:
         """Train, going on from where the trainer is.
 
@@ -278,8 +281,8 @@ class Trainer:
             them; Y is then None.
         Y : array-like (n[L], m)
             Targets; or (m,) when n[L] = 1; or class indices (m,) for sigmoid and softmax.
-        epochs : int
-            How often to go over X.
+        epochs : int or None
+            How often to go over X. None: once, with a warning where that is one step.
         batch_size : int or None
             Samples in a step; the last step of an epoch takes what is left. None: the whole of X, as in the
             notes. A batch whose weights are all 0 is left out, and so is, of a network with BatchNorm, a batch of
@@ -308,6 +311,9 @@ class Trainer:
         progress : bool or None
             Whether to show how far the fit has come: in a notebook a bar and the curves so far, elsewhere a
             `nnx.ProgressBar`. None: in a notebook only, and not beside a ProgressBar that is given.
+        rows : bool
+            Whether samples are rows: X (m, n[0]) and Y (m,) or (m, n[L]), of the validation and of batches, too.
+            The same as `nnx.Rows` around each of them. An array is not copied for it.
 
         Returns
         -------
@@ -336,9 +342,9 @@ class Trainer:
         again = partial(
             self.fit, X, Y, epochs, batch_size, validation, shuffle, callbacks, sample_weight=sample_weight,
             class_weight=class_weight, metrics=metrics, micro_batch=micro_batch, steps=steps, resume=resume,
-            progress=progress,
+            progress=progress, rows=rows,
         )  # fmt: skip
-        epochs = positive_int("epochs", epochs)
+        given_epochs, epochs = epochs, positive_int("epochs", 1 if epochs is None else epochs)
         if resume is not None:
             resume = as_path("resume", resume, "a folder of checkpoints, or one of them")
         shuffle = flag("shuffle", shuffle)
@@ -359,6 +365,9 @@ class Trainer:
                     "micro_batch cannot be used with BatchNorm, whose statistics are those of the whole batch; "
                     "leave it out, choose a smaller batch_size, or use LayerNorm"
                 )
+        if flag("rows", rows):
+            X, Y = pair_as_rows("", X, Y, self.network.n)
+            validation = self._validation_as_rows(validation)
         callbacks = with_progress(Callbacks(callbacks), progress)
         rng = self.rng if shuffle else None
         before = self.features, self.targets
@@ -406,9 +415,30 @@ class Trainer:
             self.features, self.targets = self.features or used[0], self.targets or used[1]
         self._run = run
         try:
-            return run.go()
+            history = run.go()
         finally:
             self._run = None
+        if (
+            given_epochs is None
+            and kind is Run
+            and Y is not None
+            and self.steps == 1
+            and self.stopped is None
+        ):
+            warnings.warn(
+                "one step of gradient descent was done: fit goes over the samples once, all in one step, unless it is "
+                "told otherwise. Give epochs= and batch_size=, as in fit(X, Y, epochs=100, batch_size=32)",
+                stacklevel=2,
+            )
+        return history
+
+    def _validation_as_rows(self, validation: Any) -> Any:
+        """Return a validation whose samples are rows as what says so."""
+        if _is_batches(validation):
+            return validation if isinstance(validation, Rows) else Rows(validation)
+        if isinstance(validation, tuple | list) and len(validation) in (2, 3):
+            return *pair_as_rows("the validation's ", *validation[:2], self.network.n), *validation[2:]
+        return validation
 
     def _validation(
         self, validation: Any, metrics: Sequence[Any] | None, epochs: int
@@ -451,27 +481,51 @@ class Trainer:
         found: tuple[Array, Array] = self._gradient(state, batch)
         return found
 
-    def predict(self, X: Any, batch_size: int | None = None) -> Any:
-        """Return A[L] as a NumPy array (n[L], m).
+    def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
+        """Return A[L] as a NumPy array (n[L], m), with `rows` (m, n[L]); of one sample (n[0],) it is (n[L],).
 
         Parameters
         ----------
         X : array-like (n[0], m)
-            Whatever `fit` takes, but batches.
+            Whatever `fit` takes, but batches; or one sample (n[0],). Where n[0] is 1, an array (m,) is refused.
         batch_size : int or None
             Samples computed at once; None: as many as keep the widest layer within 2^24 numbers.
-        """
-        theta, to_numpy = self.state["theta"], self.backend.to_numpy
-        size = self._size(batch_size)
-        checks = self._checks()
-        samples = Stream(
-            self.backend, checks.recognise("X", "X", X), None, None, size, checks=checks, dtype=self.dtype
-        )
-        with closing(samples.epoch()) as batches:
-            return host.concat([host.copy(to_numpy(self._forward(theta, X))) for (X, *_), _, _ in batches])
+        rows : bool
+            Whether samples are rows, X (m, n[0]), as in `fit`.
 
-    def classify(self, X: Any, batch_size: int | None = None) -> Any:
+        Examples
+        --------
+        >>> import nnx
+        >>> trainer = nnx.Trainer(nnx.mlp([3, 1], output="identity"), backend="numpy")
+        >>> trainer.parameters = {"W1": [[1, 2, 3]], "b1": [[0.5]]}
+        >>> trainer.predict([1, 0, 1])
+        array([4.5], dtype=float32)
+        >>> trainer.predict([[1, 0, 1], [0, 1, 0]], rows=True)
+        array([[4.5],
+               [2.5]], dtype=float32)
+        """
+        A, alone = self._outputs(X, batch_size, rows)
+        return A[:, 0] if alone else A.T if rows else A
+
+    def _outputs(self, X: Any, batch_size: int | None, rows: bool) -> tuple[Any, bool]:
+        """Return A[L] (n[L], m), and whether X was one sample (n[0],)."""
+        theta, to_numpy = self.state["theta"], self.backend.to_numpy
+        size, n = self._size(batch_size), self.network.n_features
+        row = one_row(X, self.features)
+        checks = self._checks()
+        samples, alone = one_sample(
+            checks.recognise("X", "X", as_rows("X", row, n) if flag("rows", rows) else row), n
+        )
+        stream = Stream(self.backend, samples, None, None, size, checks=checks, dtype=self.dtype)
+        with closing(stream.epoch()) as batches:
+            A = host.concat([host.copy(to_numpy(self._forward(theta, X))) for (X, *_), _, _ in batches])
+        return A, alone or row is not X
+
+    def classify(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return the class of each sample, (m,), int; of several labels at once (sigmoid) 0 or 1 for each, (n[L], m).
+
+        Of one sample (n[0],) it is an int, or (n[L],); with `rows` the labels are (m, n[L]). The arguments are those
+        of `predict`.
 
         Raises
         ------
@@ -485,14 +539,18 @@ class Trainer:
         >>> trainer.parameters = {"W1": [[1, 0], [0, 1], [-1, -1]], "b1": [[0], [0], [0]]}
         >>> trainer.classify([[5, 0, -2], [0, 4, -2]])
         array([0, 1, 2], dtype=int32)
+        >>> trainer.classify([0, 4])
+        1
         """
         output = self.network.output
         if not output.classes:
             raise InputError(f"the output {output} is of numbers, which predict gives; there are no classes")
-        A = self.predict(X, batch_size)
+        A, alone = self._outputs(X, batch_size, rows)
         if A.shape[0] > 1 and output.name == "sigmoid":
-            return host.integers(A > output.threshold)
-        return host.integers(decide(A, output.threshold))
+            labels = host.integers(A > output.threshold)
+            return labels[:, 0] if alone else labels.T if rows else labels
+        classes = host.integers(decide(A, output.threshold))
+        return int(classes[0]) if alone else classes
 
     def evaluate(
         self,
@@ -502,6 +560,7 @@ class Trainer:
         *,
         sample_weight: Any = None,
         metrics: Sequence[Any] | None = None,
+        rows: bool = False,
     ) -> dict[str, Any]:
         """Return {"loss": ..., "accuracy": ...}, {"loss": ..., "r2": ...} without classes, or the `metrics`.
 
@@ -515,7 +574,11 @@ class Trainer:
             The weights of the samples, in the loss and in all metrics.
         metrics : sequence of str or metric, or None
             See `nnx.METRICS`; None: the accuracy of classes, else R2.
+        rows : bool
+            Whether samples are rows, as in `fit`.
         """
+        if flag("rows", rows):
+            X, Y = pair_as_rows("", X, Y, self.network.n)
         held_out = self._held_out("", X, Y, sample_weight, batch_size, resident=False)
         return self.measure(held_out, self._metrics(metrics))
 
@@ -695,7 +758,7 @@ class Trainer:
 
     def _features(self, name: str, X: Any) -> Array:
         X = host.as_numbers(name, X)
-        self.network.check_features(X, name)
+        self.network.check_features(X, name, ", and so would rows=True")
         if X.ndim != 2:
             raise InputError(f"{name} has shape {tuple(X.shape)}; expected two axes, (n[0], m)")
         host.check_finite(

@@ -483,9 +483,9 @@ def test_a_metric_of_ones_own_replaces_no_other_number(name, rng):
     with pytest.raises(nnx.InputError, match="must be a text" if name == 3 else message):
         trainer.evaluate(X, Y, metrics=["accuracy", Count(name)])
     with pytest.raises(nnx.InputError):
-        trainer.fit(X, Y, validation=(X, Y), metrics=[Count(name)])
+        trainer.fit(X, Y, validation=(X, Y), metrics=[Count(name)], epochs=1)
     assert trainer.evaluate(X, Y, metrics=["accuracy", Count("count")])["count"] == 8
-    history = trainer.fit(X, Y, validation=(X, Y), metrics=[Count("count")])
+    history = trainer.fit(X, Y, validation=(X, Y), metrics=[Count("count")], epochs=1)
     assert list(history) == ["loss", "validation_loss", "validation_count"]
 
 

@@ -62,8 +62,8 @@ def uses(trainer, Y):
         "evaluate batches": lambda x: list(trainer.evaluate([(x, Y)]).values()),
         "fit": lambda x: fitted(trainer, lambda own: own.fit(x, Y, epochs=2, batch_size=16)),
         "fit batches": lambda x: fitted(trainer, lambda own: own.fit([(x, Y)] * 2)),
-        "validation": lambda x: trainer.fit(x, Y, validation=(x, Y))["validation_loss"],
-        "validation batches": lambda x: trainer.fit(x, Y, validation=[(x, Y)])["validation_loss"],
+        "validation": lambda x: trainer.fit(x, Y, validation=(x, Y), epochs=1)["validation_loss"],
+        "validation batches": lambda x: trainer.fit(x, Y, validation=[(x, Y)], epochs=1)["validation_loss"],
         "find_learning_rate": lambda x: nnx.find_learning_rate(trainer, x, Y, low=0.001, steps=40).costs,
     }
 
@@ -105,9 +105,9 @@ def test_a_training_refuses_two_columns_of_one_name(kind):
     X, Y = numbers()
     trainer = nnx.Trainer(nnx.mlp([4, 1]), backend="numpy")
     with pytest.raises(nnx.InputError, match="X has 2 columns named 'a'; rename all but one"):
-        trainer.fit(of(kind, list(zip("abac", X, strict=True))), Y)
+        trainer.fit(of(kind, list(zip("abac", X, strict=True))), Y, epochs=1)
     assert trainer.features is None
-    trainer.fit(of(kind, list(zip("abcd", X, strict=True))), Y)
+    trainer.fit(of(kind, list(zip("abcd", X, strict=True))), Y, epochs=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,7 +115,7 @@ def test_columns_of_several_targets_are_found_by_their_names(kind):
     X, _ = numbers()
     Y = list(zip("pqr", X[:3], strict=True))
     trainer = nnx.Trainer(nnx.mlp([4, 3], output="identity"), backend="numpy")
-    trainer.fit(X, of(kind, Y), validation=(X, of(kind, Y[::-1])))
+    trainer.fit(X, of(kind, Y), validation=(X, of(kind, Y[::-1])), epochs=1)
     assert trainer.targets == ["p", "q", "r"]
     assert trainer.evaluate(X, of(kind, Y[::-1])) == trainer.evaluate(X, of(kind, Y))
     with pytest.raises(nnx.InputError, match="Y lacks the column 'q'"):
@@ -167,7 +167,7 @@ def test_arrow_columns_of_numbers():
     with pytest.raises(nnx.InputError, match="X, column 'a', holds string such as 'x'; expected numbers"):
         frames.numbers("X", frames.frame(arrow.table({"a": ["x"]})))
     trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
-    trainer.fit(np.ones((1, 3)), arrow.chunked_array([[0, 1], [1]]))
+    trainer.fit(np.ones((1, 3)), arrow.chunked_array([[0, 1], [1]]), epochs=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -357,7 +357,7 @@ def test_labels_of_text_are_told_how_to_become_class_indices(kind):
     X, labels = np.zeros((2, 3)), of(kind, [("kind", np.array(["cat", "dog", "cat"]))])
     trainer = nnx.Trainer(nnx.mlp([2, 1]), backend="numpy")
     with pytest.raises(nnx.InputError, match=r"Y, column 'kind',.* such as 'cat'.* Class labels are 0, 1, 2"):
-        trainer.fit(X, labels)
+        trainer.fit(X, labels, epochs=1)
     with pytest.raises(
         nnx.InputError, match=r"X, column 'kind',.* such as 'cat'.* Convert it, or leave it out"
     ):

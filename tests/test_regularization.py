@@ -42,7 +42,7 @@ def test_penalties_by_their_definition(backend):
     assert float(backend.to_numpy(J)) == pytest.approx(float(typed(theta)), rel=1e-12)
     np.testing.assert_allclose(backend.to_numpy(dtheta), differences(typed, theta), rtol=1e-6, atol=1e-8)
     assert p["W1"].any()
-    history = trainer.fit(X, Y)
+    history = trainer.fit(X, Y, epochs=1)
     assert history["loss"] == [pytest.approx(float(typed(theta)), rel=1e-12)]
 
 
@@ -92,7 +92,7 @@ def test_which_parameters_decay(backend):
             new(backend, None, nnx.Adam(0.1), net),
         ]
         for run in runs:
-            run.fit(X, Y)
+            run.fit(X, Y, epochs=1)
         first = net.unflatten(net.init(0, "float64"))
         for name, (with_decay, without) in {
             name: (runs[0].parameters[name], runs[1].parameters[name]) for name in net.shapes
@@ -121,7 +121,7 @@ def test_clipping(backend):
     ):
         clipped = new(backend, own)
         clipped.theta = theta
-        clipped.fit(X, Y)
+        clipped.fit(X, Y, epochs=1)
         np.testing.assert_allclose(clipped.theta, theta - 0.5 * expected, rtol=1e-10, atol=1e-13)
     huge = backend.asarray(np.array([3e30, -4e30]), "float32")  # whose square is infinite
     out = backend.to_numpy(nnx.Regularization(clip_norm=5.0).clipped(huge))
@@ -134,7 +134,7 @@ def test_max_norm(backend):
     X, Y = data()
     free, held = new(backend), new(backend, nnx.Regularization(max_norm=0.8))
     for trainer in (free, held):
-        trainer.fit(X, Y)
+        trainer.fit(X, Y, epochs=1)
     for name, p in free.parameters.items():
         norm = np.sqrt((p**2).sum(axis=1, keepdims=True))
         expected = p * np.minimum(1, 0.8 / norm) if name.startswith("W") else p
@@ -164,7 +164,7 @@ def test_label_smoothing_of_torch():
     trainer = new(regularization=nnx.Regularization(label_smoothing=0.2), net=net)
     Z = torch.from_numpy((trainer.parameters["W1"] @ X + trainer.parameters["b1"]).T)
     expected = torch.nn.functional.cross_entropy(Z, torch.from_numpy(Y), label_smoothing=0.2)
-    assert trainer.fit(X, Y)["loss"][0] == pytest.approx(float(expected), rel=1e-12)
+    assert trainer.fit(X, Y, epochs=1)["loss"][0] == pytest.approx(float(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
