@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from nnx.errors import InputError, ModelFileError
-from nnx.files import naming, written_aside
+from nnx.files import naming, neighbours, written_aside
 from nnx.install import install
 from nnx.version import __version__
 
@@ -86,7 +86,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     path = Path(path)
     if not path.is_file():
-        hint = "; give the model.safetensors in it" if path.is_dir() else ""
+        hint = "; give the model.safetensors in it" if path.is_dir() else neighbours(path)
         raise FileNotFoundError(f"there is no model file {str(path)!r}{hint}")
     with naming(path):
         content = path.read_bytes()

@@ -93,12 +93,57 @@ SYNONYMS = {
     "swish": "silu", "logistic": "sigmoid", "linear": "identity", "hardtanh": "hard_tanh",
     "sgd": "gradient_descent", "l-bfgs": "lbfgs",
     "mse": "half_squared_error", "squared_error": "half_squared_error", "mae": "absolute_error",
-    "poisson": "half_poisson_deviance", "log_loss": "cross_entropy", "bce": "binary_cross_entropy",
-    "kaiming": "he", "xavier": "glorot", "auc": "roc_auc", "rmse": "root_mean_squared_error", "top_k_accuracy": "top_k",
+    "poisson": "half_poisson_deviance", "log_loss": "cross_entropy",
+    "bce": "binary_cross_entropy", "nll": "cross_entropy", "l1_loss": "absolute_error",
+    "kaiming": "he", "xavier": "glorot",
+    "acc": "accuracy", "auc": "roc_auc", "rmse": "root_mean_squared_error", "top_k_accuracy": "top_k",
+    "sensitivity": "recall", "r2_score": "r2", "pytorch": "torch", "np": "numpy", "gd": "gradient_descent",
+    "rms": "rmsprop", "exponential_decay": "exponential", "onecycle": "one_cycle", "count": "counts",
+    "poisson_regression": "counts",
+    "classify": "classification", "classifier": "classification", "regressor": "regression",
     "on_epoch_end": "on_epoch", "on_epoch_begin": "on_epoch", "on_train_begin": "on_fit_start",
     "on_train_end": "on_fit_end", "on_train_batch_end": "on_step", "on_batch_end": "on_step",
+    # options of the command line
+    "alpha": "learning-rate", "eta": "learning-rate", "bs": "batch-size", "batch": "batch-size", "epoch": "epochs",
+    "hidden": "layers", "hidden-layers": "layers", "units": "layers", "act": "activation", "wd": "weight-decay",
+    "optim": "optimizer", "opt": "optimizer", "sched": "schedule", "scheduler": "schedule",
+    "patience": "early-stopping", "label": "target", "y": "target",
+    "exclude": "drop", "ignore": "drop", "sep": "delimiter",
+    "separator": "delimiter", "val": "validation", "valid": "validation", "test-size": "test", "metric": "metrics",
+    "cv": "folds", "k-folds": "folds", "normalization": "norm", "clip": "clip-norm", "force": "overwrite",
+    "output": "out", "continue": "resume", "random-state": "seed", "class-weights": "class-weight", "gpu": "device",
+    # commands
+    "fit": "train", "eval": "evaluate", "test": "evaluate", "score": "evaluate", "inference": "predict",
+    "infer": "predict", "info": "show", "summary": "show", "benchmark": "bench", "devices": "backends",
 }  # fmt: skip
-"""What other libraries call what nnx has under another name."""
+"""What other libraries, and people in haste, call what nnx has under another name."""
+
+
+def nearest(given: object, known: Iterable[str], most: int = 2) -> list[str]:
+    """Return those of the known names that somebody who typed another one is likely to have meant.
+
+    Examples
+    --------
+    >>> nearest("Survived", ["survived", "sex"]), nearest("sgd", ["adam", "gradient_descent"])
+    (['survived'], ['gradient_descent'])
+    """
+    wanted = given.strip().lower()[:100] if isinstance(given, str) else ""
+    lower = {name.lower(): name for name in known}
+    if wanted in lower or SYNONYMS.get(wanted) in lower:
+        return [lower[wanted] if wanted in lower else SYNONYMS[wanted]]
+    return [lower[name] for name in get_close_matches(wanted, lower, n=most, cutoff=0.65)]
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """Return a question after the nearest of the known names, or nothing.
+
+    Examples
+    --------
+    >>> did_you_mean("rleu", ["relu", "tanh"]), did_you_mean("rleu", ["tanh"])
+    ("Did you mean 'relu'? ", '')
+    """
+    near = nearest(given, known)
+    return f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
@@ -112,12 +157,7 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
     unknown optimizer 'bogus'; Known: adam, lbfgs
     """
     known = list(known)
-    lower = {name.lower(): name for name in known}
-    wanted = given.lower()[:100] if isinstance(given, str) else ""
-    near = [lower[name] for name in get_close_matches(wanted, lower, n=2, cutoff=0.65)]
-    if SYNONYMS.get(wanted) in known:
-        near = [SYNONYMS[wanted]]
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    hint = did_you_mean(given, known).replace("D", "d", 1)
     return InputError(f"unknown {kind} {shown(given)}; {hint}Known: {', '.join(known)}")
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
-from nnx.errors import InputError
+from nnx.errors import InputError, nearest
 
 _fcntl: ModuleType | None
 try:
@@ -78,6 +78,15 @@ def naming(path: Path, aside: Path | None = None) -> Iterator[None]:
         if error.errno is None:
             raise OSError(f"{str(path)!r}: {error}") from error
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def neighbours(path: Path) -> str:
+    """Return a question after the names in a folder that are the nearest to that of a path which is not there."""
+    names: list[str] = []
+    with suppress(OSError, ValueError):
+        names = [one.name for one in path.parent.iterdir()]
+    near = [repr(str(path.with_name(name))) for name in nearest(path.name, names)]
+    return f". Did you mean {' or '.join(near)}?" if near else ""
 
 
 def clear_left(folder: Path, is_ours: Callable[[str], bool]) -> None:

@@ -7,14 +7,13 @@ imported here: the caller who has one of their objects has imported it.
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from nnx import host
 from nnx.arrays import Array
-from nnx.errors import InputError, count, listed
+from nnx.errors import InputError, count, listed, nearest
 
 LIBRARIES = ("h5py", "zarr", "scipy", "pandas", "polars", "pyarrow")
 
@@ -119,12 +118,8 @@ def places(where: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]
     where_is = {name: j for j, name in enumerate(distinct(where, given))}
     missing = [name for name in wanted if name not in where_is]
     if missing:
-        left = {name.lower().strip(): name for name in given if name not in set(wanted)}
-        near = {
-            name: left[found[0]]
-            for name in missing[:8]
-            if (found := get_close_matches(name.lower().strip(), left, n=1, cutoff=0.65))
-        }
+        left = [name for name in given if name not in set(wanted)]
+        near = {name: found[0] for name in missing[:8] if (found := nearest(name, left, 1))}
         hint = " and ".join(f"{other!r} for {name!r}" for name, other in near.items())
         raise InputError(
             f"{where} lacks {some(missing)}, which the model was trained on; it has {some(given)}"

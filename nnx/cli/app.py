@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nnx.cli.help import HELP, Command, Group
 from nnx.cli.options import BackendName, DeviceName, Options, command, complete
 from nnx.metrics import METRICS
 from nnx.optimizers import OPTIMIZERS
@@ -16,13 +17,26 @@ Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
 def examples(*lines: str) -> str:
     """Return the end of a command's help: a line each."""
-    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
+
+START = """\
+nnx trains neural networks on tables. A first run:
+
+  nnx train digits                         a data set that nnx brings
+  nnx train FILE.csv --target COLUMN       your own: CSV, Parquet, .npz or IDX
+  nnx evaluate runs/FILE-1 OTHER.csv       how good it is on other data
+  nnx predict runs/FILE-1 NEW.csv          its predictions, as CSV
+  nnx show runs/FILE-1                     what it is and how it learned
+
+`nnx --help` lists all commands, `nnx train --help` the options of one."""
+"""What `nnx` alone prints."""
 
 app = typer.Typer(
+    cls=Group,
+    context_settings=HELP,
     help="Train fully connected networks on whatever array library is present.",
     epilog=examples("nnx train digits", "nnx train --help", "nnx --install-completion"),
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
@@ -40,6 +54,7 @@ def _train(options: Options) -> int:
 
 app.command(
     "train",
+    cls=Command,
     epilog=examples(
         "nnx train digits",
         "nnx train pets.csv --target kind --layers 64 --early-stopping 10",
@@ -69,10 +84,11 @@ Delimiter = Annotated[
 
 
 @app.command(
+    cls=Command,
     epilog=examples(
         "nnx predict runs/pets-1 new.csv --out predictions.parquet",
         "zcat new.csv.gz | nnx predict runs/pets-1 | head",
-    )
+    ),
 )
 def predict(
     model: Model,
@@ -98,14 +114,15 @@ def predict(
     format: Annotated[
         str | None,
         typer.Option(
-            help="csv or parquet.",
+            metavar="csv|parquet",
+            help="What to write.",
             show_default="by the ending of --out",
             rich_help_panel="Data",
             autocompletion=complete(("csv", "parquet")),
         ),
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option(help="Whether to write the classes' probabilities, too.", rich_help_panel="Data")
+        bool, typer.Option(help="Leave out the classes' probabilities.", rich_help_panel="Data")
     ] = True,
     decimal_comma: DecimalComma = False,
     delimiter: Delimiter = None,
@@ -121,7 +138,9 @@ def predict(
     run(model, piped(data), out, overwrite, format, probabilities, decimal_comma, delimiter, backend, device)
 
 
-@app.command(epilog=examples("nnx evaluate runs/pets-1 test.csv --metrics accuracy,f1,confusion_matrix"))
+@app.command(
+    cls=Command, epilog=examples("nnx evaluate runs/pets-1 test.csv --metrics accuracy,f1,confusion_matrix")
+)
 def evaluate(
     model: Model,
     data: Annotated[
@@ -164,11 +183,12 @@ def piped(data: str) -> str:
 
 
 @app.command(
+    cls=Command,
     epilog=examples(
         "nnx plot runs/digits-1 --format svg",
         "nnx plot runs/digits-1 --kind roc --out roc.pdf",
         "nnx plot runs/digits-* --out pictures",
-    )
+    ),
 )
 def plot(
     runs: Annotated[
@@ -195,7 +215,8 @@ def plot(
     format: Annotated[
         str | None,
         typer.Option(
-            help="png, svg or pdf; the animation is a GIF.",
+            metavar="png|svg|pdf",
+            help="Of the pictures; the animation is a GIF.",
             show_default="png",
             autocompletion=complete(FORMATS),
         ),
@@ -208,7 +229,7 @@ def plot(
     run(runs, out, kind or [], format, overwrite)
 
 
-bench_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+bench_app = typer.Typer(cls=Group, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(bench_app, name="bench")
 
 
@@ -250,7 +271,8 @@ def bench(
         ),
     ] = "adam",
     dtype: Annotated[
-        str, typer.Option(help="float32 or float64.", autocompletion=complete(("float32", "float64")))
+        str,
+        typer.Option(metavar="float32|float64", autocompletion=complete(("float32", "float64"))),
     ] = "float32",
     order: Annotated[
         str,
@@ -291,7 +313,7 @@ def bench(
     raise typer.Exit(status)
 
 
-@bench_app.command(epilog=examples("nnx bench compare before.json after.json"))
+@bench_app.command(cls=Command, epilog=examples("nnx bench compare before.json after.json"))
 def compare(
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A JSON file of `nnx bench --out`.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
@@ -302,7 +324,7 @@ def compare(
     compare(before, after)
 
 
-@bench_app.command("show", epilog=examples("nnx bench show before.json --out page"))
+@bench_app.command("show", cls=Command, epilog=examples("nnx bench show before.json --out page"))
 def show_figures(
     figures: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON file of `nnx bench --out`.")],
     out: Annotated[
@@ -316,7 +338,9 @@ def show_figures(
     show_file(figures, out, overwrite)
 
 
-@app.command("show", epilog=examples("nnx show runs/digits-1", "nnx show model.safetensors --json"))
+@app.command(
+    "show", cls=Command, epilog=examples("nnx show runs/digits-1", "nnx show model.safetensors --json")
+)
 def show_model(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", help="A model file, or the folder of a run or a sweep.")
@@ -329,7 +353,7 @@ def show_model(
     run(model, json)
 
 
-@app.command(epilog=examples("nnx backends", "nnx backends --json"))
+@app.command(cls=Command, epilog=examples("nnx backends", "nnx backends --json"))
 def backends(json: Json = False) -> None:
     """Show which backends are usable here, and why the others are not."""
     from nnx.cli import show
@@ -339,13 +363,16 @@ def backends(json: Json = False) -> None:
 
 @app.callback(invoke_without_command=True)
 def version(
+    context: typer.Context,
     show: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
     ] = False,
 ) -> None:
-    """Show the version."""
+    """Show the version, or how to begin."""
     if show:
         from nnx.version import __version__
 
         typer.echo(f"nnx {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(START)

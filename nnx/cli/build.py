@@ -1,13 +1,16 @@
 """What the options mean: the network, the optimizer, the regularization and the callbacks."""
 
+import re
+
 from nnx import schedules, spec
 from nnx.activations import activation
 from nnx.callbacks import Callback, EarlyStopping
 from nnx.cli import measured
 from nnx.cli.inputs import WIDTHS, check_backend, check_delimiter, integers, typed
 from nnx.cli.options import Options
-from nnx.data.prepare import TASKS
-from nnx.errors import InputError, number, positive_int, unknown
+from nnx.data import labels as label
+from nnx.data.prepare import TASKS, Preparation
+from nnx.errors import InputError, between, did_you_mean, number, positive_int, unknown
 from nnx.host import checked_seed, dtype_name
 from nnx.initializers import initializer
 from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
@@ -19,6 +22,10 @@ from nnx.outputs import LOSSES
 from nnx.regularization import Regularization
 
 NORMS = {"batch": BatchNorm, "layer": LayerNorm}
+WEIGHTS = ("balanced", "none")
+_WEIGHT = re.compile(r"\s*(.+?)\s*=\s*([^=,\s]+)\s*(?:,|$)")
+"""The weight of a class: LABEL=NUMBER. The label may hold commas."""
+
 IN_EPOCHS = ("steps", "every", "warmup")
 """The arguments of schedules that the command line counts in epochs."""
 
@@ -45,8 +52,8 @@ def check(options: Options) -> None:
         dtype_name(options.dtype)
         if options.task not in TASKS:
             raise unknown("task", options.task, TASKS)
-        if options.class_weight not in ("balanced", "none"):
-            raise unknown("class-weight", options.class_weight, ("balanced", "none"))
+        if options.class_weight not in WEIGHTS:
+            weights(options.class_weight)
         check_backend(options.backend)
         check_delimiter(options.delimiter)
         for one in metrics(options) or ():
@@ -55,8 +62,13 @@ def check(options: Options) -> None:
             raise InputError("metrics are of the samples held out, and --held-out 0 leaves none")
         if options.activation != "prelu":
             activation(options.activation)
-        label = spec.split(options.loss)[0] if options.loss is not None else ""
-        network(options, 1, next((link for link in LOSSES if label in LOSSES[link]), "identity"), 1)
+        loss = None if options.loss is None else spec.split(options.loss)[0]
+        links = [link for link in LOSSES if loss is None or loss in LOSSES[link]]
+        if not links:
+            raise unknown("loss", loss, dict.fromkeys(name for link in LOSSES.values() for name in link))
+        if links == ["exp"] and options.task != "counts":
+            raise InputError(f"the loss {loss} is of counts; say so: --task counts")
+        network(options, 1, links[0], 1)
         optimizer(options, 1000)
         regularization(options)
         callbacks(options)
@@ -122,6 +134,53 @@ def optimizer(options: Options, steps: int) -> Optimizer:
         if isinstance(length, int | float):
             given[key] = round(length * steps)
     return find_optimizer(name, **{**arguments, "learning_rate": {"name": kind, **given}})
+
+
+def weights(text: str) -> dict[str, float]:
+    """Return the weights of the classes by their labels: "yes=5,no=1" -> {"yes": 5.0, "no": 1.0}."""
+    found, at = {}, 0
+    while at < len(text) or not found:
+        pair = _WEIGHT.match(text, at)
+        if pair is None:
+            hint = did_you_mean(text, WEIGHTS).replace("D", "d", 1)
+            raise InputError(
+                f"class-weight must be balanced, none, or a weight for each class, such as yes=5,no=1; {hint}"
+                f"given {text!r}"
+            )
+        name, weight = pair[1], spec.split(f"w({pair[2]})")[1]
+        if name in found:
+            raise InputError(f"class-weight has the class {name!r} twice; give each class once")
+        found[name] = between(f"class-weight of {name!r}", weight, 0)
+        at = pair.end()
+    if not any(found.values()):
+        raise InputError(f"class-weight is 0 for every class that it names; given {text!r}")
+    return found
+
+
+def class_weight(options: Options, preparation: Preparation) -> dict[int, float] | str | None:
+    """Return the weights of the classes as `Trainer.fit` takes them.
+
+    Raises
+    ------
+    InputError
+        For a label that the data do not have (the nearest), and where the target is numbers.
+    """
+    if options.class_weight == "none":
+        return None
+    if preparation.labels is None:
+        raise InputError(
+            f"--class-weight is for classes; the target {preparation.target!r} is numbers. Leave it out, or say "
+            "--task classification"
+        )
+    if options.class_weight == "balanced":
+        return "balanced"
+    known = [label.text(one) for one in preparation.labels]
+    given = weights(options.class_weight)
+    places = label.Known(preparation.labels, preparation.from_text).places([*given])
+    for name, place in zip(given, places, strict=True):
+        if place < 0:
+            raise unknown(f"class of {preparation.target!r} in class-weight", name, known)
+    return dict(zip(places, given.values(), strict=True))
 
 
 def regularization(options: Options) -> Regularization:

@@ -8,8 +8,10 @@ from typing import Any
 
 from nnx.cli.inputs import UsageError
 from nnx.cli.options import KINDS, OF_A_RUN, OF_THE_COMMAND, Options, long, named
+from nnx.data.builtin import BUILTIN
 from nnx.data.files import look
 from nnx.errors import InputError, first_line, size
+from nnx.files import neighbours
 from nnx.version import __version__
 
 IN_FILES = (*OF_A_RUN, "out", "overwrite", "plots", "draws", "quiet", "json")
@@ -39,7 +41,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             content = file.read(LONGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         why = getattr(error, "strerror", None) or error
-        raise InputError(f"the configuration {str(path)!r} cannot be read: {why}") from error
+        hint = neighbours(path) if isinstance(error, FileNotFoundError) else ""
+        raise InputError(f"the configuration {str(path)!r} cannot be read: {why}{hint}") from error
     if len(content) > LONGEST:
         raise InputError(f"{str(path)!r} has more than {size(LONGEST)}; is it a configuration?")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -86,6 +89,8 @@ def checked(name: str, value: Any) -> Any:
     nnx.errors.InputError: layers must be text in quotes, such as "64,32"; given [64, 32]
     """
     kind = KINDS[name]
+    if name == "class_weight" and isinstance(value, dict):  # a table: {yes = 5, no = 1}
+        value = ",".join(f"{label}={weight}" for label, weight in value.items())
     if "\0" in str(value):
         raise InputError(f"{long(name)} holds a zero byte, which no name has; given {value!r}")
     if kind in (str, Path) and isinstance(value, str):
@@ -164,7 +169,10 @@ def gathered(typed: Mapping[str, Any]) -> Options:
     options = Options(**_over(found, typed), table=swept)
     if not options.data:
         where = f", or data = ... in {typed['config']}" if "config" in typed else ""
-        raise UsageError(f"which data? Give DATA, as in `nnx train digits`{where}; see `nnx train --help`")
+        raise UsageError(
+            f"which data? Give DATA, as in `nnx train digits`{where}: a file (CSV, Parquet, .npz, IDX), or one of the "
+            f"data sets that nnx brings, {', '.join(BUILTIN)}"
+        )
     _check_text(options)
     return options
 
@@ -199,7 +207,7 @@ def _of_a_run(typed: Mapping[str, Any]) -> Options:
         what = "there is no folder" if not run.is_dir() else "no run of `nnx train` is in"
         raise InputError(
             f"{what} {str(run)!r}{f': it has no {CONFIG}' if run.is_dir() else ''}; give the folder that "
-            "`nnx train` named, such as runs/digits-1"
+            f"`nnx train` named, such as runs/digits-1{'' if run.is_dir() else neighbours(run)}"
         )
     found, table = read(run / CONFIG)
     for name, value in typed.items():

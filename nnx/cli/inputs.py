@@ -20,7 +20,7 @@ from nnx.data.header import checked_delimiter
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
-from nnx.errors import InputError, positive_int, unknown
+from nnx.errors import InputError, did_you_mean, positive_int, unknown
 from nnx.saved import file_of
 from nnx.trainer import Trainer
 
@@ -140,8 +140,10 @@ def _file(data: str) -> Path:
     if "://" in data and not there:
         raise InputError(f"{data!r} is a URL; expected a file: download it first")
     if not there and path.suffix == "" and path.name == data:
+        hint = did_you_mean(data, [*BUILTIN, *(one.name for one in Path().iterdir())])
         raise InputError(
             f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
+            + (f". {hint}".rstrip() if hint else "")
         )
     if note := files.misnamed(path):
         warn(note, "Note")

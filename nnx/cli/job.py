@@ -96,7 +96,7 @@ class Reader:
         task = find_task(samples, options.task)
         another = another_task(samples, task) if options.task == "auto" else None
         why = reason(samples) if options.task == "auto" else None
-        if task == "regression":
+        if task != "classification":
             samples = samples.as_numbers()
         train, rest = slice(None), None
         if options.held_out:
@@ -148,6 +148,7 @@ def prepare(options: Options, reader: Reader) -> Job:
     data = reader.data(options)
     preparation, m = data.preparation, data.X.shape[1]
     network = build.network(options, data.X.shape[0], preparation.output, preparation.n_outputs)
+    build.class_weight(options, preparation)
     if data.validation is not None:
         held = data.validation[0].shape[1]
         measured.check_memory(build.metrics(options) or (), network.n[-1], held, options.dtype)
@@ -171,10 +172,10 @@ def describe(job: Job) -> None:
     data, trainer = job.data, job.trainer
     preparation, trained = data.preparation, data.X.shape[1]
     if data.reason:
-        task = "regression" if preparation.labels is None else "classification"
         other = f"; else --task {data.another}" if data.another else ""
-        show.say("Task", f"{task}, since {data.reason}{other}")
-    what = "numbers" if preparation.labels is None else f"{len(preparation.labels)} classes"
+        show.say("Task", f"{preparation.task}, since {data.reason}{other}")
+    numbers = "counts" if preparation.counts else "numbers"
+    what = numbers if preparation.labels is None else f"{len(preparation.labels)} classes"
     held = "none held out"
     if data.validation:
         held = f"{trained:,} to train on, {data.m - trained:,} held out"
@@ -217,7 +218,7 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
                 job.batch_size,
                 None if job.data.validation is None else job.data.validation[:2],
                 callbacks=[*build.callbacks(options), *job.snapshots, watch, *training_scores(job), keeper],
-                class_weight=None if options.class_weight == "none" else options.class_weight,
+                class_weight=build.class_weight(options, job.data.preparation),
                 metrics=build.metrics(options),
                 resume=checkpoints if resume else None,
             )
@@ -337,7 +338,7 @@ def result(job: Job, folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "files": job.files,
         "data": job.options.data,
-        "task": "regression" if job.data.preparation.labels is None else "classification",
+        "task": job.data.preparation.task,
         "trained_on": job.data.X.shape[1],
         "held_out": None if held is None else {"samples": len(held[2]), **without_nan(job.measured)},
         "epochs": len(trainer.records),
@@ -371,9 +372,10 @@ def going_on(job: Job, folder: Path) -> str:
         return f"{folder} from its beginning, for it has no checkpoint yet"
     found = good[1].run
     mine = job.trainer.metadata["preparation"]
-    begun = found["metadata"].get("preparation")
-    if begun is not None and "from_text" not in begun:  # of an earlier version
-        begun = {**begun, "from_text": mine["from_text"]}
+    written = found["metadata"].get("preparation", {})
+    begun = Preparation.of(found["metadata"]).describe() if written else None
+    if begun and "from_text" not in written:  # of an earlier version
+        begun["from_text"] = mine["from_text"]
     if json.dumps(begun) != json.dumps(mine):
         raise InputError(
             f"the data {job.options.data!r} are not those that the run {str(folder)!r} began with: its scaling, its "

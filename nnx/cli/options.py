@@ -99,8 +99,9 @@ class Options:
         str,
         option(
             "Data",
-            "classification, regression, or auto: text and few, small whole numbers are classes.",
-            autocompletion=complete(("auto", "classification", "regression")),
+            "classification, regression, counts (numbers >= 0, by Poisson deviance), or auto: text and few, small "
+            "whole numbers are classes.",
+            autocompletion=complete(("auto", "classification", "regression", "counts")),
         ),
     ] = "auto"
     held_out: Annotated[
@@ -132,7 +133,8 @@ class Options:
         str,
         option(
             "Network",
-            "batch, layer or none: a norm before each activation.",
+            "A norm before each activation.",
+            metavar="batch|layer|none",
             autocompletion=complete(("batch", "layer", "none")),
         ),
     ] = "none"
@@ -165,7 +167,8 @@ class Options:
         ),
     ] = "adam"
     learning_rate: Annotated[
-        float | None, option("Training", "alpha.", show_default="the optimizer's own")
+        float | None,
+        option("Training", "alpha.", "--learning-rate", "--lr", show_default="the optimizer's own"),
     ] = None
     schedule: Annotated[
         str,
@@ -191,7 +194,8 @@ class Options:
         str,
         option(
             "Training",
-            "balanced: rare classes weigh as much as common ones; none.",
+            "yes=5,no=1: what each class counts; balanced: rare ones as much as common ones; none.",
+            metavar="WEIGHTS",
             autocompletion=complete(("balanced", "none")),
         ),
     ] = "none"
@@ -216,7 +220,12 @@ class Options:
 
     dtype: Annotated[
         str,
-        option("Where", "float32 or float64.", autocompletion=complete(("float32", "float64"))),
+        option(
+            "Where",
+            "Of all numbers.",
+            metavar="float32|float64",
+            autocompletion=complete(("float32", "float64")),
+        ),
     ] = "float32"
     backend: BackendName = "auto"
     device: DeviceName = None
@@ -226,7 +235,7 @@ class Options:
     overwrite: Annotated[bool, option("Where", "Write into --out though it exists.", "--overwrite")] = False
 
     plots: Annotated[
-        bool, option("Where", "Leave pictures; else `nnx plot` draws them later.", "--plots/--no-plots")
+        bool, option("Where", "No pictures; `nnx plot` draws them later.", "--plots/--no-plots")
     ] = True
 
     config: Annotated[

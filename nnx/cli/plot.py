@@ -12,6 +12,7 @@ from nnx.cli.inputs import UsageError, refuse_existing, typed
 from nnx.cli.model import measured
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, unknown
+from nnx.files import neighbours
 from nnx.plots import held_out
 from nnx.plots.curves import APART
 from nnx.plots.held_out import HELD_OUT
@@ -88,7 +89,9 @@ def folder_of(run: Path) -> Path:
     """
     folder = run.parent if run.is_file() and run.name == MODEL else run
     if not folder.exists():
-        raise InputError(f"there is no folder {str(run)!r}; expected that of a run, as `nnx train` leaves it")
+        raise InputError(
+            f"there is no folder {str(run)!r}; expected that of a run, as `nnx train` leaves it{neighbours(run)}"
+        )
     if not folder.is_dir():
         raise InputError(f"{str(run)!r} is no folder; expected that of a run, as `nnx train` leaves it")
     if not (folder / HISTORY).is_file():

@@ -19,6 +19,7 @@ from nnx.data.npz import Packed, npz_array, npz_headers, readable
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, parquet_memory, read_parquet, whole
 from nnx.errors import InputError, first_line, listed
+from nnx.files import neighbours
 
 HEAD = 2**20
 """The first bytes, which tell what a file holds, and hold the first line of CSV."""
@@ -132,7 +133,7 @@ def regular(path: Path, what: str = "") -> None:
         link = (
             f": the link leads to {str(path.readlink())!r}, which is not there" if path.is_symlink() else ""
         )
-        raise InputError(f"there is no file {called}{what}{link}") from error
+        raise InputError(f"there is no file {called}{what}{link or neighbours(path)}") from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise InputError(
             f"{called} is no file that can be read: {getattr(error, 'strerror', error)}"

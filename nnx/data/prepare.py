@@ -21,7 +21,7 @@ from nnx.host import generator, is_finite, quiet
 from nnx.metrics import decide
 from nnx.schema import Whole, check
 
-TASKS = ("auto", "classification", "regression")
+TASKS = ("auto", "classification", "regression", "counts")
 ROWS = 2**14
 """The samples that are scaled at once."""
 FEW = 20
@@ -49,7 +49,7 @@ _COLUMN = {
 _EXPECTED = {
     "features": [str], "named": bool, "mean": [float], "scale": [float], "target": str,
     "labels": ([(str, bool, float)], None), "y_mean?": float, "y_scale?": float,
-    "image_shape?": ([Whole(1)], None), "columns?": ([_COLUMN], None), "from_text?": bool,
+    "image_shape?": ([Whole(1)], None), "columns?": ([_COLUMN], None), "from_text?": bool, "counts?": bool,
 }  # fmt: skip
 """What a model file holds of it."""
 
@@ -77,6 +77,8 @@ class Preparation:
         What becomes of each feature of a table; None: each is an input, and none may be missing.
     from_text : bool
         Whether the labels were read as text, from CSV, where 007 is not 7.
+    counts : bool
+        Whether the target is counts: numbers >= 0, whose logarithm the network gives.
     """
 
     features: list[str]
@@ -90,6 +92,7 @@ class Preparation:
     image_shape: tuple[int, ...] | None = None
     columns: list[Column] | None = None
     from_text: bool = False
+    counts: bool = False
 
     @classmethod
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
@@ -112,9 +115,12 @@ class Preparation:
                 raise InputError(
                     f"the target {samples.target!r} has numbers too large to compute their deviation"
                 )
+            if task == "counts":  # the best network is the same in any unit; that of the mean is learned fast
+                y_mean, y_scale = 0.0, y_mean or 1.0
         own = (samples.features, samples.named, mean, scale, samples.target)
         from_text = labels is not None and samples.numbers is not None
-        return cls(*own, labels, y_mean, y_scale, samples.image_shape, columns, from_text)
+        counts = task == "counts"
+        return cls(*own, labels, y_mean, y_scale, samples.image_shape, columns, from_text, counts)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "Preparation":
@@ -145,10 +151,17 @@ class Preparation:
         return asdict(self)
 
     @property
+    def task(self) -> str:
+        """What is learned: "classification", "regression" or "counts"."""
+        if self.labels is not None:
+            return "classification"
+        return "counts" if self.counts else "regression"
+
+    @property
     def output(self) -> str:
         """The output of a network for these targets."""
         if self.labels is None:
-            return "identity"
+            return "exp" if self.counts else "identity"
         return "softmax" if self.n_outputs > 1 else "sigmoid"
 
     @property
@@ -281,6 +294,12 @@ class Preparation:
                     f"the target {self.target!r} is {y[large.argmax()]}{row}, which is not finite, or too large to be "
                     f"scaled in {dtype}; correct it, or leave the row out"
                 )
+            if self.counts and (y < 0).any():
+                at = int((y < 0).argmax())
+                row = "" if first is None else f" in row {first + at} (counted from 1)"
+                raise InputError(
+                    f"the target {self.target!r} is {y[at]}{row}; the model is of counts, which are >= 0"
+                )
             return Y
         different, codes = np.unique(y, return_inverse=True)
         given = different.tolist()
@@ -357,7 +376,7 @@ def _numbers(samples: Samples) -> Any:
 
 
 def find_task(samples: Samples, task: str) -> str:
-    """Return "classification" or "regression", checking that the target allows it."""
+    """Return "classification", "regression" or "counts", checking that the target allows it."""
     if task not in TASKS:
         raise unknown("task", task, TASKS)
     y = _numbers(samples)
@@ -377,10 +396,15 @@ def find_task(samples: Samples, task: str) -> str:
     whole = kind != "f" or bool((y == np.floor(y)).all())
     if task == "auto":
         task, _ = _guess(samples)
-    if task == "regression" and kind not in "biuf":
-        raise InputError(f"{where} holds text such as {str(y[0])!r}; expected numbers for regression")
-    if task == "regression" and len(np.unique(y)) == 1:
+    if task != "classification" and kind not in "biuf":
+        raise InputError(f"{where} holds text such as {str(y[0])!r}; expected numbers for {task}")
+    if task != "classification" and len(np.unique(y)) == 1:
         raise InputError(f"{where} is {y[0]} in all {len(y):,} rows; expected numbers that differ")
+    if task == "counts" and (y < 0).any():
+        raise InputError(
+            f"{where} is negative in {count(int((y < 0).sum()), 'row')}, such as {y[y < 0][0]}; counts are >= 0. "
+            "Correct these rows, or say --task regression"
+        )
     if task == "classification":
         if not whole:
             raise InputError(

@@ -11,7 +11,7 @@ from nnx import frames
 from nnx.data import labels as label
 from nnx.data.columns import Columns, check, not_numbers
 from nnx.data.tables import as_numbers, has_decimal_commas
-from nnx.errors import InputError, count
+from nnx.errors import InputError, count, did_you_mean
 from nnx.frames import some
 
 
@@ -159,8 +159,11 @@ class Table:
             )
         for name in (target, *drop):
             if name not in columns:
-                hint = "; give --drop once for each" if name in drop and "," in name else ""
-                raise InputError(f"{self.where} has no column {name!r}{hint}; its columns are: {known}")
+                hint = did_you_mean(name, columns)
+                its = f". {hint}Its" if hint else "; its"
+                if name in drop and "," in name:
+                    its = "; give --drop once for each; its"
+                raise InputError(f"{self.where} has no column {name!r}{its} columns are: {known}")
         left_out = {target, *drop}
         features = [name for name in columns if name not in left_out]
         if not features:
@@ -192,7 +195,8 @@ class Table:
         if target not in self.frame.columns:
             raise InputError(
                 f"{self.where} lacks the column {target!r}, the target to compare the predictions with; it has "
-                f"{some(self.frame.columns)}. Give --target COLUMN if it has another name"
+                f"{some(self.frame.columns)}. {did_you_mean(target, self.frame.columns)}Give --target "
+                "COLUMN if it has another name"
             )
         y = self._present(target)
         if labels is not None:
