@@ -1,9 +1,12 @@
-"""The backends that the one suite runs on: every one is a parameter, an absent one a skip that says why."""
+"""The backends that the one suite runs on: each that is usable here is a parameter of its tests."""
 
 import os
 import signal
 import sys
 from contextlib import nullcontext
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -33,44 +36,62 @@ COMPILED = tuple(
 """The tests that run on numba, too: it takes seconds for every form of a step. NNX_TEST_ALL=1: all of them."""
 
 
+@cache
+def absent():
+    """Return why each backend that cannot be used here cannot."""
+    return {row.name: row.reason for row in nnx.choice.survey() if not row.usable}
+
+
+def pytest_generate_tests(metafunc):
+    """Make the tests of the backends that are usable here; there are none of the others, not even skips."""
+    if "backend" in metafunc.fixturenames and "backend" not in _parametrized(metafunc):
+        usable = [name for name in BACKENDS if name.split()[0] not in absent()]
+        if metafunc.module.__name__ not in COMPILED and not os.environ.get("NNX_TEST_ALL"):
+            usable = [name for name in usable if name != "numba"]
+        metafunc.parametrize("backend", usable, indirect=True)
+
+
+def _parametrized(metafunc):
+    """Return the names of what a test's own marks parametrize."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    return {name.strip() for mark in marks for name in str(mark.args[0]).split(",")}
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leave out the other tests on numba."""
-    if os.environ.get("NNX_TEST_ALL"):
-        return
+    """Leave out what needs a library that is not installed: `@pytest.mark.needs("torch")`."""
     left_out = [
-        item
-        for item in items
-        if getattr(item, "callspec", None)
-        and item.callspec.params.get("backend") == "numba"
-        and item.module.__name__ not in COMPILED
+        item for item in items for mark in item.iter_markers("needs") if not all(map(_installed, mark.args))
     ]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+@cache
+def _installed(library):
+    """Whether a module, or a distribution without one (mkl), is installed."""
+    return find_spec(library) is not None or any(metadata.distributions(name=library))
 
 
 def pytest_report_header():
-    """Say once which backends the suite runs on, and why not on the others."""
-    lines = []
-    for row in nnx.choice.survey():
-        lines.append(f"backend {row.name}: {'' if row.usable else 'SKIPPED: '}{row.reason}")
-    return lines
+    """Say once which backends the suite runs on, and which are absent."""
+    usable = [name for name in BACKENDS if name not in absent()]
+    without = [f"{name} ({reason.split(';')[0]})" for name, reason in absent().items()]
+    return f"backends: {', '.join(usable)}; no tests for: {', '.join(without) or 'none'}"
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture
 def backend(request):
     """A usable backend."""
     name, _, static = request.param.partition(" ")
     flags = nullcontext()
     if name == "strict":
-        strict = pytest.importorskip("array_api_strict")
+        import array_api_strict as strict
+
         options = {"data_dependent_shapes": False, "boolean_indexing": False} if static else {}
         flags = strict.ArrayAPIStrictFlags(api_version="2024.12", **options)
-    try:
-        made = nnx.backend(name, device="device1" if static else None)
-    except nnx.BackendError as error:
-        pytest.skip(str(error))
     with flags:
-        yield made
+        yield nnx.backend(name, device="device1" if static else None)
 
 
 @pytest.fixture(autouse=True)

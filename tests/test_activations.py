@@ -116,6 +116,7 @@ def test_right_at_the_ends_of_a_dtype_and_between(name, dtype):
     np.testing.assert_allclose(dA, expected[1], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize(
     ("name", "function", "options"),
     [

@@ -48,6 +48,7 @@ def of_torch(modules, X):
         return modules(torch.tensor(X.T)).numpy().T
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity"])
 def test_torch_gives_the_same_and_comes_back(rng, output):
     pytest.importorskip("torch")
@@ -62,6 +63,7 @@ def test_torch_gives_the_same_and_comes_back(rng, output):
     assert_same(params, again)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("name", sorted(activations.ACTIVATIONS))
 @pytest.mark.parametrize("parameter", ["", "(0.3)"])
 def test_torch_has_every_activation(rng, name, parameter):
@@ -145,6 +147,7 @@ def stateless(nn):
     ]
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("which", range(7))
 @pytest.mark.parametrize("nested", [False, True])
 def test_from_torch_takes_a_module_without_parameters_again(rng, which, nested):
@@ -186,6 +189,7 @@ def with_parameters(nn):
     }
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize(
     "kind", ["Linear", "Linear without bias", "PReLU", "BatchNorm1d", "LayerNorm", "block"]
 )
@@ -320,6 +324,7 @@ def test_from_torch_refuses_hooks_of_all_modules(kind):
         hook.remove()
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("training", [False, True])
 def test_from_torch_in_every_dtype_and_mode(rng, dtype, training):
@@ -337,6 +342,7 @@ def test_from_torch_in_every_dtype_and_mode(rng, dtype, training):
     )
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize(
     ("build", "says"),
     [
@@ -382,6 +388,7 @@ def test_from_torch_takes_a_sequential_alone():
         convert.from_torch(nn.Linear(2, 2), "softmax")
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize(
     ("network", "says"),
     [
@@ -402,6 +409,7 @@ def test_to_torch_names_what_has_no_counterpart(network, says):
         assert len(convert.to_torch(network, network.init(), link=False)) == 1
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("function", [convert.to_torch, convert.to_keras, convert.to_sklearn])
 def test_parameters_that_do_not_fit(function):
     pytest.importorskip("torch")

@@ -137,6 +137,7 @@ def test_labels_of_an_estimator(library, kind):
         assert np.asarray(found).dtype.kind == y.dtype.kind
 
 
+@pytest.mark.needs("pandas")
 @pytest.mark.parametrize("frame", [False, True])
 @pytest.mark.parametrize("dtype", ["Int64", "UInt64", "int64[pyarrow]", "boolean", "category"])
 def test_labels_of_pandas_own_dtypes(dtype, frame):

@@ -215,6 +215,7 @@ def torch_twin(layers, sizes):
     return torch, [made[name](n) for name, n in zip(layers, sizes, strict=True)]
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("block", ["batch norm", "layer norm", "prelu"])
 def test_twenty_steps_agree_with_torch(block, rng):
     """The layer between two Dense ones, under gradient descent, against PyTorch's own layer and autograd."""

@@ -281,6 +281,7 @@ def typed(torch, link, loss):
     }[link, loss]
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize(("link", "loss"), [pair for pair in PAIRS if pair[1] != "focal(0)"])
 def test_losses_and_derivatives_are_those_of_torch(backend, rng, link, loss):
     torch = pytest.importorskip("torch")
@@ -294,6 +295,7 @@ def test_losses_and_derivatives_are_those_of_torch(backend, rng, link, loss):
     np.testing.assert_allclose(slope, z.grad.numpy(), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize(("link", "loss"), [pair for pair in PAIRS if pair[1] != "focal(0)"])
 def test_twenty_weighted_steps_are_those_of_torch(backend, rng, link, loss):
     """A network under each loss: J = sum of w_i loss_i / sum of w_i, by PyTorch's autograd."""

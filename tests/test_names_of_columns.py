@@ -39,7 +39,18 @@ def of(kind, columns):
     return made.from_arrays([arrow.array(value) for value in values], names=names)
 
 
-KINDS = ["pandas", "polars", "table", "record batch", "dict", "dict of lists"]
+LIBRARY = {"pandas": "pandas", "polars": "polars", "table": "pyarrow", "record batch": "pyarrow"}
+
+
+def of_libraries(kinds):
+    """Return the kinds as parameters, each left out where its library is absent."""
+    return [
+        pytest.param(kind, marks=pytest.mark.needs(LIBRARY[kind])) if kind in LIBRARY else kind
+        for kind in kinds
+    ]
+
+
+KINDS = of_libraries(["pandas", "polars", "table", "record batch", "dict", "dict of lists"])
 REPEATING = ["pandas", "table", "record batch"]
 """Those whose columns may have one name."""
 

@@ -127,6 +127,7 @@ def test_every_optimizer_is_tested_here():
     assert all(type(CASES[name][0]) is OPTIMIZERS[name] for name in CASES)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("case", [name for name in CASES if CASES[name][1]])
 def test_twenty_steps_agree_with_pytorch(backend, case):
     made, name, arguments = CASES[case]
@@ -135,6 +136,7 @@ def test_twenty_steps_agree_with_pytorch(backend, case):
     assert np.abs(found - NET.init(dtype="float64")).max() > 0.1  # they went somewhere
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize("case", ["momentum", "nesterov", "adamw", "nadam"])
 def test_twenty_steps_under_a_schedule_agree_with_pytorch(case):
     """The schedule's alpha acts where PyTorch's does: on the whole velocity, and in the decay."""

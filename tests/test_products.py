@@ -52,6 +52,7 @@ def check(run, a, B, out, units, threads):
             )
 
 
+@pytest.mark.needs("numba")
 @pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_shares_of_a_product_are_numpys(products, dtype, small):
@@ -65,6 +66,7 @@ def test_shares_of_a_product_are_numpys(products, dtype, small):
             check(run, a, B, np.full((n, m), np.nan, dtype), units, (1, 2, 3))
 
 
+@pytest.mark.needs("numba")
 @pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products_of_few_rows_and_many_numbers_are_numpys(products, dtype, small):
@@ -77,6 +79,7 @@ def test_products_of_few_rows_and_many_numbers_are_numpys(products, dtype, small
         check(run, a, B, longer, units, (1, 2))
 
 
+@pytest.mark.needs("numba")
 @pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_samples_are_picked_out_within_a_product(products, dtype, small):
@@ -220,6 +223,7 @@ def test_a_matrix_turned(others):
             assert np.isnan(out[:, n:]).all()
 
 
+@pytest.mark.needs("numba")
 @pytest.mark.parametrize("bad", [None, np.nan, np.inf, -np.inf])
 def test_whether_a_state_is_finite(others, bad):
     rng = np.random.default_rng(4)

@@ -525,7 +525,10 @@ def in_torch(recording):
     return replayed
 
 
-@pytest.mark.parametrize("lower", [replay, in_torch])
+LOWERINGS = [replay, pytest.param(in_torch, marks=pytest.mark.needs("torch"))]
+
+
+@pytest.mark.parametrize("lower", LOWERINGS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
 def test_three_steps_in_place(name, dtype, lower):
@@ -570,7 +573,7 @@ AWKWARD = {
 }
 
 
-@pytest.mark.parametrize("lower", [replay, in_torch])
+@pytest.mark.parametrize("lower", LOWERINGS)
 @pytest.mark.parametrize("name", AWKWARD)
 def test_nothing_is_written_over_that_somebody_reads(name, lower):
     function, X = AWKWARD[name], np.arange(4.0)
@@ -797,8 +800,8 @@ def test_nan_and_infinity_come_through():
 # ------------------------------------------------------------------------------------------ what a caller may see
 
 
-@pytest.fixture(params=["numpy", "numba"])
-def backend(request):
+@pytest.fixture(params=["numpy", pytest.param("numba", marks=pytest.mark.needs("numba"))])
+def replaying(request):
     """The backends that replay."""
     try:
         return nnx.backend(request.param)
@@ -806,9 +809,9 @@ def backend(request):
         pytest.skip(str(error))
 
 
-def test_captured_steps_agree_and_nothing_that_is_held_changes(backend):
+def test_captured_steps_agree_and_nothing_that_is_held_changes(replaying):
     step, state, batch = digits(sizes=(20, 10, 5))
-    captured = backend.capture(step)
+    captured = replaying.capture(step)
     here = there = state
     held, expected = [], []
     for _ in range(12):
@@ -821,9 +824,9 @@ def test_captured_steps_agree_and_nothing_that_is_held_changes(backend):
         close(found, wanted, "float32")
 
 
-def test_arguments_stay_what_they_are(backend):
+def test_arguments_stay_what_they_are(replaying):
     step, state, batch = digits(sizes=(20, 10, 5))
-    captured = backend.capture(step)
+    captured = replaying.capture(step)
     states = [state]
     for _ in range(6):
         before = [x.copy() for x in leaves(states)]
@@ -832,10 +835,10 @@ def test_arguments_stay_what_they_are(backend):
             np.testing.assert_array_equal(x, y)
 
 
-def test_no_array_is_allocated_after_the_second_step(backend):
+def test_no_array_is_allocated_after_the_second_step(replaying):
     step, state, batch = digits(sizes=(300, 200, 10), m=300)
     smallest = 200 * 300 * 4  # well above what NumPy's iterator takes for itself, 8192 elements an operand
-    captured = backend.capture(step)
+    captured = replaying.capture(step)
     for _ in range(3):
         state, J = captured(state, batch)
     gc.collect()
@@ -875,8 +878,8 @@ def test_a_pool_gives_no_array_twice():
     assert len({id(take()) for _ in range(3 * KEPT)}) <= KEPT
 
 
-def test_other_shapes_are_other_recordings(backend):
-    captured = backend.capture(digits(sizes=(20, 10, 5))[0])
+def test_other_shapes_are_other_recordings(replaying):
+    captured = replaying.capture(digits(sizes=(20, 10, 5))[0])
     for m in (8, 3, 8, 1, 3):
         step, state, batch = digits(m, sizes=(20, 10, 5))
         close(captured(state, batch), step(state, batch), "float32")
@@ -926,9 +929,9 @@ def test_what_cannot_be_recorded_runs_as_it_is():
     assert seen[1:] == [np.ndarray] * 3
 
 
-def test_a_fault_of_the_caller_is_told_as_ever(backend):
+def test_a_fault_of_the_caller_is_told_as_ever(replaying):
     step, state, (X, Y) = digits(sizes=(20, 10, 5))
-    captured = backend.capture(step)
+    captured = replaying.capture(step)
     with pytest.raises(nnx.InputError, match="expected \\(n\\[0\\], m\\)"):
         captured(state, (X[1:], Y))
     close(captured(state, (X, Y)), step(state, (X, Y)), "float32")
@@ -947,10 +950,10 @@ def test_numbers_among_the_arguments_are_part_of_the_recording():
     assert captured(np.ones(1), 2, "more") == 1
 
 
-def test_layouts(backend):
+def test_layouts(replaying):
     """Batches come as rows, as columns, cut out of others, and read-only."""
     step, state, (X, Y) = digits(8, sizes=(20, 10, 5))
-    captured = backend.capture(step)
+    captured = replaying.capture(step)
     wide = np.zeros((20, 16), "float32")
     wide[:, ::2] = X
     frozen = X.copy()
@@ -962,37 +965,37 @@ def test_layouts(backend):
 
 @pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize("n", [1, 20, 40])
-def test_few_units_of_many_samples(backend, n, rows):
+def test_few_units_of_many_samples(replaying, n, rows):
     rng = np.random.default_rng(0)
     W, b = rng.standard_normal((n, 30)), rng.standard_normal((n, 1))
 
     def units(W, b, X):
         return W @ X + b, W @ X
 
-    captured = backend.capture(units)
+    captured = replaying.capture(units)
     for _ in range(3):
         X = rng.standard_normal((100, 30)).T if rows else rng.standard_normal((30, 100))
-        Z, product = captured(*(backend.asarray(x, "float64") for x in (W, b, X)))
-        np.testing.assert_allclose(backend.to_numpy(Z), W @ X + b, rtol=1e-12, atol=1e-12)
-        np.testing.assert_allclose(backend.to_numpy(product), W @ X, rtol=1e-12, atol=1e-12)
+        Z, product = captured(*(replaying.asarray(x, "float64") for x in (W, b, X)))
+        np.testing.assert_allclose(replaying.to_numpy(Z), W @ X + b, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(replaying.to_numpy(product), W @ X, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_roots_of_long_vectors(backend, dtype):
+def test_roots_of_long_vectors(replaying, dtype):
     x = np.random.default_rng(0).random(9000).astype(dtype) ** 8
     x[:8] = 0, -0.0, np.inf, np.nan, -1, np.finfo(dtype).tiny, np.finfo(dtype).max, 4
-    captured = backend.capture(lambda x: array_namespace(x).sqrt(x))
-    given = backend.asarray(x, dtype)
+    captured = replaying.capture(lambda x: array_namespace(x).sqrt(x))
+    given = replaying.asarray(x, dtype)
     for _ in range(2):
-        found = backend.to_numpy(captured(given))
+        found = replaying.to_numpy(captured(given))
         with np.errstate(invalid="ignore"):
             np.testing.assert_allclose(found, np.sqrt(x), rtol=4 * np.finfo(dtype).eps)
         np.testing.assert_array_equal(np.signbit(found[:2]), [False, True])
 
 
-def test_threads_share_a_captured_step(backend):
+def test_threads_share_a_captured_step(replaying):
     step, state, batch = digits(sizes=(20, 10, 5))
-    captured = backend.capture(step)
+    captured = replaying.capture(step)
     expected = state
     for _ in range(20):
         expected, _ = step(expected, batch)
@@ -1013,8 +1016,8 @@ def test_threads_share_a_captured_step(backend):
         close(one, expected, "float32")
 
 
-def test_a_copied_trainer_goes_its_own_way(backend):
-    trainer = nnx.Trainer(small(), nnx.Adam(0.05), backend=backend)
+def test_a_copied_trainer_goes_its_own_way(replaying):
+    trainer = nnx.Trainer(small(), nnx.Adam(0.05), backend=replaying)
     X, Y = np.ones((4, 8)), np.zeros(8, int)
     trainer.fit(X, Y, epochs=2)
     copied = copy.deepcopy(trainer)
@@ -1024,7 +1027,7 @@ def test_a_copied_trainer_goes_its_own_way(backend):
     np.testing.assert_array_equal(trainer.theta, copied.theta)
 
 
-def test_callbacks_may_keep_what_they_see(backend):
+def test_callbacks_may_keep_what_they_see(replaying):
     """The best weights, the average, and the state before an epoch are arrays that steps have passed by."""
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((4, 40)), rng.integers(0, 3, 40)
@@ -1033,7 +1036,7 @@ def test_callbacks_may_keep_what_they_see(backend):
     def look(progress):
         seen.append(trainer.state["theta"])
 
-    trainer = nnx.Trainer(small(), nnx.Adam(0.05), backend=backend)
+    trainer = nnx.Trainer(small(), nnx.Adam(0.05), backend=replaying)
     trainer.fit(X, Y, epochs=2, batch_size=8, callbacks=look)
     plain = nnx.Trainer(small(), nnx.Adam(0.05), backend="strict")
     again = []
@@ -1043,10 +1046,10 @@ def test_callbacks_may_keep_what_they_see(backend):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
 
-def test_an_epoch_that_diverges_leaves_the_state_before_it(backend):
+def test_an_epoch_that_diverges_leaves_the_state_before_it(replaying):
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((4, 40)), rng.standard_normal((3, 40))
-    trainer = nnx.Trainer(small("relu", "identity"), nnx.GradientDescent(1e-3), backend=backend)
+    trainer = nnx.Trainer(small("relu", "identity"), nnx.GradientDescent(1e-3), backend=replaying)
     trainer.fit(X, Y, epochs=1, batch_size=8)
     before = trainer.theta
     trainer.learning_rate = 1e30

@@ -288,6 +288,7 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
     assert len(limits) == 2
 
 
+@pytest.mark.needs("numba")
 @pytest.mark.parametrize("layout", ["rows", "columns", "every other", "frozen", "not aligned"])
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_layouts(numba, layout, shuffled):
@@ -313,6 +314,7 @@ def test_layouts(numba, layout, shuffled):
         np.testing.assert_allclose(found[key], x, rtol=1e-5, atol=1e-6, err_msg=key)
 
 
+@pytest.mark.needs("numba")
 @pytest.mark.parametrize("layout", ["rows", "columns"])
 @pytest.mark.parametrize("m", [64, 256, 512])
 def test_lines_of_whole_pages(numba, m, layout):
@@ -337,6 +339,7 @@ def test_lines_of_whole_pages(numba, m, layout):
     np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.needs("numba")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("m", [33, 50, 100, 128, 400])
 @pytest.mark.parametrize("T", [1, 2, 3])

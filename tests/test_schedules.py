@@ -62,6 +62,7 @@ def test_every_schedule_is_tested_here():
     assert all(isinstance(made, Schedule) for made in EVERY)
 
 
+@pytest.mark.needs("torch")
 @pytest.mark.parametrize(("made", "steps", "torchs"), AGAINST_TORCH, ids=lambda x: type(x).__name__)
 def test_rates_are_pytorchs(made, steps, torchs):
     torch = pytest.importorskip("torch")

@@ -100,6 +100,7 @@ def test_no_thread_reads_what_another_has_written_over(threads):
         np.testing.assert_allclose(shared.Shared(recording, numpys).function()(Z, P), mixed(Z, P))
 
 
+@pytest.mark.needs("mkl")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_mkls_product_takes_samples_as_they_lie(threads, layout, dtype):
