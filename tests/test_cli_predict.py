@@ -102,6 +102,7 @@ def test_evaluate_is_what_scikit_learn_says_of_the_predictions(run, trained):
     found = json.loads(out)
     y, p = passengers(150, seed=1)["survived"], predicted(run("predict", "runs/train-1", "test.csv")[1])
     assert (found.pop("model"), found.pop("data"), found.pop("samples")) == ("runs/train-1", "test.csv", 150)
+    assert found.pop("left_out") == 0
     assert found == pytest.approx(
         {
             "loss": metrics.log_loss(y, p["P(1)"]),
@@ -258,7 +259,7 @@ def test_a_target_of_another_name(run, trained, tmp_path):
         (["evaluate", "runs/train-1", "test.csv", "--metrics", "r2"], "the metric 'r2' has no meaning"),
         (
             ["evaluate", "runs/train-1", "holes.csv"],
-            "the target 'survived' is missing in 2 rows of holes.csv",
+            "the target 'survived' is missing in all 20 rows of holes.csv",
         ),
         (["predict", "runs/train-1", "numbers.csv"], "the column 'age' of numbers.csv holds 'x' in row 2"),
         (["predict", "runs/train-1", "empty.csv"], "'empty.csv' is empty"),
@@ -268,7 +269,7 @@ def test_a_target_of_another_name(run, trained, tmp_path):
         (["predict", "nowhere", "test.csv"], "there is no model file 'nowhere'"),
         (["predict", "runs/train-1", "https://example.com/x.csv"], "is a URL; expected a file"),
         (["predict", "runs/train-1", "nowhere.csv"], "there is no file 'nowhere.csv'"),
-        (["train", "holes.csv", "--target", "survived"], "the target 'survived' is missing in 2 rows"),
+        (["train", "holes.csv", "--target", "survived"], "the target 'survived' is missing in all 20 rows"),
         (["train", "one.csv", "--target", "survived"], "the data have one row; expected many"),
         (["train", "ones.csv", "--target", "survived"], "has one class only, '1'"),
         (["train", "ones.csv", "--target", "survived", "--task", "regression"], "is 1 in all 20 rows"),
@@ -293,8 +294,7 @@ def test_bad_input_is_one_clear_error(run, trained, tmp_path, arguments, message
         rows = [list(one) for one in text]
         rows[row][column] = cell
         polars.DataFrame(rows, schema=frame.columns, orient="row").write_csv(tmp_path / name)
-    holes = polars.Series([None, None, *frame["survived"][2:]])
-    frame.with_columns(survived=holes).write_csv(tmp_path / "holes.csv")
+    frame.with_columns(survived=polars.lit(None)).write_csv(tmp_path / "holes.csv")
     ones.write_csv(tmp_path / "ones.csv")
     ones[:1].write_csv(tmp_path / "one.csv")
     frame[:0].write_csv(tmp_path / "header.csv")

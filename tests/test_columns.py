@@ -275,8 +275,9 @@ def test_targets_to_compare_with():
     with raises("is '1,5' in row 1 .*trained on numbers; give --decimal-comma"):
         Table("new", polars.DataFrame({"y": ["1,5", "2,0"]})).targets("y", None)
     assert table.targets("y", ["1"]).tolist() == ["1", "2.0", "x"]
-    with raises("the target 'z' is missing in 1 row of new, the first being row 6"):
-        table.targets("z", [1])
+    labelled = table.labelled("z")
+    assert labelled.targets("z", None).tolist() == [1, 3]
+    assert [labelled.values(["y"], True).row(j) for j in range(len(labelled))] == [5, 7]
     with raises("lacks the column 'w', the target to compare", "Give --target COLUMN"):
         table.targets("w", [1])
     booleans = Table("new", polars.DataFrame({"y": ["True", "FALSE"]}))  # as CSV in pieces has them

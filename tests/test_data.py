@@ -105,13 +105,6 @@ def test_tables_to_predict_on(table):
         files.read(table).values(["age", "width"], named=True)
 
 
-def test_missing_targets(tmp_path):
-    path = tmp_path / "pets.csv"
-    path.write_text("a,y\n1,x\n3,\n4,x\n5,\n")
-    with raises("the target 'y' is missing in 2 rows of", "row 2"):
-        files.read(path).training("y", ())
-
-
 def zipped(name):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as opened:

@@ -1,5 +1,6 @@
 """Targets: which are taken as classes and which as numbers, whatever file they come from; rows without one."""
 
+import json
 import re
 
 import numpy as np
@@ -10,6 +11,7 @@ pytest.importorskip("sklearn")
 
 import polars
 
+from nnx import InputError
 from nnx.data import files
 from nnx.data.prepare import find_task, reason
 
@@ -82,3 +84,56 @@ def test_the_task_is_said_first_with_the_other_one(run, tmp_path):
         f"regression, since 'delay' holds {n} different whole numbers in 600 rows; else --task classification"
     )
     assert said in " ".join(err.split()[:30])
+
+
+def of_kind(kind, folder, X, y):
+    """Write a file whose target is missing where y is NaN or None; return its name."""
+    if kind == "npz":
+        np.savez(folder / "t.npz", X=X, y=np.array(["" if one is None else one for one in y.tolist()]))
+    else:
+        frame = polars.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": y.tolist()}, strict=False)
+        frame.write_csv(folder / "t.csv") if kind == "csv" else frame.write_parquet(folder / "t.parquet")
+    return f"t.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
+@pytest.mark.parametrize("task", [CLASSES, NUMBERS])
+def test_rows_without_a_target_are_left_out(kind, task, run, tmp_path):
+    X = rng.normal(size=(120, 2))
+    y = np.where(X[:, 0] > 0, "up", "down").astype(object) if task == CLASSES else X[:, 0] + 0.5
+    y[::10] = None if task == CLASSES else np.nan
+    name = of_kind(kind, tmp_path, X, y)
+    code, _, err = run("train", name, "--target", "y", "--epochs", 20, "--out", "run", "--no-plots")
+    assert code == 0, err
+    assert f"{task}, since" in err
+    assert "12 rows without the target 'y' left out" in err
+    assert "108 samples" in err
+    code, out, err = run("evaluate", "run", name, "--json")
+    assert code == 0, err
+    assert "12 rows without the target 'y' left out" in err
+    found = json.loads(out)
+    assert (found["samples"], found["left_out"]) == (108, 12)
+    there = [k for k in range(120) if k % 10]
+    whole = of_kind(kind, tmp_path, X[there], y[there])
+    same = json.loads(run("evaluate", "run", whole, "--json")[1])
+    assert {**same, "left_out": 12} == found
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npz"])
+def test_no_row_has_a_target(kind, run, tmp_path):
+    y = np.full(5, None, object)
+    name = of_kind(kind, tmp_path, np.ones((5, 2)), y)
+    with pytest.raises(
+        InputError, match=r"the target 'y' is missing in all 5 rows of .*; expected some that have it"
+    ):
+        files.read(tmp_path / name, "y").training("y", ())
+
+
+def test_errors_count_the_rows_that_are_left_out(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n1,2.5\n2,\n-inf,3.5\n")
+    with pytest.raises(InputError, match="the column 'a', the first in row 3"):
+        files.read(path).training("y", ())
+    np.savez(tmp_path / "t.npz", X=[[1.0], [2], [np.nan]], y=[0.5, np.nan, 1.5])
+    with pytest.raises(InputError, match="the first in row 3 "):
+        files.read(tmp_path / "t.npz").training(None, ())

@@ -17,6 +17,7 @@ from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import Options
 from nnx.cli.scores import TrainingScores
 from nnx.data.prepare import Preparation, another_task, find_task, reason, split
+from nnx.data.source import left_out
 from nnx.errors import InputError, count
 from nnx.files import written_aside
 from nnx.metrics import metric, score_name
@@ -45,6 +46,8 @@ class Data:
         The other task, if the target allows it and none was asked for.
     reason : str or None
         Why the task is what it is, if none was asked for.
+    left_out : int
+        How many rows were left out, since they have no target.
     """
 
     m: int
@@ -55,6 +58,7 @@ class Data:
     test: tuple[Any, Any, Any] | None
     another: str | None
     reason: str | None
+    left_out: int = 0
 
     @property
     def reported(self) -> tuple[Any, Any, Any] | None:
@@ -114,7 +118,7 @@ class Reader:
             preparation.X(samples.X[train], options.dtype),
             preparation.Y(samples.y[train], None, options.dtype),
         )
-        return Data(len(samples.X), preparation, X, Y, validation, None, another, why)
+        return Data(len(samples.X), preparation, X, Y, validation, None, another, why, samples.left_out)
 
 
 @dataclass
@@ -186,6 +190,8 @@ def describe(job: Job) -> None:
         "Data",
         f"{job.options.data}: {count(data.m, 'sample')}, {features}; target {preparation.target!r}, {what}; {held}",
     )
+    if data.left_out:
+        show.say("Rows", left_out(data.left_out, preparation.target))
     for line in preparation.account():
         show.say("Columns", line)
     backend = trainer.backend

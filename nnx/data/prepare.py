@@ -268,14 +268,14 @@ class Preparation:
     def _known(self) -> label.Known:
         return label.Known(self.labels or [], self.from_text)
 
-    def Y(self, y: Any, first: int | None = 1, dtype: str = "float64") -> Any:
+    def Y(self, y: Any, first: Any = 1, dtype: str = "float64") -> Any:
         """Return class indices (m,), or scaled numbers (1, m).
 
         Parameters
         ----------
         y : array (m,)
-        first : int or None
-            The row number of the first of them, for errors.
+        first : int, array (m,) of int, or None
+            The row number of the first of them, or of each, for errors. None: these do not name rows.
         dtype : {"float64", "float32"}
             In which the network computes.
 
@@ -289,7 +289,7 @@ class Preparation:
                 Y = (y.astype(float)[None, :] - self.y_mean) / self.y_scale
             large = ~(np.abs(Y[0]) <= np.finfo(dtype).max)
             if large.any():
-                row = "" if first is None else f" in row {first + large.argmax()} (counted from 1)"
+                row = "" if first is None else f" in row {_number(first, large.argmax())} (counted from 1)"
                 raise InputError(
                     f"the target {self.target!r} is {y[large.argmax()]}{row}, which is not finite, or too large to be "
                     f"scaled in {dtype}; correct it, or leave the row out"
@@ -307,10 +307,11 @@ class Preparation:
         k = places[codes]
         wrong = k < 0
         if wrong.any():
+            row = _number(first, wrong.argmax())
             unseen = sorted(repr(label.text(given[one])) for one in np.flatnonzero(places < 0))
             raise InputError(
                 f"the target {self.target!r} has labels that the model was not trained on: {listed(unseen, 6)}, in "
-                f"{count(int(wrong.sum()), 'row')}, the first in row {(first or 1) + wrong.argmax()} (counted from 1); "
+                f"{count(int(wrong.sum()), 'row')}, the first in row {row} (counted from 1); "
                 f"it knows {listed(map(repr, self.labels), 6)}. Correct them, or leave these rows out"
             )
         return k
@@ -339,6 +340,11 @@ class Preparation:
                 unit = self.y_scale**power
                 found[name] = [x * unit for x in value] if isinstance(value, list) else value * unit
         return found
+
+
+def _number(first: Any, at: int) -> int:
+    """Return the row number of one of the samples; `first` is that of the first one, or those of all."""
+    return int(first[at] if np.ndim(first) else (first or 1) + at)
 
 
 def _same(name: str, entries: Sequence[Any], n: int) -> None:

@@ -34,6 +34,8 @@ class Samples:
         (h, w) or (h, w, channels), where each sample is an image.
     numbers : array (m,) or None
         Of targets that CSV has as text: the numbers that they mean, if they all are numbers.
+    left_out : int
+        How many other rows there are, which have no target.
     """
 
     X: Any
@@ -44,6 +46,7 @@ class Samples:
     one_unit: bool = False
     image_shape: tuple[int, ...] | None = None
     numbers: Any | None = None
+    left_out: int = 0
 
     @cached_property
     def classes(self) -> tuple[list[Any], Any]:
@@ -57,7 +60,10 @@ class Samples:
 
 @dataclass
 class Arrays:
-    """Features (m, n[0]) and targets (m,), from an array file or a built-in data set."""
+    """Features (m, n[0]) and targets (m,), from an array file or a built-in data set.
+
+    If some rows are left out, `rows` has the places of the others.
+    """
 
     where: str
     X: Any
@@ -66,6 +72,7 @@ class Arrays:
     one_unit: bool = False
     names: Sequence[str] | None = None
     image_shape: tuple[int, ...] | None = None
+    rows: Any = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -80,21 +87,38 @@ class Arrays:
         y = None if self.y is None or more.y is None else np.concatenate([self.y, more.y])
         return replace(self, X=np.concatenate([self.X, more.X]), y=y)
 
+    def labelled(self, target: str) -> "Arrays":
+        """Return the samples that have a target: neither NaN nor an empty text."""
+        if self.y is None or self.y.dtype.kind not in "fU":
+            return self
+        missing = np.isnan(self.y) if self.y.dtype.kind == "f" else self.y == ""
+        if not missing.any():
+            return self
+        rows = np.flatnonzero(~missing)
+        return replace(self, X=self.X[rows], y=self.y[rows], rows=rows)
+
     def training(self, target: str | None, drop: Sequence[str]) -> Samples:
-        """Return all samples with their targets."""
+        """Return all samples that have a target."""
         if drop:
             raise InputError(f"{self.where} has no named columns to drop; given {', '.join(drop)}")
         if self.y is None:
             raise InputError(f"{self.where} has no targets to learn")
+        found = self.labelled(self.target)
+        if not len(found):
+            raise none_labelled(self.target, len(self), self.where)
+        return found._samples(len(self) - len(found))
+
+    def _samples(self, left_out: int) -> Samples:
         features = list(self.names or (f"x{j}" for j in range(self.X.shape[1])))
         return Samples(
-            finite(self.where, self.X, features),
+            finite(self.where, self.X, features, self.rows),
             self.y,
             features,
             self.target,
             self.names is not None,
             self.one_unit,
             self.image_shape,
+            left_out=left_out,
         )
 
     def values(self, features: Sequence[str], named: bool) -> Any:
@@ -107,7 +131,7 @@ class Arrays:
             raise InputError(
                 f"{self.where} has {count(X.shape[1], 'feature')}; the model was trained on {len(features)}{which}"
             )
-        return finite(self.where, X, features)
+        return finite(self.where, X, features, self.rows)
 
     def targets(self, target: str, labels: Sequence[Any] | None) -> Any:
         """Return the targets (m,) of samples to test a model on; labels are those that it knows, None for numbers."""
@@ -127,16 +151,18 @@ class Arrays:
 class Table:
     """A polars DataFrame, or a piece of one whose first row is that number of a file.
 
-    Where `of_text` is true its targets are text as CSV has it, whatever they mean.
+    Where `of_text` is true its targets are text as CSV has it, whatever they mean. If some rows are left out, `rows`
+    has the places of the others.
     """
 
     where: str
     frame: Any
     first: int = 1
     of_text: bool = False
+    rows: Any = None
 
     def __len__(self) -> int:
-        return int(self.frame.height)
+        return int(self.frame.height) if self.rows is None else len(self.rows)
 
     def part(self, start: int, stop: int) -> "Table":
         """Return the rows from start to stop."""
@@ -170,8 +196,22 @@ class Table:
             raise InputError(
                 f"{self.where} has no column left as a feature beside {target!r}; it has: {known}"
             )
-        X, whole = Columns(self.where, self.frame[features]), Columns(self.where, self.frame)
-        y = self._present(target)
+        found = self.labelled(target)
+        if not len(found):
+            raise none_labelled(target, len(self), self.where)
+        return found._samples(target, features, len(self) - len(found))
+
+    def labelled(self, target: str) -> "Table":
+        """Return the rows that have a target."""
+        y = self._target(target)
+        missing = y.is_null()
+        if y.dtype.is_float():
+            missing |= y.is_nan().fill_null(True)
+        return replace(self, rows=np.flatnonzero(~missing.to_numpy())) if missing.any() else self
+
+    def _samples(self, target: str, features: list[str], left_out: int) -> Samples:
+        X = Columns(self.where, self.frame[features], self.rows)
+        whole, y = Columns(self.where, self.frame, self.rows), self._target(target)
         if y.dtype.is_nested():
             raise InputError(
                 f"the target {target!r} of {self.where} holds {y.dtype}; expected text or numbers"
@@ -181,24 +221,18 @@ class Table:
         check(X, features)
         if self.of_text or _is_beyond_numpy(y):
             values, numbers = _read(y)
-            return Samples(X, values, features, target, numbers=numbers)
-        return Samples(X, _typed(y, self._called(target)), features, target)
+            return Samples(X, values, features, target, numbers=numbers, left_out=left_out)
+        return Samples(X, _typed(y, self._called(target)), features, target, left_out=left_out)
 
     def values(self, features: Sequence[str], named: bool) -> Columns:
         """Return the columns that a model was trained on, in its order; other columns do not matter."""
         names = self.frame.columns
         features = [names[j] for j in frames.found(self.where, names, features, named)]
-        return Columns(self.where, self.frame[features], first=self.first)
+        return Columns(self.where, self.frame[features], self.rows, self.first)
 
     def targets(self, target: str, labels: Sequence[Any] | None) -> Any:
-        """Return the targets (m,) of samples to test a model on; labels are those that it knows."""
-        if target not in self.frame.columns:
-            raise InputError(
-                f"{self.where} lacks the column {target!r}, the target to compare the predictions with; it has "
-                f"{some(self.frame.columns)}. {did_you_mean(target, self.frame.columns)}Give --target "
-                "COLUMN if it has another name"
-            )
-        y = self._present(target)
+        """Return the targets (m,) of `labelled` rows to test a model on; labels are those that it knows."""
+        y = self._target(target)
         if labels is not None:
             return _typed(y.cast(str) if _is_beyond_numpy(y) else y, self._called(target))
         found = as_numbers(y) if str(y.dtype) == "String" else y.cast(float)
@@ -206,7 +240,7 @@ class Table:
             at = (y.cast(float, strict=False).is_null()).arg_max()
             hint = "; give --decimal-comma" if has_decimal_commas(y) else ""
             raise InputError(
-                f"the target {target!r} of {self.where} is {y[at]!r} in row {self.first + at} (counted from 1, without "
+                f"the target {target!r} of {self.where} is {y[at]!r} in row {self._row(at)} (counted from 1, without "
                 f"the header); the model was trained on numbers{hint}"
             )
         return found.to_numpy()
@@ -214,22 +248,39 @@ class Table:
     def _called(self, target: str) -> str:
         return f"the target {target!r} of {self.where}"
 
-    def _present(self, target: str) -> Any:
-        """Return the targets, or raise an InputError if one is missing."""
-        y = self.frame[target]
-        if y.null_count():
+    def _target(self, target: str) -> Any:
+        if target not in self.frame.columns:
             raise InputError(
-                f"the target {target!r} is missing in {count(y.null_count(), 'row')} of {self.where}, the first being "
-                f"row {self.first + y.is_null().arg_max()} (counted from 1, without the header); remove these rows"
+                f"{self.where} lacks the column {target!r}, the target to compare the predictions with; it has "
+                f"{some(self.frame.columns)}. {did_you_mean(target, self.frame.columns)}Give --target "
+                "COLUMN if it has another name"
             )
-        return y
+        y = self.frame[target]
+        return y if self.rows is None else y.gather(self.rows)
+
+    def _row(self, at: int) -> int:
+        """Return the number in the file of one of these rows."""
+        return self.first + int(at if self.rows is None else self.rows[at])
 
 
-def finite(where: str, X: Any, features: Sequence[str]) -> Any:
-    """Return X (m, n[0]), or raise an InputError unless all its numbers are finite."""
+def none_labelled(target: str, m: int, where: str) -> InputError:
+    """Return the error for data whose target is missing everywhere."""
+    return InputError(
+        f"the target {target!r} is missing in all {count(m, 'row')} of {where}; expected some that have it"
+    )
+
+
+def left_out(n: int, target: str) -> str:
+    """Return what is said of rows that have no target."""
+    return f"{count(n, 'row')} without the target {target!r} left out"
+
+
+def finite(where: str, X: Any, features: Sequence[str], rows: Any = None) -> Any:
+    """Return X (m, n[0]), or raise an InputError unless all its numbers are finite; rows are its places in the file."""
     bad = ~np.isfinite(X)
     if bad.any():
         row, column = np.argwhere(bad)[0]
+        row = row if rows is None else rows[row]
         raise InputError(
             f"missing or infinite numbers in the features of {where}: {bad.sum()}, the first in row {row + 1} "
             f"(counted from 1, without the header), column {features[column]!r}. Fill them in, or remove these "
