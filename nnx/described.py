@@ -105,6 +105,11 @@ def _optimizer(where: str, value: Any) -> None:
 
 
 def _schedule(where: str, value: Any) -> None:
+    if isinstance(value, Mapping) and "in_epochs" in value:
+        check(where, value, {"name": str, "learning_rate": float, "in_epochs": dict})
+        for name, length in value["in_epochs"].items():
+            check(f"{where}.in_epochs.{name}", length, float)
+        return
     _named(where, value, "schedule", SCHEDULES)
 
 

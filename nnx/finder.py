@@ -11,7 +11,7 @@ from typing import Any
 
 from nnx import host
 from nnx.errors import InputError, above_zero, as_path, between, integer, positive_int, shown
-from nnx.optimizers import base_rate
+from nnx.optimizers import base_rate, with_rate
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.plots.rates import learning_rates
 from nnx.plots.style import save
@@ -174,8 +174,7 @@ def _unscheduled(trainer: Trainer) -> Step:
     """Return the trainer's step; where a schedule is in it, one at the rate that the state says."""
     if not isinstance(trainer.optimizer.learning_rate, Schedule):
         return trainer.step
-    optimizer = copy.copy(trainer.optimizer)
-    object.__setattr__(optimizer, "learning_rate", base_rate(optimizer))  # optimizers are frozen
+    optimizer = with_rate(trainer.optimizer, base_rate(trainer.optimizer))
     return trainer.backend.capture(training_step(trainer.network, optimizer, trainer.regularization))
 
 

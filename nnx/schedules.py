@@ -1,8 +1,8 @@
 """Schedules: the learning rate as a function of the number of steps done.
 
 A schedule is data plus one pure function, its factor: rate of a step = learning_rate * factor(t), t being the number
-of steps done before it, 0 in the first. It counts steps, not epochs: an epoch has ceil(m / batch_size) of them. After
-its last step a schedule stays at its end.
+of steps done before it, 0 in the first. It counts steps; `Cosine.in_epochs` and its like count epochs, which the fit
+makes steps of. After its last step a schedule stays at its end.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from nnx import named
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, one_of
+from nnx.in_epochs import InEpochs, InSteps
 from nnx.named import numbers
 
 
@@ -50,7 +51,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class StepDecay:
+class StepDecay(InSteps):
     """rate = learning_rate * decay^floor(t / every).
 
     PyTorch's StepLR; Keras's ExponentialDecay with staircase=True.
@@ -85,7 +86,7 @@ class StepDecay:
 
 
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(InSteps):
     """rate = learning_rate * decay^(t / every): a StepDecay without its steps.
 
     With every=1 PyTorch's ExponentialLR; Keras's ExponentialDecay.
@@ -119,7 +120,7 @@ class Exponential:
 
 
 @dataclass(frozen=True)
-class InverseScaling:
+class InverseScaling(InSteps):
     """rate = learning_rate / (1 + samples floor(t / every))^power.
 
     As it stands, learning_rate / k^power in the k-th step. scikit-learn's "invscaling" counts samples and changes
@@ -159,7 +160,7 @@ class InverseScaling:
 
 
 @dataclass(frozen=True)
-class Polynomial:
+class Polynomial(InSteps):
     """rate = learning_rate (end + (1 - end) (1 - t / steps)^power), for t up to `steps`.
 
     PyTorch's PolynomialLR and Keras's PolynomialDecay.
@@ -206,7 +207,7 @@ def _half_cosine(t: Array, first: float, last: float, start: float, end: float) 
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(InSteps):
     """Half a cosine from the learning rate to its end, after a linear warm-up.
 
     rate = learning_rate (t + 1) / (warmup + 1) for t < warmup (Goyal et al., 2017,
@@ -254,7 +255,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class OneCycle:
+class OneCycle(InSteps):
     """Half a cosine up to the learning rate, then half a cosine down to next to nothing, all in `steps`.
 
     Smith and Topin, 2018, https://arxiv.org/abs/1708.07120, as PyTorch's OneCycleLR with its defaults has it: the
@@ -309,8 +310,8 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 """Every schedule that the command line and a model file may name."""
 
 
-def schedule(name: str, **arguments: float) -> Schedule:
-    """Return the schedule of this name.
+def schedule(name: str, **arguments: Any) -> Schedule:
+    """Return the schedule of this name; with `in_epochs`, a dict of arguments, the one whose lengths are epochs.
 
     Raises
     ------
@@ -322,7 +323,13 @@ def schedule(name: str, **arguments: float) -> Schedule:
     >>> schedule("cosine", learning_rate=0.01, steps=1000)
     Cosine(learning_rate=0.01, steps=1000, warmup=0, end=0.0)
     """
-    return named.make("schedule", SCHEDULES, name, arguments)
+    if (lengths := arguments.pop("in_epochs", None)) is None:
+        return named.make("schedule", SCHEDULES, name, arguments)
+    one_of("schedule", name, SCHEDULES)
+    if not hasattr(kind := SCHEDULES[name], "in_epochs"):
+        raise InputError(f"the schedule {name!r} has no lengths that could be in epochs")
+    found: InEpochs = kind.in_epochs(**arguments, **lengths)
+    return found
 
 
 def parameters(name: str) -> tuple[str, ...]:
@@ -350,4 +357,9 @@ def describe(schedule: Any) -> dict[str, Any]:
     InputError
         When it is not among SCHEDULES: a model file could not name it.
     """
+    names = {kind: name for name, kind in SCHEDULES.items()}
+    if isinstance(schedule, InEpochs) and schedule.kind in names:
+        given = {"epochs": schedule.epochs, **dict(schedule.arguments)}
+        lengths = {key: value for key, value in given.items() if value is not None}
+        return {"name": names[schedule.kind], "learning_rate": schedule.learning_rate, "in_epochs": lengths}
     return named.describe("schedule", SCHEDULES, "nnx.schedules.SCHEDULES", schedule)

@@ -19,10 +19,11 @@ from nnx.callbacks.base import Callbacks
 from nnx.callbacks.notebook_bar import with_progress
 from nnx.choice import choose
 from nnx.errors import BackendError, InputError, above_zero, as_path, flag, items, positive_int, shown
+from nnx.in_epochs import InEpochs
 from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
 from nnx.network import Network
-from nnx.optimizers import Adam, Optimizer, State, rate
+from nnx.optimizers import Adam, Optimizer, State, rate, with_rate
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.port import Backend, Checked
@@ -152,16 +153,25 @@ class Trainer:
         self.resumes = False
         self.measures: tuple[str, ...] = ()
         self._run: Run | None = None
-        parts = network, self.optimizer, self.regularization
-        capture = self.backend.capture
+        self._capture_step()
+        self._forward = self.backend.capture(network.forward)
+        self._gradient: Any = None
+        self._measures: dict[Any, Any] = {}
+
+    def _capture_step(self) -> None:
+        parts = self.network, self.optimizer, self.regularization
+        capture, pieces = self.backend.capture, step_in_pieces(*parts)
         self.repeated = self.backend.repeat(training_step(*parts))
-        pieces = step_in_pieces(*parts)
         self.pieces = Pieces(
             capture(pieces.first), capture(pieces.add), capture(pieces.total), capture(pieces.update)
         )
-        self._forward = capture(network.forward)
-        self._gradient: Any = None
-        self._measures: dict[Any, Any] = {}
+
+    def _take(self, optimizer: Optimizer) -> None:
+        """Take an optimizer with another schedule; all else stays."""
+        if optimizer is not self.optimizer:
+            host.options(optimizer.learning_rate, self.dtype)
+            self.optimizer = optimizer
+            self._capture_step()
 
     def _start(self, theta: Array) -> None:
         theta = self.backend.asarray(theta, self.dtype)
@@ -404,9 +414,16 @@ class Trainer:
             if held_out is None
             else ("loss", "validation_loss", *(f"validation_{one.name}" for one in wanted))
         )
+        unbound = self.optimizer
+        if isinstance(schedule := unbound.learning_rate, InEpochs):
+            self._take(with_rate(unbound, schedule.bound(batches.steps, epochs)))
         if resume is not None:
             used = self.features, self.targets
-            saved.resume(self, run, resume)
+            try:
+                saved.resume(self, run, resume)
+            except BaseException:
+                self._take(unbound)
+                raise
             if any(
                 mine and its and mine != its
                 for mine, its in zip(used, (self.features, self.targets), strict=True)

@@ -194,3 +194,101 @@ def test_descriptions_go_through_json(made):
 def test_arguments_out_of_range(make, told):
     with pytest.raises(nnx.InputError, match=told):
         make()
+
+
+# In epochs
+
+
+X, Y = np.random.default_rng(0).standard_normal((4, 100)), np.arange(100) % 2
+
+PAIRS = [
+    (Cosine.in_epochs(0.01, epochs=4, warmup=0.5), Cosine(0.01, steps=40, warmup=5)),
+    (Cosine.in_epochs(0.01), Cosine(0.01, steps=30)),  # all of the first fit
+    (Polynomial.in_epochs(0.01, end=0.1), Polynomial(0.01, steps=30, end=0.1)),
+    (OneCycle.in_epochs(0.01, 2, rise=0.4), OneCycle(0.01, steps=20, rise=0.4)),
+    (StepDecay.in_epochs(0.01, every=2), StepDecay(0.01, every=20)),
+    (Exponential.in_epochs(0.01, every=0.01), Exponential(0.01, every=1)),
+    (InverseScaling.in_epochs(0.01, samples=9), InverseScaling(0.01, every=10, samples=9)),
+]  # fmt: skip
+
+
+def a_trainer(schedule):
+    return nnx.Trainer(nnx.mlp([4, 5, 1]), nnx.Adam(schedule), backend="numpy")
+
+
+@pytest.mark.parametrize(("in_epochs", "in_steps"), PAIRS, ids=lambda schedule: repr(schedule)[:22])
+def test_a_fit_makes_steps_of_epochs(in_epochs, in_steps):
+    trainer, other = a_trainer(in_epochs), a_trainer(in_steps)
+    for one in (trainer, other):
+        one.fit(X, Y, epochs=3, batch_size=10)
+    assert trainer.optimizer == other.optimizer
+    assert (trainer.theta == other.theta).all()
+    trainer.fit(X, Y, epochs=1, batch_size=50)
+    assert trainer.optimizer == other.optimizer  # the first fit's steps stay
+
+
+@pytest.mark.parametrize(("in_epochs", "in_steps"), PAIRS, ids=lambda schedule: repr(schedule)[:22])
+def test_a_schedule_in_epochs_is_saved(in_epochs, in_steps, tmp_path):
+    trainer = a_trainer(in_epochs)
+    trainer.save(tmp_path / "model.safetensors")
+    again = nnx.Trainer.load(tmp_path / "model.safetensors", backend="numpy")
+    assert again.optimizer == trainer.optimizer
+    again.fit(X, Y, epochs=3, batch_size=10)
+    again.save(tmp_path / "model.safetensors")
+    bound = nnx.Trainer.load(tmp_path / "model.safetensors", backend="numpy").optimizer
+    assert bound.learning_rate == in_steps
+
+
+def test_a_fit_goes_on_with_a_schedule_in_epochs(tmp_path):
+    def fit(**options):
+        trainer = a_trainer(Cosine.in_epochs(0.01, warmup=1))
+        return trainer, trainer.fit(X, Y, epochs=4, batch_size=10, **options)
+
+    class Stop(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            if progress.epoch == 2:
+                raise KeyboardInterrupt
+
+    whole, history = fit()
+    with pytest.raises(KeyboardInterrupt):
+        fit(callbacks=[nnx.Checkpoints(tmp_path, steps=7), Stop()])
+    resumed, again = fit(callbacks=nnx.Checkpoints(tmp_path, steps=7), resume=tmp_path)
+    assert again == history
+    assert (resumed.theta == whole.theta).all()
+    other = a_trainer(Cosine.in_epochs(0.01, warmup=1))
+    unbound = other.optimizer
+    with pytest.raises(nnx.InputError, match="optimizer"):
+        other.fit(X, Y, epochs=4, batch_size=20, callbacks=nnx.Checkpoints(tmp_path), resume=tmp_path)
+    assert other.optimizer is unbound
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Cosine.in_epochs(0.1, epochs=3, warmup=3), "warmup must be less than epochs=3"),
+        (lambda: Cosine.in_epochs(0.1, steps=3), "argument of Cosine.in_epochs .steps.; Known: end, epochs"),
+        (lambda: StepDecay.in_epochs(0.1, epochs=3), "StepDecay has no end.*every="),
+        (lambda: Cosine.in_epochs(0.1, warmup=-1), "warmup must be at least 0 and finite, not -1"),
+        (lambda: Cosine.in_epochs("a"), "learning_rate must be greater than 0 and finite, not 'a'"),
+        (lambda: Exponential.in_epochs(0.1, decay=3), "decay must be between 0 and 1, not 3"),
+        (lambda: a_trainer(Cosine.in_epochs(0.1)).learning_rate, "counts epochs, and the first fit says"),
+        (
+            lambda: a_trainer(Cosine.in_epochs(0.1, warmup=3)).fit(X, Y, epochs=2, batch_size=50),
+            r"in_epochs\(0.1, warmup=3\), 2 steps an epoch: warmup must be less than steps=4",
+        ),
+        (
+            lambda: a_trainer(Cosine.in_epochs(0.1)).fit(lambda: iter([(X, Y)]), epochs=2),
+            "how many steps an epoch of these batches has is not known before its end; give steps=",
+        ),
+        (lambda: schedule("constant", learning_rate=0.1, in_epochs={}), "'constant' has no lengths"),
+    ],
+)  # fmt: skip
+def test_a_schedule_in_epochs_says_what_is_wrong(make, message):
+    with pytest.raises(nnx.InputError, match=message):
+        make()
+
+
+def test_steps_that_are_said_make_a_stream_countable():
+    trainer = a_trainer(Cosine.in_epochs(0.1))
+    trainer.fit(lambda: iter([(X, Y)] * 9), epochs=2, steps=5)
+    assert trainer.optimizer.learning_rate == Cosine(0.1, steps=10)

@@ -1,6 +1,7 @@
 """The optimizers by name: found, described for a model file, and what they give as the learning rate of a step."""
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 from nnx import named, schedules
@@ -30,6 +31,7 @@ __all__ = [
     "describe",
     "optimizer",
     "rate",
+    "with_rate",
 ]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -102,6 +104,19 @@ def base_rate(optimizer: Optimizer) -> float:
     """
     rate = optimizer.learning_rate
     return rate.learning_rate if isinstance(rate, Schedule) else rate
+
+
+def with_rate(optimizer: Optimizer, rate: float | Schedule) -> Optimizer:
+    """Return the optimizer with another learning rate.
+
+    Examples
+    --------
+    >>> with_rate(GradientDescent(0.1), 0.2)
+    GradientDescent(learning_rate=0.2)
+    """
+    other = copy(optimizer)
+    object.__setattr__(other, "learning_rate", rate)  # optimizers are frozen
+    return other
 
 
 def rate(optimizer: Optimizer, alpha: Array, t: Array) -> Array:
