@@ -129,7 +129,17 @@ def test_train_on_a_table_and_predict(run, pets, tmp_path):
 def test_predictions_of_numbers_are_in_the_targets_unit(run, tmp_path):
     x = np.linspace(-1, 1, 200)
     np.savez(tmp_path / "line.npz", X=x[:, None], y=1000 + 50 * x)
-    status, _, out = run("train", "line.npz", "--epochs", 150, "--layers", "none", "--learning-rate", 0.01)
+    status, _, out = run(
+        "train",
+        "line.npz",
+        "--epochs",
+        150,
+        "--layers",
+        "none",
+        "--learning-rate",
+        0.01,
+        "--no-early-stopping",
+    )
     assert status == 0
     assert "R2 1.000" in out
     status, out, _ = run("predict", "runs/line-1", "line.npz")

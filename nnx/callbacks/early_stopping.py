@@ -118,7 +118,7 @@ class EarlyStopping(Monitor):
         self._waited += 1
         if self._waited >= self.patience:
             best = (
-                ""
+                "; it was no finite number in any epoch"
                 if self.best is None
                 else f"; the best, {self.best:.6g}, was that of epoch {self.best_epoch}"
             )

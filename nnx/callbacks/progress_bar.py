@@ -104,9 +104,12 @@ class ProgressBar(Callback):
         if self._on.is_terminal:
             self._bar.stop()
         self._bar = None
-        for line in (self._line, trainer.stopped and f"stopped: {trainer.stopped}"):
+        for line in (self._line, self._why(trainer)):
             if line:
                 self._on.print(line, soft_wrap=True, markup=False)
+
+    def _why(self, trainer: "Trainer") -> str:
+        return f"stopped: {trainer.stopped}" if trainer.stopped else ""
 
     def _text(self, progress: Progress) -> str:
         rate = f"{progress.samples / progress.seconds:,.0f} samples/s" if progress.seconds > 0 else ""

@@ -69,6 +69,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             options[name] = checked(name, value)
     except InputError as error:
         raise UsageError(f"{path}: {error}") from error
+    if (
+        content.startswith(b"# nnx ") and "stop_by" not in options
+    ):  # a run's, made before stopping early was usual
+        options.setdefault("early_stopping", 0)
     return options, table
 
 
@@ -147,6 +151,13 @@ def gathered(typed: Mapping[str, Any]) -> Options:
     UsageError
         When no data are named; for an option that the run that goes on had otherwise.
     """
+    if "no_early_stopping" in typed:
+        if "early_stopping" in typed:
+            raise UsageError(
+                "--early-stopping and --no-early-stopping exclude each other; leave out one of the two"
+            )
+        typed = {name: value for name, value in typed.items() if name != "no_early_stopping"}
+        typed["early_stopping"] = 0
     if "resume" in typed:
         return _of_a_run(typed)
     found, table = read(typed["config"]) if "config" in typed else ({}, {})

@@ -14,15 +14,15 @@ from nnx.cli import build, config, measured, show
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
-from nnx.cli.options import Options
+from nnx.cli.options import LOSS, Options
 from nnx.cli.scores import TrainingScores
 from nnx.data.prepare import Preparation, another_task, find_task, reason, split
 from nnx.data.source import left_out
 from nnx.errors import InputError, count
 from nnx.files import written_aside
-from nnx.metrics import metric, score_name
+from nnx.metrics import metric
 from nnx.progress import called, without_nan
-from nnx.rounding import decimals, percent
+from nnx.rounding import decimals, percent, significant
 from nnx.saved import CHECKPOINTS, MODEL
 from nnx.trainer import Trainer
 
@@ -141,6 +141,21 @@ class Job:
         return build.batch_size(self.options, self.trainer.optimizer)
 
     @property
+    def validates(self) -> bool:
+        """Whether there is a validation part."""
+        return self.data.validation is not None
+
+    @property
+    def measures(self) -> list[str]:
+        """The metrics that are measured, the score first."""
+        return build.measures(self.options, self.trainer.network.output)
+
+    @property
+    def patience(self) -> int:
+        """After how many epochs without a better one it stops; 0: never."""
+        return build.patience(self.options, self.validates)
+
+    @property
     def title(self) -> str:
         """What its pictures are called."""
         return show.title(self.options.data, self.trainer.network)
@@ -153,9 +168,10 @@ def prepare(options: Options, reader: Reader) -> Job:
     preparation, m = data.preparation, data.X.shape[1]
     network = build.network(options, data.X.shape[0], preparation.output, preparation.n_outputs)
     build.class_weight(options, preparation)
+    build.callbacks(options, data.validation is not None)  # may be refused
     if data.validation is not None:
         held = data.validation[0].shape[1]
-        measured.check_memory(build.metrics(options) or (), network.n[-1], held, options.dtype)
+        measured.check_memory(build.measures(options, network.output), network.n[-1], held, options.dtype)
     size = build.batch_size(options, build.optimizer(options, 1000))
     steps = 1 if size is None else -(-m // size)  # of an epoch
     trainer = Trainer(
@@ -210,6 +226,7 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
     After Ctrl-C `job.finished` stays False; whatever else ends the fit is raised, and the epochs before are kept.
     """
     trainer, options = job.trainer, job.options
+    stopping = build.callbacks(options, job.validates)
     checkpoints = folder.path / CHECKPOINTS
     keeper = Keeper(checkpoints)
     folder.begin(config.text(options, "trains this run again", backend=trainer.backend.name), resume)
@@ -223,9 +240,9 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
                 options.epochs,
                 job.batch_size,
                 None if job.data.validation is None else job.data.validation[:2],
-                callbacks=[*build.callbacks(options), *job.snapshots, watch, *training_scores(job), keeper],
+                callbacks=[*stopping, *job.snapshots, watch, *training_scores(job), keeper],
                 class_weight=build.class_weight(options, job.data.preparation),
-                metrics=build.metrics(options),
+                metrics=job.measures if job.validates else None,
                 resume=checkpoints if resume else None,
             )
         job.finished = keep = True
@@ -257,8 +274,8 @@ def training_scores(job: Job) -> list[Callback]:
     validation = job.data.validation
     if validation is None:
         return []
-    own = build.metrics(job.options)
-    return [TrainingScores(job.data.X, job.data.Y, validation[0].shape[1], own, job.options.seed)]
+    m = validation[0].shape[1]
+    return [TrainingScores(job.data.X, job.data.Y, m, job.measures, job.options.seed)]
 
 
 def save(job: Job, where: Folder) -> None:
@@ -302,7 +319,7 @@ def evaluate(job: Job) -> dict[str, Any]:
     """Return the numbers of the samples held out, errors in the target's own unit."""
     assert job.data.reported is not None
     trainer, preparation = job.trainer, job.data.preparation
-    metrics = build.metrics(job.options) or [score(job)]
+    metrics = job.measures
     if preparation.labels is None and "root_mean_squared_error" not in metrics:
         metrics.append("root_mean_squared_error")
     return preparation.in_units(trainer.evaluate(*job.data.reported[:2], metrics=metrics))
@@ -310,13 +327,29 @@ def evaluate(job: Job) -> dict[str, Any]:
 
 def score(job: Job) -> str:
     """Return the name of the number that runs are compared by: the first metric."""
-    if names := build.metrics(job.options):
-        return metric(names[0]).name
-    return score_name(job.trainer.network.output)
+    return metric(job.measures[0]).name
+
+
+def tell_epoch(job: Job) -> None:
+    """Say which epoch's parameters are kept, where it is not the last or the training stopped early."""
+    trainer = job.trainer
+    done, kept = len(trainer.records), trainer.kept
+    if trainer.stopped and kept is None:
+        show.say("Stopped", f"after epoch {done}: {trainer.stopped}; the last parameters are kept")
+    if kept is None or kept == done:
+        return
+    by = f"validation_{build.stop_by(job.options)}" if job.validates else LOSS
+    value = job.data.preparation.in_units(trainer.records[kept - 1])[by]
+    best = f"epoch {kept} ({called(by)} {significant(value, 4)}): its parameters are kept"
+    if trainer.stopped:
+        show.say("Stopped", f"after epoch {done} of at most {job.options.epochs}, the best was {best}")
+    else:
+        show.say("Kept", f"the best of {count(done, 'epoch')} was {best}")
 
 
 def report(job: Job) -> None:
     """Say how good the model is on the samples held out."""
+    tell_epoch(job)
     if job.data.reported is None or not job.measured:
         return
     m, labels = len(job.data.reported[2]), job.data.preparation.labels

@@ -39,6 +39,18 @@ def names(metrics: str | None) -> list[str] | None:
     return found
 
 
+def is_number(name: str) -> bool:
+    """Whether a metric is a single number, not one a class or a matrix.
+
+    Examples
+    --------
+    >>> is_number("f1(macro)"), is_number("f1(none)"), is_number("confusion_matrix")
+    (True, False, False)
+    """
+    kind, parameter = spec.split(name)
+    return kind != "confusion_matrix" and parameter != "none"
+
+
 MANY = 100
 """Classes up to which the area under the ROC curve is measured unasked: it keeps the outputs of all samples."""
 
@@ -115,3 +127,6 @@ class Bar(ProgressBar):
         """Show the epoch's numbers."""
         measured = self._preparation.in_units(progress.measured or {})
         super().on_epoch(trainer, replace(progress, measured=measured))
+
+    def _why(self, trainer: "Trainer") -> str:
+        return ""  # the report says it, with the epoch that is kept

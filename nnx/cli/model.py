@@ -61,6 +61,7 @@ def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str
         "seed": trainer.seed,
         "steps": trainer.steps,
         "epochs": len(trainer.records),
+        "kept_epoch": trainer.kept,
         "best": bests(trainer),
         "history": without_nan(measured(trainer)),
         "data": trainer.metadata.get("data"),
@@ -153,7 +154,8 @@ def history(trainer: Trainer) -> Table:
 
 
 def _history(trainer: Trainer, room: int = 0, first: bool = True) -> Table:
-    table = Table(title=f"History: {count(len(trainer.records), 'epoch')}", title_justify="left")
+    kept = "" if trainer.kept is None else f", of which epoch {trainer.kept} was kept"
+    table = Table(title=f"History: {count(len(trainer.records), 'epoch')}{kept}", title_justify="left")
     table.add_column("number", overflow="fold")
     for name in (*["first"] * first, "best", "in epoch", "last"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -18,6 +18,9 @@ from nnx.optimizers import OPTIMIZERS
 from nnx.outputs import LOSSES
 from nnx.schedules import SCHEDULES
 
+LOSS = "loss"
+"""What the training is stopped by unless a metric is named."""
+
 
 def complete(names: Iterable[str], files: bool = False, several: bool = False) -> Callable[[str], list[str]]:
     """Return what completes a value in the shell: the names, and the files if they will do, too.
@@ -179,16 +182,28 @@ class Options:
             autocompletion=complete(SCHEDULES),
         ),
     ] = "constant"
-    epochs: Annotated[int, option("Training", "Times over the data.")] = 60
+    epochs: Annotated[int, option("Training", "Times over the data, at most.")] = 100
     early_stopping: Annotated[
         int | None,
         option(
             "Training",
-            "Stop when the cost on the samples held out has been no better for so many epochs; the best is kept.",
+            "Stop when the validation has been no better for so many epochs, and keep the best; 0: never.",
             metavar="PATIENCE",
-            show_default="never",
+            show_default="10",
         ),
     ] = None
+    no_early_stopping: Annotated[
+        bool, option("Training", "Train all epochs, and keep the last.", "--no-early-stopping")
+    ] = False
+    stop_by: Annotated[
+        str,
+        option(
+            "Training",
+            "What must get better, and chooses the best epoch: loss, or a metric, as f1.",
+            metavar="METRIC",
+            autocompletion=complete((LOSS, *METRICS)),
+        ),
+    ] = LOSS
     batch_size: Annotated[int, option("Training", "Samples in a step; 0, and lbfgs: all of them.")] = 32
     class_weight: Annotated[
         str,
@@ -266,7 +281,7 @@ class Options:
 
 
 OF_THE_COMMAND = frozenset(
-    {"out", "overwrite", "plots", "config", "resume", "sweep", "draws", "quiet", "json"}
+    {"no_early_stopping", "out", "overwrite", "plots", "config", "resume", "sweep", "draws", "quiet", "json"}
 )
 """What says how the command is to work, and nothing about the run."""
 

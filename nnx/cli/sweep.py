@@ -14,10 +14,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from nnx import cli, spec
+from nnx import cli
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
-from nnx.cli import build, config, show
+from nnx.cli import build, config, measured, show
 from nnx.cli.folder import CONFIG, CSV, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError
@@ -47,8 +47,7 @@ def sweep(options: Options) -> int:
     if options.held_out == 0:
         raise UsageError("a sweep compares its runs on the samples held out; --held-out 0 leaves none")
     for name in (build.metrics(options) or [])[:1]:
-        kind, parameter = spec.split(name)
-        if kind == "confusion_matrix" or parameter == "none":
+        if not measured.is_number(name):
             raise UsageError(
                 f"{name} of --metrics is no single number to compare the runs by; give another one first"
             )
