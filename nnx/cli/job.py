@@ -80,6 +80,7 @@ class Reader:
             options.decimal_comma,
             options.delimiter,
             options.task,
+            options.day_first,
             options.held_out,
             options.seed,
             options.dtype,
@@ -96,7 +97,7 @@ class Reader:
         if key not in self._sources:
             self._sources = {}
             self._sources = {key: source(*key)}
-        samples = self._sources[key].training(options.target, drop)
+        samples = self._sources[key].training(options.target, drop, options.day_first)
         task = find_task(samples, options.task)
         another = another_task(samples, task) if options.task == "auto" else None
         why = reason(samples) if options.task == "auto" else None

@@ -98,6 +98,15 @@ class Options:
         str | None,
         option("Data", "Of CSV: one character, or tab.", show_default="the one that the first rows tell"),
     ] = None
+    day_first: Annotated[
+        bool | None,
+        option(
+            "Data",
+            "Whether 1/3/2024 is the first of March, or the third of January.",
+            "--day-first/--month-first",
+            show_default="what other dates of the column tell",
+        ),
+    ] = None
     task: Annotated[
         str,
         option(

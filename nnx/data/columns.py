@@ -9,11 +9,13 @@ which a test shows.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from nnx.data import dates
+from nnx.data.dates import Dates
 from nnx.data.tables import has_decimal_commas
 from nnx.errors import InputError, count, listed
 from nnx.host import quiet
@@ -27,11 +29,6 @@ TOO_MANY = 10_000
 """Different values that no column of categories has."""
 AT_ONCE = 2**22
 """The numbers that scikit-learn is given at once, as whole columns."""
-
-_TIME = r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?"
-_DAY = r"(\d{4}([-/.])\d{1,2}([-/.])\d{1,2}|\d{1,2}([-/.])\d{1,2}([-/.])\d{4})"
-_DATE = f"^{_DAY}([T ]{_TIME})?$"
-"""Text that is a date, with or without a time, by numbers alone: 2024-03-01, 1/3/2024, 01.03.2024 12:30."""
 
 
 @dataclass
@@ -82,12 +79,15 @@ class Columns:
         Which of its rows; None: all.
     first : int
         The number in the file of the frame's first row.
+    orders : dict of str
+        How dates were read that were text, by column.
     """
 
     where: str
     frame: Any
     rows: Any = None
     first: int = 1
+    orders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -100,7 +100,7 @@ class Columns:
     def __getitem__(self, rows: Any) -> "Columns":
         """Return these rows; nothing is copied but their numbers."""
         rows = np.arange(self.frame.height)[rows] if self.rows is None else self.rows[rows]
-        return Columns(self.where, self.frame, rows, self.first)
+        return replace(self, rows=rows)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """Return all columns as numbers (m, columns), NaN where they are missing."""
@@ -132,6 +132,8 @@ class Columns:
             found = found.cast(float, strict=False)
         elif kind == "Null" or kind == "Boolean" or values.dtype.is_numeric():
             found = values.cast(float)
+        elif kind.startswith("Duration"):
+            return dates.moments(values) / dates.DAY
         else:
             raise InputError(f"the column {name!r} of {self.where} holds {kind}; expected numbers")
         if found.null_count() > values.null_count():
@@ -152,6 +154,35 @@ class Columns:
             )
         return numbers
 
+    def moments(self, name: str, order: str) -> Any:
+        """Return a column of dates or times of day as moments (m,), NaN where they are missing.
+
+        Raises
+        ------
+        InputError
+            Which row holds what instead.
+        """
+        values = self.series(name)
+        kind = str(values.dtype)
+        bad, found = np.zeros(len(values), bool), np.full(len(values), np.nan)
+        if kind == "String":
+            read = dates.read(values, order)
+            bad = (read.is_null() & values.is_not_null()).to_numpy()
+            found = read.cast(float).to_numpy()
+        elif (kind == "Time") == (order == "time") and kind.startswith(("Date", "Time")):
+            found = dates.moments(values)
+            bad = ~(np.isnan(found) | ((found >= dates.EARLIEST) & (found < dates.LATEST)))
+        elif kind != "Null":
+            bad[:] = True
+        if bad.any():
+            at = int(bad.argmax())
+            shown = str(values.slice(at, 1).cast(str)[0])[:40]
+            raise InputError(
+                f"the column {name!r} of {self.where} holds {shown!r} in row {self.row(at)} (counted "
+                f"from 1, without the header); expected {dates.ORDERS[order]}"
+            )
+        return found
+
     def text(self, name: str) -> Any:
         """Return a column as a polars Series of text."""
         from polars.exceptions import PolarsError
@@ -171,17 +202,20 @@ class Column:
 
     Attributes
     ----------
-    kind : {"numbers", "boolean", "categories"}
+    kind : {"numbers", "boolean", "categories", "date"}
     fill : float
-        Of numbers: what stands for a missing one, the median.
+        Of numbers: what stands for a missing one, the median. Of dates: the same, in days since the first.
     missing : int
-        In how many training rows the column was missing. If in any, numbers have a second input, 1 where they are.
+        In how many training rows the column was missing. If in any, numbers and dates have one more input, 1 where
+        they are.
     categories : list of str and None
         Those with an input of their own; None: missing.
     rare : list of str and None
         Those that share the last input, with all that the training did not have. Without any, these have no input.
     remark : {"", "constant", "counts the rows"}
         What makes it of little use.
+    dates : Dates or None
+        What dates become.
     """
 
     kind: str
@@ -190,23 +224,25 @@ class Column:
     categories: list[str | None] = field(default_factory=list)
     rare: list[str | None] = field(default_factory=list)
     remark: str = ""
+    dates: Dates | None = None
 
     def inputs(self, name: str) -> list[str]:
         """Return the names of the network's inputs that the column becomes."""
         if self.kind != "categories":
-            return [name, f"{name} is missing"][: 1 + (self.missing > 0)]
+            own = [name] if self.dates is None else self.dates.inputs(name)
+            return own + [f"{name} is missing"] * (self.missing > 0)
         own = [f"{name} is missing" if one is None else f"{name}={one}" for one in self.categories]
         return [*own, f"{name} is rare"] if self.rare else own
 
-    def expand(self, values: Any, name: str, mean: float, scale: float, out: Any, notes: Notes) -> None:
+    def expand(self, values: Any, name: str, mean: Any, scale: Any, out: Any, notes: Notes) -> None:
         """Write the column's inputs to out (m, inputs).
 
         Parameters
         ----------
         values : Columns, or array (m,) of numbers
         name : str
-        mean, scale : float
-            Of numbers: their first input is (number - mean) / scale.
+        mean, scale : array (inputs,)
+            Of numbers and dates: an input is (number - mean) / scale.
         out : array (m, inputs)
         notes : Notes
             Is told what was filled in or not known.
@@ -215,13 +251,28 @@ class Column:
             codes = self._codes(values, name, notes)
             np.equal(codes[:, None], np.arange(out.shape[1]), out=out)
             return
-        numbers = values.numbers(name, self.kind == "boolean") if isinstance(values, Columns) else values
+        numbers = self._numbers(values, name)
         missing = np.isnan(numbers)
-        out[:, 0] = (np.where(missing, self.fill, numbers) - mean) / scale
+        if self.dates is None:
+            own = np.where(missing, self.fill, numbers)[:, None]
+        else:
+            own = self.dates.values(np.where(missing, self.dates.moment(self.fill), numbers))
+        width = own.shape[1]
+        out[:, :width] = (own - mean[:width]) / scale[:width]
         if self.missing:
-            out[:, 1] = missing
+            out[:, -1] = missing
         if missing.any():
             notes.filled[name] += int(missing.sum())
+
+    def _numbers(self, values: Any, name: str) -> Any:
+        """Return numbers, or the moments of dates, (m,), NaN where they are missing."""
+        if self.dates is None:
+            return values.numbers(name, self.kind == "boolean") if isinstance(values, Columns) else values
+        if not isinstance(values, Columns):
+            raise InputError(
+                f"the model was trained on dates in the column {name!r}; give a table, not an array"
+            )
+        return values.moments(name, self.dates.order)
 
     def _codes(self, values: Any, name: str, notes: Notes) -> Any:
         """Return the place of each value among the inputs; -1 where there is none."""
@@ -245,13 +296,32 @@ class Column:
         return codes
 
 
-def check(columns: Columns, names: Sequence[str]) -> None:
-    """Raise an InputError if columns cannot become inputs: which, why, and what to do.
+def checked(columns: Columns, day_first: bool | None = None) -> Columns:
+    """Return the columns with text that means dates as dates.
 
-    Empty ones, dates and the like, numbers with a few values that are none, and text whose values hardly repeat (names,
-    keys, free text), of which nothing could be learned.
+    Parameters
+    ----------
+    columns : Columns
+        All rows.
+    day_first : bool or None
+        What 1/3/2024 means in a column that does not tell.
+
+    Raises
+    ------
+    InputError
+        If columns cannot become inputs: which, why, and what to do. Empty ones, numbers or dates with a few values that
+        are none, and text whose values hardly repeat (names, keys, free text), of which nothing could be learned.
     """
-    unfit = {name: why for name in names if (why := _unfit(columns, name))}
+    unfit, frame, orders = {}, columns.frame, {}
+    for name, kind in frame.schema.items():
+        order, read, why = dated(columns, name, day_first) if str(kind) == "String" else ("", None, "")
+        if read is not None:
+            orders[name] = order
+            if columns.rows is not None:  # the others may hold anything
+                read = dates.read(frame[name], order)
+            frame = frame.with_columns(dates.typed(read, order).alias(name))
+        elif why := why or _unfit(columns, name):
+            unfit[name] = why
     if unfit:
         shown = "; ".join(f"{name} ({why})" for name, why in list(unfit.items())[:5])
         more = f"; and {len(unfit) - 5} more" if len(unfit) > 5 else ""
@@ -260,6 +330,24 @@ def check(columns: Columns, names: Sequence[str]) -> None:
             f"{'it is' if len(unfit) == 1 else 'they are'}: {shown}{more}. Correct "
             f"{'it' if len(unfit) == 1 else 'them'}, or leave out: {' '.join(f'--drop {name!r}' for name in unfit)}"
         )
+    return replace(columns, frame=frame, orders=orders)
+
+
+def dated(columns: Columns, name: str, day_first: bool | None = None) -> tuple[str, Any, str]:
+    """Return how a column of text is read as dates, their moments, or what keeps it from that.
+
+    Nothing, None and nothing if it holds none.
+    """
+    order, read, wrong = dates.find(columns.series(name), day_first)
+    if isinstance(wrong, str):
+        return order, None, wrong
+    if wrong < 0:
+        return order, read, ""
+    why = (
+        f"dates or times but for {str(columns.series(name)[wrong])[:40]!r} in row {columns.row(wrong)}, where "
+        f"{dates.ORDERS[order]} is expected; if it is missing, leave the cell empty"
+    )
+    return order, None, why
 
 
 def _unfit(columns: Columns, name: str) -> str:
@@ -271,8 +359,13 @@ def _unfit(columns: Columns, name: str) -> str:
     if values.dtype.is_numeric() or kind == "Boolean":
         columns.numbers(name)  # which refuses infinite ones
         return ""
-    if kind.startswith(("Date", "Time", "Duration")):
-        return f"{kind.split('(')[0]}: turn it into numbers, such as days, months and hours"
+    if kind.startswith(("Date", "Time")):
+        columns.moments(
+            name, "time" if kind == "Time" else "year first"
+        )  # which refuses years beyond 1 to 9999
+        return ""
+    if kind.startswith("Duration"):
+        return ""
     if values.dtype.is_nested() or kind in ("Binary", "Object"):
         return kind
     text = columns.text(name)
@@ -280,10 +373,6 @@ def _unfit(columns: Columns, name: str) -> str:
         return why
     present = text.drop_nulls()
     first = str(present[0])[:40]
-    if present.str.contains(_DATE).all():
-        return f"dates such as {first!r}: turn them into numbers, such as days, months and hours"
-    if present.str.contains(f"^{_TIME}$").all():
-        return f"times such as {first!r}: turn them into numbers, such as hours"
     different = present.n_unique()
     if different > min(max(2, m // 2), TOO_MANY):
         return f"{different:,} different values in {count(m, 'row')}, such as {first!r}"
@@ -316,23 +405,28 @@ def learn(columns: Columns) -> tuple[list[Column], list[float], list[float]]:
       beside it, where any is missing, ``MissingIndicator()``, not scaled;
     - text: ``OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RARE, max_categories=MOST_CATEGORIES)``,
       for which a missing value is a category, too; not scaled.
+
+    Dates become their parts, as `Dates` has it; a missing one is the median.
     """
     require("sklearn", "cli")
     from sklearn.preprocessing import OneHotEncoder
 
     found: dict[str, Column] = {}
-    scales: dict[str, tuple[float, float]] = {}
+    scales: dict[str, tuple[list[float], list[float]]] = {}
     names = columns.frame.columns
     numeric = [
         name
         for name, kind in columns.frame.schema.items()
-        if kind.is_numeric() or str(kind) in ("Boolean", "Null")
+        if kind.is_numeric() or str(kind).startswith(("Boolean", "Null", "Duration"))
     ]
     many = max(1, AT_ONCE // len(columns))
     for start in range(0, len(numeric), many):
         _learn_numbers(columns, numeric[start : start + many], found, scales)
     for name in names:
         if name in found:
+            continue
+        if columns.frame.schema[name].is_temporal():
+            found[name], scales[name] = _learn_dates(columns, name)
             continue
         text = columns.text(name)
         encoder = OneHotEncoder(
@@ -349,15 +443,18 @@ def learn(columns: Columns) -> tuple[list[Column], list[float], list[float]]:
         )
     mean, scale = [], []
     for name in names:
-        width = len(found[name].inputs(name))
-        first = scales.get(name, (0.0, 1.0))
-        mean += [first[0]] + [0.0] * (width - 1)
-        scale += [first[1]] + [1.0] * (width - 1)
+        own_mean, own_scale = scales.get(name, ([], []))
+        rest = len(found[name].inputs(name)) - len(own_mean)
+        mean += own_mean + [0.0] * rest
+        scale += own_scale + [1.0] * rest
     return [found[name] for name in names], mean, scale
 
 
 def _learn_numbers(
-    columns: Columns, names: Sequence[str], found: dict[str, Column], scales: dict[str, tuple[float, float]]
+    columns: Columns,
+    names: Sequence[str],
+    found: dict[str, Column],
+    scales: dict[str, tuple[list[float], list[float]]],
 ) -> None:
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
@@ -375,7 +472,26 @@ def _learn_numbers(
     for j, name in enumerate(names):
         kind = "boolean" if str(schema[name]) == "Boolean" else "numbers"
         found[name] = Column(kind, float(imputer.statistics_[j]), int(missing[j]), remark=remarks[j])
-        scales[name] = float(scaler.mean_[j]), float(scaler.scale_[j])
+        scales[name] = [float(scaler.mean_[j])], [float(scaler.scale_[j])]
+
+
+def _learn_dates(columns: Columns, name: str) -> tuple[Column, tuple[list[float], list[float]]]:
+    """Return what becomes of a column of dates, and the means and scales of its inputs but that of missing ones."""
+    is_time = str(columns.frame.schema[name]) == "Time"
+    order = columns.orders.get(name, "time" if is_time else "year first")
+    moments = columns.moments(name, order)
+    missing = np.isnan(moments)
+    present = moments[~missing] if not missing.all() else np.zeros(1)
+    made = Dates.learn(present, order)
+    fill = made.days(float(np.median(present)))
+    moments[missing] = made.moment(fill)
+    inputs = made.values(moments)
+    mean, scale = inputs.mean(axis=0), inputs.std(axis=0)
+    unscaled = ~np.array(made.scaled()) | (scale == 0)
+    mean[~np.array(made.scaled())], scale[unscaled] = 0, 1
+    remark = "constant" if (moments == moments[0]).all() else ""
+    column = Column("date", fill, int(missing.sum()), remark=remark, dates=made)
+    return column, (mean.tolist(), scale.tolist())
 
 
 def _remark(numbers: Any, rows: Any) -> str:
@@ -412,12 +528,17 @@ def account(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
     >>> account(["age", "sex"], [age, sex])
     ['numbers: age', 'one-hot: sex (2 and the rare)', 'missing, filled with the median: age (3, with 28)']
     """
-    lines: dict[str, list[str]] = {"numbers": [], "true or false": [], "one-hot": []}
+    lines: dict[str, list[str]] = {"numbers": [], "true or false": [], "dates": [], "one-hot": []}
     filled: list[str] = []
     remarks: dict[str, list[str]] = {}
     for name, column in zip(names, columns, strict=True):
         if column.remark:
             remarks.setdefault(column.remark, []).append(name)
+        if column.dates is not None:
+            lines["dates"].append(f"{name} ({column.dates.account()})")
+            if column.missing:
+                filled.append(f"{name} ({column.missing:,}, with {column.dates.text(column.fill)})")
+            continue
         if column.kind != "categories":
             lines["numbers" if column.kind == "numbers" else "true or false"].append(name)
             if column.missing:

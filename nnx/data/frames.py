@@ -42,11 +42,13 @@ def _series(name: str, x: Any) -> Any:
         if of in ("polars", "pyarrow"):
             found = x.rename(name) if of == "polars" else pl.Series(name, pl.from_arrow(x))
             return found.cast(pl.String) if found.dtype in (pl.Categorical, pl.Enum) else found
+        if of == "pandas" and getattr(x.dtype, "tz", None) is not None:
+            x = x.dt.tz_convert(None)  # to UTC
         values = x.to_numpy() if of == "pandas" else host.as_host(x)
         if values.dtype.kind in "biuf":
             return _numbers(name, values, of == "pandas")
         if values.dtype.kind in "mM":
-            return pl.Series(name, values)
+            return pl.Series(name, values.astype(f"{values.dtype.kind}8[us]"))
         return _objects(name, values.tolist())
     except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"the column {name!r} of {WHERE} cannot be read: {first_line(error)}") from error

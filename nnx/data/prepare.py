@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from nnx import frames, host
+from nnx.data import dates, memory
 from nnx.data import labels as label
-from nnx.data import memory
 from nnx.data.columns import Column, Columns, Notes, account, learn
+from nnx.data.dates import Dates
 from nnx.data.source import Samples, finite
 from nnx.errors import InputError, count, listed, unknown
 from nnx.host import generator, is_finite, quiet
@@ -38,18 +39,30 @@ UNITS = {"mean_absolute_error": 1, "root_mean_squared_error": 1, "mean_squared_e
 
 
 def _kind(where: str, value: Any) -> None:
-    if value not in ("numbers", "boolean", "categories"):
-        raise InputError(f"{where} is {value!r}; expected 'numbers', 'boolean' or 'categories'")
+    kinds = ("numbers", "boolean", "categories", "date")
+    if value not in kinds:
+        raise InputError(f"{where} is {value!r}; expected one of {', '.join(map(repr, kinds))}")
+
+
+def _column(where: str, value: Any) -> None:
+    check(where, value, _COLUMN)
+    if (value["kind"] == "date") != (value.get("dates") is not None):
+        raise InputError(f"{where} is of the kind {value['kind']!r}; expected 'dates' in it for those alone")
+
+
+def _made(column: Mapping[str, Any]) -> Column:
+    dates = column.get("dates")
+    return Column(**{**column, "dates": dates and Dates(**dates)})
 
 
 _COLUMN = {
     "kind": _kind, "fill?": float, "missing?": Whole(), "categories?": [(str, None)], "rare?": [(str, None)],
-    "remark?": str,
+    "remark?": str, "dates?": (dates.EXPECTED, None),
 }  # fmt: skip
 _EXPECTED = {
     "features": [str], "named": bool, "mean": [float], "scale": [float], "target": str,
     "labels": ([(str, bool, float)], None), "y_mean?": float, "y_scale?": float,
-    "image_shape?": ([Whole(1)], None), "columns?": ([_COLUMN], None), "from_text?": bool, "counts?": bool,
+    "image_shape?": ([Whole(1)], None), "columns?": ([_column], None), "from_text?": bool, "counts?": bool,
 }  # fmt: skip
 """What a model file holds of it."""
 
@@ -135,7 +148,7 @@ class Preparation:
             check("preparation", found, _EXPECTED)
             columns = found.get("columns")
             shape = found.get("image_shape")
-            found = {**found, "columns": columns and [Column(**column) for column in columns]}
+            found = {**found, "columns": columns and [_made(column) for column in columns]}
             made = cls(**{**found, "image_shape": shape and tuple(shape)})
             _same("columns", made.features if columns is None else columns, len(made.features))
             _same("mean", made.mean, len(made.inputs))
@@ -222,11 +235,11 @@ class Preparation:
 
     def _fill(self, X: Any, values: Any, notes: Notes) -> None:
         """Write the scaled inputs (m, n[0]) into X."""
-        m = len(X)
+        m, mean, scale = len(X), np.asarray(self.mean), np.asarray(self.scale)
         if self.columns is None:
             if isinstance(values, Columns):
                 values = finite(values.where, np.asarray(values), self.features)
-            values, mean, scale = np.asarray(values), np.asarray(self.mean), np.asarray(self.scale)
+            values = np.asarray(values)
             for start in range(0, m, ROWS):
                 part = slice(start, start + ROWS)
                 X[part] = (values[part] - mean) / scale
@@ -235,8 +248,8 @@ class Preparation:
         own = values.frame.columns if isinstance(values, Columns) else self.features
         for j, (column, at) in enumerate(zip(self.columns, firsts, strict=True)):
             given = values if isinstance(values, Columns) else np.asarray(values[:, j], float)
-            out = X[:, at : at + len(column.inputs(own[j]))]
-            column.expand(given, own[j], self.mean[at], self.scale[at], out, notes)
+            part = slice(at, at + len(column.inputs(own[j])))
+            column.expand(given, own[j], mean[part], scale[part], X[:, part], notes)
 
     def _beyond(self, X: Any, values: Any) -> InputError:
         """Return the error for inputs (m, n[0]) that are not all finite."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnx import frames
 from nnx.data import labels as label
-from nnx.data.columns import Columns, check, not_numbers
+from nnx.data.columns import Columns, checked, dated, not_numbers
 from nnx.data.tables import as_numbers, has_decimal_commas
 from nnx.errors import InputError, count, did_you_mean
 from nnx.frames import some
@@ -97,7 +97,7 @@ class Arrays:
         rows = np.flatnonzero(~missing)
         return replace(self, X=self.X[rows], y=self.y[rows], rows=rows)
 
-    def training(self, target: str | None, drop: Sequence[str]) -> Samples:
+    def training(self, target: str | None, drop: Sequence[str], day_first: bool | None = None) -> Samples:
         """Return all samples that have a target."""
         if drop:
             raise InputError(f"{self.where} has no named columns to drop; given {', '.join(drop)}")
@@ -175,8 +175,11 @@ class Table:
         assert isinstance(more, Table)
         return replace(self, frame=polars.concat([self.frame, more.frame])) if len(self) else more
 
-    def training(self, target: str | None, drop: Sequence[str]) -> Samples:
-        """Return all columns but the target and the dropped ones, and the target."""
+    def training(self, target: str | None, drop: Sequence[str], day_first: bool | None = None) -> Samples:
+        """Return all columns but the target and the dropped ones, and the target.
+
+        day_first says what 1/3/2024 means, None: what the column's other dates say.
+        """
         columns = self.frame.columns
         known = ", ".join(columns)
         if target is None:
@@ -199,7 +202,7 @@ class Table:
         found = self.labelled(target)
         if not len(found):
             raise none_labelled(target, len(self), self.where)
-        return found._samples(target, features, len(self) - len(found))
+        return found._samples(target, features, len(self) - len(found), day_first)
 
     def labelled(self, target: str) -> "Table":
         """Return the rows that have a target."""
@@ -209,16 +212,21 @@ class Table:
             missing |= y.is_nan().fill_null(True)
         return replace(self, rows=np.flatnonzero(~missing.to_numpy())) if missing.any() else self
 
-    def _samples(self, target: str, features: list[str], left_out: int) -> Samples:
+    def _samples(self, target: str, features: list[str], left_out: int, day_first: bool | None) -> Samples:
         X = Columns(self.where, self.frame[features], self.rows)
         whole, y = Columns(self.where, self.frame, self.rows), self._target(target)
         if y.dtype.is_nested():
             raise InputError(
                 f"the target {target!r} of {self.where} holds {y.dtype}; expected text or numbers"
             )
+        if y.dtype.is_temporal() or (str(y.dtype) == "String" and any(dated(whole, target)[::2])):
+            raise InputError(
+                f"the target {target!r} of {self.where} holds dates or times such as {str(y[0])!r}; expected classes "
+                "or numbers. Turn it into numbers, such as days since a date"
+            )
         if not y.dtype.is_numeric() and (why := not_numbers(whole, target)):
             raise InputError(f"the target {target!r} of {self.where} holds {why}")
-        check(X, features)
+        X = checked(X, day_first)
         if self.of_text or _is_beyond_numpy(y):
             values, numbers = _read(y)
             return Samples(X, values, features, target, numbers=numbers, left_out=left_out)

@@ -1,0 +1,252 @@
+"""Dates and times of day: found in text, made inputs, and read again alike from every kind of table."""
+
+import datetime
+import json
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx.data import dates
+from nnx.data.columns import Columns, Notes
+from nnx.data.prepare import Preparation
+from nnx.data.source import Samples, Table
+
+polars = pytest.importorskip("polars", reason="the command line's readers (extra cli) are not installed")
+pytest.importorskip("sklearn", reason="scikit-learn (extra cli) is not installed")
+
+M = 90
+MOMENTS = np.datetime64("2023-11-20T06:30", "us") + np.arange(M) * np.timedelta64(17, "h")
+
+
+def raises(*fragments):
+    return pytest.raises(nnx.InputError, match="(?s)" + ".*".join(fragments))
+
+
+def learned(frame, day_first=None):
+    """The preparation of a frame's columns, as a model file brings it back."""
+    frame = frame.with_columns(target=polars.Series(np.arange(len(frame)) % 2))
+    samples = Table("the table", frame).training("target", (), day_first)
+    p = Preparation.learn(samples, "classification", slice(None))
+    again = Preparation.of({"preparation": json.loads(json.dumps(p.describe()))})
+    assert again == p
+    np.testing.assert_array_equal(again.X(frame), p.X(samples.X))
+    return again
+
+
+@pytest.mark.parametrize(
+    ("text", "order", "expected"),
+    [
+        (["2024-03-01", None, "2024/3/1", "2024.03.01"], "year first", "2024-03-01"),
+        (["2024-03-01 12:30", "2024-03-01T12:30:00", "2024-03-01 12:30:00.000Z"], "year first", "2024-03-01T12:30"),
+        (["2024-03-01T00:30+01:00", "2024-02-29 20:00-0330", "2024-03-01 02:30+03"], "year first", "2024-02-29T23:30"),
+        (["2024-03-01 12:30:15.25", "2024-03-01T12:30:15,250000000 UTC"], "year first", "2024-03-01T12:30:15.250"),
+        (["Mar 1, 2024", "1 Mar 2024", "March 2024", "01-MAR-2024", "March 1 2024"], "year first", "2024-03-01"),
+        (["01.03.2024", "1.3.2024 0:00"], "day first", "2024-03-01"),
+        (["13/3/2024", "2024-03-13", "13-03-2024"], "day first", "2024-03-13"),
+        (["3/13/2024 5:30 PM", "3/13/2024, 17:30", "2024-03-13 5:30pm"], "month first", "2024-03-13T17:30"),
+        (["12:30 am", "0:30", "00:30:00", "01:30+01:00"], "time", "1970-01-01T00:30"),
+    ],
+)  # fmt: skip
+def test_text_that_is_read(text, order, expected):
+    series = polars.Series(text)
+    found, moments, wrong = dates.find(series, None)
+    assert (found, wrong) == (order, -1)
+    assert moments.is_null().to_list() == series.is_null().to_list()
+    assert set(moments.drop_nulls()) == {int(np.datetime64(expected, "us").astype(int))}
+
+
+@pytest.mark.parametrize(("day_first", "month"), [(True, 3), (False, 1)])
+def test_dates_that_could_be_both_are_what_one_says(day_first, month):
+    p = learned(polars.DataFrame({"when": ["1/3/2024", "2/3/2024"] * 9}), day_first)
+    assert p.columns[0].dates.first == f"2024-{month:02}-0{4 - month}"
+    (line,) = p.account()
+    assert (
+        line
+        == f"dates: when ({'weekday' if day_first else 'month, weekday'}, days since {p.columns[0].dates.first})"
+    )
+    told = learned(polars.DataFrame({"when": ["1/3/2024", "12/31/2024"] * 9}), day_first)  # by 31
+    assert told.columns[0].dates.order == "month first"
+
+
+def test_inputs_are_the_parts_that_differ():
+    p = learned(polars.DataFrame({"when": MOMENTS}))
+    parts = ["month sine", "month cosine", "weekday sine", "weekday cosine", "hour sine", "hour cosine"]
+    assert p.inputs == [f"when {one}" for one in ("year", *parts, "days")]
+    assert p.account() == ["dates: when (year, month, weekday, hour, days since 2023-11-20)"]
+    X = p.X({"when": [datetime.datetime(2024, 1, 1, 18), datetime.datetime(2023, 12, 1)]})
+    at = dict(zip(p.inputs, X, strict=True))
+    year = np.where(MOMENTS < np.datetime64("2024"), 2023, 2024)
+    np.testing.assert_allclose(at["when year"], (np.array([2024, 2023]) - year.mean()) / year.std())
+    days = (MOMENTS - np.datetime64("2023-11-20")) / np.timedelta64(1, "D")
+    np.testing.assert_allclose(at["when days"], (np.array([42.75, 11]) - days.mean()) / days.std())
+    np.testing.assert_allclose(at["when month sine"], [0, -0.5], atol=1e-12)
+    np.testing.assert_allclose(at["when weekday sine"], [0, np.sin(2 * np.pi * 4 / 7)], atol=1e-12)
+    np.testing.assert_allclose(at["when hour sine"], [-1, 0], atol=1e-12)
+    np.testing.assert_allclose(at["when hour cosine"], [0, 1], atol=1e-12)
+
+
+def test_parts_that_are_constant_are_left_out():
+    days = polars.DataFrame(
+        {"when": MOMENTS[:20].astype("M8[D]").astype("M8[us]"), "same": MOMENTS[:1].repeat(20)}
+    )
+    p = learned(days)
+    parts = ["month sine", "month cosine", "weekday sine", "weekday cosine", "days"]
+    assert p.inputs == [*(f"when {one}" for one in parts), "same days"]
+    assert p.account()[1] == "constant, which tells nothing: same (leave out by --drop 'same')"
+    hours = learned(polars.DataFrame({"clock": ["9:30", "17:05 UTC"] * 5}))
+    assert (hours.inputs, hours.account()) == (
+        ["clock hour sine", "clock hour cosine"],
+        ["dates: clock (hour)"],
+    )
+    np.testing.assert_allclose(hours.X({"clock": [datetime.time(18), "6:00"][:1]}), [[-1], [0]], atol=1e-12)
+
+
+def test_missing_dates_are_the_median():
+    frame = polars.DataFrame(
+        {"when": polars.Series(MOMENTS).scatter([3, 5], None), "clock": ["6:00", None, "18:00"] * 30}
+    )
+    p = learned(frame)
+    assert [one for one in p.inputs if "missing" in one] == ["when is missing", "clock is missing"]
+    notes, median = Notes(), polars.Series(np.delete(MOMENTS, [3, 5])).median()
+    X = p.X(polars.DataFrame({"when": [None, median], "clock": [None, "12:00"]}), notes=notes)
+    assert notes.filled == {"when": 1, "clock": 1}
+    same = ["missing" not in one for one in p.inputs]
+    np.testing.assert_allclose(*X[same].T)
+    np.testing.assert_array_equal(X[np.logical_not(same)], [[1, 0], [1, 0]])
+    said = f"missing, filled with the median: when (2, with {str(median)[:16]}), clock (30, with 12:00)"
+    assert p.account()[-1] == said
+
+
+def test_every_kind_of_table_gives_the_same_inputs(tmp_path):
+    p = learned(polars.DataFrame({"when": MOMENTS}))
+    expected, given = p.X({"when": MOMENTS}), polars.Series("when", MOMENTS)
+    assert expected.shape == (len(p.inputs), M)
+    for unit in ("ms", "ns"):
+        np.testing.assert_array_equal(
+            p.X(polars.DataFrame({"when": given.cast(polars.Datetime(unit))})), expected
+        )
+    berlin = given.dt.replace_time_zone("UTC").dt.convert_time_zone("Europe/Berlin")
+    np.testing.assert_array_equal(p.X(berlin.to_frame()), expected)
+    for pattern in ("%Y-%m-%d %H:%M", "%d %b %Y %I:%M %p", "%Y/%m/%dT%H:%M:%S%.6fZ"):
+        text = given.dt.strftime(pattern)
+        np.testing.assert_array_equal(p.X(text.to_frame()), expected)
+        np.testing.assert_array_equal(learned(text.to_frame()).X(text.to_frame()), expected)
+    np.testing.assert_array_equal(
+        learned(given.dt.strftime("%m/%d/%Y %H:%M").to_frame()).X(given.to_frame()), expected
+    )
+    np.testing.assert_array_equal(p.X({"when": MOMENTS.astype("M8[s]")}), expected)
+    np.testing.assert_array_equal(p.X({"when": MOMENTS.tolist()}), expected)
+
+
+def test_data_frames_of_pandas_and_arrow():
+    p = learned(polars.DataFrame({"when": MOMENTS}))
+    expected = p.X({"when": MOMENTS})
+    pandas = pytest.importorskip("pandas")
+    plain = pandas.DataFrame({"when": MOMENTS})
+    for given in (plain, plain.astype("datetime64[ns]"), plain.astype("datetime64[s]"), plain.astype(object)):
+        np.testing.assert_array_equal(p.X(given), expected)
+    zoned = plain.assign(when=plain.when.dt.tz_localize("UTC").dt.tz_convert("America/New_York"))
+    np.testing.assert_array_equal(p.X(zoned), expected)
+    hole = p.X(plain.assign(when=plain.when.where(plain.index != 4)))
+    assert (hole[:, 4] != expected[:, 4]).any()
+    np.testing.assert_array_equal(np.delete(hole, 4, 1), np.delete(expected, 4, 1))
+    arrow = pytest.importorskip("pyarrow")
+    np.testing.assert_array_equal(p.X(arrow.table({"when": MOMENTS})), expected)
+
+
+def test_what_is_no_date_when_a_model_is_used():
+    p = learned(polars.DataFrame({"when": ["13.01.2024", "01.02.2024 17:30", None] * 9, "x": range(27)}))
+    new = Table(
+        "new", polars.DataFrame({"when": ["1.2.2024", "2024-02-01", "31.02.2024"], "x": [1, 2, 3]}), first=11
+    )
+    with raises(
+        "the column 'when' of new holds '31.02.2024' in row 13 .* expected a date with the day first, such as"
+    ):
+        p.X(new.values(p.features, True))
+    for wrong in (polars.Series([20240301]), polars.Series([datetime.time(9)]), polars.Series(["soon"])):
+        with raises(
+            "the column 'when' of the data frame holds .* in row 1 .*; expected a date with the day first"
+        ):
+            p.X(polars.DataFrame({"when": wrong, "x": [1]}))
+    with raises("trained on dates in the column 'when'; give a table, not an array"):
+        p.X(np.ones((1, 2)))
+    late = polars.Series([10**15]).cast(polars.Datetime("ms"))
+    with raises("the column 'when' of the data frame holds"):
+        p.X(polars.DataFrame({"when": late, "x": [1]}))
+
+
+def test_numbers_of_seconds_stay_numbers_and_durations_are_days():
+    seconds = MOMENTS.astype("M8[s]").astype(int)
+    frame = polars.DataFrame({"unix": seconds, "took": MOMENTS - MOMENTS[0]})
+    p = learned(frame)
+    assert p.account() == ["numbers: unix, took"]
+    column = Columns("it", frame).numbers("took")
+    np.testing.assert_allclose(column, np.arange(M) * 17 / 24)
+    np.testing.assert_allclose(p.X({"unix": seconds[:2], "took": column[:2]}), p.X(frame[:2]))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        polars.Series(MOMENTS),
+        polars.Series(MOMENTS).dt.date(),
+        polars.Series(MOMENTS).dt.strftime("%d/%m/%Y"),
+    ],
+)
+def test_dates_are_no_target(target):
+    with raises("the target 'y' of the table holds dates or times such as '.*; expected classes or numbers"):
+        Table("the table", polars.DataFrame({"y": target, "x": range(M)})).training("y", ())
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"order": "backwards"}, "dates.order is 'backwards'; expected one of year first"),
+        ({"first": "yesterday"}, "dates.first is 'yesterday'; expected a day"),
+        ({"first": "NaT"}, "dates.first is 'NaT'; expected a day"),
+        ({"parts": []}, "dates.parts is"),
+        ({"parts": ["days", "year"]}, "dates.parts is .*in this order"),
+        ({"parts": ["year"]}, "mean has 8 entries; expected 1"),
+        ({"more": 1}, "unknown 'more'"),
+        (None, "is of the kind 'date'"),
+    ],
+)
+def test_a_damaged_description_is_refused(change, why):
+    described = learned(polars.DataFrame({"when": MOMENTS})).describe()
+    column = described["columns"][0]
+    column["dates"] = None if change is None else {**column["dates"], **change}
+    with raises(f"the model's description of its data cannot be read: .*{why}"):
+        Preparation.of({"preparation": described})
+
+
+def test_columns_without_orders_are_typed_ones(rng):
+    frame = polars.DataFrame({"when": MOMENTS, "x": rng.random(M)})
+    samples = Samples(Columns("the table", frame), np.arange(M) % 2, frame.columns, "y")
+    p = Preparation.learn(samples, "classification", np.arange(60))
+    assert p.columns[0].dates.order == "year first"
+
+
+def test_the_command_line(run):
+    frame = polars.DataFrame({"when": polars.Series(MOMENTS).dt.strftime("%d/%m/%Y"), "x": np.arange(M) % 7})
+    frame = frame.with_columns(
+        level=polars.Series(np.where(MOMENTS.astype("M8[D]").astype(int) % 7 < 2, "a", "b"))
+    )
+    frame.write_csv("t.csv")
+    frame.with_columns(when=polars.lit("1/2/2024")).write_csv("both.csv")
+    fast = ("--target", "level", "--layers", "4", "--epochs", "1", "--no-plots")
+    status, _, said = run("train", "t.csv", *fast, "--out", "run")
+    assert status == 0
+    assert "dates: when (year, month, weekday, days since 2023-11-20)" in said
+    _, of_csv, _ = run("predict", "run", "t.csv")
+    frame.with_columns(when=polars.Series(MOMENTS).dt.date()).write_parquet("t.parquet")
+    assert run("predict", "run", "t.parquet")[1] == of_csv
+    assert len(of_csv.splitlines()) == M + 1
+    status, _, said = run("train", "both.csv", *fast, "--out", "both")
+    assert status == 1
+    assert "when (dates such as '1/2/2024'" in said
+    assert "give --day-first or --month-first" in said
+    assert run("train", "both.csv", *fast, "--month-first", "--out", "both")[0] == 0
+    status, _, said = run("train", "--config", "both/config.toml", "--out", "again")
+    assert status == 0
+    assert "days since 2024-01-02" in said
