@@ -37,6 +37,7 @@ EDGES = {
     "data/columns.py",
     "data/rows.py",
     "data/frames.py",
+    "data/dates.py",
     "data/labels.py",
     "data/source.py",
     "data/tables.py",
