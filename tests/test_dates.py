@@ -250,3 +250,11 @@ def test_the_command_line(run):
     status, _, said = run("train", "--config", "both/config.toml", "--out", "again")
     assert status == 0
     assert "days since 2024-01-02" in said
+
+
+def test_rows_without_a_target_tell_nothing_of_the_order():
+    frame = polars.DataFrame({"when": ["soon", "13/1/2024", "14/2/2024"] * 9, "y": [None, "p", "q"] * 9})
+    samples = Table("the table", frame).training("y", ())
+    p = Preparation.learn(samples, "classification", slice(None))
+    assert p.columns[0].dates.order == "day first"
+    np.testing.assert_array_equal(p.X(samples.X), p.X({"when": ["2024-01-13", "2024-02-14"] * 9}))
