@@ -59,7 +59,7 @@ from nnx.optimizers import (
     RMSprop,
 )
 from nnx.optimizers.lbfgs import LBFGS
-from nnx.outputs import LOSSES, OUTPUTS
+from nnx.outputs import LOSSES, OUTPUTS, Loss, register_loss
 from nnx.port import Backend, Memory
 from nnx.progress import Progress
 from nnx.regularization import Regularization
@@ -101,6 +101,7 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "Lion",
+    "Loss",
     "Memory",
     "Metric",
     "ModelFileError",
@@ -133,6 +134,7 @@ __all__ = [
     "plots",
     "register_activation",
     "register_layer",
+    "register_loss",
     "schedules",
 ]
 

@@ -7,13 +7,14 @@ finite g(z). (selu multiplies with 1.05: its largest values are infinite.) Where
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import inf, pi, sqrt
 from typing import Literal
 
+from nnx import own
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, number, shown, unknown
+from nnx.errors import InputError, flag, number, shown, unknown
 from nnx.spec import split
 from nnx.special import erfc
 
@@ -35,6 +36,9 @@ class Activation:
         g' is 1.
     init : str
         The initializer (`nnx.initializers`) for the weights of a layer that uses it.
+    check : bool
+        Whether `dg` is compared with differences of g, once, when the activation is first used or registered. False
+        for a derivative that is not that of g on purpose, such as a straight-through estimator.
 
     Examples
     --------
@@ -49,6 +53,7 @@ class Activation:
     dg: Callable[..., Array]
     keep: Literal["A", "Z", "ZA", ""] = "A"
     init: str = "glorot"
+    check: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.keep, str) or self.keep not in ("A", "Z", "ZA", ""):
@@ -61,6 +66,7 @@ class Activation:
         for name, function in (("g", self.g), ("dg", self.dg)):
             if not callable(function):
                 raise InputError(f"{name} must be a function of arrays, not {shown(function)}")
+        object.__setattr__(self, "check", flag("check", self.check))
 
     def __repr__(self) -> str:
         return f"Activation({self.name!r})"
@@ -72,6 +78,52 @@ class Activation:
     def kept(self, Z: Array, A: Array) -> tuple[Array, ...]:
         """Return what `dg` takes, of Z and A = g(Z)."""
         return tuple({"Z": Z, "A": A}[name] for name in self.keep)
+
+    def check_derivative(self) -> None:
+        """Raise an InputError if `dg`, of what `keep` gives it, is not the derivative of g."""
+        what = f"the activation {self.name!r}:"
+        Z = own.neighbours(own.spread(-10, 10))[None, :]
+        Z32 = own.single(Z)
+        with own.quiet():
+            for x in (Z, Z32):
+                own.check_array(f"{what} g", self.g(x), x, (x.shape,))
+            slope = own.slope(self.g, Z)
+            told = self._wrong(Z, slope)
+            if told is None:
+                own.check_array(f"{what} dg", self._slope(Z32), Z32, (Z.shape,))
+                return
+            fits = next((keep for keep in KEEPS if replace(self, keep=keep)._wrong(Z, slope) is None), None)
+        if self.keep:
+            told += f". keep={self.keep!r} gives dg {KEEPS[self.keep]}"
+        told += f"; keep={fits!r} would be right: {KEEPS[fits]}" if fits is not None else "; correct dg or keep"
+        raise InputError(f"{what} {told}. check=False takes it as it is")
+
+    def _slope(self, Z: Array) -> Array:
+        """Return g'(Z) as a backward has it."""
+        return self.backward(array_namespace(Z).ones_like(Z), self.kept(Z, self.g(Z)))
+
+    def _wrong(self, Z: Array, slope: Array) -> str | None:
+        """Return what is wrong with the derivative at Z (1, m), None if nothing is."""
+        try:
+            found = self._slope(Z)
+        except Exception as error:  # another number of arguments, say
+            return f"dg raises {type(error).__name__}: {error}"
+        if found.shape != Z.shape:
+            return f"dg returns an array of shape {found.shape} for one of shape {Z.shape}"
+        at = own.wrong(found[0, :], slope[0, :], Z[0, :])
+        if at is None:
+            return None
+        says = f"dg gives {found[0, at]:.6g}" if self.keep else "keep='' says that g' is 1"
+        return f"{says} at z = {Z[0, at]:.6g}, where g changes by {slope[0, at]:.6g} (central differences)"
+
+
+KEEPS = {
+    "A": "the activations A = g(Z)",
+    "Z": "the pre-activations Z",
+    "ZA": "both, dg(Z, A)",
+    "": "nothing, since g' is 1",
+}
+"""What `dg` is given, in words."""
 
 
 def _sigmoid(Z: Array) -> Array:
@@ -349,20 +401,24 @@ def register(activation: Activation) -> Activation:
     Raises
     ------
     InputError
-        When nnx has an activation of that name itself.
+        When nnx has an activation of that name itself, or the derivative is wrong.
     """
     if not isinstance(activation, Activation):
         raise InputError(f"expected an nnx.Activation, not {shown(activation)}")
-    _refuse_ours(activation)
+    _check(activation)
     ACTIVATIONS[activation.name] = activation
     return activation
 
 
-def _refuse_ours(own: Activation) -> None:
-    """Raise an InputError if it is not nnx's, but has the name of one: a model file would confuse them."""
-    name = own.name.partition("(")[0]
-    if name in _OURS and own is not _known(own.name):
-        raise InputError(f"nnx has an activation named {name!r} itself; choose another name")
+def _check(given: Activation) -> None:
+    """Raise an InputError if one that is not nnx's has the name of one of nnx's, or a wrong derivative."""
+    name = given.name.partition("(")[0]
+    if name in _OURS:
+        if given is not _known(given.name):
+            raise InputError(f"nnx has an activation named {name!r} itself; choose another name")
+    elif given.check and "_checked" not in vars(given):
+        given.check_derivative()
+        object.__setattr__(given, "_checked", True)  # no field: it says nothing of the activation
 
 
 def activation(spec: str | Activation) -> Activation:
@@ -377,7 +433,7 @@ def activation(spec: str | Activation) -> Activation:
     ------
     InputError
         For an unknown name (with the nearest known ones), an impossible parameter, or an Activation that
-        has the name of one of nnx's, which a model file would confuse.
+        has the name of one of nnx's, which a model file would confuse, or a derivative that is not its own.
 
     Examples
     --------
@@ -385,16 +441,15 @@ def activation(spec: str | Activation) -> Activation:
     'leaky_relu(0.2)'
     """
     if isinstance(spec, Activation):
-        _refuse_ours(spec)
+        _check(spec)
         return spec
     found = _known(spec) if isinstance(spec, str) else None
     if found is None:
-        message = str(unknown("activation", spec, ACTIVATIONS))
         if isinstance(spec, str) and spec == "prelu":
-            message = "prelu has a slope that is learned, so it is a layer: nnx.PReLU() after nnx.Dense(n, init='he')"
-        elif "did you mean" not in message:
-            message += ". One of your own must be registered first: nnx.register_activation"
-        raise InputError(message)
+            raise InputError(
+                "prelu has a slope that is learned, so it is a layer: nnx.PReLU() after nnx.Dense(n, init='he')"
+            )
+        raise unknown("activation", spec, ACTIVATIONS, register="register_activation")
     return found
 
 

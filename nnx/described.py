@@ -95,8 +95,7 @@ def _layer(where: str, value: Any) -> None:
     check(where, value, dict)
     check(f"{where}.kind", value.get("kind"), str)
     if value["kind"] not in LAYERS:
-        message = str(unknown("layer", value["kind"], LAYERS))
-        raise InputError(f"{message}. One of your own must be registered first: nnx.register_layer")
+        raise unknown("layer", value["kind"], LAYERS, register="register_layer")
     _arguments(where, value, "kind", LAYERS)
 
 

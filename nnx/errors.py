@@ -146,8 +146,10 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
     return f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
-def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
+def unknown(kind: str, given: object, known: Iterable[str], register: str = "") -> InputError:
     """Return the error for a name that nobody knows, with the nearest that somebody does.
+
+    `register` is the function of nnx that makes one of a user's own known.
 
     Examples
     --------
@@ -158,7 +160,8 @@ def unknown(kind: str, given: object, known: Iterable[str]) -> InputError:
     """
     known = list(known)
     hint = did_you_mean(given, known).replace("D", "d", 1)
-    return InputError(f"unknown {kind} {shown(given)}; {hint}Known: {', '.join(known)}")
+    own = f". One of your own must be registered first: nnx.{register}" if register else ""
+    return InputError(f"unknown {kind} {shown(given)}; {hint}Known: {', '.join(known)}{own}")
 
 
 LARGEST = 2**63 - 1

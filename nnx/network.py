@@ -16,8 +16,8 @@ from nnx.errors import LARGEST, Error, InputError, first_line, items, one_of, po
 from nnx.errors import size as bytes_of
 from nnx.initializers import initializer
 from nnx.layers import Activate, Context, Dense, Layer, PReLU, from_any
+from nnx.outputs import Loss, check_own, targets
 from nnx.outputs import output as find_output
-from nnx.outputs import targets
 from nnx.regularization import smoothed
 from nnx.summary import Summary, summary
 
@@ -83,8 +83,8 @@ class Network:
     output : {"sigmoid", "softmax", "identity", "exp"}
         The link g[L] with its canonical loss: binary cross-entropy, cross-entropy, half squared error, half
         Poisson deviance.
-    loss : str or None
-        Another loss that goes with the link: see `nnx.LOSSES`.
+    loss : str, Loss or None
+        Another loss that goes with the link, see `nnx.LOSSES`, or one of your own.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class Network:
     """
 
     def __init__(
-        self, n_features: int, layers: Sequence[Layer], output: str, loss: str | None = None
+        self, n_features: int, layers: Sequence[Layer], output: str, loss: str | Loss | None = None
     ) -> None:
         self.n_features = positive_int("n_features", n_features)
         self.output = find_output(output, loss)
@@ -129,6 +129,8 @@ class Network:
             )
         if self.output.exclusive and last.n == 1:
             raise InputError(f"a single {output} output is always 1; use 'sigmoid', or two outputs")
+        if self.output.own is not None:
+            check_own(self.output, self.output.own, last.n)
         self.n: tuple[int, ...] = (self.n_features,)
         self.P = 0
         self._widest = self.n_features
@@ -523,7 +525,7 @@ def mlp(
     hidden: str | Activation | Layer = "relu",
     output: str | None = None,
     init: str | None = None,
-    loss: str | None = None,
+    loss: str | Loss | None = None,
 ) -> Network:
     """Return the fully connected network with layers of these sizes.
 
@@ -539,8 +541,8 @@ def mlp(
         softmax.
     init : str or None
         The initializer of all layers; None: the one that suits the activation.
-    loss : str or None
-        Another loss that goes with the output, such as "huber" with "identity": see `nnx.LOSSES`.
+    loss : str, Loss or None
+        Another loss that goes with the output, such as "huber" with "identity", see `nnx.LOSSES`; or one of your own.
 
     Raises
     ------

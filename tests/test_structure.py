@@ -13,6 +13,7 @@ ROOT = Path(nnx.__file__).parent
 EDGES = {
     "host.py",
     "initializers.py",
+    "own.py",
     "checkpoint.py",
     "optimizers/lbfgs.py",
     "convert.py",

@@ -189,8 +189,7 @@ def from_description(description: dict[str, Any]) -> Layer:
     arguments = {**description}
     kind = arguments.pop("kind", None)
     if not isinstance(kind, str) or kind not in LAYERS:
-        message = str(unknown("layer", kind, LAYERS))
-        raise InputError(f"{message}. One of your own must be registered first: nnx.register_layer")
+        raise unknown("layer", kind, LAYERS, register="register_layer")
     return make("layer", LAYERS, kind, arguments)
 
 

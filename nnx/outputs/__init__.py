@@ -16,6 +16,7 @@ from nnx.activations import identity, sigmoid
 from nnx.arrays import Array, array_namespace, device
 from nnx.errors import InputError, above_zero, between, shown, unknown
 from nnx.outputs import losses
+from nnx.outputs.custom import OWN, Loss, check_own, with_own
 from nnx.outputs.links import exp, softmax
 from nnx.outputs.losses import Function
 from nnx.spec import find, split
@@ -49,6 +50,8 @@ class Output:
         The range of the targets.
     probabilities : bool
         Whether A[L] are probabilities of classes.
+    own : Loss or None
+        The user's loss, if it is one.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Output:
     lowest: float = -math.inf
     highest: float = math.inf
     probabilities: bool = False
+    own: Loss | None = None
 
     @property
     def threshold(self) -> float:
@@ -136,15 +140,15 @@ OUTPUTS: dict[str, Output] = {output.name: output for output in (_sigmoid, _soft
 """Every output with its canonical loss, by the name of its link."""
 
 
-def output(name: str, loss: str | None = None) -> Output:
+def output(name: str, loss: str | Loss | None = None) -> Output:
     """Return the output with this link and loss.
 
     Parameters
     ----------
     name : {"sigmoid", "softmax", "identity", "exp"}
         The link.
-    loss : str or None
-        A name, where the loss has a parameter with or without it. None: the canonical loss.
+    loss : str, Loss or None
+        A name, where the loss has a parameter with or without it; or one of your own. None: the canonical loss.
 
         ============ ============================ ===========================================================
         link         loss                         of a sample, summed over the outputs
@@ -164,7 +168,7 @@ def output(name: str, loss: str | None = None) -> Output:
     ------
     InputError
         For an unknown name (with the nearest known ones), a loss that does not go with the link (with those that
-        do), or an impossible parameter.
+        do), an impossible parameter, or a Loss that has the name of one of nnx's.
 
     Examples
     --------
@@ -177,6 +181,15 @@ def output(name: str, loss: str | None = None) -> Output:
         raise unknown("output", name, OUTPUTS)
     if loss is None:
         return OUTPUTS[name]
+    if isinstance(loss, str):
+        loss = OWN.get(loss, loss)
+    if isinstance(loss, Loss):
+        _refuse_ours(loss)
+        return with_own(OUTPUTS[name], loss)
+    if callable(loss):
+        raise InputError(
+            f"a loss of your own needs its derivative, too: nnx.Loss(name, loss, derivative); given {shown(loss)}"
+        )
     known = LOSSES[name]
     label = split(loss)[0] if isinstance(loss, str) else ""
     others = [link for link, its in LOSSES.items() if label in its]
@@ -185,8 +198,35 @@ def output(name: str, loss: str | None = None) -> Output:
             f"the loss {shown(loss)} goes with the output {' or '.join(map(repr, others))}, not with {name!r}, whose "
             f"losses are {', '.join(known)}"
         )
+    if label not in known:
+        raise unknown("loss", loss, known, register="register_loss")
     found: Output = find("loss", loss, known)
     return found
+
+
+def register_loss(loss: Loss) -> Loss:
+    """Make a loss of your own known by its name, to `nnx.mlp` and `nnx.Trainer.load`.
+
+    Model files name their losses and hold no code, so one of your own must be registered before a model that uses it
+    is loaded. Registering another under the same name replaces it.
+
+    Raises
+    ------
+    InputError
+        When nnx has a loss of that name itself.
+    """
+    if not isinstance(loss, Loss):
+        raise InputError(f"expected an nnx.Loss, not {shown(loss)}")
+    _refuse_ours(loss)
+    OWN[loss.name] = loss
+    return loss
+
+
+def _refuse_ours(loss: Loss) -> None:
+    """Raise an InputError if a loss has the name of one of nnx's: a model file would confuse them."""
+    name = loss.name.partition("(")[0]
+    if any(name in losses for losses in LOSSES.values()):
+        raise InputError(f"nnx has a loss named {name!r} itself; choose another name")
 
 
 def are_indices(output: Output, n: int, Y: Array) -> bool:

@@ -9,6 +9,10 @@ class RecordingError(Error, TypeError):
     """A function cannot be recorded: what in it, and why."""
 
 
+class ReadError(RecordingError):
+    """A function reads the numbers of an array, or writes into one."""
+
+
 FLOATS = ("float32", "float64")
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")

@@ -14,6 +14,7 @@ from nnx.recording.operations import (
     KINDS,
     OF_FLOATS,
     TO_BOOL,
+    ReadError,
     RecordingError,
     promoted,
     scalar,
@@ -144,12 +145,12 @@ class Placeholder:
         return self.tape.view("slice", self, shape, tuple(strides), key=tuple(normal))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise RecordingError("an array is written into: a function that is recorded must be pure")
+        raise ReadError("an array is written into: a function that is recorded must be pure")
 
 
 def _forbidden(name: str) -> Callable[..., Any]:
     def read(self: Any, *args: Any) -> Any:
-        raise RecordingError(f"{name}() of an array: its numbers are not there when a function is recorded")
+        raise ReadError(f"{name}() of an array: its numbers are not there when a function is recorded")
 
     return read
 

@@ -1,0 +1,105 @@
+"""What is checked, once, of functions that a user wrote: that every backend can run them, and their derivatives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnx.arrays import Array
+from nnx.errors import InputError, first_line, shown
+from nnx.recording import RecordingError, record
+from nnx.recording.operations import ReadError
+
+STEP = 1e-5
+"""Of the differences: small beside every bend of a function that can be trained, large beside float64's rounding."""
+
+APART = 0.0123
+"""How far the two neighbours are apart at which a derivative is compared: a kink can spoil but one of them."""
+
+
+def name_of(kind: str, function: Callable[..., Any], name: str | None = None) -> str:
+    """Return the name that a history or a model file has for a function: its own, unless another is given.
+
+    Raises
+    ------
+    InputError
+        When it is no function, or has no name.
+    """
+    if not callable(function) or isinstance(function, type):
+        raise InputError(f"a {kind} of your own must be a function, not {shown(function)}")
+    found = getattr(function, "__name__", "<none>") if name is None else name
+    if not isinstance(found, str) or not found or found.startswith("<"):
+        raise InputError(f"the {kind} {shown(function)} needs a name; define it with def, or give it a name")
+    return found
+
+
+def check_portable(what: str, function: Callable[..., Any], *arrays: Array) -> None:
+    """Raise an InputError if a function reads numbers, or leaves the standard: some backends could not run it."""
+    try:
+        record(function, *arrays)
+    except RecordingError as error:
+        if isinstance(error, ReadError):
+            raise InputError(f"{what} looks at the numbers of an array ({error}). {ADVICE}") from error
+        # A function of the standard that is not recorded: the step runs as it is.
+    except Exception as error:  # whatever a placeholder makes of functions that are not the standard's
+        function(*arrays)  # a fault of its own is raised here
+        raise InputError(f"{what} cannot run on every backend: {first_line(error)}. {ADVICE}") from error
+
+
+ADVICE = (
+    "Take xp = nnx.array_namespace(x) of the argument x, and its functions in place of Python's, math's and NumPy's: "
+    "xp.where(condition, a, b) for if, xp.minimum and xp.maximum for min and max, xp.exp for math.exp and np.exp"
+)
+
+
+def check_array(what: str, found: Any, x: Array, shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Raise an InputError unless a function of x returned an array of x's dtype and one of these shapes."""
+    given = getattr(found, "shape", None), getattr(found, "dtype", None)
+    if given[0] not in shapes or given[1] != x.dtype:
+        expected = " or ".join(map(str, shapes))
+        made = f"shape {given[0]} and dtype {given[1]}" if given[1] is not None else shown(found)
+        raise InputError(
+            f"{what} must return an array of shape {expected} and dtype {x.dtype} for arrays of shape {x.shape} and "
+            f"this dtype (xp.astype converts); it returned {made}"
+        )
+
+
+def quiet() -> np.errstate:
+    """Return a context without NumPy's warnings: what is infinite or NaN is passed over."""
+    return np.errstate(all="ignore")
+
+
+def spread(low: float, high: float, m: int = 40) -> Any:
+    """Return m numbers (m,) between two, the densest in the middle, none of which is round."""
+    x = np.sinh(np.linspace(-2.9987, 2.9871, m)) / 10
+    return low + (high - low) * (x + 1) / 2
+
+
+def draws(n: int, high: float, m: int = 16, seed: int = 0) -> Any:
+    """Return numbers (n, m) between -high and high, always the same."""
+    return np.random.default_rng(seed).uniform(-high, high, (n, m))
+
+
+def single(x: Any) -> Any:
+    """Return x in float32."""
+    return x.astype("float32")
+
+
+def neighbours(x: Any) -> Any:
+    """Return (..., 2 m): points (..., m) and, behind them, their neighbours."""
+    return np.concatenate([x, x + APART], axis=-1)
+
+
+def slope(function: Callable[[Any], Any], x: Any, step: Any = STEP) -> Any:
+    """Return (f(x + step) - f(x - step)) / (2 STEP); a step of 0 leaves a number as it is."""
+    return (function(x + step) - function(x - step)) / (2 * STEP)
+
+
+def wrong(found: Any, expected: Any, x: Any) -> int | None:
+    """Return the place nearest to x = 0 where a derivative (2 m,) is wrong, and so at its neighbour; None if nowhere.
+
+    What is infinite or NaN is not expected of a derivative.
+    """
+    close = np.abs(found - expected) <= 1e-4 * np.abs(expected) + 1e-7
+    bad = (np.isfinite(expected) & ~close).reshape(2, -1).all(axis=0)
+    return min(np.flatnonzero(bad), key=lambda at: abs(x[at])) if bad.any() else None
