@@ -29,6 +29,7 @@ from nnx.callbacks import (
 from nnx.choice import backend
 from nnx.errors import BackendError, CallbackError, DivergenceError, Error, InputError, ModelFileError
 from nnx.finder import RateSearch, find_learning_rate
+from nnx.gradient import check_gradient
 from nnx.initializers import INITIALIZERS
 from nnx.layers import (
     LAYERS,
@@ -63,6 +64,7 @@ from nnx.outputs import LOSSES, OUTPUTS, Loss, register_loss
 from nnx.port import Backend, Memory
 from nnx.progress import Progress
 from nnx.regularization import Regularization
+from nnx.schedules import register as register_schedule
 from nnx.summary import Summary
 from nnx.trainer import Trainer
 from nnx.version import __version__
@@ -126,6 +128,7 @@ __all__ = [
     "__version__",
     "array_namespace",
     "backend",
+    "check_gradient",
     "convert",
     "elu",
     "find_learning_rate",
@@ -135,6 +138,7 @@ __all__ = [
     "register_activation",
     "register_layer",
     "register_loss",
+    "register_schedule",
     "schedules",
 ]
 

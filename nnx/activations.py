@@ -95,7 +95,9 @@ class Activation:
             fits = next((keep for keep in KEEPS if replace(self, keep=keep)._wrong(Z, slope) is None), None)
         if self.keep:
             told += f". keep={self.keep!r} gives dg {KEEPS[self.keep]}"
-        told += f"; keep={fits!r} would be right: {KEEPS[fits]}" if fits is not None else "; correct dg or keep"
+        told += (
+            f"; keep={fits!r} would be right: {KEEPS[fits]}" if fits is not None else "; correct dg or keep"
+        )
         raise InputError(f"{what} {told}. check=False takes it as it is")
 
     def _slope(self, Z: Array) -> Array:

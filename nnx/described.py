@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from nnx import host
+from nnx import host, schedules
 from nnx.activations import Activation
 from nnx.errors import InputError, unknown
 from nnx.layers import LAYERS, Layer
@@ -15,7 +15,7 @@ from nnx.network import Network
 from nnx.optimizers import OPTIMIZERS, Optimizer
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.regularization import Regularization
-from nnx.schedules import SCHEDULES, Schedule
+from nnx.schedules import Schedule
 from nnx.schema import Whole, check
 
 
@@ -100,7 +100,7 @@ def _layer(where: str, value: Any) -> None:
 
 
 def _optimizer(where: str, value: Any) -> None:
-    _named(where, value, "optimizer", OPTIMIZERS)
+    _named(where, value, "optimizer", OPTIMIZERS, "")
 
 
 def _schedule(where: str, value: Any) -> None:
@@ -109,14 +109,14 @@ def _schedule(where: str, value: Any) -> None:
         for name, length in value["in_epochs"].items():
             check(f"{where}.in_epochs.{name}", length, float)
         return
-    _named(where, value, "schedule", SCHEDULES)
+    _named(where, value, "schedule", schedules.SCHEDULES, "register_schedule")
 
 
-def _named(where: str, value: Any, kind: str, known: Mapping[str, Callable[..., Any]]) -> None:
+def _named(where: str, value: Any, kind: str, known: Mapping[str, Callable[..., Any]], register: str) -> None:
     check(where, value, dict)
     check(f"{where}.name", value.get("name"), str)
     if value["name"] not in known:
-        raise unknown(kind, value["name"], known)
+        raise unknown(kind, value["name"], known, register)
     _arguments(where, value, "name", known)
 
 

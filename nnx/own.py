@@ -8,7 +8,7 @@ import numpy as np
 from nnx.arrays import Array
 from nnx.errors import InputError, first_line, shown
 from nnx.recording import RecordingError, record
-from nnx.recording.operations import ReadError
+from nnx.recording.operations import NotPortableError
 
 STEP = 1e-5
 """Of the differences: small beside every bend of a function that can be trained, large beside float64's rounding."""
@@ -27,29 +27,28 @@ def name_of(kind: str, function: Callable[..., Any], name: str | None = None) ->
     """
     if not callable(function) or isinstance(function, type):
         raise InputError(f"a {kind} of your own must be a function, not {shown(function)}")
-    found = getattr(function, "__name__", "<none>") if name is None else name
-    if not isinstance(found, str) or not found or found.startswith("<"):
-        raise InputError(f"the {kind} {shown(function)} needs a name; define it with def, or give it a name")
+    if name is not None and not (isinstance(name, str) and name):
+        raise InputError(f"name must be a name, or None for the function's own, not {shown(name)}")
+    found = name or getattr(function, "__name__", "<none>")
+    if not isinstance(found, str) or found.startswith("<"):
+        raise InputError(f"the {kind} {shown(function)} has no name; define it with def, or set its __name__")
     return found
 
 
 def check_portable(what: str, function: Callable[..., Any], *arrays: Array) -> None:
-    """Raise an InputError if a function reads numbers, or leaves the standard: some backends could not run it."""
+    """Raise an InputError if a function does what the standard has not: some backends could not run it."""
     try:
         record(function, *arrays)
-    except RecordingError as error:
-        if isinstance(error, ReadError):
-            raise InputError(f"{what} looks at the numbers of an array ({error}). {ADVICE}") from error
-        # A function of the standard that is not recorded: the step runs as it is.
-    except Exception as error:  # whatever a placeholder makes of functions that are not the standard's
-        function(*arrays)  # a fault of its own is raised here
-        raise InputError(f"{what} cannot run on every backend: {first_line(error)}. {ADVICE}") from error
-
-
-ADVICE = (
-    "Take xp = nnx.array_namespace(x) of the argument x, and its functions in place of Python's, math's and NumPy's: "
-    "xp.where(condition, a, b) for if, xp.minimum and xp.maximum for min and max, xp.exp for math.exp and np.exp"
-)
+    except Exception as error:  # of a placeholder, which has nothing but the standard
+        if isinstance(error, RecordingError) and not isinstance(error, NotPortableError):
+            return  # a function of the standard that is not recorded: the step runs as it is
+        if not isinstance(error, RecordingError):
+            function(*arrays)  # a fault of its own is raised here
+        raise InputError(
+            f"{what} cannot run on every backend: {first_line(error)}. Take xp = nnx.array_namespace(x) of an argument "
+            "x, and write xp.where(condition, a, b + 0 * x) for if, xp.maximum(x, a) for max(x, a), xp.exp(x) for "
+            "math.exp(x) and np.exp(x), xp.sum(x) for x.sum()"
+        ) from error
 
 
 def check_array(what: str, found: Any, x: Array, shapes: tuple[tuple[int, ...], ...]) -> None:
@@ -75,9 +74,24 @@ def spread(low: float, high: float, m: int = 40) -> Any:
     return low + (high - low) * (x + 1) / 2
 
 
-def draws(n: int, high: float, m: int = 16, seed: int = 0) -> Any:
+def draws(n: int, m: int, high: float, seed: int = 0) -> Any:
     """Return numbers (n, m) between -high and high, always the same."""
     return np.random.default_rng(seed).uniform(-high, high, (n, m))
+
+
+def array(x: Any, dtype: str) -> Any:
+    """Return numbers as an array."""
+    return np.asarray(x, dtype)
+
+
+def unit(n: int, i: int) -> Any:
+    """Return the unit vector (n,) that is 1 at i."""
+    return (np.arange(n) == i).astype("float64")
+
+
+def place(i: int, shape: tuple[int, ...]) -> list[int]:
+    """Return the indices of entry i."""
+    return [int(k) for k in np.unravel_index(i, shape)]
 
 
 def single(x: Any) -> Any:
@@ -100,6 +114,10 @@ def wrong(found: Any, expected: Any, x: Any) -> int | None:
 
     What is infinite or NaN is not expected of a derivative.
     """
-    close = np.abs(found - expected) <= 1e-4 * np.abs(expected) + 1e-7
-    bad = (np.isfinite(expected) & ~close).reshape(2, -1).all(axis=0)
+    bad = far(found, expected).reshape(2, -1).all(axis=0)
     return min(np.flatnonzero(bad), key=lambda at: abs(x[at])) if bad.any() else None
+
+
+def far(found: Any, expected: Any) -> Any:
+    """Whether derivatives are not as expected, by more than differences can tell."""
+    return np.isfinite(expected) & ~(np.abs(found - expected) <= 1e-4 * np.abs(expected) + 1e-7)

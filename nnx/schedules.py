@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Protocol, runtime_checkable
 
-from nnx import named
+from nnx import named, own
 from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, one_of
+from nnx.errors import InputError, above_zero, one_of
 from nnx.in_epochs import InEpochs, InSteps
 from nnx.named import numbers
 
@@ -298,6 +298,58 @@ class OneCycle(InSteps):
         return _half_cosine(t, 0, top, self.start, 1.0) * _half_cosine(t, top, self.steps - 1, 1.0, self.end)
 
 
+@dataclass(frozen=True)
+class Custom:
+    """rate = learning_rate * factor(t), by a function of your own.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The rate that factor 1 stands for.
+    factor : callable
+        t -> the factor, t being the number of steps done before, a floating array without axes: written with the
+        standard's functions, since it is part of the step (`xp.where` for `if`).
+    name : str or None
+        What a model file says, and a program that has registered the function (`nnx.register_schedule`). None: the
+        function's own name.
+
+    Raises
+    ------
+    InputError
+        When the rate is not above 0, nnx has a schedule of that name itself, or the function reads a number of t, has
+        no name, or returns no such array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nnx
+    >>> def halved_at_100(t):
+    ...     return nnx.array_namespace(t).where(t < 100, 1.0, 0.5 + 0 * t)
+    >>> Custom(0.1, halved_at_100).factor(np.asarray([0.0, 99.0, 100.0]))
+    array([1. , 1. , 0.5])
+    """
+
+    learning_rate: float
+    factor: Callable[[Array], Array]
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_rate", above_zero("learning_rate", self.learning_rate))
+        object.__setattr__(self, "name", _checked_name(self.factor, self.name))
+
+
+def _checked_name(factor: Callable[[Array], Array], given: str | None) -> str:
+    """Return the name of a factor of one's own, once it is known to be one."""
+    name = own.name_of("schedule", factor, given)
+    if name in _OURS:
+        raise InputError(f"nnx has a schedule named {name!r} itself; choose another name")
+    for dtype in ("float32", "float64"):
+        t = own.array(1.0, dtype)
+        own.check_portable(f"the schedule {name!r}", factor, t)
+        own.check_array(f"the schedule {name!r}", factor(t), t, ((),))
+    return name
+
+
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "constant": Constant,
     "step_decay": StepDecay,
@@ -308,6 +360,35 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "one_cycle": OneCycle,
 }
 """Every schedule that the command line and a model file may name."""
+
+_OURS = frozenset(SCHEDULES)
+
+
+def register(factor: Callable[[Array], Array], name: str | None = None) -> Callable[[Array], Array]:
+    """Make the factor of a `Custom` schedule known by its name to `nnx.Trainer.load`; usable as a decorator.
+
+    Model files name their schedules and hold no code, so a function of your own must be registered before a model that
+    was trained with it is loaded. Registering another under the same name replaces it.
+
+    Parameters
+    ----------
+    factor : callable
+        See `Custom`.
+    name : str or None
+        None: the function's own name.
+
+    Raises
+    ------
+    InputError
+        As `Custom` does.
+    """
+    name = _checked_name(factor, name)
+
+    def custom(learning_rate: float) -> Schedule:
+        return Custom(learning_rate, factor, name)
+
+    SCHEDULES[name] = custom
+    return factor
 
 
 def schedule(name: str, **arguments: Any) -> Schedule:
@@ -362,4 +443,6 @@ def describe(schedule: Any) -> dict[str, Any]:
         given = {"epochs": schedule.epochs, **dict(schedule.arguments)}
         lengths = {key: value for key, value in given.items() if value is not None}
         return {"name": names[schedule.kind], "learning_rate": schedule.learning_rate, "in_epochs": lengths}
+    if isinstance(schedule, Custom):
+        return {"name": schedule.name, "learning_rate": schedule.learning_rate}
     return named.describe("schedule", SCHEDULES, "nnx.schedules.SCHEDULES", schedule)

@@ -25,6 +25,7 @@ COMPILED = tuple(
     for name in (
         "backends",
         "left_out",
+        "own",
         "recording",
         "repeat",
         "resume",

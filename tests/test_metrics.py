@@ -495,3 +495,26 @@ def test_a_metric_given_twice_is_refused(rng):
     for twice in (["accuracy", "accuracy"], ["f1", F1()], [Count("count"), Count("count")]):
         with pytest.raises(nnx.InputError, match="names of their own"):
             trainer.evaluate(X, Y, metrics=twice)
+
+
+def median_error(y_true, y_pred):
+    return np.median(np.abs(y_true - y_pred))
+
+
+def weighted_error(y_true, y_pred, sample_weight=None):
+    return np.average(np.abs(y_true - y_pred), weights=sample_weight)
+
+
+def test_a_metric_is_one_function(backend, rng):
+    X = rng.standard_normal((3, 40))
+    Y = X[0] - 2 * X[1]
+    trainer = nnx.Trainer(nnx.mlp([3, 4, 1], output="identity"), backend=backend)
+    history = trainer.fit(X, Y, epochs=3, validation=(X, Y), metrics=["r2", median_error])
+    expected = median_error(Y, trainer.predict(X)[0])
+    assert history["validation_median_error"][-1] == pytest.approx(expected, rel=1e-5)
+    for size in (None, 7):
+        measured = trainer.evaluate(X, Y, size, metrics=[median_error, weighted_error])
+        assert measured["median_error"] == pytest.approx(expected, rel=1e-5)
+    w = np.arange(40.0)
+    measured = trainer.evaluate(X, Y, 7, metrics=[weighted_error, "mean_absolute_error"], sample_weight=w)
+    assert measured["weighted_error"] == pytest.approx(measured["mean_absolute_error"], rel=1e-5)

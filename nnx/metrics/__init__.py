@@ -1,5 +1,7 @@
 """How good predictions are, beside the cost: every metric by its name."""
 
+from collections.abc import Callable
+
 from nnx.arrays import Array
 from nnx.errors import InputError, shown
 from nnx.metrics.measure import METRICS, Metric
@@ -14,6 +16,7 @@ from nnx.metrics.of_classes import (
     TopK,
     decide,
 )
+from nnx.metrics.of_function import OfFunction
 from nnx.metrics.of_numbers import R2, MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError
 from nnx.outputs import Output
 from nnx.spec import find
@@ -41,13 +44,14 @@ METRICS.update(
 )
 
 
-def metric(spec: str | Metric) -> Metric:
+def metric(spec: str | Metric | Callable[..., float]) -> Metric:
     """Return the metric that a name stands for; one that is a metric already stays what it is.
 
     Parameters
     ----------
-    spec : str or Metric
+    spec : str, Metric or function
         A name, where the metric has a parameter with or without it: "accuracy", "top_k(3)", "f1(micro)", "f1(none)".
+        Or a function of the targets and the predictions of all samples, see `OfFunction`.
 
     Raises
     ------
@@ -60,6 +64,8 @@ def metric(spec: str | Metric) -> Metric:
     >>> metric("top_k(3)")
     TopK(k=3)
     """
+    if callable(spec) and not isinstance(spec, type | Metric):
+        spec = OfFunction(spec)
     if isinstance(spec, Metric) and not isinstance(spec, type):
         _check_name(spec)
         return spec
@@ -67,7 +73,8 @@ def metric(spec: str | Metric) -> Metric:
         found: Metric = find("metric", spec, METRICS)
         return found
     raise InputError(
-        f"a metric must be a name, such as 'accuracy', or an object with name, partial and result: {shown(spec)}"
+        "a metric must be a name, such as 'accuracy', a function of the targets and the predictions, or an object with "
+        f"name, partial and result: {shown(spec)}"
     )
 
 

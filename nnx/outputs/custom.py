@@ -80,9 +80,7 @@ def with_own(link: "Output", given: Loss) -> "Output":
         A = link.link(Z)
         return _THROUGH[link.name](A, given.derivative(A, Y))
 
-    return replace(
-        link, spec=given.name, loss_name=given.name, loss=loss, derivative=derivative, own=given
-    )
+    return replace(link, spec=given.name, loss_name=given.name, loss=loss, derivative=derivative, own=given)
 
 
 def _through_softmax(A: Array, dA: Array) -> Array:
@@ -102,7 +100,9 @@ _THROUGH: dict[str, Callable[[Array, Array], Array]] = {
 def check_own(output: "Output", given: Loss, n: int) -> None:
     """Raise an InputError if a loss of one's own cannot be used with n outputs, or its derivative is wrong."""
     what = f"the loss {given.name!r}:"
-    A, Y = _points(output, given, n)
+    Z, Y = own.neighbours(own.draws(n, 16, 3.0)), some_targets(output, n)
+    xp = array_namespace(Z)
+    A, Y = Z if given.of == "Z" else output.link(Z), xp.concat([Y, Y], axis=-1)
     shapes = A.shape, A.shape[1:]
     with own.quiet():
         for name, function, expected in (
@@ -115,7 +115,6 @@ def check_own(output: "Output", given: Loss, n: int) -> None:
         if not given.check:
             return
         found = given.derivative(A, Y)
-        xp = array_namespace(A)
 
         def each(x: Array) -> Array:
             value = given.loss(x, Y)
@@ -135,15 +134,12 @@ def check_own(output: "Output", given: Loss, n: int) -> None:
                 )
 
 
-def _points(output: "Output", given: Loss, n: int) -> tuple[Array, Array]:
-    """Return what the loss takes and targets, (n, m): predictions and targets that this output has."""
-    Z = own.neighbours(own.draws(n, 3.0))
-    xp = array_namespace(Z)
-    Y = own.draws(n, 3.0, seed=1)
+def some_targets(output: "Output", n: int, m: int = 16) -> Array:
+    """Return targets (n, m) that an output has, always the same."""
+    Y = own.draws(n, m, 3.0, seed=1)
+    xp = array_namespace(Y)
     if output.exclusive:
-        Y = xp.astype(xp.max(Y, axis=0, keepdims=True) == Y, Y.dtype)
-    elif output.classes:
-        Y = xp.astype(Y > 0, Y.dtype)
-    elif output.lowest == 0:
-        Y = xp.floor(xp.abs(Y))
-    return (Z if given.of == "Z" else output.link(Z)), xp.concat([Y, Y], axis=-1)
+        return xp.astype(xp.max(Y, axis=0, keepdims=True) == Y, Y.dtype)
+    if output.classes:
+        return xp.astype(Y > 0, Y.dtype)
+    return xp.floor(xp.abs(Y)) if output.lowest == 0 else Y

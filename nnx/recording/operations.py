@@ -9,8 +9,8 @@ class RecordingError(Error, TypeError):
     """A function cannot be recorded: what in it, and why."""
 
 
-class ReadError(RecordingError):
-    """A function reads the numbers of an array, or writes into one."""
+class NotPortableError(RecordingError):
+    """A function does what the standard has not: it reads or changes an array's numbers, or has no array at all."""
 
 
 FLOATS = ("float32", "float64")

@@ -14,7 +14,7 @@ from nnx.recording.operations import (
     KINDS,
     OF_FLOATS,
     TO_BOOL,
-    ReadError,
+    NotPortableError,
     RecordingError,
     promoted,
     scalar,
@@ -145,12 +145,12 @@ class Placeholder:
         return self.tape.view("slice", self, shape, tuple(strides), key=tuple(normal))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise ReadError("an array is written into: a function that is recorded must be pure")
+        raise NotPortableError("an array is written into: a function that is recorded must be pure")
 
 
 def _forbidden(name: str) -> Callable[..., Any]:
     def read(self: Any, *args: Any) -> Any:
-        raise ReadError(f"{name}() of an array: its numbers are not there when a function is recorded")
+        raise NotPortableError(f"{name}() of an array: its numbers are not there when a function is recorded")
 
     return read
 
@@ -220,12 +220,12 @@ class Namespace:
         """Return the arguments, numbers as those of the arrays' dtype, and this dtype."""
         arrays = [arg for arg in args if isinstance(arg, Placeholder)]
         if not arrays:
-            raise RecordingError(
+            raise NotPortableError(
                 f"{name} of {', '.join(type(arg).__name__ for arg in args)}: no recorded array"
             )
         for arg in args:
             if hasattr(arg, "shape") and not isinstance(arg, Placeholder):
-                raise RecordingError(f"{name} of a recorded array and a {type(arg).__name__} that is none")
+                raise NotPortableError(f"{name} of a recorded array and a {type(arg).__name__} that is none")
         dtype = promoted(name, [x.dtype for x in arrays])
         return [x if isinstance(x, Placeholder) else scalar(name, x, dtype) for x in args], dtype
 

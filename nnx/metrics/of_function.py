@@ -1,0 +1,52 @@
+"""A metric of one's own: one function of the targets and the predictions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import signature
+
+from nnx import host
+from nnx.arrays import Array, array_namespace
+from nnx.errors import InputError, number, shown
+from nnx.metrics.measure import Partial, ToNumpy
+from nnx.outputs import Output
+from nnx.own import name_of
+
+
+@dataclass(frozen=True)
+class OfFunction:
+    """What a function of all targets and predictions returns: it is called once, when the batches are over.
+
+    Parameters
+    ----------
+    function : callable
+        Y, A -> a number, both NumPy arrays: A as `Trainer.predict` gives it, (n[L], m), Y likewise or class indices
+        (m,); of a single output both are (m,). If samples have weights, it is called with ``sample_weight=`` (m,).
+    """
+
+    function: Callable[..., float]
+
+    def __repr__(self) -> str:
+        return shown(self.function)
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return name_of("metric", self.function)
+
+    def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
+        """Return a batch's predictions, targets and weights: they stay on the device until all are there."""
+        if A.shape[0] == 1:
+            xp = array_namespace(A, Y)
+            A, Y = xp.reshape(A, (-1,)), xp.reshape(Y, (-1,))
+        return (A, Y) if w is None else (A, Y, w)
+
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:
+        """Return what the function returns."""
+        A, Y, *w = (host.concat([to_numpy(part) for part in parts]) for parts in zip(*partials, strict=True))
+        if w and "sample_weight" not in signature(self.function).parameters:
+            raise InputError(
+                f"the samples have weights, and the metric {self.name!r} does not take them; give the function a "
+                "parameter sample_weight"
+            )
+        found = self.function(Y, A, **({"sample_weight": w[0]} if w else {}))
+        return number(f"what the metric {self.name!r} returns", found, "a number", lambda x: True)

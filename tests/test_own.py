@@ -1,0 +1,391 @@
+"""A loss, a schedule, a metric, an activation and a layer of one's own, and how they are checked."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx import schedules
+from nnx.metrics import metric
+
+X = np.random.default_rng(0).standard_normal((3, 40))
+Y = X[0] - 2 * X[1]
+
+
+@pytest.fixture(autouse=True)
+def _registries(monkeypatch):
+    """What a test registers is forgotten after it."""
+    monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
+    monkeypatch.setattr("nnx.schedules.SCHEDULES", dict(schedules.SCHEDULES))
+    monkeypatch.setattr("nnx.outputs.OWN", {})
+
+
+def xp(x):
+    return nnx.array_namespace(x)
+
+
+def own_huber(A, Y):
+    R = xp(A).abs(A - Y)
+    return xp(A).where(R <= 1, 0.5 * R * R, R - 0.5)
+
+
+def own_huber_derivative(A, Y):
+    return xp(A).clip(A - Y, -1.0, 1.0)
+
+
+def stairs(t):
+    return 0.5 ** (t // 3)
+
+
+def cubic(name="cubic", **options):
+    options = {"derivative": lambda A, Y: 3 * (A - Y) * abs(A - Y)} | options
+    return nnx.Loss(name, lambda A, Y: abs(A - Y) ** 3, **options)
+
+
+# A loss and a schedule, in the step.
+
+
+def test_a_loss_and_a_schedule_train_as_nnxs_own_do(backend):
+    w = np.linspace(0.5, 2, 40)
+    own = nnx.Loss("own_huber", own_huber, own_huber_derivative)
+    found = []
+    for loss, rate, on in (
+        (own, schedules.Custom(0.1, stairs), backend),
+        ("huber", schedules.StepDecay(0.1, every=3, decay=0.5), "numpy"),
+    ):
+        net = nnx.mlp([3, 4, 1], "tanh", "identity", loss=loss)
+        trainer = nnx.Trainer(net, nnx.GradientDescent(rate), backend=on, dtype="float64")
+        history = trainer.fit(X, Y, epochs=2, batch_size=10, sample_weight=w)
+        found.append((trainer.theta, history["loss"], trainer.evaluate(X, Y, sample_weight=w)["loss"]))
+        assert trainer.learning_rate == pytest.approx(0.1 * 0.5**2)  # after 8 steps
+    for mine, nnxs in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, nnxs, rtol=1e-10)
+
+
+LOGS = {  # link: (the canonical loss, from A; its derivative)
+    "sigmoid": (
+        lambda A, Y: -Y * xp(A).log(A) - (1 - Y) * xp(A).log(1 - A),
+        lambda A, Y: (A - Y) / (A * (1 - A)),
+    ),
+    "softmax": (lambda A, Y: -Y * xp(A).log(A), lambda A, Y: -Y / A),
+    "identity": (lambda A, Y: 0.5 * (A - Y) ** 2, lambda A, Y: A - Y),
+    "exp": (
+        lambda A, Y: Y * xp(A).log(xp(A).where(Y > 0, Y, 1.0) / A) - (Y - A),
+        lambda A, Y: 1 - Y / A,
+    ),
+}
+
+
+@pytest.mark.parametrize("link", nnx.OUTPUTS)
+def test_the_derivative_goes_on_through_every_link(link, rng):
+    targets = {"sigmoid": [[0, 1, 1], [1, 0, 1]], "softmax": [0, 1, 1]}.get(link, [[0, 2, 1], [1, 3, 0]])
+    net, own = (nnx.mlp([3, 4, 2], "tanh", link, loss=loss) for loss in (None, nnx.Loss("log", *LOGS[link])))
+    theta, X3, w = net.init(dtype="float64"), rng.standard_normal((3, 3)), np.array([1.0, 2.0, 0.5])
+    for weights in (None, w):
+        expected = net.loss_and_gradient(theta, X3, np.array(targets), weights)
+        for found, wanted in zip(
+            own.loss_and_gradient(theta, X3, np.array(targets), weights), expected, strict=True
+        ):
+            np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-15)
+
+
+def test_a_loss_of_samples_and_one_of_Z():
+    def loss(Z, Y):
+        return xp(Z).sum(xp(Z).maximum(Z, 0.0) - Z * Y + xp(Z).log1p(xp(Z).exp(-abs(Z))), axis=-2)
+
+    def derivative(Z, Y):
+        return 1 / (1 + xp(Z).exp(-Z)) - Y
+
+    own = nnx.mlp([3, 4, 2], output="sigmoid", loss=nnx.Loss("of_z", loss, derivative, of="Z"))
+    theta = 300 * own.init(dtype="float64")  # from A the logarithm would be infinite
+    labels = np.stack([X[0] > 0, X[1] > 0]).astype(float)
+    found = own.loss_and_gradient(theta, X, labels)
+    for x, expected in zip(
+        found, nnx.mlp([3, 4, 2], output="sigmoid").loss_and_gradient(theta, X, labels), strict=True
+    ):
+        np.testing.assert_allclose(x, expected, rtol=1e-12, atol=1e-15)
+    with pytest.raises(nnx.InputError, match=r"derivative gives .* at z = .*must be ∂loss/∂Z"):
+        nnx.mlp([3, 1], output="sigmoid", loss=nnx.Loss("m", loss, lambda Z, Y: Z - Y, of="Z"))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (own_huber, r"needs its derivative, too: nnx\.Loss\(name, loss, derivative\)"),
+        (cubic("huber"), "nnx has a loss named 'huber' itself"),
+        (cubic(derivative=lambda A, Y: 3 * (A - Y) ** 2), r"derivative gives .* at a = .*, y = .*changes by"),
+        (cubic(derivative=lambda A, Y: (A - Y) * abs(A - Y) / 10), "without the mean over the samples"),
+        (cubic(derivative=lambda A, Y: 1.0), r"derivative must return an array of shape \(2, 32\)"),
+        (nnx.Loss("m", lambda A, Y: xp(A).mean(abs(A - Y)), own_huber), r"loss must return .*\(2, 32\) or \(32,\)"),
+        (nnx.Loss("m", lambda A, Y: np.abs(A - Y), own_huber), r"cannot run on every backend.*xp\.exp\(x\)"),
+        (nnx.Loss("m", lambda A, Y: A if A[0, 0] > 0 else Y, own_huber), r"bool\(\).*xp\.where"),
+        (nnx.Loss("m", lambda A, Y: (A - Y).sum(axis=0), own_huber), r"xp\.sum\(x\) for x\.sum\(\)"),
+        (nnx.Loss("m", lambda A, Y: A * np.ones((2, 1)), own_huber), "cannot run on every backend"),
+    ],
+)  # fmt: skip
+def test_losses_that_cannot_be(loss, message):
+    with pytest.raises(nnx.InputError, match=message):
+        nnx.mlp([3, 4, 2], output="identity", loss=loss)
+
+
+def test_arguments_of_a_loss():
+    for change, message in (
+        ({"name": ""}, "name must be a name"),
+        ({"derivative": None}, "derivative must be a function of A and Y"),
+        ({"of": "z"}, "of, what the loss is computed from, must be 'A' or 'Z', not 'z'"),
+        ({"check": 1}, "check must be True or False"),
+    ):
+        with pytest.raises(nnx.InputError, match=message):
+            cubic(**change)
+    with pytest.raises(NameError):  # a fault of the function's own stays what it is
+        nnx.mlp([3, 1], output="identity", loss=nnx.Loss("m", lambda A, Y: nothing, own_huber))  # noqa: F821
+    surrogate = cubic(derivative=own_huber_derivative, check=False)
+    assert nnx.mlp([3, 1], output="identity", loss=surrogate).output.loss_name == "cubic"
+
+
+def test_a_loss_is_checked_with_the_outputs_that_there_are():
+    """Weights of outputs: they fit three, and no other number."""
+    shares = [[0.1], [0.5], [0.9]]
+
+    def loss(A, Y):
+        R = Y - A
+        q = xp(A).asarray(shares, dtype=A.dtype)
+        return xp(A).maximum(q * R, (q - 1) * R)
+
+    def derivative(A, Y):
+        return xp(A).astype(A > Y, A.dtype) - xp(A).asarray(shares, dtype=A.dtype)
+
+    quantiles = nnx.Loss("quantiles", loss, derivative)
+    trainer = nnx.Trainer(
+        nnx.mlp([1, 3], output="identity", loss=quantiles),
+        nnx.Adam(schedules.Cosine(0.05, steps=1000)),
+        backend="numpy",
+    )
+    y = np.random.default_rng(0).random(500)
+    trainer.fit(np.zeros((1, 500)), np.stack([y] * 3), epochs=200, batch_size=100)
+    assert trainer.predict([[0.0]])[:, 0] == pytest.approx(np.quantile(y, [0.1, 0.5, 0.9]), abs=0.05)
+
+
+def test_models_with_a_loss_and_a_schedule_are_loaded_once_registered(tmp_path):
+    net = nnx.mlp([3, 4, 1], output="identity", loss=cubic())
+    trainer = nnx.Trainer(net, nnx.Adam(schedules.Custom(0.01, stairs)), backend="numpy")
+    trainer.fit(X, Y, epochs=2)
+    trainer.save(path := tmp_path / "run.safetensors")
+    with pytest.raises(nnx.ModelFileError, match=r"unknown schedule 'stairs'.*nnx\.register_schedule"):
+        nnx.Trainer.load(path, backend="numpy")
+    assert nnx.register_schedule(stairs) is stairs
+    with pytest.raises(nnx.ModelFileError, match=r"unknown loss 'cubic'.*nnx\.register_loss"):
+        nnx.Trainer.load(path, backend="numpy")
+    own = nnx.register_loss(cubic())
+    again = nnx.Trainer.load(path, backend="numpy")
+    assert again.network.output.own is own
+    assert again.optimizer == nnx.Adam(schedules.Custom(0.01, stairs))
+    for one in (trainer, again):
+        one.fit(X, Y, epochs=3)
+    np.testing.assert_array_equal(again.theta, trainer.theta)
+    assert nnx.mlp([3, 1], output="exp", loss="cubic").output.own is own
+    with pytest.raises(nnx.InputError, match="nnx has a loss named 'hinge' itself"):
+        nnx.register_loss(cubic("hinge"))
+    with pytest.raises(nnx.InputError, match=r"expected an nnx\.Loss"):
+        nnx.register_loss(own_huber)
+
+
+# A schedule.
+
+
+def branching(t):
+    return 1.0 if t < 100 else 0.5
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (branching, r"'branching' cannot run on every backend: bool\(\).*xp\.where\(condition"),
+        (lambda t: 1 / (1 + t), "has no name; define it with def"),
+        (0.5, "a schedule of your own must be a function, not 0.5"),
+    ],
+)
+def test_schedules_that_cannot_be(factor, message):
+    with pytest.raises(nnx.InputError, match=message):
+        schedules.Custom(0.1, factor)
+    with pytest.raises(nnx.InputError, match=message):
+        nnx.register_schedule(factor)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (lambda t: math.exp(-t), r"float\(\).*xp\.exp\(x\) for math\.exp"),
+        (lambda t: np.exp(-t), r"xp\.exp\(x\) for math\.exp\(x\) and np\.exp"),
+        (lambda t: xp(t).where(t < 9, 1.0, 0.5), r"where of float, float.*b \+ 0 \* x"),
+        (lambda t: 0.5, r"must return an array of shape \(\) and dtype float32.*returned 0\.5"),
+        (lambda t: t * np.ones(2, "float32"), "cannot run on every backend"),
+    ],
+)
+def test_factors_that_cannot_be(factor, message):
+    with pytest.raises(nnx.InputError, match=message):
+        schedules.Custom(0.1, factor, name="own")
+
+
+def test_a_schedule_has_a_rate_and_a_name_of_its_own():
+    with pytest.raises(nnx.InputError, match="learning_rate must be greater than 0"):
+        schedules.Custom(0, stairs)
+    with pytest.raises(nnx.InputError, match="nnx has a schedule named 'cosine' itself"):
+        nnx.register_schedule(stairs, "cosine")
+    with pytest.raises(nnx.InputError, match="name must be a name"):
+        schedules.Custom(0.1, stairs, 3)
+    nnx.register_schedule(lambda t: 1 / (1 + t), "inverse")
+    made = schedules.schedule("inverse", learning_rate=0.1)
+    assert (made.learning_rate, made.factor(np.asarray(3.0))) == (0.1, 0.25)
+    assert schedules.describe(made) == {"name": "inverse", "learning_rate": 0.1}
+
+
+# A metric.
+
+
+def median_error(y_true, y_pred):
+    return np.median(np.abs(y_true - y_pred))
+
+
+def in_rows(y_true, y_pred):
+    assert y_pred.shape == (3, y_true.shape[0])
+    return np.mean(y_pred.argmax(axis=0) == y_true)
+
+
+def test_a_metric_of_several_classes_and_one_to_stop_by():
+    labels = np.digitize(Y, [-1, 1])
+    trainer = nnx.Trainer(nnx.mlp([3, 8, 3]), backend="numpy")
+    with pytest.raises(nnx.InputError, match="Give mode='min' or mode='max'"):
+        nnx.EarlyStopping("validation_in_rows")
+    stopping = nnx.EarlyStopping("validation_in_rows", patience=2, mode="max")
+    metrics = ["accuracy", in_rows]
+    history = trainer.fit(X, labels, 50, validation=(X, labels), metrics=metrics, callbacks=stopping)
+    assert history["validation_in_rows"] == pytest.approx(history["validation_accuracy"])
+    assert stopping.best == max(history["validation_in_rows"])
+
+
+def accuracy(y_true, y_pred):
+    return 1.0
+
+
+def vector(y_true, y_pred):
+    return y_pred
+
+
+def test_metrics_that_cannot_be():
+    trainer = nnx.Trainer(nnx.mlp([3, 1], output="identity"), backend="numpy")
+    for own, weights, message in (
+        (accuracy, None, "'accuracy' is a metric of nnx's own.*give .*function accuracy.* another name"),
+        (lambda y, a: 0.0, None, "metric .*lambda.* has no name; define it with def"),
+        (vector, None, "what the metric 'vector' returns must be a number, not a numpy ndarray of shape"),
+        (median_error, np.ones(40), "'median_error' does not take them; give the function a parameter sample_weight"),
+        (dict, None, "a metric must be a name, such as 'accuracy', a function of the targets"),
+    ):  # fmt: skip
+        with pytest.raises(nnx.InputError, match=message):
+            trainer.evaluate(X, Y, metrics=[own], sample_weight=weights)
+    assert metric(median_error) == metric(median_error)  # captured once, not for every evaluation
+
+
+# An activation: its derivative is checked.
+
+
+def tanh(Z):
+    return xp(Z).tanh(Z)
+
+
+@pytest.mark.parametrize(
+    ("g", "dg", "keep", "message"),
+    [
+        (tanh, lambda A: 1 - A * A, "Z", "dg gives .* at z = .*, where g changes by .*keep='A' would be right"),
+        (lambda Z: Z**3, lambda Z: 3 * Z**2, "A", "keep='A' gives dg the activations.*keep='Z' would be right"),
+        (lambda Z: Z**3, lambda Z, A: 3 * A / Z, "Z", "dg raises TypeError.*keep='ZA' would be right"),
+        (lambda Z: Z + 1, lambda Z: 2, "", "^$"),
+        (tanh, lambda A: 1 - A * A, "", "keep='' says that g' is 1 at z = .*keep='A' would be right"),
+        (lambda Z: Z**3, lambda Z: Z**2, "Z", "correct dg or keep. check=False takes it as it is"),
+        (lambda Z: Z**3, lambda Z: 3 * xp(Z).sum(Z**2), "Z", "correct dg or keep"),
+        (lambda Z: xp(Z).sum(Z), lambda Z: Z, "Z", r"g must return an array of shape"),
+        (lambda Z: Z * np.asarray(2.0), lambda Z: 2 + 0 * Z, "Z", "g must .*dtype float32.*returned .*float64"),
+        (lambda Z: 2 * Z, lambda Z: 2 * np.ones(Z.shape), "Z", "dg must .*dtype float32.*returned .*float64"),
+    ],
+)  # fmt: skip
+def test_derivatives_of_activations(g, dg, keep, message):
+    own = nnx.Activation("own", g, dg, keep)
+    if message == "^$":
+        assert nnx.Dense(3, own).g is own
+        return
+    for use in (nnx.register_activation, lambda own: nnx.Dense(3, own), nnx.Activate):
+        with pytest.raises(nnx.InputError, match=message):
+            use(own)
+
+
+@pytest.mark.parametrize(
+    ("g", "dg", "keep"),
+    [
+        (
+            lambda Z: abs(Z - 0.0710005),
+            lambda Z: xp(Z).sign(Z - 0.0710005),
+            "Z",
+        ),  # a kink at a point that is tried
+        (lambda Z: xp(Z).floor(Z), lambda Z: 0 * Z, "Z"),
+        (lambda Z: xp(Z).sqrt(Z), lambda A: 1 / (2 * A), "A"),  # NaN below 0
+        (lambda Z: 2 * Z, lambda Z: 2.0, "Z"),
+        *((g.g, g.dg, g.keep) for g in nnx.ACTIVATIONS.values() if isinstance(g, nnx.Activation)),
+    ],
+)
+def test_right_derivatives_are_taken(g, dg, keep):
+    nnx.Dense(3, nnx.Activation("own", g, dg, keep))
+
+
+def test_an_activation_is_checked_once_unless_told_not_to():
+    calls = []
+
+    def g(Z):
+        calls.append(Z.dtype)
+        return xp(Z).tanh(Z)
+
+    own = nnx.Activation("counted", g, lambda A: 1 - A * A)
+    assert not calls
+    nnx.mlp([3, 4, 4, 1], own)
+    first = len(calls)
+    assert first > 0
+    nnx.register_activation(own)
+    nnx.mlp([3, 4, 4, 1], "counted")
+    assert len(calls) == first
+    nnx.Dense(3, nnx.Activation("step", xp(X).sign, lambda Z: 1 + 0 * Z, "Z", check=False))
+    with pytest.raises(nnx.InputError, match="check must be True or False"):
+        nnx.Activation("step", g, g, check=None)
+
+
+# A layer: its derivatives are checked when asked for.
+
+
+@dataclass(frozen=True)
+class Scale(nnx.Layer):
+    fault: str = ""
+
+    def shapes(self, n_prev):
+        return {"gamma": (n_prev, 1)}
+
+    def forward(self, params, A_prev, context):
+        return params["gamma"] * A_prev, A_prev
+
+    def backward(self, params, kept, dA, need_dA_prev):
+        dgamma = xp(dA).sum(dA * kept, axis=-1, keepdims=True)
+        dA_prev = dA if self.fault == "A" else params["gamma"] * dA
+        return dA_prev, {"gamma": -dgamma if self.fault == "gamma" else dgamma}
+
+
+def test_the_gradient_of_a_layer():
+    for fault, named in (("A", r"b1\[0, 0\]"), ("gamma", r"gamma1\[0, 0\]")):
+        net = nnx.Network(3, [nnx.Dense(4), Scale(fault), nnx.Dense(2)], output="softmax")
+        with pytest.raises(
+            nnx.InputError, match=f"the derivative of {named} is .*, where the cost changes by"
+        ):
+            nnx.check_gradient(net)
+    norm = [nnx.Dense(4), nnx.BatchNorm(), nnx.Activate("relu"), nnx.Dropout(0.5), Scale()]
+    for output in nnx.OUTPUTS:
+        nnx.check_gradient(nnx.Network(3, [*norm, nnx.PReLU(), nnx.Dense(2)], output=output))
+    with pytest.raises(nnx.InputError, match=r"network must be an nnx\.Network"):
+        nnx.check_gradient(norm)
