@@ -75,7 +75,24 @@ def sklearn_pair():
 
 
 def square():
-    return {"name": "square", "g": lambda Z: Z * Z, "dg": lambda Z: 2 * Z, "keep": "Z", "init": "glorot"}
+    return {
+        "name": "square",
+        "g": lambda Z: Z * Z,
+        "dg": lambda Z: 2 * Z,
+        "keep": "Z",
+        "init": "glorot",
+        "check": True,
+    }
+
+
+def quartic():
+    return {"name": "quartic", "loss": lambda A, Y: (A - Y) ** 4, "derivative": lambda A, Y: 4 * (A - Y) ** 3} | {
+        "of": "A", "check": True
+    }  # fmt: skip
+
+
+def halving(t):
+    return 0.5**t
 
 
 def dataclass_arguments(kind, **given):
@@ -122,6 +139,11 @@ CALLS = {
     "register_layer": (nnx.register_layer, {"kind": type("OfATest", (nnx.Layer,), {})}),
     "Activation": (nnx.Activation, square()),
     "register_activation": (nnx.register_activation, {"activation": nnx.Activation(**square())}),
+    "Loss": (nnx.Loss, quartic()),
+    "register_loss": (nnx.register_loss, {"loss": nnx.Loss(**quartic())}),
+    "schedules.Custom": (schedules.Custom, {"learning_rate": 0.1, "factor": halving, "name": None}),
+    "register_schedule": (nnx.register_schedule, {"factor": halving, "name": None}),
+    "check_gradient": (nnx.check_gradient, {"network": network(), "seed": 0}),
     "leaky_relu": (nnx.leaky_relu, {"alpha": 0.1}),
     "elu": (nnx.elu, {"alpha": 0.5}),
     "output": (output, {"name": "identity", "loss": "huber(0.5)"}),

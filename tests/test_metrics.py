@@ -394,7 +394,7 @@ def test_what_is_no_metric():
         ("top_k(2.5)", "k must be a positive integer, not 2.5"),
         ("accuracy(3)", "the metric 'accuracy' takes no parameter"),
         ("f1(all)", "average must be 'auto', 'macro', 'micro', 'weighted' or None, not 'all'"),
-        (3, "a metric must be a name, such as 'accuracy', or an object with name, partial and result: 3"),
+        (3, "a metric must be a name, such as 'accuracy', a function .*, or an object with .* and result: 3"),
         (F1, "a metric must be a name"),
         (None, "a metric must be a name"),
     ]:
