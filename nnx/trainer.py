@@ -307,8 +307,9 @@ class Trainer:
             J is the mean of the losses with these weights, >= 0.
         class_weight : dict, sequence, "balanced" or None
             A weight for each class, multiplied into the samples' (`nnx.weights`).
-        metrics : sequence of str or metric, or None
-            Of the validation, see `nnx.METRICS`; None: the accuracy of classes, else R2.
+        metrics : sequence of str, metric or function, or None
+            Of the validation, see `nnx.METRICS`, or functions of targets and predictions; None: the accuracy of
+            classes, else R2.
         micro_batch : int or None
             Samples computed at once: a step's gradient is added up over pieces of its batch, with the same
             result as the whole batch, to rounding, in less memory. (Not with BatchNorm, which needs all of it.)
@@ -589,8 +590,8 @@ class Trainer:
             Samples computed at once, as in `predict`; the result does not depend on it.
         sample_weight : array-like (m,) or None
             The weights of the samples, in the loss and in all metrics.
-        metrics : sequence of str or metric, or None
-            See `nnx.METRICS`; None: the accuracy of classes, else R2.
+        metrics : sequence of str, metric or function, or None
+            See `nnx.METRICS`, or functions of targets and predictions; None: the accuracy of classes, else R2.
         rows : bool
             Whether samples are rows, as in `fit`.
         """

@@ -527,6 +527,8 @@ def attempt(name, argument, kind, value):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("nnx.schedules.SCHEDULES", dict(schedules.SCHEDULES))
+    monkeypatch.setattr("nnx.outputs.OWN", {})
     trainer().save("model.safetensors")
     yield tmp_path
     for registry in (nnx.ACTIVATIONS, LAYERS):
