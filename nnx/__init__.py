@@ -60,7 +60,8 @@ from nnx.optimizers import (
     RMSprop,
 )
 from nnx.optimizers.lbfgs import LBFGS
-from nnx.outputs import LOSSES, OUTPUTS, Loss, register_loss
+from nnx.outputs import LOSSES, OUTPUTS, register_loss
+from nnx.outputs.custom import Loss
 from nnx.port import Backend, Memory
 from nnx.progress import Progress
 from nnx.regularization import Regularization

@@ -10,13 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import inf, pi, sqrt
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from nnx import own
 from nnx.arrays import Array, array_namespace
 from nnx.errors import InputError, flag, number, shown, unknown
 from nnx.spec import split
 from nnx.special import erfc
+
+Keep: TypeAlias = Literal["A", "Z", "ZA", ""]
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +53,7 @@ class Activation:
     name: str
     g: Callable[[Array], Array]
     dg: Callable[..., Array]
-    keep: Literal["A", "Z", "ZA", ""] = "A"
+    keep: Keep = "A"
     init: str = "glorot"
     check: bool = True
 
@@ -119,7 +121,7 @@ class Activation:
         return f"{says} at z = {Z[0, at]:.6g}, where g changes by {slope[0, at]:.6g} (central differences)"
 
 
-KEEPS = {
+KEEPS: dict[Keep, str] = {
     "A": "the activations A = g(Z)",
     "Z": "the pre-activations Z",
     "ZA": "both, dg(Z, A)",

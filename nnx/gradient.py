@@ -4,7 +4,7 @@ from nnx import own
 from nnx.errors import InputError, shown
 from nnx.host import generator, key
 from nnx.network import Network
-from nnx.outputs import some_targets
+from nnx.outputs.custom import some_targets
 
 ENTRIES = 8
 """The most numbers of a parameter that are looked at."""

@@ -16,8 +16,9 @@ from nnx.errors import LARGEST, Error, InputError, first_line, items, one_of, po
 from nnx.errors import size as bytes_of
 from nnx.initializers import initializer
 from nnx.layers import Activate, Context, Dense, Layer, PReLU, from_any
-from nnx.outputs import Loss, check_own, targets
 from nnx.outputs import output as find_output
+from nnx.outputs import targets
+from nnx.outputs.custom import Loss, check_own
 from nnx.regularization import smoothed
 from nnx.summary import Summary, summary
 

@@ -115,7 +115,7 @@ def wrong(found: Any, expected: Any, x: Any) -> int | None:
     What is infinite or NaN is not expected of a derivative.
     """
     bad = far(found, expected).reshape(2, -1).all(axis=0)
-    return min(np.flatnonzero(bad), key=lambda at: abs(x[at])) if bad.any() else None
+    return int(min(np.flatnonzero(bad), key=lambda at: abs(x[at]))) if bad.any() else None
 
 
 def far(found: Any, expected: Any) -> Any:

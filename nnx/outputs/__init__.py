@@ -17,8 +17,6 @@ from nnx.arrays import Array, array_namespace, device
 from nnx.errors import InputError, above_zero, between, shown, unknown
 from nnx.outputs import losses
 from nnx.outputs.custom import OWN, Loss, with_own
-from nnx.outputs.custom import check_own as check_own
-from nnx.outputs.custom import some_targets as some_targets
 from nnx.outputs.links import exp, softmax
 from nnx.outputs.losses import Function
 from nnx.spec import find, split
