@@ -53,6 +53,7 @@ EDGES = {
     "sklearn/regressor.py",
     "sklearn/samples.py",
     "cli/grid.py",
+    "cli/parts.py",
     "cli/predict.py",
 }
 ARRAY_LIBRARIES = {

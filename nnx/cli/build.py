@@ -5,7 +5,7 @@ import re
 from nnx import schedules, spec
 from nnx.activations import activation
 from nnx.callbacks import Callback, EarlyStopping
-from nnx.cli import measured
+from nnx.cli import measured, parts
 from nnx.cli.inputs import WIDTHS, check_backend, check_delimiter, integers, typed
 from nnx.cli.options import LOSS, Options
 from nnx.data import labels as label
@@ -46,11 +46,7 @@ def check(options: Options) -> None:
         size = options.batch_size
         if size < 0:
             raise InputError(f"batch-size must be a positive integer, or 0 for all samples, not {size}")
-        if not 0 <= options.held_out < 1:
-            raise InputError(
-                "held-out must be between 0 and 1, the share of the samples, or 0 for none; "
-                f"given {options.held_out}"
-            )
+        validation, test = parts.check(options)
         checked_seed(options.seed)
         dtype_name(options.dtype)
         if options.task not in TASKS:
@@ -61,7 +57,7 @@ def check(options: Options) -> None:
         check_delimiter(options.delimiter)
         for one in metrics(options) or ():
             metric(one)
-        if options.metrics is not None and options.held_out == 0:
+        if options.metrics is not None and not (validation or test or options.folds):
             raise InputError("metrics are of the samples held out, and --held-out 0 leaves none")
         if options.activation != "prelu":
             activation(options.activation)

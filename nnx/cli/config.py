@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnx.cli import parts
 from nnx.cli.inputs import UsageError
 from nnx.cli.options import KINDS, OF_A_RUN, OF_THE_COMMAND, Options, long, named
 from nnx.data.builtin import BUILTIN
@@ -130,17 +131,23 @@ def text(options: Options, command: str, **resolved: Any) -> str:
     import tomli_w
 
     values = {name: getattr(options, name) for name in OF_A_RUN}
-    if Path(options.data).is_file():  # found from any folder
-        values["data"] = str(Path(options.data).resolve())
-        if options.target and Path(options.target).is_file() and look(Path(options.data))[0] == "IDX":
-            values["target"] = str(Path(options.target).resolve())
+    files = Path(options.data).is_file() and options.target and Path(options.target).is_file()
+    if files and look(Path(options.data))[0] == "IDX":
+        values["target"] = str(Path(str(options.target)).resolve())
     values |= resolved
+    for name, given in zip(FILES, (options.data, *parts.wanted(options)), strict=True):
+        if isinstance(given, str) and Path(given).is_file():  # found from any folder
+            values[name] = str(Path(given).resolve())
     if options.draws is not None:
         values["draws"] = options.draws
     written = {long(name): value for name, value in values.items() if value not in (None, [])}
     if options.table:
         written["sweep"] = {long(name): value for name, value in options.table.items()}
     return f"# nnx {__version__}. `nnx train --config` this file {command}.\n{tomli_w.dumps(written)}"
+
+
+FILES = ("data", "validation", "test")
+"""The options that may name a file with samples."""
 
 
 def gathered(typed: Mapping[str, Any]) -> Options:
@@ -160,6 +167,8 @@ def gathered(typed: Mapping[str, Any]) -> Options:
         typed["early_stopping"] = 0
     if "resume" in typed:
         return _of_a_run(typed)
+    if "held_out" in typed and "validation" in typed:
+        raise UsageError("--held-out and --validation say the same; give one of the two")
     found, table = read(typed["config"]) if "config" in typed else ({}, {})
     # What is typed wins: also over a sweep of the file's.
     swept = {key: values for key, values in table.items() if key.replace("-", "_") not in typed}
@@ -192,9 +201,9 @@ def _check_text(options: Options) -> None:
     """Raise a UsageError for what a run's configuration could not hold: names of bytes that are no text."""
     for name in OF_A_RUN:
         value = getattr(options, name)
-        for one in value if isinstance(value, list) else [value]:
+        for one in value if isinstance(value, list) else [value or ""]:
             try:
-                str(Path(one).absolute() if name == "data" else one).encode("utf-8")
+                str(Path(one).absolute() if name in FILES else one).encode("utf-8")
             except UnicodeEncodeError as error:
                 raise UsageError(
                     f"{long(name)} {str(one)!r} is not UTF-8, which the configuration of a run is in; give the file "
@@ -242,6 +251,12 @@ def _of_a_run(typed: Mapping[str, Any]) -> Options:
 
 
 def _over(found: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a file with those typed over them; the device is that of its backend."""
-    kept = {name: value for name, value in found.items() if name != "device" or "backend" not in typed}
+    """Return the options of a file with those typed over them.
+
+    A device is that of its backend, and --held-out and --validation say the same.
+    """
+    without = {"device"} if "backend" in typed else set()
+    if "held_out" in typed:
+        without.add("validation")
+    kept = {name: value for name, value in found.items() if name not in without}
     return {**kept, **typed}

@@ -9,11 +9,7 @@ from rich.table import Table
 
 from nnx.cli import measured, show
 from nnx.cli.inputs import at_once, check_backend, check_delimiter, model, pieces, typed
-from nnx.cli.predict import tell
-from nnx.cli.show import errors
-from nnx.cli.terminal import line
-from nnx.data.columns import Notes
-from nnx.data.source import left_out, none_labelled
+from nnx.cli.labelled import Labelled
 from nnx.errors import count
 from nnx.metrics import metric
 from nnx.progress import without_nan
@@ -40,29 +36,19 @@ def run(
     trainer, preparation = model(path, backend, device)
     n = trainer.network.n[-1]
     names = given or measured.usual(trainer.network.output, n)
-    notes, m, rows = Notes(), 0, 0
     wanted = target or preparation.target
+    size = at_once(trainer)
+    its = pieces(data, size, wanted, target is None, decimal_comma, delimiter)
+    labelled = Labelled(data, its, preparation, wanted, trainer.dtype)
 
     def batches() -> Iterator[tuple[Any, Any]]:
-        nonlocal m, rows
-        for piece in pieces(data, at_once(trainer), wanted, target is None, decimal_comma, delimiter):
-            kept = piece.labelled(wanted)
-            numbers = rows + 1 if kept.rows is None else rows + 1 + kept.rows
-            rows += len(piece)
-            if not len(kept):
-                continue
-            m += len(kept)
-            y = preparation.Y(kept.targets(wanted, preparation.labels), numbers, trainer.dtype)
-            X = preparation.X(kept.values(preparation.features, preparation.named), trainer.dtype, notes)
-            measured.check_memory(names, n, m, trainer.dtype)
-            yield X, y
-        if not m:
-            raise none_labelled(wanted, rows, data)
+        for X, Y, _ in labelled:
+            measured.check_memory(names, n, labelled.m, trainer.dtype)
+            yield X, Y
 
     found = preparation.in_units(trainer.evaluate(batches, metrics=names))
-    tell(notes)
-    if rows > m:
-        errors.print(f"Note: {line(left_out(rows - m, wanted))}", markup=False, soft_wrap=True)
+    labelled.tell()
+    m, rows = labelled.m, labelled.rows
     if as_json:
         by_class = not all(isinstance(value, float) for value in found.values())
         labels = {"labels": preparation.labels} if by_class else {}

@@ -11,7 +11,7 @@ from nnx.cli.inputs import typed
 from nnx.cli.options import KINDS, OF_A_RUN, Options, long, named
 from nnx.errors import InputError, positive_int, unknown
 
-COMPARED_BY = ("data", "target", "task", "held_out", "metrics")
+COMPARED_BY = ("data", "target", "task", "held_out", "validation", "test", "folds", "metrics")
 """What the runs of a sweep have in common: else their scores are of different things."""
 
 SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name not in COMPARED_BY)

@@ -103,6 +103,8 @@ def pieces(
         found = files.pieces(_file(data), target, predicting, decimal_comma, delimiter)
     rest: Arrays | Table | None = None
     for piece in found:
+        if isinstance(piece, Arrays) and piece.note:
+            warn(piece.note, "Note")
         whole = piece if rest is None else rest.joined(piece)
         end = len(whole) - len(whole) % size
         for start in range(0, end, size):

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,14 @@ from typing import Any
 
 from nnx import plots, saved
 from nnx.callbacks import Callback
-from nnx.cli import build, config, measured, show
+from nnx.cli import build, config, measured, parts, show
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import LOSS, Options
+from nnx.cli.parts import Part
 from nnx.cli.scores import TrainingScores
-from nnx.data.prepare import Preparation, another_task, find_task, reason, split
+from nnx.data.prepare import Preparation, another_task, find_task, reason
 from nnx.data.source import left_out
 from nnx.errors import InputError, count
 from nnx.files import written_aside
@@ -42,6 +43,8 @@ class Data:
         What stops the training and chooses the epoch; y (m,) as in the file.
     test : (X, Y, y) or None
         What is reported, and takes no part in any choice.
+    parts : dict
+        What `parts.described` returns of them.
     another : str or None
         The other task, if the target allows it and none was asked for.
     reason : str or None
@@ -54,14 +57,15 @@ class Data:
     preparation: Preparation
     X: Any
     Y: Any
-    validation: tuple[Any, Any, Any] | None
-    test: tuple[Any, Any, Any] | None
+    validation: Part | None
+    test: Part | None
+    parts: dict[str, Any]
     another: str | None
     reason: str | None
     left_out: int = 0
 
     @property
-    def reported(self) -> tuple[Any, Any, Any] | None:
+    def reported(self) -> Part | None:
         """The samples whose scores and pictures are reported: the test part; without one the validation part."""
         return self.test or self.validation
 
@@ -73,53 +77,63 @@ class Reader:
         self._sources: dict[Any, Any] = {}
         self._data: dict[Any, Data] = {}
 
-    def data(self, options: Options) -> Data:
-        """Return the data of a run."""
+    def data(self, options: Options, fold: int | None = None) -> Data:
+        """Return the data of a run, or of one of its folds."""
         drop = tuple(options.drop or ())
         own = (
             options.decimal_comma,
             options.delimiter,
             options.task,
             options.day_first,
-            options.held_out,
             options.seed,
             options.dtype,
+            parts.wanted(options),
+            options.folds,
+            fold,
         )
         key = options.data, options.target, drop, *own
         if key not in self._data:
             self._data = {}  # before others are made: two may be more than memory holds
-            self._data = {key: self._prepared(options, drop)}
+            self._data = {key: self._prepared(options, drop, fold)}
         return self._data[key]
 
-    def _prepared(self, options: Options, drop: Sequence[str]) -> Data:
+    def _prepared(self, options: Options, drop: Sequence[str], fold: int | None) -> Data:
         seed = 0 if Path(options.data).is_file() else options.seed  # which draws the generated ones
         key = options.data, options.target, seed, options.decimal_comma, options.delimiter
         if key not in self._sources:
             self._sources = {}
             self._sources = {key: source(*key)}
-        samples = self._sources[key].training(options.target, drop, options.day_first)
+        whole = self._sources[key]
+        samples = whole.training(options.target, drop, options.day_first)
         task = find_task(samples, options.task)
         another = another_task(samples, task) if options.task == "auto" else None
         why = reason(samples) if options.task == "auto" else None
         if task != "classification":
             samples = samples.as_numbers()
-        train, rest = slice(None), None
-        if options.held_out:
-            train, rest = split(samples, task, options.held_out, options.seed)
+        sources = parts.sources(options, whole)
+        train, *shares = parts.rows(samples, task, sources, options, fold)
         preparation = Preparation.learn(samples, task, train)
-        validation = None
-        if rest is not None:
-            y = samples.y[rest]
-            validation = (
-                preparation.X(samples.X[rest], options.dtype),
-                preparation.Y(y, None, options.dtype),
-                y,
-            )
-        X, Y = (
-            preparation.X(samples.X[train], options.dtype),
-            preparation.Y(samples.y[train], None, options.dtype),
+        X, Y, _ = parts.of_rows(samples, train, preparation, options.dtype)
+        held: dict[str, Part | None] = {}
+        for name, source_of, rows in zip(parts.NAMES, sources, shares, strict=True):
+            if rows is None:
+                held[name] = parts.of_source(name, source_of, options, preparation)
+            else:
+                held[name] = parts.of_rows(samples, rows, preparation, options.dtype)
+        if fold is None:
+            parts.warn_of_shared(sources, {"training": (X, Y), **held})
+        described = parts.described(sources, held, options.seed)
+        return Data(
+            len(samples.X),
+            preparation,
+            X,
+            Y,
+            **held,
+            parts=described,
+            another=another,
+            reason=why,
+            left_out=samples.left_out,
         )
-        return Data(len(samples.X), preparation, X, Y, validation, None, another, why, samples.left_out)
 
 
 @dataclass
@@ -133,6 +147,9 @@ class Job:
     snapshots: list[Callback] = field(default_factory=list)
     finished: bool = False
     measured: dict[str, Any] = field(default_factory=dict)
+    validated: dict[str, Any] = field(
+        default_factory=dict
+    )  # the validation part's numbers beside those of a test
     seconds: float = 0.0
     files: list[str] = field(default_factory=list)
 
@@ -162,17 +179,21 @@ class Job:
         return show.title(self.options.data, self.trainer.network)
 
 
-def prepare(options: Options, reader: Reader) -> Job:
-    """Return the run that the options describe: all that can be wrong is looked at, and nothing is written."""
+def prepare(options: Options, reader: Reader, fold: int | None = None) -> Job:
+    """Return the run that the options describe: all that can be wrong is looked at, and nothing is written.
+
+    `fold` is the number of one of its folds, which is trained without a part of the samples.
+    """
     build.check(options)
-    data = reader.data(options)
+    data = reader.data(options, fold)
     preparation, m = data.preparation, data.X.shape[1]
     network = build.network(options, data.X.shape[0], preparation.output, preparation.n_outputs)
     build.class_weight(options, preparation)
     build.callbacks(options, data.validation is not None)  # may be refused
-    if data.validation is not None:
-        held = data.validation[0].shape[1]
-        measured.check_memory(build.measures(options, network.output), network.n[-1], held, options.dtype)
+    for part in (data.validation, data.test):
+        if part is not None:
+            names = build.measures(options, network.output)
+            measured.check_memory(names, network.n[-1], part[0].shape[1], options.dtype)
     size = build.batch_size(options, build.optimizer(options, 1000))
     steps = 1 if size is None else -(-m // size)  # of an epoch
     trainer = Trainer(
@@ -184,7 +205,9 @@ def prepare(options: Options, reader: Reader) -> Job:
         options.seed,
         build.regularization(options),
     )
-    trainer.metadata = {"preparation": preparation.describe(), "data": options.data}
+    trainer.metadata = {
+        "preparation": preparation.describe(), "data": options.data, "parts": data.parts,
+    }  # fmt: skip
     return Job(options, data, trainer, options.plots, plots.callbacks(network))
 
 
@@ -197,9 +220,9 @@ def describe(job: Job) -> None:
         show.say("Task", f"{preparation.task}, since {data.reason}{other}")
     numbers = "counts" if preparation.counts else "numbers"
     what = numbers if preparation.labels is None else f"{len(preparation.labels)} classes"
-    held = "none held out"
-    if data.validation:
-        held = f"{trained:,} to train on, {data.m - trained:,} held out"
+    held = parts.words(trained, data.parts)
+    if not job.validates and not job.patience:
+        held += ", so no early stopping"
     features, inputs = count(len(preparation.features), "feature"), len(preparation.inputs)
     if inputs != len(preparation.features):
         features += f" as {count(inputs, 'input')}"
@@ -227,7 +250,6 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
     After Ctrl-C `job.finished` stays False; whatever else ends the fit is raised, and the epochs before are kept.
     """
     trainer, options = job.trainer, job.options
-    stopping = build.callbacks(options, job.validates)
     checkpoints = folder.path / CHECKPOINTS
     keeper = Keeper(checkpoints)
     folder.begin(config.text(options, "trains this run again", backend=trainer.backend.name), resume)
@@ -235,17 +257,8 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
     keep = False
     try:
         with interruptible(keeper):
-            trainer.fit(
-                job.data.X,
-                job.data.Y,
-                options.epochs,
-                job.batch_size,
-                None if job.data.validation is None else job.data.validation[:2],
-                callbacks=[*stopping, *job.snapshots, watch, *training_scores(job), keeper],
-                class_weight=build.class_weight(options, job.data.preparation),
-                metrics=job.measures if job.validates else None,
-                resume=checkpoints if resume else None,
-            )
+            own = [*job.snapshots, watch, *training_scores(job), keeper]
+            fit(job, own, checkpoints if resume else None)
         job.finished = keep = True
     except KeyboardInterrupt:
         keep = trainer.steps > 0
@@ -267,7 +280,24 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
         finally:
             folder.end()
     if keep and job.data.reported is not None:
-        job.measured = evaluate(job)
+        job.measured = evaluate(job, job.data.reported)
+        job.validated = evaluate(job, job.data.validation) if job.data.test and job.data.validation else {}
+
+
+def fit(job: Job, callbacks: Sequence[Callback], resume: Path | None = None) -> None:
+    """Train as the options say."""
+    options, validation = job.options, job.data.validation
+    job.trainer.fit(
+        job.data.X,
+        job.data.Y,
+        options.epochs,
+        job.batch_size,
+        validation and validation[:2],
+        callbacks=[*build.callbacks(options, job.validates), *callbacks],
+        class_weight=build.class_weight(options, job.data.preparation),
+        metrics=job.measures if validation else None,
+        resume=resume,
+    )
 
 
 def training_scores(job: Job) -> list[Callback]:
@@ -316,14 +346,13 @@ def log(job: Job, path: Path) -> None:
         aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def evaluate(job: Job) -> dict[str, Any]:
-    """Return the numbers of the samples held out, errors in the target's own unit."""
-    assert job.data.reported is not None
+def evaluate(job: Job, part: Part) -> dict[str, Any]:
+    """Return the numbers of a part of the samples, errors in the target's own unit."""
     trainer, preparation = job.trainer, job.data.preparation
     metrics = job.measures
     if preparation.labels is None and "root_mean_squared_error" not in metrics:
         metrics.append("root_mean_squared_error")
-    return preparation.in_units(trainer.evaluate(*job.data.reported[:2], metrics=metrics))
+    return preparation.in_units(trainer.evaluate(*part[:2], metrics=metrics))
 
 
 def score(job: Job) -> str:
@@ -351,11 +380,24 @@ def tell_epoch(job: Job) -> None:
 def report(job: Job) -> None:
     """Say how good the model is on the samples held out."""
     tell_epoch(job)
-    if job.data.reported is None or not job.measured:
+    data, labels = job.data, job.data.preparation.labels
+    if data.reported is None and job.finished:
+        said = numbers(job, evaluate(job, (data.X, data.Y, None)), data.X.shape[1])
+        show.say("Held out", f"none; on the samples that it was trained on: {said}")
+    if data.reported is None or not job.measured:
         return
-    m, labels = len(job.data.reported[2]), job.data.preparation.labels
-    parts = []
-    for name, value in job.measured.items():
+    if data.test is not None and data.validation is not None:
+        said = numbers(job, job.validated, len(data.validation[2]))
+        show.say("Validation", said + ("; these samples chose the epoch" if job.patience else ""))
+    show.say("Test" if data.test else "Held out", numbers(job, job.measured, len(data.reported[2])))
+    for one in measured.tables(job.measured, labels):
+        show.console.print(one)
+
+
+def numbers(job: Job, found: Mapping[str, Any], m: int) -> str:
+    """Return what was measured on m samples, in a line."""
+    said = []
+    for name, value in found.items():
         if name == "loss" or not isinstance(value, float | int):
             continue
         shown = measured.text(name, value)
@@ -363,24 +405,30 @@ def report(job: Job) -> None:
             shown = f"{percent(value, 2)} ({round(value * m)} of {m})"
         elif name == "r2":
             shown = decimals(value, 3)
-        parts.append(f"{called(name)} {shown}")
-    if labels is not None:
-        parts.append(f"{called('loss')} {job.measured['loss']:.4f}")
-    show.say("Held out", ", ".join(parts))
-    for one in measured.tables(job.measured, labels):
-        show.console.print(one)
+        said.append(f"{called(name)} {shown}")
+    if job.data.preparation.labels is not None:
+        said.append(f"{called('loss')} {found['loss']:.4f}")
+    return ", ".join(said)
 
 
 def result(job: Job, folder: Path) -> dict[str, Any]:
     """Return what became of a run, of types that JSON has."""
-    trainer, held = job.trainer, job.data.reported
+    trainer, held, validation = job.trainer, job.data.reported, job.data.validation
+    found = {} if held is None else {"samples": len(held[2]), **without_nan(job.measured)}
+    tested = job.data.test is not None
+    if tested and validation is not None:
+        validated = {"samples": len(validation[2]), **without_nan(job.validated)}
+    else:
+        validated = found
     return {
         "folder": str(folder),
         "files": job.files,
         "data": job.options.data,
         "task": job.data.preparation.task,
         "trained_on": job.data.X.shape[1],
-        "held_out": None if held is None else {"samples": len(held[2]), **without_nan(job.measured)},
+        "held_out": found or None,
+        "validation": validated if validation is not None else None,
+        "test": found if tested else None,
         "epochs": len(trainer.records),
         "kept_epoch": trainer.kept,
         "steps": trainer.steps,
@@ -421,6 +469,13 @@ def going_on(job: Job, folder: Path) -> str:
             f"the data {job.options.data!r} are not those that the run {str(folder)!r} began with: its scaling, its "
             "columns or its labels differ. Give it the same data, or train anew"
         )
+    before = parts.read(found["metadata"])  # nothing in that of an earlier version
+    for name in parts.NAMES:
+        if name in before and before[name] != job.data.parts[name]:
+            raise InputError(
+                f"the {name} part is not the one that the run {str(folder)!r} began with: its samples differ. Give it "
+                "the same samples, or train anew"
+            )
     position, epochs = found.get("position"), job.options.epochs
     if position is None:
         raise InputError(

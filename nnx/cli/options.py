@@ -117,8 +117,40 @@ class Options:
         ),
     ] = "auto"
     held_out: Annotated[
-        float, option("Data", "The share of the samples to hold out and test on; 0: train on all of them.")
+        float,
+        option(
+            "Data", "The share of the samples for validation, unless --validation says it; 0: train on all."
+        ),
     ] = 0.2
+    validation: Annotated[
+        str | None,
+        option(
+            "Data",
+            "What stops the training and chooses the epoch: a file, or a share of the samples.",
+            metavar="FILE|SHARE",
+            show_default="--held-out",
+            autocompletion=complete((), files=True),
+        ),
+    ] = None
+    test: Annotated[
+        str | None,
+        option(
+            "Data",
+            "What the scores and pictures are of: a file, or a share of the samples.",
+            metavar="FILE|SHARE",
+            show_default="the validation part",
+            autocompletion=complete((), files=True),
+        ),
+    ] = None
+    folds: Annotated[
+        int | None,
+        option(
+            "Data",
+            "Also train so many times, each time without another part of the samples, and score it on that part.",
+            metavar="K",
+            show_default="no cross-validation",
+        ),
+    ] = None
     metrics: Annotated[
         str | None,
         option(

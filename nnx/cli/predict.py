@@ -134,10 +134,10 @@ def renamed(preparation: Preparation) -> list[str]:
     return said
 
 
-def tell(notes: Notes) -> None:
-    """Say what was filled in and not known, on the standard error output."""
+def tell(notes: Notes, of: str = "") -> None:
+    """Say what was filled in and not known, on the standard error output; `of` begins each note."""
     for note in notes.lines():
-        errors.print(f"Note: {note}", markup=False, soft_wrap=True)
+        errors.print(f"Note: {of}{note}", markup=False, soft_wrap=True)
 
 
 def _read(data: str, found: Iterator[Any]) -> Iterator[Any]:

@@ -17,10 +17,10 @@ from rich.table import Table
 from nnx import cli
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
-from nnx.cli import build, config, measured, show
+from nnx.cli import build, config, measured, parts, show
 from nnx.cli.folder import CONFIG, CSV, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
 from nnx.cli.grid import combinations
-from nnx.cli.inputs import UsageError
+from nnx.cli.inputs import UsageError, typed
 from nnx.cli.job import Reader, going_on, prepare, score, train
 from nnx.cli.options import Options, long
 from nnx.errors import Error, InputError, count, first_line
@@ -44,8 +44,12 @@ class Watch(Callback):
 
 def sweep(options: Options) -> int:
     """Train with every combination; return the exit status: 1 if all failed, 130 after Ctrl-C."""
-    if options.held_out == 0:
-        raise UsageError("a sweep compares its runs on the samples held out; --held-out 0 leaves none")
+    with typed():
+        validation, _ = parts.check(options)
+    if not validation and not options.folds:
+        raise UsageError(
+            "a sweep compares its runs on the samples held out for validation; --held-out 0 leaves none"
+        )
     for name in (build.metrics(options) or [])[:1]:
         if not measured.is_number(name):
             raise UsageError(

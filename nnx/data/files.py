@@ -5,7 +5,8 @@ The content decides which of them a file is, not its name.
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -209,15 +210,50 @@ def _arrays(path: Path, kind: str, target: str | None, predicting: bool = False)
 
 def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
     where, arrays = str(path), npz_headers(path)
-    known = listed((f"{readable(name)} {array.shape}" for name, array in arrays.items()), 20)
-    if target is not None and target not in arrays and not predicting:
-        raise InputError(f"{where} has no array {target!r}; its arrays are: {known}")
+    there = target is not None and any(f"{target}{end}" in arrays for end in ("", "_train", "_test"))
+    if target is not None and not there and not predicting:
+        raise InputError(f"{where} has no array {target!r}; its arrays are: {_known(arrays)}")
     # A model's target may have been called otherwise in the file that it was trained on.
-    key = target if target is not None and target in arrays else "y"
+    key = (target or "y").removesuffix("_train") if there else "y"
+    ready = {}
+    for part, names in _parts(arrays, key, predicting).items():
+        its, note = (
+            f"{where}: {names[0]}, {names[1]}",
+            f"of the arrays of {where!r} {' and '.join(names)} are read",
+        )
+        ready[part] = replace(_part(path, arrays, *names, predicting), where=its, target=key, note=note)
+    if predicting and ready:
+        return ready["test"]
+    if ready:
+        return replace(ready.pop("training"), where=where, note="", ready=ready)
     others = [name for name in arrays if name != key]
     if len(others) != 1 and "X" not in others:
-        raise InputError(f"which array of {where} holds the features? Expected one named X; given: {known}")
-    named = others[0] if len(others) == 1 else "X"
+        raise InputError(
+            f"which array of {where} holds the features? Expected one named X; given: {_known(arrays)}"
+        )
+    return _part(path, arrays, others[0] if len(others) == 1 else "X", key, predicting)
+
+
+PARTS = {"training": ("_train", ""), "validation": ("_val", "_valid", "_validation"), "test": ("_test",)}
+"""What the names of a part's arrays end with, as x_train and y_train."""
+
+
+def _parts(arrays: Mapping[str, Any], key: str, predicting: bool) -> dict[str, tuple[str, str]]:
+    """Return the names of the features and the targets of each part, where arrays are split."""
+    found = {
+        part: names
+        for part, ends in PARTS.items()
+        for names in [(f"{x}{end}", f"{key}{end}") for end in reversed(ends) for x in "xX"]
+        if names[0] in arrays and names[1] in arrays
+    }
+    if predicting:
+        return {part: names for part, names in found.items() if part == "test"}
+    return found if "training" in found and len(found) > 1 else {}
+
+
+def _part(path: Path, arrays: Mapping[str, Packed], named: str, key: str, predicting: bool) -> Arrays:
+    """Return features and targets by the names of their arrays."""
+    where = str(path)
     X, y = arrays[named], arrays.get(key)
     m = X.shape[0] if X.shape else 0
     if X.dtype.hasobject:
@@ -240,7 +276,11 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
             raise InputError(f"the targets {key!r} of {where} hold {y.dtype}; expected numbers or text")
         where, y = f"{where} (whose array {key!r} holds {y.dtype}, no numbers and no text)", None
     if y is None and not predicting:
-        hint = f" (whose arrays are {known}; --target NAME says which has them)" if len(others) > 1 else ""
+        hint = (
+            f" (whose arrays are {_known(arrays)}; --target NAME says which has them)"
+            if len(arrays) > 1
+            else ""
+        )
         raise InputError(f"{where}{hint} has no targets to learn")
     _check_memory(path, X, 0 if y is None else y.nbytes, predicting)
     return Arrays(
@@ -251,6 +291,10 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
         one_unit=X.dtype == np.uint8 or len(X.shape) > 2,  # images
         image_shape=_image_shape(X.shape),
     )
+
+
+def _known(arrays: Mapping[str, Packed]) -> str:
+    return listed((f"{readable(name)} {array.shape}" for name, array in arrays.items()), 20)
 
 
 def _labels(path: Path, key: str, packed: Packed) -> Any:

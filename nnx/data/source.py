@@ -1,7 +1,7 @@
 """Where samples come from: a table with named columns, or plain arrays. Samples are rows here, as in files."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -63,6 +63,7 @@ class Arrays:
     """Features (m, n[0]) and targets (m,), from an array file or a built-in data set.
 
     If some rows are left out, `rows` has the places of the others.
+    `ready` are the parts "validation" and "test" that a file has beside these samples; `note` is what is to be said.
     """
 
     where: str
@@ -73,6 +74,8 @@ class Arrays:
     names: Sequence[str] | None = None
     image_shape: tuple[int, ...] | None = None
     rows: Any = None
+    ready: "Mapping[str, Arrays]" = field(default_factory=dict)
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.X)

@@ -1,0 +1,62 @@
+"""Samples with targets, to test a model on: read in pieces, prepared as the training part was."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnx.cli.predict import tell
+from nnx.cli.show import errors
+from nnx.cli.terminal import line
+from nnx.data.columns import Notes
+from nnx.data.prepare import Preparation
+from nnx.data.source import Arrays, Table, left_out, none_labelled
+
+
+@dataclass
+class Labelled:
+    """The samples of pieces that have a target.
+
+    Attributes
+    ----------
+    where : str
+        What they are called in errors.
+    pieces : iterable
+    preparation : Preparation
+    target : str
+    dtype : {"float64", "float32"}
+    m, rows : int
+        How many samples with a target, and how many in all, have been read.
+    """
+
+    where: str
+    pieces: Iterable[Arrays | Table]
+    preparation: Preparation
+    target: str
+    dtype: str
+    m: int = 0
+    rows: int = 0
+    notes: Notes = field(default_factory=Notes)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield X (n[0], m), Y and y of each piece."""
+        preparation, target = self.preparation, self.target
+        for piece in self.pieces:
+            kept = piece.labelled(target)
+            numbers = self.rows + 1 if kept.rows is None else self.rows + 1 + kept.rows
+            self.rows += len(piece)
+            if not len(kept):
+                continue
+            self.m += len(kept)
+            y = kept.targets(target, preparation.labels)
+            Y = preparation.Y(y, numbers, self.dtype)
+            values = kept.values(preparation.features, preparation.named)
+            yield preparation.X(values, self.dtype, self.notes), Y, y
+        if not self.m:
+            raise none_labelled(target, self.rows, self.where)
+
+    def tell(self, of: str = "") -> None:
+        """Say what was filled in, not known and left out, on the standard error output; `of` begins each note."""
+        tell(self.notes, of)
+        if self.rows > self.m:
+            said = line(left_out(self.rows - self.m, self.target))
+            errors.print(f"Note: {of}{said}", markup=False, soft_wrap=True)
