@@ -75,9 +75,8 @@ def sources(options: Options, whole: Arrays | Table) -> tuple[Source, Source]:
     """Return where the validation and the test part are from; the data's own parts, where it is not said."""
     validation, test = wanted(options)
     ready = whole.ready if isinstance(whole, Arrays) else {}
-    if options.validation is None and validation:
-        validation = ready.get("validation", validation)
-    return validation, ready.get("test", test) if options.test is None else test
+    own = ready.get("validation", validation) if options.validation is None and validation else validation
+    return own, ready.get("test", test) if options.test is None else test
 
 
 def rows(
@@ -155,7 +154,9 @@ def _described(part: Part, source: Source) -> dict[str, Any]:
     elif isinstance(source, str) and Path(source).is_file():
         source = str(Path(source).resolve())
     X, Y, _ = part
-    checksum = zlib.crc32(np.ascontiguousarray(Y), zlib.crc32(np.ascontiguousarray(X.T)))
+    checksum = 0
+    for array in (X.T, Y):
+        checksum = zlib.crc32(memoryview(np.ascontiguousarray(array)), checksum)
     return {"of": source, "samples": X.shape[1], "checksum": checksum}
 
 
