@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,10 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
     def capture(self, step: F) -> F:
         """Return the step as NumPy's adapter does; but one that comes between compiled steps has one thread."""
         return Recorded(quiet()(step), by_threads, unaided)  # type: ignore[no-any-return]
+
+    def threads(self, operations: float) -> AbstractContextManager[None]:
+        """Return a context in which nothing changes: compiled steps choose their threads themselves."""
+        return nullcontext()
 
     def repeat(self, step: F) -> Steps:
         """Return the function that does steps on end, compiled; what cannot be is replayed with NumPy."""

@@ -1,14 +1,17 @@
 """NumPy, on the CPU: always there."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
 
 from nnx.backends.blas import wished
+from nnx.backends.fewer import SMALL
 from nnx.backends.recorded import Recorded, picking
 from nnx.backends.replay import replay
 from nnx.backends.shared import by_threads
+from nnx.backends.team import one_thread
 from nnx.host import as_host, quiet
 from nnx.port import Backend, F, Pick, only_cpu
 
@@ -41,6 +44,11 @@ class NumPy(Backend):
             return np.take(rows, places, axis=0, out=out, mode="clip")
 
         return picking(take)  # type: ignore[no-any-return]
+
+    def threads(self, operations: float) -> AbstractContextManager[None]:
+        """Return a context in which BLAS has one thread for small products, where threadpoolctl is installed."""
+        one = one_thread() if operations < SMALL else None
+        return nullcontext() if one is None else one()
 
     def to_numpy(self, x: Any) -> Any:
         """Return x itself."""

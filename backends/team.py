@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backends.blas import blas
+from nnx.backends.fewer import Fewer
 from nnx.limits import cores
 
 ALONE = 100e-6
@@ -257,6 +258,23 @@ def threads() -> int:
         return _threads()[0]
     except ImportError:
         return 1
+
+
+@lru_cache(maxsize=1)
+def one_thread() -> Fewer | None:
+    """Return what lets BLAS have one thread for a while; None without threadpoolctl."""
+    try:
+        libraries = _libraries()
+    except ImportError:
+        return None
+
+    def set_all(threads: list[int]) -> None:
+        for one, count in zip(libraries, threads, strict=True):
+            one.set_num_threads(count)
+
+    return Fewer(
+        lambda: [one.num_threads for one in libraries], lambda: set_all([1] * len(libraries)), set_all
+    )
 
 
 def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from nnx.backends.calls import calls
+from nnx.backends.fewer import SMALL, Fewer
 from nnx.backends.graphs import Cuda, Graphs
 from nnx.backends.recorded import Recorded, Replay, picking
 from nnx.errors import BackendError, first_line
@@ -22,6 +24,12 @@ def _one_thread_in_forks(torch: Any) -> None:
     """Let PyTorch have one thread in forks of this process: it would wait for its others, which are not there."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
+
+@lru_cache(maxsize=1)
+def _one_thread(torch: Any) -> Fewer:
+    """Return what lets PyTorch have one thread for a while."""
+    return Fewer(torch.get_num_threads, partial(torch.set_num_threads, 1), torch.set_num_threads)
 
 
 class Torch(Backend):
@@ -140,6 +148,10 @@ class Torch(Backend):
             return torch.index_select(rows, 0, places, out=torch.from_numpy(out))
 
         return picking(take)  # type: ignore[no-any-return]
+
+    def threads(self, operations: float) -> AbstractContextManager[None]:
+        """Return a context in which PyTorch has one thread for small products on the CPU."""
+        return nullcontext() if self._on_gpu or operations >= SMALL else _one_thread(self._torch)()
 
     def memory(self) -> Memory:
         """Return the bytes of torch's allocator on a GPU, the process's on the CPU."""

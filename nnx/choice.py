@@ -16,11 +16,32 @@ AUTO = "auto"
 
 EXAMPLES = {"backend": "'auto' or 'numpy'", "device": "'cpu' or 'cuda'"}
 
-WORTH = 4096
-"""Parameters from which on "auto" compiles: the first step of a form takes seconds, once on a machine."""
+WORTH = 3e11
+"""The work of a fit, some seconds of NumPy's, from which on "auto" compiles: that takes seconds, once on a machine."""
+
+STEP = 3e6
+"""The work that a step is beside its operations: its calls."""
 
 _log = logging.getLogger("nnx")
 _said: set[str] = set()
+
+
+def work(P: int, samples: float, steps: float) -> float:
+    """Return the work of a fit: its additions and multiplications, and the calls of its steps.
+
+    Parameters
+    ----------
+    P : int
+        The number of parameters.
+    samples, steps : float
+        Over all epochs.
+
+    Examples
+    --------
+    >>> work(10_000, 1_500 * 100, 50 * 100) < WORTH < work(10_000, 60_000 * 100, 1_000 * 100)
+    True
+    """
+    return 6.0 * P * samples + STEP * steps  # three products with each W: W A, dZ A^T, W^T dZ
 
 
 class Choice(NamedTuple):
@@ -38,7 +59,7 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
     name : str
         "numpy", "numba", "cupy", "torch", "jax", "strict", or whatever an installed package adds. "auto" takes
         what the environment variable NNX_BACKEND names, else CuPy if it can compute on a CUDA GPU here, else
-        NumPy (a `Trainer` of a network that is worth it: numba, if installed); the reason is logged once
+        NumPy (for a fit that is worth it: numba, if installed); the reason is logged once
         (logger "nnx", level INFO).
     device : str or None
         "cpu", "cuda", "cuda:1", ...; None: the library's best.
@@ -60,10 +81,10 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
 
 
 @whole  # a fork would leave the lock of a module that is being imported
-def choose(name: str | Backend | None = AUTO, device: str | None = None, P: int = 0) -> Choice:
+def choose(name: str | Backend | None = AUTO, device: str | None = None, work: float = 0.0) -> Choice:
     """Return `backend(name, device)` and why it was chosen; a Backend is taken as it is.
 
-    P is the number of parameters that are to be trained, as far as it is known: see `WORTH`.
+    `work` is that of the fit, as far as it is known: see `WORTH`.
     """
     if isinstance(name, Backend):
         if device is not None:
@@ -82,7 +103,7 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None, P: int 
             return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
         except (BackendError, InputError) as error:  # of what nobody typed
             raise type(error)(f"NNX_BACKEND={wish}: {error}") from error
-    choice = _best(device, P)
+    choice = _best(device, work)
     message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
     if message not in _said:
         _said.add(message)
@@ -90,24 +111,24 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None, P: int 
     return choice
 
 
-def _best(device: str | None, P: int) -> Choice:
+def _best(device: str | None, work: float) -> Choice:
     if device == "cpu":
-        return _on_cpu(P, "the CPU was asked for")
+        return _on_cpu(work, "the CPU was asked for")
     try:
         gpu = _load("cupy", device)
     except BackendError as error:
         if device is not None:
             raise
         why = str(error.__cause__ or error).split(";")[0]  # how to get one is in `nnx backends`
-        return _on_cpu(P, f"no usable CUDA GPU: {why}")
+        return _on_cpu(work, f"no usable CUDA GPU: {why}")
     return Choice(gpu, f"a usable CUDA GPU ({gpu.detail})")
 
 
-def _on_cpu(P: int, why: str) -> Choice:
+def _on_cpu(work: float, why: str) -> Choice:
     """Return numba where it is installed and its compilation worth the time, else NumPy."""
-    if P >= WORTH and "numba" in names():
+    if work >= WORTH and "numba" in names():
         try:
-            return Choice(_load("numba", None), f"{why}; numba is installed, and compiles the step")
+            return Choice(_load("numba", None), f"{why}; the fit is long enough to let numba compile it")
         except BackendError:
             pass
     return Choice(_load("numpy", None), why)

@@ -6,6 +6,7 @@ once: theta (..., P), X (..., n[0], m), A (..., n[L], m), J (...,). One network 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -185,6 +186,10 @@ class Network:
     def L(self) -> int:
         """The number of layers with weights W."""
         return len(self.n) - 1
+
+    def largest_product(self, samples: int) -> float:
+        """Return the additions and multiplications of the largest W A, with so many samples at once."""
+        return 2.0 * samples * max(map(prod, pairwise(self.n)))
 
     @property
     def widest(self) -> int:

@@ -6,6 +6,7 @@ one device. Nothing here grows with the number of activations, losses, layers or
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
@@ -248,6 +249,10 @@ class Backend(ABC):
 
     def picked_from(self, data: Data) -> None:  # noqa: B027  # nothing to do, unless an adapter says so
         """Be told, before the first step, that samples will be picked out of these: they may be laid out for it."""
+
+    def threads(self, operations: float) -> AbstractContextManager[None]:
+        """Return a context in which a product of so many operations has the threads that suit it. Here: all."""
+        return nullcontext()
 
     def memory(self) -> Memory:
         """Return the bytes in use on the device and their peak. Here: the process's."""

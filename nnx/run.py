@@ -152,7 +152,8 @@ class Run:
             return False
         good, records = Good(trainer.state, self._rng_state(), 0), len(trainer.records)
         try:
-            trainer.state, losses = self._whole_epochs(batches, epochs)
+            with trainer.threads(batches.at_once):
+                trainer.state, losses = self._whole_epochs(batches, epochs)
             if all(map(math.isfinite, losses)) and trainer.is_finite():
                 trainer.records.extend({"loss": loss} for loss in losses)
                 self.epoch += epochs
@@ -208,7 +209,8 @@ class Run:
         mark = self.samples, self.total, self.weight, self.last
         start = time.perf_counter()
         try:
-            self._steps(start, good)
+            with trainer.threads(self.batches.at_once):
+                self._steps(start, good)
             if trainer.stopped is not None:
                 return
             seconds = time.perf_counter() - start

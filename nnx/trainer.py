@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nnx.batches.sources import Rows
 from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.notebook_bar import with_progress
-from nnx.choice import choose
+from nnx.choice import AUTO, WORTH, choose, work
 from nnx.errors import BackendError, InputError, above_zero, as_path, flag, items, positive_int, shown
 from nnx.in_epochs import InEpochs
 from nnx.metrics import check, decide, score_name
@@ -143,7 +143,9 @@ class Trainer:
         host.options(self.regularization, self.dtype)
         self.seed = host.checked_seed(seed)
         self.rng: Any = host.generator(seed)
-        self.backend, self.reason = choose(backend, device, network.P)
+        self.backend, self.reason = choose(backend, device)
+        self._wish = backend, device
+        self._work = 0.0
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
         self.features: list[str] | None = None
@@ -153,10 +155,36 @@ class Trainer:
         self.resumes = False
         self.measures: tuple[str, ...] = ()
         self._run: Run | None = None
+        self._capture()
+
+    def _capture(self) -> None:
+        """Hand what is called again and again to the backend."""
         self._capture_step()
-        self._forward = self.backend.capture(network.forward)
+        self._forward = self.backend.capture(self.network.forward)
         self._gradient: Any = None
         self._measures: dict[Any, Any] = {}
+
+    def weigh(self, samples: int, steps: int) -> float:
+        """Let "auto" take numba in NumPy's place if a fit's work, with that of earlier fits, is worth it.
+
+        Return the fit's work (`nnx.choice.work`). `fit` calls this itself. Both backends have the same arrays.
+
+        Parameters
+        ----------
+        samples, steps : int
+            Over all epochs.
+        """
+        own = work(self.network.P, samples, steps)
+        if self._wish[0] in (None, AUTO) and self.backend.name == "numpy" and self._work + own >= WORTH:
+            self.backend, self.reason = choose(*self._wish, self._work + own)
+            self._capture()
+        return own
+
+    def threads(self, samples: int | None) -> AbstractContextManager[None]:
+        """Return a context for products with so many samples at once: small ones have one thread of the CPU."""
+        return (
+            nullcontext() if samples is None else self.backend.threads(self.network.largest_product(samples))
+        )
 
     def _capture_step(self) -> None:
         parts = self.network, self.optimizer, self.regularization
@@ -390,6 +418,7 @@ class Trainer:
             self.features, self.targets = before
             raise
         m = batches.m
+        own = 0.0 if m is None or batches.steps is None else self.weigh(m * epochs, batches.steps * epochs)
         if self.network.whole_batches and m is not None and min(batch_size or m, m) == 1:
             raise InputError(
                 f"each batch would have a single sample (m = {m}, batch_size = {batch_size}), on which BatchNorm "
@@ -436,6 +465,7 @@ class Trainer:
             history = run.go()
         finally:
             self._run = None
+        self._work += own
         if (
             given_epochs is None
             and kind is Run
@@ -535,7 +565,7 @@ class Trainer:
             checks.recognise("X", "X", as_rows("X", row, n) if flag("rows", rows) else row), n
         )
         stream = Stream(self.backend, samples, None, None, size, checks=checks, dtype=self.dtype)
-        with closing(stream.epoch()) as batches:
+        with self.threads(stream.at_once), closing(stream.epoch()) as batches:
             A = host.concat([host.copy(to_numpy(self._forward(theta, X))) for (X, *_), _, _ in batches])
         return A, alone or row is not X
 
@@ -650,7 +680,7 @@ class Trainer:
                 del self._measures[next(iter(self._measures))]
         captured = self._measures[names][1]
         parts: list[Any] = []
-        with closing(held_out.epoch()) as batches:
+        with self.threads(held_out.at_once), closing(held_out.epoch()) as batches:
             for batch, _, _ in batches:
                 if not batch[0].shape[-1]:
                     continue  # its weights are all 0
@@ -816,14 +846,14 @@ class Trainer:
         """
         path = saved.file_of(as_path("path", path))
         found = saved.read(path)
-        chosen = choose(backend, device, found.parts.network.P)
+        chosen = choose(backend, device)
         try:
             trainer = saved.make(found, cls, chosen.backend)
         except BackendError:
             raise
         except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
             raise saved.not_loadable(path, error) from error
-        trainer.reason = chosen.reason
+        trainer.reason, trainer._wish = chosen.reason, (backend, device)
         return trainer
 
     def _repr_html_(self) -> str:

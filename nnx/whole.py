@@ -33,7 +33,8 @@ class WholeRun(Run):
             return
         try:
             theta = host.as_dtype(trainer.theta, "float64")
-            _, why = trainer.optimizer.minimize(self._objective, theta, left, self._report)
+            with trainer.threads(self.batches.at_once):
+                _, why = trainer.optimizer.minimize(self._objective, theta, left, self._report)
         except _Stopped:
             return
         if self.epoch <= self.epochs:

@@ -96,24 +96,92 @@ def test_auto_does_not_take_a_cupy_without_a_driver(no_driver):
     assert "CuPy 14.2.0 is installed, but cannot compute on cuda (cudaErrorInsufficientDriver" in reason
 
 
-def test_auto_takes_numba_where_it_is_worth_it(no_gpu, monkeypatch):
+class Begun(nnx.Callback):
+    """Ends a fit before its first step."""
+
+    def on_fit_start(self, trainer, epochs):
+        raise KeyboardInterrupt
+
+
+def begun(epochs, **wish):
+    """A trainer whose fit has just begun: 500 samples, 10 a step, 8,448 parameters."""
+    trainer = nnx.Trainer(nnx.mlp([64, 64, 64, 2]), **wish)
+    assert trainer.backend.name == wish.get("backend", "numpy")
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(np.zeros((64, 500)), np.zeros(500, int), epochs, 10, callbacks=Begun())
+    return trainer
+
+
+LONG = 2_000
+"""Epochs of 500 samples that are worth the compilation."""
+
+
+def test_auto_takes_numba_where_the_work_is_worth_it(no_gpu, monkeypatch):
     pytest.importorskip("numba")
-    small, large = nnx.mlp([64, 63]), nnx.mlp([64, 64])  # 4095 and 4160 parameters
-    assert nnx.Trainer(small).backend.name == "numpy"
-    trainer = nnx.Trainer(large)
+    assert begun(100).backend.name == "numpy"
+    trainer = begun(LONG)
     assert trainer.backend.name == "numba"
     assert "no usable CUDA GPU" in trainer.reason
-    assert "numba is installed" in trainer.reason
-    assert nnx.Trainer(large, device="cpu").backend.name == "numba"
-    assert nnx.Trainer(large, backend="numpy").backend.name == "numpy"
+    assert "long enough to let numba compile it" in trainer.reason
+    assert begun(LONG, device="cpu").backend.name == "numba"
+    assert begun(LONG, backend="numpy").backend.name == "numpy"
     assert nnx.backend("auto").name == "numpy"
     monkeypatch.setenv("NNX_BACKEND", "numpy")
-    assert nnx.Trainer(large).backend.name == "numpy"
+    assert begun(LONG).backend.name == "numpy"
     monkeypatch.delenv("NNX_BACKEND")
     monkeypatch.setitem(sys.modules, "numba", None)
-    assert nnx.Trainer(large).backend.name == "numpy"
+    assert begun(LONG).backend.name == "numpy"
     with pytest.raises(nnx.BackendError, match=r"python -m pip install .*\[numba\]\""):
-        nnx.Trainer(large, backend="numba")
+        begun(1, backend="numba")
+
+
+def test_auto_weighs_the_work_of_all_fits_of_a_trainer(no_gpu, monkeypatch):
+    pytest.importorskip("numba")
+    X, Y = np.random.default_rng(0).standard_normal((2, 40)), np.arange(40) % 2
+    trainer = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05))
+    for module in (choice, nnx.trainer):
+        monkeypatch.setattr(module, "WORTH", 2.5 * choice.work(trainer.network.P, 40, 4))
+    expected = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05), backend="numpy")
+    for name in ("numpy", "numpy", "numba"):
+        history = trainer.fit(X, Y, 1, 10)
+        assert trainer.backend.name == name
+        np.testing.assert_allclose(history["loss"], expected.fit(X, Y, 1, 10)["loss"], rtol=1e-5)
+
+
+def test_small_products_have_one_thread(backend):
+    """And what was set before is set again, whatever happens within."""
+    info = pytest.importorskip("threadpoolctl").threadpool_info
+    if backend.name not in ("numpy", "torch") or backend.device != "cpu":
+        pytest.skip("its threads are its own matter")
+    torch = sys.modules.get("torch")
+
+    def threads():
+        if backend.name == "torch":
+            return {torch.get_num_threads()}
+        return {pool["num_threads"] for pool in info() if pool["user_api"] == "blas"}
+
+    before, within = threads(), []
+    trainer = nnx.Trainer(nnx.mlp([2, 600, 2]), backend=backend)
+    X, Y = np.zeros((2, 20_000)), np.arange(20_000) % 2
+
+    def look(now):
+        within.append(threads())
+
+    trainer.fit(X[:, :50], Y[:50], 1, 10, callbacks=look)
+    assert within[:5] == [{1}] * 5
+    assert threads() == before
+    within.clear()
+    trainer.fit(X, Y, 1, callbacks=look)
+    assert within[0] == before
+
+    def fail():
+        with backend.threads(10.0), backend.threads(10.0):
+            assert threads() == {1}
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert threads() == before
 
 
 def test_an_explicit_wish_is_never_replaced(no_driver, monkeypatch):
@@ -193,9 +261,9 @@ def test_adapters_are_imported_only_when_asked_for():
     assert lines == [
         "[]",
         (
-            "['nnx.backends.blas', 'nnx.backends.chain', 'nnx.backends.lowering', 'nnx.backends.numpy', "
-            "'nnx.backends.recorded', 'nnx.backends.replay', 'nnx.backends.shared', 'nnx.backends.split', "
-            "'nnx.backends.team']"
+            "['nnx.backends.blas', 'nnx.backends.chain', 'nnx.backends.fewer', 'nnx.backends.lowering', "
+            "'nnx.backends.numpy', 'nnx.backends.recorded', 'nnx.backends.replay', 'nnx.backends.shared', "
+            "'nnx.backends.split', 'nnx.backends.team']"
         ),
     ]
 

@@ -39,6 +39,10 @@ class Provider(Protocol):
     def steps(self) -> int | None:
         """The steps of an epoch; None: not known yet."""
 
+    @property
+    def at_once(self) -> int | None:
+        """The samples that are computed at once; None: not known yet."""
+
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch without its first `skip` steps; the epoch is the same for any skip.
 
@@ -81,6 +85,7 @@ class Counted:
 
     m: int
     batch_size: int
+    micro_batch: int | None
     exponent = 0
     _rng: Any
 
@@ -93,6 +98,11 @@ class Counted:
     def steps(self) -> int:
         """The number of steps in an epoch."""
         return -(-self.m // self.batch_size)
+
+    @property
+    def at_once(self) -> int:
+        """The samples that are computed at once."""
+        return min(self.micro_batch or self.batch_size, self.batch_size)
 
     def __len__(self) -> int:
         """Return the number of steps in an epoch."""

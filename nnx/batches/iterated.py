@@ -61,6 +61,7 @@ class Iterated:
     """
 
     exponent = 0
+    at_once = None  # known of each batch when it comes
 
     def __init__(
         self,

@@ -129,10 +129,10 @@ def backends(as_json: bool = False) -> None:
     try:
         backend, reason = choose()
         auto: dict[str, Any] | None = {"name": backend.name, "device": backend.device, "reason": reason}
-        large, why = choose(P=WORTH)
+        large, why = choose(work=WORTH)
         if auto is not None and large.name != backend.name:
             auto["large"] = {
-                "parameters": WORTH, "name": large.name, "device": large.device, "reason": why,
+                "work": WORTH, "name": large.name, "device": large.device, "reason": why,
             }  # fmt: skip
     except Error as error:  # NNX_BACKEND names one that is not usable
         complain(error)
@@ -150,7 +150,5 @@ def backends(as_json: bool = False) -> None:
     if auto:
         say("auto", "takes {name} on {device}: {reason}".format(**auto), fold=False, to=output)
         if "large" in auto:
-            text = "with {parameters:,} parameters or more {name} on {device}: {reason}".format(
-                **auto["large"]
-            )
+            text = "for a fit of some seconds {name} on {device}: {reason}".format(**auto["large"])
             say("", text, fold=False, to=output)

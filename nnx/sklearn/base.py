@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from nnx import host, layers, optimizers
+from nnx import choice, host, layers, optimizers
 from nnx.arrays import Array, array_namespace
 from nnx.batches.sources import Rows
 from nnx.callbacks.base import Callbacks
@@ -296,7 +296,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self._go_on()
         sizes = [X.shape[1], *self._sizes(), self.n_outputs_]
         P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
-        work = 6.0 * X.shape[0] * P * self.max_iter  # three products of two operations
+        work = choice.work(P, X.shape[0] * self.max_iter, 0)
         backend = samples.backend_for(X, self.backend, self.device, work)
         trainer = self._trained(X, backend, dtype, regularization, incremental)
         score = None
@@ -530,9 +530,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if "network_" not in self.__dict__:
             check_is_fitted(self)  # raises
         X = samples.validated(self, X, reset=False)
-        work = (
-            6.0 * X.shape[0] * self.network_.P * self.max_iter
-        )  # as of a fit: three products of two operations
+        work = choice.work(self.network_.P, X.shape[0] * self.max_iter, 0)  # as of a fit
         backend = samples.backend_for(X, self.backend, self.device, work)
         theta, known = self._theta(self.network_), (backend, self.activation)
         seen, moved, forward = self._ready.get(known, (None,) * 3)
@@ -553,7 +551,8 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Return A[L] (n[L], m), computed as many samples at a time as is good."""
         at_once = AT_ONCE if backend.device == "cpu" else 16 * AT_ONCE
         size = max(1, at_once // self.network_.widest)
-        parts = [forward(theta, backend.asarray(part, dtype)) for part in samples.pieces(X, size)]
+        with backend.threads(self.network_.largest_product(min(size, X.shape[0]))):
+            parts = [forward(theta, backend.asarray(part, dtype)) for part in samples.pieces(X, size)]
         return parts[0] if len(parts) == 1 else array_namespace(theta).concat(parts, axis=-1)
 
     # --- pickle -------------------------------------------------------------------------------------------------------

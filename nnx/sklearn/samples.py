@@ -52,27 +52,23 @@ backend = lru_cache(choice.backend)
 """`nnx.backend`, asked once for each name and device."""
 
 
-WORTH = 3e11
-"""Additions and multiplications of a fit, some seconds, from which on it is worth to load numba and to compile."""
-
-
 @lru_cache
 def _on_cpu(worth: bool) -> Backend:
     """Return NumPy, or numba where it is installed and worth the compilation; one for all estimators."""
-    return choice.choose("auto", "cpu", choice.WORTH if worth else 0).backend
+    return choice.choose("auto", "cpu", choice.WORTH if worth else 0.0).backend
 
 
 def backend_for(X: Any, name: str | None, device: str | None, work: float) -> Backend:
     """Return the backend of this name; None: that of the library and device that X is of, the CPU for the host's.
 
-    `work` is about what a fit has to do, additions and multiplications: of it depends which of the CPU's is taken.
+    `work` is that of a fit (`nnx.choice.work`): of it depends which of the CPU's is taken.
     """
     found = home(X)
     if name is not None:
         return backend(name, device)
     if device is not None:
         return backend(found[0] if found else "auto", device)
-    return backend(*found) if found else _on_cpu(work >= WORTH)
+    return backend(*found) if found else _on_cpu(work >= choice.WORTH)
 
 
 def table(estimator: Any, X: Any, reset: bool) -> Any:
