@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-import numpy as np
 from rich.markup import escape
 
 from nnx.cli import streams
@@ -20,7 +19,6 @@ from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
 from nnx.errors import Error, InputError, count, first_line, unknown
 from nnx.files import naming, written_aside
-from nnx.metrics import decide
 
 FORMATS = {"csv": (".csv", ".txt", ""), "parquet": (".parquet", ".pq")}
 """What predictions are written as, and the endings that say so."""
@@ -95,18 +93,12 @@ def predictions(preparation: Preparation, A: Any, probabilities: bool = True) ->
     """Return a polars DataFrame: the prediction, and for classes the probability of each."""
     import polars
 
-    labels = preparation.labels
-    if labels is None:
-        return polars.DataFrame({preparation.target: preparation.y(A)})
-    known = (
-        [label.text(one) for one in labels]
-        if (kind := label.dtype_of(labels)) is None
-        else np.array(labels, kind)
-    )
-    found = polars.Series(preparation.target, known)[decide(np.asarray(A))]
-    rows = ([1 - A[0], A[0]] if len(A) == 1 else list(A)) if probabilities else []
-    columns = [polars.Series(name, p) for name, p in zip(names(preparation), rows, strict=bool(rows))]
-    return polars.DataFrame([found, *columns])
+    found = preparation.predicted(A)
+    if found.dtype == object:  # integers beyond 64 bits
+        found = [label.text(one) for one in found]
+    shares = preparation.probabilities(A).T if probabilities and preparation.labels else []
+    columns = zip(names(preparation), shares, strict=False)
+    return polars.DataFrame({preparation.target: found} | dict(columns))
 
 
 def names(preparation: Preparation) -> list[str]:

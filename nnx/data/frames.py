@@ -1,12 +1,12 @@
 """Tables that are handed in from Python become what a file gives: columns of numbers, booleans and text, of polars."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nnx import frames, host
-from nnx.data.columns import Columns
+from nnx.data.source import Table
 from nnx.data.tables import tidied
 from nnx.errors import InputError, first_line
 from nnx.port import require
@@ -16,17 +16,20 @@ pl = require("polars", "cli")
 WHERE = "the data frame"
 
 
-def table(found: frames.Frame, features: Sequence[str], named: bool) -> Columns:
-    """Return the columns that a model was trained on, in its order, found by name; other columns do not matter.
+def table(found: frames.Frame, read: Callable[[str], bool]) -> Table:
+    """Return a table, of which the columns that `read` is true of are read, and the others are empty.
 
     Raises
     ------
     InputError
-        When one is missing, several have one name, or one holds values that polars has no type for.
+        When several columns have one name, or one holds values that polars has no type for.
     """
-    order = frames.found(WHERE, found.names, features, named)
-    columns = [_series(found.names[j], found.column(j)) for j in order]
-    return Columns(WHERE, tidied(pl.DataFrame(columns)))
+    names = frames.distinct(WHERE, found.names)
+    empty = pl.repeat(None, found.m, eager=True)
+    columns = [
+        _series(name, found.column(j)) if read(name) else empty.alias(name) for j, name in enumerate(names)
+    ]
+    return Table(WHERE, tidied(pl.DataFrame(columns)))
 
 
 def _series(name: str, x: Any) -> Any:

@@ -275,7 +275,8 @@ class Preparation:
             return array
         from nnx.data.frames import table  # which needs polars
 
-        return table(found, self.features, self.named)
+        wanted = self.features if self.named else found.names
+        return table(found, wanted.__contains__).values(self.features, self.named)
 
     @cached_property
     def _known(self) -> label.Known:
@@ -331,10 +332,17 @@ class Preparation:
 
     def y(self, A: Any) -> list[Any]:
         """Return what the outputs A (n[L], m) predict: a label, or a number in the target's unit, a sample."""
-        A = np.asarray(A, dtype=float)  # float32 would lose the last digits of y_mean
-        if self.labels is None:
-            return (A[0] * self.y_scale + self.y_mean).tolist()  # type: ignore[no-any-return]
-        return [self.labels[k] for k in decide(A)]
+        return self.predicted(A).tolist()  # type: ignore[no-any-return]
+
+    def predicted(self, A: Any) -> Any:
+        """Return what the outputs A (n[L], m) predict as an array (m,), see `y`."""
+        if self.labels is None:  # float32 would lose the last digits of y_mean
+            return np.asarray(A[0], dtype=float) * self.y_scale + self.y_mean
+        return np.array(self.labels, label.dtype_of(self.labels) or object)[decide(np.asarray(A))]
+
+    def probabilities(self, A: Any) -> Any:
+        """Return the probability of each class, (m, classes), from the outputs A (n[L], m)."""
+        return np.stack([1 - A[0], A[0]], axis=1) if len(A) == 1 else np.asarray(A).T
 
     def in_units(self, measured: Mapping[str, Any]) -> dict[str, Any]:
         """Return what was measured, a number or a list under each name, with errors in the target's unit.

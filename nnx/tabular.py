@@ -1,0 +1,357 @@
+"""Tables: one column is predicted from the others, by a network that takes and gives what stands in the table."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nnx import frames, host
+from nnx.callbacks import EarlyStopping
+from nnx.callbacks.base import Callbacks
+from nnx.data import files
+from nnx.data.columns import Notes
+from nnx.data.prepare import Preparation, another_task, find_task, reason, split
+from nnx.data.source import Arrays, Table
+from nnx.errors import InputError, as_path, count, integer, items, listed, number, shown
+from nnx.layers import Dense, Layer
+from nnx.metrics import score_name
+from nnx.network import Network
+from nnx.optimizers.lbfgs import LBFGS
+from nnx.port import Backend, require
+from nnx.progress import History
+from nnx.regularization import Regularization
+from nnx.rounding import significant
+from nnx.trainer import Trainer
+
+_log = logging.getLogger("nnx")
+
+_NAME = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Let errors name arguments, where they name options of the command line."""
+    try:
+        yield
+    except InputError as error:
+        text = re.sub(
+            f"--drop {_NAME}(?: --drop {_NAME})*",
+            lambda found: f"drop=[{', '.join(re.findall(_NAME, found[0]))}]",
+            str(error),
+        )
+        text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)
+        text = re.sub("--(drop|target|delimiter|task)(?: (?=[A-Z]))?", r"\1=", text)
+        raise type(error)(text) from error
+
+
+class Tabular:
+    """A table, and a network that predicts one of its columns from the others.
+
+    What becomes of the columns is learned from the rows to train on, as `nnx train` does it: text becomes one-hot,
+    missing values are filled in, numbers are scaled. The model file holds it. The command line reads this class's
+    files, and this class the command line's.
+
+    Parameters
+    ----------
+    table : path or table
+        CSV or Parquet, or what else `nnx train` reads; or a pandas or polars data frame, an Arrow table, or a dict of
+        columns. Rows are samples.
+    target : str or None
+        The column to predict. (None: of .npz the array y, of IDX the labels beside it.)
+    task : {"auto", "classification", "regression"}
+        "auto": text is classes, and so are few whole numbers. What was decided is logged, if it could be otherwise.
+    drop : sequence of str
+        Columns to leave out.
+    validation : float or table
+        The share of the rows that are held out, or a table of their own. They stop the training, and choose its epoch.
+        0: none.
+    layers : sequence of int or Layer
+        The hidden layers; a number is a `Dense` of so many units.
+    activation : str or Activation
+        That of the numbers among the layers.
+    loss : str or None
+        See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
+    optimizer, backend, device, dtype, seed, regularization
+        As of `nnx.Trainer`. The seed draws the rows that are held out, too.
+    **reading
+        How CSV is read, as by the command line: decimal_comma, delimiter.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        Of X (n[0], m), as `preparation.X` makes it.
+    preparation : nnx.data.Preparation
+        What becomes of the columns, and of the target.
+    reason : str or None
+        Why the task is what it is, if none was asked for.
+
+    Raises
+    ------
+    InputError
+        When the table cannot be read, lacks the target or holds a column of no use: which, and what to do.
+    BackendError
+        When polars or scikit-learn is missing.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> pets = {"size": [60, 62, 65, 20, 22, 25] * 10, "kind": ["dog", "dog", "dog", "cat", "cat", "cat"] * 10}
+    >>> model = nnx.Tabular(pets, target="kind", backend="numpy")
+    >>> history = model.fit(epochs=20)
+    >>> model.predict({"size": [61, 21]}).tolist()
+    ['dog', 'cat']
+    >>> model.evaluate(pets)["accuracy"]
+    1.0
+    """
+
+    def __init__(
+        self,
+        table: Any,
+        target: str | None = None,
+        *,
+        task: str = "auto",
+        drop: Sequence[str] = (),
+        validation: Any = 0.2,
+        layers: Sequence[int | Layer] = (128, 64),
+        activation: Any = "relu",
+        loss: str | None = None,
+        optimizer: Any = None,
+        backend: str | Backend = "auto",
+        device: str | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+        regularization: Regularization | None = None,
+        **reading: Any,
+    ) -> None:
+        hidden = [
+            layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation)
+            for layer in items("layers", layers, "a list, such as [128, 64]")
+        ]
+        drop = items("drop", drop, "a list of columns")
+        self._reading = reading
+        with _in_python():
+            samples = self._whole(table, target, drop).training(target, drop)
+            found = find_task(samples, task)
+            self.reason = reason(samples) if task == "auto" else None
+            if self.reason and (other := another_task(samples, found)):
+                _log.warning("%s, since %s; else give task=%r", found, self.reason, other)
+            if found == "regression":
+                samples = samples.as_numbers()
+            train: Any = slice(None)
+            rest = None
+            if isinstance(validation, float | int):
+                share = number("validation", validation, "a share from 0 to 1, or a table", lambda x: 0 <= x < 1)
+                if share:
+                    train, rest = split(samples, found, share, seed)
+            self.preparation = Preparation.learn(samples, found, train)
+
+            def part(rows: Any) -> tuple[Any, Any]:
+                X = self.preparation.X(samples.X[rows], dtype)
+                return X, self.preparation.Y(samples.y[rows], None, dtype)
+
+            self._rows = train, rest
+            self._train: tuple[Any, Any] | None = part(train)
+        output, n = self.preparation.output, self.preparation.n_outputs
+        network = Network(len(self._train[0]), [*hidden, Dense(n)], output, loss)
+        self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)
+        where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
+        self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
+        self._validation: tuple[Any, Any] | None = None
+        if rest is not None:
+            self._validation = part(rest)
+        elif not isinstance(validation, float | int):
+            X, Y = zip(*self._batches(validation), strict=True)
+            self._validation = host.concat(X), host.concat(Y)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None, **reading: Any
+    ) -> "Tabular":
+        """Return the model that `save` or `nnx train` has left, from its file or its run's folder: to use, not to fit.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        InputError, ModelFileError
+            As `nnx.Trainer.load`; and when the model holds no description of its table.
+        """
+        made = cls.__new__(cls)
+        made.trainer = Trainer.load(path, backend, device)
+        made.preparation = Preparation.of(made.trainer.metadata)
+        made.reason = made._train = made._validation = None
+        made._reading = reading
+        return made
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file, for `load`, `nnx.Trainer.load` and `nnx predict`; the table is not in it."""
+        self.trainer.save(path)
+
+    def fit(
+        self,
+        epochs: int = 100,
+        batch_size: int | None = 32,
+        early_stopping: int = 10,
+        *,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        callbacks: Any = (),
+        **options: Any,
+    ) -> History:
+        """Train, going on from where the model is; return the history, errors in the target's own unit.
+
+        Parameters
+        ----------
+        epochs : int
+            How often to go over the rows, at most.
+        batch_size : int or None
+            Rows in a step; None, and with L-BFGS: all of them.
+        early_stopping : int
+            After so many epochs without a lower loss of the validation the training ends, and the best epoch is taken
+            back. 0: it goes on. It is left out where `callbacks` have an `nnx.EarlyStopping` of their own.
+        sample_weight : array-like (m,) or None
+            Of the rows of the whole table, those that are held out among them.
+        class_weight : dict, "balanced" or None
+            A weight for each label.
+        callbacks, **options
+            As of `nnx.Trainer.fit`: metrics, progress, resume, ...
+        """
+        if self._train is None:
+            raise InputError("the model was loaded, without its table; make an nnx.Tabular of the table to train one")
+        stopping = integer("early_stopping", early_stopping)
+        callbacks = Callbacks(callbacks).all
+        if stopping and self._validation and not any(isinstance(one, EarlyStopping) for one in callbacks):
+            callbacks = [EarlyStopping(patience=stopping), *callbacks]
+        weights, held = self._weights(sample_weight)
+        history = self.trainer.fit(
+            *self._train,
+            epochs=epochs,
+            batch_size=None if isinstance(self.trainer.optimizer, LBFGS) else batch_size,
+            validation=self._validation and (*self._validation, *held),
+            callbacks=callbacks,
+            sample_weight=weights,
+            class_weight=self._class_weight(class_weight),
+            **options,
+        )
+        return self.preparation.in_units(history)  # type: ignore[return-value]  # which a History stays
+
+    def evaluate(self, table: Any = None, metrics: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Return the loss and the metrics, errors in the target's own unit: {"loss": ..., "accuracy": ...}.
+
+        Parameters
+        ----------
+        table : path or table, or None
+            With the target. None: the validation, which has chosen the epoch.
+        metrics : sequence of str or metric, or None
+            See `nnx.METRICS`; None: the accuracy of classes, else R2 and the root of the mean squared error.
+        """
+        if metrics is None:
+            numbers = [] if self.preparation.labels else ["root_mean_squared_error"]
+            metrics = [score_name(self.trainer.network.output), *numbers]
+        if table is not None:
+            return self.preparation.in_units(self.trainer.evaluate(lambda: self._batches(table), metrics=metrics))
+        if self._validation is None:
+            raise InputError("no rows were held out; give a table to evaluate the model on")
+        return self.preparation.in_units(self.trainer.evaluate(*self._validation, metrics=metrics))
+
+    def predict(self, table: Any) -> Any:
+        """Return the label, or the number in the target's own unit, of each row: an array (m,).
+
+        Columns are found by their names, in any order, and others do not matter.
+        """
+        return self.preparation.predicted(self._outputs(table))
+
+    def predict_proba(self, table: Any) -> Any:
+        """Return the probability of each class, (m, classes), in the order of `classes`."""
+        if self.preparation.labels is None:
+            raise InputError(f"{self.preparation.target!r} is numbers, which have no probabilities; call predict")
+        return self.preparation.probabilities(self._outputs(table))
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """The labels, in the order of `predict_proba`; None for numbers."""
+        return self.preparation.labels
+
+    @property
+    def history(self) -> History:
+        """The history over all calls of `fit`, errors in the target's own unit."""
+        return self.preparation.in_units(self.trainer.history)  # type: ignore[return-value]
+
+    def _whole(self, table: Any, target: str | None, drop: Sequence[str]) -> Arrays | Table:
+        if isinstance(table, str | os.PathLike):
+            return files.read(as_path("table", table), target, **self._reading)
+        return _frame(table, lambda name: name not in drop)
+
+    def _pieces(self, table: Any) -> Iterator[Any]:
+        """Yield what is handed in, piece by piece: tables, or one array (m, features)."""
+        prepared = self.preparation
+        if isinstance(table, str | os.PathLike):
+            yield from files.pieces(as_path("table", table), prepared.target, True, **self._reading)
+        elif prepared.named or frames.frame(table) is not None:
+            wanted = {*prepared.features, prepared.target}
+            yield _frame(table, lambda name: name in wanted or not prepared.named)
+        else:
+            yield Arrays("the array", host.as_host(host.as_numbers("table", table)), None)
+
+    def _batches(self, table: Any) -> Iterator[tuple[Any, Any]]:
+        prepared, done, notes = self.preparation, 0, Notes()
+        with _in_python():
+            for piece in self._pieces(table):
+                y = piece.targets(prepared.target, prepared.labels)
+                X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
+                yield X, prepared.Y(y, done + 1, self.trainer.dtype)
+                done += len(piece)
+        _tell(notes)
+
+    def _outputs(self, table: Any) -> Any:
+        """Return A[L] (n[L], m)."""
+        prepared, notes, found = self.preparation, Notes(), []
+        with _in_python():
+            for piece in self._pieces(table):
+                X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
+                found.append(self.trainer.predict(X))
+        _tell(notes)
+        return host.concat(found)
+
+    def _weights(self, given: Any) -> tuple[Any, tuple[Any, ...]]:
+        """Return the weights of the rows to train on, and those of the validation, if there are any."""
+        if given is None:
+            return None, ()
+        w = host.as_host(host.as_numbers("sample_weight", given))
+        train, rest = self._rows
+        return w[train], () if rest is None else (w[rest],)
+
+    def _class_weight(self, given: Any) -> Any:
+        """Return the weights of the classes by their indices."""
+        if not isinstance(given, Mapping):
+            return given
+        return given
+
+    def __repr__(self) -> str:
+        prepared, trainer = self.preparation, self.trainer
+        labels = prepared.labels
+        what = "numbers" if labels is None else f"{count(len(labels), 'class')[:0]}{len(labels)} classes, {listed(labels, 6)}"
+        features = f"{count(len(prepared.features), 'feature')}, {count(len(prepared.inputs), 'input')}"
+        return f"<Tabular of {prepared.target!r}: {what}; {features}>"
+
+
+def _frame(table: Any, read: Any) -> Table:
+    found = frames.frame(table)
+    if found is None:
+        raise InputError(
+            "table must be the path of a file, a pandas or polars data frame, an Arrow table, or a dict of columns; "
+            f"given {shown(table)}"
+        )
+    require("polars", "cli")
+    from nnx.data.frames import table as as_table
+
+    return as_table(found, read)
+
+
+def _tell(notes: Notes) -> None:
+    """Log what was filled in and not known."""
+    for line in notes.lines():
+        _log.warning(line)
