@@ -8,6 +8,8 @@ The notation is that of the course notes: X (n[0], m) holds samples as columns, 
 """
 
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from nnx import convert, plots, schedules
 from nnx.activations import ACTIVATIONS, Activation, elu, leaky_relu
@@ -124,6 +126,7 @@ __all__ = [
     "Rows",
     "Snapshots",
     "Summary",
+    "Tabular",
     "TensorBoard",
     "Trainer",
     "__version__",
@@ -142,6 +145,23 @@ __all__ = [
     "register_schedule",
     "schedules",
 ]
+
+if _TYPE_CHECKING:
+    from nnx.tabular import Tabular
+
+
+def __getattr__(name: str) -> _Any:
+    """Import `Tabular`, and what reads data, when somebody asks for it."""
+    if name == "Tabular":
+        from nnx.tabular import Tabular
+
+        return Tabular
+    raise AttributeError(f"module 'nnx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 # In a checkout backends/ and bench/ stand beside nnx/ (an installed nnx has them inside): Python started there
 # finds this folder first, and must find them, too.

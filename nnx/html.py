@@ -14,6 +14,7 @@ from nnx.rounding import significant
 
 if TYPE_CHECKING:
     from nnx.summary import Summary
+    from nnx.tabular import Tabular
     from nnx.trainer import Trainer
 
 WIDTH, HEIGHT, LEFT, BELOW = 300, 120, 46, 16
@@ -65,6 +66,15 @@ def trainer(shown: "Trainer") -> str:
     )
     curves = history(shown.history) if shown.records else ""
     return f"<div>{escape(facts)}{summary(shown.network.summary())}{curves}</div>"
+
+
+def tabular(shown: "Tabular") -> str:
+    """Return what a model of a table predicts from which columns, with its network and history."""
+    lines = "".join(
+        f"<div>{escape(line)}</div>" for line in (repr(shown)[1:-1], *shown.preparation.account())
+    )
+    curves = history(shown.history) if shown.trainer.records else ""
+    return f"<div>{lines}{summary(shown.trainer.network.summary())}{curves}</div>"
 
 
 def progress(share: float | None, text: str, curves: str) -> str:

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from nnx.callbacks.base import Callbacks
 from nnx.data import files
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation, another_task, find_task, reason, split
-from nnx.data.source import Arrays, Table
-from nnx.errors import InputError, as_path, count, integer, items, listed, number, shown
+from nnx.data.source import Arrays, Table, left_out, none_labelled
+from nnx.errors import InputError, as_path, count, integer, items, listed, number, scalar, shown
 from nnx.layers import Dense, Layer
 from nnx.metrics import score_name
 from nnx.network import Network
 from nnx.optimizers.lbfgs import LBFGS
-from nnx.port import Backend, require
-from nnx.progress import History
+from nnx.port import Backend
+from nnx.progress import History, called
 from nnx.regularization import Regularization
 from nnx.rounding import significant
 from nnx.trainer import Trainer
@@ -61,8 +61,8 @@ class Tabular:
         columns. Rows are samples.
     target : str or None
         The column to predict. (None: of .npz the array y, of IDX the labels beside it.)
-    task : {"auto", "classification", "regression"}
-        "auto": text is classes, and so are few whole numbers. What was decided is logged, if it could be otherwise.
+    task : {"auto", "classification", "regression", "counts"}
+        "auto": text is classes, and so are few whole numbers. If it could be otherwise, what was decided is logged.
     drop : sequence of str
         Columns to leave out.
     validation : float or table
@@ -76,8 +76,8 @@ class Tabular:
         See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
     optimizer, backend, device, dtype, seed, regularization
         As of `nnx.Trainer`. The seed draws the rows that are held out, too.
-    **reading
-        How CSV is read, as by the command line: decimal_comma, delimiter.
+    decimal_comma, delimiter
+        How CSV is read: whether 3,14 is a number, and what stands between the cells, None: what the first rows tell.
 
     Attributes
     ----------
@@ -98,7 +98,10 @@ class Tabular:
     Examples
     --------
     >>> import nnx
-    >>> pets = {"size": [60, 62, 65, 20, 22, 25] * 10, "kind": ["dog", "dog", "dog", "cat", "cat", "cat"] * 10}
+    >>> pets = {
+    ...     "size": [60, 62, 65, 20, 22, 25] * 10,
+    ...     "kind": ["dog", "dog", "dog", "cat", "cat", "cat"] * 10,
+    ... }
     >>> model = nnx.Tabular(pets, target="kind", backend="numpy")
     >>> history = model.fit(epochs=20)
     >>> model.predict({"size": [61, 21]}).tolist()
@@ -115,7 +118,7 @@ class Tabular:
         task: str = "auto",
         drop: Sequence[str] = (),
         validation: Any = 0.2,
-        layers: Sequence[int | Layer] = (128, 64),
+        layers: Sequence[Any] = (128, 64),
         activation: Any = "relu",
         loss: str | None = None,
         optimizer: Any = None,
@@ -124,51 +127,64 @@ class Tabular:
         dtype: str = "float32",
         seed: int = 0,
         regularization: Regularization | None = None,
-        **reading: Any,
+        decimal_comma: bool = False,
+        delimiter: str | None = None,
     ) -> None:
         hidden = [
             layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation)
             for layer in items("layers", layers, "a list, such as [128, 64]")
         ]
-        drop = items("drop", drop, "a list of columns")
-        self._reading = reading
+        self._reading: dict[str, Any] = {"decimal_comma": decimal_comma, "delimiter": delimiter}
         with _in_python():
-            samples = self._whole(table, target, drop).training(target, drop)
-            found = find_task(samples, task)
-            self.reason = reason(samples) if task == "auto" else None
-            if self.reason and (other := another_task(samples, found)):
-                _log.warning("%s, since %s; else give task=%r", found, self.reason, other)
-            if found == "regression":
-                samples = samples.as_numbers()
-            train: Any = slice(None)
-            rest = None
-            if isinstance(validation, float | int):
-                share = number("validation", validation, "a share from 0 to 1, or a table", lambda x: 0 <= x < 1)
-                if share:
-                    train, rest = split(samples, found, share, seed)
-            self.preparation = Preparation.learn(samples, found, train)
-
-            def part(rows: Any) -> tuple[Any, Any]:
-                X = self.preparation.X(samples.X[rows], dtype)
-                return X, self.preparation.Y(samples.y[rows], None, dtype)
-
-            self._rows = train, rest
-            self._train: tuple[Any, Any] | None = part(train)
-        output, n = self.preparation.output, self.preparation.n_outputs
-        network = Network(len(self._train[0]), [*hidden, Dense(n)], output, loss)
+            self._learn(
+                table, target, task, items("drop", drop, "a list of columns"), validation, dtype, seed
+            )
+        output = Dense(self.preparation.n_outputs)
+        network = Network(len(self._train[0]), [*hidden, output], self.preparation.output, loss)
         self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)
         where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
-        self._validation: tuple[Any, Any] | None = None
-        if rest is not None:
-            self._validation = part(rest)
-        elif not isinstance(validation, float | int):
-            X, Y = zip(*self._batches(validation), strict=True)
-            self._validation = host.concat(X), host.concat(Y)
+
+    def _learn(
+        self, table: Any, target: Any, task: str, drop: list[Any], validation: Any, dtype: str, seed: int
+    ) -> None:
+        """Set the preparation, and what is trained on and held out."""
+        if isinstance(table, str | os.PathLike):
+            whole: Any = files.read(as_path("table", table), target, **self._reading)
+        else:
+            whole = _frame(table, lambda name: name not in drop)
+        samples = whole.training(target, drop)
+        self._m, self._kept = len(whole), whole.labelled(samples.target).rows
+        if samples.left_out:
+            _log.warning("%s", left_out(samples.left_out, samples.target))
+        found = find_task(samples, task)
+        self.reason = reason(samples) if task == "auto" else None
+        if self.reason and (other := another_task(samples, found)):
+            _log.warning("%s, since %s; else give task=%r", found, self.reason, other)
+        samples = samples if found == "classification" else samples.as_numbers()
+        self._rows: tuple[Any, Any] = slice(None), None
+        if is_share := isinstance(scalar(validation), float | int):
+            share = number("validation", validation, "a share from 0 to 1, or a table", lambda x: 0 <= x < 1)
+            self._rows = split(samples, found, share, seed) if share else self._rows
+        self.preparation = prepared = Preparation.learn(samples, found, self._rows[0])
+        self._train, self._validation = (
+            rows is not None
+            and (prepared.X(samples.X[rows], dtype), prepared.Y(samples.y[rows], None, dtype))
+            for rows in self._rows
+        )
+        if not is_share:
+            parts = zip(*self._batches(validation, dtype), strict=True)
+            self._validation = tuple(map(host.concat, parts))
 
     @classmethod
     def load(
-        cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None, **reading: Any
+        cls,
+        path: str | Path,
+        backend: str | Backend = "auto",
+        device: str | None = None,
+        *,
+        decimal_comma: bool = False,
+        delimiter: str | None = None,
     ) -> "Tabular":
         """Return the model that `save` or `nnx train` has left, from its file or its run's folder: to use, not to fit.
 
@@ -183,7 +199,7 @@ class Tabular:
         made.trainer = Trainer.load(path, backend, device)
         made.preparation = Preparation.of(made.trainer.metadata)
         made.reason = made._train = made._validation = None
-        made._reading = reading
+        made._reading = {"decimal_comma": decimal_comma, "delimiter": delimiter}
         return made
 
     def save(self, path: str | Path) -> None:
@@ -211,32 +227,39 @@ class Tabular:
             Rows in a step; None, and with L-BFGS: all of them.
         early_stopping : int
             After so many epochs without a lower loss of the validation the training ends, and the best epoch is taken
-            back. 0: it goes on. It is left out where `callbacks` have an `nnx.EarlyStopping` of their own.
+            back. 0: it goes on. An `nnx.EarlyStopping` among the callbacks replaces it.
         sample_weight : array-like (m,) or None
             Of the rows of the whole table, those that are held out among them.
         class_weight : dict, "balanced" or None
             A weight for each label.
         callbacks, **options
             As of `nnx.Trainer.fit`: metrics, progress, resume, ...
+
+        Raises
+        ------
+        InputError
+            When the model was loaded, without its table; and as `nnx.Trainer.fit`.
         """
-        if self._train is None:
-            raise InputError("the model was loaded, without its table; make an nnx.Tabular of the table to train one")
-        stopping = integer("early_stopping", early_stopping)
-        callbacks = Callbacks(callbacks).all
-        if stopping and self._validation and not any(isinstance(one, EarlyStopping) for one in callbacks):
-            callbacks = [EarlyStopping(patience=stopping), *callbacks]
-        weights, held = self._weights(sample_weight)
+        if not self._train:
+            raise InputError(
+                "the model was loaded, without its table; make an nnx.Tabular of the table to train one"
+            )
+        patience, callbacks = integer("early_stopping", early_stopping), Callbacks(callbacks).all
+        if patience and self._validation and not any(isinstance(one, EarlyStopping) for one in callbacks):
+            callbacks = [EarlyStopping(patience=patience), *callbacks]
+        weights, of_validation = self._weights(sample_weight)
+        labelled = isinstance(class_weight, Mapping) and self.preparation.labels
         history = self.trainer.fit(
             *self._train,
             epochs=epochs,
             batch_size=None if isinstance(self.trainer.optimizer, LBFGS) else batch_size,
-            validation=self._validation and (*self._validation, *held),
+            validation=(*self._validation, *of_validation) if self._validation else None,
             callbacks=callbacks,
             sample_weight=weights,
-            class_weight=self._class_weight(class_weight),
+            class_weight=self.preparation.class_weight(class_weight) if labelled else class_weight,
             **options,
         )
-        return self.preparation.in_units(history)  # type: ignore[return-value]  # which a History stays
+        return self._in_units(history)
 
     def evaluate(self, table: Any = None, metrics: Sequence[Any] | None = None) -> dict[str, Any]:
         """Return the loss and the metrics, errors in the target's own unit: {"loss": ..., "accuracy": ...}.
@@ -249,13 +272,15 @@ class Tabular:
             See `nnx.METRICS`; None: the accuracy of classes, else R2 and the root of the mean squared error.
         """
         if metrics is None:
-            numbers = [] if self.preparation.labels else ["root_mean_squared_error"]
-            metrics = [score_name(self.trainer.network.output), *numbers]
+            more = [] if self.preparation.labels else ["root_mean_squared_error"]
+            metrics = [score_name(self.trainer.network.output), *more]
         if table is not None:
-            return self.preparation.in_units(self.trainer.evaluate(lambda: self._batches(table), metrics=metrics))
-        if self._validation is None:
-            raise InputError("no rows were held out; give a table to evaluate the model on")
-        return self.preparation.in_units(self.trainer.evaluate(*self._validation, metrics=metrics))
+            given: Any = (lambda: self._batches(table, self.trainer.dtype),)
+        elif self._validation:
+            given = self._validation
+        else:
+            raise InputError("no rows were held out; give a table with the target")
+        return self.preparation.in_units(self.trainer.evaluate(*given, metrics=metrics))
 
     def predict(self, table: Any) -> Any:
         """Return the label, or the number in the target's own unit, of each row: an array (m,).
@@ -267,7 +292,9 @@ class Tabular:
     def predict_proba(self, table: Any) -> Any:
         """Return the probability of each class, (m, classes), in the order of `classes`."""
         if self.preparation.labels is None:
-            raise InputError(f"{self.preparation.target!r} is numbers, which have no probabilities; call predict")
+            raise InputError(
+                f"{self.preparation.target!r} is numbers, which have no probabilities; call predict"
+            )
         return self.preparation.probabilities(self._outputs(table))
 
     @property
@@ -278,12 +305,22 @@ class Tabular:
     @property
     def history(self) -> History:
         """The history over all calls of `fit`, errors in the target's own unit."""
-        return self.preparation.in_units(self.trainer.history)  # type: ignore[return-value]
+        return self._in_units(self.trainer.history)
 
-    def _whole(self, table: Any, target: str | None, drop: Sequence[str]) -> Arrays | Table:
-        if isinstance(table, str | os.PathLike):
-            return files.read(as_path("table", table), target, **self._reading)
-        return _frame(table, lambda name: name not in drop)
+    def _in_units(self, history: History) -> History:
+        return self.preparation.in_units(history)  # type: ignore[return-value]  # a History stays one
+
+    def _weights(self, given: Any) -> tuple[Any, tuple[Any, ...]]:
+        """Return the weights of the rows to train on, and of those that are held out, if there are any."""
+        if given is None:
+            return None, ()
+        w = host.as_host(host.as_numbers("sample_weight", given))
+        if w.shape != (self._m,):
+            raise InputError(
+                f"sample_weight has shape {w.shape}; expected ({self._m},), one for each row of the table"
+            )
+        w, (train, rest) = w if self._kept is None else w[self._kept], self._rows
+        return w[train], () if rest is None else (w[rest],)
 
     def _pieces(self, table: Any) -> Iterator[Any]:
         """Yield what is handed in, piece by piece: tables, or one array (m, features)."""
@@ -296,15 +333,21 @@ class Tabular:
         else:
             yield Arrays("the array", host.as_host(host.as_numbers("table", table)), None)
 
-    def _batches(self, table: Any) -> Iterator[tuple[Any, Any]]:
-        prepared, done, notes = self.preparation, 0, Notes()
+    def _batches(self, table: Any, dtype: str) -> Iterator[tuple[Any, Any]]:
+        """Yield (X, Y) of the rows that have a target, piece by piece."""
+        prepared, notes, m, rows = self.preparation, Notes(), 0, 0
+        target = prepared.target
         with _in_python():
             for piece in self._pieces(table):
-                y = piece.targets(prepared.target, prepared.labels)
-                X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
-                yield X, prepared.Y(y, done + 1, self.trainer.dtype)
-                done += len(piece)
-        _tell(notes)
+                kept = piece.labelled(target)
+                first = rows + 1 if kept.rows is None else rows + 1 + kept.rows
+                m, rows = m + len(kept), rows + len(piece)
+                if len(kept):
+                    X = prepared.X(kept.values(prepared.features, prepared.named), dtype, notes)
+                    yield X, prepared.Y(kept.targets(target, prepared.labels), first, dtype)
+            if not m:
+                raise none_labelled(target, rows, "the table")
+        _tell(notes, *[left_out(rows - m, target)] * (m < rows))
 
     def _outputs(self, table: Any) -> Any:
         """Return A[L] (n[L], m)."""
@@ -316,42 +359,44 @@ class Tabular:
         _tell(notes)
         return host.concat(found)
 
-    def _weights(self, given: Any) -> tuple[Any, tuple[Any, ...]]:
-        """Return the weights of the rows to train on, and those of the validation, if there are any."""
-        if given is None:
-            return None, ()
-        w = host.as_host(host.as_numbers("sample_weight", given))
-        train, rest = self._rows
-        return w[train], () if rest is None else (w[rest],)
-
-    def _class_weight(self, given: Any) -> Any:
-        """Return the weights of the classes by their indices."""
-        if not isinstance(given, Mapping):
-            return given
-        return given
-
     def __repr__(self) -> str:
         prepared, trainer = self.preparation, self.trainer
-        labels = prepared.labels
-        what = "numbers" if labels is None else f"{count(len(labels), 'class')[:0]}{len(labels)} classes, {listed(labels, 6)}"
-        features = f"{count(len(prepared.features), 'feature')}, {count(len(prepared.inputs), 'input')}"
-        return f"<Tabular of {prepared.target!r}: {what}; {features}>"
+        labels, n, inputs = prepared.labels, len(prepared.features), len(prepared.inputs)
+        what = prepared.task if labels is None else f"{len(labels)} classes: {listed(map(repr, labels), 6)}"
+        since, many = (
+            f", since {self.reason}" if self.reason else "",
+            f" as {count(inputs, 'input')}" * (inputs != n),
+        )
+        done = "not trained yet"
+        if trainer.records:
+            done = f"{count(len(trainer.records), 'epoch')} done"
+            record = prepared.in_units(trainer.records[(trainer.kept or 0) - 1])
+            scores = {name: value for name, value in record.items() if isinstance(value, float | int)}
+            done += (
+                f", {', '.join(f'{called(name)} {significant(value, 3)}' for name, value in scores.items())}"
+            )
+        return f"<Tabular of {prepared.target!r} ({what}{since}) from {count(n, 'feature')}{many}: {done}>"
+
+    def _repr_html_(self) -> str:
+        from nnx import html
+
+        return html.tabular(self)
 
 
-def _frame(table: Any, read: Any) -> Table:
+def _frame(table: Any, read: Callable[[str], bool]) -> Table:
+    """Return a table that was handed in, with the columns that `read` is true of."""
     found = frames.frame(table)
     if found is None:
         raise InputError(
             "table must be the path of a file, a pandas or polars data frame, an Arrow table, or a dict of columns; "
             f"given {shown(table)}"
         )
-    require("polars", "cli")
-    from nnx.data.frames import table as as_table
+    from nnx.data.frames import table as as_table  # which needs polars
 
     return as_table(found, read)
 
 
-def _tell(notes: Notes) -> None:
-    """Log what was filled in and not known."""
-    for line in notes.lines():
-        _log.warning(line)
+def _tell(notes: Notes, *more: str) -> None:
+    """Log what was filled in, not known and left out, where a script's user sees it."""
+    for line in (*notes.lines(), *more):
+        _log.warning("%s", line)

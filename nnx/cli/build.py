@@ -8,7 +8,6 @@ from nnx.callbacks import Callback, EarlyStopping
 from nnx.cli import measured, parts
 from nnx.cli.inputs import WIDTHS, check_backend, check_delimiter, integers, typed
 from nnx.cli.options import LOSS, Options
-from nnx.data import labels as label
 from nnx.data.prepare import TASKS, Preparation
 from nnx.errors import InputError, between, did_you_mean, integer, number, positive_int, unknown
 from nnx.host import checked_seed, dtype_name
@@ -173,13 +172,7 @@ def class_weight(options: Options, preparation: Preparation) -> dict[int, float]
         )
     if options.class_weight == "balanced":
         return "balanced"
-    known = [label.text(one) for one in preparation.labels]
-    given = weights(options.class_weight)
-    places = label.Known(preparation.labels, preparation.from_text).places([*given])
-    for name, place in zip(given, places, strict=True):
-        if place < 0:
-            raise unknown(f"class of {preparation.target!r} in class-weight", name, known)
-    return dict(zip(places, given.values(), strict=True))
+    return preparation.class_weight(weights(options.class_weight))
 
 
 def regularization(options: Options) -> Regularization:

@@ -330,6 +330,22 @@ class Preparation:
             )
         return k
 
+    def class_weight(self, given: Mapping[Any, float]) -> dict[int, float]:
+        """Return the weights of labels as those of their classes, as `Trainer.fit` takes them.
+
+        Raises
+        ------
+        InputError
+            For a label that is not known: the nearest.
+        """
+        places = self._known.places([*given])
+        for name, place in zip(given, places, strict=True):
+            if place < 0:
+                raise unknown(
+                    f"class of {self.target!r} in class_weight", name, map(label.text, self.labels or [])
+                )
+        return dict(zip(places, given.values(), strict=True))
+
     def y(self, A: Any) -> list[Any]:
         """Return what the outputs A (n[L], m) predict: a label, or a number in the target's unit, a sample."""
         return self.predicted(A).tolist()  # type: ignore[no-any-return]
