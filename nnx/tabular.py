@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from nnx.callbacks import EarlyStopping
 from nnx.callbacks.base import Callbacks
 from nnx.data import files
 from nnx.data.columns import Notes
+from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation, another_task, find_task, reason, split
-from nnx.data.source import Arrays, Table, left_out, none_labelled
+from nnx.data.source import Arrays, Table, left_out
 from nnx.errors import InputError, as_path, count, integer, items, listed, number, scalar, shown
 from nnx.layers import Dense, Layer
 from nnx.metrics import score_name
@@ -110,6 +111,10 @@ class Tabular:
     1.0
     """
 
+    _rows: tuple[Any, Any]
+    _train: tuple[Any, Any] | None
+    _validation: tuple[Any, Any] | None
+
     def __init__(
         self,
         table: Any,
@@ -140,7 +145,7 @@ class Tabular:
                 table, target, task, items("drop", drop, "a list of columns"), validation, dtype, seed
             )
         output = Dense(self.preparation.n_outputs)
-        network = Network(len(self._train[0]), [*hidden, output], self.preparation.output, loss)
+        network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
         self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)
         where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
@@ -162,19 +167,21 @@ class Tabular:
         if self.reason and (other := another_task(samples, found)):
             _log.warning("%s, since %s; else give task=%r", found, self.reason, other)
         samples = samples if found == "classification" else samples.as_numbers()
-        self._rows: tuple[Any, Any] = slice(None), None
+        train: Any = slice(None)
+        rest = None
         if is_share := isinstance(scalar(validation), float | int):
             share = number("validation", validation, "a share from 0 to 1, or a table", lambda x: 0 <= x < 1)
-            self._rows = split(samples, found, share, seed) if share else self._rows
-        self.preparation = prepared = Preparation.learn(samples, found, self._rows[0])
-        self._train, self._validation = (
-            rows is not None
-            and (prepared.X(samples.X[rows], dtype), prepared.Y(samples.y[rows], None, dtype))
-            for rows in self._rows
-        )
+            train, rest = split(samples, found, share, seed) if share else (train, None)
+        self.preparation = prepared = Preparation.learn(samples, found, train)
+
+        def part(rows: Any) -> tuple[Any, Any]:
+            return prepared.X(samples.X[rows], dtype), prepared.Y(samples.y[rows], None, dtype)
+
+        self._rows, self._train = (train, rest), part(train)
+        self._validation = None if rest is None else part(rest)
         if not is_share:
-            parts = zip(*self._batches(validation, dtype), strict=True)
-            self._validation = tuple(map(host.concat, parts))
+            X, Y = zip(*self._batches(validation, dtype), strict=True)
+            self._validation = host.concat(list(X)), host.concat(list(Y))
 
     @classmethod
     def load(
@@ -335,19 +342,12 @@ class Tabular:
 
     def _batches(self, table: Any, dtype: str) -> Iterator[tuple[Any, Any]]:
         """Yield (X, Y) of the rows that have a target, piece by piece."""
-        prepared, notes, m, rows = self.preparation, Notes(), 0, 0
-        target = prepared.target
+        prepared = self.preparation
+        labelled = Labelled("the table", self._pieces(table), prepared, prepared.target, dtype)
         with _in_python():
-            for piece in self._pieces(table):
-                kept = piece.labelled(target)
-                first = rows + 1 if kept.rows is None else rows + 1 + kept.rows
-                m, rows = m + len(kept), rows + len(piece)
-                if len(kept):
-                    X = prepared.X(kept.values(prepared.features, prepared.named), dtype, notes)
-                    yield X, prepared.Y(kept.targets(target, prepared.labels), first, dtype)
-            if not m:
-                raise none_labelled(target, rows, "the table")
-        _tell(notes, *[left_out(rows - m, target)] * (m < rows))
+            for X, Y, _ in labelled:
+                yield X, Y
+        _tell(labelled.said())
 
     def _outputs(self, table: Any) -> Any:
         """Return A[L] (n[L], m)."""
@@ -356,7 +356,7 @@ class Tabular:
             for piece in self._pieces(table):
                 X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
                 found.append(self.trainer.predict(X))
-        _tell(notes)
+        _tell(notes.lines())
         return host.concat(found)
 
     def __repr__(self) -> str:
@@ -396,7 +396,7 @@ def _frame(table: Any, read: Callable[[str], bool]) -> Table:
     return as_table(found, read)
 
 
-def _tell(notes: Notes, *more: str) -> None:
+def _tell(lines: Iterable[str]) -> None:
     """Log what was filled in, not known and left out, where a script's user sees it."""
-    for line in (*notes.lines(), *more):
+    for line in lines:
         _log.warning("%s", line)

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from nnx.cli import measured, show
 from nnx.cli.inputs import at_once, check_backend, check_delimiter, model, pieces, typed
-from nnx.cli.labelled import Labelled
+from nnx.cli.predict import tell
+from nnx.data.labelled import Labelled
 from nnx.errors import count
 from nnx.metrics import metric
 from nnx.progress import without_nan
@@ -47,7 +48,7 @@ def run(
             yield X, Y
 
     found = preparation.in_units(trainer.evaluate(batches, metrics=names))
-    labelled.tell()
+    tell(labelled.said())
     m, rows = labelled.m, labelled.rows
     if as_json:
         by_class = not all(isinstance(value, float) for value in found.values())

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nnx.cli.inputs import pieces
-from nnx.cli.labelled import Labelled
 from nnx.cli.options import Options
+from nnx.cli.predict import tell
 from nnx.cli.show import warn
-from nnx.cli.terminal import line
+from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation, folds, split
 from nnx.data.source import Arrays, Samples, Table
 from nnx.errors import InputError, count
@@ -136,7 +136,7 @@ def of_pieces(called: str, found: Iterable[Arrays | Table], preparation: Prepara
     """Return the samples of pieces that have a target, prepared."""
     labelled = Labelled(called, found, preparation, preparation.target, dtype)
     X, Y, y = zip(*((X.T, Y, y) for X, Y, y in labelled), strict=True)
-    labelled.tell(f"{line(called)}: ")
+    tell(labelled.said(), f"{called}: ")
     return np.concatenate(X).T, np.concatenate(Y, axis=-1), np.concatenate(y)
 
 

@@ -1,7 +1,7 @@
 """`nnx predict`: a model and data in, predictions out, piece by piece."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -51,8 +51,7 @@ def run(
         data, at_once(trainer), preparation.target, decimal_comma=decimal_comma, delimiter=delimiter
     )
     found = _read(data, found)
-    for said in renamed(preparation) if probabilities else ():
-        errors.print(f"Note: {line(said)}", markup=False, soft_wrap=True)
+    tell(renamed(preparation) if probabilities else ())
     frames = (
         predictions(preparation, A, probabilities) for A in _outputs(found, trainer, preparation, notes)
     )
@@ -68,7 +67,7 @@ def run(
                     f"{error}. The predictions of the first {count(m, 'row')} are written"
                 ) from error
             raise
-    tell(notes)
+    tell(notes.lines())
     if out is not None:
         errors.print(f"{count(m, 'prediction')} in {escape(line(str(out)))}", soft_wrap=True)
 
@@ -126,10 +125,10 @@ def renamed(preparation: Preparation) -> list[str]:
     return said
 
 
-def tell(notes: Notes, of: str = "") -> None:
-    """Say what was filled in and not known, on the standard error output; `of` begins each note."""
-    for note in notes.lines():
-        errors.print(f"Note: {of}{note}", markup=False, soft_wrap=True)
+def tell(notes: Iterable[str], of: str = "") -> None:
+    """Say what was filled in, not known and left out, on the standard error output; `of` begins each note."""
+    for note in notes:
+        errors.print(f"Note: {line(of + note)}", markup=False, soft_wrap=True)
 
 
 def _read(data: str, found: Iterator[Any]) -> Iterator[Any]:

@@ -4,9 +4,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnx.cli.predict import tell
-from nnx.cli.show import errors
-from nnx.cli.terminal import line
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table, left_out, none_labelled
@@ -54,9 +51,7 @@ class Labelled:
         if not self.m:
             raise none_labelled(target, self.rows, self.where)
 
-    def tell(self, of: str = "") -> None:
-        """Say what was filled in, not known and left out, on the standard error output; `of` begins each note."""
-        tell(self.notes, of)
-        if self.rows > self.m:
-            said = line(left_out(self.rows - self.m, self.target))
-            errors.print(f"Note: {of}{said}", markup=False, soft_wrap=True)
+    def said(self) -> list[str]:
+        """Return what is to be said of the rows: what was filled in, not known and left out."""
+        missing = self.rows - self.m
+        return [*self.notes.lines(), *([left_out(missing, self.target)] if missing else [])]

@@ -1,0 +1,326 @@
+"""Tables from Python: learned, trained, saved, loaded and predicted in their own terms."""
+
+import copy
+import logging
+import pickle
+
+import numpy as np
+import pytest
+
+import nnx
+
+pl = pytest.importorskip("polars", reason="the readers (extra cli) are not installed")
+pytest.importorskip("sklearn", reason="the readers (extra cli) are not installed")
+
+
+def columns(m=240, seed=0):
+    """Pets: a cat is large or red, not both; the price is of its size; some values are missing."""
+    rng = np.random.default_rng(seed)
+    size = rng.normal(40, 10, m).round(1)
+    colour = rng.choice(["red", "blue", "grey"], m)
+    kind = np.where((size > 40) ^ (colour == "red"), "cat", "dog")
+    price = (100 + 3 * size + 20 * (colour == "red")).round(2)
+    holes = [None if i % 10 == 0 else one for i, one in enumerate(colour.tolist())]
+    return {"size": size.tolist(), "colour": holes, "kind": kind.tolist(), "price": price.tolist()}
+
+
+@pytest.fixture(scope="module")
+def pets():
+    return columns()
+
+
+@pytest.fixture(scope="module")
+def fitted(pets):
+    model = nnx.Tabular(
+        pets, target="kind", drop=["price"], layers=[16], optimizer=nnx.Adam(0.02), backend="numpy"
+    )
+    model.fit(30)
+    return model
+
+
+def to_pandas(table):
+    return pytest.importorskip("pandas").DataFrame(table)
+
+
+def to_arrow(table):
+    return pytest.importorskip("pyarrow").table(table)
+
+
+def test_fit_evaluate_predict(fitted, pets):
+    new = columns(60, seed=1)
+    assert fitted.evaluate(new)["accuracy"] > 0.75
+    assert set(fitted.evaluate()) == {"loss", "accuracy"}
+    labels, shares = fitted.predict(new), fitted.predict_proba(new)
+    assert labels.shape == (60,)
+    assert shares.shape == (60, 2)
+    assert fitted.classes == ["cat", "dog"]
+    assert np.allclose(shares.sum(axis=1), 1)
+    assert np.array_equal(labels, np.array(fitted.classes)[shares.argmax(axis=1)])
+    assert np.mean(labels == np.array(new["kind"])) == pytest.approx(fitted.evaluate(new)["accuracy"])
+    assert list(fitted.history) == ["loss", "validation_loss", "validation_accuracy"]
+
+
+@pytest.mark.parametrize(
+    "make", [to_pandas, pl.DataFrame, to_arrow, dict], ids=["pandas", "polars", "arrow", "dict"]
+)
+def test_every_kind_of_frame_is_the_same_table(make, pets, fitted):
+    model = nnx.Tabular(
+        make(pets), "kind", drop=["price"], layers=[16], optimizer=nnx.Adam(0.02), backend="numpy"
+    )
+    model.fit(2)
+    again = nnx.Tabular(pets, "kind", drop=["price"], layers=[16], optimizer=nnx.Adam(0.02), backend="numpy")
+    again.fit(2)
+    assert model.preparation.describe() == again.preparation.describe()
+    assert np.array_equal(model.trainer.theta, again.trainer.theta)
+    new = columns(30, seed=2)
+    turned = make(dict(reversed(list(new.items()))))
+    assert np.array_equal(fitted.predict(turned), fitted.predict(new))
+
+
+def test_paths_hold_the_same_table(tmp_path, pets, fitted):
+    frame = pl.DataFrame(pets)
+    frame.write_csv(tmp_path / "pets.csv")
+    frame.write_parquet(tmp_path / "pets.parquet")
+    expected = fitted.predict(pets)
+    for name in ("pets.csv", "pets.parquet"):
+        model = nnx.Tabular(tmp_path / name, "kind", drop=["price"], layers=[16], backend="numpy")
+        assert model.trainer.metadata["data"] == str(tmp_path / name)
+        assert model.preparation.features == ["size", "colour"]
+        assert np.array_equal(fitted.predict(str(tmp_path / name)), expected)
+        assert fitted.evaluate(tmp_path / name) == pytest.approx(fitted.evaluate(pets))
+
+
+def test_numbers_are_in_the_unit_of_the_target(pets, tmp_path, caplog):
+    model = nnx.Tabular(pets, "price", drop=["kind"], layers=[32], optimizer=nnx.Adam(0.02), backend="numpy")
+    history = model.fit(60)
+    price, found = np.array(pets["price"]), model.predict(pets)
+    errors = model.evaluate(pets, metrics=["r2", "mean_absolute_error"])
+    assert errors["mean_absolute_error"] == pytest.approx(np.abs(found - price).mean(), rel=1e-3)
+    assert errors["r2"] > 0.9
+    assert set(model.evaluate()) == {"loss", "r2", "root_mean_squared_error"}
+    assert "validation_r2" in history
+    assert model.classes is None
+    with pytest.raises(nnx.InputError, match="'price' is numbers, which have no probabilities"):
+        model.predict_proba(pets)
+
+
+def test_without_more_it_stops_early_and_takes_back_the_best_epoch():
+    rng = np.random.default_rng(0)  # noise: nothing can be learned
+    table = {"x": rng.random(120), "y": rng.choice(["a", "b"], 120)}
+    model = nnx.Tabular(table, "y", optimizer=nnx.Adam(0.02), backend="numpy")
+    history = model.fit(early_stopping=3)
+    assert len(history["loss"]) < 100
+    assert model.trainer.kept == 1 + int(np.argmin(history["validation_loss"])) == len(history["loss"]) - 3
+    model.fit(5, early_stopping=0)
+    assert len(model.history["loss"]) == len(history["loss"]) + 5
+    model.fit(5, callbacks=nnx.EarlyStopping("loss", patience=99))
+    assert len(model.history["loss"]) == len(history["loss"]) + 10
+
+
+def test_the_validation_is_a_share_a_table_or_none(pets):
+    shares = nnx.Tabular(pets, "kind", validation=0.25, backend="numpy")
+    assert shares._validation[0].shape[1] == 60
+    assert shares._train[0].shape[1] == 180
+    other = nnx.Tabular(pets, "kind", validation=columns(50, seed=3), layers=[8], backend="numpy")
+    assert other.evaluate() == other.evaluate(columns(50, seed=3))
+    other.fit(2)
+    none = nnx.Tabular(pets, "kind", validation=0, layers=[8], backend="numpy")
+    assert len(none.fit(2)["loss"]) == 2
+    with pytest.raises(nnx.InputError, match="no rows were held out; give a table with the target"):
+        none.evaluate()
+
+
+def test_save_and_load(fitted, pets, tmp_path):
+    path = tmp_path / "pets.safetensors"
+    fitted.save(path)
+    again = nnx.Tabular.load(path, backend="numpy")
+    assert np.array_equal(again.predict(pets), fitted.predict(pets))
+    assert again.evaluate(pets) == fitted.evaluate(pets)
+    assert again.history == fitted.history
+    assert np.array_equal(nnx.Trainer.load(path, backend="numpy").theta, fitted.trainer.theta)
+    with pytest.raises(nnx.InputError, match=r"was loaded, without its table; make an nnx\.Tabular"):
+        again.fit()
+    with pytest.raises(nnx.InputError, match="no rows were held out"):
+        again.evaluate()
+
+
+def test_a_file_of_a_trainer_alone_has_no_table(tmp_path):
+    nnx.Trainer(nnx.mlp([2, 1]), backend="numpy").save(tmp_path / "a.safetensors")
+    with pytest.raises(nnx.InputError, match="no description of its data"):
+        nnx.Tabular.load(tmp_path / "a.safetensors")
+
+
+def test_the_command_line_takes_its_files_and_it_the_command_line_s(run, fitted, pets, tmp_path):
+    fitted.save(tmp_path / "pets.safetensors")
+    pl.DataFrame(pets).write_csv(tmp_path / "pets.csv")
+    status, out, _ = run("predict", "pets.safetensors", "pets.csv")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == "kind,P(cat),P(dog)"
+    assert [line.split(",")[0] for line in lines[1:]] == fitted.predict(pets).tolist()
+    status, out, _ = run("evaluate", "pets.safetensors", "pets.csv", "--metrics", "accuracy")
+    assert status == 0
+    assert f"{fitted.evaluate(pets)['accuracy']:.3f}"[:4] in out
+    options = [
+        "--target",
+        "kind",
+        "--drop",
+        "price",
+        "--epochs",
+        "2",
+        "--layers",
+        "8",
+        "--no-plots",
+        "--out",
+        "run",
+    ]
+    assert run("train", "pets.csv", *options)[0] == 0
+    theirs = nnx.Tabular.load(tmp_path / "run")
+    status, out, _ = run("predict", "run", "pets.csv", "--no-probabilities")
+    assert theirs.predict(pets).tolist() == out.splitlines()[1:]
+    mine = nnx.Tabular(tmp_path / "pets.csv", "kind", drop=["price"], layers=[8], backend="numpy")
+    mine.fit(2)
+    assert mine.preparation == theirs.preparation
+    assert np.array_equal(mine.trainer.theta, theirs.trainer.theta)  # the same run
+
+
+def test_rows_without_a_target_are_left_out_and_counted(pets, caplog):
+    table = {**pets, "kind": [None if i < 12 else one for i, one in enumerate(pets["kind"])]}
+    rest = {name: values[12:] for name, values in pets.items()}
+    model = nnx.Tabular(table, "kind", layers=[8], backend="numpy")
+    assert "12 rows without the target 'kind' left out" in caplog.text
+    weights = np.arange(240.0)
+    model.fit(2, sample_weight=weights)
+    same = nnx.Tabular(rest, "kind", layers=[8], backend="numpy")
+    same.fit(2, sample_weight=weights[12:])
+    assert np.array_equal(model.trainer.theta, same.trainer.theta)
+    caplog.clear()
+    assert model.evaluate(table) == model.evaluate(rest)
+    assert "12 rows without the target" in caplog.text
+    assert len(model.predict(table)) == 240
+    with pytest.raises(nnx.InputError, match=r"sample_weight has shape \(228,\); expected \(240,\)"):
+        model.fit(sample_weight=weights[12:])
+
+
+def test_what_was_decided_is_logged_where_it_could_be_otherwise(pets, caplog):
+    table = {"x": pets["size"], "y": [i % 2 for i in range(240)]}
+    model = nnx.Tabular(table, "y", backend="numpy")
+    (record,) = [one for one in caplog.records if "classification" in one.message]
+    assert record.levelno == logging.WARNING  # which a script shows without more
+    assert "else give task='regression'" in record.message
+    assert model.reason in repr(model)
+    caplog.clear()
+    assert nnx.Tabular(table, "y", task="regression", backend="numpy").classes is None
+    nnx.Tabular(pets, "kind", backend="numpy")
+    assert not caplog.records
+
+
+def test_what_was_filled_in_is_logged(fitted, caplog):
+    fitted.predict({"size": [None, 40.0], "colour": ["green", "red"]})
+    assert "missing values, filled in as the training taught: 1 in 'size'" in caplog.text
+    assert "values that the training did not have: 1 in 'colour', such as 'green'" in caplog.text
+
+
+def test_weights_metrics_and_callbacks_reach_the_fit(pets):
+    def make():
+        return nnx.Tabular(pets, "kind", layers=[8], backend="numpy", seed=3)
+
+    told = []
+    model, other = make(), make()
+    history = model.fit(2, class_weight={"dog": 3.0}, metrics=["f1"], callbacks=lambda p: told.append(p))
+    assert "validation_f1" in history
+    assert told
+    other.fit(2, class_weight={1: 3.0} if "1" in other.classes else [1.0, 3.0])
+    assert np.array_equal(model.trainer.theta, other.trainer.theta)
+    with pytest.raises(nnx.InputError, match=r"unknown class of 'kind' in class_weight 'Dog'.*'dog'"):
+        model.fit(class_weight={"Dog": 2.0})
+
+
+def test_layers_optimizers_and_whole_batches(pets):
+    pytest.importorskip("scipy")
+    layers = [8, nnx.Dropout(0.1), nnx.Dense(4, "tanh")]
+    model = nnx.Tabular(pets, "kind", layers=layers, activation="gelu", optimizer="lbfgs", backend="numpy")
+    assert [type(layer).__name__ for layer in model.trainer.network.layers] == [
+        "Dense",
+        "Dropout",
+        "Dense",
+        "Dense",
+    ]
+    model = nnx.Tabular(pets, "kind", layers=[4], optimizer="lbfgs", backend="numpy")
+    model.fit(3)
+    assert model.trainer.steps <= 3
+
+
+def test_copies_and_pickles_go_on(fitted, pets):
+    for made in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
+        assert np.array_equal(made.predict(pets), fitted.predict(pets))
+        steps = fitted.trainer.steps
+        made.fit(1)
+        assert made.trainer.steps > fitted.trainer.steps == steps
+
+
+def test_it_says_what_it_is(pets, fitted):
+    new = nnx.Tabular(pets, "kind", backend="numpy")
+    assert repr(new).endswith("from 3 features as 6 inputs: not trained yet>")
+    assert "2 classes: 'cat', 'dog', since 'kind' holds text" in repr(fitted)
+    assert "held-out accuracy" in repr(fitted)
+    html = fitted._repr_html_()
+    assert "one-hot: colour" in html
+    assert "<svg" in html
+    assert "<svg" not in new._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"table": 3}, "table must be the path of a file, a pandas or polars data frame"),
+        ({"table": "nowhere.csv"}, r"there is no file 'nowhere\.csv'"),
+        ({"target": "Kind"}, "has no column 'Kind'"),
+        ({"target": None}, r"Give target=COLUMN, one of: size, colour, kind, price"),
+        ({"task": "clustering"}, "unknown task 'clustering'"),
+        ({"target": "colour", "task": "regression"}, "expected numbers for regression"),
+        ({"drop": "price"}, "drop must be a list of columns, not 'price'"),
+        ({"drop": ["prize"]}, "has no column 'prize'"),
+        ({"validation": 1.5}, "validation must be a share from 0 to 1, or a table, not 1.5"),
+        ({"validation": True}, "validation must be a share"),
+        ({"validation": {"size": [1.0]}}, "lacks"),
+        ({"layers": 16}, "layers must be a list"),
+        ({"layers": ["relu"]}, "layers must be an integer >= 1, not 'relu'"),
+        ({"optimizer": "adma"}, "did you mean 'adam'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments, message, pets):
+    with pytest.raises(nnx.InputError, match=message):
+        nnx.Tabular(**{"table": pets, "target": "kind", "backend": "numpy", **arguments})
+
+
+def test_errors_name_arguments_not_options_of_the_command_line(pets, tmp_path):
+    table = {**pets, "name": [f"pet {i} of '{i}'" for i in range(240)], "id": [f"no-{i}" for i in range(240)]}
+    with pytest.raises(nnx.InputError, match=r"drop=\['name', 'id'\]") as caught:
+        nnx.Tabular(table, "kind", backend="numpy")
+    assert "--" not in str(caught.value)
+    (tmp_path / "a.csv").write_text("x;kind\n" + "3,5;a\n4,5;b\n" * 20)
+    with pytest.raises(nnx.InputError, match="give decimal_comma=True") as caught:
+        nnx.Tabular(tmp_path / "a.csv", "kind", backend="numpy")
+    assert "--" not in str(caught.value)
+    model = nnx.Tabular(tmp_path / "a.csv", "kind", decimal_comma=True, backend="numpy")
+    assert model.predict(tmp_path / "a.csv").shape == (40,)
+
+
+def test_what_is_missing_when_it_predicts_is_named(fitted):
+    with pytest.raises(nnx.InputError, match=r"lacks the column 'colour'.*Did you mean 'color' for 'colour'"):
+        fitted.predict({"size": [1.0], "color": ["red"]})
+    with pytest.raises(nnx.InputError, match="lacks the column 'kind', the target"):
+        fitted.evaluate({"size": [1.0], "colour": ["red"]})
+    assert fitted.predict({"size": [40.0], "colour": ["red"], "odd": [object()]}).shape == (1,)
+
+
+def test_arrays_that_the_command_line_was_trained_on(run, tmp_path):
+    X = np.random.default_rng(0).random((60, 3))
+    np.savez(tmp_path / "a.npz", X=X, y=(X[:, 0] > 0.5).astype(int))
+    assert run("train", "a.npz", "--epochs", "2", "--layers", "4", "--no-plots", "--out", "run")[0] == 0
+    model = nnx.Tabular.load(tmp_path / "run")
+    assert np.array_equal(model.predict(X), model.predict(tmp_path / "a.npz"))
+    assert set(np.unique(model.predict(X))) <= {0, 1}
+    with pytest.raises(nnx.InputError, match="2 features"):
+        model.predict(X[:, :2])
