@@ -11,6 +11,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,7 @@ def test_a_fit_on_a_disk_that_fails(tmp_path, monkeypatch):
 
 def fail_on_the_command_line(run, tmp_path, monkeypatch, *arguments, count, seed, check):
     """Run a command once on a good disk, then on one that fails at each of some calls."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where a model goes that cannot be written
     with Disk(tmp_path).failing(monkeypatch) as disk:
         assert run(*arguments)[0] == 0
     dice = random.Random(seed)

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Mapping
 from numbers import Real
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.base import Callback
@@ -13,6 +14,12 @@ from nnx.rounding import percent, significant
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
+
+COMPILING = {"numba": "compiling the step, once on this machine", "jax": "compiling"}
+"""What is said of the backends that compile a step before they do the first."""
+
+SLOW = 2.0
+"""Seconds after which it is said: a step that was compiled before is there at once."""
 
 BETWEEN_LINES = 10
 """Seconds from one line to the next, where there is no terminal."""
@@ -50,16 +57,17 @@ class ProgressBar(Callback):
         self._console = console
         self._bar: Any = None
         self._line = ""  # the last, if it was not printed
+        self._timer: Timer | None = None  # until the first step is done
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle has: nothing of a fit that runs, and no console, which only this process has."""
         kept = {name: x for name, x in vars(self).items() if name not in ("_on", "_task")}
-        return {**kept, "_console": None, "_bar": None, "_line": ""}
+        return {**kept, "_console": None, "_bar": None, "_line": "", "_timer": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ProgressBar":
         """Return another bar on the same console."""
         other = copy.copy(self)
-        other._console = self._console
+        other._console, other._timer = self._console, None
         return other
 
     def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
@@ -82,14 +90,32 @@ class ProgressBar(Callback):
         self._numbers, self._line, self._next = "", "", 0.0
         if self._on.is_terminal:  # a bar that is disabled still ends with an empty line, in rich before 15
             self._bar.start()
+        if (said := COMPILING.get(trainer.backend.name)) is not None:
+            self._timer = Timer(SLOW, self._compiles, (said,))
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _compiles(self, said: str) -> None:
+        if not self._on.is_terminal:
+            self._on.print(said, soft_wrap=True, markup=False)
+        elif (bar := self._bar) is not None:
+            bar.update(self._task, text=said)
+
+    def _steps(self) -> None:
+        """Note that the first step is done, or that there will be none."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
         """Move the bar, at most twenty times a second."""
+        self._steps()
         if self._on.is_terminal and time.monotonic() >= self._next:
             self._show(progress)
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
         """Show the epoch's numbers."""
+        self._steps()
         self._numbers = numbers(progress.measured or {})
         last = progress.epoch == progress.epochs or trainer.stopped is not None
         if last or time.monotonic() >= self._next:
@@ -99,6 +125,7 @@ class ProgressBar(Callback):
 
     def on_fit_end(self, trainer: "Trainer") -> None:
         """Leave the bar as it is, and say why the fit was stopped."""
+        self._steps()
         if self._bar is None:
             return
         if self._on.is_terminal:

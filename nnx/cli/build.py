@@ -4,7 +4,7 @@ import re
 
 from nnx import schedules, spec
 from nnx.activations import activation
-from nnx.callbacks import Callback, EarlyStopping
+from nnx.callbacks import Callback, EarlyStopping, TensorBoard
 from nnx.cli import measured, parts
 from nnx.cli.inputs import WIDTHS, check_backend, check_delimiter, integers, typed
 from nnx.cli.options import LOSS, Options
@@ -70,6 +70,8 @@ def check(options: Options) -> None:
         optimizer(options, 1000)
         regularization(options)
         callbacks(options, validates=True)
+    if options.tensorboard:
+        TensorBoard("runs")  # says what is missing
 
 
 def sizes(layers: str) -> list[int]:

@@ -66,6 +66,11 @@ class Folder:
             else:
                 return cls(path, made)
 
+    def check(self) -> None:
+        """Raise an InputError when a run cannot go on here: another writes into it, or a file of it is not nnx's."""
+        Hold(self.path, self).release()
+        refuse_others(self.path, resume=True)
+
     def begin(self, config: str, resume: bool = False) -> None:
         """Write the configuration, which shows at once whether the folder can be written into.
 

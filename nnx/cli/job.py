@@ -10,7 +10,7 @@ from typing import Any
 
 from nnx import plots, saved
 from nnx.callbacks import Callback
-from nnx.cli import build, config, measured, parts, show
+from nnx.cli import build, config, disk, measured, parts, show
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
@@ -19,7 +19,7 @@ from nnx.cli.parts import Part
 from nnx.cli.scores import TrainingScores
 from nnx.data.prepare import Preparation, another_task, find_task, reason
 from nnx.data.source import left_out
-from nnx.errors import InputError, count
+from nnx.errors import Error, InputError, count
 from nnx.files import written_aside
 from nnx.metrics import metric
 from nnx.progress import called, without_nan
@@ -145,6 +145,7 @@ class Job:
     trainer: Trainer
     pictures: bool = True
     snapshots: list[Callback] = field(default_factory=list)
+    asks: bool = True
     finished: bool = False
     measured: dict[str, Any] = field(default_factory=dict)
     validated: dict[str, Any] = field(
@@ -258,7 +259,8 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
     keep = False
     try:
         with interruptible(keeper):
-            own = [*job.snapshots, watch, *training_scores(job), keeper]
+            board = [measured.Board(folder.path, job.data.preparation)] if options.tensorboard else []
+            own = [*job.snapshots, watch, *board, *training_scores(job), keeper]
             fit(job, own, checkpoints if resume else None)
         job.finished = keep = True
     except KeyboardInterrupt:
@@ -270,10 +272,10 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
         job.seconds = time.perf_counter() - start
         try:
             if keep:
-                save(job, folder)
+                save_surely(job, folder)
             else:
                 folder.give_up()
-        except OSError:
+        except (OSError, Error):
             if not job.files:  # the model before stays, and so does its configuration
                 with suppress(OSError):
                     folder.give_up()
@@ -308,6 +310,30 @@ def training_scores(job: Job) -> list[Callback]:
         return []
     m = validation[0].shape[1]
     return [TrainingScores(job.data.X, job.data.Y, m, job.measures, job.options.seed)]
+
+
+def save_surely(job: Job, where: Folder) -> None:
+    """Write all, again where somebody at a terminal has made room; else the model goes among the temporary files.
+
+    Raises
+    ------
+    Error
+        When something could not be written: the file, the bytes that are needed and free, and where the model is.
+    """
+    while True:
+        try:
+            return save(job, where)
+        except OSError as error:
+            said = disk.why(error, where.path, job.trainer)
+            if job.asks and disk.may_try_again(said):
+                continue
+            if job.files:
+                raise Error(f"{said}. The model is saved, what was to follow is not") from error
+            if path := disk.elsewhere(job.trainer, MODEL):
+                raise Error(f"{said}. The model is in {str(path)!r} instead") from error
+            last = saved.newest(where.path / CHECKPOINTS)
+            left = f"go on from {str(last[0])!r}: nnx train --resume {where.path}" if last else "train again"
+            raise Error(f"{said}. The model is lost. Make room, and {left}") from error
 
 
 def save(job: Job, where: Folder) -> None:

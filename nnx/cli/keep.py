@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnx.callbacks import Checkpoints
+from nnx.cli import disk
+from nnx.cli.show import warn
+from nnx.errors import CallbackError
 from nnx.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ SHARE = 1 / 20
 class Keeper(Checkpoints):
     """Writes a checkpoint every ten seconds, but for no more than a twentieth of the time, and after the last epoch.
 
-    At Ctrl-C it writes one after the step that is being done, and ends the fit there: nothing done is lost.
+    At Ctrl-C it writes one after the step that is being done, and ends the fit there: nothing done is lost. A disk that
+    is full is warned of, and does not end the fit: the next checkpoint is written when it is time and there is room.
 
     Parameters
     ----------
@@ -33,7 +37,7 @@ class Keeper(Checkpoints):
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__(folder, minutes=EVERY / 60, keep=2)
-        self.interrupted = False
+        self.interrupted = self._warned = False
 
     def interrupt(self) -> None:
         """End the fit after the step that is being done."""
@@ -55,7 +59,16 @@ class Keeper(Checkpoints):
 
     def _write(self, trainer: "Trainer", path: Path) -> None:
         start = time.monotonic()
-        super()._write(trainer, path)
+        try:
+            super()._write(trainer, path)
+            self._warned = False
+        except CallbackError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+            if not self._warned:
+                room = disk.why(error.__cause__, self.folder, trainer)
+                warn(f"{room}; {self._left()}. The training goes on, and tries again later")
+            self._warned = True
         self.minutes = max(EVERY, (time.monotonic() - start) / SHARE) / 60
         self._rest()
 

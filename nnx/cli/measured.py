@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx import spec
-from nnx.callbacks import ProgressBar
+from nnx.callbacks import ProgressBar, TensorBoard
 from nnx.data import memory
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, count
@@ -110,7 +111,18 @@ def _by_class(name: str, values: Any, labels: list[Any]) -> Table:
     return table
 
 
-class Bar(ProgressBar):
+class _InUnits:
+    """A callback that shows errors in the target's unit."""
+
+    _preparation: Preparation
+
+    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+        """Show the epoch's numbers."""
+        measured = self._preparation.in_units(progress.measured or {})
+        super().on_epoch(trainer, replace(progress, measured=measured))  # type: ignore[misc]
+
+
+class Bar(_InUnits, ProgressBar):
     """The progress bar, with errors in the target's unit.
 
     Parameters
@@ -123,10 +135,19 @@ class Bar(ProgressBar):
         super().__init__(console)
         self._preparation = preparation
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
-        """Show the epoch's numbers."""
-        measured = self._preparation.in_units(progress.measured or {})
-        super().on_epoch(trainer, replace(progress, measured=measured))
-
     def _why(self, trainer: "Trainer") -> str:
         return ""  # the report says it, with the epoch that is kept
+
+
+class Board(_InUnits, TensorBoard):
+    """Event files for TensorBoard, with errors in the target's unit.
+
+    Parameters
+    ----------
+    folder : path
+    preparation : Preparation
+    """
+
+    def __init__(self, folder: Path, preparation: Preparation) -> None:
+        super().__init__(folder)
+        self._preparation = preparation

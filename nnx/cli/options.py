@@ -294,6 +294,13 @@ class Options:
         bool, option("Where", "No pictures; `nnx plot` draws them later.", "--plots/--no-plots")
     ] = True
 
+    tensorboard: Annotated[
+        bool,
+        option(
+            "Where", "Write event files into the folder, for `tensorboard --logdir runs`.", "--tensorboard"
+        ),
+    ] = False
+
     config: Annotated[
         Path | None,
         option("Runs", "A TOML file with options; those typed here win. A run leaves its own in its folder."),

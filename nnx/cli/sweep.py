@@ -122,6 +122,7 @@ def one(
     own: dict[str, Any] = {"table": {}, "draws": None, "sweep": None, "resume": None, "out": None}
     try:
         job = prepare(replace(options, **own, **its), reader)
+        job.asks = False
         job.pictures = False  # which would take longer than many a run
         row["score_name"] = score(job)
         if goes_on and (path / CONFIG).is_file():

@@ -26,11 +26,14 @@ def run(options: Options) -> int:
 def single(options: Options) -> int:
     """Train one network; return the exit status."""
     job = prepare(options, Reader())
-    describe(job)
     if options.resume is not None:
         folder = Folder(options.resume)
-        show.say("Resumed", going_on(job, folder.path))
+        resumed = going_on(job, folder.path)  # what is refused is so before anything is said
+        folder.check()
+        describe(job)
+        show.say("Resumed", resumed)
     else:
+        describe(job)
         folder = Folder.make(options.out, name_of(options.data))
     trainer = job.trainer
     try:

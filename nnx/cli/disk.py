@@ -1,0 +1,60 @@
+"""A disk that is full, or fails, when the model is written: what is said, and where the model goes instead."""
+
+import json
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING
+
+from nnx import saved
+from nnx.cli import show
+from nnx.errors import size
+
+if TYPE_CHECKING:
+    from nnx.trainer import Trainer
+
+
+def why(error: OSError, folder: Path, trainer: "Trainer") -> str:
+    """Return which file could not be written, why, how many bytes the model takes, and how many are free."""
+    said = f"{str(error.filename or folder)!r} cannot be written: {error.strerror or error}"
+    with suppress(OSError):
+        free = shutil.disk_usage(folder).free
+        return (
+            f"{said}. The model takes {size(needed(trainer))}, and {size(free)} are free in {str(folder)!r}"
+        )
+    return said
+
+
+def needed(trainer: "Trainer") -> int:
+    """Return about the bytes of a trainer's model file: parameters, the optimizer's memory, and the description."""
+    tensors, description = saved.collect(trainer, None)
+    return sum(tensor.nbytes for tensor in tensors.values()) + len(json.dumps(description, default=str))
+
+
+def may_try_again(said: str) -> bool:
+    """Ask in a terminal for room on the disk; return whether to write again."""
+    if show.silent() or sys.stdin is None or not (sys.stdin.isatty() and show.console.is_terminal):
+        return False
+    show.complain(f"{said}. The model is kept in memory")
+    try:
+        input("Make room, then press Enter to write it; Ctrl-C gives up. ")
+    except (KeyboardInterrupt, EOFError):
+        show.console.print()
+        return False
+    return True
+
+
+def elsewhere(trainer: "Trainer", name: str) -> Path | None:
+    """Write the model into a new folder among the temporary files; return its path, None if that fails, too."""
+    try:
+        path = Path(mkdtemp(prefix="nnx-")) / name
+    except OSError:
+        return None
+    try:
+        trainer.save(path)
+    except OSError:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        return None
+    return path
