@@ -54,8 +54,16 @@ def test_classes_weigh_what_is_said(run, noise, tmp_path):
             1,
             "unknown class of 'answer' in class-weight 'Yes'; did you mean 'yes'? Known: no, never, yes",
         ),
-        ("balance", 2, "such as yes=5,no=1; did you mean 'balanced'? given 'balance'"),
-        ("yes=", 2, "a weight for each class, such as yes=5,no=1; given 'yes='"),
+        (
+            "balance",
+            2,
+            "unknown class-weight 'balance'; did you mean 'balanced'? Known: balanced, none, a weight for",
+        ),
+        (
+            "yes=",
+            2,
+            "unknown class-weight 'yes='; Known: balanced, none, a weight for each class, such as yes=5,no=1",
+        ),
         ("yes=much", 2, "class-weight of 'yes' must be at least 0 and finite, not 'much'"),
         ("yes=-1", 2, "class-weight of 'yes' must be at least 0 and finite, not -1"),
         ("yes=1,yes=2", 2, "class-weight has the class 'yes' twice"),

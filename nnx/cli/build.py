@@ -9,7 +9,7 @@ from nnx.cli import measured, parts
 from nnx.cli.inputs import WIDTHS, check_backend, check_delimiter, integers, typed
 from nnx.cli.options import LOSS, Options
 from nnx.data.prepare import TASKS, Preparation
-from nnx.errors import InputError, between, did_you_mean, integer, number, positive_int, unknown
+from nnx.errors import InputError, between, integer, number, positive_int, unknown
 from nnx.host import checked_seed, dtype_name
 from nnx.initializers import initializer
 from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
@@ -138,15 +138,12 @@ def optimizer(options: Options, steps: int) -> Optimizer:
 
 def weights(text: str) -> dict[str, float]:
     """Return the weights of the classes by their labels: "yes=5,no=1" -> {"yes": 5.0, "no": 1.0}."""
-    found, at = {}, 0
+    found: dict[str, float] = {}
+    at = 0
     while at < len(text) or not found:
         pair = _WEIGHT.match(text, at)
         if pair is None:
-            hint = did_you_mean(text, WEIGHTS).replace("D", "d", 1)
-            raise InputError(
-                f"class-weight must be balanced, none, or a weight for each class, such as yes=5,no=1; {hint}"
-                f"given {text!r}"
-            )
+            raise unknown("class-weight", text, (*WEIGHTS, "a weight for each class, such as yes=5,no=1"))
         name, weight = pair[1], spec.split(f"w({pair[2]})")[1]
         if name in found:
             raise InputError(f"class-weight has the class {name!r} twice; give each class once")

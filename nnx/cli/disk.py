@@ -30,7 +30,7 @@ def why(error: OSError, folder: Path, trainer: "Trainer") -> str:
 def needed(trainer: "Trainer") -> int:
     """Return about the bytes of a trainer's model file: parameters, the optimizer's memory, and the description."""
     tensors, description = saved.collect(trainer, None)
-    return sum(tensor.nbytes for tensor in tensors.values()) + len(json.dumps(description, default=str))
+    return sum(int(tensor.nbytes) for tensor in tensors.values()) + len(json.dumps(description, default=str))
 
 
 def may_try_again(said: str) -> bool:

@@ -26,6 +26,7 @@ from nnx.progress import called, without_nan
 from nnx.rounding import decimals, percent, significant
 from nnx.saved import CHECKPOINTS, MODEL
 from nnx.trainer import Trainer
+from nnx.weights import sample_weights
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,9 @@ def describe(job: Job) -> None:
     if preparation.labels is None:
         loss = trainer.network.output.loss_name
         show.say("Cost", f"{loss} of the scaled target; errors are in the unit of {preparation.target!r}")
+    if job.options.class_weight != "none":
+        said = f"{job.options.class_weight}; in the cost and the scores of the epochs, not in the report"
+        show.say("Weights", said)
     show.console.print(show.network_table(trainer.network))
 
 
@@ -289,18 +293,35 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
 
 def fit(job: Job, callbacks: Sequence[Callback], resume: Path | None = None) -> None:
     """Train as the options say."""
-    options, validation = job.options, job.data.validation
+    options, X_Y = job.options, validation(job)
     job.trainer.fit(
         job.data.X,
         job.data.Y,
         options.epochs,
         job.batch_size,
-        validation and validation[:2],
+        X_Y,
         callbacks=[*build.callbacks(options, job.validates), *callbacks],
         class_weight=build.class_weight(options, job.data.preparation),
-        metrics=job.measures if validation else None,
+        metrics=job.measures if X_Y else None,
         resume=resume,
     )
+
+
+def weights(job: Job, Y: Any) -> Any:
+    """Return what each sample counts by its class, None where all count alike."""
+    given = build.class_weight(job.options, job.data.preparation)
+    n, m = job.trainer.network.n[-1], Y.shape[-1]
+    if given is None:
+        return None
+    return sample_weights(None, given, Y if n > 1 else Y[None, :], job.trainer.network.output, n, m)
+
+
+def validation(job: Job) -> tuple[Any, Any, Any] | None:
+    """Return what the training is stopped by, with the weights that it has in training: else it would undo them."""
+    if job.data.validation is None:
+        return None
+    X, Y, _ = job.data.validation
+    return X, Y, weights(job, Y)
 
 
 def training_scores(job: Job) -> list[Callback]:
@@ -309,7 +330,8 @@ def training_scores(job: Job) -> list[Callback]:
     if validation is None:
         return []
     m = validation[0].shape[1]
-    return [TrainingScores(job.data.X, job.data.Y, m, job.measures, job.options.seed)]
+    X, Y = job.data.X, job.data.Y
+    return [TrainingScores(X, Y, m, job.measures, job.options.seed, weights(job, Y))]
 
 
 def save_surely(job: Job, where: Folder) -> None:

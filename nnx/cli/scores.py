@@ -31,18 +31,29 @@ class TrainingScores(Callback):
         As in `Trainer.fit`.
     seed : int
         Draws the samples.
+    weights : array (m,) or None
+        Of the samples.
     """
 
-    def __init__(self, X: Any, Y: Any, held_out: int, metrics: Sequence[str] | None, seed: int) -> None:
+    def __init__(
+        self,
+        X: Any,
+        Y: Any,
+        held_out: int,
+        metrics: Sequence[str] | None,
+        seed: int,
+        weights: Any = None,
+    ) -> None:
         m = X.shape[1]
         size = sample_size(m, held_out)
         places = sorted(generator(seed).choice(m, size, replace=False).tolist())
         self._X, self._Y, self._metrics = X[:, places], Y[..., places], metrics
+        self._weights = None if weights is None else weights[places]
         self._measure: Callable[[], dict[str, Any]] = dict
 
     def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
         """Bring the samples to the device, and note how many they are."""
-        self._measure = trainer.scorer(self._X, self._Y, self._metrics)
+        self._measure = trainer.scorer(self._X, self._Y, self._metrics, self._weights)
         trainer.metadata[TRAINING_SAMPLE] = self._X.shape[1]
 
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
