@@ -52,7 +52,7 @@ def test_classes_weigh_what_is_said(run, noise, tmp_path):
         (
             "Yes=5",
             1,
-            "unknown class of 'answer' in class-weight 'Yes'; did you mean 'yes'? Known: no, never, yes",
+            "unknown class of 'answer' in class_weight 'Yes'; did you mean 'yes'? Known: no, never, yes",
         ),
         (
             "balance",
