@@ -60,9 +60,10 @@ class Run:
     batches : Batches, Stream or Iterated
         What gives the pieces of every step's batch.
     epochs : int
-    validation : Batches, Stream or Iterated, or None
+    validation, training : Batches, Stream or Iterated, or None
+        Samples that are measured after every epoch; `training` are some of those trained on.
     metrics : sequence of metrics
-        Of the validation.
+        Of both.
     callbacks : Callbacks
     plan : dict
         What a checkpoint must agree with for the fit to go on: the number of samples, batch_size, ...
@@ -74,12 +75,13 @@ class Run:
         batches: Provider,
         epochs: int,
         validation: Provider | None,
+        training: Provider | None,
         metrics: Any,
         callbacks: Callbacks,
         plan: Mapping[str, Any],
     ) -> None:
         self.trainer, self.batches, self.epochs = trainer, batches, epochs
-        self.validation, self.metrics = validation, metrics
+        self.validation, self.training, self.metrics = validation, training, metrics
         self.callbacks, self.plan = callbacks, dict(plan)
         self.epoch = 1  # the epoch that is under way
         self.first_record = len(trainer.records)
@@ -132,7 +134,7 @@ class Run:
     @property
     def _unseen(self) -> bool:
         """Whether nobody sees each epoch."""
-        return not self.callbacks and self.validation is None
+        return not self.callbacks and self.validation is None and self.training is None
 
     def _several_epochs(self) -> bool:
         """Do as many epochs at once as `SLICE` and `AT_ONCE` allow, where nobody sees each; return whether it was done.
@@ -364,17 +366,21 @@ class Run:
         loss = mean(self.total, self.weight)
         if self.bad or not math.isfinite(loss) or not self.trainer.is_finite():
             raise diverged(self, good)
-        found = self.validated()
+        found = self.scores()
         if not math.isfinite(found.get("validation_loss", 0.0)):
             raise diverged(self, good, found["validation_loss"])
         return {"loss": loss, **found}
 
-    def validated(self) -> dict[str, Any]:
-        """Return the validation's numbers, plain ones and lists of them: a metric may be an array."""
-        if self.validation is None:
-            return {}
-        found = self.trainer.measure(self.validation, self.metrics)
-        return {f"validation_{name}": x.tolist() if hasattr(x, "tolist") else x for name, x in found.items()}
+    def scores(self) -> dict[str, Any]:
+        """Return what was measured, plain numbers and lists of them: a metric may be an array."""
+        found: dict[str, Any] = {}
+        if self.training is not None:  # the loss is that of the steps
+            found |= self.trainer.measure(self.training, self.metrics)
+            del found["loss"]
+        if self.validation is not None:
+            measured = self.trainer.measure(self.validation, self.metrics)
+            found |= {f"validation_{name}": x for name, x in measured.items()}
+        return {name: x.tolist() if hasattr(x, "tolist") else x for name, x in found.items()}
 
     def position(self) -> dict[str, Any]:
         """Return where the fit stands, of types that JSON has.

@@ -9,16 +9,29 @@ from typing import Any
 
 from nnx import frames, host, saved
 from nnx.arrays import Array, array_namespace
-from nnx.batches import Provider
+from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
 from nnx.batches.provide import provide
 from nnx.batches.rows import as_rows, one_row, one_sample, pair_as_rows
 from nnx.batches.sources import Rows
+from nnx.batches.split import Split, hold_out
 from nnx.batches.stream import Checks, Stream
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.notebook_bar import with_progress
 from nnx.choice import AUTO, WORTH, choose, work
-from nnx.errors import BackendError, InputError, above_zero, as_path, flag, items, positive_int, shown
+from nnx.errors import (
+    BackendError,
+    InputError,
+    above_zero,
+    as_path,
+    flag,
+    integer,
+    items,
+    number,
+    positive_int,
+    scalar,
+    shown,
+)
 from nnx.in_epochs import InEpochs
 from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
@@ -86,6 +99,8 @@ class Trainer:
         Whether the fit that runs, or the last one, was asked to go on from a checkpoint, if there is one.
     measures : tuple of str
         What it measures in every epoch.
+    held_out : array (k,) or None
+        Which of the samples `validation_split` held out in it, in ascending order.
 
     Examples
     --------
@@ -154,6 +169,7 @@ class Trainer:
         self.kept: int | None = None
         self.resumes = False
         self.measures: tuple[str, ...] = ()
+        self.held_out: Any = None
         self._run: Run | None = None
         self._capture()
 
@@ -306,6 +322,8 @@ class Trainer:
         resume: str | Path | None = None,
         progress: bool | None = None,
         rows: bool = False,
+        validation_split: float | None = None,
+        training_metrics: bool | int | None = None,
     ) -> History:
         """Train, going on from where the trainer is.
 
@@ -336,8 +354,8 @@ class Trainer:
         class_weight : dict, sequence, "balanced" or None
             A weight for each class, multiplied into the samples' (`nnx.weights`).
         metrics : sequence of str, metric or function, or None
-            Of the validation, see `nnx.METRICS`, or functions of targets and predictions; None: the accuracy of
-            classes, else R2.
+            Of the validation and the training samples, see `nnx.METRICS`, or functions of targets and predictions;
+            None: of the validation alone the accuracy of classes, else R2.
         micro_batch : int or None
             Samples computed at once: a step's gradient is added up over pieces of its batch, with the same
             result as the whole batch, to rounding, in less memory. (Not with BatchNorm, which needs all of it.)
@@ -353,13 +371,23 @@ class Trainer:
         rows : bool
             Whether samples are rows: X (m, n[0]) and Y (m,) or (m, n[L]), of the validation and of batches, too.
             The same as `nnx.Rows` around each of them. An array is not copied for it.
+        validation_split : float or None
+            The share of the samples that is the validation, between 0 and 1, in place of `validation`. It is drawn by
+            the trainer's seed, of each class its share, and the same in every fit of the same targets. It has the
+            weights, of samples and classes, that it would have in training. For samples in memory: arrays, tables and
+            sparse matrices. `held_out` says which they are.
+        training_metrics : bool, int or None
+            Whether `metrics` are measured on the training samples, too, after every epoch: on all, or on so many that
+            the seed draws, with the weights that they have in training. None: on all where `metrics` are given and X
+            is an array.
 
         Returns
         -------
         dict of lists
             Of this call (and, resumed, of the fit it goes on with), one number an epoch: "loss", the mean over
             the samples of the costs of its steps, each before its update and with the penalties; with
-            validation "validation_loss" and "validation_accuracy" (or what `metrics` names).
+            validation "validation_loss" and "validation_accuracy" (or what `metrics` names); with metrics of the
+            training samples "accuracy".
 
         Raises
         ------
@@ -381,7 +409,7 @@ class Trainer:
         again = partial(
             self.fit, X, Y, epochs, batch_size, validation, shuffle, callbacks, sample_weight=sample_weight,
             class_weight=class_weight, metrics=metrics, micro_batch=micro_batch, steps=steps, resume=resume,
-            progress=progress, rows=rows,
+            progress=progress, rows=rows, validation_split=validation_split, training_metrics=training_metrics,
         )  # fmt: skip
         given_epochs, epochs = epochs, positive_int("epochs", 1 if epochs is None else epochs)
         if resume is not None:
@@ -410,7 +438,11 @@ class Trainer:
         callbacks = with_progress(Callbacks(callbacks), progress)
         rng = self.rng if shuffle else None
         before = self.features, self.targets
+        split = None
         try:
+            if validation_split is not None:
+                split = self._split(validation_split, validation, X, Y, sample_weight, class_weight)
+                (X, Y, sample_weight), validation = split.train, split.held
             batches = self._batches(
                 "", X, Y, sample_weight, class_weight, batch_size, rng, micro_batch, steps, learns=True
             )
@@ -424,7 +456,13 @@ class Trainer:
                 f"each batch would have a single sample (m = {m}, batch_size = {batch_size}), on which BatchNorm "
                 "cannot train; choose a larger batch_size, or use LayerNorm"
             )
-        held_out, wanted = self._validation(validation, metrics, epochs)
+        held_out = None if validation is None else self._validation(validation, epochs)
+        training = self._training(training_metrics, metrics, batches, X, Y, sample_weight, class_weight)
+        if metrics is not None and held_out is None and training is None:
+            raise InputError(
+                "metrics are given, and nothing to measure them on: give validation=(X, Y), or training_metrics=True"
+            )
+        wanted = self._wanted(metrics, held_out, training)
         plan: dict[str, Any] = {
             "m": m,
             "batch_size": batch_size,
@@ -434,15 +472,19 @@ class Trainer:
         }
         if held_out is not None:
             plan |= {"validation": held_out.m, "metrics": [one.name for one in wanted]}
+        if split is not None:
+            plan |= {"validation_split": validation_split}
         if class_weight is not None or sample_weight is not None:
             plan |= {"class_weight": repr(class_weight), "sample_weight": sample_weight is not None}
         kind = WholeRun if isinstance(self.optimizer, LBFGS) else Run
-        run = kind(self, batches, epochs, held_out, wanted, callbacks, plan)
+        run = kind(self, batches, epochs, held_out, training, wanted, callbacks, plan)
         self.stopped, self.kept, self.resumes = None, None, resume is not None
+        self.held_out = None if split is None else split.places
+        names = [one.name for one in wanted]
         self.measures = (
-            ("loss",)
-            if held_out is None
-            else ("loss", "validation_loss", *(f"validation_{one.name}" for one in wanted))
+            "loss",
+            *(names if training is not None else ()),
+            *([] if held_out is None else [f"validation_{name}" for name in ("loss", *names)]),
         )
         unbound = self.optimizer
         if isinstance(schedule := unbound.learning_rate, InEpochs):
@@ -488,14 +530,27 @@ class Trainer:
             return *pair_as_rows("the validation's ", *validation[:2], self.network.n), *validation[2:]
         return validation
 
-    def _validation(
-        self, validation: Any, metrics: Sequence[Any] | None, epochs: int
-    ) -> tuple[Provider | None, tuple[Any, ...]]:
-        """Return the samples that are held out from a fit, None without any, and the metrics to measure on them."""
-        if validation is None:
-            if metrics is not None:
-                raise InputError("metrics are those of the validation; give validation=(X, Y), too")
-            return None, ()
+    def _split(
+        self, share: Any, validation: Any, X: Any, Y: Any, sample_weight: Any, class_weight: Any
+    ) -> Split:
+        """Return the samples to train on and those held out by `validation_split`."""
+        share = number(
+            "validation_split", share, "between 0 and 1, the share of the samples", lambda x: 0 < x < 1
+        )
+        if validation is not None:
+            raise InputError("validation and validation_split are both given; give one of them")
+        if Y is None:
+            raise InputError(
+                "validation_split is for samples X and Y in memory; batches that are given cannot be split. Give "
+                "validation=, batches of others"
+            )
+        checks, network = self._checks(learns=True), self.network
+        return hold_out(
+            share, X, Y, sample_weight, class_weight, checks, network.output, network.n[-1], self.seed
+        )
+
+    def _validation(self, validation: Any, epochs: int) -> Provider:
+        """Return the samples that are held out from a fit."""
         if _is_batches(validation):
             if hasattr(validation, "__next__") and epochs > 1:
                 raise InputError(
@@ -505,15 +560,47 @@ class Trainer:
             validation = (validation, None)
         if not isinstance(validation, tuple | list) or len(validation) not in (2, 3):
             raise InputError(
-                f"validation must be a pair (X, Y), not {type(validation).__name__}; split the samples "
-                "before, and give those that are held out"
+                f"validation must be a pair (X, Y), not {type(validation).__name__}; for a share of the samples "
+                "give validation_split=0.2"
             )
-        held_out = self._held_out("the validation's ", *validation)
-        wanted = self._metrics(metrics)
-        if not isinstance(held_out, Iterated):  # which can perhaps be read but once
-            with closing(held_out.epoch()) as first:
-                self._check(wanted, next(first)[0])
-        return held_out, wanted
+        held_out: Provider = self._held_out("the validation's ", *validation)
+        return held_out
+
+    def _training(
+        self,
+        asked: Any,
+        metrics: Any,
+        batches: Provider,
+        X: Any,
+        Y: Any,
+        sample_weight: Any,
+        class_weight: Any,
+    ) -> Provider | None:
+        """Return the samples that are trained on and measured after every epoch; None: none are."""
+        if asked is None:
+            asked = metrics is not None and isinstance(batches, Batches)
+        if not isinstance(scalar(asked), bool):
+            asked = integer("training_metrics", asked, 1, expected="True, False, None, or a positive integer")
+        if not asked:
+            return None
+        if isinstance(batches, Batches):
+            return batches.some(None if asked is True else asked, self._size(None), self.seed)
+        if Y is None or asked is not True:
+            raise InputError(
+                f"training_metrics={asked} is for X and Y that are arrays; samples that are read piece by piece are "
+                "measured with training_metrics=True, and batches that are given not at all"
+            )
+        return self._batches("", X, Y, sample_weight, class_weight, self._size(None), None)
+
+    def _wanted(self, metrics: Any, *samples: Provider | None) -> tuple[Any, ...]:
+        """Return the metrics to measure on samples, if there are any."""
+        given = [one for one in samples if one is not None]
+        wanted = self._metrics(metrics) if given else ()
+        for one in given:
+            if not isinstance(one, Iterated):  # which can perhaps be read but once
+                with closing(one.epoch()) as first:
+                    self._check(wanted, next(first)[0])
+        return wanted
 
     def is_finite(self) -> bool:
         """Whether every number of the state is."""

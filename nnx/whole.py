@@ -91,7 +91,7 @@ class WholeRun(Run):
         }
         self.step, self.samples = 1, self.batches.m or 0
         self.done += 1
-        found = self.validated()
+        found = self.scores()
         if not math.isfinite(found.get("validation_loss", 0.0)):
             trainer.state = good
             raise DivergenceError(

@@ -19,6 +19,7 @@ EDGES = {
     "convert.py",
     "weights.py",
     "batches/sources.py",
+    "batches/split.py",
     "callbacks/tensorboard.py",
     "plots/animation.py",
     "plots/boundary.py",

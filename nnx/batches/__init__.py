@@ -196,6 +196,20 @@ class Batches(Counted):
         places = [slice(k * self.batch_size, k * self.batch_size + m) for k in range(step, step + count)]
         return [xp.sum(w[place] if order is None else xp.take(w, order[place])) for place in places]
 
+    def some(self, count: int | None, batch_size: int, seed: int) -> "Batches":
+        """Return the batches, in order, of so many of the samples that weigh something; None: of all."""
+        X, Y, w = self.data
+        if count is not None and count < self.m:
+            weighs = range(self.m) if w is None else self._backend.to_numpy(w).nonzero()[0]
+            chosen = host.generator(seed).choice(weighs, min(count, len(weighs)), replace=False)
+            chosen.sort()
+            xp, places = array_namespace(X), self._backend.asarray(chosen)
+            X, Y = xp.take(X, places, axis=-1), xp.take(Y, places, axis=-1)
+            w = None if w is None else xp.take(w, places, axis=0)
+        found = Batches(self._backend, X, Y, w, batch_size)
+        found.exponent = self.exponent
+        return found
+
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch without its first `skip` steps; its order is drawn here."""
         return self._pieces(self.order(), skip)

@@ -215,6 +215,10 @@ class Sparse(Source):
         """Return the samples of these numbers, dense."""
         return self._x[order].toarray().T
 
+    def only(self, places: Any) -> "Sparse":
+        """Return the samples of these numbers, sparse."""
+        return Sparse(self._x[places], rows=True)
+
     def doubtful(self) -> list[int]:
         """Return the samples that hold a number which is not finite in float32."""
         numbers = np.asarray(self._x.data)

@@ -16,17 +16,20 @@ from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import LOSS, Options
 from nnx.cli.parts import Part
-from nnx.cli.scores import TrainingScores
 from nnx.data.prepare import Preparation, another_task, find_task, reason
 from nnx.data.source import left_out
 from nnx.errors import Error, InputError, count
 from nnx.files import written_aside
 from nnx.metrics import metric
+from nnx.plots.run import TRAINING_SAMPLE
 from nnx.progress import called, without_nan
 from nnx.rounding import decimals, percent, significant
 from nnx.saved import CHECKPOINTS, MODEL
 from nnx.trainer import Trainer
 from nnx.weights import sample_weights
+
+SHARE, FEWEST = 1 / 20, 128
+"""Of the training samples so many are measured, a share or at least a number: it costs a few percent of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -261,11 +264,12 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
     folder.begin(config.text(options, "trains this run again", backend=trainer.backend.name), resume)
     start = time.perf_counter()
     keep = False
+    if sample := training_sample(job.data):
+        trainer.metadata[TRAINING_SAMPLE] = sample
     try:
         with interruptible(keeper):
             board = [measured.Board(folder.path, job.data.preparation)] if options.tensorboard else []
-            own = [*job.snapshots, watch, *board, *training_scores(job), keeper]
-            fit(job, own, checkpoints if resume else None)
+            fit(job, [*job.snapshots, watch, *board, keeper], checkpoints if resume else None, sample)
         job.finished = keep = True
     except KeyboardInterrupt:
         keep = trainer.steps > 0
@@ -291,8 +295,8 @@ def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> No
         job.validated = evaluate(job, job.data.validation) if job.data.test and job.data.validation else {}
 
 
-def fit(job: Job, callbacks: Sequence[Callback], resume: Path | None = None) -> None:
-    """Train as the options say."""
+def fit(job: Job, callbacks: Sequence[Callback], resume: Path | None = None, sample: int = 0) -> None:
+    """Train as the options say; so many of the training samples are measured beside the validation."""
     options, X_Y = job.options, validation(job)
     job.trainer.fit(
         job.data.X,
@@ -303,6 +307,8 @@ def fit(job: Job, callbacks: Sequence[Callback], resume: Path | None = None) -> 
         callbacks=[*build.callbacks(options, job.validates), *callbacks],
         class_weight=build.class_weight(options, job.data.preparation),
         metrics=job.measures if X_Y else None,
+        training_metrics=sample or False,
+        progress=False,  # a callback shows it
         resume=resume,
     )
 
@@ -324,14 +330,12 @@ def validation(job: Job) -> tuple[Any, Any, Any] | None:
     return X, Y, weights(job, Y)
 
 
-def training_scores(job: Job) -> list[Callback]:
-    """Return what measures the training part beside the samples held out, if any are."""
-    validation = job.data.validation
-    if validation is None:
-        return []
-    m = validation[0].shape[1]
-    X, Y = job.data.X, job.data.Y
-    return [TrainingScores(X, Y, m, job.measures, job.options.seed, weights(job, Y))]
+def training_sample(data: Data) -> int:
+    """Return how many training samples are measured beside the validation; no more than it has."""
+    if data.validation is None:
+        return 0
+    m = data.X.shape[1]
+    return min(m, data.validation[0].shape[1], max(FEWEST, int(m * SHARE)))
 
 
 def save_surely(job: Job, where: Folder) -> None:

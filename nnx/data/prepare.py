@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from nnx import frames, host
+from nnx.batches.split import by_class, share_out
 from nnx.data import dates, memory
 from nnx.data import labels as label
 from nnx.data.columns import Column, Columns, Notes, account, learn
 from nnx.data.dates import Dates
 from nnx.data.source import Samples, finite
 from nnx.errors import InputError, count, listed, unknown
-from nnx.host import generator, is_finite, quiet
+from nnx.host import is_finite, quiet
 from nnx.metrics import decide
 from nnx.schema import Whole, check
 
@@ -540,15 +541,7 @@ def split(samples: Samples, task: str, held_out: float, seed: int, rows: Any = N
     """
     if not 0 < held_out < 1:
         raise InputError(f"held-out must be between 0 and 1, the share of the samples; given {held_out}")
-    order = _by_class(samples, task, seed, rows)  # along the classes, every 1/held_out-th sample
-    m = len(order)
-    held = np.diff(np.floor(np.arange(m + 1) * held_out + 0.5)) > 0
-    if held.all() or not held.any():
-        raise InputError(
-            f"{count(m, 'sample')} {'is' if m == 1 else 'are'} too few to hold out {held_out:g} of them; expected "
-            "some on each side"
-        )
-    return order[~held], order[held]
+    return share_out(_by_class(samples, task, seed, rows), held_out)
 
 
 def folds(samples: Samples, task: str, k: int, seed: int, rows: Any = None) -> list[tuple[Any, Any]]:
@@ -570,7 +563,5 @@ def folds(samples: Samples, task: str, k: int, seed: int, rows: Any = None) -> l
 
 def _by_class(samples: Samples, task: str, seed: int, rows: Any) -> Any:
     """Return the row numbers in random order, for classes one class after the other."""
-    order = generator(seed).permutation(np.arange(len(samples.X)) if rows is None else rows)
-    if task == "classification":
-        order = order[np.argsort(samples.classes[1][order], kind="stable")]
-    return order
+    classes = samples.classes[1] if task == "classification" else None
+    return by_class(np.arange(len(samples.X)) if rows is None else rows, seed, classes)

@@ -1,0 +1,121 @@
+"""Samples that are held out of a training, a share of each class."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nnx import host
+from nnx.arrays import array_namespace, device
+from nnx.batches.sources import Source, Sparse, placeholder, whole
+from nnx.batches.stream import Checks
+from nnx.errors import InputError, count
+from nnx.outputs import Output
+from nnx.weights import sample_weights
+
+
+def by_class(places: Any, seed: int, classes: Any = None) -> Any:
+    """Return numbers of samples in an order drawn from the seed, one class after the other.
+
+    Parameters
+    ----------
+    places : NumPy array (k,)
+    seed : int
+    classes : NumPy array (m,) or None
+        Of all m samples; None: there are none.
+    """
+    order = host.generator(seed).permutation(places)
+    return order if classes is None else order[np.argsort(classes[order], kind="stable")]
+
+
+def share_out(order: Any, share: float) -> tuple[Any, Any]:
+    """Return the samples to train on and those held out: every 1/share-th.
+
+    Raises
+    ------
+    InputError
+        When there are too few samples for some on each side.
+
+    Examples
+    --------
+    >>> share_out(np.array([5, 3, 1, 2, 4]), 0.4)
+    (array([5, 1, 4]), array([3, 2]))
+    """
+    m = len(order)
+    held = np.diff(np.floor(np.arange(m + 1) * share + 0.5)) > 0
+    if held.all() or not held.any():
+        raise InputError(
+            f"{count(m, 'sample')} {'is' if m == 1 else 'are'} too few to hold out {share:g} of them; expected some "
+            "on each side"
+        )
+    return order[~held], order[held]
+
+
+class Split(NamedTuple):
+    """Samples (X, Y, w) to train on, those held out, and the latter's places (k,) among all."""
+
+    train: tuple[Any, Any, Any]
+    held: tuple[Any, Any, Any]
+    places: Any
+
+
+def hold_out(
+    share: float,
+    X: Any,
+    Y: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    checks: Checks,
+    output: Output,
+    n: int,
+    seed: int,
+) -> Split:
+    """Return the samples, each side in its order among all; of classes a share of each is held out.
+
+    Those held out have the weights of their classes in w, too; n is the outputs' number.
+
+    Raises
+    ------
+    InputError
+        When X is read from a file, or the samples do not pass the checks.
+    """
+    X, Y = checks.recognise("X", "X", X), whole(checks.recognise("Y", "Y", Y))
+    if isinstance(X, Source) and not isinstance(X, Sparse):
+        raise InputError(
+            f"validation_split is for samples in memory; X is {X.where}, which is read in order. Give the samples to "
+            "hold out: validation=(X, Y)"
+        )
+    features = checks.features("X", placeholder(X) if isinstance(X, Source) else X)
+    X = X if isinstance(X, Source) else features
+    m = X.shape[-1]
+    Y = checks.targets("Y", Y, m)
+    w = (
+        None
+        if sample_weight is None
+        else host.as_numbers("w", whole(checks.recognise("w", "w", sample_weight)))
+    )
+    weights = sample_weights(w, class_weight, Y, output, n, m)
+    train, held = map(np.sort, share_out(by_class(np.arange(m), seed, _classes(output, Y)), share))
+    return Split(
+        (_only(X, train), _only(Y, train), _only(w, train)),
+        (_only(X, held), _only(Y, held), _only(weights, held)),
+        held,
+    )
+
+
+def _only(x: Any, places: Any) -> Any:
+    """Return the samples of these numbers; what is one number for all, or None, as it is."""
+    if isinstance(x, Sparse):
+        return x.only(places)
+    if x is None or x.ndim == 0:
+        return x
+    xp = array_namespace(x)
+    return xp.take(x, xp.asarray(places, device=device(x)), axis=-1)
+
+
+def _classes(output: Output, Y: Any) -> Any:
+    """Return the class of each sample; None where there are none, or several at once."""
+    if not output.classes or Y.ndim == 1:
+        return Y if output.classes else None
+    if Y.shape[0] == 1:
+        return Y[0] > output.threshold
+    return Y.argmax(axis=0) if output.exclusive else None
