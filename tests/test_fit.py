@@ -124,3 +124,194 @@ def test_other_fits_do_not_warn():
 def test_one_iteration_of_lbfgs_does_not_warn():
     pytest.importorskip("scipy")
     new(optimizer=nnx.LBFGS(), dtype="float64").fit(X.T, Y)
+
+
+# A share of the samples held out
+
+
+def share(X, Y, options, **more):
+    trainer = new()
+    history = trainer.fit(X, Y, epochs=2, batch_size=16, validation_split=0.2, **options, **more)
+    return trainer, history
+
+
+WEIGHTS = rng.random(150)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_a_share_is_held_out_as_if_it_had_been_before(class_weight):
+    options = {"class_weight": class_weight, "metrics": ["accuracy", "f1"]}
+    trainer, history = share(X.T, Y, options, sample_weight=WEIGHTS)
+    held = trainer.held_out
+    rest = np.setdiff1d(np.arange(150), held)
+    assert len(held) == 30
+    assert np.bincount(Y[held]) == pytest.approx(np.bincount(Y) / 5, abs=1)  # of each class its share
+    other = new()
+    before = other.fit(
+        X[rest].T,
+        Y[rest],
+        epochs=2,
+        batch_size=16,
+        validation=(X[held].T, Y[held], WEIGHTS[held]),
+        sample_weight=WEIGHTS[rest],
+        **options,
+    )
+    assert before == history
+    assert (other.theta == trainer.theta).all()
+    assert other.held_out is None
+
+
+def sparse_of(x):
+    return nnx.Rows(pytest.importorskip("scipy.sparse").csr_array(x))
+
+
+def frame_of(x):
+    return pytest.importorskip("pandas").DataFrame(x, columns=list("abcd"))
+
+
+def tensor_of(x):
+    return pytest.importorskip("torch").asarray(x.T)
+
+
+@pytest.mark.parametrize("make", [sparse_of, frame_of, tensor_of, lambda x: x.T.tolist()])
+def test_a_share_of_any_samples_in_memory(make):
+    expected, _ = share(X.T, Y, {})
+    trainer, history = share(make(X), Y, {})
+    assert (trainer.held_out == expected.held_out).all()
+    assert trainer.theta == pytest.approx(expected.theta, abs=1e-6)
+    assert set(history) == {"loss", "validation_loss", "validation_accuracy"}
+
+
+def test_a_share_by_the_kind_of_target():
+    for output, n, Y_of in (
+        ("softmax", 3, np.eye(3)[Y].T),
+        ("sigmoid", 1, Y > 0),
+        ("sigmoid", 2, np.stack([Y > 0, Y > 1])),
+        ("identity", 1, X[:, 0]),
+    ):
+        trainer = new(output, n)
+        trainer.fit(X.T, Y_of, epochs=1, batch_size=16, validation_split=0.1)
+        assert len(trainer.held_out) == 15
+        if (n == 1 and output == "sigmoid") or n == 3:
+            held = np.bincount(Y[trainer.held_out] > 0 if n == 1 else Y[trainer.held_out])
+            assert held == pytest.approx(np.bincount(Y > 0 if n == 1 else Y) / 10, abs=1)
+
+
+def test_the_same_share_where_a_fit_goes_on(tmp_path):
+    def fit(split=0.2, callbacks=(), **options):
+        trainer = new()
+        checkpoints = nnx.Checkpoints(tmp_path, steps=5)
+        options |= {"epochs": 4, "batch_size": 16, "validation_split": split}
+        return trainer, trainer.fit(X.T, Y, callbacks=[checkpoints, *callbacks], **options)
+
+    class Stop(nnx.Callback):
+        def on_step(self, trainer, progress):
+            if progress.done == 13:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(callbacks=[Stop()])
+    resumed, again = fit(resume=tmp_path)
+    whole = new()
+    history = whole.fit(X.T, Y, epochs=4, batch_size=16, validation_split=0.2)
+    assert again == history
+    assert (resumed.theta == whole.theta).all()
+    with raises("the checkpoint is of a fit with m = 120, this one has 75"):
+        fit(0.5, resume=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": (X.T, Y)}, "validation and validation_split are both given"),
+        ({"validation_split": 1}, "validation_split must be between 0 and 1"),
+        ({"validation_split": True}, "validation_split must be between 0 and 1"),
+        ({"sample_weight": [1, 2]}, r"sample_weight has shape \(2,\); expected \(150,\)"),
+        ({"Y": Y[:5]}, r"Y has shape \(5,\)"),
+        ({"X": X}, r"X has shape \(150, 4\).*its transpose X\.T would fit"),
+        ({"X": X[:2].T, "Y": Y[:2]}, "2 samples are too few to hold out 0.2 of them"),
+        ({"X": [(X.T, Y)], "Y": None}, "batches that are given cannot be split. Give validation="),
+    ],
+)
+def test_a_share_that_cannot_be_held_out_says_why(options, message):
+    trainer = new()
+    with raises(message):
+        trainer.fit(**{"X": X.T, "Y": Y, "epochs": 1, "validation_split": 0.2} | options)
+    assert trainer.steps == 0
+
+
+def test_a_share_of_a_file_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with raises(r"validation_split is for samples in memory; X is '.*x\.npy'.*validation=\(X, Y\)"):
+        new().fit(nnx.Rows(mapped), Y, epochs=1, validation_split=0.2)
+
+
+# Metrics of the training samples
+
+
+def test_metrics_of_the_training_samples_stand_beside_the_validations():
+    trainer = new()
+    history = trainer.fit(
+        X.T, Y, epochs=3, batch_size=50, metrics=["accuracy", "f1(none)"], validation=(X.T, Y)
+    )
+    assert list(history) == [
+        "loss", "accuracy", "f1(none)", "validation_loss", "validation_accuracy", "validation_f1(none)",
+    ]  # fmt: skip
+    assert trainer.measures == tuple(history)
+    assert history["accuracy"] == history["validation_accuracy"]
+    assert history["accuracy"][-1] == trainer.evaluate(X.T, Y)["accuracy"]
+
+
+def test_metrics_need_no_validation():
+    trainer = new("identity", 1)
+    stop = nnx.EarlyStopping("mean_squared_error", patience=2)
+    history = trainer.fit(
+        X.T, X[:, 0], epochs=3, batch_size=50, metrics=["mean_squared_error"], callbacks=stop
+    )
+    assert set(history) == {"loss", "mean_squared_error"}
+    assert set(new().fit(X.T, Y, epochs=1, training_metrics=True)) == {"loss", "accuracy"}
+
+
+def test_training_metrics_may_be_left_out_or_be_of_some_samples():
+    def fit(training_metrics):
+        trainer = new()
+        trainer.fit(
+            X.T,
+            Y,
+            epochs=2,
+            batch_size=50,
+            validation=(X.T, Y),
+            metrics=["confusion_matrix"],
+            training_metrics=training_metrics,
+            sample_weight=(np.arange(150) > 99) * 2.0**70,
+            class_weight={0: 7.0},
+        )
+        return trainer
+
+    all_of_them, some, none = fit(None), fit(20), fit(False)
+    assert (all_of_them.theta == some.theta).all()
+    assert (all_of_them.theta == none.theta).all()
+    assert "confusion_matrix" not in none.history
+    for trainer, count in (
+        (all_of_them, 50),
+        (some, 20),
+    ):  # those that weigh something, without the classes' weights
+        assert np.sum(trainer.history["confusion_matrix"][-1]) == count * 2.0**70
+
+
+def test_training_metrics_of_files_and_batches(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = nnx.Rows(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    trainer = new()
+    history = trainer.fit(mapped, Y, epochs=1, batch_size=50, training_metrics=True)
+    assert history["accuracy"][-1] == trainer.evaluate(X.T, Y)["accuracy"]
+    with raises("training_metrics=7 is for X and Y that are arrays"):
+        new().fit(mapped, Y, epochs=1, training_metrics=7)
+    for options in ({"metrics": ["f1"]}, {"metrics": ["f1"], "training_metrics": False}):
+        with raises(r"nothing to measure them on: give validation=\(X, Y\), or training_metrics=True"):
+            new().fit([(X.T, Y)], **options)
+    with raises("training_metrics=True is for X and Y that are arrays.*batches that are given not at all"):
+        new().fit([(X.T, Y)], training_metrics=True)
+    with raises("training_metrics must be True, False, None, or a positive integer, not 0"):
+        new().fit(X.T, Y, epochs=1, training_metrics=0)

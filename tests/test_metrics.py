@@ -486,7 +486,7 @@ def test_a_metric_of_ones_own_replaces_no_other_number(name, rng):
         trainer.fit(X, Y, validation=(X, Y), metrics=[Count(name)], epochs=1)
     assert trainer.evaluate(X, Y, metrics=["accuracy", Count("count")])["count"] == 8
     history = trainer.fit(X, Y, validation=(X, Y), metrics=[Count("count")], epochs=1)
-    assert list(history) == ["loss", "validation_loss", "validation_count"]
+    assert list(history) == ["loss", "count", "validation_loss", "validation_count"]
 
 
 def test_a_metric_given_twice_is_refused(rng):
