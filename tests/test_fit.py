@@ -144,6 +144,7 @@ def test_a_share_is_held_out_as_if_it_had_been_before(class_weight):
     trainer, history = share(X.T, Y, options, sample_weight=WEIGHTS)
     held = trainer.held_out
     rest = np.setdiff1d(np.arange(150), held)
+    weights = WEIGHTS if class_weight is None else WEIGHTS * (150 / 3 / np.bincount(Y))[Y]
     assert len(held) == 30
     assert np.bincount(Y[held]) == pytest.approx(np.bincount(Y) / 5, abs=1)  # of each class its share
     other = new()
@@ -152,7 +153,7 @@ def test_a_share_is_held_out_as_if_it_had_been_before(class_weight):
         Y[rest],
         epochs=2,
         batch_size=16,
-        validation=(X[held].T, Y[held], WEIGHTS[held]),
+        validation=(X[held].T, Y[held], weights[held]),
         sample_weight=WEIGHTS[rest],
         **options,
     )
@@ -285,7 +286,7 @@ def test_training_metrics_may_be_left_out_or_be_of_some_samples():
             metrics=["confusion_matrix"],
             training_metrics=training_metrics,
             sample_weight=(np.arange(150) > 99) * 2.0**70,
-            class_weight={0: 7.0},
+            class_weight={0: 2.0, 1: 2.0, 2: 2.0},
         )
         return trainer
 
@@ -293,11 +294,8 @@ def test_training_metrics_may_be_left_out_or_be_of_some_samples():
     assert (all_of_them.theta == some.theta).all()
     assert (all_of_them.theta == none.theta).all()
     assert "confusion_matrix" not in none.history
-    for trainer, count in (
-        (all_of_them, 50),
-        (some, 20),
-    ):  # those that weigh something, without the classes' weights
-        assert np.sum(trainer.history["confusion_matrix"][-1]) == count * 2.0**70
+    for trainer, count in ((all_of_them, 50), (some, 20)):  # those that weigh something, as in training
+        assert np.sum(trainer.history["confusion_matrix"][-1]) == count * 2.0**71
 
 
 def test_training_metrics_of_files_and_batches(tmp_path):
