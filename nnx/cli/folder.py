@@ -3,8 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,14 @@ from nnx.plots.run import FORMATS, PICTURES, file_name
 from nnx.saved import CHECKPOINTS, MODEL
 
 HISTORY, CONFIG = "history.jsonl", "config.toml"
-RESULTS, CSV = "results.json", "results.csv"
-OF_A_RUN = (MODEL, HISTORY, HELD_OUT, *(file_name(kind, format) for kind in PICTURES for format in FORMATS))
+RESULTS, CSV, FOLDS = "results.json", "results.csv", "folds.json"
+OF_A_RUN = (
+    MODEL,
+    HISTORY,
+    HELD_OUT,
+    FOLDS,
+    *(file_name(kind, format) for kind in PICTURES for format in FORMATS),
+)
 OF_A_SWEEP = (RESULTS, CSV)
 """The files that only the one leaves: what overwrites the other removes them."""
 
@@ -87,7 +93,7 @@ class Folder:
         try:
             refuse_others(self.path, resume)
             clear_left(self.path, OURS.__contains__)
-            overwritten = (CONFIG,) if resume else (CONFIG, RESULTS)
+            overwritten = (CONFIG,) if resume else (CONFIG, RESULTS, FOLDS)
             self._before = {
                 name: (self.path / name).read_bytes() for name in overwritten if (self.path / name).is_file()
             }
@@ -98,7 +104,8 @@ class Folder:
                 for run in (self.path, *self._runs):
                     for old in _own_checkpoints(run):
                         old.unlink()
-                (self.path / RESULTS).unlink(missing_ok=True)
+                for name in (RESULTS, FOLDS):
+                    (self.path / name).unlink(missing_ok=True)
         except OSError as error:
             self.give_up()
             self.end()
@@ -106,6 +113,15 @@ class Folder:
         except BaseException:
             self.end()
             raise
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have the folder alone again, after `end`."""
+        self._hold = Hold(self.path, self)
+        try:
+            yield
+        finally:
+            self.end()
 
     def end(self) -> None:
         """Let others write into the folder."""

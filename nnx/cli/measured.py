@@ -11,14 +11,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx import spec
-from nnx.callbacks import ProgressBar, TensorBoard
+from nnx.callbacks import Callback, ProgressBar, TensorBoard
 from nnx.data import memory
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, count
 from nnx.metrics import score_name
 from nnx.outputs import Output
 from nnx.progress import Progress
-from nnx.rounding import significant
+from nnx.rounding import percent, significant
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -89,6 +89,13 @@ def text(name: str, value: float, digits: int = 4) -> str:
     return significant(value, digits)
 
 
+def figure(name: str, value: Any) -> str:
+    """Return a number as the table has it."""
+    if not isinstance(value, int | float):
+        return ""
+    return percent(value, 2) if name == "accuracy" else significant(value, 4)
+
+
 def tables(measured: Mapping[str, Any], labels: list[Any] | None) -> list[Table]:
     """Return what has a number for each class, or is a confusion matrix, as a table each."""
     return [
@@ -151,3 +158,14 @@ class Board(_InUnits, TensorBoard):
     def __init__(self, folder: Path, preparation: Preparation) -> None:
         super().__init__(folder)
         self._preparation = preparation
+
+
+class Watch(Callback):
+    """Shows in a line what is trained, and in which epoch it is."""
+
+    def __init__(self, status: Any, what: str) -> None:
+        self._status, self._what = status, what
+
+    def on_epoch(self, trainer: Any, progress: Progress) -> None:
+        """Show the epoch."""
+        self._status.update(f"{escape(self._what)}: epoch {progress.epoch}/{progress.epochs}")

@@ -5,7 +5,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
@@ -17,29 +17,18 @@ from rich.table import Table
 from nnx import cli
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
-from nnx.cli import build, config, measured, parts, show
-from nnx.cli.folder import CONFIG, CSV, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
+from nnx.cli import build, config, folds, measured, parts, show
+from nnx.cli.folder import CONFIG, CSV, MODEL, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
-from nnx.cli.job import Reader, going_on, prepare, score, train
+from nnx.cli.job import Reader, evaluate, going_on, prepare, score, train
 from nnx.cli.options import Options, long
 from nnx.errors import Error, InputError, count, first_line
 from nnx.files import written_aside
-from nnx.progress import Progress, called, without_nan
-from nnx.rounding import percent, significant
+from nnx.progress import called, without_nan
+from nnx.trainer import Trainer
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
-
-
-class Watch(Callback):
-    """Shows which run of the sweep is in which epoch."""
-
-    def __init__(self, status: Any, what: str) -> None:
-        self._status, self._what = status, what
-
-    def on_epoch(self, trainer: Any, progress: Progress) -> None:
-        """Show the epoch."""
-        self._status.update(f"{escape(self._what)}: epoch {progress.epoch}/{progress.epochs}")
 
 
 def sweep(options: Options) -> int:
@@ -67,6 +56,8 @@ def sweep(options: Options) -> int:
     show.say("Sweep", f"{count(len(values), 'run')} in {folder.path}: {', '.join(map(long, values[0]))}")
     reader, interrupted, earlier = Reader(), False, folder.replaces
     found: dict[str, Any] = {"score": None, "swept": list(map(long, values[0])), "runs": []}
+    if options.folds:
+        found["folds"] = options.folds
     try:
         with show.console.status("") as status:
             for i, its in enumerate(values, 1):
@@ -76,11 +67,11 @@ def sweep(options: Options) -> int:
                     what = f"run {i} of {len(values)}, {shown(its)}"
                     status.update(escape(what))
                     goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
-                    row = one(options, its, folder.path / name, reader, Watch(status, what), goes_on)
+                    row = one(options, its, folder.path / name, reader, watching(status, what), goes_on)
                     tell(row, its)
                 found["runs"].append(row)
                 found["score"] = found["score"] or row.get("score_name")
-                if earlier and row["status"] != FAILED and "loss" in row:
+                if earlier and row["status"] != FAILED and ("loss" in row or row["epochs"]):
                     folder.clear((*OF_A_RUN, *OF_A_SWEEP), but=name)
                     earlier = False
                 if not earlier:
@@ -88,6 +79,11 @@ def sweep(options: Options) -> int:
                 if row["status"] == INTERRUPTED:
                     interrupted = True
                     break
+            if not interrupted and not earlier and (best := ranked(found)[0])["status"] == DONE:
+                found["test"] = tested(
+                    options, values[int(best["run"]) - 1], folder.path / best["run"], reader
+                )
+                write(found, folder.path)
     except KeyboardInterrupt:  # between two runs, or while one was made ready
         interrupted = True
     finally:
@@ -114,22 +110,40 @@ def sweep(options: Options) -> int:
     return 0
 
 
+def watching(status: Any, what: str) -> Callable[[str], Callback]:
+    """Return what makes a callback that shows a run of the sweep, and which part of it is being done."""
+    return lambda part: measured.Watch(status, f"{what}, {part}" if part else what)
+
+
 def one(
-    options: Options, its: Mapping[str, Any], path: Path, reader: Reader, watch: Callback, goes_on: bool
+    options: Options,
+    its: Mapping[str, Any],
+    path: Path,
+    reader: Reader,
+    watch: Callable[[str], Callback],
+    goes_on: bool,
 ) -> dict[str, Any]:
     """Train one run of the sweep; return its row of the table, also if it fails."""
     row: dict[str, Any] = {"run": path.name, **{long(name): value for name, value in its.items()}}
-    own: dict[str, Any] = {"table": {}, "draws": None, "sweep": None, "resume": None, "out": None}
     try:
-        job = prepare(replace(options, **own, **its), reader)
+        of_run = of_one(options, its)
+        job = prepare(of_run, reader)
+        job.data = replace(job.data, test=None)  # the runs are compared by what is not reported
         job.asks = False
         job.pictures = False  # which would take longer than many a run
         row["score_name"] = score(job)
         if goes_on and (path / CONFIG).is_file():
             going_on(job, path)
-            train(job, Folder(path), watch, resume=True)
+            folder = Folder(path)
+            train(job, folder, watch(""), resume=True)
         else:
-            train(job, Folder.make(path, ""), watch)
+            folder = Folder.make(path, "")
+            train(job, folder, watch(""))
+        if options.folds and job.finished:
+            over = folds.train(of_run, reader, folder, watch)
+            job.finished = over["mean"] is not None
+            job.measured = over["mean"] or {}
+            row |= {f"{name}_deviation": value for name, value in (over["deviation"] or {}).items()}
     except Exception as error:
         if os.environ.get("NNX_TRACEBACK") and not isinstance(error, Error | OSError):
             raise
@@ -145,6 +159,26 @@ def one(
         **without_nan(job.measured),
         "epochs": len(job.trainer.records),
         "seconds": round(job.seconds, 3),
+    }
+
+
+def of_one(options: Options, its: Mapping[str, Any]) -> Options:
+    """Return the options of one run."""
+    own: dict[str, Any] = {"table": {}, "draws": None, "sweep": None, "resume": None, "out": None}
+    return replace(options, **own, **its)
+
+
+def tested(options: Options, its: Mapping[str, Any], run: Path, reader: Reader) -> dict[str, Any] | None:
+    """Return the scores of the best run on the test part, by which no runs were compared; None without one."""
+    options = of_one(options, its)
+    job = prepare(options, reader)
+    if job.data.test is None:
+        return None
+    job.trainer = Trainer.load(run / MODEL, options.backend, options.device)
+    return {
+        "run": run.name,
+        "samples": len(job.data.test[2]),
+        **without_nan(evaluate(job, job.data.test)),
     }
 
 
@@ -169,7 +203,7 @@ def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
         text = f"failed: {short(row['error'])}"
     else:
         value = row.get(row["score_name"])
-        reached = f"{label(row['score_name'])} {figure(row['score_name'], value)}"
+        reached = f"{label(row['score_name'])} {measured.figure(row['score_name'], value)}"
         stopped = "stopped by Ctrl-C: " if row["status"] == INTERRUPTED else ""
         text = f"{stopped}{reached}, {count(row['epochs'], 'epoch')}, {row['seconds']:.1f} s"
     show.say(row["run"], f"{shown(its)}: {text}")
@@ -178,13 +212,6 @@ def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
 def label(name: str) -> str:
     """Return what people call a metric."""
     return called(name)
-
-
-def figure(name: str, value: Any) -> str:
-    """Return a number as the table has it."""
-    if not isinstance(value, int | float):
-        return ""
-    return percent(value, 2) if name == "accuracy" else significant(value, 4)
 
 
 def short(error: str) -> str:
@@ -214,7 +241,8 @@ def ranked(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 def table(found: Mapping[str, Any], width: int) -> Table:
     """Return the results as a table; a narrow one has no costs and no times."""
     swept, name, wide = found["swept"], found["score"], width >= 80
-    result = Table(title="Results, the best first", title_justify="left")
+    title = "Results, the best first" + (f"; means of {k} folds" if (k := found.get("folds")) else "")
+    result = Table(title=title, title_justify="left")
     result.add_column("run", no_wrap=True)
     for key in swept:
         result.add_column(key, justify="right", overflow="fold")
@@ -226,7 +254,7 @@ def table(found: Mapping[str, Any], width: int) -> Table:
         if row["status"] == FAILED:
             result.add_row(*map(escape, cells), "[red]failed[/]")
             continue
-        numbers = [figure(one, row.get(one)) for one in names]
+        numbers = [measured.figure(one, row.get(one)) for one in names]
         mark = " (stopped)" if row["status"] == INTERRUPTED else ""
         seconds = [f"{row['seconds']:.1f}"] * wide
         result.add_row(*map(escape, [*cells, *numbers]), f"{row['epochs']}{mark}", *seconds)
@@ -253,6 +281,12 @@ def print_table(found: Mapping[str, Any]) -> None:
     for row in found["runs"]:
         if row["status"] == FAILED:
             show.say("Failed", f"{row['run']}: {row['error']}", to=show.output)
+    if test := found.get("test"):
+        name = found["score"]
+        said = f"{label(name)} {measured.figure(name, test[name])} on {count(test['samples'], 'sample')}"
+        show.say(
+            "Test", f"{test['run']}: {said} of the test part, which no run was compared on", to=show.output
+        )
 
 
 def write(found: Mapping[str, Any], folder: Path) -> None:

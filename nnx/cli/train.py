@@ -1,10 +1,12 @@
 """`nnx train`: one run, one that goes on, or a sweep of them."""
 
-from nnx.cli import INTERRUPTED, show
-from nnx.cli.folder import Folder, name_of
+from typing import Any
+
+from nnx.cli import INTERRUPTED, folds, show
+from nnx.cli.folder import FOLDS, Folder, name_of
 from nnx.cli.inputs import UsageError, refuse_existing
 from nnx.cli.job import Reader, describe, going_on, prepare, report, result, train
-from nnx.cli.measured import Bar
+from nnx.cli.measured import Bar, Watch
 from nnx.cli.options import Options
 from nnx.errors import count
 
@@ -25,7 +27,8 @@ def run(options: Options) -> int:
 
 def single(options: Options) -> int:
     """Train one network; return the exit status."""
-    job = prepare(options, Reader())
+    reader = Reader()
+    job = prepare(options, reader)
     if options.resume is not None:
         folder = Folder(options.resume)
         resumed = going_on(job, folder.path)  # what is refused is so before anything is said
@@ -51,7 +54,27 @@ def single(options: Options) -> int:
         if job.files:
             show.say("Saved", f"{folder.path}: {', '.join(job.files)}", fold=False)
     report(job)
-    if not job.finished and job.files:
+    whole, found = job.finished, result(job, folder.path)
+    if whole and options.folds:
+        found["folds"] = cross_validated(options, reader, folder)
+        found["files"].append(FOLDS)
+        whole = found["folds"]["mean"] is not None
+    if not whole and job.files:
         show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
-    show.result(result(job, folder.path))
-    return 0 if job.finished else INTERRUPTED
+    show.result(found)
+    return 0 if whole else INTERRUPTED
+
+
+def cross_validated(options: Options, reader: Reader, folder: Folder) -> dict[str, Any]:
+    """Train without each fold in turn, and say what they reached; return their numbers."""
+    with show.console.status("") as status:
+        found = folds.train(options, reader, folder, lambda what: Watch(status, what))
+    if found["mean"] is None:
+        done = len(found["each"])
+        show.console.print(
+            f"Stopped by Ctrl-C in fold {done + 1} of {options.folds}; the folds before are saved."
+        )
+    else:
+        folds.report(found)
+        show.say("Saved", str(folder.path / FOLDS), fold=False)
+    return found

@@ -1,0 +1,155 @@
+"""Cross-validation: a training without each of K parts in turn, scored on that part, and the mean of the scores."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from nnx.callbacks import Callback
+from nnx.cli import measured, show
+from nnx.cli.folder import FOLDS, Folder
+from nnx.cli.job import Reader, evaluate, fit, prepare
+from nnx.cli.options import Options
+from nnx.errors import InputError
+from nnx.files import written_aside
+from nnx.progress import called, without_nan
+from nnx.schema import Whole, check
+
+_OF_ONE = {"fold", "samples", "trained_on", "epochs", "kept_epoch", "seconds"}
+"""What is no score in the numbers of a fold."""
+
+_EXPECTED = {
+    "folds": Whole(2), "epochs": Whole(1), "each": [dict], "mean": (dict, None), "deviation": (dict, None),
+}  # fmt: skip
+_COUNTS = {"fold": Whole(1), "samples": Whole(1), "epochs": Whole(1)}
+"""What folds.json, and each fold in it, must hold."""
+
+
+def train(
+    options: Options, reader: Reader, folder: Folder, watch: Callable[[str], Callback]
+) -> dict[str, Any]:
+    """Train without each fold in turn, but for those that the folder has already; return their numbers.
+
+    After Ctrl-C the folds before are in the folder, and "mean" is None.
+
+    Parameters
+    ----------
+    options : Options
+    reader : Reader
+    folder : Folder
+        Of the run; it gets folds.json.
+    watch : function
+        Returns what shows the progress, from words for a fold.
+    """
+    k = options.folds or 0
+    found = read(folder)
+    if (found["folds"], found["epochs"]) != (k, options.epochs):
+        found = {"folds": k, "epochs": options.epochs, "each": []}
+    try:
+        with folder.held():
+            for i in range(len(found["each"]), k):
+                found["each"].append(_one(options, reader, i, watch(f"fold {i + 1} of {k}")))
+                _write(found, folder)
+    except KeyboardInterrupt:
+        pass
+    return {**found, **means(found)}
+
+
+def _one(options: Options, reader: Reader, i: int, watch: Callback) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        job = prepare(options, reader, fold=i)
+        fit(job, [watch])
+    except InputError as error:
+        raise InputError(f"in fold {i + 1} of {options.folds}: {error}") from error
+    assert job.data.test is not None
+    return {
+        "fold": i + 1,
+        "samples": len(job.data.test[2]),
+        "trained_on": job.data.X.shape[1],
+        "epochs": len(job.trainer.records),
+        "kept_epoch": job.trainer.kept,
+        "seconds": round(time.perf_counter() - start, 3),
+        **without_nan(evaluate(job, job.data.test)),
+    }
+
+
+def _write(found: Mapping[str, Any], folder: Folder) -> None:
+    with written_aside(folder.path / FOLDS) as aside:
+        aside.write_text(json.dumps({**found, **means(found)}, indent=1, allow_nan=False), encoding="utf-8")
+
+
+def read(folder: Folder) -> dict[str, Any]:
+    """Return the folds that a run has left; none where there are none yet.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read.
+    """
+    path = folder.path / FOLDS
+    if not path.is_file():
+        return {"folds": 0, "epochs": 0, "each": []}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        check("it", found, _EXPECTED)
+        for one in found["each"]:
+            check("a fold", {name: one.get(name) for name in _COUNTS}, _COUNTS)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} holds no folds of `nnx train`: {error}. Remove it") from error
+    return {name: found[name] for name in ("folds", "epochs", "each")}
+
+
+def means(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mean and the sample standard deviation of each score over all folds; None before all are done.
+
+    Examples
+    --------
+    >>> means({"folds": 2, "each": [{"fold": 1, "accuracy": 0.5}, {"fold": 2, "accuracy": 1.0}]})
+    {'mean': {'accuracy': 0.75}, 'deviation': {'accuracy': 0.3535533905932738}}
+    """
+    each = found["each"]
+    if len(each) < found["folds"]:
+        return {"mean": None, "deviation": None}
+    scores = {
+        name: [one.get(name) for one in each]
+        for name in each[0]
+        if name not in _OF_ONE and all(isinstance(one.get(name), int | float) for one in each)
+    }
+    return {
+        "mean": {name: statistics.fmean(values) for name, values in scores.items()},
+        "deviation": {name: statistics.stdev(values) for name, values in scores.items()},
+    }
+
+
+def table(found: Mapping[str, Any]) -> Table:
+    """Return the folds as a table, with mean and deviation."""
+    names = list(found["mean"] or ())
+    made = Table(title=f"{found['folds']} folds", title_justify="left")
+    for name in ("fold", "samples", *map(called, names), "epochs"):
+        made.add_column(name, justify="right")
+    for one in found["each"]:
+        numbers = (measured.figure(name, one[name]) for name in names)
+        made.add_row(str(one["fold"]), f"{one['samples']:,}", *numbers, str(one["epochs"]))
+    if names:
+        made.add_section()
+        for row in ("mean", "deviation"):
+            made.add_row(row, "", *(measured.figure(name, found[row][name]) for name in names), "")
+    return made
+
+
+def report(found: Mapping[str, Any]) -> None:
+    """Say how good the models of the folds are, on the part that each has not seen."""
+    show.console.print(table(found))
+    said = [
+        f"{called(name)} {measured.figure(name, mean)} ± {measured.figure(name, found['deviation'][name])}"
+        for name, mean in found["mean"].items()
+    ]
+    show.say(
+        "Folds",
+        f"{', '.join(said)}: mean and deviation of {found['folds']} models, each on samples that neither taught nor "
+        "stopped it",
+    )
