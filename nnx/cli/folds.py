@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -45,14 +46,16 @@ def train(
         Returns what shows the progress, from words for a fold.
     """
     k = options.folds or 0
-    found = read(folder)
+    found = read(folder.path)
     if (found["folds"], found["epochs"]) != (k, options.epochs):
         found = {"folds": k, "epochs": options.epochs, "each": []}
     try:
         with folder.held():
             for i in range(len(found["each"]), k):
                 found["each"].append(_one(options, reader, i, watch(f"fold {i + 1} of {k}")))
-                _write(found, folder)
+                found |= means(found)
+                with written_aside(folder.path / FOLDS) as aside:
+                    aside.write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
     except KeyboardInterrupt:
         pass
     return {**found, **means(found)}
@@ -77,12 +80,7 @@ def _one(options: Options, reader: Reader, i: int, watch: Callback) -> dict[str,
     }
 
 
-def _write(found: Mapping[str, Any], folder: Folder) -> None:
-    with written_aside(folder.path / FOLDS) as aside:
-        aside.write_text(json.dumps({**found, **means(found)}, indent=1, allow_nan=False), encoding="utf-8")
-
-
-def read(folder: Folder) -> dict[str, Any]:
+def read(folder: Path) -> dict[str, Any]:
     """Return the folds that a run has left; none where there are none yet.
 
     Raises
@@ -90,7 +88,7 @@ def read(folder: Folder) -> dict[str, Any]:
     InputError
         When the file cannot be read.
     """
-    path = folder.path / FOLDS
+    path = folder / FOLDS
     if not path.is_file():
         return {"folds": 0, "epochs": 0, "each": []}
     try:
@@ -100,7 +98,7 @@ def read(folder: Folder) -> dict[str, Any]:
             check("a fold", {name: one.get(name) for name in _COUNTS}, _COUNTS)
     except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} holds no folds of `nnx train`: {error}. Remove it") from error
-    return {name: found[name] for name in ("folds", "epochs", "each")}
+    return {**found, **means(found)}
 
 
 def means(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -238,6 +238,8 @@ def describe(job: Job) -> None:
     )
     if data.left_out:
         show.say("Rows", left_out(data.left_out, preparation.target))
+    if data.test is None and (other := parts.beside(job.options.data)):
+        show.say("Test", f"{other} lies beside the training images; test on it with --test {other}")
     for line in preparation.account():
         show.say("Columns", line)
     backend = trainer.backend
@@ -441,7 +443,7 @@ def report(job: Job) -> None:
         return
     if data.test is not None and data.validation is not None:
         said = numbers(job, job.validated, len(data.validation[2]))
-        show.say("Validation", said + ("; these samples chose the epoch" if job.patience else ""))
+        show.say("Validated", said + ("; these samples chose the epoch" if job.patience else ""))
     show.say("Test" if data.test else "Held out", numbers(job, job.measured, len(data.reported[2])))
     for one in measured.tables(job.measured, labels):
         show.console.print(one)

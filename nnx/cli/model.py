@@ -9,14 +9,14 @@ from rich.table import Table
 
 from nnx import checkpoint
 from nnx.callbacks.monitor import best_is
-from nnx.cli import show, sweep
-from nnx.cli.folder import RESULTS
+from nnx.cli import folds, parts, show, sweep
+from nnx.cli.folder import FOLDS, RESULTS
 from nnx.data.prepare import Preparation
 from nnx.errors import count, listed, size
 from nnx.plots.run import TRAINING_SAMPLE
 from nnx.progress import called, without_nan
 from nnx.rounding import significant
-from nnx.saved import file_of
+from nnx.saved import MODEL, file_of
 from nnx.trainer import Trainer
 from nnx.version import __version__
 
@@ -65,6 +65,7 @@ def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str
         "best": bests(trainer),
         "history": without_nan(measured(trainer)),
         "data": trainer.metadata.get("data"),
+        "parts": parts.read(trainer.metadata),
         "preparation": trainer.metadata.get("preparation"),
     }
 
@@ -107,6 +108,9 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
         to=to,
     )
     show.say("Data", data(trainer), to=to)
+    for label, name in zip(("Validated", "Tested"), parts.NAMES, strict=True):
+        if part := parts.read(trainer.metadata).get(name):
+            show.say(label, parts.origin(part), to=to)
     show.say(
         "Optimizer", f"{trainer.optimizer!r}; {count(trainer.steps, 'step')}, seed {trainer.seed}", to=to
     )
@@ -119,6 +123,8 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
             to.print(
                 f"The training's scores are of {sample:,} of its samples; its cost is of all.", soft_wrap=True
             )
+        if path.name == MODEL and (path.parent / FOLDS).is_file():
+            to.print(folds.table(folds.read(path.parent)))
         if "preparation" in trainer.metadata and not trainer.network.output.classes:
             to.print("The cost J is of the scaled target; errors are in the target's unit.", soft_wrap=True)
 

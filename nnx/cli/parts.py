@@ -176,6 +176,19 @@ def read(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def origin(part: Mapping[str, Any]) -> str:
+    """Return where a part is from, in words.
+
+    Examples
+    --------
+    >>> origin({"of": 0.2, "samples": 20})
+    '20 samples, 20% of the data'
+    """
+    of = part["of"]
+    where = of if isinstance(of, str) else f"{100 * of:.4g}% of the data"
+    return f"{count(part['samples'], 'sample')}, {where}"
+
+
 def words(trained: int, of: Mapping[str, Any]) -> str:
     """Return how many samples are in which part, of those that `described` returns.
 

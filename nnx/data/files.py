@@ -140,7 +140,9 @@ def regular(path: Path, what: str = "") -> None:
             f"{called} is no file that can be read: {getattr(error, 'strerror', error)}"
         ) from error
     if stat.S_ISDIR(mode):
-        raise InputError(f"{called} is a folder; expected a file")
+        images = next((str(one) for one in sorted(path.glob("train-images*"))), None)
+        hint = f", such as {images!r} in it" if images else ""
+        raise InputError(f"{called} is a folder; expected a file{hint}")
     if not stat.S_ISREG(mode):
         raise InputError(f"{called} is no regular file; write what it gives to one")
 
