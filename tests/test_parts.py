@@ -69,6 +69,7 @@ def test_files_for_validation_and_test(run, train):
     assert "Tested    60 samples, " in run("show", "run")[1]
 
 
+@pytest.mark.long
 def test_pictures_are_of_the_test_part(run, train):
     pets("test.csv", 5, m=30)
     train("--test", "test.csv", "--plots", "--out", "run")
@@ -117,7 +118,7 @@ def test_the_columns_are_those_of_the_training_part(run, train):
         (("--validation", "0.1", "--held-out", "0.1"), "--held-out and --validation say the same"),
         (("--folds", "1"), "folds must be 2 or more; given 1"),
         (("--validation", "0", "--metrics", "f1"), "metrics are of the samples held out"),
-        (("--validation", "0", "--sweep", "layers=4 8"), "a sweep compares its runs on the samples held out"),
+        (("--validation", "0", "--sweep", "seed=4 8"), "a sweep compares its runs on the samples held out"),
         (("--sweep", "folds=2 3"), "folds cannot be swept"),
     ],
 )
@@ -126,6 +127,7 @@ def test_what_cannot_be(run, options, said):
     assert said in refused(run, "train.csv", *PETS, *options)
 
 
+@pytest.mark.long
 def test_the_same_samples_in_two_parts_are_warned_of(train):
     rows = pets("train.csv")
     Path("part.csv").write_text("\n".join(["colour,size,kind", *rows[:20]]) + "\n")
@@ -156,6 +158,7 @@ def test_all_samples_can_be_trained_on_and_another_file_tested(train):
     assert set(result["test"]) == {"samples", "loss", "f1"}
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_the_same_parts(run, train):
     whole, _ = train("--validation", "valid.csv", "--test", "test.csv", "--out", "whole")
     train("--validation", "valid.csv", "--test", "test.csv", "--epochs", "2", "--out", "run")
@@ -211,6 +214,7 @@ def test_folds_are_of_what_is_left_of_a_test_part(train):
     assert [(one["samples"], one["trained_on"]) for one in result["folds"]["each"]] == [(24, 24), (24, 24)]
 
 
+@pytest.mark.long
 def test_folds_that_were_interrupted_go_on(run, train, monkeypatch):
     from nnx.cli import folds as cross
 
@@ -242,6 +246,7 @@ def test_folds_that_were_interrupted_go_on(run, train, monkeypatch):
     assert "holds no folds of `nnx train`" in run("show", "run")[2]
 
 
+@pytest.mark.long
 def test_a_sweep_compares_on_the_validation_part_and_tests_once(run, train):
     options = "--test", "test.csv", "--sweep", "layers=1 16", "--out", "sweep"
     options = ["train.csv", "--target", "kind", "--epochs", "4", "--backend", "numpy", *options]
@@ -263,6 +268,7 @@ def test_a_sweep_compares_on_the_validation_part_and_tests_once(run, train):
     assert f"Test      {best['run']}: accuracy" in run("show", "sweep")[1]
 
 
+@pytest.mark.long
 def test_a_sweep_with_folds_compares_their_means(run, train):
     options = "train.csv", "--target", "kind", "--epochs", "3", "--backend", "numpy", "--folds", "2"
     status, out, _ = run("train", *options, "--sweep", "layers=1 16", "--out", "sweep", "--json")
