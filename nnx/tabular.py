@@ -14,7 +14,7 @@ from nnx.callbacks.base import Callbacks
 from nnx.data import files
 from nnx.data.columns import Notes
 from nnx.data.labelled import Labelled
-from nnx.data.prepare import Preparation, another_task, find_task, reason, split
+from nnx.data.prepare import Preparation, decided, split
 from nnx.data.source import Arrays, Table, left_out
 from nnx.errors import InputError, as_path, count, integer, items, listed, number, scalar, shown
 from nnx.layers import Dense, Layer
@@ -162,26 +162,22 @@ class Tabular:
         self._m, self._kept = len(whole), whole.labelled(samples.target).rows
         if samples.left_out:
             _log.warning("%s", left_out(samples.left_out, samples.target))
-        found = find_task(samples, task)
-        self.reason = reason(samples) if task == "auto" else None
-        if self.reason and (other := another_task(samples, found)):
+        samples, found, other, self.reason = decided(samples, task)
+        if other:
             _log.warning("%s, since %s; else give task=%r", found, self.reason, other)
-        samples = samples if found == "classification" else samples.as_numbers()
         train: Any = slice(None)
         rest = None
         if is_share := isinstance(scalar(validation), float | int):
             share = number("validation", validation, "a share from 0 to 1, or a table", lambda x: 0 <= x < 1)
             train, rest = split(samples, found, share, seed) if share else (train, None)
-        self.preparation = prepared = Preparation.learn(samples, found, train)
-
-        def part(rows: Any) -> tuple[Any, Any]:
-            return prepared.X(samples.X[rows], dtype), prepared.Y(samples.y[rows], None, dtype)
-
-        self._rows, self._train = (train, rest), part(train)
-        self._validation = None if rest is None else part(rest)
+        self.preparation = Preparation.learn(samples, found, train)
+        self._rows = train, rest
+        self._train = self.preparation.part(samples, train, dtype)[:2]
+        self._validation = None if rest is None else self.preparation.part(samples, rest, dtype)[:2]
         if not is_share:
-            X, Y = zip(*self._batches(validation, dtype), strict=True)
-            self._validation = host.concat(list(X)), host.concat(list(Y))
+            labelled = self._labelled(validation, dtype)
+            self._validation = labelled.whole()[:2]
+            _tell(labelled.said())
 
     @classmethod
     def load(
@@ -281,13 +277,15 @@ class Tabular:
         if metrics is None:
             more = [] if self.preparation.labels else ["root_mean_squared_error"]
             metrics = [score_name(self.trainer.network.output), *more]
-        if table is not None:
-            given: Any = (lambda: self._batches(table, self.trainer.dtype),)
-        elif self._validation:
-            given = self._validation
-        else:
-            raise InputError("no rows were held out; give a table with the target")
-        return self.preparation.in_units(self.trainer.evaluate(*given, metrics=metrics))
+        if table is None:
+            if not self._validation:
+                raise InputError("no rows were held out; give a table with the target")
+            return self.preparation.in_units(self.trainer.evaluate(*self._validation, metrics=metrics))
+        labelled = self._labelled(table, self.trainer.dtype)
+        with _in_python():
+            found = self.trainer.evaluate(lambda: ((X, Y) for X, Y, _ in labelled), metrics=metrics)
+        _tell(labelled.said())
+        return self.preparation.in_units(found)
 
     def predict(self, table: Any) -> Any:
         """Return the label, or the number in the target's own unit, of each row: an array (m,).
@@ -340,14 +338,9 @@ class Tabular:
         else:
             yield Arrays("the array", host.as_host(host.as_numbers("table", table)), None)
 
-    def _batches(self, table: Any, dtype: str) -> Iterator[tuple[Any, Any]]:
-        """Yield (X, Y) of the rows that have a target, piece by piece."""
-        prepared = self.preparation
-        labelled = Labelled("the table", self._pieces(table), prepared, prepared.target, dtype)
-        with _in_python():
-            for X, Y, _ in labelled:
-                yield X, Y
-        _tell(labelled.said())
+    def _labelled(self, table: Any, dtype: str) -> Labelled:
+        """Return the rows of a table that have a target."""
+        return Labelled("the table", self._pieces(table), self.preparation, self.preparation.target, dtype)
 
     def _outputs(self, table: Any) -> Any:
         """Return A[L] (n[L], m)."""

@@ -40,6 +40,7 @@ EDGES = {
     "data/rows.py",
     "data/frames.py",
     "data/dates.py",
+    "data/labelled.py",
     "data/labels.py",
     "data/source.py",
     "data/tables.py",

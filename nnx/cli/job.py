@@ -16,7 +16,7 @@ from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import LOSS, Options
 from nnx.cli.parts import Part
-from nnx.data.prepare import Preparation, another_task, find_task, reason
+from nnx.data.prepare import Preparation, decided
 from nnx.data.source import left_out
 from nnx.errors import Error, InputError, count
 from nnx.files import written_aside
@@ -109,21 +109,17 @@ class Reader:
             self._sources = {key: source(*key)}
         whole = self._sources[key]
         samples = whole.training(options.target, drop, options.day_first)
-        task = find_task(samples, options.task)
-        another = another_task(samples, task) if options.task == "auto" else None
-        why = reason(samples) if options.task == "auto" else None
-        if task != "classification":
-            samples = samples.as_numbers()
+        samples, task, another, why = decided(samples, options.task)
         sources = parts.sources(options, whole)
         train, *shares = parts.rows(samples, task, sources, options, fold)
         preparation = Preparation.learn(samples, task, train)
-        X, Y, _ = parts.of_rows(samples, train, preparation, options.dtype)
+        X, Y, _ = preparation.part(samples, train, options.dtype)
         held: dict[str, Part | None] = {}
         for name, source_of, rows in zip(parts.NAMES, sources, shares, strict=True):
             if rows is None:
                 held[name] = parts.of_source(name, source_of, options, preparation)
             else:
-                held[name] = parts.of_rows(samples, rows, preparation, options.dtype)
+                held[name] = preparation.part(samples, rows, options.dtype)
         if fold is None:
             parts.warn_of_shared(sources, {"training": (X, Y), **held})
         described = parts.described(sources, held, options.seed)

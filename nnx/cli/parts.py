@@ -105,12 +105,6 @@ def _cut(samples: Samples, task: str, share: Source, seed: int, of: Any) -> tupl
     return split(samples, task, share, seed, of) if share and isinstance(share, float) else (of, None)
 
 
-def of_rows(samples: Samples, which: Any, preparation: Preparation, dtype: str) -> Part:
-    """Return these rows of the data, prepared."""
-    y = samples.y[which]
-    return preparation.X(samples.X[which], dtype), preparation.Y(y, None, dtype), y
-
-
 def of_source(name: str, source: Source, options: Options, preparation: Preparation) -> Part | None:
     """Return the samples of a file, or of the data's own part, prepared as the training part is.
 
@@ -135,9 +129,9 @@ def of_source(name: str, source: Source, options: Options, preparation: Preparat
 def of_pieces(called: str, found: Iterable[Arrays | Table], preparation: Preparation, dtype: str) -> Part:
     """Return the samples of pieces that have a target, prepared."""
     labelled = Labelled(called, found, preparation, preparation.target, dtype)
-    X, Y, y = zip(*((X.T, Y, y) for X, Y, y in labelled), strict=True)
+    part = labelled.whole()
     tell(labelled.said(), f"{called}: ")
-    return np.concatenate(X).T, np.concatenate(Y, axis=-1), np.concatenate(y)
+    return part
 
 
 def described(of: Sequence[Source], held: Mapping[str, Part | None], seed: int) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from nnx.data.columns import Notes
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table, left_out, none_labelled
@@ -50,6 +52,11 @@ class Labelled:
             yield preparation.X(values, self.dtype, self.notes), Y, y
         if not self.m:
             raise none_labelled(target, self.rows, self.where)
+
+    def whole(self) -> tuple[Any, Any, Any]:
+        """Return X (n[0], m), Y and y (m,) of all pieces."""
+        X, Y, y = zip(*((X.T, Y, y) for X, Y, y in self), strict=True)
+        return np.concatenate(X).T, np.concatenate(Y, axis=-1), np.concatenate(y)
 
     def said(self) -> list[str]:
         """Return what is to be said of the rows: what was filled in, not known and left out."""

@@ -331,6 +331,11 @@ class Preparation:
             )
         return k
 
+    def part(self, samples: Samples, rows: Any, dtype: str) -> tuple[Any, Any, Any]:
+        """Return X (n[0], m), Y and y (m,) of these rows of the samples."""
+        y = samples.y[rows]
+        return self.X(samples.X[rows], dtype), self.Y(y, None, dtype), y
+
     def class_weight(self, given: Mapping[Any, float]) -> dict[int, float]:
         """Return the weights of labels as those of their classes, as `Trainer.fit` takes them.
 
@@ -515,6 +520,20 @@ def _is_called_classes(name: str) -> bool:
     words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
     last = words[-2:] if words[-1:] in (["id"], ["Id"], ["ID"]) else words[-1:]
     return bool(NAME_OF_CLASSES.match("".join(last).lower()))
+
+
+def decided(samples: Samples, task: str) -> tuple[Samples, str, str | None, str | None]:
+    """Return the samples as their task has them, and the task; of "auto" the other one, if it can be, and the reason.
+
+    Raises
+    ------
+    InputError
+        When the target does not allow the task.
+    """
+    found, other, why = find_task(samples, task), None, None
+    if task == "auto":
+        other, why = another_task(samples, found), reason(samples)
+    return samples if found == "classification" else samples.as_numbers(), found, other, why
 
 
 def another_task(samples: Samples, task: str) -> str | None:
