@@ -131,7 +131,7 @@ def nearest(given: object, known: Iterable[str], most: int = 2) -> list[str]:
     lower = {name.lower(): name for name in known}
     if wanted in lower or SYNONYMS.get(wanted) in lower:
         return [lower[wanted] if wanted in lower else SYNONYMS[wanted]]
-    return [lower[name] for name in get_close_matches(wanted, lower, n=most, cutoff=0.65)]
+    return [lower[name] for name in get_close_matches(wanted, lower, n=most, cutoff=0.67)]
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:

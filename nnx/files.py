@@ -85,7 +85,8 @@ def neighbours(path: Path) -> str:
     names: list[str] = []
     with suppress(OSError, ValueError):
         names = [one.name for one in path.parent.iterdir()]
-    near = [repr(str(path.with_name(name))) for name in nearest(path.name, names)]
+    same = [name for name in names if name.partition(".")[0] == path.name]  # but for the ending
+    near = [repr(str(path.with_name(name))) for name in same[:2] or nearest(path.name, names)]
     return f". Did you mean {' or '.join(near)}?" if near else ""
 
 

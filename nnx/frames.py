@@ -121,8 +121,11 @@ def places(where: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]
         left = [name for name in given if name not in set(wanted)]
         near = {name: found[0] for name in missing[:8] if (found := nearest(name, left, 1))}
         hint = " and ".join(f"{other!r} for {name!r}" for name, other in near.items())
+        has = f"it has {some(given)}"
+        if len(given) > 8 and left and len(missing) < len(wanted):
+            has = f"beside the right ones it has {some(left)}"
         raise InputError(
-            f"{where} lacks {some(missing)}, which the model was trained on; it has {some(given)}"
+            f"{where} lacks {some(missing)}, which the model was trained on; {has}"
             + (f". Did you mean {hint}?" if hint else "")
         )
     return [where_is[name] for name in wanted]

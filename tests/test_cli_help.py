@@ -140,3 +140,29 @@ def test_what_is_not_known_names_the_nearest(run, tmp_path, arguments, status, m
     assert (found, out) == (status, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_the_wrong_file_names_its_columns(run, tmp_path):
+    names = [f"c{k}" for k in range(12)]
+    rows = [[k % 7, *(j * k % 5 for j in range(1, 12)), "cat" if k % 7 > 3 else "dog"] for k in range(60)]
+    text = "\n".join(",".join(map(str, row)) for row in [[*names, "kind"], *rows])
+    (tmp_path / "pets.csv").write_text(text)
+    assert run("train", "pets.csv", "--target", "kind", "--epochs", 1, "--no-plots", "--quiet")[0] == 0
+    (tmp_path / "wrong.csv").write_text(text.replace("c3,c4", "C3,weight"))
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    status, out, err = run("predict", "runs/pets-1", "wrong.csv")
+    assert (status, out) == (1, "")
+    assert (
+        "wrong.csv lacks the columns 'c3', 'c4', which the model was trained on; beside the right ones it "
+        in err
+    )
+    assert "it has the columns 'C3', 'weight', 'kind'. Did you mean 'C3' for 'c3'?" in err
+    status, _, err = run("predict", "runs/pets-1", "other.csv")
+    assert status == 1
+    assert "and 4 more, which the model was trained on; it has the columns 'a', 'b'" in err
+    status, _, err = run("evaluate", "runs/pets-1", "other.csv")
+    assert status == 1
+    assert "other.csv lacks the column 'kind'" in err
+    for command in ("predict", "evaluate"):
+        status, _, err = run(command, "pets.csv", "runs/pets-1")
+        assert (status, err) == (2, "Error: the model comes first, then the data: runs/pets-1 pets.csv\n")

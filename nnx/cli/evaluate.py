@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.cli import measured, show
-from nnx.cli.inputs import at_once, check_backend, check_delimiter, model, pieces, typed
+from nnx.cli.inputs import at_once, check_backend, check_delimiter, check_order, model, pieces, typed
 from nnx.cli.predict import tell
 from nnx.data.labelled import Labelled
 from nnx.errors import count
@@ -31,6 +31,7 @@ def run(
     with typed():
         check_backend(backend)
         check_delimiter(delimiter)
+        check_order(path, data)
         given = measured.names(metrics)
         for name in given or ():
             metric(name)

@@ -21,6 +21,7 @@ from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
 from nnx.errors import InputError, did_you_mean, positive_int, unknown
+from nnx.files import neighbours
 from nnx.saved import file_of
 from nnx.trainer import Trainer
 
@@ -114,6 +115,16 @@ def pieces(
         yield rest
 
 
+def check_order(path: Path, data: str) -> None:
+    """Raise an InputError where the data stand before the model."""
+    if (
+        path.suffix != ".safetensors"
+        and path.is_file()
+        and (Path(data).is_dir() or data.endswith(".safetensors"))
+    ):
+        raise InputError(f"the model comes first, then the data: {data} {path}")
+
+
 def model(path: Path, backend: str, device: str | None) -> tuple[Trainer, Preparation]:
     """Return what a model file, or a run's folder, has learned."""
     file = file_of(path)
@@ -142,10 +153,9 @@ def _file(data: str) -> Path:
     if "://" in data and not there:
         raise InputError(f"{data!r} is a URL; expected a file: download it first")
     if not there and path.suffix == "" and path.name == data:
-        hint = did_you_mean(data, [*BUILTIN, *(one.name for one in Path().iterdir())])
+        hint = f". {did_you_mean(data, BUILTIN)}".rstrip(" .") or neighbours(path)
         raise InputError(
-            f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}"
-            + (f". {hint}".rstrip() if hint else "")
+            f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}{hint}"
         )
     if note := files.misnamed(path):
         warn(note, "Note")

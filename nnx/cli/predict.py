@@ -11,7 +11,16 @@ from typing import Any, BinaryIO
 from rich.markup import escape
 
 from nnx.cli import streams
-from nnx.cli.inputs import at_once, check_backend, check_delimiter, model, pieces, refuse_existing, typed
+from nnx.cli.inputs import (
+    at_once,
+    check_backend,
+    check_delimiter,
+    check_order,
+    model,
+    pieces,
+    refuse_existing,
+    typed,
+)
 from nnx.cli.show import errors
 from nnx.cli.terminal import line, visible
 from nnx.data import labels as label
@@ -43,6 +52,7 @@ def run(
         write_as = chosen(format, out)
         check_backend(backend)
         check_delimiter(delimiter)
+        check_order(path, data)
     if out is not None and not overwrite:
         refuse_existing(out)
     trainer, preparation = model(path, backend, device)
