@@ -43,6 +43,7 @@ def test_flags_and_choices_are_shown_as_such(run, monkeypatch):
     out = run("train", "-h")[1]
     assert re.search(r"--no-plots +No pictures", out)
     assert "--plots" not in out
+    assert re.search(r"--day-first/--month-first +[A-Z]", out)
     assert re.search(r"--quiet, -q +Say", out)
     assert re.search(r"--norm +batch\|layer\|none ", out)
     assert re.search(r"--dtype +float32\|float64 ", out)

@@ -16,12 +16,14 @@ HELP = {"help_option_names": ["--help", "-h"]}
 def as_shown(option: Any) -> Any:
     """Return a copy of an option for the help: its names in one column, and no value where it is a flag.
 
-    Of a flag that is on by default the name that switches it off is shown.
+    Of a flag that is on by default the name that switches it off is shown; without a default both are.
     """
     if option.param_type_name != "option":
         return option
     found = copy(option)
-    names = option.secondary_opts if option.is_flag and option.default is True else option.opts
+    names = option.opts
+    if option.is_flag and option.secondary_opts and option.default is not False:
+        names = option.secondary_opts if option.default else ["/".join(option.opts + option.secondary_opts)]
     found.opts, found.secondary_opts = [", ".join(sorted(names, key=len, reverse=True))], []
     if option.is_flag:
         found.metavar, found.show_default = "", False
