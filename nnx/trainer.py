@@ -527,7 +527,8 @@ class Trainer:
         if _is_batches(validation):
             return validation if isinstance(validation, Rows) else Rows(validation)
         if isinstance(validation, tuple | list) and len(validation) in (2, 3):
-            return *pair_as_rows("the validation's ", *validation[:2], self.network.n), *validation[2:]
+            X, Y, *weights = validation
+            return *pair_as_rows("the validation's ", X, Y, self.network.n), *weights
         return validation
 
     def _split(

@@ -1,5 +1,6 @@
 """Samples as rows, and one sample alone: how they become columns (n[0], m)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nnx import frames, host
@@ -37,11 +38,11 @@ def as_rows(name: str, x: Any, n: int) -> Any:
 
 def targets_as_rows(name: str, Y: Any, n: int) -> Any:
     """Return targets (m,), (m, n[L]), or class indices (m, 1) as `Rows`: see `as_rows`."""
-    indices = len(shape := getattr(Y, "shape", ())) == 2 and shape[1] == 1
-    return as_rows(name, Y, 1 if indices else n)
+    shape = tuple(getattr(Y, "shape", ()))
+    return as_rows(name, Y, 1 if len(shape) == 2 and shape[1] == 1 else n)
 
 
-def pair_as_rows(whose: str, X: Any, Y: Any, n: list[int]) -> tuple[Any, Any]:
+def pair_as_rows(whose: str, X: Any, Y: Any, n: Sequence[int]) -> tuple[Any, Any]:
     """Return X and Y of samples as rows as `Rows`; without Y, X is batches."""
     if Y is None:
         return (X if isinstance(X, Rows) else Rows(X)), None

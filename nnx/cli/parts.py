@@ -150,7 +150,7 @@ def _described(part: Part, source: Source) -> dict[str, Any]:
     X, Y, _ = part
     checksum = 0
     for array in (X.T, Y):
-        checksum = zlib.crc32(memoryview(np.ascontiguousarray(array)), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
     return {"of": source, "samples": X.shape[1], "checksum": checksum}
 
 

@@ -304,14 +304,16 @@ class Preparation:
                 Y = (y.astype(float)[None, :] - self.y_mean) / self.y_scale
             large = ~(np.abs(Y[0]) <= np.finfo(dtype).max)
             if large.any():
-                row = "" if first is None else f" in row {_number(first, large.argmax())} (counted from 1)"
+                row = (
+                    "" if first is None else f" in row {_number(first, int(large.argmax()))} (counted from 1)"
+                )
                 raise InputError(
                     f"the target {self.target!r} is {y[large.argmax()]}{row}, which is not finite, or too large to be "
                     f"scaled in {dtype}; correct it, or leave the row out"
                 )
             if self.counts and (y < 0).any():
                 at = int((y < 0).argmax())
-                row = "" if first is None else f" in row {first + at} (counted from 1)"
+                row = "" if first is None else f" in row {_number(first, at)} (counted from 1)"
                 raise InputError(
                     f"the target {self.target!r} is {y[at]}{row}; the model is of counts, which are >= 0"
                 )
@@ -322,11 +324,11 @@ class Preparation:
         k = places[codes]
         wrong = k < 0
         if wrong.any():
-            row = _number(first, wrong.argmax())
+            at = _number(first, int(wrong.argmax()))
             unseen = sorted(repr(label.text(given[one])) for one in np.flatnonzero(places < 0))
             raise InputError(
                 f"the target {self.target!r} has labels that the model was not trained on: {listed(unseen, 6)}, in "
-                f"{count(int(wrong.sum()), 'row')}, the first in row {row} (counted from 1); "
+                f"{count(int(wrong.sum()), 'row')}, the first in row {at} (counted from 1); "
                 f"it knows {listed(map(repr, self.labels), 6)}. Correct them, or leave these rows out"
             )
         return k
