@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.cli import measured, show
+from nnx.cli.baseline import Baseline
 from nnx.cli.inputs import at_once, check_backend, check_delimiter, check_order, model, pieces, typed
 from nnx.cli.predict import tell
 from nnx.data.labelled import Labelled
@@ -38,6 +39,7 @@ def run(
     trainer, preparation = model(path, backend, device)
     n = trainer.network.n[-1]
     names = given or measured.usual(trainer.network.output, n)
+    baseline = Baseline(preparation, trainer.network.output, names)
     wanted = target or preparation.target
     size = at_once(trainer)
     its = pieces(data, size, wanted, target is None, decimal_comma, delimiter)
@@ -46,6 +48,7 @@ def run(
     def batches() -> Iterator[tuple[Any, Any]]:
         for X, Y, _ in labelled:
             measured.check_memory(names, n, labelled.m, trainer.dtype)
+            baseline.add(Y)
             yield X, Y
 
     found = preparation.in_units(trainer.evaluate(batches, metrics=names))
@@ -62,16 +65,19 @@ def run(
                 "left_out": rows - m,
                 **labels,
                 **without_nan(found),
+                "baseline": baseline.described(),
             }
         )
         return
     show.output.print(f"{escape(data)}: {count(m, 'sample')}")
-    table = Table("metric", "value")
+    base = baseline.scores()
+    table = Table("metric", "value", *[f"baseline: {escape(baseline.text)}"] * bool(base))
     unit = " of the scaled target" if preparation.labels is None else ""
     for name, value in found.items():
         what = f"{name} ({trainer.network.output.loss_name}{unit})" if name == "loss" else name
         if isinstance(value, float):
-            table.add_row(what, measured.text(name, value, 6))
+            always = [measured.text(name, base[name], 6)] if name in base else []
+            table.add_row(what, measured.text(name, value, 6), *always)
     show.output.print(table)
     for one in measured.tables(found, preparation.labels):
         show.output.print(one)

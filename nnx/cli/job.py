@@ -5,13 +5,16 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nnx import plots, saved
 from nnx.callbacks import Callback
 from nnx.cli import build, config, disk, measured, parts, show
+from nnx.cli.baseline import Baseline
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
+from nnx.cli.hints import hints, warning
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import LOSS, Options
@@ -23,7 +26,7 @@ from nnx.files import written_aside
 from nnx.metrics import metric
 from nnx.plots.run import TRAINING_SAMPLE
 from nnx.progress import called, without_nan
-from nnx.rounding import decimals, percent, significant
+from nnx.rounding import significant
 from nnx.saved import CHECKPOINTS, MODEL
 from nnx.trainer import Trainer
 from nnx.weights import sample_weights
@@ -174,6 +177,14 @@ class Job:
         """After how many epochs without a better one it stops; 0: never."""
         return build.patience(self.options, self.validates)
 
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The baseline on the samples that are reported."""
+        made = Baseline(self.data.preparation, self.trainer.network.output, self.measures)
+        if self.data.reported is not None:
+            made.add(self.data.reported[1])
+        return made
+
     @property
     def title(self) -> str:
         """What its pictures are called."""
@@ -242,6 +253,9 @@ def describe(job: Job) -> None:
     show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
     size = job.batch_size
     show.say("Optimizer", f"{trainer.optimizer!r}, {'all samples' if size is None else size} a step")
+    if job.patience:
+        by = called(f"validation_{build.stop_by(job.options)}" if job.validates else LOSS)
+        show.say("Epochs", f"at most {job.options.epochs}, until {by} has been no better for {job.patience}")
     if preparation.labels is None:
         loss = trainer.network.output.loss_name
         show.say("Cost", f"{loss} of the scaled target; errors are in the unit of {preparation.target!r}")
@@ -440,9 +454,16 @@ def report(job: Job) -> None:
     if data.test is not None and data.validation is not None:
         said = numbers(job, job.validated, len(data.validation[2]))
         show.say("Validated", said + ("; these samples chose the epoch" if job.patience else ""))
-    show.say("Test" if data.test else "Held out", numbers(job, job.measured, len(data.reported[2])))
+    said = numbers(job, job.measured, len(data.reported[2]))
+    show.say("Test" if data.test else "Held out", said + job.baseline.beside)
+    if data.test is None and job.patience:
+        show.say("", "these samples also chose the epoch; --test 0.2 keeps others apart")
     for one in measured.tables(job.measured, labels):
         show.console.print(one)
+    if warned := warning(job):
+        show.warn(warned)
+    for hint in hints(job):
+        show.say("Hint", hint)
 
 
 def numbers(job: Job, found: Mapping[str, Any], m: int) -> str:
@@ -451,11 +472,9 @@ def numbers(job: Job, found: Mapping[str, Any], m: int) -> str:
     for name, value in found.items():
         if name == "loss" or not isinstance(value, float | int):
             continue
-        shown = measured.text(name, value)
+        shown = measured.reported(name, value)
         if name == "accuracy":
-            shown = f"{percent(value, 2)} ({round(value * m)} of {m})"
-        elif name == "r2":
-            shown = decimals(value, 3)
+            shown += f" ({round(value * m)} of {m})"
         said.append(f"{called(name)} {shown}")
     if job.data.preparation.labels is not None:
         said.append(f"{called('loss')} {found['loss']:.4f}")
@@ -480,6 +499,7 @@ def result(job: Job, folder: Path) -> dict[str, Any]:
         "held_out": found or None,
         "validation": validated if validation is not None else None,
         "test": found if tested else None,
+        "baseline": None if job.data.reported is None else job.baseline.described(),
         "epochs": len(trainer.records),
         "kept_epoch": trainer.kept,
         "steps": trainer.steps,
@@ -513,8 +533,8 @@ def going_on(job: Job, folder: Path) -> str:
     mine = job.trainer.metadata["preparation"]
     written = found["metadata"].get("preparation", {})
     begun = Preparation.of(found["metadata"]).describe() if written else None
-    if begun and "from_text" not in written:  # of an earlier version
-        begun["from_text"] = mine["from_text"]
+    if begun:  # an earlier version wrote less
+        begun |= {name: value for name, value in mine.items() if name not in written}
     if json.dumps(begun) != json.dumps(mine):
         raise InputError(
             f"the data {job.options.data!r} are not those that the run {str(folder)!r} began with: its scaling, its "

@@ -15,10 +15,10 @@ from nnx.callbacks import Callback, ProgressBar, TensorBoard
 from nnx.data import memory
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, count
-from nnx.metrics import score_name
+from nnx.metrics import metric, score_name
 from nnx.outputs import Output
 from nnx.progress import Progress
-from nnx.rounding import percent, significant
+from nnx.rounding import decimals, percent, significant
 
 if TYPE_CHECKING:
     from nnx.trainer import Trainer
@@ -50,6 +50,11 @@ def is_number(name: str) -> bool:
     """
     kind, parameter = spec.split(name)
     return kind != "confusion_matrix" and parameter != "none"
+
+
+def first_number(names: Iterable[str]) -> str | None:
+    """Return the history's name of the first metric that is a single number."""
+    return next((metric(name).name for name in names if is_number(name)), None)
 
 
 MANY = 100
@@ -94,6 +99,19 @@ def figure(name: str, value: Any) -> str:
     if not isinstance(value, int | float):
         return ""
     return percent(value, 2) if name == "accuracy" else significant(value, 4)
+
+
+def reported(name: str, value: float) -> str:
+    """Return a score as the report has it: accuracy in percent, R2 with its decimals.
+
+    Examples
+    --------
+    >>> reported("accuracy", 0.975), reported("r2", 0.5), reported("f1", 0.123456)
+    ('97.50%', '0.500', '0.1235')
+    """
+    return (
+        percent(value, 2) if name == "accuracy" else decimals(value, 3) if name == "r2" else text(name, value)
+    )
 
 
 def tables(measured: Mapping[str, Any], labels: list[Any] | None) -> list[Table]:

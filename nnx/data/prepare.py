@@ -64,6 +64,7 @@ _EXPECTED = {
     "features": [str], "named": bool, "mean": [float], "scale": [float], "target": str,
     "labels": ([(str, bool, float)], None), "y_mean?": float, "y_scale?": float,
     "image_shape?": ([Whole(1)], None), "columns?": ([_column], None), "from_text?": bool, "counts?": bool,
+    "class_counts?": ([Whole()], None),
 }  # fmt: skip
 """What a model file holds of it."""
 
@@ -93,6 +94,8 @@ class Preparation:
         Whether the labels were read as text, from CSV, where 007 is not 7.
     counts : bool
         Whether the target is counts: numbers >= 0, whose logarithm the network gives.
+    class_counts : list of int, or None
+        How many samples of the training part each class has; None: not known, or numbers.
     """
 
     features: list[str]
@@ -107,6 +110,7 @@ class Preparation:
     columns: list[Column] | None = None
     from_text: bool = False
     counts: bool = False
+    class_counts: list[int] | None = None
 
     @classmethod
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
@@ -118,9 +122,10 @@ class Preparation:
         for name, at in zip(samples.features, _firsts(samples.features, columns), strict=True):
             if not np.isfinite(mean[at] + scale[at]):
                 raise InputError(f"the feature {name!r} has numbers too large to compute their deviation")
-        labels, y_mean, y_scale = None, 0.0, 1.0
+        labels, y_mean, y_scale, class_counts = None, 0.0, 1.0, None
         if task == "classification":
             labels = samples.classes[0]
+            class_counts = np.bincount(samples.classes[1][train], minlength=len(labels)).tolist()
         else:
             y = _numbers(samples)[train].astype(float)
             with quiet():
@@ -133,8 +138,8 @@ class Preparation:
                 y_mean, y_scale = 0.0, y_mean or 1.0
         own = (samples.features, samples.named, mean, scale, samples.target)
         from_text = labels is not None and samples.numbers is not None
-        counts = task == "counts"
-        return cls(*own, labels, y_mean, y_scale, samples.image_shape, columns, from_text, counts)
+        counts, shape = task == "counts", samples.image_shape
+        return cls(*own, labels, y_mean, y_scale, shape, columns, from_text, counts, class_counts)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "Preparation":
@@ -154,6 +159,8 @@ class Preparation:
             _same("columns", made.features if columns is None else columns, len(made.features))
             _same("mean", made.mean, len(made.inputs))
             _same("scale", made.scale, len(made.inputs))
+            if made.class_counts is not None:
+                _same("class_counts", made.class_counts, len(made.labels or ()))
             if 0 in (made.y_scale, *made.scale):
                 raise InputError("preparation has a scale of 0, by which nothing can be divided")
         except InputError as error:
