@@ -1,11 +1,11 @@
 """What a model must beat: the same answer always, the most frequent class or the mean of the training part."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from nnx import host
+from nnx.arrays import array_namespace
 from nnx.callbacks.monitor import best_is
 from nnx.cli import measured
 from nnx.data.prepare import Preparation
@@ -40,21 +40,21 @@ class Baseline:
         names = [name for name in metrics if measured.is_number(name)][:1]
         if preparation.labels is None:
             names = [*dict.fromkeys([*names, "root_mean_squared_error"])]
-        known = names if self._A is not None else []
+        known = names if self._A else []
         self._parts: list[tuple[Any, list[Any]]] = [(metric(name), []) for name in known]
 
     def add(self, Y: Any) -> None:
         """Take more targets, as they are trained on: (m,) or (1, m)."""
         n, m = self._preparation.n_outputs, Y.shape[-1]
         for one, partials in self._parts:
-            A = np.repeat(self._A, m, axis=1)
-            partials.append(
-                one.partial(self._output, A, host.targets("Y", Y, self._output, n, m, "float64"), None)
-            )
+            true = host.targets("Y", Y, self._output, n, m, "float64")
+            xp = array_namespace(true)
+            A = xp.broadcast_to(xp.asarray(self._A, dtype=xp.float64)[:, None], (n, m))
+            partials.append(one.partial(self._output, A, true, None))
 
     def scores(self) -> dict[str, float]:
         """Return the score under each metric's name, errors in the target's unit; nothing where none is known."""
-        found = {one.name: one.result(partials, np.asarray) for one, partials in self._parts if partials}
+        found = {one.name: one.result(partials, host.as_host) for one, partials in self._parts if partials}
         return self._preparation.in_units(found)
 
     def described(self) -> dict[str, Any] | None:
@@ -85,19 +85,20 @@ def no_better(name: str, value: float, base: float) -> bool:
     >>> no_better("accuracy", 0.9, 0.9), no_better("root_mean_squared_error", 2.0, 3.0)
     (True, False)
     """
-    if not np.isfinite(base):
+    if not math.isfinite(base):
         return False
     return not (value > base if best_is(name) == "max" else value < base)
 
 
-def _constant(preparation: Preparation, output: Output) -> tuple[Any, Any]:
-    """Return the output (n[L], 1) and what it predicts; None of both where it is not known."""
+def _constant(preparation: Preparation, output: Output) -> tuple[list[float], Any]:
+    """Return the outputs, n[L] of them, and what they predict; none, and None, where it is not known."""
     if preparation.labels is None:
-        A = np.array([[1.0 if preparation.counts else 0.0]])
-        return A, preparation.y(A)[0]
-    if not preparation.class_counts or not sum(preparation.class_counts):
-        return None, None
-    shares = np.array(preparation.class_counts, float)[:, None] / sum(preparation.class_counts)
+        A = 1.0 if preparation.counts else 0.0
+        return [A], preparation.y([[A]])[0]
+    counts = preparation.class_counts or []
+    if not sum(counts):
+        return [], None
+    shares = [count / sum(counts) for count in counts]
     if preparation.n_outputs == 1:
-        return shares[1:] - 0.5 + output.threshold, preparation.labels[int(shares[1, 0] > 0.5)]
-    return shares, preparation.labels[int(shares.argmax())]
+        return [shares[1] - 0.5 + output.threshold], preparation.labels[int(shares[1] > 0.5)]
+    return shares, preparation.labels[shares.index(max(shares))]
