@@ -265,7 +265,8 @@ def test_the_training_part_is_scored_beside_the_samples_held_out(run, tmp_path):
     assert all((128 * score).is_integer() for score in history["accuracy"])
     figure = nnx.plots.run._curves(nnx.plots.run.Left("a", trainer))
     assert "training (128 of its samples)" in texts(figure.axes[1].get_legend())
-    assert texts(figure.axes[0].get_legend()) == ["training", "held out"]  # the cost is that of all
+    costs = ["training", "held out", "kept: epoch 3"]  # the cost is that of all
+    assert texts(figure.axes[0].get_legend()) == costs
 
 
 def test_errors_of_the_training_part_are_in_the_targets_unit(run, tmp_path):  # noqa: F811
