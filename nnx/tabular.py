@@ -362,7 +362,9 @@ class Tabular:
         )
         done = "not trained yet"
         if trainer.records:
-            done = f"{count(len(trainer.records), 'epoch')} done"
+            done = f"{count(len(trainer.records), 'epoch')} done" + f", kept is {trainer.kept}" * bool(
+                trainer.kept
+            )
             record = prepared.in_units(trainer.records[(trainer.kept or 0) - 1])
             scores = {name: value for name, value in record.items() if isinstance(value, float | int)}
             done += (
@@ -381,9 +383,11 @@ def _frame(table: Any, read: Callable[[str], bool]) -> Table:
     found = frames.frame(table)
     if found is None:
         raise InputError(
-            "table must be the path of a file, a pandas or polars data frame, an Arrow table, or a dict of columns; "
-            f"given {shown(table)}"
+            "table must be the path of a file, a pandas or polars data frame, an Arrow table, or a dict of columns "
+            f"such as {{'size': [1, 2]}}; given {shown(table)}"
         )
+    if not found.m:
+        raise InputError("the table has no rows")
     from nnx.data.frames import table as as_table  # which needs polars
 
     return as_table(found, read)

@@ -274,6 +274,11 @@ def test_it_says_what_it_is(pets, fitted):
     ("arguments", "message"),
     [
         ({"table": 3}, "table must be the path of a file, a pandas or polars data frame"),
+        (
+            {"table": {"size": 3, "kind": "cat"}},
+            r"a dict of columns such as \{'size': \[1, 2\]\}; given \{'size': 3",
+        ),
+        ({"table": {"size": [], "kind": []}}, "the table has no rows"),
         ({"table": "nowhere.csv"}, r"there is no file 'nowhere\.csv'"),
         ({"target": "Kind"}, "has no column 'Kind'"),
         ({"target": None}, r"Give target=COLUMN, one of: size, colour, kind, price"),
