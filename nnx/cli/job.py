@@ -245,8 +245,8 @@ def describe(job: Job) -> None:
     )
     if data.left_out:
         show.say("Rows", left_out(data.left_out, preparation.target))
-    if data.test is None and (other := parts.beside(job.options.data)):
-        show.say("Test", f"{other} lies beside the training images; test on it with --test {other}")
+    if data.test is None and (images := parts.beside(job.options.data)):
+        show.say("Test", f"{images} lies beside the training images; test on it with --test {images}")
     for line in preparation.account():
         show.say("Columns", line)
     backend = trainer.backend

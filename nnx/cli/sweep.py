@@ -18,7 +18,7 @@ from nnx import cli
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
 from nnx.cli import build, config, folds, measured, parts, show
-from nnx.cli.folder import CONFIG, CSV, MODEL, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
+from nnx.cli.folder import CONFIG, CSV, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
 from nnx.cli.job import Reader, evaluate, going_on, prepare, score, train
@@ -26,6 +26,7 @@ from nnx.cli.options import Options, long
 from nnx.errors import Error, InputError, count, first_line
 from nnx.files import written_aside
 from nnx.progress import called, without_nan
+from nnx.saved import MODEL
 from nnx.trainer import Trainer
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
