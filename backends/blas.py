@@ -14,7 +14,6 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nnx.errors import BackendError
@@ -38,14 +37,11 @@ class Blas(NamedTuple):
         With its version, where that is known.
     gemm : dict of int
         For each dtype where the function lies in memory, that takes its arguments as in Fortran.
-    cblas : dict of (callable, callable)
-        For each dtype gemm and gemv as in C; Python's other threads go on meanwhile. Of MKL only.
     is_mkl : bool
     """
 
     name: str
     gemm: dict[str, int]
-    cblas: Mapping[str, Any] = MappingProxyType({})
     is_mkl: bool = False
 
 
@@ -58,26 +54,15 @@ def blas() -> Blas:
     BackendError
         When NNX_BLAS asks for MKL and it cannot be used, or for something else.
     """
-    return asked_mkl() or scipys()
-
-
-def wished() -> str:
-    """Return whose products NNX_BLAS asks for: "scipy", "mkl" or "auto"."""
     wish = os.environ.get("NNX_BLAS") or "auto"
     if wish not in ("auto", "scipy", "mkl"):
         raise BackendError(f"NNX_BLAS={wish}: expected 'scipy' or 'mkl'")
-    return wish
-
-
-def asked_mkl() -> Blas | None:
-    """Return MKL, where NNX_BLAS or the processor asks for it, and it can be had."""
-    wish = wished()
     found = mkl() if wish == "mkl" or (wish == "auto" and _of_intel()) else None
     if wish == "mkl" and found is None:
         raise BackendError(
             "NNX_BLAS=mkl: MKL is not installed, or cannot be used in this process; " + install("mkl")
         )
-    return found
+    return found or scipys()
 
 
 def scipys() -> Blas:
@@ -119,20 +104,10 @@ def _loaded(path: str, name: str) -> Blas | None:
             _log.info("MKL is not used: it has several threads, or whole numbers of 64 bits")
             return None
         gemm = {"float32": _address(library.sgemm_), "float64": _address(library.dgemm_)}
-        return Blas(name, gemm, {dtype: _for_c(library, dtype) for dtype in gemm}, is_mkl=True)
+        return Blas(name, gemm, is_mkl=True)
     except (OSError, AttributeError) as error:
         _log.info("MKL is installed, but not used: %s", error)
         return None
-
-
-def _for_c(library: Any, dtype: str) -> tuple[Any, Any]:
-    number, place = ctypes.c_int, ctypes.c_void_p
-    letter, scalar = {"float32": ("s", ctypes.c_float), "float64": ("d", ctypes.c_double)}[dtype]
-    gemm, gemv = getattr(library, f"cblas_{letter}gemm"), getattr(library, f"cblas_{letter}gemv")
-    gemm.argtypes = [*[number] * 6, scalar, place, number, place, number, scalar, place, number]
-    gemv.argtypes = [*[number] * 4, scalar, place, number, place, number, scalar, place, number]
-    gemm.restype = gemv.restype = None
-    return gemm, gemv
 
 
 def _address(function: Any) -> int:

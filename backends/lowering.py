@@ -26,7 +26,6 @@ class Lowering(ABC):
 
     def __init__(self, recording: Recording) -> None:
         self.recording, self._groups = chained(recording, 2 * self.piece if self.piece else MOST)
-        self._groups = self.joined(self._groups)
         self.constants = recording.constants()
         self._old = _state(recording)
         self.plan = planned(
@@ -76,10 +75,6 @@ class Lowering(ABC):
     @abstractmethod
     def is_view(self, x: Any, of: Any) -> bool:
         """Whether an array lies in the memory of another."""
-
-    def joined(self, groups: list[Group]) -> list[Group]:
-        """Return the groups, some of them as one where the library does them so."""
-        return groups
 
     # What is the same for all.
 

@@ -14,7 +14,6 @@ from nnx.backends.loops import Loops, Source
 from nnx.backends.numpy import NumPy
 from nnx.backends.recorded import Recorded, Replay, kept, pool, work
 from nnx.backends.replay import replay
-from nnx.backends.shared import by_threads
 from nnx.backends.team import just_after, together
 from nnx.errors import BackendError
 from nnx.host import quiet
@@ -39,7 +38,7 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
 
     def capture(self, step: F) -> F:
         """Return the step as NumPy's adapter does; but one that comes between compiled steps has one thread."""
-        return Recorded(quiet()(step), by_threads, unaided)  # type: ignore[no-any-return]
+        return Recorded(quiet()(step), unaided)  # type: ignore[no-any-return]
 
     def threads(self, operations: float) -> AbstractContextManager[None]:
         """Return a context in which nothing changes: compiled steps choose their threads themselves."""

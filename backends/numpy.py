@@ -6,11 +6,9 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
-from nnx.backends.blas import wished
 from nnx.backends.fewer import SMALL
 from nnx.backends.recorded import Recorded, picking
 from nnx.backends.replay import replay
-from nnx.backends.shared import by_threads
 from nnx.backends.team import one_thread
 from nnx.host import as_host, quiet
 from nnx.port import Backend, F, Pick, only_cpu
@@ -26,7 +24,6 @@ class NumPy(Backend):
         self.device = only_cpu("NumPy", device)
         self.version = np.__version__
         self.detail = "always there"
-        wished()  # a word that NNX_BLAS does not know is an error now, not in the first long step
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a NumPy array; arrays of other libraries come over DLPack."""
@@ -34,7 +31,7 @@ class NumPy(Backend):
 
     def capture(self, step: F) -> F:
         """Return the step recorded, and replayed into buffers that are used again; without NumPy's warnings."""
-        return Recorded(quiet()(step), by_threads, replay)  # type: ignore[no-any-return]
+        return Recorded(quiet()(step), replay)  # type: ignore[no-any-return]
 
     def picker(self) -> Pick:
         """Return what picks samples, into memory that is used again."""

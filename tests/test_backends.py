@@ -262,8 +262,7 @@ def test_adapters_are_imported_only_when_asked_for():
         "[]",
         (
             "['nnx.backends.blas', 'nnx.backends.chain', 'nnx.backends.fewer', 'nnx.backends.lowering', "
-            "'nnx.backends.numpy', 'nnx.backends.recorded', 'nnx.backends.replay', 'nnx.backends.shared', "
-            "'nnx.backends.split', 'nnx.backends.team']"
+            "'nnx.backends.numpy', 'nnx.backends.recorded', 'nnx.backends.replay', 'nnx.backends.team']"
         ),
     ]
 
