@@ -147,7 +147,7 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, given: object, known: Iterable[str], register: str = "") -> InputError:
-    """Return the error for a name that nobody knows, with the nearest that somebody does.
+    """Return the error for an unknown name; it names the nearest known ones.
 
     `register` is the function of nnx that makes one of a user's own known.
 
@@ -156,12 +156,13 @@ def unknown(kind: str, given: object, known: Iterable[str], register: str = "") 
     >>> print(unknown("activation", "rleu", ["relu", "tanh"]))
     unknown activation 'rleu'; did you mean 'relu'? Known: relu, tanh
     >>> print(unknown("optimizer", "bogus", ["adam", "lbfgs"]))
-    unknown optimizer 'bogus'; Known: adam, lbfgs
+    unknown optimizer 'bogus'. Known: adam, lbfgs
     """
     known = list(known)
-    hint = did_you_mean(given, known).replace("D", "d", 1)
+    hint = did_you_mean(given, known)
+    hint = f"; {hint.replace('D', 'd', 1)}" if hint else ". "
     own = f". One of your own must be registered first: nnx.{register}" if register else ""
-    return InputError(f"unknown {kind} {shown(given)}; {hint}Known: {', '.join(known)}{own}")
+    return InputError(f"unknown {kind} {shown(given)}{hint}Known: {', '.join(known)}{own}")
 
 
 LARGEST = 2**63 - 1
