@@ -104,7 +104,8 @@ SYNONYMS = {
     "on_epoch_end": "on_epoch", "on_epoch_begin": "on_epoch", "on_train_begin": "on_fit_start",
     "on_train_end": "on_fit_end", "on_train_batch_end": "on_step", "on_batch_end": "on_step",
     # options of the command line
-    "alpha": "learning-rate", "eta": "learning-rate", "bs": "batch-size", "batch": "batch-size", "epoch": "epochs",
+    "lr": "learning-rate", "alpha": "learning-rate", "eta": "learning-rate", "bs": "batch-size", "batch": "batch-size",
+    "epoch": "epochs",
     "hidden": "layers", "hidden-layers": "layers", "units": "layers", "act": "activation", "wd": "weight-decay",
     "optim": "optimizer", "opt": "optimizer", "sched": "schedule", "scheduler": "schedule",
     "patience": "early-stopping", "label": "target", "y": "target",

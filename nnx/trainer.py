@@ -718,9 +718,7 @@ class Trainer:
         held_out = self._held_out("", X, Y, sample_weight, batch_size, resident=False)
         return self.measure(held_out, self._metrics(metrics))
 
-    def scorer(
-        self, X: Any, Y: Any, metrics: Sequence[Any] | None = None, sample_weight: Any = None
-    ) -> Callable[[], dict[str, Any]]:
+    def scorer(self, X: Any, Y: Any, metrics: Sequence[Any] | None = None) -> Callable[[], dict[str, Any]]:
         """Return a function that evaluates the trainer, as it then is, on these samples, which stay on the device.
 
         For what is evaluated often, such as after every epoch; the arguments are those of `evaluate`.
@@ -733,7 +731,7 @@ class Trainer:
         >>> sorted(score())
         ['accuracy', 'loss']
         """
-        return partial(self.measure, self._held_out("", X, Y, sample_weight), self._metrics(metrics))
+        return partial(self.measure, self._held_out("", X, Y), self._metrics(metrics))
 
     def _metrics(self, metrics: Sequence[Any] | None) -> tuple[Any, ...]:
         """Return the metrics by their names."""
