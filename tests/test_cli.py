@@ -217,7 +217,7 @@ MISTYPED = (
             "no column 'sort'; its columns are: size, name, colour, kind",
         ),
         (
-            ["train", "pets.csv", "--target", "kind"],
+            ["train", "pets.csv", "--target", "kind", "--drop", "size", "--drop", "colour"],
             "1 feature column of pets.csv cannot be used as it is: name (60 different values in 60 rows",
         ),
         (["train", "iris", "--target", "kind"], "has a target of its own"),

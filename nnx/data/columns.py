@@ -296,8 +296,11 @@ class Column:
         return codes
 
 
-def checked(columns: Columns, day_first: bool | None = None) -> Columns:
-    """Return the columns with text that means dates as dates.
+def checked(columns: Columns, day_first: bool | None = None) -> tuple[Columns, dict[str, str]]:
+    """Return the columns to learn from, with text that means dates as dates, and why the others are left out.
+
+    Left out are empty columns, and text whose values hardly repeat (names, keys, free text): nothing could be learned
+    of them.
 
     Parameters
     ----------
@@ -309,10 +312,12 @@ def checked(columns: Columns, day_first: bool | None = None) -> Columns:
     Raises
     ------
     InputError
-        If columns cannot become inputs: which, why, and what to do. Empty ones, numbers or dates with a few values that
-        are none, and text whose values hardly repeat (names, keys, free text), of which nothing could be learned.
+        If columns cannot become inputs: which, why, and what to do. Such as numbers or dates with a few values that are
+        none. Also if all are left out.
     """
-    unfit, frame, orders = {}, columns.frame, {}
+    unfit: dict[str, str] = {}
+    useless: dict[str, str] = {}
+    frame, orders = columns.frame, {}
     for name, kind in frame.schema.items():
         order, read, why = dated(columns, name, day_first) if str(kind) == "String" else ("", None, "")
         if read is not None:
@@ -322,6 +327,10 @@ def checked(columns: Columns, day_first: bool | None = None) -> Columns:
             frame = frame.with_columns(dates.typed(read, order).alias(name))
         elif why := why or _unfit(columns, name):
             unfit[name] = why
+        elif why := _useless(columns, name):
+            useless[name] = why
+    if len(useless) == columns.frame.width:
+        unfit = useless
     if unfit:
         shown = "; ".join(f"{name} ({why})" for name, why in list(unfit.items())[:5])
         more = f"; and {len(unfit) - 5} more" if len(unfit) > 5 else ""
@@ -330,7 +339,7 @@ def checked(columns: Columns, day_first: bool | None = None) -> Columns:
             f"{'it is' if len(unfit) == 1 else 'they are'}: {shown}{more}. Correct "
             f"{'it' if len(unfit) == 1 else 'them'}, or leave out: {' '.join(f'--drop {name!r}' for name in unfit)}"
         )
-    return replace(columns, frame=frame, orders=orders)
+    return replace(columns, frame=frame.drop(list(useless)), orders=orders), useless
 
 
 def dated(columns: Columns, name: str, day_first: bool | None = None) -> tuple[str, Any, str]:
@@ -353,9 +362,7 @@ def dated(columns: Columns, name: str, day_first: bool | None = None) -> tuple[s
 def _unfit(columns: Columns, name: str) -> str:
     """Return why a column cannot become inputs, nothing if it can."""
     values = columns.series(name)
-    m, kind = len(values) - values.null_count(), str(values.dtype)
-    if m == 0:
-        return "no value at all"
+    kind = str(values.dtype)
     if values.dtype.is_numeric() or kind == "Boolean":
         columns.numbers(name)  # which refuses infinite ones
         return ""
@@ -368,14 +375,20 @@ def _unfit(columns: Columns, name: str) -> str:
         return ""
     if values.dtype.is_nested() or kind in ("Binary", "Object"):
         return kind
-    text = columns.text(name)
-    if why := not_numbers(columns, name):
-        return why
-    present = text.drop_nulls()
-    first = str(present[0])[:40]
-    different = present.n_unique()
+    return not_numbers(columns, name)
+
+
+def _useless(columns: Columns, name: str) -> str:
+    """Return why nothing can be learned of a column, nothing if something can."""
+    values = columns.series(name)
+    m = len(values) - values.null_count()
+    if m == 0:
+        return "no value at all"
+    if values.dtype.is_numeric() or values.dtype.is_temporal() or str(values.dtype) == "Boolean":
+        return ""
+    different = columns.text(name).drop_nulls().n_unique()
     if different > min(max(2, m // 2), TOO_MANY):
-        return f"{different:,} different values in {count(m, 'row')}, such as {first!r}"
+        return f"{different:,} different values in {count(m, 'row')}"
     return ""
 
 

@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -65,6 +65,7 @@ _EXPECTED = {
     "labels": ([(str, bool, float)], None), "y_mean?": float, "y_scale?": float,
     "image_shape?": ([Whole(1)], None), "columns?": ([_column], None), "from_text?": bool, "counts?": bool,
     "class_counts?": ([Whole()], None),
+    "unused?": [str],
 }  # fmt: skip
 """What a model file holds of it."""
 
@@ -96,6 +97,8 @@ class Preparation:
         Whether the target is counts: numbers >= 0, whose logarithm the network gives.
     class_counts : list of int, or None
         How many samples of the training part each class has; None: not known, or numbers.
+    unused : list of str
+        The columns that were left out, since nothing could be learned of them, each with the reason.
     """
 
     features: list[str]
@@ -111,6 +114,7 @@ class Preparation:
     from_text: bool = False
     counts: bool = False
     class_counts: list[int] | None = None
+    unused: list[str] = field(default_factory=list)
 
     @classmethod
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
@@ -139,7 +143,8 @@ class Preparation:
         own = (samples.features, samples.named, mean, scale, samples.target)
         from_text = labels is not None and samples.numbers is not None
         counts, shape = task == "counts", samples.image_shape
-        return cls(*own, labels, y_mean, y_scale, shape, columns, from_text, counts, class_counts)
+        unused = [f"{name} ({why})" for name, why in samples.unused.items()]
+        return cls(*own, labels, y_mean, y_scale, shape, columns, from_text, counts, class_counts, unused)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "Preparation":
@@ -200,7 +205,8 @@ class Preparation:
 
     def account(self) -> list[str]:
         """Return what was done with which columns of a table, a line each."""
-        return [] if self.columns is None else account(self.features, self.columns)
+        said = [] if self.columns is None else account(self.features, self.columns)
+        return [*said, f"left out: {listed(self.unused, 12)}"] if self.unused else said
 
     def X(self, values: Any, dtype: str = "float64", notes: Notes | None = None) -> Any:
         """Return X (n[0], m) from the features' values (m, features).

@@ -36,6 +36,8 @@ class Samples:
         Of targets that CSV has as text: the numbers that they mean, if they all are numbers.
     left_out : int
         How many other rows there are, which have no target.
+    unused : dict of str
+        The columns that are left out, since nothing could be learned of them, and why.
     """
 
     X: Any
@@ -47,6 +49,7 @@ class Samples:
     image_shape: tuple[int, ...] | None = None
     numbers: Any | None = None
     left_out: int = 0
+    unused: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def classes(self) -> tuple[list[Any], Any]:
@@ -229,11 +232,13 @@ class Table:
             )
         if not y.dtype.is_numeric() and (why := not_numbers(whole, target)):
             raise InputError(f"the target {target!r} of {self.where} holds {why}")
-        X = checked(X, day_first)
+        X, unused = checked(X, day_first)
+        features = X.frame.columns
         if self.of_text or _is_beyond_numpy(y):
             values, numbers = _read(y)
-            return Samples(X, values, features, target, numbers=numbers, left_out=left_out)
-        return Samples(X, _typed(y, self._called(target)), features, target, left_out=left_out)
+            return Samples(X, values, features, target, numbers=numbers, left_out=left_out, unused=unused)
+        y = _typed(y, self._called(target))
+        return Samples(X, y, features, target, left_out=left_out, unused=unused)
 
     def values(self, features: Sequence[str], named: bool) -> Columns:
         """Return the columns that a model was trained on, in its order; other columns do not matter."""
