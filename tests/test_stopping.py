@@ -89,7 +89,7 @@ def test_a_metric_stops_and_is_measured(run, noise, metric, name, best):
         (["--stop-by", "f1(none)"], 2, "stop-by must be a single number, which f1(none) is not"),
         (["--stop-by", "confusion_matrix"], 2, "stop-by must be a single number"),
         (["--stop-by", "r2"], 1, "the metric 'r2' has no meaning"),
-        (["--stop-by", "f1", "--held-out", 0], 1, "stop-by f1 is measured on the validation part"),
+        (["--stop-by", "f1", "--held-out", 0], 1, "stop-by f1 is measured on a validation part"),
     ],
 )
 def test_what_cannot_stop_a_training_is_an_error(run, noise, options, status, message):

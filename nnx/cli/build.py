@@ -247,5 +247,7 @@ def callbacks(options: Options, validates: bool) -> list[Callback]:
     """
     by, wait = stop_by(options), patience(options, validates)
     if by != LOSS and not validates:
-        raise InputError(f"stop-by {by} is measured on the validation part, and --held-out 0 leaves none")
+        raise InputError(
+            f"stop-by {by} is measured on a validation part, and there is none; give --validation 0.2"
+        )
     return [EarlyStopping(f"validation_{by}" if validates else by, wait)] if wait else []
