@@ -62,7 +62,7 @@ def test_classes_weigh_what_is_said(run, noise, tmp_path):
         (
             "yes=",
             2,
-            "unknown class-weight 'yes='; Known: balanced, none, a weight for each class, such as yes=5,no=1",
+            "unknown class-weight 'yes='. Known: balanced, none, a weight for each class, such as yes=5,no=1",
         ),
         ("yes=much", 2, "class-weight of 'yes' must be at least 0 and finite, not 'much'"),
         ("yes=-1", 2, "class-weight of 'yes' must be at least 0 and finite, not -1"),

@@ -266,7 +266,7 @@ def test_a_fit_goes_on_with_a_schedule_in_epochs(tmp_path):
     ("make", "message"),
     [
         (lambda: Cosine.in_epochs(0.1, epochs=3, warmup=3), "warmup must be less than epochs=3"),
-        (lambda: Cosine.in_epochs(0.1, steps=3), "argument of Cosine.in_epochs .steps.; Known: end, epochs"),
+        (lambda: Cosine.in_epochs(0.1, steps=3), "argument of Cosine.in_epochs .steps.. Known: end, epochs"),
         (lambda: StepDecay.in_epochs(0.1, epochs=3), "StepDecay has no end.*every="),
         (lambda: Cosine.in_epochs(0.1, warmup=-1), "warmup must be at least 0 and finite, not -1"),
         (lambda: Cosine.in_epochs("a"), "learning_rate must be greater than 0 and finite, not 'a'"),
