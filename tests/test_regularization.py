@@ -281,7 +281,7 @@ def test_numbers_out_of_range(options, message):
 
 
 def test_what_does_not_fit_the_network():
-    with pytest.raises(nnx.InputError, match="unknown parameter 'W7'. Known: W1"):
+    with pytest.raises(nnx.InputError, match=r"unknown parameter 'W7'\. Known: W1"):
         new(regularization=nnx.Regularization(decayed=["W7"]))
     net = nnx.Network(4, [nnx.Dense(3), nnx.BatchNorm(), nnx.Dense(3)], "softmax")
     with pytest.raises(nnx.InputError, match="mean1 is a running statistic"):
