@@ -1,5 +1,6 @@
 """The backends that the one suite runs on: each that is usable here is a parameter of its tests."""
 
+import io
 import os
 import signal
 import sys
@@ -123,7 +124,10 @@ def differences(function, theta, h=1e-6):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder of its own; return its exit status, its output and its errors."""
+    """Run a command in a folder of its own, with this standard input; return its status, output and errors.
+
+    Without a standard input (None) it is a terminal.
+    """
     for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
         pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
     from nnx.__main__ import main
@@ -132,7 +136,10 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("NNX_BACKEND", "numpy")
 
-    def call(*arguments):
+    def call(*arguments, stdin=b""):
+        typed = io.TextIOWrapper(io.BytesIO(stdin or b""))
+        typed.isatty = lambda: stdin is None
+        monkeypatch.setattr(sys, "stdin", typed)
         monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
         try:
             main()

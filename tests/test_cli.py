@@ -15,27 +15,6 @@ import nnx
 for needed in ("typer", "rich", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
-from nnx.__main__ import main  # noqa: E402  # after the skip
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder of its own; return its exit status, its output and its errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code if stop.code is not None else 0
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
-    return call
-
 
 CSV = "size,name,colour,kind\n" + "".join(
     f"{k % 7 + (k % 2) * 9},n{k},{k % 5},{'cat' if k % 2 else 'dog'}\n" for k in range(60)

@@ -18,38 +18,8 @@ for needed in ("typer", "rich", "polars", "sklearn", "matplotlib"):
 import polars  # noqa: E402  # after the skip
 from sklearn import metrics  # noqa: E402
 
-from nnx.__main__ import main  # noqa: E402
 from nnx.cli import inputs  # noqa: E402
 from nnx.data import memory, tables  # noqa: E402
-
-
-class Terminal(io.StringIO):
-    """A standard input into which nothing is piped."""
-
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder of its own, with this standard input; return its status, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
-        monkeypatch.setattr(
-            sys, "stdin", Terminal() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin))
-        )
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code if stop.code is not None else 0
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
-    return call
 
 
 def passengers(m, seed=0):

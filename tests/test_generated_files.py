@@ -4,7 +4,6 @@ import gzip
 import io
 import random
 import struct
-import sys
 
 import numpy as np
 import pytest
@@ -150,24 +149,7 @@ def test_many_mutated_configurations(tmp_path):
 
 
 @pytest.mark.parametrize("rounds", [pytest.param(1, id="quick"), pytest.param(30, marks=pytest.mark.long)])
-def test_mutated_files_through_the_commands(tmp_path, monkeypatch, capsys, rounds):
-    for needed in ("typer", "rich", "sklearn", "matplotlib"):
-        pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
-    from nnx.__main__ import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["nnx"])
-
-    def run(*arguments):
-        sys.argv[1:] = arguments
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code or 0
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
+def test_mutated_files_through_the_commands(tmp_path, run, rounds):
     draw = random.Random(3)
     made = originals()
     for name in ("data.npz", "data.parquet", "data.csv.gz"):

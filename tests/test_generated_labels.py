@@ -6,7 +6,6 @@ import io
 import json
 import random
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ for needed in ("typer", "rich", "polars", "sklearn", "matplotlib"):
 import polars  # noqa: E402  # after the skip
 
 import nnx  # noqa: E402
-from nnx.__main__ import main  # noqa: E402
 from nnx.cli.predict import predictions  # noqa: E402
 from nnx.data import Preparation, files  # noqa: E402
 from nnx.data.prepare import find_task  # noqa: E402
@@ -25,25 +23,6 @@ from nnx.data.prepare import find_task  # noqa: E402
 NUMPY = nnx.backend("numpy")
 REPEATS = 6
 """How often each label occurs."""
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder of its own; return what it writes to the standard output."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["nnx", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code or 0
-        output = capsys.readouterr()
-        assert status == 0, output.err
-        return output.out
-
-    return call
 
 
 def words(draw, letters, most=6):
@@ -156,7 +135,12 @@ class Commands:
     """The same by the command line."""
 
     def __init__(self, run):
-        self.run = run
+        self._run = run
+
+    def run(self, *arguments):
+        status, out, err = self._run(*arguments)
+        assert status == 0, err
+        return out
 
     def train(self, data, name):
         self.run(

@@ -318,27 +318,20 @@ def test_decimals_and_integers_of_128_bits_are_exact():
     np.testing.assert_array_equal(p.Y(Table("t", frame).targets("kind", p.labels)), np.arange(30) % 3)
 
 
-def test_a_run_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+def test_a_run_of_an_earlier_version_goes_on(tmp_path, run):
     """Its preparation does not say whether the labels were text, and its labels are numbers: 007 was 7."""
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     from nnx import checkpoint
-    from nnx.__main__ import main
 
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["nnx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert not stop.value.code
-
-    monkeypatch.chdir(tmp_path)
     polars.DataFrame({"x": [0.5, 1.5, 0.25, 2.0] * 10, "kind": ["7", "8"] * 20}).write_csv("t.csv")
-    run("train", "t.csv", "--target", "kind", "--epochs", 2, "--backend", "numpy", "--no-plots", "--out", "r")
+    how = ("--target", "kind", "--epochs", 2, "--backend", "numpy", "--no-plots", "--out", "r")
+    assert run("train", "t.csv", *how)[0] == 0
     for path in tmp_path.glob("r/**/*.safetensors"):
         tensors, description = checkpoint.read(path)
         assert description["metadata"]["preparation"].pop("from_text") is True
         checkpoint.write(path, tensors, description)
-    run("train", "--resume", "r", "--epochs", 3)
+    assert run("train", "--resume", "r", "--epochs", 3)[0] == 0
     trainer = nnx.Trainer.load("r/model.safetensors", "numpy")
     assert len(trainer.records) == 3
     p = Preparation.of(trainer.metadata)
