@@ -12,6 +12,7 @@ from nnx import frames, host
 from nnx.callbacks import EarlyStopping
 from nnx.callbacks.base import Callbacks
 from nnx.data import files
+from nnx.data.baseline import Baseline, no_better
 from nnx.data.columns import Notes
 from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation, decided, split
@@ -262,6 +263,7 @@ class Tabular:
             class_weight=self.preparation.class_weight(class_weight) if labelled else class_weight,
             **options,
         )
+        self._warn()
         return self._in_units(history)
 
     def evaluate(self, table: Any = None, metrics: Sequence[Any] | None = None) -> dict[str, Any]:
@@ -286,6 +288,20 @@ class Tabular:
             found = self.trainer.evaluate(lambda: ((X, Y) for X, Y, _ in labelled), metrics=metrics)
         _tell(labelled.said())
         return self.preparation.in_units(found)
+
+    def _warn(self) -> None:
+        """Log that the model is no better than the same answer always, if it is not."""
+        if not self._validation:
+            return
+        measured = self.evaluate()
+        baseline = Baseline(self.preparation, self.trainer.network.output, [*measured][1:])
+        baseline.add(self._validation[1])
+        name, base = next(iter(baseline.scores().items()))
+        if no_better(name, measured[name], base):
+            scores = (
+                f"{called(name)} {significant(measured[name], 3)} of the validation, {significant(base, 3)}"
+            )
+            _log.warning("the model is no better than the baseline, %s: %s", baseline.text, scores)
 
     def predict(self, table: Any) -> Any:
         """Return the label, or the number in the target's own unit, of each row: an array (m,).

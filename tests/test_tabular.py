@@ -117,6 +117,19 @@ def test_without_more_it_stops_early_and_takes_back_the_best_epoch():
     assert len(model.history["loss"]) == len(history["loss"]) + 10
 
 
+def test_a_model_that_is_no_better_than_the_same_answer_always_is_warned_of(pets, caplog):
+    rng = np.random.default_rng(0)
+    noise = {"x": rng.random(100), "y": rng.choice(["a", "b", "b"], 100), "z": rng.random(100)}
+    nnx.Tabular(noise, "y", layers=[4], backend="numpy").fit(3)
+    assert "the model is no better than the baseline, always 'b': accuracy" in caplog.text
+    caplog.clear()
+    nnx.Tabular(noise, "z", layers=[4], backend="numpy").fit(1)
+    assert "no better than the baseline, always the mean" in caplog.text
+    caplog.clear()
+    nnx.Tabular(pets, "kind", layers=[16], optimizer=nnx.Adam(0.02), backend="numpy").fit(20)
+    assert not caplog.records
+
+
 def test_the_validation_is_a_share_a_table_or_none(pets):
     shares = nnx.Tabular(pets, "kind", validation=0.25, backend="numpy")
     assert shares._validation[0].shape[1] == 60

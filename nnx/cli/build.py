@@ -13,7 +13,7 @@ from nnx.errors import InputError, between, integer, number, positive_int, unkno
 from nnx.host import checked_seed, dtype_name
 from nnx.initializers import initializer
 from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
-from nnx.metrics import METRICS, metric, score_name
+from nnx.metrics import METRICS, is_number, metric, score_name
 from nnx.network import Network
 from nnx.optimizers import LBFGS, Optimizer, base_rate
 from nnx.optimizers import optimizer as find_optimizer
@@ -210,7 +210,7 @@ def stop_by(options: Options) -> str:
         return name
     if spec.split(name)[0] not in METRICS:
         raise unknown("metric to stop by", name, (LOSS, *METRICS))
-    if not measured.is_number(name):
+    if not is_number(name):
         raise InputError(
             f"stop-by must be a single number, which {name} is not; give loss, or another metric"
         )

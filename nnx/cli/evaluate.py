@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.cli import measured, show
-from nnx.cli.baseline import Baseline
 from nnx.cli.inputs import at_once, check_backend, check_delimiter, check_order, model, pieces, typed
 from nnx.cli.predict import tell
+from nnx.data.baseline import Baseline
 from nnx.data.labelled import Labelled
 from nnx.errors import count
 from nnx.metrics import metric

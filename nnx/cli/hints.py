@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from nnx.callbacks.monitor import best_is
-from nnx.cli.baseline import no_better
 from nnx.cli.measured import first_number, reported
+from nnx.data.baseline import no_better
 from nnx.progress import called
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from typing import Any
 from nnx import plots, saved
 from nnx.callbacks import Callback
 from nnx.cli import build, config, disk, measured, parts, show
-from nnx.cli.baseline import Baseline
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
 from nnx.cli.hints import hints, warning
 from nnx.cli.inputs import source
 from nnx.cli.keep import Keeper, interruptible
 from nnx.cli.options import LOSS, Options
 from nnx.cli.parts import Part
+from nnx.data.baseline import Baseline
 from nnx.data.prepare import Preparation, decided
 from nnx.data.source import left_out
 from nnx.errors import Error, InputError, count
@@ -455,7 +455,7 @@ def report(job: Job) -> None:
         said = numbers(job, job.validated, len(data.validation[2]))
         show.say("Validated", said + ("; these samples chose the epoch" if job.patience else ""))
     said = numbers(job, job.measured, len(data.reported[2]))
-    show.say("Test" if data.test else "Held out", said + job.baseline.beside)
+    show.say("Test" if data.test else "Held out", said + measured.beside(job.baseline))
     if data.test is None and job.patience:
         show.say("", "these samples also chose the epoch; --test 0.2 keeps others apart")
     for one in measured.tables(job.measured, labels):

@@ -13,11 +13,12 @@ from rich.table import Table
 from nnx import spec
 from nnx.callbacks import Callback, ProgressBar, TensorBoard
 from nnx.data import memory
+from nnx.data.baseline import Baseline
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, count
-from nnx.metrics import metric, score_name
+from nnx.metrics import is_number, metric, score_name
 from nnx.outputs import Output
-from nnx.progress import Progress
+from nnx.progress import Progress, called
 from nnx.rounding import decimals, percent, significant
 
 if TYPE_CHECKING:
@@ -38,18 +39,6 @@ def names(metrics: str | None) -> list[str] | None:
     if not all(found):
         raise InputError(f"metrics must be names such as accuracy,f1; given {metrics!r}")
     return found
-
-
-def is_number(name: str) -> bool:
-    """Whether a metric is a single number, not one a class or a matrix.
-
-    Examples
-    --------
-    >>> is_number("f1(macro)"), is_number("f1(none)"), is_number("confusion_matrix")
-    (True, False, False)
-    """
-    kind, parameter = spec.split(name)
-    return kind != "confusion_matrix" and parameter != "none"
 
 
 def first_number(names: Iterable[str]) -> str | None:
@@ -112,6 +101,13 @@ def reported(name: str, value: float) -> str:
     return (
         percent(value, 2) if name == "accuracy" else decimals(value, 3) if name == "r2" else text(name, value)
     )
+
+
+def beside(baseline: Baseline) -> str:
+    """Return what stands beside the model's scores in a report; nothing where it is not known."""
+    figures = [(called(name), reported(name, value)) for name, value in baseline.scores().items()]
+    each = [f"{name} {value}" if len(figures) > 1 else value for name, value in figures]
+    return f"; baseline ({baseline.text}): {', '.join(each)}" if each else ""
 
 
 def tables(measured: Mapping[str, Any], labels: list[Any] | None) -> list[Table]:

@@ -25,6 +25,7 @@ from nnx.cli.job import Reader, evaluate, going_on, prepare, score, train
 from nnx.cli.options import Options, long
 from nnx.errors import Error, InputError, count, first_line
 from nnx.files import written_aside
+from nnx.metrics import is_number
 from nnx.progress import called, without_nan
 from nnx.saved import MODEL
 from nnx.trainer import Trainer
@@ -41,7 +42,7 @@ def sweep(options: Options) -> int:
             "a sweep compares its runs on the samples held out for validation; --held-out 0 leaves none"
         )
     for name in (build.metrics(options) or [])[:1]:
-        if not measured.is_number(name):
+        if not is_number(name):
             raise UsageError(
                 f"{name} of --metrics is no single number to compare the runs by; give another one first"
             )

@@ -19,7 +19,7 @@ from nnx.metrics.of_classes import (
 from nnx.metrics.of_function import OfFunction
 from nnx.metrics.of_numbers import R2, MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError
 from nnx.outputs import Output
-from nnx.spec import find
+from nnx.spec import find, split
 
 __all__ = ["METRICS", "Metric", "check", "decide", "metric", "score_name"]
 
@@ -107,3 +107,15 @@ def check(metric: Metric, output: Output, n: int, Y: Array) -> None:
 def score_name(output: Output) -> str:
     """Return the name of the metric that suits an output: "accuracy" for classes, else "r2"."""
     return "accuracy" if output.classes else "r2"
+
+
+def is_number(name: str) -> bool:
+    """Whether a metric is a single number, not one a class or a matrix.
+
+    Examples
+    --------
+    >>> is_number("f1(macro)"), is_number("f1(none)"), is_number("confusion_matrix")
+    (True, False, False)
+    """
+    kind, parameter = split(name)
+    return kind != "confusion_matrix" and parameter != "none"

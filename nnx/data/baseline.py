@@ -7,11 +7,10 @@ from typing import Any
 from nnx import host
 from nnx.arrays import array_namespace
 from nnx.callbacks.monitor import best_is
-from nnx.cli import measured
 from nnx.data.prepare import Preparation
-from nnx.metrics import metric
+from nnx.metrics import is_number, metric
 from nnx.outputs import Output
-from nnx.progress import called, without_nan
+from nnx.progress import without_nan
 from nnx.rounding import significant
 
 
@@ -37,7 +36,7 @@ class Baseline:
     def __init__(self, preparation: Preparation, output: Output, metrics: Sequence[str]) -> None:
         self._preparation, self._output = preparation, output
         self._A, self.prediction = _constant(preparation, output)
-        names = [name for name in metrics if measured.is_number(name)][:1]
+        names = [name for name in metrics if is_number(name)][:1]
         if preparation.labels is None:
             names = [*dict.fromkeys([*names, "root_mean_squared_error"])]
         known = names if self._A else []
@@ -61,13 +60,6 @@ class Baseline:
         """Return the prediction and its scores, of types that JSON has; None where it is not known."""
         scores = self.scores()
         return {"prediction": self.prediction, **without_nan(scores)} if scores else None
-
-    @property
-    def beside(self) -> str:
-        """What stands beside the model's scores in a report; nothing where it is not known."""
-        figures = [(called(name), measured.reported(name, value)) for name, value in self.scores().items()]
-        each = [f"{name} {value}" if len(figures) > 1 else value for name, value in figures]
-        return f"; baseline ({self.text}): {', '.join(each)}" if each else ""
 
     @property
     def text(self) -> str:
