@@ -70,9 +70,7 @@ def trainer(shown: "Trainer") -> str:
 
 def tabular(shown: "Tabular") -> str:
     """Return what a model of a table predicts from which columns, with its network and history."""
-    lines = "".join(
-        f"<div>{escape(line)}</div>" for line in (repr(shown)[1:-1], *shown.preparation.account())
-    )
+    lines = "".join(f"<div>{escape(line)}</div>" for line in (repr(shown)[1:-1], *shown.account()))
     curves = history(shown.history) if shown.trainer.records else ""
     return f"<div>{lines}{summary(shown.trainer.network.summary())}{curves}</div>"
 

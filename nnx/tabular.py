@@ -33,20 +33,21 @@ _log = logging.getLogger("nnx")
 _NAME = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 
 
+def _in_words_of_python(text: str) -> str:
+    """Return a text with arguments for the options of the command line that it names."""
+    dropped = f"--drop {_NAME}(?: --drop {_NAME})*"
+    text = re.sub(dropped, lambda found: f"drop=[{', '.join(re.findall(_NAME, found[0]))}]", text)
+    text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)
+    return re.sub("--(drop|target|delimiter|task)(?: (?=[A-Z]))?", r"\1=", text)
+
+
 @contextmanager
 def _in_python() -> Iterator[None]:
     """Let errors name arguments, where they name options of the command line."""
     try:
         yield
     except InputError as error:
-        text = re.sub(
-            f"--drop {_NAME}(?: --drop {_NAME})*",
-            lambda found: f"drop=[{', '.join(re.findall(_NAME, found[0]))}]",
-            str(error),
-        )
-        text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)
-        text = re.sub("--(drop|target|delimiter|task)(?: (?=[A-Z]))?", r"\1=", text)
-        raise type(error)(text) from error
+        raise type(error)(_in_words_of_python(str(error))) from error
 
 
 class Tabular:
@@ -172,6 +173,8 @@ class Tabular:
             share = number("validation", validation, "a share from 0 to 1, or a table", lambda x: 0 <= x < 1)
             train, rest = split(samples, found, share, seed) if share else (train, None)
         self.preparation = Preparation.learn(samples, found, train)
+        if self.preparation.unused:
+            _log.warning("columns left out: %s", listed(self.preparation.unused, 12))
         self._rows = train, rest
         self._train = self.preparation.part(samples, train, dtype)[:2]
         self._validation = None if rest is None else self.preparation.part(samples, rest, dtype)[:2]
@@ -327,6 +330,10 @@ class Tabular:
     def history(self) -> History:
         """The history over all calls of `fit`, errors in the target's own unit."""
         return self._in_units(self.trainer.history)
+
+    def account(self) -> list[str]:
+        """Return what was done with which columns, a line each."""
+        return [_in_words_of_python(line) for line in self.preparation.account()]
 
     def _in_units(self, history: History) -> History:
         return self.preparation.in_units(history)  # type: ignore[return-value]  # a History stays one

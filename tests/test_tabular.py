@@ -313,10 +313,16 @@ def test_what_does_not_fit_is_refused(arguments, message, pets):
 
 
 def test_errors_name_arguments_not_options_of_the_command_line(pets, tmp_path):
-    table = {**pets, "name": [f"pet {i} of '{i}'" for i in range(240)], "id": [f"no-{i}" for i in range(240)]}
-    with pytest.raises(nnx.InputError, match=r"drop=\['name', 'id'\]") as caught:
+    table = {
+        "a's": [f"of '{i}'" for i in range(240)],
+        "id": [f"no-{i}" for i in range(240)],
+        "kind": pets["kind"],
+    }
+    with pytest.raises(nnx.InputError, match=r"""drop=\["a's", 'id'\]""") as caught:
         nnx.Tabular(table, "kind", backend="numpy")
     assert "--" not in str(caught.value)
+    constant = nnx.Tabular({**pets, "one": [1.0] * 240}, "kind", backend="numpy")
+    assert "constant, which tells nothing: one (leave out by drop=['one'])" in constant.account()
     (tmp_path / "a.csv").write_text("x;kind\n" + "3,5;a\n4,5;b\n" * 20)
     with pytest.raises(nnx.InputError, match="give decimal_comma=True") as caught:
         nnx.Tabular(tmp_path / "a.csv", "kind", backend="numpy")
@@ -342,3 +348,11 @@ def test_arrays_that_the_command_line_was_trained_on(run, tmp_path):
     assert set(np.unique(model.predict(X))) <= {0, 1}
     with pytest.raises(nnx.InputError, match="2 features"):
         model.predict(X[:, :2])
+
+
+def test_columns_that_tell_nothing_are_left_out_and_named(pets, caplog):
+    table = {**pets, "id": [f"no-{i}" for i in range(240)]}
+    model = nnx.Tabular(table, "kind", layers=[4], backend="numpy")
+    assert model.preparation.features == ["size", "colour", "price"]
+    assert "columns left out: id (240 different values in 240 rows)" in caplog.text
+    assert model.predict(pets).shape == (240,)
