@@ -177,7 +177,7 @@ def test_a_run_goes_on_with_the_same_parts(run, train):
 
 
 def test_what_is_typed_wins_over_the_file(run, train):
-    Path("c.toml").write_text('data = "train.csv"\ntarget = "kind"\nvalidation = "0.5"\nepochs = 2\n')
+    Path("c.toml").write_text('data = "train.csv"\ntarget = "kind"\nvalidation = 0.5\nepochs = 2\n')
     options = "--config", "c.toml", "--backend", "numpy", "--no-plots", "--json"
     assert json.loads(run("train", *options)[1])["held_out"]["samples"] == 30
     assert json.loads(run("train", *options, "--held-out", "0.1")[1])["held_out"]["samples"] == 6

@@ -96,6 +96,8 @@ def checked(name: str, value: Any) -> Any:
     kind = KINDS[name]
     if name == "class_weight" and isinstance(value, dict):  # a table: {yes = 5, no = 1}
         value = ",".join(f"{label}={weight}" for label, weight in value.items())
+    if name in ("validation", "test") and type(value) in (int, float):  # a share, or text: a file
+        value = str(value)
     if "\0" in str(value):
         raise InputError(f"{long(name)} holds a zero byte, which no name has; given {value!r}")
     if kind in (str, Path) and isinstance(value, str):

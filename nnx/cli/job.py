@@ -245,6 +245,16 @@ def describe(job: Job) -> None:
     )
     if data.left_out:
         show.say("Rows", left_out(data.left_out, preparation.target))
+    days = [
+        name
+        for name, column in zip(preparation.features, preparation.columns or (), strict=False)
+        if column.dates and "days" in column.dates.parts
+    ]
+    if days and data.reported and isinstance(data.parts["test" if data.test else "validation"]["of"], float):
+        show.say(
+            "Dates",
+            f"scores are of random rows; if later ones by {days[0]!r} matter, test on a file of them: --test",
+        )
     if data.test is None and (images := parts.beside(job.options.data)):
         show.say("Test", f"{images} lies beside the training images; test on it with --test {images}")
     for line in preparation.account():
