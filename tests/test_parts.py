@@ -139,21 +139,21 @@ def test_the_same_samples_in_two_parts_are_warned_of(train):
     assert said.format(20, "validation") + "20 in the training part" in train("--validation", "part.csv")[1]
     both = train("--validation", "valid.csv", "--test", "valid.csv")[1]
     assert said.format(60, "validation") + "60 in the test part" in both
-    assert "Warning" not in train("--validation", "valid.csv", "--test", "test.csv")[1]
+    assert "say little about new samples" not in train("--validation", "valid.csv", "--test", "test.csv")[1]
     same = ["red,1,cat", "red,1,cat", "blue,2,dog", "blue,2,dog"]
     for name in ("train.csv", "test.csv"):  # rows that are mostly alike tell nothing
         Path(name).write_text("\n".join(["colour,size,kind", *same * 10]) + "\n")
-    assert "Warning" not in train("--test", "test.csv")[1]
+    assert "say little about new samples" not in train("--test", "test.csv")[1]
 
 
 def test_all_samples_can_be_trained_on_and_another_file_tested(train):
     result, err = train("--validation", "0")
     assert "60 samples" in err
-    assert "none held out, so no early stopping" in err
+    assert "none held out; no early stopping" in err
     assert "Held out  none; on the samples that it was trained on: accuracy" in err
     assert (result["held_out"], result["validation"], result["trained_on"]) == (None, None, 60)
     result, err = train("--held-out", "0", "--test", "test.csv", "--metrics", "f1")
-    assert "60 to train on, none for validation, 60 (test.csv) to test, so no early stopping" in err
+    assert "60 to train on, none for validation, 60 (test.csv) to test; no early stopping" in err
     assert (result["validation"], result["test"]["samples"], result["kept_epoch"]) == (None, 60, None)
     assert set(result["test"]) == {"samples", "loss", "f1"}
 
@@ -278,6 +278,16 @@ def test_a_sweep_with_folds_compares_their_means(run, train):
         assert row["accuracy"] == found["mean"]["accuracy"]
         assert row["accuracy_deviation"] == found["deviation"]["accuracy"]
     assert "means of 2 folds" in run("show", "sweep")[1]
+
+
+def test_a_split_by_time_is_suggested(train):
+    rows = [f"2024-01-{1 + i % 28:02},{i % 7 + i / 100}" for i in range(60)]
+    Path("dates.csv").write_text("\n".join(["when,sales", *rows]) + "\n")
+    options = "dates.csv", "--target", "sales", *QUICK
+    said = "to score later ones by 'when', give a file of them: --test FILE"
+    assert said in train(*options)[1]
+    assert said not in train(*options, "--test", "dates.csv")[1]
+    assert said not in train("--test", "0.2")[1]
 
 
 def images(rng, m):

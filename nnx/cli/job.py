@@ -235,7 +235,7 @@ def describe(job: Job) -> None:
     what = numbers if preparation.labels is None else f"{len(preparation.labels)} classes"
     held = parts.words(trained, data.parts)
     if not job.validates and not job.patience:
-        held += ", so no early stopping"
+        held += "; no early stopping"
     features, inputs = count(len(preparation.features), "feature"), len(preparation.inputs)
     if inputs != len(preparation.features):
         features += f" as {count(inputs, 'input')}"
@@ -251,10 +251,8 @@ def describe(job: Job) -> None:
         if column.dates and "days" in column.dates.parts
     ]
     if days and data.reported and isinstance(data.parts["test" if data.test else "validation"]["of"], float):
-        show.say(
-            "Dates",
-            f"scores are of random rows; if later ones by {days[0]!r} matter, test on a file of them: --test",
-        )
+        said = f"the samples held out are drawn at random; to score later ones by {days[0]!r}, give a file of them"
+        show.say("Dates", f"{said}: --test FILE")
     if data.test is None and (images := parts.beside(job.options.data)):
         show.say("Test", f"{images} lies beside the training images; test on it with --test {images}")
     for line in preparation.account():
