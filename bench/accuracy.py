@@ -86,7 +86,7 @@ def own(problem: Problem, seed: int, epochs: int) -> tuple[float, float]:
 
 def _fitted(trainer: nnx.Trainer, problem: Problem, epochs: int) -> tuple[float, float]:
     start = time.process_time()
-    trainer.fit(problem.X, problem.Y, epochs, BATCH_SIZE)
+    trainer.fit(problem.X, problem.Y, epochs, BATCH_SIZE, progress=False)
     seconds = time.process_time() - start
     measured = trainer.evaluate(problem.X_held_out, problem.Y_held_out)
     return float(measured["accuracy" if trainer.network.output.classes else "r2"]), seconds

@@ -48,7 +48,7 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
         nonlocal inside
         inside = 0.0
         with patch.object(Run, "go", timed), patch.object(trainer, "repeated", steps):
-            trainer.fit(X, y, epochs=epochs, batch_size=case.m, shuffle=case.shuffled)
+            trainer.fit(X, y, epochs=epochs, batch_size=case.m, shuffle=case.shuffled, progress=False)
         return whole
 
     def parameters() -> dict[str, Any]:

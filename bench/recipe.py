@@ -106,7 +106,7 @@ class Recipe:
                 some = order[start : start + self.batch_size]
                 yield columns(moved(rng, images[some]) if self.moves else images[some]), labels[some]
 
-        trainer.fit(batches, epochs=self.epochs, callbacks=average)
+        trainer.fit(batches, epochs=self.epochs, callbacks=average, progress=False)
         if average:
             trainer.theta = average.theta
         return trainer

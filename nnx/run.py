@@ -133,8 +133,8 @@ class Run:
 
     @property
     def _unseen(self) -> bool:
-        """Whether nobody sees each epoch."""
-        return not self.callbacks and self.validation is None and self.training is None
+        """Whether nobody must see each epoch."""
+        return not self.callbacks.each_epoch and self.validation is None and self.training is None
 
     def _several_epochs(self) -> bool:
         """Do as many epochs at once as `SLICE` and `AT_ONCE` allow, where nobody sees each; return whether it was done.
@@ -156,18 +156,28 @@ class Run:
         try:
             with trainer.threads(batches.at_once):
                 trainer.state, losses = self._whole_epochs(batches, epochs)
-            if all(map(math.isfinite, losses)) and trainer.is_finite():
-                trainer.records.extend({"loss": loss} for loss in losses)
-                self.epoch += epochs
-                self.done += epochs * batches.steps
-                return True
-            self._come_back(good)
-            self._one_by_one = True  # so it will be found which
+            if not (all(map(math.isfinite, losses)) and trainer.is_finite()):
+                self._come_back(good)
+                self._one_by_one = True  # so it will be found which
+                return False
+            trainer.records.extend({"loss": loss} for loss in losses)
+            self.epoch += epochs
+            self.done += epochs * batches.steps
         except BaseException:  # also another one while it comes back
             self._come_back(good)
             del trainer.records[records:]
             raise
-        return False
+        if self.callbacks:
+            self._tell_last(batches)
+        return True
+
+    def _tell_last(self, batches: Batches) -> None:
+        """Tell the callbacks of the last of several epochs."""
+        steps, record = batches.steps, self.trainer.records[-1]
+        now = Progress(
+            self.epoch - 1, self.epochs, steps, steps, batches.m, self._pace * steps, record, self.done
+        )
+        self.callbacks.call("on_epoch", self.trainer, now)
 
     def _whole_epochs(self, batches: Batches, epochs: int) -> tuple[State, list[float]]:
         """Do so many epochs at once; return the state after them, and the loss of each."""

@@ -367,7 +367,8 @@ class Trainer:
             checkpoint yet is a fit that begins.
         progress : bool or None
             Whether to show how far the fit has come: in a notebook a bar and the curves so far, elsewhere a
-            `nnx.ProgressBar`. None: in a notebook only, and not beside a ProgressBar that is given.
+            `nnx.ProgressBar`. None: in a notebook, and in a terminal from half a second on (on the error output, by
+            rich, if it is installed); not beside a ProgressBar that is given.
         rows : bool
             Whether samples are rows: X (m, n[0]) and Y (m,) or (m, n[L]), of the validation and of batches, too.
             The same as `nnx.Rows` around each of them. An array is not copied for it.

@@ -1,5 +1,10 @@
 """What `Trainer.fit` does beside the steps: samples as rows, one sample, the warning of a single step."""
 
+import io
+import logging
+import sys
+import threading
+
 import numpy as np
 import pytest
 
@@ -313,3 +318,128 @@ def test_training_metrics_of_files_and_batches(tmp_path):
         new().fit([(X.T, Y)], training_metrics=True)
     with raises("training_metrics must be True, False, None, or a positive integer, not 0"):
         new().fit(X.T, Y, epochs=1, training_metrics=0)
+
+
+# The bar in a terminal
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def open_terminal(monkeypatch):
+    """Make a terminal the error output, outside pytest as it were; a bar is shown from the beginning on."""
+    pytest.importorskip("rich")
+    monkeypatch.setattr("nnx.callbacks.terminal_bar.PYTEST", "no such variable")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("nnx.callbacks.terminal_bar.AFTER", 0.0)
+
+    def opened():  # in the test itself: pytest sets sys.stderr before it
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        return sys.stderr
+
+    return opened
+
+
+def test_a_fit_shows_a_bar_in_a_terminal(open_terminal):
+    terminal = open_terminal()
+    new().fit(X.T, Y, epochs=3, batch_size=50, validation_split=0.2)
+    shown = terminal.getvalue()
+    assert "epoch 3/3" in shown
+    assert "held out: " in shown
+    assert shown.endswith("\x1b[?25h")  # the cursor is back
+
+
+@pytest.mark.parametrize(
+    "options", [{"progress": False}, {"callbacks": nnx.ProgressBar}], ids=["progress", "ProgressBar"]
+)
+def test_no_bar_where_none_is_wanted(open_terminal, options):
+    terminal = open_terminal()
+    made = {name: value if isinstance(value, bool) else value() for name, value in options.items()}
+    new().fit(X.T, Y, epochs=3, batch_size=50, **made)
+    assert terminal.getvalue() == ""
+
+
+def test_no_bar_without_a_person_who_looks(open_terminal, monkeypatch):
+    terminal = open_terminal()
+
+    def fit():
+        new().fit(X.T, Y, epochs=3, batch_size=50)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nnx.callbacks.terminal_bar.AFTER", 60.0)  # a short fit
+        fit()
+    with monkeypatch.context() as patched:
+        patched.setattr("nnx.callbacks.terminal_bar.PYTEST", "PYTEST_CURRENT_TEST")
+        fit()
+    with monkeypatch.context() as patched:
+        patched.setenv("TERM", "dumb")
+        fit()
+    thread = threading.Thread(target=fit)
+    thread.start()
+    thread.join()
+    monkeypatch.setattr(logging.getLogger("nnx"), "level", logging.ERROR)
+    logging.getLogger("nnx").manager._clear_cache()
+    fit()
+    logging.getLogger("nnx").manager._clear_cache()
+    shown = terminal.getvalue()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # a file, or a pipe
+    fit()
+    monkeypatch.setattr(sys, "stderr", None)
+    fit()
+    assert shown == ""
+
+
+def test_a_bar_ends_cleanly_after_ctrl_c_and_errors(open_terminal):
+    terminal = open_terminal()
+    for error, raised in ((KeyboardInterrupt, KeyboardInterrupt), (RuntimeError, nnx.CallbackError)):
+
+        def fail(progress, error=error):
+            if progress.epoch == 2:
+                raise error
+
+        terminal.truncate(0)
+        with pytest.raises(raised):
+            new().fit(X.T, Y, epochs=3, batch_size=50, callbacks=fail)
+        assert "epoch 1/3" in terminal.getvalue()
+        assert terminal.getvalue().endswith("\x1b[?25h")
+        assert sys.stderr is terminal  # which rich stands in for meanwhile
+
+
+def test_a_terminal_that_is_closed_ends_no_fit(open_terminal):
+    terminal = open_terminal()
+
+    class Closing(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            terminal.close()
+
+    trainer = new()
+    trainer.fit(X.T, Y, epochs=3, batch_size=50, callbacks=Closing())
+    assert len(trainer.records) == 3
+
+
+def test_with_a_bar_several_epochs_are_done_at_once(open_terminal):
+    terminal = open_terminal()
+
+    class Seen(nnx.callbacks.terminal_bar.TerminalBar):
+        each_epoch = False
+        epochs = ()
+
+        def on_epoch(self, trainer, progress):
+            self.epochs += (progress.epoch,)
+            assert len(trainer.records) == progress.epoch
+            assert progress.measured == trainer.records[-1]
+            super().on_epoch(trainer, progress)
+
+    seen, trainer, alone = Seen(), new(), new()
+    trainer.fit(X.T, Y, epochs=400, batch_size=50, callbacks=seen)
+    alone.fit(X.T, Y, epochs=400, batch_size=50, progress=False)
+    assert seen.epochs[0] == 1
+    assert seen.epochs[-1] == 400
+    assert len(seen.epochs) < 400
+    assert trainer.history == alone.history
+    assert (trainer.theta == alone.theta).all()
+    assert "epoch 400/400" in terminal.getvalue()

@@ -34,6 +34,10 @@ class Callback:
     """Whether `on_step` must be called after every step. If not, several steps may be done at once between two calls,
     some twenty a second, and small networks train many times faster."""
 
+    each_epoch = True
+    """Whether `on_epoch` must be called after every epoch. If not, it is called some two times a second, and several
+    epochs may be done at once between two calls."""
+
     last = False
     """Whether it is called after all others, as what writes down their states must be."""
 
@@ -108,8 +112,10 @@ class Callbacks:
         self.all.sort(key=lambda one: one.last)
         self.on_steps = [one for one in self.all if type(one).on_step is not Callback.on_step]
         """Those that are called after steps."""
-        self.each_step = any(map(_often, self.on_steps))
+        self.each_step = any(_asks(one, "often", "on_step") for one in self.on_steps)
         """Whether one of them must be called after every step."""
+        self.each_epoch = any(_asks(one, "each_epoch", "on_epoch") for one in self.all)
+        """Whether one of them must be called after every epoch."""
 
     def __bool__(self) -> bool:
         return bool(self.all)
@@ -165,12 +171,12 @@ def _goes_through(given: Any) -> bool:
         return False
 
 
-def _often(one: Callback) -> bool:
-    """Whether a callback must be called after every step: what it inherits says nothing of an `on_step` of its own."""
-    if "often" in vars(one):
-        return one.often
-    told = next(kind for kind in type(one).__mro__ if {"often", "on_step"} & {*vars(kind)})
-    return one.often if "often" in vars(told) else True
+def _asks(one: Callback, asks: str, hook: str) -> bool:
+    """Whether a hook must always be called: what a class inherits says nothing of a hook of its own."""
+    if asks in vars(one):
+        return bool(getattr(one, asks))
+    told = next(kind for kind in type(one).__mro__ if {asks, hook} & {*vars(kind)})
+    return bool(getattr(one, asks)) if asks in vars(told) else True
 
 
 def _name(one: Callback) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.base import Callback, Callbacks
 from nnx.callbacks.progress_bar import ProgressBar, numbers
+from nnx.callbacks.terminal_bar import TerminalBar, in_terminal
 from nnx.errors import InputError
 from nnx.notebook import Display, in_notebook
 from nnx.progress import Progress
@@ -23,6 +24,7 @@ class NotebookBar(Callback):
     """
 
     often = False
+    each_epoch = False
     _display: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def with_progress(callbacks: Callbacks, progress: bool | None) -> Callbacks:
     ----------
     callbacks : Callbacks
     progress : bool or None
-        None: in a notebook.
+        None: in a notebook or a terminal.
 
     Raises
     ------
@@ -98,10 +100,12 @@ def with_progress(callbacks: Callbacks, progress: bool | None) -> Callbacks:
     """
     if progress is not None and not isinstance(progress, bool):
         raise InputError(
-            f"progress must be True, False, or None, which is True in a notebook; given {progress!r}"
+            f"progress must be True, False, or None, which is True in a notebook or terminal; given {progress!r}"
         )
     if progress is False or any(isinstance(one, ProgressBar | NotebookBar) for one in callbacks.all):
         return callbacks
     if in_notebook():
         return Callbacks([*callbacks.all, NotebookBar()])
-    return Callbacks([*callbacks.all, ProgressBar()]) if progress else callbacks
+    if progress:
+        return Callbacks([*callbacks.all, ProgressBar()])
+    return Callbacks([*callbacks.all, TerminalBar()]) if in_terminal() else callbacks

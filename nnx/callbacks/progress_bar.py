@@ -51,6 +51,7 @@ class ProgressBar(Callback):
     """
 
     often = False
+    each_epoch = False
 
     def __init__(self, console: Any = None) -> None:
         require("rich", "cli")
@@ -85,9 +86,11 @@ class ProgressBar(Callback):
             console=self._on,
             expand=True,
             disable=not self._on.is_terminal,
+            auto_refresh=False,  # by a thread, which would take turns with the steps
         )
         self._task = self._bar.add_task("train", total=None, epoch=0, epochs=epochs, text="")
-        self._numbers, self._line, self._next = "", "", 0.0
+        self._measured: Mapping[str, Any] = {}
+        self._line, self._next = "", 0.0
         if self._on.is_terminal:  # a bar that is disabled still ends with an empty line, in rich before 15
             self._bar.start()
         if (said := COMPILING.get(trainer.backend.name)) is not None:
@@ -108,7 +111,7 @@ class ProgressBar(Callback):
             self._timer = None
 
     def on_step(self, trainer: "Trainer", progress: Progress) -> None:
-        """Move the bar, at most twenty times a second."""
+        """Move the bar, at most ten times a second."""
         self._steps()
         if self._on.is_terminal and time.monotonic() >= self._next:
             self._show(progress)
@@ -116,7 +119,7 @@ class ProgressBar(Callback):
     def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
         """Show the epoch's numbers."""
         self._steps()
-        self._numbers = numbers(progress.measured or {})
+        self._measured = progress.measured or {}
         last = progress.epoch == progress.epochs or trainer.stopped is not None
         if last or time.monotonic() >= self._next:
             self._show(progress)
@@ -140,20 +143,26 @@ class ProgressBar(Callback):
 
     def _text(self, progress: Progress) -> str:
         rate = f"{progress.samples / progress.seconds:,.0f} samples/s" if progress.seconds > 0 else ""
+        measured = numbers(self._measured)
         if self._on.is_terminal:  # the bar keeps a third of the line
-            return fitting(self._numbers, rate, self._on.width - self._on.width // 3 - 20)
-        return f"epoch {progress.epoch}/{progress.epochs} {self._numbers} {rate}".rstrip()
+            return fitting(measured, rate, self._on.width - self._on.width // 3 - 20)
+        return f"epoch {progress.epoch}/{progress.epochs} {measured} {rate}".rstrip()
 
     def _show(self, progress: Progress) -> None:
         self._line = ""
         if self._on.is_terminal:
-            self._next = time.monotonic() + 0.05
+            self._next = time.monotonic() + 0.1
             done = total = None
             if progress.steps is not None:
                 done = (progress.epoch - 1) * progress.steps + progress.step
                 total = progress.epochs * progress.steps
             self._bar.update(
-                self._task, completed=done, total=total, epoch=progress.epoch, text=self._text(progress)
+                self._task,
+                completed=done,
+                total=total,
+                epoch=progress.epoch,
+                text=self._text(progress),
+                refresh=True,
             )
         else:
             self._next = time.monotonic() + BETWEEN_LINES
