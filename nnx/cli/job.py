@@ -354,8 +354,9 @@ def training_sample(data: Data) -> int:
     """Return how many training samples are measured beside the validation; no more than it has."""
     if data.validation is None:
         return 0
-    m = data.X.shape[1]
-    return min(m, data.validation[0].shape[1], max(FEWEST, int(m * SHARE)))
+    m: int = data.X.shape[1]
+    held: int = data.validation[0].shape[1]
+    return min(m, held, max(FEWEST, int(m * SHARE)))
 
 
 def save_surely(job: Job, where: Folder) -> None:
