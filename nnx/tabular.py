@@ -14,10 +14,11 @@ from nnx.callbacks.base import Callbacks
 from nnx.data import files
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.columns import Notes
+from nnx.data.dialect import Dialect
 from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation, decided, split
 from nnx.data.source import Arrays, Table, left_out
-from nnx.errors import InputError, as_path, count, integer, items, listed, number, scalar, shown
+from nnx.errors import InputError, as_path, count, flag, integer, items, listed, number, scalar, shown
 from nnx.layers import Dense, Layer
 from nnx.metrics import score_name
 from nnx.network import Network
@@ -37,6 +38,7 @@ def _in_words_of_python(text: str) -> str:
     """Return a text with arguments for the options of the command line that it names."""
     dropped = f"--drop {_NAME}(?: --drop {_NAME})*"
     text = re.sub(dropped, lambda found: f"drop=[{', '.join(re.findall(_NAME, found[0]))}]", text)
+    text = re.sub("--units ('[^']*')", r"units=[\1]", text)
     text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)
     return re.sub("--(drop|target|delimiter|task)(?: (?=[A-Z]))?", r"\1=", text)
 
@@ -79,8 +81,9 @@ class Tabular:
         See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
     optimizer, backend, device, dtype, seed, regularization
         As of `nnx.Trainer`. The seed draws the rows that are held out, too.
-    decimal_comma, delimiter
-        How CSV is read: whether 3,14 is a number, and what stands between the cells, None: what the first rows tell.
+    decimal_comma, thousands, units, delimiter
+        How CSV is read: whether 3,14 is a number; whether 1,234 is 1234 (with a decimal comma 1.234); what stands
+        beside numbers, as ["$", "%"]; what stands between the cells, None: what the first rows tell. Kept in the model.
 
     Attributes
     ----------
@@ -135,17 +138,23 @@ class Tabular:
         seed: int = 0,
         regularization: Regularization | None = None,
         decimal_comma: bool = False,
+        thousands: bool = False,
+        units: Sequence[str] = (),
         delimiter: str | None = None,
     ) -> None:
         hidden = [
             layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation)
             for layer in items("layers", layers, "a list, such as [128, 64]")
         ]
-        self._reading: dict[str, Any] = {"decimal_comma": decimal_comma, "delimiter": delimiter}
+        dialect = Dialect(
+            flag("decimal_comma", decimal_comma),
+            flag("thousands", thousands),
+            tuple(items("units", units, "a list of text, such as ['$']")),
+            delimiter,
+        )
+        columns = items("drop", drop, "a list of columns")
         with _in_python():
-            self._learn(
-                table, target, task, items("drop", drop, "a list of columns"), validation, dtype, seed
-            )
+            self._learn(table, target, task, columns, validation, dtype, seed, dialect)
         output = Dense(self.preparation.n_outputs)
         network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
         self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)
@@ -153,13 +162,21 @@ class Tabular:
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
 
     def _learn(
-        self, table: Any, target: Any, task: str, drop: list[Any], validation: Any, dtype: str, seed: int
+        self,
+        table: Any,
+        target: Any,
+        task: str,
+        drop: list[Any],
+        validation: Any,
+        dtype: str,
+        seed: int,
+        dialect: Dialect,
     ) -> None:
         """Set the preparation, and what is trained on and held out."""
         if isinstance(table, str | os.PathLike):
-            whole: Any = files.read(as_path("table", table), target, **self._reading)
+            whole: Any = files.read(as_path("table", table), target, dialect)
         else:
-            whole = _frame(table, lambda name: name not in drop)
+            whole = _frame(table, lambda name: name not in drop, dialect)
         samples = whole.training(target, drop)
         self._m, self._kept = len(whole), whole.labelled(samples.target).rows
         if samples.left_out:
@@ -189,9 +206,6 @@ class Tabular:
         path: str | Path,
         backend: str | Backend = "auto",
         device: str | None = None,
-        *,
-        decimal_comma: bool = False,
-        delimiter: str | None = None,
     ) -> "Tabular":
         """Return the model that `save` or `nnx train` has left, from its file or its run's folder: to use, not to fit.
 
@@ -206,7 +220,6 @@ class Tabular:
         made.trainer = Trainer.load(path, backend, device)
         made.preparation = Preparation.of(made.trainer.metadata)
         made.reason = made._train = made._validation = None
-        made._reading = {"decimal_comma": decimal_comma, "delimiter": delimiter}
         return made
 
     def save(self, path: str | Path) -> None:
@@ -354,10 +367,10 @@ class Tabular:
         """Yield what is handed in, piece by piece: tables, or one array (m, features)."""
         prepared = self.preparation
         if isinstance(table, str | os.PathLike):
-            yield from files.pieces(as_path("table", table), prepared.target, True, **self._reading)
+            yield from files.pieces(as_path("table", table), prepared.target, True, prepared.dialect.over())
         elif prepared.named or frames.frame(table) is not None:
             wanted = {*prepared.features, prepared.target}
-            yield _frame(table, lambda name: name in wanted or not prepared.named)
+            yield _frame(table, lambda name: name in wanted or not prepared.named, prepared.dialect)
         else:
             yield Arrays("the array", host.as_host(host.as_numbers("table", table)), None)
 
@@ -401,7 +414,7 @@ class Tabular:
         return html.tabular(self)
 
 
-def _frame(table: Any, read: Callable[[str], bool]) -> Table:
+def _frame(table: Any, read: Callable[[str], bool], dialect: Dialect) -> Table:
     """Return a table that was handed in, with the columns that `read` is true of."""
     found = frames.frame(table)
     if found is None:
@@ -413,7 +426,7 @@ def _frame(table: Any, read: Callable[[str], bool]) -> Table:
         raise InputError("the table has no rows")
     from nnx.data.frames import table as as_table  # which needs polars
 
-    return as_table(found, read)
+    return as_table(found, read, dialect)
 
 
 def _tell(lines: Iterable[str]) -> None:

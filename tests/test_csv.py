@@ -18,6 +18,7 @@ for needed in ("typer", "rich", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
 from nnx.data import files, header, memory, rows, tables  # noqa: E402  # after the skip
+from nnx.data.dialect import Dialect  # noqa: E402
 
 ROWS = [(0.5, 1.5, "x"), (2.5, -1.0, "y"), (1.0, 0.25, "x")]
 
@@ -29,16 +30,15 @@ def text(first, delimiter=",", rows=ROWS):
 def read(tmp_path, content, **how):
     path = tmp_path / "a.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return files.read(path, **how).frame
+    return files.read(path, dialect=Dialect(**how)).frame
 
 
 def refusal(tmp_path, content, **how):
     """Return why a table is refused, whole and in pieces alike."""
     with pytest.raises(nnx.InputError) as found:
         read(tmp_path, content, **how)
-    delimiter = how.get("delimiter")
     with pytest.raises(nnx.InputError) as again:
-        list(files.pieces(tmp_path / "a.csv", delimiter=delimiter))
+        list(files.pieces(tmp_path / "a.csv", dialect=Dialect(**how)))
     assert str(again.value) == str(found.value)
     return str(found.value)
 

@@ -14,6 +14,7 @@ import pytest
 import nnx
 from nnx.data import builtin, files, generated, idx, memory, tables
 from nnx.data.builtin import BUILTIN, BUNDLED, load
+from nnx.data.dialect import Dialect
 from nnx.data.prepare import Preparation, find_task, split
 from nnx.data.source import Samples
 
@@ -205,11 +206,11 @@ def test_a_first_line_of_any_reasonable_length(tmp_path):
 def test_decimal_commas(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('a;b;y\n"1,5";x;1.234,5\n-2;"y, z";7,25\n3,0;x;1,0\n')
-    frame = files.read(path, decimal_comma=True).frame
+    frame = files.read(path, dialect=Dialect(decimal_comma=True)).frame
     assert frame.rows() == [(1.5, "x", 1234.5), (-2, "y, z", 7.25), (3, "x", 1)]
-    with raises(r"a \(numbers with a comma such as '1,5': if it is the decimal comma, give --decimal-comma"):
+    with raises(r"a \(numbers such as '1,5': give --decimal-comma"):
         files.read(path).training("b", ["y"])
-    with raises("the target 'y' of", "numbers with a comma"):
+    with raises("the target 'y' of", "numbers such as '1.234,5': give --decimal-comma"):
         files.read(path).training("y", ())
 
 

@@ -13,6 +13,7 @@ import nnx
 pytest.importorskip("polars", reason="the readers (extra cli) are not installed")
 
 from nnx.data import files, tables  # after the skip
+from nnx.data.dialect import Dialect
 from nnx.data.header import BLANK
 
 PLAIN = ["1", "2.5", "-3e2", "x", "red", "a b", "", "NA", "true", "é", "007", "1,5", "a;b", "c|d", "#1"]
@@ -113,8 +114,10 @@ def compare(path, text, delimiter, n, given):
     """Read a table in pieces and whole; return whether it was read, or refused."""
     rows, wrong = expected(text, delimiter, n)
     option = delimiter if given else None
-    pieces, said = read_or_refused(lambda: list(files.pieces(path, delimiter=option)))
-    whole, said_of_the_whole = read_or_refused(lambda: files.read(path, delimiter=option).frame)
+    pieces, said = read_or_refused(lambda: list(files.pieces(path, dialect=Dialect(delimiter=option))))
+    whole, said_of_the_whole = read_or_refused(
+        lambda: files.read(path, dialect=Dialect(delimiter=option)).frame
+    )
     assert said == said_of_the_whole
     if said:
         check_refusal(said, text, delimiter, rows, wrong)
@@ -169,7 +172,8 @@ def test_tables_through_a_pipe(tmp_path, monkeypatch):
         monkeypatch.setattr(tables, "PIECE", rng.choice([1, 3, 8, 40, 1000]))
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         size = rng.choice([1, 4, 7])
-        pieces, said = read_or_refused(lambda: list(inputs.pieces("-", size, delimiter=delimiter)))  # noqa: B023
+        how = {"size": size, "dialect": Dialect(delimiter=delimiter)}
+        pieces, said = read_or_refused(lambda: list(inputs.pieces("-", **how)))  # noqa: B023
         rows, wrong = expected(text, delimiter, n)
         if said:
             assert "the standard input" in said

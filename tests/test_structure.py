@@ -37,6 +37,7 @@ EDGES = {
     "data/generated.py",
     "frames.py",
     "data/columns.py",
+    "data/dialect.py",
     "data/rows.py",
     "data/frames.py",
     "data/dates.py",

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,8 +69,24 @@ Model = Annotated[
     Path,
     typer.Argument(metavar="MODEL", help="A model.safetensors that `nnx train` left, or its folder."),
 ]
+AS_TRAINED: dict[str, Any] = {"show_default": "as in training", "rich_help_panel": "Data"}
 DecimalComma = Annotated[
-    bool, typer.Option("--decimal-comma", help="In CSV, 3,14 is a number.", rich_help_panel="Data")
+    bool | None,
+    typer.Option("--decimal-comma/--no-decimal-comma", help="In CSV, 3,14 is a number.", **AS_TRAINED),
+]
+Thousands = Annotated[
+    bool | None,
+    typer.Option(
+        "--thousands/--no-thousands",
+        help="In CSV, 1,234 is 1234; with --decimal-comma, 1.234 is.",
+        **AS_TRAINED,
+    ),
+]
+Units = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="In CSV, what stands beside numbers, as $ or %: left out; may be repeated.", **AS_TRAINED
+    ),
 ]
 
 Delimiter = Annotated[
@@ -124,7 +140,9 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option(help="Leave out the classes' probabilities.", rich_help_panel="Data")
     ] = True,
-    decimal_comma: DecimalComma = False,
+    decimal_comma: DecimalComma = None,
+    thousands: Thousands = None,
+    units: Units = None,
     delimiter: Delimiter = None,
     backend: BackendName = "auto",
     device: DeviceName = None,
@@ -135,7 +153,8 @@ def predict(
     """
     from nnx.cli.predict import run
 
-    run(model, piped(data), out, overwrite, format, probabilities, decimal_comma, delimiter, backend, device)
+    written = decimal_comma, thousands, units or None, delimiter
+    run(model, piped(data), out, overwrite, format, probabilities, written, backend, device)
 
 
 @app.command(
@@ -164,7 +183,9 @@ def evaluate(
         typer.Option(help="What holds the target.", show_default="as in training", rich_help_panel="Data"),
     ] = None,
     json: Json = False,
-    decimal_comma: DecimalComma = False,
+    decimal_comma: DecimalComma = None,
+    thousands: Thousands = None,
+    units: Units = None,
     delimiter: Delimiter = None,
     backend: BackendName = "auto",
     device: DeviceName = None,
@@ -172,7 +193,8 @@ def evaluate(
     """Print the loss and the metrics of a model on FILE, errors of numbers in the target's unit."""
     from nnx.cli.evaluate import run
 
-    run(model, piped(data), metrics, target, json, decimal_comma, delimiter, backend, device)
+    written = decimal_comma, thousands, units or None, delimiter
+    run(model, piped(data), metrics, target, json, written, backend, device)
 
 
 def piped(data: str) -> str:

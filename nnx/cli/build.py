@@ -6,7 +6,7 @@ from nnx import schedules, spec
 from nnx.activations import activation
 from nnx.callbacks import Callback, EarlyStopping, TensorBoard
 from nnx.cli import measured, parts
-from nnx.cli.inputs import WIDTHS, check_backend, check_delimiter, integers, typed
+from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import LOSS, Options
 from nnx.data.prepare import TASKS, Preparation
 from nnx.errors import InputError, between, integer, number, positive_int, unknown
@@ -53,7 +53,7 @@ def check(options: Options) -> None:
         if options.class_weight not in WEIGHTS:
             weights(options.class_weight)
         check_backend(options.backend)
-        check_delimiter(options.delimiter)
+        _ = options.dialect  # which refuses a delimiter that is none
         for one in metrics(options) or ():
             metric(one)
         if options.metrics is not None and not (validation or test or options.folds):

@@ -8,9 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.cli import measured, show
-from nnx.cli.inputs import at_once, check_backend, check_delimiter, check_order, model, pieces, typed
+from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, typed
 from nnx.cli.predict import tell
 from nnx.data.baseline import Baseline
+from nnx.data.dialect import PLAIN, Written
 from nnx.data.labelled import Labelled
 from nnx.errors import count
 from nnx.metrics import metric
@@ -23,16 +24,15 @@ def run(
     metrics: str | None,
     target: str | None,
     as_json: bool,
-    decimal_comma: bool,
-    delimiter: str | None,
+    written: Written,
     backend: str,
     device: str | None,
 ) -> None:
     """Print the loss and the metrics, as a table or as one JSON object."""
     with typed():
         check_backend(backend)
-        check_delimiter(delimiter)
         check_order(path, data)
+        PLAIN.over(*written)
         given = measured.names(metrics)
         for name in given or ():
             metric(name)
@@ -42,7 +42,7 @@ def run(
     baseline = Baseline(preparation, trainer.network.output, names)
     wanted = target or preparation.target
     size = at_once(trainer)
-    its = pieces(data, size, wanted, target is None, decimal_comma, delimiter)
+    its = pieces(data, size, wanted, target is None, preparation.dialect.over(*written))
     labelled = Labelled(data, its, preparation, wanted, trainer.dtype)
 
     def batches() -> Iterator[tuple[Any, Any]]:

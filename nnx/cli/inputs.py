@@ -15,8 +15,8 @@ from nnx.choice import AUTO, names
 from nnx.cli.show import warn
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
+from nnx.data.dialect import PLAIN, Dialect
 from nnx.data.gzipped import MAGIC, Opened
-from nnx.data.header import checked_delimiter
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
@@ -50,12 +50,6 @@ def check_backend(name: str) -> None:
         raise unknown("backend", name, [AUTO, *names()])
 
 
-def check_delimiter(given: str | None) -> None:
-    """Raise an InputError for what cannot part the cells of CSV."""
-    if given is not None:
-        checked_delimiter(given)
-
-
 def integers(name: str, text: str, apart: str = ",") -> list[int]:
     """Return "128,64" as [128, 64]; `apart` are the characters that may stand between two."""
     try:
@@ -65,7 +59,10 @@ def integers(name: str, text: str, apart: str = ",") -> list[int]:
 
 
 def source(
-    data: str, target: str | None, seed: int, decimal_comma: bool = False, delimiter: str | None = None
+    data: str,
+    target: str | None,
+    seed: int,
+    dialect: Dialect = PLAIN,
 ) -> Arrays | Table:
     """Return the data set of this name, or what the file of this name holds."""
     if data in BUILTIN:
@@ -77,7 +74,7 @@ def source(
             f"training reads its data more than once, and {data!r} is a pipe; write what comes through it to a file"
         )
     path = _file(data)
-    return files.read(path, target, decimal_comma, delimiter)
+    return files.read(path, target, dialect)
 
 
 def pieces(
@@ -85,8 +82,7 @@ def pieces(
     size: int,
     target: str | None = None,
     predicting: bool = True,
-    decimal_comma: bool = False,
-    delimiter: str | None = None,
+    dialect: Dialect = PLAIN,
 ) -> Iterator[Arrays | Table]:
     """Yield the samples of a data set, a file, or (-) of the standard input, `size` at once.
 
@@ -97,11 +93,11 @@ def pieces(
     elif data == "-":
         if sys.stdin is None:
             raise InputError(f"{STANDARD_INPUT} is closed; give FILE, or pipe a table in")
-        found = _stream(STANDARD_INPUT, sys.stdin.buffer, decimal_comma, delimiter)
+        found = _stream(STANDARD_INPUT, sys.stdin.buffer, dialect)
     elif _is_pipe(data):  # as the shell's <(command) is
-        found = _pipe(data, decimal_comma, delimiter)
+        found = _pipe(data, dialect)
     else:
-        found = files.pieces(_file(data), target, predicting, decimal_comma, delimiter)
+        found = files.pieces(_file(data), target, predicting, dialect)
     rest: Arrays | Table | None = None
     for piece in found:
         if isinstance(piece, Arrays) and piece.note:
@@ -162,16 +158,16 @@ def _file(data: str) -> Path:
     return path
 
 
-def _pipe(name: str, decimal_comma: bool, delimiter: str | None) -> Iterator[Arrays | Table]:
+def _pipe(name: str, dialect: Dialect) -> Iterator[Arrays | Table]:
     try:
         stream = Path(name).open("rb")  # noqa: SIM115  # closed below
     except OSError as error:
         raise InputError(f"{name!r} cannot be read: {error.strerror or error}") from error
     with stream:
-        yield from _stream(name, stream, decimal_comma, delimiter)
+        yield from _stream(name, stream, dialect)
 
 
-def _stream(where: str, stream: Any, decimal_comma: bool, delimiter: str | None) -> Iterator[Arrays | Table]:
+def _stream(where: str, stream: Any, dialect: Dialect) -> Iterator[Arrays | Table]:
     """Yield what comes through a pipe: CSV as it comes; anything else is written to a temporary file first."""
     called = where if where == STANDARD_INPUT else repr(where)
     stream = Opened(called, stream, unzip=False)
@@ -182,7 +178,7 @@ def _stream(where: str, stream: Any, decimal_comma: bool, delimiter: str | None)
     if not head:
         raise InputError(f"{where} is empty; expected a table, such as `nnx predict MODEL <data.csv` gives")
     if files.kind_of(where, head) == "CSV":
-        table = CSV(where, head, lambda: _resumed(head, stream), decimal_comma, delimiter)
+        table = CSV(where, head, lambda: _resumed(head, stream), dialect)
         yield from files.csv_pieces(table)
         return
     with TemporaryDirectory() as folder:

@@ -88,8 +88,7 @@ class Reader:
         """Return the data of a run, or of one of its folds."""
         drop = tuple(options.drop or ())
         own = (
-            options.decimal_comma,
-            options.delimiter,
+            options.dialect,
             options.task,
             options.day_first,
             options.seed,
@@ -106,7 +105,7 @@ class Reader:
 
     def _prepared(self, options: Options, drop: Sequence[str], fold: int | None) -> Data:
         seed = 0 if Path(options.data).is_file() else options.seed  # which draws the generated ones
-        key = options.data, options.target, seed, options.decimal_comma, options.delimiter
+        key = options.data, options.target, seed, options.dialect
         if key not in self._sources:
             self._sources = {}
             self._sources = {key: source(*key)}

@@ -11,6 +11,7 @@ import typer
 
 from nnx.activations import ACTIVATIONS
 from nnx.data.builtin import BUILTIN
+from nnx.data.dialect import Dialect
 from nnx.errors import unknown
 from nnx.initializers import INITIALIZERS
 from nnx.metrics import METRICS
@@ -94,6 +95,14 @@ class Options:
     ] = None
     drop: Annotated[list[str] | None, option("Data", "A column to leave out; may be repeated.")] = None
     decimal_comma: Annotated[bool, option("Data", "In CSV, 3,14 is a number.", "--decimal-comma")] = False
+    thousands: Annotated[
+        bool,
+        option("Data", "In CSV, 1,234 is 1234; with --decimal-comma, 1.234 is.", "--thousands"),
+    ] = False
+    units: Annotated[
+        list[str] | None,
+        option("Data", "In CSV, what stands beside numbers, as $ or %: left out; may be repeated."),
+    ] = None
     delimiter: Annotated[
         str | None,
         option("Data", "Of CSV: one character, or tab.", show_default="the one that the first rows tell"),
@@ -326,6 +335,11 @@ class Options:
 
     table: dict[str, Any] = field(default_factory=dict, metadata={"typed": False})
     """[sweep] of the configuration file: values, or a range, under the options' long names."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """How CSV is written."""
+        return Dialect(self.decimal_comma, self.thousands, tuple(self.units or ()), self.delimiter)
 
 
 OF_THE_COMMAND = frozenset(

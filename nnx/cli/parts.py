@@ -117,7 +117,7 @@ def of_source(name: str, source: Source, options: Options, preparation: Preparat
         return None
     if not isinstance(source, str):
         return of_pieces(source.where, [source], preparation, options.dtype)
-    found = pieces(source, ROWS, preparation.target, True, options.decimal_comma, options.delimiter)
+    found = pieces(source, ROWS, preparation.target, True, preparation.dialect.over())
     try:
         return of_pieces(source, found, preparation, options.dtype)
     except InputError as error:

@@ -11,20 +11,12 @@ from typing import Any, BinaryIO
 from rich.markup import escape
 
 from nnx.cli import streams
-from nnx.cli.inputs import (
-    at_once,
-    check_backend,
-    check_delimiter,
-    check_order,
-    model,
-    pieces,
-    refuse_existing,
-    typed,
-)
+from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, refuse_existing, typed
 from nnx.cli.show import errors
 from nnx.cli.terminal import line, visible
 from nnx.data import labels as label
 from nnx.data.columns import Notes
+from nnx.data.dialect import PLAIN, Written
 from nnx.data.prepare import Preparation
 from nnx.errors import Error, InputError, count, first_line, unknown
 from nnx.files import naming, written_aside
@@ -42,8 +34,7 @@ def run(
     overwrite: bool,
     format: str | None,
     probabilities: bool,
-    decimal_comma: bool,
-    delimiter: str | None,
+    written: Written,
     backend: str,
     device: str | None,
 ) -> None:
@@ -51,15 +42,14 @@ def run(
     with typed():
         write_as = chosen(format, out)
         check_backend(backend)
-        check_delimiter(delimiter)
         check_order(path, data)
+        PLAIN.over(*written)
     if out is not None and not overwrite:
         refuse_existing(out)
     trainer, preparation = model(path, backend, device)
     notes, m = Notes(), 0
-    found = pieces(
-        data, at_once(trainer), preparation.target, decimal_comma=decimal_comma, delimiter=delimiter
-    )
+    dialect = preparation.dialect.over(*written)
+    found = pieces(data, at_once(trainer), preparation.target, dialect=dialect)
     found = _read(data, found)
     tell(renamed(preparation) if probabilities else ())
     frames = (

@@ -16,7 +16,7 @@ import numpy as np
 
 from nnx.data import dates
 from nnx.data.dates import Dates
-from nnx.data.tables import has_decimal_commas
+from nnx.data.dialect import example, options
 from nnx.errors import InputError, count, listed
 from nnx.host import quiet
 from nnx.port import require
@@ -138,7 +138,7 @@ class Columns:
             raise InputError(f"the column {name!r} of {self.where} holds {kind}; expected numbers")
         if found.null_count() > values.null_count():
             at = (found.is_null() & values.is_not_null()).arg_max()
-            hint = "; give --decimal-comma" if has_decimal_commas(values) else ""
+            hint = f"; give {needed}" if (needed := options(values)) else ""
             raise InputError(
                 f"the column {name!r} of {self.where} holds {values[at]!r} in row {self.row(at)} (counted from 1, "
                 f"without the header); expected {'true or false' if boolean else 'numbers'}, as the model was trained "
@@ -396,8 +396,8 @@ def not_numbers(columns: Columns, name: str) -> str:
     """Return what keeps a column of text that seems to be meant as numbers from being it; nothing if none is meant."""
     text = columns.text(name)
     values = text.drop_nulls()
-    if has_decimal_commas(values):
-        return f"numbers with a comma such as {values[0]!r}: if it is the decimal comma, give --decimal-comma"
+    if needed := options(values):
+        return f"numbers such as {example(values)!r}: give {needed}"
     numbers = text.cast(float, strict=False)
     bad = numbers.null_count() - text.null_count()
     if 0 < bad <= len(values) // 10 and numbers.drop_nulls().n_unique() > 20:

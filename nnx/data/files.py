@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from nnx.data import memory
+from nnx.data.dialect import PLAIN, Dialect
 from nnx.data.gzipped import is_gzipped, length, opened
 from nnx.data.header import DELIMITERS
 from nnx.data.idx import Header, begins, idx_header, read_idx
@@ -44,7 +45,9 @@ _OTHERS = {
 
 
 def read(
-    path: Path, target: str | None = None, decimal_comma: bool = False, delimiter: str | None = None
+    path: Path,
+    target: str | None = None,
+    dialect: Dialect = PLAIN,
 ) -> Arrays | Table:
     """Return what a file holds; its content decides what it is, not its name.
 
@@ -55,10 +58,8 @@ def read(
     target : str or None
         For .npz: the array with the targets (None: "y", if there is one). For IDX: the file with the labels
         (None: the one named after MNIST's custom, if there is one). For CSV: the column that stays text.
-    decimal_comma : bool
-        Of CSV: whether 3,14 is a number.
-    delimiter : str or None
-        Of CSV; None: the one that its first rows tell.
+    dialect : Dialect
+        How CSV is written, and numbers in the text of Parquet.
 
     Raises
     ------
@@ -67,15 +68,15 @@ def read(
     """
     kind, head = look(path)
     if kind == "CSV":
-        frame = whole(_csv(path, head, decimal_comma, delimiter), length(path), target)
-        return Table(str(path), frame, of_text=True)
+        frame = whole(_csv(path, head, dialect), length(path), target)
+        return Table(str(path), frame, of_text=True, dialect=dialect)
     if kind == "Parquet":
         memory.check(
             max(3 * path.stat().st_size, 2 * parquet_memory(path)),  # at the least, with X beside the table
             f"reading {str(path)!r}",
             "Close other programs, or take a part of its rows or columns",
         )
-        return Table(str(path), read_parquet(path))
+        return Table(str(path), read_parquet(path, dialect), dialect=dialect)
     return _arrays(path, kind, target)
 
 
@@ -83,8 +84,7 @@ def pieces(
     path: Path,
     target: str | None = None,
     predicting: bool = True,
-    decimal_comma: bool = False,
-    delimiter: str | None = None,
+    dialect: Dialect = PLAIN,
 ) -> Iterator[Arrays | Table]:
     """Yield what a file holds, as `read`, a table in pieces: in memory that does not grow with the file.
 
@@ -92,9 +92,9 @@ def pieces(
     """
     kind, head = look(path)
     if kind == "CSV":
-        yield from csv_pieces(_csv(path, head, decimal_comma, delimiter))
+        yield from csv_pieces(_csv(path, head, dialect))
     elif kind == "Parquet":
-        for first, frame in parquet_frames(path):
+        for first, frame in parquet_frames(path, dialect):
             yield Table(str(path), frame, first)
     else:
         yield _arrays(path, kind, target, predicting)
@@ -202,8 +202,8 @@ def misnamed(path: Path) -> str | None:
     return f"{str(path)!r} holds {kind}, not {said} as its name says; it is read as {kind}"
 
 
-def _csv(path: Path, head: bytes, decimal_comma: bool, delimiter: str | None) -> CSV:
-    return CSV(str(path), head, lambda: cast("BinaryIO", opened(path)), decimal_comma, delimiter)
+def _csv(path: Path, head: bytes, dialect: Dialect) -> CSV:
+    return CSV(str(path), head, lambda: cast("BinaryIO", opened(path)), dialect)
 
 
 def _arrays(path: Path, kind: str, target: str | None, predicting: bool = False) -> Arrays:

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from nnx import frames, host
+from nnx.data.dialect import PLAIN, Dialect
 from nnx.data.source import Table
-from nnx.data.tables import tidied
+from nnx.data.tables import tidied, typed_as
 from nnx.errors import InputError, first_line
 from nnx.port import require
 
@@ -16,7 +17,7 @@ pl = require("polars", "cli")
 WHERE = "the data frame"
 
 
-def table(found: frames.Frame, read: Callable[[str], bool]) -> Table:
+def table(found: frames.Frame, read: Callable[[str], bool], dialect: Dialect = PLAIN) -> Table:
     """Return a table, of which the columns that `read` is true of are read, and the others are empty.
 
     Raises
@@ -29,7 +30,7 @@ def table(found: frames.Frame, read: Callable[[str], bool]) -> Table:
     columns = [
         _series(name, found.column(j)) if read(name) else empty.alias(name) for j, name in enumerate(names)
     ]
-    return Table(WHERE, tidied(pl.DataFrame(columns)))
+    return Table(WHERE, typed_as(tidied(pl.DataFrame(columns)), dialect), dialect=dialect)
 
 
 def _series(name: str, x: Any) -> Any:

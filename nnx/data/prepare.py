@@ -17,6 +17,7 @@ from nnx.data import dates, memory
 from nnx.data import labels as label
 from nnx.data.columns import Column, Columns, Notes, account, learn
 from nnx.data.dates import Dates
+from nnx.data.dialect import PLAIN, Dialect
 from nnx.data.source import Samples, finite
 from nnx.errors import InputError, count, listed, unknown
 from nnx.host import is_finite, quiet
@@ -66,6 +67,7 @@ _EXPECTED = {
     "image_shape?": ([Whole(1)], None), "columns?": ([_column], None), "from_text?": bool, "counts?": bool,
     "class_counts?": ([Whole()], None),
     "unused?": [str],
+    "dialect?": {"decimal_comma": bool, "thousands": bool, "units": [str], "delimiter": (str, None)},
 }  # fmt: skip
 """What a model file holds of it."""
 
@@ -99,6 +101,8 @@ class Preparation:
         How many samples of the training part each class has; None: not known, or numbers.
     unused : list of str
         The columns that were left out, since nothing could be learned of them, each with the reason.
+    dialect : Dialect
+        How the CSV file was written; others are read alike unless it is said otherwise.
     """
 
     features: list[str]
@@ -115,6 +119,7 @@ class Preparation:
     counts: bool = False
     class_counts: list[int] | None = None
     unused: list[str] = field(default_factory=list)
+    dialect: Dialect = PLAIN
 
     @classmethod
     def learn(cls, samples: Samples, task: str, train: Any) -> "Preparation":
@@ -144,7 +149,8 @@ class Preparation:
         from_text = labels is not None and samples.numbers is not None
         counts, shape = task == "counts", samples.image_shape
         unused = [f"{name} ({why})" for name, why in samples.unused.items()]
-        return cls(*own, labels, y_mean, y_scale, shape, columns, from_text, counts, class_counts, unused)
+        more = (columns, from_text, counts, class_counts, unused, samples.dialect)
+        return cls(*own, labels, y_mean, y_scale, shape, *more)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "Preparation":
@@ -160,7 +166,8 @@ class Preparation:
             columns = found.get("columns")
             shape = found.get("image_shape")
             found = {**found, "columns": columns and [_made(column) for column in columns]}
-            made = cls(**{**found, "image_shape": shape and tuple(shape)})
+            dialect = Dialect(**found.get("dialect", {}))
+            made = cls(**{**found, "image_shape": shape and tuple(shape), "dialect": dialect})
             _same("columns", made.features if columns is None else columns, len(made.features))
             _same("mean", made.mean, len(made.inputs))
             _same("scale", made.scale, len(made.inputs))
@@ -174,7 +181,7 @@ class Preparation:
 
     def describe(self) -> dict[str, Any]:
         """Return it as JSON's types, for `trainer.metadata`."""
-        return asdict(self)
+        return {**asdict(self), "dialect": self.dialect.describe()}
 
     @property
     def task(self) -> str:
@@ -290,7 +297,7 @@ class Preparation:
         from nnx.data.frames import table  # which needs polars
 
         wanted = self.features if self.named else found.names
-        return table(found, wanted.__contains__).values(self.features, self.named)
+        return table(found, wanted.__contains__, self.dialect).values(self.features, self.named)
 
     @cached_property
     def _known(self) -> label.Known:
@@ -400,7 +407,7 @@ class Preparation:
         return found
 
 
-def _number(first: Any, at: int) -> int:
+def _number(first: Any, at: Any) -> int:
     """Return the row number of one of the samples; `first` is that of the first one, or those of all."""
     return int(first[at] if np.ndim(first) else (first or 1) + at)
 

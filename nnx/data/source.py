@@ -10,7 +10,8 @@ import numpy as np
 from nnx import frames
 from nnx.data import labels as label
 from nnx.data.columns import Columns, checked, dated, not_numbers
-from nnx.data.tables import as_numbers, has_decimal_commas
+from nnx.data.dialect import PLAIN, Dialect, options
+from nnx.data.tables import as_numbers
 from nnx.errors import InputError, count, did_you_mean
 from nnx.frames import some
 
@@ -38,6 +39,8 @@ class Samples:
         How many other rows there are, which have no target.
     unused : dict of str
         The columns that are left out, since nothing could be learned of them, and why.
+    dialect : Dialect
+        How the file is written.
     """
 
     X: Any
@@ -50,6 +53,7 @@ class Samples:
     numbers: Any | None = None
     left_out: int = 0
     unused: Mapping[str, str] = field(default_factory=dict)
+    dialect: Dialect = PLAIN
 
     @cached_property
     def classes(self) -> tuple[list[Any], Any]:
@@ -166,6 +170,7 @@ class Table:
     first: int = 1
     of_text: bool = False
     rows: Any = None
+    dialect: Dialect = PLAIN
 
     def __len__(self) -> int:
         return int(self.frame.height) if self.rows is None else len(self.rows)
@@ -236,9 +241,10 @@ class Table:
         features = X.frame.columns
         if self.of_text or _is_beyond_numpy(y):
             values, numbers = _read(y)
-            return Samples(X, values, features, target, numbers=numbers, left_out=left_out, unused=unused)
-        y = _typed(y, self._called(target))
-        return Samples(X, y, features, target, left_out=left_out, unused=unused)
+        else:
+            values, numbers = _typed(y, self._called(target)), None
+        more = {"numbers": numbers, "left_out": left_out, "unused": unused, "dialect": self.dialect}
+        return Samples(X, values, features, target, **more)
 
     def values(self, features: Sequence[str], named: bool) -> Columns:
         """Return the columns that a model was trained on, in its order; other columns do not matter."""
@@ -254,7 +260,7 @@ class Table:
         found = as_numbers(y) if str(y.dtype) == "String" else y.cast(float)
         if found is None:
             at = (y.cast(float, strict=False).is_null()).arg_max()
-            hint = "; give --decimal-comma" if has_decimal_commas(y) else ""
+            hint = f"; give {needed}" if (needed := options(y)) else ""
             raise InputError(
                 f"the target {target!r} of {self.where} is {y[at]!r} in row {self._row(at)} (counted from 1, without "
                 f"the header); the model was trained on numbers{hint}"

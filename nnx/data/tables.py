@@ -6,12 +6,13 @@ CSV is taken as text first, and becomes numbers by one rule, whatever the file: 
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from nnx.data import memory
-from nnx.data.header import BLANK, checked_delimiter, read_header
+from nnx.data.dialect import PLAIN, Dialect, contradiction
+from nnx.data.header import BLANK, Header, read_header
 from nnx.data.rows import Rows
 from nnx.errors import InputError, first_line, size
 from nnx.port import require
@@ -27,8 +28,6 @@ LONGEST = 2**26
 
 ROWS = 2**17
 """The rows of Parquet that are read at once."""
-
-_COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)?,\d+([eE][+-]?\d+)?$"
 
 
 STANDARD_INPUT = "the standard input"
@@ -46,10 +45,7 @@ class CSV:
         Its first bytes.
     begin : callable
         Returns it as a binary file, at its begin.
-    decimal_comma : bool
-        Whether 3,14 is a number (and 1.234,5 is one above a thousand).
-    delimiter : str or None
-        None: the one that the first rows tell.
+    dialect : Dialect
 
     Attributes
     ----------
@@ -64,16 +60,21 @@ class CSV:
         where: str,
         head: bytes,
         begin: Callable[[], BinaryIO],
-        decimal_comma: bool = False,
-        delimiter: str | None = None,
+        dialect: Dialect = PLAIN,
     ) -> None:
-        self.where, self.begin, self.decimal_comma = where, begin, decimal_comma
+        self.where, self.begin, self.dialect = where, begin, dialect
         self.called = where if where == STANDARD_INPUT else repr(where)
-        if delimiter is not None:
-            delimiter = checked_delimiter(delimiter)
-        self._header = read_header(self.called, head, delimiter)
+        self._header = self._read_header(head)
         self.names, self.read = self._header.names, 0
         require("polars", "cli")
+
+    def _read_header(self, head: bytes) -> Header:
+        if self.dialect.delimiter is None and self.dialect.usual is not None:
+            with suppress(InputError):  # which reading without it says
+                header = read_header(self.called, head, self.dialect.usual)
+                if len(header.names) > 1:
+                    return header
+        return read_header(self.called, head, self.dialect.delimiter)
 
     def frames(self) -> Iterator[tuple[int, Any]]:
         """Yield (the number of its first row, from 1, a frame of text) for each piece."""
@@ -93,10 +94,14 @@ class CSV:
 
         cell = pl.all().str.strip_chars(BLANK)
         frame = frame.with_columns(cell.replace(MISSING, [None] * len(MISSING)))
-        if self.decimal_comma:
-            cell = pl.all()
-            plain = cell.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-            frame = frame.with_columns(pl.when(cell.str.contains(_COMMA)).then(plain).otherwise(cell))
+        if self.dialect.decimal_comma and not self.dialect.thousands:
+            for name, values in zip(self.names, frame, strict=True):
+                if (found := contradiction(values)) is not None:
+                    raise InputError(
+                        f"the column {name!r} of {self.called} has decimal commas, and {found!r}; give --thousands, "
+                        f"too: it is {found.replace('.', '')} then"
+                    )
+        frame = frame.with_columns(self.dialect.numbers(pl.all()))
         frame.columns = self.names
         return frame
 
@@ -110,13 +115,6 @@ def as_numbers(values: Any) -> Any | None:
         if found.null_count() == values.null_count():
             return found
     return None
-
-
-def has_decimal_commas(values: Any) -> bool:
-    """Whether the values of a polars Series of text are all numbers with a decimal comma, or whole."""
-    values = values.drop_nulls()
-    comma = values.str.contains(_COMMA)
-    return bool(comma.any()) and bool((comma | values.str.contains(r"^[+-]?\d+$")).all())
 
 
 def whole(table: CSV, length: int, target: str | None = None) -> Any:
@@ -199,16 +197,32 @@ def tidied(frame: Any) -> Any:
     return frame.with_columns(pl.col(pl.String).str.strip_chars(BLANK).replace("", None))
 
 
-def read_parquet(path: Path) -> Any:
-    """Return what a Parquet file holds."""
+def read_parquet(path: Path, dialect: Dialect) -> Any:
+    """Return what a Parquet file holds; text of which the dialect makes numbers as numbers."""
     pl = require("polars", "cli")
     frame = _parquet(path, lambda: pl.read_parquet(path, glob=False))
     if frame.height == 0:
         raise InputError(f"{str(path)!r} has the names of columns, and no rows")
-    return tidied(frame)
+    return typed_as(tidied(frame), dialect)
 
 
-def parquet_frames(path: Path) -> Iterator[tuple[int, Any]]:
+def typed_as(frame: Any, dialect: Dialect) -> Any:
+    """Return a frame in which text that the dialect makes numbers of is numbers."""
+    if dialect == PLAIN:
+        return frame
+    read = [column for column in _read(frame, dialect) if not column.equals(frame[column.name])]
+    found = [numbers for column in read if (numbers := as_numbers(column)) is not None]
+    return frame.with_columns(found)
+
+
+def _read(frame: Any, dialect: Dialect) -> Any:
+    """Return a frame whose text has numbers as 1234.5."""
+    import polars as pl
+
+    return frame.with_columns(dialect.numbers(pl.col(pl.String)))
+
+
+def parquet_frames(path: Path, dialect: Dialect) -> Iterator[tuple[int, Any]]:
     """Yield (the number of its first row, from 1, a frame) for each piece of a Parquet file."""
     pl = require("polars", "cli")
     lazy = _parquet(path, lambda: pl.scan_parquet(path, glob=False))
@@ -216,7 +230,7 @@ def parquet_frames(path: Path) -> Iterator[tuple[int, Any]]:
     if m == 0:
         raise InputError(f"{str(path)!r} has the names of columns, and no rows")
     for start in range(0, m, ROWS):
-        yield start + 1, tidied(_parquet(path, lazy.slice(start, ROWS).collect))
+        yield start + 1, _read(tidied(_parquet(path, lazy.slice(start, ROWS).collect)), dialect)
 
 
 def parquet_memory(path: Path) -> float:
