@@ -228,8 +228,8 @@ def describe(job: Job) -> None:
     data, trainer = job.data, job.trainer
     preparation, trained = data.preparation, data.X.shape[1]
     if data.reason:
-        other = f"; else --task {data.another}" if data.another else ""
-        show.say("Task", f"{preparation.task}, since {data.reason}{other}")
+        otherwise = f"; else --task {data.another}" if data.another else ""
+        show.say("Task", f"{preparation.task}, since {data.reason}{otherwise}")
     numbers = "counts" if preparation.counts else "numbers"
     what = numbers if preparation.labels is None else f"{len(preparation.labels)} classes"
     held = parts.words(trained, data.parts)
