@@ -17,7 +17,7 @@ from nnx.data.columns import Notes
 from nnx.data.dialect import Dialect
 from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation, decided, split
-from nnx.data.source import Arrays, Table, left_out
+from nnx.data.source import Arrays, Samples, Table, left_out
 from nnx.errors import InputError, as_path, count, flag, integer, items, listed, number, scalar, shown
 from nnx.layers import Dense, Layer
 from nnx.metrics import score_name
@@ -39,7 +39,9 @@ def _in_words_of_python(text: str) -> str:
     dropped = f"--drop {_NAME}(?: --drop {_NAME})*"
     text = re.sub(dropped, lambda found: f"drop=[{', '.join(re.findall(_NAME, found[0]))}]", text)
     text = re.sub("--units ('[^']*')", r"units=[\1]", text)
+    text = text.replace("--month-first", "day_first=False").replace("--day-first", "day_first=True")
     text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)
+    text = re.sub("--task ([a-z]+)", r"task='\1'", text)
     return re.sub("--(drop|target|delimiter|task)(?: (?=[A-Z]))?", r"\1=", text)
 
 
@@ -84,6 +86,8 @@ class Tabular:
     decimal_comma, thousands, units, delimiter
         How CSV is read: whether 3,14 is a number; whether 1,234 is 1234 (with a decimal comma 1.234); what stands
         beside numbers, as ["$", "%"]; what stands between the cells, None: what the first rows tell. Kept in the model.
+    day_first : bool or None
+        Whether the text 1/3/2024 is the first of March; None: what other dates of the column tell.
 
     Attributes
     ----------
@@ -141,6 +145,7 @@ class Tabular:
         thousands: bool = False,
         units: Sequence[str] = (),
         delimiter: str | None = None,
+        day_first: bool | None = None,
     ) -> None:
         hidden = [
             layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation)
@@ -153,32 +158,23 @@ class Tabular:
             delimiter,
         )
         columns = items("drop", drop, "a list of columns")
+        day_first = None if day_first is None else flag("day_first", day_first, "True, False or None")
         with _in_python():
-            self._learn(table, target, task, columns, validation, dtype, seed, dialect)
+            if isinstance(table, str | os.PathLike):
+                whole: Any = files.read(as_path("table", table), target, dialect)
+            else:
+                whole = _frame(table, lambda name: name not in columns, dialect)
+            samples = whole.training(target, columns, day_first)
+            self._m, self._kept = len(whole), whole.labelled(samples.target).rows
+            self._learn(samples, task, validation, dtype, seed)
         output = Dense(self.preparation.n_outputs)
         network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
         self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)
         where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
 
-    def _learn(
-        self,
-        table: Any,
-        target: Any,
-        task: str,
-        drop: list[Any],
-        validation: Any,
-        dtype: str,
-        seed: int,
-        dialect: Dialect,
-    ) -> None:
+    def _learn(self, samples: Samples, task: str, validation: Any, dtype: str, seed: int) -> None:
         """Set the preparation, and what is trained on and held out."""
-        if isinstance(table, str | os.PathLike):
-            whole: Any = files.read(as_path("table", table), target, dialect)
-        else:
-            whole = _frame(table, lambda name: name not in drop, dialect)
-        samples = whole.training(target, drop)
-        self._m, self._kept = len(whole), whole.labelled(samples.target).rows
         if samples.left_out:
             _log.warning("%s", left_out(samples.left_out, samples.target))
         samples, found, other, self.reason = decided(samples, task)

@@ -331,6 +331,15 @@ def test_errors_name_arguments_not_options_of_the_command_line(pets, tmp_path):
     assert model.predict(tmp_path / "a.csv").shape == (40,)
 
 
+def test_dates_that_can_be_read_in_two_ways_are_asked_about(pets):
+    table = {**pets, "born": [f"{1 + i % 12}/{1 + i // 12 % 12}/2024" for i in range(240)]}
+    with pytest.raises(nnx.InputError, match="give day_first=True or day_first=False") as caught:
+        nnx.Tabular(table, "kind", backend="numpy")
+    assert "--" not in str(caught.value)
+    days, months = (nnx.Tabular(table, "kind", day_first=first, backend="numpy") for first in (True, False))
+    assert days.preparation.describe() != months.preparation.describe()
+
+
 def test_what_is_missing_when_it_predicts_is_named(fitted):
     with pytest.raises(nnx.InputError, match=r"lacks the column 'colour'.*Did you mean 'color' for 'colour'"):
         fitted.predict({"size": [1.0], "color": ["red"]})
