@@ -443,3 +443,10 @@ def test_with_a_bar_several_epochs_are_done_at_once(open_terminal):
     assert trainer.history == alone.history
     assert (trainer.theta == alone.theta).all()
     assert "epoch 400/400" in terminal.getvalue()
+
+
+def test_early_stopping_says_how_its_number_is_measured():
+    with raises(r"'accuracy' is not measured; give fit\(metrics=\['accuracy', \.\.\.\]\)"):
+        new().fit(X.T, Y, epochs=2, callbacks=nnx.EarlyStopping("accuracy"))
+    with raises("validation_split=0.2"):
+        new().fit(X.T, Y, epochs=2, callbacks=nnx.EarlyStopping("validation_accuracy"))

@@ -86,13 +86,14 @@ class Monitor(Resumable):
         if self.monitor not in measured:
             validates = any(one.startswith("validation_") for one in measured)
             metric = self.monitor.removeprefix("validation_")
-            if validates and metric.partition("(")[0] in METRICS:
+            of_training = metric == self.monitor
+            if (validates or of_training) and metric.partition("(")[0] in METRICS:
                 raise InputError(f"{self.monitor!r} is not measured; give fit(metrics=[{metric!r}, ...])")
             hint = (
                 ""
                 if validates
-                else ". More is measured on validation samples alone, Trainer.fit(validation=(X, Y)); an estimator of "
-                "nnx.sklearn has early_stopping=True instead"
+                else ". More is measured on validation samples, fit(validation=(X, Y)) or fit(validation_split=0.2); "
+                "an estimator of nnx.sklearn has early_stopping=True instead"
             )
             raise InputError(f"{unknown('number to monitor', self.monitor, measured)}{hint}")
 
