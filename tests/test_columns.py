@@ -133,6 +133,11 @@ def test_a_column_that_counts_the_rows_is_noticed(rng):
     frame = polars.DataFrame({"id": range(1, 41), "a": rng.random(40)})
     p = learned(frame, rng.permutation(40)[:30])
     assert p.account()[1] == "counts the rows, which tells nothing: id (leave out by --drop 'id')"
+    frame = polars.DataFrame(
+        {"id": rng.permutation(200) + 7, "a": rng.random(200), "b": rng.integers(0, 200, 200)}
+    )
+    p = learned(frame, rng.permutation(200)[:160])  # in any order
+    assert p.account()[1] == "counts the rows, which tells nothing: id (leave out by --drop 'id')"
 
 
 def test_what_was_filled_in_and_not_known_is_counted(rng):

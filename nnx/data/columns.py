@@ -510,7 +510,14 @@ def _learn_dates(columns: Columns, name: str) -> tuple[Column, tuple[list[float]
 def _remark(numbers: Any, rows: Any) -> str:
     if (numbers == numbers[0]).all():
         return "constant"
-    return "counts the rows" if len(rows) > 2 and (numbers - rows == numbers[0] - rows[0]).all() else ""
+    if len(rows) > 2 and (numbers - rows == numbers[0] - rows[0]).all():
+        return "counts the rows"
+    m = len(numbers)  # in another order: a part of 1 to the number of all rows, each once
+    with quiet():
+        spread = np.ptp(numbers) + 1
+    if m < 100 or not m <= spread <= 1.5 * m or (numbers != np.floor(numbers)).any():
+        return ""
+    return "counts the rows" if len(np.unique(numbers)) == m else ""
 
 
 def _looked_up(text: Any, places: Mapping[Any, int], unknown: int, of_missing: int) -> Any:

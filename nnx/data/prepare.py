@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -149,8 +149,8 @@ class Preparation:
         from_text = labels is not None and samples.numbers is not None
         counts, shape = task == "counts", samples.image_shape
         unused = [f"{name} ({why})" for name, why in samples.unused.items()]
-        more = (columns, from_text, counts, class_counts, unused, samples.dialect)
-        return cls(*own, labels, y_mean, y_scale, shape, *more)
+        found = cls(*own, labels, y_mean, y_scale, shape, columns, from_text, counts, class_counts, unused)
+        return replace(found, dialect=samples.dialect)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "Preparation":
