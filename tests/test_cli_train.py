@@ -249,7 +249,17 @@ def test_errors_have_the_targets_unit_wherever_they_are_shown(run, tmp_path, rng
     rows = [f"{a},{300 * a + 5 * b}" for a, b in zip(x, rng.standard_normal(200), strict=True)]
     (tmp_path / "t.csv").write_text("\n".join(["x,price", *rows]))
     metrics = "mean_absolute_error,mean_squared_error"
-    options = ("--epochs", 4, "--metrics", metrics, "--dtype", "float64", "--out", "here")
+    options = (
+        "--epochs",
+        4,
+        "--no-early-stopping",
+        "--metrics",
+        metrics,
+        "--dtype",
+        "float64",
+        "--out",
+        "here",
+    )
     status, out, err = run("train", "t.csv", "--target", "price", "--json", *options)
     assert status == 0
     found = json.loads(out)
