@@ -73,13 +73,6 @@ def test_where_there_is_no_room_at_all_the_error_says_what_is_left(run, tmp_path
     assert not (tmp_path / "other").exists()
 
 
-class Terminal:
-    """A standard input that is a terminal."""
-
-    def isatty(self):
-        return True
-
-
 @pytest.mark.parametrize("gives_up", [False, True])
 def test_at_a_terminal_one_can_make_room_and_write_again(run, tmp_path, full, monkeypatch, gives_up):
     from nnx.cli import show
@@ -95,9 +88,8 @@ def test_at_a_terminal_one_can_make_room_and_write_again(run, tmp_path, full, mo
 
     full(lambda path: path.parent.name == "r")
     monkeypatch.setattr("builtins.input", enter)
-    monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(show.console, "_force_terminal", True)
-    status, _, err = run(*IRIS)
+    status, _, err = run(*IRIS, stdin=None)
     assert "Make room, then press Enter" in asked[0]
     assert "The model is kept in memory" in err
     assert (status, len(asked)) == ((1, 1) if gives_up else (0, 2))

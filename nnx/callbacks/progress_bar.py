@@ -102,7 +102,7 @@ class ProgressBar(Callback):
         if not self._on.is_terminal:
             self._on.print(said, soft_wrap=True, markup=False)
         elif (bar := self._bar) is not None:
-            bar.update(self._task, text=said)
+            bar.update(self._task, text=said, refresh=True)
 
     def _steps(self) -> None:
         """Note that the first step is done, or that there will be none."""
