@@ -226,7 +226,7 @@ class Tabular:
         self,
         epochs: int = 100,
         batch_size: int | None = 32,
-        early_stopping: int = 10,
+        early_stopping: int | None = None,
         *,
         sample_weight: Any = None,
         class_weight: Any = None,
@@ -241,9 +241,10 @@ class Tabular:
             How often to go over the rows, at most.
         batch_size : int or None
             Rows in a step; None, and with L-BFGS: all of them.
-        early_stopping : int
+        early_stopping : int or None
             After so many epochs without a lower loss of the validation the training ends, and the best epoch is taken
-            back. 0: it goes on. An `nnx.EarlyStopping` among the callbacks replaces it.
+            back. None: 10, or, with a schedule that has an end, all epochs. 0: it goes on, and keeps the last. An
+            `nnx.EarlyStopping` among the callbacks replaces it.
         sample_weight : array-like (m,) or None
             Of the rows of the whole table, those that are held out among them.
         class_weight : dict, "balanced" or None
@@ -260,6 +261,8 @@ class Tabular:
             raise InputError(
                 "the model was loaded, without its table; make an nnx.Tabular of the table to train one"
             )
+        if early_stopping is None:
+            early_stopping = epochs if hasattr(self.trainer.optimizer.learning_rate, "steps") else 10
         patience, callbacks = integer("early_stopping", early_stopping), Callbacks(callbacks).all
         if patience and self._validation and not any(isinstance(one, EarlyStopping) for one in callbacks):
             callbacks = [EarlyStopping(patience=patience), *callbacks]

@@ -111,6 +111,11 @@ def test_without_more_it_stops_early_and_takes_back_the_best_epoch():
     history = model.fit(early_stopping=3)
     assert len(history["loss"]) < 100
     assert model.trainer.kept == 1 + int(np.argmin(history["validation_loss"])) == len(history["loss"]) - 3
+    scheduled = nnx.Tabular(
+        table, "y", optimizer=nnx.Adam(nnx.schedules.Cosine(0.02, steps=90)), backend="numpy"
+    )
+    assert len(scheduled.fit(30)["loss"]) == 30  # a schedule comes to its end
+    assert scheduled.trainer.kept < 20
     model.fit(5, early_stopping=0)
     assert len(model.history["loss"]) == len(history["loss"]) + 5
     model.fit(5, callbacks=nnx.EarlyStopping("loss", patience=99))
