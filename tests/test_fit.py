@@ -1,4 +1,4 @@
-"""What `Trainer.fit` does beside the steps: samples as rows, one sample, the warning of a single step."""
+"""What `Trainer.fit` takes, holds out, measures, shows and warns of."""
 
 import io
 import logging
@@ -179,7 +179,9 @@ def tensor_of(x):
     return pytest.importorskip("torch").asarray(x.T)
 
 
-@pytest.mark.parametrize("make", [sparse_of, frame_of, tensor_of, lambda x: x.T.tolist()])
+@pytest.mark.parametrize(
+    "make", [sparse_of, frame_of, pytest.param(tensor_of, marks=pytest.mark.long), lambda x: x.T.tolist()]
+)
 def test_a_share_of_any_samples_in_memory(make):
     expected, _ = share(X.T, Y, {})
     trainer, history = share(make(X), Y, {})
