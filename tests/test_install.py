@@ -134,6 +134,7 @@ def test_what_is_missing_is_named_with_the_command(hidden, extra, call, monkeypa
     assert ("download.pytorch.org/whl/cpu" in str(caught.value)) == (hidden == "torch")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hidden", ["sklearn", "scipy"])
 def test_the_estimators_say_what_they_need(hidden):
     code = f"import sys; sys.modules[{hidden!r}] = None; import nnx.sklearn"
