@@ -36,9 +36,8 @@ _NAME = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 
 def _in_words_of_python(text: str) -> str:
     """Return a text with arguments for the options of the command line that it names."""
-    dropped = f"--drop {_NAME}(?: --drop {_NAME})*"
-    text = re.sub(dropped, lambda found: f"drop=[{', '.join(re.findall(_NAME, found[0]))}]", text)
-    text = re.sub("--units ('[^']*')", r"units=[\1]", text)
+    several = rf"--(drop|missing|units) {_NAME}(?: --\1 {_NAME})*"
+    text = re.sub(several, lambda found: f"{found[1]}=[{', '.join(re.findall(_NAME, found[0]))}]", text)
     text = text.replace("--month-first", "day_first=False").replace("--day-first", "day_first=True")
     text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)
     text = re.sub("--task ([a-z]+)", r"task='\1'", text)
@@ -83,9 +82,10 @@ class Tabular:
         See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
     optimizer, backend, device, dtype, seed, regularization
         As of `nnx.Trainer`. The seed draws the rows that are held out, too.
-    decimal_comma, thousands, units, delimiter
+    decimal_comma, thousands, units, missing, delimiter
         How CSV is read: whether 3,14 is a number; whether 1,234 is 1234 (with a decimal comma 1.234); what stands
-        beside numbers, as ["$", "%"]; what stands between the cells, None: what the first rows tell. Kept in the model.
+        beside numbers, as ["$", "%"]; what means that there is no value, as ["?"]; what stands between the cells,
+        None: what the first rows tell. Kept in the model.
     day_first : bool or None
         Whether the text 1/3/2024 is the first of March; None: what other dates of the column tell.
 
@@ -144,6 +144,7 @@ class Tabular:
         decimal_comma: bool = False,
         thousands: bool = False,
         units: Sequence[str] = (),
+        missing: Sequence[str] = (),
         delimiter: str | None = None,
         day_first: bool | None = None,
     ) -> None:
@@ -155,6 +156,7 @@ class Tabular:
             flag("decimal_comma", decimal_comma),
             flag("thousands", thousands),
             tuple(items("units", units, "a list of text, such as ['$']")),
+            tuple(items("missing", missing, "a list of text, such as ['?']")),
             delimiter,
         )
         columns = items("drop", drop, "a list of columns")

@@ -1,6 +1,7 @@
 """Numbers as people write them in CSV: 1,234 and 1.234, $ and %; asked about, read as said, kept in the model."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -193,3 +194,53 @@ def test_a_damaged_dialect_is_refused():
     for wrong in ({"thousands": 1}, {"units": "$"}, {"delimiter": ";;"}, {"unknown": 1}):
         with pytest.raises(InputError, match="the model's description of its data cannot be read"):
             Preparation.of({"preparation": {**of, "dialect": {**whole.describe(), **wrong}}})
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (lambda k: "?" if k % 4 == 0 else f"{k}.5", ["?"]),
+        (lambda k: ["-", "unknown"][k % 8 // 4] if k % 4 == 0 else str(k), ["-", "unknown"]),
+        (lambda k: "unknown" if k % 3 == 0 else f"2024-{1 + k % 12:02}-{1 + k % 28:02}", ["unknown"]),
+        (lambda k: "." if k == 7 else str(k), ["."]),
+    ],
+)
+def test_words_for_missing_values_are_asked_about_and_stay_with_the_model(run, tmp_path, cells, words):
+    def table(name, words):
+        rows = [f"{'' if cells(k) in words else cells(k)},{'ab'[k % 2]}" for k in range(80)]
+        (tmp_path / name).write_text("\n".join(["value,kind", *rows]), encoding="utf-8")
+
+    table("words.csv", [])
+    table("empty.csv", words)
+    how = ["--target", "kind", "--epochs", 2, "--layers", 4, "--no-plots"]
+    code, _, err = run("train", "words.csv", *how)
+    assert code == 1
+    given = [one for word in words for one in ("--missing", word)]
+    asked = " ".join(f"--missing {word!r}" for word in words)
+    assert f"empty, or give {asked}" in err
+    with pytest.raises(InputError, match=re.escape(f"missing=[{', '.join(map(repr, words))}]")):
+        nnx.Tabular("words.csv", "kind")
+    assert run("train", "words.csv", *how, *given, "--out", "run")[0] == 0
+    assert run("train", "empty.csv", *how, "--out", "other")[0] == 0
+    predicted = run("predict", "other", "empty.csv")[1]
+    assert run("predict", "run", "words.csv")[1] == predicted
+    assert run("predict", "run", "empty.csv")[1] == predicted
+    assert json.loads(run("evaluate", "run", "words.csv", "--json")[1])["samples"] == 80
+
+
+def test_a_target_of_numbers_and_a_word_is_asked_about(run, tmp_path):
+    rows = [f"{k % 7},{'?' if k % 5 == 0 else k}" for k in range(80)]
+    (tmp_path / "a.csv").write_text("\n".join(["x,y", *rows]), encoding="utf-8")
+    how = ["--target", "y", "--epochs", 2, "--layers", 4, "--no-plots"]
+    code, _, err = run("train", "a.csv", *how)
+    assert code == 1
+    assert "the target 'y' of a.csv holds numbers but for 16 values, the first '?' in row 1" in err
+    code, _, err = run("train", "a.csv", *how, "--missing", "?")
+    assert code == 0
+    assert "16 rows without the target 'y' left out" in err
+
+
+def test_categories_with_a_few_numbers_stay_categories(run, tmp_path):
+    rows = [f"{['a', 'b', 'c', str(k)][k % 4]},{'xy'[k % 2]}" for k in range(160)]
+    (tmp_path / "a.csv").write_text("\n".join(["code,kind", *rows]), encoding="utf-8")
+    assert run("train", "a.csv", "--target", "kind", "--epochs", 1, "--layers", 4, "--no-plots")[0] == 0

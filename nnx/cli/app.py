@@ -88,6 +88,10 @@ Units = Annotated[
         help="In CSV, what stands beside numbers, as $ or %: left out; may be repeated.", **AS_TRAINED
     ),
 ]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(help="In CSV, what means that there is no value, as ?; may be repeated.", **AS_TRAINED),
+]
 
 Delimiter = Annotated[
     str | None,
@@ -143,6 +147,7 @@ def predict(
     decimal_comma: DecimalComma = None,
     thousands: Thousands = None,
     units: Units = None,
+    missing: Missing = None,
     delimiter: Delimiter = None,
     backend: BackendName = "auto",
     device: DeviceName = None,
@@ -153,7 +158,7 @@ def predict(
     """
     from nnx.cli.predict import run
 
-    written = decimal_comma, thousands, units or None, delimiter
+    written = decimal_comma, thousands, units or None, missing or None, delimiter
     run(model, piped(data), out, overwrite, format, probabilities, written, backend, device)
 
 
@@ -186,6 +191,7 @@ def evaluate(
     decimal_comma: DecimalComma = None,
     thousands: Thousands = None,
     units: Units = None,
+    missing: Missing = None,
     delimiter: Delimiter = None,
     backend: BackendName = "auto",
     device: DeviceName = None,
@@ -193,7 +199,7 @@ def evaluate(
     """Print the loss and the metrics of a model on FILE, errors of numbers in the target's unit."""
     from nnx.cli.evaluate import run
 
-    written = decimal_comma, thousands, units or None, delimiter
+    written = decimal_comma, thousands, units or None, missing or None, delimiter
     run(model, piped(data), metrics, target, json, written, backend, device)
 
 

@@ -103,6 +103,10 @@ class Options:
         list[str] | None,
         option("Data", "In CSV, what stands beside numbers, as $ or %: left out; may be repeated."),
     ] = None
+    missing: Annotated[
+        list[str] | None,
+        option("Data", "In CSV, what means that there is no value, as ?; may be repeated."),
+    ] = None
     delimiter: Annotated[
         str | None,
         option("Data", "Of CSV: one character, or tab.", show_default="the one that the first rows tell"),
@@ -339,7 +343,8 @@ class Options:
     @property
     def dialect(self) -> Dialect:
         """How CSV is written."""
-        return Dialect(self.decimal_comma, self.thousands, tuple(self.units or ()), self.delimiter)
+        units, missing = tuple(self.units or ()), tuple(self.missing or ())
+        return Dialect(self.decimal_comma, self.thousands, units, missing, self.delimiter)
 
 
 OF_THE_COMMAND = frozenset(

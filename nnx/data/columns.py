@@ -16,7 +16,7 @@ import numpy as np
 
 from nnx.data import dates
 from nnx.data.dates import Dates
-from nnx.data.dialect import example, options
+from nnx.data.dialect import example, if_missing, options, strays
 from nnx.errors import InputError, count, listed
 from nnx.host import quiet
 from nnx.port import require
@@ -352,9 +352,10 @@ def dated(columns: Columns, name: str, day_first: bool | None = None) -> tuple[s
         return order, None, wrong
     if wrong < 0:
         return order, read, ""
+    word = columns.series(name).slice(wrong, 1)
     why = (
-        f"dates or times but for {str(columns.series(name)[wrong])[:40]!r} in row {columns.row(wrong)}, where "
-        f"{dates.ORDERS[order]} is expected; if it is missing, leave the cell empty"
+        f"dates or times but for {word[0][:40]!r} in row {columns.row(wrong)}, where {dates.ORDERS[order]} is "
+        f"expected; {if_missing(word)}"
     )
     return order, None, why
 
@@ -399,12 +400,12 @@ def not_numbers(columns: Columns, name: str) -> str:
     if needed := options(values):
         return f"numbers such as {example(values)!r}: give {needed}"
     numbers = text.cast(float, strict=False)
-    bad = numbers.null_count() - text.null_count()
-    if 0 < bad <= len(values) // 10 and numbers.drop_nulls().n_unique() > 20:
+    rest = strays(text, numbers.is_not_null())
+    if len(rest) and numbers.drop_nulls().n_unique() > 20:
         at = (numbers.is_null() & text.is_not_null()).arg_max()
         return (
-            f"numbers but for {count(bad, 'value')}, the first {text[at][:40]!r} in row {columns.row(at)}; if they are "
-            "missing, leave the cells empty"
+            f"numbers but for {count(len(rest), 'value')}, the first {rest[0][:40]!r} in row {columns.row(at)}; "
+            f"{if_missing(rest)}"
         )
     return ""
 

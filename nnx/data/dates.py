@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nnx.data.dialect import strays
 from nnx.errors import InputError
 from nnx.schema import check
 
@@ -21,8 +22,6 @@ CYCLES = {"month": 12, "weekday": 7, "hour": 24}
 """Parts that begin again, and after how many."""
 EARLIEST, LATEST = -62_135_596_800e6, 253_402_300_800e6
 """The years 1 to 9999, as moments."""
-MOSTLY = 0.9
-"""The share of dates from which on a column of text is one of dates."""
 
 _NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _YEAR, _MONTH, _DAY = r"(?P<year>[0-9]{4})", r"(?P<month>[0-9]{1,2})", r"(?P<day>[0-9]{1,2})"
@@ -79,7 +78,8 @@ def find(text: Any, day_first: bool | None) -> tuple[str, Any, int | str]:
         -1; or the place of the first value that is no date; or what else is wrong.
     """
     present = text.drop_nulls()
-    if not len(present) or present.str.contains(_SHAPE).mean() < MOSTLY:
+    shaped = present.str.contains(_SHAPE)
+    if not shaped.any() or not (shaped.all() or len(strays(present, shaped))):
         if len(present) and present.str.contains(_SHORT).all():
             return "", None, f"dates such as {present[0]!r}: write their years with four digits"
         return "", None, -1

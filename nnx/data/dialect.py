@@ -1,4 +1,4 @@
-"""How numbers are written in CSV: decimal commas, thousands with commas, and units such as $ and %.
+"""How values are written in CSV: decimal commas, thousands with commas, units such as $ and %, words for missing ones.
 
 Nothing of it is guessed: 1,234 may be 1234 or 1.234. What looks so is asked about, and the answer stays with the model.
 """
@@ -20,12 +20,14 @@ _THOUSANDS_BESIDE_A_COMMA = rf"[+-]?\d{{1,3}}([.{_SPACES}]\d{{3}})+(,\d*)?{_EXPO
 _UNIT = r"\p{Sc}|%"
 """The units that are looked for: the signs of currencies, and the percent sign."""
 _WITH_UNIT = rf"^[+-]?\s*({_UNIT})?\s*[+-]?[\d.][\d.,{_SPACES}]*\s*({_UNIT})?$"
+WORDS = 2
+"""Different words for missing values that a column of numbers or dates may have."""
 MANY = 20
 """Different values from which on numbers with a unit are asked about; fewer may well be categories."""
 
 
-Written = tuple[bool | None, bool | None, list[str] | None, str | None]
-"""What is said of a file beside its model's dialect: decimal comma, thousands, units, delimiter; None: nothing."""
+Written = tuple[bool | None, bool | None, list[str] | None, list[str] | None, str | None]
+"""What is said of a file beside its model's dialect: the arguments of `Dialect.over`; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Dialect:
         Whether 1,234 is 1234; with a decimal comma, whether 1.234 is.
     units : tuple of str
         What may stand beside numbers and is left out, such as $ and %.
+    missing : tuple of str
+        What else means that there is no value, such as ?.
     delimiter : str or None
         None: the one that the first rows tell.
     usual : str or None
@@ -49,11 +53,13 @@ class Dialect:
     decimal_comma: bool = False
     thousands: bool = False
     units: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     delimiter: str | None = None
     usual: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", tuple(self.units))
+        object.__setattr__(self, "missing", tuple(self.missing))
         for name in ("delimiter", "usual"):
             if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, checked_delimiter(given))
@@ -64,6 +70,7 @@ class Dialect:
             "decimal_comma": self.decimal_comma,
             "thousands": self.thousands,
             "units": list(self.units),
+            "missing": list(self.missing),
             "delimiter": self.delimiter,
         }
 
@@ -72,6 +79,7 @@ class Dialect:
         decimal_comma: bool | None = None,
         thousands: bool | None = None,
         units: list[str] | None = None,
+        missing: list[str] | None = None,
         delimiter: str | None = None,
     ) -> "Dialect":
         """Return how another file is written: as said, and for the rest as this one."""
@@ -79,14 +87,17 @@ class Dialect:
             self.decimal_comma if decimal_comma is None else decimal_comma,
             self.thousands if thousands is None else thousands,
             self.units if units is None else tuple(units),
+            self.missing if missing is None else tuple(missing),
             delimiter,
             self.delimiter,
         )
 
     def numbers(self, cell: Any) -> Any:
-        """Return a polars expression of text in which numbers are written as 1234.5; all else stays."""
+        """Return a polars expression of text without what means missing, and with numbers as 1234.5; the rest stays."""
         import polars as pl
 
+        if self.missing:
+            cell = cell.replace(list(self.missing), [None] * len(self.missing))
         written = []
         if self.decimal_comma:
             written.append(_DECIMAL_COMMA)
@@ -150,6 +161,31 @@ def example(values: Any) -> str:
     """Return the first value that is no plain number."""
     values = values.drop_nulls()
     return str(values[int((~values.str.contains(_any(_NUMBER))).arg_max())])
+
+
+def strays(values: Any, good: Any) -> Any:
+    """Return the values of a column that is mostly good that are not; none of a column that is not.
+
+    They are at most a tenth, or at most half if they are one or two words for missing values.
+
+    Parameters
+    ----------
+    values : polars.Series of text
+    good : polars.Series of bool
+    """
+    values, good = values.filter(values.is_not_null()), good.filter(values.is_not_null())
+    rest = values.filter(~good)
+    few = 10 * len(rest) <= len(values) or (2 * len(rest) <= len(values) and rest.n_unique() <= WORDS)
+    return rest if few else rest.clear()
+
+
+def if_missing(rest: Any) -> str:
+    """Return what to do if these values, the strays of a column, are missing ones."""
+    words = rest.unique(maintain_order=True)
+    options = " ".join(f"--missing {word[:40]!r}" for word in words)
+    also = f", or give {options}" if len(words) <= WORDS else ""
+    what = "it is missing, leave the cell" if len(rest) == 1 else "they are missing, leave the cells"
+    return f"if {what} empty{also}"
 
 
 def _all(values: Any, pattern: str) -> bool:
