@@ -72,7 +72,7 @@ Model = Annotated[
 AS_TRAINED: dict[str, Any] = {"show_default": "as in training", "rich_help_panel": "Data"}
 DecimalComma = Annotated[
     bool | None,
-    typer.Option("--decimal-comma/--no-decimal-comma", help="In CSV, 3,14 is a number.", **AS_TRAINED),
+    typer.Option("--decimal-comma/--no-comma", help="In CSV, 3,14 is a number.", **AS_TRAINED),
 ]
 Thousands = Annotated[
     bool | None,
