@@ -148,10 +148,6 @@ class Tabular:
         delimiter: str | None = None,
         day_first: bool | None = None,
     ) -> None:
-        hidden = [
-            layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation)
-            for layer in items("layers", layers, "a list, such as [128, 64]")
-        ]
         dialect = Dialect(
             flag("decimal_comma", decimal_comma),
             flag("thousands", thousands),
@@ -169,6 +165,11 @@ class Tabular:
             samples = whole.training(target, columns, day_first)
             self._m, self._kept = len(whole), whole.labelled(samples.target).rows
             self._learn(samples, task, validation, dtype, seed)
+        init = self.preparation.init(activation)
+        hidden = [
+            layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation, init)
+            for layer in items("layers", layers, "a list, such as [128, 64]")
+        ]
         output = Dense(self.preparation.n_outputs)
         network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
         self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)

@@ -208,6 +208,12 @@ def test_columns_that_tell_nothing_are_left_out(rng):
         "left out: id (60 different values in 60 rows), none (no value at all)",
     ]
     assert Preparation.of({"preparation": json.loads(json.dumps(p.describe()))}) == p
+    keys = polars.DataFrame(
+        {"PassengerId": range(7, 67), "x": range(60), "fixed": [1] * 60, "y": ["p", "q"] * 30}
+    )
+    samples = Table("the table", keys).training("y", ())
+    assert samples.features == ["x"]
+    assert samples.unused == {"PassengerId": "counts the rows", "fixed": "constant"}
     with raises(
         "2 feature columns of the table cannot be used as they are: id .*60 rows.*; none .no value at all"
     ):

@@ -326,8 +326,9 @@ def test_errors_name_arguments_not_options_of_the_command_line(pets, tmp_path):
     with pytest.raises(nnx.InputError, match=r"""drop=\["a's", 'id'\]""") as caught:
         nnx.Tabular(table, "kind", backend="numpy")
     assert "--" not in str(caught.value)
-    constant = nnx.Tabular({**pets, "one": [1.0] * 240}, "kind", backend="numpy")
-    assert "constant, which tells nothing: one (leave out by drop=['one'])" in constant.account()
+    counting = nnx.Tabular({**pets, "one": [1] * 240, "n": range(240)}, "kind", backend="numpy")
+    assert "counts the rows, which tells nothing: n (leave out by drop=['n'])" in counting.account()
+    assert "left out: one (constant)" in counting.account()
     (tmp_path / "a.csv").write_text("x;kind\n" + "3,5;a\n4,5;b\n" * 20)
     with pytest.raises(nnx.InputError, match="give decimal_comma=True") as caught:
         nnx.Tabular(tmp_path / "a.csv", "kind", backend="numpy")

@@ -79,7 +79,9 @@ def sizes(layers: str) -> list[int]:
     return [] if layers.strip().lower() in ("", "none") else integers("layers", layers, WIDTHS)
 
 
-def network(options: Options, n_features: int, output: str, n_outputs: int) -> Network:
+def network(
+    options: Options, n_features: int, output: str, n_outputs: int, preparation: Preparation | None = None
+) -> Network:
     """Return the network: each hidden layer is a Dense, its norm, its activation, its dropout."""
     layers: list[Layer] = []
     if options.norm not in (*NORMS, "none"):
@@ -88,12 +90,15 @@ def network(options: Options, n_features: int, output: str, n_outputs: int) -> N
     if options.init is not None:
         initializer(options.init)
     learned = options.activation == "prelu"
+    given = options.init
+    if given is None and preparation is not None:
+        given = preparation.init("relu" if learned else options.activation)
     for n in sizes(options.layers):
         if options.norm == "none" and not learned:
-            layers.append(Dense(n, options.activation, options.init))
+            layers.append(Dense(n, options.activation, given))
         else:  # W is drawn for the activation, though that stands in a layer of its own
             init = "he" if learned else activation(options.activation).init
-            layers.append(Dense(n, "identity", options.init or init))
+            layers.append(Dense(n, "identity", given or init))
             if options.norm != "none":
                 layers.append(NORMS[options.norm]())
             layers.append(PReLU() if learned else Activate(options.activation))

@@ -198,7 +198,8 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Job:
     build.check(options)
     data = reader.data(options, fold)
     preparation, m = data.preparation, data.X.shape[1]
-    network = build.network(options, data.X.shape[0], preparation.output, preparation.n_outputs)
+    shape = data.X.shape[0], preparation.output, preparation.n_outputs
+    network = build.network(options, *shape, preparation)
     build.class_weight(options, preparation)
     build.callbacks(options, data.validation is not None)  # may be refused
     for part in (data.validation, data.test):

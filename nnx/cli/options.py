@@ -201,7 +201,7 @@ class Options:
         option(
             "Network",
             f"The first weights: {', '.join(INITIALIZERS)}.",
-            show_default="what suits the activation",
+            show_default="what suits the activation; glorot for he where the data is a table",
             autocompletion=complete(INITIALIZERS),
         ),
     ] = None

@@ -7,6 +7,7 @@ to one version of scikit-learn. So a model predicts without scikit-learn, and to
 which a test shows.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ RARE = 2
 """A category that occurs less often in the training rows shares an input with the others of its kind."""
 TOO_MANY = 10_000
 """Different values that no column of categories has."""
+_KEY = re.compile(r"(^|[_\W])(?i:id|index|idx|key|no|nr|row)$|[a-z]I[dD]$|^Unnamed: ")
+"""The name of a column that may be the number of the row."""
 AT_ONCE = 2**22
 """The numbers that scikit-learn is given at once, as whole columns."""
 
@@ -327,7 +330,9 @@ def checked(columns: Columns, day_first: bool | None = None) -> tuple[Columns, d
             frame = frame.with_columns(dates.typed(read, order).alias(name))
         elif why := why or _unfit(columns, name):
             unfit[name] = why
-        elif why := _useless(columns, name):
+            continue
+        why = _useless(columns, name) if read is None else ""
+        if why := why or (_same(columns, name) if frame.width > 1 else ""):
             useless[name] = why
     if len(useless) == columns.frame.width:
         unfit = useless
@@ -390,6 +395,17 @@ def _useless(columns: Columns, name: str) -> str:
     different = columns.text(name).drop_nulls().n_unique()
     if different > min(max(2, m // 2), TOO_MANY):
         return f"{different:,} different values in {count(m, 'row')}"
+    return ""
+
+
+def _same(columns: Columns, name: str) -> str:
+    """Return why a column tells nothing of new rows: it is constant, or a key that counts the rows."""
+    values = columns.series(name)
+    if values.n_unique() == 1:
+        return "constant"
+    if values.dtype.is_integer() and _KEY.search(name) and len(values) > 2:
+        rows = np.arange(len(values)) if columns.rows is None else columns.rows
+        return "counts the rows" if _remark(columns.numbers(name), rows) else ""
     return ""
 
 
