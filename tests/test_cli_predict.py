@@ -73,6 +73,9 @@ def test_evaluate_is_what_scikit_learn_says_of_the_predictions(run, trained):
     y, p = passengers(150, seed=1)["survived"], predicted(run("predict", "runs/train-1", "test.csv")[1])
     assert (found.pop("model"), found.pop("data"), found.pop("samples")) == ("runs/train-1", "test.csv", 150)
     assert found.pop("left_out") == 0
+    always = found.pop("baseline")  # the most frequent class of the training part
+    most = int(passengers(400)["survived"].mean() > 0.5)
+    assert always == {"prediction": most, "accuracy": pytest.approx(np.mean(np.array(y) == most))}
     assert found == pytest.approx(
         {
             "loss": metrics.log_loss(y, p["P(1)"]),
