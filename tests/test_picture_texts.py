@@ -13,7 +13,6 @@ from nnx.rounding import decimals, percent, significant
 for needed in ("matplotlib", "sklearn", "typer", "polars"):
     pytest.importorskip(needed, reason="the pictures (extra cli) are not installed")
 
-from test_cli import run  # noqa: E402, F401  # a fixture
 from test_plots import contrast, texts  # noqa: E402
 
 from nnx.plots import fonts, held_out, style  # noqa: E402
@@ -216,7 +215,7 @@ def test_parameters_that_are_not_those_of_an_epoch_are_not_called_kept(stopped):
                    nnx.plots.learning_curves(trainer.history).axes[0].get_lines())  # fmt: skip
 
 
-def test_a_run_says_which_epoch_it_kept_also_after_going_on(run, tmp_path):  # noqa: F811
+def test_a_run_says_which_epoch_it_kept_also_after_going_on(run, tmp_path):
     usual = (
         "train",
         "iris",
@@ -256,7 +255,7 @@ def test_a_file_that_keeps_an_epoch_that_is_not_there_is_refused(stopped, tmp_pa
 # The training part's scores
 
 
-def test_the_training_part_is_scored_beside_the_samples_held_out(run, tmp_path):  # noqa: F811
+def test_the_training_part_is_scored_beside_the_samples_held_out(run, tmp_path):
     assert run("train", "digits", "--layers", 8, "--epochs", 3, "--backend", "numpy", "--out", "a")[0] == 0
     trainer = nnx.Trainer.load("a/model.safetensors", backend="numpy")
     history = trainer.history
@@ -269,7 +268,7 @@ def test_the_training_part_is_scored_beside_the_samples_held_out(run, tmp_path):
     assert texts(figure.axes[0].get_legend()) == costs
 
 
-def test_errors_of_the_training_part_are_in_the_targets_unit(run, tmp_path):  # noqa: F811
+def test_errors_of_the_training_part_are_in_the_targets_unit(run, tmp_path):
     metrics = "root_mean_squared_error,mean_absolute_error"
     arguments = ("--metrics", metrics, "--epochs", 40, "--layers", 8, "--backend", "numpy", "--no-plots")
     assert run("train", "diabetes", *arguments, "--out", "a")[0] == 0
@@ -277,7 +276,7 @@ def test_errors_of_the_training_part_are_in_the_targets_unit(run, tmp_path):  # 
     assert 20 < last["mean_absolute_error"] < last["root_mean_squared_error"] < 200
 
 
-def test_without_samples_held_out_nothing_is_scored(run, tmp_path):  # noqa: F811
+def test_without_samples_held_out_nothing_is_scored(run, tmp_path):
     arguments = ("--held-out", 0, "--epochs", 2, "--backend", "numpy", "--no-plots")
     assert run("train", "iris", *arguments, "--out", "a")[0] == 0
     assert set(nnx.Trainer.load("a/model.safetensors", backend="numpy").history) == {"loss"}

@@ -15,7 +15,6 @@ for needed in ("matplotlib", "sklearn", "typer", "polars"):
 
 from PIL import Image  # noqa: E402  # after the skip; matplotlib needs it
 from sklearn import metrics  # noqa: E402
-from test_cli import run  # noqa: E402, F401  # a fixture
 
 CURVE = {"loss": [0.9, 0.5, 0.3], "validation_loss": [0.9, 0.6, 0.5], "validation_accuracy": [0.5, 0.7, 0.8]}
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF", "gif": b"GIF8"}
@@ -468,7 +467,7 @@ SMALL = ("--epochs", 3, "--layers", 8, "--backend", "numpy")
 
 
 @pytest.mark.parametrize("data", BY_DATA)
-def test_a_run_leaves_the_pictures_that_suit_it_and_they_can_be_drawn_again(run, tmp_path, data):  # noqa: F811
+def test_a_run_leaves_the_pictures_that_suit_it_and_they_can_be_drawn_again(run, tmp_path, data):
     status, out, err = run("train", data, *SMALL, "--out", "here")
     warned = [line for line in err.splitlines() if "Warning" in line and "than the baseline" not in line]
     assert (status, warned) == (0, [])
@@ -505,7 +504,7 @@ def test_the_curves_of_errors_have_the_targets_unit(tmp_path):
     assert lines(error)["held out"] == [100 * x for x in history["validation_mean_absolute_error"]]
 
 
-def test_held_out_holds_what_the_model_predicts(run, tmp_path):  # noqa: F811
+def test_held_out_holds_what_the_model_predicts(run, tmp_path):
     assert run("train", "diabetes", *SMALL, "--out", "here")[0] == 0
     from nnx.plots import held_out
 
@@ -582,7 +581,7 @@ def test_snapshots_only_where_they_are_drawn_and_not_too_large():
     assert nnx.plots.callbacks(nnx.mlp([2, 2000, 2000, 1])) == []
 
 
-def test_a_run_without_pictures(run, tmp_path):  # noqa: F811
+def test_a_run_without_pictures(run, tmp_path):
     assert run("train", "iris", *SMALL, "--no-plots", "--out", "here")[0] == 0
     names = {path.name for path in (tmp_path / "here").iterdir()}
     assert names >= {"held_out.npz", "history.jsonl", "model.safetensors"}
@@ -591,7 +590,7 @@ def test_a_run_without_pictures(run, tmp_path):  # noqa: F811
     assert (tmp_path / "here" / "roc.svg").read_bytes().startswith(SIGNATURES["svg"])
 
 
-def test_a_picture_that_fails_loses_nothing(run, tmp_path, monkeypatch):  # noqa: F811
+def test_a_picture_that_fails_loses_nothing(run, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise MemoryError("no room for a picture")
 
@@ -607,14 +606,14 @@ def test_a_picture_that_fails_loses_nothing(run, tmp_path, monkeypatch):  # noqa
     assert "roc.png could not be drawn: no room for a picture" in err
 
 
-def test_pictures_of_an_earlier_run_do_not_stay(run, tmp_path):  # noqa: F811
+def test_pictures_of_an_earlier_run_do_not_stay(run, tmp_path):
     assert run("train", "moons", *SMALL, "--out", "here")[0] == 0
     assert run("train", "diabetes", *SMALL, "--out", "here", "--overwrite")[0] == 0
     names = {path.name for path in (tmp_path / "here").iterdir() if path.suffix in (".png", ".gif")}
     assert names == BY_DATA["diabetes"] | {"learning_curve.png"}
 
 
-def test_images_of_idx_files(run, tmp_path, rng):  # noqa: F811
+def test_images_of_idx_files(run, tmp_path, rng):
     from test_data import write_idx
 
     Y = np.arange(60) % 2
@@ -625,7 +624,7 @@ def test_images_of_idx_files(run, tmp_path, rng):  # noqa: F811
     assert (tmp_path / "here" / "first_layer.png").is_file()
 
 
-def test_columns_of_a_table_are_no_image(run, tmp_path, rng):  # noqa: F811
+def test_columns_of_a_table_are_no_image(run, tmp_path, rng):
     """Eight columns of two words each are 16 inputs of one scale, and no 4 x 4 pixels."""
     rows = ["".join(f"{'ab'[k]}," for k in row) + "xy"[row[0]] for row in rng.integers(0, 2, (60, 8))]
     header = ",".join([*"abcdefgh", "target"])
@@ -656,7 +655,7 @@ def three(tmp_path):
     return tmp_path
 
 
-def test_several_runs_in_one_picture(run, three, monkeypatch):  # noqa: F811
+def test_several_runs_in_one_picture(run, three, monkeypatch):
     drawn = {}
 
     def learning_curves(histories):
@@ -678,7 +677,7 @@ def test_several_runs_in_one_picture(run, three, monkeypatch):  # noqa: F811
     assert run("plot", "one", "two", "--out", "pictures", "--overwrite")[0] == 0
 
 
-def test_a_sweep_is_its_runs(run, three, monkeypatch):  # noqa: F811
+def test_a_sweep_is_its_runs(run, three, monkeypatch):
     drawn = {}
     monkeypatch.setitem(
         nnx.plots.run.JOINT, "comparison", lambda histories: drawn.update(histories) or figure
@@ -695,7 +694,7 @@ def test_a_sweep_is_its_runs(run, three, monkeypatch):  # noqa: F811
     assert sorted(drawn) == ["layers=4 seed=0", "layers=8 seed=0", "one"]
 
 
-def test_a_picture_to_a_file_in_its_format(run, three):  # noqa: F811
+def test_a_picture_to_a_file_in_its_format(run, three):
     assert run("plot", "three", "--kind", "learning_curve", "--out", "new/curve.pdf")[0] == 0
     assert (three / "new" / "curve.pdf").read_bytes().startswith(SIGNATURES["pdf"])
     assert run("plot", "one", "two", "--kind", "comparison", "--out", "both.svg")[0] == 0
@@ -724,7 +723,7 @@ def test_a_picture_to_a_file_in_its_format(run, three):  # noqa: F811
         ([], 2, "Missing argument"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(run, three, arguments, status, message):  # noqa: F811
+def test_what_cannot_be_drawn_is_said(run, three, arguments, status, message):
     (three / "empty").mkdir()
     (three / "bad").mkdir()
     (three / "bad" / "history.jsonl").write_text('{"epoch": 1, "loss": 1.0}\nnonsense\n')
@@ -735,7 +734,7 @@ def test_what_cannot_be_drawn_is_said(run, three, arguments, status, message):  
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b"PK\x03\x04 nonsense"])
-def test_a_damaged_file_of_held_out_samples(run, three, damage):  # noqa: F811
+def test_a_damaged_file_of_held_out_samples(run, three, damage):
     (three / "three" / "held_out.npz").write_bytes(damage)
     status, _, err = run("plot", "three")
     assert status == 1
