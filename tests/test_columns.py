@@ -317,3 +317,40 @@ def test_targets_to_compare_with():
     assert of_booleans.Y(booleans.targets("y", of_booleans.labels)).tolist() == [1, 0]
     of_numbers = Preparation.of({"preparation": {**OLD, "labels": [1, 2]}})
     assert of_numbers.Y(table.part(0, 2).targets("y", [1, 2])).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("pattern", ["^.*$", "*", "^c.*$", "$x"])
+def test_names_that_polars_takes_for_patterns(run, tmp_path, pattern):
+    """Of numbers, text, dates, a key, and the target."""
+    cells = {
+        "n": lambda k: f"{k % 7}.5", "c": lambda k: "ab"[k % 2], "d": lambda k: f"2024-03-{k % 28 + 1:02}",
+        "key": lambda k: f"id-{k}", "y": lambda k: "pq"[k % 2],
+    }  # fmt: skip
+    how = ["--epochs", 1, "--layers", 4, "--no-plots", "--overwrite", "--out", "run"]
+    for renamed in cells:
+        names = [pattern if name == renamed else name for name in cells]
+        rows = [",".join(cell(k) for cell in cells.values()) for k in range(60)]
+        (tmp_path / "a.csv").write_text("\n".join([",".join(names), *rows]), encoding="utf-8")
+        status, _, err = run("train", "a.csv", "--target", names[-1], *how)
+        assert status == 0, err
+        assert f"left out: {names[3]} (60 different values in 60 rows)" in err
+        assert f"dates: {names[2]} (" in err
+        assert run("evaluate", "run", "a.csv")[0] == 0
+        assert run("predict", "run", "a.csv")[1].startswith(f"{names[-1]},P(p),P(q)\n")
+
+
+def test_rows_without_a_target_do_not_make_text_of_numbers(run, tmp_path):
+    """A sheet's last row is often that of the totals."""
+    rows = [f"{k % 9}.5,{k % 4},{'true' if k % 3 else 'false'},{k % 5},{'ab'[k % 2]}" for k in range(60)]
+    for name, more in (("plain", []), ("total", ["Total,sum of b,none,x,"])):
+        text = "\n".join(["a,b,c,d,y", *rows, *more])
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
+        how = ["--target", "y", "--epochs", 2, "--layers", 4, "--no-plots", "--out", name]
+        status, _, err = run("train", f"{name}.csv", *how)
+        assert status == 0, err
+        assert "numbers: a, b, d\n" in err
+        assert "true or false: c\n" in err
+    assert run("predict", "total", "plain.csv")[1] == run("predict", "plain", "plain.csv")[1]
+    status, _, err = run("predict", "plain", "total.csv")
+    assert status == 1
+    assert "holds 'Total' in row 61" in err

@@ -111,8 +111,9 @@ class Columns:
         return table if dtype is None else table.astype(dtype)
 
     def series(self, name: str) -> Any:
-        """Return a column's values."""
-        return self.frame[name] if self.rows is None else self.frame[name].gather(self.rows)
+        """Return a column's values, without its name: polars takes some names for patterns."""
+        values = self.frame[name].alias("")
+        return values if self.rows is None else values.gather(self.rows)
 
     def row(self, at: int) -> int:
         """Return the number in the file of one of these rows."""
@@ -326,7 +327,7 @@ def checked(columns: Columns, day_first: bool | None = None) -> tuple[Columns, d
         if read is not None:
             orders[name] = order
             if columns.rows is not None:  # the others may hold anything
-                read = dates.read(frame[name], order)
+                read = dates.read(frame[name].alias(""), order)
             frame = frame.with_columns(dates.typed(read, order).alias(name))
         elif why := why or _unfit(columns, name):
             unfit[name] = why
@@ -344,7 +345,8 @@ def checked(columns: Columns, day_first: bool | None = None) -> tuple[Columns, d
             f"{'it is' if len(unfit) == 1 else 'they are'}: {shown}{more}. Correct "
             f"{'it' if len(unfit) == 1 else 'them'}, or leave out: {' '.join(f'--drop {name!r}' for name in unfit)}"
         )
-    return replace(columns, frame=frame.drop(list(useless)), orders=orders), useless
+    frame = frame[[name for name in frame.columns if name not in useless]]
+    return replace(columns, frame=frame, orders=orders), useless
 
 
 def dated(columns: Columns, name: str, day_first: bool | None = None) -> tuple[str, Any, str]:

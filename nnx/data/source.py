@@ -11,7 +11,7 @@ from nnx import frames
 from nnx.data import labels as label
 from nnx.data.columns import Columns, checked, dated, not_numbers
 from nnx.data.dialect import PLAIN, Dialect, options
-from nnx.data.tables import as_numbers
+from nnx.data.tables import as_numbers, typed_by
 from nnx.errors import InputError, count, did_you_mean
 from nnx.frames import some
 
@@ -224,7 +224,10 @@ class Table:
         return replace(self, rows=np.flatnonzero(~missing.to_numpy())) if missing.any() else self
 
     def _samples(self, target: str, features: list[str], left_out: int, day_first: bool | None) -> Samples:
-        X = Columns(self.where, self.frame[features], self.rows)
+        frame = self.frame[features]
+        if self.of_text and self.rows is not None:
+            frame = typed_by(frame, self.rows)
+        X = Columns(self.where, frame, self.rows)
         whole, y = Columns(self.where, self.frame, self.rows), self._target(target)
         if y.dtype.is_nested():
             raise InputError(
@@ -277,7 +280,7 @@ class Table:
                 f"{some(self.frame.columns)}. {did_you_mean(target, self.frame.columns)}Give --target "
                 "COLUMN if it has another name"
             )
-        y = self.frame[target]
+        y = self.frame[target].alias("")  # polars takes some names for patterns
         return y if self.rows is None else y.gather(self.rows)
 
     def _row(self, at: int) -> int:

@@ -190,6 +190,19 @@ def _typed(frame: Any, kinds: dict[str, str]) -> Any:
     return frame
 
 
+def typed_by(frame: Any, rows: Any) -> Any:
+    """Return a frame in which columns of text have the types that these rows of theirs have, null in the other rows."""
+    import polars as pl
+
+    wanted = pl.Series([False]).new_from_index(0, frame.height).scatter(rows, True)
+    nothing = pl.Series([None], dtype=pl.String).new_from_index(0, frame.height)
+    text = [column for column in frame if column.dtype == pl.String]
+    if not text:
+        return frame
+    of_rows = [column.alias("").zip_with(wanted, nothing).alias(column.name) for column in text]
+    return frame.with_columns(_typed(pl.DataFrame(of_rows), {}).get_columns())
+
+
 def tidied(frame: Any) -> Any:
     """Return a frame whose text is as that of CSV: without blanks around it, missing where nothing is left."""
     import polars as pl
