@@ -1,44 +1,25 @@
 """JAX, on whatever device it finds; every captured step is compiled by `jax.jit`."""
 
 import logging
-import math
 import weakref
 from functools import partial, wraps
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from nnx.backends.parted import Parted, Spares, pieces, shapes
-from nnx.backends.xla import Lowered, Pieces, is_by_rows
+from nnx.backends.xla import Lowered, Pieces
 from nnx.errors import BackendError, first_line
 from nnx.host import as_host
 from nnx.port import Backend, Data, F, Memory, Steps, process_memory, require
 from nnx.processes import not_forked, whole
 from nnx.recording import record
 
-KEPT = 1 << 24
-"""Bytes of a batch from which its memory is kept from call to call."""
-
 LARGE = 1 << 20
 """Bytes of a state that is looked through for what is not finite when somebody asks, not at the end of each call."""
 
 SHAPES = 32
 """Sets of shapes that one function is compiled for at a time; each keeps 2 to 8 MB. At one more all are forgotten."""
-
-
-class Form(NamedTuple):
-    """How a step reads its samples, and does them.
-
-    Parameters
-    ----------
-    turned : bool
-        X is there as X^T: samples in an order are picked from it, and those of a step by rows lie so.
-    by_rows : bool
-        All that is of the samples has one in each row; see `Lowered`.
-    """
-
-    turned: bool
-    by_rows: bool
 
 
 class Jax(Backend):
@@ -128,26 +109,11 @@ class Jax(Backend):
 
         return traced  # type: ignore[return-value]
 
-    def _is_by_rows(self, step: Any, state: Any, data: Data, m: int) -> bool:
-        X, Y, w = data
-        shapes = [(X, (X.shape[0], m)), (Y, (*Y.shape[:-1], m)), (w, (m,))]
-        batch = tuple(
-            None if x is None else self._jax.ShapeDtypeStruct(shape, x.dtype) for x, shape in shapes
-        )
-        try:
-            return bool(is_by_rows(record(step, state, batch)))
-        except Exception:  # `_lowered` says so
-            return False
-
-    def _lowered(self, step: Any, *arguments: Any, form: Form | None = None) -> Lowered | None:
-        """Return the function by its recording, where it has one; a step in the form that is asked for."""
+    def _lowered(self, step: Any, *arguments: Any, turned: bool = False) -> Lowered | None:
+        """Return the function by its recording, where it has one; `turned`: X of its batch lies as X^T does."""
         try:
             recording = record(step, *arguments)
-            if form is None:
-                lowered = Lowered(recording, self._jax)
-            else:
-                X = recording.arguments[1][0] if form.turned else None
-                lowered = Lowered(recording, self._jax, X, form.by_rows)
+            lowered = Lowered(recording, self._jax, recording.arguments[1][0] if turned else None)
             self._jax.eval_shape(lowered, *arguments)
         except Exception as error:  # an activation of one's own may ask for JAX's arrays
             logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
@@ -175,66 +141,55 @@ class Jax(Backend):
         """
         jax, jnp = self._jax, self.xp
 
-        by_rows: dict[Any, bool] = {}
         left: dict[
             Any, list[dict[str, Pieces]]
         ] = {}  # what a fit has left, of these shapes, is of use to the next
 
-        def form_of(state: Any, data: Data, order: Any, m: int) -> Form:
-            key = m, data[0].shape
-            if key not in by_rows:
-                by_rows[key] = self.device == "cpu" and self._is_by_rows(step, dict(state), data, m)
-            return Form(by_rows[key] or order is not None, by_rows[key])
-
-        def lowered(state: Any, data: Data, order: Any, m: int, form: Form) -> Lowered | None:
-            return self._lowered(step, state, _mini_batch(jax, data, order, 0, m, form.turned), form=form)
+        def lowered(state: Any, data: Data, order: Any, m: int) -> Lowered | None:
+            batch = _mini_batch(jax, data, order, 0, m)
+            return self._lowered(step, state, batch, turned=order is not None)
 
         # So that there is one loop, of pieces.
-        def cut(state: Any, data: Data, order: Any, m: int, form: Form) -> Any:
-            found = lowered(state, data, order, m, form)
+        def cut(state: Any, data: Data, order: Any, m: int) -> Any:
+            found = lowered(state, data, order, m)
             return {name: found.cut(x) for name, x in state.items()} if found else state
 
         def loop(
             kept: Any,
             spare: Any,
-            memory: Any,
             data: Data,
             order: Any,
             at: Any,
             count: Any,
             m: int,
             room: int,
-            form: Form,
         ) -> Any:
             state = self._joined(kept)
-            found = lowered(state, data, order, m, form)
+            found = lowered(state, data, order, m)
             once, kept = (found, {name: found.cut(x) for name, x in kept.items()}) if found else (step, state)
             Js = jnp.zeros(room, state["theta"].dtype)
 
             def batch(k: Any) -> Data:
                 if order is not None:
-                    return _mini_batch(jax, data, order, at + k * m, m, form.turned)
+                    return _mini_batch(jax, data, order, at + k * m, m)
                 M, rem = data[1].shape[-1], jax.lax.rem
                 start = at + rem(k, M // m) * m  # k m may be more than an int32 holds
-                return _mini_batch(jax, data, None, rem(start, M), m, form.turned)  # `at` may be more than 0
+                return _mini_batch(jax, data, None, rem(start, M), m)  # `at` may be more than 0
 
             def body(k: Any, carried: Any) -> Any:
-                kept, Js, ready, _ = carried
+                kept, Js, ready = carried
                 X, *rest = ready or batch(k)
                 kept, J = once(kept, (X, *rest))
-                written = None if memory is None else X.T if form.turned else X
-                return kept, Js.at[k].set(J), ready and batch(k + 1), written
+                return kept, Js.at[k].set(J), ready and batch(k + 1)
 
             # One sample is handed on from step to step: XLA would fuse its gathering with the product dZ X^T.
             ready = batch(0) if m == 1 else None
             # The first step apart writes into new arrays: a loop would copy what it was handed, to change it in place.
-            kept, Js, _, memory = jax.lax.fori_loop(1, count, body, body(0, (kept, Js, ready, memory)))
-            return kept, None if _bytes(jax, kept) >= LARGE else _finite(jax, kept), Js, memory
+            kept, Js, _ = jax.lax.fori_loop(1, count, body, body(0, (kept, Js, ready)))
+            return kept, None if _bytes(jax, kept) >= LARGE else _finite(jax, kept), Js
 
-        cutting = jax.jit(cut, static_argnums=(3, 4))
-        looping = jax.jit(
-            self._precise(loop), static_argnums=(7, 8, 9), donate_argnums=(1, 2), keep_unused=True
-        )
+        cutting = jax.jit(cut, static_argnums=(3,))
+        looping = jax.jit(self._precise(loop), static_argnums=(6, 7), donate_argnums=(1,), keep_unused=True)
 
         @whole
         def steps(
@@ -246,14 +201,13 @@ class Jax(Backend):
             _forget(looping)
             _forget(cutting)
             room = max(4096, 1 << (count - 1).bit_length())  # one size, whatever the count
-            form = form_of(state, data, order, m)
-            if form.turned:
+            if order is not None:
                 data = (self._rows(data[0]), *data[1:])
             spares = state.spares if isinstance(state, Parted) else None
             if isinstance(state, Parted) and spares is not None and spares.maker is looping:
                 old, begins = state.kept(), False
             else:  # another's is joined, and cut anew
-                old, begins = cutting(dict(state), data, order, m, form), True
+                old, begins = cutting(dict(state), data, order, m), True
             own = pieces(old) if self.device == "cpu" else {}
             if begins or spares is None or spares.names != own.keys():
                 begins, key = True, shapes(own)
@@ -263,11 +217,7 @@ class Jax(Backend):
             spare = spares.take()
             if spare is None:  # nothing is left yet, or somebody holds them all
                 spare = jax.tree.map(jnp.empty_like, own)
-            whole = order is None and m == data[1].shape[-1]  # no copy is made
-            memory = None if whole else self._batch_memory(spares, data[0], form.turned, m)
-            kept, finite, Js, memory = looping(old, spare, memory, data, order, at, count, m, room, form)
-            if memory is not None:
-                spares.leave_batch(memory)
+            kept, finite, Js = looping(old, spare, data, order, at, count, m, room)
             self._costs = Js
             if begins and not {*map(id, jax.tree.leaves(own))}.isdisjoint(map(id, jax.tree.leaves(kept))):
                 spares.closed = True  # what is passed on as it is is nobody's to leave
@@ -278,17 +228,6 @@ class Jax(Backend):
     def _is_finite(self, kept: Any) -> bool:
         """Return whether every number is: of finite ones the sum of squares may be infinite, then each is looked at."""
         return bool(self._squares(kept)) or bool(self._finite(kept))
-
-    def _batch_memory(self, spares: Spares, X: Any, turned: bool, m: int) -> Any:
-        """Return the memory for a batch of many bytes, that of an earlier one; None for a small one.
-
-        Given back to the system after each call and asked for again, it took longer to come by than to write.
-        """
-        shape = (m, X.shape[1]) if turned else (X.shape[0], m)
-        if self.device != "cpu" or X.dtype.itemsize * math.prod(shape) < KEPT:
-            return None
-        memory = spares.take_batch(shape, X.dtype)
-        return self.xp.empty(shape, X.dtype, device=self._device) if memory is None else memory
 
     @whole
     def picked_from(self, data: Data) -> None:
@@ -340,14 +279,14 @@ def _squares(jax: Any, kept: Any) -> Any:
     return jax.numpy.isfinite(sum(jax.numpy.vdot(x, x) for x in _numbers(jax, kept)))
 
 
-def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int, turned: bool) -> Data:
-    """Return the m samples that begin at a place known only when it runs, of X, or of X^T if it is turned."""
+def _mini_batch(jax: Any, data: Data, order: Any, start: Any, m: int) -> Data:
+    """Return the m samples that begin at a place known only when it runs; with an order, X is there as X^T."""
     X, Y, w = data
     if order is None:
 
-        def cut(x: Any, axis: int = -1) -> Any:
-            return jax.lax.dynamic_slice_in_dim(x, start, m, axis)
+        def cut(x: Any) -> Any:
+            return jax.lax.dynamic_slice_in_dim(x, start, m, -1)
 
-        return cut(X, 0).T if turned else cut(X), cut(Y), None if w is None else cut(w)
+        return cut(X), cut(Y), None if w is None else cut(w)
     picked = jax.lax.dynamic_slice_in_dim(order, start, m)
     return X[picked].T, Y[..., picked], None if w is None else w[picked]

@@ -32,22 +32,13 @@ class Spares:
         The vectors of such a state that lie in pieces.
     left : list of dicts of pieces
         Of the same shapes: what another chain has left, and this one will.
-
-    Attributes
-    ----------
-    batches : dict of arrays
-        The memory of large batches, by shape and dtype.
     """
 
     MOST = 1
     """States whose memory is kept: an epoch leaves one, and takes one."""
 
-    BATCHES = 2
-    """Batches whose memory is kept: the last one of an epoch may be smaller."""
-
     def __init__(self, maker: object, own: dict[str, Pieces], left: list[dict[str, Pieces]]) -> None:
         self.maker, self.names, self.closed = maker, frozenset(own), False
-        self.batches: dict[Any, Array] = {}
         self._left = left
 
     def leave(self, left: dict[str, Pieces]) -> None:
@@ -61,16 +52,6 @@ class Spares:
             return self._left.pop()
         except IndexError:
             return None
-
-    def leave_batch(self, x: Array) -> None:
-        """Keep the memory of a batch."""
-        self.batches[x.shape, x.dtype] = x
-        if len(self.batches) > self.BATCHES:
-            del self.batches[next(iter(self.batches))]  # who comes back is at the end again
-
-    def take_batch(self, shape: tuple[int, ...], dtype: Any) -> Array | None:
-        """Return the memory of a batch of this shape, if one was left; a call that fails takes it along."""
-        return self.batches.pop((shape, dtype), None)
 
 
 class Parted(_Mapping, Checked):  # type: ignore[misc]

@@ -19,16 +19,6 @@ NARROW, WIDE = 32, 512
 transpose: XLA would turn all of it round in memory, which takes as long as the product."""
 
 
-def is_by_rows(recording: Recording) -> bool:
-    """Whether a step is quicker with a sample in each row: where W is large, with two rows and columns for each sample.
-
-    XLA on a CPU has quick products a b and a b^T, and slow ones a^T b, as W^T dZ is. Of rows it is dZ^T W.
-    """
-    products = [op for op in recording.ops if op.name == "matmul" and op.out.ndim == 2]
-    turned = [op for op in products if _transpose_of(recording, op.reads[0]) is not None]
-    return any(min(op.reads[0].shape) >= max(LARGE, 2 * op.out.shape[1]) for op in turned)
-
-
 class Pieces(NamedTuple):
     """A flat vector, as the matrices that its parameters are."""
 
@@ -37,12 +27,6 @@ class Pieces(NamedTuple):
     def flat(self) -> "Pieces":
         """Return each piece as a vector."""
         return Pieces(tuple(part.reshape(-1) for part in self.parts))
-
-
-class Rows(NamedTuple):
-    """A matrix by its transpose, which has a sample in each row."""
-
-    x: Any
 
 
 class Lowered:
@@ -54,14 +38,10 @@ class Lowered:
     jax : module
     turned : Value or None
         The input that lies in memory as its transpose does: samples picked out of X^T.
-    by_rows : bool
-        Whether all that is of the samples shall have one in each row, as that transpose has; see `is_by_rows`.
     """
 
-    def __init__(
-        self, recording: Recording, jax: Any, turned: Value | None = None, by_rows: bool = False
-    ) -> None:
-        self._recording, self._jax, self._turned, self._by_rows = recording, jax, turned, by_rows
+    def __init__(self, recording: Recording, jax: Any, turned: Value | None = None) -> None:
+        self._recording, self._jax, self._turned = recording, jax, turned
         cuts: dict[int, set[int]] = {}  # P: where the slices of an input of P numbers begin and end
         for op in recording.ops:
             if op.name == "slice" and op.reads[0] in recording.inputs and op.reads[0].ndim == 1:
@@ -85,17 +65,13 @@ class Lowered:
         recording = self._recording
         given = map(self.cut, _arrays(recording.arguments, arguments))
         found: dict[Value, Any] = dict(zip(recording.inputs, given, strict=True))
-        if self._by_rows:
-            found[self._turned] = Rows(found[self._turned].T)  # type: ignore[index]
         for op in recording.ops:
             args = [found[x] if isinstance(x, Value) else x for x in op.args]
             out = self._by_piece(op, args)
-            if out is None and any(isinstance(x, Rows) for x in args):
-                out = self._of_rows(op, [self._whole(x) for x in args])
-            found[op.out] = self._of_wholes(op, [*map(_plain, args)]) if out is None else out
+            found[op.out] = self._of_wholes(op, args) if out is None else out
             self._awaited(op, found)
         return mapped(
-            recording.result, lambda leaf: self.cut(_plain(found[leaf])) if isinstance(leaf, Value) else leaf
+            recording.result, lambda leaf: self.cut(found[leaf]) if isinstance(leaf, Value) else leaf
         )
 
     def _awaited(self, op: Op, found: dict[Value, Any]) -> None:
@@ -109,7 +85,7 @@ class Lowered:
         places = list(pairwise(self._cuts.get(base.size, [])))
         if isinstance(found[base], Pieces) and (start, stop) in places and op.out.size:
             i, parts, jnp = places.index((start, stop)), [*found[base].parts], self._jax.numpy
-            parts[i] = jnp.where(_plain(found[op.out])[0, 0] > jnp.inf, 0, parts[i])
+            parts[i] = jnp.where(found[op.out][0, 0] > jnp.inf, 0, parts[i])
             found[base] = Pieces(tuple(parts))
 
     def cut(self, x: Any) -> Any:
@@ -146,24 +122,6 @@ class Lowered:
             return alone(args[1].T @ alone(args[0].T)).T
         return _do(op, args, self._jax)
 
-    def _of_rows(self, op: Op, args: list[Any]) -> Any:
-        """Return what an operation makes of matrices with a sample in each row; None where it cannot be so."""
-        if op.kind == "elementwise" or op.name == "astype":
-            ready = [x.x if isinstance(x, Rows) else getattr(x, "T", x) for x in args]
-            flat = op.out.ndim == 2 and {getattr(x, "ndim", 0) for x in ready} <= {0, 2}
-            return Rows(_do(op, ready, self._jax)) if flat else None
-        if op.name == "permute" and op.option("axes") == (1, 0):
-            return args[0].x
-        if op.name == "matmul" and op.out.ndim == 2 and len(args) == 2:
-            a, b = args
-            if not isinstance(a, Rows):
-                return Rows(b.x @ a.T)
-            return None if isinstance(b, Rows) else a.x.T @ b
-        if op.name in ("sum", "max", "min", "mean") and op.option("keepdims") and len(op.option("axes")) == 1:
-            other = {**dict(op.options), "axes": (1 - op.option("axes")[0],)}
-            return Rows(_do(Op(op.name, op.args, op.out, tuple(other.items())), [args[0].x], self._jax))
-        return None
-
     def _is_turned(self, x: Value) -> bool:
         """Whether what lies in memory row by row is x^T."""
         of = _transpose_of(self._recording, x)
@@ -199,10 +157,6 @@ class Lowered:
         if op.name == "sum" and not op.option("keepdims"):
             return sum(_do(op, [x.reshape(-1)], self._jax) for x in args[0].parts)
         return None
-
-
-def _plain(x: Any) -> Any:
-    return x.x.T if isinstance(x, Rows) else x
 
 
 def _transpose_of(recording: Recording, x: Value) -> Value | None:

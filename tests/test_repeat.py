@@ -762,25 +762,6 @@ def test_a_narrow_layer_on_batches_of_many_bytes(backend, shuffled):
     np.testing.assert_allclose(theta, theta_numpy, rtol=2e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
-def test_jax_keeps_the_memory_of_large_batches(jax, shuffled):
-    n, m = 4100, 1100
-    network = nnx.mlp([n, 3, 1])
-    X, Y = jax.asarray(np.ones((n, 2 * m), np.float32)), jax.asarray(np.ones((1, 2 * m), np.float32))
-    order = jax.asarray(np.arange(2 * m)) if shuffled else None
-    state = initial_state(network, nnx.Adam(0.01), jax.asarray(network.init(0), "float32"))
-    repeated, seen = jax.repeat(training_step(network, nnx.Adam(0.01))), []
-    for _ in range(3):
-        state = repeated(state, (X, Y, None), order, 0, m, 2)[0]
-        state = repeated(state, (X, Y, None), order, m, m - 50, 1)[0]  # an epoch's last batch
-        seen.append(sorted(map(address, state.spares.batches.values())))
-        state = repeated(state, (X, Y, None), order, 0, 3, 1)[0]  # a small one takes nothing along
-    assert len(seen[0]) == 2
-    assert seen[0] == seen[1] == seen[2]
-    state = repeated(state, (X, Y, None), None, 0, 2 * m, 1)[0]  # all of X is not copied
-    assert sorted(map(address, state.spares.batches.values())) == seen[0]
-
-
 def graphs_of_numpys(step, plain=None, captured=lambda run: (run(), run)[1]):
     """Graphs with NumPy in CUDA's place: what is launched reads and writes always the same memory."""
 
