@@ -999,14 +999,14 @@ def test_backends_as_json(run):
     assert numpy["version"] == np.__version__
 
 
-def test_backends_say_what_large_networks_get(run, monkeypatch):
+def test_backends_say_what_long_fits_get(run, monkeypatch):
     pytest.importorskip("numba")
     monkeypatch.delenv("NNX_BACKEND")
     found = json.loads(run("backends", "--json")[1])
     auto = found["auto"]
     if auto["name"] == "numpy":  # no GPU
-        assert (auto["large"]["name"], auto["large"]["parameters"]) == ("numba", 4096)
-        assert "with 4,096 parameters or more numba on cpu" in run("backends")[1]
+        assert (auto["long_fits"]["name"], auto["long_fits"]["work"]) == ("numba", 3e11)
+        assert "for a fit of some seconds numba on cpu" in run("backends")[1]
 
 
 # What holds for all commands

@@ -131,7 +131,7 @@ def backends(as_json: bool = False) -> None:
         auto: dict[str, Any] | None = {"name": backend.name, "device": backend.device, "reason": reason}
         large, why = choose(work=WORTH)
         if auto is not None and large.name != backend.name:
-            auto["large"] = {
+            auto["long_fits"] = {
                 "work": WORTH, "name": large.name, "device": large.device, "reason": why,
             }  # fmt: skip
     except Error as error:  # NNX_BACKEND names one that is not usable
@@ -149,6 +149,6 @@ def backends(as_json: bool = False) -> None:
     output.print(table)
     if auto:
         say("auto", "takes {name} on {device}: {reason}".format(**auto), fold=False, to=output)
-        if "large" in auto:
-            text = "for a fit of some seconds {name} on {device}: {reason}".format(**auto["large"])
+        if "long_fits" in auto:
+            text = "for a fit of some seconds {name} on {device}: {reason}".format(**auto["long_fits"])
             say("", text, fold=False, to=output)
