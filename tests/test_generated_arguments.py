@@ -273,7 +273,8 @@ ELSEWHERE = {
     "Backend", "Callback", "Context", "Layer", "Memory", "Metric", "Progress", "RateSearch", "Rows", "Summary",
     "BackendError", "CallbackError", "DivergenceError", "Error", "InputError", "ModelFileError",
     "ProgressBar", "TensorBoard", "array_namespace",
-    "Trainer.gradient", "Trainer.measure", "Trainer.step", "Trainer.prepare", "Trainer.is_finite",
+    "Trainer.gradient", "Trainer.measure", "Trainer.step", "Trainer.prepare", "Trainer.is_finite", "Trainer.threads",
+    "Trainer.weigh", "Network.largest_product", "Tabular",
     "Network.check_features", "Network.check_options", "Network.describe", "Network.summary", "Network.training_pass",
 }  # fmt: skip
 
