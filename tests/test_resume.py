@@ -134,6 +134,21 @@ def test_a_fit_that_is_over_is_not_done_again(tmp_path, rng):
     assert longer.steps == 24
 
 
+@pytest.mark.parametrize("block", [lambda layer: layer, lambda layer: nnx.Residual([layer])])
+def test_how_the_weights_began_does_not_matter_to_a_fit_that_goes_on(block, tmp_path):
+    """What begins them unasked may be another in the next version."""
+
+    def trainer(init):
+        return new(net=nnx.Network(4, [block(nnx.Dense(4, "relu", init)), nnx.Dense(3)], "softmax"))
+
+    whole = trainer("he")
+    fit(whole, np.random.default_rng(0))
+    fit(trainer("he"), np.random.default_rng(0), epochs=2, callbacks=nnx.Checkpoints(tmp_path))
+    again = trainer("glorot")
+    fit(again, np.random.default_rng(0), callbacks=nnx.Checkpoints(tmp_path), resume=tmp_path)
+    np.testing.assert_array_equal(again.theta, whole.theta)
+
+
 def test_a_folder_without_checkpoints_is_a_beginning(tmp_path):
     history = fit(new(), np.random.default_rng(0))
     assert fit(new(), np.random.default_rng(0), resume=tmp_path / "none yet") == history
