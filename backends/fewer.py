@@ -2,50 +2,56 @@
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 SMALL = 2**23
 """The additions and multiplications of a product that one thread does in about the time that two take to meet."""
 
 
 class Fewer:
-    """Sets a process's number of threads to one, for as long as somebody computes small products.
+    """Lets libraries have one thread, for as long as somebody computes small products.
 
     Parameters
     ----------
     get : callable
-        Returns what is set.
-    set_one : callable
-        Sets one thread.
-    set_back : callable
-        Sets again what `get` returned.
+        Returns the number of threads of each library, a list.
+    put : callable
+        Takes such a list, and sets them.
+    of_thread : bool
+        Whether what is set holds for the thread that sets it (and for threads that begin then), as in PyTorch.
     """
 
     def __init__(
-        self, get: Callable[[], Any], set_one: Callable[[], None], set_back: Callable[[Any], None]
+        self, get: Callable[[], list[int]], put: Callable[[list[int]], None], of_thread: bool = False
     ) -> None:
-        self._get, self._set_one, self._set_back = get, set_one, set_back
+        self._get, self._put, self._of_thread = get, put, of_thread
         self._begin()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, None
+        self._lock = threading.Lock()
+        self._before: list[int] = []
+        self._inside: Counter[int] = Counter()  # how often each of the user's threads is within
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Let there be one thread within; several of the user's threads may be within at once."""
+        me = threading.get_ident()
         with self._lock:
-            if self._inside == 0:
+            if not self._inside:
                 self._before = self._get()
-                self._set_one()
-            self._inside += 1
+            if me not in self._inside:
+                self._put([1] * len(self._before))
+            self._inside[me] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._set_back(self._before)
+                self._inside[me] -= 1
+                if self._inside[me] <= 0:
+                    del self._inside[me]
+                    if self._of_thread or not self._inside:
+                        self._put(self._before)

@@ -260,36 +260,37 @@ def threads() -> int:
         return 1
 
 
-@lru_cache(maxsize=1)
+def _get() -> list[int]:
+    return [one.num_threads for one in _libraries()]
+
+
+def _put(threads: list[int]) -> None:
+    for one, count in zip(_libraries(), threads, strict=True):
+        one.set_num_threads(count)
+
+
+_one_thread = Fewer(_get, _put)
+
+
 def one_thread() -> Fewer | None:
     """Return what lets BLAS have one thread for a while; None without threadpoolctl."""
     try:
-        libraries = _libraries()
+        _libraries()
     except ImportError:
         return None
-
-    def set_all(threads: list[int]) -> None:
-        for one, count in zip(libraries, threads, strict=True):
-            one.set_num_threads(count)
-
-    return Fewer(
-        lambda: [one.num_threads for one in libraries], lambda: set_all([1] * len(libraries)), set_all
-    )
+    return _one_thread
 
 
 def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
     """Return how many threads BLAS may use now, and what takes all but one from it for a while."""
-    libraries = _libraries()
-    before = [one.num_threads for one in libraries]
+    before = _get()
 
     @contextmanager
     def limited() -> Iterator[None]:  # as threadpoolctl's, which asks each library for much more
         try:
-            for one in libraries:
-                one.set_num_threads(1)
+            _put([1] * len(before))
             yield
         finally:
-            for one, threads in zip(libraries, before, strict=True):
-                one.set_num_threads(threads)
+            _put(before)
 
     return min([*before, cores()]) if before or blas().is_mkl else 1, limited

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,11 @@ def _one_thread_in_forks(torch: Any) -> None:
         os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
-@lru_cache(maxsize=1)
-def _one_thread(torch: Any) -> Fewer:
-    """Return what lets PyTorch have one thread for a while."""
-    return Fewer(torch.get_num_threads, partial(torch.set_num_threads, 1), torch.set_num_threads)
+_one_thread = Fewer(
+    lambda: [import_module("torch").get_num_threads()],
+    lambda threads: import_module("torch").set_num_threads(*threads),
+    of_thread=True,
+)
 
 
 class Torch(Backend):
@@ -151,7 +153,7 @@ class Torch(Backend):
 
     def threads(self, operations: float) -> AbstractContextManager[None]:
         """Return a context in which PyTorch has one thread for small products on the CPU."""
-        return nullcontext() if self._on_gpu or operations >= SMALL else _one_thread(self._torch)()
+        return nullcontext() if self._on_gpu or operations >= SMALL else _one_thread()
 
     def memory(self) -> Memory:
         """Return the bytes of torch's allocator on a GPU, the process's on the CPU."""

@@ -2,11 +2,7 @@
 
 import json
 import os
-import shlex
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 NAME = "nnx-array"
 """The distribution. The one called nnx is another project's."""
@@ -30,6 +26,9 @@ def install(extra: str = "", more: str = "") -> str:
     >>> install("cli")  # doctest: +SKIP
     'python -m pip install "nnx-array[cli]"'
     """
+    from urllib.parse import urlsplit  # which take longer than the rest of nnx, and only errors need them
+    from urllib.request import url2pathname
+
     wanted = f"[{extra}]" if extra else ""
     url, editable = _origin()
     path = Path(url2pathname(urlsplit(url).path)) if url.startswith("file:") else None
@@ -42,6 +41,8 @@ def install(extra: str = "", more: str = "") -> str:
 
 def _command(options: str, what: str) -> str:
     """Return the command, with `what` quoted: by double quotes, which all shells know, where they suffice."""
+    import shlex
+
     special = os.name != "nt" and set(what) & set('"$`\\!')
     quoted = shlex.quote(what) if special else f'"{what}"'
     return f"python -m pip install {options}{quoted}"
@@ -49,6 +50,8 @@ def _command(options: str, what: str) -> str:
 
 def _origin() -> tuple[str, bool]:
     """Return the address that nnx was installed from, "" for an index, and whether it is editable."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
         said = json.loads(distribution(NAME).read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, OSError, ValueError):

@@ -4,6 +4,7 @@ import importlib
 import logging
 import subprocess
 import sys
+import threading
 import textwrap
 import types
 from pathlib import Path
@@ -182,6 +183,32 @@ def test_small_products_have_one_thread(backend):
     with pytest.raises(ZeroDivisionError):
         fail()
     assert threads() == before
+
+
+def test_threads_of_a_user_that_fit_at_once_keep_the_number_of_theirs():
+    torch = pytest.importorskip("torch")
+    before, found = torch.get_num_threads(), []
+    backend, waiting = nnx.backend("torch", "cpu"), threading.Barrier(3)
+
+    def compute():
+        waiting.wait()
+        with backend.threads(10.0):
+            within = torch.get_num_threads()
+            waiting.wait()
+        waiting.wait()
+        found.append((within, torch.get_num_threads()))
+
+    torch.set_num_threads(3)
+    try:
+        users = [threading.Thread(target=compute) for _ in range(2)]
+        for one in users:
+            one.start()
+        compute()
+        for one in users:
+            one.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [(1, 3)] * 3
 
 
 def test_an_explicit_wish_is_never_replaced(no_driver, monkeypatch):
