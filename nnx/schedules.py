@@ -413,6 +413,18 @@ def schedule(name: str, **arguments: Any) -> Schedule:
     return found
 
 
+def has_end(rate: Any) -> bool:
+    """Whether a learning rate is a schedule with an end, whose last epochs are its best.
+
+    Examples
+    --------
+    >>> has_end(Cosine.in_epochs(0.01)), has_end(StepDecay(0.01, every=10)), has_end(0.01)
+    (True, False, False)
+    """
+    kind = rate.kind if isinstance(rate, InEpochs) else type(rate)
+    return "steps" in getattr(kind, "__dataclass_fields__", ())
+
+
 def parameters(name: str) -> tuple[str, ...]:
     """Return the names of what the schedule of this name takes.
 

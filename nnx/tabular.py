@@ -11,6 +11,7 @@ from typing import Any
 from nnx import frames, host
 from nnx.callbacks import EarlyStopping
 from nnx.callbacks.base import Callbacks
+from nnx.callbacks.early_stopping import PATIENCE
 from nnx.data import files
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.columns import Notes
@@ -18,7 +19,19 @@ from nnx.data.dialect import Dialect
 from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation, decided, split
 from nnx.data.source import Arrays, Samples, Table, left_out
-from nnx.errors import InputError, as_path, count, flag, integer, items, listed, number, scalar, shown
+from nnx.errors import (
+    InputError,
+    as_path,
+    count,
+    flag,
+    integer,
+    items,
+    listed,
+    number,
+    positive_int,
+    scalar,
+    shown,
+)
 from nnx.layers import Dense, Layer
 from nnx.metrics import score_name
 from nnx.network import Network
@@ -27,6 +40,7 @@ from nnx.port import Backend
 from nnx.progress import History, called
 from nnx.regularization import Regularization
 from nnx.rounding import significant
+from nnx.schedules import has_end
 from nnx.trainer import Trainer
 
 _log = logging.getLogger("nnx")
@@ -245,9 +259,9 @@ class Tabular:
         batch_size : int or None
             Rows in a step; None, and with L-BFGS: all of them.
         early_stopping : int or None
-            After so many epochs without a lower loss of the validation the training ends, and the best epoch is taken
-            back. None: 10, or, with a schedule that has an end, all epochs. 0: it goes on, and keeps the last. An
-            `nnx.EarlyStopping` among the callbacks replaces it.
+            After so many epochs without a lower loss of the validation (without one, of the training) the fit ends,
+            and the best epoch is taken back. None: 10; with a schedule that has an end all epochs; without a
+            validation 0. 0: it goes on, and keeps the last. An `nnx.EarlyStopping` among the callbacks replaces it.
         sample_weight : array-like (m,) or None
             Of the rows of the whole table, those that are held out among them.
         class_weight : dict, "balanced" or None
@@ -264,11 +278,14 @@ class Tabular:
             raise InputError(
                 "the model was loaded, without its table; make an nnx.Tabular of the table to train one"
             )
+        epochs = positive_int("epochs", epochs)
         if early_stopping is None:
-            early_stopping = epochs if hasattr(self.trainer.optimizer.learning_rate, "steps") else 10
+            usual = epochs if has_end(self.trainer.optimizer.learning_rate) else PATIENCE
+            early_stopping = usual if self._validation else 0
         patience, callbacks = integer("early_stopping", early_stopping), Callbacks(callbacks).all
-        if patience and self._validation and not any(isinstance(one, EarlyStopping) for one in callbacks):
-            callbacks = [EarlyStopping(patience=patience), *callbacks]
+        if patience and not any(isinstance(one, EarlyStopping) for one in callbacks):
+            monitor = "validation_loss" if self._validation else "loss"
+            callbacks = [EarlyStopping(monitor, patience), *callbacks]
         weights, of_validation = self._weights(sample_weight)
         labelled = isinstance(class_weight, Mapping) and self.preparation.labels
         history = self.trainer.fit(

@@ -4,8 +4,8 @@ import importlib
 import logging
 import subprocess
 import sys
-import threading
 import textwrap
+import threading
 import types
 from pathlib import Path
 

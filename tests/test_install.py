@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -29,7 +30,7 @@ def elsewhere(tmp_path, monkeypatch):
 
     def installed(said):
         monkeypatch.setattr(module, "HERE", tmp_path / "site-packages")
-        monkeypatch.setattr(module, "distribution", lambda name: Installed(said))
+        monkeypatch.setattr(metadata, "distribution", lambda name: Installed(said))
 
     return installed
 
@@ -71,10 +72,10 @@ def test_from_a_repository_and_a_wheel(elsewhere, tmp_path):
 
 def test_from_a_clone_that_is_not_installed(elsewhere, tmp_path, monkeypatch):
     def absent(name):
-        raise module.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(module, "HERE", tmp_path)
-    monkeypatch.setattr(module, "distribution", absent)
+    monkeypatch.setattr(metadata, "distribution", absent)
     assert install("cli") == 'python -m pip install "nnx-array[cli]"'
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "backends").mkdir()

@@ -111,11 +111,10 @@ def test_without_more_it_stops_early_and_takes_back_the_best_epoch():
     history = model.fit(early_stopping=3)
     assert len(history["loss"]) < 100
     assert model.trainer.kept == 1 + int(np.argmin(history["validation_loss"])) == len(history["loss"]) - 3
-    scheduled = nnx.Tabular(
-        table, "y", optimizer=nnx.Adam(nnx.schedules.Cosine(0.02, steps=120)), backend="numpy"
-    )
-    assert len(scheduled.fit(40)["loss"]) == 40  # a schedule comes to its end
-    assert scheduled.trainer.kept < 30
+    for schedule in (nnx.schedules.Cosine(0.02, steps=120), nnx.schedules.Cosine.in_epochs(0.02)):
+        scheduled = nnx.Tabular(table, "y", optimizer=nnx.Adam(schedule), backend="numpy")
+        assert len(scheduled.fit(40)["loss"]) == 40  # a schedule comes to its end
+        assert scheduled.trainer.kept < 30
     model.fit(5, early_stopping=0)
     assert len(model.history["loss"]) == len(history["loss"]) + 5
     model.fit(5, callbacks=nnx.EarlyStopping("loss", patience=99))
@@ -143,7 +142,10 @@ def test_the_validation_is_a_share_a_table_or_none(pets):
     assert other.evaluate() == other.evaluate(columns(50, seed=3))
     other.fit(2)
     none = nnx.Tabular(pets, "kind", validation=0, layers=[8], backend="numpy")
-    assert len(none.fit(2)["loss"]) == 2
+    assert len(none.fit(12)["loss"]) == 12
+    assert none.trainer.kept is None
+    none.fit(40, early_stopping=30, callbacks=nnx.ReduceOnPlateau("loss"))
+    assert none.trainer.kept is not None
     with pytest.raises(nnx.InputError, match="no rows were held out; give a table with the target"):
         none.evaluate()
 

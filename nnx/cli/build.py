@@ -5,12 +5,14 @@ import re
 from nnx import schedules, spec
 from nnx.activations import activation
 from nnx.callbacks import Callback, EarlyStopping, TensorBoard
+from nnx.callbacks.early_stopping import PATIENCE
 from nnx.cli import measured, parts
 from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import LOSS, Options
 from nnx.data.prepare import TASKS, Preparation
 from nnx.errors import InputError, between, integer, number, positive_int, unknown
 from nnx.host import checked_seed, dtype_name
+from nnx.in_epochs import LENGTHS
 from nnx.initializers import initializer
 from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.metrics import METRICS, is_number, metric, score_name
@@ -24,12 +26,6 @@ NORMS = {"batch": BatchNorm, "layer": LayerNorm}
 WEIGHTS = ("balanced", "none")
 _WEIGHT = re.compile(r"\s*(.+?)\s*=\s*([^=,\s]+)\s*(?:,|$)")
 """The weight of a class: LABEL=NUMBER. The label may hold commas."""
-
-PATIENCE = 10
-"""Epochs without a better one after which the training stops by default. Of 5, 10, 15, 20 and 30 it did best on
-thirteen small tables (120 to 3,000 rows), with the validation's loss; stopping by its accuracy or R2 did worse."""
-IN_EPOCHS = ("steps", "every", "warmup")
-"""The arguments of schedules that the command line counts in epochs."""
 
 
 def check(options: Options) -> None:
@@ -134,7 +130,7 @@ def optimizer(options: Options, steps: int) -> Optimizer:
     taken = schedules.parameters(kind)
     whole = {key: options.epochs for key in ("steps",) if key in taken}
     given: dict[str, spec.Parameter] = {"learning_rate": base_rate(method), **whole, **lengths}
-    for key in IN_EPOCHS:
+    for key in LENGTHS:  # in epochs
         length = given.get(key)
         if isinstance(length, int | float):
             given[key] = round(length * steps)
