@@ -169,7 +169,8 @@ class Tabular:
             tuple(items("missing", missing, "a list of text, such as ['?']")),
             delimiter,
         )
-        columns = items("drop", drop, "a list of columns")
+        columns = [str(name) for name in items("drop", drop, "a list of columns")]
+        target = None if target is None else str(target)  # pandas may have numbers as names
         day_first = None if day_first is None else flag("day_first", day_first, "True, False or None")
         with _in_python():
             if isinstance(table, str | os.PathLike):

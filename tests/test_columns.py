@@ -354,3 +354,19 @@ def test_rows_without_a_target_do_not_make_text_of_numbers(run, tmp_path):
     status, _, err = run("predict", "plain", "total.csv")
     assert status == 1
     assert "holds 'Total' in row 61" in err
+
+
+def test_text_of_numbers_that_hardly_repeat_is_numbers():
+    cells = [f"{k / 8 + 0.05:.2f}" for k in range(60)]
+    codes = [f"{k:03}" for k in range(60)]
+    frame = polars.DataFrame({"a": cells, "code": codes, "few": ["1", "2"] * 30, "y": ["p", "q"] * 30})
+    samples = Table("the table", frame.with_columns(a=polars.Series(cells).replace("0.05", None))).training(
+        "y", ()
+    )
+    assert samples.unused.keys() == {"code"}
+    p = Preparation.learn(samples, "classification", slice(None))
+    assert p.inputs == ["a", "a is missing", "few=1", "few=2"]
+    of_numbers = p.X(
+        Columns("the table", frame.with_columns(polars.col("a").cast(float))[["a", "few"]]), "float64"
+    )
+    np.testing.assert_array_equal(p.X(Columns("the table", frame[["a", "few"]]), "float64"), of_numbers)

@@ -373,3 +373,14 @@ def test_columns_that_tell_nothing_are_left_out_and_named(pets, caplog):
     assert model.preparation.features == ["size", "colour", "price"]
     assert "columns left out: id (240 different values in 240 rows)" in caplog.text
     assert model.predict(pets).shape == (240,)
+
+
+def test_names_of_columns_may_be_numbers():
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame(rng.normal(size=(60, 4)))
+    model = nnx.Tabular(frame, 2, drop=[3], layers=[4], backend="numpy")
+    assert model.preparation.target == "2"
+    assert model.preparation.features == ["0", "1"]
+    model.fit(epochs=1)
+    assert model.predict(frame).shape == (60,)

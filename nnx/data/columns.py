@@ -18,6 +18,8 @@ import numpy as np
 from nnx.data import dates
 from nnx.data.dates import Dates
 from nnx.data.dialect import example, if_missing, options, strays
+from nnx.data.labels import LEADING_ZERO
+from nnx.data.tables import as_numbers
 from nnx.errors import InputError, count, listed
 from nnx.host import quiet
 from nnx.port import require
@@ -304,7 +306,7 @@ def checked(columns: Columns, day_first: bool | None = None) -> tuple[Columns, d
     """Return the columns to learn from, with text that means dates as dates, and why the others are left out.
 
     Left out are empty columns, and text whose values hardly repeat (names, keys, free text): nothing could be learned
-    of them.
+    of them. If these are all numbers, they are taken as numbers.
 
     Parameters
     ----------
@@ -333,6 +335,9 @@ def checked(columns: Columns, day_first: bool | None = None) -> tuple[Columns, d
             unfit[name] = why
             continue
         why = _useless(columns, name) if read is None else ""
+        if why and (kind := _kind_of_numbers(columns, name)) is not None:
+            frame = frame.with_columns(frame[name].alias("").cast(kind, strict=False).alias(name))
+            why = ""
         if why := why or (_same(columns, name) if frame.width > 1 else ""):
             useless[name] = why
     if len(useless) == columns.frame.width:
@@ -382,7 +387,7 @@ def _unfit(columns: Columns, name: str) -> str:
     if kind.startswith("Duration"):
         return ""
     if values.dtype.is_nested() or kind in ("Binary", "Object"):
-        return kind
+        return f"{kind}; expected numbers, text, booleans or dates"
     return not_numbers(columns, name)
 
 
@@ -398,6 +403,15 @@ def _useless(columns: Columns, name: str) -> str:
     if different > min(max(2, m // 2), TOO_MANY):
         return f"{different:,} different values in {count(m, 'row')}"
     return ""
+
+
+def _kind_of_numbers(columns: Columns, name: str) -> Any | None:
+    """Return the type of the numbers that text holds; None for other text, and for codes such as 007."""
+    values = columns.series(name)
+    if str(values.dtype) != "String" or values.str.contains(f"^{LEADING_ZERO.pattern}").any():
+        return None
+    numbers = as_numbers(values)
+    return None if numbers is None or numbers.null_count() == len(numbers) else numbers.dtype
 
 
 def _same(columns: Columns, name: str) -> str:

@@ -495,8 +495,8 @@ def find_task(samples: Samples, task: str) -> str:
             raise InputError(f"{where} has one class only, {str(samples.y[0])!r}; expected two or more")
         if different > max(2, len(y) // 2):
             raise InputError(
-                f"{where} has {different} different values in {len(y)} rows; expected classes that repeat"
-                + (", or the task regression" if kind in "biuf" else "")
+                f"{where} has {different} different values in {len(y)} rows, such as {str(samples.y[0])!r}; expected "
+                f"classes that repeat, or {'the task regression' if kind in 'biuf' else 'numbers alone'}"
             )
     return task
 
