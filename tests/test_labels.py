@@ -287,7 +287,9 @@ def test_codes_that_do_not_repeat():
     pytest.importorskip("sklearn")
     from nnx.data.prepare import find_task
 
-    with pytest.raises(nnx.InputError, match=r"30 different values in 30 rows; .*, or the task regression"):
+    with pytest.raises(
+        nnx.InputError, match=r"30 different values in 30 rows, such as .*; .*, or the task regression"
+    ):
         find_task(table([f"{k:03}" for k in range(30)]), "auto")
 
 
