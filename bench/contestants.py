@@ -131,7 +131,7 @@ def may_use_gpu(name: str) -> bool:
     library, _, device = backend.partition("@")
     if not prefix:
         return "cuda" in name or "cupy" in name
-    return device != "cpu" and library not in ("numpy", "numba", "strict")
+    return device != "cpu" and library not in ("numpy", "numba")
 
 
 def check_peers(names: list[str]) -> list[str]:

@@ -57,10 +57,9 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
     Parameters
     ----------
     name : str
-        "numpy", "numba", "cupy", "torch", "jax", "strict", or whatever an installed package adds. "auto" takes
-        what the environment variable NNX_BACKEND names, else CuPy if it can compute on a CUDA GPU here, else
-        NumPy (for a fit that is worth it: numba, if installed); the reason is logged once
-        (logger "nnx", level INFO).
+        "numpy", "numba", "cupy", "torch", "jax", or whatever an installed package adds. "auto" takes what the
+        environment variable NNX_BACKEND names, else CuPy if it can compute on a CUDA GPU here, else NumPy (for a
+        fit that is worth it: numba, if installed); the reason is logged once (logger "nnx", level INFO).
     device : str or None
         "cpu", "cuda", "cuda:1", ...; None: the library's best.
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nnx
@@ -118,6 +119,17 @@ def test_the_mathematics_does_not_know_the_adapters():
     for name, path in files():
         if not installed(name) and not name.startswith("cli/"):
             assert not any(module.startswith(("nnx.backends", "nnx.bench")) for module in imports(path)), name
+
+
+def test_the_package_does_not_know_array_api_strict():
+    """It is the tests' own, found by its entry point in tests/."""
+    top = Path(__file__).parent.parent
+    project = tomllib.loads((top / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(project["entry-points"]["nnx.backends"]) == {"numpy", "numba", "cupy", "torch", "jax"}
+    sources = [path for room in ("nnx", "backends", "bench") for path in (top / room).rglob("*.py")]
+    assert sources
+    assert not [path for path in sources if "array_api_strict" in path.read_text(encoding="utf-8")]
+    assert not [path for path in sources if path.stem == "strict"]
 
 
 def test_data_flows_one_way():

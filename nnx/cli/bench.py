@@ -288,7 +288,6 @@ def _names(text: str) -> list[str]:
 
 
 def usable() -> list[str]:
-    """Return the backends that a user would choose: all that are usable, but the strict one for tests."""
+    """Return the backends that are usable here, the one that "auto" takes first."""
     first = choose().backend.name
-    others = [row.name for row in survey() if row.usable and row.name not in ("strict", first)]
-    return [first, *others]
+    return [first, *(row.name for row in survey() if row.usable and row.name != first)]

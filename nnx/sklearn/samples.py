@@ -6,6 +6,7 @@ them.
 
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from numbers import Number
 from typing import Any
@@ -16,8 +17,8 @@ from scipy import sparse
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from nnx import choice, frames, host
-from nnx.arrays import Array, array_namespace
-from nnx.errors import InputError, first_line, scalar, shown
+from nnx.arrays import Array, Namespace, array_namespace
+from nnx.errors import BackendError, InputError, first_line, scalar, shown
 from nnx.port import Backend
 
 
@@ -38,9 +39,18 @@ def home(x: Any) -> tuple[str, str] | None:
     if is_jax_array(x):
         (first, *_) = x.devices()
         return "jax", "cpu" if first.platform == "cpu" else f"{_cuda(first.platform)}:{first.id}"
-    if type(x).__module__.startswith("array_api_strict"):
-        name = repr(device(x)).split("'")[1]
-        return "strict", "cpu" if name == "CPU_DEVICE" else name
+    name = _added(array_namespace(x)) if hasattr(x, "__array_namespace__") else None
+    return (name, backend(name, str(device(x))).device) if name else None
+
+
+@lru_cache
+def _added(xp: Namespace) -> str | None:
+    """Return the name of the backend that another package adds for the library of this namespace, if one does."""
+    for name in choice.names():
+        if name not in ("numpy", "numba", "cupy", "torch", "jax"):
+            with suppress(BackendError):  # one that is not usable here has no arrays
+                if backend(name).xp is xp:
+                    return name
     return None
 
 
