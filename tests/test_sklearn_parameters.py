@@ -266,6 +266,22 @@ def test_labels_of_another_library_go_on(library, samples):
         np.testing.assert_array_equal(np.asarray(made.predict(X)), expected.predict(X))
 
 
+def test_arrays_of_a_library_whose_adapter_another_package_adds(samples):
+    """They stay on their device, which only that adapter knows."""
+    xp = pytest.importorskip("array_api_strict")
+    X, y = samples
+    there = xp.Device("device1")
+    given = xp.asarray(X.tolist(), device=there), xp.asarray((y > 0.5).tolist(), device=there)
+    made = MLPClassifier(hidden_layer_sizes=4, max_iter=2, random_state=0).fit(*given)
+    for x in (made.predict(given[0]), made.predict_proba(given[0]), *made.coefs_):
+        assert type(x) is type(given[0])
+        assert x.device == there
+    expected = MLPClassifier(hidden_layer_sizes=4, max_iter=2, random_state=0).fit(X, y > 0.5)
+    np.testing.assert_allclose(
+        np.from_dlpack(made.predict_proba(given[0])), expected.predict_proba(X), rtol=1e-4
+    )
+
+
 # --- what is no value of a parameter ---------------------------------------------------------------------------------
 
 
