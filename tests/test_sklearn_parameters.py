@@ -446,7 +446,7 @@ def test_metrics_with_weights_of_any_size(factor, dtype, samples):
     trainer = nnx.Trainer(nnx.mlp([3, 4, 1]), backend="numpy", dtype=dtype)
     metrics = ["accuracy", "roc_auc", "f1", "log_loss", "confusion_matrix"]
     expected, found = (trainer.evaluate(X.T, y, sample_weight=v, metrics=metrics) for v in (w, factor * w))
-    history = trainer.fit(X.T, y, validation=(X.T, y, factor * w), metrics=["confusion_matrix"])
+    history = trainer.fit(X.T, y, 1, validation=(X.T, y, factor * w), metrics=["confusion_matrix"])
     for name in expected:
         unit = factor if name == "confusion_matrix" else 1.0
         np.testing.assert_allclose(found[name], expected[name] * unit, rtol=1e-5)
