@@ -69,6 +69,20 @@ def has_leading_zeros(labels: Iterable[Any]) -> bool:
     return any(isinstance(label, str) and LEADING_ZERO.match(label) for label in labels)
 
 
+def alike(labels: Iterable[Any]) -> list[str]:
+    """Return the labels that are equal to another one but for upper and lower case, each beside its like.
+
+    Examples
+    --------
+    >>> alike(["No", "Yes", "no", "x"])
+    ['No', 'no']
+    """
+    found: dict[str, list[str]] = {}
+    for one in map(str, labels):
+        found.setdefault(one.casefold(), []).append(one)
+    return [one for its in found.values() if len(its) > 1 for one in its]
+
+
 def of_text(cells: Sequence[str]) -> list[Any]:
     """Return the label of each of a CSV column's different cells, which come in the order of the file.
 

@@ -517,7 +517,9 @@ def _guess(samples: Samples) -> tuple[str, str]:
     y, target = _numbers(samples), repr(samples.target)
     if y.dtype.kind in "Ub":
         what = "booleans" if label.kind(samples.classes[0]) == "booleans" else "text"
-        return "classification", f"{target} holds {what}"
+        same = label.alike(samples.classes[0]) if what == "text" else []
+        but = f"; {listed(map(repr, same), 4)} differ in case alone" if same else ""
+        return "classification", f"{target} holds {what}{but}"
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         return "regression", f"{target} holds fractions"
     if label.has_leading_zeros(samples.classes[0]):
