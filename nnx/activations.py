@@ -87,11 +87,14 @@ class Activation:
         Z = own.neighbours(own.spread(-10, 10))[None, :]
         Z32 = own.single(Z)
         with own.quiet():
+            own.check_portable(f"{what} g", self.g, Z32)
             for x in (Z, Z32):
                 own.check_array(f"{what} g", self.g(x), x, (x.shape,))
             slope = own.slope(self.g, Z)
             told = self._wrong(Z, slope)
             if told is None:
+                if kept := self.kept(Z32, self.g(Z32)):
+                    own.check_portable(f"{what} dg", self.dg, *kept)
                 own.check_array(f"{what} dg", self._slope(Z32), Z32, (Z.shape,))
                 return
             fits = next((keep for keep in KEEPS if replace(self, keep=keep)._wrong(Z, slope) is None), None)
@@ -452,6 +455,16 @@ def activation(spec: str | Activation) -> Activation:
         if isinstance(spec, str) and spec == "prelu":
             raise InputError(
                 "prelu has a slope that is learned, so it is a layer: nnx.PReLU() after nnx.Dense(n, init='he')"
+            )
+        if callable(spec):
+            raise InputError(
+                "an activation of your own needs its derivative, too: nnx.Activation(name, g, dg); "
+                f"given {shown(spec)}"
+            )
+        if spec == "softmax":
+            raise InputError(
+                "softmax is an output, not a hidden layer's activation: nnx.Network(..., output='softmax'), "
+                "whose last layer is a Dense without an activation"
             )
         raise unknown("activation", spec, ACTIVATIONS, register="register_activation")
     return found

@@ -16,6 +16,9 @@ AUTO = "auto"
 
 EXAMPLES = {"backend": "'auto' or 'numpy'", "device": "'cpu' or 'cuda'"}
 
+DEVICES = ("cpu", "gpu", "cuda")
+"""What people ask for as a backend, and is where one computes."""
+
 WORTH = 3e11
 """The work of a fit, some seconds of NumPy's, from which on "auto" compiles: that takes seconds, once on a machine."""
 
@@ -171,6 +174,9 @@ def _load(name: str, device: str | None) -> Backend:
     if not found:
         if not names():
             raise BackendError(f"nnx is not installed, Python found it in a folder: {install()}")
+        if name.partition(":")[0].lower() in DEVICES:
+            device = name.lower().replace("gpu", "cuda")
+            raise InputError(f"{name!r} is a device, not a backend: give device={device!r}")
         raise unknown("backend", name, [AUTO, *names()])
     (entry, *_) = found
     try:

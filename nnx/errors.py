@@ -94,6 +94,9 @@ SYNONYMS = {
     "sgd": "gradient_descent", "l-bfgs": "lbfgs",
     "mse": "half_squared_error", "squared_error": "half_squared_error", "mae": "absolute_error",
     "poisson": "half_poisson_deviance", "log_loss": "cross_entropy",
+    "half_squared_error": "mean_squared_error", "mean_squared_error": "half_squared_error",
+    "absolute_error": "mean_absolute_error", "mean_absolute_error": "absolute_error",
+    "sparse_categorical_crossentropy": "cross_entropy", "categorical_crossentropy": "cross_entropy",
     "bce": "binary_cross_entropy", "nll": "cross_entropy", "l1_loss": "absolute_error",
     "kaiming": "he", "xavier": "glorot",
     "acc": "accuracy", "auc": "roc_auc", "rmse": "root_mean_squared_error", "top_k_accuracy": "top_k",
@@ -130,8 +133,13 @@ def nearest(given: object, known: Iterable[str], most: int = 2) -> list[str]:
     """
     wanted = given.strip().lower()[:100] if isinstance(given, str) else ""
     lower = {name.lower(): name for name in known}
-    if wanted in lower or SYNONYMS.get(wanted) in lower:
-        return [lower[wanted] if wanted in lower else SYNONYMS[wanted]]
+    if wanted.startswith("val_"):
+        wanted = f"validation_{wanted[4:]}"
+    name = wanted
+    for _ in range(3):  # "mse" is a loss and a metric under names of their own
+        if name in lower:
+            return [lower[name]]
+        name = SYNONYMS.get(name, "")
     return [lower[name] for name in get_close_matches(wanted, lower, n=most, cutoff=0.67)]
 
 

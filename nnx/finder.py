@@ -10,7 +10,8 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from nnx import host
-from nnx.errors import InputError, above_zero, as_path, between, integer, positive_int, shown
+from nnx.batches.rows import pair_as_rows
+from nnx.errors import InputError, above_zero, as_path, between, flag, integer, positive_int, shown
 from nnx.optimizers import base_rate, with_rate
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.plots.rates import learning_rates
@@ -84,6 +85,7 @@ def find_learning_rate(
     smoothing: float = 0.9,
     sample_weight: Any = None,
     class_weight: Any = None,
+    rows: bool = False,
 ) -> RateSearch:
     """Train for a few steps at rising learning rates and tell at which the cost falls most steeply.
 
@@ -94,7 +96,7 @@ def find_learning_rate(
     ----------
     trainer : Trainer
         Of its optimizer all but the learning rate is used; a schedule has no effect here.
-    X, Y, batch_size, sample_weight, class_weight
+    X, Y, batch_size, sample_weight, class_weight, rows
         As in `Trainer.fit`; give the batch_size that you will train with.
     low, high : float
         The rates of the first and the last step. The search ends before, when a cost is not finite, or the smoothed
@@ -137,6 +139,8 @@ def find_learning_rate(
         raise InputError(
             "L-BFGS has no learning rate to be found: its line search sets the length of each step"
         )
+    if flag("rows", rows):
+        X, Y = pair_as_rows("", X, Y, trainer.network.n)
     if batch_size is not None:
         batch_size = positive_int("batch_size", batch_size)
     steps = integer("steps", steps, 10)

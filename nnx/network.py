@@ -412,13 +412,13 @@ class Network:
         xp = array_namespace(*arrays)
         return xp.concat([xp.reshape(a, (*a.shape[:-2], -1)) for a in arrays], axis=-1)
 
-    def check_features(self, X: Array, name: str = "X", advice: str = "") -> None:
-        """Raise an InputError unless X is (..., n[0], m) with m > 0; `advice` follows where its transpose fits."""
+    def check_features(self, X: Array, name: str = "X", rows: bool = False) -> None:
+        """Raise an InputError unless X is (..., n[0], m) with m > 0; `rows`: the caller takes rows=True, too."""
         n, given = self.n_features, tuple(X.shape)
         if len(given) < 2 or given[-2] != n:
-            fits = len(given) == 2 and given[1] == n
-            called = f" {name}.T" if name.isidentifier() else ""
-            hint = f"; samples are columns: its transpose{called} would fit{advice}" if fits else ""
+            columns, by_rows = _fitting(given, n)
+            hint = f"; samples are columns: {columns} would fit" if columns else ""
+            hint += f", and so would {by_rows}" if columns and rows else ""
             raise InputError(f"{name} has shape {given}; expected (n[0], m) = ({n}, m){hint}")
         if given[-1] == 0:
             raise InputError(f"{name} is empty: its shape is {given}; expected at least one sample (column)")
@@ -476,6 +476,17 @@ class Network:
         from nnx import html
 
         return html.summary(self.summary())
+
+
+def _fitting(given: tuple[int, ...], n: int) -> tuple[str, str]:
+    """Return what would make samples (n, m) of an X of this shape, and (m, n) of rows; ("", "") if nothing would."""
+    if len(given) == 2 and given[1] == n:
+        return "its transpose X.T", "rows=True"
+    if len(given) == 1 and n == 1:
+        return "X.reshape(1, -1)", "X.reshape(-1, 1) with rows=True"
+    if len(given) > 2 and prod(given[1:]) == n:
+        return f"X.reshape({given[0]}, -1).T", f"X.reshape({given[0]}, -1) with rows=True"
+    return "", ""
 
 
 def _every(layers: Sequence[Layer]) -> Iterator[Layer]:

@@ -347,6 +347,13 @@ def _checked_name(factor: Callable[[Array], Array], given: str | None) -> str:
         t = own.array(1.0, dtype)
         own.check_portable(f"the schedule {name!r}", factor, t)
         own.check_array(f"the schedule {name!r}", factor(t), t, ((),))
+        first = own.array(0.0, dtype)
+        with own.quiet():
+            found = float(factor(first))
+        if not 0 <= found < math.inf:
+            raise InputError(
+                f"the schedule {name!r} gives {found:g} in the first step, t = 0; expected a number >= 0"
+            )
     return name
 
 

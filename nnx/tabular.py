@@ -64,7 +64,8 @@ def _in_python() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise type(error)(_in_words_of_python(str(error))) from error
+        error.args = (_in_words_of_python(str(error)),)
+        raise
 
 
 class Tabular:
@@ -170,6 +171,8 @@ class Tabular:
             delimiter,
         )
         columns = [str(name) for name in items("drop", drop, "a list of columns")]
+        if target is not None and not isinstance(scalar(target), str | int):
+            raise InputError(f"target must be the name of a column of the table, not {shown(target)}")
         target = None if target is None else str(target)  # pandas may have numbers as names
         day_first = None if day_first is None else flag("day_first", day_first, "True, False or None")
         with _in_python():
@@ -280,6 +283,10 @@ class Tabular:
                 "the model was loaded, without its table; make an nnx.Tabular of the table to train one"
             )
         epochs = positive_int("epochs", epochs)
+        if given := {"validation", "validation_split"} & options.keys():
+            raise InputError(
+                f"fit does not take {given.pop()}: nnx.Tabular(table, validation=...) holds rows out"
+            )
         if early_stopping is None:
             usual = epochs if has_end(self.trainer.optimizer.learning_rate) else PATIENCE
             early_stopping = usual if self._validation else 0
@@ -318,10 +325,12 @@ class Tabular:
         if table is None:
             if not self._validation:
                 raise InputError("no rows were held out; give a table with the target")
+            self._tell_untrained()
             return self.preparation.in_units(self.trainer.evaluate(*self._validation, metrics=metrics))
         labelled = self._labelled(table, self.trainer.dtype)
         with _in_python():
             found = self.trainer.evaluate(lambda: ((X, Y) for X, Y, _ in labelled), metrics=metrics)
+        self._tell_untrained()
         _tell(labelled.said())
         return self.preparation.in_units(found)
 
@@ -334,9 +343,7 @@ class Tabular:
         baseline.add(self._validation[1])
         name, base = next(iter(baseline.scores().items()))
         if no_better(name, measured[name], base):
-            scores = (
-                f"{called(name)} {significant(measured[name], 3)} of the validation, {significant(base, 3)}"
-            )
+            scores = f"{called(name)} {significant(measured[name], 3)} against {significant(base, 3)} on the validation"
             _log.warning("the model is no better than the baseline, %s: %s", baseline.text, scores)
 
     def predict(self, table: Any) -> Any:
@@ -405,8 +412,13 @@ class Tabular:
             for piece in self._pieces(table):
                 X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
                 found.append(self.trainer.predict(X))
+        self._tell_untrained()
         _tell(notes.lines())
         return host.concat(found)
+
+    def _tell_untrained(self) -> None:
+        if not self.trainer.steps:
+            _tell(["the model is not trained yet: call fit first"])
 
     def __repr__(self) -> str:
         prepared, trainer = self.preparation, self.trainer

@@ -895,7 +895,7 @@ class Trainer:
 
     def _features(self, name: str, X: Any) -> Array:
         X = host.as_numbers(name, X)
-        self.network.check_features(X, name, ", and so would rows=True")
+        self.network.check_features(X, name, rows=True)
         if X.ndim != 2:
             raise InputError(f"{name} has shape {tuple(X.shape)}; expected two axes, (n[0], m)")
         host.check_finite(

@@ -249,6 +249,9 @@ def test_the_environment_names_the_backend_unless_the_code_does(monkeypatch):
 def test_unknown_backends_and_devices():
     with pytest.raises(nnx.InputError, match=r"unknown backend 'nunpy'; did you mean 'numpy'\?"):
         nnx.backend("nunpy")
+    for name, device in (("gpu", "cuda"), ("cuda:1", "cuda:1"), ("CPU", "cpu")):
+        with pytest.raises(nnx.InputError, match=f"is a device, not a backend: give device='{device}'"):
+            nnx.backend(name)
     with pytest.raises(nnx.BackendError, match="NumPy computes on the CPU only; given device='cuda'"):
         nnx.backend("numpy", device="cuda")
     with pytest.raises(nnx.BackendError, match="given device='tpu'"):

@@ -179,6 +179,9 @@ def test_arguments_out_of_range(trainer, X):
             trainer.fit(X, Y, epochs=epochs)
     with raises("batch_size must be a positive integer"):
         trainer.fit(X, Y, batch_size=0)
+    for wrong in ("cosine", abs, nnx.schedules.Cosine):
+        with raises("learning_rate must be greater than 0 and finite, not", "Custom"):
+            nnx.Adam(wrong)
     with raises("learning_rate must be greater than 0 and finite, not '0.1'"):
         nnx.Adam("0.1")
     with raises("unknown optimizer 'adan'; did you mean 'adam'"):
@@ -431,6 +434,15 @@ def test_names_of_activations_are_not_confused():
             nnx.Dense(3, **wrong)
     with raises("unknown output"):
         nnx.mlp([3, 1], output=["a"])
+    with raises(r"activation of your own needs its derivative, too: nnx\.Activation"):
+        nnx.mlp([3, 2, 1], hidden=abs)
+    with raises("softmax is an output", "output='softmax'"):
+        nnx.Dense(3, "softmax")
+    for loss, meant in (("mean_squared_error", "half_squared_error"), ("mae", "absolute_error")):
+        with raises(f"did you mean '{meant}'"):
+            nnx.mlp([3, 1], output="identity", loss=loss)
+    with raises("did you mean 'mean_squared_error'"):
+        nnx.Trainer(nnx.mlp([4, 1]), backend="numpy").evaluate(np.ones((4, 2)), [0, 1], metrics=["mse"])
 
 
 def test_an_unknown_backend_is_no_fault_of_the_model_file(model):

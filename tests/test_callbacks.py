@@ -248,10 +248,14 @@ def test_a_number_that_is_not_measured(make, tmp_path, monkeypatch):
     ):
         fit(a_trainer(), make("validatoin_loss"))
     with pytest.raises(
-        nnx.InputError, match=r"Known: loss\. .*Trainer\.fit\(validation=\(X, Y\)\).* early_stopping=True"
+        nnx.InputError,
+        match=r"Known: loss\. .*fit\(validation=\(X, Y\)\) or fit\(validation_split.* early_stopping=True",
     ):
         fit(a_trainer(), make("validation_loss"), validation=None)
     assert not list(tmp_path.glob("run/*"))
+    for theirs in ("val_loss", "val_accuracy"):
+        with pytest.raises(nnx.InputError, match=f"'{theirs}'; did you mean 'validation_{theirs[4:]}'"):
+            fit(a_trainer(), make(theirs))
 
 
 @pytest.mark.parametrize(

@@ -175,8 +175,11 @@ def test_what_is_not_a_trainer_or_has_no_rate():
     pytest.importorskip("scipy")
     with pytest.raises(nnx.InputError, match="no learning rate"):
         find_learning_rate(nnx.Trainer(network, nnx.LBFGS(), backend="numpy"), X, Y)
-    with pytest.raises(nnx.InputError, match=r"its transpose X\.T would fit"):
-        find_learning_rate(nnx.Trainer(network, backend="numpy"), X.T, Y)
+    trainer = nnx.Trainer(network, backend="numpy")
+    with pytest.raises(nnx.InputError, match=r"its transpose X\.T would fit, and so would rows=True"):
+        find_learning_rate(trainer, X.T, Y)
+    by_rows = find_learning_rate(trainer, X.T, Y, batch_size=50, rows=True)
+    assert by_rows == find_learning_rate(trainer, X, Y, batch_size=50)
 
 
 def a_search():

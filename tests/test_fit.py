@@ -73,6 +73,16 @@ def test_rows_that_do_not_fit_say_what_would():
         new().fit(X, Y, validation=(X.T, Y), rows=True)
     with raises("rows must be True or False"):
         new().fit(X, Y, rows="yes")
+    images = X.reshape(150, 2, 2)
+    with raises(r"X has shape \(150, 2, 2\); with rows=True.*; reshaped to \(150, 4\) it would fit"):
+        new().fit(images, Y, rows=True)
+    with raises(r"X\.reshape\(150, -1\)\.T would fit, and so would X\.reshape\(150, -1\) with rows=True"):
+        new().predict(images)
+    new().fit(images.reshape(150, -1), Y, rows=True, epochs=1)
+    one = nnx.Trainer(nnx.mlp([1, 3]), backend="numpy")
+    with raises(r"X\.reshape\(1, -1\) would fit, and so would X\.reshape\(-1, 1\) with rows=True"):
+        one.fit(X[:, 0], Y, rows=True)
+    one.fit(X[:, 0].reshape(-1, 1), Y, rows=True, epochs=1)
 
 
 # One sample

@@ -220,6 +220,9 @@ def test_schedules_that_cannot_be(factor, message):
         (lambda t: math.exp(-t), r"float\(\).*xp\.exp\(x\) for math\.exp"),
         (lambda t: np.exp(-t), r"xp\.exp\(x\) for math\.exp\(x\) and np\.exp"),
         (lambda t: xp(t).where(t < 9, 1.0, 0.5), r"where of float, float.*b \+ 0 \* x"),
+        (lambda t: t * float("nan"), "gives nan in the first step, t = 0; expected a number >= 0"),
+        (lambda t: 1 / t, "gives inf in the first step"),
+        (lambda t: t - 1, "gives -1 in the first step"),
         (lambda t: 0.5, r"must return an array of shape \(\) and dtype float32.*returned 0\.5"),
         (lambda t: t * np.ones(2, "float32"), "cannot run on every backend"),
     ],
@@ -306,8 +309,12 @@ def tanh(Z):
         (lambda Z: Z**3, lambda Z: Z**2, "Z", "correct dg or keep. check=False takes it as it is"),
         (lambda Z: Z**3, lambda Z: 3 * xp(Z).sum(Z**2), "Z", "correct dg or keep"),
         (lambda Z: xp(Z).sum(Z), lambda Z: Z, "Z", r"g must return an array of shape"),
-        (lambda Z: Z * np.asarray(2.0), lambda Z: 2 + 0 * Z, "Z", "g must .*dtype float32.*returned .*float64"),
+        (lambda Z: Z * np.asarray(2.0), lambda Z: 2 + 0 * Z, "Z", "g cannot run on every backend.*and a ndarray"),
+        (lambda Z: xp(Z).astype(Z, np.float64), lambda Z: 1, "Z", "g must .*dtype float32.*returned .*float64"),
         (lambda Z: 2 * Z, lambda Z: 2 * np.ones(Z.shape), "Z", "dg must .*dtype float32.*returned .*float64"),
+        (lambda Z: Z if Z > 0 else 0 * Z, lambda Z: Z > 0, "Z", r"g cannot run on every backend: bool\(\).*where"),
+        (lambda Z: np.tanh(Z), lambda A: 1 - A * A, "A", r"g cannot run on every backend.*np\.exp"),
+        (lambda Z: xp(Z).exp(Z), lambda Z: np.exp(Z), "Z", "dg cannot run on every backend"),
     ],
 )  # fmt: skip
 def test_derivatives_of_activations(g, dg, keep, message):

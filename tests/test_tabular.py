@@ -148,6 +148,31 @@ def test_the_validation_is_a_share_a_table_or_none(pets):
     assert none.trainer.kept is not None
     with pytest.raises(nnx.InputError, match="no rows were held out; give a table with the target"):
         none.evaluate()
+    with pytest.raises(
+        nnx.InputError, match=r"fit does not take validation_split: nnx\.Tabular\(table, valid"
+    ):
+        none.fit(2, validation_split=0.2)
+
+
+def test_a_model_that_is_not_trained_says_so(pets, caplog):
+    model = nnx.Tabular(pets, "kind", layers=[8], backend="numpy")
+    for use in (lambda: model.predict(pets), model.evaluate, lambda: model.evaluate(pets)):
+        caplog.clear()
+        use()
+        assert caplog.messages[0] == "the model is not trained yet: call fit first"
+    model.fit(1)
+    caplog.clear()
+    model.predict(pets)
+    assert not caplog.records
+
+
+def test_the_target_is_the_name_of_a_column(pets):
+    for wrong in (pl.Series(pets["kind"]), np.ones(3), ["kind"]):
+        with pytest.raises(nnx.InputError, match="target must be the name of a column of the table, not"):
+            nnx.Tabular(pets, wrong)
+    with pytest.raises(nnx.InputError, match="has no column 'kin'") as caught:
+        nnx.Tabular(pets, "kin")
+    assert caught.value.__cause__ is None  # one traceback, in the words of Python
 
 
 def test_save_and_load(fitted, pets, tmp_path):

@@ -1,6 +1,7 @@
 """Samples as rows, and one sample alone: how they become columns (n[0], m)."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from nnx import frames, host
@@ -30,8 +31,12 @@ def as_rows(name: str, x: Any, n: int) -> Any:
     if isinstance(x, list | tuple):
         x = host.as_numbers(name, x)
     shape = tuple(getattr(x, "shape", ()))
-    if len(shape) == 2 and shape[1] != n and frames.library(x) not in TABLES:
-        hint = "; its columns are the samples: leave out rows=True" if shape[0] == n else ""
+    if len(shape) > 1 and shape[1:] != (n,) and frames.library(x) not in TABLES:
+        hint = (
+            "; its columns are the samples: leave out rows=True" if shape[0] == n and len(shape) == 2 else ""
+        )
+        if len(shape) > 2 and prod(shape[1:]) == n:
+            hint = f"; reshaped to ({shape[0]}, {n}) it would fit"
         raise InputError(f"{name} has shape {shape}; with rows=True expected (m, {n}), samples as rows{hint}")
     return Rows(x)
 
@@ -79,6 +84,7 @@ def one_sample(x: Samples, n: int) -> tuple[Samples, bool]:
         return x, False
     if n == 1:
         raise InputError(
-            f"X has shape {tuple(x.shape)}, and the network has one input: give samples as X.reshape(1, -1), (n[0], m)"
+            f"X has shape {tuple(x.shape)}, and the network has one input: give samples as X.reshape(1, -1), "
+            "(n[0], m), or with rows=True as X.reshape(-1, 1)"
         )
     return (array_namespace(x).reshape(x, (n, 1)), True) if x.shape[0] == n else (x, False)

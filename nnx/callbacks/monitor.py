@@ -118,7 +118,9 @@ def best_is(name: str, otherwise: str | None = None) -> str:
     >>> best_is("validation_loss"), best_is("validation_top_k(3)")
     ('min', 'max')
     """
-    kind = name.removeprefix("validation_").partition("(")[0]
+    kind = (
+        name.removeprefix("validation_").removeprefix("val_").partition("(")[0]
+    )  # Keras's is told when it is read
     if kind in GREATER:
         return "max"
     if kind.endswith(("loss", "error")):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nnx.arrays import Array, array_namespace
+from nnx.errors import InputError, shown
 from nnx.named import numbers
 from nnx.schedules import Schedule
 
@@ -38,7 +39,13 @@ class Optimizer(Protocol):
 
 def check(optimizer: Any, *zero: str, **highest: float) -> None:
     """Check the numbers of an optimizer, see `numbers`; a schedule has checked its own."""
-    scheduled = isinstance(optimizer.learning_rate, Schedule)
+    rate = optimizer.learning_rate
+    scheduled = isinstance(rate, Schedule)
+    if not scheduled and (isinstance(rate, str) or callable(rate)):
+        raise InputError(
+            f"learning_rate must be greater than 0 and finite, not {shown(rate)}; or a schedule, such as "
+            "nnx.schedules.Cosine.in_epochs(0.01), or nnx.schedules.Custom(0.01, function) of a function of your own"
+        )
     numbers(optimizer, *zero, skip="learning_rate" if scheduled else "", **highest)
 
 
