@@ -140,7 +140,8 @@ def nearest(given: object, known: Iterable[str], most: int = 2) -> list[str]:
         if name in lower:
             return [lower[name]]
         name = SYNONYMS.get(name, "")
-    return [lower[name] for name in get_close_matches(wanted, lower, n=most, cutoff=0.67)]
+    cutoff = 0.67 if len(wanted) > 3 else 0.6  # of three letters one may be wrong
+    return [lower[name] for name in get_close_matches(wanted, lower, n=most, cutoff=cutoff)]
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:

@@ -397,7 +397,7 @@ def test_impossible_losses():
             r"'focal\(2\)' goes with the output 'sigmoid' or 'softmax'.*half_squared_error, huber",
         ),
         ("identity", "hubber", "unknown loss 'hubber'; did you mean 'huber'"),
-        ("identity", 3, "unknown loss 3; .*half_squared_error"),
+        ("identity", 3, r"unknown loss 3\. .*half_squared_error"),
         ("identity", "hinge(2)", r"the loss 'hinge' takes no parameter; given 'hinge\(2\)'"),
         ("identity", "huber(0)", r"'huber\(0\)': delta must be greater than 0 and finite, not 0"),
         ("identity", "huber(inf)", "delta must be greater than 0 and finite, not inf"),

@@ -340,7 +340,7 @@ def checked(columns: Columns, day_first: bool | None = None) -> tuple[Columns, d
             why = ""
         if why := why or (_same(columns, name) if frame.width > 1 else ""):
             useless[name] = why
-    if len(useless) == columns.frame.width:
+    if len(useless) == columns.frame.width and len(columns) > 1:  # of one row all columns are constant
         unfit = useless
     if unfit:
         shown = "; ".join(f"{name} ({why})" for name, why in list(unfit.items())[:5])

@@ -549,7 +549,7 @@ def _is_called_classes(name: str) -> bool:
     ...     _is_called_classes(name)
     ...     for name in ("zipcode", "CoverType", "http status", "class_id", "class_size", "price")
     ... ]
-    [True, True, True, False]
+    [True, True, True, True, False, False]
     """
     words = re.findall("[A-Z]?[a-z]+|[A-Z]+", name)
     last = words[-2:] if words[-1:] in (["id"], ["Id"], ["ID"]) else words[-1:]
