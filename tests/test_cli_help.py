@@ -145,7 +145,10 @@ def test_what_is_not_known_names_the_nearest(run, tmp_path, arguments, status, m
 
 def test_the_wrong_file_names_its_columns(run, tmp_path):
     names = [f"c{k}" for k in range(12)]
-    rows = [[k % 7, *((j * k + k * k) % 11 for j in range(1, 12)), "cat" if k % 7 > 3 else "dog"] for k in range(60)]
+    rows = [
+        [k % 7, *((j * k + k * k) % 11 for j in range(1, 12)), "cat" if k % 7 > 3 else "dog"]
+        for k in range(60)
+    ]
     text = "\n".join(",".join(map(str, row)) for row in [[*names, "kind"], *rows])
     (tmp_path / "pets.csv").write_text(text)
     assert run("train", "pets.csv", "--target", "kind", "--epochs", 1, "--no-plots", "--quiet")[0] == 0
