@@ -92,6 +92,15 @@ def test_asked_about_and_kept_in_the_model(way, run, tmp_path):
         (["€ 1,234.50", "5.00 €"], "--thousands --units '€'"),
         (["10%", "20%", "10%", "20%"], ""),  # these may be categories
         ([f"{k}%" for k in range(40)], "--units '%'"),
+        ([f"{k / 4} km/h" for k in range(40)], "--units 'km/h'"),
+        (
+            [f"{k},000 kg" for k in range(1, 40)],
+            "--thousands --units 'kg' if it is 1000, or --decimal-comma --units 'kg' if it is 1.000",
+        ),
+        ([f"{k}{'ab'[k % 2]}" for k in range(40)], ""),  # flats
+        ([f"{k}{'a' * (k == 7)}" for k in range(40)], ""),
+        ([f"n{k}" for k in range(40)], ""),
+        (["1 st", "2 st", "3 st"] * 20, ""),
         (["1,234", "a"], ""),
         (["12", "1.5"], ""),
         (["1,5", "1,234.5"], ""),
@@ -203,6 +212,7 @@ def test_a_damaged_dialect_is_refused():
         (lambda k: ["-", "unknown"][k % 8 // 4] if k % 4 == 0 else str(k), ["-", "unknown"]),
         (lambda k: "unknown" if k % 3 == 0 else f"2024-{1 + k % 12:02}-{1 + k % 28:02}", ["unknown"]),
         (lambda k: "." if k == 7 else str(k), ["."]),
+        (lambda k: "n.a." if k % 4 == 0 else f"{k}.5 %", ["n.a."]),
     ],
 )
 def test_words_for_missing_values_are_asked_about_and_stay_with_the_model(run, tmp_path, cells, words):
@@ -216,6 +226,9 @@ def test_words_for_missing_values_are_asked_about_and_stay_with_the_model(run, t
     code, _, err = run("train", "words.csv", *how)
     assert code == 1
     given = [one for word in words for one in ("--missing", word)]
+    if "%" in cells(1):
+        assert "they are written as '1.5 %': also give --units '%'" in err
+        how += ["--units", "%"]
     asked = " ".join(f"--missing {word!r}" for word in words)
     assert f"empty, or give {asked}" in err
     with pytest.raises(InputError, match=re.escape(f"missing=[{', '.join(map(repr, words))}]")):

@@ -17,7 +17,7 @@ import numpy as np
 
 from nnx.data import dates
 from nnx.data.dates import Dates
-from nnx.data.dialect import example, if_missing, options, strays
+from nnx.data.dialect import are_numbers, example, if_missing, options, strays
 from nnx.data.labels import LEADING_ZERO
 from nnx.data.tables import as_numbers
 from nnx.errors import InputError, count, listed
@@ -431,13 +431,17 @@ def not_numbers(columns: Columns, name: str) -> str:
     values = text.drop_nulls()
     if needed := options(values):
         return f"numbers such as {example(values)!r}: give {needed}"
-    numbers = text.cast(float, strict=False)
-    rest = strays(text, numbers.is_not_null())
-    if len(rest) and numbers.drop_nulls().n_unique() > 20:
-        at = (numbers.is_null() & text.is_not_null()).arg_max()
+    good = are_numbers(text)
+    rest, numbers = strays(text, good), values.filter(are_numbers(values))
+    if (
+        len(rest)
+        and numbers.n_unique() > 20
+        and ((needed := options(numbers)) or as_numbers(numbers) is not None)
+    ):
+        more = f"; they are written as {example(numbers)!r}: also give {needed}" if needed else ""
         return (
-            f"numbers but for {count(len(rest), 'value')}, the first {rest[0][:40]!r} in row {columns.row(at)}; "
-            f"{if_missing(rest)}"
+            f"numbers but for {count(len(rest), 'value')}, the first {rest[0][:40]!r} in row "
+            f"{columns.row((~good).fill_null(False).arg_max())}; {if_missing(rest)}{more}"
         )
     return ""
 

@@ -19,7 +19,10 @@ _THOUSANDS = rf"[+-]?\d{{1,3}}([,{_SPACES}]\d{{3}})+(\.\d*)?{_EXPONENT}"
 _THOUSANDS_BESIDE_A_COMMA = rf"[+-]?\d{{1,3}}([.{_SPACES}]\d{{3}})+(,\d*)?{_EXPONENT}"
 _UNIT = r"\p{Sc}|%"
 """The units that are looked for: the signs of currencies, and the percent sign."""
-_WITH_UNIT = rf"^[+-]?\s*({_UNIT})?\s*[+-]?[\d.][\d.,{_SPACES}]*\s*({_UNIT})?$"
+_WORD = r"[\p{L}°][\p{L}°/²³]{0,7}"
+"""A unit behind a number, such as kg and km/h: if all values of a column have the same one."""
+_AMOUNT = rf"[+-]?\s*({_UNIT})?\s*[+-]?\.?\d[\d.,{_SPACES}]*\s*"
+_WITH_UNIT = rf"^{_AMOUNT}({_UNIT}|{_WORD})?$"
 WORDS = 2
 """Different words for missing values that a column of numbers or dates may have."""
 MANY = 20
@@ -138,7 +141,9 @@ def options(values: Any) -> str:
         return ""
     pairs = (values.str.extract(_WITH_UNIT, group) for group in (1, 2))
     units = sorted({unit for found in pairs for unit in found.drop_nulls().unique().to_list()})
-    bare = values.str.replace(rf"^([+-]?)\s*({_UNIT})\s*", "$1").str.replace(rf"\s*({_UNIT})$", "")
+    if any(re.match("[^\\W\\d_]|°", unit) for unit in units) and not _all(values, rf"{re.escape(units[0])}$"):
+        return ""
+    bare = values.str.replace(rf"^([+-]?)\s*({_UNIT})\s*", "$1").str.replace(rf"\s*({_UNIT}|{_WORD})$", "")
     of_units = "".join(f" --units {unit!r}" for unit in units)
     if _all(bare, _any(_NUMBER)):
         few = values.n_unique() <= min(MANY, max(2, len(values) // 2))
@@ -186,6 +191,11 @@ def if_missing(rest: Any) -> str:
     also = f", or give {options}" if len(words) <= WORDS else ""
     what = "it is missing, leave the cell" if len(rest) == 1 else "they are missing, leave the cells"
     return f"if {what} empty{also}"
+
+
+def are_numbers(values: Any) -> Any:
+    """Return which values of a polars Series of text are numbers, in whatever way they are written."""
+    return values.str.contains(rf"^{_AMOUNT}({_UNIT})?$") | values.cast(float, strict=False).is_not_null()
 
 
 def _all(values: Any, pattern: str) -> bool:
