@@ -63,7 +63,7 @@ def test_dates_that_could_be_both_are_what_one_says(day_first, month):
     (line,) = p.account()
     assert (
         line
-        == f"dates: when ({'weekday' if day_first else 'month, weekday'}, days since {p.columns[0].dates.first})"
+        == f"dates: when ({'' if day_first else '2 months, '}2 weekdays, days since {p.columns[0].dates.first})"
     )
     told = learned(polars.DataFrame({"when": ["1/3/2024", "12/31/2024"] * 9}), day_first)  # by 31
     assert told.columns[0].dates.order == "month first"
@@ -71,34 +71,57 @@ def test_dates_that_could_be_both_are_what_one_says(day_first, month):
 
 def test_inputs_are_the_parts_that_differ():
     p = learned(polars.DataFrame({"when": MOMENTS}))
-    parts = ["month sine", "month cosine", "weekday sine", "weekday cosine", "hour sine", "hour cosine"]
-    assert p.inputs == [f"when {one}" for one in ("year", *parts, "days")]
-    assert p.account() == ["dates: when (year, month, weekday, hour, days since 2023-11-20)"]
-    X = p.X({"when": [datetime.datetime(2024, 1, 1, 18), datetime.datetime(2023, 12, 1)]})
+    hours = sorted(set(MOMENTS.astype("M8[h]").astype(int) % 24))
+    parts = [
+        *(f"month={n}" for n in (1, 11, 12)),
+        *(f"weekday={n}" for n in range(1, 8)),
+        *(f"hour={n}" for n in hours),
+    ]
+    assert p.inputs == [f"when {one}" for one in ("year", "hour sine", "hour cosine", "days", *parts)]
+    assert p.account() == ["dates: when (year, 3 months, 7 weekdays, 24 hours, days since 2023-11-20)"]
+    X = p.X({"when": [datetime.datetime(2024, 1, 1, 18, 30), datetime.datetime(2023, 12, 1)]})
     at = dict(zip(p.inputs, X, strict=True))
     year = np.where(MOMENTS < np.datetime64("2024"), 2023, 2024)
     np.testing.assert_allclose(at["when year"], (np.array([2024, 2023]) - year.mean()) / year.std())
     days = (MOMENTS - np.datetime64("2023-11-20")) / np.timedelta64(1, "D")
-    np.testing.assert_allclose(at["when days"], (np.array([42.75, 11]) - days.mean()) / days.std())
-    np.testing.assert_allclose(at["when month sine"], [0, -0.5], atol=1e-12)
-    np.testing.assert_allclose(at["when weekday sine"], [0, np.sin(2 * np.pi * 4 / 7)], atol=1e-12)
-    np.testing.assert_allclose(at["when hour sine"], [-1, 0], atol=1e-12)
-    np.testing.assert_allclose(at["when hour cosine"], [0, 1], atol=1e-12)
+    np.testing.assert_allclose(at["when days"], (np.array([42 + 18.5 / 24, 11]) - days.mean()) / days.std())
+    np.testing.assert_allclose(at["when hour sine"], [np.sin(2 * np.pi * 18.5 / 24), 0], atol=1e-12)
+    np.testing.assert_allclose(at["when hour cosine"], [np.cos(2 * np.pi * 18.5 / 24), 1], atol=1e-12)
+    ones = [["month=1", "month=12"], ["weekday=1", "weekday=5"], ["hour=18", "hour=0"]]  # a Monday, a Friday
+    np.testing.assert_array_equal([at[f"when {first}"] for first, _ in ones], [[1, 0]] * 3)
+    np.testing.assert_array_equal([at[f"when {second}"] for _, second in ones], [[0, 1]] * 3)
+    assert sum(at[f"when {one}"].sum() for one in parts) == 6
+
+
+def test_parts_that_the_training_did_not_have_are_zeros_and_counted():
+    when = [f"2024-0{month}-01 0{hour}:30" for month in (1, 3) for hour in (6, 7)] * 9
+    p = learned(polars.DataFrame({"when": [*when, None]}))
+    assert p.inputs[3:-1] == [
+        f"when {one}" for one in ("month=1", "month=3", "weekday=1", "weekday=5", "hour=6", "hour=7")
+    ]
+    notes = Notes()
+    X = p.X({"when": ["2024-03-01 07:45", "2024-05-01 08:00", "2024-05-03 06:30", None]}, notes=notes)
+    np.testing.assert_array_equal(
+        X[3:].T, [[0, 1, 0, 1, 0, 1, 0], [0] * 7, [0, 0, 0, 1, 1, 0, 0], [1, 0, 0, 0, 0, 1, 1]]
+    )
+    assert (notes.unseen, notes.filled) == ({"when": 2}, {"when": 1})
+    assert notes.example == {"when": "month=5, weekday=3, hour=8"}
 
 
 def test_parts_that_are_constant_are_left_out():
     days = MOMENTS[:20].astype("M8[D]").astype("M8[us]")
     for same in (MOMENTS[:1].repeat(20), ["2024-03-01"] * 20):
         p = learned(polars.DataFrame({"when": days, "same": same}))
-        parts = ["month sine", "month cosine", "weekday sine", "weekday cosine", "days"]
+        parts = ["days", "month=11", "month=12", *(f"weekday={n}" for n in range(1, 8))]
         assert p.inputs == [f"when {one}" for one in parts]
         assert p.account()[-1] == "left out: same (constant)"
     hours = learned(polars.DataFrame({"clock": ["9:30", "17:05 UTC"] * 5}))
-    assert (hours.inputs, hours.account()) == (
-        ["clock hour sine", "clock hour cosine"],
-        ["dates: clock (hour)"],
-    )
-    np.testing.assert_allclose(hours.X({"clock": [datetime.time(18), "6:00"][:1]}), [[-1], [0]], atol=1e-12)
+    parts = ["clock hour sine", "clock hour cosine", "clock hour=9", "clock hour=17"]
+    assert (hours.inputs, hours.account()) == (parts, ["dates: clock (2 hours)"])
+    np.testing.assert_allclose(hours.X({"clock": [datetime.time(17)]})[2:], [[0], [1]])
+    minutes = learned(polars.DataFrame({"clock": ["9:30", "9:45"] * 5}))
+    assert (minutes.inputs, minutes.account()) == (parts[:2], ["dates: clock (hour)"])
+    np.testing.assert_allclose(minutes.X({"clock": ["18:00"]}), [[-1], [0]], atol=1e-12)
 
 
 def test_missing_dates_are_the_median():
@@ -204,9 +227,23 @@ def test_dates_are_no_target(target):
         ({"order": "backwards"}, "dates.order is 'backwards'; expected one of year first"),
         ({"first": "yesterday"}, "dates.first is 'yesterday'; expected a day"),
         ({"first": "NaT"}, "dates.first is 'NaT'; expected a day"),
-        ({"parts": []}, "dates.parts is"),
-        ({"parts": ["days", "year"]}, "dates.parts is .*in this order"),
-        ({"parts": ["year"]}, "mean has 8 entries; expected 1"),
+        ({"numbers": []}, "dates.numbers is"),
+        ({"numbers": ["days", "year"]}, "dates.numbers is .*in this order"),
+        ({"numbers": ["year"]}, "mean has 38 entries; expected 35"),
+        ({"one_hot": {"year": [1, 2]}}, "dates.one_hot has the unknown 'year'"),
+        ({"one_hot": {"month": [0, 2]}}, "dates.one_hot.month.0. is 0; expected a whole number from 1 to 12"),
+        (
+            {"one_hot": {"weekday": [2, 8]}},
+            "dates.one_hot.weekday.1. is 8; expected a whole number from 1 to 7",
+        ),
+        ({"one_hot": {"hour": ["noon"]}}, "dates.one_hot.hour.0. is 'noon'"),
+        (
+            {"one_hot": {"hour": [3]}},
+            "dates.one_hot.hour is .3.; expected two numbers or more, in ascending order",
+        ),
+        ({"one_hot": {"month": [3, 2]}}, "dates.one_hot.month is .3, 2.; .* in ascending order"),
+        ({"one_hot": [3]}, "dates.one_hot is .3.; expected an object"),
+        ({"one_hot": {}}, "mean has 38 entries; expected 4"),
         ({"more": 1}, "unknown 'more'"),
         (None, "is of the kind 'date'"),
     ],
@@ -236,7 +273,7 @@ def test_the_command_line(run):
     fast = ("--target", "level", "--layers", "4", "--epochs", "1", "--no-plots")
     status, _, said = run("train", "t.csv", *fast, "--out", "run")
     assert status == 0
-    assert "dates: when (year, month, weekday, days since 2023-11-20)" in said
+    assert "dates: when (year, 3 months, 7 weekdays, days since 2023-11-20)" in said
     _, of_csv, _ = run("predict", "run", "t.csv")
     frame.with_columns(when=polars.Series(MOMENTS).dt.date()).write_parquet("t.parquet")
     assert run("predict", "run", "t.parquet")[1] == of_csv

@@ -248,7 +248,7 @@ def describe(job: Job) -> None:
     days = [
         name
         for name, column in zip(preparation.features, preparation.columns or (), strict=False)
-        if column.dates and "days" in column.dates.parts
+        if column.dates and "days" in column.dates.numbers
     ]
     if days and data.reported and isinstance(data.parts["test" if data.test else "validation"]["of"], float):
         said = f"the samples held out are drawn at random; to score later ones by {days[0]!r}, give a file of them"

@@ -262,9 +262,15 @@ class Column:
         if self.dates is None:
             own = np.where(missing, self.fill, numbers)[:, None]
         else:
-            own = self.dates.values(np.where(missing, self.dates.moment(self.fill), numbers))
+            moments = np.where(missing, self.dates.moment(self.fill), numbers)
+            own = self.dates.values(moments)
         width = own.shape[1]
         out[:, :width] = (own - mean[:width]) / scale[:width]
+        if self.dates is not None:
+            unseen = self.dates.expand(moments, out[:, width:]) & ~missing
+            if unseen.any():
+                notes.unseen[name] += int(unseen.sum())
+                notes.example.setdefault(name, self.dates.lacking(moments[unseen][0]))
         if self.missing:
             out[:, -1] = missing
         if missing.any():

@@ -12,14 +12,14 @@ import numpy as np
 
 from nnx.data.dialect import strays
 from nnx.errors import InputError
-from nnx.schema import check
+from nnx.schema import Whole, check
 
 HOUR, DAY = 3.6e9, 8.64e10
 """In microseconds."""
-PARTS = ("year", "month", "weekday", "hour", "days")
-"""What a date becomes."""
-CYCLES = {"month": 12, "weekday": 7, "hour": 24}
-"""Parts that begin again, and after how many."""
+NUMBERS = ("year", "hour", "days")
+"""Parts of a date that become numbers; the hour's are its sine and cosine, so that 23:59 is beside 0:00."""
+ONE_HOT = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
+"""Parts whose values have an input each; weekday 1 is Monday."""
 EARLIEST, LATEST = -62_135_596_800e6, 253_402_300_800e6
 """The years 1 to 9999, as moments."""
 
@@ -176,13 +176,22 @@ def _day(where: str, value: Any) -> None:
         raise InputError(f"{where} is {value!r}; expected a day such as '2024-12-31'") from None
 
 
-def _parts(where: str, value: Any) -> None:
+def _numbers(where: str, value: Any) -> None:
     check(where, value, [str])
-    if not value or value != [part for part in PARTS if part in value]:
-        raise InputError(f"{where} is {value!r}; expected some of {', '.join(PARTS)}, in this order")
+    if not value or value != [part for part in NUMBERS if part in value]:
+        raise InputError(f"{where} is {value!r}; expected some of {', '.join(NUMBERS)}, in this order")
 
 
-EXPECTED = {"order": _order, "first": _day, "parts": _parts}
+def _one_hot(where: str, value: Any) -> None:
+    check(where, value, {f"{part}?": [Whole(known[0], known[-1])] for part, known in ONE_HOT.items()})
+    for part, values in value.items():
+        if values != sorted(set(values)) or len(values) < 2:
+            raise InputError(
+                f"{where}.{part} is {values!r}; expected two numbers or more, in ascending order"
+            )
+
+
+EXPECTED = {"order": _order, "first": _day, "numbers": _numbers, "one_hot": _one_hot}
 """What a model file holds of a column of dates."""
 
 
@@ -196,81 +205,95 @@ class Dates:
         How its text is read, one of `ORDERS`.
     first : str
         The first day of the training rows, in ISO's form.
-    parts : list of str
-        Of `PARTS`: those that differ in the training rows.
+    numbers : list of str
+        Of `NUMBERS`: those that differ in the training rows.
+    one_hot : dict of list of int
+        Of `ONE_HOT`: the values that the training rows have, by part, if these differ.
     """
 
     order: str
     first: str
-    parts: list[str]
+    numbers: list[str]
+    one_hot: dict[str, list[int]]
 
     @classmethod
     def learn(cls, moments: Any, order: str) -> "Dates":
         """Return what dates become of which these are the training's, none missing."""
-        if order == "time":
-            return cls(order, "1970-01-01", ["hour"])
-        days = moments.astype("int64").astype("M8[us]").astype("M8[D]")
-        found = cls(order, str(days.min()), list(PARTS))
-        kept = [part for part in PARTS[:-1] if len(np.unique(found._part(part, moments, True))) > 1]
-        return cls(order, found.first, [*kept, "days"])
+        first = str(np.datetime64(int(moments.min()), "us").astype("M8[D]"))
+        numbers = [part for part in NUMBERS[:-1] if len(np.unique(_part(part, moments))) > 1]
+        one_hot = {part: np.unique(_part(part, moments) // 1).astype(int).tolist() for part in ONE_HOT}
+        one_hot = {part: values for part, values in one_hot.items() if len(values) > 1}
+        return cls(order, first, ["hour"] if order == "time" else [*numbers, "days"], one_hot)
 
     def inputs(self, name: str) -> list[str]:
-        """Return the names of the inputs."""
-        found = []
-        for part in self.parts:
-            cyclic = part in CYCLES
-            found += (
-                [f"{name} {part} {wave}" for wave in ("sine", "cosine")] if cyclic else [f"{name} {part}"]
-            )
-        return found
+        """Return the names of the inputs: numbers first."""
+        waves = {"hour": ["hour sine", "hour cosine"]}
+        own = [one for part in self.numbers for one in waves.get(part, [part])]
+        own += [f"{part}={value}" for part, values in self.one_hot.items() for value in values]
+        return [f"{name} {one}" for one in own]
 
     def scaled(self) -> list[bool]:
-        """Return which inputs are scaled to mean 0 and deviation 1: those that are no sine or cosine."""
-        return [scaled for part in self.parts for scaled in ([False, False] if part in CYCLES else [True])]
+        """Return which numbers are scaled to mean 0 and deviation 1: those that are no sine or cosine."""
+        return [scaled for part in self.numbers for scaled in ([False, False] if part == "hour" else [True])]
 
     def values(self, moments: Any) -> Any:
-        """Return the inputs (m, inputs), not scaled, of moments (m,), none missing."""
+        """Return the numbers (m, n), not scaled, of moments (m,), none missing."""
         columns = []
-        for part in self.parts:
-            numbers = self._part(part, moments)
-            if part in CYCLES:
-                angle = 2 * np.pi / CYCLES[part] * numbers
+        for part in self.numbers:
+            if part == "hour":
+                angle = 2 * np.pi / 24 * _part(part, moments)
                 columns += [np.sin(angle), np.cos(angle)]
             else:
-                columns.append(numbers)
+                columns.append(self.days(moments) if part == "days" else _part(part, moments))
         return np.stack(columns, axis=1)
 
-    def days(self, moment: float) -> float:
-        """Return how many days after the first a moment is."""
+    def expand(self, moments: Any, out: Any) -> Any:
+        """Write the one-hot inputs to out (m, n or more), and return which moments (m,) lack one."""
+        lacks, at = np.zeros(len(moments), bool), 0
+        for part, values in self.one_hot.items():
+            own = out[:, at : at + len(values)]
+            np.equal(_part(part, moments)[:, None] // 1, values, out=own)
+            lacks |= ~own.any(axis=1)
+            at += len(values)
+        return lacks
+
+    def lacking(self, moment: Any) -> str:
+        """Return the parts of a moment that have no input, such as "month=3"."""
+        found = {part: int(_part(part, moment)) for part in self.one_hot}
+        return ", ".join(f"{part}={n}" for part, n in found.items() if n not in self.one_hot[part])
+
+    def days(self, moment: Any) -> Any:
+        """Return how many days after the first a moment is, or each of an array."""
         return (moment - self.moment(0)) / DAY
 
     def moment(self, days: float) -> float:
         """Return the moment that is so many days after the first."""
         return float(np.datetime64(self.first, "us").astype(int)) + round(days * DAY)
 
-    def _part(self, part: str, moments: Any, whole: bool = False) -> Any:
-        """Return a part of moments (m,)."""
-        at = moments.astype("int64").astype("M8[us]")
-        day = at.astype("M8[D]")
-        month = at.astype("M8[M]")
-        if part == "year":
-            return at.astype("M8[Y]").astype(float) + 1970
-        if part == "month":
-            return month.astype(int) % 12 + (day - month.astype("M8[D]")).astype(float) / 31 * (not whole)
-        if part == "weekday":
-            return (day.astype(int) + 3) % 7.0  # 1970-01-01 was a Thursday; 0 is Monday
-        if part == "hour":
-            return (at - day).astype(float) / HOUR
-        return (at - np.datetime64(self.first)).astype(float) / DAY
-
     def text(self, days: float) -> str:
         """Return the moment that is so many days after the first, to the minute."""
         day, time = str(np.datetime64(round(self.moment(days)), "us").astype("M8[m]")).split("T")
         if self.order == "time":
             return time
-        return f"{day} {time}" if "hour" in self.parts else day
+        return f"{day} {time}" if "hour" in self.numbers else day
 
     def account(self) -> str:
         """Return the parts, in words."""
-        said = [f"days since {self.first}" if part == "days" else part for part in self.parts]
-        return ", ".join(said)
+        found = {part: f"days since {self.first}" if part == "days" else part for part in self.numbers}
+        found |= {part: f"{len(values)} {part}s" for part, values in self.one_hot.items()}
+        return ", ".join(
+            found[part] for part in ("year", "month", "weekday", "hour", "days") if part in found
+        )
+
+
+def _part(part: str, moments: Any) -> Any:
+    """Return a part of moments (m,): the year, month, weekday, or the hour with its minutes as a fraction."""
+    at = moments.astype("int64").astype("M8[us]")
+    day = at.astype("M8[D]")
+    if part == "year":
+        return at.astype("M8[Y]").astype(float) + 1970
+    if part == "month":
+        return at.astype("M8[M]").astype(int) % 12 + 1.0
+    if part == "weekday":
+        return (day.astype(int) + 3) % 7 + 1.0  # 1970-01-01 was a Thursday
+    return (at - day).astype(float) / HOUR
