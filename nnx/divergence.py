@@ -42,9 +42,17 @@ def diverged(run: "Run", good: "Good | None", validation: float | None = None) -
     if good:
         said += _largest_gradient(run, good)
     scaled = " and look for values far out of range in the validation" if validation is not None else ""
+    tries = (
+        f"Try a learning rate below {base_rate(trainer.optimizer):g}, nnx.Regularization(clip_norm=1.0), or scale the "
+        f"features{scaled}"
+    )
+    if run.bad and run.bad[0] == 1 and not trainer.records:
+        tries = (
+            "No step was done before, so the learning rate is not the cause: scale the features and the targets, and "
+            "see that a loss or an activation of your own gives numbers"
+        )
     return DivergenceError(
-        f"{'; '.join(said)}. Nothing of that epoch is kept: the trainer is as before it. Try a learning rate below "
-        f"{base_rate(trainer.optimizer):g}, nnx.Regularization(clip_norm=1.0), or scale the features{scaled}"
+        f"{'; '.join(said)}. Nothing of that epoch is kept: the trainer is as before it. {tries}"
     )
 
 

@@ -33,6 +33,7 @@ from nnx.errors import (
     shown,
 )
 from nnx.in_epochs import InEpochs
+from nnx.layers import Dense
 from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
 from nnx.network import Network
@@ -412,7 +413,7 @@ class Trainer:
             class_weight=class_weight, metrics=metrics, micro_batch=micro_batch, steps=steps, resume=resume,
             progress=progress, rows=rows, validation_split=validation_split, training_metrics=training_metrics,
         )  # fmt: skip
-        given_epochs, epochs = epochs, positive_int("epochs", 1 if epochs is None else epochs)
+        given, given_epochs, epochs = X, epochs, positive_int("epochs", 1 if epochs is None else epochs)
         if resume is not None:
             resume = as_path("resume", resume, "a folder of checkpoints, or one of them")
         shuffle = flag("shuffle", shuffle)
@@ -503,6 +504,14 @@ class Trainer:
             ):
                 return again()  # whose batches have the columns in the order of the checkpoint
             self.features, self.targets = self.features or used[0], self.targets or used[1]
+        if not self.steps and isinstance(self.network.layers[0], Dense):
+            largest = host.largest_byte(given.x if isinstance(given, Rows) else given)
+            if largest > 100:
+                warnings.warn(
+                    f"X holds bytes up to {largest}; a network learns best from features of a size around 1: "
+                    "divide X by 255, here and where the network is used",
+                    stacklevel=2,
+                )
         self._run = run
         try:
             history = run.go()
@@ -915,6 +924,9 @@ class Trainer:
     @whole
     def load(cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None) -> "Trainer":
         """Return the trainer that was saved: it goes on as the saved one would have, on any backend.
+
+        Of the model of a table (`nnx train`, `nnx.Tabular`) it takes X as the model's preparation makes it, scaled;
+        `nnx.Tabular.load` takes the table.
 
         Parameters
         ----------

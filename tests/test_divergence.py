@@ -74,6 +74,17 @@ def test_the_bad_step_is_found_again_in_any_order(options):
     assert f"in step {bad + 1} of epoch" in str(caught.value)
 
 
+def test_in_the_first_step_of_all_the_learning_rate_is_not_the_cause():
+    X, Y = data()
+    root = nnx.Loss("root", lambda A, Y: (A - Y) ** 0.5, lambda A, Y: 0.5 / (A - Y) ** 0.5)
+    trainer = new(alpha=0.01, net=nnx.mlp([4, 8, 1], output="identity", loss=root))
+    with pytest.raises(
+        nnx.DivergenceError, match=r"learning rate is not the cause.* a loss .* of your own"
+    ) as caught:
+        trainer.fit(X, Y, epochs=2, batch_size=8)
+    assert "Try a learning rate" not in str(caught.value)
+
+
 def test_a_long_epoch_is_ended_soon(monkeypatch):
     """Costs are looked at within the epoch, too."""
     monkeypatch.setattr("nnx.run.LOOK_EVERY", 4)

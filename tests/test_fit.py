@@ -60,6 +60,20 @@ def test_rows_of_targets_tables_and_batches():
     assert new("sigmoid", 2).classify(X, rows=True).shape == (150, 2)
 
 
+def test_bytes_of_images_that_are_not_scaled_are_warned_of():
+    images = np.random.default_rng(0).integers(0, 256, (60, 4)).astype("uint8")
+    labels = images[:, 0] // 86
+    for X, rows in ((images, True), (images.T, False), (nnx.Rows(images), False)):
+        trainer = new()
+        with pytest.warns(UserWarning, match=r"X holds bytes up to 25\d; .*: divide X by 255"):
+            trainer.fit(X, labels, epochs=1, batch_size=20, rows=rows)
+        trainer.fit(X, labels, epochs=1, batch_size=20, rows=rows)  # once is enough
+    new().fit(images / 255, labels, epochs=1, rows=True)
+    new().fit(images // 86, labels, epochs=1, rows=True)  # small ones may be what they are
+    normed = nnx.Network(4, [nnx.LayerNorm(), nnx.Dense(3)], output="softmax")
+    nnx.Trainer(normed, backend="numpy").fit(images, labels, epochs=1, rows=True)
+
+
 def test_rows_that_do_not_fit_say_what_would():
     with raises(r"X has shape \(150, 4\).*its transpose X\.T would fit, and so would rows=True"):
         new().fit(X, Y)
