@@ -492,18 +492,13 @@ class Trainer:
         if isinstance(schedule := unbound.learning_rate, InEpochs):
             self._take(with_rate(unbound, schedule.bound(batches.steps, epochs)))
         if resume is not None:
-            used = self.features, self.targets
             try:
-                saved.resume(self, run, resume)
+                same = self._resume(run, resume)
             except BaseException:
                 self._take(unbound)
                 raise
-            if any(
-                mine and its and mine != its
-                for mine, its in zip(used, (self.features, self.targets), strict=True)
-            ):
+            if not same:
                 return again()  # whose batches have the columns in the order of the checkpoint
-            self.features, self.targets = self.features or used[0], self.targets or used[1]
         if not self.steps and isinstance(self.network.layers[0], Dense):
             largest = host.largest_byte(given.x if isinstance(given, Rows) else given)
             if largest > 100:
@@ -518,19 +513,22 @@ class Trainer:
         finally:
             self._run = None
         self._work += own
-        if (
-            given_epochs is None
-            and kind is Run
-            and Y is not None
-            and self.steps == 1
-            and self.stopped is None
-        ):
+        unasked = given_epochs is None and kind is Run and Y is not None
+        if unasked and self.steps == 1 and self.stopped is None:
             warnings.warn(
                 "one step of gradient descent was done: fit goes over the samples once, all in one step, unless it is "
                 "told otherwise. Give epochs= and batch_size=, as in fit(X, Y, epochs=100, batch_size=32)",
                 stacklevel=2,
             )
         return history
+
+    def _resume(self, run: Run, path: Path) -> bool:
+        """Take up the fit of a checkpoint; return whether its columns have the order of the run's batches."""
+        used = self.features, self.targets
+        saved.resume(self, run, path)
+        its = self.features, self.targets
+        self.features, self.targets = its[0] or used[0], its[1] or used[1]
+        return not any(mine and other and mine != other for mine, other in zip(used, its, strict=True))
 
     def _validation_as_rows(self, validation: Any) -> Any:
         """Return a validation whose samples are rows as what says so."""

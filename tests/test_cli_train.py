@@ -980,9 +980,16 @@ def test_show_what_is_no_model(run, tmp_path):
     status, _, err = run("show", ".")
     assert status == 1
     assert "'results.json' holds no results of a sweep" in err
-    for row, what in (({}, "no 'seconds' in it"), ({"seconds": "long"}, "the seconds 'long'")):
+    whole = {"seconds": 1.0}
+    for row, test, what in (
+        ({}, None, "no 'seconds' in it"),
+        ({"seconds": "long"}, None, "the seconds 'long'"),
+        (whole, {"run": "1", "accuracy": 0.5}, "no 'samples' in it"),
+        (whole, {"run": "1", "samples": 7}, "no 'accuracy' in it"),
+        (whole, [], "must be integers or slices"),
+    ):
         rows = [{"run": "1", "seed": 0, "status": "done", "epochs": 3, **row}]
-        found = {"score": "accuracy", "swept": ["seed"], "runs": rows}
+        found = {"score": "accuracy", "swept": ["seed"], "runs": rows, "test": test}
         (tmp_path / "results.json").write_text(json.dumps(found))
         status, out, err = run("show", ".")
         assert (status, out) == (1, "")

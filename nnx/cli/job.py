@@ -245,13 +245,10 @@ def describe(job: Job) -> None:
     )
     if data.left_out:
         show.say("Rows", left_out(data.left_out, preparation.target))
-    days = [
-        name
-        for name, column in zip(preparation.features, preparation.columns or (), strict=False)
-        if column.dates and "days" in column.dates.numbers
-    ]
-    if days and data.reported and isinstance(data.parts["test" if data.test else "validation"]["of"], float):
-        said = f"the samples held out are drawn at random; to score later ones by {days[0]!r}, give a file of them"
+    if (day := _drawn_beside(data)) is not None:
+        said = (
+            f"the samples held out are drawn at random; to score later ones by {day!r}, give a file of them"
+        )
         show.say("Dates", f"{said}: --test FILE")
     if data.test is None and (images := parts.beside(job.options.data)):
         show.say("Test", f"{images} lies beside the training images; test on it with --test {images}")
@@ -271,6 +268,16 @@ def describe(job: Job) -> None:
         said = f"{job.options.class_weight}; in the cost and the scores of the epochs, not in the report"
         show.say("Weights", said)
     show.console.print(show.network_table(trainer.network))
+
+
+def _drawn_beside(data: Data) -> str | None:
+    """Return a column of dates, if the samples that are reported are drawn at random; None without either."""
+    of = data.parts["test" if data.test else "validation"]
+    if not of or not isinstance(of["of"], float):
+        return None
+    preparation = data.preparation
+    columns = zip(preparation.features, preparation.columns or (), strict=False)
+    return next((name for name, one in columns if one.dates and "days" in one.dates.numbers), None)
 
 
 def train(job: Job, folder: Folder, watch: Callback, resume: bool = False) -> None:

@@ -319,6 +319,8 @@ def results(folder: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         _check(found["runs"], found["swept"], found["score"])
+        if found.get("test") is not None:
+            _has(found["test"], {"run": str, "samples": int, found["score"]: object})
     except KeyError as error:
         raise InputError(f"{str(path)!r} holds no results of a sweep: there is no {error} in it") from error
     except (ValueError, TypeError, AttributeError) as error:
@@ -333,6 +335,10 @@ def _check(runs: Sequence[Mapping[str, Any]], swept: Sequence[str], score: str |
         if row["status"] not in (DONE, FAILED, INTERRUPTED):
             raise ValueError(f"the status {row['status']!r}")
         own = {"error": str} if row["status"] == FAILED else {"epochs": int, "seconds": int | float}
-        for name, kind in {"run": str, **dict.fromkeys(swept, object), **own}.items():
-            if not isinstance(row[name], kind):
-                raise ValueError(f"the {name} {row[name]!r}")
+        _has(row, {"run": str, **dict.fromkeys(swept, object), **own})
+
+
+def _has(row: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(row[name], kind):
+            raise ValueError(f"the {name} {row[name]!r}")

@@ -145,11 +145,8 @@ class Columns:
         if found.null_count() > values.null_count():
             at = (found.is_null() & values.is_not_null()).arg_max()
             hint = f"; give {needed}" if (needed := options(values)) else ""
-            raise InputError(
-                f"the column {name!r} of {self.where} holds {values[at]!r} in row {self.row(at)} (counted from 1, "
-                f"without the header); expected {'true or false' if boolean else 'numbers'}, as the model was trained "
-                f"on{hint}"
-            )
+            expected = "true or false" if boolean else "numbers"
+            raise self._holds(name, at, f"{expected}, as the model was trained on{hint}")
         numbers = found.to_numpy()
         if np.isinf(numbers).any():
             infinite = np.flatnonzero(np.isinf(numbers))
@@ -181,13 +178,16 @@ class Columns:
         elif kind != "Null":
             bad[:] = True
         if bad.any():
-            at = int(bad.argmax())
-            shown = str(values.slice(at, 1).cast(str)[0])[:40]
-            raise InputError(
-                f"the column {name!r} of {self.where} holds {shown!r} in row {self.row(at)} (counted "
-                f"from 1, without the header); expected {dates.ORDERS[order]}"
-            )
+            raise self._holds(name, int(bad.argmax()), dates.ORDERS[order])
         return found
+
+    def _holds(self, name: str, at: int, expected: str) -> InputError:
+        """Return the error for a value that is not as expected."""
+        shown = str(self.series(name).slice(at, 1).cast(str)[0])[:40]
+        return InputError(
+            f"the column {name!r} of {self.where} holds {shown!r} in row {self.row(at)} (counted from 1, without the "
+            f"header); expected {expected}"
+        )
 
     def text(self, name: str) -> Any:
         """Return a column as a polars Series of text."""

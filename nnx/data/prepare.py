@@ -69,7 +69,7 @@ _EXPECTED = {
     "image_shape?": ([Whole(1)], None), "columns?": ([_column], None), "from_text?": bool, "counts?": bool,
     "class_counts?": ([Whole()], None),
     "unused?": [str],
-    "dialect?": {"decimal_comma": bool, "thousands": bool, "units": [str], "missing?": [str], "delimiter": (str, None)},
+    "dialect?": {"decimal_comma": bool, "thousands": bool, "units": [str], "missing": [str], "delimiter": (str, None)},
 }  # fmt: skip
 """What a model file holds of it."""
 
