@@ -461,7 +461,7 @@ def activation(spec: str | Activation) -> Activation:
                 "an activation of your own needs its derivative, too: nnx.Activation(name, g, dg); "
                 f"given {shown(spec)}"
             )
-        if spec == "softmax":
+        if isinstance(spec, str) and spec == "softmax":
             raise InputError(
                 "softmax is an output, not a hidden layer's activation: nnx.Network(..., output='softmax'), "
                 "whose last layer is a Dense without an activation"
