@@ -118,7 +118,8 @@ def places(where: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]
     where_is = {name: j for j, name in enumerate(distinct(where, given))}
     missing = [name for name in wanted if name not in where_is]
     if missing:
-        left = [name for name in given if name not in set(wanted)]
+        known = set(wanted)
+        left = [name for name in given if name not in known]
         near = {name: found[0] for name in missing[:8] if (found := nearest(name, left, 1))}
         hint = " and ".join(f"{other!r} for {name!r}" for name, other in near.items())
         has = f"it has {some(given)}"

@@ -52,13 +52,13 @@ class ProgressBar(Callback):
 
     often = False
     each_epoch = False
+    _timer: Timer | None = None  # until the first step is done
 
     def __init__(self, console: Any = None) -> None:
         require("rich", "cli")
         self._console = console
         self._bar: Any = None
         self._line = ""  # the last, if it was not printed
-        self._timer: Timer | None = None  # until the first step is done
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle has: nothing of a fit that runs, and no console, which only this process has."""
