@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.data import source
+from nnx.data.columns import checked
 from nnx.data.prepare import folds, split
 from nnx.data.source import Samples
 
@@ -208,10 +210,14 @@ def test_folds(run, train):
     assert not Path("run/folds.json").exists()
 
 
-def test_folds_are_of_what_is_left_of_a_test_part(train):
+def test_folds_are_of_what_is_left_of_a_test_part(train, monkeypatch):
+    """And the columns are looked at once for all of them."""
+    looked = []
+    monkeypatch.setattr(source, "checked", lambda *given: looked.append(1) or checked(*given))
     result, _ = train("--folds", "2", "--test", "0.2", "--validation", "0")
     assert result["test"]["samples"] == 12
     assert [(one["samples"], one["trained_on"]) for one in result["folds"]["each"]] == [(24, 24), (24, 24)]
+    assert len(looked) == 1
 
 
 @pytest.mark.long

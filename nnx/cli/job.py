@@ -82,6 +82,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._sources: dict[Any, Any] = {}
+        self._decided: dict[Any, Any] = {}
         self._data: dict[Any, Data] = {}
 
     def data(self, options: Options, fold: int | None = None) -> Data:
@@ -105,13 +106,17 @@ class Reader:
 
     def _prepared(self, options: Options, drop: Sequence[str], fold: int | None) -> Data:
         seed = 0 if Path(options.data).is_file() else options.seed  # which draws the generated ones
-        key = options.data, options.target, seed, options.dialect
-        if key not in self._sources:
-            self._sources = {}
-            self._sources = {key: source(*key)}
-        whole = self._sources[key]
-        samples = whole.training(options.target, drop, options.day_first)
-        samples, task, another, why = decided(samples, options.task)
+        of_source = options.data, options.target, seed, options.dialect
+        if of_source not in self._sources:
+            self._sources, self._decided = {}, {}
+            self._sources = {of_source: source(*of_source)}
+        whole = self._sources[of_source]
+        of_samples = *of_source, drop, options.day_first, options.task
+        if of_samples not in self._decided:  # folds, and runs with other seeds, share them
+            self._decided = {}
+            found = whole.training(options.target, drop, options.day_first)
+            self._decided = {of_samples: decided(found, options.task)}
+        samples, task, another, why = self._decided[of_samples]
         sources = parts.sources(options, whole)
         train, *shares = parts.rows(samples, task, sources, options, fold)
         preparation = Preparation.learn(samples, task, train)
