@@ -18,14 +18,21 @@ def decimals(x: float, digits: int) -> str:
 
 
 def significant(x: float, digits: int) -> str:
-    """Return x with so many significant digits, or with more where it would look like 1.
+    """Return x with so many significant digits, or with more where it would look like 1; up to 1e9 without an exponent.
 
     Examples
     --------
     >>> significant(0.98765, 3), significant(0.99996, 3), significant(1.00004, 3), significant(1e-30, 3)
     ('0.988', '0.99996', '1', '1e-30')
+    >>> significant(246825.04, 4), significant(1753.25, 6), significant(-2e9, 4)
+    ('246,825', '1,753.25', '-2e+09')
     """
-    return _told(x, digits, lambda n: f"{x:.{n}g}", float)
+
+    def write(n: int) -> str:
+        text = f"{x:,.{n}g}"
+        return f"{x:,.0f}" if "e+" in text and abs(x) < 1e9 else text
+
+    return _told(x, digits, write, float)
 
 
 def percent(x: float, digits: int) -> str:

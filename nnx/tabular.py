@@ -51,6 +51,7 @@ _NAME = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 def _in_words_of_python(text: str) -> str:
     """Return a text with arguments for the options of the command line that it names."""
     several = rf"--(drop|missing|units) {_NAME}(?: --\1 {_NAME})*"
+    text = re.sub(r"(--[a-z]+) (?=--)", r"\1, ", text)  # arguments have commas between them
     text = re.sub(several, lambda found: f"{found[1]}=[{', '.join(re.findall(_NAME, found[0]))}]", text)
     text = text.replace("--month-first", "day_first=False").replace("--day-first", "day_first=True")
     text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)

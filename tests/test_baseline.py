@@ -128,6 +128,36 @@ def test_rare_classes_are_hinted_at(run, tmp_path, X):
     assert hint not in run(*arguments, 5, "--class-weight", "balanced")[2]
 
 
+def test_weights_that_cost_accuracy_are_no_fault_of_the_model(run, tmp_path, X):
+    rng = np.random.default_rng(1)
+    table(tmp_path / "a.csv", X, np.where(X[:, 0] + 2 * rng.normal(size=300) > 3, "yes", "no"))
+    arguments = ("train", "a.csv", "--target", "kind", *QUICK, "--class-weight", "balanced")
+    err = run(*arguments)[2]
+    assert (
+        "Hint      accuracy is no better than the baseline's, always 'no': --class-weight gives it up" in err
+    )
+    assert "Warning" not in err
+    assert "gives it up" not in run(*arguments, "--metrics", "recall(macro)")[2]
+
+
+def test_more_epochs_are_no_help_against_overfitting(run, tmp_path, X):
+    table(tmp_path / "noise.csv", X, np.random.default_rng(2).choice(["yes", "no"], 300))
+    err = run("train", "noise.csv", "--target", "kind", *QUICK, "--no-early-stopping")[2]
+    assert "Warning: the model is " in err
+    assert "it overfits" in err
+    assert "more --epochs" not in err
+
+
+def test_evaluate_warns_of_a_model_that_is_no_better(run, tmp_path, X):
+    table(tmp_path / "a.csv", X, X[:, 0], "price")
+    assert run("train", "a.csv", "--target", "price", *QUICK, "--out", "run")[0] == 0
+    assert "Warning" not in run("evaluate", "run", "a.csv")[2]
+    table(tmp_path / "later.csv", X, -X[:, 0], "price")
+    _, out, err = run("evaluate", "run", "later.csv", "--json")
+    assert json.loads(out)["r2"] < 0
+    assert "Warning: R2 is no better than the baseline's, always the mean, " in err
+
+
 def test_samples_that_chose_the_epoch_are_said_to_have(run, tmp_path, X):
     table(tmp_path / "a.csv", X, np.where(X[:, 0] > 0, "yes", "no"))
     said = "these samples also chose the epoch; --test 0.2 keeps others apart"

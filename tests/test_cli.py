@@ -191,6 +191,7 @@ MISTYPED = (
         (["train", "https://example.com/pets.csv"], "is a URL; expected a file: download it first"),
         (["train", "digitz"], "there is no file 'digitz', nor a data set of that name; there are: digits"),
         (["train", "pets.csv"], "Give --target COLUMN, one of: size, name, colour, kind"),
+        (["train", "pets.csv", "--target", "kind", "--test", "20%"], "A share is a number such as 0.2"),
         (
             ["train", "pets.csv", "--target", "sort"],
             "no column 'sort'; its columns are: size, name, colour, kind",

@@ -953,9 +953,11 @@ def test_show_cuts_no_number_off(run, monkeypatch):
         shown = out[out.index("History") :]
         assert "…" not in shown
         assert "in epoch" in shown
+        assert " kept " in shown
+        assert " last " not in shown
         assert ("█" in shown) == (width > 60)  # the curve is what gives way
         for name in ("loss", "validation_loss", "validation_accuracy"):
-            assert f"{history[name][-1]:.4g}" in shown
+            assert f"{history[name][history.kept - 1]:.4g}" in shown
 
 
 def test_show_a_model_that_the_trainer_saved(run, tmp_path):

@@ -149,7 +149,7 @@ def test_text_of_parquet_is_read_as_said(run, tmp_path):
 
 def test_text_of_data_frames_is_read_as_said(tmp_path):
     frame = polars.DataFrame({"size": [f"${n:,}" for n in SIZES], "kind": KINDS})
-    with pytest.raises(InputError, match=r"give thousands=True units=\['\$'\]"):
+    with pytest.raises(InputError, match=r"give thousands=True, units=\['\$'\]"):
         nnx.Tabular(frame, "kind", backend="numpy")
     model = nnx.Tabular(frame, "kind", thousands=True, units=["$"], backend="numpy")
     assert model.preparation.inputs == ["size"]

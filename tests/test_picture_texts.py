@@ -174,6 +174,10 @@ def test_held_out_knows_how_many_samples_there_were(monkeypatch, tmp_path, rng):
     left = nnx.plots.run.Left("some", trainer, None, kept)
     nnx.plots.run.PICTURES["confusion_matrix"](left)(tmp_path / "a.svg")
     assert "<!-- 10 of 50 samples -->" in (tmp_path / "a.svg").read_text()
+    assert "<!-- some, held out -->" in (tmp_path / "a.svg").read_text()
+    trainer.metadata = {"parts": {"test": {"of": 0.2, "samples": 50, "checksum": 0}}}
+    nnx.plots.run.PICTURES["roc"](left)(tmp_path / "b.svg")
+    assert "<!-- some, test part -->" in (tmp_path / "b.svg").read_text()
 
 
 # What was kept

@@ -10,12 +10,12 @@ from rich.table import Table
 from nnx.cli import measured, show
 from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, typed
 from nnx.cli.predict import tell
-from nnx.data.baseline import Baseline
+from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import PLAIN, Written
 from nnx.data.labelled import Labelled
 from nnx.errors import count
 from nnx.metrics import metric
-from nnx.progress import without_nan
+from nnx.progress import called, without_nan
 
 
 def run(
@@ -53,6 +53,10 @@ def run(
 
     found = preparation.in_units(trainer.evaluate(batches, metrics=names))
     tell(labelled.said())
+    base = baseline.scores()
+    for name, value in list(base.items())[:1]:
+        if no_better(name, found[name], value):
+            show.warn(f"{called(name)} is no better than the baseline's, {baseline.text}")
     m, rows = labelled.m, labelled.rows
     if as_json:
         by_class = not all(isinstance(value, float) for value in found.values())
@@ -70,7 +74,6 @@ def run(
         )
         return
     show.output.print(f"{escape(data)}: {count(m, 'sample')}")
-    base = baseline.scores()
     table = Table("metric", "value", *[f"baseline: {escape(baseline.text)}"] * bool(base))
     unit = " of the scaled target" if preparation.labels is None else ""
     for name, value in found.items():

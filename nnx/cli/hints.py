@@ -29,6 +29,8 @@ def warning(job: "Job") -> str | None:
     enough = base + MARGIN * (1 - base) if best_is(name, "min") == "max" else base * (1 - MARGIN / 2)
     if value is None or not no_better(name, value, enough):
         return None
+    if name == "accuracy" and job.options.class_weight != "none":
+        return None  # weights trade accuracy for the rare classes
     how = "no better" if no_better(name, value, base) else "hardly better"
     *others, last = _tries(job)
     return f"the model is {how} than the baseline, {job.baseline.text}. Try {', '.join(others)}, or {last}"
@@ -47,6 +49,11 @@ def hints(job: "Job") -> Iterator[str]:
         yield (
             f"nearly all samples are {job.baseline.prediction!r}: accuracy says little of the other classes. "
             '--class-weight balanced weighs them up, and --metrics "accuracy,recall(macro)" counts every class alike'
+        )
+    if job.options.class_weight != "none" and accuracy is not None and base is not None and accuracy <= base:
+        yield (
+            f"accuracy is no better than the baseline's, {job.baseline.text}: --class-weight gives it up for rare "
+            'classes. --metrics "recall(macro)" counts every class alike'
         )
     if (text := overfits(job)) is not None:
         yield text
@@ -83,7 +90,8 @@ def _tries(job: "Job") -> list[str]:
     """Return what may help, of which there are two at least."""
     trainer, options = job.trainer, job.options
     found = ["--class-weight balanced"] if _rare(job) else []
-    if trainer.stopped is None and trainer.kept in (None, len(trainer.records)):
+    last = trainer.stopped is None and trainer.kept in (None, len(trainer.records))
+    if job.finished and last and overfits(job) is None:
         found.append(f"more --epochs than {options.epochs}")
     columns = f"columns that tell more of {job.data.preparation.target!r}"
     return [*found, "another --learning-rate", "fewer columns in --drop" if options.drop else columns]

@@ -150,6 +150,8 @@ def _file(data: str) -> Path:
         raise InputError(f"{data!r} is a URL; expected a file: download it first")
     if not there and path.suffix == "" and path.name == data:
         hint = f". {did_you_mean(data, BUILTIN)}".rstrip(" .") or neighbours(path)
+        if re.fullmatch(r"\d+(\.\d+)?%", data):
+            hint = f". A share is a number such as {float(data[:-1]) / 100:g}"
         raise InputError(
             f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}{hint}"
         )
@@ -176,7 +178,9 @@ def _stream(where: str, stream: Any, dialect: Dialect) -> Iterator[Arrays | Tabl
         stream = Opened(called, _resumed(head, stream), unzip=True)
         head = stream.read(files.HEAD)
     if not head:
-        raise InputError(f"{where} is empty; expected a table, such as `nnx predict MODEL <data.csv` gives")
+        raise InputError(
+            f"{where} is empty; name a file, or give it a table, as in `cat data.csv | nnx predict MODEL`"
+        )
     if files.kind_of(where, head) == "CSV":
         table = CSV(where, head, lambda: _resumed(head, stream), dialect)
         yield from files.csv_pieces(table)

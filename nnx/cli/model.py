@@ -147,7 +147,7 @@ def data(trainer: Trainer) -> str:
 
 
 def history(trainer: Trainer) -> Table:
-    """Return the history as a table: the first, the best and the last of each number, and its curve.
+    """Return the history as a table: the first, the best and the kept or the last of each number, and its curve.
 
     Where there is no room for all the curve is shorter, or is not there, then the first is not: no number is cut off.
     """
@@ -163,7 +163,7 @@ def _history(trainer: Trainer, room: int = 0, first: bool = True) -> Table:
     kept = "" if trainer.kept is None else f", of which epoch {trainer.kept} was kept"
     table = Table(title=f"History: {count(len(trainer.records), 'epoch')}{kept}", title_justify="left")
     table.add_column("number", overflow="fold")
-    for name in (*["first"] * first, "best", "in epoch", "last"):
+    for name in (*["first"] * first, "best", "in epoch", "kept" if kept else "last"):
         table.add_column(name, justify="right", no_wrap=True)
     if room:
         table.add_column("curve", no_wrap=True)
@@ -177,7 +177,7 @@ def _history(trainer: Trainer, room: int = 0, first: bool = True) -> Table:
             escape(called(name)),
             *[significant(values[0], 4)] * first,
             *((significant(at["value"], 4), str(at["epoch"])) if at else ("", "")),
-            significant(values[-1], 4),
+            significant(values[(trainer.kept or 0) - 1], 4),
             *[curve(values, bars, room)] * bool(room),
         )
     return table

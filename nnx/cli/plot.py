@@ -74,7 +74,8 @@ def run(
             plots.save(JOINT[kind](histories), path)
             written.append(path.name)
     if written:
-        show.say("Saved", f"{folder}: {', '.join(written)}", fold=False)
+        where = "" if folder == Path() else f"{folder}: "
+        show.say("Saved", f"{where}{', '.join(written)}", fold=False)
     if errors:
         raise InputError("; ".join(errors))
 

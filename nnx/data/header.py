@@ -85,13 +85,14 @@ def read_header(called: str, head: bytes, delimiter: str | None = None) -> Heade
         When there are no names that can be read.
     """
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise InputError(f"{called} is in UTF-16; save it in UTF-8")
+        raise InputError(f"{called} is in UTF-16; save it in UTF-8 (in Excel: CSV UTF-8)")
     bom = 3 * head.startswith(b"\xef\xbb\xbf")
     text = _without_blank_lines(head[bom:].decode("utf-8", "surrogateescape"))
     if said := _SEP.match(text):
         if "\ud800" <= said[1] <= "\udfff":
             raise InputError(
-                f"{called} is not in UTF-8 ({beginning(said[0])} in its first line); save it in UTF-8"
+                f"{called} is not in UTF-8 ({beginning(said[0])} in its first line); save it in UTF-8 "
+                "(in Excel: CSV UTF-8)"
             )
         delimiter = delimiter or said[1]
         text = _without_blank_lines(text[said.end() :])
@@ -231,7 +232,8 @@ def _checked(called: str, names: list[str]) -> list[str]:
     for name in names:
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise InputError(
-                f"{called} is not in UTF-8 ({beginning(name)} in its first line); save it in UTF-8"
+                f"{called} is not in UTF-8 ({beginning(name)} in its first line); save it in UTF-8 "
+                "(in Excel: CSV UTF-8)"
             )
         if "\0" in name:
             raise InputError(

@@ -119,7 +119,9 @@ class Rows:
             "".join(row).encode()
         except UnicodeEncodeError:
             where = f"row {number}: {beginning(begin)}"
-            raise InputError(f"{self.called} is not in UTF-8 ({where}); save it in UTF-8") from None
+            raise InputError(
+                f"{self.called} is not in UTF-8 ({where}); save it in UTF-8 (in Excel: CSV UTF-8)"
+            ) from None
         if any("\0" in cell for cell in row):
             raise self._wrong(number, begin, "holds the character NUL, which text has not; remove it")
 

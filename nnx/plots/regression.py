@@ -8,7 +8,7 @@ from nnx.errors import InputError
 from nnx.plots.given import drawable
 from nnx.plots.style import EMPTY, INK, colour, drawing, figure, readable_map, sampled, short
 from nnx.port import require
-from nnx.rounding import decimals
+from nnx.rounding import decimals, significant
 
 CROWD = 3000
 """Samples from which on a picture shows how many lie where, instead of each."""
@@ -49,7 +49,7 @@ def predicted_against_true(
     if y.ndim != 1 or y.shape != predicted.shape or not y.size:
         raise InputError(f"y and predicted must both be (m,); given {y.shape} and {predicted.shape}")
     error = float(np.sqrt(np.mean((predicted - y) ** 2)))
-    said = f"root mean squared error {error:.4g}"
+    said = f"root mean squared error {significant(error, 4)}"
     if len(y) > 1 and np.ptp(y) > 0:
         r2 = float(require("sklearn.metrics", "cli").r2_score(y, predicted))
         said = f"R2 {decimals(r2, 3)}, {said}"

@@ -50,6 +50,13 @@ class Left:
     held: held_out.HeldOut | None = None
 
     @property
+    def of_held(self) -> str:
+        """The title of a picture of the samples held out, which says whether they are the test part's."""
+        parts = self.trainer.metadata.get("parts")
+        tested = isinstance(parts, dict) and parts.get("test") is not None
+        return f"{self.title}, {'test part' if tested else 'held out'}"
+
+    @property
     def labels(self) -> list[Any] | None:
         """The classes' names."""
         return None if self.preparation is None else self.preparation.labels
@@ -88,7 +95,7 @@ def _confusion_matrix(left: Left) -> Draw | None:
     held, output = left.held, left.trainer.network.output
     if held is None or not output.classes or not len(held.y) or held.y.ndim == 2:
         return None
-    return _saved(confusion_matrix, held.y, _decided(held.A, output), _names(left), left.title, held.total)
+    return _saved(confusion_matrix, held.y, _decided(held.A, output), _names(left), left.of_held, held.total)
 
 
 def _roc(left: Left) -> Draw | None:
@@ -97,7 +104,7 @@ def _roc(left: Left) -> Draw | None:
         return None
     if _many(left, CURVES):
         return None
-    return _saved(roc, held.y, held.A, _names(left), left.title, held.total)
+    return _saved(roc, held.y, held.A, _names(left), left.of_held, held.total)
 
 
 def _predicted_against_true(left: Left) -> Draw | None:
@@ -105,7 +112,7 @@ def _predicted_against_true(left: Left) -> Draw | None:
     if held is None or left.trainer.network.output.classes or len(held.A) != 1 or not len(held.y):
         return None
     predicted = _numbers(left, held.A)
-    return _saved(predicted_against_true, held.y, predicted, left.target, left.title, held.total)
+    return _saved(predicted_against_true, held.y, predicted, left.target, left.of_held, held.total)
 
 
 def _first_layer(left: Left) -> Draw | None:
@@ -123,7 +130,7 @@ def _decision_boundary(left: Left) -> Draw | None:
     def predict(points: Any) -> Any:
         return _numbers(left, left.trainer.predict(to_X(points)), keep=True)
 
-    return _saved(decision_boundary, predict, *arguments, left.title, left.held.total)
+    return _saved(decision_boundary, predict, *arguments, left.of_held, left.held.total)
 
 
 def _animation(left: Left) -> Draw | None:
@@ -141,7 +148,7 @@ def _animation(left: Left) -> Draw | None:
 
     def draw(path: Path) -> None:
         animated_boundary(
-            predict, held.thetas, epochs, X, y, path, labels, names, target, left.title, held.total
+            predict, held.thetas, epochs, X, y, path, labels, names, target, left.of_held, held.total
         )
 
     return draw
