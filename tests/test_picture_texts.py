@@ -105,7 +105,7 @@ def test_whole_ones_and_the_rest_stay_as_they_are():
     assert (percent(1, 1), percent(0, 1), percent(0.5, 2)) == ("100.0%", "0.0%", "50.00%")
     assert (significant(float("nan"), 4), significant(1234.5678, 4), significant(-1e99, 4)) == (
         "nan",
-        "1235",
+        "1,235",
         "-1e+99",
     )
 
