@@ -198,8 +198,8 @@ def test_images_know_their_shape_and_find_their_labels(run, tmp_path, rng):
         assert preparation.image_shape == shape
         assert len(preparation.inputs) == trainer.network.n[0]
         status, _, err = run("evaluate", "run", data, "--json")
-        said = "Warning: accuracy is no better than the baseline's, always 0\n"  # of colours and classes at random
-        assert (status, err.replace(said, "")) == (0, "")
+        assert status == 0
+        assert all("no better than the baseline" in line for line in err.splitlines())  # after one epoch
     piped = (tmp_path / "t10k-images-idx3-ubyte").read_bytes()
     run("train", "t10k-images-idx3-ubyte", "--epochs", 1, "--layers", 4, "--out", "images")
     assert len(run("predict", "images", stdin=piped)[1].splitlines()) == 41
