@@ -11,7 +11,7 @@ SMALL = 2**23
 
 
 class Fewer:
-    """Lets libraries have one thread, for as long as somebody computes small products.
+    """Lets libraries have one thread for a while, and gives them back what they had.
 
     Parameters
     ----------
@@ -35,6 +35,11 @@ class Fewer:
         self._lock = threading.Lock()
         self._before: list[int] = []
         self._inside: Counter[int] = Counter()  # how often each of the user's threads is within
+
+    def usual(self) -> list[int]:
+        """Return the number of threads of each library, without what this has changed."""
+        with self._lock:
+            return self._before if self._inside else self._get()
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

@@ -283,14 +283,5 @@ def one_thread() -> Fewer | None:
 
 def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
     """Return how many threads BLAS may use now, and what takes all but one from it for a while."""
-    before = _get()
-
-    @contextmanager
-    def limited() -> Iterator[None]:  # as threadpoolctl's, which asks each library for much more
-        try:
-            _put([1] * len(before))
-            yield
-        finally:
-            _put(before)
-
-    return min([*before, cores()]) if before or blas().is_mkl else 1, limited
+    usual = _one_thread.usual()
+    return min([*usual, cores()]) if usual or blas().is_mkl else 1, _one_thread

@@ -185,6 +185,23 @@ def test_small_products_have_one_thread(backend):
     assert threads() == before
 
 
+def test_fits_of_numpy_and_numba_at_once_give_blas_its_threads_back():
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    team = importlib.import_module("nnx.backends.team")
+    with limits(2, "blas"):
+        before = team._get()
+        if set(before) != {2}:
+            pytest.skip("BLAS has one thread, whatever it is told")
+        numba, numpy = team._threads()[1](), team.one_thread()()
+        numba.__enter__()
+        numpy.__enter__()
+        assert team._get() == [1] * len(before)
+        assert team._threads()[0] == min(2, nnx.limits.cores())
+        numba.__exit__(None, None, None)
+        numpy.__exit__(None, None, None)
+        assert team._get() == before
+
+
 def test_threads_of_a_user_that_fit_at_once_keep_the_number_of_theirs():
     torch = pytest.importorskip("torch")
     before, found = torch.get_num_threads(), []
