@@ -55,6 +55,8 @@ def test_the_baseline_is_that_of_scikit_learns_dummy(run, tmp_path, X, classes, 
     found = json.loads(run("evaluate", "run", "a.csv", "--metrics", metric, "--json")[1])
     assert found["baseline"] == {"prediction": guess[0], metric: pytest.approx(expected)}
     assert f"baseline: always '{guess[0]}'" in run("evaluate", "run", "a.csv", "--metrics", metric)[1]
+    if two:
+        assert "│ precision of 'b' " in run("evaluate", "run", "a.csv")[1]
     assert json.loads(out)["baseline"]["prediction"] == guess[0]
     assert f"; baseline (always '{guess[0]}'): " in err
 

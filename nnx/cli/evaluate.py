@@ -78,9 +78,11 @@ def run(
     unit = " of the scaled target" if preparation.labels is None else ""
     for name, value in found.items():
         what = f"{name} ({trainer.network.output.loss_name}{unit})" if name == "loss" else name
+        if name in ("precision", "recall", "f1") and preparation.labels and preparation.n_outputs == 1:
+            what = f"{name} of {preparation.labels[1]!r}"
         if isinstance(value, float):
             always = [measured.text(name, base[name], 6)] if name in base else []
-            table.add_row(what, measured.text(name, value, 6), *always)
+            table.add_row(escape(what), measured.text(name, value, 6), *always)
     show.output.print(table)
     for one in measured.tables(found, preparation.labels):
         show.output.print(one)

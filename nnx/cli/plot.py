@@ -74,8 +74,8 @@ def run(
             plots.save(JOINT[kind](histories), path)
             written.append(path.name)
     if written:
-        where = "" if folder == Path() else f"{folder}: "
-        show.say("Saved", f"{where}{', '.join(written)}", fold=False)
+        there = "" if folder == Path() else f"{folder}: "
+        show.say("Saved", f"{there}{', '.join(written)}", fold=False)
     if errors:
         raise InputError("; ".join(errors))
 
