@@ -131,9 +131,12 @@ def run(tmp_path, monkeypatch, capsys):
     for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
         pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
     from nnx.__main__ import main
+    from nnx.cli import show
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
+    for console in (show.console, show.output):  # which have the width of the first test that imported them
+        monkeypatch.setattr(console, "width", 200)
     monkeypatch.setenv("NNX_BACKEND", "numpy")
 
     def call(*arguments, stdin=b""):
