@@ -68,6 +68,6 @@ def test_the_docs_name_every_part():
     backends = (ROOT / "docs/backends.md").read_text(encoding="utf-8")
     for name in ("numpy", "numba", "cupy", "torch", "jax"):
         assert f"| `{name}` |" in backends
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    training = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     for name in nnx.OUTPUTS:
-        assert f'| `"{name}"` |' in readme
+        assert f'| `"{name}"` |' in training
