@@ -42,6 +42,9 @@ def by_hand(made, train, test):
     train = train.drop_nulls(made.target)
     X, more = _features(made, train), _features(made, test)
     y, y_test = train[made.target].to_numpy(), test[made.target].to_numpy()
+    if made.task == "classification":  # scikit-learn 1.7 cannot stop early with labels that are text
+        labels, y = np.unique(y, return_inverse=True)
+        y_test = np.searchsorted(labels, y_test)
     scaled = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     count = len(made.numbers) + 3 * len(made.dates)

@@ -23,7 +23,8 @@ ONE_HOT = {"month": range(1, 13), "weekday": range(1, 8), "hour": range(24)}
 EARLIEST, LATEST = -62_135_596_800e6, 253_402_300_800e6
 """The years 1 to 9999, as moments."""
 
-_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NAMES = {name: month for month, name in enumerate(_MONTHS, 1)}
 _YEAR, _MONTH, _DAY = r"(?P<year>[0-9]{4})", r"(?P<month>[0-9]{1,2})", r"(?P<day>[0-9]{1,2})"
 _NAME = (
     r"(?P<name>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
@@ -122,8 +123,9 @@ def _read(text: Any, pattern: str) -> Any:
     def there(name: str) -> Any:
         return pl.col(name).is_not_null() if name in groups.columns else pl.lit(False)
 
-    groups = text.str.extract_groups(f"(?i)^{pattern}$").struct.unnest()
-    groups = groups.with_columns(matched=text.str.contains(f"(?i)^{pattern}$"))
+    cell = pl.col("cell").str
+    found = {"groups": cell.extract_groups(f"(?i)^{pattern}$"), "matched": cell.contains(f"(?i)^{pattern}$")}
+    groups = pl.DataFrame({"cell": text}).select(**found).unnest("groups")
     hour, afternoon = whole("hour"), pl.col("half").str.to_lowercase() == "pm"
     clock = pl.when(there("half")).then(hour % 12 + 12 * afternoon.cast(pl.Int64)).otherwise(hour)
     right = (
@@ -139,7 +141,7 @@ def _read(text: Any, pattern: str) -> Any:
     moment = 1_000_000 * seconds + fraction
     if "year" in groups.columns:
         names = pl.col("name").str.to_lowercase().str.slice(0, 3) if "name" in groups.columns else None
-        month = whole("month") if names is None else names.replace_strict(_NAMES, range(1, 13), default=None)
+        month = whole("month") if names is None else names.replace_strict(_NAMES, default=None)
         parts = [pl.col("year"), month.cast(str).str.zfill(2), whole("day", 1).cast(str).str.zfill(2)]
         days = pl.concat_str(parts, separator="-").str.to_date("%Y-%m-%d", strict=False)
         right &= pl.col("year") != "0000"
