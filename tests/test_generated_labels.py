@@ -146,7 +146,7 @@ class Commands:
         self.run(
             "train", data, *(() if data.suffix == ".npz" else ("--target", "kind")), "--task", "classification",
             "--layers", "16", "--optimizer", "lbfgs", "--epochs", "60", "--held-out", "0", "--no-plots",
-            "--backend", "numpy", "--dtype", "float64", "--out", name, "--quiet",
+            "--backend", "numpy", "--dtype", "float64", "--init", "glorot", "--out", name, "--quiet",
         )  # fmt: skip
         return Preparation.of(nnx.Trainer.load(f"{name}/model.safetensors", "numpy").metadata)
 
