@@ -36,6 +36,11 @@ class Fewer:
         self._before: list[int] = []
         self._inside: Counter[int] = Counter()  # how often each of the user's threads is within
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is changed now."""
+        return not self._inside
+
     def usual(self) -> list[int]:
         """Return the number of threads of each library, without what this has changed."""
         with self._lock:

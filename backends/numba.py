@@ -14,7 +14,7 @@ from nnx.backends.loops import Loops, Source
 from nnx.backends.numpy import NumPy
 from nnx.backends.recorded import Recorded, Replay, kept, pool, work
 from nnx.backends.replay import replay
-from nnx.backends.team import just_after, together
+from nnx.backends.team import just_after, look_again, together
 from nnx.errors import BackendError
 from nnx.host import quiet
 from nnx.port import Checked, Data, F, Steps, only_cpu, require
@@ -35,6 +35,7 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
         if require("numba", "numba").config.DISABLE_JIT:
             raise BackendError("numba compiles nothing, since NUMBA_DISABLE_JIT is set; unset it")
         self.detail = f"every step compiled, once for a form on a machine; products by {blas().name}"
+        look_again()
 
     def capture(self, step: F) -> F:
         """Return the step as NumPy's adapter does; but one that comes between compiled steps has one thread."""

@@ -272,6 +272,12 @@ def _put(threads: list[int]) -> None:
 _one_thread = Fewer(_get, _put)
 
 
+def look_again() -> None:
+    """Find the libraries of BLAS anew: SciPy's or MKL may have been loaded since they were found."""
+    if _one_thread.idle:
+        _libraries.cache_clear()
+
+
 def one_thread() -> Fewer | None:
     """Return what lets BLAS have one thread for a while; None without threadpoolctl."""
     try:

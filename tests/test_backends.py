@@ -382,3 +382,24 @@ def test_arrays_that_torch_cannot_share(backend):
     for x in (readonly, whole[::-1], whole.astype(">f8"), whole.astype("longdouble"), whole[::2], fields):
         expected = nnx.Trainer(trainer.network, backend="numpy", dtype="float64").predict(x[None, :])
         np.testing.assert_allclose(trainer.predict(x[None, :]), expected, rtol=1e-12)
+
+
+LATER = """
+import numpy as np, nnx
+from threadpoolctl import threadpool_info
+from nnx.backends import team
+X, Y = np.zeros((2, 20)), np.arange(20) % 2
+nnx.Trainer(nnx.mlp([2, 3, 2]), backend="numpy").fit(X, Y, 1, 10)  # SciPy's BLAS is not loaded yet
+nnx.backend("numba")
+with team._threads()[1]():
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+print(len(pools), sorted({pool["num_threads"] for pool in pools}))
+"""
+
+
+@pytest.mark.needs("numba")
+def test_a_blas_that_is_loaded_later_has_one_thread_in_compiled_steps_too():
+    done = subprocess.run([sys.executable, "-c", LATER], capture_output=True, text=True, check=True)
+    count, threads = done.stdout.split(maxsplit=1)
+    assert int(count) >= 1
+    assert threads.strip() == "[1]"
