@@ -458,6 +458,12 @@ def _numbers(samples: Samples) -> Any:
 
 def find_task(samples: Samples, task: str) -> str:
     """Return "classification", "regression" or "counts", checking that the target allows it."""
+    return _found(samples, task)[0]
+
+
+def _found(samples: Samples, task: str) -> tuple[str, str | None]:
+    """Return the task, checking that the target allows it, and of "auto" what it is guessed from."""
+    why = None
     if task not in TASKS:
         raise unknown("task", task, TASKS)
     y = _numbers(samples)
@@ -476,7 +482,7 @@ def find_task(samples: Samples, task: str) -> str:
     different = len(samples.classes[0])
     whole = kind != "f" or bool((y == np.floor(y)).all())
     if task == "auto":
-        task, _ = _guess(samples)
+        task, why = _guess(samples)
     if task != "classification" and kind not in "biuf":
         raise InputError(f"{where} holds text such as {str(y[0])!r}; expected numbers for {task}")
     if task != "classification" and len(np.unique(y)) == 1:
@@ -498,7 +504,7 @@ def find_task(samples: Samples, task: str) -> str:
                 f"{where} has {different} different values in {len(y)} rows, such as {str(samples.y[0])!r}; expected "
                 f"classes that repeat, or {'the task regression' if kind in 'biuf' else 'numbers alone'}"
             )
-    return task
+    return task, why
 
 
 def reason(samples: Samples) -> str:
@@ -564,9 +570,8 @@ def decided(samples: Samples, task: str) -> tuple[Samples, str, str | None, str 
     InputError
         When the target does not allow the task.
     """
-    found, other, why = find_task(samples, task), None, None
-    if task == "auto":
-        other, why = another_task(samples, found), reason(samples)
+    found, why = _found(samples, task)
+    other = another_task(samples, found) if task == "auto" else None
     return samples if found == "classification" else samples.as_numbers(), found, other, why
 
 
