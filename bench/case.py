@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnx.network import Network, mlp
+from nnx.model.network import Network, mlp
 from nnx.optimizers import Optimizer, optimizer
 
 STEPS = 16

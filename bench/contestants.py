@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import Clock
 from nnx.errors import unknown
-from nnx.install import install
+from nnx.support.install import install
 
 
 class Absent(Exception):  # noqa: N818  # it is no error to be absent

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from nnx.limits import cores
+from nnx.support.limits import cores
 
 PACKAGES = (
     "nnx-array", "numpy", "numba", "mkl", "torch", "jax", "jaxlib", "optax", "scikit-learn", "scipy", "cupy-cuda12x",

@@ -8,11 +8,11 @@ from unittest.mock import patch
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import Clock, cupy_events, torch_events, wall
 from nnx.bench.contestants import Absent, Contestant
-from nnx.choice import backend as find_backend
 from nnx.errors import BackendError
-from nnx.port import Backend
-from nnx.run import Run
-from nnx.trainer import Trainer
+from nnx.port.base import Backend
+from nnx.port.registry import backend as find_backend
+from nnx.train.loop import Run
+from nnx.train.trainer import Trainer
 
 
 def fit(backend: str, case: Case, data: Data) -> Contestant:

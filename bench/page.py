@@ -11,7 +11,7 @@ from typing import Any
 from nnx.bench.plots import PANELS, series, style
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
-from nnx.files import written_aside
+from nnx.io.atomic_write import written_aside
 
 DASHES = {"-": "", "--": "7 4", ":": "2 3", "-.": "8 3 2 3"}
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
-from nnx.files import written_aside
+from nnx.io.atomic_write import written_aside
 
 INK = "#7d8590"
 """Of axes and text."""

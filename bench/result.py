@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any, NamedTuple, get_origin, get_type_hints
 
 from nnx.errors import InputError
-from nnx.files import written_aside
+from nnx.io.atomic_write import written_aside
 
 FORMAT = "nnx bench"
 VERSION = 1

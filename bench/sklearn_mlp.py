@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 import nnx.sklearn as ours
 from nnx.data.idx import read_idx
-from nnx.files import written_aside
+from nnx.io.atomic_write import written_aside
 
 BUNDLED = {
     "iris": datasets.load_iris,

@@ -11,10 +11,8 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from nnx import convert, plots, schedules
-from nnx.activations import ACTIVATIONS, Activation, elu, leaky_relu
-from nnx.activations import register as register_activation
-from nnx.arrays import array_namespace
+from nnx import plots
+from nnx.array.namespace import array_namespace
 from nnx.batches.sources import Rows
 from nnx.callbacks import (
     Callback,
@@ -28,12 +26,14 @@ from nnx.callbacks import (
     Snapshots,
     TensorBoard,
 )
-from nnx.choice import backend
 from nnx.errors import BackendError, CallbackError, DivergenceError, Error, InputError, ModelFileError
-from nnx.finder import RateSearch, find_learning_rate
-from nnx.gradient import check_gradient
-from nnx.initializers import INITIALIZERS
-from nnx.layers import (
+from nnx.io import convert
+from nnx.metrics import METRICS, Metric
+from nnx.model.activations import ACTIVATIONS, Activation, elu, leaky_relu
+from nnx.model.activations import register as register_activation
+from nnx.model.gradient_check import check_gradient
+from nnx.model.initializers import INITIALIZERS
+from nnx.model.layers import (
     LAYERS,
     Activate,
     BatchNorm,
@@ -46,9 +46,12 @@ from nnx.layers import (
     PReLU,
     Residual,
 )
-from nnx.layers import register as register_layer
-from nnx.metrics import METRICS, Metric
-from nnx.network import Network, mlp
+from nnx.model.layers import register as register_layer
+from nnx.model.network import Network, mlp
+from nnx.model.outputs import LOSSES, OUTPUTS, register_loss
+from nnx.model.outputs.custom import Loss
+from nnx.model.regularization import Regularization
+from nnx.model.summary import Summary
 from nnx.optimizers import (
     OPTIMIZERS,
     Adagrad,
@@ -60,16 +63,15 @@ from nnx.optimizers import (
     NAdam,
     Nesterov,
     RMSprop,
+    schedules,
 )
 from nnx.optimizers.lbfgs import LBFGS
-from nnx.outputs import LOSSES, OUTPUTS, register_loss
-from nnx.outputs.custom import Loss
-from nnx.port import Backend, Memory
-from nnx.progress import Progress
-from nnx.regularization import Regularization
-from nnx.schedules import register as register_schedule
-from nnx.summary import Summary
-from nnx.trainer import Trainer
+from nnx.optimizers.schedules import register as register_schedule
+from nnx.port.base import Backend, Memory
+from nnx.port.registry import backend
+from nnx.train.lr_finder import RateSearch, find_learning_rate
+from nnx.train.progress import Progress
+from nnx.train.trainer import Trainer
 from nnx.version import __version__
 
 __all__ = [
@@ -147,13 +149,13 @@ __all__ = [
 ]
 
 if _TYPE_CHECKING:
-    from nnx.tabular import Tabular
+    from nnx.data.tabular import Tabular
 
 
 def __getattr__(name: str) -> _Any:
     """Import `Tabular`, and what reads data, when somebody asks for it."""
     if name == "Tabular":
-        from nnx.tabular import Tabular
+        from nnx.data.tabular import Tabular
 
         return Tabular
     raise AttributeError(f"module 'nnx' has no attribute {name!r}")

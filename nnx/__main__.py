@@ -22,7 +22,7 @@ def main() -> None:
     except ImportError as error:
         if os.environ.get("NNX_TRACEBACK") or not error.name or error.name.startswith("nnx"):
             raise
-        from nnx.install import install
+        from nnx.support.install import install
 
         sys.exit(f"nnx: the command line needs {error.name}: {install('cli')}")
     except Exception as error:

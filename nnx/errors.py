@@ -2,7 +2,7 @@
 
 Here is also the door for options: `integer`, `number`, `flag`, `one_of`, `items` and `as_path` return an option as the
 type that nnx computes with, or raise an InputError that names it. NumPy's scalars count as Python's, and so does an
-array of any library without axes that holds one number. A bool is no number. (Arrays have their door in `nnx.host`.)
+array of any library without axes that holds one number. A bool is no number. (For arrays see `nnx.array.host`.)
 """
 
 import math

@@ -41,7 +41,7 @@ COMPILED = tuple(
 @cache
 def absent():
     """Return why each backend that cannot be used here cannot."""
-    return {row.name: row.reason for row in nnx.choice.survey() if not row.usable}
+    return {row.name: row.reason for row in nnx.port.registry.survey() if not row.usable}
 
 
 def pytest_generate_tests(metafunc):

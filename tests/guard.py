@@ -3,7 +3,7 @@
 import operator
 from dataclasses import dataclass
 
-from nnx.arrays import array_namespace
+from nnx.array.namespace import array_namespace
 
 
 class HostReadError(AssertionError):

@@ -7,8 +7,8 @@ Python's path. A process that a test starts finds it only with tests/ in PYTHONP
 import numpy as np
 
 import nnx
-from nnx.host import as_host, quiet
-from nnx.port import require
+from nnx.array.host import as_host, quiet
+from nnx.port.base import require
 
 
 class Strict(nnx.Backend):

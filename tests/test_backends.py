@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx import choice
+from nnx.port import registry
 
 
 def test_asarray_and_to_numpy_are_inverse(backend):
@@ -42,7 +42,7 @@ def test_arrays_come_from_every_other_backend(backend):
 
 
 def test_the_rest_of_the_port(backend):
-    assert backend.name in choice.names()
+    assert backend.name in registry.names()
     assert backend.version
     assert backend.detail
     assert backend.device in repr(backend)
@@ -81,7 +81,7 @@ def no_driver(monkeypatch):
 
 
 def test_auto_falls_back_to_numpy_and_says_why_once(no_gpu, caplog, monkeypatch):
-    monkeypatch.setattr(choice, "_said", set())
+    monkeypatch.setattr(registry, "_said", set())
     with caplog.at_level(logging.INFO, logger="nnx"):
         for _ in range(3):
             assert nnx.backend("auto").name == "numpy"
@@ -92,7 +92,7 @@ def test_auto_falls_back_to_numpy_and_says_why_once(no_gpu, caplog, monkeypatch)
 
 
 def test_auto_does_not_take_a_cupy_without_a_driver(no_driver):
-    made, reason = choice.choose("auto")
+    made, reason = registry.choose("auto")
     assert made.name == "numpy"
     assert "CuPy 14.2.0 is installed, but cannot compute on cuda (cudaErrorInsufficientDriver" in reason
 
@@ -140,8 +140,8 @@ def test_auto_weighs_the_work_of_all_fits_of_a_trainer(no_gpu, monkeypatch):
     pytest.importorskip("numba")
     X, Y = np.random.default_rng(0).standard_normal((2, 40)), np.arange(40) % 2
     trainer = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05))
-    for module in (choice, nnx.trainer):
-        monkeypatch.setattr(module, "WORTH", 2.5 * choice.work(trainer.network.P, 40, 4))
+    for module in (registry, nnx.train.trainer):
+        monkeypatch.setattr(module, "WORTH", 2.5 * registry.work(trainer.network.P, 40, 4))
     expected = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05), backend="numpy")
     for name in ("numpy", "numpy", "numba"):
         history = trainer.fit(X, Y, 1, 10)
@@ -187,19 +187,19 @@ def test_small_products_have_one_thread(backend):
 
 def test_fits_of_numpy_and_numba_at_once_give_blas_its_threads_back():
     limits = pytest.importorskip("threadpoolctl").threadpool_limits
-    team = importlib.import_module("nnx.backends.team")
+    threads = importlib.import_module("nnx.backends.numba.threads")
     with limits(2, "blas"):
-        before = team._get()
+        before = threads._get()
         if set(before) != {2}:
             pytest.skip("BLAS has one thread, whatever it is told")
-        numba, numpy = team._threads()[1](), team.one_thread()()
+        numba, numpy = threads._threads()[1](), threads.one_thread()()
         numba.__enter__()
         numpy.__enter__()
-        assert team._get() == [1] * len(before)
-        assert team._threads()[0] == min(2, nnx.limits.cores())
+        assert threads._get() == [1] * len(before)
+        assert threads._threads()[0] == min(2, nnx.support.limits.cores())
         numba.__exit__(None, None, None)
         numpy.__exit__(None, None, None)
-        assert team._get() == before
+        assert threads._get() == before
 
 
 def test_threads_of_a_user_that_fit_at_once_keep_the_number_of_theirs():
@@ -288,7 +288,7 @@ def test_strict_is_never_chosen_by_itself(no_gpu):
 
 
 def test_survey_has_a_row_for_every_backend(no_driver):
-    rows = {row.name: row for row in choice.survey()}
+    rows = {row.name: row for row in registry.survey()}
     assert set(rows) >= {"numpy", "cupy", "torch", "jax", "strict"}
     assert rows["numpy"].usable
     assert rows["numpy"].version == np.__version__
@@ -308,8 +308,10 @@ def test_adapters_are_imported_only_when_asked_for():
     assert lines == [
         "[]",
         (
-            "['nnx.backends.blas', 'nnx.backends.chain', 'nnx.backends.fewer', 'nnx.backends.lowering', "
-            "'nnx.backends.numpy', 'nnx.backends.recorded', 'nnx.backends.replay', 'nnx.backends.team']"
+            "['nnx.backends.calls', 'nnx.backends.calls.chain', 'nnx.backends.calls.fewer_threads', "
+            "'nnx.backends.calls.program_cache', 'nnx.backends.calls.renderer', 'nnx.backends.numba', "
+            "'nnx.backends.numba.blas', 'nnx.backends.numba.threads', 'nnx.backends.numpy', "
+            "'nnx.backends.numpy.adapter', 'nnx.backends.numpy.calls']"
         ),
     ]
 
@@ -329,12 +331,12 @@ def test_a_third_partys_adapter_from_the_docs(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text(f"[nnx.backends]\n{name} = {target}\n")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    assert "timed" in choice.names()
+    assert "timed" in registry.names()
     trainer = nnx.Trainer(nnx.mlp([3, 4, 1]), backend="timed")
     trainer.fit(np.ones((3, 8)), np.zeros(8), epochs=5)
     assert trainer.backend.calls == 5
     assert trainer.backend.seconds > 0
-    assert any(row.name == "timed" and row.usable for row in choice.survey())
+    assert any(row.name == "timed" and row.usable for row in registry.survey())
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,7 @@ def test_an_adapter_that_fails_says_so_and_hides_no_other(tmp_path, monkeypatch,
     importlib.invalidate_caches()
     with pytest.raises(nnx.BackendError, match=f"backend 'broken' .*{message}"):
         nnx.backend("broken")
-    rows = {row.name: row.usable for row in choice.survey()}
+    rows = {row.name: row.usable for row in registry.survey()}
     assert rows["numpy"]
     assert not rows["broken"]
 
@@ -387,11 +389,11 @@ def test_arrays_that_torch_cannot_share(backend):
 LATER = """
 import numpy as np, nnx
 from threadpoolctl import threadpool_info
-from nnx.backends import team
+from nnx.backends.numba import threads
 X, Y = np.zeros((2, 20)), np.arange(20) % 2
 nnx.Trainer(nnx.mlp([2, 3, 2]), backend="numpy").fit(X, Y, 1, 10)  # SciPy's BLAS is not loaded yet
 nnx.backend("numba")
-with team._threads()[1]():
+with threads._threads()[1]():
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
 print(len(pools), sorted({pool["num_threads"] for pool in pools}))
 """

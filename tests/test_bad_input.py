@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import nnx
-from nnx import checkpoint
+from nnx.io import container
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def rewritten(model, tensors=None, **metadata):
     with safe_open(model, framework="numpy") as file:
         old = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         kept = {name: text for name, text in file.metadata().items() if name != "sha256"}
-    parts = checkpoint.packed({**old, **(tensors or {})}, {**kept, **metadata})
+    parts = container.packed({**old, **(tensors or {})}, {**kept, **metadata})
     Path(model).write_bytes(b"".join(parts))
     return model
 
@@ -314,7 +314,7 @@ def test_model_files_that_do_not_fit_together(model, tmp_path):
     ],
 )
 def test_descriptions_with_a_wrong_part(model, part, wrong, reason):
-    _, run = checkpoint.read(model)
+    _, run = container.read(model)
     rewritten(model, description=json.dumps({**run, part: wrong}))
     with raises("does not describe a run that nnx can load", reason, error=nnx.ModelFileError):
         nnx.Trainer.load(model)

@@ -42,7 +42,7 @@ CASES = {
 
 
 def usable(name):
-    return next(row.usable for row in nnx.choice.survey() if row.name == name)
+    return next(row.usable for row in nnx.port.registry.survey() if row.name == name)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import nnx
 pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("scipy.linalg")
 
-from nnx.backends import blas, team
+from nnx.backends.numba import blas, threads
 
 
 def fortran(address, a, b):
@@ -49,7 +49,7 @@ def anew():
     """What has been found out is found out again, before and after."""
 
     def clear():
-        for function in (blas.blas, blas.mkl, team._libraries, team.small):
+        for function in (blas.blas, blas.mkl, threads._libraries, threads.small):
             function.cache_clear()
 
     clear()
@@ -86,7 +86,7 @@ def test_the_environment_may_say_whose_products(anew, monkeypatch):
 AT_ONCE = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
-from nnx.backends import blas
+from nnx.backends.numba import blas
 sys.setswitchinterval(1e-5)
 together = threading.Barrier(4)
 def find(_):
@@ -136,10 +136,10 @@ def test_steps_have_as_many_threads_beside_mkl_which_has_one(anew, monkeypatch):
     threadpoolctl = pytest.importorskip("threadpoolctl")
     if blas.mkl() is None:
         pytest.skip("MKL is not installed: pip install 'nnx-array[mkl]'")
-    monkeypatch.setattr(team, "cores", lambda: 8)
+    monkeypatch.setattr(threads, "cores", lambda: 8)
     for wish in ("mkl", "scipy"):  # loaded it is in either case
         blas.blas.cache_clear()
-        team._libraries.cache_clear()
+        threads._libraries.cache_clear()
         monkeypatch.setenv("NNX_BLAS", wish)
         with threadpoolctl.threadpool_limits(3):
-            assert team.threads() == 3
+            assert threads.threads() == 3

@@ -1,4 +1,4 @@
-"""The folder of compiled steps: private, checked, and what is in it as it was written."""
+"""The folder of compiled steps: private_folder, checked, and what is in it as it was written."""
 
 import logging
 import os
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.backends import compiled, private
+from nnx.backends.numba import compiled, private_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
 
@@ -29,7 +29,7 @@ def found(mode, uid=None):
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o555, 0o711])
 def test_a_folder_that_others_cannot_write_is_safe(mode):
-    assert private.judged(found(FOLDER | mode)) is None
+    assert private_folder.judged(found(FOLDER | mode)) is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_folder_that_others_cannot_write_is_safe(mode):
     ],
 )
 def test_other_folders_are_not(given, wrong):
-    assert re.search(wrong, private.judged(given))
+    assert re.search(wrong, private_folder.judged(given))
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o077, 0o777])
@@ -67,7 +67,7 @@ def test_it_is_made_private_whatever_the_umask(tmp_path, monkeypatch, umask):
 def test_one_that_others_could_read_is_closed(tmp_path):
     (tmp_path / "cache").mkdir(mode=0o755)
     (tmp_path / "cache").chmod(0o755)
-    private.make_private(tmp_path / "cache")
+    private_folder.make_private(tmp_path / "cache")
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
 
@@ -106,8 +106,8 @@ def test_nothing_of_another_user_is_used(tmp_path, monkeypatch, caplog):
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(private.UnsafeError, match="belongs to another user"):
-        private.make_private(folder)
+    with pytest.raises(private_folder.UnsafeError, match="belongs to another user"):
+        private_folder.make_private(folder)
 
 
 @pytest.mark.parametrize("what", ["file", "nothing"])
@@ -148,7 +148,7 @@ def kept(tmp_path):
     (tmp_path / "__pycache__").mkdir()
     for number in (1, 2):
         (tmp_path / "__pycache__" / f"step_a.{number}.nbc").write_bytes(bytes([number] * 100))
-    found = private.Kept(tmp_path, "step_a")
+    found = private_folder.Kept(tmp_path, "step_a")
     assert not found.sound()  # nobody has said what they are
     found.seal()
     assert found.sound()

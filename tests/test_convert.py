@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx import activations, convert, layers
-from nnx.layers import BatchNorm, Dense, Dropout, GaussianNoise, LayerNorm, PReLU, Residual
+from nnx import convert
+from nnx.model import activations, layers
+from nnx.model.layers import BatchNorm, Dense, Dropout, GaussianNoise, LayerNorm, PReLU, Residual
 
 M = 7
 

@@ -23,10 +23,10 @@ def blocks(page, language):
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
-    monkeypatch.setattr("nnx.layers.base.LAYERS", dict(nnx.LAYERS))
-    monkeypatch.setattr("nnx.schedules.SCHEDULES", dict(nnx.schedules.SCHEDULES))
-    monkeypatch.setattr("nnx.outputs.OWN", {})
+    monkeypatch.setattr("nnx.model.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
+    monkeypatch.setattr("nnx.model.layers.base.LAYERS", dict(nnx.LAYERS))
+    monkeypatch.setattr("nnx.optimizers.schedules.SCHEDULES", dict(nnx.schedules.SCHEDULES))
+    monkeypatch.setattr("nnx.model.outputs.OWN", {})
     code = blocks(page, "python")
     assert code, f"{page} has no example"
     example = ModuleType("example")  # where the classes of a page live

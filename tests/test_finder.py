@@ -8,8 +8,8 @@ import pytest
 
 import nnx
 from nnx import optimizers, schedules
-from nnx.finder import RateSearch, find_learning_rate
-from nnx.layers import BatchNorm, Dense, Dropout
+from nnx.model.layers import BatchNorm, Dense, Dropout
+from nnx.train.lr_finder import RateSearch, find_learning_rate
 
 
 def xor(m=200):

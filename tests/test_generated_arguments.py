@@ -15,10 +15,10 @@ import pytest
 import nnx
 from nnx import convert, schedules
 from nnx.data import flower, moons, spirals
-from nnx.layers import LAYERS
 from nnx.metrics import METRICS
+from nnx.model.layers import LAYERS
+from nnx.model.outputs import output
 from nnx.optimizers import OPTIMIZERS, optimizer
-from nnx.outputs import output
 
 SIZES = [2, 3, 1]
 X = np.linspace(-1, 1, 24).reshape(2, 12)
@@ -528,8 +528,8 @@ def attempt(name, argument, kind, value):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nnx.schedules.SCHEDULES", dict(schedules.SCHEDULES))
-    monkeypatch.setattr("nnx.outputs.OWN", {})
+    monkeypatch.setattr("nnx.optimizers.schedules.SCHEDULES", dict(schedules.SCHEDULES))
+    monkeypatch.setattr("nnx.model.outputs.OWN", {})
     trainer().save("model.safetensors")
     yield tmp_path
     for registry in (nnx.ACTIVATIONS, LAYERS):

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.files import Hold, clear_left, written_aside
+from nnx.io.atomic_write import Hold, clear_left, written_aside
 
 
 class Disk:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx import checkpoint
+from nnx.io import container
 
 OLD = (
     "c-q}nONbmr7!K$mc<=!VqL;BxVtR+J>i3#u4;%Gp(1VA}(A0ESPZwMLpsIQ|lV$MgNyKZ8Cg3fCLJ%2p6@p&G2VNFY&m"
@@ -172,20 +172,20 @@ def mutated(description, dice):
 def sealed(content, path, description):
     """Write a file with another description, and the checksum that it then has."""
     path.write_bytes(content)
-    tensors, _ = checkpoint.read(path)
+    tensors, _ = container.read(path)
     metadata = {
         "format": "nnx",
         "format_version": "1",
         "nnx_version": "0.1.0",
         "description": json.dumps(description),
     }
-    path.write_bytes(b"".join(checkpoint.packed(tensors, metadata)))
+    path.write_bytes(b"".join(container.packed(tensors, metadata)))
 
 
 def mutate(written, path, count, seed):
     dice = random.Random(seed)
     path.write_bytes(written[1])
-    _, description = checkpoint.read(path)
+    _, description = container.read(path)
     for _ in range(count):
         changed = mutated(description, dice)
         sealed(written[1], path, changed)
@@ -232,7 +232,7 @@ def test_many_mutated_descriptions(written, tmp_path):
 def test_what_is_wrong_in_a_description_is_named(written, tmp_path, path, wrong, said):
     file = tmp_path / "file.safetensors"
     file.write_bytes(written[1])
-    _, description = checkpoint.read(file)
+    _, description = container.read(file)
     at(description, path[:-1])[path[-1]] = wrong
     sealed(written[1], file, description)
     with pytest.raises(nnx.ModelFileError, match=said):

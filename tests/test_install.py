@@ -8,9 +8,9 @@ from importlib import metadata
 import pytest
 
 import nnx
-import nnx.install as module
-from nnx.install import install
+import nnx.support.install as module
 from nnx.plots import learning_curves
+from nnx.support.install import install
 
 
 class Installed:

@@ -324,15 +324,15 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path, run):
     """Its preparation does not say whether the labels were text, and its labels are numbers: 007 was 7."""
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    from nnx import checkpoint
+    from nnx.io import container
 
     polars.DataFrame({"x": [0.5, 1.5, 0.25, 2.0] * 10, "kind": ["7", "8"] * 20}).write_csv("t.csv")
     how = ("--target", "kind", "--epochs", 2, "--backend", "numpy", "--no-plots", "--out", "r")
     assert run("train", "t.csv", *how)[0] == 0
     for path in tmp_path.glob("r/**/*.safetensors"):
-        tensors, description = checkpoint.read(path)
+        tensors, description = container.read(path)
         assert description["metadata"]["preparation"].pop("from_text") is True
-        checkpoint.write(path, tensors, description)
+        container.write(path, tensors, description)
     assert run("train", "--resume", "r", "--epochs", 3)[0] == 0
     trainer = nnx.Trainer.load("r/model.safetensors", "numpy")
     assert len(trainer.records) == 3

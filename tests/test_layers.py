@@ -8,8 +8,8 @@ import pytest
 from conftest import differences
 
 import nnx
-from nnx.layers import Context
-from nnx.randomness import bits, fold, normal
+from nnx.array.random import bits, fold, normal
+from nnx.model.layers import Context
 
 KEY = np.array([12345, -678], "int32")
 
@@ -107,7 +107,7 @@ def test_training_is_the_same_on_every_backend_and_cut_in_pieces(backend, block,
 def test_no_layer_reads_on_the_host(backend, block):
     from guard import wrap
 
-    from nnx.step import initial_state, training_step
+    from nnx.train.step import initial_state, training_step
 
     net = network(block)
     optimizer = nnx.Adam()
@@ -129,7 +129,7 @@ def test_random_numbers_look_random():
     """Uniform in every bit, and without correlation between neighbours, steps, layers and seeds."""
     numbers = np.array(
         [
-            bits(fold(fold(np.array(nnx.host.key(seed), "int32"), np.asarray(t, "int32")), l), 64, 64)
+            bits(fold(fold(np.array(nnx.array.host.key(seed), "int32"), np.asarray(t, "int32")), l), 64, 64)
             for seed in range(5)
             for t in range(10)
             for l in range(4)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nnx import limits
 from nnx.data import memory
 from nnx.errors import InputError
+from nnx.support import limits
 
 GB = 2**30
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n"
@@ -127,14 +127,14 @@ def test_what_does_not_fit_is_refused(system):
 def test_threads_of_a_step_are_within_the_quota(system, monkeypatch):
     pytest.importorskip("numba")
     pytest.importorskip("scipy")
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
     class Library:
         num_threads = 8
 
-    monkeypatch.setattr(team, "_libraries", lambda: [Library()])
+    monkeypatch.setattr(threads, "_libraries", lambda: [Library()])
     system({**proc(V2, "0::/\n"), "sys/fs/cgroup/cpu.max": "300000 100000"})
-    assert team.threads() == 3
+    assert threads.threads() == 3
 
 
 def test_the_real_system_is_read():

@@ -1,4 +1,4 @@
-"""The losses and their derivatives, through `nnx.outputs.Output`, on every backend."""
+"""The losses and their derivatives, through `nnx.model.outputs.Output`, on every backend."""
 
 import itertools
 from decimal import Decimal, localcontext
@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nnx
-from nnx import host
-from nnx.outputs import LOSSES, OUTPUTS, output, targets
-from nnx.outputs.losses import binary_focal, focal
+from nnx.array import host
+from nnx.model.outputs import LOSSES, OUTPUTS, output, targets
+from nnx.model.outputs.losses import binary_focal, focal
 
 PAIRS = [
     ("sigmoid", None),

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nnx
-from nnx.outputs import OUTPUTS
+from nnx.model.outputs import OUTPUTS
 
 ACTIVATIONS = [
     "sigmoid",

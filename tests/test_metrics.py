@@ -12,7 +12,7 @@ import nnx
 from nnx.metrics import METRICS, check, decide, metric, score_name
 from nnx.metrics.of_classes import F1, ConfusionMatrix, Precision, Recall, RocAuc, TopK
 from nnx.metrics.of_numbers import R2
-from nnx.outputs import output
+from nnx.model.outputs import output
 
 sk = pytest.importorskip("sklearn.metrics")
 M = 101

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx import frames
+from nnx.batches import frames
 from nnx.data import Preparation
 
 NAMES = ["age", "height", "weight", "dose"]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx import html
 from nnx.callbacks import notebook_bar
+from nnx.display import html
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -79,7 +79,7 @@ def test_what_people_name_is_escaped():
 
 
 def test_names_of_layers_are_escaped(monkeypatch):
-    monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
+    monkeypatch.setattr("nnx.model.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
     relu = nnx.ACTIVATIONS["relu"]
     named = nnx.Activation("<b>&", relu.g, relu.dg, relu.keep, relu.init)
     page = Tags(nnx.Network(2, [nnx.Dense(3, named), nnx.Dense(1)], output="identity")._repr_html_())

@@ -27,7 +27,7 @@ from nnx.optimizers import (
     optimizer,
     rate,
 )
-from nnx.schedules import SCHEDULES, Constant, Cosine, Polynomial, StepDecay
+from nnx.optimizers.schedules import SCHEDULES, Constant, Cosine, Polynomial, StepDecay
 
 NET = nnx.mlp([4, 6, 3], "tanh", "softmax")
 X = np.random.default_rng(1).standard_normal((4, 30))
@@ -63,7 +63,7 @@ STEPPING = pytest.mark.parametrize("name", CASES)
 
 
 def one_step(made, X, Y):
-    """The pure step: what nnx.step does, without all that is not the optimizer's."""
+    """The pure step: what nnx.train.step does, without all that is not the optimizer's."""
 
     def step(state):
         _, dtheta = NET.loss_and_gradient(state["theta"], X, Y)

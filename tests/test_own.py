@@ -17,9 +17,9 @@ Y = X[0] - 2 * X[1]
 @pytest.fixture(autouse=True)
 def _registries(monkeypatch):
     """What a test registers is forgotten after it."""
-    monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
-    monkeypatch.setattr("nnx.schedules.SCHEDULES", dict(schedules.SCHEDULES))
-    monkeypatch.setattr("nnx.outputs.OWN", {})
+    monkeypatch.setattr("nnx.model.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
+    monkeypatch.setattr("nnx.optimizers.schedules.SCHEDULES", dict(schedules.SCHEDULES))
+    monkeypatch.setattr("nnx.model.outputs.OWN", {})
 
 
 def xp(x):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.rounding import decimals, percent, significant
+from nnx.display.rounding import decimals, percent, significant
 
 for needed in ("matplotlib", "sklearn", "typer", "polars"):
     pytest.importorskip(needed, reason="the pictures (extra cli) are not installed")
@@ -16,7 +16,7 @@ for needed in ("matplotlib", "sklearn", "typer", "polars"):
 from test_plots import contrast, texts  # noqa: E402
 
 from nnx.plots import fonts, held_out, style  # noqa: E402
-from nnx.progress import History, columns  # noqa: E402
+from nnx.train.progress import History, columns  # noqa: E402
 
 UNDERSCORED = ["_other", "_", "b", "__init__"]
 

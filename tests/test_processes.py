@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx import processes
-from nnx.backends import compiled
+from nnx.backends.numba import compiled
 from nnx.batches.prefetch import prefetch
+from nnx.support import processes
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on Windows")
 
@@ -204,7 +204,7 @@ def test_the_end_of_the_program_lets_others_wait_for_the_thread():
 @forks
 def test_a_fork_waits_for_a_thread_that_compiles_and_keeps_no_lock(tmp_path):
     code = """
-    from nnx.backends import compiled
+    from nnx.backends.numba import compiled
 
     SLOW = "import time\\ntime.sleep(1)\\nstep = 1"
     thread = threading.Thread(target=compiled._module, args=("step", SLOW))
@@ -365,12 +365,12 @@ def test_metrics_that_were_asked_for_long_ago_are_forgotten():
 
 def test_jax_forgets_shapes(monkeypatch):
     pytest.importorskip("jax")
-    from nnx.backends import jax
+    from nnx.backends.jax import adapter
 
     backend, cleared = nnx.backend("jax", "cpu"), []
-    monkeypatch.setattr(jax, "SHAPES", 3)
-    forget = jax._forget
-    monkeypatch.setattr(jax, "_forget", lambda f: (forget(f), cleared.append(f._cache_size())))
+    monkeypatch.setattr(adapter, "SHAPES", 3)
+    forget = adapter._forget
+    monkeypatch.setattr(adapter, "_forget", lambda f: (forget(f), cleared.append(f._cache_size())))
     double = backend.capture(lambda x: x + x)
     for n in (*range(1, 8), 1, 2):
         np.testing.assert_array_equal(backend.to_numpy(double(backend.asarray(np.ones(n), "float32"))), 2)

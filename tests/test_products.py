@@ -10,9 +10,9 @@ SIZES = [1, 2, 3, 8, 10, 16, 17, 20, 33, 64, 100, 128, 300, 784, 1024]
 def products():
     numba = pytest.importorskip("numba", reason="numba is not installed")
     pytest.importorskip("scipy.linalg")
-    from nnx.backends import together
+    from nnx.backends.numba import runtime
 
-    product, where, by_samples = together.product, together.where, together.by_samples
+    product, where, by_samples = runtime.product, runtime.where, runtime.by_samples
 
     @numba.njit(error_model="numpy")
     def lies(x):
@@ -108,7 +108,7 @@ def test_samples_are_picked_out_within_a_product(products, dtype, small):
 def others():
     numba = pytest.importorskip("numba", reason="numba is not installed")
     pytest.importorskip("scipy.linalg")
-    from nnx.backends import together as by
+    from nnx.backends.numba import runtime as by
 
     by_owner, summed, where, tiles, tile = by.by_owner, by.summed, by.where, by.tiles, by.tile
     tile_product, tile_of_one, turned, sound = by.tile_product, by.tile_of_one, by.turned, by.sound

@@ -6,7 +6,7 @@ from guard import Guarded, HostReadError, unwrap, wrap
 
 import nnx
 from nnx.data import flower
-from nnx.step import initial_state, training_step
+from nnx.train.step import initial_state, training_step
 
 
 def flower_task(rng):

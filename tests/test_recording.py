@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.arrays import array_namespace
-from nnx.backends import loops
-from nnx.backends.calls import calls, joined
-from nnx.backends.kernel import FLOAT32
-from nnx.backends.recorded import KEPT, RECORDINGS, Recorded, pool
-from nnx.backends.replay import replay
-from nnx.host import quiet
-from nnx.network import Network
-from nnx.outputs import LOSSES
-from nnx.recording import Op, Recording, RecordingError, Value, fused, is_array, mapped, planned, record
-from nnx.schedules import SCHEDULES
-from nnx.step import cost_and_gradient, initial_state, step_in_pieces, training_step
+from nnx.array.host import quiet
+from nnx.array.namespace import array_namespace
+from nnx.backends.calls.program_cache import KEPT, RECORDINGS, Recorded, pool
+from nnx.backends.numba import step_renderer
+from nnx.backends.numba.kernel import FLOAT32
+from nnx.backends.numpy.calls import replay
+from nnx.backends.torch.calls import calls, joined
+from nnx.compiler import Op, Recording, RecordingError, Value, fused, is_array, mapped, planned, record
+from nnx.model.network import Network
+from nnx.model.outputs import LOSSES
+from nnx.optimizers.schedules import SCHEDULES
+from nnx.train.step import cost_and_gradient, initial_state, step_in_pieces, training_step
 
 # ---------------------------------------------------------------------------------------------- what is recorded
 
@@ -247,7 +247,7 @@ def test_buffers_are_used_again():
 def test_fused():
     """Adam is one loop over theta; an activation goes with the bias, and the sum for db with dZ."""
     step, state, batch = digits()
-    groups = loops.Loops(record(step, state, batch)).groups
+    groups = step_renderer.Loops(record(step, state, batch)).groups
     theta = [group for group in groups if group.space == (8970,)]
     assert len(theta) == 1
     assert [op.name for op in theta[0].ops].count("sqrt") == 1
@@ -261,7 +261,7 @@ def source(optimizer=None, regularization=None):
     extra = [regularization] if regularization else []
     state = initial_state(network, optimizer, network.init(0), *extra)
     batch = np.zeros((20, 8), "float32"), np.zeros(8, "int32")
-    return loops.Loops(record(training_step(network, optimizer, *extra), state, batch)).source().text
+    return step_renderer.Loops(record(training_step(network, optimizer, *extra), state, batch)).source().text
 
 
 def test_each_derivative_is_used_where_it_is_made():
@@ -277,7 +277,7 @@ def test_threads_meet_between_picking_out_samples_and_turning_all_of_them():
     network, optimizer, m = nnx.mlp([100, 260, 5]), nnx.Adam(), 144
     state = initial_state(network, optimizer, network.init(0))
     batch = np.zeros((100, m), "float32"), np.zeros(m, "int32")
-    text = loops.Loops(record(training_step(network, optimizer), state, batch)).source().text
+    text = step_renderer.Loops(record(training_step(network, optimizer), state, batch)).source().text
     lines = text[text.index("def step(") :].splitlines()
     (picks,) = [k for k, line in enumerate(lines) if "(rows, order, start)" in line]
     turned = next(k for k, line in enumerate(lines) if "turned(t, T, " in line)
@@ -372,9 +372,9 @@ def interpreted(text):
 
 def in_loops(recording):
     """The step of a recording, as numba would do it."""
-    from nnx.backends.numba import Form
+    from nnx.backends.numba.adapter import Form
 
-    source = loops.Loops(recording).source()
+    source = step_renderer.Loops(recording).source()
     state, (X, *_) = recording.arguments
     form = Form(source, interpreted(source.text), state, recording.result[1].dtype)
 
@@ -493,7 +493,7 @@ NOT_IN_LOOPS = {"stack"}
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", CASES)
 def test_three_steps(name, dtype):
-    """As it is, replayed, and in loops."""
+    """As it is, replayed, and in step_renderer."""
     step, state, batch = CASES[name](dtype)
     recording = record(step, state, batch)
     ways = [quiet()(step), replay(recording)]
@@ -1066,7 +1066,7 @@ def test_the_source_holds_no_size_and_no_number():
     sources = set()
     for m, sizes, rate in ((16, (64, 32, 32, 10), 0.1), (5, (20, 10, 10, 4), 0.3)):
         step, state, batch = digits(m, sizes, nnx.Adam(rate))
-        sources.add(loops.Loops(record(step, state, batch)).source().text)
+        sources.add(step_renderer.Loops(record(step, state, batch)).source().text)
     assert len(sources) == 1
 
 
@@ -1074,14 +1074,14 @@ def test_layers_of_one_form_share_a_kernel():
     texts = []
     for hidden in (2, 6):
         step, state, batch = digits(8, (9, *[7] * hidden, 5))
-        texts.append(loops.Loops(record(step, state, batch)).source().text)
+        texts.append(step_renderer.Loops(record(step, state, batch)).source().text)
     assert texts[0].count("@njit") == texts[1].count("@njit")
 
 
 def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch):
     """Another program compiles nothing for the same form, and its own loops alone for another one."""
     pytest.importorskip("numba")
-    from nnx.backends import compiled
+    from nnx.backends.numba import compiled
 
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
     for activation, misses in (("relu", 1), ("relu", 0), ("softplus", 1)):
@@ -1097,12 +1097,12 @@ def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch)
     assert sum(functions["by_owner"].cache_hits.values()) > 0
     assert not functions["by_owner"].cache_misses
     assert len([*(tmp_path / "cache").glob("step_*.py")]) == 2
-    assert len([*(tmp_path / "cache").glob("together_*.py")]) == 1
+    assert len([*(tmp_path / "cache").glob("runtime_*.py")]) == 1
 
 
 def test_one_process_compiles_at_a_time(tmp_path):
     pytest.importorskip("fcntl", reason="files are not locked on Windows")
-    from nnx.backends.compiled import alone
+    from nnx.backends.numba.compiled import alone
 
     entered, seen = threading.Event(), []
 
@@ -1124,7 +1124,7 @@ def test_one_process_compiles_at_a_time(tmp_path):
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
-    from nnx.backends import compiled
+    from nnx.backends.numba import compiled
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "file" / "cache"))
@@ -1134,7 +1134,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 def test_elementary_functions():
     """In float32, to 4 ulp, and NaN and infinity as everywhere."""
     numba = pytest.importorskip("numba")
-    from nnx.backends import elementary
+    from nnx.backends.numba import elementary
 
     rng = np.random.default_rng(0)
     spread = np.exp(rng.uniform(-90, 88, 4_000)) * rng.choice([-1, 1], 4_000)

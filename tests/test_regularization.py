@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import nnx
-from nnx.outputs import OUTPUTS
-from nnx.step import cost_and_gradient, initial_state, step_in_pieces, training_step
+from nnx.model.outputs import OUTPUTS
+from nnx.train.step import cost_and_gradient, initial_state, step_in_pieces, training_step
 
 EVERYTHING = nnx.Regularization(
     l1=0.01, l2=0.1, max_norm=0.8, clip_value=0.05, clip_norm=0.1, label_smoothing=0.1
@@ -187,7 +187,7 @@ def test_a_step_in_pieces_is_the_whole_step(backend, output, rng):
 
 def test_a_piece_is_all_that_is_computed_at_once(rng):
     """The widest array of a step with micro_batch=k has k columns."""
-    from nnx.backends.numpy import NumPy
+    from nnx.backends.numpy.adapter import NumPy
 
     class Watching(NumPy):
         widest = 0

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.arrays import array_namespace
-from nnx.backends.graphs import Cuda, Graphs
-from nnx.backends.replay import Calls, replay
+from nnx.array.namespace import array_namespace
+from nnx.backends.numpy.calls import Calls, replay
+from nnx.backends.torch.cuda_graph import Cuda, Graphs
+from nnx.compiler import record
 from nnx.optimizers import OPTIMIZERS
-from nnx.port import Checked, mini_batch, taken
-from nnx.recording import record
-from nnx.step import initial_state, training_step
+from nnx.port.base import Checked, mini_batch, taken
+from nnx.train.step import initial_state, training_step
 
 NETWORKS = {
     "softmax": (nnx.mlp([6, 9, 4]), nnx.Adam(0.01), "indices"),
@@ -248,7 +248,7 @@ def test_threads_share_the_work(numba, monkeypatch):
         linger(sync, sync[8])  # nobody calls any more: only a moment
 
     for T in (2, 3):
-        monkeypatch.setattr("nnx.backends.numba.together", partial(together, T=T))
+        monkeypatch.setattr("nnx.backends.numba.adapter.together", partial(together, T=T))
         for _ in range(20):
             found, costs = repeated(state, data, None, 0, 10, 5)
             np.testing.assert_allclose(costs, Js, rtol=1e-12)
@@ -259,7 +259,7 @@ def test_threads_share_the_work(numba, monkeypatch):
 
 def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monkeypatch):
     """OpenBLAS's threads spin on after a product, and a validation between epochs made these many times as long."""
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
     limits = []
 
@@ -268,10 +268,10 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
         limits.append("one thread")
         yield
 
-    monkeypatch.setattr(team, "_threads", lambda: (2, limited))
-    monkeypatch.setattr(team, "ALONE", 0.0)
-    monkeypatch.setattr(team, "_done", -1e9)
-    monkeypatch.setattr(team, "LULL", 60.0)
+    monkeypatch.setattr(threads, "_threads", lambda: (2, limited))
+    monkeypatch.setattr(threads, "ALONE", 0.0)
+    monkeypatch.setattr(threads, "_done", -1e9)
+    monkeypatch.setattr(threads, "LULL", 60.0)
     x = np.random.default_rng(0).standard_normal((30, 30))
     square = numba.capture(lambda x: x @ x)
     np.testing.assert_allclose(square(x), x @ x)
@@ -281,9 +281,9 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
     assert len(limits) == 1
     np.testing.assert_allclose(square(x), x @ x)
     assert len(limits) == 2
-    monkeypatch.setattr("nnx.backends.numba.SHORT", 0.0)  # what takes long takes all threads
+    monkeypatch.setattr("nnx.backends.numba.adapter.SHORT", 0.0)  # what takes long takes all threads
     numba.capture(lambda x: x @ x)(x)
-    monkeypatch.setattr(team, "LULL", 0.0)
+    monkeypatch.setattr(threads, "LULL", 0.0)
     square(x)
     assert len(limits) == 2
 
@@ -346,11 +346,11 @@ def test_lines_of_whole_pages(numba, m, layout):
 def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
     """Square layers: each thread has a part of the sums of W A or W^T dZ, and m is no whole number of cache lines."""
     pytest.importorskip("numba", reason="numba is not installed")
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
-    _, limited = team._threads()
-    monkeypatch.setattr(team, "_threads", lambda: (T, limited))
-    monkeypatch.setattr(team, "ALONE", 0.0)
+    _, limited = threads._threads()
+    monkeypatch.setattr(threads, "_threads", lambda: (T, limited))
+    monkeypatch.setattr(threads, "ALONE", 0.0)
     network, optimizer = nnx.mlp([70, 192, 192, 5]), nnx.Momentum(0.1)
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((70, 2 * m)).astype(dtype), rng.integers(0, 5, 2 * m)
@@ -406,9 +406,9 @@ def test_what_is_read_late_is_not_written_over(numba):
 
 
 def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
-    monkeypatch.setattr(team, "_threads", lambda: (3, nullcontext))
+    monkeypatch.setattr(threads, "_threads", lambda: (3, nullcontext))
     together = []
 
     def function(t, T, sync):
@@ -424,7 +424,7 @@ def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
 
     def fit():
         for _ in range(20):
-            team.together(function, 1.0)
+            threads.together(function, 1.0)
 
     fits = [threading.Thread(target=fit) for _ in range(3)]
     for one in fits:
@@ -437,10 +437,10 @@ def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
 
 
 def test_who_fails_lets_the_others_go(monkeypatch):
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
-    monkeypatch.setattr(team, "_threads", lambda: (2, nullcontext))
-    monkeypatch.setattr(team, "_crew", None)
+    monkeypatch.setattr(threads, "_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "_crew", None)
     before = threading.active_count()
 
     def function(t, T, sync, bad):
@@ -453,15 +453,15 @@ def test_who_fails_lets_the_others_go(monkeypatch):
 
     for bad in (0, 1):
         with pytest.raises(ValueError, match=f"thread {bad}"):
-            team.together(function, 1.0, bad)
+            threads.together(function, 1.0, bad)
         assert threading.active_count() == before  # nobody is left to wait for a call that does not come
 
 
 def test_after_an_interrupt_there_are_new_threads(monkeypatch):
     """The old ones may be at it for a while; what they still do disturbs nobody."""
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
-    monkeypatch.setattr(team, "_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "_threads", lambda: (2, nullcontext))
     seen = []
 
     def interrupted(t, T, sync):
@@ -474,22 +474,22 @@ def test_after_an_interrupt_there_are_new_threads(monkeypatch):
         seen.append(threading.get_ident())
 
     with pytest.raises(KeyboardInterrupt):
-        team.together(interrupted, 1.0)
+        threads.together(interrupted, 1.0)
     assert seen == [True]
     lingered = []
     for _ in range(2):
-        team.together(meets, 1.0, linger=lambda sync, calls: lingered.append(threading.get_ident()))
+        threads.together(meets, 1.0, linger=lambda sync, calls: lingered.append(threading.get_ident()))
     others = {*seen[1:]} - {threading.get_ident()}
     assert len(others) == 1  # the same thread does one call after the other
-    team.together(meets, 1.0)
+    threads.together(meets, 1.0)
     assert [*others] * 2 == lingered
 
 
 def test_threads_that_cannot_all_be_had_end(monkeypatch):
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
-    monkeypatch.setattr(team, "_threads", lambda: (4, nullcontext))
-    monkeypatch.setattr(team, "_crew", None)
+    monkeypatch.setattr(threads, "_threads", lambda: (4, nullcontext))
+    monkeypatch.setattr(threads, "_crew", None)
     start, started, seen = threading.Thread.start, [], []
 
     def few(self):
@@ -499,7 +499,7 @@ def test_threads_that_cannot_all_be_had_end(monkeypatch):
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", few)
-    team.together(lambda t, T, sync: seen.append((t, T)), 1.0)
+    threads.together(lambda t, T, sync: seen.append((t, T)), 1.0)
     for thread in started:
         thread.join(60)
     assert seen == [(0, 1)]
@@ -507,12 +507,12 @@ def test_threads_that_cannot_all_be_had_end(monkeypatch):
 
 
 def test_a_thread_holds_no_array_while_it_waits(monkeypatch):
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
-    monkeypatch.setattr(team, "_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "_threads", lambda: (2, nullcontext))
     array = np.zeros(3)
     before = sys.getrefcount(array)
-    team.together(lambda t, T, sync, x: None, 1.0, array)
+    threads.together(lambda t, T, sync, x: None, 1.0, array)
     after = sys.getrefcount(array)
     assert after == before
 
@@ -637,9 +637,9 @@ def test_a_number_of_the_state_that_is_not_finite_is_noticed(numba):
 
 def test_products_of_one_input_do_not_write_over_each_others_sums(numba, monkeypatch):
     """Two W^T dZ on end, in threads that each have a part of every sum."""
-    from nnx.backends import team
+    from nnx.backends.numba import threads
 
-    monkeypatch.setattr(team, "ALONE", 0)
+    monkeypatch.setattr(threads, "ALONE", 0)
     n = 256
 
     def step(state, batch):

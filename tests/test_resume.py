@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx import checkpoint
+from nnx.io import container
 
 KILLED = Path(__file__).parent / "killed.py"
 
@@ -28,7 +28,7 @@ def start(folder, seconds):
 
 def left(folder):
     """What a run leaves: the file's tensors and description, the average, the log."""
-    tensors, run = checkpoint.read(folder / "done.safetensors")
+    tensors, run = container.read(folder / "done.safetensors")
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return {**tensors, "average": np.load(folder / "average.npy")}, run, log
 
@@ -52,7 +52,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_one_that_is_not(tmp_path
         process.stdout.close()
         kills += 1
         for path in (broken / "checkpoints").glob("*.safetensors"):
-            checkpoint.read(path)  # no moment leaves an unreadable one
+            container.read(path)  # no moment leaves an unreadable one
     process = start(broken, 0)
     for run in (process, whole):
         run.communicate()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnx
-from nnx.schedules import (
+from nnx.optimizers.schedules import (
     SCHEDULES,
     Constant,
     Cosine,

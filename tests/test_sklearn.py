@@ -776,9 +776,9 @@ def test_arrays_of_every_library(backend, kind, iris):
 def test_samples_do_not_pass_over_the_host(iris, monkeypatch):
     torch = pytest.importorskip("torch")
     X, y = torch.asarray(iris[0]), torch.asarray(iris[1])
-    seen, adapter = [], import_module("nnx.backends.torch")
-    real = nnx.host.as_host
-    for module in (nnx.host, adapter):
+    seen, adapter = [], import_module("nnx.backends.torch.adapter")
+    real = nnx.array.host.as_host
+    for module in (nnx.array.host, adapter):
         monkeypatch.setattr(
             module, "as_host", lambda x: seen.append(tuple(x.shape)) or real(x), raising=False
         )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnx
-from nnx import host
+from nnx.array import host
 from nnx.batches import Batches, sources, stream
 from nnx.batches.iterated import Iterated
 from nnx.batches.prefetch import prefetch

@@ -12,13 +12,13 @@ ROOT = Path(nnx.__file__).parent
 
 # The edges, where NumPy (or what reads files, or draws) is the exchange format.
 EDGES = {
-    "host.py",
-    "initializers.py",
-    "own.py",
-    "checkpoint.py",
+    "array/host.py",
+    "model/initializers.py",
+    "model/custom.py",
+    "io/container.py",
     "optimizers/lbfgs.py",
-    "convert.py",
-    "weights.py",
+    "io/convert.py",
+    "train/sample_weights.py",
     "batches/sources.py",
     "batches/split.py",
     "callbacks/tensorboard.py",
@@ -36,7 +36,7 @@ EDGES = {
     "plots/style.py",
     "plots/weights.py",
     "data/generated.py",
-    "frames.py",
+    "batches/frames.py",
     "data/columns.py",
     "data/dialect.py",
     "data/rows.py",

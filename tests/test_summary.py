@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.layers import (
+from nnx.model.layers import (
     BatchNorm,
     Context,
     Dense,

@@ -7,11 +7,11 @@ import pytest
 from conftest import some_targets
 
 import nnx
-from nnx.backends.numpy import NumPy
+from nnx.backends.numpy.adapter import NumPy
 from nnx.batches import Batches
 from nnx.data import flower
-from nnx.outputs import OUTPUTS
-from nnx.port import Checked
+from nnx.model.outputs import OUTPUTS
+from nnx.port.base import Checked
 
 OPTIMIZERS = [nnx.GradientDescent(0.005), nnx.Adam(0.01)]
 
@@ -407,7 +407,7 @@ def test_describe_is_json(rng):
 
 
 def test_an_activation_of_ones_own_is_loaded_once_registered(tmp_path, monkeypatch):
-    monkeypatch.setattr("nnx.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
+    monkeypatch.setattr("nnx.model.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
     own = nnx.Activation("cube", lambda Z: Z**3, lambda Z: 3 * Z**2, keep="Z")
     net = nnx.Network(3, [nnx.Dense(4, own), nnx.Dense(1)], output="identity")
     nnx.Trainer(net, backend="numpy").save(tmp_path / "run.safetensors")
@@ -499,7 +499,7 @@ def test_an_epoch_that_nobody_sees_and_that_leads_nowhere_is_found(backend, rng,
 
 
 def test_epochs_are_done_at_once_only_where_nobody_sees_each(rng, monkeypatch):
-    monkeypatch.setattr("nnx.run.SLICE", 1e9)  # however long a step takes
+    monkeypatch.setattr("nnx.train.loop.SLICE", 1e9)  # however long a step takes
     backend = NumPy()
     counts = counting(backend, monkeypatch)
     X, Y = data(rng, m=64)

@@ -86,9 +86,11 @@ def test_losses(output, loss):
 
 
 def test_every_loss_is_here():
-    from nnx.outputs import LOSSES as ALL
+    from nnx.model.outputs import LOSSES as ALL
 
-    names = {(link, nnx.outputs.output(link, loss).spec) for link, losses in ALL.items() for loss in losses}
+    names = {
+        (link, nnx.model.outputs.output(link, loss).spec) for link, losses in ALL.items() for loss in losses
+    }
     assert {(link, None if spec is None else spec.partition("(")[0]) for link, spec in LOSSES} == names
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import nnx
 from nnx.bench.case import Case
-from nnx.step import initial_state, training_step
+from nnx.train.step import initial_state, training_step
 
 SIZES = (784, 512, 512, 10)
 

@@ -4,9 +4,9 @@ from collections.abc import Generator, Iterator
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
-from nnx import host
-from nnx.arrays import Array, array_namespace
-from nnx.port import Backend, Data, mini_batch
+from nnx.array import host
+from nnx.array.namespace import Array, array_namespace
+from nnx.port.base import Backend, Data, mini_batch
 
 Piece: TypeAlias = tuple[tuple[Array, Array, Array | None], int, bool]
 """((X, Y, w), start, ends): what a step computes at once, on the device; w (m,) or None. start is the place of its
@@ -18,7 +18,7 @@ class Provider(Protocol):
     """What gives the batches of each epoch: `Batches`, `Stream` or `Iterated`."""
 
     exponent: int
-    """The weights that were given are multiplied by 2^exponent: see `nnx.weights.in_range`."""
+    """The weights that were given are multiplied by 2^exponent: see `nnx.train.sample_weights.in_range`."""
 
     @property
     def again(self) -> bool:

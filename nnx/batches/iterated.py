@@ -9,7 +9,7 @@ from nnx.batches.prefetch import prefetch
 from nnx.batches.sources import Rows, whole
 from nnx.batches.stream import Checks, Host
 from nnx.errors import InputError
-from nnx.port import Backend
+from nnx.port.base import Backend
 
 BATCH = "a batch is a tuple (X, Y) or (X, Y, w), with samples as columns"
 

@@ -9,7 +9,7 @@ from threading import Event, Semaphore, Thread, current_thread
 from typing import Any, TypeVar
 
 from nnx.errors import BackendError
-from nnx.processes import generation
+from nnx.support.processes import generation
 
 _log = logging.getLogger("nnx")
 

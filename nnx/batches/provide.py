@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nnx import host
+from nnx.array import host
 from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
 from nnx.batches.sources import Source, whole
 from nnx.batches.stream import Checks, Stream
 from nnx.errors import InputError
-from nnx.port import Backend
+from nnx.port.base import Backend
 
 
 def provide(

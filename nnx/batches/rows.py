@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from nnx import frames, host
-from nnx.arrays import array_namespace
+from nnx.array import host
+from nnx.array.namespace import array_namespace
+from nnx.batches import frames
 from nnx.batches.sources import Rows, Samples, Source, whole
 from nnx.errors import InputError
 

@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from array_api_compat import is_array_api_obj
 
-from nnx import frames, host
-from nnx.arrays import Array
+from nnx.array import host
+from nnx.array.namespace import Array
+from nnx.batches import frames
 from nnx.errors import InputError, first_line, shown
 
 SPAN = 2**25

@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnx import host
-from nnx.arrays import array_namespace, device
+from nnx.array import host
+from nnx.array.namespace import array_namespace, device
 from nnx.batches.sources import Source, Sparse, placeholder, whole
 from nnx.batches.stream import Checks
 from nnx.errors import InputError, count
-from nnx.outputs import Output
-from nnx.weights import sample_weights
+from nnx.model.outputs import Output
+from nnx.train.sample_weights import sample_weights
 
 
 def by_class(places: Any, seed: int, classes: Any = None) -> Any:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from nnx import host
+from nnx.array import host
 from nnx.batches import Counted, Piece, pieces, places
 from nnx.batches.prefetch import prefetch
 from nnx.batches.sources import Samples, Source, Sparse, converted, cut, placeholder, recognise, whole
 from nnx.errors import InputError
-from nnx.port import Backend
+from nnx.port.base import Backend
 
 NUMBERS = 2**22
 """The most numbers of X that are read from a file at once, unless a batch has more."""

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nnx.errors import CallbackError, Error, InputError, first_line, shown, unknown
-from nnx.progress import Progress
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class Callback:
@@ -61,7 +61,7 @@ class Callback:
         """Take back what `state` returned when the checkpoint was written."""
 
     def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
-        """Return what a checkpoint must hold for `restore`, see `nnx.schema`; None: it is not looked at before."""
+        """Return what `restore` needs in a checkpoint, see `nnx.support.schema`; None: anything."""
 
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnx import checkpoint, saved
 from nnx.callbacks.monitor import Monitor
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import CallbackError, InputError, as_path, flag, number, one_of, positive_int
-from nnx.files import Hold, clear_left
-from nnx.progress import Progress
-from nnx.saved import BEST
+from nnx.io import container
+from nnx.io.atomic_write import Hold, clear_left
+from nnx.train import model_file
+from nnx.train.model_file import BEST
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class Checkpoints(Resumable):
@@ -115,7 +116,7 @@ class Checkpoints(Resumable):
         self._done = trainer.steps
         if self.monitor is not None:
             self.monitor.begin(trainer, state if state is not None else self.monitor.state())
-        later = [path for path in saved.checkpoints(self.folder) if _steps(path) > self._done]
+        later = [path for path in model_file.checkpoints(self.folder) if _steps(path) > self._done]
         goes_on = state is not None and self._path().is_file()  # from one of this folder's
         if later and not goes_on and not self.overwrite:
             raise InputError(
@@ -125,7 +126,7 @@ class Checkpoints(Resumable):
         if not goes_on:
             self._remove(*later)
         self._later = later if goes_on else []
-        clear_left(self.folder, saved.is_checkpoint)
+        clear_left(self.folder, model_file.is_checkpoint)
         self._rest()
 
     def on_fit_end(self, trainer: "Trainer") -> None:
@@ -163,7 +164,7 @@ class Checkpoints(Resumable):
             self._write(trainer, self._path())
 
     def _path(self) -> Path:
-        return self.folder / saved.checkpoint_name(self._done)
+        return self.folder / model_file.checkpoint_name(self._done)
 
     def _due(self) -> bool:
         return (self.steps is not None and self._done % self.steps == 0) or time.monotonic() >= self._next
@@ -182,13 +183,13 @@ class Checkpoints(Resumable):
         self._remove(*(one for one in self._later if one != path))
         self._later = []
         if self.keep is not None:
-            done = [one for one in saved.checkpoints(self.folder) if _steps(one) <= self._done]
+            done = [one for one in model_file.checkpoints(self.folder) if _steps(one) <= self._done]
             self._remove(*done[: -self.keep])
 
     def _remove(self, *paths: Path) -> None:
         for path in paths:
             try:
-                if path.is_file() and not path.is_symlink() and checkpoint.is_ours(path):
+                if path.is_file() and not path.is_symlink() and container.is_ours(path):
                     path.unlink(missing_ok=True)
             except OSError as error:
                 raise CallbackError(
@@ -196,12 +197,12 @@ class Checkpoints(Resumable):
                 ) from error
 
     def _left(self) -> str:
-        left = saved.checkpoints(self.folder)
+        left = model_file.checkpoints(self.folder)
         return f"the checkpoint {str(left[-1])!r} stays" if left else "there is no checkpoint before it"
 
 
 def _steps(path: Path) -> int:
-    return saved.steps_of(path.name) or 0
+    return model_file.steps_of(path.name) or 0
 
 
 def _why(error: OSError) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.line_log import LineLog
-from nnx.files import clear_left, written_aside
+from nnx.io.atomic_write import clear_left, written_aside
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class CSVLog(LineLog):

@@ -4,15 +4,15 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nnx import host
-from nnx.arrays import Array
+from nnx.array import host
+from nnx.array.namespace import Array
 from nnx.callbacks.monitor import Monitor
 from nnx.errors import count, flag, positive_int
-from nnx.progress import Progress
-from nnx.schema import Vector, Whole
+from nnx.support.schema import Vector, Whole
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 PATIENCE = 10
 """Of 5, 10, 15, 20 and 30 it did best on thirteen small tables (120 to 3,000 rows), with the validation's loss;

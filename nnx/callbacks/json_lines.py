@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.line_log import LineLog
 from nnx.errors import positive_int
-from nnx.progress import Progress, without_nan
+from nnx.train.progress import Progress, without_nan
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class JSONLines(LineLog):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, as_path, flag
-from nnx.files import naming
-from nnx.progress import Progress
-from nnx.schema import Whole
+from nnx.io.atomic_write import naming
+from nnx.support.schema import Whole
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class LineLog(Resumable):

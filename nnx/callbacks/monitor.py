@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, between, one_of, shown, unknown
 from nnx.metrics import METRICS
-from nnx.progress import Progress
-from nnx.schema import Whole
+from nnx.support.schema import Whole
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 GREATER = ("accuracy", "top_k", "precision", "recall", "f1", "roc_auc", "r2")
 """The metrics that are better the greater they are, without their parameters."""

@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from nnx import host
-from nnx.arrays import Array, array_namespace
+from nnx.array import host
+from nnx.array.namespace import Array, array_namespace
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, above_zero
-from nnx.named import STEPS
-from nnx.progress import Progress
-from nnx.schema import Vector, Whole
+from nnx.support.registry import STEPS
+from nnx.support.schema import Vector, Whole
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 Average = dict[str, Array]
 """The average "theta" (..., P) of the parameters after "n" steps (0-d int32)."""

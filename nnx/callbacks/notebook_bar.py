@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from nnx.callbacks.base import Callback, Callbacks
 from nnx.callbacks.progress_bar import ProgressBar, numbers
 from nnx.callbacks.terminal_bar import TerminalBar, in_terminal
+from nnx.display.notebook import Display, in_notebook
 from nnx.errors import InputError
-from nnx.notebook import Display, in_notebook
-from nnx.progress import Progress
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 BETWEEN = 0.25
 """Seconds from one picture to the next, at least: each goes to the browser."""
@@ -73,7 +73,7 @@ class NotebookBar(Callback):
         )
 
     def _show(self, trainer: "Trainer") -> None:
-        from nnx import html
+        from nnx.display import html
 
         curves = html.history(trainer.history) if trainer.records else ""
         shown = html.progress(self._share, self._text, curves), self._text

@@ -8,12 +8,12 @@ from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.base import Callback
-from nnx.port import require
-from nnx.progress import Progress
-from nnx.rounding import percent, significant
+from nnx.display.rounding import percent, significant
+from nnx.port.base import require
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 COMPILING = {"numba": "compiling the step, once on this machine", "jax": "compiling"}
 """What is said of the backends that compile a step before they do the first."""

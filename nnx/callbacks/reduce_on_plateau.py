@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nnx import host
+from nnx.array import host
 from nnx.callbacks.monitor import Monitor
 from nnx.errors import above_zero, between, integer, positive_int
-from nnx.progress import Progress
-from nnx.schema import Whole
+from nnx.support.schema import Whole
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class ReduceOnPlateau(Monitor):

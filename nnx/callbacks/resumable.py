@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from nnx.callbacks.base import Callback
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class Resumable(Callback):

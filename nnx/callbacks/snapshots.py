@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import integer
-from nnx.named import STEPS
-from nnx.progress import Progress
-from nnx.schema import Vector, Whole, check
+from nnx.support.registry import STEPS
+from nnx.support.schema import Vector, Whole, check
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class Snapshots(Resumable):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from nnx.callbacks.base import Callback
 from nnx.callbacks.line_log import refuse_taken
 from nnx.errors import as_path, flag, positive_int
-from nnx.files import naming
-from nnx.port import require
-from nnx.progress import Progress
+from nnx.io.atomic_write import naming
+from nnx.port.base import require
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 class TensorBoard(Callback):

@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from nnx.callbacks.progress_bar import ProgressBar
-from nnx.progress import Progress
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 AFTER = 0.5
 """Seconds that a fit takes before it shows a bar."""

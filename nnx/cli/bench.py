@@ -17,14 +17,14 @@ from nnx.bench.compare import compare as compared
 from nnx.bench.result import Group, Key, Result, read, write
 from nnx.bench.suite import Plan
 from nnx.bench.suite import run as measure
-from nnx.choice import backend as make_backend
-from nnx.choice import choose, survey
 from nnx.cli import show
 from nnx.cli.inputs import WIDTHS, UsageError, integers, refuse_existing, typed
 from nnx.cli.terminal import Terminal
 from nnx.errors import InputError, count, positive_int, unknown
-from nnx.network import mlp
+from nnx.model.network import mlp
 from nnx.optimizers import optimizer
+from nnx.port.registry import backend as make_backend
+from nnx.port.registry import choose, survey
 
 ORDERS = {"in-order": (False,), "shuffled": (True,), "both": (False, True)}
 """The order of the samples: whether they are shuffled."""

@@ -2,8 +2,7 @@
 
 import re
 
-from nnx import schedules, spec
-from nnx.activations import activation
+from nnx.array.host import checked_seed, dtype_name
 from nnx.callbacks import Callback, EarlyStopping, TensorBoard
 from nnx.callbacks.early_stopping import PATIENCE
 from nnx.cli import measured, parts
@@ -11,16 +10,17 @@ from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import LOSS, Options
 from nnx.data.prepare import TASKS, Preparation
 from nnx.errors import InputError, between, integer, number, positive_int, unknown
-from nnx.host import checked_seed, dtype_name
-from nnx.in_epochs import LENGTHS
-from nnx.initializers import initializer
-from nnx.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.metrics import METRICS, is_number, metric, score_name
-from nnx.network import Network
-from nnx.optimizers import LBFGS, Optimizer, base_rate
+from nnx.model.activations import activation
+from nnx.model.initializers import initializer
+from nnx.model.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
+from nnx.model.network import Network
+from nnx.model.outputs import LOSSES, Output
+from nnx.model.regularization import Regularization
+from nnx.optimizers import LBFGS, Optimizer, base_rate, schedules
 from nnx.optimizers import optimizer as find_optimizer
-from nnx.outputs import LOSSES, Output
-from nnx.regularization import Regularization
+from nnx.optimizers.in_epochs import LENGTHS
+from nnx.support import spec
 
 NORMS = {"batch": BatchNorm, "layer": LayerNorm}
 WEIGHTS = ("balanced", "none")

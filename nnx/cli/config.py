@@ -12,7 +12,7 @@ from nnx.cli.options import KINDS, OF_A_RUN, OF_THE_COMMAND, Options, long, name
 from nnx.data.builtin import BUILTIN
 from nnx.data.files import look
 from nnx.errors import InputError, first_line, size
-from nnx.files import neighbours
+from nnx.io.atomic_write import neighbours
 from nnx.version import __version__
 
 IN_FILES = (*OF_A_RUN, "out", "overwrite", "plots", "draws", "quiet", "json")

@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
-from nnx import saved
 from nnx.cli import show
 from nnx.errors import size
+from nnx.train import model_file
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 def why(error: OSError, folder: Path, trainer: "Trainer") -> str:
@@ -29,7 +29,7 @@ def why(error: OSError, folder: Path, trainer: "Trainer") -> str:
 
 def needed(trainer: "Trainer") -> int:
     """Return about the bytes of a trainer's model file: parameters, the optimizer's memory, and the description."""
-    tensors, description = saved.collect(trainer, None)
+    tensors, description = model_file.collect(trainer, None)
     return sum(int(tensor.nbytes) for tensor in tensors.values()) + len(json.dumps(description, default=str))
 
 

@@ -15,7 +15,7 @@ from nnx.data.dialect import PLAIN, Written
 from nnx.data.labelled import Labelled
 from nnx.errors import count
 from nnx.metrics import metric
-from nnx.progress import called, without_nan
+from nnx.train.progress import called, without_nan
 
 
 def run(

@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nnx.choice import AUTO, names
 from nnx.cli.show import warn
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
@@ -21,9 +20,10 @@ from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
 from nnx.errors import InputError, did_you_mean, positive_int, unknown
-from nnx.files import neighbours
-from nnx.saved import file_of
-from nnx.trainer import Trainer
+from nnx.io.atomic_write import neighbours
+from nnx.port.registry import AUTO, names
+from nnx.train.model_file import file_of
+from nnx.train.trainer import Trainer
 
 WIDTHS = ",-"
 """What may stand between the widths of layers: 784-512-10 is how tables name a network."""

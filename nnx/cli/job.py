@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnx import plots, saved
+from nnx import plots
 from nnx.callbacks import Callback
 from nnx.cli import build, config, disk, measured, parts, show
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
@@ -21,15 +21,16 @@ from nnx.cli.parts import Part
 from nnx.data.baseline import Baseline
 from nnx.data.prepare import Preparation, decided
 from nnx.data.source import left_out
+from nnx.display.rounding import significant
 from nnx.errors import Error, InputError, count
-from nnx.files import written_aside
+from nnx.io.atomic_write import written_aside
 from nnx.metrics import metric
 from nnx.plots.run import TRAINING_SAMPLE
-from nnx.progress import called, without_nan
-from nnx.rounding import significant
-from nnx.saved import CHECKPOINTS, MODEL
-from nnx.trainer import Trainer
-from nnx.weights import sample_weights
+from nnx.train import model_file
+from nnx.train.model_file import CHECKPOINTS, MODEL
+from nnx.train.progress import called, without_nan
+from nnx.train.sample_weights import sample_weights
+from nnx.train.trainer import Trainer
 
 SHARE, FEWEST = 1 / 20, 128
 """Of the training samples so many are measured, a share or at least a number: it costs a few percent of an epoch."""
@@ -390,7 +391,7 @@ def save_surely(job: Job, where: Folder) -> None:
                 raise Error(f"{said}. The model is saved, what was to follow is not") from error
             if path := disk.elsewhere(job.trainer, MODEL):
                 raise Error(f"{said}. The model is in {str(path)!r} instead") from error
-            last = saved.newest(where.path / CHECKPOINTS)
+            last = model_file.newest(where.path / CHECKPOINTS)
             left = f"go on from {str(last[0])!r}: nnx train --resume {where.path}" if last else "train again"
             raise Error(f"{said}. The model is lost. Make room, and {left}") from error
 
@@ -544,11 +545,11 @@ def going_on(job: Job, folder: Path) -> str:
         When the data are not those that it was begun with, as far as their preparation tells, or it has done more
         epochs than are asked for, or its schedule would be another one.
     """
-    good = saved.newest(folder / CHECKPOINTS)  # `fit` warns of others
+    good = model_file.newest(folder / CHECKPOINTS)  # `fit` warns of others
     if good is None:
-        if there := len(saved.checkpoints(folder / CHECKPOINTS)):
+        if there := len(model_file.checkpoints(folder / CHECKPOINTS)):
             cost = f", which writes over {MODEL} there: take a copy of it before"
-            raise saved.none_readable(folder / CHECKPOINTS, there, cost)
+            raise model_file.none_readable(folder / CHECKPOINTS, there, cost)
         return f"{folder} from its beginning, for it has no checkpoint yet"
     found = good[1].run
     mine = job.trainer.metadata["preparation"]

@@ -12,10 +12,10 @@ from nnx.callbacks import Checkpoints
 from nnx.cli import disk
 from nnx.cli.show import warn
 from nnx.errors import CallbackError
-from nnx.progress import Progress
+from nnx.train.progress import Progress
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 EVERY = 10
 """Seconds from one checkpoint to the next, or more where writing one takes long."""

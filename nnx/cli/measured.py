@@ -10,19 +10,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nnx import spec
 from nnx.callbacks import Callback, ProgressBar, TensorBoard
 from nnx.data import memory
 from nnx.data.baseline import Baseline
 from nnx.data.prepare import Preparation
+from nnx.display.rounding import decimals, percent, significant
 from nnx.errors import InputError, count
 from nnx.metrics import is_number, metric, score_name
-from nnx.outputs import Output
-from nnx.progress import Progress, called
-from nnx.rounding import decimals, percent, significant
+from nnx.model.outputs import Output
+from nnx.support import spec
+from nnx.train.progress import Progress, called
 
 if TYPE_CHECKING:
-    from nnx.trainer import Trainer
+    from nnx.train.trainer import Trainer
 
 
 def names(metrics: str | None) -> list[str] | None:

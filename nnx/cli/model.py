@@ -7,17 +7,17 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from nnx import checkpoint
 from nnx.callbacks.monitor import best_is
 from nnx.cli import folds, parts, show, sweep
 from nnx.cli.folder import FOLDS, RESULTS
 from nnx.data.prepare import Preparation
+from nnx.display.rounding import significant
 from nnx.errors import count, listed, size
+from nnx.io import container
 from nnx.plots.run import TRAINING_SAMPLE
-from nnx.progress import called, without_nan
-from nnx.rounding import significant
-from nnx.saved import MODEL, file_of
-from nnx.trainer import Trainer
+from nnx.train.model_file import MODEL, file_of
+from nnx.train.progress import called, without_nan
+from nnx.train.trainer import Trainer
 from nnx.version import __version__
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -36,7 +36,7 @@ def run(model: Path, as_json: bool) -> None:
         return
     path = file_of(model)
     trainer = Trainer.load(path, "numpy")
-    written, form = checkpoint.versions(path)
+    written, form = container.versions(path)
     if as_json:
         show.print_json(described(path, trainer, written, form))
     else:

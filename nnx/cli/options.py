@@ -9,15 +9,15 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from nnx.activations import ACTIVATIONS
 from nnx.data.builtin import BUILTIN
 from nnx.data.dialect import Dialect
 from nnx.errors import unknown
-from nnx.initializers import INITIALIZERS
 from nnx.metrics import METRICS
+from nnx.model.activations import ACTIVATIONS
+from nnx.model.initializers import INITIALIZERS
+from nnx.model.outputs import LOSSES
 from nnx.optimizers import OPTIMIZERS
-from nnx.outputs import LOSSES
-from nnx.schedules import SCHEDULES
+from nnx.optimizers.schedules import SCHEDULES
 
 LOSS = "loss"
 """What the training is stopped by unless a metric is named."""
@@ -47,7 +47,7 @@ def complete(names: Iterable[str], files: bool = False, several: bool = False) -
 
 def backends(incomplete: str) -> list[str]:
     """Complete a backend's name: those that are installed, asked for only when it is needed."""
-    from nnx.choice import AUTO, names
+    from nnx.port.registry import AUTO, names
 
     return complete([AUTO, *names()])(incomplete)
 

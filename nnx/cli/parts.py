@@ -15,8 +15,8 @@ from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation, folds, split
 from nnx.data.source import Arrays, Samples, Table
 from nnx.errors import InputError, count
-from nnx.schema import Whole
-from nnx.schema import check as check_types
+from nnx.support.schema import Whole
+from nnx.support.schema import check as check_types
 
 NAMES = ("validation", "test")
 

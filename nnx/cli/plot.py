@@ -12,14 +12,14 @@ from nnx.cli.inputs import UsageError, refuse_existing, typed
 from nnx.cli.model import measured
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, unknown
-from nnx.files import neighbours
+from nnx.io.atomic_write import neighbours
 from nnx.plots import held_out
 from nnx.plots.curves import APART
 from nnx.plots.held_out import HELD_OUT
 from nnx.plots.run import FORMATS, JOINT, PICTURES, Left, draw, file_name
-from nnx.progress import History, columns, with_nan
-from nnx.saved import MODEL, file_of
-from nnx.trainer import Trainer
+from nnx.train.model_file import MODEL, file_of
+from nnx.train.progress import History, columns, with_nan
+from nnx.train.trainer import Trainer
 
 
 def run(

@@ -19,7 +19,7 @@ from nnx.data.columns import Notes
 from nnx.data.dialect import PLAIN, Written
 from nnx.data.prepare import Preparation
 from nnx.errors import Error, InputError, count, first_line, unknown
-from nnx.files import naming, written_aside
+from nnx.io.atomic_write import naming, written_aside
 
 FORMATS = {"csv": (".csv", ".txt", ""), "parquet": (".parquet", ".pq")}
 """What predictions are written as, and the endings that say so."""

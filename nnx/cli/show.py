@@ -13,11 +13,11 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from nnx.choice import WORTH, choose, survey
 from nnx.cli import streams
 from nnx.cli.terminal import Terminal, line
 from nnx.errors import Error
-from nnx.network import Network
+from nnx.model.network import Network
+from nnx.port.registry import WORTH, choose, survey
 
 
 class Work(Terminal):

@@ -24,11 +24,11 @@ from nnx.cli.inputs import UsageError, typed
 from nnx.cli.job import Reader, evaluate, going_on, prepare, score, train
 from nnx.cli.options import Options, long
 from nnx.errors import Error, InputError, count, first_line
-from nnx.files import written_aside
+from nnx.io.atomic_write import written_aside
 from nnx.metrics import is_number
-from nnx.progress import called, without_nan
-from nnx.saved import MODEL
-from nnx.trainer import Trainer
+from nnx.train.model_file import MODEL
+from nnx.train.progress import called, without_nan
+from nnx.train.trainer import Trainer
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 

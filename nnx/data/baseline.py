@@ -4,14 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nnx import host
-from nnx.arrays import array_namespace
+from nnx.array import host
+from nnx.array.namespace import array_namespace
 from nnx.callbacks.monitor import best_is
 from nnx.data.prepare import Preparation
+from nnx.display.rounding import significant
 from nnx.metrics import is_number, metric
-from nnx.outputs import Output
-from nnx.progress import without_nan
-from nnx.rounding import significant
+from nnx.model.outputs import Output
+from nnx.train.progress import without_nan
 
 
 class Baseline:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnx.data.generated import GENERATED
 from nnx.data.source import Arrays
-from nnx.port import require
+from nnx.port.base import require
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 """Those that come with scikit-learn: real data, in the package, no download."""

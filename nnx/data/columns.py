@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.host import quiet
 from nnx.data import dates
 from nnx.data.dates import Dates
 from nnx.data.dialect import are_numbers, example, if_missing, options, strays
 from nnx.data.labels import LEADING_ZERO
 from nnx.data.tables import as_numbers
 from nnx.errors import InputError, count, listed
-from nnx.host import quiet
-from nnx.port import require
+from nnx.port.base import require
 
 MOST_CATEGORIES = 100
 """The inputs that a column of categories may become; the rarest ones then share one."""

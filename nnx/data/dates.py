@@ -12,7 +12,7 @@ import numpy as np
 
 from nnx.data.dialect import strays
 from nnx.errors import InputError
-from nnx.schema import Whole, check
+from nnx.support.schema import Whole, check
 
 HOUR, DAY = 3.6e9, 8.64e10
 """In microseconds."""

@@ -21,7 +21,7 @@ from nnx.data.npz import Packed, npz_array, npz_headers, readable
 from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, parquet_memory, read_parquet, whole
 from nnx.errors import InputError, first_line, listed
-from nnx.files import neighbours
+from nnx.io.atomic_write import neighbours
 
 HEAD = 2**20
 """The first bytes, which tell what a file holds, and hold the first line of CSV."""

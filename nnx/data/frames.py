@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from nnx import frames, host
+from nnx.array import host
+from nnx.batches import frames
 from nnx.data.dialect import PLAIN, Dialect
 from nnx.data.source import Table
 from nnx.data.tables import tidied, typed_as
 from nnx.errors import InputError, first_line
-from nnx.port import require
+from nnx.port.base import require
 
 pl = require("polars", "cli")
 

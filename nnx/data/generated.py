@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.host import generator
 from nnx.errors import between, positive_int
-from nnx.host import generator
 
 Points = tuple[Any, Any]
 

@@ -1,7 +1,7 @@
 """An error before more memory is taken than there is."""
 
 from nnx.errors import InputError, size
-from nnx.limits import available
+from nnx.support.limits import available
 
 SMALL = 2**24
 """What is less is taken without a look."""

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from nnx import frames, host
-from nnx.activations import Activation
-from nnx.activations import activation as as_activation
+from nnx.array import host
+from nnx.array.host import is_finite, quiet
+from nnx.batches import frames
 from nnx.batches.split import by_class, share_out
 from nnx.data import dates, memory
 from nnx.data import labels as label
@@ -22,9 +22,10 @@ from nnx.data.dates import Dates
 from nnx.data.dialect import PLAIN, Dialect
 from nnx.data.source import Samples, finite
 from nnx.errors import InputError, count, listed, unknown
-from nnx.host import is_finite, quiet
 from nnx.metrics import decide
-from nnx.schema import Whole, check
+from nnx.model.activations import Activation
+from nnx.model.activations import activation as as_activation
+from nnx.support.schema import Whole, check
 
 TASKS = ("auto", "classification", "regression", "counts")
 ROWS = 2**14

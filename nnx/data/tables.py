@@ -15,7 +15,7 @@ from nnx.data.dialect import PLAIN, Dialect, contradiction
 from nnx.data.header import BLANK, Header, read_header
 from nnx.data.rows import Rows
 from nnx.errors import InputError, first_line, size
-from nnx.port import require
+from nnx.port.base import require
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"]
 """What means, in a CSV file, that there is no value."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nnx.arrays import Array
+from nnx.array.namespace import Array
 from nnx.errors import InputError, shown
 from nnx.metrics.measure import METRICS, Metric
 from nnx.metrics.of_classes import (
@@ -18,8 +18,8 @@ from nnx.metrics.of_classes import (
 )
 from nnx.metrics.of_function import OfFunction
 from nnx.metrics.of_numbers import R2, MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError
-from nnx.outputs import Output
-from nnx.spec import find, split
+from nnx.model.outputs import Output
+from nnx.support.spec import find, split
 
 __all__ = ["METRICS", "Metric", "check", "decide", "metric", "score_name"]
 

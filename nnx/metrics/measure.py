@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-from nnx.arrays import Array, array_namespace, device
+from nnx.array.namespace import Array, array_namespace, device
 from nnx.errors import InputError
-from nnx.outputs import Output, are_indices
+from nnx.model.outputs import Output, are_indices
 
 Partial: TypeAlias = tuple[Array, ...]
 ToNumpy: TypeAlias = Callable[[Array], Any]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import nan
 from typing import Any, ClassVar
 
-from nnx.arrays import Array, array_namespace, device
+from nnx.array.namespace import Array, array_namespace, device
 from nnx.errors import InputError, positive_int, shown
 from nnx.metrics.measure import (
     LABELS,
@@ -22,7 +22,7 @@ from nnx.metrics.measure import (
     weights_of,
     wide,
 )
-from nnx.outputs import Output, are_indices, targets
+from nnx.model.outputs import Output, are_indices, targets
 
 AVERAGES = ("auto", "macro", "micro", "weighted", None)
 
@@ -66,7 +66,7 @@ class Accuracy(Mean):
     Examples
     --------
     >>> import numpy as np
-    >>> from nnx.outputs import output
+    >>> from nnx.model.outputs import output
     >>> A, Y = np.array([[0.9, 0.4, 0.2]]), np.array([1, 1, 0])
     >>> Accuracy().result([Accuracy().partial(output("sigmoid"), A, Y, None)], to_numpy=np.asarray)
     0.6666666666666666
@@ -238,7 +238,7 @@ class F1(_ByClass):
     Examples
     --------
     >>> import numpy as np
-    >>> from nnx.outputs import output
+    >>> from nnx.model.outputs import output
     >>> A, Y = np.array([[0.9, 0.4, 0.2, 0.6]]), np.array([1, 1, 0, 0])
     >>> for f1 in F1(), F1(None):
     ...     f1.result([f1.partial(output("sigmoid"), A, Y, None)], to_numpy=np.asarray)

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 
-from nnx import host
-from nnx.arrays import Array, array_namespace
+from nnx.array import host
+from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, number, shown
 from nnx.metrics.measure import Partial, ToNumpy
-from nnx.outputs import Output
-from nnx.own import name_of
+from nnx.model.custom import name_of
+from nnx.model.outputs import Output
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nnx.arrays import Array, array_namespace
+from nnx.array.namespace import Array, array_namespace
 from nnx.metrics.measure import NUMBERS, Mean, Measure, Partial, ToNumpy, ratio, totals, weights_of, wide
-from nnx.outputs import Output
+from nnx.model.outputs import Output
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-from nnx import named, schedules
-from nnx.arrays import Array, array_namespace
+from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, shown
+from nnx.optimizers import schedules
 from nnx.optimizers.adam import Adam, AdamW, Lion, NAdam
 from nnx.optimizers.lbfgs import LBFGS
+from nnx.optimizers.schedules import Schedule
 from nnx.optimizers.updates import Adagrad, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, State
-from nnx.schedules import Schedule
+from nnx.support import registry
 
 __all__ = [
     "LBFGS",
@@ -77,7 +78,7 @@ def optimizer(name: str | Optimizer, **arguments: Any) -> Optimizer:
     described = arguments.get("learning_rate")
     if isinstance(described, Mapping):
         arguments["learning_rate"] = schedules.schedule(**{"name": None, **described})
-    return named.make("optimizer", OPTIMIZERS, name, arguments)
+    return registry.make("optimizer", OPTIMIZERS, name, arguments)
 
 
 def describe(optimizer: Any) -> Mapping[str, Any]:
@@ -88,7 +89,7 @@ def describe(optimizer: Any) -> Mapping[str, Any]:
     InputError
         When it is not among OPTIMIZERS, or its schedule not among SCHEDULES: a model file could not name it.
     """
-    found = named.describe("optimizer", OPTIMIZERS, "nnx.OPTIMIZERS", optimizer)
+    found = registry.describe("optimizer", OPTIMIZERS, "nnx.OPTIMIZERS", optimizer)
     if isinstance(optimizer.learning_rate, Schedule):
         found["learning_rate"] = schedules.describe(optimizer.learning_rate)
     return found

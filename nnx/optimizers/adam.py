@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from nnx.arrays import Array, array_namespace, device
+from nnx.array.namespace import Array, array_namespace, device
+from nnx.optimizers.schedules import Schedule
 from nnx.optimizers.updates import State, check
-from nnx.schedules import Schedule
 
 
 @dataclass(frozen=True)

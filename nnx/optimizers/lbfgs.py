@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from nnx.arrays import Array
+from nnx.array.namespace import Array
 from nnx.errors import InputError, positive_int
-from nnx.named import numbers
 from nnx.optimizers.updates import State
-from nnx.port import require
+from nnx.port.base import require
+from nnx.support.registry import numbers
 
 Objective = Callable[[Any], tuple[Any, Any]]
 """theta, float64 NumPy (P,) -> (J, dtheta): the cost over all samples and its gradient."""

@@ -9,10 +9,10 @@ InputError that names it.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nnx.arrays import Array, array_namespace
+from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, shown
-from nnx.named import numbers
-from nnx.schedules import Schedule
+from nnx.optimizers.schedules import Schedule
+from nnx.support.registry import numbers
 
 State = dict[str, Array]
 """Arrays by name: "theta", "t" (steps done), "alpha" (learning rate), and the optimizer's own."""

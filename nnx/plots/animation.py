@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.host import as_host, as_numbers
 from nnx.errors import InputError, as_path, items, number
-from nnx.files import written_aside
-from nnx.host import as_host, as_numbers
+from nnx.io.atomic_write import written_aside
 from nnx.plots.boundary import Plane
 from nnx.plots.style import drawing, short
-from nnx.port import require
+from nnx.port.base import require
 
 PAGE, DPI, GRID = "#ffffff", 90, 120
 """A GIF knows no half-transparent colours: it has a page of its own."""

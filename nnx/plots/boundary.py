@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.host import as_host, as_numbers
 from nnx.errors import InputError, items
-from nnx.host import as_host, as_numbers
 from nnx.metrics import decide
 from nnx.plots.given import drawable, indices
 from nnx.plots.style import (

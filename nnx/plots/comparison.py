@@ -7,7 +7,7 @@ from typing import Any
 from nnx.errors import InputError, shown
 from nnx.plots.curves import LONG, epoch_kept, quantity, rises, series
 from nnx.plots.style import EMPTY, INK, colour, drawing, figure, names, short
-from nnx.progress import called
+from nnx.train.progress import called
 
 MANY = 40
 """Runs that are drawn, the best of them."""

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from nnx.display.rounding import percent
 from nnx.errors import InputError
 from nnx.plots.given import indices
 from nnx.plots.style import drawing, figure, label_list, names, readable_map, sampled, short
-from nnx.rounding import percent
 
 WRITTEN = 20
 """Classes up to which every cell has its number and every row its name."""

@@ -9,7 +9,7 @@ from nnx.callbacks.monitor import best_is
 from nnx.errors import InputError, integer, shown
 from nnx.plots.given import LARGEST, or_gap
 from nnx.plots.style import EMPTY, INK, colour, dashes, drawing, figure, legend, names, short
-from nnx.progress import called
+from nnx.train.progress import called
 
 MANY = 12
 """Runs that have a colour and a place in the legend; of more, the best have."""

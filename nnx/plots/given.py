@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.host import class_indices, numbers
 from nnx.errors import InputError
-from nnx.host import class_indices, numbers
 
 LARGEST = 1e100
 """Larger numbers, by size, are refused: their squares and differences would be infinite on the way."""

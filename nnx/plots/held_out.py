@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import InputError, first_line
-from nnx.files import written_aside
+from nnx.io.atomic_write import written_aside
 
 HELD_OUT = "held_out.npz"
 

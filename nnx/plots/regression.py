@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from nnx.display.rounding import decimals, significant
 from nnx.errors import InputError
 from nnx.plots.given import drawable
 from nnx.plots.style import EMPTY, INK, colour, drawing, figure, readable_map, sampled, short
-from nnx.port import require
-from nnx.rounding import decimals, significant
+from nnx.port.base import require
 
 CROWD = 3000
 """Samples from which on a picture shows how many lie where, instead of each."""

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.host import as_host, as_numbers
+from nnx.display.rounding import decimals
 from nnx.errors import InputError
-from nnx.host import as_host, as_numbers
 from nnx.plots.given import drawable, indices
 from nnx.plots.style import INK, class_names, colour, dashes, drawing, figure, legend, sampled, short
-from nnx.port import require
-from nnx.rounding import decimals
+from nnx.port.base import require
 
 MANY = 12
 """Classes that have a colour and a line in the legend; of more, the six that are told worst have."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnx.callbacks import Callback, Snapshots
 from nnx.errors import first_line
-from nnx.network import Network
+from nnx.model.network import Network
 from nnx.plots import held_out
 from nnx.plots.animation import animated_boundary
 from nnx.plots.boundary import decision_boundary

@@ -9,8 +9,8 @@ from typing import Any
 
 from nnx import errors
 from nnx.errors import InputError
-from nnx.files import written_aside
-from nnx.port import require
+from nnx.io.atomic_write import written_aside
+from nnx.port.base import require
 
 INK = "#7d8590"
 """Of axes and text: there is no background, and this has a contrast of 3 or more on white and on near black."""

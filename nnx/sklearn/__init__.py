@@ -5,7 +5,7 @@
 Needs the extra ``sklearn``, which brings scikit-learn and SciPy.
 """
 
-from nnx.install import install
+from nnx.support.install import install
 
 try:
     from nnx.sklearn.classifier import MLPClassifier

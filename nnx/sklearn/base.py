@@ -18,11 +18,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from nnx import choice, host, layers, optimizers
-from nnx.arrays import Array, array_namespace
+from nnx import optimizers
+from nnx.array import host
+from nnx.array.namespace import Array, array_namespace
 from nnx.batches.sources import Rows
 from nnx.callbacks.base import Callbacks
-from nnx.convert import SKLEARN_NAMES
 from nnx.errors import (
     LARGEST,
     DivergenceError,
@@ -35,17 +35,20 @@ from nnx.errors import (
     scalar,
     shown,
 )
-from nnx.network import Network
+from nnx.io.convert import SKLEARN_NAMES
+from nnx.model import layers
+from nnx.model.network import Network
+from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
-from nnx.port import Backend
-from nnx.regularization import Regularization
-from nnx.schedules import Schedule
+from nnx.optimizers.schedules import Schedule
+from nnx.port import registry
+from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.convergence import Convergence
 from nnx.sklearn.optimizers import SGD, Adam
 from nnx.sklearn.shuffles import Shuffles
-from nnx.trainer import Trainer
-from nnx.weights import in_range
+from nnx.train.sample_weights import in_range
+from nnx.train.trainer import Trainer
 
 AT_ONCE = 2**20
 """Numbers of the widest layer that a prediction computes at once on the host: more would leave the caches."""
@@ -296,7 +299,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             self._go_on()
         sizes = [X.shape[1], *self._sizes(), self.n_outputs_]
         P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
-        work = choice.work(P, X.shape[0] * self.max_iter, 0)
+        work = registry.work(P, X.shape[0] * self.max_iter, 0)
         backend = samples.backend_for(X, self.backend, self.device, work)
         trainer = self._trained(X, backend, dtype, regularization, incremental)
         score = None
@@ -318,7 +321,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self.n_layers_ = len(sizes)
         self.coefs_, self.intercepts_ = [], []
         for n_prev, n in pairwise(sizes):
-            # Glorot and Bengio, see nnx.initializers: gain 6, 2 for the logistic function; of the biases, too
+            # Glorot and Bengio, see nnx.model.initializers: gain 6, 2 for the logistic function; of the biases, too
             bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_prev + n))
             self.coefs_.append(self._random_state.uniform(-bound, bound, (n_prev, n)))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, n))
@@ -530,7 +533,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if "network_" not in self.__dict__:
             check_is_fitted(self)  # raises
         X = samples.validated(self, X, reset=False)
-        work = choice.work(self.network_.P, X.shape[0] * self.max_iter, 0)  # as of a fit
+        work = registry.work(self.network_.P, X.shape[0] * self.max_iter, 0)  # as of a fit
         backend = samples.backend_for(X, self.backend, self.device, work)
         theta, known = self._theta(self.network_), (backend, self.activation)
         seen, moved, forward = self._ready.get(known, (None,) * 3)

@@ -11,8 +11,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import validate_data
 
-from nnx import host
-from nnx.arrays import array_namespace
+from nnx.array import host
+from nnx.array.namespace import array_namespace
 from nnx.errors import shown
 from nnx.sklearn import labels, samples
 from nnx.sklearn.base import BaseMLP

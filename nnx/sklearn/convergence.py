@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nnx.callbacks.base import Callback
-from nnx.progress import Progress
-from nnx.trainer import Trainer
+from nnx.train.progress import Progress
+from nnx.train.trainer import Trainer
 
 
 class Convergence(Callback):

@@ -7,8 +7,8 @@ from array_api_compat import device
 from scipy import sparse
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
-from nnx import host
-from nnx.arrays import array_namespace
+from nnx.array import host
+from nnx.array.namespace import array_namespace
 
 MULTILABEL = "multilabel-indicator"
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from nnx.arrays import Array, array_namespace
+from nnx.array.namespace import Array, array_namespace
 from nnx.optimizers import Schedule, State
 
 

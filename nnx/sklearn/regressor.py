@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from nnx import host
+from nnx.array import host
 from nnx.sklearn import samples
 from nnx.sklearn.base import BaseMLP
 from nnx.sklearn.classifier import can_partial_fit

@@ -16,10 +16,12 @@ from array_api_compat import device, is_cupy_array, is_jax_array, is_torch_array
 from scipy import sparse
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from nnx import choice, frames, host
-from nnx.arrays import Array, Namespace, array_namespace
+from nnx.array import host
+from nnx.array.namespace import Array, Namespace, array_namespace
+from nnx.batches import frames
 from nnx.errors import BackendError, InputError, first_line, scalar, shown
-from nnx.port import Backend
+from nnx.port import registry
+from nnx.port.base import Backend
 
 
 def home(x: Any) -> tuple[str, str] | None:
@@ -46,7 +48,7 @@ def home(x: Any) -> tuple[str, str] | None:
 @lru_cache
 def _added(xp: Namespace) -> str | None:
     """Return the name of the backend that another package adds for the library of this namespace, if one does."""
-    for name in choice.names():
+    for name in registry.names():
         if name not in ("numpy", "numba", "cupy", "torch", "jax"):
             with suppress(BackendError):  # one that is not usable here has no arrays
                 if backend(name).xp is xp:
@@ -58,27 +60,27 @@ def _cuda(platform: str) -> str:
     return "cuda" if platform == "gpu" else platform
 
 
-backend = lru_cache(choice.backend)
+backend = lru_cache(registry.backend)
 """`nnx.backend`, asked once for each name and device."""
 
 
 @lru_cache
 def _on_cpu(worth: bool) -> Backend:
     """Return NumPy, or numba where it is installed and worth the compilation; one for all estimators."""
-    return choice.choose("auto", "cpu", choice.WORTH if worth else 0.0).backend
+    return registry.choose("auto", "cpu", registry.WORTH if worth else 0.0).backend
 
 
 def backend_for(X: Any, name: str | None, device: str | None, work: float) -> Backend:
     """Return the backend of this name; None: that of the library and device that X is of, the CPU for the host's.
 
-    `work` is that of a fit (`nnx.choice.work`): of it depends which of the CPU's is taken.
+    `work` is that of a fit (`nnx.port.registry.work`): of it depends which of the CPU's is taken.
     """
     found = home(X)
     if name is not None:
         return backend(name, device)
     if device is not None:
         return backend(found[0] if found else "auto", device)
-    return backend(*found) if found else _on_cpu(work >= choice.WORTH)
+    return backend(*found) if found else _on_cpu(work >= registry.WORTH)
 
 
 def table(estimator: Any, X: Any, reset: bool) -> Any:

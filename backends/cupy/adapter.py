@@ -1,0 +1,76 @@
+"""CuPy, on a CUDA GPU."""
+
+from typing import Any
+
+from nnx.array.host import as_host
+from nnx.errors import BackendError, first_line
+from nnx.port.base import Backend, F, Memory, require
+from nnx.support.processes import not_forked, uncut, whole
+
+
+class CuPy(Backend):
+    """CuPy's arrays on "cuda" or "cuda:N", which becomes the current device of the thread."""
+
+    name = "cupy"
+
+    def __init__(self, device: str | None = None) -> None:
+        kind, _, index = (device or "cuda").partition(":")
+        if kind != "cuda" or not (index or "0").isdecimal():
+            raise BackendError(f"CuPy computes on 'cuda' or 'cuda:N' only; given device={device!r}")
+        not_forked("CUDA")
+        self._cupy = cupy = require("cupy", "cuda13", ", or with cuda12 for a driver of CUDA 12")
+        try:
+            import array_api_compat.cupy as xp
+
+            self._device = cupy.cuda.Device(int(index) if index else None)
+            # What runs between the steps runs where the arrays are, too; the `with`s below serve other threads.
+            self._device.use()
+            # Importing works without a driver, and adding without cuBLAS: a tiny product decides.
+            cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
+            self.detail = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
+        except Exception as error:  # CUDA's, NVRTC's and the loader's errors have no common base
+            raise BackendError(
+                f"CuPy {cupy.__version__} is installed, but cannot compute on {device or 'cuda'} "
+                f"({first_line(error)}); it needs an NVIDIA GPU and a driver for its CUDA version"
+            ) from error
+        self.xp = xp
+        self.version = cupy.__version__
+        self.device = f"cuda:{self._device.id}"
+
+    @whole
+    def asarray(self, x: Any, dtype: str | None = None) -> Any:
+        """Return x as a CuPy array on the device; GPU arrays of other libraries come over DLPack."""
+        not_forked("CUDA")
+        cupy = self._cupy
+        with self._device:
+            if not isinstance(x, cupy.ndarray):
+                on_gpu = hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) == 2  # kDLCUDA
+                x = cupy.from_dlpack(x) if on_gpu else as_host(x)
+            return cupy.asarray(x, dtype=dtype)
+
+    @whole
+    def to_numpy(self, x: Any) -> Any:
+        """Return x on the host."""
+        not_forked("CUDA")
+        return self._cupy.asnumpy(x)
+
+    def capture(self, step: F) -> F:
+        """Return the step, run on the device."""
+
+        def on_device(*arguments: Any) -> Any:
+            with uncut(), self._device:
+                return step(*arguments)
+
+        return on_device  # type: ignore[return-value]
+
+    @whole
+    def synchronize(self) -> None:
+        """Wait for the current stream."""
+        with self._device:
+            self._cupy.cuda.get_current_stream().synchronize()
+
+    def memory(self) -> Memory:
+        """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""
+        with self._device:
+            pool = self._cupy.get_default_memory_pool()
+            return Memory(pool.used_bytes(), pool.total_bytes())

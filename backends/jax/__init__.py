@@ -1,0 +1,1 @@
+"""JAX, on whatever device it finds."""

@@ -1,0 +1,185 @@
+"""Compiled steps, kept on disk: the second program that needs one loads it."""
+
+import atexit
+import gc
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from weakref import WeakValueDictionary
+
+from nnx.backends.numba.private_folder import (
+    Kept,
+    UnsafeError,
+    alone,
+    make_private,
+    read_private,
+    write_private,
+)
+from nnx.compiler import RecordingError
+from nnx.errors import InputError, first_line
+from nnx.support.processes import uncut
+
+_log = logging.getLogger("nnx")
+_here: dict[str, Any] = {}
+
+TEXT = "\n\n".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("runtime.py", "elementary.py")
+).replace("from nnx.backends.numba.runtime import SHARED\n", "")
+"""The text of what all steps share. Its hash is in its name, and that in every step's: no step is of another text."""
+
+FORMS = 16
+"""Compiled steps that are kept in memory while they are not in use. Each takes up to 20 MB."""
+
+_lock = threading.RLock()
+"""A module is executed, and so compiled, by one thread at a time; a fork waits for it (`nnx.support.processes`)."""
+
+
+def cache() -> Path:
+    """Return the folder of compiled steps: NNX_CACHE_DIR, or what the system has for such things."""
+    if wish := os.environ.get("NNX_CACHE_DIR"):
+        return Path(wish)
+    try:
+        return _of_the_system()
+    except RuntimeError:  # this user has no home
+        return _own_folder()
+
+
+def _of_the_system() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "nnx" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "nnx"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "nnx"
+
+
+class Step:
+    """A compiled step in use. Its form is kept as long as this object lives.
+
+    Attributes
+    ----------
+    function : callable
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+
+_used: "WeakValueDictionary[str, Step]" = WeakValueDictionary()
+
+
+def compiled(text: str) -> Step:
+    """Return the function `step` of a source, which numba keeps on disk beside it."""
+    with uncut(), _lock:
+        key, module = _module("step", f"from {shared().__name__} import *\n\n\n{text}")
+        step = _used.get(key)
+        if step is None:
+            step = _used[key] = Step(module.step)
+        _here[key] = _here.pop(key)  # the last that was asked for
+        _forget()
+        return step
+
+
+def shared() -> Any:
+    """Return the module of what all steps share."""
+    return _module("runtime", TEXT)[1]
+
+
+def _module(name: str, text: str) -> tuple[str, Any]:
+    key = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    with uncut(), _lock:
+        if key not in _here:
+            _here[key] = _loaded(key, text)
+        return key, _here[key]
+
+
+def _forget() -> None:
+    """Forget the steps that were longest not asked for; on disk they stay."""
+    idle = [key for key in _here if key.startswith("step_") and key not in _used]
+    for key in idle[: max(0, len(idle) - FORMS)]:
+        module = _here.pop(key)
+        sys.modules.pop(module.__name__, None)
+        functions = [f for f in vars(module).values() if getattr(f, "__module__", None) == module.__name__]
+        for compiled in [one for f in functions for one in getattr(f, "overloads", {}).values()]:
+            with suppress(KeyError):  # numba keeps what was compiled in a table of its own
+                compiled.target_context.remove_user_function(compiled.entry_point)
+        vars(module).clear()  # numba's finalizers hold the functions, whose module this is
+    if len(idle) > FORMS:
+        gc.collect()
+
+
+def _loaded(key: str, text: str) -> Any:
+    """Return the module of a source, whose compiled functions are on disk as they were written, or are made anew."""
+    path = written(f"{key}.py", text)
+    kept = Kept(path.parent, key)
+    # What a step calls is compiled with the first step that calls it.
+    files = [kept, *(Kept(path.parent, other) for other in _here if other.startswith("runtime_"))]
+    if kept.sound():
+        try:
+            return _executed(key, path, text, files)
+        except Exception as error:  # of another numba, or worse
+            _log.info("compiled steps on disk cannot be loaded, and are made anew: %s", first_line(error))
+            kept.remove()
+    with alone(path.with_name("compiling.lock")):
+        for one in files:
+            one.discard()
+        return _executed(key, path, text, files)
+
+
+def _executed(key: str, path: Path, text: str, files: list[Kept]) -> Any:
+    """Return a module, made of the text that is at hand: nothing but what numba has compiled is read from the disk."""
+    module = ModuleType(f"nnx_{key}")
+    module.__file__ = str(path)
+    before = [one.seen() for one in files]
+    # numba looks there for what it kept on disk, and a step for what all steps share.
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(text, str(path), "exec"), vars(module))
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    for one, seen in zip(files, before, strict=True):
+        if one.seen() != seen:
+            one.seal()
+    return module
+
+
+@lru_cache
+def _own_folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="nnx-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+def written(name: str, text: str) -> Path:
+    """Return the source's file; in the cache, or, where that is unsafe or full, in a folder for this process."""
+    for place in (cache, _own_folder):
+        try:
+            folder = place()
+            make_private(folder)
+            make_private(folder / "__pycache__")
+            if not os.access(folder, os.W_OK):  # numba writes beside the source
+                raise PermissionError(f"{str(folder)!r} cannot be written")
+            path = folder / name
+            if read_private(path) != text:
+                write_private(path, text)
+        except (OSError, InputError) as error:
+            _log.info("compiled steps cannot be kept: %s", error)
+        except UnsafeError as error:
+            _said(str(error))
+        else:
+            return path
+    raise RecordingError("there is no folder for the compiled step")
+
+
+@lru_cache
+def _said(what: str) -> None:
+    """Say, once, that a folder is not used."""
+    _log.warning("compiled steps are not kept, and are compiled anew in each process: %s", what)

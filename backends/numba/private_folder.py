@@ -1,0 +1,174 @@
+"""A private folder, and checksums of its files: what is loaded from it runs as a program."""
+
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+
+from nnx.io.atomic_write import written_aside
+
+_log = logging.getLogger("nnx")
+
+OTHERS = stat.S_IWGRP | stat.S_IWOTH
+"""The bits of a mode by which other users may write."""
+
+
+class UnsafeError(Exception):
+    """Another user could have written here."""
+
+
+def judged(found: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR) -> str | None:
+    """Return what is wrong with a folder, or another kind of file, that only this user should write; None: nothing.
+
+    Parameters
+    ----------
+    found : os.stat_result
+        Of the thing itself, as `os.lstat` returns it.
+    kind : callable
+        Tells from a mode whether it is the expected kind.
+    """
+    if stat.S_ISLNK(found.st_mode):
+        return "is a symbolic link"
+    if not kind(found.st_mode):
+        return "is no folder" if kind is stat.S_ISDIR else "is no regular file"
+    if not hasattr(os, "geteuid"):  # Windows, whose folders of a user are the user's own
+        return None
+    if found.st_uid != os.geteuid():
+        return f"belongs to another user (user id {found.st_uid})"
+    if found.st_mode & OTHERS:
+        return f"can be written by other users (mode {stat.S_IMODE(found.st_mode):04o})"
+    return None
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user can read and write, or check and close the one that is there.
+
+    Raises
+    ------
+    UnsafeError
+        When it is a link, another user's, or could be written by others: what is wrong, and what to do.
+    OSError
+        When it cannot be made.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o700)  # whatever the umask
+    wrong = judged(folder.lstat())
+    if wrong is not None:
+        raise UnsafeError(
+            f"{str(folder)!r} {wrong}, and what is in it is run as a program; remove it, or let NNX_CACHE_DIR name a "
+            "folder of your own that others cannot write (mode 0700)"
+        )
+    if stat.S_IMODE(folder.lstat().st_mode) != 0o700:
+        folder.chmod(0o700)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes out of this block, by a lock on a file; it is not emptied, and no link to it is followed.
+
+    On Windows, and where the file cannot be opened or locked, nothing is kept out.
+    """
+    file = -1
+    try:
+        fcntl = import_module("fcntl")
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except (ImportError, OSError) as error:
+        _log.debug("compiled steps are not locked: %s", error)
+    try:
+        yield
+    finally:
+        if file >= 0:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)  # also for a child that has inherited the file
+            os.close(file)
+
+
+class Kept:
+    """The files of one name in a private folder, with their checksums (SHA-256), which are a file beside them.
+
+    Parameters
+    ----------
+    folder : Path
+    name : str
+        Their names begin with it and a dot, in the folder's `__pycache__`.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._sums = folder / f"{name}.sha256"
+        self._folder, self._name = folder / "__pycache__", name
+
+    def files(self) -> list[Path]:
+        """Return all of them."""
+        return sorted(self._folder.glob(f"{self._name}.*"))
+
+    def sound(self) -> bool:
+        """Whether there are some, and all are as they were written by this user."""
+        listed, files = self._listed(), self.files()
+        return bool(files) and all(_sum(path) == listed.get(path.name) is not None for path in files)
+
+    def discard(self) -> None:
+        """Remove those that are not as they were written."""
+        listed = self._listed()
+        for path in self.files():
+            if _sum(path) != listed.get(path.name) or path.name not in listed:
+                path.unlink()
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        for path in self.files():
+            path.unlink()
+
+    def seen(self) -> object:
+        """Return a value that differs once one of them has been written: names, times and sizes."""
+        return [(path.name, found.st_mtime_ns, found.st_size) for path, found in _stats(self.files())]
+
+    def seal(self) -> None:
+        """Note the checksums of the files as they are now, and make the files private."""
+        sums = {}
+        for path in self.files():
+            path.chmod(0o600)
+            sums[path.name] = _sum(path)
+        write_private(self._sums, "".join(f"{sum}  {name}\n" for name, sum in sums.items()))
+
+    def _listed(self) -> dict[str, str]:
+        text = read_private(self._sums) or ""
+        return {name: sum for sum, _, name in (line.partition("  ") for line in text.splitlines())}
+
+
+def read_private(path: Path) -> str | None:
+    """Return the text of a file that only this user can have written; None where there is none."""
+    data = _data(path)
+    return None if data is None else data.decode("utf-8", "replace")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read."""
+    with written_aside(path) as aside:
+        aside.chmod(0o600)
+        aside.write_text(text, encoding="utf-8", newline="")
+
+
+def _data(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes() if judged(path.lstat(), stat.S_ISREG) is None else None
+    except OSError:
+        return None
+
+
+def _sum(path: Path) -> str | None:
+    data = _data(path)
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _stats(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in paths:
+        with suppress(OSError):
+            yield path, path.stat()

@@ -1,0 +1,262 @@
+"""A recording done again with PyTorch: each operation one call, with `out=`, into a buffer planned beforehand.
+
+A call of PyTorch's costs more than the arithmetic of a small step, and a pass over a long vector more than that, so
+what it has one function for is one call: W X + b, a comparison as numbers, and what `_JOINED` has.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from nnx.backends.calls.program_cache import Replay, pool
+from nnx.backends.calls.renderer import Lowering, Taken
+from nnx.compiler import Op, Recording, RecordingError, Value, nbytes
+
+_NAMES = {"equal": "eq", "bitwise_invert": "bitwise_not", "max": "amax", "min": "amin"}
+_SWAPPED = {
+    "less": "greater",
+    "less_equal": "greater_equal",
+    "greater": "less",
+    "greater_equal": "less_equal",
+}
+_EITHER_WAY = {
+    "add", "multiply", "equal", "not_equal", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor",
+}  # fmt: skip
+_COMPARISONS = {"equal", "not_equal", *_SWAPPED}
+_OF_NUMBERS = {*_COMPARISONS, "add", "subtract", "multiply", "divide", "remainder", "pow"}
+"""What takes a Python number as its second argument."""
+_NO_OUT = {"isnan", "isinf", "isfinite", "sign", "matmul"}
+"""What takes no `out`, or (matmul, of stacks) none that lies in another array."""
+_JOINED = {"axpy": "alpha", "addcmul": "value", "addcdiv": "value", "lerp": "weight"}
+"""x + number y, x + number a b, x + number a/b, x + number (y - x): what is written over x, and nothing else, if it may
+be. The number, the last argument, goes by this name."""
+
+LONG = 1 << 12
+"""Numbers from which a square root is the inverse of the inverse one where it would be MKL's, which takes ten times as
+long for a zero, as the v of a weight is that only dead units have seen (3 million: 4 ms, against 0.7). That may be off
+by the last bit of a float32."""
+
+
+def calls(recording: Recording, torch: Any, device: Any) -> Replay:
+    """Return the recorded function as a list of PyTorch's calls.
+
+    Raises
+    ------
+    RecordingError
+        When an operation is not known here.
+    """
+    with torch.inference_mode(False):  # the buffers outlive it
+        function: Replay = _Calls(joined(recording, device.type == "cpu"), torch, device).function()
+    return torch.inference_mode(False)(torch.no_grad()(function))
+
+
+def joined(recording: Recording, on_host: bool) -> Recording:
+    """Return the recording with one operation where PyTorch has one function for several.
+
+    Arrays of no axes may stand for numbers where they lie on the host, since nobody waits for them.
+    """
+    uses = Counter(x for op in recording.ops for x in op.reads) + Counter(recording.outputs)
+    made = dict(recording.makers)
+    gone: set[Any] = set()
+
+    def inner(x: Any, *names: str) -> Op | None:
+        """Return the operation that makes x, if it is one of these, and nobody else reads x."""
+        op = made.get(x) if isinstance(x, Value) else None
+        if op is None or op.name not in names or uses[op.out] != 1:
+            return None
+        return op if op.name in _COMPARISONS or _of_one_dtype(op) else None
+
+    def scaled(x: Any) -> tuple[Any, Value] | None:
+        """Return number, y where x is number y and nobody else reads it: x need not be made, then."""
+        product = inner(x, "multiply")
+        if product is None:
+            return None
+        for number, y in (product.args, product.args[::-1]):
+            is_number = number.ndim == 0 and on_host if isinstance(number, Value) else True
+            if is_number and isinstance(y, Value) and y.shape == product.out.shape:
+                return number, y
+        return None
+
+    for op in recording.ops:
+        found = _join(op, inner, scaled)
+        if found is not None:
+            made[op.out], absorbed = found
+            gone |= absorbed
+    ops = tuple(made[op.out] for op in recording.ops if op.out not in gone)
+    return Recording(recording.inputs, ops, recording.arguments, recording.result)
+
+
+def _of_one_dtype(op: Op) -> bool:
+    return all(x.dtype == op.out.dtype for x in op.reads)
+
+
+def _join(
+    op: Op, inner: Callable[..., Op | None], scaled: Callable[..., tuple[Any, Value] | None]
+) -> tuple[Op, set[Any]] | None:
+    """Return the operation with those that it takes in, and what these made."""
+    if op.name == "astype":
+        test = inner(op.args[0], *_COMPARISONS)
+        return (Op(test.name, test.args, op.out), {test.out}) if test else None
+    if op.name not in ("add", "subtract") or not _of_one_dtype(op):
+        return None
+    sign = (("sign", "" if op.name == "add" else "-"),)
+    for x, y in (op.args, op.args[::-1]) if op.name == "add" else (op.args,):
+        if not isinstance(x, Value):
+            continue
+        if (
+            op.name == "add"
+            and (product := inner(y, "matmul"))
+            and op.out.ndim == 2
+            and op.out.shape == product.out.shape
+        ):
+            return Op("addmm", (x, *product.args), op.out), {y}
+        if x.shape != op.out.shape or op.out.dtype not in ("float32", "float64"):
+            continue
+        if (quotient := inner(y, "divide")) and len(quotient.reads) == 2:
+            a, b = quotient.args
+            number, c = scaled(a) or (1.0, a)
+            return Op("addcdiv", (x, c, b, number), op.out, sign), {y} if c is a else {y, a}
+        if found := scaled(y):
+            number, z = found
+            if square := inner(z, "square"):
+                return Op("addcmul", (x, *square.args, *square.args, number), op.out, sign), {y, z}
+            kept = scaled(x) if op.name == "add" else None
+            if kept and not isinstance(number, Value) and kept[0] == 1 - number:
+                return Op("lerp", (kept[1], z, number), op.out, sign), {x, y}
+            return Op("axpy", (x, z, number), op.out, sign), {y}
+        if (product := inner(y, "multiply")) and all(isinstance(arg, Value) for arg in product.args):
+            return Op("addcmul", (x, *product.args, 1.0), op.out, sign), {y}
+    return None
+
+
+class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
+    """PyTorch's calls."""
+
+    copy, permuted, broadcast = ".clone()", "{0}.permute({1})", "{0}.expand({1})"
+
+    def __init__(self, recording: Recording, torch: Any, device: Any) -> None:
+        self._torch, self._device = torch, device
+        super().__init__(recording)
+        self.globals |= {"inf": math.inf, "nan": math.nan, "device": device}
+
+    def unlike(self, name: str, value: Value) -> str:
+        """Return an expression that is true when the tensor of this name is not like a value, or lies elsewhere."""
+        return f"{super().unlike(name, value)} or {name}.device != device"
+
+    def dtype(self, name: str) -> Any:
+        """Return PyTorch's dtype."""
+        return getattr(self._torch, name)
+
+    def bytes(self, size: int) -> Any:
+        """Return new memory."""
+        return self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
+
+    def shaped(self, memory: Any, value: Value) -> Any:
+        """Return the beginning of a memory as a tensor."""
+        return memory[: nbytes(value)].view(self.dtype(value.dtype)).view(value.shape)
+
+    def array(self, x: Any) -> Any:
+        """Return it as a tensor."""
+        return self._torch.from_numpy(x.copy()).to(self._device)
+
+    def is_view(self, x: Any, of: Any) -> bool:
+        """Whether a tensor lies in the memory of another."""
+        return bool(x.untyped_storage().data_ptr() == of.untyped_storage().data_ptr())
+
+    def result(self, value: Value) -> Callable[[], Any]:
+        """Return a pool; on a GPU PyTorch has one of its own."""
+        if self._device.type != "cpu":
+            return lambda: self._torch.empty(value.shape, dtype=self.dtype(value.dtype), device=self._device)
+        take, from_numpy = pool(value.shape, value.dtype), self._torch.from_numpy
+        return lambda: from_numpy(take())  # a tensor holds the array whose memory it has
+
+    def over(self, op: Op) -> tuple[Value, ...]:
+        """Return the arguments over which PyTorch can write the result."""
+        if op.name in _JOINED:
+            return op.reads[:1] if op.reads[0] not in op.reads[1:] else ()
+        return op.reads if op.kind == "elementwise" and _of_one_dtype(op) else ()
+
+    def taken(self, op: Op) -> Taken:
+        """Return how a view is taken."""
+        if op.name == "slice" and any(isinstance(k, slice) and (k.step or 1) < 0 for k in op.option("key")):
+            raise RecordingError("PyTorch has no view from the end to the beginning")
+        return super().taken(op)
+
+    def write(self, op: Op) -> None:
+        """Add an operation's call."""
+        out = self.name(op.out)
+        if op.name in ("astype", "copy"):
+            self.lines.append(f"{out}.copy_({self.name(op.reads[0])})")
+        elif op.name == "concat":
+            for x, start, stop in self.misplaced(op):
+                place = f"{out}.narrow({op.option('axis')}, {start}, {stop - start})"
+                self.lines.append(f"{place}.copy_({self.name(x)})")
+        elif op.kind == "reduction":
+            self._reduction(op, out)
+        elif op.name == "sqrt" and self._has_slow_root(op.out):
+            self.lines.append(f"{self._function('rsqrt')}({self.name(op.reads[0])}, out={out})")
+            self.lines.append(f"{self._function('reciprocal')}({out}, out={out})")
+        elif op.kind == "elementwise" or op.name in ("matmul", "addmm", *_JOINED):
+            self._call(op, out)
+        else:
+            raise RecordingError(f"{op.name} is not replayed with PyTorch")
+
+    def _function(self, name: str) -> str:
+        import array_api_compat.torch as xp
+
+        name = _NAMES.get(name, name)
+        self.globals[name] = getattr(xp if name == "sign" else self._torch, name)  # torch.sign(NaN) is 0
+        return name
+
+    def _call(self, op: Op, out: str) -> None:
+        name, args, options = op.name, list(op.args), ""
+        if name in _JOINED:
+            number = args.pop()
+            text = f"{self.name(number)}.item()" if isinstance(number, Value) else repr(number)
+            options = f", {_JOINED[name]}={op.option('sign')}{text}"
+        if len(args) == 2 and not isinstance(args[0], Value) and (name in _EITHER_WAY or name in _SWAPPED):
+            name, args = _SWAPPED.get(name, name), args[::-1]
+        if name == "axpy":
+            name = "add"
+        if name == "matmul" and op.out.ndim == 2 and all(x.ndim == 2 for x in op.reads):
+            name = "mm"
+        dtype = op.reads[-1].dtype
+        if {x.dtype for x in op.reads[name == "where" :]} != {dtype}:
+            raise RecordingError(f"{name} of several dtypes is not replayed with PyTorch")
+        texts = [self.name(arg) if isinstance(arg, Value) else self.scalar(arg, dtype) for arg in args]
+        if not isinstance(args[-1], Value):
+            number = args[-1]
+            if name in ("maximum", "minimum"):  # of NaN NaN, as these
+                texts[-1], name = repr(number), {"maximum": "clamp_min", "minimum": "clamp_max"}[name]
+            elif name in _OF_NUMBERS:
+                texts[-1] = repr(number)
+        call = f"{self._function(name)}({', '.join(texts)}{options}"
+        line = f"{out}.copy_({call}))" if name in _NO_OUT else f"{call}, out={out})"
+        if name in ("mm", "addmm") and self._device.type == "cpu" and self.narrow(op):
+            *c, a, b = texts
+            turned = f"{name}({', '.join(f'{x}.T' for x in (*c, b, a))}, out={{0}})", f"{out}.copy_({{0}}.T)"
+            self.lines += self.turned(op, f"{b}.T.is_contiguous()", *turned, line)
+        else:
+            self.lines.append(line)
+
+    def _has_slow_root(self, value: Value) -> bool:
+        mkl = self._device.type == "cpu" and self._torch.backends.mkl.is_available()
+        return mkl and value.dtype == "float32" and value.size >= LONG
+
+    def _reduction(self, op: Op, out: str) -> None:
+        axes, keepdims = op.option("axes"), op.option("keepdims")
+        if axes == () and op.out.ndim > 0:  # PyTorch's () are all axes
+            self.lines.append(f"{out}.copy_({self.name(op.reads[0])})")
+            return
+        if op.name in ("prod", "argmax", "argmin") and len(axes) == 1:
+            axes = axes[0]
+        elif op.name in ("sum", "mean", "max", "min", "all", "any"):
+            axes = tuple(axes)
+        else:
+            raise RecordingError(f"{op.name} over {len(axes)} axes is not replayed with PyTorch")
+        call = f"{self._function(op.name)}({self.name(op.reads[0])}, {axes}, {keepdims}"
+        if op.name in ("sum", "prod"):
+            self.lines.append(f"{call}, dtype={out}.dtype, out={out})")
+        else:
+            self.lines.append(f"{call}, out={out})")

@@ -1,0 +1,1 @@
+"""The door to the array standard: namespaces, NumPy as the exchange format, and random numbers."""

@@ -1,0 +1,1 @@
+"""The intermediate representation: operations, graphs, and the tracer that makes them."""

@@ -1,0 +1,229 @@
+"""A recording: the straight list of operations that a pure function is, for one set of shapes and dtypes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any, TypeAlias
+
+from nnx.compiler.ir.operations import (
+    DTYPES,
+    ELEMENTWISE,
+    REDUCTIONS,
+    SOURCES,
+    SYMBOLS,
+    VIEWS,
+    RecordingError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An array in a recording: made once, by one operation, or handed in."""
+
+    number: int
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of its axes."""
+        return len(self.shape)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __str__(self) -> str:
+        return f"%{self.number}"
+
+
+Scalar: TypeAlias = bool | int | float
+Arg: TypeAlias = Value | Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation: out = name(args, options).
+
+    Attributes
+    ----------
+    name : str
+        The standard's function, or one of reshape, slice, permute, broadcast (views), copy, full, arange.
+    args : tuple of Value or Python number
+        A number stands beside arrays, in the dtype of the operation.
+    out : Value
+    options : tuple of (str, value)
+        axis, keepdims, shape, key, ...: never an array.
+    """
+
+    name: str
+    args: tuple[Arg, ...]
+    out: Value
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """One of elementwise, reduction, view and source, or the name itself: matmul, concat, copy."""
+        return _KINDS.get(self.name, self.name)
+
+    @property
+    def reads(self) -> tuple[Value, ...]:
+        """The arrays among its arguments."""
+        return tuple(arg for arg in self.args if isinstance(arg, Value))
+
+    def option(self, name: str) -> Any:
+        """Return an option by its name."""
+        return dict(self.options)[name]
+
+    def __str__(self) -> str:
+        made = f"{self.out!s:>5}: {self.out.dtype}{list(self.out.shape)} = "
+        args = [str(arg) if isinstance(arg, Value) else repr(arg) for arg in self.args]
+        if self.name in SYMBOLS and len(args) == 2:
+            return made + f" {SYMBOLS[self.name]} ".join(args)
+        return made + f"{self.name}({', '.join(args + [f'{k}={_short(v)}' for k, v in self.options])})"
+
+
+_KINDS = {
+    name: kind
+    for kind, names in {
+        "elementwise": ELEMENTWISE, "reduction": REDUCTIONS, "view": VIEWS, "source": SOURCES,
+    }.items()
+    for name in names
+}  # fmt: skip
+
+
+def _short(option: Any) -> str:
+    if isinstance(option, slice):
+        parts = [option.start, option.stop, *([option.step] if option.step not in (None, 1) else [])]
+        return ":".join("" if part is None else str(part) for part in parts)
+    if isinstance(option, tuple):
+        return f"({', '.join(map(_short, option))}{',' if len(option) == 1 else ''})"
+    return str(option)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A pure function of arrays as the list of its operations.
+
+    Attributes
+    ----------
+    inputs : tuple of Value
+        The arrays handed in, in the order of `arguments`.
+    ops : tuple of Op
+    arguments, result : tree
+        What the function was called with and what it returned, with a Value where an array stands.
+    """
+
+    inputs: tuple[Value, ...]
+    ops: tuple[Op, ...]
+    arguments: Any
+    result: Any
+    makers: dict[Value, Op] = field(init=False, repr=False, compare=False)
+    """The operation that makes each value."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "makers", {op.out: op for op in self.ops})
+        self.validate()
+
+    @cached_property
+    def outputs(self) -> tuple[Value, ...]:
+        """The arrays of the result, each once."""
+        return tuple(dict.fromkeys(leaf for leaf in leaves(self.result) if isinstance(leaf, Value)))
+
+    def base(self, value: Value) -> Value:
+        """Return the value that a view, or a view of a view, looks at; another is its own."""
+        while value in self.makers and self.makers[value].kind == "view":
+            value = self.makers[value].reads[0]
+        return value
+
+    def views(self, value: Value) -> list[Op]:
+        """Return the operations that lead from `base(value)` to the value."""
+        path = []
+        while value in self.makers and self.makers[value].kind == "view":
+            path.append(self.makers[value])
+            value = path[-1].reads[0]
+        return path[::-1]
+
+    def extent(self, value: Value) -> tuple[Value, int, int]:
+        """Return what a value is a view of, and from where to where: of a vector the slice, else the whole."""
+        base, start, stop = self.base(value), 0, 0
+        for view in self.views(value)[:1]:
+            if view.name == "slice" and base.ndim == 1:
+                (key,) = (key for key in view.option("key") if key is not None)
+                if isinstance(key, slice) and key.step == 1:
+                    start, stop = key.start, key.stop
+        return base, start, stop or base.size
+
+    def constants(self) -> frozenset[Value]:
+        """Return the values that depend on no input: the same in every call."""
+        found: set[Value] = set()
+        for op in self.ops:
+            if all(arg in found for arg in op.reads):
+                found.add(op.out)
+        return frozenset(found)
+
+    def validate(self) -> None:
+        """Raise a RecordingError unless every value is made once, before it is used, of a known dtype."""
+        known = set(self.inputs)
+        if len(known) != len(self.inputs):
+            raise RecordingError("an input is there twice")
+        for op in self.ops:
+            for arg in op.reads:
+                if arg not in known:
+                    raise RecordingError(f"{arg} is used before it is made, in {op}")
+            if op.out in known or any(op.out.number == value.number for value in self.inputs):
+                raise RecordingError(f"{op.out} is made twice, the second time in {op}")
+            if op.out.dtype not in DTYPES:
+                raise RecordingError(f"unknown dtype {op.out.dtype!r} in {op}")
+            if op.kind == "view" and op.name in ("reshape", "permute") and op.out.size != op.reads[0].size:
+                raise RecordingError(f"{op.name} changes the number of elements: {op}")
+            known.add(op.out)
+        for value in self.outputs:
+            if value not in known:
+                raise RecordingError(f"the result holds {value}, which nothing makes")
+
+    def __str__(self) -> str:
+        given = [f"{value!s:>5}: {value.dtype}{list(value.shape)}" for value in self.inputs]
+        return "\n".join([*given, *map(str, self.ops), f"return {mapped(self.result, _leaf)}"])
+
+
+def _leaf(leaf: Any) -> Any:
+    return _Shown(str(leaf)) if isinstance(leaf, Value) else leaf
+
+
+class _Shown(str):
+    """A name without quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def leaves(tree: Any) -> Iterator[Any]:
+    """Yield what is in the dicts, tuples and lists of a tree, in order."""
+    if isinstance(tree, dict):
+        for branch in tree.values():
+            yield from leaves(branch)
+    elif isinstance(tree, tuple | list):
+        for branch in tree:
+            yield from leaves(branch)
+    else:
+        yield tree
+
+
+def mapped(tree: Any, function: Any) -> Any:
+    """Return the tree with function(leaf) in place of every leaf."""
+    if isinstance(tree, dict):
+        return {key: mapped(branch, function) for key, branch in tree.items()}
+    if isinstance(tree, tuple | list):
+        branches = [mapped(branch, function) for branch in tree]
+        if isinstance(tree, tuple):
+            return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
+        return branches
+    return function(tree)

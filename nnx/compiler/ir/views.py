@@ -1,0 +1,73 @@
+"""How a view lies in the memory of what it looks at: strides, in elements."""
+
+from collections.abc import Sequence
+from math import prod
+
+from nnx.compiler.ir.operations import RecordingError
+
+Strides = tuple[int, ...]
+
+
+def contiguous(shape: Sequence[int]) -> Strides:
+    """Return the strides of an array in row-major order.
+
+    Examples
+    --------
+    >>> contiguous((2, 3, 4))
+    (12, 4, 1)
+    """
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def reshaped(shape: Sequence[int], strides: Strides, new: Sequence[int]) -> Strides | None:
+    """Return the strides of the same elements under another shape; None where that takes a copy.
+
+    Examples
+    --------
+    >>> reshaped((6, 4), (4, 1), (2, 3, 4))
+    (12, 4, 1)
+    >>> reshaped((6, 4), (1, 6), (24,)) is None
+    True
+    """
+    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    found: list[int] = []
+    todo = list(new)
+    while todo:
+        n = todo.pop(0)
+        if n == 1:
+            found.append(0)
+            continue
+        if not old:
+            return None
+        length, stride = old.pop(0)
+        # Join axes that lie one within the other until the new axis divides them.
+        while length % n or length < n:
+            if not old or old[0][0] * old[0][1] != stride:
+                return None
+            length, stride = length * old[0][0], old.pop(0)[1]
+        found.append(stride * (length // n))
+        if length > n:
+            old.insert(0, (length // n, stride))
+    return tuple(found)
+
+
+def wanted(shape: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
+    """Return the new shape with its -1 replaced."""
+    size, new = prod(shape), tuple(new)
+    if new.count(-1) == 1:
+        rest = prod(n for n in new if n != -1)
+        new = tuple(size // rest if rest and n == -1 else n for n in new)
+    if prod(new) != size or any(n < 0 for n in new):
+        raise RecordingError(f"reshape of {tuple(shape)} to {new}")
+    return new
+
+
+def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape that arrays of these shapes have together."""
+    ndim = max(map(len, shapes))
+    padded = [(1,) * (ndim - len(shape)) + tuple(shape) for shape in shapes]
+    found = tuple(max(sizes) if 0 not in sizes else 0 for sizes in zip(*padded, strict=True))
+    for shape in padded:
+        if any(n not in (1, size) for n, size in zip(shape, found, strict=True)):
+            raise RecordingError(f"shapes {' and '.join(str(tuple(shape)) for shape in shapes)} do not fit")
+    return found

@@ -1,0 +1,1 @@
+"""What is worked out about a graph, one question a file."""

@@ -1,0 +1,469 @@
+"""Tables: one column is predicted from the others, by a network that takes and gives what stands in the table."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nnx.array import host
+from nnx.batches import frames
+from nnx.callbacks import EarlyStopping
+from nnx.callbacks.base import Callbacks
+from nnx.callbacks.early_stopping import PATIENCE
+from nnx.data import files
+from nnx.data.baseline import Baseline, no_better
+from nnx.data.columns import Notes
+from nnx.data.dialect import Dialect
+from nnx.data.labelled import Labelled
+from nnx.data.prepare import Preparation, decided, split
+from nnx.data.source import Arrays, Samples, Table, left_out
+from nnx.display.rounding import significant
+from nnx.errors import (
+    InputError,
+    as_path,
+    count,
+    flag,
+    integer,
+    items,
+    listed,
+    number,
+    positive_int,
+    scalar,
+    shown,
+)
+from nnx.metrics import score_name
+from nnx.model.layers import Dense, Layer
+from nnx.model.network import Network
+from nnx.model.regularization import Regularization
+from nnx.optimizers.lbfgs import LBFGS
+from nnx.optimizers.schedules import has_end
+from nnx.port.base import Backend
+from nnx.train.progress import History, called
+from nnx.train.trainer import Trainer
+
+_log = logging.getLogger("nnx")
+
+_NAME = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+
+
+def _in_words_of_python(text: str) -> str:
+    """Return a text with arguments for the options of the command line that it names."""
+    several = rf"--(drop|missing|units) {_NAME}(?: --\1 {_NAME})*"
+    text = re.sub(r"(--[a-z]+) (?=--)", r"\1, ", text)  # arguments have commas between them
+    text = re.sub(several, lambda found: f"{found[1]}=[{', '.join(re.findall(_NAME, found[0]))}]", text)
+    text = text.replace("--month-first", "day_first=False").replace("--day-first", "day_first=True")
+    text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)
+    text = re.sub("--task ([a-z]+)", r"task='\1'", text)
+    return re.sub("--(drop|target|delimiter|task)(?: (?=[A-Z]))?", r"\1=", text)
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Let errors name arguments, where they name options of the command line."""
+    try:
+        yield
+    except InputError as error:
+        error.args = (_in_words_of_python(str(error)),)
+        raise
+
+
+class Tabular:
+    """A table, and a network that predicts one of its columns from the others.
+
+    What becomes of the columns is learned from the rows to train on, as `nnx train` does it: text becomes one-hot,
+    missing values are filled in, numbers are scaled. The model file holds it. The command line reads this class's
+    files, and this class the command line's.
+
+    Parameters
+    ----------
+    table : path or table
+        CSV or Parquet, or what else `nnx train` reads; or a pandas or polars data frame, an Arrow table, or a dict of
+        columns. Rows are samples.
+    target : str or None
+        The column to predict. (None: of .npz the array y, of IDX the labels beside it.)
+    task : {"auto", "classification", "regression", "counts"}
+        "auto": text is classes, and so are few whole numbers. If it could be otherwise, what was decided is logged.
+    drop : sequence of str
+        Columns to leave out.
+    validation : float or table
+        The share of the rows that are held out, or a table of their own. They stop the training, and choose its epoch.
+        0: none.
+    layers : sequence of int or Layer
+        The hidden layers; a number is a `Dense` of so many units.
+    activation : str or Activation
+        That of the numbers among the layers.
+    loss : str or None
+        See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
+    optimizer, backend, device, dtype, seed, regularization
+        As of `nnx.Trainer`. The seed draws the rows that are held out, too.
+    decimal_comma, thousands, units, missing, delimiter
+        How CSV is read: whether 3,14 is a number; whether 1,234 is 1234 (with a decimal comma 1.234); what stands
+        beside numbers, as ["$", "%"]; what means that there is no value, as ["?"]; what stands between the cells,
+        None: what the first rows tell. Kept in the model.
+    day_first : bool or None
+        Whether the text 1/3/2024 is the first of March; None: what other dates of the column tell.
+
+    Attributes
+    ----------
+    trainer : Trainer
+        Of X (n[0], m), as `preparation.X` makes it.
+    preparation : nnx.data.Preparation
+        What becomes of the columns, and of the target.
+    reason : str or None
+        Why the task is what it is, if none was asked for.
+
+    Raises
+    ------
+    InputError
+        When the table cannot be read, lacks the target or holds a column of no use: which, and what to do.
+    BackendError
+        When polars or scikit-learn is missing.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> pets = {
+    ...     "size": [60, 62, 65, 20, 22, 25] * 10,
+    ...     "kind": ["dog", "dog", "dog", "cat", "cat", "cat"] * 10,
+    ... }
+    >>> model = nnx.Tabular(pets, target="kind", backend="numpy")
+    >>> history = model.fit(epochs=20)
+    >>> model.predict({"size": [61, 21]}).tolist()
+    ['dog', 'cat']
+    >>> model.evaluate(pets)["accuracy"]
+    1.0
+    """
+
+    _rows: tuple[Any, Any]
+    _train: tuple[Any, Any] | None
+    _validation: tuple[Any, Any] | None
+
+    def __init__(
+        self,
+        table: Any,
+        target: str | None = None,
+        *,
+        task: str = "auto",
+        drop: Sequence[str] = (),
+        validation: Any = 0.2,
+        layers: Sequence[Any] = (128, 64),
+        activation: Any = "relu",
+        loss: str | None = None,
+        optimizer: Any = None,
+        backend: str | Backend = "auto",
+        device: str | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+        regularization: Regularization | None = None,
+        decimal_comma: bool = False,
+        thousands: bool = False,
+        units: Sequence[str] = (),
+        missing: Sequence[str] = (),
+        delimiter: str | None = None,
+        day_first: bool | None = None,
+    ) -> None:
+        dialect = Dialect(
+            flag("decimal_comma", decimal_comma),
+            flag("thousands", thousands),
+            tuple(items("units", units, "a list of text, such as ['$']")),
+            tuple(items("missing", missing, "a list of text, such as ['?']")),
+            delimiter,
+        )
+        columns = [str(name) for name in items("drop", drop, "a list of columns")]
+        if target is not None and not isinstance(scalar(target), str | int):
+            raise InputError(f"target must be the name of a column of the table, not {shown(target)}")
+        target = None if target is None else str(target)  # pandas may have numbers as names
+        day_first = None if day_first is None else flag("day_first", day_first, "True, False or None")
+        with _in_python():
+            if isinstance(table, str | os.PathLike):
+                whole: Any = files.read(as_path("table", table), target, dialect)
+            else:
+                whole = _frame(table, lambda name: name not in columns, dialect)
+            samples = whole.training(target, columns, day_first)
+            self._m, self._kept = len(whole), whole.labelled(samples.target).rows
+            self._learn(samples, task, validation, dtype, seed)
+        init = self.preparation.init(activation)
+        hidden = [
+            layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation, init)
+            for layer in items("layers", layers, "a list, such as [128, 64]")
+        ]
+        output = Dense(self.preparation.n_outputs)
+        network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
+        self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)
+        where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
+        self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
+
+    def _learn(self, samples: Samples, task: str, validation: Any, dtype: str, seed: int) -> None:
+        """Set the preparation, and what is trained on and held out."""
+        if samples.left_out:
+            _log.warning("%s", left_out(samples.left_out, samples.target))
+        samples, found, other, self.reason = decided(samples, task)
+        if other:
+            _log.warning("%s, since %s; else give task=%r", found, self.reason, other)
+        train: Any = slice(None)
+        rest = None
+        if is_share := isinstance(scalar(validation), float | int):
+            share = number("validation", validation, "a share from 0 to 1, or a table", lambda x: 0 <= x < 1)
+            train, rest = split(samples, found, share, seed) if share else (train, None)
+        self.preparation = Preparation.learn(samples, found, train)
+        if self.preparation.unused:
+            _log.warning("columns left out: %s", listed(self.preparation.unused, 12))
+        self._rows = train, rest
+        self._train = self.preparation.part(samples, train, dtype)[:2]
+        self._validation = None if rest is None else self.preparation.part(samples, rest, dtype)[:2]
+        if not is_share:
+            labelled = self._labelled(validation, dtype)
+            self._validation = labelled.whole()[:2]
+            _tell(labelled.said())
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        backend: str | Backend = "auto",
+        device: str | None = None,
+    ) -> "Tabular":
+        """Return the model that `save` or `nnx train` has left, from its file or its run's folder: to use, not to fit.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such file.
+        InputError, ModelFileError
+            As `nnx.Trainer.load`; and when the model holds no description of its table.
+        """
+        made = cls.__new__(cls)
+        made.trainer = Trainer.load(path, backend, device)
+        made.preparation = Preparation.of(made.trainer.metadata)
+        made.reason = made._train = made._validation = None
+        return made
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file, for `load`, `nnx.Trainer.load` and `nnx predict`; the table is not in it."""
+        self.trainer.save(path)
+
+    def fit(
+        self,
+        epochs: int = 100,
+        batch_size: int | None = 32,
+        early_stopping: int | None = None,
+        *,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        callbacks: Any = (),
+        **options: Any,
+    ) -> History:
+        """Train, going on from where the model is; return the history, errors in the target's own unit.
+
+        Parameters
+        ----------
+        epochs : int
+            How often to go over the rows, at most.
+        batch_size : int or None
+            Rows in a step; None, and with L-BFGS: all of them.
+        early_stopping : int or None
+            After so many epochs without a lower loss of the validation (without one, of the training) the fit ends,
+            and the best epoch is taken back. None: 10; with a schedule that has an end all epochs; without a
+            validation 0. 0: it goes on, and keeps the last. An `nnx.EarlyStopping` among the callbacks replaces it.
+        sample_weight : array-like (m,) or None
+            Of the rows of the whole table, those that are held out among them.
+        class_weight : dict, "balanced" or None
+            A weight for each label.
+        callbacks, **options
+            As of `nnx.Trainer.fit`: metrics, progress, resume, ...
+
+        Raises
+        ------
+        InputError
+            When the model was loaded, without its table; and as `nnx.Trainer.fit`.
+        """
+        if not self._train:
+            raise InputError(
+                "the model was loaded, without its table; make an nnx.Tabular of the table to train one"
+            )
+        epochs = positive_int("epochs", epochs)
+        if given := {"validation", "validation_split"} & options.keys():
+            raise InputError(
+                f"fit does not take {given.pop()}: nnx.Tabular(table, validation=...) holds rows out"
+            )
+        if early_stopping is None:
+            usual = epochs if has_end(self.trainer.optimizer.learning_rate) else PATIENCE
+            early_stopping = usual if self._validation else 0
+        patience, callbacks = integer("early_stopping", early_stopping), Callbacks(callbacks).all
+        if patience and not any(isinstance(one, EarlyStopping) for one in callbacks):
+            monitor = "validation_loss" if self._validation else "loss"
+            callbacks = [EarlyStopping(monitor, patience), *callbacks]
+        weights, of_validation = self._weights(sample_weight)
+        labelled = isinstance(class_weight, Mapping) and self.preparation.labels
+        history = self.trainer.fit(
+            *self._train,
+            epochs=epochs,
+            batch_size=None if isinstance(self.trainer.optimizer, LBFGS) else batch_size,
+            validation=(*self._validation, *of_validation) if self._validation else None,
+            callbacks=callbacks,
+            sample_weight=weights,
+            class_weight=self.preparation.class_weight(class_weight) if labelled else class_weight,
+            **options,
+        )
+        self._warn()
+        return self._in_units(history)
+
+    def evaluate(self, table: Any = None, metrics: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Return the loss and the metrics, errors in the target's own unit: {"loss": ..., "accuracy": ...}.
+
+        Parameters
+        ----------
+        table : path or table, or None
+            With the target. None: the validation, which has chosen the epoch.
+        metrics : sequence of str or metric, or None
+            See `nnx.METRICS`; None: the accuracy of classes, else R2 and the root of the mean squared error.
+        """
+        if metrics is None:
+            more = [] if self.preparation.labels else ["root_mean_squared_error"]
+            metrics = [score_name(self.trainer.network.output), *more]
+        if table is None:
+            if not self._validation:
+                raise InputError("no rows were held out; give a table with the target")
+            self._tell_untrained()
+            return self.preparation.in_units(self.trainer.evaluate(*self._validation, metrics=metrics))
+        labelled = self._labelled(table, self.trainer.dtype)
+        with _in_python():
+            found = self.trainer.evaluate(lambda: ((X, Y) for X, Y, _ in labelled), metrics=metrics)
+        self._tell_untrained()
+        _tell(labelled.said())
+        return self.preparation.in_units(found)
+
+    def _warn(self) -> None:
+        """Log that the model is no better than the same answer always, if it is not."""
+        if not self._validation:
+            return
+        measured = self.evaluate()
+        baseline = Baseline(self.preparation, self.trainer.network.output, [*measured][1:])
+        baseline.add(self._validation[1])
+        name, base = next(iter(baseline.scores().items()))
+        if no_better(name, measured[name], base):
+            scores = f"{called(name)} {significant(measured[name], 3)} against {significant(base, 3)} on the validation"
+            _log.warning("the model is no better than the baseline, %s: %s", baseline.text, scores)
+
+    def predict(self, table: Any) -> Any:
+        """Return the label, or the number in the target's own unit, of each row: an array (m,).
+
+        Columns are found by their names, in any order, and others do not matter.
+        """
+        return self.preparation.predicted(self._outputs(table))
+
+    def predict_proba(self, table: Any) -> Any:
+        """Return the probability of each class, (m, classes), in the order of `classes`."""
+        if self.preparation.labels is None:
+            raise InputError(
+                f"{self.preparation.target!r} is numbers, which have no probabilities; call predict"
+            )
+        return self.preparation.probabilities(self._outputs(table))
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """The labels, in the order of `predict_proba`; None for numbers."""
+        return self.preparation.labels
+
+    @property
+    def history(self) -> History:
+        """The history over all calls of `fit`, errors in the target's own unit."""
+        return self._in_units(self.trainer.history)
+
+    def account(self) -> list[str]:
+        """Return what was done with which columns, a line each."""
+        return [_in_words_of_python(line) for line in self.preparation.account()]
+
+    def _in_units(self, history: History) -> History:
+        return self.preparation.in_units(history)  # type: ignore[return-value]  # a History stays one
+
+    def _weights(self, given: Any) -> tuple[Any, tuple[Any, ...]]:
+        """Return the weights of the rows to train on, and of those that are held out, if there are any."""
+        if given is None:
+            return None, ()
+        w = host.as_host(host.as_numbers("sample_weight", given))
+        if w.shape != (self._m,):
+            raise InputError(
+                f"sample_weight has shape {w.shape}; expected ({self._m},), one for each row of the table"
+            )
+        w, (train, rest) = w if self._kept is None else w[self._kept], self._rows
+        return w[train], () if rest is None else (w[rest],)
+
+    def _pieces(self, table: Any) -> Iterator[Any]:
+        """Yield what is handed in, piece by piece: tables, or one array (m, features)."""
+        prepared = self.preparation
+        if isinstance(table, str | os.PathLike):
+            yield from files.pieces(as_path("table", table), prepared.target, True, prepared.dialect.over())
+        elif prepared.named or frames.frame(table) is not None:
+            wanted = {*prepared.features, prepared.target}
+            yield _frame(table, lambda name: name in wanted or not prepared.named, prepared.dialect)
+        else:
+            yield Arrays("the array", host.as_host(host.as_numbers("table", table)), None)
+
+    def _labelled(self, table: Any, dtype: str) -> Labelled:
+        """Return the rows of a table that have a target."""
+        return Labelled("the table", self._pieces(table), self.preparation, self.preparation.target, dtype)
+
+    def _outputs(self, table: Any) -> Any:
+        """Return A[L] (n[L], m)."""
+        prepared, notes, found = self.preparation, Notes(), []
+        with _in_python():
+            for piece in self._pieces(table):
+                X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
+                found.append(self.trainer.predict(X))
+        self._tell_untrained()
+        _tell(notes.lines())
+        return host.concat(found)
+
+    def _tell_untrained(self) -> None:
+        if not self.trainer.steps:
+            _tell(["the model is not trained yet: call fit first"])
+
+    def __repr__(self) -> str:
+        prepared, trainer = self.preparation, self.trainer
+        labels, n, inputs = prepared.labels, len(prepared.features), len(prepared.inputs)
+        what = prepared.task if labels is None else f"{len(labels)} classes: {listed(map(repr, labels), 6)}"
+        since, many = (
+            f", since {self.reason}" if self.reason else "",
+            f" as {count(inputs, 'input')}" * (inputs != n),
+        )
+        done = "not trained yet"
+        if trainer.records:
+            done = f"{count(len(trainer.records), 'epoch')} done" + f", kept is {trainer.kept}" * bool(
+                trainer.kept
+            )
+            record = prepared.in_units(trainer.records[(trainer.kept or 0) - 1])
+            scores = {name: value for name, value in record.items() if isinstance(value, float | int)}
+            done += (
+                f", {', '.join(f'{called(name)} {significant(value, 3)}' for name, value in scores.items())}"
+            )
+        return f"<Tabular of {prepared.target!r} ({what}{since}) from {count(n, 'feature')}{many}: {done}>"
+
+    def _repr_html_(self) -> str:
+        from nnx.display import html
+
+        return html.tabular(self)
+
+
+def _frame(table: Any, read: Callable[[str], bool], dialect: Dialect) -> Table:
+    """Return a table that was handed in, with the columns that `read` is true of."""
+    found = frames.frame(table)
+    if found is None:
+        raise InputError(
+            "table must be the path of a file, a pandas or polars data frame, an Arrow table, or a dict of columns "
+            f"such as {{'size': [1, 2]}}; given {shown(table)}"
+        )
+    if not found.m:
+        raise InputError("the table has no rows")
+    from nnx.data.frames import table as as_table  # which needs polars
+
+    return as_table(found, read, dialect)
+
+
+def _tell(lines: Iterable[str]) -> None:
+    """Log what was filled in, not known and left out, where a script's user sees it."""
+    for line in lines:
+        _log.warning("%s", line)

@@ -1,0 +1,1 @@
+"""Networks, histories and trainers for people to read: text and HTML."""

@@ -1,0 +1,1 @@
+"""Files: model containers, atomic writes, and other libraries' networks."""

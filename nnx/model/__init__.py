@@ -1,0 +1,1 @@
+"""The network: its layers, activations, outputs, parameters and penalties."""

@@ -1,0 +1,123 @@
+"""What is checked, once, of functions that a user wrote: that every backend can run them, and their derivatives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnx.array.namespace import Array
+from nnx.compiler import RecordingError, record
+from nnx.compiler.ir.operations import NotPortableError
+from nnx.errors import InputError, first_line, shown
+
+STEP = 1e-5
+"""Of the differences: small beside every bend of a function that can be trained, large beside float64's rounding."""
+
+APART = 0.0123
+"""How far the two neighbours are apart at which a derivative is compared: a kink can spoil but one of them."""
+
+
+def name_of(kind: str, function: Callable[..., Any], name: str | None = None) -> str:
+    """Return the name that a history or a model file has for a function: its own, unless another is given.
+
+    Raises
+    ------
+    InputError
+        When it is no function, or has no name.
+    """
+    if not callable(function) or isinstance(function, type):
+        raise InputError(f"a {kind} of your own must be a function, not {shown(function)}")
+    if name is not None and not (isinstance(name, str) and name):
+        raise InputError(f"name must be a name, or None for the function's own, not {shown(name)}")
+    found = name or getattr(function, "__name__", "<none>")
+    if not isinstance(found, str) or found.startswith("<"):
+        raise InputError(f"the {kind} {shown(function)} has no name; define it with def, or set its __name__")
+    return found
+
+
+def check_portable(what: str, function: Callable[..., Any], *arrays: Array) -> None:
+    """Raise an InputError if a function does what the standard has not: some backends could not run it."""
+    try:
+        record(function, *arrays)
+    except Exception as error:  # of a placeholder, which has nothing but the standard
+        if isinstance(error, RecordingError) and not isinstance(error, NotPortableError):
+            return  # a function of the standard that is not recorded: the step runs as it is
+        if not isinstance(error, RecordingError):
+            function(*arrays)  # a fault of its own is raised here
+        raise InputError(
+            f"{what} cannot run on every backend: {first_line(error)}. Take xp = nnx.array_namespace(x) of an argument "
+            "x, and write xp.where(condition, a, b + 0 * x) for if, xp.maximum(x, a) for max(x, a), xp.exp(x) for "
+            "math.exp(x) and np.exp(x), xp.sum(x) for x.sum()"
+        ) from error
+
+
+def check_array(what: str, found: Any, x: Array, shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Raise an InputError unless a function of x returned an array of x's dtype and one of these shapes."""
+    given = getattr(found, "shape", None), getattr(found, "dtype", None)
+    if given[0] not in shapes or given[1] != x.dtype:
+        expected = " or ".join(map(str, shapes))
+        made = f"shape {given[0]} and dtype {given[1]}" if given[1] is not None else shown(found)
+        raise InputError(
+            f"{what} must return an array of shape {expected} and dtype {x.dtype} for arrays of shape {x.shape} and "
+            f"this dtype (xp.astype converts); it returned {made}"
+        )
+
+
+def quiet() -> np.errstate:
+    """Return a context without NumPy's warnings: what is infinite or NaN is passed over."""
+    return np.errstate(all="ignore")
+
+
+def spread(low: float, high: float, m: int = 40) -> Any:
+    """Return m numbers (m,) between two, the densest in the middle, none of which is round."""
+    x = np.sinh(np.linspace(-2.9987, 2.9871, m)) / 10
+    return low + (high - low) * (x + 1) / 2
+
+
+def draws(n: int, m: int, high: float, seed: int = 0) -> Any:
+    """Return numbers (n, m) between -high and high, always the same."""
+    return np.random.default_rng(seed).uniform(-high, high, (n, m))
+
+
+def array(x: Any, dtype: str) -> Any:
+    """Return numbers as an array."""
+    return np.asarray(x, dtype)
+
+
+def unit(n: int, i: int) -> Any:
+    """Return the unit vector (n,) that is 1 at i."""
+    return (np.arange(n) == i).astype("float64")
+
+
+def place(i: int, shape: tuple[int, ...]) -> list[int]:
+    """Return the indices of entry i."""
+    return [int(k) for k in np.unravel_index(i, shape)]
+
+
+def single(x: Any) -> Any:
+    """Return x in float32."""
+    return x.astype("float32")
+
+
+def neighbours(x: Any) -> Any:
+    """Return (..., 2 m): points (..., m) and, behind them, their neighbours."""
+    return np.concatenate([x, x + APART], axis=-1)
+
+
+def slope(function: Callable[[Any], Any], x: Any, step: Any = STEP) -> Any:
+    """Return (f(x + step) - f(x - step)) / (2 STEP); a step of 0 leaves a number as it is."""
+    return (function(x + step) - function(x - step)) / (2 * STEP)
+
+
+def wrong(found: Any, expected: Any, x: Any) -> int | None:
+    """Return the place nearest to x = 0 where a derivative (2 m,) is wrong, and so at its neighbour; None if nowhere.
+
+    What is infinite or NaN is not expected of a derivative.
+    """
+    bad = far(found, expected).reshape(2, -1).all(axis=0)
+    return int(min(np.flatnonzero(bad), key=lambda at: abs(x[at]))) if bad.any() else None
+
+
+def far(found: Any, expected: Any) -> Any:
+    """Whether derivatives are not as expected, by more than differences can tell."""
+    return np.isfinite(expected) & ~(np.abs(found - expected) <= 1e-4 * np.abs(expected) + 1e-7)

@@ -1,0 +1,277 @@
+"""The outputs: a link A[L] = g[L](Z[L]) together with a loss that goes with it.
+
+Each link has its canonical loss, whose derivative is always ∂loss/∂Z[L] = A[L] - Y, and may have others, which
+bring a derivative of their own. Every loss is computed from Z[L], never from log(A[L]): it is finite, and so is its
+derivative, wherever |Z| < sqrt(the largest number of the dtype), which is 1.8e19 in float32. Beyond, up to the largest
+number, the derivative of classes stays right, and a loss that no number of the dtype has is infinite or the largest
+number, never NaN.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nnx.array.namespace import Array, array_namespace, device
+from nnx.errors import InputError, above_zero, between, shown, unknown
+from nnx.model.activations import identity, sigmoid
+from nnx.model.outputs import losses
+from nnx.model.outputs.custom import OWN, Loss, with_own
+from nnx.model.outputs.links import exp, softmax
+from nnx.model.outputs.losses import Function
+from nnx.support.spec import find, split
+
+
+@dataclass(frozen=True)
+class Output:
+    """A link and a loss.
+
+    Parameters
+    ----------
+    name : str
+        The link's name.
+    loss_name : str
+        The loss's name, for people.
+    link : callable
+        Z[L] (..., n[L], m) -> A[L] of the same shape.
+    loss : callable
+        Z[L], Y (..., n[L], m) -> the loss of each sample, summed over the outputs: (..., m).
+    derivative : callable
+        Z[L], Y -> ∂loss/∂Z[L] (..., n[L], m); of a canonical loss A[L] - Y.
+    spec : str or None
+        What ``output(name, loss=spec)`` needs to make it again; None for the canonical loss.
+    classes : bool
+        Whether the targets may be class indices.
+    exclusive : bool
+        Whether a sample is of one class only: its targets sum to 1.
+    soft : bool
+        Whether targets of classes may be probabilities, not 0 and 1 alone.
+    lowest, highest : float
+        The range of the targets.
+    probabilities : bool
+        Whether A[L] are probabilities of classes.
+    own : Loss or None
+        The user's loss, if it is one.
+    """
+
+    name: str
+    loss_name: str
+    link: Callable[[Array], Array]
+    loss: Function
+    derivative: Function
+    spec: str | None = None
+    classes: bool = False
+    exclusive: bool = False
+    soft: bool = True
+    lowest: float = -math.inf
+    highest: float = math.inf
+    probabilities: bool = False
+    own: Loss | None = None
+
+    @property
+    def threshold(self) -> float:
+        """Of classes: above it an output says yes."""
+        return 0.5 if self.probabilities else 0.0
+
+    def __str__(self) -> str:
+        """Return what an error calls it: 'identity', or 'identity' with the loss 'huber'."""
+        return repr(self.name) if self.spec is None else f"{self.name!r} with the loss {self.spec!r}"
+
+
+def _canonical(
+    name: str, loss_name: str, link: Callable[[Array], Array], loss: Function, **rest: Any
+) -> Output:
+    return Output(name, loss_name, link, loss, derivative=lambda Z, Y: link(Z) - Y, **rest)
+
+
+def _with(
+    output: Output, spec: str, loss_name: str, loss: Function, derivative: Function, **rest: Any
+) -> Output:
+    return replace(output, spec=spec, loss_name=loss_name, loss=loss, derivative=derivative, **rest)
+
+
+_labels: dict[str, Any] = {"classes": True, "lowest": 0, "highest": 1}
+_sure = {**_labels, "probabilities": True}
+_sigmoid = _canonical("sigmoid", "binary cross-entropy", sigmoid.g, losses.binary_cross_entropy, **_sure)
+_softmax = _canonical("softmax", "cross-entropy", softmax, losses.cross_entropy, exclusive=True, **_sure)
+_identity = _canonical("identity", "half squared error", identity.g, losses.half_squared_error)
+_exp = _canonical("exp", "half Poisson deviance", exp, losses.half_poisson_deviance, lowest=0)
+
+_absolute_error = _with(
+    _identity, "absolute_error", "absolute error", losses.absolute_error, losses.absolute_error_derivative
+)
+_hinge = _with(_identity, "hinge", "hinge", losses.hinge, losses.hinge_derivative, soft=False, **_labels)
+
+
+def _huber(delta: float = 1.0) -> Output:
+    delta = above_zero("delta", delta)
+    spec = "huber" if delta == 1 else f"huber({delta!r})"
+    return _with(_identity, spec, f"Huber, delta {delta:g}", *losses.huber(delta))
+
+
+def _binary_focal(gamma: float = 2.0) -> Output:
+    return _focal(_sigmoid, losses.binary_focal, gamma)
+
+
+def _softmax_focal(gamma: float = 2.0) -> Output:
+    return _focal(_softmax, losses.focal, gamma)
+
+
+def _focal(output: Output, make: Callable[[float], tuple[Function, Function]], gamma: float) -> Output:
+    gamma = between("gamma", gamma, 0)
+    spec = "focal" if gamma == 2 else f"focal({gamma!r})"
+    return _with(output, spec, f"focal, gamma {gamma:g}", *make(gamma))
+
+
+LOSSES: dict[str, dict[str, Output | Callable[[float], Output]]] = {
+    "sigmoid": {"binary_cross_entropy": _sigmoid, "focal": _binary_focal},
+    "softmax": {"cross_entropy": _softmax, "focal": _softmax_focal},
+    "identity": {
+        "half_squared_error": _identity,
+        "huber": _huber,
+        "absolute_error": _absolute_error,
+        "hinge": _hinge,
+    },
+    "exp": {"half_poisson_deviance": _exp},
+}
+"""Every loss by its name, under the link that it goes with, the canonical first; one with a parameter is a function."""
+
+OUTPUTS: dict[str, Output] = {output.name: output for output in (_sigmoid, _softmax, _identity, _exp)}
+"""Every output with its canonical loss, by the name of its link."""
+
+
+def output(name: str, loss: str | Loss | None = None) -> Output:
+    """Return the output with this link and loss.
+
+    Parameters
+    ----------
+    name : {"sigmoid", "softmax", "identity", "exp"}
+        The link.
+    loss : str, Loss or None
+        A name, where the loss has a parameter with or without it; or one of your own. None: the canonical loss.
+
+        ============ ============================ ===========================================================
+        link         loss                         of a sample, summed over the outputs
+        ============ ============================ ===========================================================
+        sigmoid      binary_cross_entropy         -y log a - (1-y) log(1-a)
+        sigmoid      focal(gamma=2)               -y (1-a)^gamma log a - (1-y) a^gamma log(1-a)
+        softmax      cross_entropy                -sum_k y_k log a_k
+        softmax      focal(gamma=2)               -sum_k y_k (1-a_k)^gamma log a_k
+        identity     half_squared_error           1/2 (a - y)^2
+        identity     huber(delta=1)               1/2 r^2 where r = |a - y| <= delta, else delta (r - delta/2)
+        identity     absolute_error               |a - y|
+        identity     hinge                        max(0, 1 - s a), s = 2y - 1: classes, y 0 or 1
+        exp          half_poisson_deviance        y log(y/a) - (y - a)
+        ============ ============================ ===========================================================
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones), a loss that does not go with the link (with those that
+        do), an impossible parameter, or a Loss that has the name of one of nnx's.
+
+    Examples
+    --------
+    >>> output("softmax").loss_name
+    'cross-entropy'
+    >>> output("identity", "huber(0.5)").spec
+    'huber(0.5)'
+    """
+    if not isinstance(name, str) or name not in OUTPUTS:
+        raise unknown("output", name, OUTPUTS)
+    if loss is None:
+        return OUTPUTS[name]
+    if isinstance(loss, str):
+        loss = OWN.get(loss, loss)
+    if isinstance(loss, Loss):
+        _refuse_ours(loss)
+        return with_own(OUTPUTS[name], loss)
+    if callable(loss):
+        raise InputError(
+            f"a loss of your own needs its derivative, too: nnx.Loss(name, loss, derivative); given {shown(loss)}"
+        )
+    known = LOSSES[name]
+    label = split(loss)[0] if isinstance(loss, str) else ""
+    others = [link for link, its in LOSSES.items() if label in its]
+    if others and label not in known:
+        raise InputError(
+            f"the loss {shown(loss)} goes with the output {' or '.join(map(repr, others))}, not with {name!r}, whose "
+            f"losses are {', '.join(known)}"
+        )
+    if label not in known:
+        raise unknown("loss", loss, known, register="register_loss")
+    found: Output = find("loss", loss, known)
+    return found
+
+
+def register_loss(loss: Loss) -> Loss:
+    """Make a loss of your own known by its name, to `nnx.mlp` and `nnx.Trainer.load`.
+
+    Model files name their losses and hold no code, so one of your own must be registered before a model that uses it
+    is loaded. Registering another under the same name replaces it.
+
+    Raises
+    ------
+    InputError
+        When nnx has a loss of that name itself.
+    """
+    if not isinstance(loss, Loss):
+        raise InputError(f"expected an nnx.Loss, not {shown(loss)}")
+    _refuse_ours(loss)
+    OWN[loss.name] = loss
+    return loss
+
+
+def _refuse_ours(loss: Loss) -> None:
+    """Raise an InputError if a loss has the name of one of nnx's: a model file would confuse them."""
+    name = loss.name.partition("(")[0]
+    if any(name in losses for losses in LOSSES.values()):
+        raise InputError(f"nnx has a loss named {name!r} itself; choose another name")
+
+
+def are_indices(output: Output, n: int, Y: Array) -> bool:
+    """Whether targets Y have the shape of class indices, (m,) or (..., 1, m), not of values for n outputs."""
+    return output.classes and n > 1 and (Y.ndim == 1 or Y.shape[-2] == 1)
+
+
+def targets(output: Output, Z: Array, Y: Array) -> Array:
+    """Return the targets as an array that fits Z[L]: (..., n[L], m), of Z's dtype.
+
+    Parameters
+    ----------
+    output : Output
+        Decides whether class indices have a meaning.
+    Z : array (..., n[L], m)
+        The last layer's pre-activations.
+    Y : array
+        (..., n[L], m); or (m,) when n[L] = 1; or, for an output of classes with n[L] > 1, class indices
+        0..n[L]-1 of an integer dtype, (m,) or (..., 1, m). The values are not looked at (`nnx.Trainer`
+        does, before it trains): an index outside the classes gives a column of zeros.
+
+    Raises
+    ------
+    InputError
+        When the shape fits none of these.
+    """
+    xp = array_namespace(Z, Y)
+    n, m = Z.shape[-2:]
+    given = tuple(Y.shape)
+    indices = Y.ndim > 0 and are_indices(output, n, Y) and xp.isdtype(Y.dtype, "integral")
+    if Y.ndim == 1 and (n == 1 or indices):
+        Y = xp.expand_dims(Y, axis=0)
+    if Y.ndim < 2 or tuple(Y.shape[-2:]) != (1 if indices else n, m):
+        raise InputError(wrong_targets(output, n, m, given))
+    if indices:  # y -> the column with 1 in row y, else 0
+        classes = xp.arange(n, dtype=xp.int32, device=device(Y))
+        Y = classes[:, None] == (Y if Y.dtype == xp.int32 else xp.astype(Y, xp.int32))
+    return Y if Y.dtype == Z.dtype else xp.astype(Y, Z.dtype)
+
+
+def wrong_targets(output: Output, n: int, m: int, given: tuple[int, ...], name: str = "Y") -> str:
+    """Return the message for targets whose shape does not fit n outputs and m samples."""
+    vector = f", or class indices ({m},)" if output.classes and n > 1 else f", or ({m},)" if n == 1 else ""
+    called = f" {name}.T" if name.isidentifier() else ""
+    hint = f"; its transpose{called} would fit" if given[::-1] == (n, m) and given != (n, m) else ""
+    if given == (m, 1) and output.classes and n > 1:
+        hint = f"; its only column, {name}[:, 0], would fit"
+    return f"{name} has shape {given}; expected (n[L], m) = ({n}, {m}){vector} for the output {output}{hint}"

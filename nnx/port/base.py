@@ -1,0 +1,297 @@
+"""The port: everything that nnx asks of an array library beyond the standard.
+
+An adapter is one class, found through the entry-point group ``nnx.backends``. Its instance is one library on
+one device. Nothing here grows with the number of activations, losses, layers or optimizers.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+
+from nnx.array.namespace import Array, Namespace, array_namespace
+from nnx.errors import BackendError, first_line
+from nnx.support.install import install
+from nnx.support.processes import give_way, whole
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+Data: TypeAlias = tuple[Array, Array, Array | None]
+"""X (n[0], M), Y (n[L], M) or class indices (M,), and the samples' weights (M,), if they have any."""
+
+
+PICKED = 1 << 18
+"""Numbers that are picked out of X at a time: small batches of shuffled samples share a call, and stay in the cache."""
+
+
+Pick: TypeAlias = Callable[[Array, Array], Array]
+"""pick(rows, places) -> those rows (m, n) of a matrix (M, n); places (m,) within 0, ..., M - 1. What it returns stays
+as it is for as long as anybody has it."""
+
+
+def taken(rows: Array, places: Array) -> Array:
+    """Return rows of a matrix, a new array."""
+    return array_namespace(rows).take(rows, places, axis=0)
+
+
+def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick = taken) -> Data:
+    """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless there is an order.
+
+    Without one the first sample comes again after the last, but not within a mini-batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, Y = np.arange(10.0).reshape(2, 5), np.arange(5)
+    >>> mini_batch((X, Y, None), np.array([4, 2, 0, 1, 3]), 1, 2)[:2]
+    (array([[2., 0.],
+           [7., 5.]]), array([2, 0]))
+    >>> mini_batch((X, Y, None), None, 5, 2)[1]
+    array([0, 1])
+    """
+    X, Y, w = data
+    if order is None:
+        M = X.shape[-1]
+        start %= M
+        if (start, m) == (0, M):
+            return data
+        place = slice(start, start + m)
+        return X[:, place], Y[..., place], None if w is None else w[place]
+    xp, picked = array_namespace(X), order[start : start + m]
+    # A sample lies in one piece where the data came with samples as rows: it is X^T's rows that are taken.
+    Xb = xp.matrix_transpose(pick(xp.matrix_transpose(X), picked))
+    return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
+
+
+def batches(
+    data: Data, order: Array | None, at: int, m: int, count: int, pick: Pick = taken
+) -> Iterator[Data]:
+    """Yield the samples of `count` steps, m each; small batches are picked out several at a time."""
+    end = at + m * count
+    if order is None:
+        for start in range(at, end, m):
+            yield mini_batch(data, None, start, m)
+        return
+    each = m * max(1, PICKED // max(data[0].shape[0] * m, 1))
+    for first in range(at, end, each):
+        size = min(each, end - first)
+        picked = mini_batch(data, order, first, size, pick)
+        for start in range(0, size, m):
+            yield mini_batch(picked, None, start, m)
+        del picked  # the next may lie where these did
+
+
+class Checked(dict[str, Array]):
+    """A state of which its backend knows whether every number that has changed is finite: nobody need look again.
+
+    Examples
+    --------
+    >>> state = Checked({"t": 1}, True)
+    >>> state.finite
+    True
+    >>> state["t"] = 2
+    >>> state.finite is None
+    True
+    """
+
+    def __init__(self, state: dict[str, Array], finite: Any) -> None:
+        super().__init__(state)
+        self._finite = finite
+
+    @property
+    def finite(self) -> bool | None:
+        """Whether they are; only now is a device waited for that works it out. None: it has been written into."""
+        return None if self._finite is None else bool(self._finite)
+
+    def __setitem__(self, name: str, x: Array) -> None:
+        self._finite = None
+        super().__setitem__(name, x)
+
+    def update(self, *others: Any, **named: Any) -> None:
+        """Write what others hold into it."""
+        self._finite = None
+        super().update(*others, **named)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+
+class Steps(Protocol):
+    """What `Backend.repeat` returns."""
+
+    def __call__(
+        self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+    ) -> tuple[dict[str, Array], Any]:
+        """Do `count` steps, each on the next m samples.
+
+        Parameters
+        ----------
+        state : dict of arrays
+        data : (X, Y, w)
+            All samples.
+        order : integer array (M,) or None
+            The order in which they are taken; None: as they are.
+        at : int
+            Where in this order the first step's samples begin.
+        m, count : int
+            After all samples come the first ones again, if m divides M and there is no order; an order may be longer
+            than M, those of several epochs.
+
+        Returns
+        -------
+        state : dict of arrays, maybe a `Checked` one
+        Js : array (count,) or longer, or a list of arrays ()
+            The costs, and nothing of meaning behind them.
+        """
+
+
+class Memory(NamedTuple):
+    """Bytes in use and at the peak; None where the library or the system does not tell."""
+
+    in_use: int | None
+    peak: int | None
+
+
+class Backend(ABC):
+    """One array library on one device.
+
+    Parameters
+    ----------
+    device : str or None
+        "cpu", "cuda", "cuda:1", ... as the library has them; None: the library's best.
+
+    Raises
+    ------
+    BackendError
+        When the library is missing, too old, or cannot compute on the device: what is missing, and how to
+        get it.
+
+    Attributes
+    ----------
+    name : str
+        The entry point's name.
+    version : str
+        The library's version.
+    device : str
+        Where its arrays live.
+    detail : str
+        What else a person wants to know: the GPU's name, say.
+    xp : namespace
+        The standard's functions, as array-api-compat gives them.
+    one_order : bool
+        Whether it would have to compile anew for an order of another length: `Steps` is then given those of one epoch.
+    """
+
+    name: str
+    version: str
+    device: str
+    detail: str
+    xp: Namespace
+    one_order: bool = False
+
+    @abstractmethod
+    def __init__(self, device: str | None = None) -> None: ...
+
+    @abstractmethod
+    def asarray(self, x: Any, dtype: str | None = None) -> Array:
+        """Return x on the device: no copy where possible.
+
+        Parameters
+        ----------
+        x : array of any library, or anything NumPy takes
+            NumPy arrays may be read-only.
+        dtype : {"float32", "float64", "int32"} or None
+            None: that of x.
+        """
+
+    @abstractmethod
+    def to_numpy(self, x: Array) -> Any:
+        """Return x, one of this backend's arrays, as a NumPy array."""
+
+    def synchronize(self) -> None:  # noqa: B027  # nothing is queued, unless an adapter says so
+        """Wait until all queued work is done."""
+
+    def capture(self, step: F) -> F:
+        """Return the pure function `step`, made ready to be called again and again. Here: as it is."""
+        return step
+
+    def repeat(self, step: F) -> Steps:
+        """Return a function that does the pure training step again and again. Here: one call for each step.
+
+        What `capture` returns may have a method `over`, the same step, which may write over the state that it is given:
+        it is called from the second step on, since the first one's state belongs to somebody else.
+        """
+        captured = self.capture(step)
+        again = getattr(captured, "over", captured)
+        pick = self.picker()
+
+        @whole
+        def steps(
+            state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+        ) -> tuple[dict[str, Array], Any]:
+            Js: list[Array] = []
+            for batch in batches(data, order, at, m, count, pick):
+                state, J = (again if Js else captured)(state, batch)
+                Js.append(J)
+                give_way()
+                del batch  # the next may lie where this did
+            return state, Js
+
+        return steps
+
+    def picker(self) -> Pick:
+        """Return what picks samples out of X^T's rows for this `repeat`. Here: into new arrays."""
+        return taken
+
+    def picked_from(self, data: Data) -> None:  # noqa: B027  # nothing to do, unless an adapter says so
+        """Be told, before the first step, that samples will be picked out of these: they may be laid out for it."""
+
+    def threads(self, operations: float) -> AbstractContextManager[None]:
+        """Return a context in which a product of so many operations has the threads that suit it. Here: all."""
+        return nullcontext()
+
+    def memory(self) -> Memory:
+        """Return the bytes in use on the device and their peak. Here: the process's."""
+        return process_memory()
+
+    def __repr__(self) -> str:
+        return f"<nnx backend {self.name} {self.version} on {self.device}>"
+
+
+def require(module: str, extra: str, more: str = "") -> Any:
+    """Import and return a library, or raise a BackendError that says how to install it: by an extra of nnx."""
+    try:
+        return import_module(module)
+    except Exception as error:  # a half-installed library may raise anything
+        raise BackendError(
+            f"{module} cannot be imported ({first_line(error)}); install it: {install(extra)}{more}"
+        ) from error
+
+
+def only_cpu(name: str, device: str | None) -> str:
+    """Return "cpu", or raise a BackendError when another device was asked of a library that has none."""
+    if device not in (None, "cpu"):
+        raise BackendError(
+            f"{name} computes on the CPU only; given device={device!r}. For a CUDA GPU ask for the backend "
+            "cupy or torch"
+        )
+    return "cpu"
+
+
+def process_memory() -> Memory:
+    """Return the resident bytes of this process and their peak."""
+    try:
+        import resource
+        import sys
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        statm = Path("/proc/self/statm")
+        in_use = int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else None
+    except ImportError:  # not a Unix
+        return Memory(None, None)
+    return Memory(in_use, max(peak, in_use or 0))  # the two are sampled apart

@@ -1,0 +1,194 @@
+"""Choosing a backend: by name, or the best that is usable here."""
+
+import logging
+import os
+from typing import NamedTuple
+
+from nnx.errors import BackendError, InputError, first_line, shown, unknown
+from nnx.port.base import Backend
+from nnx.support.install import install
+from nnx.support.processes import whole
+
+GROUP = "nnx.backends"
+"""The entry-point group through which adapters are found, ours and anybody's."""
+
+AUTO = "auto"
+
+EXAMPLES = {"backend": "'auto' or 'numpy'", "device": "'cpu' or 'cuda'"}
+
+DEVICES = ("cpu", "gpu", "cuda")
+"""What people ask for as a backend, and is where one computes."""
+
+WORTH = 3e11
+"""The work of a fit, some seconds of NumPy's, from which on "auto" compiles: that takes seconds, once on a machine."""
+
+STEP = 3e6
+"""The work that a step is beside its operations: its calls."""
+
+_log = logging.getLogger("nnx")
+_said: set[str] = set()
+
+
+def work(P: int, samples: float, steps: float) -> float:
+    """Return the work of a fit: its additions and multiplications, and the calls of its steps.
+
+    Parameters
+    ----------
+    P : int
+        The number of parameters.
+    samples, steps : float
+        Over all epochs.
+
+    Examples
+    --------
+    >>> work(10_000, 1_500 * 100, 50 * 100) < WORTH < work(10_000, 60_000 * 100, 1_000 * 100)
+    True
+    """
+    return 6.0 * P * samples + STEP * steps  # three products with each W: W A, dZ A^T, W^T dZ
+
+
+class Choice(NamedTuple):
+    """A backend, and why it was chosen."""
+
+    backend: Backend
+    reason: str
+
+
+def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
+    """Return a backend: the one asked for, or the best that is usable here.
+
+    Parameters
+    ----------
+    name : str
+        "numpy", "numba", "cupy", "torch", "jax", or whatever an installed package adds. "auto" takes what the
+        environment variable NNX_BACKEND names, else CuPy if it can compute on a CUDA GPU here, else NumPy (for a
+        fit that is worth it: numba, if installed); the reason is logged once (logger "nnx", level INFO).
+    device : str or None
+        "cpu", "cuda", "cuda:1", ...; None: the library's best.
+
+    Raises
+    ------
+    InputError
+        For a name that no installed package provides.
+    BackendError
+        When what was asked for cannot run here: what is missing, and how to install it. There is no silent
+        fallback from an explicit wish.
+
+    Examples
+    --------
+    >>> backend("numpy", device="cpu").device
+    'cpu'
+    """
+    return choose(name, device).backend
+
+
+@whole  # a fork would leave the lock of a module that is being imported
+def choose(name: str | Backend | None = AUTO, device: str | None = None, work: float = 0.0) -> Choice:
+    """Return `backend(name, device)` and why it was chosen; a Backend is taken as it is.
+
+    `work` is that of the fit, as far as it is known: see `WORTH`.
+    """
+    if isinstance(name, Backend):
+        if device is not None:
+            raise InputError(
+                f"the backend {name!r} has its device already; given device={shown(device)}, too"
+            )
+        return Choice(name, "given")
+    for what, value in (("backend", name), ("device", device)):
+        if not (value is None or isinstance(value, str)) or not 0 < len(value or "x") <= 100:
+            raise InputError(f"{what} must be a name, such as {EXAMPLES[what]}, not {shown(value)}")
+    if name not in (None, AUTO):
+        return Choice(_load(str(name), device), "asked for")
+    wish = os.environ.get("NNX_BACKEND", "").strip() or AUTO
+    if wish != AUTO:
+        try:
+            return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
+        except (BackendError, InputError) as error:  # of what nobody typed
+            raise type(error)(f"NNX_BACKEND={wish}: {error}") from error
+    choice = _best(device, work)
+    message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
+    if message not in _said:
+        _said.add(message)
+        _log.info(message)
+    return choice
+
+
+def _best(device: str | None, work: float) -> Choice:
+    if device == "cpu":
+        return _on_cpu(work, "the CPU was asked for")
+    try:
+        gpu = _load("cupy", device)
+    except BackendError as error:
+        if device is not None:
+            raise
+        why = str(error.__cause__ or error).split(";")[0]  # how to get one is in `nnx backends`
+        return _on_cpu(work, f"no usable CUDA GPU: {why}")
+    return Choice(gpu, f"a usable CUDA GPU ({gpu.detail})")
+
+
+def _on_cpu(work: float, why: str) -> Choice:
+    """Return numba where it is installed and its compilation worth the time, else NumPy."""
+    if work >= WORTH and "numba" in names():
+        try:
+            return Choice(_load("numba", None), f"{why}; the fit is long enough to let numba compile it")
+        except BackendError:
+            pass
+    return Choice(_load("numpy", None), why)
+
+
+def names() -> list[str]:
+    """Return the names of all backends that installed packages provide, usable here or not."""
+    from importlib.metadata import entry_points
+
+    return [entry.name for entry in entry_points(group=GROUP)]
+
+
+class Row(NamedTuple):
+    """A backend in the table of all: whether it is usable here, and why or why not."""
+
+    name: str
+    usable: bool
+    device: str
+    version: str
+    reason: str
+
+
+def survey() -> list[Row]:
+    """Try every backend that installed packages provide; "auto" is not among them."""
+    rows = []
+    for name in names():
+        try:
+            made = _load(name, None)
+        except BackendError as error:
+            told = error.__cause__ if isinstance(error.__cause__, BackendError) else error
+            rows.append(Row(name, False, "", "", str(told)))
+        else:
+            rows.append(Row(name, True, made.device, made.version, made.detail))
+    return rows
+
+
+def _load(name: str, device: str | None) -> Backend:
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        if not names():
+            raise BackendError(f"nnx is not installed, Python found it in a folder: {install()}")
+        if name.partition(":")[0].lower() in DEVICES:
+            device = name.lower().replace("gpu", "cuda")
+            raise InputError(f"{name!r} is a device, not a backend: give device={device!r}")
+        raise unknown("backend", name, [AUTO, *names()])
+    (entry, *_) = found
+    try:
+        made = entry.load()(device)
+    except BackendError as error:
+        raise BackendError(f"backend {name!r} cannot be used here: {error}") from error
+    except Exception as error:  # an adapter may come from anybody; one that fails must not hide the others
+        raise BackendError(
+            f"backend {name!r} ({entry.value}) fails: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    missing = [part for part in ("name", "version", "device", "detail", "xp") if not hasattr(made, part)]
+    if not isinstance(made, Backend) or missing:
+        what = f"lacks {', '.join(missing)}" if missing else "is no nnx.Backend"
+        raise BackendError(f"backend {name!r} ({entry.value}) {what}; see nnx.Backend")
+    return made

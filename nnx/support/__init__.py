@@ -1,0 +1,1 @@
+"""Helpers that know nothing of arrays: names, schemas, processes and limits of the machine."""

@@ -1,0 +1,172 @@
+"""The training step: a pure function of arrays, so that an adapter may capture, compile or replay it."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from nnx import optimizers
+from nnx.array import host
+from nnx.array.namespace import Array, array_namespace, device
+from nnx.array.random import fold
+from nnx.model.layers import Context
+from nnx.model.network import Network
+from nnx.model.regularization import Regularization
+from nnx.optimizers import Optimizer, State
+
+Batch: TypeAlias = tuple[Array, Array] | tuple[Array, Array, Array | None]
+"""X (n[0], m), Y (n[L], m) or class indices (m,), and the samples' weights (m,), if they have any."""
+
+Step: TypeAlias = Callable[[State, Batch], tuple[State, Array]]
+"""step(state, batch) -> (state, J)."""
+
+Sums: TypeAlias = dict[str, Array]
+"""What the micro-batches of a step add up to: J, dtheta, and the weight that both are divided by."""
+
+Gradient: TypeAlias = tuple[Array, Array, dict[str, Array]]
+"""J, dtheta, and the next running statistics by name."""
+
+PLAIN = Regularization()
+
+
+class Pieces(NamedTuple):
+    """The step in parts, for batches that are computed in pieces: each adds to the sums, the end is the update."""
+
+    first: Callable[[State, Batch, Array], Sums]
+    add: Callable[[State, Sums, Batch, Array], Sums]
+    total: Callable[[State, Sums], tuple[Array, Array]]
+    """J and dtheta, with the penalties."""
+    update: Callable[[State, Sums], tuple[State, Array]]
+
+
+def initial_state(
+    network: Network,
+    optimizer: Optimizer,
+    theta: Array,
+    regularization: Regularization = PLAIN,
+    seed: int = 0,
+) -> State:
+    """Return the state before the first step, on theta's device.
+
+    It holds "theta", the steps done "t", the learning rate "alpha", and what the optimizer keeps; "key", if a
+    layer is random; "decays" (P,), 1 where weights decay, if any do.
+    """
+    xp, place = array_namespace(theta), device(theta)
+    state = {
+        "theta": theta,
+        "t": xp.asarray(0, dtype=xp.int32, device=place),
+        "alpha": xp.asarray(optimizers.base_rate(optimizer), dtype=theta.dtype, device=place),
+        **optimizer.init(theta),
+    }
+    regularization.names(network)  # checked, whether used or not
+    if regularization.l1 or regularization.l2 or getattr(optimizer, "weight_decay", 0):
+        state["decays"] = regularization.mask(network, theta)
+    if network.random:
+        state["key"] = xp.asarray(host.key(seed), dtype=xp.int32, device=place)
+    return state
+
+
+def training_step(network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN) -> Step:
+    """Return the step of this network under this optimizer.
+
+    No array is read on the host in it, no Python number in it changes from step to step, and it never
+    branches on an array's values. J is the cost before the update.
+    """
+    gradient, update = _gradient(network, regularization), _update(network, optimizer, regularization)
+
+    def step(state: State, batch: Batch) -> tuple[State, Array]:
+        J, dtheta, observed = gradient(state, batch, 0)
+        return update(state, *_penalized(regularization, state, J, dtheta, lambda: _weight(batch)), observed)
+
+    return step
+
+
+def cost_and_gradient(
+    network: Network, regularization: Regularization = PLAIN
+) -> Callable[[State, Batch], tuple[Array, Array]]:
+    """Return the function of a state and a batch that a step follows: J and dtheta, with the penalties."""
+    gradient = _gradient(network, regularization)
+
+    def function(state: State, batch: Batch) -> tuple[Array, Array]:
+        J, dtheta, _ = gradient(state, batch, 0)
+        return _penalized(regularization, state, J, dtheta, lambda: _weight(batch))
+
+    return function
+
+
+def step_in_pieces(network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN) -> Pieces:
+    """Return the step for batches in pieces: the same result, to rounding."""
+    gradient, finish = _gradient(network, regularization), _update(network, optimizer, regularization)
+
+    def first(state: State, batch: Batch, start: Array) -> Sums:
+        J, dtheta, _ = gradient(state, batch, start)
+        weights = _weights(batch)
+        xp = array_namespace(J)
+        weight = xp.ones_like(J) * batch[0].shape[-1] if weights is None else xp.sum(weights, axis=-1)
+        return {"J": weight * J, "dtheta": xp.expand_dims(weight, axis=-1) * dtheta, "weight": weight}
+
+    def add(state: State, sums: Sums, batch: Batch, start: Array) -> Sums:
+        piece = first(state, batch, start)
+        return {name: total + piece[name] for name, total in sums.items()}
+
+    def total(state: State, sums: Sums) -> tuple[Array, Array]:
+        xp = array_namespace(sums["J"])
+        weight = xp.where(sums["weight"] > 0, sums["weight"], 1.0)
+        J, dtheta = sums["J"] / weight, sums["dtheta"] / xp.expand_dims(weight, axis=-1)
+        return _penalized(regularization, state, J, dtheta, lambda: weight)
+
+    def update(state: State, sums: Sums) -> tuple[State, Array]:
+        return finish(state, *total(state, sums), {})
+
+    return Pieces(first, add, total, update)
+
+
+def _weights(batch: Batch) -> Array | None:
+    return batch[2] if len(batch) > 2 else None
+
+
+def _weight(batch: Batch) -> Array | int:
+    """Return what the losses of a batch are divided by: its samples, or the sum of their weights."""
+    weights = _weights(batch)
+    if weights is None:
+        samples: int = batch[0].shape[-1]
+        return samples
+    xp = array_namespace(weights)
+    total = xp.sum(weights, axis=-1)
+    return xp.where(total > 0, total, 1.0)
+
+
+def _gradient(network: Network, regularization: Regularization) -> Callable[..., Gradient]:
+    def gradient(state: State, batch: Batch, start: Array | int) -> Gradient:
+        """Return J, dtheta and the next running statistics, without the penalties."""
+        key = fold(state["key"], state["t"]) if "key" in state else None
+        context = Context(training=True, key=key, start=start)
+        return network.training_pass(
+            state["theta"], batch[0], batch[1], _weights(batch), context, regularization.label_smoothing
+        )
+
+    return gradient
+
+
+def _penalized(
+    regularization: Regularization, state: State, J: Array, dtheta: Array, weight: Callable[[], Array | int]
+) -> tuple[Array, Array]:
+    if not (regularization.l1 or regularization.l2):
+        return J, dtheta
+    total = weight() if regularization.per_sample else 1
+    return regularization.penalized(J, dtheta, state["theta"], state["decays"], total)
+
+
+def _update(
+    network: Network, optimizer: Optimizer, regularization: Regularization
+) -> Callable[..., tuple[State, Array]]:
+    def update(state: State, J: Array, dtheta: Array, observed: dict[str, Array]) -> tuple[State, Array]:
+        """Return the next state, and J as it is."""
+        dtheta = regularization.clipped(dtheta)
+        state = {**state, "t": state["t"] + 1}
+        alpha = optimizers.rate(optimizer, state["alpha"], state["t"])
+        state |= optimizer.update({**state, "alpha": alpha}, dtheta)
+        state["theta"] = regularization.constrained(network, state["theta"])
+        if observed:
+            state["theta"] = network.flatten({**network.unflatten(state["theta"]), **observed})
+        return state, J
+
+    return update
