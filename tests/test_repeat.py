@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.array.gather import mini_batch, taken
 from nnx.array.namespace import array_namespace
 from nnx.backends.numpy.calls import Calls, replay
 from nnx.backends.torch.cuda_graph import Cuda, Graphs
 from nnx.compiler import record
 from nnx.optimizers import OPTIMIZERS
-from nnx.port.base import Checked, mini_batch, taken
+from nnx.port.base import Checked
 from nnx.train.step import initial_state, training_step
 
 NETWORKS = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.gather import Pick, taken
 from nnx.compiler import Recording, RecordingError, Value, leaves, nbytes, record
-from nnx.port.base import Pick, taken
 from nnx.support.processes import uncut
 
 Replay = Callable[..., Any]

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.gather import Data
 from nnx.array.host import as_host
 from nnx.backends.jax.lowering import Lowered, Pieces
 from nnx.backends.jax.parted import Parted, Spares, pieces, shapes
 from nnx.compiler import record
 from nnx.errors import BackendError, first_line
-from nnx.port.base import Backend, Data, F, Memory, Steps, process_memory, require
+from nnx.port.base import Backend, F, Memory, Steps, process_memory, require
 from nnx.support.processes import not_forked, whole
 
 LARGE = 1 << 20

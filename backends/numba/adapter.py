@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.gather import Data
 from nnx.array.host import quiet
 from nnx.array.namespace import Array
 from nnx.backends.calls.program_cache import Recorded, Replay, kept, pool, work
@@ -18,7 +19,7 @@ from nnx.backends.numpy.adapter import NumPy
 from nnx.backends.numpy.calls import replay
 from nnx.compiler import Recording, record
 from nnx.errors import BackendError
-from nnx.port.base import Checked, Data, F, Steps, only_cpu, require
+from nnx.port.base import Checked, F, Steps, only_cpu, require
 from nnx.support.processes import uncut
 
 

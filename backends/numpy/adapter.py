@@ -6,12 +6,13 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
+from nnx.array.gather import Pick
 from nnx.array.host import as_host, quiet
 from nnx.backends.calls.fewer_threads import SMALL
 from nnx.backends.calls.program_cache import Recorded, picking
 from nnx.backends.numba.threads import one_thread
 from nnx.backends.numpy.calls import replay
-from nnx.port.base import Backend, F, Pick, only_cpu
+from nnx.port.base import Backend, F, only_cpu
 
 
 class NumPy(Backend):

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.gather import Pick
 from nnx.backends.calls.fewer_threads import SMALL, Fewer
 from nnx.backends.calls.program_cache import Recorded, Replay, picking
 from nnx.backends.torch.calls import calls
 from nnx.backends.torch.cuda_graph import Cuda, Graphs
 from nnx.compiler import Recording, record
 from nnx.errors import BackendError, first_line
-from nnx.port.base import Backend, F, Memory, Pick, Steps, process_memory, require
+from nnx.port.base import Backend, F, Memory, Steps, process_memory, require
 from nnx.support.install import CPU_TORCH
 from nnx.support.processes import not_forked, whole
 

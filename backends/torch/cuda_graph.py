@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from nnx.array.gather import Data, Pick, batches, mini_batch
 from nnx.array.namespace import Array, device
 from nnx.backends.calls.program_cache import kept
-from nnx.port.base import Data, Pick, Steps, batches, mini_batch
+from nnx.port.base import Steps
 from nnx.support.processes import uncut
 
 Memory = dict[str, Array]

@@ -5,8 +5,9 @@ from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 from nnx.array import host
+from nnx.array.gather import Data, mini_batch
 from nnx.array.namespace import Array, array_namespace
-from nnx.port.base import Backend, Data, mini_batch
+from nnx.port.base import Backend
 
 Piece: TypeAlias = tuple[tuple[Array, Array, Array | None], int, bool]
 """((X, Y, w), start, ends): what a step computes at once, on the device; w (m,) or None. start is the place of its

@@ -5,83 +5,20 @@ one device. Nothing here grows with the number of activations, losses, layers or
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
-from nnx.array.namespace import Array, Namespace, array_namespace
+from nnx.array.gather import Data, Pick, batches, taken
+from nnx.array.namespace import Array, Namespace
 from nnx.errors import BackendError, first_line
+from nnx.port.program import Program
 from nnx.support.install import install
 from nnx.support.processes import give_way, whole
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-Data: TypeAlias = tuple[Array, Array, Array | None]
-"""X (n[0], M), Y (n[L], M) or class indices (M,), and the samples' weights (M,), if they have any."""
-
-
-PICKED = 1 << 18
-"""Numbers that are picked out of X at a time: small batches of shuffled samples share a call, and stay in the cache."""
-
-
-Pick: TypeAlias = Callable[[Array, Array], Array]
-"""pick(rows, places) -> those rows (m, n) of a matrix (M, n); places (m,) within 0, ..., M - 1. What it returns stays
-as it is for as long as anybody has it."""
-
-
-def taken(rows: Array, places: Array) -> Array:
-    """Return rows of a matrix, a new array."""
-    return array_namespace(rows).take(rows, places, axis=0)
-
-
-def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick = taken) -> Data:
-    """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless there is an order.
-
-    Without one the first sample comes again after the last, but not within a mini-batch.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> X, Y = np.arange(10.0).reshape(2, 5), np.arange(5)
-    >>> mini_batch((X, Y, None), np.array([4, 2, 0, 1, 3]), 1, 2)[:2]
-    (array([[2., 0.],
-           [7., 5.]]), array([2, 0]))
-    >>> mini_batch((X, Y, None), None, 5, 2)[1]
-    array([0, 1])
-    """
-    X, Y, w = data
-    if order is None:
-        M = X.shape[-1]
-        start %= M
-        if (start, m) == (0, M):
-            return data
-        place = slice(start, start + m)
-        return X[:, place], Y[..., place], None if w is None else w[place]
-    xp, picked = array_namespace(X), order[start : start + m]
-    # A sample lies in one piece where the data came with samples as rows: it is X^T's rows that are taken.
-    Xb = xp.matrix_transpose(pick(xp.matrix_transpose(X), picked))
-    return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
-
-
-def batches(
-    data: Data, order: Array | None, at: int, m: int, count: int, pick: Pick = taken
-) -> Iterator[Data]:
-    """Yield the samples of `count` steps, m each; small batches are picked out several at a time."""
-    end = at + m * count
-    if order is None:
-        for start in range(at, end, m):
-            yield mini_batch(data, None, start, m)
-        return
-    each = m * max(1, PICKED // max(data[0].shape[0] * m, 1))
-    for first in range(at, end, each):
-        size = min(each, end - first)
-        picked = mini_batch(data, order, first, size, pick)
-        for start in range(0, size, m):
-            yield mini_batch(picked, None, start, m)
-        del picked  # the next may lie where these did
 
 
 class Checked(dict[str, Array]):
@@ -250,6 +187,14 @@ class Backend(ABC):
     def picked_from(self, data: Data) -> None:  # noqa: B027  # nothing to do, unless an adapter says so
         """Be told, before the first step, that samples will be picked out of these: they may be laid out for it."""
 
+    def compile(self, function: Callable[..., Any]) -> Program:
+        """Return a pure function of arrays as this library runs it: see `Program`. Here: through the old doors."""
+        return _Transitional(self, function)
+
+    def describe(self) -> str:
+        """Return the library, its version, its device, and what else a person wants to know of it."""
+        return f"{self.name} {self.version} on {self.device}: {self.detail}"
+
     def threads(self, operations: float) -> AbstractContextManager[None]:
         """Return a context in which a product of so many operations has the threads that suit it. Here: all."""
         return nullcontext()
@@ -260,6 +205,43 @@ class Backend(ABC):
 
     def __repr__(self) -> str:
         return f"<nnx backend {self.name} {self.version} on {self.device}>"
+
+
+class _Transitional(Program):
+    """A program over `capture` and `repeat`, until each adapter has a program of its own."""
+
+    def __init__(self, backend: Backend, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._backend = backend
+        self._captured: Callable[..., Any] | None = None
+        self._repeated: Steps | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._captured is None:
+            self._captured = self._backend.capture(self.function)
+        return self._captured(*arguments)
+
+    def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
+        if self._repeated is None:
+            self._repeated = self._backend.repeat(self.function)
+        if order is None or not self._backend.one_order:
+            self._state, Js = self._repeated(self._state, data, order, at, m, count)
+            return Js
+        steps, Js, M = order.shape[0], [], data[1].shape[-1]
+        for first in range(at // M * M, min(steps, at + m * count), M):  # epoch by epoch
+            start = max(at, first)
+            some = min(count - len(Js), max(1, (first + M - start) // m))
+            if some > 0:
+                self._state, costs = self._repeated(
+                    self._state, data, order[first : first + M], start - first, m, some
+                )
+                Js += [costs[k] for k in range(some)]
+        return Js
+
+    @property
+    def finite(self) -> bool:
+        known = self._state.finite if isinstance(self._state, Checked) else None
+        return super().finite if known is None else known
 
 
 def require(module: str, extra: str, more: str = "") -> Any:

@@ -1,0 +1,70 @@
+"""Mini-batches: the samples of a step, cut out of all samples or gathered in an order."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from nnx.array.namespace import Array, array_namespace
+
+Data: TypeAlias = tuple[Array, Array, Array | None]
+"""X (n[0], M), Y (n[L], M) or class indices (M,), and the samples' weights (M,), if they have any."""
+
+
+PICKED = 1 << 18
+"""Numbers that are picked out of X at a time: small batches of shuffled samples share a call, and stay in the cache."""
+
+
+Pick: TypeAlias = Callable[[Array, Array], Array]
+"""pick(rows, places) -> those rows (m, n) of a matrix (M, n); places (m,) within 0, ..., M - 1. What it returns stays
+as it is for as long as anybody has it."""
+
+
+def taken(rows: Array, places: Array) -> Array:
+    """Return rows of a matrix, a new array."""
+    return array_namespace(rows).take(rows, places, axis=0)
+
+
+def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick = taken) -> Data:
+    """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless there is an order.
+
+    Without one the first sample comes again after the last, but not within a mini-batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, Y = np.arange(10.0).reshape(2, 5), np.arange(5)
+    >>> mini_batch((X, Y, None), np.array([4, 2, 0, 1, 3]), 1, 2)[:2]
+    (array([[2., 0.],
+           [7., 5.]]), array([2, 0]))
+    >>> mini_batch((X, Y, None), None, 5, 2)[1]
+    array([0, 1])
+    """
+    X, Y, w = data
+    if order is None:
+        M = X.shape[-1]
+        start %= M
+        if (start, m) == (0, M):
+            return data
+        place = slice(start, start + m)
+        return X[:, place], Y[..., place], None if w is None else w[place]
+    xp, picked = array_namespace(X), order[start : start + m]
+    # A sample lies in one piece where the data came with samples as rows: it is X^T's rows that are taken.
+    Xb = xp.matrix_transpose(pick(xp.matrix_transpose(X), picked))
+    return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
+
+
+def batches(
+    data: Data, order: Array | None, at: int, m: int, count: int, pick: Pick = taken
+) -> Iterator[Data]:
+    """Yield the samples of `count` steps, m each; small batches are picked out several at a time."""
+    end = at + m * count
+    if order is None:
+        for start in range(at, end, m):
+            yield mini_batch(data, None, start, m)
+        return
+    each = m * max(1, PICKED // max(data[0].shape[0] * m, 1))
+    for first in range(at, end, each):
+        size = min(each, end - first)
+        picked = mini_batch(data, order, first, size, pick)
+        for start in range(0, size, m):
+            yield mini_batch(picked, None, start, m)
+        del picked  # the next may lie where these did

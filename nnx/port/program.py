@@ -1,0 +1,97 @@
+"""The program: a pure function as one library runs it, and the owner of the state that its steps change."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nnx.array import host
+from nnx.array.gather import Data, batches
+from nnx.array.namespace import Array, array_namespace
+from nnx.support.processes import give_way, whole
+
+
+class Program:
+    """A pure function of arrays, made ready by a backend (`Backend.compile`). Here: called as it is.
+
+    Of any function, ``program(*arguments)`` returns what the function returns, in arrays of the caller's own.
+
+    Of a training step, step(state, batch) -> (state, J), it also does many steps and owns the state between them:
+
+    >>> import numpy as np
+    >>> import nnx
+    >>> backend = nnx.backend("numpy")
+    >>> def step(state, batch):
+    ...     X, Y, w = batch
+    ...     return {"t": state["t"] + X[0, 0]}, Y[0]
+    >>> program = backend.compile(step)
+    >>> program.load({"t": np.asarray(1.0)})
+    >>> X, Y = np.ones((1, 6)), np.arange(6.0)
+    >>> [float(J) for J in program.run((X, Y, None), None, 0, 2, 3)]
+    [0.0, 2.0, 4.0]
+    >>> program.read("t")
+    {'t': array(4.)}
+
+    Notes
+    -----
+    `run` does all its steps or none: after an interrupt or an error within it the state is as before the call.
+    A library that changes arrays in place therefore writes the first step of a call into memory of its own.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._state: dict[str, Array] = {}
+        self._saved: dict[str, Array] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what the function returns."""
+        return self.function(*arguments)
+
+    def load(self, state: dict[str, Array]) -> None:
+        """Copy a state in, or the arrays of a loaded state that are named: they keep their shapes and dtypes."""
+        self._state = {**self._state, **state}
+
+    @whole
+    def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
+        """Do `count` steps in place, each on the next m samples.
+
+        Parameters
+        ----------
+        data : (X, Y, w)
+            All samples: X (n[0], M), Y (n[L], M) or (M,), and their weights (M,) or None.
+        order : integer array or None
+            The order in which samples are taken, of one epoch or of several; None: as they are.
+        at : int
+            Where in this order the first step's samples begin.
+        m, count : int
+            Without an order the first samples come again after the last, if m divides M.
+
+        Returns
+        -------
+        Js : array (count,) or longer, or a list of arrays ()
+            The cost of each step before its update, and nothing of meaning behind them. They may still be computed.
+        """
+        state, Js = self._state, []
+        for batch in batches(data, order, at, m, count):
+            state, J = self.function(state, batch)
+            Js.append(J)
+            give_way()
+            del batch  # the next may lie where this did
+        self._state = state
+        return Js
+
+    def read(self, *names: str) -> dict[str, Array]:
+        """Return copies of the state's arrays: of all of them without names."""
+        return {name: self._state[name] for name in names or self._state}
+
+    def snapshot(self) -> None:
+        """Remember the state for `rollback`."""
+        self._saved = self._state
+
+    def rollback(self) -> None:
+        """Go back to the state of the last `snapshot`, which stays remembered."""
+        self._state = self._saved
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number of the state is."""
+        numbers = [x for x in self._state.values() if array_namespace(x).isdtype(x.dtype, "real floating")]
+        return host.is_finite(*numbers)
