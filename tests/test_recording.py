@@ -20,17 +20,17 @@ from nnx.backends.numba import step_renderer
 from nnx.backends.numba.kernel import FLOAT32
 from nnx.backends.numpy.calls import replay
 from nnx.backends.torch.calls import calls, joined
-from nnx.compiler import Op, Recording, RecordingError, Value, fused, is_array, mapped, planned, record
+from nnx.compiler import Graph, Op, TraceError, Value, fused, is_array, mapped, planned, trace
 from nnx.model.network import Network
 from nnx.model.outputs import LOSSES
 from nnx.optimizers.schedules import SCHEDULES
 from nnx.train.step import cost_and_gradient, initial_state, step_in_pieces, training_step
 
-# ---------------------------------------------------------------------------------------------- what is recorded
+# ---------------------------------------------------------------------------------------------- what is traced
 
 
-def names(recording):
-    return [op.name for op in recording.ops]
+def names(graph):
+    return [op.name for op in graph.ops]
 
 
 def digits(m=16, sizes=(64, 64, 64, 10), optimizer=None, dtype="float32", **rest):
@@ -45,20 +45,18 @@ def digits(m=16, sizes=(64, 64, 64, 10), optimizer=None, dtype="float32", **rest
 
 def test_a_step_is_a_straight_list():
     step, state, batch = digits()
-    recording = record(step, state, batch)
-    recording.validate()
-    assert (
-        names(recording).count("matmul") == 3 + 3 + 2
-    )  # Z[l], dW[l], and dA[l-1] of all layers but the first
-    assert names(recording).count("exp") == 1  # that of the softmax is that of its cost, too
-    (result, J) = recording.result
+    graph = trace(step, state, batch)
+    graph.validate()
+    assert names(graph).count("matmul") == 3 + 3 + 2  # Z[l], dW[l], and dA[l-1] of all layers but the first
+    assert names(graph).count("exp") == 1  # that of the softmax is that of its cost, too
+    (result, J) = graph.result
     assert J.shape == ()
     assert {name: (value.shape, value.dtype) for name, value in result.items()} == {
         name: (np.shape(x), str(x.dtype)) for name, x in state.items()
     }
-    assert result["alpha"] in recording.inputs  # handed through
-    text = str(recording)
-    assert len(text.splitlines()) == len(recording.inputs) + len(recording.ops) + 1
+    assert result["alpha"] in graph.inputs  # handed through
+    text = str(graph)
+    assert len(text.splitlines()) == len(graph.inputs) + len(graph.ops) + 1
     assert "float32[64, 16] = %8 @ %5" in text
     assert "maximum(%20, 0.0)" in text
 
@@ -68,7 +66,7 @@ def test_a_recording_prints_what_it_is():
         xp = array_namespace(x)
         return {"y": xp.where(x[1:] > 0, x[1:], 0.5), "none": None}
 
-    assert str(record(f, np.zeros(3))).splitlines() == [
+    assert str(trace(f, np.zeros(3))).splitlines() == [
         "   %0: float64[3]",
         "   %1: float64[2] = slice(%0, key=(1:3,))",
         "   %2: bool[2] = %1 > 0.0",
@@ -80,7 +78,7 @@ def test_a_recording_prints_what_it_is():
 def test_validation():
     x, y, z = (Value(number, (2,), "float32") for number in range(3))
     tree = (x,), y
-    Recording((x,), (Op("exp", (x,), y),), *tree)
+    Graph((x,), (Op("exp", (x,), y),), *tree)
     for inputs, ops, told in (
         ((x,), (Op("exp", (z,), y),), "before it is made"),
         ((x,), (Op("exp", (x,), y), Op("log", (x,), y)), "made twice"),
@@ -90,8 +88,8 @@ def test_validation():
         ((x,), (Op("reshape", (x,), Value(1, (3,), "float32")),), "number of elements"),
         ((x,), (Op("exp", (x,), Value(1, (2,), "complex64")),), "unknown dtype"),
     ):
-        with pytest.raises(RecordingError, match=told):
-            Recording(inputs, ops, *tree)
+        with pytest.raises(TraceError, match=told):
+            Graph(inputs, ops, *tree)
 
 
 X = np.ones((3, 4), "float32")
@@ -101,12 +99,12 @@ X = np.ones((3, 4), "float32")
     ("function", "told"),
     [
         (lambda xp, x: xp.linalg, "the function 'linalg'"),
-        (lambda xp, x: xp.searchsorted(x, x), "'searchsorted' of the standard cannot be recorded"),
+        (lambda xp, x: xp.searchsorted(x, x), "'searchsorted' of the standard cannot be traced"),
         (lambda xp, x: float(x[0, 0]), r"float\(\) of an array"),
         (lambda xp, x: x if x[0, 0] > 0 else -x, r"bool\(\) of an array"),
         (lambda xp, x: list(x), r"iter\(\) of an array"),
         (lambda xp, x: np.asarray(x), r"array\(\) of an array"),
-        (lambda xp, x: x[x > 0], "an index of type Placeholder"),
+        (lambda xp, x: x[x > 0], "an index of type Tracer"),
         (lambda xp, x: x.__setitem__(0, 1.0), "written into"),
         (lambda xp, x: x + xp.astype(x, xp.int32), "float32 and int32 arrays"),
         (lambda xp, x: xp.astype(x, xp.int32) + 0.5, "int32 array and 0.5"),
@@ -117,13 +115,13 @@ X = np.ones((3, 4), "float32")
         (lambda xp, x: x + xp.reshape(x, (4, 3)), "do not fit"),
         (lambda xp, x: xp.reshape(x, (5, 3)), "reshape of"),
         (lambda xp, x: xp.sum(x > 0), "sum of a bool array"),
-        (lambda xp, x: xp.add(1, 2), "no recorded array"),
+        (lambda xp, x: xp.add(1, 2), "no traced array"),
         (lambda xp, x: np.ones(3), "does not depend on the arguments"),
     ],
 )
 def test_what_cannot_be_recorded_is_an_error_that_names_it(function, told):
-    with pytest.raises(RecordingError, match=told):
-        record(lambda x: function(array_namespace(x), x), X)
+    with pytest.raises(TraceError, match=told):
+        trace(lambda x: function(array_namespace(x), x), X)
 
 
 def test_views_are_known_as_views():
@@ -132,11 +130,11 @@ def test_views_are_known_as_views():
         W = xp.reshape(x[2:14], (3, 4))
         return xp.matrix_transpose(W) @ xp.expand_dims(x[:3], axis=-1)
 
-    recording = record(f, np.zeros(20))
-    assert [op.kind for op in recording.ops] == ["view"] * 5 + ["matmul"]
-    a, b = recording.ops[-1].reads
-    assert recording.base(a) == recording.base(b) == recording.inputs[0]
-    assert [op.name for op in recording.views(a)] == ["slice", "reshape", "permute"]
+    graph = trace(f, np.zeros(20))
+    assert [op.kind for op in graph.ops] == ["view"] * 5 + ["matmul"]
+    a, b = graph.ops[-1].reads
+    assert graph.base(a) == graph.base(b) == graph.inputs[0]
+    assert [op.name for op in graph.views(a)] == ["slice", "reshape", "permute"]
 
 
 def test_a_reshape_that_takes_a_copy_says_so():
@@ -146,8 +144,8 @@ def test_a_reshape_that_takes_a_copy_says_so():
             xp.matrix_transpose(xp.exp(x)), (-1,)
         )
 
-    recording = record(f, X)
-    assert names(recording).count("copy") == 1
+    graph = trace(f, X)
+    assert names(graph).count("copy") == 1
     compare(f, (X,))
 
 
@@ -167,8 +165,8 @@ def test_simplified():
         y = xp.ones_like(x) * x / 1 + xp.tanh(x * 1.0) + xp.tanh(x)
         return y, column @ xp.matrix_transpose(column)
 
-    recording = record(f, X, np.ones((3, 1), "float32"))
-    assert names(recording) == ["tanh", "add", "add", "permute", "multiply"]
+    graph = trace(f, X, np.ones((3, 1), "float32"))
+    assert names(graph) == ["tanh", "add", "add", "permute", "multiply"]
     compare(f, (X, X[:, :1]))
 
 
@@ -177,14 +175,14 @@ def test_simplified():
 
 def test_gradients_are_written_into_the_flat_vector():
     step, state, batch = digits()
-    recording = record(step, state, batch)
-    plan = planned(recording)
-    (concat,) = (op for op in recording.ops if op.name == "concat")
+    graph = trace(step, state, batch)
+    plan = planned(graph)
+    (concat,) = (op for op in graph.ops if op.name == "concat")
     assert [(part.start, part.stop) for part in sorted(plan.parts.values(), key=lambda part: part.start)] == [
         (place.start, place.stop) for place in nnx.mlp([64, 64, 64, 10]).places.values()
     ]
     assert {part.whole for part in plan.parts.values()} == {concat.out}
-    assert "copyto(v76[" not in replay(recording).source  # no copy is left
+    assert "copyto(v76[" not in replay(graph).source  # no copy is left
 
 
 def test_a_value_is_at_one_place_only():
@@ -195,8 +193,8 @@ def test_a_value_is_at_one_place_only():
         y = xp.exp(x)
         return xp.concat([y, x, y, y[:1]]), y
 
-    recording = record(f, np.arange(3.0))
-    assert planned(recording).parts == {}
+    graph = trace(f, np.arange(3.0))
+    assert planned(graph).parts == {}
     compare(f, (np.arange(3.0),))
 
     def g(x):
@@ -204,7 +202,7 @@ def test_a_value_is_at_one_place_only():
         y = xp.exp(x)
         return xp.sum(xp.concat([y, x, y]))
 
-    assert len(planned(record(g, np.arange(3.0))).parts) == 1
+    assert len(planned(trace(g, np.arange(3.0))).parts) == 1
     compare(g, (np.arange(3.0),))
 
 
@@ -213,24 +211,24 @@ def test_no_buffer_is_used_by_two_at_once(loop):
     """Every operation, done on buffers with their owner's number in them, finds in each what it expects."""
     for name in ("batch norm", "everything", "gelu", "focal softmax"):
         step, state, batch = CASES[name]("float32")
-        recording = record(step, state, batch)
-        groups = fused(recording, lambda op: op.out.shape) if loop else None
-        plan = planned(recording, groups)
-        ops = [op for group in groups for op in group.ops] if groups else recording.ops
+        graph = trace(step, state, batch)
+        groups = fused(graph, lambda op: op.out.shape) if loop else None
+        plan = planned(graph, groups)
+        ops = [op for group in groups for op in group.ops] if groups else graph.ops
         inside: dict = {}
 
-        def owned(value, plan=plan, recording=recording):
-            owner = plan.owner(recording.base(value))
+        def owned(value, plan=plan, graph=graph):
+            owner = plan.owner(graph.base(value))
             return plan.buffer.get(owner), owner
 
-        constants = recording.constants()
+        constants = graph.constants()
         for op in ops:
             if op.kind == "view" or op.out in constants:
                 continue
             for value in op.reads:
                 buffer, _ = owned(value)
                 if buffer is not None:
-                    assert recording.base(value) in inside[buffer], (str(op), name)
+                    assert graph.base(value) in inside[buffer], (str(op), name)
             buffer, owner = owned(op.out)
             if buffer is not None:
                 kept = {v for v in inside.get(buffer, set()) if owned(v)[1] == owner and v not in plan.shared}
@@ -239,15 +237,15 @@ def test_no_buffer_is_used_by_two_at_once(loop):
 
 def test_buffers_are_used_again():
     step, state, batch = digits()
-    recording = record(step, state, batch)
-    every = sum(op.out.size * 4 for op in recording.ops if op.kind != "view")
-    assert sum(planned(recording).buffers) < every / 3
+    graph = trace(step, state, batch)
+    every = sum(op.out.size * 4 for op in graph.ops if op.kind != "view")
+    assert sum(planned(graph).buffers) < every / 3
 
 
 def test_fused():
     """Adam is one loop over theta; an activation goes with the bias, and the sum for db with dZ."""
     step, state, batch = digits()
-    groups = step_renderer.Loops(record(step, state, batch)).groups
+    groups = step_renderer.Loops(trace(step, state, batch)).groups
     theta = [group for group in groups if group.space == (8970,)]
     assert len(theta) == 1
     assert [op.name for op in theta[0].ops].count("sqrt") == 1
@@ -261,7 +259,7 @@ def source(optimizer=None, regularization=None):
     extra = [regularization] if regularization else []
     state = initial_state(network, optimizer, network.init(0), *extra)
     batch = np.zeros((20, 8), "float32"), np.zeros(8, "int32")
-    return step_renderer.Loops(record(training_step(network, optimizer, *extra), state, batch)).source().text
+    return step_renderer.Loops(trace(training_step(network, optimizer, *extra), state, batch)).source().text
 
 
 def test_each_derivative_is_used_where_it_is_made():
@@ -277,7 +275,7 @@ def test_threads_meet_between_picking_out_samples_and_turning_all_of_them():
     network, optimizer, m = nnx.mlp([100, 260, 5]), nnx.Adam(), 144
     state = initial_state(network, optimizer, network.init(0))
     batch = np.zeros((100, m), "float32"), np.zeros(m, "int32")
-    text = step_renderer.Loops(record(training_step(network, optimizer), state, batch)).source().text
+    text = step_renderer.Loops(trace(training_step(network, optimizer), state, batch)).source().text
     lines = text[text.index("def step(") :].splitlines()
     (picks,) = [k for k, line in enumerate(lines) if "(rows, order, start)" in line]
     turned = next(k for k, line in enumerate(lines) if "turned(t, T, " in line)
@@ -370,13 +368,13 @@ def interpreted(text):
     return np.errstate(all="ignore")(module.step)
 
 
-def in_loops(recording):
-    """The step of a recording, as numba would do it."""
+def in_loops(graph):
+    """The step of a graph, as numba would do it."""
     from nnx.backends.numba.adapter import Form
 
-    source = step_renderer.Loops(recording).source()
-    state, (X, *_) = recording.arguments
-    form = Form(source, interpreted(source.text), state, recording.result[1].dtype)
+    source = step_renderer.Loops(graph).source()
+    state, (X, *_) = graph.arguments
+    form = Form(source, interpreted(source.text), state, graph.result[1].dtype)
 
     def step(state, batch):
         given = (*batch, None)[:3]
@@ -406,7 +404,7 @@ def compare(function, arguments, dtype="float64", lowers=(replay,)):
     with quiet():
         expected = function(*arguments)
         for lower in lowers:
-            again = lower(record(function, *arguments))
+            again = lower(trace(function, *arguments))
             for _ in range(2):
                 close(again(*arguments), expected, dtype)
 
@@ -495,13 +493,13 @@ NOT_IN_LOOPS = {"stack"}
 def test_three_steps(name, dtype):
     """As it is, replayed, and in step_renderer."""
     step, state, batch = CASES[name](dtype)
-    recording = record(step, state, batch)
-    ways = [quiet()(step), replay(recording)]
+    graph = trace(step, state, batch)
+    ways = [quiet()(step), replay(graph)]
     if name in NOT_IN_LOOPS:
-        with pytest.raises(RecordingError):
-            in_loops(recording)
+        with pytest.raises(TraceError):
+            in_loops(graph)
     else:
-        ways.append(in_loops(recording))
+        ways.append(in_loops(graph))
     states = [state] * len(ways)
     for _ in range(3):
         done = [way(state, batch) for way, state in zip(ways, states, strict=True)]
@@ -510,10 +508,10 @@ def test_three_steps(name, dtype):
         states = [state for state, _ in done]
 
 
-def in_torch(recording):
-    """A recording as PyTorch's calls, of NumPy's arrays."""
+def in_torch(graph):
+    """A graph as PyTorch's calls, of NumPy's arrays."""
     torch = pytest.importorskip("torch")
-    function = calls(recording, torch, torch.device("cpu"))
+    function = calls(graph, torch, torch.device("cpu"))
 
     def back(x):
         return x.numpy() if isinstance(x, torch.Tensor) else x
@@ -534,7 +532,7 @@ LOWERINGS = [replay, pytest.param(in_torch, marks=pytest.mark.needs("torch"))]
 def test_three_steps_in_place(name, dtype, lower):
     """The first leaves the state alone that it is handed; the others write over what is not needed any more."""
     step, state, batch = CASES[name](dtype)
-    again = lower(record(step, state, batch))
+    again = lower(trace(step, state, batch))
     given = copy.deepcopy(state)
     here, J = quiet()(step)(state, batch)
     there, K = again(state, batch)
@@ -579,12 +577,12 @@ def test_nothing_is_written_over_that_somebody_reads(name, lower):
     function, X = AWKWARD[name], np.arange(4.0)
     state = {"a": np.arange(1.0, 5.0), "b": np.arange(2.0, 6.0) ** 2}
     given = copy.deepcopy(state)
-    recording = record(function, state, X)
+    graph = trace(function, state, X)
     if (name, lower) == ("from behind", in_torch):
-        with pytest.raises(RecordingError, match="no view from the end"):
-            lower(recording)
+        with pytest.raises(TraceError, match="no view from the end"):
+            lower(graph)
         return
-    again = lower(recording)
+    again = lower(graph)
     here, there = function(state, X), again(state, X)
     for _ in range(4):
         close(there, here, "float64")
@@ -603,7 +601,7 @@ def test_a_reduction_over_no_axes_changes_nothing(name):
 
     x = np.arange(6.0).reshape(2, 3)
     for lower in (replay, in_torch):
-        np.testing.assert_array_equal(lower(record(f, x))(x), x * 2 + 1)
+        np.testing.assert_array_equal(lower(trace(f, x))(x), x * 2 + 1)
 
 
 def test_products_by_truth_values():
@@ -627,7 +625,7 @@ def test_products_by_truth_values():
     y[2, 2] = np.inf
     for function in (f, g, h):
         with quiet():
-            here, again = function(x, y), replay(record(function, x, y))
+            here, again = function(x, y), replay(trace(function, x, y))
             for _ in range(2):
                 for one, other in zip(here, again(x, y), strict=True):
                     np.testing.assert_array_equal(other, one, strict=True)
@@ -643,9 +641,9 @@ def test_operations_of_several_dtypes_are_not_joined():
         return x + xp.astype(y * y, xp.float64)
 
     with quiet():
-        np.testing.assert_array_equal(in_torch(record(f, x, y))(x, y), f(x, y))  # infinite
-    with pytest.raises(RecordingError, match="several dtypes"):
-        in_torch(record(lambda x, y: x + y, x, y))
+        np.testing.assert_array_equal(in_torch(trace(f, x, y))(x, y), f(x, y))  # infinite
+    with pytest.raises(TraceError, match="several dtypes"):
+        in_torch(trace(lambda x, y: x + y, x, y))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -663,13 +661,13 @@ def test_what_pytorch_does_in_one_call(dtype):
             x + y / z, x + t * square(y), x - 0.1 * square(z), x - y * z, x - read, read, x + (s * t) * y, x - 2.0 * s,
         )  # fmt: skip
 
-    recording, expected = record(f, x, y, z, s, t), f(x, y, z, s, t)
-    for found in (in_torch(recording)(x, y, z, s, t), in_torch(recording)(x, y, z, s, t)):
+    graph, expected = trace(f, x, y, z, s, t), f(x, y, z, s, t)
+    for found in (in_torch(graph)(x, y, z, s, t), in_torch(graph)(x, y, z, s, t)):
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6 if dtype == "float32" else 1e-14)
 
     def names(on_host):
-        ops = [op for op in joined(recording, on_host).ops if op.kind != "view"]
+        ops = [op for op in joined(graph, on_host).ops if op.kind != "view"]
         return [op.name for op in ops], [isinstance(op.args[-1], Value) for op in ops if op.name in JOINED]
 
     JOINED = ("axpy", "addcmul", "addcdiv", "lerp")
@@ -686,7 +684,7 @@ def test_numbers_that_are_not_finite_stand_beside_arrays():
     for f in (lambda x: x + x * np.inf, lambda x: array_namespace(x).maximum(x, -np.inf) + x * np.nan):
         for lower in (replay, in_torch):
             with quiet():
-                np.testing.assert_array_equal(lower(record(f, x))(x), f(x))
+                np.testing.assert_array_equal(lower(trace(f, x))(x), f(x))
 
 
 def test_what_is_no_array_comes_back_as_it_is():
@@ -702,7 +700,7 @@ def test_what_is_no_array_comes_back_as_it_is():
             return f(x)
 
         for lower in (replay, in_torch):
-            found, leaf = lower(record(g, x))(x)
+            found, leaf = lower(trace(g, x))(x)
             assert leaf == "leaf"
             np.testing.assert_array_equal(found, f(x + k)[0])
 
@@ -720,7 +718,7 @@ def test_buffers_made_in_inference_mode_serve_outside():
 
 def test_a_state_is_changed_in_its_place():
     step, state, batch = digits(sizes=(20, 10, 5))
-    again = replay(record(step, state, batch))
+    again = replay(trace(step, state, batch))
     first, _ = again(state, batch)
     second, _ = again(first, batch, over=True)
     for key in ("theta", "m", "v"):
@@ -731,8 +729,8 @@ def test_a_state_is_changed_in_its_place():
 def test_three_steps_under_every_schedule(name):
     schedule = nnx.schedules.schedule(name, learning_rate=0.1, **SCHEDULED[name])
     step, state, batch = case(small(), nnx.Adam(schedule))("float64")
-    recording = record(step, state, batch)
-    ways = [step, replay(recording), in_loops(recording)]
+    graph = trace(step, state, batch)
+    ways = [step, replay(graph), in_loops(graph)]
     states = [state] * 3
     for _ in range(3):
         done = [way(state, batch) for way, state in zip(ways, states, strict=True)]
@@ -788,11 +786,11 @@ def test_nan_and_infinity_come_through():
             theta = state["theta"].copy()
             theta[:4] = bad
             arguments = {**state, "theta": theta}, (X, Y)
-            recording = record(step, *arguments)
+            graph = trace(step, *arguments)
             with quiet():
                 expected = step(*arguments)
                 for lower in (replay, in_loops, *([in_torch] if find_spec("torch") else [])):
-                    found = lower(recording)(*arguments)
+                    found = lower(graph)(*arguments)
                     for x, y in zip(leaves(found), leaves(expected), strict=True):
                         np.testing.assert_array_equal(np.isnan(x), np.isnan(y))
 
@@ -895,15 +893,15 @@ def test_the_recordings_are_few():
     assert len(captured._replays) == RECORDINGS
     for n in range(1, 9 * RECORDINGS):
         captured(np.ones(n))
-    assert captured.as_it_is  # it never meets a shape again: recording each is lost work
+    assert captured.as_it_is  # it never meets a shape again: graph each is lost work
     np.testing.assert_array_equal(captured(np.ones(2)), [2, 2])
 
 
 def test_where_one_way_fails_the_next_has_its_turn():
-    def fails(recording):
-        raise RecordingError("never")
+    def fails(graph):
+        raise TraceError("never")
 
-    def fails_later(recording):
+    def fails_later(graph):
         return lambda *arguments: 1 / 0
 
     captured = Recorded(lambda x: x * 2, fails, fails_later, replay)
@@ -1066,7 +1064,7 @@ def test_the_source_holds_no_size_and_no_number():
     sources = set()
     for m, sizes, rate in ((16, (64, 32, 32, 10), 0.1), (5, (20, 10, 10, 4), 0.3)):
         step, state, batch = digits(m, sizes, nnx.Adam(rate))
-        sources.add(step_renderer.Loops(record(step, state, batch)).source().text)
+        sources.add(step_renderer.Loops(trace(step, state, batch)).source().text)
     assert len(sources) == 1
 
 
@@ -1074,7 +1072,7 @@ def test_layers_of_one_form_share_a_kernel():
     texts = []
     for hidden in (2, 6):
         step, state, batch = digits(8, (9, *[7] * hidden, 5))
-        texts.append(step_renderer.Loops(record(step, state, batch)).source().text)
+        texts.append(step_renderer.Loops(trace(step, state, batch)).source().text)
     assert texts[0].count("@njit") == texts[1].count("@njit")
 
 

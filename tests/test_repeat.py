@@ -17,7 +17,7 @@ from nnx.array.gather import mini_batch, taken
 from nnx.array.namespace import array_namespace
 from nnx.backends.numpy.calls import Calls, replay
 from nnx.backends.torch.cuda_graph import Cuda, Graphs
-from nnx.compiler import record
+from nnx.compiler import trace
 from nnx.optimizers import OPTIMIZERS
 from nnx.port.base import Checked
 from nnx.train.step import initial_state, training_step
@@ -773,7 +773,7 @@ def graphs_of_numpys(step, plain=None, captured=lambda run: (run(), run)[1]):
         return np.full(count, np.nan, J.dtype)
 
     def lowered(*arguments):
-        return partial(replay(record(step, *arguments)), over=True)
+        return partial(replay(trace(step, *arguments)), over=True)
 
     return Graphs(lowered, plain, taken, Cuda(like, costs, np.copyto, captured))
 

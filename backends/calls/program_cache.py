@@ -1,4 +1,4 @@
-"""What the adapters that run recordings share: one recording for each set of shapes, and outputs nobody else sees."""
+"""What the adapters that run graphs share: one graph for each set of shapes, and outputs nobody else sees."""
 
 import logging
 import sys
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from nnx.array.gather import Pick, taken
-from nnx.compiler import Recording, RecordingError, Value, leaves, nbytes, record
+from nnx.compiler import Graph, TraceError, Value, leaves, nbytes, trace
 from nnx.support.processes import uncut
 
 Replay = Callable[..., Any]
-"""The recorded function, with over=False (see `Recorded.over`); returns None when its arguments were not recorded."""
+"""The traced function, with over=False (see `Recorded.over`); returns None when its arguments were not traced."""
 
 RECORDINGS = 8
 """Sets of shapes that are kept at a time; one more replaces the one that was longest not used."""
@@ -23,25 +23,25 @@ _log = logging.getLogger("nnx")
 
 
 class Recorded:
-    """A pure function that is recorded for each set of shapes, and then replayed.
+    """A pure function that is traced for each set of shapes, and then replayed.
 
-    What cannot be recorded runs as it is; so does a function that never meets the same shapes again.
+    What cannot be traced runs as it is; so does a function that never meets the same shapes again.
 
     Parameters
     ----------
     function : callable
         Pure: arrays in, arrays out.
     lowers : callables
-        Each makes a recording a `Replay`; where one fails, or what it makes, the next has its turn.
+        Each makes a graph a `Replay`; where one fails, or what it makes, the next has its turn.
     """
 
-    def __init__(self, function: Callable[..., Any], *lowers: Callable[[Recording], Replay]) -> None:
+    def __init__(self, function: Callable[..., Any], *lowers: Callable[[Graph], Replay]) -> None:
         self._function, self._lowers = function, lowers
         self._replays: list[Replay] = []
         self._made = self._used = 0
         self._lock = threading.Lock()  # the buffers are one set
         self.as_it_is = not _COUNTS
-        """Whether the function is not recorded any more."""
+        """Whether the function is not traced any more."""
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function does."""
@@ -69,7 +69,7 @@ class Recorded:
                     return result
             result = self._recorded(*arguments)
             if result is None:
-                result = self._function(*arguments)  # if the fault is not the recording's, it is raised here
+                result = self._function(*arguments)  # if the fault is not the graph's, it is raised here
                 self.as_it_is = True
             return result
 
@@ -81,13 +81,13 @@ class Recorded:
         """Record, and return what the replay does; None where that cannot be."""
         result = None
         try:
-            recording = record(self._function, *arguments)
+            graph = trace(self._function, *arguments)
         except Exception as error:
             self._told("runs as it is", error)
             return None
         for lower in self._lowers:
             try:
-                replay = lower(recording)
+                replay = lower(graph)
                 result = replay(*arguments)
             except Exception as error:
                 self._told(f"is not run by {lower.__name__}", error)
@@ -104,10 +104,10 @@ class Recorded:
         _log.debug("%s %s: %s: %s", self._function, what, type(error).__name__, error)
 
 
-def work(recording: Recording) -> float:
-    """Return the seconds that a recorded function would take on one core, roughly."""
+def work(graph: Graph) -> float:
+    """Return the seconds that a traced function would take on one core, roughly."""
     flops = bytes_ = 0
-    for op in recording.ops:
+    for op in graph.ops:
         if op.name == "matmul":
             flops += 2 * op.reads[0].size * op.out.shape[-1]
         if op.kind != "view":
@@ -224,10 +224,10 @@ def _counts() -> bool:
 _COUNTS = _counts()
 
 
-def entry(recording: Recording, unlike: Callable[[str, Value], str]) -> tuple[str, list[str], dict[str, Any]]:
-    """Return the head of a Python function of the recording's arguments: parameters, lines, and what they refer to.
+def entry(graph: Graph, unlike: Callable[[str, Value], str]) -> tuple[str, list[str], dict[str, Any]]:
+    """Return the head of a Python function of the graph's arguments: parameters, lines, and what they refer to.
 
-    The lines set x0, x1, ..., the recording's inputs, and return None when an argument is not as it was recorded;
+    The lines set x0, x1, ..., the graph's inputs, and return None when an argument is not as it was recorded;
     `unlike` gives the expression that is true of such an array.
     """
     lines: list[str] = []
@@ -255,7 +255,7 @@ def entry(recording: Recording, unlike: Callable[[str, Value], str]) -> tuple[st
             names[f"k{len(names)}"] = tree
             checks.append(f"type({where}) is not type(k{len(names) - 1}) or {where} != k{len(names) - 1}")
 
-    for place, argument in enumerate(recording.arguments):
+    for place, argument in enumerate(graph.arguments):
         walk(argument, f"a{place}")
     body = [
         "try:",
@@ -265,12 +265,12 @@ def entry(recording: Recording, unlike: Callable[[str, Value], str]) -> tuple[st
         "except (KeyError, IndexError, TypeError, AttributeError):",
         "    return None",
     ]
-    parameters = ", ".join([*(f"a{place}" for place in range(len(recording.arguments))), "over=False"])
+    parameters = ", ".join([*(f"a{place}" for place in range(len(graph.arguments))), "over=False"])
     return parameters, body, {name: value for name, value in names.items() if name[0] != "t"}
 
 
-def returned(recording: Recording, names: dict[Value, str], constants: dict[str, Any]) -> str:
-    """Return the recording's result as a Python expression; what else it holds goes into `constants`."""
+def returned(graph: Graph, names: dict[Value, str], constants: dict[str, Any]) -> str:
+    """Return the graph's result as a Python expression; what else it holds goes into `constants`."""
 
     def expression(tree: Any) -> str:
         if isinstance(tree, dict):
@@ -287,6 +287,6 @@ def returned(recording: Recording, names: dict[Value, str], constants: dict[str,
         constants[f"leaf{len(constants)}"] = tree
         return f"leaf{len(constants) - 1}"
 
-    if not any(isinstance(leaf, Value) for leaf in leaves(recording.result)):
-        raise RecordingError("the result holds no array")
-    return expression(recording.result)
+    if not any(isinstance(leaf, Value) for leaf in leaves(graph.result)):
+        raise TraceError("the result holds no array")
+    return expression(graph.result)

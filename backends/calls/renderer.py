@@ -1,4 +1,4 @@
-"""A recording on its way to a function that is a list of a library's calls, each into a place planned beforehand."""
+"""A graph on its way to a function that is a list of a library's calls, each into a place planned beforehand."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import numpy as np
 
 from nnx.backends.calls.chain import chained
 from nnx.backends.calls.program_cache import Replay, entry, returned
-from nnx.compiler import Group, Op, Recording, RecordingError, Value, leaves, nbytes, planned
+from nnx.compiler import Graph, Group, Op, TraceError, Value, leaves, nbytes, planned
 
 MOST = 1 << 62
 """Elements that no vector has."""
@@ -24,16 +24,16 @@ class Lowering(ABC):
     from call to call, and are its local variables.
     """
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording, self._groups = chained(recording, 2 * self.piece if self.piece else MOST)
-        self.constants = recording.constants()
-        self._old = _state(recording)
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self._groups = chained(graph, 2 * self.piece if self.piece else MOST)
+        self.constants = graph.constants()
+        self._old = _state(graph)
         self.plan = planned(
-            self.recording, self._groups, self._over, lambda value: min(nbytes(value), 8 * self.piece)
+            self.graph, self._groups, self._over, lambda value: min(nbytes(value), 8 * self.piece)
         )
         self._in_place = {new: old for new, old in self._old.items() if self._is_free(new, old)}
         self.globals: dict[str, Any] = {}
-        self.names: dict[Value, str] = {value: f"x{value.number}" for value in recording.inputs}
+        self.names: dict[Value, str] = {value: f"x{value.number}" for value in graph.inputs}
         self.lines: list[str] = []
         self._buffers = [self.bytes(size) for size in self.plan.buffers]
 
@@ -85,7 +85,7 @@ class Lowering(ABC):
         """
         rows, columns = op.out.shape[-2:]
         flat = all(x.ndim == 2 for x in (*op.reads, op.out))
-        return flat and op.reads[-1] in self.recording.inputs and rows <= 32 and columns >= 64
+        return flat and op.reads[-1] in self.graph.inputs and rows <= 32 and columns >= 64
 
     def turned(self, op: Op, is_transpose: str, product: str, copy: str, line: str) -> list[str]:
         """Return the lines of a product a b, as (b^T a^T)^T where b is a transpose, else `line`.
@@ -100,23 +100,23 @@ class Lowering(ABC):
         ]  # fmt: skip
 
     def function(self) -> Replay:
-        """Return the function: of the recording's arguments, and of whether it may write over the old state."""
-        parameters, body, given = entry(self.recording, self.unlike)
+        """Return the function: of the graph's arguments, and of whether it may write over the old state."""
+        parameters, body, given = entry(self.graph, self.unlike)
         self.globals |= given
-        for op in self.recording.ops:
+        for op in self.graph.ops:
             if op.out in self.constants and op.kind != "view":
                 self._constant(op)
         for group in self._groups:
             self.add(group)
-        for value in self.recording.outputs:
-            base = self.recording.base(value)
+        for value in self.graph.outputs:
+            base = self.graph.base(value)
             if value != base or value in self.constants or value in self.plan.parts:  # the result is its own
                 self.lines.append(f"r{value.number} = {self.name(value)}{self.copy}")
                 self.names[value] = f"r{value.number}"
-        result = returned(self.recording, self.names, self.globals)
+        result = returned(self.graph, self.names, self.globals)
         head = f"def replayed({parameters}):"
         source = "\n    ".join([head, *body, *self.lines, f"return {result}"])
-        exec(compile(source, "<nnx recording>", "exec"), self.globals)
+        exec(compile(source, "<nnx graph>", "exec"), self.globals)
         function: Replay = self.globals["replayed"]
         function.source = source  # for people
         return function
@@ -132,7 +132,7 @@ class Lowering(ABC):
         """Do several operations on a piece of theta, then on the next: what comes between stays in the cache."""
         (size,) = group.ops[0].out.shape
         vectors = dict.fromkeys(x for op in group.ops for x in (*op.reads, op.out) if x.ndim)
-        wholes = {self.plan.owner(op.out) for op in self.recording.ops if op.out not in group.inner}
+        wholes = {self.plan.owner(op.out) for op in self.graph.ops if op.out not in group.inner}
         cut = {}
         for value in vectors:
             owner = self.plan.owner(value)
@@ -184,14 +184,14 @@ class Lowering(ABC):
         at = 0
         for x in op.reads:
             start, at = at, at + x.shape[op.option("axis")]
-            part = self.plan.parts.get(self.recording.base(x))
+            part = self.plan.parts.get(self.graph.base(x))
             if part is None or (part.whole, part.start) != (op.out, start):
                 yield x, start, at
 
     def name(self, value: Value) -> str:
         """Return the name of the variable that is the value."""
         if value not in self.names:
-            op = self.recording.makers[value]
+            op = self.graph.makers[value]
             number = value.number
             if op.kind == "view":
                 self._define(value, self.name(op.reads[0]), self.taken(op))
@@ -203,7 +203,7 @@ class Lowering(ABC):
                 self._define(
                     value, self.name(part.whole), [("{0}[{1}]", key), ("{0}.reshape({1})", value.shape)]
                 )
-            elif value in self.recording.outputs:
+            elif value in self.graph.outputs:
                 self.globals[f"take{number}"] = self.result(value)
                 self.names[value] = f"o{number}"
                 old = self._in_place.get(value)
@@ -228,7 +228,7 @@ class Lowering(ABC):
         if array is not None:
             found = eval(text, self.globals)
             if not self.is_view(found, array):
-                raise RecordingError(f"{value} is not the view that it should be")
+                raise TraceError(f"{value} is not the view that it should be")
             self._global(value, found)
         else:
             self.names[value] = f"v{value.number}"
@@ -266,27 +266,27 @@ class Lowering(ABC):
 
     def _is_free(self, new: Value, old: Value) -> bool:
         """Whether nobody reads the old array any more when the first number is written where the new one lies."""
-        ops = [op for op in self.recording.ops if op.kind != "view"]
+        ops = [op for op in self.graph.ops if op.kind != "view"]
         first = next(at for at, op in enumerate(ops) if self.plan.owner(op.out) == new)
         for at, op in enumerate(ops[first:], first):
             for value in op.reads:
                 direct = at == first and value == old and old in self.over(op)
-                if self.recording.base(value) == old and not direct:
+                if self.graph.base(value) == old and not direct:
                     return False
         return (old.shape, old.dtype) == (new.shape, new.dtype)
 
 
-def _state(recording: Recording) -> dict[Value, Value]:
+def _state(graph: Graph) -> dict[Value, Value]:
     """Return the old array for every new one, of a step(state, ...) -> (state, ...); of another function none."""
     try:
-        (old, *_), (new, *_) = recording.arguments, recording.result
+        (old, *_), (new, *_) = graph.arguments, graph.result
         changed = {new[name]: old[name] for name in old if new[name] != old[name]}
         same = [new[name] for name in old if new[name] == old[name]]
     except (TypeError, KeyError, ValueError, IndexError):
         return {}
-    own = all(isinstance(x, Value) and x == recording.base(x) for x in changed)
-    own = own and not {*changed} & {*recording.inputs} and len({*changed}) + len(same) == len(new)
-    rest = [x for x in leaves(recording.result[1:]) if isinstance(x, Value)]  # what a caller may keep
-    if not own or any(x in changed or recording.base(x) in recording.inputs for x in rest):
+    own = all(isinstance(x, Value) and x == graph.base(x) for x in changed)
+    own = own and not {*changed} & {*graph.inputs} and len({*changed}) + len(same) == len(new)
+    rest = [x for x in leaves(graph.result[1:]) if isinstance(x, Value)]  # what a caller may keep
+    if not own or any(x in changed or graph.base(x) in graph.inputs for x in rest):
         return {}
     return {x: was for x, was in changed.items() if isinstance(was, Value)}

@@ -11,7 +11,7 @@ from nnx.array.gather import Data
 from nnx.array.host import as_host
 from nnx.backends.jax.lowering import Lowered, Pieces
 from nnx.backends.jax.parted import Parted, Spares, pieces, shapes
-from nnx.compiler import record
+from nnx.compiler import trace
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, F, Memory, Steps, process_memory, require
 from nnx.support.processes import not_forked, whole
@@ -111,13 +111,13 @@ class Jax(Backend):
         return traced  # type: ignore[return-value]
 
     def _lowered(self, step: Any, *arguments: Any, turned: bool = False) -> Lowered | None:
-        """Return the function by its recording, where it has one; `turned`: X of its batch lies as X^T does."""
+        """Return the function by its graph, where it has one; `turned`: X of its batch lies as X^T does."""
         try:
-            recording = record(step, *arguments)
-            lowered = Lowered(recording, self._jax, recording.arguments[1][0] if turned else None)
+            graph = trace(step, *arguments)
+            lowered = Lowered(graph, self._jax, graph.arguments[1][0] if turned else None)
             self._jax.eval_shape(lowered, *arguments)
         except Exception as error:  # an activation of one's own may ask for JAX's arrays
-            logging.getLogger("nnx").debug("%s is not recorded: %s", step, error)
+            logging.getLogger("nnx").debug("%s is not traced: %s", step, error)
             return None
         return lowered
 

@@ -1,4 +1,4 @@
-"""A recording as a function for JAX, written so that XLA makes fast loops of it on a CPU.
+"""A graph as a function for JAX, written so that XLA makes fast loops of it on a CPU.
 
 XLA computes what it fuses with a slice, a concatenation or a matrix read as a vector number by number: a step took ten
 times as long. So the flat vectors (theta, its gradient, the optimizer's) are pieces here, one for each parameter, in
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from nnx.compiler import Op, Recording, RecordingError, Value, mapped
+from nnx.compiler import Graph, Op, TraceError, Value, mapped
 
 FEW, MANY, LARGE = 64, 256, 256
 """Samples up to which (dZ^T W)^T is quicker than W^T dZ; and up to which, where W has so many rows and columns."""
@@ -30,30 +30,30 @@ class Pieces(NamedTuple):
 
 
 class Lowered:
-    """A recorded function, of JAX's arrays; its vectors come whole or in pieces.
+    """A traced function, of JAX's arrays; its vectors come whole or in pieces.
 
     Parameters
     ----------
-    recording : Recording
+    graph : Graph
     jax : module
     turned : Value or None
         The input that lies in memory as its transpose does: samples picked out of X^T.
     """
 
-    def __init__(self, recording: Recording, jax: Any, turned: Value | None = None) -> None:
-        self._recording, self._jax, self._turned = recording, jax, turned
+    def __init__(self, graph: Graph, jax: Any, turned: Value | None = None) -> None:
+        self._graph, self._jax, self._turned = graph, jax, turned
         cuts: dict[int, set[int]] = {}  # P: where the slices of an input of P numbers begin and end
-        for op in recording.ops:
-            if op.name == "slice" and op.reads[0] in recording.inputs and op.reads[0].ndim == 1:
+        for op in graph.ops:
+            if op.name == "slice" and op.reads[0] in graph.inputs and op.reads[0].ndim == 1:
                 P = op.reads[0].size
                 cuts.setdefault(P, {0, P}).update(op.option("key")[0].indices(P)[:2])
         self._cuts = {P: sorted(found) for P, found in cuts.items()}
         self._shapes: dict[int, list[tuple[int, ...]]] = {
             P: [(stop - start,) for start, stop in pairwise(found)] for P, found in self._cuts.items()
         }
-        for op in recording.ops:
-            piece = recording.makers.get(op.reads[0]) if op.name == "reshape" else None
-            if piece and piece.name == "slice" and piece.reads[0] in recording.inputs and piece.out.ndim == 1:
+        for op in graph.ops:
+            piece = graph.makers.get(op.reads[0]) if op.name == "reshape" else None
+            if piece and piece.name == "slice" and piece.reads[0] in graph.inputs and piece.out.ndim == 1:
                 P = piece.reads[0].size
                 start, stop, _ = piece.option("key")[0].indices(P)
                 i = self._cuts[P].index(start)
@@ -61,27 +61,25 @@ class Lowered:
                     self._shapes[P][i] = op.out.shape
 
     def __call__(self, *arguments: Any) -> Any:
-        """Return what the recorded function does, with pieces in place of vectors."""
-        recording = self._recording
-        given = map(self.cut, _arrays(recording.arguments, arguments))
-        found: dict[Value, Any] = dict(zip(recording.inputs, given, strict=True))
-        for op in recording.ops:
+        """Return what the traced function does, with pieces in place of vectors."""
+        graph = self._graph
+        given = map(self.cut, _arrays(graph.arguments, arguments))
+        found: dict[Value, Any] = dict(zip(graph.inputs, given, strict=True))
+        for op in graph.ops:
             args = [found[x] if isinstance(x, Value) else x for x in op.args]
             out = self._by_piece(op, args)
             found[op.out] = self._of_wholes(op, args) if out is None else out
             self._awaited(op, found)
-        return mapped(
-            recording.result, lambda leaf: self.cut(found[leaf]) if isinstance(leaf, Value) else leaf
-        )
+        return mapped(graph.result, lambda leaf: self.cut(found[leaf]) if isinstance(leaf, Value) else leaf)
 
     def _awaited(self, op: Op, found: dict[Value, Any]) -> None:
         """Let who reads W after W^T dZ wait for that, so that XLA need not copy W to write the new one over it.
 
         It knows no order but that of data, and not that no number is larger than infinity.
         """
-        if op.name != "matmul" or op.out.ndim != 2 or _transpose_of(self._recording, op.reads[0]) is None:
+        if op.name != "matmul" or op.out.ndim != 2 or _transpose_of(self._graph, op.reads[0]) is None:
             return
-        base, start, stop = self._recording.extent(op.reads[0])
+        base, start, stop = self._graph.extent(op.reads[0])
         places = list(pairwise(self._cuts.get(base.size, [])))
         if isinstance(found[base], Pieces) and (start, stop) in places and op.out.size:
             i, parts, jnp = places.index((start, stop)), [*found[base].parts], self._jax.numpy
@@ -113,7 +111,7 @@ class Lowered:
         if op.name != "matmul" or op.out.ndim != 2:
             return _do(op, args, self._jax)
         alone, m, (a, b) = self._jax.lax.optimization_barrier, op.out.shape[1], op.reads
-        if _transpose_of(self._recording, a) is not None:
+        if _transpose_of(self._graph, a) is not None:
             large = min(a.shape) >= LARGE
             if m <= (MANY if large else FEW):
                 return alone(alone(args[1].T) @ args[0].T).T
@@ -124,7 +122,7 @@ class Lowered:
 
     def _is_turned(self, x: Value) -> bool:
         """Whether what lies in memory row by row is x^T."""
-        of = _transpose_of(self._recording, x)
+        of = _transpose_of(self._graph, x)
         return x == self._turned if of is None else of != self._turned
 
     def _by_piece(self, op: Op, args: list[Any]) -> Any:
@@ -159,14 +157,14 @@ class Lowered:
         return None
 
 
-def _transpose_of(recording: Recording, x: Value) -> Value | None:
+def _transpose_of(graph: Graph, x: Value) -> Value | None:
     """Return the matrix of which x is the transpose; None if it is none."""
-    maker = recording.makers.get(x)
+    maker = graph.makers.get(x)
     return maker.reads[0] if maker is not None and maker.name == "permute" and x.ndim == 2 else None
 
 
 def _arrays(recorded: Any, given: Any) -> Iterator[Any]:
-    """Yield what stands where a recording's arguments have arrays."""
+    """Yield what stands where a graph's arguments have arrays."""
     if isinstance(recorded, Value):
         yield given
     elif isinstance(recorded, dict):
@@ -206,4 +204,4 @@ def _do(op: Op, args: list[Any], jax: Any) -> Any:
         return getattr(jnp, op.name)(args[0], axis=axis, keepdims=op.option("keepdims")).astype(dtype)
     if op.kind in ("elementwise", "matmul"):
         return getattr(jnp, op.name)(*args)
-    raise RecordingError(f"{op.name} is not known to the adapter of JAX")
+    raise TraceError(f"{op.name} is not known to the adapter of JAX")

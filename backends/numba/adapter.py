@@ -17,7 +17,7 @@ from nnx.backends.numba.step_renderer import Loops, Source
 from nnx.backends.numba.threads import just_after, look_again, together
 from nnx.backends.numpy.adapter import NumPy
 from nnx.backends.numpy.calls import replay
-from nnx.compiler import Recording, record
+from nnx.compiler import Graph, trace
 from nnx.errors import BackendError
 from nnx.port.base import Checked, F, Steps, only_cpu, require
 from nnx.support.processes import uncut
@@ -51,14 +51,14 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
         return Compiled(quiet()(step), super().repeat(step))
 
 
-def unaided(recording: Recording) -> Replay:
+def unaided(graph: Graph) -> Replay:
     """Return NumPy's replay, with one thread in BLAS if it is short and compiled steps have just been done.
 
     OpenBLAS's threads go on spinning for some 30 ms after a product, on the cores that the next steps' threads need:
     with a small validation after each, epochs of 3 ms took 78.
     """
-    run = replay(recording)
-    if work(recording) > SHORT:
+    run = replay(graph)
+    if work(graph) > SHORT:
         return run
 
     def alone(*arguments: Any, over: bool = False) -> Any:
@@ -111,9 +111,9 @@ class Compiled:
 
         def make() -> Form:
             batch = tuple(None if x is None else np.empty((*x.shape[:-1], m), x.dtype) for x in data)
-            recording = record(self._step, state, batch)
-            source = Loops(recording).source()
-            cost, step = recording.result[1].dtype, compiled(source.text)
+            graph = trace(self._step, state, batch)
+            source = Loops(graph).source()
+            cost, step = graph.result[1].dtype, compiled(source.text)
             return Form(source, step.function, state, cost, shared().lingered, step)
 
         form: Form | None = kept(self._made, key, make, "a step is not compiled")

@@ -23,7 +23,7 @@ from nnx.backends.numba.private_folder import (
     read_private,
     write_private,
 )
-from nnx.compiler import RecordingError
+from nnx.compiler import TraceError
 from nnx.errors import InputError, first_line
 from nnx.support.processes import uncut
 
@@ -176,7 +176,7 @@ def written(name: str, text: str) -> Path:
             _said(str(error))
         else:
             return path
-    raise RecordingError("there is no folder for the compiled step")
+    raise TraceError("there is no folder for the compiled step")
 
 
 @lru_cache

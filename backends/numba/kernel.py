@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.compiler import Group, Op, RecordingError, Value
+from nnx.compiler import Group, Op, TraceError, Value
 from nnx.compiler.ir.operations import names
 
 FUNCTIONS = names(
@@ -65,7 +65,7 @@ def expression(op: Op, args: list[str]) -> str:
         form = NUMBER.get(op.name) if not isinstance(op.args[-1], Value) else None
         text = (form or OPERATORS[op.name]).format(*args, T=dtype)
     else:
-        raise RecordingError(f"{op.name} has no loop")
+        raise TraceError(f"{op.name} has no loop")
     return text if dtype == "bool" else f"{dtype}({text})"
 
 

@@ -14,7 +14,7 @@ from nnx.backends.numba.kernel import Kernel, beside, expression, indented, spac
 from nnx.backends.numba.threads import small, threads
 from nnx.backends.numba.tile_update import Tiled, derivatives, tiled
 from nnx.backends.numpy.calls import aligned, replay
-from nnx.compiler import Group, Op, Plan, Recording, RecordingError, Value, fused, leaves, nbytes, planned
+from nnx.compiler import Graph, Group, Op, Plan, TraceError, Value, fused, leaves, nbytes, planned
 
 OWNED = 128
 """Samples up to which a product with a W is shared out as its update is."""
@@ -46,28 +46,26 @@ class Source(NamedTuple):
 
 
 class Loops:
-    """The recording of a step on its way to the source of a compiled function.
+    """The graph of a step on its way to the source of a compiled function.
 
     Parameters
     ----------
-    recording : Recording
+    graph : Graph
         Of step(state, (X, Y)) or step(state, (X, Y, w)) -> (state, J), the state a dict of arrays.
     """
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
-        alone = derivatives(recording)
-        self._tiled: Tiled = tiled(
-            recording, fused(recording, lambda op: None if op.out in alone else space(op))
-        )
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        alone = derivatives(graph)
+        self._tiled: Tiled = tiled(graph, fused(graph, lambda op: None if op.out in alone else space(op)))
         if set(self._tiled.parts) == set(alone):
             self.groups: list[Group] = self._tiled.groups
         else:
-            self.groups = fused(recording, space)
+            self.groups = fused(graph, space)
             self._tiled = Tiled(self.groups, {}, None, [])
         self._turn = self._to_turn()
-        self.plan: Plan = planned(recording, self.groups, inner=lambda value: 0)
-        self._constants = recording.constants()
+        self.plan: Plan = planned(graph, self.groups, inner=lambda value: 0)
+        self._constants = graph.constants()
         self._once: list[str] = []  # before the first batch
         self._each: list[str] = []  # for every batch
         self._last: list[str] = []  # at its end
@@ -96,7 +94,7 @@ class Loops:
 
         Raises
         ------
-        RecordingError
+        TraceError
             When an operation has no loop here, or the function is no step.
         """
         state, batch, new, J = self._arguments()
@@ -137,18 +135,18 @@ class Loops:
     def _arguments(self) -> tuple[dict[str, Value], tuple[Any, ...], dict[str, Value], Value]:
         """Return the state, the batch, the new state and J."""
         try:
-            (state, batch), (new, J) = self.recording.arguments, self.recording.result
+            (state, batch), (new, J) = self.graph.arguments, self.graph.result
             right = set(state) == set(new) and J.ndim == 0 and len(batch) in (2, 3)
             right = right and all(isinstance(x, Value) for x in (*state.values(), *new.values(), *batch[:2]))
             changed = [value for name, value in new.items() if value != state[name]]
-            right = right and len({*changed}) == len(changed) and not {*changed} & {*self.recording.inputs}
-            right = right and all(x == self.recording.base(x) and x not in self._constants for x in changed)
+            right = right and len({*changed}) == len(changed) and not {*changed} & {*self.graph.inputs}
+            right = right and all(x == self.graph.base(x) and x not in self._constants for x in changed)
         except (TypeError, ValueError, AttributeError) as error:
-            raise RecordingError("not a step") from error
+            raise TraceError("not a step") from error
         if not right or not all(
             batch[0].ndim == 2 and x.shape[-1] == batch[0].shape[-1] for x in leaves(batch) if x
         ):
-            raise RecordingError("not a step")
+            raise TraceError("not a step")
         return state, tuple(batch), new, J
 
     def _source(
@@ -165,14 +163,14 @@ class Loops:
             **{f"C_{t}": np.asarray(numbers, t) for t, numbers in self._numbers.items()},
             **{f"U_{t}": np.asarray([1, 0, small()], t) for t in ("float32", "float64")},
             **{f"A_{t}": memory[: len(memory) // 8 * 8].view(t) for t in sorted(self._dtypes)},
-            **dict(zip(self._fixed, _values(self.recording, list(self._fixed.values())), strict=True)),
+            **dict(zip(self._fixed, _values(self.graph, list(self._fixed.values())), strict=True)),
             **{name: _aligned(value) for name, value in self._made.items()},
         }
         parameters = dict.fromkeys(("t", "T", "sync", "count", "at", "m"), "types.int64")
         parameters |= {
             "sync": _type("int64", 1),
             "order": _type("int64", 1, "C", True),
-            "Js": _type(self.recording.result[1].dtype, 1),
+            "Js": _type(self.graph.result[1].dtype, 1),
         }
         for name, (dtype, layout, ndim) in places.items():
             parameters[name] = _type(dtype, ndim, layout, True)
@@ -204,7 +202,7 @@ class Loops:
             f"{kernels}\n\n\n@njit({signature}, **CALLED)\n{text}\n",
             {name: f"x{value.number}" for name, value in changing.items()},
             tables,
-            work(self.recording),
+            work(self.graph),
         )
 
     # What changes from batch to batch.
@@ -214,13 +212,13 @@ class Loops:
         if old.ndim == 0:
             return
         at = next(g for g, group in enumerate(self.groups) if any(op.out == new for op in group.ops))
-        safe = self.recording.makers[new].kind == "elementwise" and self.groups[at].space is not None
+        safe = self.graph.makers[new].kind == "elementwise" and self.groups[at].space is not None
         safe = safe and (old.shape, old.dtype) == (new.shape, new.dtype)
         inner = frozenset().union(*(group.inner for group in self.groups))
         safe = safe and not any(self.plan.owner(x) == new for x in self.plan.shared if x not in inner)
         for g, group in enumerate(self.groups):
             for value in (value for op in group.ops for value in op.reads):
-                if self.recording.base(value) == old and (g > at or (g == at and value != old)):
+                if self.graph.base(value) == old and (g > at or (g == at and value != old)):
                     safe = False
         # In one loop, who reads the old one must have it before the new one is written, or would find that.
         ops = self.groups[at].ops
@@ -265,9 +263,9 @@ class Loops:
         """Return the product W X that reads X before all else does, if that is so."""
         for group in self.groups:
             op = group.ops[0]
-            if any(self.recording.base(x) == X for one in group.ops for x in one.reads):
+            if any(self.graph.base(x) == X for one in group.ops for x in one.reads):
                 product = group.space is None and op.name == "matmul" and op.out not in self._tiled.parts
-                other = op.reads[1:] == (X,) and self.recording.base(op.reads[0]) != X
+                other = op.reads[1:] == (X,) and self.graph.base(op.reads[0]) != X
                 return op if product and other and op.out.ndim == 2 else None
         return None
 
@@ -295,7 +293,7 @@ class Loops:
     def _row(self, start: int, shape: tuple[int, ...]) -> str:
         """Return a row of the table: where an array lies in memory, its rows and columns."""
         if len(shape) not in (1, 2):
-            raise RecordingError(f"an array of {len(shape)} axes")
+            raise TraceError(f"an array of {len(shape)} axes")
         n, m = shape if len(shape) == 2 else (1, *shape)
         self._sizes.append((start, start + n * m, n, m))
         return f"D[{len(self._sizes) - 1}]"
@@ -310,25 +308,25 @@ class Loops:
         """Return the Python number that an argument is, or a constant of no axes; None: it is an array."""
         if not isinstance(arg, Value):
             return arg
-        op = self.recording.makers.get(arg)
+        op = self.graph.makers.get(arg)
         return op.option("value") if op is not None and op.name == "full" and arg.ndim == 0 else None
 
     def is_single(self, value: Value) -> bool:
         """Whether a value is a single number, which is a variable of its own."""
-        base = self.recording.base(value)
-        flat = all(view.name in ("reshape", "broadcast") for view in self.recording.views(value))
+        base = self.graph.base(value)
+        flat = all(view.name in ("reshape", "broadcast") for view in self.graph.views(value))
         return base.ndim == 0 and base not in self._constants and flat
 
     def single(self, value: Value) -> str:
         """Return the variable that is a single number."""
-        return self._names[self.recording.base(value)]
+        return self._names[self.graph.base(value)]
 
     def name(self, value: Value) -> str:
         """Return the variable that is the value, an array."""
         if value in self._names:
             return self._names[value]
         name = self._names[value] = f"v{value.number}"
-        op = self.recording.makers[value]
+        op = self.graph.makers[value]
         if value in self._in_place:
             self._names[value] = name = self.name(self._in_place[value])
         elif value in self._constants and op.kind != "view":
@@ -336,16 +334,16 @@ class Loops:
             self._fixed[name] = value
         elif op.kind == "view":
             view = self._view(self.name(op.reads[0]), op)
-            lines = self._each if self.recording.base(value) == self._X else self._once
+            lines = self._each if self.graph.base(value) == self._X else self._once
             lines.append(f"{name} = {view}")
         elif value in self.plan.shared:
             self._names[value] = name = self.name(self.plan.shared[value])
             if self.plan.shared[value].ndim == 0:
-                raise RecordingError("a number shares its memory")
+                raise TraceError("a number shares its memory")
         elif value in self.plan.parts:
             part = self.plan.parts[value]
             if part.whole.ndim != 1:
-                raise RecordingError("a part of a stack")
+                raise TraceError("a part of a stack")
             whole = self.name(part.whole)
             self._once.append(f"{name} = {self._slice(whole, part.start, value.shape)}")
         else:
@@ -364,9 +362,9 @@ class Loops:
         alone = [
             op for group in self.groups if group.space is None for op in group.ops if op.name != "matmul"
         ]
-        views = [op for op in self.recording.ops if op.kind == "view" and op.name != "permute"]
+        views = [op for op in self.graph.ops if op.kind == "view" and op.name != "permute"]
         for x in (x for op in (*alone, *views) for x in (*op.reads, op.out)):
-            found.pop(self.plan.owner(self.recording.base(x)), None)
+            found.pop(self.plan.owner(self.graph.base(x)), None)
         return {value: line for value, line in found.items() if line > value.shape[1]}
 
     def _where(self, value: Value) -> str:
@@ -386,14 +384,14 @@ class Loops:
         value = op.reads[0]
         if op.name == "permute" and value.ndim == 2:
             return f"{array}.T"
-        if op.name == "reshape" and self.recording.base(value) != self._X:
+        if op.name == "reshape" and self.graph.base(value) != self._X:
             return self._shaped(array, op.out.shape)
         if op.name == "slice" and value.ndim == 1:
             key = next(key for key in op.option("key") if key is not None)
             if isinstance(key, slice) and key.step == 1:
                 found = self._slice(array, key.start, (key.stop - key.start,))
                 return self._shaped(found, op.out.shape) if op.out.ndim == 2 else found
-        raise RecordingError(f"{op.name} of {value.ndim} axes has no loop")
+        raise TraceError(f"{op.name} of {value.ndim} axes has no loop")
 
     # What is done.
 
@@ -402,7 +400,7 @@ class Loops:
 
         And up to which.
         """
-        value, begin, end = self.recording.extent(value)
+        value, begin, end = self.graph.extent(value)
         if part:
             begin, end = part
         item = nbytes(value) // max(value.size, 1)
@@ -444,7 +442,7 @@ class Loops:
                 elif self.is_single(arg):  # type: ignore[arg-type]
                     args.append(self.single(arg))  # type: ignore[arg-type]
                 else:
-                    raise RecordingError("an element of an array")
+                    raise TraceError("an element of an array")
             self._names[op.out] = f"s{op.out.number}"
             self._each.append(f"s{op.out.number} = {expression(op, args)}")
             return
@@ -459,7 +457,7 @@ class Loops:
         if op.name == "matmul" and out.ndim == 2 and all(x.dtype == out.dtype for x in op.reads):
             a, b = op.reads if len(op.reads) == 2 else op.reads * 2
             if out.dtype not in ("float32", "float64"):
-                raise RecordingError("a product of integers")
+                raise TraceError("a product of integers")
             self._product(op, ", ".join(map(self._where, (a, b, out))))
             for factor in op.reads:
                 self._turned(factor)
@@ -467,7 +465,7 @@ class Loops:
             at = 0
             for arg in op.reads:
                 start, at = at, at + arg.size
-                part = self.plan.parts.get(self.recording.base(arg))
+                part = self.plan.parts.get(self.graph.base(arg))
                 if part is None or (part.whole, part.start) != (out, start):
                     self._wait([self._memory(arg)], [self._memory(out)])
                     x = self.name(arg)  # before the line below: it may have one of its own
@@ -477,11 +475,11 @@ class Loops:
             x = self.name(op.reads[0])
             self._by_one(f"{self.name(out)}[...] = {x}")
         else:
-            raise RecordingError(f"{op.name} of {[x.ndim for x in op.reads]} axes has no loop")
+            raise TraceError(f"{op.name} of {[x.ndim for x in op.reads]} axes has no loop")
 
     def _by_owner(self, op: Op) -> bool:
         """Whether an operation is a product with a W, which the threads share out as its update is."""
-        W = self.recording.base(op.reads[0])
+        W = self.graph.base(op.reads[0])
         return op.name == "matmul" and bool(self._tiled.parts) and W in self._in_place.values()
 
     def _product(self, op: Op, arrays: str) -> None:
@@ -490,7 +488,7 @@ class Loops:
         if not self._by_owner(op):
             self._call_picking(op, f"product(t, T, {arrays}, U_{out.dtype}, PICKS)")
             return
-        turned = int(any(view.name == "permute" for view in self.recording.views(a)))
+        turned = int(any(view.name == "permute" for view in self.graph.views(a)))
         more = f"E_{out.dtype}"
         before = self._made[more].size if more in self._made else 0
         size = (threads() - 1) * out.size if out.shape[1] <= OWNED else 0
@@ -546,15 +544,15 @@ class Loops:
         BLAS reads that faster, which is worth it for many units; the copy of more samples would take much memory. Of a
         single sample the loop over a row is one of vectors only where the row's elements are known to be neighbours.
         """
-        found, batch = {}, self.recording.arguments[1]
+        found, batch = {}, self.graph.arguments[1]
         for value in self._tiled.parts:
-            right = self.recording.makers[value].reads[1]
-            m, n, views = right.shape[0], value.shape[0], self.recording.views(right)
+            right = self.graph.makers[value].reads[1]
+            m, n, views = right.shape[0], value.shape[0], self.graph.views(right)
             if [view.name for view in views] != ["permute"]:
                 continue
             A = views[0].reads[0]
             worth = m == 1 or (m <= TURNED and n >= (64 if m <= 32 else 256))
-            if A == batch[0] or A in self.recording.makers:
+            if A == batch[0] or A in self.graph.makers:
                 found[A] = right, m if worth else 0
         return found
 
@@ -662,11 +660,11 @@ class Loops:
         if update is None:
             return []
         others = {
-            self.recording.base(x)
+            self.graph.base(x)
             for group in self.groups
             for op in group.ops
             for x in op.reads
-            if group is not update or x != self.recording.base(x)
+            if group is not update or x != self.graph.base(x)
         }
         own = {x for op in update.ops for x in op.reads} - others
         made = {op.out for op in update.ops}
@@ -712,10 +710,10 @@ def _aligned(value: Value) -> Any:
     return aligned(nbytes(value)).view(value.dtype).reshape(value.shape)
 
 
-def _values(recording: Recording, values: list[Value]) -> list[Any]:
-    """Return what is the same in every call; memory alone for what is no part of the recording."""
-    constants = recording.constants()
+def _values(graph: Graph, values: list[Value]) -> list[Any]:
+    """Return what is the same in every call; memory alone for what is no part of the graph."""
+    constants = graph.constants()
     made = [value for value in values if value.number >= 0]
-    part = Recording((), tuple(op for op in recording.ops if op.out in constants), (), made)
+    part = Graph((), tuple(op for op in graph.ops if op.out in constants), (), made)
     found = iter(replay(part)()) if made else iter(())
     return [np.ascontiguousarray(next(found)) if value.number >= 0 else _aligned(value) for value in values]

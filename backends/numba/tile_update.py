@@ -7,7 +7,7 @@ goes over it at once: dtheta as a whole is never in memory. (Of more than 256 sa
 
 from typing import NamedTuple
 
-from nnx.compiler import Group, Op, Recording, Value
+from nnx.compiler import Graph, Group, Op, Value
 
 
 class Tiled(NamedTuple):
@@ -30,24 +30,24 @@ class Tiled(NamedTuple):
     rest: list[tuple[int, int]]
 
 
-def derivatives(recording: Recording) -> dict[Value, tuple[Value, int]]:
+def derivatives(graph: Graph) -> dict[Value, tuple[Value, int]]:
     """Return each dW that is a product read for dtheta alone: what it is a part of, and from where on."""
     readers: dict[Value, list[Op]] = {}
-    for op in recording.ops:
+    for op in graph.ops:
         if op.kind != "view":
-            for x in dict.fromkeys(map(recording.base, op.reads)):
+            for x in dict.fromkeys(map(graph.base, op.reads)):
                 readers.setdefault(x, []).append(op)
-    outputs = {recording.base(x) for x in recording.outputs}
+    outputs = {graph.base(x) for x in graph.outputs}
     found = {}
-    for op in recording.ops:
+    for op in graph.ops:
         if op.name != "concat" or op.out.ndim != 1 or op.out in outputs:
             continue
         start = 0
         for x in op.reads:
-            value = recording.base(x)
-            maker = recording.makers.get(value)
+            value = graph.base(x)
+            maker = graph.makers.get(value)
             alone = readers[value] == [op] and op.reads.count(x) == 1 and value not in outputs
-            flat = all(view.name == "reshape" for view in recording.views(x))
+            flat = all(view.name == "reshape" for view in graph.views(x))
             if maker and alone and flat and _is_product(maker):
                 found[value] = op.out, start
             start += x.size
@@ -65,16 +65,16 @@ def _is_product(op: Op) -> bool:
     return one or (op.name == "matmul" and op.reads[0] != op.reads[1])
 
 
-def tiled(recording: Recording, groups: list[Group]) -> Tiled:
+def tiled(graph: Graph, groups: list[Group]) -> Tiled:
     """Return the groups with the products of dtheta moved to where the optimizer's loop can go on with them."""
     plain = Tiled(groups, {}, None, [])
-    parts = derivatives(recording)
+    parts = derivatives(graph)
     wholes = {whole for whole, _ in parts.values()}
     updates = [
         (at, group, x)
         for at, group in enumerate(groups)
         for x in wholes & {x for op in group.ops for x in op.reads}
-        if _is_update(recording, groups, group, x)
+        if _is_update(graph, groups, group, x)
     ]
     if len(updates) != 1:
         return plain
@@ -82,7 +82,7 @@ def tiled(recording: Recording, groups: list[Group]) -> Tiled:
     parts = {x: place for x, place in parts.items() if place[0] == dtheta}
     vectors = {x for op in group.ops for x in op.reads} - {op.out for op in group.ops} - {dtheta}
     made = {op.out: g for g, some in enumerate(groups) for op in some.ops}
-    ready = max((made[recording.base(x)] for x in vectors if recording.base(x) in made), default=-1)
+    ready = max((made[graph.base(x)] for x in vectors if graph.base(x) in made), default=-1)
 
     behind: dict[int, list[Group]] = {}  # what comes behind a group
     own = {op.out: g for g, some in enumerate(groups) for op in some.ops if op.out in parts}
@@ -90,7 +90,7 @@ def tiled(recording: Recording, groups: list[Group]) -> Tiled:
         last = max(own[x], ready)
         for g, some in enumerate(groups[:at]):
             for value in (value for op in some.ops for value in op.reads):
-                base, begin, end = recording.extent(value)
+                base, begin, end = graph.extent(value)
                 if base in vectors and begin < start + x.size and start < end:
                     last = max(last, g)
         if last >= at:
@@ -105,15 +105,15 @@ def tiled(recording: Recording, groups: list[Group]) -> Tiled:
     return Tiled(moved, places, group, _rest(dtheta.size, sorted(places.values())))
 
 
-def _is_update(recording: Recording, groups: list[Group], group: Group, dtheta: Value) -> bool:
+def _is_update(graph: Graph, groups: list[Group], group: Group, dtheta: Value) -> bool:
     """Whether a group goes over dtheta element by element, as nobody else does, and makes nothing but a new state."""
-    readers = [some for some in groups for op in some.ops for x in op.reads if recording.base(x) == dtheta]
+    readers = [some for some in groups for op in some.ops for x in op.reads if graph.base(x) == dtheta]
     return all(some is group for some in readers) and all(
         op.kind == "elementwise"
         and op.out.shape == dtheta.shape
-        and (op.out in group.inner or op.out in recording.outputs)
+        and (op.out in group.inner or op.out in graph.outputs)
         and all(x.shape == dtheta.shape or x.ndim == 0 for x in op.reads)
-        and all(recording.base(x) == x for x in op.reads if x.ndim)
+        and all(graph.base(x) == x for x in op.reads if x.ndim)
         for op in group.ops
     )
 

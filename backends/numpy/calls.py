@@ -1,4 +1,4 @@
-"""A recording done again with NumPy: each operation one call, with `out=`, into a buffer planned beforehand."""
+"""A graph done again with NumPy: each operation one call, with `out=`, into a buffer planned beforehand."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from nnx.array.host import quiet
 from nnx.backends.calls.program_cache import Replay, pool
 from nnx.backends.calls.renderer import Lowering
-from nnx.compiler import Op, Recording, RecordingError, Value, nbytes
+from nnx.compiler import Graph, Op, TraceError, Value, nbytes
 
 _UFUNCS = {"round": np.rint, "abs": np.absolute}
 _REDUCTIONS = {
@@ -17,41 +17,41 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 
-def replay(recording: Recording) -> Replay:
-    """Return the recorded function as a list of NumPy's calls, none of which allocates an array.
+def replay(graph: Graph) -> Replay:
+    """Return the traced function as a list of NumPy's calls, none of which allocates an array.
 
     Raises
     ------
-    RecordingError
+    TraceError
         When an operation is not known here.
     """
-    function: Replay = quiet()(Calls(with_masks(recording)).function())
+    function: Replay = quiet()(Calls(with_masks(graph)).function())
     return function
 
 
-def with_masks(recording: Recording) -> Recording:
-    """Return the recording with products by truth values as they are, where they were made numbers first.
+def with_masks(graph: Graph) -> Graph:
+    """Return the graph with products by truth values as they are, where they were made numbers first.
 
     NumPy makes them numbers on the way, some thousands at a time, which stay in the cache. As an array they would be
     written where the other thread's part of some product lies, line by line fetched from that core: of f'(Z) of 512
     units and 1024 samples a millisecond, twenty times what the arithmetic takes.
     """
     masks: dict[Any, Any] = {
-        op.out: op.reads[0] for op in recording.ops if op.name == "astype" and op.reads[0].dtype == "bool"
+        op.out: op.reads[0] for op in graph.ops if op.name == "astype" and op.reads[0].dtype == "bool"
     }
-    for value in recording.outputs:
-        masks.pop(recording.base(value), None)
-    for op in recording.ops:
+    for value in graph.outputs:
+        masks.pop(graph.base(value), None)
+    for op in graph.ops:
         numbers = [x for x in op.reads if x not in masks]
         if op.name != "multiply" or len(op.reads) != 2 or [x.dtype for x in numbers] != [op.out.dtype]:
             for x in op.reads:
                 masks.pop(x, None)
     ops = tuple(
         Op(op.name, tuple(masks.get(x, x) for x in op.args), op.out, op.options)
-        for op in recording.ops
+        for op in graph.ops
         if op.out not in masks
     )
-    return Recording(recording.inputs, ops, recording.arguments, recording.result)
+    return Graph(graph.inputs, ops, graph.arguments, graph.result)
 
 
 class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
@@ -60,8 +60,8 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
     piece = 1 << 16  # fewer calls cost more than a core's own cache gains; what all share holds some of these
     copy, permuted, broadcast = ".copy()", "{0}.transpose({1})", "broadcast_to({0}, {1})"
 
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording)
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
         self.globals |= {
             "copyto": np.copyto, "dot": np.dot, "matmul": np.matmul, "broadcast_to": np.broadcast_to,
         }  # fmt: skip
@@ -133,7 +133,7 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
         elif kind == "reduction":
             self._reduction(op, out, args[0])
         else:
-            raise RecordingError(f"{op.name} is not replayed with NumPy")
+            raise TraceError(f"{op.name} is not replayed with NumPy")
 
     def _zeros(self, value: Value) -> str:
         """Return zeros of a value's shape: with them a maximum takes a third of the time that it takes with one zero.

@@ -14,7 +14,7 @@ from nnx.backends.calls.fewer_threads import SMALL, Fewer
 from nnx.backends.calls.program_cache import Recorded, Replay, picking
 from nnx.backends.torch.calls import calls
 from nnx.backends.torch.cuda_graph import Cuda, Graphs
-from nnx.compiler import Recording, record
+from nnx.compiler import Graph, trace
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, F, Memory, Steps, process_memory, require
 from nnx.support.install import CPU_TORCH
@@ -106,8 +106,8 @@ class Torch(Backend):
     def capture(self, step: F) -> F:
         """Return the step recorded, and replayed into buffers that are used again; without autograd's bookkeeping."""
 
-        def replay(recording: Recording) -> Replay:
-            return calls(recording, self._torch, self._device)
+        def replay(graph: Graph) -> Replay:
+            return calls(graph, self._torch, self._device)
 
         return Recorded(self._torch.no_grad()(step), replay)  # type: ignore[no-any-return]
 
@@ -119,7 +119,7 @@ class Torch(Backend):
         torch, pure = self._torch, self._torch.no_grad()(step)
 
         def lowered(*arguments: Any) -> Any:
-            return partial(calls(record(pure, *arguments), torch, self._device), over=True)
+            return partial(calls(trace(pure, *arguments), torch, self._device), over=True)
 
         def captured(run: Callable[[], Any]) -> Callable[[], Any]:
             run()  # what the libraries make at their first call cannot be made while CUDA records

@@ -1,4 +1,4 @@
-"""A recording done again with PyTorch: each operation one call, with `out=`, into a buffer planned beforehand.
+"""A graph done again with PyTorch: each operation one call, with `out=`, into a buffer planned beforehand.
 
 A call of PyTorch's costs more than the arithmetic of a small step, and a pass over a long vector more than that, so
 what it has one function for is one call: W X + b, a comparison as numbers, and what `_JOINED` has.
@@ -11,7 +11,7 @@ from typing import Any
 
 from nnx.backends.calls.program_cache import Replay, pool
 from nnx.backends.calls.renderer import Lowering, Taken
-from nnx.compiler import Op, Recording, RecordingError, Value, nbytes
+from nnx.compiler import Graph, Op, TraceError, Value, nbytes
 
 _NAMES = {"equal": "eq", "bitwise_invert": "bitwise_not", "max": "amax", "min": "amin"}
 _SWAPPED = {
@@ -38,26 +38,26 @@ long for a zero, as the v of a weight is that only dead units have seen (3 milli
 by the last bit of a float32."""
 
 
-def calls(recording: Recording, torch: Any, device: Any) -> Replay:
-    """Return the recorded function as a list of PyTorch's calls.
+def calls(graph: Graph, torch: Any, device: Any) -> Replay:
+    """Return the traced function as a list of PyTorch's calls.
 
     Raises
     ------
-    RecordingError
+    TraceError
         When an operation is not known here.
     """
     with torch.inference_mode(False):  # the buffers outlive it
-        function: Replay = _Calls(joined(recording, device.type == "cpu"), torch, device).function()
+        function: Replay = _Calls(joined(graph, device.type == "cpu"), torch, device).function()
     return torch.inference_mode(False)(torch.no_grad()(function))
 
 
-def joined(recording: Recording, on_host: bool) -> Recording:
-    """Return the recording with one operation where PyTorch has one function for several.
+def joined(graph: Graph, on_host: bool) -> Graph:
+    """Return the graph with one operation where PyTorch has one function for several.
 
     Arrays of no axes may stand for numbers where they lie on the host, since nobody waits for them.
     """
-    uses = Counter(x for op in recording.ops for x in op.reads) + Counter(recording.outputs)
-    made = dict(recording.makers)
+    uses = Counter(x for op in graph.ops for x in op.reads) + Counter(graph.outputs)
+    made = dict(graph.makers)
     gone: set[Any] = set()
 
     def inner(x: Any, *names: str) -> Op | None:
@@ -78,13 +78,13 @@ def joined(recording: Recording, on_host: bool) -> Recording:
                 return number, y
         return None
 
-    for op in recording.ops:
+    for op in graph.ops:
         found = _join(op, inner, scaled)
         if found is not None:
             made[op.out], absorbed = found
             gone |= absorbed
-    ops = tuple(made[op.out] for op in recording.ops if op.out not in gone)
-    return Recording(recording.inputs, ops, recording.arguments, recording.result)
+    ops = tuple(made[op.out] for op in graph.ops if op.out not in gone)
+    return Graph(graph.inputs, ops, graph.arguments, graph.result)
 
 
 def _of_one_dtype(op: Op) -> bool:
@@ -135,9 +135,9 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
 
     copy, permuted, broadcast = ".clone()", "{0}.permute({1})", "{0}.expand({1})"
 
-    def __init__(self, recording: Recording, torch: Any, device: Any) -> None:
+    def __init__(self, graph: Graph, torch: Any, device: Any) -> None:
         self._torch, self._device = torch, device
-        super().__init__(recording)
+        super().__init__(graph)
         self.globals |= {"inf": math.inf, "nan": math.nan, "device": device}
 
     def unlike(self, name: str, value: Value) -> str:
@@ -180,7 +180,7 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
     def taken(self, op: Op) -> Taken:
         """Return how a view is taken."""
         if op.name == "slice" and any(isinstance(k, slice) and (k.step or 1) < 0 for k in op.option("key")):
-            raise RecordingError("PyTorch has no view from the end to the beginning")
+            raise TraceError("PyTorch has no view from the end to the beginning")
         return super().taken(op)
 
     def write(self, op: Op) -> None:
@@ -200,7 +200,7 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         elif op.kind == "elementwise" or op.name in ("matmul", "addmm", *_JOINED):
             self._call(op, out)
         else:
-            raise RecordingError(f"{op.name} is not replayed with PyTorch")
+            raise TraceError(f"{op.name} is not replayed with PyTorch")
 
     def _function(self, name: str) -> str:
         import array_api_compat.torch as xp
@@ -223,7 +223,7 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
             name = "mm"
         dtype = op.reads[-1].dtype
         if {x.dtype for x in op.reads[name == "where" :]} != {dtype}:
-            raise RecordingError(f"{name} of several dtypes is not replayed with PyTorch")
+            raise TraceError(f"{name} of several dtypes is not replayed with PyTorch")
         texts = [self.name(arg) if isinstance(arg, Value) else self.scalar(arg, dtype) for arg in args]
         if not isinstance(args[-1], Value):
             number = args[-1]
@@ -254,7 +254,7 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         elif op.name in ("sum", "mean", "max", "min", "all", "any"):
             axes = tuple(axes)
         else:
-            raise RecordingError(f"{op.name} over {len(axes)} axes is not replayed with PyTorch")
+            raise TraceError(f"{op.name} over {len(axes)} axes is not replayed with PyTorch")
         call = f"{self._function(op.name)}({self.name(op.reads[0])}, {axes}, {keepdims}"
         if op.name in ("sum", "prod"):
             self.lines.append(f"{call}, dtype={out}.dtype, out={out})")

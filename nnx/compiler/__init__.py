@@ -1,26 +1,26 @@
-"""A pure function of arrays written down as a straight list of the standard's operations.
+"""The compiler: a pure function of arrays becomes a graph of the standard's operations.
 
-The function runs once on placeholders, which know a shape and a dtype; every function of the standard that is called
-on them is noted (`record`). What comes out is data: it can be printed, checked, and run by an adapter as its library
-can, with buffers planned beforehand (`planned`).
+The function runs once on tracers, which know a shape and a dtype only. Each function of the standard that it calls
+on them becomes an operation (`trace`). The graph is data: it can be printed, checked and run by any library.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from nnx.compiler.ir.graph import Op, Recording, Value, leaves, mapped
-from nnx.compiler.ir.operations import RecordingError
-from nnx.compiler.ir.tracer import Placeholder, Tape
+from nnx.compiler.ir.graph import Graph, Op, Value, leaves, mapped
+from nnx.compiler.ir.namespace import Namespace
+from nnx.compiler.ir.operations import TraceError
+from nnx.compiler.ir.tracer import GraphBuilder, Tracer
 from nnx.compiler.passes.fuse import Group, fused
 from nnx.compiler.passes.memory import Plan, nbytes, planned
 from nnx.compiler.passes.simplify import simplified
 
 __all__ = [
+    "Graph",
     "Group",
     "Op",
     "Plan",
-    "Recording",
-    "RecordingError",
+    "TraceError",
     "Value",
     "fused",
     "is_array",
@@ -28,7 +28,7 @@ __all__ = [
     "mapped",
     "nbytes",
     "planned",
-    "record",
+    "trace",
 ]
 
 
@@ -37,21 +37,21 @@ def is_array(x: Any) -> bool:
     return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
-def record(function: Callable[..., Any], *arguments: Any) -> Recording:
-    """Return what a pure function does with arrays of these shapes and dtypes.
+def trace(function: Callable[..., Any], *arguments: Any) -> Graph:
+    """Return the graph of a pure function for arrays of these shapes and dtypes.
 
     Parameters
     ----------
     function : callable
         Pure, written with the standard's functions. It is called once.
     arguments : trees
-        Dicts, tuples and lists with arrays, of which shapes and dtypes are looked at; whatever else is in them
-        (numbers, None) is part of the recording.
+        Dicts, tuples and lists with arrays, of which the shapes and dtypes count. All else in them (numbers, None)
+        becomes part of the graph.
 
     Raises
     ------
-    RecordingError
-        When the function reads an array, or calls what is not of the standard or not known here: what it is.
+    TraceError
+        When the function reads an array's numbers, or calls a function that the standard or the tracer lacks.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def record(function: Callable[..., Any], *arguments: Any) -> Recording:
     ...     xp = array_namespace(theta)
     ...     W = xp.reshape(theta[:6], (2, 3))
     ...     return xp.mean((W @ X + 1) ** 2)
-    >>> print(record(cost, np.zeros(8), np.zeros((3, 5))))
+    >>> print(trace(cost, np.zeros(8), np.zeros((3, 5))))
        %0: float64[8]
        %1: float64[3, 5]
        %2: float64[6] = slice(%0, key=(0:6,))
@@ -72,24 +72,24 @@ def record(function: Callable[..., Any], *arguments: Any) -> Recording:
        %7: float64[] = mean(%6, axes=(0, 1), keepdims=False)
     return %7
     """
-    tape = Tape()
+    builder = GraphBuilder(Namespace)
 
     def placed(leaf: Any) -> Any:
-        return tape.input(tuple(map(int, leaf.shape)), _name(leaf.dtype)) if is_array(leaf) else leaf
+        return builder.input(tuple(map(int, leaf.shape)), _name(leaf.dtype)) if is_array(leaf) else leaf
 
     given = mapped(arguments, placed)
     found = function(*given)
 
     def value(leaf: Any) -> Any:
-        if isinstance(leaf, Placeholder):
+        if isinstance(leaf, Tracer):
             return leaf.value
         if is_array(leaf):
-            raise RecordingError(
+            raise TraceError(
                 f"the result holds a {type(leaf).__name__} that does not depend on the arguments"
             )
         return leaf
 
-    tree = Recording(tuple(tape.inputs), tuple(tape.ops), mapped(given, value), mapped(found, value))
+    tree = Graph(tuple(builder.inputs), tuple(builder.ops), mapped(given, value), mapped(found, value))
     return simplified(tree)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nnx.array.namespace import Array
-from nnx.compiler import RecordingError, record
+from nnx.compiler import TraceError, trace
 from nnx.compiler.ir.operations import NotPortableError
 from nnx.errors import InputError, first_line, shown
 
@@ -38,11 +38,11 @@ def name_of(kind: str, function: Callable[..., Any], name: str | None = None) ->
 def check_portable(what: str, function: Callable[..., Any], *arrays: Array) -> None:
     """Raise an InputError if a function does what the standard has not: some backends could not run it."""
     try:
-        record(function, *arrays)
-    except Exception as error:  # of a placeholder, which has nothing but the standard
-        if isinstance(error, RecordingError) and not isinstance(error, NotPortableError):
-            return  # a function of the standard that is not recorded: the step runs as it is
-        if not isinstance(error, RecordingError):
+        trace(function, *arrays)
+    except Exception as error:  # of a tracer, which has nothing but the standard
+        if isinstance(error, TraceError) and not isinstance(error, NotPortableError):
+            return  # a function of the standard that is not traced: the step runs as it is
+        if not isinstance(error, TraceError):
             function(*arrays)  # a fault of its own is raised here
         raise InputError(
             f"{what} cannot run on every backend: {first_line(error)}. Take xp = nnx.array_namespace(x) of an argument "

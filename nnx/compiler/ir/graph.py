@@ -1,4 +1,4 @@
-"""A recording: the straight list of operations that a pure function is, for one set of shapes and dtypes."""
+"""A graph: the straight list of operations that a pure function is, for one set of shapes and dtypes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ from nnx.compiler.ir.operations import (
     SOURCES,
     SYMBOLS,
     VIEWS,
-    RecordingError,
+    TraceError,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An array in a recording: made once, by one operation, or handed in."""
+    """An array in a graph: made once, by one operation, or handed in."""
 
     number: int
     shape: tuple[int, ...]
@@ -107,7 +107,7 @@ def _short(option: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Recording:
+class Graph:
     """A pure function of arrays as the list of its operations.
 
     Attributes
@@ -168,24 +168,24 @@ class Recording:
         return frozenset(found)
 
     def validate(self) -> None:
-        """Raise a RecordingError unless every value is made once, before it is used, of a known dtype."""
+        """Raise a TraceError unless every value is made once, before it is used, of a known dtype."""
         known = set(self.inputs)
         if len(known) != len(self.inputs):
-            raise RecordingError("an input is there twice")
+            raise TraceError("an input is there twice")
         for op in self.ops:
             for arg in op.reads:
                 if arg not in known:
-                    raise RecordingError(f"{arg} is used before it is made, in {op}")
+                    raise TraceError(f"{arg} is used before it is made, in {op}")
             if op.out in known or any(op.out.number == value.number for value in self.inputs):
-                raise RecordingError(f"{op.out} is made twice, the second time in {op}")
+                raise TraceError(f"{op.out} is made twice, the second time in {op}")
             if op.out.dtype not in DTYPES:
-                raise RecordingError(f"unknown dtype {op.out.dtype!r} in {op}")
+                raise TraceError(f"unknown dtype {op.out.dtype!r} in {op}")
             if op.kind == "view" and op.name in ("reshape", "permute") and op.out.size != op.reads[0].size:
-                raise RecordingError(f"{op.name} changes the number of elements: {op}")
+                raise TraceError(f"{op.name} changes the number of elements: {op}")
             known.add(op.out)
         for value in self.outputs:
             if value not in known:
-                raise RecordingError(f"the result holds {value}, which nothing makes")
+                raise TraceError(f"the result holds {value}, which nothing makes")
 
     def __str__(self) -> str:
         given = [f"{value!s:>5}: {value.dtype}{list(value.shape)}" for value in self.inputs]

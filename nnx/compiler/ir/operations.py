@@ -1,15 +1,15 @@
-"""The standard's functions that a recording knows, by what they do with an array's elements."""
+"""The standard's functions that a graph knows, by what they do with an array's elements."""
 
 from typing import Any
 
 from nnx.errors import Error
 
 
-class RecordingError(Error, TypeError):
-    """A function cannot be recorded: what in it, and why."""
+class TraceError(Error, TypeError):
+    """A function cannot be traced: what in it, and why."""
 
 
-class NotPortableError(RecordingError):
+class NotPortableError(TraceError):
     """A function does what the standard has not: it reads or changes an array's numbers, or has no array at all."""
 
 
@@ -75,7 +75,7 @@ def promoted(name: str, dtypes: list[str]) -> str:
 
     Raises
     ------
-    RecordingError
+    TraceError
         When it leaves it open, as for int32 and float32.
     """
     found = dtypes[0]
@@ -85,20 +85,18 @@ def promoted(name: str, dtypes: list[str]) -> str:
                 found = kind[max(kind.index(found), kind.index(dtype))]
                 break
         else:
-            raise RecordingError(
-                f"{name} of {found} and {dtype} arrays: the standard does not say what it is"
-            )
+            raise TraceError(f"{name} of {found} and {dtype} arrays: the standard does not say what it is")
     return found
 
 
 def scalar(name: str, value: Any, dtype: str) -> bool | int | float:
     """Return a Python number as one that stands beside an array of this dtype."""
     if type(value) not in (bool, int, float):
-        raise RecordingError(
+        raise TraceError(
             f"{name} of an array and {type(value).__name__}: only Python numbers may stand there"
         )
     if dtype in FLOATS:
         return float(value)
     if type(value) is float or (type(value) is int) != (dtype != "bool"):
-        raise RecordingError(f"{name} of a {dtype} array and {value!r}: the standard does not say what it is")
+        raise TraceError(f"{name} of a {dtype} array and {value!r}: the standard does not say what it is")
     return value  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
-from nnx.compiler.ir.operations import RecordingError
+from nnx.compiler.ir.operations import TraceError
 
 Strides = tuple[int, ...]
 
@@ -58,7 +58,7 @@ def wanted(shape: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
         rest = prod(n for n in new if n != -1)
         new = tuple(size // rest if rest and n == -1 else n for n in new)
     if prod(new) != size or any(n < 0 for n in new):
-        raise RecordingError(f"reshape of {tuple(shape)} to {new}")
+        raise TraceError(f"reshape of {tuple(shape)} to {new}")
     return new
 
 
@@ -69,5 +69,5 @@ def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
     found = tuple(max(sizes) if 0 not in sizes else 0 for sizes in zip(*padded, strict=True))
     for shape in padded:
         if any(n not in (1, size) for n, size in zip(shape, found, strict=True)):
-            raise RecordingError(f"shapes {' and '.join(str(tuple(shape)) for shape in shapes)} do not fit")
+            raise TraceError(f"shapes {' and '.join(str(tuple(shape)) for shape in shapes)} do not fit")
     return found

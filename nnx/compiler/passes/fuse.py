@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-from nnx.compiler.ir.graph import Op, Recording, Value
+from nnx.compiler.ir.graph import Graph, Op, Value
 
 
 class Group(NamedTuple):
@@ -23,12 +23,12 @@ class Group(NamedTuple):
     inner: frozenset[Value]
 
 
-def fused(recording: Recording, space: Callable[[Op], Hashable]) -> list[Group]:
+def fused(graph: Graph, space: Callable[[Op], Hashable]) -> list[Group]:
     """Return all operations but views and constants, in groups, in an order in which they can be done.
 
     Parameters
     ----------
-    recording : Recording
+    graph : Graph
     space : callable
         What the operations of a group must have in common, usually the shape that they go over; None for one that
         stays by itself.
@@ -43,30 +43,30 @@ def fused(recording: Recording, space: Callable[[Op], Hashable]) -> list[Group]:
     --------
     >>> import numpy as np
     >>> from nnx.array.namespace import array_namespace
-    >>> from nnx.compiler import record
+    >>> from nnx.compiler import trace
     >>> def softmax(Z):
     ...     xp = array_namespace(Z)
     ...     E = xp.exp(Z - xp.max(Z, axis=-2, keepdims=True))
     ...     return E / xp.sum(E, axis=-2, keepdims=True)
-    >>> recording = record(softmax, np.zeros((3, 4)))
-    >>> [[op.name for op in group.ops] for group in fused(recording, lambda op: op.reads[0].shape)]
+    >>> graph = trace(softmax, np.zeros((3, 4)))
+    >>> [[op.name for op in group.ops] for group in fused(graph, lambda op: op.reads[0].shape)]
     [['max'], ['subtract', 'exp', 'sum'], ['divide']]
     """
-    constants = recording.constants()
-    todo = [op for op in recording.ops if op.kind != "view" and op.out not in constants]
-    whole = _whole(recording, todo, space)
+    constants = graph.constants()
+    todo = [op for op in graph.ops if op.kind != "view" and op.out not in constants]
+    whole = _whole(graph, todo, space)
     at: dict[Value, int] = {}
     groups: list[list[Op]] = []
     spaces: list[Hashable] = []
-    for op in _small_first(recording, todo):
+    for op in _small_first(graph, todo):
         key = space(op)
         lowest = 0
         for value in op.reads:
-            base = recording.base(value)
+            base = graph.base(value)
             if base in at:
-                direct = value == base and recording.makers[base].kind == "elementwise" and key is not None
+                direct = value == base and graph.makers[base].kind == "elementwise" and key is not None
                 lowest = max(lowest, at[base] + (0 if direct and spaces[at[base]] == key else 1))
-        if op.kind == "elementwise" and all(recording.base(value) in whole for value in op.reads):
+        if op.kind == "elementwise" and all(graph.base(value) in whole for value in op.reads):
             lowest = max(
                 lowest, len(groups) - 1
             )  # as late as it can be: its result need not be kept till then
@@ -87,24 +87,22 @@ def fused(recording: Recording, space: Callable[[Op], Hashable]) -> list[Group]:
         for op in ops:
             for value in op.reads:
                 # Through a view a value is read as a whole.
-                readers.setdefault(recording.base(value), set()).add(
-                    g if recording.base(value) == value else -1
-                )
-    for value in recording.outputs:
-        readers.setdefault(recording.base(value), set()).add(-1)
+                readers.setdefault(graph.base(value), set()).add(g if graph.base(value) == value else -1)
+    for value in graph.outputs:
+        readers.setdefault(graph.base(value), set()).add(-1)
     return [
         Group(tuple(ops), spaces[g], frozenset(op.out for op in ops if readers.get(op.out) == {g}))
         for g, ops in enumerate(groups)
     ]
 
 
-def _whole(recording: Recording, ops: list[Op], space: Callable[[Op], Hashable]) -> set[Value]:
+def _whole(graph: Graph, ops: list[Op], space: Callable[[Op], Hashable]) -> set[Value]:
     """Return the values that are in memory as a whole in any case."""
-    found = {*recording.inputs, *recording.constants(), *map(recording.base, recording.outputs)}
+    found = {*graph.inputs, *graph.constants(), *map(graph.base, graph.outputs)}
     for op in ops:
         for value in op.reads:
-            if space(op) is None or value != recording.base(value):
-                found.add(recording.base(value))
+            if space(op) is None or value != graph.base(value):
+                found.add(graph.base(value))
     return found
 
 
@@ -115,15 +113,15 @@ def _same_way(op: Op, ops: list[Op]) -> bool:
     )
 
 
-def _small_first(recording: Recording, ops: list[Op]) -> list[Op]:
+def _small_first(graph: Graph, ops: list[Op]) -> list[Op]:
     """Return the operations with those on single numbers that depend on the inputs alone in front."""
-    early: set[Value] = {*recording.inputs, *recording.constants()}
+    early: set[Value] = {*graph.inputs, *graph.constants()}
     first: list[Op] = []
     rest: list[Op] = []
     for op in ops:
         if (
             op.out.size == 1
-            and all(recording.base(value) in early for value in op.reads)
+            and all(graph.base(value) in early for value in op.reads)
             and op.kind == "elementwise"
         ):
             early.add(op.out)

@@ -1,11 +1,11 @@
-"""Where the arrays of a recording lie: which share memory, are slices of others, take turns in a buffer."""
+"""Where the arrays of a graph lie: which share memory, are slices of others, take turns in a buffer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from nnx.compiler.ir import views
-from nnx.compiler.ir.graph import Op, Recording, Value
+from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.passes.fuse import Group
 
 BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4}
@@ -22,7 +22,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the values of a recording lie.
+    """Where the values of a graph lie.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ def over(op: Op) -> tuple[Value, ...]:
 
 
 def planned(
-    recording: Recording,
+    graph: Graph,
     groups: Sequence[Group] | None = None,
     over: Callable[[Op], tuple[Value, ...]] = over,
     inner: Callable[[Value], int] = nbytes,
@@ -72,7 +72,7 @@ def planned(
 
     Parameters
     ----------
-    recording : Recording
+    graph : Graph
     groups : sequence of Group, or None
         See `fused`. None: each operation by itself.
     over : callable
@@ -86,19 +86,19 @@ def planned(
 
     >>> import numpy as np
     >>> from nnx.array.namespace import array_namespace
-    >>> from nnx.compiler import record
+    >>> from nnx.compiler import trace
     >>> def f(x):
     ...     xp = array_namespace(x)
     ...     return xp.sum(xp.concat([xp.exp(x), xp.sqrt(x) ** 2]))
-    >>> plan = planned(record(f, np.zeros(4)))
+    >>> plan = planned(trace(f, np.zeros(4)))
     >>> [(str(value), str(part.whole), part.start, part.stop) for value, part in plan.parts.items()]
     [('%1', '%4', 0, 4), ('%3', '%4', 4, 8)]
     >>> [(str(value), str(other)) for value, other in plan.shared.items()], plan.buffers
     ([('%2', '%3')], (64,))
     """
     if groups is None:
-        constants = recording.constants()
-        each = [op for op in recording.ops if op.kind != "view" and op.out not in constants]
+        constants = graph.constants()
+        each = [op for op in graph.ops if op.kind != "view" and op.out not in constants]
         groups = [Group((op,), None, frozenset()) for op in each]
     ops = [op for group in groups for op in group.ops]
     begins: list[int] = []  # of an operation's group, and its end
@@ -108,17 +108,17 @@ def planned(
         begins += [start] * len(group.ops)
         ends += [start + len(group.ops) - 1] * len(group.ops)
     within = frozenset().union(*(group.inner for group in groups))
-    parts = _parts(recording, {op.out for op in ops})
+    parts = _parts(graph, {op.out for op in ops})
 
-    born, dies = _lives(recording, ops)
+    born, dies = _lives(graph, ops)
     # What a group reads through a view it reads as a whole, at any time within its loop.
     viewed = [
-        {recording.base(x) for op in group.ops for x in op.reads if x != recording.base(x)}
+        {graph.base(x) for op in group.ops for x in op.reads if x != graph.base(x)}
         for group in groups
         for _ in group.ops
     ]
     shared: dict[Value, Value] = {}
-    fixed = {*parts, *recording.outputs, *(part.whole for part in parts.values())}
+    fixed = {*parts, *graph.outputs, *(part.whole for part in parts.values())}
     for at in range(len(ops) - 1, -1, -1):
         out = ops[at].out
         for value in over(ops[at]):
@@ -140,43 +140,43 @@ def planned(
         first[owner] = min(a, first.get(owner, len(ops)))
         last[owner] = max(z, last.get(owner, 0))
         small[owner] = small.get(owner, True) and not whole
-    temporary = sorted((v for v in first if v not in recording.outputs), key=lambda v: (first[v], v.number))
+    temporary = sorted((v for v in first if v not in graph.outputs), key=lambda v: (first[v], v.number))
     sizes = {value: inner(value) if small[value] else nbytes(value) for value in temporary}
     buffers, buffer = _scanned({value: size for value, size in sizes.items() if size}, first, last)
     return Plan(parts, shared, tuple(buffers), buffer)
 
 
-def _parts(recording: Recording, written: set[Value]) -> dict[Value, Part]:
+def _parts(graph: Graph, written: set[Value]) -> dict[Value, Part]:
     """Return the values that can be written straight into the result of a concat."""
     parts: dict[Value, Part] = {}
-    outputs = set(recording.outputs)
-    for op in recording.ops:
+    outputs = set(graph.outputs)
+    for op in graph.ops:
         if op.name != "concat" or op.out not in written:
             continue
         axis, at = op.option("axis"), 0
         for arg in op.reads:
             start, at = at, at + arg.shape[axis]
-            value = recording.base(arg)
+            value = graph.base(arg)
             if value not in written or value in outputs or value in parts or value == op.out:
                 continue
-            only_reshaped = all(view.name == "reshape" for view in recording.views(arg))
+            only_reshaped = all(view.name == "reshape" for view in graph.views(arg))
             strides = views.contiguous(op.out.shape)  # those of the slice, too
             if only_reshaped and views.reshaped(arg.shape, strides, value.shape) is not None:
                 parts[value] = Part(op.out, axis, start, at)
     return parts
 
 
-def _lives(recording: Recording, ops: Sequence[Op]) -> tuple[dict[Value, int], dict[Value, int]]:
+def _lives(graph: Graph, ops: Sequence[Op]) -> tuple[dict[Value, int], dict[Value, int]]:
     """Return the operation that makes each value, and the last that reads it or a view of it."""
     born = {op.out: at for at, op in enumerate(ops)}
     dies = dict(born)
     for at, op in enumerate(ops):
         for value in op.reads:
-            base = recording.base(value)
+            base = graph.base(value)
             if base in dies:
                 dies[base] = max(dies[base], at)
-    for value in recording.outputs:
-        base = recording.base(value)
+    for value in graph.outputs:
+        base = graph.base(value)
         if base in dies:
             dies[base] = len(ops)
     return born, dies

@@ -1,13 +1,13 @@
-"""A recording with less in it and the same results: nothing twice, nothing that changes nothing, nothing unused."""
+"""A graph with less in it and the same results: nothing twice, nothing that changes nothing, nothing unused."""
 
 from collections.abc import Callable
 from typing import Any
 
-from nnx.compiler.ir.graph import Arg, Op, Recording, Value, leaves, mapped
+from nnx.compiler.ir.graph import Arg, Graph, Op, Value, leaves, mapped
 
 
-def simplified(recording: Recording) -> Recording:
-    """Return the recording without repetitions, identities and what no output needs.
+def simplified(graph: Graph) -> Graph:
+    """Return the graph without repetitions, identities and what no output needs.
 
     Not a bit of the results changes: a product of one column by one row is their elementwise product, x * 1 is x,
     and what is computed twice is computed once.
@@ -20,7 +20,7 @@ def simplified(recording: Recording) -> Recording:
     def get(arg: Arg) -> Arg:
         return new.get(arg, arg) if isinstance(arg, Value) else arg
 
-    for op in recording.ops:
+    for op in graph.ops:
         args = tuple(get(arg) for arg in op.args)
         same = _identity(op, args, made)
         if same is not None:
@@ -38,14 +38,14 @@ def simplified(recording: Recording) -> Recording:
         ops.append(Op(name, args, op.out, options))
         made[op.out] = ops[-1]
 
-    result = mapped(recording.result, get)
+    result = mapped(graph.result, get)
     needed = {leaf for leaf in leaves(result) if isinstance(leaf, Value)}
     kept: list[Op] = []
     for op in reversed(ops):
         if op.out in needed:
             needed.update(op.reads)
             kept.append(op)
-    return Recording(recording.inputs, tuple(kept[::-1]), recording.arguments, result)
+    return Graph(graph.inputs, tuple(kept[::-1]), graph.arguments, result)
 
 
 def _identity(op: Op, args: tuple[Arg, ...], made: dict[Value, Op]) -> Value | None:
