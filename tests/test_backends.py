@@ -317,8 +317,8 @@ def test_adapters_are_imported_only_when_asked_for():
 
 
 def test_a_third_partys_adapter_from_the_docs(tmp_path, monkeypatch):
-    """The example of docs/backends.md, installed as a package of its own."""
-    text = (Path(__file__).parent.parent / "docs" / "backends.md").read_text(encoding="utf-8")
+    """The example of docs/adapter.md, installed as a package of its own."""
+    text = (Path(__file__).parent.parent / "docs" / "adapter.md").read_text(encoding="utf-8")
     code = text.split("```python\n# nnx_timed.py\n")[1].split("```")[0]
     entry = text.split("```toml\n")[1].split("```")[0]
     (tmp_path / "nnx_timed.py").write_text(code)

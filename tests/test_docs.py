@@ -1,4 +1,4 @@
-"""What the README and the docs say is run: every Python block, from the top of a page to its end."""
+"""The README and the docs are true: every Python block runs, prints what stands behind it, and every link leads on."""
 
 import re
 import sys
@@ -19,23 +19,51 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
+def examples(page):
+    """The Python blocks of a page, each with the text block right behind it: its output ("" if there is none)."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pattern = r"^```python\n(.*?)^```\n(?:\n*```text\n(.*?)^```\n)?"
+    return re.findall(pattern, text, flags=re.MULTILINE | re.DOTALL)
+
+
+def assert_printed(printed, expected):
+    """Hold the words of an output to the page, and its decimal fractions to 1%: BLAS libraries round differently."""
+    decimal = r"(\d+\.\d+(?:e[-+]?\d+)?)"
+    found, wanted = (re.split(decimal, text.rstrip()) for text in (printed, expected))
+    assert found[::2] == wanted[::2], printed
+    assert [float(x) for x in found[1::2]] == pytest.approx([float(x) for x in wanted[1::2]], rel=0.01), (
+        printed
+    )
+
+
+def test_a_wrong_output_is_found():
+    assert_printed("accuracy 0.9401 of 5\n", "accuracy 0.9400 of 5\n")
+    for wrong in ("accuracy 0.97 of 5", "accuracy 0.94 of 6", "loss 0.94 of 5", ""):
+        with pytest.raises(AssertionError):
+            assert_printed(wrong, "accuracy 0.94 of 5\n")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("page", PAGES)
-def test_examples_run(page, tmp_path, monkeypatch):
+def test_examples_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("nnx.model.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
     monkeypatch.setattr("nnx.model.layers.base.LAYERS", dict(nnx.LAYERS))
     monkeypatch.setattr("nnx.optimizers.schedules.SCHEDULES", dict(nnx.schedules.SCHEDULES))
     monkeypatch.setattr("nnx.model.outputs.OWN", {})
-    code = blocks(page, "python")
+    code = examples(page)
     assert code, f"{page} has no example"
+    assert [block for block, _ in code] == blocks(page, "python")
     example = ModuleType("example")  # where the classes of a page live
     monkeypatch.setitem(sys.modules, "example", example)
     namespace = example.__dict__
-    for block in code:
+    for block, output in code:
         if "\nimport torch\n" in block and find_spec("torch") is None:
             continue
+        capsys.readouterr()
         exec(compile(block, page, "exec"), namespace)
+        if output:
+            assert_printed(capsys.readouterr().out, output)
 
 
 def test_the_quick_start_has_exactly_two_commands():
