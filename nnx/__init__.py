@@ -26,6 +26,7 @@ from nnx.callbacks import (
     Snapshots,
     TensorBoard,
 )
+from nnx.callbacks.progress import Progress
 from nnx.errors import BackendError, CallbackError, DivergenceError, Error, InputError, ModelFileError
 from nnx.io import convert
 from nnx.metrics import METRICS, Metric
@@ -49,7 +50,7 @@ from nnx.model.layers import (
 from nnx.model.layers import register as register_layer
 from nnx.model.network import Network, mlp
 from nnx.model.outputs import LOSSES, OUTPUTS, register_loss
-from nnx.model.outputs.custom import Loss
+from nnx.model.outputs.loss import Loss
 from nnx.model.regularization import Regularization
 from nnx.model.summary import Summary
 from nnx.optimizers import (
@@ -70,7 +71,6 @@ from nnx.optimizers.schedules import register as register_schedule
 from nnx.port.base import Backend, Memory
 from nnx.port.registry import backend
 from nnx.train.lr_finder import RateSearch, find_learning_rate
-from nnx.train.progress import Progress
 from nnx.train.trainer import Trainer
 from nnx.version import __version__
 

@@ -12,8 +12,9 @@ for needed in ("matplotlib", "sklearn", "typer", "polars"):
 
 from matplotlib.text import Text  # noqa: E402  # after the skip
 
-from nnx.plots.style import names, png, short  # noqa: E402
-from nnx.train.progress import History  # noqa: E402
+from nnx.metrics.history import History  # noqa: E402
+from nnx.plots.style import png  # noqa: E402
+from nnx.plots.texts import names, short  # noqa: E402
 
 NAMES = [
     "a", "_other", "__", "US$", "$x$", "$\\frac{", "\\", "%d {0}", "", " ", "a\nb", "tab\tred\x1b[31m", "\x00",

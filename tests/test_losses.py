@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 import nnx
 from nnx.array import host
-from nnx.model.outputs import LOSSES, OUTPUTS, output, targets
+from nnx.model.outputs import LOSSES, OUTPUTS, output
+from nnx.model.outputs.host_targets import checked_targets
 from nnx.model.outputs.losses import binary_focal, focal
+from nnx.model.outputs.targets import targets
 
 PAIRS = [
     ("sigmoid", None),
@@ -415,7 +417,7 @@ def test_targets_of_hinge_are_classes():
     hinge = output("identity", "hinge")
 
     def check(Y, n=1):
-        return host.targets("Y", Y, hinge, n, 3, "float32")
+        return checked_targets("Y", Y, hinge, n, 3, "float32")
 
     np.testing.assert_array_equal(check([0, 1, 1]), [[0, 1, 1]])
     np.testing.assert_array_equal(check([True, False, True]), [[1, 0, 1]])

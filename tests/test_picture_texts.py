@@ -15,8 +15,9 @@ for needed in ("matplotlib", "sklearn", "typer", "polars"):
 
 from test_plots import contrast, texts  # noqa: E402
 
+from nnx.metrics.history import History, columns  # noqa: E402
 from nnx.plots import fonts, held_out, style  # noqa: E402
-from nnx.train.progress import History, columns  # noqa: E402
+from nnx.plots import texts as picture_texts  # noqa: E402
 
 UNDERSCORED = ["_other", "_", "b", "__init__"]
 
@@ -39,7 +40,7 @@ def test_no_name_vanishes_from_a_legend(rng):
 
 
 def test_names_that_look_alike_are_told_apart():
-    shown = style.names(["a city on the Rhine, north", "a city on the Rhone, north", "b"], 18)
+    shown = picture_texts.names(["a city on the Rhine, north", "a city on the Rhone, north", "b"], 18)
     assert len(set(shown)) == 3
     assert max(map(len, shown)) <= 18
     assert shown[2] == "b"

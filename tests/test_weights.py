@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nnx
+from nnx.batches.sample_weights import batch_weights, class_table, sample_weights
 from nnx.model.outputs import output
-from nnx.train.sample_weights import batch_weights, class_table, sample_weights
 
 compute_sample_weight = pytest.importorskip("sklearn.utils.class_weight").compute_sample_weight
 M = 60

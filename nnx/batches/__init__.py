@@ -19,7 +19,7 @@ class Provider(Protocol):
     """What gives the batches of each epoch: `Batches`, `Stream` or `Iterated`."""
 
     exponent: int
-    """The weights that were given are multiplied by 2^exponent: see `nnx.train.sample_weights.in_range`."""
+    """The weights that were given are multiplied by 2^exponent: see `nnx.batches.sample_weights.in_range`."""
 
     @property
     def again(self) -> bool:

@@ -1,13 +1,10 @@
 """What a callback is: something that is called while a fit runs."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnx.callbacks.progress import Progress
 from nnx.errors import CallbackError, Error, InputError, first_line, shown, unknown
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 
 class Callback:
@@ -17,6 +14,8 @@ class Callback:
     saved, given another learning rate (`trainer.learning_rate = ...`) and told to end the fit
     (`trainer.stop("why")`). Whatever a callback raises ends the fit with a `nnx.CallbackError` that names it;
     the trainer stays as after the last step.
+
+    The hooks take the `nnx.Trainer` that fits. It is annotated as Any here, so that yours may name it as it likes.
 
     Examples
     --------
@@ -41,16 +40,16 @@ class Callback:
     last = False
     """Whether it is called after all others, as what writes down their states must be."""
 
-    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_start(self, trainer: Any, epochs: int) -> None:
         """Do something before the first epoch; after `restore`, where the fit goes on from a checkpoint."""
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Any, progress: Progress) -> None:
         """Do something after a step. `progress.measured` is None; steps may still be queued on a GPU."""
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Any, progress: Progress) -> None:
         """Do something after an epoch, whose numbers are in `progress.measured`."""
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, trainer: Any) -> None:
         """Do something at the end of the fit, also when it was stopped, interrupted, or failed."""
 
     def state(self) -> dict[str, Any]:
@@ -60,7 +59,7 @@ class Callback:
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned when the checkpoint was written."""
 
-    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+    def expects(self, trainer: Any, state: Mapping[str, Any]) -> Any:
         """Return what `restore` needs in a checkpoint, see `nnx.support.schema`; None: anything."""
 
 
@@ -73,7 +72,7 @@ class _Function(Callback):
     def __init__(self, function: Callable[[Progress], Any]) -> None:
         self._function = function
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Any, progress: Progress) -> None:
         self._function(progress)
 
     on_epoch = on_step
@@ -151,7 +150,7 @@ class Callbacks:
         for one in self.on_steps if hook == "on_step" else self.all:
             _call(one, hook, *arguments)
 
-    def end(self, trainer: "Trainer") -> None:
+    def end(self, trainer: Any) -> None:
         """Call `on_fit_end` of all, also when one of them raises; then raise the first such error."""
         errors = []
         for one in self.all:

@@ -4,19 +4,17 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnx.callbacks.fit import Fit
 from nnx.callbacks.monitor import Monitor
+from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import CallbackError, InputError, as_path, flag, number, one_of, positive_int
 from nnx.io import container
 from nnx.io.atomic_write import Hold, clear_left
 from nnx.train import model_file
 from nnx.train.model_file import BEST
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 
 class Checkpoints(Resumable):
@@ -106,7 +104,7 @@ class Checkpoints(Resumable):
         self._hold: Hold | None = None
         self._later: list[Path] = []  # than where the fit goes on from
 
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Make the folder ready: refuse another fit's, clear away what is half-written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +127,7 @@ class Checkpoints(Resumable):
         clear_left(self.folder, model_file.is_checkpoint)
         self._rest()
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, trainer: Fit) -> None:
         """Let others write into the folder."""
         if self._hold is not None:
             self._hold.release()
@@ -138,7 +136,7 @@ class Checkpoints(Resumable):
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_hold": None}  # a copy holds nothing
 
-    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+    def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
         """Return what a checkpoint must hold."""
         return {} if self.monitor is None else self.monitor.expects(trainer, state)
 
@@ -146,14 +144,14 @@ class Checkpoints(Resumable):
         """Return the best value, so that a fit that goes on replaces it with better ones alone."""
         return {} if self.monitor is None else self.monitor.state()
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Write a checkpoint if it is time; after the last step of an epoch, once that is measured."""
         self._done = progress.done
         ends = progress.step == progress.steps
         if trainer.stopped is not None or (self._due() and not ends):
             self._write(trainer, self._path())
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Write the best model, and a checkpoint if it is time."""
         self._done = progress.done
         if self.monitor is not None and self.monitor.improved(progress):
@@ -172,7 +170,7 @@ class Checkpoints(Resumable):
     def _rest(self) -> None:
         self._next = time.monotonic() + 60 * self.minutes
 
-    def _write(self, trainer: "Trainer", path: Path) -> None:
+    def _write(self, trainer: Fit, path: Path) -> None:
         try:
             trainer.save(path)
         except OSError as error:

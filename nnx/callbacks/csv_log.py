@@ -5,13 +5,11 @@ import io
 from collections.abc import Iterable
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnx.callbacks.fit import Fit
 from nnx.callbacks.line_log import LineLog
 from nnx.io.atomic_write import clear_left, written_aside
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 
 class CSVLog(LineLog):
@@ -55,7 +53,7 @@ class CSVLog(LineLog):
         super().__init__(path, overwrite)
         self._columns: list[str] = []
 
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Begin a file, or go on with it: its columns are those that it has."""
         super().begin(trainer, state)
         clear_left(self.path.parent, self.path.name.__eq__)

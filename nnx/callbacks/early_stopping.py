@@ -2,17 +2,15 @@
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import Array
+from nnx.callbacks.fit import Fit
 from nnx.callbacks.monitor import Monitor
+from nnx.callbacks.progress import Progress
 from nnx.errors import count, flag, positive_int
 from nnx.support.schema import Vector, Whole
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 PATIENCE = 10
 """Of 5, 10, 15, 20 and 30 it did best on thirteen small tables (120 to 3,000 rows), with the validation's loss;
@@ -87,7 +85,7 @@ class EarlyStopping(Monitor):
         """The parameters of the best epoch (P,), a NumPy array; None before it, or without restore_best."""
         return None if self._theta is None else host.copy(self._to_numpy(self._theta))
 
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Forget an earlier fit, or take up the checkpoint's best."""
         super().begin(trainer, state)
         self._to_numpy = trainer.backend.to_numpy
@@ -102,7 +100,7 @@ class EarlyStopping(Monitor):
         theta = {} if self._theta is None else {"theta": self.theta}
         return {**super().state(), "waited": self._waited, "kept": self._kept, **theta}
 
-    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+    def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
         """Return what a checkpoint must hold."""
         theta = Vector(trainer.network.P)
         return {
@@ -112,7 +110,7 @@ class EarlyStopping(Monitor):
             "theta?": theta,
         }
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Keep the parameters of a better epoch; end the fit after too many others."""
         if self.improved(progress):
             self._waited, self._kept = 0, len(trainer.records)
@@ -128,7 +126,7 @@ class EarlyStopping(Monitor):
             )
             trainer.stop(f"{self.monitor} has not become better for {count(self._waited, 'epoch')}{best}")
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, trainer: Fit) -> None:
         """Give the trainer the best parameters back, and say which they are, unless an error ends the fit."""
         error = sys.exception()  # Ctrl-C's is no Exception
         failed = isinstance(error, Exception) and error is not self._before

@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnx.callbacks.fit import Fit
 from nnx.callbacks.line_log import LineLog
+from nnx.callbacks.progress import Progress
 from nnx.errors import positive_int
-from nnx.train.progress import Progress, without_nan
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
+from nnx.metrics.history import without_nan
 
 
 class JSONLines(LineLog):
@@ -54,7 +53,7 @@ class JSONLines(LineLog):
         self.every_steps = None if every_steps is None else positive_int("every_steps", every_steps)
         self.often = self.every_steps is not None
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Write the step's line, if it is its turn."""
         if self.every_steps is not None and progress.done % self.every_steps == 0:
             self.write({"epoch": len(trainer.records) + 1, "step": progress.done, "cost": progress.cost})

@@ -5,16 +5,14 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, as_path, flag
 from nnx.io.atomic_write import naming
 from nnx.support.schema import Whole
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 
 class LineLog(Resumable):
@@ -37,7 +35,7 @@ class LineLog(Resumable):
         self.overwrite = flag("overwrite", overwrite)
         self.lines: int | None = None  # that this object has written, or found where it goes on
 
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Begin a file, or cut it to the lines that the checkpoint knows of."""
         if self.path.is_dir():
             raise InputError(f"{str(self.path)!r} is a folder; expected the name of a file to write")
@@ -60,7 +58,7 @@ class LineLog(Resumable):
         """Return the number of lines."""
         return {"lines": self.lines}
 
-    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+    def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
         """Return what a checkpoint must hold."""
         return {"lines": Whole()}
 
@@ -86,7 +84,7 @@ class LineLog(Resumable):
                 raise
         self.lines = (self.lines or 0) + 1
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Write the epoch's line.
 
         Raises

@@ -3,16 +3,14 @@
 import math
 from collections.abc import Collection, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, between, one_of, shown, unknown
 from nnx.metrics import METRICS
 from nnx.support.schema import Whole
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 GREATER = ("accuracy", "top_k", "precision", "recall", "f1", "roc_auc", "r2")
 """The metrics that are better the greater they are, without their parameters."""
@@ -58,7 +56,7 @@ class Monitor(Resumable):
         self.best: float | None = None
         self.best_epoch: int | None = None
 
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Forget the best of an earlier fit, or take up that of the checkpoint."""
         self._check(trainer.measures)
         self.best, self.best_epoch = (state["best"], state["best_epoch"]) if state else (None, None)
@@ -67,7 +65,7 @@ class Monitor(Resumable):
         """Return the best value and its epoch."""
         return {"best": self.best, "best_epoch": self.best_epoch}
 
-    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+    def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
         """Return what a checkpoint must hold."""
         return {"best": (float, None), "best_epoch": (Whole(1), None)}
 

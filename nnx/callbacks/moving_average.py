@@ -3,18 +3,18 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, above_zero
 from nnx.support.registry import STEPS
 from nnx.support.schema import Vector, Whole
-from nnx.train.progress import Progress
 
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
+AnyFit = TypeVar("AnyFit", bound=Fit)
 
 Average = dict[str, Array]
 """The average "theta" (..., P) of the parameters after "n" steps (0-d int32)."""
@@ -81,7 +81,7 @@ class MovingAverage(Resumable):
         return host.copy(self._to_numpy(self._average["theta"]))
 
     @contextmanager
-    def applied(self, trainer: "Trainer") -> Iterator["Trainer"]:
+    def applied(self, trainer: AnyFit) -> Iterator[AnyFit]:
         """Give a trainer the averaged parameters for a `with` block; then its whole state is again as before.
 
         Not to be trained in the block, whose steps would be lost.
@@ -93,7 +93,7 @@ class MovingAverage(Resumable):
         finally:
             trainer.state, trainer.kept = before, kept
 
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Begin with no step, or with the checkpoint's average."""
         backend, theta = trainer.backend, trainer.state["theta"]
         self._to_numpy = backend.to_numpy
@@ -110,19 +110,19 @@ class MovingAverage(Resumable):
         theta, n = (self._to_numpy(self._average[name]) for name in ("theta", "n"))
         return {"theta": theta, "n": int(n)}
 
-    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+    def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
         """Return what a checkpoint must hold."""
         return {"theta": Vector(trainer.network.P), "n": Whole(0, STEPS)}
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Take the step into the average."""
         self._average = self._next(self._average, trainer.state["theta"])
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Note an average that is finite."""
         self._good = trainer.steps, self._average
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, trainer: Fit) -> None:
         """Go back with the trainer where an epoch has led nowhere."""
         steps, average = self._good
         if trainer.steps == steps:

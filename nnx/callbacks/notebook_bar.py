@@ -1,17 +1,16 @@
 """A progress bar with the learning curve, in a notebook."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.callbacks.base import Callback, Callbacks
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.callbacks.progress_bar import ProgressBar, numbers
 from nnx.callbacks.terminal_bar import TerminalBar, in_terminal
+from nnx.display import html
 from nnx.display.notebook import Display, in_notebook
 from nnx.errors import InputError
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 BETWEEN = 0.25
 """Seconds from one picture to the next, at least: each goes to the browser."""
@@ -31,7 +30,7 @@ class NotebookBar(Callback):
         """Return what a copy has, or a pickle: nothing of a fit that runs."""
         return {name: x for name, x in vars(self).items() if name != "_display"}
 
-    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_start(self, trainer: Fit, epochs: int) -> None:
         """Show an empty bar."""
         self._share: float | None = 0.0
         self._text, self._numbers, self._next = f"epoch 0/{epochs}", "", 0.0
@@ -39,13 +38,13 @@ class NotebookBar(Callback):
         self._display = None
         self._show(trainer)
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Move the bar."""
         if time.monotonic() >= self._next:
             self._stand(progress)
             self._show(trainer)
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Draw the epoch's numbers, if it is time."""
         self._numbers = numbers(progress.measured or {})
         self._stand(progress)
@@ -53,7 +52,7 @@ class NotebookBar(Callback):
         if time.monotonic() >= self._next:
             self._show(trainer)
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, trainer: Fit) -> None:
         """Leave the last numbers, and say why the fit ended before its epochs were over."""
         if self._display is not None:
             if trainer.stopped is not None:
@@ -72,9 +71,7 @@ class NotebookBar(Callback):
             part for part in (f"epoch {progress.epoch}/{progress.epochs}", self._numbers, rate) if part
         )
 
-    def _show(self, trainer: "Trainer") -> None:
-        from nnx.display import html
-
+    def _show(self, trainer: Fit) -> None:
         curves = html.history(trainer.history) if trainer.records else ""
         shown = html.progress(self._share, self._text, curves), self._text
         if self._display is None:

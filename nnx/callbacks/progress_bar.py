@@ -5,15 +5,13 @@ import time
 from collections.abc import Mapping
 from numbers import Real
 from threading import Timer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.callbacks.base import Callback
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.display.rounding import percent, significant
 from nnx.port.base import require
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 COMPILING = {"numba": "compiling the step, once on this machine", "jax": "compiling"}
 """What is said of the backends that compile a step before they do the first."""
@@ -71,7 +69,7 @@ class ProgressBar(Callback):
         other._console, other._timer = self._console, None
         return other
 
-    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_start(self, trainer: Fit, epochs: int) -> None:
         """Show an empty bar."""
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -110,13 +108,13 @@ class ProgressBar(Callback):
             self._timer.cancel()
             self._timer = None
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Move the bar, at most ten times a second."""
         self._steps()
         if self._on.is_terminal and time.monotonic() >= self._next:
             self._show(progress)
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Show the epoch's numbers."""
         self._steps()
         self._measured = progress.measured or {}
@@ -126,7 +124,7 @@ class ProgressBar(Callback):
         elif not self._on.is_terminal:
             self._line = self._text(progress)
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, trainer: Fit) -> None:
         """Leave the bar as it is, and say why the fit was stopped."""
         self._steps()
         if self._bar is None:
@@ -138,7 +136,7 @@ class ProgressBar(Callback):
             if line:
                 self._on.print(line, soft_wrap=True, markup=False)
 
-    def _why(self, trainer: "Trainer") -> str:
+    def _why(self, trainer: Fit) -> str:
         return f"stopped: {trainer.stopped}" if trainer.stopped else ""
 
     def _text(self, progress: Progress) -> str:

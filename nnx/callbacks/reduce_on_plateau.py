@@ -1,16 +1,14 @@
 """A lower learning rate when a number gets no better."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.array import host
+from nnx.callbacks.fit import Fit
 from nnx.callbacks.monitor import Monitor
+from nnx.callbacks.progress import Progress
 from nnx.errors import above_zero, between, integer, positive_int
 from nnx.support.schema import Whole
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 
 class ReduceOnPlateau(Monitor):
@@ -69,7 +67,7 @@ class ReduceOnPlateau(Monitor):
         self.min_learning_rate = between("min_learning_rate", min_learning_rate, 0)
         self._waited = self._cooling = 0
 
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Forget an earlier fit, or take up the checkpoint's count."""
         super().begin(trainer, state)
         self._waited, self._cooling = (state["waited"], state["cooling"]) if state else (0, 0)
@@ -78,11 +76,11 @@ class ReduceOnPlateau(Monitor):
         """Return the best value, its epoch, and the epochs waited and to cool down."""
         return {**super().state(), "waited": self._waited, "cooling": self._cooling}
 
-    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+    def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
         """Return what a checkpoint must hold."""
         return {**super().expects(trainer, state), "waited": Whole(), "cooling": Whole()}
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Lower the learning rate after too many epochs that are no better."""
         self._waited = 0 if self.improved(progress) else self._waited + 1
         if self._cooling:

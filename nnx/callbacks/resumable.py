@@ -1,12 +1,10 @@
 """Callbacks that remember: they begin anew with each fit, or go on where a checkpoint stands."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
+from nnx.callbacks.fit import Fit
 
 
 class Resumable(Callback):
@@ -18,11 +16,11 @@ class Resumable(Callback):
         """Keep the state for the start of the fit, which knows the trainer."""
         self._restored = state
 
-    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_start(self, trainer: Fit, epochs: int) -> None:
         """Begin anew, or where the checkpoint stands."""
         state, self._restored = self._restored, None
         self.begin(trainer, state)
 
     @abstractmethod
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Begin a fit: from what `state` returned at the checkpoint, or anew where that is None."""

@@ -1,16 +1,14 @@
 """The parameters of some epochs, kept on the host: what an animation is made from."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import integer
 from nnx.support.registry import STEPS
 from nnx.support.schema import Vector, Whole, check
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 
 class Snapshots(Resumable):
@@ -47,7 +45,7 @@ class Snapshots(Resumable):
         self.thetas: list[Any] = []
         self._every = 1
 
-    def begin(self, trainer: "Trainer", state: dict[str, Any] | None) -> None:
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Take the first, or go on with those of the checkpoint."""
         if state is not None:
             self.epochs, self._every = list(state["epochs"]), state["every"]
@@ -61,20 +59,20 @@ class Snapshots(Resumable):
         thetas = {f"theta{epoch}": theta for epoch, theta in zip(self.epochs, self.thetas, strict=True)}
         return {"epochs": self.epochs, "every": self._every, **thetas}
 
-    def expects(self, trainer: "Trainer", state: Mapping[str, Any]) -> Any:
+    def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
         """Return what a checkpoint must hold: an array for each of its epochs."""
         epochs = state.get("epochs")
         check("the snapshots' epochs", epochs, [Whole(0, STEPS)])
         thetas = {f"theta{epoch}": Vector(trainer.network.P) for epoch in epochs or ()}
         return {"epochs": list, "every": Whole(1), **thetas}
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Take one if it is time."""
         last = progress.epoch == progress.epochs or trainer.stopped is not None
         if last or len(trainer.records) % self._every == 0:
             self._take(trainer)
 
-    def _take(self, trainer: "Trainer") -> None:
+    def _take(self, trainer: Fit) -> None:
         now = len(trainer.records)
         self.epochs.append(now)
         self.thetas.append(trainer.theta)

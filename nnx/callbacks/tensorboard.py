@@ -5,17 +5,15 @@ import time
 from contextlib import AbstractContextManager
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.callbacks.base import Callback
+from nnx.callbacks.fit import Fit
 from nnx.callbacks.line_log import refuse_taken
+from nnx.callbacks.progress import Progress
 from nnx.errors import as_path, flag, positive_int
 from nnx.io.atomic_write import naming
 from nnx.port.base import require
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 
 class TensorBoard(Callback):
@@ -64,7 +62,7 @@ class TensorBoard(Callback):
         """Return what a copy has, or a pickle: nothing of a fit that runs."""
         return {**vars(self), "_events": None}
 
-    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_start(self, trainer: Fit, epochs: int) -> None:
         """Begin a file, which hides what the folder has at later steps."""
         # tensorboardX's SummaryWriter hands events to a thread, and its flush does not wait for them: an epoch would
         # be lost with a killed process, and its checkpoint be past it. Its writer of events itself is used.
@@ -80,13 +78,13 @@ class TensorBoard(Callback):
         begins = SessionLog(status=SessionLog.START)
         self._event(Event(wall_time=time.time(), step=self._done + 1, session_log=begins))
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Write the cost, if it is its turn."""
         self._done = progress.done
         if self.every_steps is not None and self._done % self.every_steps == 0:
             self._scalar("cost", progress.cost)
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Write what was measured, to the disk before the epoch's checkpoint."""
         from tensorboardX.summary import histogram
 
@@ -101,7 +99,7 @@ class TensorBoard(Callback):
         with self._naming():
             self._events.flush()
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, trainer: Fit) -> None:
         """Close the file."""
         if self._events is not None:
             try:

@@ -7,13 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.callbacks.progress_bar import ProgressBar
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 AFTER = 0.5
 """Seconds that a fit takes before it shows a bar."""
@@ -57,25 +54,25 @@ class TerminalBar(ProgressBar):
 
     each_epoch = False
 
-    def on_fit_start(self, trainer: "Trainer", epochs: int) -> None:
+    def on_fit_start(self, trainer: Fit, epochs: int) -> None:
         """Look at the clock."""
         self._epochs, self._first = epochs, time.monotonic() + AFTER
         self._bar, self._lost, self._last = None, False, Progress(0, epochs, 0, None, 0, 0.0, None)
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Move the bar."""
         self._draw(lambda: self._begun(trainer) and super(TerminalBar, self).on_step(trainer, progress))
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Show the epoch's numbers."""
         self._last = progress
         self._draw(lambda: self._begun(trainer) and super(TerminalBar, self).on_epoch(trainer, progress))
 
-    def on_fit_end(self, trainer: "Trainer") -> None:
+    def on_fit_end(self, trainer: Fit) -> None:
         """Leave the bar as it is, and say why the fit was stopped."""
         self._draw(lambda: super(TerminalBar, self).on_fit_end(trainer))
 
-    def _begun(self, trainer: "Trainer") -> bool:
+    def _begun(self, trainer: Fit) -> bool:
         """Whether the bar is shown; it begins here."""
         if self._bar is None and time.monotonic() >= self._first:
             from rich.console import Console

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from nnx.cli.command import command
 from nnx.cli.help import HELP, Command, Group
-from nnx.cli.options import BackendName, DeviceName, Options, command, complete
+from nnx.cli.options import BackendName, DeviceName, Options, complete
 from nnx.metrics import METRICS
 from nnx.optimizers import OPTIMIZERS
 from nnx.plots.run import FORMATS, JOINT, PICTURES

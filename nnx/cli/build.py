@@ -15,7 +15,8 @@ from nnx.model.activations import activation
 from nnx.model.initializers import initializer
 from nnx.model.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.model.network import Network
-from nnx.model.outputs import LOSSES, Output
+from nnx.model.outputs import LOSSES
+from nnx.model.outputs.base import Output
 from nnx.model.regularization import Regularization
 from nnx.optimizers import LBFGS, Optimizer, base_rate, schedules
 from nnx.optimizers import optimizer as find_optimizer

@@ -6,17 +6,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
+from typing import Any
 
+from nnx.callbacks.fit import Fit
 from nnx.cli import show
 from nnx.errors import size
 from nnx.train import model_file
 
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
-
-def why(error: OSError, folder: Path, trainer: "Trainer") -> str:
+def why(error: OSError, folder: Path, trainer: Any) -> str:
     """Return which file could not be written, why, how many bytes the model takes, and how many are free."""
     said = f"{str(error.filename or folder)!r} cannot be written: {error.strerror or error}"
     with suppress(OSError):
@@ -27,7 +25,7 @@ def why(error: OSError, folder: Path, trainer: "Trainer") -> str:
     return said
 
 
-def needed(trainer: "Trainer") -> int:
+def needed(trainer: Any) -> int:
     """Return about the bytes of a trainer's model file: parameters, the optimizer's memory, and the description."""
     tensors, description = model_file.collect(trainer, None)
     return sum(int(tensor.nbytes) for tensor in tensors.values()) + len(json.dumps(description, default=str))
@@ -46,7 +44,7 @@ def may_try_again(said: str) -> bool:
     return True
 
 
-def elsewhere(trainer: "Trainer", name: str) -> Path | None:
+def elsewhere(trainer: Fit, name: str) -> Path | None:
     """Write the model into a new folder among the temporary files; return its path, None if that fails, too."""
     try:
         path = Path(mkdtemp(prefix="nnx-")) / name

@@ -13,9 +13,10 @@ from nnx.cli.predict import tell
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import PLAIN, Written
 from nnx.data.labelled import Labelled
+from nnx.display.names import called
 from nnx.errors import count
 from nnx.metrics import metric
-from nnx.train.progress import called, without_nan
+from nnx.metrics.history import without_nan
 
 
 def run(

@@ -14,10 +14,11 @@ from nnx.cli import measured, show
 from nnx.cli.folder import FOLDS, Folder
 from nnx.cli.job import Reader, evaluate, fit, prepare
 from nnx.cli.options import Options
+from nnx.display.names import called
 from nnx.errors import InputError
 from nnx.io.atomic_write import written_aside
+from nnx.metrics.history import without_nan
 from nnx.support.schema import Whole, check
-from nnx.train.progress import called, without_nan
 
 _OF_ONE = {"fold", "samples", "trained_on", "epochs", "kept_epoch", "seconds"}
 """What is no score in the numbers of a fold."""

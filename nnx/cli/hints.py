@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from nnx.callbacks.monitor import best_is
 from nnx.cli.measured import first_number, reported
 from nnx.data.baseline import no_better
-from nnx.train.progress import called
+from nnx.display.names import called
 
 if TYPE_CHECKING:
     from nnx.cli.job import Job

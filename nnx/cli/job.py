@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnx import plots
+from nnx.batches.sample_weights import sample_weights
 from nnx.callbacks import Callback
 from nnx.cli import build, config, disk, measured, parts, show
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
@@ -21,15 +22,15 @@ from nnx.cli.parts import Part
 from nnx.data.baseline import Baseline
 from nnx.data.prepare import Preparation, decided
 from nnx.data.source import left_out
+from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import Error, InputError, count
 from nnx.io.atomic_write import written_aside
 from nnx.metrics import metric
+from nnx.metrics.history import without_nan
 from nnx.plots.run import TRAINING_SAMPLE
 from nnx.train import model_file
 from nnx.train.model_file import CHECKPOINTS, MODEL
-from nnx.train.progress import called, without_nan
-from nnx.train.sample_weights import sample_weights
 from nnx.train.trainer import Trainer
 
 SHARE, FEWEST = 1 / 20, 128

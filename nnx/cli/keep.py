@@ -6,16 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnx.callbacks import Checkpoints
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.cli import disk
 from nnx.cli.show import warn
 from nnx.errors import CallbackError
-from nnx.train.progress import Progress
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 EVERY = 10
 """Seconds from one checkpoint to the next, or more where writing one takes long."""
@@ -43,21 +40,21 @@ class Keeper(Checkpoints):
         """End the fit after the step that is being done."""
         self.interrupted = True
 
-    def on_step(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Write a checkpoint if it is time, or if the fit is to end."""
         super().on_step(trainer, progress)
         if self.interrupted and progress.step != progress.steps:  # else once the epoch is measured
             self._write(trainer, self._path())
             raise KeyboardInterrupt
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Write a checkpoint if it is time, or if the fit is to end."""
         super().on_epoch(trainer, progress)
         if self.interrupted:
             self._write(trainer, self._path())
             raise KeyboardInterrupt
 
-    def _write(self, trainer: "Trainer", path: Path) -> None:
+    def _write(self, trainer: Fit, path: Path) -> None:
         start = time.monotonic()
         try:
             super()._write(trainer, path)

@@ -4,25 +4,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from nnx.callbacks import Callback, ProgressBar, TensorBoard
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
 from nnx.data import memory
 from nnx.data.baseline import Baseline
 from nnx.data.prepare import Preparation
+from nnx.display.names import called
 from nnx.display.rounding import decimals, percent, significant
 from nnx.errors import InputError, count
 from nnx.metrics import is_number, metric, score_name
-from nnx.model.outputs import Output
+from nnx.model.outputs.base import Output
 from nnx.support import spec
-from nnx.train.progress import Progress, called
-
-if TYPE_CHECKING:
-    from nnx.train.trainer import Trainer
 
 
 def names(metrics: str | None) -> list[str] | None:
@@ -137,7 +136,7 @@ class _InUnits:
 
     _preparation: Preparation
 
-    def on_epoch(self, trainer: "Trainer", progress: Progress) -> None:
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Show the epoch's numbers."""
         measured = self._preparation.in_units(progress.measured or {})
         super().on_epoch(trainer, replace(progress, measured=measured))  # type: ignore[misc]
@@ -156,7 +155,7 @@ class Bar(_InUnits, ProgressBar):
         super().__init__(console)
         self._preparation = preparation
 
-    def _why(self, trainer: "Trainer") -> str:
+    def _why(self, trainer: Fit) -> str:
         return ""  # the report says it, with the epoch that is kept
 
 

@@ -11,12 +11,13 @@ from nnx.callbacks.monitor import best_is
 from nnx.cli import folds, parts, show, sweep
 from nnx.cli.folder import FOLDS, RESULTS
 from nnx.data.prepare import Preparation
+from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import count, listed, size
 from nnx.io import container
+from nnx.metrics.history import without_nan
 from nnx.plots.run import TRAINING_SAMPLE
 from nnx.train.model_file import MODEL, file_of
-from nnx.train.progress import called, without_nan
 from nnx.train.trainer import Trainer
 from nnx.version import __version__
 

@@ -1,7 +1,6 @@
 """The options of `nnx train`, each stated once: its name, type, default and help; the command is made of them."""
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -352,7 +351,7 @@ OF_THE_COMMAND = frozenset(
 )
 """What says how the command is to work, and nothing about the run."""
 
-_TYPED: dict[str, Field[Any]] = {f.name: f for f in fields(Options) if f.metadata.get("typed", True)}
+TYPED: dict[str, Field[Any]] = {f.name: f for f in fields(Options) if f.metadata.get("typed", True)}
 
 
 def _kinds() -> dict[str, type]:
@@ -370,7 +369,7 @@ def _parts(hint: Any) -> list[Any]:
 
 KINDS = _kinds()
 
-OF_A_RUN = tuple(name for name in _TYPED if name not in OF_THE_COMMAND)
+OF_A_RUN = tuple(name for name in TYPED if name not in OF_THE_COMMAND)
 """The options that make a run what it is: its configuration holds them all."""
 
 
@@ -391,38 +390,3 @@ def named(key: str, known: Iterable[str] = OF_A_RUN) -> str:
     if name not in known:
         raise unknown("option", key, map(long, known))
     return name
-
-
-def command(run: Callable[[Options], int]) -> Callable[..., None]:
-    """Return the function that typer makes the command of: it gathers the options and runs."""
-
-    def train(context: typer.Context, **values: Any) -> None:
-        from nnx.cli.config import gathered
-
-        typed = {
-            name: value
-            for name, value in values.items()
-            if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
-        }
-        status = run(gathered(typed))
-        if status:
-            raise typer.Exit(status)
-
-    hints = get_type_hints(Options, include_extras=True)
-    kinds = {"context": typer.Context} | {name: hints[name] for name in _TYPED}
-    train.__annotations__ = kinds
-    defaults: Mapping[str, Any] = {name: f.default for name, f in _TYPED.items()}
-    train.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                annotation=kind,
-                default=defaults.get(name, inspect.Parameter.empty),
-            )
-            for name, kind in kinds.items()
-        ]
-    )
-    paragraphs = (run.__doc__ or "").split("\n\n")
-    train.__doc__ = "\n\n".join(" ".join(one.split()) for one in paragraphs)  # folded by the terminal
-    return train

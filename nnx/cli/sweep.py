@@ -23,11 +23,12 @@ from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
 from nnx.cli.job import Reader, evaluate, going_on, prepare, score, train
 from nnx.cli.options import Options, long
+from nnx.display.names import called
 from nnx.errors import Error, InputError, count, first_line
 from nnx.io.atomic_write import written_aside
 from nnx.metrics import is_number
+from nnx.metrics.history import without_nan
 from nnx.train.model_file import MODEL
-from nnx.train.progress import called, without_nan
 from nnx.train.trainer import Trainer
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"

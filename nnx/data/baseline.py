@@ -10,8 +10,9 @@ from nnx.callbacks.monitor import best_is
 from nnx.data.prepare import Preparation
 from nnx.display.rounding import significant
 from nnx.metrics import is_number, metric
-from nnx.model.outputs import Output
-from nnx.train.progress import without_nan
+from nnx.metrics.history import without_nan
+from nnx.model.outputs.base import Output
+from nnx.model.outputs.host_targets import checked_targets
 
 
 class Baseline:
@@ -46,7 +47,7 @@ class Baseline:
         """Take more targets, as they are trained on: (m,) or (1, m)."""
         n, m = self._preparation.n_outputs, Y.shape[-1]
         for one, partials in self._parts:
-            true = host.targets("Y", Y, self._output, n, m, "float64")
+            true = checked_targets("Y", Y, self._output, n, m, "float64")
             xp = array_namespace(true)
             A = xp.broadcast_to(xp.asarray(self._A, dtype=xp.float64)[:, None], (n, m))
             partials.append(one.partial(self._output, A, true, None))

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from nnx.data.dialect import Dialect
 from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation, decided, split
 from nnx.data.source import Arrays, Samples, Table, left_out
+from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import (
     InputError,
@@ -35,13 +37,13 @@ from nnx.errors import (
     shown,
 )
 from nnx.metrics import score_name
+from nnx.metrics.history import History
 from nnx.model.layers import Dense, Layer
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.optimizers.schedules import has_end
 from nnx.port.base import Backend
-from nnx.train.progress import History, called
 from nnx.train.trainer import Trainer
 
 _log = logging.getLogger("nnx")
@@ -443,9 +445,9 @@ class Tabular:
         return f"<Tabular of {prepared.target!r} ({what}{since}) from {count(n, 'feature')}{many}: {done}>"
 
     def _repr_html_(self) -> str:
-        from nnx.display import html
-
-        return html.tabular(self)
+        lines = "".join(f"<div>{escape(line)}</div>" for line in (repr(self)[1:-1], *self.account()))
+        curves = self.history._repr_html_() if self.trainer.records else ""
+        return f"<div>{lines}{self.trainer.network._repr_html_()}{curves}</div>"
 
 
 def _frame(table: Any, read: Callable[[str], bool], dialect: Dialect) -> Table:

@@ -1,21 +1,14 @@
-"""Networks, histories and trainers as HTML for notebooks: whole in itself, in the colours of the page around it."""
+"""Tables, curves and progress bars as HTML for notebooks, complete in itself, in the colours of the page around it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from nnx.display.curves import COLOURS, or_gap
+from nnx.display.names import called
 from nnx.display.rounding import significant
-from nnx.errors import count
-from nnx.plots.given import or_gap
-from nnx.plots.style import COLOURS
-from nnx.train.progress import called
-
-if TYPE_CHECKING:
-    from nnx.data.tabular import Tabular
-    from nnx.model.summary import Summary
-    from nnx.train.trainer import Trainer
 
 WIDTH, HEIGHT, LEFT, BELOW = 300, 120, 46, 16
 """Of a curve, in pixels, and the room for the numbers at its axes."""
@@ -26,24 +19,29 @@ POINTS = 200
 TABLE = "color:inherit;border-collapse:collapse;margin:4px 0"
 CELL = "white-space:pre;padding:1px 8px"
 
-RIGHT = {"l", "units", "parameters", "not learned", "kept"}
-"""Columns of numbers."""
 
+def table(rows: Sequence[Mapping[str, str]], numbers: Collection[str], total: str) -> str:
+    """Return a table with a sentence below it.
 
-def summary(shown: "Summary") -> str:
-    """Return a network's layers as a table, with the totals below."""
-    cells = [row.cells for row in shown.rows]
-    columns = [name for name in cells[0] if any(row[name] for row in cells)]
+    Parameters
+    ----------
+    rows : sequence of dict
+        The text of each cell by the column's name. A column without any text is left out.
+    numbers : collection of str
+        The columns of numbers, which are aligned to the right.
+    total : str
+    """
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
 
     def line(kind: str, texts: Sequence[str]) -> str:
-        made = (
-            f'<{kind} style="text-align:{"right" if name in RIGHT else "left"};{CELL}">{escape(text)}</{kind}>'
+        cells = (
+            f'<{kind} style="text-align:{"right" if name in numbers else "left"};{CELL}">{escape(text)}</{kind}>'
             for name, text in zip(columns, texts, strict=True)
         )
-        return f"<tr>{''.join(made)}</tr>"
+        return f"<tr>{''.join(cells)}</tr>"
 
-    rows = line("th", columns) + "".join(line("td", [row[name] for name in columns]) for row in cells)
-    return f'<div><table style="{TABLE}">{rows}</table><div>{escape(shown.total)}</div></div>'
+    lines = line("th", columns) + "".join(line("td", [row[name] for name in columns]) for row in rows)
+    return f'<div><table style="{TABLE}">{lines}</table><div>{escape(total)}</div></div>'
 
 
 def history(shown: Mapping[str, Sequence[Any]]) -> str:
@@ -56,23 +54,6 @@ def history(shown: Mapping[str, Sequence[Any]]) -> str:
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:4px 16px;margin:4px 0">{drawn or "no epoch yet"}</div>'
     )
-
-
-def trainer(shown: "Trainer") -> str:
-    """Return what a trainer has, where it runs and how far it has come, with its network and history."""
-    facts = (
-        f"{count(shown.steps, 'step')} done by {shown.optimizer!r}, in {shown.dtype} on {shown.backend.name} "
-        f"{shown.backend.version} ({shown.backend.device})"
-    )
-    curves = history(shown.history) if shown.records else ""
-    return f"<div>{escape(facts)}{summary(shown.network.summary())}{curves}</div>"
-
-
-def tabular(shown: "Tabular") -> str:
-    """Return what a model of a table predicts from which columns, with its network and history."""
-    lines = "".join(f"<div>{escape(line)}</div>" for line in (repr(shown)[1:-1], *shown.account()))
-    curves = history(shown.history) if shown.trainer.records else ""
-    return f"<div>{lines}{summary(shown.trainer.network.summary())}{curves}</div>"
 
 
 def progress(share: float | None, text: str, curves: str) -> str:

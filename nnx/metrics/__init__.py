@@ -18,7 +18,7 @@ from nnx.metrics.of_classes import (
 )
 from nnx.metrics.of_function import OfFunction
 from nnx.metrics.of_numbers import R2, MeanAbsoluteError, MeanSquaredError, RootMeanSquaredError
-from nnx.model.outputs import Output
+from nnx.model.outputs.base import Output
 from nnx.support.spec import find, split
 
 __all__ = ["METRICS", "Metric", "check", "decide", "metric", "score_name"]

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from nnx.array.namespace import Array, array_namespace, device
 from nnx.errors import InputError
-from nnx.model.outputs import Output, are_indices
+from nnx.model.outputs.base import Output
+from nnx.model.outputs.targets import are_indices
 
 Partial: TypeAlias = tuple[Array, ...]
 ToNumpy: TypeAlias = Callable[[Array], Any]

@@ -22,7 +22,8 @@ from nnx.metrics.measure import (
     weights_of,
     wide,
 )
-from nnx.model.outputs import Output, are_indices, targets
+from nnx.model.outputs.base import Output
+from nnx.model.outputs.targets import are_indices, targets
 
 AVERAGES = ("auto", "macro", "micro", "weighted", None)
 

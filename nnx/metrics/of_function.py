@@ -9,7 +9,7 @@ from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, number, shown
 from nnx.metrics.measure import Partial, ToNumpy
 from nnx.model.custom import name_of
-from nnx.model.outputs import Output
+from nnx.model.outputs.base import Output
 
 
 @dataclass(frozen=True)

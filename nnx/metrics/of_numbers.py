@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from nnx.array.namespace import Array, array_namespace
 from nnx.metrics.measure import NUMBERS, Mean, Measure, Partial, ToNumpy, ratio, totals, weights_of, wide
-from nnx.model.outputs import Output
+from nnx.model.outputs.base import Output
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from nnx.model.activations import Activation, activation
 from nnx.model.initializers import initializer
 from nnx.model.layers import Activate, Context, Dense, Layer, PReLU, from_any
 from nnx.model.outputs import output as find_output
-from nnx.model.outputs import targets
-from nnx.model.outputs.custom import Loss, check_own
-from nnx.model.regularization import smoothed
+from nnx.model.outputs.custom import check_own
+from nnx.model.outputs.loss import Loss
+from nnx.model.outputs.targets import smoothed, targets
 from nnx.model.summary import Summary, summary
 
 
@@ -463,7 +463,8 @@ class Network:
 
     def summary(self) -> Summary:
         """Return the layers, their parameters, and what a training step keeps of them; `str` makes it a table."""
-        return summary(self)
+        output = f"{self.output.name}, {self.output.loss_name}"
+        return summary(self.n_features, self.layers, self.shapes, output)
 
     def __reduce__(self) -> Any:
         return Network.from_description, (self.describe(),)  # pickled as a model file has it: without code
@@ -474,9 +475,7 @@ class Network:
         return f"Network({self.n_features}, [{inside}], output={self.output.name!r}{loss})"
 
     def _repr_html_(self) -> str:
-        from nnx.display import html
-
-        return html.summary(self.summary())
+        return self.summary()._repr_html_()
 
 
 def _fitting(given: tuple[int, ...], n: int) -> tuple[str, str]:

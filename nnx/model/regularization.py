@@ -7,14 +7,10 @@ Dropout and noise are layers (`nnx.Dropout`, `nnx.GaussianNoise`); decoupled wei
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, above_zero, between, flag, items, shown, unknown
-from nnx.model.outputs import Output
-
-if TYPE_CHECKING:
-    from nnx.model.network import Network
+from nnx.model.network import Network
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,7 @@ class Regularization:
             object.__setattr__(self, "decayed", tuple(map(str, names)))
         object.__setattr__(self, "per_sample", flag("per_sample", self.per_sample))
 
-    def names(self, network: "Network") -> tuple[str, ...]:
+    def names(self, network: Network) -> tuple[str, ...]:
         """Return the parameters of a network that are decayed, checked."""
         if self.label_smoothing and not (network.output.classes and network.output.soft):
             raise InputError(
@@ -95,7 +91,7 @@ class Regularization:
                 raise InputError(f"{name} is a running statistic, which is not learned and cannot decay")
         return tuple(self.decayed)
 
-    def mask(self, network: "Network", theta: Array) -> Array:
+    def mask(self, network: Network, theta: Array) -> Array:
         """Return (P,): 1 where theta is decayed, else 0."""
         xp = array_namespace(theta)
         names = self.names(network)
@@ -140,7 +136,7 @@ class Regularization:
             dtheta = dtheta * xp.where(longer, self.clip_norm / xp.where(longer, norm, 1.0), 1.0)
         return dtheta
 
-    def constrained(self, network: "Network", theta: Array) -> Array:
+    def constrained(self, network: Network, theta: Array) -> Array:
         """Return theta with each row of the decayed parameters at most max_norm long."""
         if self.max_norm is None:
             return theta
@@ -152,8 +148,3 @@ class Regularization:
             longer = norm > self.max_norm
             params[name] = xp.where(longer, W * (self.max_norm / xp.where(longer, norm, 1.0)), W)
         return network.flatten(params)
-
-
-def smoothed(output: Output, Y: Array, epsilon: float) -> Array:
-    """Return the targets (..., n[L], m), moved the share epsilon of their way to indifference."""
-    return (1 - epsilon) * Y + epsilon / (Y.shape[-2] if output.exclusive else 2)

@@ -1,18 +1,19 @@
 """A network as a table: its layers, their parameters, and what a training step keeps of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
+from nnx.display import html
 from nnx.errors import count, size
 from nnx.model.layers import Context, Layer, forward
 
-if TYPE_CHECKING:
-    from nnx.model.network import Network
+NUMBERS = {"l", "units", "parameters", "not learned", "kept"}
+"""Columns of numbers."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,10 @@ class Summary:
         names = [name for name in cells[0] if any(row[name] for row in cells)]
         table = [names, *([row[name] for name in names] for row in cells)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        left = [name in ("kind", "shapes", "activation") for name in names]
         lines = [
             "  ".join(
-                text.ljust(width) if is_left else text.rjust(width)
-                for text, width, is_left in zip(row, widths, left, strict=True)
+                text.rjust(width) if name in NUMBERS else text.ljust(width)
+                for name, text, width in zip(names, row, widths, strict=True)
             ).rstrip()
             for row in table
         ]
@@ -118,9 +118,7 @@ class Summary:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from nnx.display import html
-
-        return html.summary(self)
+        return html.table([row.cells for row in self.rows], NUMBERS, self.total)
 
     @property
     def total(self) -> str:
@@ -132,10 +130,20 @@ class Summary:
         )
 
 
-def summary(network: "Network") -> Summary:
-    """Return the layers of a network, their parameters, and what a training step keeps of them.
+def summary(n_features: int, layers: Sequence[Layer], names: Iterable[str], output: str) -> Summary:
+    """Return the layers of a network, their parameters, and the numbers that a training step keeps of them.
 
-    What is kept is found by asking the layers for the forward of a few samples, so that layers of your own count, too.
+    The layers' own forward propagation of a few samples tells the numbers kept, so that layers of your own count, too.
+
+    Parameters
+    ----------
+    n_features : int
+        n[0].
+    layers : sequence of Layer
+    names : iterable of str
+        The parameters' names in the network, in theta's order.
+    output : str
+        The output's link and loss.
 
     Examples
     --------
@@ -153,9 +161,9 @@ def summary(network: "Network") -> Summary:
     <BLANKLINE>
     79 parameters, 316 bytes in float32; kept for backward 21 numbers a sample, 84 bytes
     """
-    names, total = iter(network.shapes.items()), 0
-    kept = iter(_kept(network))
-    rows = [Row(0, "input", 0, network.n_features, {}, "", 0, 0, 0)]
+    left, total = iter(names), 0
+    kept = iter(_kept(n_features, layers))
+    rows = [Row(0, "input", 0, n_features, {}, "", 0, 0, 0)]
 
     def walk(layers: Sequence[Layer], n_prev: int, depth: int) -> None:
         nonlocal total
@@ -168,7 +176,7 @@ def summary(network: "Network") -> Summary:
                     type(layer).__name__,
                     depth,
                     n,
-                    dict(next(names) for _ in own),
+                    {next(left): shape for shape in own.values()},
                     str(layer.describe().get("activation") or ""),
                     sum(map(prod, own.values())),
                     sum(prod(own[key]) for key in layer.statistics if key in own),
@@ -178,20 +186,20 @@ def summary(network: "Network") -> Summary:
             walk(layer.layers, n_prev, depth + 1)
             n_prev = n
 
-    walk(network.layers, network.n_features, 0)
-    output = f"{network.output.name}, {network.output.loss_name}"
+    walk(layers, n_features, 0)
     rows[-1] = Row(**{**vars(rows[-1]), "activation": output})
     return Summary(tuple(rows))
 
 
-def _kept(network: "Network") -> list[int]:
-    """Return the numbers a sample that each layer keeps: what a third sample adds to those of two."""
-    return [more - less for more, less in zip(_kept_of(network, 3), _kept_of(network, 2), strict=True)]
+def _kept(n_features: int, layers: Sequence[Layer]) -> list[int]:
+    """Return the numbers a sample that each layer keeps: the difference between three samples and two."""
+    two, three = (_kept_of(n_features, layers, m) for m in (2, 3))
+    return [more - less for more, less in zip(three, two, strict=True)]
 
 
 @host.quiet()
-def _kept_of(network: "Network", m: int) -> list[int]:
-    """Return how many numbers each layer keeps of m samples; asking the layers, it holds for any."""
+def _kept_of(n_features: int, layers: Sequence[Layer], m: int) -> list[int]:
+    """Return how many numbers each layer keeps of m samples."""
     one = host.as_dtype(1.0, "float32")
     xp = array_namespace(one)
 
@@ -204,9 +212,9 @@ def _kept_of(network: "Network", m: int) -> list[int]:
             n_prev = layer.units(n_prev)
         return made
 
-    X = xp.broadcast_to(one, (network.n_features, m))
+    X = xp.broadcast_to(one, (n_features, m))
     context = Context(training=True, key=xp.asarray(host.key(0), dtype=xp.int32))
-    _, keeps = forward(network.layers, params(network.layers, network.n_features), X, context)
+    _, keeps = forward(layers, params(layers, n_features), X, context)
     seen = [X]  # A[l] is kept once, though it is layer l's and, as its input, layer l + 1's
 
     def sizes(layers: Sequence[Layer], keeps: Sequence[Any]) -> Iterator[int]:
@@ -221,7 +229,7 @@ def _kept_of(network: "Network", m: int) -> list[int]:
                     new.append(prod(x.shape))
             yield sum(new)
 
-    return list(sizes(network.layers, keeps))
+    return list(sizes(layers, keeps))
 
 
 def _arrays(keep: Any) -> Iterator[Array]:

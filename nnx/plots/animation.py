@@ -10,7 +10,8 @@ from nnx.array.host import as_host, as_numbers
 from nnx.errors import InputError, as_path, items, number
 from nnx.io.atomic_write import written_aside
 from nnx.plots.boundary import Plane
-from nnx.plots.style import drawing, short
+from nnx.plots.style import drawing
+from nnx.plots.texts import short
 from nnx.port.base import require
 
 PAGE, DPI, GRID = "#ffffff", 90, 120

@@ -8,21 +8,10 @@ import numpy as np
 from nnx.array.host import as_host, as_numbers
 from nnx.errors import InputError, items
 from nnx.metrics import decide
+from nnx.plots.figure import figure
 from nnx.plots.given import drawable, indices
-from nnx.plots.style import (
-    EMPTY,
-    INK,
-    SEQUENTIAL,
-    class_names,
-    colour,
-    drawing,
-    figure,
-    label_list,
-    legend,
-    marker,
-    sampled,
-    short,
-)
+from nnx.plots.style import INK, SEQUENTIAL, colour, drawing, legend, marker
+from nnx.plots.texts import EMPTY, class_names, label_list, sampled, short
 
 GRID = 220
 """Points along each axis at which the network is asked."""

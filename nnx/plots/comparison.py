@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from nnx.display.names import called
 from nnx.errors import InputError, shown
 from nnx.plots.curves import LONG, epoch_kept, quantity, rises, series
-from nnx.plots.style import EMPTY, INK, colour, drawing, figure, names, short
-from nnx.train.progress import called
+from nnx.plots.figure import figure
+from nnx.plots.style import INK, colour, drawing
+from nnx.plots.texts import EMPTY, names, short
 
 MANY = 40
 """Runs that are drawn, the best of them."""

@@ -7,8 +7,10 @@ import numpy as np
 
 from nnx.display.rounding import percent
 from nnx.errors import InputError
+from nnx.plots.figure import figure
 from nnx.plots.given import indices
-from nnx.plots.style import drawing, figure, label_list, names, readable_map, sampled, short
+from nnx.plots.style import drawing, readable_map
+from nnx.plots.texts import label_list, names, sampled, short
 
 WRITTEN = 20
 """Classes up to which every cell has its number and every row its name."""

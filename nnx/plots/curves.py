@@ -6,10 +6,12 @@ from numbers import Real
 from typing import Any
 
 from nnx.callbacks.monitor import best_is
+from nnx.display.curves import LARGEST, or_gap
+from nnx.display.names import called
 from nnx.errors import InputError, integer, shown
-from nnx.plots.given import LARGEST, or_gap
-from nnx.plots.style import EMPTY, INK, colour, dashes, drawing, figure, legend, names, short
-from nnx.train.progress import called
+from nnx.plots.figure import figure
+from nnx.plots.style import INK, colour, dashes, drawing, legend
+from nnx.plots.texts import EMPTY, names, short
 
 MANY = 12
 """Runs that have a colour and a place in the legend; of more, the best have."""

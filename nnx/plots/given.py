@@ -1,15 +1,12 @@
 """The door of the pictures: what they are given, as arrays that can be drawn, or an InputError that names it."""
 
-import math
 from typing import Any
 
 import numpy as np
 
 from nnx.array.host import class_indices, numbers
+from nnx.display.curves import LARGEST
 from nnx.errors import InputError
-
-LARGEST = 1e100
-"""Larger numbers, by size, are refused: their squares and differences would be infinite on the way."""
 
 
 def drawable(name: str, x: Any) -> Any:
@@ -24,21 +21,6 @@ def drawable(name: str, x: Any) -> Any:
     if found.size and np.abs(found).max() > LARGEST:
         raise InputError(f"{name} has numbers beyond {LARGEST:g}, which cannot be drawn; scale them")
     return found
-
-
-def or_gap(value: Any) -> float:
-    """Return a value of a curve as a float; NaN, which leaves a gap, for what is missing or cannot be drawn.
-
-    Examples
-    --------
-    >>> or_gap(0.5), or_gap(None), or_gap(10**400), or_gap(float("inf"))
-    (0.5, nan, nan, nan)
-    """
-    try:
-        number = math.nan if value is None else float(value)
-    except (OverflowError, ValueError):  # an integer beyond floats
-        return math.nan
-    return number if abs(number) <= LARGEST else math.nan
 
 
 def indices(name: str, x: Any, K: int | None = None) -> Any:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from nnx.plots.style import INK, colour, drawing, figure
+from nnx.plots.figure import figure
+from nnx.plots.style import INK, colour, drawing
 
 
 def learning_rates(

@@ -6,8 +6,10 @@ import numpy as np
 
 from nnx.display.rounding import decimals, significant
 from nnx.errors import InputError
+from nnx.plots.figure import figure
 from nnx.plots.given import drawable
-from nnx.plots.style import EMPTY, INK, colour, drawing, figure, readable_map, sampled, short
+from nnx.plots.style import INK, colour, drawing, readable_map
+from nnx.plots.texts import EMPTY, sampled, short
 from nnx.port.base import require
 
 CROWD = 3000

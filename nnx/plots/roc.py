@@ -8,8 +8,10 @@ import numpy as np
 from nnx.array.host import as_host, as_numbers
 from nnx.display.rounding import decimals
 from nnx.errors import InputError
+from nnx.plots.figure import figure
 from nnx.plots.given import drawable, indices
-from nnx.plots.style import INK, class_names, colour, dashes, drawing, figure, legend, sampled, short
+from nnx.plots.style import INK, colour, dashes, drawing, legend
+from nnx.plots.texts import class_names, sampled, short
 from nnx.port.base import require
 
 MANY = 12

@@ -1,6 +1,5 @@
-"""What all pictures share: colours that read on a light page and on a dark one, names cut short, and saving."""
+"""The look of all pictures, with colours that read on a light page and on a dark one, and saving them."""
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -8,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from nnx import errors
+from nnx.display.curves import COLOURS
 from nnx.errors import InputError
 from nnx.io.atomic_write import written_aside
 from nnx.port.base import require
 
 INK = "#7d8590"
 """Of axes and text: there is no background, and this has a contrast of 3 or more on white and on near black."""
-
-COLOURS = ("#2386c8", "#d55e00", "#009e73", "#cc79a7", "#8c6239")
-"""Of series and classes, after Okabe and Ito (https://jfly.uni-koeln.de/color/): people of all kinds of colour vision
-tell them apart, on white and on near black (a test holds them to it)."""
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "^", "s", "D")
@@ -47,93 +43,6 @@ def readable_map() -> Any:
     from matplotlib.colors import ListedColormap
 
     return ListedColormap(colormaps[SEQUENTIAL]([0.3 + 0.65 * k / 255 for k in range(256)]))
-
-
-EMPTY = "(empty)"
-"""Stands for a name without characters."""
-
-
-def short(name: object, most: int = 24) -> str:
-    r"""Return a text for a picture, in one line of so many characters, its end and its beginning kept.
-
-    Examples
-    --------
-    >>> short("petal length (cm)"), short("a name that is too long to be read in a legend", 20)
-    ('petal length (cm)', 'a name tha... legend')
-    >>> short("US$")  # a dollar sign is no formula
-    'US\\$'
-    >>> short("red\x1b[0m")  # control characters are written as Python does
-    'red\\x1b[0m'
-    """
-    return _escaped(_cut(_line(name), most))
-
-
-def names(given: Sequence[object], most: int = 24) -> list[str]:
-    """Return what things are called in a picture; different ones that would look alike have their number behind.
-
-    Examples
-    --------
-    >>> names(["cat", "", "cat"])
-    ['cat', '(empty)', 'cat']
-    >>> names(["a bird of which nobody knows", "a bird of whom nobody knows"], 16)
-    ['a bir...ows (0)', 'a bir...ows (1)']
-    """
-    lines = [_line(one) or EMPTY for one in given]
-    shown = [_cut(line, most) for line in lines]
-    alike: dict[str, set[str]] = {}
-    for text, one in zip(shown, given, strict=True):
-        alike.setdefault(text, set()).add(_text(one))
-    for k, text in enumerate(shown):
-        if len(alike[text]) > 1:
-            number = f" ({k})"
-            shown[k] = _cut(lines[k], most - len(number)) + number
-    return [_escaped(text) for text in shown]
-
-
-def _line(name: object) -> str:
-    """Return a text in one line, whose characters can all be seen."""
-    return "".join(map(_visible, " ".join(_text(name).split())))
-
-
-def _text(name: object) -> str:
-    try:
-        return str(name)
-    except Exception:  # a class of the user's may raise any error
-        return errors.shown(name)
-
-
-def _visible(character: str) -> str:
-    """Return a character; its escape if it would be no glyph, or would turn the order of its neighbours."""
-    odd = unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in TURNING
-    return character.encode("unicode_escape").decode() if odd else character
-
-
-TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-"""Classes of characters that say in which direction others are read."""
-
-
-def _cut(text: str, most: int) -> str:
-    """Return so many characters of a text, its end and its beginning kept."""
-    if len(text) <= most:
-        return text
-    end = most - most // 2 - 3
-    return f"{text[: most // 2]}...{text[len(text) - end :]}"
-
-
-def _escaped(text: str) -> str:
-    """Return a text of which matplotlib takes nothing for a formula."""
-    return text.replace("$", r"\$")
-
-
-def figure(width: float, height: float) -> Any:
-    """Return an empty figure of a size in inches, which a notebook shows without pyplot, and without a background."""
-    require("matplotlib", "cli")
-    from nnx.plots.picture import Picture
-
-    made: Any = Picture(figsize=(width, height), layout="constrained")
-    made.patch.set_alpha(0)
-    made.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
-    return made
 
 
 def legend(owner: Any, handles: Sequence[Any], texts: Sequence[str], **options: Any) -> Any:
@@ -214,37 +123,3 @@ def save(figure: Any, path: str | Path) -> None:
         )
     with written_aside(path) as aside:
         write(figure, aside, kind)
-
-
-def sampled(m: int, total: object) -> str:
-    """Return what a picture of m samples says where there are more; nothing where it shows all.
-
-    Examples
-    --------
-    >>> sampled(2000, 48000), sampled(10, None)
-    ('2,000 of 48,000 samples', '')
-    """
-    if total is None or errors.integer("total", total) <= m:
-        return ""
-    return f"{m:,} of {errors.integer('total', total):,} samples"
-
-
-def class_names(labels: Sequence[object] | None, K: int) -> list[str]:
-    """Return what the K classes are called: their labels, or their numbers.
-
-    Raises
-    ------
-    InputError
-        When there are not K labels.
-    """
-    if labels is None:
-        return [str(k) for k in range(K)]
-    given = label_list(labels)
-    if len(given) != K:
-        raise InputError(f"labels must name the {K} classes; given {len(given)} of them")
-    return names(given, 18)
-
-
-def label_list(labels: Any) -> list[Any]:
-    """Return labels as a list, or raise an InputError."""
-    return errors.items("labels", labels, "a list of the classes' names")

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import InputError, count, items, positive_int
+from nnx.plots.figure import figure
 from nnx.plots.given import drawable
-from nnx.plots.style import DIVERGING, drawing, figure, short
+from nnx.plots.style import DIVERGING, drawing
+from nnx.plots.texts import short
 
 
 def first_layer(W: Any, shape: tuple[int, ...] | None = None, most: int = 64, title: str = "") -> Any:

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from nnx import optimizers
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
+from nnx.batches.sample_weights import in_range
 from nnx.batches.sources import Rows
 from nnx.callbacks.base import Callbacks
 from nnx.errors import (
@@ -47,7 +48,6 @@ from nnx.sklearn import samples
 from nnx.sklearn.convergence import Convergence
 from nnx.sklearn.optimizers import SGD, Adam
 from nnx.sklearn.shuffles import Shuffles
-from nnx.train.sample_weights import in_range
 from nnx.train.trainer import Trainer
 
 AT_ONCE = 2**20

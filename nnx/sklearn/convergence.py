@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nnx.callbacks.base import Callback
-from nnx.train.progress import Progress
+from nnx.callbacks.progress import Progress
 from nnx.train.trainer import Trainer
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nnx.array.namespace import array_namespace
 from nnx.batches import Batches, Provider
 from nnx.callbacks.base import Callbacks
+from nnx.callbacks.progress import Progress
 from nnx.errors import DivergenceError, Error, InputError, ModelFileError, count
+from nnx.metrics.history import History, columns
 from nnx.optimizers import State
 from nnx.train.costs import added, costs, mean, number, numbers
 from nnx.train.divergence import diverged
-from nnx.train.progress import History, Progress, columns
 from nnx.train.step import Batch, Sums
 
 if TYPE_CHECKING:

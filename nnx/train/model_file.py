@@ -12,12 +12,12 @@ from nnx.array.namespace import array_namespace
 from nnx.callbacks.base import Callback
 from nnx.errors import BackendError, Error, InputError, ModelFileError, count, first_line
 from nnx.io import container
+from nnx.metrics.history import with_nan, without_nan
 from nnx.model.network import layer_text
 from nnx.optimizers import describe as describe_optimizer
 from nnx.support.schema import check
 from nnx.train import description
 from nnx.train.description import Parts
-from nnx.train.progress import with_nan, without_nan
 
 if TYPE_CHECKING:
     from nnx.train.loop import Run

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nnx.batches import Batches, Provider, frames
 from nnx.batches.iterated import Iterated
 from nnx.batches.provide import provide
 from nnx.batches.rows import as_rows, one_row, one_sample, pair_as_rows
+from nnx.batches.sample_weights import batch_weights, class_table, fitting, in_range, sample_weights
 from nnx.batches.sources import Rows
 from nnx.batches.split import Split, hold_out
 from nnx.batches.stream import Checks, Stream
@@ -23,6 +25,7 @@ from nnx.errors import (
     InputError,
     above_zero,
     as_path,
+    count,
     flag,
     integer,
     items,
@@ -33,8 +36,10 @@ from nnx.errors import (
 )
 from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
+from nnx.metrics.history import History, columns
 from nnx.model.layers import Dense
 from nnx.model.network import Network
+from nnx.model.outputs.host_targets import checked_targets
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Adam, Optimizer, State, rate, with_rate
 from nnx.optimizers import optimizer as find_optimizer
@@ -46,8 +51,6 @@ from nnx.support.processes import whole
 from nnx.train import model_file
 from nnx.train.full_batch_loop import WholeRun
 from nnx.train.loop import Run
-from nnx.train.progress import History, columns
-from nnx.train.sample_weights import batch_weights, class_table, fitting, in_range, sample_weights
 from nnx.train.step import (
     PLAIN,
     Batch,
@@ -362,7 +365,7 @@ class Trainer:
         sample_weight : array-like (m,) or None
             J is the mean of the losses with these weights, >= 0.
         class_weight : dict, sequence, "balanced" or None
-            A weight for each class, multiplied into the samples' (`nnx.train.sample_weights`).
+            A weight for each class, multiplied into the samples' (`nnx.batches.sample_weights`).
         metrics : sequence of str, metric or function, or None
             Of the validation and the training samples, see `nnx.METRICS`, or functions of targets and predictions;
             None: of the validation alone the accuracy of classes, else R2.
@@ -878,7 +881,7 @@ class Trainer:
         table: list[Any] = []
 
         def targets(name: str, Y: Any, m: int) -> Any:
-            return host.targets(name, Y, output, n, m, self.dtype)
+            return checked_targets(name, Y, output, n, m, self.dtype)
 
         def weights(name: str, w: Any, Y: Any, m: int) -> Any:
             found = sample_weights(w, class_weight, Y, output, n, m)
@@ -965,9 +968,12 @@ class Trainer:
         return trainer
 
     def _repr_html_(self) -> str:
-        from nnx.display import html
-
-        return html.trainer(self)
+        facts = (
+            f"{count(self.steps, 'step')} done by {self.optimizer!r}, in {self.dtype} on {self.backend.name} "
+            f"{self.backend.version} ({self.backend.device})"
+        )
+        curves = self.history._repr_html_() if self.records else ""
+        return f"<div>{escape(facts)}{self.network._repr_html_()}{curves}</div>"
 
     def __reduce__(self) -> Any:
         return model_file.unpickled, model_file.collect(

@@ -7,75 +7,20 @@ number, the derivative of classes stays right, and a loss that no number of the 
 number, never NaN.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from nnx.array.namespace import Array, array_namespace, device
+from nnx.array.namespace import Array
 from nnx.errors import InputError, above_zero, between, shown, unknown
 from nnx.model.activations import identity, sigmoid
 from nnx.model.outputs import losses
-from nnx.model.outputs.custom import OWN, Loss, with_own
+from nnx.model.outputs.base import Output
+from nnx.model.outputs.custom import OWN, with_own
 from nnx.model.outputs.links import exp, softmax
+from nnx.model.outputs.loss import Loss
 from nnx.model.outputs.losses import Function
 from nnx.support.spec import find, split
-
-
-@dataclass(frozen=True)
-class Output:
-    """A link and a loss.
-
-    Parameters
-    ----------
-    name : str
-        The link's name.
-    loss_name : str
-        The loss's name, for people.
-    link : callable
-        Z[L] (..., n[L], m) -> A[L] of the same shape.
-    loss : callable
-        Z[L], Y (..., n[L], m) -> the loss of each sample, summed over the outputs: (..., m).
-    derivative : callable
-        Z[L], Y -> ∂loss/∂Z[L] (..., n[L], m); of a canonical loss A[L] - Y.
-    spec : str or None
-        What ``output(name, loss=spec)`` needs to make it again; None for the canonical loss.
-    classes : bool
-        Whether the targets may be class indices.
-    exclusive : bool
-        Whether a sample is of one class only: its targets sum to 1.
-    soft : bool
-        Whether targets of classes may be probabilities, not 0 and 1 alone.
-    lowest, highest : float
-        The range of the targets.
-    probabilities : bool
-        Whether A[L] are probabilities of classes.
-    own : Loss or None
-        The user's loss, if it is one.
-    """
-
-    name: str
-    loss_name: str
-    link: Callable[[Array], Array]
-    loss: Function
-    derivative: Function
-    spec: str | None = None
-    classes: bool = False
-    exclusive: bool = False
-    soft: bool = True
-    lowest: float = -math.inf
-    highest: float = math.inf
-    probabilities: bool = False
-    own: Loss | None = None
-
-    @property
-    def threshold(self) -> float:
-        """Of classes: above it an output says yes."""
-        return 0.5 if self.probabilities else 0.0
-
-    def __str__(self) -> str:
-        """Return what an error calls it: 'identity', or 'identity' with the loss 'huber'."""
-        return repr(self.name) if self.spec is None else f"{self.name!r} with the loss {self.spec!r}"
 
 
 def _canonical(
@@ -227,51 +172,3 @@ def _refuse_ours(loss: Loss) -> None:
     name = loss.name.partition("(")[0]
     if any(name in losses for losses in LOSSES.values()):
         raise InputError(f"nnx has a loss named {name!r} itself; choose another name")
-
-
-def are_indices(output: Output, n: int, Y: Array) -> bool:
-    """Whether targets Y have the shape of class indices, (m,) or (..., 1, m), not of values for n outputs."""
-    return output.classes and n > 1 and (Y.ndim == 1 or Y.shape[-2] == 1)
-
-
-def targets(output: Output, Z: Array, Y: Array) -> Array:
-    """Return the targets as an array that fits Z[L]: (..., n[L], m), of Z's dtype.
-
-    Parameters
-    ----------
-    output : Output
-        Decides whether class indices have a meaning.
-    Z : array (..., n[L], m)
-        The last layer's pre-activations.
-    Y : array
-        (..., n[L], m); or (m,) when n[L] = 1; or, for an output of classes with n[L] > 1, class indices
-        0..n[L]-1 of an integer dtype, (m,) or (..., 1, m). The values are not looked at (`nnx.Trainer`
-        does, before it trains): an index outside the classes gives a column of zeros.
-
-    Raises
-    ------
-    InputError
-        When the shape fits none of these.
-    """
-    xp = array_namespace(Z, Y)
-    n, m = Z.shape[-2:]
-    given = tuple(Y.shape)
-    indices = Y.ndim > 0 and are_indices(output, n, Y) and xp.isdtype(Y.dtype, "integral")
-    if Y.ndim == 1 and (n == 1 or indices):
-        Y = xp.expand_dims(Y, axis=0)
-    if Y.ndim < 2 or tuple(Y.shape[-2:]) != (1 if indices else n, m):
-        raise InputError(wrong_targets(output, n, m, given))
-    if indices:  # y -> the column with 1 in row y, else 0
-        classes = xp.arange(n, dtype=xp.int32, device=device(Y))
-        Y = classes[:, None] == (Y if Y.dtype == xp.int32 else xp.astype(Y, xp.int32))
-    return Y if Y.dtype == Z.dtype else xp.astype(Y, Z.dtype)
-
-
-def wrong_targets(output: Output, n: int, m: int, given: tuple[int, ...], name: str = "Y") -> str:
-    """Return the message for targets whose shape does not fit n outputs and m samples."""
-    vector = f", or class indices ({m},)" if output.classes and n > 1 else f", or ({m},)" if n == 1 else ""
-    called = f" {name}.T" if name.isidentifier() else ""
-    hint = f"; its transpose{called} would fit" if given[::-1] == (n, m) and given != (n, m) else ""
-    if given == (m, 1) and output.classes and n > 1:
-        hint = f"; its only column, {name}[:, 0], would fit"
-    return f"{name} has shape {given}; expected (n[L], m) = ({n}, {m}){vector} for the output {output}{hint}"

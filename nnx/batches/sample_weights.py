@@ -15,7 +15,8 @@ import numpy as np
 from nnx.array.host import as_host, as_numbers, check_finite, quiet
 from nnx.array.namespace import Array
 from nnx.errors import InputError, shown
-from nnx.model.outputs import Output, are_indices
+from nnx.model.outputs.base import Output
+from nnx.model.outputs.targets import are_indices
 
 BALANCED = "balanced"
 ClassWeight: TypeAlias = Mapping[int, float] | Sequence[float] | Sequence[Mapping[int, float]] | str | None
@@ -36,7 +37,7 @@ def sample_weights(
         {0: weight, 1: weight} for each output, or "balanced"; the weights of a sample's labels are multiplied. All as
         in scikit-learn's `compute_sample_weight`, which has no sequence of weights.
     Y : NumPy array (n, m), or class indices (m,)
-        Targets, as `nnx.array.host.targets` checked them.
+        Targets, as `nnx.model.outputs.host_targets.checked_targets` checked them.
     output : Output
     n, m : int
         Outputs and samples.

@@ -1,24 +1,9 @@
-"""What a fit tells while it runs, and of what it leaves: progress, history."""
+"""The history of a fit: what was measured after each epoch, as lists and as JSON has it."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-NAMES = {"loss": "cost J", "r2": "R2", "roc_auc": "ROC AUC", "f1": "F1"}
-
-
-def called(name: str) -> str:
-    """Return what people call a number of the history.
-
-    Examples
-    --------
-    >>> called("loss"), called("f1(none)"), called("validation_mean_absolute_error")
-    ('cost J', 'F1(none)', 'held-out mean absolute error')
-    """
-    kind, bracket, rest = name.removeprefix("validation_").partition("(")
-    said = NAMES.get(kind, kind.replace("_", " ")) + bracket + rest
-    return f"held-out {said}" if name.startswith("validation_") else said
+from nnx.display import html
 
 
 class History(dict[str, list[float]]):
@@ -35,48 +20,7 @@ class History(dict[str, list[float]]):
     kept: int | None = None
 
     def _repr_html_(self) -> str:
-        from nnx.display import html
-
         return html.history(self)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a fit stands: after every step, and after every epoch with what was measured.
-
-    Attributes
-    ----------
-    epoch, epochs : int
-        The epoch, from 1, and how many this fit has.
-    step : int
-        The step in the epoch, from 1.
-    steps : int or None
-        How many steps an epoch has; None where an iterable of batches has not told yet.
-    samples : int
-        The samples trained on in this epoch so far.
-    seconds : float
-        Wall time since the epoch began, validation not counted.
-    measured : dict or None
-        The epoch's numbers as in the history, once it is over; None before. Steps may still be queued on a
-        GPU while it is None.
-    done : int
-        The steps that the trainer has done in all, over all fits; `trainer.steps` would wait for a GPU to say it.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int | None
-    samples: int
-    seconds: float
-    measured: Mapping[str, float] | None
-    done: int = 0
-    read_cost: Callable[[], float] = field(repr=False, default=lambda: float("nan"))
-
-    @property
-    def cost(self) -> float:
-        """J of the last step, before its update. Reading it waits for the step on a GPU."""
-        return self.read_cost()
 
 
 def columns(records: list[dict[str, float]], kept: int | None = None) -> History:

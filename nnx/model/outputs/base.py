@@ -1,0 +1,65 @@
+"""An output: the link A[L] = g[L](Z[L]) together with a loss."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nnx.array.namespace import Array
+from nnx.model.outputs.loss import Loss
+from nnx.model.outputs.losses import Function
+
+
+@dataclass(frozen=True)
+class Output:
+    """A link and a loss.
+
+    Parameters
+    ----------
+    name : str
+        The link's name.
+    loss_name : str
+        The loss's name, for people.
+    link : callable
+        Z[L] (..., n[L], m) -> A[L] of the same shape.
+    loss : callable
+        Z[L], Y (..., n[L], m) -> the loss of each sample, summed over the outputs: (..., m).
+    derivative : callable
+        Z[L], Y -> ∂loss/∂Z[L] (..., n[L], m); of a canonical loss A[L] - Y.
+    spec : str or None
+        What ``output(name, loss=spec)`` needs to make it again; None for the canonical loss.
+    classes : bool
+        Whether the targets may be class indices.
+    exclusive : bool
+        Whether a sample is of one class only: its targets sum to 1.
+    soft : bool
+        Whether targets of classes may be probabilities, not 0 and 1 alone.
+    lowest, highest : float
+        The range of the targets.
+    probabilities : bool
+        Whether A[L] are probabilities of classes.
+    own : Loss or None
+        The user's loss, if it is one.
+    """
+
+    name: str
+    loss_name: str
+    link: Callable[[Array], Array]
+    loss: Function
+    derivative: Function
+    spec: str | None = None
+    classes: bool = False
+    exclusive: bool = False
+    soft: bool = True
+    lowest: float = -math.inf
+    highest: float = math.inf
+    probabilities: bool = False
+    own: Loss | None = None
+
+    @property
+    def threshold(self) -> float:
+        """Of classes: above it an output says yes."""
+        return 0.5 if self.probabilities else 0.0
+
+    def __str__(self) -> str:
+        """Return what an error calls it: 'identity', or 'identity' with the loss 'huber'."""
+        return repr(self.name) if self.spec is None else f"{self.name!r} with the loss {self.spec!r}"

@@ -1,0 +1,55 @@
+"""A loss of one's own: a function of A[L] (or Z[L]) and Y, and its derivative."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nnx.errors import InputError, flag, shown
+from nnx.model.outputs.losses import Function
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Loss:
+    """A loss of your own, for `nnx.mlp` and `nnx.Network` in place of a loss's name.
+
+    Parameters
+    ----------
+    name : str
+        What a model file says, and a program that has registered it (`nnx.register_loss`).
+    loss : callable
+        A, Y -> the loss of each output, (n[L], m), which are summed, or of each sample, (m,): arrays of one dtype,
+        written with the standard's functions. The cost J is their (weighted) mean over the samples. Class indices
+        come as columns of 0 and 1.
+    derivative : callable
+        A, Y -> ∂loss/∂A, (n[L], m); the part of the output's link is added to it.
+    of : {"A", "Z"}
+        What both functions take: the predictions A[L], or the pre-activations Z[L] before the link. From Z a loss with
+        a logarithm can be computed without infinite numbers.
+    check : bool
+        Whether the derivative is compared with differences of the loss, once, when a network first uses it.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> cubic = Loss("cubic", lambda A, Y: abs(A - Y) ** 3, lambda A, Y: 3 * (A - Y) * abs(A - Y))
+    >>> nnx.mlp([4, 8, 1], output="identity", loss=cubic)
+    Network(4, [Dense(8, relu), Dense(1, identity)], output='identity', loss='cubic')
+    """
+
+    name: str
+    loss: Function
+    derivative: Function
+    of: Literal["A", "Z"] = "A"
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise InputError(f"name must be a name, not {shown(self.name)}")
+        for name, function in (("loss", self.loss), ("derivative", self.derivative)):
+            if not callable(function):
+                raise InputError(f"{name} must be a function of A and Y, arrays, not {shown(function)}")
+        if not isinstance(self.of, str) or self.of not in ("A", "Z"):
+            raise InputError(f"of, what the loss is computed from, must be 'A' or 'Z', not {shown(self.of)}")
+        object.__setattr__(self, "check", flag("check", self.check))
+
+    def __repr__(self) -> str:
+        return f"Loss({self.name!r})"
