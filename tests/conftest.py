@@ -26,6 +26,7 @@ COMPILED = tuple(
     for name in (
         "backends",
         "left_out",
+        "old_files",
         "own",
         "recording",
         "repeat",
