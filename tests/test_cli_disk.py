@@ -29,8 +29,8 @@ def full(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_that_finds_no_room_ends_no_training(run, tmp_path, full, monkeypatch):
-    monkeypatch.setattr("nnx.cli.keep.EVERY", 1e-9)  # one after every epoch
-    monkeypatch.setattr("nnx.cli.keep.SHARE", 1e9)
+    monkeypatch.setattr("nnx.cli.interrupt.EVERY", 1e-9)  # one after every epoch
+    monkeypatch.setattr("nnx.cli.interrupt.SHARE", 1e9)
     full(lambda path: path.parent.name == "checkpoints")
     status, _, err = run(*IRIS)
     assert status == 0

@@ -20,7 +20,7 @@ import nnx
 for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
-from nnx.cli import keep, show  # noqa: E402
+from nnx.cli import interrupt, show  # noqa: E402
 
 pytestmark = pytest.mark.long
 
@@ -470,14 +470,14 @@ def test_a_folder_of_runs_is_none(run, tmp_path, command):
 
 SLOW = """
 import sys, time
-from nnx.cli import keep
-keep.EVERY = float(sys.argv.pop(1))
-on_step = keep.Keeper.on_step
+from nnx.cli import interrupt
+interrupt.EVERY = float(sys.argv.pop(1))
+on_step = interrupt.Keeper.on_step
 def slow(self, trainer, progress):
     time.sleep(0.001)
     on_step(self, trainer, progress)
-keep.Keeper.on_step = slow
-keep.Keeper.often = property(lambda self: True, lambda self, often: None)  # after every step
+interrupt.Keeper.on_step = slow
+interrupt.Keeper.often = property(lambda self: True, lambda self, often: None)  # after every step
 from nnx.__main__ import main
 main()
 """
@@ -623,7 +623,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(run, tmp_path):
 def test_checkpoints_are_seldom(tmp_path, monkeypatch):
     """As often as they may by the clock, but with a twentieth of the time at most."""
     clock = [0.0]
-    monkeypatch.setattr(keep.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(interrupt.time, "monotonic", lambda: clock[0])
     written = []
 
     def save(self, path):
@@ -637,7 +637,7 @@ def test_checkpoints_are_seldom(tmp_path, monkeypatch):
     def tick(_):
         clock[0] += 1.0
 
-    trainer.fit(np.ones((1, 200)), np.zeros(200), 1, 1, callbacks=[tick, keep.Keeper(tmp_path)])
+    trainer.fit(np.ones((1, 200)), np.zeros(200), 1, 1, callbacks=[tick, interrupt.Keeper(tmp_path)])
     assert written[0] == 12
     assert np.diff(written[:4]).tolist() == [42, 42, 42]
 
@@ -1140,7 +1140,7 @@ def test_ctrl_c_before_anything_is_done(run, monkeypatch, command, tmp_path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(nnx.Trainer, "load", interrupted)
-    monkeypatch.setattr("nnx.cli.job.source", interrupted)
+    monkeypatch.setattr("nnx.cli.prepared.source", interrupted)
     (tmp_path / "m.safetensors").touch()
     more = {"train": ["iris"], "predict": ["m.safetensors", "iris"], "show": ["m.safetensors"]}[command]
     status, out, err = run(command, *more)

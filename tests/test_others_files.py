@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import nnx
-from nnx.train.model_file import checkpoints, steps_of
+from nnx.io.run_folder import checkpoints, steps_of
 
 
 def some_data():

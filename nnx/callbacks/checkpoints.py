@@ -11,10 +11,9 @@ from nnx.callbacks.monitor import Monitor
 from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import CallbackError, InputError, as_path, flag, number, one_of, positive_int
-from nnx.io import container
+from nnx.io import container, run_folder
 from nnx.io.atomic_write import Hold, clear_left
-from nnx.train import model_file
-from nnx.train.model_file import BEST
+from nnx.io.run_folder import BEST
 
 
 class Checkpoints(Resumable):
@@ -114,7 +113,7 @@ class Checkpoints(Resumable):
         self._done = trainer.steps
         if self.monitor is not None:
             self.monitor.begin(trainer, state if state is not None else self.monitor.state())
-        later = [path for path in model_file.checkpoints(self.folder) if _steps(path) > self._done]
+        later = [path for path in run_folder.checkpoints(self.folder) if _steps(path) > self._done]
         goes_on = state is not None and self._path().is_file()  # from one of this folder's
         if later and not goes_on and not self.overwrite:
             raise InputError(
@@ -124,7 +123,7 @@ class Checkpoints(Resumable):
         if not goes_on:
             self._remove(*later)
         self._later = later if goes_on else []
-        clear_left(self.folder, model_file.is_checkpoint)
+        clear_left(self.folder, run_folder.is_checkpoint)
         self._rest()
 
     def on_fit_end(self, trainer: Fit) -> None:
@@ -162,7 +161,7 @@ class Checkpoints(Resumable):
             self._write(trainer, self._path())
 
     def _path(self) -> Path:
-        return self.folder / model_file.checkpoint_name(self._done)
+        return self.folder / run_folder.checkpoint_name(self._done)
 
     def _due(self) -> bool:
         return (self.steps is not None and self._done % self.steps == 0) or time.monotonic() >= self._next
@@ -181,7 +180,7 @@ class Checkpoints(Resumable):
         self._remove(*(one for one in self._later if one != path))
         self._later = []
         if self.keep is not None:
-            done = [one for one in model_file.checkpoints(self.folder) if _steps(one) <= self._done]
+            done = [one for one in run_folder.checkpoints(self.folder) if _steps(one) <= self._done]
             self._remove(*done[: -self.keep])
 
     def _remove(self, *paths: Path) -> None:
@@ -195,12 +194,12 @@ class Checkpoints(Resumable):
                 ) from error
 
     def _left(self) -> str:
-        left = model_file.checkpoints(self.folder)
+        left = run_folder.checkpoints(self.folder)
         return f"the checkpoint {str(left[-1])!r} stays" if left else "there is no checkpoint before it"
 
 
 def _steps(path: Path) -> int:
-    return model_file.steps_of(path.name) or 0
+    return run_folder.steps_of(path.name) or 0
 
 
 def _why(error: OSError) -> str:

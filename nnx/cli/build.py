@@ -5,7 +5,7 @@ import re
 from nnx.array.host import checked_seed, dtype_name
 from nnx.callbacks import Callback, EarlyStopping, TensorBoard
 from nnx.callbacks.early_stopping import PATIENCE
-from nnx.cli import measured, parts
+from nnx.cli import metric_tables, parts
 from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import LOSS, Options
 from nnx.data.prepare import TASKS, Preparation
@@ -189,7 +189,7 @@ def regularization(options: Options) -> Regularization:
 
 def metrics(options: Options) -> list[str] | None:
     """Return the names of the metrics; None: what suits the target."""
-    return measured.names(options.metrics)
+    return metric_tables.names(options.metrics)
 
 
 def measures(options: Options, output: Output) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from nnx.cli import measured, show
+from nnx.cli import metric_tables, show
 from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, typed
 from nnx.cli.predict import tell
 from nnx.data.baseline import Baseline, no_better
@@ -34,12 +34,12 @@ def run(
         check_backend(backend)
         check_order(path, data)
         PLAIN.over(*written)
-        given = measured.names(metrics)
+        given = metric_tables.names(metrics)
         for name in given or ():
             metric(name)
     trainer, preparation = model(path, backend, device)
     n = trainer.network.n[-1]
-    names = given or measured.usual(trainer.network.output, n)
+    names = given or metric_tables.usual(trainer.network.output, n)
     baseline = Baseline(preparation, trainer.network.output, names)
     wanted = target or preparation.target
     size = at_once(trainer)
@@ -48,7 +48,7 @@ def run(
 
     def batches() -> Iterator[tuple[Any, Any]]:
         for X, Y, _ in labelled:
-            measured.check_memory(names, n, labelled.m, trainer.dtype)
+            metric_tables.check_memory(names, n, labelled.m, trainer.dtype)
             baseline.add(Y)
             yield X, Y
 
@@ -82,8 +82,8 @@ def run(
         if name in ("precision", "recall", "f1") and preparation.labels and preparation.n_outputs == 1:
             what = f"{name} of {preparation.labels[1]!r}"
         if isinstance(value, float):
-            always = [measured.text(name, base[name], 6)] if name in base else []
-            table.add_row(escape(what), measured.text(name, value, 6), *always)
+            always = [metric_tables.text(name, base[name], 6)] if name in base else []
+            table.add_row(escape(what), metric_tables.text(name, value, 6), *always)
     show.output.print(table)
-    for one in measured.tables(found, preparation.labels):
+    for one in metric_tables.tables(found, preparation.labels):
         show.output.print(one)

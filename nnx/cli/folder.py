@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnx.errors import InputError
-from nnx.io import container
+from nnx.io import container, run_folder
 from nnx.io.atomic_write import Hold, clear_left, written_aside
+from nnx.io.run_folder import CHECKPOINTS, MODEL
 from nnx.plots.held_out import HELD_OUT
 from nnx.plots.run import FORMATS, PICTURES, file_name
-from nnx.train import model_file
-from nnx.train.model_file import CHECKPOINTS, MODEL
 
 HISTORY, CONFIG = "history.jsonl", "config.toml"
 RESULTS, CSV, FOLDS = "results.json", "results.csv", "folds.json"
@@ -148,7 +147,7 @@ class Folder:
         checkpoints = self.path / CHECKPOINTS
         if checkpoints.is_dir() and not checkpoints.is_symlink() and not any(checkpoints.iterdir()):
             checkpoints.rmdir()
-        if not model_file.checkpoints(checkpoints):
+        if not run_folder.checkpoints(checkpoints):
             if CONFIG not in self._before:
                 (self.path / CONFIG).unlink(missing_ok=True)
             for name, content in self._before.items():
@@ -181,7 +180,7 @@ def refuse_others(folder: Path, resume: bool = False) -> None:
     if checkpoints.is_symlink() and not resume:
         raise _of_others(checkpoints, resume)
     own = set(_own_checkpoints(folder))
-    for path in model_file.checkpoints(checkpoints):
+    for path in run_folder.checkpoints(checkpoints):
         if not resume and not (ours and path in own):
             raise _of_others(path, resume)
 
@@ -197,7 +196,7 @@ def _own_checkpoints(run: Path) -> list[Path]:
     folder = run / CHECKPOINTS
     if not is_run(run) or folder.is_symlink():
         return []
-    return [one for one in model_file.checkpoints(folder) if not one.is_symlink() and container.is_ours(one)]
+    return [one for one in run_folder.checkpoints(folder) if not one.is_symlink() and container.is_ours(one)]
 
 
 def _remove_run(run: Path) -> None:
@@ -205,7 +204,7 @@ def _remove_run(run: Path) -> None:
     if not is_run(run):
         return
     clear_left(run, OURS.__contains__)
-    clear_left(run / CHECKPOINTS, model_file.is_checkpoint)
+    clear_left(run / CHECKPOINTS, run_folder.is_checkpoint)
     for path in (*_own_checkpoints(run), *(run / name for name in sorted(OURS - {CONFIG})), run / CONFIG):
         if not path.is_symlink():
             path.unlink(missing_ok=True)

@@ -10,10 +10,12 @@ from typing import Any
 from rich.table import Table
 
 from nnx.callbacks import Callback
-from nnx.cli import measured, show
+from nnx.cli import metric_tables, show
 from nnx.cli.folder import FOLDS, Folder
-from nnx.cli.job import Reader, evaluate, fit, prepare
 from nnx.cli.options import Options
+from nnx.cli.prepared import Reader
+from nnx.cli.running import fit
+from nnx.cli.training import evaluate, prepare
 from nnx.display.names import called
 from nnx.errors import InputError
 from nnx.io.atomic_write import written_aside
@@ -65,19 +67,19 @@ def train(
 def _one(options: Options, reader: Reader, i: int, watch: Callback) -> dict[str, Any]:
     start = time.perf_counter()
     try:
-        job = prepare(options, reader, fold=i)
-        fit(job, [watch])
+        training = prepare(options, reader, fold=i)
+        fit(training, [watch])
     except InputError as error:
         raise InputError(f"in fold {i + 1} of {options.folds}: {error}") from error
-    assert job.data.test is not None
+    assert training.data.test is not None
     return {
         "fold": i + 1,
-        "samples": len(job.data.test[2]),
-        "trained_on": job.data.X.shape[1],
-        "epochs": len(job.trainer.records),
-        "kept_epoch": job.trainer.kept,
+        "samples": len(training.data.test[2]),
+        "trained_on": training.data.X.shape[1],
+        "epochs": len(training.trainer.records),
+        "kept_epoch": training.trainer.kept,
         "seconds": round(time.perf_counter() - start, 3),
-        **without_nan(evaluate(job, job.data.test)),
+        **without_nan(evaluate(training, training.data.test)),
     }
 
 
@@ -131,12 +133,12 @@ def table(found: Mapping[str, Any]) -> Table:
     for name in ("fold", "samples", *map(called, names), "epochs"):
         made.add_column(name, justify="right")
     for one in found["each"]:
-        numbers = (measured.figure(name, one[name]) for name in names)
+        numbers = (metric_tables.figure(name, one[name]) for name in names)
         made.add_row(str(one["fold"]), f"{one['samples']:,}", *numbers, str(one["epochs"]))
     if names:
         made.add_section()
         for row in ("mean", "deviation"):
-            made.add_row(row, "", *(measured.figure(name, found[row][name]) for name in names), "")
+            made.add_row(row, "", *(metric_tables.figure(name, found[row][name]) for name in names), "")
     return made
 
 
@@ -144,7 +146,7 @@ def report(found: Mapping[str, Any]) -> None:
     """Say how good the models of the folds are, on the part that each has not seen."""
     show.console.print(table(found))
     said = [
-        f"{called(name)} {measured.figure(name, mean)} ± {measured.figure(name, found['deviation'][name])}"
+        f"{called(name)} {metric_tables.figure(name, mean)} ± {metric_tables.figure(name, found['deviation'][name])}"
         for name, mean in found["mean"].items()
     ]
     show.say(

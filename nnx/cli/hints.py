@@ -1,15 +1,12 @@
 """What a result tells about the model, and what to try: the baseline is not beaten, classes are rare, it overfits."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from nnx.callbacks.monitor import best_is
-from nnx.cli.measured import first_number, reported
+from nnx.cli.metric_tables import first_number, reported
+from nnx.cli.training import Training
 from nnx.data.baseline import no_better
 from nnx.display.names import called
-
-if TYPE_CHECKING:
-    from nnx.cli.job import Job
 
 MARGIN = 0.02
 """Of the baseline's errors: a model that makes fewer by no more than this is hardly better."""
@@ -22,49 +19,56 @@ GAP, RATIO = 0.1, 1.25
 twice that, is added, which chance alone may make."""
 
 
-def warning(job: "Job") -> str | None:
+def warning(training: Training) -> str | None:
     """Return that the model is no better than the baseline, and what to try; None where it is."""
-    name, base = next(iter(job.baseline.scores().items()), ("", 0.0))
-    value = job.measured.get(name)
+    name, base = next(iter(training.baseline.scores().items()), ("", 0.0))
+    value = training.measured.get(name)
     enough = base + MARGIN * (1 - base) if best_is(name, "min") == "max" else base * (1 - MARGIN / 2)
     if value is None or not no_better(name, value, enough):
         return None
-    if name == "accuracy" and job.options.class_weight != "none":
+    if name == "accuracy" and training.options.class_weight != "none":
         return None  # weights trade accuracy for the rare classes
     how = "no better" if no_better(name, value, base) else "hardly better"
-    *others, last = _tries(job)
-    return f"the model is {how} than the baseline, {job.baseline.text}. Try {', '.join(others)}, or {last}"
+    *others, last = _tries(training)
+    return (
+        f"the model is {how} than the baseline, {training.baseline.text}. Try {', '.join(others)}, or {last}"
+    )
 
 
-def hints(job: "Job") -> Iterator[str]:
+def hints(training: Training) -> Iterator[str]:
     """Yield what else is worth a look, a sentence each."""
-    base = job.baseline.scores().get("accuracy")
-    accuracy = job.measured.get("accuracy")
+    base = training.baseline.scores().get("accuracy")
+    accuracy = training.measured.get("accuracy")
     if (
         base is not None
         and accuracy is not None
-        and _rare(job)
+        and _rare(training)
         and base < accuracy < base + LITTLE * (1 - base)
     ):
         yield (
-            f"nearly all samples are {job.baseline.prediction!r}: accuracy says little of the other classes. "
+            f"nearly all samples are {training.baseline.prediction!r}: accuracy says little of the other classes. "
             '--class-weight balanced weighs them up, and --metrics "accuracy,recall(macro)" counts every class alike'
         )
-    if job.options.class_weight != "none" and accuracy is not None and base is not None and accuracy <= base:
+    if (
+        training.options.class_weight != "none"
+        and accuracy is not None
+        and base is not None
+        and accuracy <= base
+    ):
         yield (
-            f"accuracy is no better than the baseline's, {job.baseline.text}: --class-weight gives it up for rare "
+            f"accuracy is no better than the baseline's, {training.baseline.text}: --class-weight gives it up for rare "
             'classes. --metrics "recall(macro)" counts every class alike'
         )
-    if (text := overfits(job)) is not None:
+    if (text := overfits(training)) is not None:
         yield text
 
 
-def overfits(job: "Job") -> str | None:
+def overfits(training: Training) -> str | None:
     """Return that the training part is predicted far better than the validation part, at the epoch that is kept."""
-    trainer, name, validation = job.trainer, first_number(job.measures), job.data.validation
+    trainer, name, validation = training.trainer, first_number(training.measures), training.data.validation
     if validation is None or name is None or not trainer.records:
         return None
-    record = job.data.preparation.in_units(trainer.records[(trainer.kept or len(trainer.records)) - 1])
+    record = training.data.preparation.in_units(trainer.records[(trainer.kept or len(trainer.records)) - 1])
     training, held = record.get(name), record.get(f"validation_{name}")
     if training is None or held is None:
         return None
@@ -73,25 +77,25 @@ def overfits(job: "Job") -> str | None:
     if not no_better(name, held, most):
         return None
     both = f"{reported(name, training)} on the training part, {reported(name, held)} on the validation part"
-    early = "" if job.patience else "early stopping, "
+    early = "" if training.patience else "early stopping, "
     return f"it overfits: {called(name)} {both}. Try {early}--dropout 0.2, --l2 0.001, or more samples"
 
 
-def _rare(job: "Job") -> bool:
-    counts = job.data.preparation.class_counts
+def _rare(training: Training) -> bool:
+    counts = training.data.preparation.class_counts
     return (
         bool(counts)
         and max(counts or [0]) >= RARE * sum(counts or [0])
-        and job.options.class_weight == "none"
+        and training.options.class_weight == "none"
     )
 
 
-def _tries(job: "Job") -> list[str]:
+def _tries(training: Training) -> list[str]:
     """Return what may help, of which there are two at least."""
-    trainer, options = job.trainer, job.options
-    found = ["--class-weight balanced"] if _rare(job) else []
+    trainer, options = training.trainer, training.options
+    found = ["--class-weight balanced"] if _rare(training) else []
     last = trainer.stopped is None and trainer.kept in (None, len(trainer.records))
-    if job.finished and last and overfits(job) is None:
+    if training.finished and last and overfits(training) is None:
         found.append(f"more --epochs than {options.epochs}")
-    columns = f"columns that tell more of {job.data.preparation.target!r}"
+    columns = f"columns that tell more of {training.data.preparation.target!r}"
     return [*found, "another --learning-rate", "fewer columns in --drop" if options.drop else columns]

@@ -15,9 +15,10 @@ from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import count, listed, size
 from nnx.io import container
+from nnx.io.run_folder import MODEL
 from nnx.metrics.history import without_nan
 from nnx.plots.run import TRAINING_SAMPLE
-from nnx.train.model_file import MODEL, file_of
+from nnx.train.model_file import file_of
 from nnx.train.trainer import Trainer
 from nnx.version import __version__
 

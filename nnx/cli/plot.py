@@ -13,12 +13,13 @@ from nnx.cli.model import measured
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, unknown
 from nnx.io.atomic_write import neighbours
+from nnx.io.run_folder import MODEL
 from nnx.metrics.history import History, columns, with_nan
 from nnx.plots import held_out
 from nnx.plots.curves import APART
 from nnx.plots.held_out import HELD_OUT
 from nnx.plots.run import FORMATS, JOINT, PICTURES, Left, draw, file_name
-from nnx.train.model_file import MODEL, file_of
+from nnx.train.model_file import file_of
 from nnx.train.trainer import Trainer
 
 

@@ -17,18 +17,21 @@ from rich.table import Table
 from nnx import cli
 from nnx.callbacks import Callback
 from nnx.callbacks.monitor import best_is
-from nnx.cli import build, config, folds, measured, parts, show
+from nnx.cli import build, config, folds, in_units, metric_tables, parts, show
 from nnx.cli.folder import CONFIG, CSV, OF_A_RUN, OF_A_SWEEP, RESULTS, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
-from nnx.cli.job import Reader, evaluate, going_on, prepare, score, train
 from nnx.cli.options import Options, long
+from nnx.cli.prepared import Reader
+from nnx.cli.resuming import going_on
+from nnx.cli.running import train
+from nnx.cli.training import evaluate, prepare, score
 from nnx.display.names import called
 from nnx.errors import Error, InputError, count, first_line
 from nnx.io.atomic_write import written_aside
+from nnx.io.run_folder import MODEL
 from nnx.metrics import is_number
 from nnx.metrics.history import without_nan
-from nnx.train.model_file import MODEL
 from nnx.train.trainer import Trainer
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
@@ -115,7 +118,7 @@ def sweep(options: Options) -> int:
 
 def watching(status: Any, what: str) -> Callable[[str], Callback]:
     """Return what makes a callback that shows a run of the sweep, and which part of it is being done."""
-    return lambda part: measured.Watch(status, f"{what}, {part}" if part else what)
+    return lambda part: in_units.Watch(status, f"{what}, {part}" if part else what)
 
 
 def one(
@@ -130,22 +133,22 @@ def one(
     row: dict[str, Any] = {"run": path.name, **{long(name): value for name, value in its.items()}}
     try:
         of_run = of_one(options, its)
-        job = prepare(of_run, reader)
-        job.data = replace(job.data, test=None)  # the runs are compared by what is not reported
-        job.asks = False
-        job.pictures = False  # which would take longer than many a run
-        row["score_name"] = score(job)
+        training = prepare(of_run, reader)
+        training.data = replace(training.data, test=None)  # the runs are compared by what is not reported
+        training.asks = False
+        training.pictures = False  # which would take longer than many a run
+        row["score_name"] = score(training)
         if goes_on and (path / CONFIG).is_file():
-            going_on(job, path)
+            going_on(training, path)
             folder = Folder(path)
-            train(job, folder, watch(""), resume=True)
+            train(training, folder, watch(""), resume=True)
         else:
             folder = Folder.make(path, "")
-            train(job, folder, watch(""))
-        if options.folds and job.finished:
+            train(training, folder, watch(""))
+        if options.folds and training.finished:
             over = folds.train(of_run, reader, folder, watch)
-            job.finished = over["mean"] is not None
-            job.measured = over["mean"] or {}
+            training.finished = over["mean"] is not None
+            training.measured = over["mean"] or {}
             row |= {f"{name}_deviation": value for name, value in (over["deviation"] or {}).items()}
     except Exception as error:
         if os.environ.get("NNX_TRACEBACK") and not isinstance(error, Error | OSError):
@@ -158,10 +161,10 @@ def one(
         return {**row, "status": FAILED, "error": said}
     return {
         **row,
-        "status": DONE if job.finished else INTERRUPTED,
-        **without_nan(job.measured),
-        "epochs": len(job.trainer.records),
-        "seconds": round(job.seconds, 3),
+        "status": DONE if training.finished else INTERRUPTED,
+        **without_nan(training.measured),
+        "epochs": len(training.trainer.records),
+        "seconds": round(training.seconds, 3),
     }
 
 
@@ -174,14 +177,14 @@ def of_one(options: Options, its: Mapping[str, Any]) -> Options:
 def tested(options: Options, its: Mapping[str, Any], run: Path, reader: Reader) -> dict[str, Any] | None:
     """Return the scores of the best run on the test part, by which no runs were compared; None without one."""
     options = of_one(options, its)
-    job = prepare(options, reader)
-    if job.data.test is None:
+    training = prepare(options, reader)
+    if training.data.test is None:
         return None
-    job.trainer = Trainer.load(run / MODEL, options.backend, options.device)
+    training.trainer = Trainer.load(run / MODEL, options.backend, options.device)
     return {
         "run": run.name,
-        "samples": len(job.data.test[2]),
-        **without_nan(evaluate(job, job.data.test)),
+        "samples": len(training.data.test[2]),
+        **without_nan(evaluate(training, training.data.test)),
     }
 
 
@@ -206,7 +209,7 @@ def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
         text = f"failed: {short(row['error'])}"
     else:
         value = row.get(row["score_name"])
-        reached = f"{label(row['score_name'])} {measured.figure(row['score_name'], value)}"
+        reached = f"{label(row['score_name'])} {metric_tables.figure(row['score_name'], value)}"
         stopped = "stopped by Ctrl-C: " if row["status"] == INTERRUPTED else ""
         text = f"{stopped}{reached}, {count(row['epochs'], 'epoch')}, {row['seconds']:.1f} s"
     show.say(row["run"], f"{shown(its)}: {text}")
@@ -257,7 +260,7 @@ def table(found: Mapping[str, Any], width: int) -> Table:
         if row["status"] == FAILED:
             result.add_row(*map(escape, cells), "[red]failed[/]")
             continue
-        numbers = [measured.figure(one, row.get(one)) for one in names]
+        numbers = [metric_tables.figure(one, row.get(one)) for one in names]
         mark = " (stopped)" if row["status"] == INTERRUPTED else ""
         seconds = [f"{row['seconds']:.1f}"] * wide
         result.add_row(*map(escape, [*cells, *numbers]), f"{row['epochs']}{mark}", *seconds)
@@ -286,7 +289,7 @@ def print_table(found: Mapping[str, Any]) -> None:
             show.say("Failed", f"{row['run']}: {row['error']}", to=show.output)
     if test := found.get("test"):
         name = found["score"]
-        said = f"{label(name)} {measured.figure(name, test[name])} on {count(test['samples'], 'sample')}"
+        said = f"{label(name)} {metric_tables.figure(name, test[name])} on {count(test['samples'], 'sample')}"
         show.say(
             "Test", f"{test['run']}: {said} of the test part, which no run was compared on", to=show.output
         )

@@ -4,10 +4,14 @@ from typing import Any
 
 from nnx.cli import INTERRUPTED, folds, show
 from nnx.cli.folder import FOLDS, Folder, name_of
+from nnx.cli.in_units import Bar, Watch
 from nnx.cli.inputs import UsageError, refuse_existing
-from nnx.cli.job import Reader, describe, going_on, prepare, report, result, train
-from nnx.cli.measured import Bar, Watch
 from nnx.cli.options import Options
+from nnx.cli.prepared import Reader
+from nnx.cli.report import describe, report
+from nnx.cli.resuming import going_on
+from nnx.cli.running import train
+from nnx.cli.training import prepare, result
 from nnx.errors import count
 
 
@@ -28,38 +32,38 @@ def run(options: Options) -> int:
 def single(options: Options) -> int:
     """Train one network; return the exit status."""
     reader = Reader()
-    job = prepare(options, reader)
+    training = prepare(options, reader)
     if options.resume is not None:
         folder = Folder(options.resume)
-        resumed = going_on(job, folder.path)  # what is refused is so before anything is said
+        resumed = going_on(training, folder.path)  # what is refused is so before anything is said
         folder.check()
-        describe(job)
+        describe(training)
         show.say("Resumed", resumed)
     else:
-        describe(job)
+        describe(training)
         folder = Folder.make(options.out, name_of(options.data))
-    trainer = job.trainer
+    trainer = training.trainer
     try:
-        train(job, folder, Bar(show.console, job.data.preparation), options.resume is not None)
-        if not job.finished:
+        train(training, folder, Bar(show.console, training.data.preparation), options.resume is not None)
+        if not training.finished:
             done = f"after {count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
             none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights
-            show.console.print(f"Stopped by Ctrl-C {done if job.files else none}.")
+            show.console.print(f"Stopped by Ctrl-C {done if training.files else none}.")
     except KeyboardInterrupt:
-        if job.files:  # pictures and figures were on their way
+        if training.files:  # pictures and figures were on their way
             show.console.print("Stopped by Ctrl-C once the model was saved.")
             show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
         raise
     finally:
-        if job.files:
-            show.say("Saved", f"{folder.path}: {', '.join(job.files)}", fold=False)
-    report(job)
-    whole, found = job.finished, result(job, folder.path)
+        if training.files:
+            show.say("Saved", f"{folder.path}: {', '.join(training.files)}", fold=False)
+    report(training)
+    whole, found = training.finished, result(training, folder.path)
     if whole and options.folds:
         found["folds"] = cross_validated(options, reader, folder)
         found["files"].append(FOLDS)
         whole = found["folds"]["mean"] is not None
-    if not whole and job.files:
+    if not whole and training.files:
         show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
     show.result(found)
     return 0 if whole else INTERRUPTED

@@ -1,7 +1,6 @@
 """What a model file holds of a trainer, and how a trainer takes it up again: to be used, or to go on."""
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from nnx.array.namespace import array_namespace
 from nnx.callbacks.base import Callback
 from nnx.errors import BackendError, Error, InputError, ModelFileError, count, first_line
 from nnx.io import container
+from nnx.io.run_folder import CHECKPOINTS, MODEL, checkpoints, steps_of
 from nnx.metrics.history import with_nan, without_nan
 from nnx.model.network import layer_text
 from nnx.optimizers import describe as describe_optimizer
@@ -25,16 +25,6 @@ if TYPE_CHECKING:
 
 OURS = ("theta", "t", "alpha", "key", "decays")
 """What the state holds beside the optimizer's own."""
-
-
-MODEL = "model.safetensors"
-"""The model in a run's folder."""
-
-CHECKPOINTS = "checkpoints"
-"""The folder in a run's folder that `nnx train` writes checkpoints to."""
-
-BEST = "best.safetensors"
-"""The model of the best epoch, beside the checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -168,37 +158,6 @@ def restore(trainer: "Trainer", tensors: Mapping[str, Any], run: Mapping[str, An
     trainer.metadata = run["metadata"]
     trainer.features, trainer.targets = run.get("features"), run.get("targets")
     trainer.kept = run.get("kept")
-
-
-def steps_of(name: str) -> int | None:
-    """Return the steps that a checkpoint's name tells, None where it is not exactly a name that nnx gives.
-
-    Examples
-    --------
-    >>> steps_of("step-00001234.safetensors"), steps_of("step-00001234 (1).safetensors")
-    (1234, None)
-    """
-    found = re.fullmatch(r"step-([0-9]{8,})\.safetensors", name)
-    return int(found[1]) if found and name == checkpoint_name(int(found[1])) else None
-
-
-def checkpoint_name(steps: int) -> str:
-    """Return the name of the checkpoint after so many steps."""
-    return f"step-{steps:08d}.safetensors"
-
-
-def is_checkpoint(name: str) -> bool:
-    """Whether nnx gives a file among checkpoints this name."""
-    return name == BEST or steps_of(name) is not None
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the files of a folder that have the names of checkpoints, oldest first."""
-    try:
-        found = [(steps_of(path.name), path) for path in folder.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [path for _, path in sorted((n, path) for n, path in found if n is not None and path.is_file())]
 
 
 def newest(folder: Path, but: Path | None = None, complain: bool = False) -> tuple[Path, Saved] | None:

@@ -1,0 +1,66 @@
+"""The progress bar and the event files of a training, with errors in the target's own unit."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from nnx.callbacks import Callback, ProgressBar, TensorBoard
+from nnx.callbacks.fit import Fit
+from nnx.callbacks.progress import Progress
+from nnx.data.prepare import Preparation
+
+
+class _InUnits:
+    """A callback that shows errors in the target's unit."""
+
+    _preparation: Preparation
+
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
+        """Show the epoch's numbers."""
+        measured = self._preparation.in_units(progress.measured or {})
+        super().on_epoch(trainer, replace(progress, measured=measured))  # type: ignore[misc]
+
+
+class Bar(_InUnits, ProgressBar):
+    """The progress bar, with errors in the target's unit.
+
+    Parameters
+    ----------
+    console : rich.console.Console
+    preparation : Preparation
+    """
+
+    def __init__(self, console: Console, preparation: Preparation) -> None:
+        super().__init__(console)
+        self._preparation = preparation
+
+    def _why(self, trainer: Fit) -> str:
+        return ""  # the report says it, with the epoch that is kept
+
+
+class Board(_InUnits, TensorBoard):
+    """Event files for TensorBoard, with errors in the target's unit.
+
+    Parameters
+    ----------
+    folder : path
+    preparation : Preparation
+    """
+
+    def __init__(self, folder: Path, preparation: Preparation) -> None:
+        super().__init__(folder)
+        self._preparation = preparation
+
+
+class Watch(Callback):
+    """Shows in a line what is trained, and in which epoch it is."""
+
+    def __init__(self, status: Any, what: str) -> None:
+        self._status, self._what = status, what
+
+    def on_epoch(self, trainer: Any, progress: Progress) -> None:
+        """Show the epoch."""
+        self._status.update(f"{escape(self._what)}: epoch {progress.epoch}/{progress.epochs}")

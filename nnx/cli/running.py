@@ -1,0 +1,119 @@
+"""Running a training: the fit with its checkpoints, an end by Ctrl-C, and the scores at the end."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from nnx.batches.sample_weights import sample_weights
+from nnx.callbacks import Callback
+from nnx.cli import build, config, in_units
+from nnx.cli.folder import Folder
+from nnx.cli.interrupt import Keeper, interruptible
+from nnx.cli.prepared import Data
+from nnx.cli.saving import save_surely
+from nnx.cli.training import Training, evaluate
+from nnx.errors import Error
+from nnx.io.run_folder import CHECKPOINTS
+from nnx.plots.run import TRAINING_SAMPLE
+
+SHARE, FEWEST = 1 / 20, 128
+"""Of the training samples so many are measured, a share or at least a number: it costs a few percent of an epoch."""
+
+
+def train(training: Training, folder: Folder, watch: Callback, resume: bool = False) -> None:
+    """Train, and leave the model and all else in the folder, however the training ends.
+
+    After Ctrl-C `training.finished` stays False; whatever else ends the fit is raised, and the epochs before are kept.
+    """
+    trainer, options = training.trainer, training.options
+    checkpoints = folder.path / CHECKPOINTS
+    keeper = Keeper(checkpoints)
+    folder.begin(config.text(options, "trains this run again", backend=trainer.backend.name), resume)
+    start = time.perf_counter()
+    keep = False
+    if sample := training_sample(training.data):
+        trainer.metadata[TRAINING_SAMPLE] = sample
+    try:
+        with interruptible(keeper):
+            board = [in_units.Board(folder.path, training.data.preparation)] if options.tensorboard else []
+            fit(
+                training,
+                [*training.snapshots, watch, *board, keeper],
+                checkpoints if resume else None,
+                sample,
+            )
+        training.finished = keep = True
+    except KeyboardInterrupt:
+        keep = trainer.steps > 0
+    except BaseException:
+        keep = bool(trainer.records)
+        raise
+    finally:
+        training.seconds = time.perf_counter() - start
+        try:
+            if keep:
+                save_surely(training, folder)
+            else:
+                folder.give_up()
+        except (OSError, Error):
+            if not training.files:  # the model before stays, and so does its configuration
+                with suppress(OSError):
+                    folder.give_up()
+            raise
+        finally:
+            folder.end()
+    if keep and training.data.reported is not None:
+        training.measured = evaluate(training, training.data.reported)
+        training.validated = (
+            evaluate(training, training.data.validation)
+            if training.data.test and training.data.validation
+            else {}
+        )
+
+
+def fit(
+    training: Training, callbacks: Sequence[Callback], resume: Path | None = None, sample: int = 0
+) -> None:
+    """Train as the options say; so many of the training samples are measured beside the validation."""
+    options, X_Y = training.options, validation(training)
+    training.trainer.fit(
+        training.data.X,
+        training.data.Y,
+        options.epochs,
+        training.batch_size,
+        X_Y,
+        callbacks=[*build.callbacks(options, training.validates), *callbacks],
+        class_weight=build.class_weight(options, training.data.preparation),
+        metrics=training.measures if X_Y else None,
+        training_metrics=sample or False,
+        progress=False,  # a callback shows it
+        resume=resume,
+    )
+
+
+def weights(training: Training, Y: Any) -> Any:
+    """Return what each sample counts by its class, None where all count alike."""
+    given = build.class_weight(training.options, training.data.preparation)
+    n, m = training.trainer.network.n[-1], Y.shape[-1]
+    if given is None:
+        return None
+    return sample_weights(None, given, Y if n > 1 else Y[None, :], training.trainer.network.output, n, m)
+
+
+def validation(training: Training) -> tuple[Any, Any, Any] | None:
+    """Return what the training is stopped by, with the weights that it has in training: else it would undo them."""
+    if training.data.validation is None:
+        return None
+    X, Y, _ = training.data.validation
+    return X, Y, weights(training, Y)
+
+
+def training_sample(data: Data) -> int:
+    """Return how many training samples are measured beside the validation; no more than it has."""
+    if data.validation is None:
+        return 0
+    m: int = data.X.shape[1]
+    held: int = data.validation[0].shape[1]
+    return min(m, held, max(FEWEST, int(m * SHARE)))

@@ -1,0 +1,150 @@
+"""One training: its options, its data and its trainer, and its results."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nnx import plots
+from nnx.callbacks import Callback
+from nnx.cli import build, metric_tables, show
+from nnx.cli.options import Options
+from nnx.cli.parts import Part
+from nnx.cli.prepared import Data, Reader
+from nnx.data.baseline import Baseline
+from nnx.metrics import metric
+from nnx.metrics.history import without_nan
+from nnx.train.trainer import Trainer
+
+
+@dataclass
+class Training:
+    """A run that is ready to train, and, once it has, what became of it."""
+
+    options: Options
+    data: Data
+    trainer: Trainer
+    pictures: bool = True
+    snapshots: list[Callback] = field(default_factory=list)
+    asks: bool = True
+    finished: bool = False
+    measured: dict[str, Any] = field(default_factory=dict)
+    validated: dict[str, Any] = field(
+        default_factory=dict
+    )  # the validation part's numbers beside those of a test
+    seconds: float = 0.0
+    files: list[str] = field(default_factory=list)
+
+    @property
+    def batch_size(self) -> int | None:
+        """The samples of a step; None: all."""
+        return build.batch_size(self.options, self.trainer.optimizer)
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is a validation part."""
+        return self.data.validation is not None
+
+    @property
+    def measures(self) -> list[str]:
+        """The metrics that are measured, the score first."""
+        return build.measures(self.options, self.trainer.network.output)
+
+    @property
+    def patience(self) -> int:
+        """After how many epochs without a better one it stops; 0: never."""
+        return build.patience(self.options, self.validates)
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The baseline on the samples that are reported."""
+        made = Baseline(self.data.preparation, self.trainer.network.output, self.measures)
+        if self.data.reported is not None:
+            made.add(self.data.reported[1])
+        return made
+
+    @property
+    def title(self) -> str:
+        """What its pictures are called."""
+        return show.title(self.options.data, self.trainer.network)
+
+
+def prepare(options: Options, reader: Reader, fold: int | None = None) -> Training:
+    """Return the run that the options describe: all that can be wrong is looked at, and nothing is written.
+
+    `fold` is the number of one of its folds, which is trained without a part of the samples.
+    """
+    build.check(options)
+    data = reader.data(options, fold)
+    preparation, m = data.preparation, data.X.shape[1]
+    shape = data.X.shape[0], preparation.output, preparation.n_outputs
+    network = build.network(options, *shape, preparation)
+    build.class_weight(options, preparation)
+    build.callbacks(options, data.validation is not None)  # may be refused
+    for part in (data.validation, data.test):
+        if part is not None:
+            names = build.measures(options, network.output)
+            metric_tables.check_memory(names, network.n[-1], part[0].shape[1], options.dtype)
+    size = build.batch_size(options, build.optimizer(options, 1000))
+    steps = 1 if size is None else -(-m // size)  # of an epoch
+    trainer = Trainer(
+        network,
+        build.optimizer(options, steps),
+        options.backend,
+        options.device,
+        options.dtype,
+        options.seed,
+        build.regularization(options),
+    )
+    trainer.weigh(m * options.epochs, steps * options.epochs)  # the run's configuration names the backend
+    trainer.metadata = {
+        "preparation": preparation.describe(), "data": options.data, "parts": data.parts,
+    }  # fmt: skip
+    return Training(options, data, trainer, options.plots, plots.callbacks(network))
+
+
+def evaluate(training: Training, part: Part) -> dict[str, Any]:
+    """Return the numbers of a part of the samples, errors in the target's own unit."""
+    trainer, preparation = training.trainer, training.data.preparation
+    metrics = training.measures
+    if preparation.labels is None and "root_mean_squared_error" not in metrics:
+        metrics.append("root_mean_squared_error")
+    return preparation.in_units(trainer.evaluate(*part[:2], metrics=metrics))
+
+
+def score(training: Training) -> str:
+    """Return the name of the number that runs are compared by: the first metric."""
+    return metric(training.measures[0]).name
+
+
+def result(training: Training, folder: Path) -> dict[str, Any]:
+    """Return what became of a run, of types that JSON has."""
+    trainer, held, validation = training.trainer, training.data.reported, training.data.validation
+    found = {} if held is None else {"samples": len(held[2]), **without_nan(training.measured)}
+    tested = training.data.test is not None
+    if tested and validation is not None:
+        validated = {"samples": len(validation[2]), **without_nan(training.validated)}
+    else:
+        validated = found
+    return {
+        "folder": str(folder),
+        "files": training.files,
+        "data": training.options.data,
+        "task": training.data.preparation.task,
+        "trained_on": training.data.X.shape[1],
+        "held_out": found or None,
+        "validation": validated if validation is not None else None,
+        "test": found if tested else None,
+        "baseline": None if training.data.reported is None else training.baseline.described(),
+        "epochs": len(trainer.records),
+        "kept_epoch": trainer.kept,
+        "steps": trainer.steps,
+        "parameters": trainer.network.P,
+        "training": without_nan(training.data.preparation.in_units(trainer.records[-1]))
+        if trainer.records
+        else None,
+        "stopped": "Ctrl-C" if not training.finished else trainer.stopped,
+        "backend": trainer.backend.name,
+        "device": trainer.backend.device,
+        "seconds": round(training.seconds, 3),
+    }
