@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, Self
 
 from nnx.bench import machine, memory
 from nnx.bench.case import Case
-from nnx.bench.contestants import Absent, Contestant, make
+from nnx.bench.contestant import Absent, Contestant
+from nnx.bench.contestants import make
 from nnx.errors import BackendError, first_line
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import torch_events, wall
-from nnx.bench.contestants import Absent, Contestant, library
+from nnx.bench.contestant import Absent, Contestant, library
 
 
 def products(case: Case, X: Any, random: Any, empty: Any) -> list[list[tuple[Any, Any, Any]]]:

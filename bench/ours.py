@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import Clock, cupy_events, torch_events, wall
-from nnx.bench.contestants import Absent, Contestant
+from nnx.bench.contestant import Absent, Contestant
 from nnx.errors import BackendError
 from nnx.port.base import Backend
 from nnx.port.registry import backend as find_backend

@@ -15,7 +15,7 @@ from typing import Any
 from nnx.bench import contestants, machine, result
 from nnx.bench.case import Case, steps_within
 from nnx.bench.child import Built, Child
-from nnx.bench.contestants import Absent
+from nnx.bench.contestant import Absent
 from nnx.bench.result import Figure, Result, ratios, spread
 
 PAUSE = 0.1

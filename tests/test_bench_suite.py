@@ -20,7 +20,7 @@ from nnx.bench import contestants, page, plots, result
 from nnx.bench.case import Case, steps_within
 from nnx.bench.child import Child
 from nnx.bench.compare import compare
-from nnx.bench.contestants import Absent
+from nnx.bench.contestant import Absent
 from nnx.bench.result import Figure, Result
 from nnx.bench.suite import Plan, run
 from nnx.cli.app import app

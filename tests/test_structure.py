@@ -9,6 +9,7 @@ from pathlib import Path
 import nnx
 
 ROOT = Path(nnx.__file__).parent
+TOP = Path(__file__).parent.parent
 
 # The edges, where NumPy (or what reads files, or draws) is the exchange format.
 EDGES = {
@@ -67,8 +68,11 @@ ARRAY_LIBRARIES = {
     "pyarrow", "dask", "h5py", "zarr", "tensorboardX", "tensorflow", "mlx", "matplotlib", "safetensors",
 }  # fmt: skip
 
-# Data flows one way. No module imports one that stands before it.
-LINE = ["cli", "train.trainer", "batches", "train.step", "model.network", "model.layers", "model.activations"]
+# The rooms, low to high. No file imports one of a room above its own. `nnx` is the package itself, nnx/__init__.py.
+ROOMS = (
+    "version", "errors", "support", "array", "port", "compiler", "display", "model", "optimizers", "io", "metrics",
+    "batches", "callbacks", "plots", "train", "data", "sklearn", "nnx", "bench", "cli", "__main__", "backends",
+)  # fmt: skip
 
 
 def imports(path):
@@ -134,14 +138,189 @@ def test_the_package_does_not_know_array_api_strict():
     assert not [path for path in sources if path.stem == "strict"]
 
 
-def test_data_flows_one_way():
-    for position, name in enumerate(LINE):
-        parts = ROOT / name.replace(".", "/")
-        for path in parts.rglob("*.py") if parts.is_dir() else [parts.with_suffix(".py")]:
-            modules = set(imports(path))
-            for before in LINE[:position]:
-                bad = {m for m in modules if m == f"nnx.{before}" or m.startswith(f"nnx.{before}.")}
-                assert not bad, f"{path.name} imports {bad}, which stands before it"
+def sources():
+    """Every file of nnx/, backends/ and bench/ under the name by which it is imported."""
+    found = {}
+    for room in ("nnx", "backends", "bench"):
+        for path in sorted((TOP / room).rglob("*.py")):
+            parts = path.relative_to(TOP).with_suffix("").parts
+            parts = parts if room == "nnx" else ("nnx", *parts)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def room(module):
+    """The room of a module: the second part of its name."""
+    return module.split(".")[1] if "." in module else module
+
+
+def graph(found):
+    """The files that each file imports, at its top, under TYPE_CHECKING or in a function."""
+    made = {}
+    for module, path in found.items():
+        made[module] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                made[module] |= {alias.name for alias in node.names}
+            elif isinstance(
+                node, ast.ImportFrom
+            ):  # of a package: a file in it, or a name of the package itself
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                made[module] |= {name if name in found else node.module for name in names}
+        made[module] = (made[module] & found.keys()) - {module}
+    return made
+
+
+def upward(imported):
+    """The imports from a room above: pairs of names."""
+    return sorted(
+        (module, other)
+        for module, others in imported.items()
+        for other in others
+        if ROOMS.index(room(other)) > ROOMS.index(room(module))
+    )
+
+
+def circles(imported):
+    """The circles of files that import each other, each as a set of names."""
+
+    def reached(module):
+        seen, todo = set(), [module]
+        while todo:
+            for other in imported[todo.pop()] - seen:
+                seen.add(other)
+                todo.append(other)
+        return seen
+
+    reach = {module: reached(module) for module in imported}
+    return {
+        frozenset(other for other in reach[module] if module in reach[other])
+        for module in imported
+        if module in reach[module]
+    }
+
+
+def test_no_room_imports_one_above_it():
+    found = sources()
+    assert {room(module) for module in found} == set(ROOMS)
+    assert upward(graph(found)) == []
+
+
+CIRCLE = {"nnx.train.loop", "nnx.train.trainer", "nnx.train.divergence", "nnx.train.model_file",
+          "nnx.train.full_batch_loop"}  # fmt: skip
+
+
+def test_no_files_import_each_other():
+    for circle in circles(graph(sources())):
+        assert circle <= CIRCLE, sorted(circle)
+
+
+def test_those_tests_see_a_wrong_import(tmp_path):
+    found = {}
+    for name, text in {
+        "nnx": "",
+        "nnx.array.host": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from nnx.model import network",
+        "nnx.model.network": "def f():\n    from nnx.model.layers import dense",
+        "nnx.model.layers": "",
+        "nnx.model.layers.dense": "from nnx.model import network\nfrom nnx.array import host",
+    }.items():
+        found[name] = tmp_path / f"{name}.py"
+        found[name].write_text(text, encoding="utf-8")
+    imported = graph(found)
+    assert upward(imported) == [("nnx.array.host", "nnx.model.network")]
+    assert circles(imported) == {
+        frozenset({"nnx.array.host", "nnx.model.network", "nnx.model.layers.dense"}),
+    }
+
+
+FILE, CLASS, FUNCTION = 350, 250, 60
+"""The most lines that each may have."""
+
+# What is still longer, with the lines that it may have. Entries go, none is added.
+LONGER = {
+    "backends/calls/renderer.py:Lowering": 275,
+    "backends/jax/adapter.py:repeat": 100,
+    "backends/numba/runtime.py": 700,
+    "backends/numba/step_renderer.py": 725,
+    "backends/numba/step_renderer.py:Loops": 650,
+    "bench/peers/jax.py:_contestant": 75,
+    "bench/peers/torch.py:_contestant": 75,
+    "nnx/batches/sources.py": 375,
+    "nnx/cli/app.py": 425,
+    "nnx/cli/app.py:bench": 75,
+    "nnx/cli/bench.py:run": 100,
+    "nnx/cli/evaluate.py:run": 75,
+    "nnx/cli/options.py": 400,
+    "nnx/cli/options.py:Options": 275,
+    "nnx/cli/sweep.py:sweep": 100,
+    "nnx/compiler/passes/fuse.py:fused": 75,
+    "nnx/compiler/passes/memory.py:planned": 100,
+    "nnx/data/columns.py": 625,
+    "nnx/data/files.py": 375,
+    "nnx/data/prepare.py": 650,
+    "nnx/data/tabular.py": 475,
+    "nnx/data/tabular.py:Tabular": 275,
+    "nnx/errors.py": 375,
+    "nnx/io/convert.py": 725,
+    "nnx/model/activations.py": 500,
+    "nnx/model/network.py": 600,
+    "nnx/model/network.py:Network": 275,
+    "nnx/optimizers/schedules.py": 475,
+    "nnx/sklearn/base.py": 625,
+    "nnx/sklearn/base.py:BaseMLP": 500,
+    "nnx/train/loop.py": 475,
+    "nnx/train/loop.py:Run": 350,
+    "nnx/train/trainer.py": 1000,
+    "nnx/train/trainer.py:Trainer": 650,
+    "nnx/train/trainer.py:fit": 150,
+}
+
+
+def lines(node, docstrings):
+    """The lines of a class or function; without its docstrings, unless they count."""
+    texts = [
+        inner.body[0]
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(inner) is not None
+    ]
+    described = 0 if docstrings else sum(text.end_lineno - text.lineno + 1 for text in texts)
+    return node.end_lineno - node.lineno + 1 - described
+
+
+def too_long(name, text, docstrings=True):
+    """The file, its classes and its functions that are longer than they may be, with their lines."""
+    found = {}
+    if (n := len(text.splitlines())) > FILE:
+        found[name] = n
+    for node in ast.walk(ast.parse(text)):
+        most = {ast.ClassDef: CLASS, ast.FunctionDef: FUNCTION}.get(type(node))
+        if most is not None and (n := lines(node, docstrings)) > most:
+            found[f"{name}:{node.name}"] = n
+    return found
+
+
+def test_files_classes_and_functions_are_short():
+    for path in sources().values():
+        name = path.relative_to(TOP).as_posix()
+        docstrings = name.startswith(("backends/", "nnx/compiler/"))
+        for what, n in too_long(name, path.read_text(encoding="utf-8"), docstrings).items():
+            assert n <= LONGER.get(what, 0), f"{what} has {n} lines"
+
+
+def test_the_compiler_and_the_adapters_are_small():
+    """Goal: 5,000 lines."""
+    files = [path for room in ("backends", "nnx/compiler") for path in (TOP / room).rglob("*.py")]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 7000
+
+
+def test_that_test_sees_what_is_too_long():
+    function = "def f():\n" + "    pass\n" * FUNCTION
+    assert too_long("a.py", function) == {"a.py:f": FUNCTION + 1}
+    described = 'def f():\n    """One,\n    two."""\n' + "    pass\n" * (FUNCTION - 1)
+    assert too_long("a.py", described, docstrings=False) == {}
+    whole = "class C:\n" + "    x = 1\n" * FILE
+    assert too_long("a.py", whole) == {"a.py": FILE + 1, "a.py:C": FILE + 1}
+    assert too_long("a.py", "x = 1\n" * FILE) == {}
 
 
 def test_importing_nnx_imports_nothing_heavy():

@@ -2,7 +2,7 @@
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import cupy_events
-from nnx.bench.contestants import Absent, Contestant, library
+from nnx.bench.contestant import Absent, Contestant, library
 from nnx.bench.peers import typed
 from nnx.errors import first_line
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import wall
-from nnx.bench.contestants import Absent, Contestant, library, only
+from nnx.bench.contestant import Absent, Contestant, library, only
 from nnx.errors import first_line
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import torch_events, wall
-from nnx.bench.contestants import Absent, Contestant, library, only
+from nnx.bench.contestant import Absent, Contestant, library, only
 
 
 def eager(case: Case, data: Data) -> Contestant:

@@ -6,7 +6,7 @@ import numpy
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import wall
-from nnx.bench.contestants import Contestant, only
+from nnx.bench.contestant import Contestant, only
 
 
 def contestant(case: Case, data: Data, np: Any = numpy) -> Contestant:

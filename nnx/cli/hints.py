@@ -69,14 +69,14 @@ def overfits(training: Training) -> str | None:
     if validation is None or name is None or not trainer.records:
         return None
     record = training.data.preparation.in_units(trainer.records[(trainer.kept or len(trainer.records)) - 1])
-    training, held = record.get(name), record.get(f"validation_{name}")
-    if training is None or held is None:
+    trained, held = record.get(name), record.get(f"validation_{name}")
+    if trained is None or held is None:
         return None
     chance = validation[0].shape[1] ** -0.5
-    most = training - GAP - chance if best_is(name) == "max" else (RATIO + 2 * chance) * training
+    most = trained - GAP - chance if best_is(name) == "max" else (RATIO + 2 * chance) * trained
     if not no_better(name, held, most):
         return None
-    both = f"{reported(name, training)} on the training part, {reported(name, held)} on the validation part"
+    both = f"{reported(name, trained)} on the training part, {reported(name, held)} on the validation part"
     early = "" if training.patience else "early stopping, "
     return f"it overfits: {called(name)} {both}. Try {early}--dropout 0.2, --l2 0.001, or more samples"
 

@@ -1,0 +1,73 @@
+"""A contestant: one that trains a case, and is timed at it."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from nnx.bench.case import Case
+from nnx.bench.clocks import Clock
+from nnx.support.install import install
+
+
+class Absent(Exception):  # noqa: N818  # it is no error to be absent
+    """A contestant cannot take part here; the message is the reason."""
+
+
+class Contestant(NamedTuple):
+    """One that is ready to run.
+
+    Attributes
+    ----------
+    epoch : function
+        Trains one epoch.
+    clock : Clock
+        Measures it.
+    parameters : function
+        Returns the parameters as NumPy arrays in the notes' shapes, {"W1": ..., "b1": ...}.
+    library : str
+        What computes, with its version: "torch 2.13.0".
+    device : str
+        "cpu", or what the library calls the GPU.
+    detail : str
+        The GPU's name, the threads, ... for people.
+    peak : function or None
+        The peak of the bytes in the device's memory since the last call, where the process's is not what counts.
+    """
+
+    epoch: Callable[[], Any]
+    clock: Clock
+    parameters: Callable[[], dict[str, Any]]
+    library: str
+    device: str = "cpu"
+    detail: str = ""
+    peak: Callable[[], int] | None = None
+    outside: Callable[[], float] | None = None
+    """Of nnx: what the last call of `seconds` found outside the captured steps, the Trainer's own share."""
+    time: Callable[[int], float] | None = None
+    """time(k), where it is not just the clock around k epochs."""
+
+    def seconds(self, epochs: int) -> float:
+        """Train so many epochs and return the seconds they took."""
+        if self.time is not None:
+            return self.time(epochs)
+
+        def run() -> None:
+            for _ in range(epochs):
+                self.epoch()
+
+        seconds: float = self.clock(run)
+        return seconds
+
+
+def library(name: str, extra: str) -> Any:
+    """Import and return a library, or raise Absent with the command that installs it by an extra of nnx."""
+    try:
+        return import_module(name)
+    except Exception as error:  # a half-installed library may raise anything
+        raise Absent(f"{name} cannot be imported ({error}); {install(extra)}") from error
+
+
+def only(case: Case, *optimizers: str) -> None:
+    """Raise Absent unless the case's optimizer is one of these, for which the peer is written."""
+    if case.optimizer not in optimizers:
+        raise Absent(f"it is written for {' and '.join(optimizers)}, not for {case.optimizer}")
