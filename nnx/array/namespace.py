@@ -1,7 +1,7 @@
 """The one door to the Python Array API standard (version 2024.12).
 
-Every formula of nnx asks its own arguments for their namespace ``xp`` and uses nothing that the standard
-does not name, so that one text runs on NumPy, CuPy, PyTorch, JAX and whatever else conforms.
+Every formula of nnx gets the namespace ``xp`` of its own arguments and uses only functions of the standard. So the same
+text runs on NumPy, CuPy, PyTorch, JAX and every other conforming library.
 """
 
 from types import ModuleType
@@ -14,15 +14,16 @@ Array: TypeAlias = Any
 """An array of any conforming library. Shapes are in the docstrings: (..., n, m), samples as columns."""
 
 Namespace: TypeAlias = Any
-"""The standard's functions for one library, as ``array_namespace(x)`` gives them."""
+"""The standard's functions for one library, as ``array_namespace(x)`` returns them."""
 
 _namespaces: dict[type, Namespace] = {}
 
 
 def array_namespace(*xs: Any) -> Namespace:
-    """Return the namespace of the arrays: `array_api_compat.array_namespace`, asked once for a class that it wraps.
+    """Return the namespace of the arrays: that of `array_api_compat.array_namespace`, cached by the array's class.
 
-    A step asks some fifteen times, and that of a small network takes no longer than two hundred such questions.
+    A step calls it some fifteen times. The step of a small network takes as long as two hundred calls without the
+    cache.
 
     Examples
     --------
@@ -34,7 +35,7 @@ def array_namespace(*xs: Any) -> Namespace:
     if kind in _namespaces:
         return _namespaces[kind]
     found = array_api_compat.array_namespace(*xs)
-    # Arrays of other libraries say themselves, each of them, what their namespace is.
+    # Only wrapped libraries are cached: arrays of others name their namespace themselves, one by one.
     if kind is not None and isinstance(found, ModuleType) and found.__name__.startswith("array_api_compat."):
         _namespaces[kind] = found
     return found

@@ -1,12 +1,11 @@
 """Random numbers inside the step: a pure function of seed, step, layer and place, the same on every backend.
 
-A generator with a state would draw other numbers on every library, and other ones again when a run goes on from
-a checkpoint or a batch is cut into micro-batches. Here number i of a key is a hash of both: nothing is drawn, so
-nothing need be kept. The hash is the 32-bit mixer "lowbias32" (C. Wellons, 2018, https://nullprogram.com/blog/2018/07/31/),
-with the two halves of the key mixed in before its two rounds.
+A generator with a state would draw other numbers on every library, and also after a checkpoint or in micro-batches.
+Here number i of a key is a hash of both, so there is no state. The hash is the 32-bit mixer "lowbias32" (C. Wellons,
+2018, https://nullprogram.com/blog/2018/07/31/), with the two halves of the key mixed in before its two rounds.
 
-All is done on int32, which every library has; that products wrap around is what every library does, though the
-standard leaves it open.
+All numbers are int32, which every library has. Products wrap around in every library, though the standard leaves it
+open.
 """
 
 import math
@@ -29,7 +28,7 @@ def _hash(x: Array, key_1: Array, key_2: Array) -> Array:
 
 
 def fold(key: Array, number: Array | int) -> Array:
-    """Return the key (2,) that follows from a key (2,), int32, and a number: a step's, a layer's.
+    """Return the key (2,), int32, of a key (2,) and a number, such as a step or a layer.
 
     Examples
     --------
@@ -38,13 +37,13 @@ def fold(key: Array, number: Array | int) -> Array:
     dtype('int32')
     """
     xp = array_namespace(key)
-    if not isinstance(number, int):  # 0-d, where NumPy warns of the wrap-around
+    if not isinstance(number, int):  # NumPy warns of the wrap-around of 0-d arrays
         number = xp.reshape(number, (1,))
     return _hash(key ^ number, key[1:], key[:1])
 
 
 def bits(key: Array, n: int, m: int, start: Array | int = 0) -> Array:
-    """Return random int32 (n, m), uniform over all of int32: one for every unit and sample.
+    """Return random int32 (n, m), uniform over all of int32, one for each unit and sample.
 
     Parameters
     ----------
@@ -52,7 +51,7 @@ def bits(key: Array, n: int, m: int, start: Array | int = 0) -> Array:
     n, m : int
         Units and samples.
     start : int or 0-d array
-        The place of the first sample in its batch, where the m samples are a part of it.
+        The place of the first of the m samples in its batch; above 0 in a later micro-batch.
     """
     xp, place = array_namespace(key), device(key)
     unit = xp.expand_dims(xp.arange(n, dtype=xp.int32, device=place), axis=-1)

@@ -3,7 +3,7 @@
 W. J. Cody, Rational Chebyshev approximations for the error function, Mathematics of Computation 23 (1969),
 631-637, https://doi.org/10.1090/S0025-5718-1969-0247736-4, with the coefficients of his CALERF
 (https://www.netlib.org/specfun/erf): one quotient of polynomials for each of |x| <= 0.5, up to 4, and
-beyond. Without a branch on values all three are computed, each within its range, and the right one is chosen.
+beyond. There is no branch on values: all three are computed, each within its range, and `where` chooses one.
 """
 
 from math import pi, sqrt
@@ -53,7 +53,7 @@ def erf(x: Array) -> Array:
 
 
 def erfc(x: Array) -> Array:
-    """Return 1 - erf(x), to a few ulp wherever it is not too small for the dtype.
+    """Return 1 - erf(x), to a few ulp unless it is too small for the dtype.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How good predictions are, beside the cost: every metric by its name."""
+"""The metrics, each by its name."""
 
 from collections.abc import Callable
 
@@ -45,19 +45,19 @@ METRICS.update(
 
 
 def metric(spec: str | Metric | Callable[..., float]) -> Metric:
-    """Return the metric that a name stands for; one that is a metric already stays what it is.
+    """Return the metric of this name; a metric is returned as it is.
 
     Parameters
     ----------
     spec : str, Metric or function
-        A name, where the metric has a parameter with or without it: "accuracy", "top_k(3)", "f1(micro)", "f1(none)".
+        A name, with or without the metric's parameter: "accuracy", "top_k(3)", "f1(micro)", "f1(none)".
         Or a function of the targets and the predictions of all samples, see `OfFunction`.
 
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones), an impossible parameter, what is no metric, or a metric of
-        your own whose name means something else in a history.
+        For an unknown name (with the nearest known ones), an impossible parameter, an object that is no metric, or a
+        metric of your own whose name has another meaning in a history.
 
     Examples
     --------
@@ -98,19 +98,19 @@ def _check_name(given: Metric) -> None:
 def check(metric: Metric, output: Output, n: int, Y: Array) -> None:
     """Raise an InputError if the metric has no meaning for this output, n outputs and targets of Y's form.
 
-    A metric of your own has one everywhere, unless it has a `check` of its own.
+    A metric of your own without a `check` has a meaning everywhere.
     """
     if hasattr(metric, "check"):
         metric.check(output, n, Y)
 
 
 def score_name(output: Output) -> str:
-    """Return the name of the metric that suits an output: "accuracy" for classes, else "r2"."""
+    """Return the name of the first metric of an output: "accuracy" for classes, else "r2"."""
     return "accuracy" if output.classes else "r2"
 
 
 def is_number(name: str) -> bool:
-    """Whether a metric is a single number, not one a class or a matrix.
+    """Return whether a metric is a single number, and not one a class or a matrix.
 
     Examples
     --------

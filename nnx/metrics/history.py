@@ -1,4 +1,4 @@
-"""The history of a fit: what was measured after each epoch, as lists and as JSON has it."""
+"""The history of a fit: the numbers of each epoch, as lists and as JSON."""
 
 import math
 from typing import Any
@@ -7,14 +7,14 @@ from nnx.display import html
 
 
 class History(dict[str, list[float]]):
-    """One number an epoch under each name: "loss", and with validation "validation_loss" and its scores.
+    """A dict of lists with one number an epoch: "loss", and with validation "validation_loss" and its scores.
 
-    A dict, which a notebook shows as curves.
+    A notebook shows it as curves.
 
     Attributes
     ----------
     kept : int or None
-        The epoch, from 1, whose parameters the trainer took back, as `nnx.EarlyStopping` does.
+        The epoch, from 1, whose parameters the trainer has restored, as `nnx.EarlyStopping` does.
     """
 
     kept: int | None = None
@@ -24,7 +24,7 @@ class History(dict[str, list[float]]):
 
 
 def columns(records: list[dict[str, float]], kept: int | None = None) -> History:
-    """Return records, one an epoch, as one list a name: NaN where an epoch did not measure it.
+    """Return records, one an epoch, as one list a name: NaN for an epoch without this number.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def columns(records: list[dict[str, float]], kept: int | None = None) -> History
 
 
 def without_nan(x: Any) -> Any:
-    """Return records as JSON has them: None for what is not finite (a metric without a meaning), lists for arrays.
+    """Return records as JSON values: None for NaN and infinities (a metric without a meaning), lists for arrays.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def without_nan(x: Any) -> Any:
 
 
 def with_nan(x: Any) -> Any:
-    """Return records with NaN for None: what `without_nan` was given, as far as it can be told.
+    """Return records with NaN for None: the inverse of `without_nan`, but for infinities and arrays.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""What a metric is, and what nnx's own share.
+"""The interface of a metric, and the base class of nnx's own.
 
-A metric is an object in two parts: `partial` runs on the device for each batch, and gives small arrays that add up
-(for the area under the ROC curve, which no sum gives, the batch itself); `result` puts the batches' together on the
-host, in float64. So the value is that of all samples at once, whatever the sizes of the batches.
+A metric has two parts. `partial` runs on the device for each batch, and returns small arrays that add up. (The area
+under the ROC curve is no sum: its part is the batch itself.) `result` puts the parts together on the host, in float64.
+So the value is that of all samples at once, whatever the sizes of the batches.
 
-Four tasks are told apart, by the output and by the form of the targets: "numbers"; "two classes" (one output); "one
+There are four tasks, by the output and the form of the targets: "numbers"; "two classes" (one output); "one
 class of several" (class indices, or a softmax); "several labels at once" (several outputs, each yes or no).
 """
 
@@ -25,20 +25,20 @@ NUMBERS, TWO, ONE_OF, LABELS = "numbers", "two classes", "one class of several",
 
 @runtime_checkable
 class Metric(Protocol):
-    """What a metric has: one of your own needs no more."""
+    """The interface of a metric; one of your own needs no more."""
 
     @property
     def name(self) -> str:
-        """The name in the history; `metric` finds nnx's own by it."""
+        """The name in the history; `nnx.metrics.metric` finds nnx's own by it."""
 
     def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
-        """Return a batch's part, arrays on the device: a pure function, which reads nothing on the host.
+        """Return a batch's part, arrays on the device: a pure function that reads nothing on the host.
 
         Parameters
         ----------
         output : Output
         A : array (n[L], m)
-            What the network predicts.
+            The predictions.
         Y : array (n[L], m), or class indices (m,)
         w : array (m,) or None
             The weights of the samples; None: 1 each.
@@ -50,14 +50,14 @@ class Metric(Protocol):
         Parameters
         ----------
         partials : sequence
-            What `partial` gave for each batch.
+            The results of `partial`, one a batch.
         to_numpy : callable
             Brings an array to the host: `nnx.Backend.to_numpy`.
         """
 
 
 def task(output: Output, n: int, Y: Array) -> str:
-    """Return which of the four tasks it is, of n outputs and targets of Y's shape."""
+    """Return the task of n outputs and targets of Y's shape, one of four."""
     if not output.classes:
         return NUMBERS
     if n == 1:
@@ -66,14 +66,14 @@ def task(output: Output, n: int, Y: Array) -> str:
 
 
 def wide(x: Array) -> Array:
-    """Return x in float64, or in float32 where the library or device has no more (JAX, unless told)."""
+    """Return x in float64, or in float32 if the library or device has no float64 (JAX by default)."""
     xp = array_namespace(x)
     known = xp.__array_namespace_info__().dtypes(device=device(x), kind="real floating")
     return xp.astype(x, known.get("float64", xp.float32))
 
 
 def weights_of(A: Array, w: Array | None) -> Array:
-    """Return the weights of the samples (m,), 1 each where there are none."""
+    """Return the weights of the samples (m,); 1 each if w is None."""
     return wide(array_namespace(A).ones_like(A[0, :]) if w is None else w)
 
 
@@ -93,14 +93,14 @@ METRICS: dict[str, "type[Measure]"] = {}
 
 
 class Measure(ABC):
-    """What nnx's own metrics share: the tasks in which they have a meaning."""
+    """The base class of nnx's own metrics: the tasks in which they have a meaning."""
 
     kind: ClassVar[str]
     """The name, without a parameter."""
     tasks: ClassVar[tuple[str, ...]] = (TWO, ONE_OF, LABELS)
     needs_probabilities: ClassVar[bool] = False
     sums: ClassVar[bool] = False
-    """Whether the result is sums of the weights, and no mean."""
+    """Whether the result has sums of the weights, and is no mean."""
 
     @property
     def name(self) -> str:

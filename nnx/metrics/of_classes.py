@@ -35,7 +35,7 @@ def decide(A: Array, threshold: float = 0.5) -> Array:
 
 
 def classes(output: Output, A: Array, Y: Array) -> tuple[Array, Array]:
-    """Return the predicted and the true class of each sample (m,), int32; or, of labels, yes or no (n, m)."""
+    """Return the predicted and the true class of each sample (m,), int32; for labels yes or no (n, m)."""
     xp, n = array_namespace(A, Y), A.shape[0]
     what = task(output, n, Y)
     if what == LABELS:
@@ -50,7 +50,7 @@ def classes(output: Output, A: Array, Y: Array) -> tuple[Array, Array]:
 
 
 def is_class(labels: Array, K: int) -> Array:
-    """Return whether each sample is of each class, (K, m); of labels (n, m) these."""
+    """Return whether each sample is of each class, (K, m); labels (n, m) are returned as they are."""
     if labels.ndim == 2:
         return labels
     xp = array_namespace(labels)
@@ -59,10 +59,10 @@ def is_class(labels: Array, K: int) -> Array:
 
 @dataclass(frozen=True)
 class Accuracy(Mean):
-    """The share of samples that are right: of labels, in every one.
+    """The share of samples that are right; a sample with labels must be right in every one.
 
-    A class is right where it is the largest output (the first of equals), a label where it and its output are on
-    the same side of the threshold: 1/2 of a probability, 0 of a hinge.
+    A class is right if it has the largest output (the first of equals). A label is right if it and its output are on
+    the same side of the threshold: 1/2 for probabilities, 0 for a hinge.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class Accuracy(Mean):
 class TopK(Mean):
     """The share of samples whose class is among the k largest outputs.
 
-    Of equal outputs the first counts as larger, so that k = 1 is the accuracy. (scikit-learn's
+    The first of equal outputs counts as larger, so that k = 1 is the accuracy. (scikit-learn's
     `top_k_accuracy_score` takes the last of equals, and 2 for k; Keras takes 5.)
 
     Raises
@@ -127,11 +127,11 @@ class TopK(Mean):
 
 @dataclass(frozen=True)
 class LogLoss(Mean):
-    """The mean of -log(the probability given to what is true).
+    """The mean of -log(the predicted probability of the true class).
 
-    For a softmax -sum_k y_k log a_k; for a sigmoid -y log a - (1-y) log(1-a), its mean over the outputs. The
-    probabilities are kept 1 ulp of 1 off 0 and 1, as scikit-learn's `log_loss` does: the cost J, computed from Z, is
-    exact there, and is summed over the outputs.
+    For a softmax -sum_k y_k log a_k; for a sigmoid -y log a - (1-y) log(1-a), its mean over the outputs. As in
+    scikit-learn's `log_loss` the probabilities stay 1 ulp of 1 away from 0 and 1. The cost J is computed from Z: it is
+    exact there, and a sum over the outputs.
     """
 
     kind: ClassVar[str] = "log_loss"
@@ -156,7 +156,7 @@ class _ByClass(Measure):
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if isinstance(self.average, str) and self.average == "none":  # as a name's parameter has it
+        if isinstance(self.average, str) and self.average == "none":  # the parameter of a name
             object.__setattr__(self, "average", None)
         if not (self.average is None or isinstance(self.average, str)) or self.average not in AVERAGES:
             raise InputError(
@@ -206,10 +206,11 @@ class Precision(_ByClass):
     Parameters
     ----------
     average : {"auto", "macro", "micro", "weighted"} or None
-        "auto": that of class 1 of two classes, else "macro". "macro": the mean over the classes that occur, in truth or
-        among the predictions, or over all labels; "micro": of the counts summed over the classes; "weighted": the mean
-        weighted by how often each class is true; None: the value of each class, as a NumPy array (K,), where one output
-        has the two classes 0 and 1. As scikit-learn has them with ``zero_division=0``: what cannot be told is 0.
+        "auto": with two classes the value of class 1, else "macro". "macro": the mean over the classes that occur
+        among the targets or the predictions, or over all labels. "micro": from the counts summed over the classes.
+        "weighted": the mean weighted by the number of true samples of each class. None: the value of each class, a
+        NumPy array (K,); one output has the two classes 0 and 1. All are as in scikit-learn with ``zero_division=0``:
+        0/0 is 0.
     """
 
     kind: ClassVar[str] = "precision"
@@ -257,7 +258,7 @@ class F1(_ByClass):
 
 @dataclass(frozen=True)
 class ConfusionMatrix(Measure):
-    """How often samples of class i (row) are predicted to be of class j (column): a NumPy array (K, K).
+    """The number of samples of class i (row) that are predicted to be of class j (column), a NumPy array (K, K).
 
     Counts are integers; sums of weights are float64. One output has the two classes 0 and 1.
     """
@@ -282,11 +283,11 @@ class ConfusionMatrix(Measure):
 
 @dataclass(frozen=True)
 class RocAuc(Measure):
-    """The area under the ROC curve: how often a sample of the class scores higher than one that is not, ties half.
+    """The area under the ROC curve: the share of pairs in which the sample of the class scores higher, ties half.
 
-    Exact, as scikit-learn's `roc_auc_score`: of several classes each one against the rest, and the mean over them; of
-    labels the mean over them. NaN where a class (or a label) has samples of one side only, since nothing can be
-    compared. No sum of batches gives it: it keeps the outputs of all samples on the device.
+    Exact, as scikit-learn's `roc_auc_score`. With several classes or labels it is the mean over them, each class
+    against the rest. It is NaN if a class (or a label) has samples of one side only, since there is no pair to
+    compare. It is no sum over batches: the device keeps the outputs of all samples.
 
     J. A. Hanley, B. J. McNeil, The meaning and use of the area under a receiver operating characteristic (ROC) curve,
     Radiology 143 (1982), 29-36, https://doi.org/10.1148/radiology.143.1.7063747.

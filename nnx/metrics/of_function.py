@@ -1,4 +1,4 @@
-"""A metric of one's own: one function of the targets and the predictions."""
+"""A metric of your own: one function of the targets and the predictions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from nnx.model.outputs.base import Output
 
 @dataclass(frozen=True)
 class OfFunction:
-    """What a function of all targets and predictions returns: it is called once, when the batches are over.
+    """A function of all targets and predictions, called once after the last batch.
 
     Parameters
     ----------
     function : callable
-        Y, A -> a number, both NumPy arrays: A as `Trainer.predict` gives it, (n[L], m), Y likewise or class indices
-        (m,); of a single output both are (m,). If samples have weights, it is called with ``sample_weight=`` (m,).
+        Y, A -> a number. Both are NumPy arrays: A as `Trainer.predict` returns it, (n[L], m), Y likewise or class
+        indices (m,); with a single output both are (m,). If samples have weights, it is called with ``sample_weight=``
+        (m,).
     """
 
     function: Callable[..., float]
@@ -34,14 +35,14 @@ class OfFunction:
         return name_of("metric", self.function)
 
     def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
-        """Return a batch's predictions, targets and weights: they stay on the device until all are there."""
+        """Return a batch's predictions, targets and weights, which stay on the device until the last batch."""
         if A.shape[0] == 1:
             xp = array_namespace(A, Y)
             A, Y = xp.reshape(A, (-1,)), xp.reshape(Y, (-1,))
         return (A, Y) if w is None else (A, Y, w)
 
     def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:
-        """Return what the function returns."""
+        """Return the function's result."""
         A, Y, *w = (host.concat([to_numpy(part) for part in parts]) for parts in zip(*partials, strict=True))
         if w and "sample_weight" not in signature(self.function).parameters:
             raise InputError(

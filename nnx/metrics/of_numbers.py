@@ -36,7 +36,7 @@ class MeanSquaredError(Mean):
 
 @dataclass(frozen=True)
 class RootMeanSquaredError(Measure):
-    """The root of the mean of (y - a)^2 over the samples, its mean over the outputs, as scikit-learn has it."""
+    """The root of the mean of (y - a)^2 over the samples; the mean of it over the outputs, as in scikit-learn."""
 
     kind: ClassVar[str] = "root_mean_squared_error"
     tasks: ClassVar[tuple[str, ...]] = (NUMBERS,)
@@ -60,10 +60,10 @@ def _residuals(A: Array, Y: Array) -> Array:
 class R2(Measure):
     """1 - sum (y - a)^2 / sum (y - mean y)^2, its mean over the outputs.
 
-    As scikit-learn's `r2_score`: where an output's targets are all equal it is 1 if A hits them, else 0. Each batch
-    gives its mean and the squares about it, and these are merged (T. F. Chan, G. H. Golub, R. J. LeVeque, Algorithms
-    for computing the sample variance, The American Statistician 37 (1983), 242-247,
-    https://doi.org/10.1080/00031305.1983.10483115): no digits are lost where the mean is large.
+    As scikit-learn's `r2_score`: if an output's targets are all equal it is 1 where A equals them, else 0. The parts
+    are each batch's mean and the squares about it, which `result` merges (T. F. Chan, G. H. Golub, R. J. LeVeque,
+    Algorithms for computing the sample variance, The American Statistician 37 (1983), 242-247,
+    https://doi.org/10.1080/00031305.1983.10483115). So a large mean costs no digits.
     """
 
     kind: ClassVar[str] = "r2"

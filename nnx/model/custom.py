@@ -1,4 +1,4 @@
-"""What is checked, once, of functions that a user wrote: that every backend can run them, and their derivatives."""
+"""Checks of functions that a user wrote: that every backend can run them, and their derivatives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,10 @@ from nnx.compiler.ir.operations import NotPortableError
 from nnx.errors import InputError, first_line, shown
 
 STEP = 1e-5
-"""Of the differences: small beside every bend of a function that can be trained, large beside float64's rounding."""
+"""The step of the central differences: small beside the bends of a function, large beside float64's rounding."""
 
 APART = 0.0123
-"""How far the two neighbours are apart at which a derivative is compared: a kink can spoil but one of them."""
+"""The distance of the two neighbours at which derivatives are compared: a kink can spoil only one of them."""
 
 
 def name_of(kind: str, function: Callable[..., Any], name: str | None = None) -> str:
@@ -36,7 +36,7 @@ def name_of(kind: str, function: Callable[..., Any], name: str | None = None) ->
 
 
 def check_portable(what: str, function: Callable[..., Any], *arrays: Array) -> None:
-    """Raise an InputError if a function does what the standard has not: some backends could not run it."""
+    """Raise an InputError if a function uses more than the standard: some backends could not run it."""
     try:
         trace(function, *arrays)
     except Exception as error:  # of a tracer, which has nothing but the standard
@@ -64,12 +64,12 @@ def check_array(what: str, found: Any, x: Array, shapes: tuple[tuple[int, ...], 
 
 
 def quiet() -> np.errstate:
-    """Return a context without NumPy's warnings: what is infinite or NaN is passed over."""
+    """Return a context without NumPy's warnings of infinite numbers and NaN."""
     return np.errstate(all="ignore")
 
 
 def spread(low: float, high: float, m: int = 40) -> Any:
-    """Return m numbers (m,) between two, the densest in the middle, none of which is round."""
+    """Return m numbers (m,) between two, densest in the middle; none is round."""
     x = np.sinh(np.linspace(-2.9987, 2.9871, m)) / 10
     return low + (high - low) * (x + 1) / 2
 
@@ -110,14 +110,14 @@ def slope(function: Callable[[Any], Any], x: Any, step: Any = STEP) -> Any:
 
 
 def wrong(found: Any, expected: Any, x: Any) -> int | None:
-    """Return the place nearest to x = 0 where a derivative (2 m,) is wrong, and so at its neighbour; None if nowhere.
+    """Return the place nearest to x = 0 where a derivative (2 m,) and its neighbour's are wrong; None if nowhere.
 
-    What is infinite or NaN is not expected of a derivative.
+    Where the expected derivative is infinite or NaN nothing is compared.
     """
     bad = far(found, expected).reshape(2, -1).all(axis=0)
     return int(min(np.flatnonzero(bad), key=lambda at: abs(x[at]))) if bad.any() else None
 
 
 def far(found: Any, expected: Any) -> Any:
-    """Whether derivatives are not as expected, by more than differences can tell."""
+    """Return whether derivatives are wrong, by more than the error of the differences."""
     return np.isfinite(expected) & ~(np.abs(found - expected) <= 1e-4 * np.abs(expected) + 1e-7)

@@ -1,4 +1,4 @@
-"""The gradient of a network, held against differences of its cost."""
+"""The gradient of a network, compared with differences of its cost."""
 
 from nnx.array.host import generator, key
 from nnx.errors import InputError, shown
@@ -7,26 +7,26 @@ from nnx.model.network import Network
 from nnx.model.outputs.custom import some_targets
 
 ENTRIES = 8
-"""The most numbers of a parameter that are looked at."""
+"""The most numbers of a parameter that are compared."""
 
 
 def check_gradient(network: Network, seed: int = 0) -> None:
     """Raise an InputError if a network's gradient is not the derivative of its cost: for layers of your own.
 
     It compares the gradient with central differences of the cost, in float64 on NumPy, for some numbers of every
-    parameter, at random parameters and samples. It begins at the output: the first parameter that it names belongs to
+    parameter, at random parameters and samples. It begins at the output. So the parameter that it names belongs to
     the layer with the fault, or to the layer before.
 
     Parameters
     ----------
     network : Network
     seed : int
-        Of the parameters and the samples.
+        The seed of the parameters and the samples.
 
     Raises
     ------
     InputError
-        The parameter, its derivative, and what it should be.
+        When a derivative is wrong: the parameter, its derivative, and the right one.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def check_gradient(network: Network, seed: int = 0) -> None:
     rng = generator(seed)
     X, Y = rng.standard_normal((network.n_features, 16)), some_targets(network.output, network.n[-1])
     random = custom.array(key(seed), "int32") if network.random else None
-    # Not those of a first step alone: where they are 0, faults hide. At a kink of one the other has none.
+    # Random ones beside the first: a parameter of 0 can hide a fault. Two: at a kink of one the other has none.
     first = network.init(seed, "float64")
     thetas = [first + 0.1 * rng.standard_normal(network.P) for _ in range(2)]
     found = [network.loss_and_gradient(theta, X, Y, key=random)[1] for theta in thetas]

@@ -1,8 +1,8 @@
 """The first weights of a layer: (n, n') numbers drawn on the host, so that every backend starts alike.
 
-They must be random: from equal weights the units of a layer stay equal for ever. And they must be of the
-right size: each formula below keeps the variance of the activations, or of the gradients, about the same
-from layer to layer, n' being the units of the layer before and n those of the layer itself.
+They must be random: units of a layer that begin with equal weights stay equal. And they must have the right size: each
+formula below keeps the variance of the activations, or of the gradients, about the same from layer to layer. The layer
+has n units, and the layer before it n'.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Initializer: TypeAlias = Callable[[Rng, int, int], Matrix]
 
 
 def zeros(rng: Rng, n: int, n_prev: int) -> Matrix:
-    """All zeros: the notes' counter-example. The units of a layer stay equal for ever."""
+    """All zeros: the notes' counter-example. The units of a layer stay equal."""
     return np.zeros((n, n_prev))
 
 

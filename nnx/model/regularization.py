@@ -1,4 +1,4 @@
-"""Regularization: what a training step does beside following the gradient of the cost.
+"""Regularization: penalties, clipping, max-norm and label smoothing in a training step.
 
 Dropout and noise are layers (`nnx.Dropout`, `nnx.GaussianNoise`); decoupled weight decay is the optimizer's
 (`nnx.AdamW`).
@@ -15,36 +15,36 @@ from nnx.model.network import Network
 
 @dataclass(frozen=True)
 class Regularization:
-    """What holds the parameters, the gradient and the targets in bounds.
+    """Bounds on the parameters, the gradient and the targets.
 
     Parameters
     ----------
     l1, l2 : float
-        Added to the cost: J + l1 sum |w| + (l2 / 2) sum w^2 (the notation of the notes' W). The history's "loss" is
-        this J; what `evaluate` gives is without them.
+        Added to the cost: J + l1 sum |w| + (l2 / 2) sum w^2. The history's "loss" includes them; the loss of
+        `evaluate` does not.
     max_norm : float or None
-        After each step the weights into a unit, a row of W[l], are scaled back to this length where they are
-        longer (Srivastava et al., 2014, section 5.1).
+        After each step a longer row of W[l], the weights into a unit, is scaled back to this length
+        (Srivastava et al., 2014, section 5.1).
     clip_value : float or None
         Each entry of the gradient is brought into [-clip_value, clip_value].
     clip_norm : float or None
-        The gradient, then, is scaled to this length where it is longer: all of it, not layer by layer
+        Then a longer gradient is scaled to this length, as a whole and not layer by layer
         (Pascanu et al., 2013, https://arxiv.org/abs/1211.5063, algorithm 1).
     label_smoothing : float
         epsilon in [0, 1): of K classes the targets become (1 - epsilon) y + epsilon/K, of labels
-        (1 - epsilon) y + epsilon/2, in training alone (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567).
+        (1 - epsilon) y + epsilon/2, only in training (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567).
     decayed : sequence of str or None
         The parameters ("W1", ...) that l1, l2, max_norm and an optimizer's weight_decay act on; None: all
         weights W, no biases and no norms.
     per_sample : bool
-        Whether l1 and l2 are divided by the samples of a step's batch (weighted ones: by the sum of their weights),
-        as scikit-learn's alpha is: a smaller last batch then feels more of them.
+        Whether l1 and l2 are divided by the number of samples in a step's batch (or by the sum of their weights), as
+        scikit-learn's alpha is. They are then larger for a smaller last batch.
 
     Raises
     ------
     InputError
-        When a number is out of its range; later, when `decayed` names what the network has not, or the output
-        has no labels to smooth.
+        When a number is out of its range; later, when `decayed` names a parameter that the network lacks, or the
+        output has no labels to smooth.
 
     Examples
     --------
@@ -113,7 +113,7 @@ class Regularization:
         xp = array_namespace(theta)
         w = theta * decays
         totals = total if isinstance(total, int) else xp.expand_dims(total, axis=-1)
-        # Numbers are divided, before they are multiplied with vectors: fewer passes over P.
+        # Numbers are divided first and multiplied with vectors then: fewer passes over P.
         if self.l2:
             J = J + 0.5 * self.l2 / total * xp.vecdot(w, w)
             dtheta = dtheta + self.l2 / totals * w
@@ -128,7 +128,7 @@ class Regularization:
         if self.clip_value is not None:
             dtheta = xp.clip(dtheta, -self.clip_value, self.clip_value)
         if self.clip_norm is not None:
-            # The largest entry is taken out, so that no square overflows.
+            # Dividing by the largest entry keeps the squares from overflowing.
             largest = xp.max(xp.abs(dtheta), axis=-1, keepdims=True)
             largest = xp.where(largest > 0, largest, 1.0)
             norm = largest * xp.sqrt(xp.sum((dtheta / largest) ** 2, axis=-1, keepdims=True))

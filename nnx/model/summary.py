@@ -1,4 +1,4 @@
-"""A network as a table: its layers, their parameters, and what a training step keeps of them."""
+"""A network as a table: its layers, their parameters, and the numbers that a training step saves for backward."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,20 +27,20 @@ class Row:
     kind : str
         The name of its class.
     depth : int
-        In how many layers, such as Residual, it lies.
+        The number of layers around it, such as Residual.
     units : int
-        n[l], what it gives.
+        n[l], its outputs.
     shapes : dict
-        The shapes of its parameters by their names in the network: {"W1": (n[1], n[0]), ...}. Of a layer with
-        layers inside, none: they have them.
+        The shapes of its parameters by their names in the network: {"W1": (n[1], n[0]), ...}. Empty for a layer with
+        layers inside.
     activation : str
-        Of a Dense its activation; of the last one the output's link and loss.
+        The activation of a Dense; for the last one the output's link and loss.
     parameters : int
-        How many numbers these are.
+        The number of its parameters.
     not_learned : int
-        How many of them are not learned: running statistics.
+        The number of those that are not learned: running statistics.
     kept : int
-        The numbers a sample that a training step keeps for backward, beside X and what other layers keep.
+        The numbers a sample that a training step saves for backward, beside X and those of other layers.
     """
 
     l: int | None
@@ -55,7 +55,7 @@ class Row:
 
     @property
     def cells(self) -> dict[str, str]:
-        """What a table shows, by the names of its columns; a zero is left out."""
+        """Its cells by the names of the columns; a zero is empty."""
         groups = groupby(self.shapes.items(), lambda item: item[1])
         return {
             "l": "" if self.l is None else str(self.l),
@@ -71,12 +71,12 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Summary:
-    """What `Network.summary` returns; as a string, a table.
+    """The result of `Network.summary`; as a string, a table.
 
     Attributes
     ----------
     rows : tuple of Row
-        The input, then every layer, one with layers inside before them.
+        The input, then every layer; a layer with layers inside stands before them.
     """
 
     rows: tuple[Row, ...]
@@ -88,17 +88,17 @@ class Summary:
 
     @property
     def not_learned(self) -> int:
-        """How many of them are not learned."""
+        """The number of parameters that are not learned."""
         return sum(row.not_learned for row in self.rows)
 
     @property
     def kept(self) -> int:
-        """The numbers a sample that a training step keeps from forward to backward, beside X."""
+        """The numbers a sample that a training step saves for backward, beside X."""
         return sum(row.kept for row in self.rows)
 
     @property
     def bytes(self) -> int:
-        """The size of theta in float32; Adam, say, keeps twice that beside it."""
+        """The size of theta in float32; Adam's own vectors take twice as much."""
         return 4 * self.parameters
 
     def __str__(self) -> str:
@@ -131,9 +131,10 @@ class Summary:
 
 
 def summary(n_features: int, layers: Sequence[Layer], names: Iterable[str], output: str) -> Summary:
-    """Return the layers of a network, their parameters, and the numbers that a training step keeps of them.
+    """Return the layers of a network, their parameters, and the numbers that a training step saves for backward.
 
-    The layers' own forward propagation of a few samples tells the numbers kept, so that layers of your own count, too.
+    It counts these numbers by the layers' own forward propagation of a few samples, so that it knows your own layers,
+    too.
 
     Parameters
     ----------
@@ -192,14 +193,14 @@ def summary(n_features: int, layers: Sequence[Layer], names: Iterable[str], outp
 
 
 def _kept(n_features: int, layers: Sequence[Layer]) -> list[int]:
-    """Return the numbers a sample that each layer keeps: the difference between three samples and two."""
+    """Return the numbers a sample that each layer saves: the difference between three samples and two."""
     two, three = (_kept_of(n_features, layers, m) for m in (2, 3))
     return [more - less for more, less in zip(three, two, strict=True)]
 
 
 @host.quiet()
 def _kept_of(n_features: int, layers: Sequence[Layer], m: int) -> list[int]:
-    """Return how many numbers each layer keeps of m samples."""
+    """Return the number of numbers that each layer saves for m samples."""
     one = host.as_dtype(1.0, "float32")
     xp = array_namespace(one)
 
@@ -215,7 +216,7 @@ def _kept_of(n_features: int, layers: Sequence[Layer], m: int) -> list[int]:
     X = xp.broadcast_to(one, (n_features, m))
     context = Context(training=True, key=xp.asarray(host.key(0), dtype=xp.int32))
     _, keeps = forward(layers, params(layers, n_features), X, context)
-    seen = [X]  # A[l] is kept once, though it is layer l's and, as its input, layer l + 1's
+    seen = [X]  # A[l] counts once: it is layer l's output and layer l + 1's input
 
     def sizes(layers: Sequence[Layer], keeps: Sequence[Any]) -> Iterator[int]:
         for layer, keep in zip(layers, keeps, strict=True):
@@ -233,7 +234,7 @@ def _kept_of(n_features: int, layers: Sequence[Layer], m: int) -> list[int]:
 
 
 def _arrays(keep: Any) -> Iterator[Array]:
-    """Yield the arrays in what a layer keeps, a tuple, list or dict of them, each once."""
+    """Yield the arrays in a tuple, list or dict that a layer saves."""
     if hasattr(keep, "shape"):
         yield keep
     elif isinstance(keep, dict | tuple | list):

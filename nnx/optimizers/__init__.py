@@ -1,4 +1,4 @@
-"""The optimizers by name: found, described for a model file, and what they give as the learning rate of a step."""
+"""The optimizers by name: finding one, describing it for a model file, and its learning rate in a step."""
 
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -51,14 +51,14 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 
 def optimizer(name: str | Optimizer, **arguments: Any) -> Optimizer:
-    """Return the optimizer of this name; one that is an Optimizer already stays what it is.
+    """Return the optimizer of this name; an Optimizer is returned as it is.
 
     A learning rate may be a float, a Schedule, or the description of one.
 
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones), arguments that it does not take, or what is no optimizer.
+        For an unknown name (with the nearest known ones), unknown arguments, or an object that is no optimizer.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def optimizer(name: str | Optimizer, **arguments: Any) -> Optimizer:
 
 
 def describe(optimizer: Any) -> Mapping[str, Any]:
-    """Return a description of types that JSON has: its name and its arguments, as `optimizer` takes them.
+    """Return its name and its arguments as JSON values, as `optimizer` takes them.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def describe(optimizer: Any) -> Mapping[str, Any]:
 
 
 def base_rate(optimizer: Optimizer) -> float:
-    """Return the first state["alpha"]: the learning rate, or that which the schedule's factor 1 stands for.
+    """Return the first state["alpha"]: the learning rate, or the schedule's rate at the factor 1.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def with_rate(optimizer: Optimizer, rate: float | Schedule) -> Optimizer:
 
 
 def rate(optimizer: Optimizer, alpha: Array, t: Array) -> Array:
-    """Return the learning rate of a step: alpha itself, or what the schedule makes of it.
+    """Return the learning rate of a step: alpha, times the schedule's factor if there is a schedule.
 
     Parameters
     ----------
@@ -129,9 +129,9 @@ def rate(optimizer: Optimizer, alpha: Array, t: Array) -> Array:
     alpha : array
         state["alpha"], 0-d or (K, 1).
     t : array
-        state["t"], 0-d, which counts this step already.
+        state["t"], 0-d, including this step.
     """
     schedule = optimizer.learning_rate
-    if isinstance(schedule, float) or not isinstance(schedule, Schedule):  # the first is quickly asked
+    if isinstance(schedule, float) or not isinstance(schedule, Schedule):  # the first test is quick
         return alpha
     return alpha * schedule.factor(array_namespace(alpha).astype(t - 1, alpha.dtype))

@@ -1,4 +1,4 @@
-"""Adam and its kin, in order of complexity: what an optimizer is stands in updates.py."""
+"""Adam and optimizers like it, in order of complexity. updates.py defines an optimizer."""
 
 import math
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Adam:
     learning_rate : float or Schedule
         alpha. 0.001, as the paper, PyTorch, Keras and scikit-learn.
     beta1, beta2 : float
-        How much of the running means of the gradient and of its square a step keeps; between 0 and 1. 0.9 and
-        0.999, as they all have.
+        The shares of the running means of the gradient and of its square that a step keeps; between 0 and 1. 0.9 and
+        0.999, as in the paper, PyTorch, Keras and scikit-learn.
     epsilon : float
         Keeps the division finite. 1e-8, as the paper; Keras has 1e-7.
 
@@ -52,7 +52,7 @@ class Adam:
         t = xp.astype(state["t"], dtheta.dtype)
         m = self.beta1 * state["m"] + (1 - self.beta1) * dtheta
         v = self.beta2 * state["v"] + (1 - self.beta2) * dtheta**2
-        # m and v start at zero, which dividing by 1 - beta^t corrects: m_hat = m/c1, v_hat = v/c2^2.
+        # m and v start at zero. Dividing by 1 - beta^t corrects that: m_hat = m/c1, v_hat = v/c2^2.
         # 1 - beta^t = -expm1(t log beta) keeps its digits in float32, too.
         c1 = -xp.expm1(t * math.log(self.beta1))
         c2 = xp.sqrt(-xp.expm1(t * math.log(self.beta2)))
@@ -65,8 +65,8 @@ class Adam:
 class AdamW(Adam):
     """Adam on theta (1 - alpha weight_decay), the decay decoupled from the gradient.
 
-    Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101, algorithm 2, as PyTorch and Keras have it: alpha
-    is in the decay, too. It acts on weights alone, not on biases; PyTorch's and Keras's on all they are given.
+    Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101, algorithm 2, as in PyTorch and Keras: alpha
+    is in the decay, too. It acts on weights only, not on biases; PyTorch's and Keras's act on all parameters.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class AdamW(Adam):
 class NAdam(Adam):
     """Adam with Nesterov's look ahead (Dozat, 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ, alg. 2).
 
-    As PyTorch and Keras have it: mu, which stands for beta1 in the step, rises from half of it to the whole.
+    As in PyTorch and Keras, mu takes the place of beta1 in the step. It rises from half of beta1 to beta1.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class NAdam(Adam):
 
     Examples
     --------
-    The mean of the gradients, m, and the last one each have their share in a step:
+    A step has a share of the mean of the gradients, m, and a share of the last gradient:
 
     >>> import numpy as np
     >>> theta = np.zeros(2)
@@ -164,9 +164,9 @@ class Lion:
     learning_rate : float or Schedule
         alpha. 0.0001, the authors' own default; Keras has 0.001, PyTorch no Lion.
     beta1, beta2 : float
-        How much of m there is in a step, and how much of it a step keeps; between 0 and 1. The paper's, and Keras's.
+        The share of m in a step, and the share of m that a step keeps; between 0 and 1. The paper's, and Keras's.
     weight_decay : float
-        At least 0; acts on weights alone, not on biases. 0, as Keras (None).
+        At least 0; acts on weights only, not on biases. 0, as Keras (None).
 
     Examples
     --------

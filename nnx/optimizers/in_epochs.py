@@ -1,4 +1,4 @@
-"""Schedules whose lengths are epochs: the fit knows how many steps an epoch has, and makes steps of them."""
+"""Schedules with lengths in epochs: the first fit converts them to steps."""
 
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
@@ -12,7 +12,7 @@ LENGTHS = ("steps", "every", "warmup")
 
 @dataclass(frozen=True, repr=False)
 class InEpochs:
-    """A schedule whose lengths are epochs. `Trainer.fit` replaces it by one of steps.
+    """A schedule with lengths in epochs. `Trainer.fit` replaces it by one in steps.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class InEpochs:
         self._in_steps(1000, 1000)  # so that all arguments are checked now
 
     def factor(self, t: Array) -> NoReturn:
-        """Raise an InputError: how many steps the epochs have is not known yet."""
+        """Raise an InputError: the number of steps in an epoch is not known yet."""
         raise InputError(
             f"{self!r} counts epochs, and the first fit says how many steps these have; before it there is no rate"
         )
@@ -62,9 +62,9 @@ class InEpochs:
         Parameters
         ----------
         steps : int or None
-            Those of an epoch; None: not known.
+            The steps of an epoch; None: not known.
         epochs : int
-            Those of the fit.
+            The epochs of the fit.
 
         Raises
         ------
@@ -107,13 +107,13 @@ class InEpochs:
 
 
 class InSteps:
-    """The base of schedules whose lengths are steps."""
+    """The base of schedules with lengths in steps."""
 
     @classmethod
     def in_epochs(cls, learning_rate: float, epochs: float | None = None, **arguments: float) -> InEpochs:
-        """Return this schedule with its lengths in epochs, which the first fit makes steps of.
+        """Return this schedule with its lengths in epochs, which the first fit converts to steps.
 
-        It keeps these steps in later fits, in model files, and where a fit goes on, whatever their batch size.
+        Later fits, model files and resumed fits have the same steps, whatever their batch size.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class InSteps:
         epochs : float or None
             In place of `steps`; None: all epochs of the first fit.
         **arguments
-            The schedule's others; `warmup` and `every` are epochs. Fractions are rounded to steps.
+            The schedule's other arguments; `warmup` and `every` are epochs. Fractions are rounded to steps.
 
         Raises
         ------

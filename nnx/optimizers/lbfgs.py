@@ -1,4 +1,4 @@
-"""L-BFGS: no step of its own, but SciPy's minimizer, driven by the cost and gradient over all samples (edge)."""
+"""L-BFGS: SciPy's minimizer, with the cost and gradient over all samples (edge)."""
 
 import math
 from collections.abc import Callable
@@ -23,17 +23,17 @@ Report = Callable[[int, Any, float], None]
 FLAT = "no element of the gradient is above gradient_tolerance="
 LEVEL = "the cost falls by no more than cost_tolerance="
 CONVERGED = FLAT, LEVEL
-"""How a reason begins by which a minimization ended well."""
+"""The beginnings of the reasons of a minimization that converged."""
 
 
 @dataclass(frozen=True)
 class LBFGS:
     """L-BFGS (Liu and Nocedal, 1989, https://doi.org/10.1007/BF01589116), by SciPy's L-BFGS-B without bounds.
 
-    Each iteration goes along the direction that the last `memory` changes of theta and dtheta give for the inverse
-    of the Hessian, as far as a line search finds best. It needs J over all samples, always the same: no mini-batches,
-    no dropout. For few samples and small networks. SciPy computes on the host, in float64; with J in float32 the line
-    search soon finds nothing lower, so give the trainer dtype="float64".
+    The last `memory` changes of theta and dtheta approximate the inverse of the Hessian, and give the direction of an
+    iteration. A line search finds its length. It needs J over all samples, always the same: no mini-batches, no
+    dropout. It suits few samples and small networks. SciPy computes on the host, in float64. With J in float32 the
+    line search soon finds no lower cost, so give the trainer dtype="float64".
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ class LBFGS:
         Ends when the cost falls by no more than this in an iteration, relative to the cost where that is above 1.
         2.2e-9, as SciPy and scikit-learn.
     evaluations : int
-        Ends after the iteration in which the cost is looked at so often; each needs one look or more. 0: as often as
-        it takes. (SciPy and scikit-learn: 15,000.)
+        Ends after the iteration with this evaluation of the cost; each iteration has one or more. 0: no limit.
+        (SciPy and scikit-learn: 15,000.)
     """
 
     memory: int = 10
@@ -63,7 +63,7 @@ class LBFGS:
         return 1.0
 
     def init(self, theta: Array) -> State:
-        """Return nothing: what it remembers does not outlive a fit."""
+        """Return nothing: SciPy's memory ends with the fit."""
         return {}
 
     def update(self, state: State, dtheta: Array) -> State:
@@ -85,7 +85,7 @@ class LBFGS:
         iterations : int
             At most; each calls the objective once or more.
         report : callable
-            Called with (k, theta, J) after the k-th iteration, from 1. What it raises ends the minimization and
+            Called with (k, theta, J) after the k-th iteration, from 1. An error in it ends the minimization and
             reaches the caller.
 
         Raises
@@ -106,15 +106,15 @@ class LBFGS:
         optimize = require("scipy.optimize", "lbfgs")
         iterations = positive_int("iterations", iterations)
         done = 0
-        stop: list[StopIteration] = []  # which SciPy would keep for itself
+        stop: list[StopIteration] = []  # SciPy would not pass it on
 
         def value_and_gradient(theta: Any) -> tuple[float, Any]:
             J, dtheta = objective(theta)
             J = float(J)
-            # The line search comes back from an infinite cost, but would take NaN for a low one.
+            # The line search recovers from an infinite cost, but would take NaN for a low one.
             return math.inf if math.isnan(J) else J, np.asarray(dtheta, dtype=np.float64)
 
-        def callback(intermediate_result: Any) -> None:  # SciPy goes by this name
+        def callback(intermediate_result: Any) -> None:  # SciPy looks at this name
             nonlocal done
             done += 1
             try:
@@ -142,7 +142,7 @@ class LBFGS:
         return found.x, self._reason(found, iterations)
 
     def _reason(self, found: Any, iterations: int) -> str:
-        """Say in words what SciPy's status means."""
+        """Return SciPy's status in words."""
         if not math.isfinite(found.fun):
             return "the cost is infinite or NaN where it starts"
         if np.max(np.abs(found.jac)) <= self.gradient_tolerance:

@@ -1,9 +1,9 @@
-"""What an optimizer is, and the simple ones, in order of complexity; adam.py goes on from here.
+"""The interface of an optimizer, and the simple ones, in order of complexity; adam.py has more.
 
-Each sees the parameters as one flat vector theta (..., P). It is data (what never changes in a run) plus two pure
-functions: its first state and its update. What changes from step to step, the learning rate and the step count among
-it, is an array of the state, so that a captured step never holds an old value. A number out of its range raises an
-InputError that names it.
+An optimizer sees the parameters as one flat vector theta (..., P). It has constants and two pure functions: its first
+state and its update. Everything that changes from step to step, such as the learning rate and the step count, is an
+array of the state. So a compiled step never contains an old value. A number out of its range raises an InputError that
+names it.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ State = dict[str, Array]
 
 
 class Optimizer(Protocol):
-    """What the training step asks of an optimizer."""
+    """The interface that the training step calls."""
 
     @property
     def learning_rate(self) -> float | Schedule:
-        """The first alpha, or the schedule that gives alpha in each step."""
+        """The first alpha, or the schedule of alpha."""
 
     def init(self, theta: Array) -> State:
         """Return the optimizer's own first state: arrays of any shape."""
@@ -31,9 +31,9 @@ class Optimizer(Protocol):
     def update(self, state: State, dtheta: Array) -> State:
         """Return the next theta and own state.
 
-        state["t"] counts this step already, state["alpha"] is the rate of this step: 0-d, or (K, 1) for a stack
-        of K networks. An optimizer with a weight_decay > 0 finds in state["decays"] (P,) 1 where it acts and 0
-        elsewhere (biases).
+        state["t"] includes this step. state["alpha"] is the rate of this step: 0-d, or (K, 1) for a stack
+        of K networks. If weight_decay > 0, state["decays"] (P,) is 1 for parameters that decay and 0 for others
+        (biases).
         """
 
 
@@ -83,7 +83,7 @@ class GradientDescent:
 class Momentum:
     """velocity = momentum velocity + dtheta; theta = theta - alpha velocity.
 
-    Polyak, 1964, https://doi.org/10.1016/0041-5553(64)90137-5, as PyTorch has it: alpha acts on the whole velocity,
+    Polyak, 1964, https://doi.org/10.1016/0041-5553(64)90137-5, as in PyTorch: alpha acts on the whole velocity,
     so a new rate is felt at once. Keras and scikit-learn keep alpha within the velocity, which is the same as long as
     alpha stays.
 

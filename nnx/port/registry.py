@@ -10,14 +10,14 @@ from nnx.support.install import install
 from nnx.support.processes import whole
 
 GROUP = "nnx.backends"
-"""The entry-point group through which adapters are found, ours and anybody's."""
+"""The entry-point group of all adapters, nnx's own and others."""
 
 AUTO = "auto"
 
 EXAMPLES = {"backend": "'auto' or 'numpy'", "device": "'cpu' or 'cuda'"}
 
 DEVICES = ("cpu", "gpu", "cuda")
-"""What people ask for as a backend, and is where one computes."""
+"""Names of devices that people may give in place of a backend."""
 
 WORTH = 3e11
 """The work of a fit, some seconds of NumPy's, from which on "auto" compiles: that takes seconds, once on a machine."""
@@ -60,8 +60,8 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
     Parameters
     ----------
     name : str
-        "numpy", "numba", "cupy", "torch", "jax", or whatever an installed package adds. "auto" takes what the
-        environment variable NNX_BACKEND names, else CuPy if it can compute on a CUDA GPU here, else NumPy (for a
+        "numpy", "numba", "cupy", "torch", "jax", or one of another installed package. "auto" takes the backend of the
+        environment variable NNX_BACKEND, else CuPy if it can compute on a CUDA GPU here, else NumPy (for a
         fit that is worth it: numba, if installed); the reason is logged once (logger "nnx", level INFO).
     device : str or None
         "cpu", "cuda", "cuda:1", ...; None: the library's best.
@@ -71,8 +71,8 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
     InputError
         For a name that no installed package provides.
     BackendError
-        When what was asked for cannot run here: what is missing, and how to install it. There is no silent
-        fallback from an explicit wish.
+        When the backend or device does not work here: what is missing, and how to install it. There is no silent
+        fallback.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None, work: f
     if wish != AUTO:
         try:
             return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
-        except (BackendError, InputError) as error:  # of what nobody typed
+        except (BackendError, InputError) as error:  # names the variable: the user has typed no backend
             raise type(error)(f"NNX_BACKEND={wish}: {error}") from error
     choice = _best(device, work)
     message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
@@ -183,7 +183,7 @@ def _load(name: str, device: str | None) -> Backend:
         made = entry.load()(device)
     except BackendError as error:
         raise BackendError(f"backend {name!r} cannot be used here: {error}") from error
-    except Exception as error:  # an adapter may come from anybody; one that fails must not hide the others
+    except Exception as error:  # of any package: one that fails must not hide the others
         raise BackendError(
             f"backend {name!r} ({entry.value}) fails: {type(error).__name__}: {first_line(error)}"
         ) from error

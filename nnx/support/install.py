@@ -1,4 +1,4 @@
-"""The command that installs what is missing, from where nnx itself was installed."""
+"""The command that installs a missing package, from the place from which nnx itself was installed."""
 
 import json
 import os
@@ -8,7 +8,7 @@ NAME = "nnx-array"
 """The distribution. The one called nnx is another project's."""
 
 HERE = Path(__file__).parent.parent
-"""The clone, where Python finds nnx in one."""
+"""The clone, if Python found nnx in one."""
 
 CPU_TORCH = (
     "; for the CPU alone: python -m pip install torch --index-url https://download.pytorch.org/whl/cpu"
@@ -19,14 +19,14 @@ CPU_TORCH = (
 def install(extra: str = "", more: str = "") -> str:
     """Return the command that installs nnx with an extra: from the clone or the address that nnx came from, if any.
 
-    `more` stands before what is installed, such as "-U ".
+    `more` stands before the package's name, such as "-U ".
 
     Examples
     --------
     >>> install("cli")  # doctest: +SKIP
     'python -m pip install "nnx-array[cli]"'
     """
-    from urllib.parse import urlsplit  # which take longer than the rest of nnx, and only errors need them
+    from urllib.parse import urlsplit  # slow to import, and only errors need them
     from urllib.request import url2pathname
 
     wanted = f"[{extra}]" if extra else ""

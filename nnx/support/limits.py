@@ -1,7 +1,7 @@
-"""How many cores and how much memory this process may use: the machine's, or less where a limit says so.
+"""The cores and the memory that this process may use: those of the machine, or fewer within a limit.
 
-A container or a batch job has limits of its own (control groups, version 1 or 2, on Linux), which are often far below
-what the machine has.
+A container or a batch job has limits of its own (control groups, version 1 or 2, on Linux), often far below those of
+the machine.
 """
 
 import os
@@ -15,7 +15,7 @@ ROOT = Path("/")
 
 
 def cores() -> int:
-    """Return how many threads can compute at once: the cores of this process, or a whole number within its CPU quota.
+    """Return the number of threads that can compute at once: the cores of this process, or fewer within its CPU quota.
 
     A quota of 1.5 cores is 1: two threads that wait for each other would be stopped for a fourth of the time.
     """
@@ -23,10 +23,10 @@ def cores() -> int:
 
 
 def available() -> int | None:
-    """Return the bytes that this process may still take; None where the system does not say.
+    """Return the bytes that this process may still take; None if the system does not say.
 
-    The least of what the system says is available (where it does not, all of the machine's memory), what is left within
-    the limit of each control group, and what is left of the process's own address space (``ulimit -v``).
+    It is the least of three: the system's available memory (or, if the system does not tell, all memory), the rest
+    within the limit of each control group, and the rest of the process's own address space (``ulimit -v``).
     """
     return min((max(0, left) for left in (*_of_machine(), *_of_groups(), *_of_process())), default=None)
 
@@ -37,7 +37,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@lru_cache(maxsize=1)  # asked for before every step
+@lru_cache(maxsize=1)  # called before every step
 def quota() -> int:
     """Return the whole cores within the CPU quota of this process's control groups; without one a large number."""
     found = [1 << 30]
@@ -63,7 +63,7 @@ def _of_machine() -> Iterator[int]:
 
 
 def _of_groups() -> Iterator[int]:
-    """Yield what is left in each control group; pages of files that the kernel can drop are not counted as used."""
+    """Yield the free bytes of each control group; pages of files that the kernel can drop count as free."""
     for group in _groups("memory"):
         for limit, usage, droppable in (
             ("memory.max", "memory.current", "inactive_file"),

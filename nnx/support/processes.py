@@ -1,8 +1,8 @@
 """Calls that neither a fork nor the end of the program may cut in two.
 
-A fork copies one thread. What another thread held then, a lock, a module that it was importing, or a library's threads,
-is lost in the child. And a thread that comes back from C++ after the interpreter has ended aborts the process. So both
-wait until no thread is within a call that computes, or imports a backend.
+A fork copies one thread. The child loses whatever another thread held: a lock, a module that it was importing, a
+library's threads. And a thread that returns from C++ after the end of the interpreter aborts the process. So a fork and
+the end of the program wait until no thread is within a call that computes or imports a backend.
 """
 
 import atexit
@@ -20,20 +20,20 @@ from nnx.errors import BackendError
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORK = 300.0
-"""Seconds that a fork waits at most: on a busy machine the first step of all is compiled for a minute or more."""
+"""The most seconds that a fork waits: on a busy machine the first compilation takes a minute or more."""
 
 END = 5.0
-"""Seconds that the end of the program waits at most."""
+"""The most seconds that the end of the program waits."""
 
 GRACE = 0.1
-"""Seconds that other threads have to end in, once none of them computes."""
+"""The seconds in which other threads may end, once none of them computes."""
 
 _log = logging.getLogger("nnx")
 _locks: "WeakValueDictionary[int, threading.RLock]" = WeakValueDictionary()
 _gate = threading.RLock()
 _closed: Callable[[], None] | None = None
 _generation = 0
-"""How many forks lie between this process and the one that imported nnx."""
+"""The number of forks between this process and the one that imported nnx."""
 
 
 class _Own(threading.local):
@@ -48,7 +48,7 @@ class _Own(threading.local):
 
 
 def uncut() -> Any:
-    """Return what a thread holds, by ``with``, during a call that must not be cut; such calls may be nested.
+    """Return the lock that a thread holds, by ``with``, during a call that must not be cut; calls may be nested.
 
     Raises
     ------
@@ -56,13 +56,15 @@ def uncut() -> Any:
         When the program is ending, in all threads but the one that ends it.
     """
     closed, lock = _closed, _own.lock
-    if closed is not None and not lock._is_owned():  # within a call it goes on, since that is waited for
+    if (
+        closed is not None and not lock._is_owned()
+    ):  # within a call the thread goes on: the other side waits for it
         closed()
     return lock
 
 
 def give_way() -> None:
-    """Let a fork, or the end of the program, have its turn here, between two parts of a call that is held together."""
+    """Let a waiting fork, or the end of the program, go ahead here, between two parts of an uncut call."""
     closed = _closed
     if closed is not None:
         _own.lock.release()
@@ -88,7 +90,7 @@ _first: dict[str, int] = {}
 
 
 def not_forked(library: str) -> None:
-    """Raise a BackendError if a library has been used in a process of which this one is a fork."""
+    """Raise a BackendError if this process is a fork of one that has used the library."""
     if _first.setdefault(library, _generation) != _generation:
         raise BackendError(
             f"{library} was used before this process was forked, and does not work in a fork; start processes "
@@ -97,12 +99,12 @@ def not_forked(library: str) -> None:
 
 
 def generation() -> int:
-    """Return how many forks lie between this process and the one that imported nnx."""
+    """Return the number of forks between this process and the one that imported nnx."""
     return _generation
 
 
 def _all_free(seconds: float) -> tuple[list[Any], bool]:
-    """Take the locks of all threads, so that none computes; return those taken, and whether they are all."""
+    """Take the locks of all threads, so that none computes; return them, and whether all were taken."""
     deadline, taken, complete = time.monotonic() + seconds, [], True
     for found in _locks.valuerefs():
         lock = found()
@@ -154,7 +156,7 @@ def _after_in_child() -> None:
 
 
 def _end() -> None:
-    """Let no other thread compute any more: the interpreter is about to end."""
+    """Stop all other threads from computing: the interpreter is about to end."""
     global _closed
     this = threading.get_ident()
 
@@ -164,7 +166,7 @@ def _end() -> None:
 
     _closed = closed
     taken, _ = _all_free(END)
-    for lock in taken:  # for threads that are on their way out of a call
+    for lock in taken:  # so that threads can leave their calls
         lock.release()
     deadline = time.monotonic() + GRACE
     while len(_locks) > (this in _locks) and time.monotonic() < deadline:

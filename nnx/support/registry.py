@@ -1,6 +1,6 @@
-"""What has a name and arguments, such as an optimizer or a schedule: frozen dataclasses of numbers.
+"""Frozen dataclasses of numbers with a name, such as optimizers and schedules: checking, describing and making them.
 
-Their numbers are checked here, and they are described by types that JSON has, from which they are made again.
+A description has JSON values, and `make` makes the object again from it.
 """
 
 import math
@@ -19,14 +19,14 @@ STEPS = 2**31 - 1
 
 
 def numbers(x: Any, *zero: str, skip: str = "", **highest: float) -> None:
-    """Make every field of x an int or a float (what JSON has), as it is declared, or raise.
+    """Make every field of x an int or a float, as it is declared, or raise.
 
-    All must be greater than 0, those named in `zero` may be 0, too; and less than `highest`.
+    All must be greater than 0 and less than `highest`; those named in `zero` may also be 0.
 
     Raises
     ------
     InputError
-        Naming the field, its value, and what was expected.
+        It names the field, its value, and the expected range.
     """
     for field in fields(x):
         name, value = field.name, getattr(x, field.name)
@@ -53,12 +53,12 @@ def _expected(zero: bool, high: float) -> str:
 
 
 def make(kind: str, known: Mapping[str, Callable[..., T]], name: Any, arguments: Mapping[str, Any]) -> T:
-    """Return what `known` makes of these arguments under this name.
+    """Return the object that `known[name]` makes from these arguments.
 
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones), or arguments that it does not take.
+        For an unknown name (with the nearest known ones), or unknown arguments.
     """
     if not isinstance(name, str) or name not in known:
         raise unknown(kind, name, known)

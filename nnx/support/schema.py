@@ -1,4 +1,4 @@
-"""What JSON must look like before anything is made from it: types, keys and ranges."""
+"""Checks of JSON before anything is made from it: types, keys and ranges."""
 
 import math
 import sys
@@ -43,7 +43,7 @@ class Vector:
 
 
 def check(where: str, value: Any, expected: Expected) -> None:
-    """Raise an InputError unless a value is as expected: where it stands, what it is, and what was expected."""
+    """Raise an InputError unless a value is as expected; it names the place, the value and the expected type."""
     if isinstance(expected, dict):
         _object(where, value, expected)
     elif isinstance(expected, list):
@@ -82,7 +82,7 @@ def _one_of(where: str, value: Any, expected: tuple[Expected, ...]) -> None:
 
 
 def _is_simple(expected: Expected) -> bool:
-    """Whether the value alone is checked: it has no items that are checked, too."""
+    """Return whether only the value itself is checked, and not its items."""
     return not (isinstance(expected, dict | list) or (callable(expected) and not isinstance(expected, type)))
 
 

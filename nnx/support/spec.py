@@ -26,12 +26,12 @@ def split(spec: str) -> tuple[str, Parameter | None]:
 
 
 def find(kind: str, spec: object, known: Mapping[str, Any]) -> Any:
-    """Return what `known` has under the spec's name; of a function or class, what it makes of the parameter.
+    """Return the entry of `known` with the spec's name; a function or class is called with the parameter.
 
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones), a parameter where none is taken, or an impossible one.
+        For an unknown name (with the nearest known ones), an unexpected parameter, or an impossible one.
     """
     name, parameter = split(spec) if isinstance(spec, str) else ("", None)
     if name not in known:
@@ -54,7 +54,7 @@ def call(spec: str) -> tuple[str, dict[str, Parameter]]:
     Raises
     ------
     InputError
-        When it does not read so.
+        When the text has another form.
 
     Examples
     --------

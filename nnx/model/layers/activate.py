@@ -1,4 +1,4 @@
-"""Activations that are layers: one that stands by itself, and one that is learned."""
+"""Activations as layers: one of `nnx.ACTIVATIONS`, and one that learns its slope."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from nnx.model.layers.base import Context, Layer, Params, check_number
 
 @dataclass(frozen=True)
 class Activate(Layer):
-    """An activation by itself: A[l] = g(A[l-1]), for one that stands after a norm and not in the Dense layer.
+    """An activation as a layer: A[l] = g(A[l-1]). Use it after a norm.
 
     Parameters
     ----------
     activation : str or Activation
-        As in `nnx.Dense`, whose W should then be drawn for it: ``Dense(64, init="he")`` before ReLU.
+        As in `nnx.Dense`. Give the Dense before it a suitable initializer: ``Dense(64, init="he")`` before ReLU.
 
     Examples
     --------

@@ -1,10 +1,10 @@
 """The layers: each is data plus a pure forward and a pure backward (the block diagram of the notes).
 
-The forward block of layer l takes A[l-1] and gives A[l], keeping what the backward block needs; the backward
-block takes dA[l] and gives dA[l-1], dW[l] and db[l]. All derivatives are those of the cost J itself, so the
-notes' factor 1/m, which J has, is in dZ[L] once and for all (`nnx.model.network`) and in no formula here.
+The forward block of layer l computes A[l] from A[l-1], and saves the arrays that the backward block needs. The backward
+block computes dA[l-1], dW[l] and db[l] from dA[l]. All derivatives are those of the cost J itself. So the
+notes' factor 1/m is in dZ[L] once (`nnx.model.network`), and in no formula here.
 
-Here is what every layer has, and what is done with layers one after the other.
+This file has the base class of all layers, and runs layers one after the other.
 """
 
 import math
@@ -24,17 +24,17 @@ Params: TypeAlias = dict[str, Array]
 
 @dataclass(frozen=True)
 class Context:
-    """What a forward knows beside its parameters and its input.
+    """The arguments of a forward beside its parameters and its input.
 
     Attributes
     ----------
     training : bool
-        Whether this is a step of the training; else the network is used as it is.
+        Whether this is a step of the training, and not inference.
     key : array (2,) int32, or None
-        What the random numbers of this layer in this step come from (`nnx.array.random`). None: none are wanted,
-        and what is random passes its input on.
+        The key of the random numbers of this layer in this step (`nnx.array.random`). None: layers such as Dropout
+        pass their input on.
     start : int or 0-d array
-        The place of the first sample in its batch: not 0 in the later ones of its micro-batches.
+        The place of the first sample in its batch: above 0 in all micro-batches but the first.
     """
 
     training: bool = False
@@ -47,16 +47,16 @@ class Context:
 
 
 class Layer:
-    """What a network asks of a layer. A layer of your own says what differs; `forward` and `backward` must.
+    """A layer. A layer of your own overrides `forward` and `backward`, and others where it differs.
 
     Attributes
     ----------
     decayed : tuple of str
-        The parameters that weight decay, L1, L2 and max-norm act on, unless told otherwise.
+        The parameters that weight decay, L1, L2 and max-norm act on, unless `Regularization.decayed` names others.
     statistics : tuple of str
-        The parameters that are not learned, but set by `observe`: their derivative is zero.
+        The parameters that are not learned: `observe` sets them, and their derivative is zero.
     whole_batches : bool
-        Whether a sample's output depends on the others in its batch, which no micro-batch may then cut.
+        Whether a sample's output depends on the others in its batch. Then the batch cannot be cut into micro-batches.
     random : bool
         Whether `forward` uses the context's key.
     layers : tuple of Layer
@@ -82,15 +82,15 @@ class Layer:
         return {name: zeros(rng, *shape) for name, shape in self.shapes(n_prev).items()}
 
     def forward(self, params: Any, A_prev: Array, context: Context) -> tuple[Array, Any]:
-        """Return A[l] (..., n[l], m) from A[l-1] (..., n[l-1], m), and what `backward` needs."""
+        """Return A[l] (..., n[l], m) from A[l-1] (..., n[l-1], m), and the arrays that `backward` needs."""
         raise NotImplementedError(f"the layer {type(self).__name__} has no forward")
 
     def backward(self, params: Any, kept: Any, dA: Array, need_dA_prev: bool) -> tuple[Array | None, Any]:
-        """Return dA[l-1] (None unless needed: the first layer's is not) and the parameters' derivatives."""
+        """Return dA[l-1] (None if it is not needed, as in the first layer) and the parameters' derivatives."""
         raise NotImplementedError(f"the layer {type(self).__name__} has no backward")
 
     def observe(self, params: Any, kept: Any) -> Any:
-        """Return the next `statistics`, from what a forward in training kept."""
+        """Return the next `statistics`, from the arrays that a forward in training saved."""
         return {}
 
     def describe(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Layer:
 
 
 def forward(layers: Sequence[Layer], params: Any, A: Array, context: Context) -> tuple[Array, list[Any]]:
-    """Return the last A of layers one after the other, and what each keeps."""
+    """Return the last A of layers one after the other, and the arrays that each saves for backward."""
     kept = []
     for l, (layer, p) in enumerate(zip(layers, params, strict=True)):
         both = layer.forward(p, A, context.of(l))
@@ -117,7 +117,7 @@ def backward(
     """Return the derivative of the first layer's input, if needed, and those of all parameters."""
     grads: list[Any] = [{} for _ in layers]
     for l in reversed(range(len(layers))):
-        # Nothing before the first parameters needs the derivative of its output.
+        # Layers before the first one with parameters need no derivative.
         need = need_dA_prev or any(any(p) for p in params[:l])
         dA, grads[l] = layers[l].backward(params[l], kept[l], dA, need)
         _check(layers[l], params[l], grads[l])
@@ -162,8 +162,7 @@ LAYERS: dict[str, Callable[..., Layer]] = {}
 def register(kind: type[Layer]) -> type[Layer]:
     """Make a layer of your own known by its class's name to `nnx.Trainer.load`; usable as a decorator.
 
-    Model files name their layers and hold no code, so one of your own must be registered before a model that
-    uses it is loaded.
+    Model files name their layers and have no code. So register one of your own before you load a model that uses it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The layers that are random in training: dropout and noise."""
+"""The layers with random numbers in training: dropout and noise."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar

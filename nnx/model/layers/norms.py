@@ -1,4 +1,4 @@
-"""The layers that bring the units to mean 0 and variance 1: over a sample, or over the batch."""
+"""Norms: the layers that scale the units to mean 0 and variance 1, over a sample or over the batch."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -34,7 +34,7 @@ def _gain_and_shift(n_prev: int, rng: Rng) -> Params:
 
 @dataclass(frozen=True)
 class LayerNorm(Layer):
-    """Each sample's units brought to mean 0 and variance 1, then gamma A_hat + beta.
+    """Scale each sample's units to mean 0 and variance 1; then gamma A_hat + beta.
 
     (Ba et al., 2016, https://arxiv.org/abs/1607.06450.)
 
@@ -82,11 +82,11 @@ def _gain_and_shift_backward(dA: Array, A_hat: Array) -> Params:
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """Each unit brought to mean 0 and variance 1 over the batch, then gamma A_hat + beta.
+    """Scale each unit to mean 0 and variance 1 over the batch; then gamma A_hat + beta.
 
-    In training the batch's own mean and variance are used, and running ones are kept, which are used at
-    inference: there a sample's output does not depend on the others. (Ioffe and Szegedy, 2015,
-    https://arxiv.org/abs/1502.03167, algorithms 1 and 2.)
+    Training uses the batch's own mean and variance, and updates running ones. Inference uses the running ones, so that
+    a sample's output does not depend on the others. (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167,
+    algorithms 1 and 2.)
 
     Parameters
     ----------
@@ -98,15 +98,15 @@ class BatchNorm(Layer):
 
     Notes
     -----
-    The running variance is made of the unbiased one, with m/(m - 1), as the paper and PyTorch have it. The
-    running statistics are parameters whose derivative is zero ("mean1", "variance1"), so that one theta says
-    all that a network is.
+    The running variance uses the unbiased one, with m/(m - 1), as the paper and PyTorch do. The
+    running statistics are parameters with derivative zero ("mean1", "variance1"), so that theta holds the whole
+    network.
 
     Raises
     ------
     InputError
-        When a parameter is out of its range; in training, when a batch has a single sample. `Trainer.fit` leaves such
-        a batch out, as with PyTorch's drop_last: with shuffle another sample is left out in each epoch.
+        When a parameter is out of its range; in training, when a batch has a single sample. `Trainer.fit` leaves out
+        such a batch, as PyTorch's drop_last does: with shuffle another sample in each epoch.
     """
 
     momentum: float = 0.1

@@ -1,10 +1,9 @@
 """The outputs: a link A[L] = g[L](Z[L]) together with a loss that goes with it.
 
-Each link has its canonical loss, whose derivative is always ∂loss/∂Z[L] = A[L] - Y, and may have others, which
-bring a derivative of their own. Every loss is computed from Z[L], never from log(A[L]): it is finite, and so is its
-derivative, wherever |Z| < sqrt(the largest number of the dtype), which is 1.8e19 in float32. Beyond, up to the largest
-number, the derivative of classes stays right, and a loss that no number of the dtype has is infinite or the largest
-number, never NaN.
+Each link has a canonical loss, with the derivative ∂loss/∂Z[L] = A[L] - Y, and may have others with derivatives of
+their own. Every loss is computed from Z[L], never from log(A[L]). So it and its derivative are finite where |Z| is
+below the root of the dtype's largest number, 1.8e19 in float32. Beyond, up to the largest number, the derivative of
+classes stays right. A loss beyond the dtype's range is infinite or the largest number, never NaN.
 """
 
 from collections.abc import Callable
@@ -152,8 +151,8 @@ def output(name: str, loss: str | Loss | None = None) -> Output:
 def register_loss(loss: Loss) -> Loss:
     """Make a loss of your own known by its name, to `nnx.mlp` and `nnx.Trainer.load`.
 
-    Model files name their losses and hold no code, so one of your own must be registered before a model that uses it
-    is loaded. Registering another under the same name replaces it.
+    Model files name their losses and have no code. So register one of your own before you load a model that uses it.
+    Registering another one under the same name replaces it.
 
     Raises
     ------

@@ -26,7 +26,7 @@ class Output:
     derivative : callable
         Z[L], Y -> ∂loss/∂Z[L] (..., n[L], m); of a canonical loss A[L] - Y.
     spec : str or None
-        What ``output(name, loss=spec)`` needs to make it again; None for the canonical loss.
+        The argument with which ``output(name, loss=spec)`` makes it again; None for the canonical loss.
     classes : bool
         Whether the targets may be class indices.
     exclusive : bool
@@ -57,9 +57,9 @@ class Output:
 
     @property
     def threshold(self) -> float:
-        """Of classes: above it an output says yes."""
+        """The number above which an output says yes, for classes."""
         return 0.5 if self.probabilities else 0.0
 
     def __str__(self) -> str:
-        """Return what an error calls it: 'identity', or 'identity' with the loss 'huber'."""
+        """Return its name in errors: 'identity', or 'identity' with the loss 'huber'."""
         return repr(self.name) if self.spec is None else f"{self.name!r} with the loss {self.spec!r}"

@@ -14,16 +14,16 @@ class Loss:
     Parameters
     ----------
     name : str
-        What a model file says, and a program that has registered it (`nnx.register_loss`).
+        Its name in model files, and in a program that has registered it (`nnx.register_loss`).
     loss : callable
-        A, Y -> the loss of each output, (n[L], m), which are summed, or of each sample, (m,): arrays of one dtype,
-        written with the standard's functions. The cost J is their (weighted) mean over the samples. Class indices
+        A, Y -> the loss of each output, (n[L], m), which nnx adds up, or of each sample, (m,). A and Y are arrays of
+        one dtype; use the standard's functions. The cost J is the (weighted) mean over the samples. Class indices
         come as columns of 0 and 1.
     derivative : callable
-        A, Y -> ∂loss/∂A, (n[L], m); the part of the output's link is added to it.
+        A, Y -> ∂loss/∂A, (n[L], m); nnx adds the derivative of the output's link.
     of : {"A", "Z"}
-        What both functions take: the predictions A[L], or the pre-activations Z[L] before the link. From Z a loss with
-        a logarithm can be computed without infinite numbers.
+        The argument of both functions: the predictions A[L], or the pre-activations Z[L] before the link. Compute a
+        loss with a logarithm from Z, without infinite numbers.
     check : bool
         Whether the derivative is compared with differences of the loss, once, when a network first uses it.
 

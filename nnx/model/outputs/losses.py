@@ -1,8 +1,8 @@
-"""The losses, each computed from Z[L] (..., n[L], m) and Y of the same shape; with the loss its derivative ∂loss/∂Z[L].
+"""The losses and their derivatives ∂loss/∂Z[L], computed from Z[L] (..., n[L], m) and Y of the same shape.
 
-A loss is that of each sample, summed over the outputs: (..., m). None takes the log of A[L], so none is NaN at finite
-Z, nor infinite unless its value is beyond the dtype. (A log of a softmax's share that is beyond it counts as its least
-number.) The four canonical ones need no derivative of their own: theirs is A[L] - Y.
+A loss has one number a sample, the sum over the outputs: (..., m). None takes the log of A[L]. So at finite Z none is
+NaN, and none is infinite unless its value is beyond the dtype's range. (The log of a softmax's share is at least the
+dtype's least number.) The four canonical losses need no derivative here: it is A[L] - Y.
 """
 
 from collections.abc import Callable
