@@ -181,6 +181,14 @@ def upward(imported):
     )
 
 
+def test_the_architecture_page_has_the_rooms_in_their_order():
+    page = (TOP / "docs/architecture.md").read_text(encoding="utf-8")
+    table = page.partition("| room | content |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = [name.strip(" `") for row in rows for name in row.split(",")]
+    assert listed == [name for name in ROOMS if name not in ("version", "nnx", "__main__")]
+
+
 def circles(imported):
     """The circles of files that import each other, each as a set of names."""
 
