@@ -36,7 +36,7 @@ from nnx.errors import (
     scalar,
     shown,
 )
-from nnx.io.convert import SKLEARN_NAMES
+from nnx.io.convert.sklearn import SKLEARN_NAMES
 from nnx.model import layers
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
