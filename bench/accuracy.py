@@ -17,7 +17,9 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 import nnx
 from nnx.data.builtin import load
-from nnx.data.prepare import Preparation, find_task, split
+from nnx.data.prepare import Preparation
+from nnx.data.splits import split
+from nnx.data.task import find_task
 from nnx.errors import positive_int
 
 DATA = ("breast_cancer", "wine", "diabetes")

@@ -16,8 +16,8 @@ import numpy as np
 
 import nnx
 from nnx.data.idx import read_idx
-from nnx.data.prepare import split
 from nnx.data.source import Samples
+from nnx.data.splits import split
 from nnx.errors import positive_int
 
 Array: TypeAlias = np.ndarray[Any, Any]

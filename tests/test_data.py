@@ -15,8 +15,10 @@ import nnx
 from nnx.data import builtin, files, generated, idx, memory, tables
 from nnx.data.builtin import BUILTIN, BUNDLED, load
 from nnx.data.dialect import Dialect
-from nnx.data.prepare import Preparation, find_task, split
+from nnx.data.prepare import Preparation
 from nnx.data.source import Samples
+from nnx.data.splits import split
+from nnx.data.task import find_task
 
 polars = pytest.importorskip("polars", reason="the command line's readers (extra cli) are not installed")
 

@@ -18,7 +18,7 @@ import polars  # noqa: E402  # after the skip
 import nnx  # noqa: E402
 from nnx.cli.predict import predictions  # noqa: E402
 from nnx.data import Preparation, files  # noqa: E402
-from nnx.data.prepare import find_task  # noqa: E402
+from nnx.data.task import find_task  # noqa: E402
 
 NUMPY = nnx.backend("numpy")
 REPEATS = 6

@@ -274,7 +274,7 @@ def table(cells, **columns):
 )
 def test_the_task_of_codes(cells, task, why):
     pytest.importorskip("sklearn")
-    from nnx.data.prepare import find_task, reason
+    from nnx.data.task import find_task, reason
 
     samples = table(cells)
     if task == "regression" and "fractions" in why:
@@ -285,7 +285,7 @@ def test_the_task_of_codes(cells, task, why):
 
 def test_codes_that_do_not_repeat():
     pytest.importorskip("sklearn")
-    from nnx.data.prepare import find_task
+    from nnx.data.task import find_task
 
     with pytest.raises(
         nnx.InputError, match=r"30 different values in 30 rows, such as .*; .*, or the task regression"
@@ -295,7 +295,7 @@ def test_codes_that_do_not_repeat():
 
 def test_codes_are_numbers_where_a_regression_is_asked_for():
     pytest.importorskip("sklearn")
-    from nnx.data.prepare import find_task
+    from nnx.data.task import find_task
 
     samples = table(["007", "1e1", "12"] * 10)
     assert find_task(samples, "regression") == "regression"

@@ -245,8 +245,8 @@ def test_estimators_refuse_another_order_of_names_that_are_numbers():
 polars = pytest.importorskip("polars", reason="tables (extra cli) need polars")
 pytest.importorskip("sklearn")
 
-from nnx.data.prepare import find_task  # noqa: E402  # after the skip
 from nnx.data.source import Table  # noqa: E402
+from nnx.data.task import find_task  # noqa: E402  # after the skip
 
 CELLS = {
     "size": [1, 2, 3, 4, 5, 6] * 4,

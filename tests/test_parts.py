@@ -12,8 +12,8 @@ import pytest
 import nnx
 from nnx.data import source
 from nnx.data.columns import checked
-from nnx.data.prepare import folds, split
 from nnx.data.source import Samples
+from nnx.data.splits import folds, split
 
 QUICK = "--layers", "8", "--epochs", "4", "--backend", "numpy", "--no-plots"
 PETS = "--target", "kind", *QUICK

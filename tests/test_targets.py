@@ -13,7 +13,7 @@ import polars
 
 from nnx import InputError
 from nnx.data import files
-from nnx.data.prepare import find_task, reason
+from nnx.data.task import find_task, reason
 
 CLASSES, NUMBERS = "classification", "regression"
 rng = np.random.default_rng(0)

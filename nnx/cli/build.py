@@ -8,7 +8,8 @@ from nnx.callbacks.early_stopping import PATIENCE
 from nnx.cli import metric_tables, parts
 from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import LOSS, Options
-from nnx.data.prepare import TASKS, Preparation
+from nnx.data.prepare import Preparation
+from nnx.data.task import TASKS
 from nnx.errors import InputError, between, integer, number, positive_int, unknown
 from nnx.metrics import METRICS, is_number, metric, score_name
 from nnx.model.activations import activation

@@ -12,8 +12,9 @@ from nnx.cli.options import Options
 from nnx.cli.predict import tell
 from nnx.cli.show import warn
 from nnx.data.labelled import Labelled
-from nnx.data.prepare import Preparation, folds, split
+from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Samples, Table
+from nnx.data.splits import folds, split
 from nnx.errors import InputError, count
 from nnx.support.schema import Whole
 from nnx.support.schema import check as check_types

@@ -9,7 +9,8 @@ from nnx.cli import parts
 from nnx.cli.inputs import source
 from nnx.cli.options import Options
 from nnx.cli.parts import Part
-from nnx.data.prepare import Preparation, decided
+from nnx.data.prepare import Preparation
+from nnx.data.task import decided
 
 
 @dataclass(frozen=True)

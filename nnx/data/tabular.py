@@ -19,8 +19,10 @@ from nnx.data.baseline import Baseline, no_better
 from nnx.data.columns import Notes
 from nnx.data.dialect import Dialect
 from nnx.data.labelled import Labelled
-from nnx.data.prepare import Preparation, decided, split
+from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Samples, Table, left_out
+from nnx.data.splits import split
+from nnx.data.task import decided
 from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import (
