@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.data import columns as module
-from nnx.data.columns import Columns, Notes
+from nnx.data import encoding_learned as module
+from nnx.data.columns import Columns
+from nnx.data.encoding import Notes
 from nnx.data.prepare import Preparation
 from nnx.data.source import Samples, Table
 

@@ -8,7 +8,8 @@ import pytest
 
 import nnx
 from nnx.data import dates
-from nnx.data.columns import Columns, Notes
+from nnx.data.columns import Columns
+from nnx.data.encoding import Notes
 from nnx.data.prepare import Preparation
 from nnx.data.source import Samples, Table
 

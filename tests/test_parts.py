@@ -11,7 +11,7 @@ import pytest
 
 import nnx
 from nnx.data import source
-from nnx.data.columns import checked
+from nnx.data.column_checks import checked
 from nnx.data.source import Samples
 from nnx.data.splits import folds, split
 

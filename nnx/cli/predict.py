@@ -15,8 +15,8 @@ from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, r
 from nnx.cli.show import errors
 from nnx.cli.terminal import line, visible
 from nnx.data import labels as label
-from nnx.data.columns import Notes
 from nnx.data.dialect import PLAIN, Written
+from nnx.data.encoding import Notes
 from nnx.data.prepare import Preparation
 from nnx.errors import Error, InputError, count, first_line, unknown
 from nnx.io.atomic_write import naming, written_aside

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnx.data import dates
-from nnx.data.columns import Column
 from nnx.data.dates import Dates
 from nnx.data.dialect import Dialect
+from nnx.data.encoding import Column
 from nnx.errors import InputError
 from nnx.support.schema import Whole, check
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.data.columns import Notes
+from nnx.data.encoding import Notes
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Table, left_out, none_labelled
 

@@ -17,9 +17,10 @@ from nnx.array.host import is_finite, quiet
 from nnx.batches import frames
 from nnx.data import labels as label
 from nnx.data import memory
-from nnx.data.columns import Column, Columns, Notes, account
+from nnx.data.columns import Columns
 from nnx.data.description import arguments, check_length
 from nnx.data.dialect import PLAIN, Dialect
+from nnx.data.encoding import Column, Notes, account
 from nnx.data.scaling import divisor, first_inputs, learned_inputs
 from nnx.data.source import Samples, finite
 from nnx.data.targets import class_indices, scaled

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from nnx.array.host import quiet
-from nnx.data.columns import Column, Columns, learn
+from nnx.data.columns import Columns
+from nnx.data.encoding import Column
+from nnx.data.encoding_learned import learn
 from nnx.data.source import Samples
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from nnx.batches import frames
 from nnx.batches.frames import some
 from nnx.data import labels as label
-from nnx.data.columns import Columns, checked, dated, not_numbers
+from nnx.data.column_checks import checked, dated, not_numbers
+from nnx.data.columns import Columns
 from nnx.data.dialect import PLAIN, Dialect, options
 from nnx.data.tables import as_numbers, typed_by
 from nnx.errors import InputError, count, did_you_mean

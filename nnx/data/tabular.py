@@ -16,8 +16,8 @@ from nnx.callbacks.base import Callbacks
 from nnx.callbacks.early_stopping import PATIENCE
 from nnx.data import files
 from nnx.data.baseline import Baseline, no_better
-from nnx.data.columns import Notes
 from nnx.data.dialect import Dialect
+from nnx.data.encoding import Notes
 from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation
 from nnx.data.source import Arrays, Samples, Table, left_out

@@ -120,8 +120,8 @@ def from_sklearn(
             )
         n.append(W.shape[1])
         params |= {f"W{i + 1}": contiguous_copy(W.T), f"b{i + 1}": contiguous_copy(b[:, None])}
-    hidden, output = (SKLEARN_NAMES.get(x, x) if isinstance(x, str) else x for x in (hidden, output))
-    return mlp(n, hidden, output), params
+    g, link = (SKLEARN_NAMES.get(x, x) if isinstance(x, str) else x for x in (hidden, output))
+    return mlp(n, g, link), params  # type: ignore[arg-type]  # None is refused by both functions above
 
 
 def _pair(pair: Sequence[Any], hidden: str | None, output: str | None) -> tuple[list[Any], list[Any]]:
