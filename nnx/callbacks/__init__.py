@@ -1,4 +1,4 @@
-"""Callbacks: what happens beside the steps of a fit."""
+"""Callbacks: early stopping, checkpoints, logs, averages, progress."""
 
 from nnx.callbacks.base import Callback, Callbacks
 from nnx.callbacks.checkpoints import Checkpoints

@@ -1,4 +1,4 @@
-"""What a callback is: something that is called while a fit runs."""
+"""The base class of callbacks, and the callbacks of a fit, called one after the other."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -8,14 +8,13 @@ from nnx.errors import CallbackError, Error, InputError, first_line, shown, unkn
 
 
 class Callback:
-    """The base of a callback of your own: override what you need, the rest does nothing.
+    """The base of a callback of your own: override the hooks that you need. The others do nothing.
 
-    Between the calls the trainer may be looked at (`trainer.theta`, `trainer.records`, `trainer.evaluate`, ...),
-    saved, given another learning rate (`trainer.learning_rate = ...`) and told to end the fit
-    (`trainer.stop("why")`). Whatever a callback raises ends the fit with a `nnx.CallbackError` that names it;
-    the trainer stays as after the last step.
+    A hook may read the trainer (`trainer.theta`, `trainer.records`, `trainer.evaluate`, ...), save it, change its
+    learning rate (`trainer.learning_rate = ...`) and end the fit (`trainer.stop("why")`). An error in a callback ends
+    the fit with a `nnx.CallbackError` that names it. The trainer then has the state after the last step.
 
-    The hooks take the `nnx.Trainer` that fits. It is annotated as Any here, so that yours may name it as it likes.
+    The hooks take the `nnx.Trainer` that fits. It is annotated as Any here, so that yours may have any annotation.
 
     Examples
     --------
@@ -30,18 +29,18 @@ class Callback:
     """
 
     often = True
-    """Whether `on_step` must be called after every step. If not, several steps may be done at once between two calls,
-    some twenty a second, and small networks train many times faster."""
+    """Whether `on_step` must be called after every step. If not, a backend may do several steps between two calls, some
+    twenty of which come in a second; small networks then train many times faster."""
 
     each_epoch = True
-    """Whether `on_epoch` must be called after every epoch. If not, it is called some two times a second, and several
-    epochs may be done at once between two calls."""
+    """Whether `on_epoch` must be called after every epoch. If not, it is called some two times a second, and a backend
+    may do several epochs between two calls."""
 
     last = False
-    """Whether it is called after all others, as what writes down their states must be."""
+    """Whether it is called after all others, such as a callback that saves their states."""
 
     def on_fit_start(self, trainer: Any, epochs: int) -> None:
-        """Do something before the first epoch; after `restore`, where the fit goes on from a checkpoint."""
+        """Do something before the first epoch; in a resumed fit after `restore`."""
 
     def on_step(self, trainer: Any, progress: Progress) -> None:
         """Do something after a step. `progress.measured` is None; steps may still be queued on a GPU."""
@@ -53,14 +52,14 @@ class Callback:
         """Do something at the end of the fit, also when it was stopped, interrupted, or failed."""
 
     def state(self) -> dict[str, Any]:
-        """Return what must be in a checkpoint, by name: NumPy arrays, and what JSON has."""
+        """Return the state for a checkpoint, by name: NumPy arrays and JSON values."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what `state` returned when the checkpoint was written."""
 
     def expects(self, trainer: Any, state: Mapping[str, Any]) -> Any:
-        """Return what `restore` needs in a checkpoint, see `nnx.support.schema`; None: anything."""
+        """Return the form of the state that `restore` takes, see `nnx.support.schema`; None: any."""
 
 
 HOOKS = tuple(name for name in vars(Callback) if name.startswith("on_"))
@@ -145,7 +144,7 @@ class Callbacks:
         Raises
         ------
         CallbackError
-            When one raises, unless it is an error of nnx's own, which says enough.
+            When one raises an error that is not nnx's own.
         """
         for one in self.on_steps if hook == "on_step" else self.all:
             _call(one, hook, *arguments)
@@ -163,7 +162,7 @@ class Callbacks:
 
 
 def _goes_through(given: Any) -> bool:
-    """Whether there are several; an array without axes is no iterable, though it looks like one."""
+    """Return whether there are several; a 0-d array is no iterable, though it looks like one."""
     try:
         return isinstance(given, Iterable) and bool(iter(given))
     except TypeError:
@@ -171,7 +170,7 @@ def _goes_through(given: Any) -> bool:
 
 
 def _asks(one: Callback, asks: str, hook: str) -> bool:
-    """Whether a hook must always be called: what a class inherits says nothing of a hook of its own."""
+    """Return whether a hook must always be called: an inherited flag does not count for a hook of its own."""
     if asks in vars(one):
         return bool(getattr(one, asks))
     told = next(kind for kind in type(one).__mro__ if {asks, hook} & {*vars(kind)})

@@ -1,4 +1,4 @@
-"""Checkpoints: what a fit that was killed goes on from."""
+"""Checkpoints, from which a killed fit goes on."""
 
 import math
 import time
@@ -17,45 +17,44 @@ from nnx.io.run_folder import BEST
 
 
 class Checkpoints(Resumable):
-    """Writes the trainer, where its fit stands and the state of all callbacks to files, for `fit(resume=folder)`.
+    """Writes the trainer, the place in its fit and the state of all callbacks to files, for `fit(resume=folder)`.
 
-    The files are step-00001234.safetensors, of all steps that the trainer has done, and with `best` best.safetensors;
-    each is a model file, too (`nnx.Trainer.load`). They are written when one of `steps`, `minutes` and `epochs` says
-    so, and after the last epoch, stopped or not. All are written aside and renamed, and an older one is
-    removed only when the new one is in place: whatever happens, the folder has a whole one.
+    The files are step-00001234.safetensors, by the steps that the trainer has done, and with `best` best.safetensors.
+    Each is a model file, too (`nnx.Trainer.load`). `steps`, `minutes` and `epochs` say when they are written; one more
+    follows the last epoch. Every file is written aside and renamed, and an older one is removed only then. So the
+    folder always has a complete one.
 
-    Only files of exactly these names count: no copy under another name, no link and no file of another program is
-    removed.
+    Only files of exactly these names count. Copies under other names, links and files of other programs stay.
 
     Parameters
     ----------
     folder : path
-        Made if it is not there; of one fit alone, which holds it until it ends: another fit, also of another
-        process, is refused as long. What killed processes have left half-written in it is removed.
+        Made if it does not exist. Only one fit at a time may write into it: another one, also of another process, is an
+        error. Incomplete files of killed processes are removed.
     steps : int or None
         Every so many steps, counted over all epochs.
     minutes : float or None
-        After the first step that ends so long after the last checkpoint.
+        After the first step that ends this long after the last checkpoint.
     epochs : int or None
-        Every so many epochs; 1 where nothing else is given.
+        Every so many epochs; 1 if neither steps nor minutes is given.
     keep : int or None
-        The newest that stay; None: all. Where a fit goes on from an earlier one (`fit(resume=file)`), the later ones
-        are removed with the first new one.
+        The number of newest ones that stay; None: all. If a fit goes on from an earlier one (`fit(resume=file)`), the
+        first new one replaces the later ones.
     best : str or None
-        The name of a measured number: best.safetensors is the model of the epoch in which it was best, over all fits
+        The name of a measured number. best.safetensors is the model of the epoch with its best value, over all fits
         with this object.
     mode : {"auto", "min", "max"}
-        Whether the least or the greatest is best; "auto" goes by the name.
+        Whether the least or the greatest value is best; "auto" decides by the name.
     overwrite : bool
-        Whether a fit that begins may remove another's checkpoints from the folder.
+        Whether a new fit may remove another fit's checkpoints from the folder.
 
     Raises
     ------
     InputError
-        For a parameter out of its range; when a fit that begins finds checkpoints of steps that it has not done,
-        which are another's; when another fit writes into the folder; for a name that the fit does not measure.
+        For a parameter out of its range; when a new fit finds checkpoints of steps that it has not done; when another
+        fit writes into the folder; for a name that the fit does not measure.
     CallbackError
-        When a file cannot be written or removed: which, why, and the checkpoint that is left. It ends the fit.
+        When a file cannot be written or removed: the file, the reason, and the last good checkpoint. It ends the fit.
 
     Examples
     --------
@@ -104,7 +103,7 @@ class Checkpoints(Resumable):
         self._later: list[Path] = []  # than where the fit goes on from
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
-        """Make the folder ready: refuse another fit's, clear away what is half-written."""
+        """Prepare the folder: refuse that of another fit, and remove incomplete files."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -136,15 +135,15 @@ class Checkpoints(Resumable):
         return {**vars(self), "_hold": None}  # a copy holds nothing
 
     def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
-        """Return what a checkpoint must hold."""
+        """Return the form of the state in a checkpoint."""
         return {} if self.monitor is None else self.monitor.expects(trainer, state)
 
     def state(self) -> dict[str, Any]:
-        """Return the best value, so that a fit that goes on replaces it with better ones alone."""
+        """Return the best value, so that a resumed fit replaces it only with better ones."""
         return {} if self.monitor is None else self.monitor.state()
 
     def on_step(self, trainer: Fit, progress: Progress) -> None:
-        """Write a checkpoint if it is time; after the last step of an epoch, once that is measured."""
+        """Write a checkpoint if it is time; after the last step of an epoch `on_epoch` does."""
         self._done = progress.done
         ends = progress.step == progress.steps
         if trainer.stopped is not None or (self._due() and not ends):

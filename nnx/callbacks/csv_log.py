@@ -15,26 +15,26 @@ from nnx.io.atomic_write import clear_left, written_aside
 class CSVLog(LineLog):
     """Writes one line of comma-separated values after every epoch, under a first line of their names.
 
-    epoch,step,seconds,learning_rate,loss,...: the epoch and the steps of all that the trainer has had, the wall time of
-    the epoch, validation not counted, the rate of the next step, and all single numbers that were measured.
+    epoch,step,seconds,learning_rate,loss,...: the epochs and steps of the trainer so far, the wall time of the epoch
+    without the validation, the rate of the next step, and all single numbers that were measured.
 
-    Each line is on its way to the disk when the epoch's callbacks are over. A fit that goes on from a checkpoint drops
-    the lines that are later than it, so that every epoch is there once; a second fit with the same object appends. A
-    number that is measured from some epoch on becomes a last column, empty before; one that is measured no more stays
-    empty.
+    Each line is on its way to the disk when the epoch's callbacks are over. A resumed fit drops lines later than its
+    checkpoint, so that every epoch is there once. A second fit with the same object appends. A
+    number that is new in a later epoch becomes a last column, empty before. The column of a number that is measured no
+    more stays empty.
 
     Parameters
     ----------
     path : path
-        The folder is made if it is not there.
+        The folder is made if it does not exist.
     overwrite : bool
-        Whether a fit that begins may replace a file that is there; if not, that is an error, unless the fit was asked
-        to go on, `fit(resume=...)`, and there was no checkpoint yet.
+        Whether a new fit may replace an existing file. If not, that is an error, unless the fit has `resume=` and there
+        was no checkpoint yet.
 
     Raises
     ------
     InputError
-        Where a fit would overwrite the file.
+        When a fit would overwrite the file.
 
     Examples
     --------

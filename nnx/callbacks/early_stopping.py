@@ -1,4 +1,4 @@
-"""Early stopping: the fit ends when a number gets no better, and the best weights are taken back."""
+"""Early stopping: ends a fit when a number gets no better, and restores the best weights."""
 
 import sys
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from nnx.errors import count, flag, positive_int
 from nnx.support.schema import Vector, Whole
 
 PATIENCE = 10
-"""Of 5, 10, 15, 20 and 30 it did best on thirteen small tables (120 to 3,000 rows), with the validation's loss;
-stopping by its accuracy or R2 did worse."""
+"""The best of 5, 10, 15, 20 and 30 epochs on thirteen small tables (120 to 3,000 rows), with the validation's loss.
+Stopping by accuracy or R2 was worse."""
 
 
 class EarlyStopping(Monitor):
@@ -23,19 +23,18 @@ class EarlyStopping(Monitor):
     Parameters
     ----------
     monitor : str
-        The number's name in the history. Without a validation there is no "validation_loss", which is an error:
-        name "loss", if it is to be the training's.
+        The number's name in the history. Without a validation "validation_loss" is an error; "loss" is the training's.
     patience : int
         The epochs in a row without a better value after which the fit ends, as in Keras; scikit-learn's
         n_iter_no_change, with its default, waits for one more.
     min_delta : float
         By how much, at least 0, a value must be better than the best to count.
     mode : {"auto", "min", "max"}
-        Whether the least or the greatest value is best; "auto" goes by the name.
+        Whether the least or the greatest value is best; "auto" decides by the name.
     restore_best : bool
-        Whether the trainer gets the parameters of the best epoch back when the fit is over: at its end, stopped, or
-        by Ctrl-C; `trainer.kept` says which epoch it was. (Keras's default is False.) After an error it stays as the
-        error says, and `theta` has them. The optimizer's memory stays that of the last step.
+        Whether the fit restores the parameters of the best epoch at its end, also after a stop or Ctrl-C.
+        `trainer.kept` is that epoch. (Keras's default is False.) After an error the trainer stays as the
+        error says, and `theta` of this object has them. The optimizer's state stays that of the last step.
 
     Attributes
     ----------
@@ -77,7 +76,7 @@ class EarlyStopping(Monitor):
         self._to_numpy = host.as_host  # a fit brings its backend's
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy has, or a pickle: the parameters as NumPy's, and nothing of a fit that runs."""
+        """Return the contents of a copy or a pickle: NumPy parameters, and no running fit."""
         return {**vars(self), "_theta": self.theta, "_before": None, "_to_numpy": host.as_host}
 
     @property
@@ -86,7 +85,7 @@ class EarlyStopping(Monitor):
         return None if self._theta is None else host.copy(self._to_numpy(self._theta))
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
-        """Forget an earlier fit, or take up the checkpoint's best."""
+        """Forget an earlier fit, or go on with the checkpoint's best."""
         super().begin(trainer, state)
         self._to_numpy = trainer.backend.to_numpy
         self._waited = state["waited"] if state else 0
@@ -101,7 +100,7 @@ class EarlyStopping(Monitor):
         return {**super().state(), "waited": self._waited, "kept": self._kept, **theta}
 
     def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
-        """Return what a checkpoint must hold."""
+        """Return the form of the state in a checkpoint."""
         theta = Vector(trainer.network.P)
         return {
             **super().expects(trainer, state),
@@ -111,7 +110,7 @@ class EarlyStopping(Monitor):
         }
 
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:
-        """Keep the parameters of a better epoch; end the fit after too many others."""
+        """Save the parameters of a better epoch; end the fit after too many others."""
         if self.improved(progress):
             self._waited, self._kept = 0, len(trainer.records)
             if self.restore_best:
@@ -127,7 +126,7 @@ class EarlyStopping(Monitor):
             trainer.stop(f"{self.monitor} has not become better for {count(self._waited, 'epoch')}{best}")
 
     def on_fit_end(self, trainer: Fit) -> None:
-        """Give the trainer the best parameters back, and say which they are, unless an error ends the fit."""
+        """Restore the best parameters and name their epoch, unless an error ends the fit."""
         error = sys.exception()  # Ctrl-C's is no Exception
         failed = isinstance(error, Exception) and error is not self._before
         if self._theta is not None and not failed:

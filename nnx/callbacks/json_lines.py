@@ -14,27 +14,27 @@ from nnx.metrics.history import without_nan
 class JSONLines(LineLog):
     """Writes one JSON object a line (https://jsonlines.org) after every epoch.
 
-    {"epoch", "step", "seconds", "learning_rate", "loss", ...}: the epoch and the steps of all that the trainer has had,
-    the wall time of the epoch, validation not counted, the rate of the next step, and all that was measured. What is
-    not finite is null.
+    {"epoch", "step", "seconds", "learning_rate", "loss", ...}: the epochs and steps of the trainer so far, the wall
+    time of the epoch without the validation, the rate of the next step, and all numbers that were measured. NaN and
+    infinities are null.
 
-    Each line is on its way to the disk when the epoch's callbacks are over. A fit that goes on from a checkpoint drops
-    the lines that are later than it, so that every epoch is there once; a second fit with the same object appends.
+    Each line is on its way to the disk when the epoch's callbacks are over. A resumed fit drops lines later than its
+    checkpoint, so that every epoch is there once. A second fit with the same object appends.
 
     Parameters
     ----------
     path : path
-        The folder is made if it is not there.
+        The folder is made if it does not exist.
     every_steps : int or None
         If given, also {"epoch", "step", "cost"} after every so many steps; reading the cost waits for a GPU.
     overwrite : bool
-        Whether a fit that begins may replace a file that is there; if not, that is an error, unless the fit was asked
-        to go on, `fit(resume=...)`, and there was no checkpoint yet.
+        Whether a new fit may replace an existing file. If not, that is an error, unless the fit has `resume=` and there
+        was no checkpoint yet.
 
     Raises
     ------
     InputError
-        For a parameter out of its range, and where a fit would overwrite the file.
+        For a parameter out of its range, and when a fit would overwrite the file.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class JSONLines(LineLog):
         self.often = self.every_steps is not None
 
     def on_step(self, trainer: Fit, progress: Progress) -> None:
-        """Write the step's line, if it is its turn."""
+        """Write the step's line, if it is time."""
         if self.every_steps is not None and progress.done % self.every_steps == 0:
             self.write({"epoch": len(trainer.records) + 1, "step": progress.done, "cost": progress.cost})
 

@@ -18,16 +18,16 @@ from nnx.support.schema import Whole
 class LineLog(Resumable):
     """A text file, one line an epoch.
 
-    Each line is on its way to the disk when the epoch's callbacks are over. A fit that goes on from a checkpoint drops
-    the lines that are later than it. A second fit with the same object appends.
+    Each line is on its way to the disk when the epoch's callbacks are over. A resumed fit drops lines later than its
+    checkpoint. A second fit with the same object appends.
 
     Parameters
     ----------
     path : path
-        The folder is made if it is not there.
+        The folder is made if it does not exist.
     overwrite : bool
-        Whether a fit that begins may replace a file that is there; if not, that is an error, unless the fit was
-        asked to go on, `fit(resume=...)`, and there was no checkpoint yet.
+        Whether a new fit may replace an existing file. If not, that is an error, unless the fit has `resume=` and there
+        was no checkpoint yet.
     """
 
     def __init__(self, path: str | Path, overwrite: bool = False) -> None:

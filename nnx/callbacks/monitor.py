@@ -1,4 +1,4 @@
-"""Watching one of the numbers that are measured after every epoch: the best so far."""
+"""The best value so far of a number that is measured after every epoch."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ from nnx.metrics import METRICS
 from nnx.support.schema import Whole
 
 GREATER = ("accuracy", "top_k", "precision", "recall", "f1", "roc_auc", "r2")
-"""The metrics that are better the greater they are, without their parameters."""
+"""The metrics of which more is better, without their parameters."""
 
 
 class Monitor(Resumable):
@@ -26,7 +26,7 @@ class Monitor(Resumable):
     min_delta : float
         By how much, at least 0, a value must be better than the best to count as better.
     mode : {"auto", "min", "max"}
-        Whether the least or the greatest is best. "auto" goes by the name: the least loss or error, the greatest
+        Whether the least or the greatest is best. "auto" decides by the name: the least loss or error, the greatest
         accuracy, R2, ... (`GREATER`).
 
     Attributes
@@ -34,13 +34,13 @@ class Monitor(Resumable):
     best : float or None
         The best value so far; None before the first.
     best_epoch : int or None
-        The epoch of the fit that had it, from 1.
+        The epoch of the fit with this value, from 1.
 
     Raises
     ------
     InputError
-        For a mode, or a min_delta, that is none, and where "auto" cannot tell; at the start of a fit for a name that
-        it does not measure.
+        For an impossible mode or min_delta; for a name with which "auto" cannot decide; at the start of a fit for a
+        name that it does not measure.
     """
 
     def __init__(self, monitor: str, min_delta: float = 0.0, mode: str = "auto") -> None:
@@ -57,7 +57,7 @@ class Monitor(Resumable):
         self.best_epoch: int | None = None
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
-        """Forget the best of an earlier fit, or take up that of the checkpoint."""
+        """Forget the best of an earlier fit, or go on with that of the checkpoint."""
         self._check(trainer.measures)
         self.best, self.best_epoch = (state["best"], state["best_epoch"]) if state else (None, None)
 
@@ -66,11 +66,11 @@ class Monitor(Resumable):
         return {"best": self.best, "best_epoch": self.best_epoch}
 
     def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
-        """Return what a checkpoint must hold."""
+        """Return the form of the state in a checkpoint."""
         return {"best": (float, None), "best_epoch": (Whole(1), None)}
 
     def improved(self, progress: Progress) -> bool:
-        """Whether an epoch's number is the best so far; it is kept if so. NaN and infinities never are."""
+        """Return whether an epoch's number is the best so far, and remember it then. NaN and infinities never are."""
         value = self._value(progress.measured or {})
         sign = 1 if self.mode == "max" else -1
         if not math.isfinite(value) or (
@@ -109,7 +109,7 @@ def best_is(name: str, otherwise: str | None = None) -> str:
     Raises
     ------
     InputError
-        When the name does not tell, and `otherwise` does not either.
+        When neither the name nor `otherwise` decides.
 
     Examples
     --------

@@ -24,12 +24,12 @@ class MovingAverage(Resumable):
     """The mean of theta over the steps of a fit, each step weighted with decay^(steps since).
 
     average = sum of decay^(n-i) theta_i / sum of decay^(n-i), over the steps i = 1, ..., n: an exponential moving
-    average with Adam's correction of its bias (Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980, section 3), as
-    optax.ema has it. So it starts with the first step's theta, which soon counts no more than any other; in
-    Keras's (`ema_momentum`) and PyTorch's the first keeps the weight of 1/(1-decay) steps.
+    average with Adam's correction of its bias (Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980, section 3), as in
+    optax.ema. So the first step's theta soon counts no more than any other. In Keras (`ema_momentum`) and PyTorch the
+    first keeps the weight of 1/(1-decay) steps.
 
-    It is kept on the device, and no step waits for the host. The running statistics of BatchNorm are part of theta,
-    and are averaged with the weights. Each fit begins a new average, unless it goes on from a checkpoint.
+    The average is on the device, and no step waits for the host. The running statistics of BatchNorm are part of theta,
+    and are averaged, too. Each fit begins a new average, unless it goes on from a checkpoint.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class MovingAverage(Resumable):
         self._to_numpy = host.as_host  # a fit brings its backend's
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy has, or a pickle: the average as NumPy's, and nothing of a fit that runs."""
+        """Return the contents of a copy or a pickle: the average as a NumPy array, and no running fit."""
         average = {name: host.copy(self._to_numpy(x)) for name, x in self._average.items()}
         state = {**vars(self), "_average": average, "_good": (0, {}), "_to_numpy": host.as_host}
         state.pop("_next", None)
@@ -82,9 +82,9 @@ class MovingAverage(Resumable):
 
     @contextmanager
     def applied(self, trainer: AnyFit) -> Iterator[AnyFit]:
-        """Give a trainer the averaged parameters for a `with` block; then its whole state is again as before.
+        """Give a trainer the averaged parameters for a `with` block; after it the whole state is as before.
 
-        Not to be trained in the block, whose steps would be lost.
+        Do not train it in the block: the steps would be lost.
         """
         before, kept = trainer.state, trainer.kept
         trainer.theta = self.theta
@@ -111,11 +111,11 @@ class MovingAverage(Resumable):
         return {"theta": theta, "n": int(n)}
 
     def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
-        """Return what a checkpoint must hold."""
+        """Return the form of the state in a checkpoint."""
         return {"theta": Vector(trainer.network.P), "n": Whole(0, STEPS)}
 
     def on_step(self, trainer: Fit, progress: Progress) -> None:
-        """Take the step into the average."""
+        """Add the step to the average."""
         self._average = self._next(self._average, trainer.state["theta"])
 
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:
@@ -123,7 +123,7 @@ class MovingAverage(Resumable):
         self._good = trainer.steps, self._average
 
     def on_fit_end(self, trainer: Fit) -> None:
-        """Go back with the trainer where an epoch has led nowhere."""
+        """Go back with the trainer after an epoch without a finite cost."""
         steps, average = self._good
         if trainer.steps == steps:
             self._average = average

@@ -13,11 +13,11 @@ from nnx.display.notebook import Display, in_notebook
 from nnx.errors import InputError
 
 BETWEEN = 0.25
-"""Seconds from one picture to the next, at least: each goes to the browser."""
+"""The least seconds from one picture to the next: each goes to the browser."""
 
 
 class NotebookBar(Callback):
-    """Shows how far the fit has come and the curves so far, in one place that is updated four times a second.
+    """Shows the progress of the fit and the curves so far, in one place that is updated four times a second.
 
     `Trainer.fit` adds it by itself in a notebook.
     """
@@ -27,7 +27,7 @@ class NotebookBar(Callback):
     _display: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy has, or a pickle: nothing of a fit that runs."""
+        """Return the contents of a copy or a pickle: no running fit."""
         return {name: x for name, x in vars(self).items() if name != "_display"}
 
     def on_fit_start(self, trainer: Fit, epochs: int) -> None:
@@ -62,7 +62,7 @@ class NotebookBar(Callback):
             self._show(trainer)
 
     def _stand(self, progress: Progress) -> None:
-        """Take down where the fit stands."""
+        """Note the progress of the fit."""
         steps = progress.steps
         within = progress.measured is not None or (progress.step / steps if steps else 0.0)
         self._share = (progress.epoch - 1 + within) / progress.epochs
@@ -82,7 +82,7 @@ class NotebookBar(Callback):
 
 
 def with_progress(callbacks: Callbacks, progress: bool | None) -> Callbacks:
-    """Return the callbacks with one that shows the progress, if that is wished and none of them does.
+    """Return the callbacks, with one that shows the progress if it is wanted and none of them does.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where a fit stands, as its callbacks are told."""
+"""The progress of a fit, for its callbacks."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands: after every step, and after every epoch with what was measured.
+    """The progress of a fit: after every step, and after every epoch with the measured numbers.
 
     Attributes
     ----------
     epoch, epochs : int
-        The epoch, from 1, and how many this fit has.
+        The epoch, from 1, and the number of epochs of this fit.
     step : int
         The step in the epoch, from 1.
     steps : int or None
-        How many steps an epoch has; None where an iterable of batches has not told yet.
+        The number of steps of an epoch; None as long as an iterable of batches has not ended.
     samples : int
         The samples trained on in this epoch so far.
     seconds : float
-        Wall time since the epoch began, validation not counted.
+        Wall time since the epoch began, without the validation.
     measured : dict or None
         The epoch's numbers as in the history, once it is over; None before. Steps may still be queued on a
         GPU while it is None.

@@ -14,30 +14,30 @@ from nnx.display.rounding import percent, significant
 from nnx.port.base import require
 
 COMPILING = {"numba": "compiling the step, once on this machine", "jax": "compiling"}
-"""What is said of the backends that compile a step before they do the first."""
+"""The message of backends that compile a step before they do the first one."""
 
 SLOW = 2.0
-"""Seconds after which it is said: a step that was compiled before is there at once."""
+"""Seconds after which it appears: a step from the disk is there at once."""
 
 BETWEEN_LINES = 10
-"""Seconds from one line to the next, where there is no terminal."""
+"""Seconds from one line to the next without a terminal."""
 
 
 class ProgressBar(Callback):
-    """Shows how far the fit has come, the numbers of the last epoch, samples per second and the time that is left.
+    """Shows the progress of the fit, the numbers of the last epoch, samples per second and the remaining time.
 
-    Where there is no terminal (a file, a pipe, a notebook) it is a line after the first epoch, one every ten seconds,
-    and one after the last. At the end it says why the fit was stopped, if it was.
+    Without a terminal (a file, a pipe, a notebook) it prints a line after the first epoch, one every ten seconds,
+    and one after the last. If the fit was stopped, it says why.
 
     Parameters
     ----------
     console : rich.console.Console or None
-        Where to; None: the standard output.
+        The output; None: the standard output.
 
     Raises
     ------
     BackendError
-        When rich is missing: how to get it.
+        When rich is missing, with the command that installs it.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class ProgressBar(Callback):
         self._line = ""  # the last, if it was not printed
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a pickle has: nothing of a fit that runs, and no console, which only this process has."""
+        """Return the contents of a pickle: no running fit, and no console."""
         kept = {name: x for name, x in vars(self).items() if name not in ("_on", "_task")}
         return {**kept, "_console": None, "_bar": None, "_line": "", "_timer": None}
 
@@ -125,7 +125,7 @@ class ProgressBar(Callback):
             self._line = self._text(progress)
 
     def on_fit_end(self, trainer: Fit) -> None:
-        """Leave the bar as it is, and say why the fit was stopped."""
+        """Leave the bar, and say why the fit was stopped."""
         self._steps()
         if self._bar is None:
             return
@@ -168,7 +168,7 @@ class ProgressBar(Callback):
 
 
 def fitting(numbers: str, rate: str, room: int) -> str:
-    """Return as much of an epoch's numbers and the rate as there is room for, what matters most before the rest.
+    """Return as many of an epoch's numbers as there is room for, the most important ones first, and the rate.
 
     Examples
     --------

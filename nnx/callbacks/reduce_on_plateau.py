@@ -14,26 +14,26 @@ from nnx.support.schema import Whole
 class ReduceOnPlateau(Monitor):
     """Multiplies the learning rate when a measured number has not become better for some epochs.
 
-    PyTorch's ReduceLROnPlateau with threshold_mode="abs", and Keras's: it lowers alpha, which a schedule goes on to
-    multiply with its factor.
+    It is PyTorch's ReduceLROnPlateau with threshold_mode="abs", and Keras's. It lowers alpha; a schedule goes on
+    multiplying alpha with its factor.
 
     Parameters
     ----------
     monitor : str
         The number's name in the history.
     factor : float
-        What alpha is multiplied by; between 0 and 1.
+        The factor of alpha; between 0 and 1.
     patience : int
         The epochs in a row without a better value after which alpha is lowered, as in Keras; PyTorch's waits for one
         more.
     min_delta : float
         By how much, at least 0, a value must be better than the best to count; Keras's default.
     cooldown : int
-        Epochs after a reduction that are not counted as waited, as PyTorch has it.
+        Epochs after a reduction that do not count for patience, as in PyTorch.
     min_learning_rate : float
-        alpha is not lowered further, at least 0. (Nor below the smallest number of the trainer's dtype.)
+        The least alpha, at least 0. (alpha also stays above the smallest number of the trainer's dtype.)
     mode : {"auto", "min", "max"}
-        Whether the least or the greatest value is best; "auto" goes by the name.
+        Whether the least or the greatest value is best; "auto" decides by the name.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class ReduceOnPlateau(Monitor):
         self._waited = self._cooling = 0
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
-        """Forget an earlier fit, or take up the checkpoint's count."""
+        """Forget an earlier fit, or go on with the checkpoint's count."""
         super().begin(trainer, state)
         self._waited, self._cooling = (state["waited"], state["cooling"]) if state else (0, 0)
 
@@ -77,7 +77,7 @@ class ReduceOnPlateau(Monitor):
         return {**super().state(), "waited": self._waited, "cooling": self._cooling}
 
     def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
-        """Return what a checkpoint must hold."""
+        """Return the form of the state in a checkpoint."""
         return {**super().expects(trainer, state), "waited": Whole(), "cooling": Whole()}
 
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The parameters of some epochs, kept on the host: what an animation is made from."""
+"""The parameters of some epochs on the host, for an animation."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,20 +12,20 @@ from nnx.support.schema import Vector, Whole, check
 
 
 class Snapshots(Resumable):
-    """Keeps theta at the beginning of a fit, after some of its epochs, equally far apart, and after the last one.
+    """Saves theta at the beginning of a fit, after some of its epochs, equally far apart, and after the last one.
 
-    When there are too many, every other one is dropped, and from then on only every other epoch is kept. A second fit
+    When there are too many, it drops every other one, and from then on saves only every other epoch. A second fit
     with the same object goes on.
 
     Parameters
     ----------
     most : int
-        Snapshots, at least 2.
+        The most snapshots, at least 2.
 
     Attributes
     ----------
     epochs : list of int
-        After how many epochs of the trainer each was taken.
+        The trainer's epochs at each snapshot.
     thetas : list of arrays (P,)
         NumPy arrays.
 
@@ -46,7 +46,7 @@ class Snapshots(Resumable):
         self._every = 1
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
-        """Take the first, or go on with those of the checkpoint."""
+        """Take the first one, or go on with those of the checkpoint."""
         if state is not None:
             self.epochs, self._every = list(state["epochs"]), state["every"]
             self.thetas = [state[f"theta{epoch}"] for epoch in self.epochs]
@@ -60,7 +60,7 @@ class Snapshots(Resumable):
         return {"epochs": self.epochs, "every": self._every, **thetas}
 
     def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
-        """Return what a checkpoint must hold: an array for each of its epochs."""
+        """Return the form of the state in a checkpoint: an array for each of its epochs."""
         epochs = state.get("epochs")
         check("the snapshots' epochs", epochs, [Whole(0, STEPS)])
         thetas = {f"theta{epoch}": Vector(trainer.network.P) for epoch in epochs or ()}

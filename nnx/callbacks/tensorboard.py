@@ -22,13 +22,13 @@ class TensorBoard(Callback):
     After every epoch, at the number of steps that the trainer has done: all single numbers that were measured under
     their names in the history, and the learning rate of the next step.
 
-    Each fit writes a file of its own. What the folder has at later steps than those where the fit begins (an epoch cut
-    short, or another run) is no longer shown, but it is not removed.
+    Each fit writes a file of its own. TensorBoard no longer shows events of later steps in the folder (of an epoch cut
+    short, or another run), but nnx does not remove them.
 
     Parameters
     ----------
     folder : path
-        Made if it is not there.
+        Made if it does not exist.
     every_steps : int or None
         If given, also the "cost" after every so many steps; reading it waits for a GPU.
     histograms : bool
@@ -39,7 +39,7 @@ class TensorBoard(Callback):
     InputError
         For a parameter out of its range.
     BackendError
-        When tensorboardX is missing: how to get it.
+        When tensorboardX is missing, with the command that installs it.
 
     Examples
     --------
@@ -59,13 +59,13 @@ class TensorBoard(Callback):
         self._done = 0  # steps
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy has, or a pickle: nothing of a fit that runs."""
+        """Return the contents of a copy or a pickle: no running fit."""
         return {**vars(self), "_events": None}
 
     def on_fit_start(self, trainer: Fit, epochs: int) -> None:
-        """Begin a file, which hides what the folder has at later steps."""
-        # tensorboardX's SummaryWriter hands events to a thread, and its flush does not wait for them: an epoch would
-        # be lost with a killed process, and its checkpoint be past it. Its writer of events itself is used.
+        """Begin a file, which hides events of later steps in the folder."""
+        # tensorboardX's SummaryWriter hands events to a thread, and its flush does not wait for them. A killed process
+        # would lose an epoch that its checkpoint has. So this uses its writer of events.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -79,13 +79,13 @@ class TensorBoard(Callback):
         self._event(Event(wall_time=time.time(), step=self._done + 1, session_log=begins))
 
     def on_step(self, trainer: Fit, progress: Progress) -> None:
-        """Write the cost, if it is its turn."""
+        """Write the cost, if it is time."""
         self._done = progress.done
         if self.every_steps is not None and self._done % self.every_steps == 0:
             self._scalar("cost", progress.cost)
 
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:
-        """Write what was measured, to the disk before the epoch's checkpoint."""
+        """Write the measured numbers to the disk, before the epoch's checkpoint."""
         from tensorboardX.summary import histogram
 
         self._done = progress.done
@@ -123,5 +123,5 @@ class TensorBoard(Callback):
             self._events.write_event(event)
 
     def _naming(self) -> AbstractContextManager[None]:
-        """Let errors of the disk name the file, as far as tensorboardX tells which it is."""
+        """Add the file's name to errors of the disk, if tensorboardX tells it."""
         return naming(Path(getattr(self._events, "_file_name", self.folder)))

@@ -13,17 +13,17 @@ from nnx.callbacks.progress import Progress
 from nnx.callbacks.progress_bar import ProgressBar
 
 AFTER = 0.5
-"""Seconds that a fit takes before it shows a bar."""
+"""Seconds after which a fit shows a bar."""
 
 PYTEST = "PYTEST_CURRENT_TEST"
-"""The environment variable that says that pytest runs a test."""
+"""The environment variable that pytest sets during a test."""
 
 
 def in_terminal() -> bool:
-    """Whether a person at a terminal waits for this fit.
+    """Return whether a person at a terminal waits for this fit.
 
-    Not in pytest, in another thread or process than the main one, in a terminal that cannot draw, without rich, or
-    where the logger "nnx" keeps its warnings back.
+    False in pytest, in another thread or process than the main one, in a terminal that cannot draw, without rich, and
+    if the logger "nnx" has no warnings.
 
     Examples
     --------
@@ -69,11 +69,11 @@ class TerminalBar(ProgressBar):
         self._draw(lambda: self._begun(trainer) and super(TerminalBar, self).on_epoch(trainer, progress))
 
     def on_fit_end(self, trainer: Fit) -> None:
-        """Leave the bar as it is, and say why the fit was stopped."""
+        """Leave the bar, and say why the fit was stopped."""
         self._draw(lambda: super(TerminalBar, self).on_fit_end(trainer))
 
     def _begun(self, trainer: Fit) -> bool:
-        """Whether the bar is shown; it begins here."""
+        """Return whether the bar is shown; it begins here."""
         if self._bar is None and time.monotonic() >= self._first:
             from rich.console import Console
 
