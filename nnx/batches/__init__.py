@@ -10,13 +10,15 @@ from nnx.array.namespace import Array, array_namespace
 from nnx.port.base import Backend
 
 Piece: TypeAlias = tuple[tuple[Array, Array, Array | None], int, bool]
-"""((X, Y, w), start, ends): what a step computes at once, on the device; w (m,) or None. start is the place of its
-first sample within its step's batch, 0 unless the batch is cut into micro-batches; ends, whether the step does. A piece
-whose weights are all 0 comes without samples, X (n[0], 0): there is nothing to compute."""
+"""((X, Y, w), start, ends): the samples of one computation, on the device; w (m,) or None.
+
+start is the place of its first sample in the batch, above 0 only in later micro-batches. ends says whether the step
+ends
+with it. A piece whose weights are all 0 has no samples, X (n[0], 0)."""
 
 
 class Provider(Protocol):
-    """What gives the batches of each epoch: `Batches`, `Stream` or `Iterated`."""
+    """The batches of each epoch: `Batches`, `Stream` or `Iterated`."""
 
     exponent: int
     """The weights that were given are multiplied by 2^exponent: see `nnx.batches.sample_weights.in_range`."""
@@ -26,11 +28,11 @@ class Provider(Protocol):
         """Whether an epoch can be read again."""
 
     def go_on(self, epochs: int) -> None:
-        """Go on as after so many epochs."""
+        """Go on as after this number of epochs."""
 
     @property
     def draws(self) -> bool:
-        """Whether an epoch may draw random numbers, of the trainer's."""
+        """Whether an epoch may draw random numbers from the trainer's generator."""
 
     @property
     def m(self) -> int | None:
@@ -42,12 +44,12 @@ class Provider(Protocol):
 
     @property
     def at_once(self) -> int | None:
-        """The samples that are computed at once; None: not known yet."""
+        """The samples of one computation; None: not known yet."""
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
         """Return the pieces of one epoch without its first `skip` steps; the epoch is the same for any skip.
 
-        What is random in it is drawn here, before the first piece. Close the iterator when stopping early.
+        Random numbers are drawn here, before the first piece. Close the iterator when you stop early.
         """
 
 
@@ -82,7 +84,7 @@ def pieces(
 
 
 class Counted:
-    """What a provider is that knows its samples: the epochs are told apart by the random numbers alone."""
+    """The base of providers with known samples: epochs differ only in their random numbers."""
 
     m: int
     batch_size: int
@@ -102,7 +104,7 @@ class Counted:
 
     @property
     def at_once(self) -> int:
-        """The samples that are computed at once."""
+        """The samples of one computation."""
         return min(self.micro_batch or self.batch_size, self.batch_size)
 
     def __len__(self) -> int:
@@ -115,7 +117,7 @@ class Counted:
         return True
 
     def go_on(self, epochs: int) -> None:
-        """Do nothing: who restores the random numbers has done it."""
+        """Do nothing: restoring the random numbers is enough."""
 
 
 class Batches(Counted):
@@ -155,18 +157,18 @@ class Batches(Counted):
         self._weightless = None if w is None else self._without_weight(w)
 
     def _without_weight(self, w: Array) -> Any:
-        """Return whether each sample has the weight 0, a NumPy array (m,); None where they are too few for a batch."""
+        """Return whether each sample has the weight 0, a NumPy array (m,); None if they are too few for a batch."""
         found = self._backend.to_numpy(w) == 0
         least = min(self.size(-1), self.micro_batch or self.m)
         return found if int(found.sum()) >= least else None
 
     @property
     def even(self) -> bool:
-        """Whether all batches are of one size, and each surely has a sample that weighs something."""
+        """Whether all batches have one size, and each has a sample of weight above 0 for certain."""
         return self.m % self.batch_size == 0 and self._weightless is None
 
     def order(self, epochs: int = 1) -> Array | None:
-        """Draw the order of the samples in the next epochs, one behind the other; None: as they are."""
+        """Draw the order of the samples in the next epochs, one after the other; None: as they are."""
         if self._rng is None:
             return None
         orders = [self._rng.permutation(self.m) for _ in range(epochs)]
@@ -189,7 +191,7 @@ class Batches(Counted):
         return mini_batch(self.data, order, step * self.batch_size, self.size(step))
 
     def weights(self, order: Array | None, step: int, m: int, count: int) -> list[Any]:
-        """Return the weights of as many steps of m samples, each that of its samples together."""
+        """Return the weights of as many steps of m samples, each the sum over its samples."""
         w = self.data[2]
         if w is None:
             return [float(m)] * count
@@ -198,7 +200,7 @@ class Batches(Counted):
         return [xp.sum(w[place] if order is None else xp.take(w, order[place])) for place in places]
 
     def some(self, count: int | None, batch_size: int, seed: int) -> "Batches":
-        """Return the batches, in order, of so many of the samples that weigh something; None: of all."""
+        """Return the batches, in order, of this number of samples of weight above 0; None: of all."""
         X, Y, w = self.data
         if count is not None and count < self.m:
             weighs = range(self.m) if w is None else self._backend.to_numpy(w).nonzero()[0]

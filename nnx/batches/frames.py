@@ -1,7 +1,7 @@
-"""Tables that are handed in from Python, whose columns are found by their names, in any order.
+"""Tables from Python, whose columns are found by their names, in any order.
 
-Data frames of pandas and polars, tables and record batches of Arrow, and dicts of columns. None of their libraries is
-imported here: the caller who has one of their objects has imported it.
+They are data frames of pandas and polars, tables and record batches of Arrow, and dicts of columns. This file imports
+none of these libraries: the caller has imported them.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ class Frame:
 
 
 def frame(x: Any) -> Frame | None:
-    """Return the columns of a data frame or dict of columns, None of anything else.
+    """Return the columns of a data frame or dict of columns; None for another object.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def distinct(where: str, names: Iterable[str]) -> list[str]:
 
 
 def places(where: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Return where each column that a model was trained on is among those of other data. Others do not matter.
+    """Return the place of each of a model's columns among those of other data, which may have more.
 
     Raises
     ------
@@ -133,9 +133,9 @@ def places(where: str, given: Sequence[str], wanted: Sequence[str]) -> list[int]
 
 
 def found(where: str, given: Sequence[str], features: Sequence[str], named: bool) -> list[int]:
-    """Return where the features of a model are among the columns of data.
+    """Return the places of a model's features among the columns of data.
 
-    A model of arrays, whose features have no names of their own, takes as many columns as they come.
+    A model of arrays has no names of features: it takes the columns by position.
     """
     if not named and len(given) == len(features) and set(given) != set(features):
         return list(range(len(distinct(where, given))))
@@ -152,7 +152,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def numbers(name: str, found: Frame, wanted: Sequence[str] | None = None) -> Array:
-    """Return the columns as a NumPy array (n[0], m): those that are wanted, None: all.
+    """Return the wanted columns as a NumPy array (n[0], m); None: all.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Mini-batches that are given: by a list, a generator, PyTorch's DataLoader, or any other iterable."""
+"""Mini-batches of a list, a generator, PyTorch's DataLoader, or any other iterable."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
@@ -21,12 +21,12 @@ class Iterated:
     ----------
     backend : Backend
     batches : iterable, function that returns one, or `Rows` of either
-        Of tuples (X, Y) or (X, Y, w), of any size. An iterable is begun anew in every epoch; a generator, or other
-        iterator, can be gone through but once. With `Rows` the samples are rows: X (k, n[0]).
+        Of tuples (X, Y) or (X, Y, w), of any size. Each epoch begins an iterable anew; a generator, or other
+        iterator, can be read only once. With `Rows` the samples are rows: X (k, n[0]).
     micro_batch : int or None
-        The samples computed at once: a larger batch comes in pieces. None: the batch.
+        The samples of one computation: a larger batch comes in pieces. None: the batch.
     checks : Checks
-        Of every batch.
+        The checks of every batch.
     dtype, ahead, whose
         As of `Stream`.
     steps : int or None
@@ -35,15 +35,15 @@ class Iterated:
     Attributes
     ----------
     steps : int or None
-        Without the argument what len() says of the iterable. None: not known before the first epoch's end.
+        Without the argument the len() of the iterable. None: not known before the first epoch's end.
     m : int or None
-        The samples of the last epoch that was read from its start to its end.
+        The samples of the last epoch that was read completely.
 
     Raises
     ------
     InputError
-        At once, when `batches` is nothing of this kind; in the course of an epoch, when it ends too early, or when a
-        batch does not pass the checks: in which step of which epoch.
+        At once, when `batches` is no such object. During an epoch, when it ends too early, or when a batch does not
+        pass the checks; the error names the step and the epoch.
 
     Examples
     --------
@@ -97,14 +97,14 @@ class Iterated:
         self._dropped = 0  # batches of epochs that are over
 
     def __len__(self) -> int:
-        """Return the number of steps in an epoch; a TypeError where it is not known yet."""
+        """Return the number of steps in an epoch, or raise a TypeError if it is not known yet."""
         if self.steps is None:
             raise TypeError("how many batches an epoch has is not known before its end")
         return self.steps
 
     @property
     def draws(self) -> bool:
-        """Whether an epoch may draw random numbers: who knows what a function does."""
+        """Whether an epoch may draw random numbers: a function may do so."""
         return True
 
     @property
@@ -113,7 +113,7 @@ class Iterated:
         return not self._once
 
     def go_on(self, epochs: int) -> None:
-        """Go on as after so many epochs; of an iterator their batches are drawn and dropped."""
+        """Go on as after this number of epochs; an iterator's batches of these are read and dropped."""
         self._epochs = epochs
         if self._once and epochs:
             if self._limit is None:
@@ -124,7 +124,7 @@ class Iterated:
             self._dropped = epochs * self._limit
 
     def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
-        """Return the pieces of one epoch; its first `skip` batches are drawn and dropped."""
+        """Return the pieces of one epoch; its first `skip` batches are read and dropped."""
         self._epochs += 1
         return prefetch(self._pieces(self._epochs, skip), self._ahead)
 
@@ -145,9 +145,9 @@ class Iterated:
                     piece = samples if place == slice(0, k) else samples.cut(place)
                     yield piece.piece(self._backend, self._dtype), start, ends
         finally:
-            if not self._once and hasattr(batches, "close"):  # what others began, they may go on with
+            if not self._once and hasattr(batches, "close"):  # an iterator that the caller began stays open
                 batches.close()
-        if step < (self.steps or 1):  # fewer than were said, or than the epoch before had
+        if step < (self.steps or 1):  # fewer than steps=, or than in the last epoch
             raise self._ended(epoch, step)
         self.steps, self.m = step, self.m if skip else m
 

@@ -17,24 +17,24 @@ T = TypeVar("T")
 
 
 def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, None, None]:
-    """Yield what `pieces` yields, which a thread reads ahead.
+    """Yield the items of `pieces`, which a thread reads ahead.
 
-    The thread starts with the first piece that is asked for. It ends, and `pieces` is closed, before the iterator
-    does: at its end, at an error, or when it is closed early (leave it by ``with contextlib.closing(...)``). Where the
+    The thread starts at the first request. It ends, and closes `pieces`, before the iterator
+    does: at its end, at an error, or when it is closed early (leave it by ``with contextlib.closing(...)``). If the
     system starts no more threads, nothing is read ahead, and the log says so.
 
     Parameters
     ----------
     pieces : generator
-        Runs in the thread alone, in a copy of the caller's context (contextvars). What it raises is raised here,
-        after the pieces before it.
+        It runs only in the thread, in a copy of the caller's context (contextvars). Its errors are raised here,
+        after the pieces before them.
     depth : int
-        The most pieces that are read before they are asked for; 0: no thread.
+        The most pieces that are read ahead; 0: no thread.
 
     Raises
     ------
     BackendError
-        In a fork of the process that reads ahead, which has not this thread.
+        In a fork of the process that reads ahead: a fork does not have the thread.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, Non
         except BaseException as error:  # StopIteration, too: the end
             ready.put((None, error))
 
-    # A daemon, so that a program may end while an iterator that nobody closed is still around.
+    # A daemon, so that a program may end while an iterator is still open.
     thread = Thread(target=copy_context().run, args=(read,), name="nnx-prefetch", daemon=True)
     piece: Any = None
     error: BaseException | None = None
@@ -83,7 +83,7 @@ def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, Non
                 raise error
             room.release()
             yield piece
-            piece = None  # let it go before the next one is waited for
+            piece = None  # release it before waiting for the next one
     finally:
         error = None  # its traceback holds this frame
         stop.set()
@@ -93,7 +93,7 @@ def prefetch(pieces: Generator[T, Any, Any], depth: int = 2) -> Generator[T, Non
 
 
 def _started(thread: Thread) -> bool:
-    """Start a thread; return False, and say so, where the system has no more."""
+    """Start a thread; if the system has no more, say so and return False."""
     try:
         thread.start()
     except RuntimeError as error:

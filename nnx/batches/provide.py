@@ -1,4 +1,4 @@
-"""What is handed in as samples becomes what gives their batches."""
+"""Choosing the provider of batches for samples: `Batches`, `Stream` or `Iterated`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,20 +28,21 @@ def provide(
     ahead: int = 2,
     whose: str = "",
 ) -> Provider:
-    """Return what gives the batches of X, Y and w.
+    """Return the provider of the batches of X, Y and w.
 
     Parameters
     ----------
     backend : Backend
     X, Y, w
         Arrays of any library, data frames, files or sparse matrices: see `recognise` in `sources`. Without Y, X is an
-        iterable of batches, or a function that returns one: see `Iterated`. w may be whatever `checks.weights` takes.
+        iterable of batches, or a function that returns one: see `Iterated`. w may be anything that `checks.weights`
+        takes.
     batch_size, rng, micro_batch
         As of `Batches`; an iterable's batches have their own sizes and order.
     checks, dtype, ahead, whose
         As of `Stream`.
     steps : int or None
-        Batches in an epoch, of an iterable.
+        The batches of an epoch, for an iterable.
     resident : bool
         Whether arrays are put on the device whole, as `Batches`; else in pieces, as `Stream`.
 
@@ -52,7 +53,7 @@ def provide(
     Raises
     ------
     InputError
-        When what was given is none of these, or does not pass the checks.
+        When the samples are none of these, or do not pass the checks.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Samples as rows, and one sample alone: how they become columns (n[0], m)."""
+"""Samples as rows, and single samples, become columns (n[0], m)."""
 
 from collections.abc import Sequence
 from math import prod
@@ -65,7 +65,7 @@ def one_row(x: Any, features: list[str] | None) -> Any:
 
 
 def one_sample(x: Samples, n: int) -> tuple[Samples, bool]:
-    """Return one sample (n,) as (n, 1), all else as it is; and whether x is one sample.
+    """Return one sample (n,) as (n, 1), and other arrays as they are; and whether x is one sample.
 
     Raises
     ------
