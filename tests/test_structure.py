@@ -70,7 +70,9 @@ EDGES = {
     "plots/weights.py",
     "sklearn/base.py",
     "sklearn/classifier.py",
+    "sklearn/fitting.py",
     "sklearn/labels.py",
+    "sklearn/parameters.py",
     "sklearn/regressor.py",
     "sklearn/samples.py",
 }
@@ -282,8 +284,6 @@ LONGER = {
     "nnx/model/network.py": 600,
     "nnx/model/network.py:Network": 275,
     "nnx/optimizers/schedules.py": 475,
-    "nnx/sklearn/base.py": 625,
-    "nnx/sklearn/base.py:BaseMLP": 500,
     "nnx/train/loop.py": 475,
     "nnx/train/loop.py:Run": 350,
     "nnx/train/trainer.py": 1000,

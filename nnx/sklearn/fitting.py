@@ -1,0 +1,160 @@
+"""A fit as scikit-learn runs it: epochs, samples held out, warnings, and the state that is left."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+
+from nnx.batches.sources import Rows
+from nnx.callbacks.base import Callbacks
+from nnx.errors import (
+    DivergenceError,
+    InputError,
+)
+from nnx.optimizers import lbfgs
+from nnx.port.base import Backend
+from nnx.sklearn import samples
+from nnx.sklearn.convergence import Convergence
+from nnx.train.trainer import Trainer
+
+TOO_LARGE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+    "preprocessed."
+)
+
+
+def run(
+    estimator: Any, trainer: Trainer, X: Any, Y: Any, weights: Any, incremental: bool, score: Any
+) -> None:
+    """Fit, and leave the attributes and warnings that scikit-learn leaves.
+
+    Parameters
+    ----------
+    estimator : MLPClassifier or MLPRegressor
+    trainer : Trainer
+    X, Y : arrays (m, n), (m,) or (m, n[L])
+    weights : array (m,) or None
+    incremental : bool
+        Whether `partial_fit` was called: one epoch.
+    score : callable or None
+        See `scorer`; None: no early stopping.
+    """
+    m = X.shape[0]
+    batch_size = _batch_size(estimator, m) if estimator._stochastic else None
+    epochs = 1 if incremental else estimator.max_iter
+    estimator.n_iter_ = 0
+    alone = estimator._stochastic and estimator.shuffle and batch_size == m
+    callbacks = [Convergence(estimator, m, score, alone), *Callbacks(estimator.callbacks).all]
+    columns = Rows(X) if sparse.issparse(X) else X.T
+    few = max(1, 2**24 // X.shape[1])  # of a sparse matrix no more is made dense at once
+    pieces = {"micro_batch": few} if sparse.issparse(X) and not estimator._stochastic and few < m else {}
+    try:
+        trainer.fit(
+            columns,
+            Y.T,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=estimator.shuffle,
+            callbacks=callbacks,
+            sample_weight=weights,
+            progress=False,  # as scikit-learn's: a search fits many
+            **pieces,
+        )
+    except DivergenceError as error:
+        if score is None:
+            raise ValueError(TOO_LARGE) from error
+        # The best weights are kept; what came after has no score.
+        estimator.n_iter_ += 1
+        estimator.loss_ = np.nan
+        estimator.loss_curve_.append(estimator.loss_)
+        assert estimator.validation_scores_ is not None
+        estimator.validation_scores_.append(float("nan"))
+        warnings.warn(f"Stochastic Optimizer: {error}", ConvergenceWarning, stacklevel=4)
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=4)
+    else:
+        if not incremental:
+            _warn_unless_converged(estimator, trainer)
+    if not estimator._stochastic and not trainer.records:  # it began where it would have ended
+        estimator.loss_ = _cost(estimator, trainer, columns, Y, weights)
+    if score is not None and hasattr(estimator, "_best"):
+        best = trainer.backend.asarray(estimator._best, trainer.dtype)
+        trainer.state = {**trainer.state, "theta": best}
+
+
+def _warn_unless_converged(estimator: Any, trainer: Trainer) -> None:
+    if estimator._stochastic:
+        if trainer.stopped is None:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
+                "converged yet.",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+    elif not (trainer.stopped or "").startswith(lbfgs.CONVERGED):
+        warnings.warn(
+            f"lbfgs failed to converge after {estimator.n_iter_} iteration(s): "
+            f"{trainer.stopped or 'the iterations of max_iter are done'}.\n\n"
+            "Increase the number of iterations (max_iter) or scale the data as shown in:\n"
+            "    https://scikit-learn.org/stable/modules/preprocessing.html",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+
+
+def _batch_size(estimator: Any, m: int) -> int:
+    if estimator.batch_size == "auto":
+        return min(200, m)
+    if estimator.batch_size > m:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
+            stacklevel=5,
+        )
+    return int(min(estimator.batch_size, m))
+
+
+def _cost(estimator: Any, trainer: Trainer, columns: Any, Y: Any, weights: Any) -> float:
+    """Return J at the trainer's parameters, with the penalty."""
+    loss = trainer.evaluate(columns, Y.T, sample_weight=weights)["loss"]
+    total = len(Y) if weights is None else weights.sum()
+    parameters, own = trainer.parameters, trainer.regularization
+    decayed = [parameters[name] for name in own.names(trainer.network)]
+    penalty = sum(0.5 * own.l2 * float((W**2).sum()) + own.l1 * float(np.abs(W).sum()) for W in decayed)
+    return float(loss + penalty / (total if own.per_sample else 1))
+
+
+def hold_out(estimator: Any, m: int, Y: Any) -> tuple[Any, Any]:
+    """Return the numbers of the samples that are trained on, and of those held out."""
+    kept, held_out = train_test_split(
+        np.arange(m),
+        random_state=estimator._random_state,
+        test_size=estimator.validation_fraction,
+        stratify=estimator._strata(Y),
+    )
+    if len(held_out) < 2:
+        raise ValueError(
+            "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+        )
+    return kept, held_out
+
+
+def scorer(estimator: Any, backend: Backend, X: Any, Y: Any, weights: Any, rows: Any) -> Any:
+    """Return the function trainer -> score of the samples held out, NaN if an output is not finite."""
+    X, Y = samples.take(X, rows), Y[rows]
+    weights = None if weights is None else weights[rows]
+    if weights is not None and not weights.any():
+        raise InputError(
+            f"sample_weight is 0 for all of the {len(Y)} samples that early_stopping holds out: they have no "
+            "score. Raise validation_fraction, or leave out the samples without weight"
+        )
+    forward = backend.capture(estimator.network_.forward)
+
+    def score(trainer: Trainer) -> float:
+        A = estimator._outputs(backend, forward, trainer.state["theta"], trainer.dtype, X)
+        found = backend.to_numpy(A).T
+        return estimator._score(found, Y, weights) if np.isfinite(found).all() else float("nan")
+
+    return score

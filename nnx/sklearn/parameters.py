@@ -1,0 +1,233 @@
+"""The parameters of an estimator: their check, and the network, optimizer and regularization that they mean."""
+
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+from nnx import optimizers
+from nnx.callbacks.base import Callbacks
+from nnx.errors import (
+    LARGEST,
+    InputError,
+    between,
+    integer,
+    items,
+    number,
+    scalar,
+    shown,
+)
+from nnx.io.convert.sklearn import SKLEARN_NAMES
+from nnx.model import layers
+from nnx.model.network import Network
+from nnx.model.regularization import Regularization
+from nnx.optimizers import lbfgs
+from nnx.optimizers.schedules import Schedule
+from nnx.sklearn.optimizers import SGD, Adam
+
+ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}
+NORMS: dict[str, type[layers.Layer]] = {"batch": layers.BatchNorm, "layer": layers.LayerNorm}
+
+
+def _at_least(kind: type, low: float, closed: str = "left") -> Any:
+    return Interval(kind, low, None, closed=closed)
+
+
+CONSTRAINTS: dict[str, Any] = {
+    "hidden_layer_sizes": ["array-like", _at_least(Integral, 1)],
+    "activation": [StrOptions(ACTIVATIONS)],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "alpha": [_at_least(Real, 0)],
+    "batch_size": [StrOptions({"auto"}), _at_least(Integral, 1)],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [_at_least(Real, 0, "neither")],
+    "power_t": [_at_least(Real, 0)],
+    "max_iter": [_at_least(Integral, 1)],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [_at_least(Real, 0)],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [_at_least(Real, 0, "neither")],
+    "n_iter_no_change": [_at_least(Integral, 1), Options(Real, {np.inf})],
+    "max_fun": [_at_least(Integral, 1)],
+    # beyond scikit-learn's
+    "backend": [str, None],
+    "device": [str, None],
+    "dtype": [StrOptions({"float32", "float64"}), None],
+    "dropout": [Interval(Real, 0, 1, closed="left")],
+    "normalization": [StrOptions(set(NORMS)), None],
+    "optimizer": "no_validation",
+    "schedule": "no_validation",
+    "regularization": "no_validation",
+    "callbacks": "no_validation",
+}
+
+"""What scikit-learn checks of each parameter."""
+
+
+def hidden_sizes(estimator: Any) -> list[int]:
+    """Return the units of the hidden layers, or raise a ValueError unless they are whole numbers above 0."""
+    name, expected = (
+        "hidden_layer_sizes",
+        "the units of each hidden layer, such as (100, 50), or one such number",
+    )
+    given = scalar(estimator.hidden_layer_sizes)
+    sizes = [
+        integer(name, size, -LARGEST, expected="whole numbers of units")
+        for size in ([given] if isinstance(given, Real) else items(name, given, expected))
+    ]
+    if any(size <= 0 for size in sizes):
+        raise InputError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    return sizes
+
+
+def check_parameters(estimator: Any, incremental: bool) -> None:
+    """Raise a ValueError unless the parameters have a meaning, alone and together.
+
+    scikit-learn does not look at its constraints in a `partial_fit` after another: here it is done when a parameter
+    has been set.
+    """
+    given = [getattr(estimator, name) for name in estimator._parameter_constraints]
+    known = estimator.__dict__.get("_looked_at", ())
+    if len(known) != len(given) or not all(map(operator.is_, known, given)):
+        estimator._validate_params()
+        for name, value in zip(estimator._parameter_constraints, given, strict=True):
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                number(name, value, "a number that floats hold", math.isfinite)
+        estimator._looked_at = given
+    hidden_sizes(estimator)
+    if estimator.early_stopping and incremental:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    if estimator.optimizer is not None:
+        optimizers.optimizer(estimator.optimizer)
+    if estimator.schedule is not None:
+        if isinstance(estimator.schedule, type) or not isinstance(estimator.schedule, Schedule):
+            raise InputError(
+                "schedule must be an instance of nnx.schedules, such as nnx.schedules.Cosine(0.01, steps=1000), "
+                f"or None; given {shown(estimator.schedule)}"
+            )
+        if not estimator._stochastic:
+            raise InputError(
+                "schedule changes the learning rate, which L-BFGS does not have; leave out schedule, or choose "
+                "solver='adam' or 'sgd'"
+            )
+    if estimator.regularization is not None and not isinstance(estimator.regularization, Regularization):
+        raise InputError(
+            "regularization must be an nnx.Regularization, such as nnx.Regularization(l2=1e-4), or None; given "
+            f"{shown(estimator.regularization)}"
+        )
+    Callbacks(estimator.callbacks)
+
+
+def design_of(estimator: Any) -> dict[str, Any]:
+    """Return what the parameters say of the network."""
+    return {
+        "hidden_layer_sizes": hidden_sizes(estimator),
+        "activation": estimator.activation,
+        "normalization": estimator.normalization,
+        "dropout": estimator.dropout,
+    }
+
+
+def check_design(estimator: Any) -> None:
+    """Raise a ValueError unless the network that is there can go on under the parameters as they are now."""
+    now = design_of(estimator)
+    for name in ("hidden_layer_sizes", "normalization"):
+        if now[name] != estimator._designed[name]:
+            raise InputError(
+                f"{name} is {now[name]!r}, but the network that goes on was made with {estimator._designed[name]!r}; "
+                "set it back, or begin anew with fit and warm_start=False"
+            )
+
+
+def network_of(estimator: Any, n_features: int, design: Mapping[str, Any]) -> Network:
+    """Return the network of a design, see `design_of`."""
+    made: list[layers.Layer] = []
+    hidden = SKLEARN_NAMES[design["activation"]]
+    for n in design["hidden_layer_sizes"]:
+        if design["normalization"] is None:
+            made.append(layers.Dense(n, hidden))
+        else:
+            made += [layers.Dense(n), NORMS[design["normalization"]](), layers.Activate(hidden)]
+        if design["dropout"]:
+            made.append(layers.Dropout(design["dropout"]))
+    made.append(layers.Dense(estimator.n_outputs_))
+    network = Network(n_features, made, SKLEARN_NAMES[estimator.out_activation_])
+    if estimator.n_outputs_ > 1 and estimator.out_activation_ == "identity" and estimator._stochastic:
+        # The loss that scikit-learn shows is the mean over the outputs; it follows the derivative of their sum.
+        output, n = network.output, estimator.n_outputs_
+        network.output = replace(output, loss=lambda Z, Y: output.loss(Z, Y) / n)
+    return network
+
+
+def _new_optimizer(estimator: Any) -> Any:
+    rate = estimator.learning_rate_init if estimator.schedule is None else estimator.schedule
+    if estimator.optimizer is not None:
+        found = optimizers.optimizer(estimator.optimizer)
+        return found if estimator.schedule is None else replace(found, learning_rate=rate)  # type: ignore[type-var]
+    if estimator.solver == "lbfgs":
+        return lbfgs.LBFGS(gradient_tolerance=estimator.tol, evaluations=estimator.max_fun)
+    if estimator.solver == "sgd":
+        return SGD(rate, estimator.momentum, estimator.nesterovs_momentum)
+    return Adam(rate, estimator.beta_1, estimator.beta_2, estimator.epsilon)
+
+
+def choose_optimizer(estimator: Any, incremental: bool) -> Any:
+    """Return the optimizer of this fit.
+
+    As in scikit-learn `partial_fit` goes on with the optimizer of the fit before, whatever was set since: the
+    solver, its rate and momentum count from the next `fit` on. `optimizer` and `schedule`, which scikit-learn does
+    not have, count at once.
+    """
+    if not estimator._stochastic:
+        return _new_optimizer(estimator)  # what a later partial_fit goes on with stays
+    asked = estimator.optimizer, estimator.schedule
+    known = estimator.__dict__.get("_asked")
+    if not incremental or known is None or not all(map(_same, known, asked)):
+        estimator._optimizer, estimator._asked = _new_optimizer(estimator), asked
+        estimator._policy = None
+        if estimator.solver == "sgd" and asked == (None, None):
+            estimator._policy = estimator.learning_rate, estimator.learning_rate_init, estimator.power_t
+        estimator._memory = {}
+    return estimator._optimizer
+
+
+def regularization_of(estimator: Any, exponent: int, dtype: str) -> Regularization:
+    """Return alpha/2 sum W^2 / m, m the samples (or their weights) of a batch; or what is given instead.
+
+    The weights were multiplied by 2^exponent, and so must be what is divided by their sum.
+    """
+    alpha = estimator.regularization is None
+    own: Regularization = estimator.regularization
+    if alpha:
+        own = Regularization(l2=between("alpha", estimator.alpha, 0), per_sample=True)
+    if not exponent or not own.per_sample:
+        return own
+    try:
+        l1, l2 = (math.ldexp(x, exponent) for x in (own.l1, own.l2))
+        fits = bool(max(l1, l2) <= np.finfo(dtype).max)
+    except OverflowError:
+        fits = False
+    if not fits:
+        name = "alpha" if alpha else "regularization"
+        raise InputError(
+            f"{name} divided by the sum of sample_weight has no number in {dtype}: the weights are too small for "
+            f"it. Multiply sample_weight, or give {name}={0.0 if alpha else None}"
+        )
+    return replace(own, l1=l1, l2=l2)
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (type(a) is type(b) and bool(a == b))
