@@ -19,8 +19,13 @@ from nnx.backends.calls.program_cache import KEPT, RECORDINGS, Recorded, pool
 from nnx.backends.numba import step_renderer
 from nnx.backends.numba.kernel import FLOAT32
 from nnx.backends.numpy.calls import replay
-from nnx.backends.torch.calls import calls, joined
-from nnx.compiler import Graph, Op, TraceError, Value, fused, is_array, mapped, planned, trace
+from nnx.backends.torch.calls import calls, with_peepholes
+from nnx.compiler import Graph, Op, TraceError, Value, fused, is_array, mapped, nbytes, trace
+from nnx.compiler.passes.alias import aliased
+from nnx.compiler.passes.fuse import singles
+from nnx.compiler.passes.memory import buffers
+from nnx.compiler.pipeline import Target, schedule
+from nnx.compiler.schedule import Copy
 from nnx.model.network import Network
 from nnx.model.outputs import LOSSES
 from nnx.optimizers.schedules import SCHEDULES
@@ -176,13 +181,13 @@ def test_simplified():
 def test_gradients_are_written_into_the_flat_vector():
     step, state, batch = digits()
     graph = trace(step, state, batch)
-    plan = planned(graph)
+    plan = schedule(graph, Target())
     (concat,) = (op for op in graph.ops if op.name == "concat")
     assert [(part.start, part.stop) for part in sorted(plan.parts.values(), key=lambda part: part.start)] == [
         (place.start, place.stop) for place in nnx.mlp([64, 64, 64, 10]).places.values()
     ]
     assert {part.whole for part in plan.parts.values()} == {concat.out}
-    assert "copyto(v76[" not in replay(graph).source  # no copy is left
+    assert not any(isinstance(instruction, Copy) for instruction in plan.instructions)
 
 
 def test_a_value_is_at_one_place_only():
@@ -194,7 +199,7 @@ def test_a_value_is_at_one_place_only():
         return xp.concat([y, x, y, y[:1]]), y
 
     graph = trace(f, np.arange(3.0))
-    assert planned(graph).parts == {}
+    assert schedule(graph, Target()).parts == {}
     compare(f, (np.arange(3.0),))
 
     def g(x):
@@ -202,7 +207,7 @@ def test_a_value_is_at_one_place_only():
         y = xp.exp(x)
         return xp.sum(xp.concat([y, x, y]))
 
-    assert len(planned(trace(g, np.arange(3.0))).parts) == 1
+    assert len(schedule(trace(g, np.arange(3.0)), Target()).parts) == 1
     compare(g, (np.arange(3.0),))
 
 
@@ -212,14 +217,16 @@ def test_no_buffer_is_used_by_two_at_once(loop):
     for name in ("batch norm", "everything", "gelu", "focal softmax"):
         step, state, batch = CASES[name]("float32")
         graph = trace(step, state, batch)
-        groups = fused(graph, lambda op: op.out.shape) if loop else None
-        plan = planned(graph, groups)
-        ops = [op for group in groups for op in group.ops] if groups else graph.ops
+        groups = fused(graph, lambda op: op.out.shape) if loop else singles(graph)
+        plan = aliased(graph, groups, {})
+        sizes, where = buffers(graph, groups, plan)
+        assert all(sizes[buffer] >= nbytes(value) for value, buffer in where.items())
+        ops = [op for group in groups for op in group.ops]
         inside: dict = {}
 
-        def owned(value, plan=plan, graph=graph):
+        def owned(value, plan=plan, graph=graph, where=where):
             owner = plan.owner(graph.base(value))
-            return plan.buffer.get(owner), owner
+            return where.get(owner), owner
 
         constants = graph.constants()
         for op in ops:
@@ -239,14 +246,14 @@ def test_buffers_are_used_again():
     step, state, batch = digits()
     graph = trace(step, state, batch)
     every = sum(op.out.size * 4 for op in graph.ops if op.kind != "view")
-    assert sum(planned(graph).buffers) < every / 3
+    assert sum(schedule(graph, Target()).buffers) < every / 3
 
 
 def test_fused():
     """Adam is one loop over theta; an activation goes with the bias, and the sum for db with dZ."""
     step, state, batch = digits()
     groups = step_renderer.Loops(trace(step, state, batch)).groups
-    theta = [group for group in groups if group.space == (8970,)]
+    theta = [group for group in groups if group.iteration_space == (8970,)]
     assert len(theta) == 1
     assert [op.name for op in theta[0].ops].count("sqrt") == 1
     assert ["add", "maximum"] in [[op.name for op in group.ops] for group in groups]
@@ -632,7 +639,7 @@ def test_products_by_truth_values():
     assert "copyto" not in again.source
 
 
-def test_operations_of_several_dtypes_are_not_joined():
+def test_operations_of_several_dtypes_are_not_with_peepholes():
     pytest.importorskip("torch")
     x, y = np.full(3, 1e30), np.full(3, 1e30, "float32")
 
@@ -667,7 +674,7 @@ def test_what_pytorch_does_in_one_call(dtype):
             np.testing.assert_allclose(one, other, rtol=1e-6 if dtype == "float32" else 1e-14)
 
     def names(on_host):
-        ops = [op for op in joined(graph, on_host).ops if op.kind != "view"]
+        ops = [op for op in with_peepholes(graph, on_host).ops if op.kind != "view"]
         return [op.name for op in ops], [isinstance(op.args[-1], Value) for op in ops if op.name in JOINED]
 
     JOINED = ("axpy", "addcmul", "addcdiv", "lerp")

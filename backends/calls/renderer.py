@@ -1,43 +1,54 @@
-"""A graph on its way to a function that is a list of a library's calls, each into a place planned beforehand."""
+"""A schedule as a Python function that is a list of one library's calls, each with `out=`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import array_api_compat.numpy
 import numpy as np
 
-from nnx.backends.calls.chain import chained
-from nnx.backends.calls.program_cache import Replay, entry, returned
-from nnx.compiler import Graph, Group, Op, TraceError, Value, leaves, nbytes, planned
+from nnx.compiler import Graph, Op, TraceError, Value, nbytes
+from nnx.compiler.ir.evaluate import evaluated
+from nnx.compiler.pipeline import Target, schedule
+from nnx.compiler.schedule import Copy, Gemm, Instruction, Kernel, Place, Reduce
+from nnx.compiler.thresholds import NARROW_COLUMNS, NARROW_ROWS
 
-MOST = 1 << 62
-"""Elements that no vector has."""
+Call: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], None]
+"""call(inputs, outs): from a graph's inputs into arrays for its outputs, both in the graph's order."""
 
-Taken: TypeAlias = list[tuple[str, Any]]
-"""How a view is taken: expressions, one of the other, with {0} for the array and {1} for what stands beside it."""
+Path: TypeAlias = list[tuple[str, Any]]
+"""A view as expressions, one of the other: {0} stands for the array, {1} for the second of the pair."""
 
 
-class Lowering(ABC):
-    """What an adapter adds to: how its library makes arrays, and calls it for each operation.
+class CallRenderer(ABC):
+    """A schedule on its way to a Python function; each library adds its arrays and its calls.
 
-    What lies in buffers is made once, and is a global of the function; what is handed in, and the results, change
-    from call to call, and are its local variables.
+    Buffers, constants and their views are made once, and are globals of the function. Inputs, outputs and their views
+    change from call to call, and are its local variables.
+
+    Parameters
+    ----------
+    graph : Graph
+        One operation makes each output: see `own_outputs`.
+    slots : dict of Value to Value
+        The old value of each output that is a new value of the state: one array may be handed in for both.
+    target : Target
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self._groups = chained(graph, 2 * self.piece if self.piece else MOST)
-        self.constants = graph.constants()
-        self._old = _state(graph)
-        self.plan = planned(
-            self.graph, self._groups, self._over, lambda value: min(nbytes(value), 8 * self.piece)
-        )
-        self._in_place = {new: old for new, old in self._old.items() if self._is_free(new, old)}
+    def __init__(self, graph: Graph, slots: Mapping[Value, Value], target: Target) -> None:
+        self.schedule = schedule(graph, target, slots)
+        self.graph = self.schedule.graph
         self.globals: dict[str, Any] = {}
-        self.names: dict[Value, str] = {value: f"x{value.number}" for value in graph.inputs}
         self.lines: list[str] = []
-        self._buffers = [self.bytes(size) for size in self.plan.buffers]
+        self._names: dict[Value, str] = {}
+        self._buffers = [self.bytes(size) for size in self.schedule.buffers]
+        self._constants = evaluated(graph, {}, array_api_compat.numpy)
 
     # The library's part.
+
+    permuted: str
+    broadcast: str
+    """These views, as in `Path`."""
 
     @abstractmethod
     def bytes(self, size: int) -> Any:
@@ -52,125 +63,107 @@ class Lowering(ABC):
         """Return a NumPy array as one of the library's."""
 
     @abstractmethod
-    def result(self, value: Value) -> Callable[[], Any]:
-        """Return a function that gives an array for a result, which nobody else has."""
-
-    @abstractmethod
-    def over(self, op: Op) -> tuple[Value, ...]:
-        """Return the arguments in whose memory the result may be written, if they are not needed after it."""
+    def is_view(self, x: Any, of: Any) -> bool:
+        """Whether an array lies in the memory of another."""
 
     @abstractmethod
     def write(self, op: Op) -> None:
         """Add the lines that do an operation."""
 
-    piece = 0
-    """Elements of a long vector that are done at a time; 0: all, as where the library has threads of its own for it."""
-
-    copy: str
-    """The end of an expression that copies an array."""
-    permuted: str
-    broadcast: str
-    """How these views are taken, as in `Taken`."""
-
     @abstractmethod
-    def is_view(self, x: Any, of: Any) -> bool:
-        """Whether an array lies in the memory of another."""
+    def copy(self, source: str, target: str) -> str:
+        """Return the line that copies one array into another."""
 
     # What is the same for all.
 
-    def narrow(self, op: Op) -> bool:
-        """Whether a product is of few rows by many samples as they are handed in, which is quicker turned round.
-
-        The libraries would copy all of the samples, rows that they are, into an order of their own.
-        """
-        rows, columns = op.out.shape[-2:]
-        flat = all(x.ndim == 2 for x in (*op.reads, op.out))
-        return flat and op.reads[-1] in self.graph.inputs and rows <= 32 and columns >= 64
-
-    def turned(self, op: Op, is_transpose: str, product: str, copy: str, line: str) -> list[str]:
-        """Return the lines of a product a b, as (b^T a^T)^T where b is a transpose, else `line`.
-
-        In `product` and `copy` {0} stands for the memory of (a b)^T. It takes half to two thirds of the time.
-        """
-        value = Value(op.out.number, op.out.shape[::-1], op.out.dtype)
-        name = f"turned_{value.number}"
-        self.globals[name] = self.shaped(self.bytes(nbytes(value)), value)
-        return [
-            f"if {is_transpose}:", f"    {product.format(name)}", f"    {copy.format(name)}", "else:", f"    {line}"
-        ]  # fmt: skip
-
-    def function(self) -> Replay:
-        """Return the function: of the graph's arguments, and of whether it may write over the old state."""
-        parameters, body, given = entry(self.graph, self.unlike)
-        self.globals |= given
-        for op in self.graph.ops:
-            if op.out in self.constants and op.kind != "view":
-                self._constant(op)
-        for group in self._groups:
-            self.add(group)
-        for value in self.graph.outputs:
-            base = self.graph.base(value)
-            if value != base or value in self.constants or value in self.plan.parts:  # the result is its own
-                self.lines.append(f"r{value.number} = {self.name(value)}{self.copy}")
-                self.names[value] = f"r{value.number}"
-        result = returned(self.graph, self.names, self.globals)
-        head = f"def replayed({parameters}):"
-        source = "\n    ".join([head, *body, *self.lines, f"return {result}"])
-        exec(compile(source, "<nnx graph>", "exec"), self.globals)
-        function: Replay = self.globals["replayed"]
-        function.source = source  # for people
+    def function(self) -> Call:
+        """Return the function. Its attribute `source` is its text."""
+        for instruction in self.schedule.instructions:
+            self._add(instruction)
+        inputs = "".join(f"x{value.number}, " for value in self.graph.inputs)
+        outs = "".join(f"o{number}, " for number, _ in enumerate(self.graph.outputs))
+        unpacked = [f"{inputs}= inputs"] * bool(inputs) + [f"{outs}= outs"]
+        source = "\n    ".join(["def call(inputs, outs):", *unpacked, *self.lines])
+        exec(compile(source, "<nnx schedule>", "exec"), self.globals)
+        function: Call = self.globals["call"]
+        function.source = source  # type: ignore[attr-defined]
         return function
 
-    def add(self, group: Group) -> None:
-        """Add the lines that do a group."""
-        if group.space is None:
-            self.write(group.ops[0])
-        else:
-            self._by_pieces(group)
+    def _add(self, instruction: Instruction) -> None:
+        """Add the lines of an instruction."""
+        match instruction:
+            case Kernel() if instruction.block:
+                self._block_by_block(instruction)
+            case Kernel((op,)) | Gemm(op) | Reduce(op):
+                self.write(op)
+            case Copy():
+                self._copy(instruction)
+            case _:
+                raise TraceError(f"{instruction} has no calls")
 
-    def _by_pieces(self, group: Group) -> None:
-        """Do several operations on a piece of theta, then on the next: what comes between stays in the cache."""
-        (size,) = group.ops[0].out.shape
-        vectors = dict.fromkeys(x for op in group.ops for x in (*op.reads, op.out) if x.ndim)
-        wholes = {self.plan.owner(op.out) for op in self.graph.ops if op.out not in group.inner}
-        cut = {}
-        for value in vectors:
-            owner = self.plan.owner(value)
-            if owner in group.inner and owner not in wholes:  # the memory of one piece is enough
-                if owner not in self.names:
-                    self.names[owner] = self._between(owner, Value(owner.number, (self.piece,), owner.dtype))
-                self.names[value] = self.names[owner]
-                cut[value] = f"{self.name(value)}[:high - low]"
-            else:
-                cut[value] = f"{self.name(value)}[low:high]"
-        outer, whole = self.lines, {value: self.names[value] for value in vectors}
-        self.lines = [f"p{value.number} = {text}" for value, text in cut.items()]
-        self.names |= {value: f"p{value.number}" for value in vectors}
-        for op in group.ops:
+    def _copy(self, copy: Copy) -> None:
+        source, target = self.name(copy.source), self.name(copy.target)
+        if copy.source.shape != copy.target.shape:
+            key = self.constant((slice(None),) * copy.axis + (slice(copy.start, copy.stop),))
+            target = f"{target}[{key}]"
+        self.lines.append(self.copy(source, target))
+
+    def _block_by_block(self, kernel: Kernel) -> None:
+        """Do all operations on a block of each vector, then on the next: what is internal stays in the cache."""
+        (size,) = kernel.iteration_space
+        vectors = dict.fromkeys(x for op in kernel.ops for x in (*op.reads, op.out) if x.ndim)
+        outer, names = self.lines, {value: self.name(value) for value in vectors}
+        self.lines = []
+        for value, name in names.items():
+            small = value in self.schedule.places and self.schedule.places[value].shape != value.shape
+            self.lines.append(f"b{value.number} = {name}{'[:high - low]' if small else '[low:high]'}")
+            self._names[value] = f"b{value.number}"
+        for op in kernel.ops:
             self.write(op)
         outer += [
-            f"for low in range(0, {size}, {self.piece}):",
-            f"    high = min(low + {self.piece}, {size})",
+            f"for low in range(0, {size}, {kernel.block}):",
+            f"    high = min(low + {kernel.block}, {size})",
             *(f"    {line}" for line in self.lines),
         ]
         self.lines = outer
-        self.names |= whole
+        self._names |= names
 
-    def _between(self, owner: Value, piece: Value) -> str:
-        """Return the name of the memory for a piece of what comes between."""
-        self._global(owner, self.shaped(self._buffers[self.plan.buffer[owner]], piece))
-        return self.names[owner]
+    # Names of values.
 
-    def unlike(self, name: str, value: Value) -> str:
-        """Return an expression that is true when the array of this name is not like a value."""
-        self.globals[f"dtype_{value.dtype}"] = self.dtype(value.dtype)
-        return f"{name}.shape != {value.shape} or {name}.dtype != dtype_{value.dtype}"
+    def name(self, value: Value) -> str:
+        """Return the name of the variable that is the value."""
+        if value not in self._names:
+            if value in self.schedule.places:
+                self._names[value] = self._placed(value, self.schedule.places[value])
+            else:
+                op = self.graph.makers[value]
+                self._names[value] = self._view(value, self.name(op.reads[0]), self.path(op))
+        return self._names[value]
 
-    def dtype(self, name: str) -> Any:
-        """Return the library's dtype by the standard's name."""
-        return np.dtype(name)
+    def _placed(self, value: Value, place: Place) -> str:
+        """Return the name of a value that is no view of another."""
+        kind, number = place.memory
+        if kind == "constant":
+            return self._global(value, self.array(self._constants[value]))
+        if kind == "input":
+            return f"x{value.number}"
+        whole = self.schedule.parts.get(value)
+        if whole is not None:
+            key = (slice(None),) * whole.axis + (slice(whole.start, whole.stop),)
+            return self._view(
+                value, self.name(whole.whole), [("{0}[{1}]", key), ("{0}.reshape({1})", value.shape)]
+            )
+        if kind == "output":
+            return f"o{number}"
+        like = Value(value.number, place.shape, value.dtype)
+        return self._global(value, self.shaped(self._buffers[number], like))
 
-    def taken(self, op: Op) -> Taken:
+    def _global(self, value: Value, array: Any) -> str:
+        name = f"v{value.number}"
+        self.globals[name] = array
+        return name
+
+    def path(self, op: Op) -> Path:
         """Return how a view is taken."""
         ways = {
             "slice": ("{0}[{1}]", "key"), "reshape": ("{0}.reshape({1})", None),
@@ -179,60 +172,24 @@ class Lowering(ABC):
         way, option = ways[op.name]
         return [(way, op.option(option) if option else op.out.shape)]
 
-    def misplaced(self, op: Op) -> Iterator[tuple[Value, int, int]]:
-        """Yield what is not written straight into its place in a concat: each with where it begins and ends."""
-        at = 0
-        for x in op.reads:
-            start, at = at, at + x.shape[op.option("axis")]
-            part = self.plan.parts.get(self.graph.base(x))
-            if part is None or (part.whole, part.start) != (op.out, start):
-                yield x, start, at
-
-    def name(self, value: Value) -> str:
-        """Return the name of the variable that is the value."""
-        if value not in self.names:
-            op = self.graph.makers[value]
-            number = value.number
-            if op.kind == "view":
-                self._define(value, self.name(op.reads[0]), self.taken(op))
-            elif value in self.plan.shared:
-                self.names[value] = self.name(self.plan.shared[value])
-            elif value in self.plan.parts:
-                part = self.plan.parts[value]
-                key = (slice(None),) * part.axis + (slice(part.start, part.stop),)
-                self._define(
-                    value, self.name(part.whole), [("{0}[{1}]", key), ("{0}.reshape({1})", value.shape)]
-                )
-            elif value in self.graph.outputs:
-                self.globals[f"take{number}"] = self.result(value)
-                self.names[value] = f"o{number}"
-                old = self._in_place.get(value)
-                choice = f"{self.name(old)} if over else " if old else ""
-                self.lines.append(f"o{number} = {choice}take{number}()")
-            else:
-                self._global(value, self.shaped(self._buffers[self.plan.buffer[value]], value))
-        return self.names[value]
-
-    def _global(self, value: Value, array: Any) -> None:
-        self.names[value] = f"v{value.number}"
-        self.globals[f"v{value.number}"] = array
-
-    def _define(self, value: Value, source: str, steps: Taken) -> None:
-        """Make a view: at once where what it looks at stays in its place, else in every call."""
-        array = self.globals.get(source)
+    def _view(self, value: Value, source: str, path: Path) -> str:
+        """Make a view: now where the array stays in its place, else in every call."""
         text = source
-        for number, (step, key) in enumerate(steps):
-            name = f"i{value.number}_{number}"
-            self.globals[name] = key
-            text = step.format(text, name)
-        if array is not None:
-            found = eval(text, self.globals)
-            if not self.is_view(found, array):
-                raise TraceError(f"{value} is not the view that it should be")
-            self._global(value, found)
-        else:
-            self.names[value] = f"v{value.number}"
+        for step, argument in path:
+            text = step.format(text, self.constant(argument))
+        if source not in self.globals:
             self.lines.append(f"v{value.number} = {text}")
+            return f"v{value.number}"
+        found = eval(text, self.globals)
+        if not self.is_view(found, self.globals[source]):
+            raise TraceError(f"{value} is not the view that it should be")
+        return self._global(value, found)
+
+    def constant(self, x: Any) -> str:
+        """Return the name of a Python object."""
+        name = f"k{len(self.globals)}"
+        self.globals[name] = x
+        return name
 
     def scalar(self, number: Any, dtype: str) -> str:
         """Return the name of a number as an array of no axes."""
@@ -242,51 +199,27 @@ class Lowering(ABC):
             self.globals[name] = self.array(x)
         return name
 
-    def _constant(self, op: Op) -> None:
-        """Compute now what is the same in every call."""
-        if op.name == "full":
-            self._global(op.out, self.array(np.full(op.out.shape, op.option("value"), op.out.dtype)))
-        elif op.name == "arange":
-            start, step = op.option("start"), op.option("step")
-            array = np.arange(start, start + step * op.out.size, step).astype(op.out.dtype)
-            self._global(op.out, self.array(array))
-        else:
-            self._global(op.out, self.array(np.empty(op.out.shape, op.out.dtype)))
-            before, self.lines = self.lines, []
-            self.write(op)
-            with np.errstate(all="ignore"):
-                exec("\n".join(self.lines), self.globals)
-            self.lines = before
+    # Products of few rows.
 
-    # What may be written over the state that was before.
+    def is_narrow(self, op: Op) -> bool:
+        """Whether a product is of few rows by many samples as they are handed in: it is faster as (b^T a^T)^T.
 
-    def _over(self, op: Op) -> tuple[Value, ...]:
-        """Return what `over` does; what is written over its own old self takes no other's place."""
-        return () if self._old.get(op.out) in op.reads else self.over(op)
+        The libraries would copy all of the samples, which are rows in memory, into another order.
+        """
+        rows, columns = op.out.shape[-2:]
+        flat = all(x.ndim == 2 for x in (*op.reads, op.out))
+        return (
+            flat and op.reads[-1] in self.graph.inputs and rows <= NARROW_ROWS and columns >= NARROW_COLUMNS
+        )
 
-    def _is_free(self, new: Value, old: Value) -> bool:
-        """Whether nobody reads the old array any more when the first number is written where the new one lies."""
-        ops = [op for op in self.graph.ops if op.kind != "view"]
-        first = next(at for at, op in enumerate(ops) if self.plan.owner(op.out) == new)
-        for at, op in enumerate(ops[first:], first):
-            for value in op.reads:
-                direct = at == first and value == old and old in self.over(op)
-                if self.graph.base(value) == old and not direct:
-                    return False
-        return (old.shape, old.dtype) == (new.shape, new.dtype)
+    def transposed(self, op: Op, is_transpose: str, product: str, copy: str, line: str) -> list[str]:
+        """Return the lines of a product: by the transpose where b is a transpose in memory, else `line`.
 
-
-def _state(graph: Graph) -> dict[Value, Value]:
-    """Return the old array for every new one, of a step(state, ...) -> (state, ...); of another function none."""
-    try:
-        (old, *_), (new, *_) = graph.arguments, graph.result
-        changed = {new[name]: old[name] for name in old if new[name] != old[name]}
-        same = [new[name] for name in old if new[name] == old[name]]
-    except (TypeError, KeyError, ValueError, IndexError):
-        return {}
-    own = all(isinstance(x, Value) and x == graph.base(x) for x in changed)
-    own = own and not {*changed} & {*graph.inputs} and len({*changed}) + len(same) == len(new)
-    rest = [x for x in leaves(graph.result[1:]) if isinstance(x, Value)]  # what a caller may keep
-    if not own or any(x in changed or graph.base(x) in graph.inputs for x in rest):
-        return {}
-    return {x: was for x, was in changed.items() if isinstance(was, Value)}
+        In `product` and `copy` {0} stands for the memory of (a b)^T.
+        """
+        value = Value(op.out.number, op.out.shape[::-1], op.out.dtype)
+        name = f"transposed_{value.number}"
+        self.globals[name] = self.shaped(self.bytes(nbytes(value)), value)
+        return [
+            f"if {is_transpose}:", f"    {product.format(name)}", f"    {copy.format(name)}", "else:", f"    {line}"
+        ]  # fmt: skip

@@ -106,7 +106,7 @@ class Kernel:
 
     def __init__(self, loops: Any, group: Group) -> None:
         self._loops, self._group = loops, group
-        self.space: tuple[int, ...] = group.space  # type: ignore[assignment]
+        self.space: tuple[int, ...] = group.iteration_space  # type: ignore[assignment]
         self.parameters: dict[str, str] = {}
         self.arrays: set[str] = set()
         self._rows: list[str] = []  # lines before the inner loop
@@ -181,7 +181,7 @@ class Kernel:
         name = f"e{number}"
         self._inner.append(f"{name} = {expression(op, args)}")
         self._local[op.out] = name
-        if op.out not in self._group.inner:
+        if op.out not in self._group.internal:
             array = self._array(op.out)
             self._inner.append(f"{array}[{self._index(op.out.shape)}] = {name}")
         return "length"

@@ -14,7 +14,9 @@ from nnx.backends.numba.kernel import Kernel, beside, expression, indented, spac
 from nnx.backends.numba.threads import small, threads
 from nnx.backends.numba.tile_update import Tiled, derivatives, tiled
 from nnx.backends.numpy.calls import aligned, replay
-from nnx.compiler import Graph, Group, Op, Plan, TraceError, Value, fused, leaves, nbytes, planned
+from nnx.compiler import Graph, Group, Op, TraceError, Value, fused, leaves, nbytes
+from nnx.compiler.passes.alias import Aliases, Part, aliased
+from nnx.compiler.passes.memory import buffers
 
 OWNED = 128
 """Samples up to which a product with a W is shared out as its update is."""
@@ -23,6 +25,27 @@ TURNED = 256
 """Samples up to which A^T may be copied."""
 
 Memory = tuple[Any, int, int]
+
+
+class Plan(NamedTuple):
+    """Which values share memory, and the buffers of the others."""
+
+    parts: dict[Value, Part]
+    shared: dict[Value, Value]
+    buffers: list[int]
+    buffer: dict[Value, int]
+
+    def owner(self, value: Value) -> Value:
+        """Return the value whose memory a value is in: for most their own."""
+        return Aliases(self.parts, self.shared).owner(value)
+
+
+def planned(graph: Graph, groups: list[Group]) -> Plan:
+    """Return where values lie when the groups are done in order."""
+    aliases = aliased(graph, groups, {})
+    whole = {aliases.owner(op.out) for group in groups for op in group.ops if op.out not in group.internal}
+    sizes = buffers(graph, groups, aliases, lambda value: nbytes(value) if value in whole else 0)
+    return Plan(aliases.parts, aliases.shared, *sizes)
 
 
 class Source(NamedTuple):
@@ -64,7 +87,7 @@ class Loops:
             self.groups = fused(graph, space)
             self._tiled = Tiled(self.groups, {}, None, [])
         self._turn = self._to_turn()
-        self.plan: Plan = planned(graph, self.groups, inner=lambda value: 0)
+        self.plan: Plan = planned(graph, self.groups)
         self._constants = graph.constants()
         self._once: list[str] = []  # before the first batch
         self._each: list[str] = []  # for every batch
@@ -115,7 +138,7 @@ class Loops:
                 self._rest()
             elif group.ops[0].out in self._tiled.parts:
                 self._tile(group.ops[0])
-            elif group.space is not None:
+            elif group.iteration_space is not None:
                 self._loop(group)
             else:
                 self._single(group.ops[0])
@@ -212,9 +235,9 @@ class Loops:
         if old.ndim == 0:
             return
         at = next(g for g, group in enumerate(self.groups) if any(op.out == new for op in group.ops))
-        safe = self.graph.makers[new].kind == "elementwise" and self.groups[at].space is not None
+        safe = self.graph.makers[new].kind == "elementwise" and self.groups[at].iteration_space is not None
         safe = safe and (old.shape, old.dtype) == (new.shape, new.dtype)
-        inner = frozenset().union(*(group.inner for group in self.groups))
+        inner = frozenset().union(*(group.internal for group in self.groups))
         safe = safe and not any(self.plan.owner(x) == new for x in self.plan.shared if x not in inner)
         for g, group in enumerate(self.groups):
             for value in (value for op in group.ops for value in op.reads):
@@ -264,7 +287,9 @@ class Loops:
         for group in self.groups:
             op = group.ops[0]
             if any(self.graph.base(x) == X for one in group.ops for x in one.reads):
-                product = group.space is None and op.name == "matmul" and op.out not in self._tiled.parts
+                product = (
+                    group.iteration_space is None and op.name == "matmul" and op.out not in self._tiled.parts
+                )
                 other = op.reads[1:] == (X,) and self.graph.base(op.reads[0]) != X
                 return op if product and other and op.out.ndim == 2 else None
         return None
@@ -360,7 +385,11 @@ class Loops:
             if value.ndim == 2 and value.dtype in ("float32", "float64"):
                 found[value] = _line(value.shape[1], value.dtype)
         alone = [
-            op for group in self.groups if group.space is None for op in group.ops if op.name != "matmul"
+            op
+            for group in self.groups
+            if group.iteration_space is None
+            for op in group.ops
+            if op.name != "matmul"
         ]
         views = [op for op in self.graph.ops if op.kind == "view" and op.name != "permute"]
         for x in (x for op in (*alone, *views) for x in (*op.reads, op.out)):
@@ -515,8 +544,8 @@ class Loops:
         """Call a kernel: a function of its own, which groups of the same form share."""
         kernel = Kernel(self, group)
         name = self._kernels.setdefault(kernel.text, f"k{len(self._kernels)}")
-        outs = [op.out for op in group.ops if op.out not in group.inner and op.out not in kernel.results]
-        reads = [x for op in group.ops for x in op.reads if x not in group.inner]
+        outs = [op.out for op in group.ops if op.out not in group.internal and op.out not in kernel.results]
+        reads = [x for op in group.ops for x in op.reads if x not in group.internal]
         self._wait([*map(self._memory, reads)], [*map(self._memory, outs)])
         number = len(self._sizes)
         shares = ", ".join(f"{letter}{number}" for letter in "iIjJ")
@@ -677,7 +706,7 @@ class Loops:
         wholes = {self.plan.parts[value].whole for value in self._tiled.parts}
         made = {op.out for op in group.ops}
         reads = {x for op in group.ops for x in op.reads if x.ndim} - made - wholes
-        writes = made - group.inner
+        writes = made - group.internal
         return tuple([self._memory(x, (start, stop)) for x in some] for some in (reads, writes))  # type: ignore[return-value]
 
 

@@ -111,7 +111,7 @@ def _is_update(graph: Graph, groups: list[Group], group: Group, dtheta: Value) -
     return all(some is group for some in readers) and all(
         op.kind == "elementwise"
         and op.out.shape == dtheta.shape
-        and (op.out in group.inner or op.out in graph.outputs)
+        and (op.out in group.internal or op.out in graph.outputs)
         and all(x.shape == dtheta.shape or x.ndim == 0 for x in op.reads)
         and all(graph.base(x) == x for x in op.reads if x.ndim)
         for op in group.ops

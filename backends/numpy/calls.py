@@ -1,14 +1,15 @@
-"""A graph done again with NumPy: each operation one call, with `out=`, into a buffer planned beforehand."""
+"""A graph with NumPy: each operation one call, with `out=`."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from nnx.array.host import quiet
-from nnx.backends.calls.program_cache import Replay, pool
-from nnx.backends.calls.renderer import Lowering
+from nnx.backends.calls.renderer import Call, CallRenderer
 from nnx.compiler import Graph, Op, TraceError, Value, nbytes
+from nnx.compiler.pipeline import Target
+from nnx.compiler.thresholds import BLOCK
 
 _UFUNCS = {"round": np.rint, "abs": np.absolute}
 _REDUCTIONS = {
@@ -17,24 +18,39 @@ _REDUCTIONS = {
 }  # fmt: skip
 
 
-def replay(graph: Graph) -> Replay:
-    """Return the traced function as a list of NumPy's calls, none of which allocates an array.
+def render(graph: Graph, slots: Mapping[Value, Value]) -> Call:
+    """Return the function of a graph: see `CallRenderer`. It allocates no array.
 
     Raises
     ------
     TraceError
         When an operation is not known here.
     """
-    function: Replay = quiet()(Calls(with_masks(graph)).function())
+    function: Call = quiet()(NumpyCalls(with_masks(graph), slots, TARGET).function())
     return function
 
 
-def with_masks(graph: Graph) -> Graph:
-    """Return the graph with products by truth values as they are, where they were made numbers first.
+def _long_vector(op: Op) -> Any:
+    """Return the shape of an elementwise operation on a long vector, which is done block by block with others."""
+    flat = op.kind == "elementwise" and op.out.ndim == 1 and op.out.size >= 2 * BLOCK
+    return op.out.shape if flat and all(x.ndim == 0 or x.shape == op.out.shape for x in op.reads) else None
 
-    NumPy makes them numbers on the way, some thousands at a time, which stay in the cache. As an array they would be
-    written where the other thread's part of some product lies, line by line fetched from that core: of f'(Z) of 512
-    units and 1024 samples a millisecond, twenty times what the arithmetic takes.
+
+def _may_alias(op: Op) -> tuple[Value, ...]:
+    """Return the arguments over which NumPy can write the result."""
+    if op.name == "where":  # it copies its last argument, and writes the other one over that
+        return op.reads[-1:] if isinstance(op.args[2], Value) and op.args[2] not in op.args[:2] else ()
+    return op.reads if op.kind == "elementwise" else ()
+
+
+TARGET = Target(_long_vector, _may_alias, BLOCK)
+
+
+def with_masks(graph: Graph) -> Graph:
+    """Return the graph with products by bool arrays, where these became numbers first.
+
+    NumPy converts them within the product, a few thousand at a time, so that they stay in the cache. As an array, f'(Z)
+    of 512 units and 1,024 samples took a millisecond, twenty times as long as its arithmetic.
     """
     masks: dict[Any, Any] = {
         op.out: op.reads[0] for op in graph.ops if op.name == "astype" and op.reads[0].dtype == "bool"
@@ -54,17 +70,19 @@ def with_masks(graph: Graph) -> Graph:
     return Graph(graph.inputs, ops, graph.arguments, graph.result)
 
 
-class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
+class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """NumPy's calls."""
 
-    piece = 1 << 16  # fewer calls cost more than a core's own cache gains; what all share holds some of these
-    copy, permuted, broadcast = ".copy()", "{0}.transpose({1})", "broadcast_to({0}, {1})"
+    permuted, broadcast = "{0}.transpose({1})", "broadcast_to({0}, {1})"
 
-    def __init__(self, graph: Graph) -> None:
-        super().__init__(graph)
+    def __init__(self, graph: Graph, slots: Mapping[Value, Value], target: Target) -> None:
+        super().__init__(graph, slots, target)
         self.globals |= {
-            "copyto": np.copyto, "dot": np.dot, "matmul": np.matmul, "broadcast_to": np.broadcast_to,
-        }  # fmt: skip
+            "copyto": np.copyto,
+            "dot": np.dot,
+            "matmul": np.matmul,
+            "broadcast_to": np.broadcast_to,
+        }
 
     def bytes(self, size: int) -> Any:
         """Return new memory."""
@@ -82,15 +100,9 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
         """Whether an array lies in the memory of another."""
         return np.may_share_memory(x, of)
 
-    def result(self, value: Value) -> Callable[[], Any]:
-        """Return a pool."""
-        return pool(value.shape, value.dtype)  # type: ignore[no-any-return]
-
-    def over(self, op: Op) -> tuple[Value, ...]:
-        """Return the arguments over which NumPy can write the result."""
-        if op.name == "where":  # is a copy of its last, over which the other is written
-            return op.reads[-1:] if isinstance(op.args[2], Value) and op.args[2] not in op.args[:2] else ()
-        return op.reads if op.kind == "elementwise" else ()
+    def copy(self, source: str, target: str) -> str:
+        """Return the line that copies one array into another."""
+        return f"copyto({target}, {source})"
 
     def write(self, op: Op) -> None:
         """Add an operation's calls."""
@@ -104,8 +116,6 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
             self.lines.append(f"copyto({out}, {args[1]}, where={args[0]})")
         elif op.name == "astype":
             self.lines.append(f"copyto({out}, {args[0]}, 'unsafe')")
-        elif op.name == "copy":
-            self.lines.append(f"copyto({out}, {args[0]})")
         elif kind == "elementwise":
             if (
                 op.name in ("maximum", "minimum")
@@ -117,35 +127,32 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
             self.globals[op.name] = ufunc
             self.lines.append(f"{op.name}({', '.join(args)}, out={out})")
         elif kind == "matmul":
-            product = "dot" if op.out.ndim == 2 and self._in_one_piece(op.out) else "matmul"
-            line = f"{product}({args[0]}, {args[1]}, {out})"
-            if self.narrow(op):
-                a, b = args
-                turned = f"dot({b}.T, {a}.T, {{0}})", f"copyto({out}, {{0}}.T)"
-                self.lines += self.turned(op, f"{b}.flags.f_contiguous", *turned, line)
-            else:
-                self.lines.append(line)
-        elif kind == "concat":
-            for x, start, stop in self.misplaced(op):
-                key = f"j{op.out.number}_{start}"
-                self.globals[key] = (slice(None),) * op.option("axis") + (slice(start, stop),)
-                self.lines.append(f"copyto({out}[{key}], {self.name(x)})")
+            self._product(op, out, *args)
         elif kind == "reduction":
             self._reduction(op, out, args[0])
         else:
-            raise TraceError(f"{op.name} is not replayed with NumPy")
+            raise TraceError(f"{op.name} has no call in NumPy")
+
+    def _product(self, op: Op, out: str, a: str, b: str) -> None:
+        product = "dot" if op.out.ndim == 2 and self._is_contiguous(op.out) else "matmul"
+        line = f"{product}({a}, {b}, {out})"
+        if self.is_narrow(op):
+            by_transpose = f"dot({b}.T, {a}.T, {{0}})", f"copyto({out}, {{0}}.T)"
+            self.lines += self.transposed(op, f"{b}.flags.f_contiguous", *by_transpose, line)
+        else:
+            self.lines.append(line)
 
     def _zeros(self, value: Value) -> str:
-        """Return zeros of a value's shape: with them a maximum takes a third of the time that it takes with one zero.
+        """Return zeros of a value's shape: a maximum with them takes a third of the time of one with a single zero.
 
-        They take no memory: nobody writes into them, so that the system has one page of zeros for all.
+        They take no memory: the system maps one page of zeros, since they are never written.
         """
         name = f"zeros_{value.dtype}_{'_'.join(map(str, value.shape))}"
         self.globals.setdefault(name, np.zeros(value.shape, value.dtype))
         return name
 
-    def _in_one_piece(self, value: Value) -> bool:
-        part = self.plan.parts.get(value)
+    def _is_contiguous(self, value: Value) -> bool:
+        part = self.schedule.parts.get(value)
         return part is None or part.whole.ndim == 1
 
     def _reduction(self, op: Op, out: str, x: str) -> None:
@@ -158,7 +165,7 @@ class Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees
             and value.ndim == 2
             and len(axes) == 1
             and value.dtype in ("float32", "float64")
-            and self._in_one_piece(op.out)
+            and self._is_contiguous(op.out)
         ):  # as a product by ones, which is BLAS's: a fourth of the time, and less
             ones = f"ones_{value.dtype}_{value.shape[axes[0]]}"
             self.globals[ones] = np.ones(value.shape[axes[0]], value.dtype)
@@ -185,3 +192,13 @@ def aligned(size: int) -> Any:
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size]
+
+
+def replay(graph: Graph) -> Any:
+    """Return the traced function, until NumPy has a program of its own."""
+    from nnx.backends.calls.program_cache import pool
+    from nnx.backends.calls.replay import replayed
+
+    return replayed(
+        graph, render, lambda x: pool(x.shape, x.dtype), lambda x, v: x.shape != v.shape or x.dtype != v.dtype
+    )

@@ -1,17 +1,18 @@
 """A graph done again with PyTorch: each operation one call, with `out=`, into a buffer planned beforehand.
 
 A call of PyTorch's costs more than the arithmetic of a small step, and a pass over a long vector more than that, so
-what it has one function for is one call: W X + b, a comparison as numbers, and what `_JOINED` has.
+what it has one function for is one call: W X + b, a comparison as numbers, and what `_PEEPHOLES` has.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from nnx.backends.calls.program_cache import Replay, pool
-from nnx.backends.calls.renderer import Lowering, Taken
+from nnx.backends.calls.renderer import Call, CallRenderer, Path
 from nnx.compiler import Graph, Op, TraceError, Value, nbytes
+from nnx.compiler.pipeline import Target
+from nnx.compiler.thresholds import SLOW_ROOT
 
 _NAMES = {"equal": "eq", "bitwise_invert": "bitwise_not", "max": "amax", "min": "amin"}
 _SWAPPED = {
@@ -28,18 +29,13 @@ _OF_NUMBERS = {*_COMPARISONS, "add", "subtract", "multiply", "divide", "remainde
 """What takes a Python number as its second argument."""
 _NO_OUT = {"isnan", "isinf", "isfinite", "sign", "matmul"}
 """What takes no `out`, or (matmul, of stacks) none that lies in another array."""
-_JOINED = {"axpy": "alpha", "addcmul": "value", "addcdiv": "value", "lerp": "weight"}
+_PEEPHOLES = {"axpy": "alpha", "addcmul": "value", "addcdiv": "value", "lerp": "weight"}
 """x + number y, x + number a b, x + number a/b, x + number (y - x): what is written over x, and nothing else, if it may
 be. The number, the last argument, goes by this name."""
 
-LONG = 1 << 12
-"""Numbers from which a square root is the inverse of the inverse one where it would be MKL's, which takes ten times as
-long for a zero, as the v of a weight is that only dead units have seen (3 million: 4 ms, against 0.7). That may be off
-by the last bit of a float32."""
 
-
-def calls(graph: Graph, torch: Any, device: Any) -> Replay:
-    """Return the traced function as a list of PyTorch's calls.
+def render(graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) -> Call:
+    """Return the function of a graph: see `CallRenderer`.
 
     Raises
     ------
@@ -47,11 +43,20 @@ def calls(graph: Graph, torch: Any, device: Any) -> Replay:
         When an operation is not known here.
     """
     with torch.inference_mode(False):  # the buffers outlive it
-        function: Replay = _Calls(joined(graph, device.type == "cpu"), torch, device).function()
+        function: Call = TorchCalls(
+            with_peepholes(graph, device.type == "cpu"), slots, torch, device
+        ).function()
     return torch.inference_mode(False)(torch.no_grad()(function))
 
 
-def joined(graph: Graph, on_host: bool) -> Graph:
+def _may_alias(op: Op) -> tuple[Value, ...]:
+    """Return the arguments over which PyTorch can write the result."""
+    if op.name in _PEEPHOLES:
+        return op.reads[:1] if op.reads[0] not in op.reads[1:] else ()
+    return op.reads if op.kind == "elementwise" and _of_one_dtype(op) else ()
+
+
+def with_peepholes(graph: Graph, on_host: bool) -> Graph:
     """Return the graph with one operation where PyTorch has one function for several.
 
     Arrays of no axes may stand for numbers where they lie on the host, since nobody waits for them.
@@ -130,19 +135,15 @@ def _join(
     return None
 
 
-class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
+class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """PyTorch's calls."""
 
-    copy, permuted, broadcast = ".clone()", "{0}.permute({1})", "{0}.expand({1})"
+    permuted, broadcast = "{0}.permute({1})", "{0}.expand({1})"
 
-    def __init__(self, graph: Graph, torch: Any, device: Any) -> None:
+    def __init__(self, graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) -> None:
         self._torch, self._device = torch, device
-        super().__init__(graph)
-        self.globals |= {"inf": math.inf, "nan": math.nan, "device": device}
-
-    def unlike(self, name: str, value: Value) -> str:
-        """Return an expression that is true when the tensor of this name is not like a value, or lies elsewhere."""
-        return f"{super().unlike(name, value)} or {name}.device != device"
+        super().__init__(graph, slots, Target(may_alias=_may_alias))
+        self.globals |= {"inf": math.inf, "nan": math.nan}
 
     def dtype(self, name: str) -> Any:
         """Return PyTorch's dtype."""
@@ -164,43 +165,30 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         """Whether a tensor lies in the memory of another."""
         return bool(x.untyped_storage().data_ptr() == of.untyped_storage().data_ptr())
 
-    def result(self, value: Value) -> Callable[[], Any]:
-        """Return a pool; on a GPU PyTorch has one of its own."""
-        if self._device.type != "cpu":
-            return lambda: self._torch.empty(value.shape, dtype=self.dtype(value.dtype), device=self._device)
-        take, from_numpy = pool(value.shape, value.dtype), self._torch.from_numpy
-        return lambda: from_numpy(take())  # a tensor holds the array whose memory it has
+    def copy(self, source: str, target: str) -> str:
+        """Return the line that copies one tensor into another."""
+        return f"{target}.copy_({source})"
 
-    def over(self, op: Op) -> tuple[Value, ...]:
-        """Return the arguments over which PyTorch can write the result."""
-        if op.name in _JOINED:
-            return op.reads[:1] if op.reads[0] not in op.reads[1:] else ()
-        return op.reads if op.kind == "elementwise" and _of_one_dtype(op) else ()
-
-    def taken(self, op: Op) -> Taken:
+    def path(self, op: Op) -> Path:
         """Return how a view is taken."""
         if op.name == "slice" and any(isinstance(k, slice) and (k.step or 1) < 0 for k in op.option("key")):
             raise TraceError("PyTorch has no view from the end to the beginning")
-        return super().taken(op)
+        return super().path(op)
 
     def write(self, op: Op) -> None:
         """Add an operation's call."""
         out = self.name(op.out)
-        if op.name in ("astype", "copy"):
-            self.lines.append(f"{out}.copy_({self.name(op.reads[0])})")
-        elif op.name == "concat":
-            for x, start, stop in self.misplaced(op):
-                place = f"{out}.narrow({op.option('axis')}, {start}, {stop - start})"
-                self.lines.append(f"{place}.copy_({self.name(x)})")
+        if op.name == "astype":
+            self.lines.append(self.copy(self.name(op.reads[0]), out))
         elif op.kind == "reduction":
             self._reduction(op, out)
         elif op.name == "sqrt" and self._has_slow_root(op.out):
             self.lines.append(f"{self._function('rsqrt')}({self.name(op.reads[0])}, out={out})")
             self.lines.append(f"{self._function('reciprocal')}({out}, out={out})")
-        elif op.kind == "elementwise" or op.name in ("matmul", "addmm", *_JOINED):
+        elif op.kind == "elementwise" or op.name in ("matmul", "addmm", *_PEEPHOLES):
             self._call(op, out)
         else:
-            raise TraceError(f"{op.name} is not replayed with PyTorch")
+            raise TraceError(f"{op.name} has no call in PyTorch")
 
     def _function(self, name: str) -> str:
         import array_api_compat.torch as xp
@@ -211,10 +199,10 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
 
     def _call(self, op: Op, out: str) -> None:
         name, args, options = op.name, list(op.args), ""
-        if name in _JOINED:
+        if name in _PEEPHOLES:
             number = args.pop()
             text = f"{self.name(number)}.item()" if isinstance(number, Value) else repr(number)
-            options = f", {_JOINED[name]}={op.option('sign')}{text}"
+            options = f", {_PEEPHOLES[name]}={op.option('sign')}{text}"
         if len(args) == 2 and not isinstance(args[0], Value) and (name in _EITHER_WAY or name in _SWAPPED):
             name, args = _SWAPPED.get(name, name), args[::-1]
         if name == "axpy":
@@ -223,7 +211,7 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
             name = "mm"
         dtype = op.reads[-1].dtype
         if {x.dtype for x in op.reads[name == "where" :]} != {dtype}:
-            raise TraceError(f"{name} of several dtypes is not replayed with PyTorch")
+            raise TraceError(f"{name} of several dtypes has no call in PyTorch")
         texts = [self.name(arg) if isinstance(arg, Value) else self.scalar(arg, dtype) for arg in args]
         if not isinstance(args[-1], Value):
             number = args[-1]
@@ -233,16 +221,19 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
                 texts[-1] = repr(number)
         call = f"{self._function(name)}({', '.join(texts)}{options}"
         line = f"{out}.copy_({call}))" if name in _NO_OUT else f"{call}, out={out})"
-        if name in ("mm", "addmm") and self._device.type == "cpu" and self.narrow(op):
+        if name in ("mm", "addmm") and self._device.type == "cpu" and self.is_narrow(op):
             *c, a, b = texts
-            turned = f"{name}({', '.join(f'{x}.T' for x in (*c, b, a))}, out={{0}})", f"{out}.copy_({{0}}.T)"
-            self.lines += self.turned(op, f"{b}.T.is_contiguous()", *turned, line)
+            by_transpose = (
+                f"{name}({', '.join(f'{x}.T' for x in (*c, b, a))}, out={{0}})",
+                f"{out}.copy_({{0}}.T)",
+            )
+            self.lines += self.transposed(op, f"{b}.T.is_contiguous()", *by_transpose, line)
         else:
             self.lines.append(line)
 
     def _has_slow_root(self, value: Value) -> bool:
         mkl = self._device.type == "cpu" and self._torch.backends.mkl.is_available()
-        return mkl and value.dtype == "float32" and value.size >= LONG
+        return mkl and value.dtype == "float32" and value.size >= SLOW_ROOT
 
     def _reduction(self, op: Op, out: str) -> None:
         axes, keepdims = op.option("axes"), op.option("keepdims")
@@ -254,9 +245,29 @@ class _Calls(Lowering):  # type: ignore[misc]  # of nnx.backends, which mypy see
         elif op.name in ("sum", "mean", "max", "min", "all", "any"):
             axes = tuple(axes)
         else:
-            raise TraceError(f"{op.name} over {len(axes)} axes is not replayed with PyTorch")
+            raise TraceError(f"{op.name} over {len(axes)} axes has no call in PyTorch")
         call = f"{self._function(op.name)}({self.name(op.reads[0])}, {axes}, {keepdims}"
         if op.name in ("sum", "prod"):
             self.lines.append(f"{call}, dtype={out}.dtype, out={out})")
         else:
             self.lines.append(f"{call}, out={out})")
+
+
+def calls(graph: Graph, torch: Any, device: Any) -> Any:
+    """Return the traced function, until PyTorch has a program of its own."""
+    from nnx.backends.calls.program_cache import pool
+    from nnx.backends.calls.replay import replayed
+
+    def result(value: Value) -> Any:
+        if device.type != "cpu":
+            return lambda: torch.empty(value.shape, dtype=getattr(torch, value.dtype), device=device)
+        take = pool(value.shape, value.dtype)
+        return lambda: torch.from_numpy(take())
+
+    def unlike(x: Any, value: Value) -> bool:
+        return x.shape != value.shape or str(x.dtype) != f"torch.{value.dtype}" or x.device != device
+
+    run = replayed(graph, lambda g, slots: render(g, slots, torch, device), result, unlike)
+    wrapped = torch.inference_mode(False)(torch.no_grad()(run))
+    wrapped.source = run.source
+    return wrapped

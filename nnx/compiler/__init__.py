@@ -7,19 +7,18 @@ on them becomes an operation (`trace`). The graph is data: it can be printed, ch
 from collections.abc import Callable
 from typing import Any
 
-from nnx.compiler.ir.graph import Graph, Op, Value, leaves, mapped
+from nnx.compiler.ir.graph import Graph, Op, Value, leaves, mapped, nbytes
 from nnx.compiler.ir.namespace import Namespace
 from nnx.compiler.ir.operations import TraceError
 from nnx.compiler.ir.tracer import GraphBuilder, Tracer
 from nnx.compiler.passes.fuse import Group, fused
-from nnx.compiler.passes.memory import Plan, nbytes, planned
+from nnx.compiler.passes.outputs import own_outputs
 from nnx.compiler.passes.simplify import simplified
 
 __all__ = [
     "Graph",
     "Group",
     "Op",
-    "Plan",
     "TraceError",
     "Value",
     "fused",
@@ -27,7 +26,7 @@ __all__ = [
     "leaves",
     "mapped",
     "nbytes",
-    "planned",
+    "own_outputs",
     "trace",
 ]
 

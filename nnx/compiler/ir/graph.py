@@ -14,6 +14,7 @@ from nnx.compiler.ir.operations import (
     SYMBOLS,
     VIEWS,
     TraceError,
+    itemsize,
 )
 
 
@@ -40,6 +41,11 @@ class Value:
 
     def __str__(self) -> str:
         return f"%{self.number}"
+
+
+def nbytes(value: Value) -> int:
+    """Return the bytes of a value."""
+    return value.size * itemsize(value.dtype)
 
 
 Scalar: TypeAlias = bool | int | float
@@ -160,10 +166,10 @@ class Graph:
         return base, start, stop or base.size
 
     def constants(self) -> frozenset[Value]:
-        """Return the values that depend on no input: the same in every call."""
+        """Return the values that depend on no input and are the same in every call, but for copies of them."""
         found: set[Value] = set()
         for op in self.ops:
-            if all(arg in found for arg in op.reads):
+            if op.name != "copy" and all(arg in found for arg in op.reads):
                 found.add(op.out)
         return frozenset(found)
 

@@ -19,6 +19,14 @@ UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 INTEGERS = SIGNED + UNSIGNED
 DTYPES = ("bool", *INTEGERS, *FLOATS)
 
+BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4}
+
+
+def itemsize(dtype: str) -> int:
+    """Return the bytes of an element."""
+    return BYTES.get(dtype, 8)
+
+
 KINDS = {
     "bool": ("bool",),
     "signed integer": SIGNED,

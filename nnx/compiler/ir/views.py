@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
+from nnx.compiler.ir.graph import Op
 from nnx.compiler.ir.operations import TraceError
 
 Strides = tuple[int, ...]
@@ -71,3 +72,39 @@ def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
         if any(n not in (1, size) for n, size in zip(shape, found, strict=True)):
             raise TraceError(f"shapes {' and '.join(str(tuple(shape)) for shape in shapes)} do not fit")
     return found
+
+
+def viewed(op: Op, shape: Sequence[int], strides: Strides) -> tuple[int, Strides] | None:
+    """Return the offset and strides of a view of an array with this shape and strides.
+
+    Parameters
+    ----------
+    op : Op
+        reshape, permute, slice or broadcast.
+    shape, strides : tuples of int
+        Of the array that it views, in elements.
+
+    Returns
+    -------
+    (int, tuple of int), or None where a reshape takes a copy
+    """
+    new = op.out.shape
+    if op.name == "reshape":
+        found = reshaped(shape, strides, new)
+        return None if found is None else (0, found)
+    if op.name == "permute":
+        return 0, tuple(strides[axis] for axis in op.option("axes"))
+    if op.name == "broadcast":
+        lead = len(new) - len(shape)
+        sizes = zip(shape, strides, new[lead:], strict=True)
+        return 0, (0,) * lead + tuple(s if n == size else 0 for n, s, size in sizes)
+    offset, kept, left = 0, [], list(strides)
+    for k in op.option("key"):
+        if k is None:
+            kept.append(0)
+            continue
+        stride = left.pop(0)
+        offset += stride * (k.start if isinstance(k, slice) else k)
+        if isinstance(k, slice):
+            kept.append(stride * (k.step or 1))
+    return offset, (*kept, *left)

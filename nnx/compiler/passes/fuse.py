@@ -1,4 +1,4 @@
-"""Which operations are done in one loop: elementwise ones over the same elements, and sums of what they make."""
+"""Which operations are done in one loop: elementwise ones over the same elements, and reductions of what they make."""
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
@@ -12,32 +12,43 @@ class Group(NamedTuple):
     Attributes
     ----------
     ops : tuple of Op
-    space : hashable, or None
+    iteration_space : hashable, or None
         What the operations have in common; None: a single operation, by itself.
-    inner : frozenset of Value
-        What they make and nobody else reads: it need never be in memory as a whole.
+    internal : frozenset of Value
+        What they make and no other group reads: it need never be in memory as a whole.
     """
 
     ops: tuple[Op, ...]
-    space: Hashable
-    inner: frozenset[Value]
+    iteration_space: Hashable
+    internal: frozenset[Value]
 
 
-def fused(graph: Graph, space: Callable[[Op], Hashable]) -> list[Group]:
-    """Return all operations but views and constants, in groups, in an order in which they can be done.
+def computed(graph: Graph) -> list[Op]:
+    """Return the operations that are done in each call: all but views and constants."""
+    constants = graph.constants()
+    return [op for op in graph.ops if op.kind != "view" and op.out not in constants]
+
+
+def singles(graph: Graph) -> list[Group]:
+    """Return each operation as a group by itself."""
+    return [Group((op,), None, frozenset()) for op in computed(graph)]
+
+
+def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group]:
+    """Return the operations in groups, in an order in which they can be done.
 
     Parameters
     ----------
     graph : Graph
-    space : callable
+    iteration_space : callable
         What the operations of a group must have in common, usually the shape that they go over; None for one that
         stays by itself.
 
     Notes
     -----
     A group's operations read each other's results element by element: not through a view, and not a reduction's.
-    What depends on the inputs alone and is small (the factors of Adam, from t) is done first, so that it does not
-    stand between those that need it.
+    Small operations that depend on the inputs alone (the factors of Adam, from t) come first, so that they do not
+    stand between those that read them.
 
     Examples
     --------
@@ -52,28 +63,22 @@ def fused(graph: Graph, space: Callable[[Op], Hashable]) -> list[Group]:
     >>> [[op.name for op in group.ops] for group in fused(graph, lambda op: op.reads[0].shape)]
     [['max'], ['subtract', 'exp', 'sum'], ['divide']]
     """
-    constants = graph.constants()
-    todo = [op for op in graph.ops if op.kind != "view" and op.out not in constants]
-    whole = _whole(graph, todo, space)
+    todo = computed(graph)
+    in_memory = _in_memory(graph, todo, iteration_space)
     at: dict[Value, int] = {}
     groups: list[list[Op]] = []
     spaces: list[Hashable] = []
     for op in _small_first(graph, todo):
-        key = space(op)
-        lowest = 0
-        for value in op.reads:
-            base = graph.base(value)
-            if base in at:
-                direct = value == base and graph.makers[base].kind == "elementwise" and key is not None
-                lowest = max(lowest, at[base] + (0 if direct and spaces[at[base]] == key else 1))
-        if op.kind == "elementwise" and all(graph.base(value) in whole for value in op.reads):
+        key = iteration_space(op)
+        lowest = _lowest(graph, op, key, at, spaces)
+        if op.kind == "elementwise" and all(graph.base(value) in in_memory for value in op.reads):
             lowest = max(
                 lowest, len(groups) - 1
-            )  # as late as it can be: its result need not be kept till then
+            )  # as late as possible: its result takes memory until it is read
         fitting = [
             g
             for g in range(lowest, len(groups))
-            if key is not None and spaces[g] == key and _same_way(op, groups[g])
+            if key is not None and spaces[g] == key and _same_axes(op, groups[g])
         ]
         if not fitting:
             fitting = [len(groups)]
@@ -81,13 +86,27 @@ def fused(graph: Graph, space: Callable[[Op], Hashable]) -> list[Group]:
             spaces.append(key)
         groups[fitting[0]].append(op)
         at[op.out] = fitting[0]
+    return _with_internal(graph, groups, spaces)
 
+
+def _lowest(graph: Graph, op: Op, key: Hashable, at: dict[Value, int], spaces: list[Hashable]) -> int:
+    """Return the first group in which all that an operation reads is there."""
+    lowest = 0
+    for value in op.reads:
+        base = graph.base(value)
+        if base in at:
+            direct = value == base and graph.makers[base].kind == "elementwise" and key is not None
+            lowest = max(lowest, at[base] + (0 if direct and spaces[at[base]] == key else 1))
+    return lowest
+
+
+def _with_internal(graph: Graph, groups: list[list[Op]], spaces: list[Hashable]) -> list[Group]:
+    """Return the groups with the values that no other group reads. A view reads a value as a whole."""
     readers: dict[Value, set[int]] = {}
     for g, ops in enumerate(groups):
-        for op in ops:
-            for value in op.reads:
-                # Through a view a value is read as a whole.
-                readers.setdefault(graph.base(value), set()).add(g if graph.base(value) == value else -1)
+        for value in (value for op in ops for value in op.reads):
+            base = graph.base(value)
+            readers.setdefault(base, set()).add(g if base == value else -1)
     for value in graph.outputs:
         readers.setdefault(graph.base(value), set()).add(-1)
     return [
@@ -96,18 +115,18 @@ def fused(graph: Graph, space: Callable[[Op], Hashable]) -> list[Group]:
     ]
 
 
-def _whole(graph: Graph, ops: list[Op], space: Callable[[Op], Hashable]) -> set[Value]:
+def _in_memory(graph: Graph, ops: list[Op], iteration_space: Callable[[Op], Hashable]) -> set[Value]:
     """Return the values that are in memory as a whole in any case."""
     found = {*graph.inputs, *graph.constants(), *map(graph.base, graph.outputs)}
     for op in ops:
         for value in op.reads:
-            if space(op) is None or value != graph.base(value):
+            if iteration_space(op) is None or value != graph.base(value):
                 found.add(graph.base(value))
     return found
 
 
-def _same_way(op: Op, ops: list[Op]) -> bool:
-    """Whether all sums of a group with one more operation go along the same axes, so that it can be shared out."""
+def _same_axes(op: Op, ops: list[Op]) -> bool:
+    """Whether all reductions of a group with one more operation go along the same axes: threads can divide it then."""
     return op.kind != "reduction" or all(
         other.option("axes") == op.option("axes") for other in ops if other.kind == "reduction"
     )
@@ -119,11 +138,8 @@ def _small_first(graph: Graph, ops: list[Op]) -> list[Op]:
     first: list[Op] = []
     rest: list[Op] = []
     for op in ops:
-        if (
-            op.out.size == 1
-            and all(graph.base(value) in early for value in op.reads)
-            and op.kind == "elementwise"
-        ):
+        of_inputs = all(graph.base(value) in early for value in op.reads)
+        if op.out.size == 1 and of_inputs and op.kind == "elementwise":
             early.add(op.out)
             first.append(op)
         else:

@@ -1,0 +1,109 @@
+"""Where the threads of a step wait for each other."""
+
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+from nnx.compiler.ir.graph import Value
+from nnx.compiler.ir.operations import itemsize
+from nnx.compiler.schedule import (
+    Barrier,
+    Copy,
+    Gather,
+    Gemm,
+    Instruction,
+    Kernel,
+    Memory,
+    Reduce,
+    Schedule,
+    TileUpdate,
+)
+
+PARTIAL_SUMS = Memory("partial sums", 0)
+"""The memory of the products whose threads add partial sums: one for all, since products follow each other."""
+
+Span: TypeAlias = tuple[Memory, int, int]
+"""Bytes of a memory: the first, and the one behind the last."""
+
+
+class Region(NamedTuple):
+    """A value, or the elements of a vector from `start` to `stop`."""
+
+    value: Value
+    start: int = 0
+    stop: int | None = None
+
+
+def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
+    """Return the instructions with a barrier before each that touches bytes which another thread may still use.
+
+    Threads divide each instruction in a way of its own. So an instruction may not read or write bytes that were written
+    since the last barrier, nor write bytes that were read since then.
+    """
+    found: list[Instruction] = []
+    read: list[Span] = []
+    written: list[Span] = []
+    for instruction in schedule.instructions:
+        reads, writes = (spans(schedule, regions) for regions in regions_of(instruction))
+        if isinstance(instruction, Gemm) and instruction.partial_sums:
+            writes.append((PARTIAL_SUMS, 0, 1))
+        if _overlap(reads + writes, written) or _overlap(writes, read):
+            found.append(Barrier())
+            read, written = [], []
+        read += reads
+        written += writes
+        found.append(instruction)
+    return tuple(found)
+
+
+def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
+    """Return what an instruction reads and writes."""
+    match instruction:
+        case Gemm(op, gathers):
+            return [*map(Region, op.reads)], [*map(Region, (op.out, *op.reads[-1:] * gathers))]
+        case Reduce(op):
+            return [*map(Region, op.reads)], [Region(op.out)]
+        case Copy(source, target, _, start):
+            part = target.ndim == 1 and source.size < target.size
+            return [Region(source)], [Region(target, start, instruction.stop) if part else Region(target)]
+        case Kernel():
+            ranges = instruction.ranges or ((0, None),)
+            return _parts(instruction.outside, ranges), _parts(instruction.written, ranges)
+        case TileUpdate(product, update, start, stop, gradient, transposed):
+            others = [x for x in update.outside if x != gradient]
+            factors = (*product.reads, *((transposed,) if transposed else ()))
+            reads = [*map(Region, factors), *_parts(others, ((start, stop),))]
+            return reads, [Region(product.out), *_parts(update.written, ((start, stop),))]
+        case Gather():  # the renderer lets the threads wait behind it, where it has gathered something
+            return [], []
+    return [], []
+
+
+def _parts(values: Iterable[Value], ranges: Iterable[tuple[int, int | None]]) -> list[Region]:
+    return [Region(x, *part) if x.ndim else Region(x) for x in values for part in ranges]
+
+
+def spans(schedule: Schedule, regions: Iterable[Region]) -> list[Span]:
+    """Return the bytes of regions; a new state is in the memory of the old one. Registers and constants have none."""
+    old = {
+        schedule.graph.outputs.index(slot.new): schedule.places[slot.old].memory for slot in schedule.slots
+    }
+    found = []
+    for value, start, stop in regions:
+        place = schedule.place(value)
+        memory, (first, last) = place.memory, place.span
+        if memory.kind == "output":
+            memory = old.get(memory.number, memory)
+        if stop is not None:
+            ahead, size = place.strides[0] * itemsize(value.dtype), itemsize(value.dtype)
+            first, last = first + start * ahead, first + (stop - 1) * ahead + size
+        if memory.kind not in ("register", "constant"):
+            found.append((memory, first, last))
+    return found
+
+
+def _overlap(some: list[Span], others: list[Span]) -> bool:
+    return any(
+        memory == other and start < end and begin < stop
+        for memory, start, stop in some
+        for other, begin, end in others
+    )

@@ -1,0 +1,324 @@
+"""The schedule: the one linear form of a graph that every renderer reads.
+
+It says what is done, in which order, and where each value lies. A renderer translates it, and decides none of this.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from nnx.compiler.ir import views
+from nnx.compiler.ir.graph import Graph, Op, Value
+from nnx.compiler.ir.operations import TraceError, itemsize
+from nnx.compiler.passes.alias import Part
+
+
+class Memory(NamedTuple):
+    """A piece of memory.
+
+    Attributes
+    ----------
+    kind : str
+        "input" and "output": the arrays handed in, in the order of `Graph.inputs` and `Graph.outputs`. "buffer":
+        temporary memory. "constant": the same in every call. "copy": the transposed copy of a factor. "register":
+        a number that each thread computes for itself. "number": one that a thread computes for all.
+    number : int
+        Which of its kind; of constants, copies, registers and numbers the value's number.
+    """
+
+    kind: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number}"
+
+
+class Place(NamedTuple):
+    """Where a value lies.
+
+    Attributes
+    ----------
+    memory : Memory
+    offset : int
+        The first element's place in the memory, in elements.
+    shape, strides : tuple of int
+        The strides are in elements. Those of an input hold where the array is in row-major order.
+    dtype : str
+    """
+
+    memory: Memory
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The first byte in the memory, and the one behind the last."""
+        last = sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+        size, empty = itemsize(self.dtype), 0 in self.shape
+        return self.offset * size, self.offset * size if empty else (self.offset + last + 1) * size
+
+
+class Slot(NamedTuple):
+    """An array of the state.
+
+    Attributes
+    ----------
+    old, new : Value
+        An input, and the output that may be written into the same array.
+    in_place : bool
+        False: the new value is a copy, made at the end, since the old one is still read when the new one is there.
+    """
+
+    old: Value
+    new: Value
+    in_place: bool
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """A matrix product, op.out = op.args[-2] @ op.args[-1].
+
+    Attributes
+    ----------
+    op : Op
+    gathers : bool
+        Whether it is the first to read the mini-batch, so that it can gather the samples as it goes.
+    partial_sums : bool
+        Whether the threads divide it as they divide the update of its weights, and add their partial sums.
+    """
+
+    op: Op
+    gathers: bool = False
+    partial_sums: bool = False
+
+    def __str__(self) -> str:
+        return f"gemm       {_of(self.op)}{', gathers' * self.gathers}{', partial sums' * self.partial_sums}"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Elementwise operations, and reductions of what they make, in one loop over the elements.
+
+    Attributes
+    ----------
+    ops : tuple of Op
+    iteration_space : tuple of int
+        The shape that the loop goes over.
+    internal : frozenset of Value
+        What no other instruction reads.
+    block : int
+        The elements of a vector that a library does at a time; 0: all.
+    ranges : tuple of (int, int)
+        The parts of a vector that the loop goes over; empty: all.
+    """
+
+    ops: tuple[Op, ...]
+    iteration_space: tuple[int, ...]
+    internal: frozenset[Value] = frozenset()
+    block: int = 0
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def partition(self) -> str:
+        """How threads can divide it: by "elements", whole "rows", whole "columns", or not, "one"."""
+        axes = {op.option("axes") for op in self.ops if op.kind == "reduction"}
+        if not axes:
+            return "elements"
+        if len(axes) > 1 or len(self.iteration_space) != 2:
+            return "one"
+        return {(0,): "columns", (1,): "rows"}.get(axes.pop(), "one")
+
+    @property
+    def outside(self) -> tuple[Value, ...]:
+        """The values that it reads, but for those that it makes."""
+        made = {op.out for op in self.ops}
+        return tuple(dict.fromkeys(x for op in self.ops for x in op.reads if x not in made))
+
+    @property
+    def written(self) -> tuple[Value, ...]:
+        """The values that it makes for others."""
+        return tuple(op.out for op in self.ops if op.out not in self.internal)
+
+    def __str__(self) -> str:
+        where = f" {list(map(list, self.ranges))}" if self.ranges else ""
+        each = f", {self.block} at a time" if self.block else ""
+        inside = [f"{_of(op)}{' (internal)' if op.out in self.internal else ''}" for op in self.ops]
+        lines = inside if len(inside) == 1 else ["", *inside]
+        return f"kernel     {list(self.iteration_space)}{where}{each}: " + f"\n{' ' * 19}".join(lines)
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """A reduction by itself."""
+
+    op: Op
+
+    def __str__(self) -> str:
+        return f"reduce     {_of(self.op)}"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Elements copied into another value, or into a part of it.
+
+    Attributes
+    ----------
+    source, target : Value
+    axis, start : int
+        Where the part begins: along which axis of the target, and at which index.
+    transposed : bool
+        Whether the target is the source's transpose, row by row.
+    worthwhile : bool
+        False: the source is too large or too small for a copy. The instruction is there nevertheless, so that the
+        form of a schedule depends on no size.
+    """
+
+    source: Value
+    target: Value
+    axis: int = 0
+    start: int = 0
+    transposed: bool = False
+    worthwhile: bool = True
+
+    @property
+    def stop(self) -> int:
+        """The index behind the part."""
+        return self.start + (self.source.shape[self.axis] if self.source.ndim else 1)
+
+    def __str__(self) -> str:
+        if self.transposed:
+            return f"copy       {self.target} = {self.source}, transposed"
+        part = "" if self.source.shape == self.target.shape else f"[{self.start}:{self.stop}]"
+        axis = f" along axis {self.axis}" if part and self.axis else ""
+        return f"copy       {self.target}{part} = {self.source}{axis}"
+
+
+@dataclass(frozen=True)
+class Gather:
+    """The samples of a mini-batch gathered from all samples."""
+
+    values: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        return f"gather     {', '.join(map(str, self.values))}"
+
+
+@dataclass(frozen=True)
+class TileUpdate:
+    """A derivative dW = dZ A^T made tile by tile, each with the optimizer's kernel over its part of theta.
+
+    Attributes
+    ----------
+    product : Op
+        What makes dW.
+    update : Kernel
+    start, stop : int
+        The part of theta.
+    gradient : Value
+        dtheta, of which dW is a part.
+    transposed : Value or None
+        A copy of A^T, row by row, to be read instead of it.
+    """
+
+    product: Op
+    update: Kernel
+    start: int
+    stop: int
+    gradient: Value
+    transposed: Value | None = None
+
+    def __str__(self) -> str:
+        copied = f", reads {self.transposed}" if self.transposed else ""
+        return f"tile       {_of(self.product)}, then update of [{self.start}:{self.stop}]{copied}"
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """All threads wait for each other."""
+
+    def __str__(self) -> str:
+        return "barrier"
+
+
+Instruction: TypeAlias = Gemm | Kernel | Reduce | Copy | Gather | TileUpdate | Barrier
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What is done, in order, and where each value lies.
+
+    Attributes
+    ----------
+    graph : Graph
+    instructions : tuple of Instruction
+    places : dict of Value to Place
+        Of each value that is no view and that lies in memory: not of those that are internal to a kernel, unless a
+        library does it block by block.
+    parts : dict of Value to Part
+        The values that are parts of a concat.
+    buffers : tuple of int
+        The bytes of each buffer.
+    slots : tuple of Slot
+    estimated_seconds : float
+        Of one thread, roughly.
+    """
+
+    graph: Graph
+    instructions: tuple[Instruction, ...]
+    places: dict[Value, Place]
+    parts: dict[Value, Part]
+    buffers: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    estimated_seconds: float
+    _views: dict[Value, Place] = field(default_factory=dict, repr=False, compare=False)
+
+    def place(self, value: Value) -> Place:
+        """Return where a value lies, through views, too.
+
+        Raises
+        ------
+        TraceError
+            When a view cannot be a view of the value as it lies in memory.
+        """
+        if value in self.places:
+            return self.places[value]
+        if value not in self._views:
+            op = self.graph.makers[value]
+            place = self.place(op.reads[0])
+            found = views.viewed(op, place.shape, place.strides)
+            if found is None:
+                raise TraceError(f"{op} is no view of an array with strides {place.strides}")
+            self._views[value] = Place(
+                place.memory, place.offset + found[0], value.shape, found[1], value.dtype
+            )
+        return self._views[value]
+
+    def literal(self, arg: Any) -> bool | int | float | None:
+        """Return the Python number that an argument is, or a constant of no axes; None: it is an array."""
+        if not isinstance(arg, Value):
+            return arg  # type: ignore[no-any-return]
+        op = self.graph.makers.get(arg)
+        return op.option("value") if op is not None and op.name == "full" and arg.ndim == 0 else None
+
+    def __str__(self) -> str:
+        lines = [f"{x!s:>5}: {x.dtype}{list(x.shape)} in {self.places[x].memory}" for x in self.graph.inputs]
+        lines += [str(op) for op in self.graph.ops if op.kind == "view"]
+        for number, instruction in enumerate(self.instructions, 1):
+            lines.append(f"{number:>4}. {instruction}")
+        inputs = set(self.graph.inputs)
+        for value, place in self.places.items():
+            if value not in inputs and place.memory.kind not in ("constant", "register"):
+                at = f" from {place.offset}" if place.offset else ""
+                lines.append(f"{value!s:>5} in {place.memory}{at}")
+        lines += [
+            f"{x.new} replaces {x.old}, {'in place' if x.in_place else 'by a copy'}" for x in self.slots
+        ]
+        memory = f"{sum(self.buffers)} bytes in {len(self.buffers)} buffers"
+        return "\n".join([*lines, f"{memory}; about {self.estimated_seconds * 1e6:.2g} us on one core"])
+
+
+def _of(op: Op) -> str:
+    """Return an operation without its dtype and shape."""
+    made, _, text = str(op).partition(" = ")
+    return f"{made.strip().split(':')[0]} = {text}"
