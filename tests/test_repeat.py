@@ -15,9 +15,10 @@ import pytest
 import nnx
 from nnx.array.gather import mini_batch, taken
 from nnx.array.namespace import array_namespace
-from nnx.backends.numpy.calls import Calls, replay
+from nnx.backends.numpy.calls import replay
 from nnx.backends.torch.cuda_graph import Cuda, Graphs
 from nnx.compiler import trace
+from nnx.compiler.thresholds import BLOCK
 from nnx.optimizers import OPTIMIZERS
 from nnx.port.base import Checked
 from nnx.train.step import initial_state, training_step
@@ -580,7 +581,7 @@ def test_a_fit_looks_now_and_then_or_after_every_step(backend):
 def test_long_vectors_are_done_by_pieces(optimizer):
     """Of more than two pieces, the last one smaller; over the old state from the second step on."""
     network, rng = nnx.mlp([300, 500, 4]), np.random.default_rng(0)
-    assert network.P // Calls.piece == 2
+    assert network.P // BLOCK == 2
     step = training_step(network, nnx.optimizers.optimizer(optimizer))
     state = initial_state(network, nnx.optimizers.optimizer(optimizer), network.init(0))
     before = {name: np.array(x) for name, x in state.items()}
@@ -596,7 +597,7 @@ def test_long_vectors_are_done_by_pieces(optimizer):
 def test_a_whole_vector_that_the_chain_reads_last_is_whole():
     """It has memory for all of it, also where the chain writes over it."""
     n = 600
-    assert n * n > 2 * Calls.piece
+    assert n * n > 2 * BLOCK
 
     def step(state, batch):
         xp = array_namespace(state["theta"])
