@@ -1,4 +1,4 @@
-"""What curves share, in notebooks and in pictures: their colours, and which numbers can be drawn."""
+"""The colours of curves in notebooks and pictures, and the numbers that can be drawn."""
 
 import math
 from typing import Any

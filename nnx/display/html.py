@@ -57,7 +57,7 @@ def history(shown: Mapping[str, Sequence[Any]]) -> str:
 
 
 def progress(share: float | None, text: str, curves: str) -> str:
-    """Return a bar, filled by a share (None: nobody knows), with a text and what is below it."""
+    """Return a bar, filled by a share (None: unknown), with a text and the part below it."""
     percent = "" if share is None else f"{share:.0%}"
     return (
         '<div><div style="display:flex;align-items:center;gap:8px">'

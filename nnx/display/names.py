@@ -4,7 +4,7 @@ NAMES = {"loss": "cost J", "r2": "R2", "roc_auc": "ROC AUC", "f1": "F1"}
 
 
 def called(name: str) -> str:
-    """Return what people call a number of the history.
+    """Return the name of a number of the history for people.
 
     Examples
     --------

@@ -23,9 +23,9 @@ class Display:
     Parameters
     ----------
     html : str
-        What is shown at first.
+        The first contents.
     text : str
-        What is shown where HTML is not.
+        The text for outputs without HTML.
     """
 
     def __init__(self, html: str, text: str) -> None:

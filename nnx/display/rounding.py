@@ -7,7 +7,7 @@ DIGITS = 9
 
 
 def decimals(x: float, digits: int) -> str:
-    """Return x with so many decimals, or with more where it would look like 0 or 1.
+    """Return x with this number of decimals, or with more if it would look like 0 or 1.
 
     Examples
     --------
@@ -18,7 +18,7 @@ def decimals(x: float, digits: int) -> str:
 
 
 def significant(x: float, digits: int) -> str:
-    """Return x with so many significant digits, or with more where it would look like 1; up to 1e9 without an exponent.
+    """Return x with this number of significant digits, or with more if it would look like 1; up to 1e9 no exponent.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def significant(x: float, digits: int) -> str:
 
 
 def percent(x: float, digits: int) -> str:
-    """Return a share as a percentage with so many decimals, or with more where it would look like 0% or 100%.
+    """Return a share as a percentage with this number of decimals, or with more if it would look like 0% or 100%.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def percent(x: float, digits: int) -> str:
 
 
 def _told(x: float, digits: int, write: Callable[[int], str], read: Callable[[str], float]) -> str:
-    """Return x as `write` has it with the fewest digits, at least `digits`, that tell it from 0, 1 and -1."""
+    """Return x with the fewest digits, at least `digits`, with which it differs from 0, 1 and -1."""
     text = write(digits)
     if not -1 < x < 1 or x == 0:
         return text

@@ -1,4 +1,4 @@
-"""What a network with two features predicts everywhere in the plane."""
+"""The predictions of a network with two features, in the plane."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from nnx.plots.style import INK, SEQUENTIAL, colour, drawing, legend, marker
 from nnx.plots.texts import EMPTY, class_names, label_list, sampled, short
 
 GRID = 220
-"""Points along each axis at which the network is asked."""
+"""Points along each axis at which the network predicts."""
 
 IN_LEGEND = 12
 """Classes that the legend names."""
@@ -49,12 +49,12 @@ def decision_boundary(
     labels : sequence or None
         The classes' names in the order of their indices; None: the indices.
     names : sequence of two str
-        What the features are, with their units.
+        The names of the features, with their units.
     target : str
-        What the numbers are, with their unit.
+        The name of the numbers, with their unit.
     title : str
     total : int or None
-        How many samples there are, where X and Y are some of them.
+        The number of all samples, if X and Y are only some of them.
 
     Returns
     -------

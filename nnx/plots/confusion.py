@@ -29,7 +29,7 @@ def confusion_matrix(
     Y : array-like (m,)
         The class of each sample, an index.
     predicted : array-like (m,)
-        What was predicted: `trainer.classify(X)`.
+        The predicted classes: `trainer.classify(X)`.
     labels : sequence or None
         The classes' names in the order of their indices; None: the indices.
     title : str
@@ -76,7 +76,7 @@ def confusion_matrix(
 
         made = figure(size + 0.9, size)
         axes = made.subplots()
-        share = np.ma.masked_equal(share, 0)  # what never happens is left blank
+        share = np.ma.masked_equal(share, 0)  # a count of 0 is left blank
         shown = axes.imshow(share, cmap=readable_map(), norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
         bar = made.colorbar(shown, ax=axes, shrink=0.8, ticks=[0.01, 0.1, 0.25, 0.5, 1])
         bar.ax.set_yticklabels(["1%", "10%", "25%", "50%", "100%"])

@@ -23,10 +23,10 @@ ACROSS = 3
 """Panels beside each other."""
 
 POINTS = 5000
-"""Points up to which a legend looks for a place where it hides none."""
+"""The most points for which a legend looks for a place that hides none."""
 
 APART = ("epoch", "step", "seconds", "learning_rate", "kept")
-"""What a log has beside what was measured."""
+"""The entries of a log that are no measured numbers."""
 
 
 def learning_curves(histories: Mapping[str, Any], title: str = "", training_sample: int | None = None) -> Any:
@@ -109,7 +109,7 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
 
 
 def series(history: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return what can be drawn of a history: one number an epoch, NaN for those that cannot.
+    """Return the numbers of a history that can be drawn: one an epoch, NaN for others.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def epoch_kept(history: Mapping[str, Any], run: Mapping[str, list[float]]) -> in
 
 
 def quantity(name: str) -> str:
-    """Return what a number measures, on whatever samples.
+    """Return the quantity of a number, without the samples.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def ranked(runs: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
 
 
 def _draw(axes: Any, panel: str, run: Mapping[str, list[float]], k: int | None, name: str) -> None:
-    """Draw what a run has of one quantity: whole for the held-out samples if runs are many, else by colour."""
+    """Draw a run's curves of one quantity: of many runs solid lines are the held-out samples, else colours differ."""
     for key in (panel, f"validation_{panel}"):
         if key not in run:
             continue
@@ -227,7 +227,7 @@ def _finish(axes: Any, panel: str, runs: Iterable[Mapping[str, list[float]]]) ->
 
 
 def _legend_of_one(axes: Any, panel: str, training_sample: int | None) -> None:
-    """Say which curve is which, and what the training's scores are of."""
+    """Name the curves, and the samples of the training's scores."""
     handles, texts = axes.get_legend_handles_labels()
     if training_sample is not None and panel != "loss":
         texts = [
@@ -244,7 +244,7 @@ def _legend(
     runs: Mapping[str, Mapping[str, Any]],
     kept: Mapping[str, int | None],
 ) -> None:
-    """Name the runs that have a colour, and say what thin and thick lines, and rings, mean."""
+    """Name the runs that have a colour, and explain thin and thick lines, and rings."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour(k), ls=dashes(k), lw=1.6) for k in range(len(best))]

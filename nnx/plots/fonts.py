@@ -11,7 +11,7 @@ NO_TEXT = re.compile(r"cm[a-z]+10|STIX(Non|Size)|DejaVu|\.?Last ?Resort|.*(Blank
 
 
 def families(text: str) -> list[str]:
-    """Return the families, besides DejaVu Sans, that a text needs: none where it lacks nothing, or no font has it.
+    """Return the font families, besides DejaVu Sans, that a text needs: none if it needs none, or no font has it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The door of the pictures: what they are given, as arrays that can be drawn, or an InputError that names it."""
+"""The arguments of the pictures as arrays that can be drawn, or an InputError that names the wrong one."""
 
 from typing import Any
 

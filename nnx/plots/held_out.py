@@ -1,4 +1,4 @@
-"""What a run keeps of its held-out samples, so that its pictures can be drawn again: held_out.npz."""
+"""held_out.npz: the predictions for a run's held-out samples, from which its pictures can be drawn again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ MOST = 2**24
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The outputs for samples that were held out, with what is true of them.
+    """The outputs for held-out samples, with their targets.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class HeldOut:
 
 
 def of(trainer: Any, X: Any, Y: Any, y: Any, snapshots: Any = None) -> HeldOut:
-    """Return what is to be kept of held-out samples: X (n[0], m), Y as trained, y (m,) the target's own values."""
+    """Return the saved part of held-out samples: X (n[0], m), Y as trained, y (m,) the target's own values."""
     total = np.asarray(X).shape[1]
     every = -(-total * trainer.network.n[-1] // MOST)
     X = np.asarray(X)[:, ::every]
@@ -73,7 +73,7 @@ def write(held_out: HeldOut, path: Path) -> None:
 
 
 def read(path: Path) -> HeldOut:
-    """Return what such a file holds; nothing is unpickled.
+    """Return the contents of such a file; nothing is unpickled.
 
     Raises
     ------

@@ -24,7 +24,7 @@ class Picture(Figure):
             super().draw(renderer)
 
     def get_tightbbox(self, *arguments: Any, **options: Any) -> Any:
-        """Return the box around what is drawn."""
+        """Return the box around the drawing."""
         with _drawn(self):
             return super().get_tightbbox(*arguments, **options)
 

@@ -14,7 +14,7 @@ def learning_rates(
     suggestion: float,
     limits: tuple[float, float],
 ) -> Any:
-    """Draw the costs over the rates, with the suggestion: what `RateSearch.plot` saves.
+    """Draw the costs over the rates, with the suggestion, for `RateSearch.plot`.
 
     Parameters
     ----------

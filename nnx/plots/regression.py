@@ -25,7 +25,7 @@ def predicted_against_true(
     ----------
     y, predicted : array-like (m,)
     name : str
-        What the numbers are, with the unit.
+        The name of the numbers, with the unit.
     title : str
     total : int or None
         How many samples there are, where these are some of them.

@@ -1,4 +1,4 @@
-"""How well each class can be told from the others."""
+"""The ROC curves of a classifier."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from nnx.plots.texts import class_names, sampled, short
 from nnx.port.base import require
 
 MANY = 12
-"""Classes that have a colour and a line in the legend; of more, the six that are told worst have."""
+"""The most classes with a colour and a line in the legend; with more classes only the six of the lowest area."""
 
 
 def roc(

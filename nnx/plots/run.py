@@ -33,7 +33,7 @@ FRAMES, NUMBERS = 40, 2**22
 
 @dataclass(frozen=True)
 class Left:
-    """What a run's pictures are drawn from.
+    """The data of a run's pictures.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Left:
 
     @property
     def target(self) -> str:
-        """What is predicted."""
+        """The name of the target."""
         return "target" if self.preparation is None else str(self.preparation.target)
 
 
@@ -163,10 +163,10 @@ PICTURES: dict[str, Callable[[Left], Draw | None]] = {
     "decision_boundary": _decision_boundary,
     "animation": _animation,
 }
-"""Every picture of a run by its name: what draws it, or None where it does not suit the run."""
+"""Every picture of a run by its name, with its function; None if it does not suit the run."""
 
 JOINT = {"learning_curves": learning_curves, "comparison": comparison}
-"""What is drawn of several runs."""
+"""The pictures of several runs."""
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -183,7 +183,7 @@ def file_name(kind: str, format: str = "png") -> str:
 
 
 def callbacks(network: Network) -> list[Callback]:
-    """Return what a fit must have so that `leave` can draw all that suits the network: snapshots where n[0] = 2."""
+    """Return the callbacks of a fit that `leave` needs for its pictures: snapshots if n[0] = 2."""
     most = min(FRAMES, NUMBERS // network.P)
     return [Snapshots(most)] if network.n[0] == 2 and most >= 2 else []
 
@@ -201,9 +201,9 @@ def leave(
     pictures: bool = True,
     complain: Callable[[str], None] = warnings.warn,
 ) -> list[str]:
-    """Leave the pictures that suit a run in its folder, and what they are drawn from.
+    """Write the pictures that suit a run into its folder, with their data.
 
-    What goes wrong with a picture is complained of, and no reason to stop.
+    A picture that cannot be drawn is a complaint, and no error.
 
     Parameters
     ----------
@@ -215,11 +215,11 @@ def leave(
     X, Y, y : arrays
         The held-out samples: X (n[0], m) prepared, Y as trained, y (m,) the target's own values. None: there are none.
     snapshots : list
-        What `callbacks` returned, after the fit that was given it.
+        The result of `callbacks`, after the fit with them.
     pictures : bool
         Whether to draw; if not, `nnx plot` can do so later.
     complain : function
-        Takes a sentence that says what could not be drawn and why.
+        Takes a sentence that names the picture and the reason.
 
     Returns
     -------
@@ -299,7 +299,7 @@ def _plane(left: Left) -> tuple[Callable[[Any], Any], list[Any]]:
 
 
 def image_shape(preparation: Any) -> tuple[int, ...] | None:
-    """Return the shape (h, w) or (h, w, 3) of the input where it is an image, else None.
+    """Return the shape (h, w) or (h, w, 3) of the input if it is an image, else None.
 
     Where the preparation does not know it: a square, where all features have one scale, as those of images have. The
     columns of a table are no image, whatever their scales.

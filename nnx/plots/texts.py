@@ -1,4 +1,4 @@
-"""Texts in pictures: names cut short, so that they can be read and told apart."""
+"""Texts in pictures: short names that stay different."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def short(name: object, most: int = 24) -> str:
 
 
 def names(given: Sequence[object], most: int = 24) -> list[str]:
-    """Return what things are called in a picture; different ones that would look alike have their number behind.
+    """Return the names in a picture; different names that would look alike get a number.
 
     Examples
     --------
@@ -79,12 +79,12 @@ def _cut(text: str, most: int) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text of which matplotlib takes nothing for a formula."""
+    """Return a text in which matplotlib finds no formula."""
     return text.replace("$", r"\$")
 
 
 def sampled(m: int, total: object) -> str:
-    """Return what a picture of m samples says where there are more; nothing where it shows all.
+    """Return the note of a picture of m samples if there are more, else nothing.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def sampled(m: int, total: object) -> str:
 
 
 def class_names(labels: Sequence[object] | None, K: int) -> list[str]:
-    """Return what the K classes are called: their labels, or their numbers.
+    """Return the names of the K classes: their labels, or their numbers.
 
     Raises
     ------

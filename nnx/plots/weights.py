@@ -13,7 +13,7 @@ from nnx.plots.texts import short
 
 
 def first_layer(W: Any, shape: tuple[int, ...] | None = None, most: int = 64, title: str = "") -> Any:
-    """Draw the weights W[1] of units as images: what each looks for in the input.
+    """Draw the weights W[1] of units as images: the pattern to which each responds.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _mosaic(images: Any, columns: int, coloured: bool) -> Any:
         images = np.concatenate([images, np.ones_like(images[..., :1])], axis=3)
     else:
         images = images.reshape(images.shape[:3])
-    blank, (h, w) = 0.0 if coloured else np.nan, images.shape[1:3]  # what is blank is transparent
+    blank, (h, w) = 0.0 if coloured else np.nan, images.shape[1:3]  # blank parts are transparent
     rows = -(-len(images) // columns)
     mosaic = np.full((rows * (h + 1) - 1, columns * (w + 1) - 1, *images.shape[3:]), blank)
     for k, image in enumerate(images):
