@@ -1,4 +1,6 @@
-"""The products of a compiled step: the threads' shares of them, in pieces, tiles or whole, are together NumPy's."""
+"""The products and copies of a compiled step: the parts of all threads together are NumPy's."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,41 +9,31 @@ SIZES = [1, 2, 3, 8, 10, 16, 17, 20, 33, 64, 100, 128, 300, 784, 1024]
 
 
 @pytest.fixture(scope="module")
-def products():
+def product():
     numba = pytest.importorskip("numba", reason="numba is not installed")
     pytest.importorskip("scipy.linalg")
-    from nnx.backends.numba import runtime
-
-    product, where, by_samples = runtime.product, runtime.where, runtime.by_samples
-
-    @numba.njit(error_model="numpy")
-    def lies(x):
-        return where(x, (0, x.size, x.shape[0], x.shape[1]))
+    from nnx.backends.numba.runtime.gemm import gemm_partition
+    from nnx.backends.numba.runtime.views import operand
 
     @numba.njit(error_model="numpy")
-    def run(T, a, b, out, units):
+    def whole(x):
+        return operand(x, (0, x.size, x.shape[0], x.shape[1]))
+
+    @numba.njit(error_model="numpy")
+    def run(T, a, b, out, scalars):
         for t in range(T):
-            product(t, T, lies(a), lies(b), lies(out), units, None)
+            gemm_partition(t, T, whole(a), whole(b), whole(out), scalars)
 
-    @numba.njit(error_model="numpy")
-    def pick(T, a, rows, order, start, samples, out, units):
-        """Write a samples^T, the samples picked out by the threads, if each can pick out its own."""
-        if not by_samples(T, (0, out.size, out.shape[0], out.shape[1]), 0):
-            return False
-        for t in range(T):
-            product(t, T, lies(a), lies(samples.T), lies(out), units, (rows, order, start))
-        return True
-
-    return run, pick
+    return run
 
 
-def check(run, a, B, out, units, threads):
+def check(run, a, B, out, scalars, threads):
     """B by rows and by columns, and each number of threads, give NumPy's a B."""
     expected = a.astype("float64") @ B.astype("float64")
     for b in (B, np.ascontiguousarray(B.T).T):
         for T in threads:
             out[...] = np.nan
-            run(T, a, b, out, units)
+            run(T, a, b, out, scalars)
             error = np.abs(out - expected).max() / np.sqrt(a.shape[1])
             assert error < (1e-13 if out.dtype == "float64" else 3e-5), (
                 a.shape,
@@ -53,111 +45,103 @@ def check(run, a, B, out, units, threads):
 
 
 @pytest.mark.needs("numba")
-@pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
+@pytest.mark.parametrize("copy_limit", [-2, -1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_shares_of_a_product_are_numpys(products, dtype, small):
-    run, _ = products
+def test_parts_of_a_product_are_numpys(product, dtype, copy_limit):
     rng = np.random.default_rng(0)
-    units = np.asarray([1, 0, small], dtype)
+    scalars = np.asarray([1, 0, copy_limit], dtype)
     for _ in range(150):
         n, k, m = (int(size) for size in rng.choice(SIZES, 3))
         A, B = rng.standard_normal((n, k)).astype(dtype), rng.standard_normal((k, m)).astype(dtype)
         for a in (A, np.ascontiguousarray(A.T).T):
-            check(run, a, B, np.full((n, m), np.nan, dtype), units, (1, 2, 3))
+            check(product, a, B, np.full((n, m), np.nan, dtype), scalars, (1, 2, 3))
 
 
 @pytest.mark.needs("numba")
-@pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
+@pytest.mark.parametrize("copy_limit", [-2, -1, 0, 100**3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_of_few_rows_and_many_numbers_are_numpys(products, dtype, small):
-    run, _ = products
+def test_products_of_few_rows_and_many_numbers_are_numpys(product, dtype, copy_limit):
     rng = np.random.default_rng(0)
-    units = np.asarray([1, 0, small], dtype)
+    scalars = np.asarray([1, 0, copy_limit], dtype)
     for n, k, m in ((20, 5000, 100), (20, 300, 5000), (33, 5000, 40), (20, 5000, 7), (20, 4100, 9000)):
         a, B = rng.standard_normal((n, k)).astype(dtype), rng.standard_normal((k, m)).astype(dtype)
         longer = np.full((n, m + 3), np.nan, dtype)[:, :m]  # its lines are
-        check(run, a, B, longer, units, (1, 2))
-
-
-@pytest.mark.needs("numba")
-@pytest.mark.parametrize("small", [-2, -1, 0, 100**3])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_samples_are_picked_out_within_a_product(products, dtype, small):
-    _, pick = products
-    rng = np.random.default_rng(5)
-    units, seen = np.asarray([1, 0, small], dtype), set()
-    for trial in range(150):
-        n, k = (int(size) for size in rng.choice(SIZES, 2))
-        m = int(rng.choice([*SIZES, 9, 25]))
-        k = 2500 if trial % 10 == 0 else k
-        W, rows = rng.standard_normal((n, k)).astype(dtype), rng.standard_normal((m + 40, k)).astype(dtype)
-        order, start = rng.permutation(m + 40), int(rng.integers(40))
-        chosen = rows[order[start : start + m]]
-        for T in (1, 2, 3):
-            samples, out = np.full((m, k), np.nan, dtype), np.full((n, m), np.nan, dtype)
-            picked = pick(T, W, rows, order, start, samples, out, units)
-            seen.add((T, picked))
-            if picked:
-                np.testing.assert_array_equal(samples, chosen)
-                error = np.abs(out - W.astype("float64") @ chosen.T).max() / np.sqrt(k)
-                assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T)
-    assert seen >= {(1, True), (2, True), (2, False), (3, True), (3, False)}
+        check(product, a, B, longer, scalars, (1, 2))
 
 
 @pytest.fixture(scope="module")
-def others():
+def runtime():
+    """Functions of the runtime, called for one thread after the other."""
     numba = pytest.importorskip("numba", reason="numba is not installed")
     pytest.importorskip("scipy.linalg")
-    from nnx.backends.numba import runtime as by
+    from nnx.backends.numba.runtime import copies, gemm, tiles, views
 
-    by_owner, summed, where, tiles, tile = by.by_owner, by.summed, by.where, by.tiles, by.tile
-    tile_product, tile_of_one, turned, sound = by.tile_product, by.tile_of_one, by.turned, by.sound
+    gemm_owner_computes, add_partial_sums, operand = (
+        gemm.gemm_owner_computes,
+        gemm.add_partial_sums,
+        views.operand,
+    )
+    tiling, tile, tile_gemm, tile_outer = tiles.tiling, tiles.tile, tiles.tile_gemm, tiles.tile_outer
+    transpose_, finite_, gather_ = copies.transpose, copies.all_finite, copies.gather
 
     @numba.njit(error_model="numpy")
-    def lies(x):
-        return where(x, (0, x.size, x.shape[0], x.shape[1]))
+    def whole(x):
+        return operand(x, (0, x.size, x.shape[0], x.shape[1]))
 
     @numba.njit(error_model="numpy")
-    def owned(T, a, b, out, more, units, is_turned):
-        """Write a b to the first columns of out, whose lines may be longer."""
+    def owner_computes(T, a, b, out, partial_sums, scalars, transposed):
+        """Write a b to the first columns of out, whose rows may be longer."""
         d = (0, a.shape[0] * b.shape[1], a.shape[0], b.shape[1])
-        parts = 0
+        count = 0
         for t in range(T):
-            parts = by_owner(t, T, lies(a), lies(b), where(out, d), more, units, is_turned, None)
+            count = gemm_owner_computes(
+                t, T, whole(a), whole(b), operand(out, d), partial_sums, scalars, transposed
+            )
         for t in range(T):
-            summed(t, T, parts, out, more, d)
-        return parts > 1
+            add_partial_sums(t, T, count, out, partial_sums, d)
+        return count > 1
 
     @numba.njit(error_model="numpy")
-    def in_tiles(T, a, b, d, dtheta, used, units):
-        """Copy every piece to where it belongs, as soon as it is there, as the optimizer's loop would."""
+    def in_tiles(T, a, b, d, dtheta, used, scalars):
+        """Copy every tile to where it belongs, as soon as it is there, as the optimizer's loop would."""
         for t in range(T):
-            i0, i1, j0, j1, R, C, packed = tiles(t, T, d, a.shape[1])
+            i0, i1, j0, j1, R, C, place = tiling(t, T, d, a.shape[1])
             for r in range(i0, i1, R):
                 for c in range(j0, j1, C):
                     rows, columns = min(R, i1 - r), min(C, j1 - c)
-                    at, line, first, each, pieces = tile(d, r, c, rows, columns, packed)
+                    at, width, first, length, count = tile(d, r, c, rows, columns, place)
                     if a.shape[1] == 1:
-                        tile_of_one(a, b, r, rows, c, columns, dtheta, at, line)
+                        tile_outer(a, b, r, rows, c, columns, dtheta, at, width)
                     else:
-                        tile_product(lies(a), lies(b), r, rows, c, columns, dtheta, at, line, units)
-                    for q in range(pieces):
-                        low, ahead = first + q * d[3], at + q * line
-                        used[low : low + each] += dtheta[ahead : ahead + each]
+                        tile_gemm(whole(a), whole(b), r, rows, c, columns, dtheta, at, width, scalars)
+                    for q in range(count):
+                        low, ahead = first + q * d[3], at + q * width
+                        used[low : low + length] += dtheta[ahead : ahead + length]
 
     @numba.njit(error_model="numpy")
-    def turn(T, a, out):
+    def transpose(T, a, out):
         for t in range(T):
-            turned(t, T, a, out, (0, a.size, a.shape[0], a.shape[1]))
+            transpose_(t, T, a, out, (0, a.size, a.shape[0], a.shape[1]))
 
     @numba.njit(error_model="numpy")
-    def all_sound(T, x):
+    def all_finite(T, x):
         found = True
         for t in range(T):
-            found = sound(t, T, x) and found
+            found = finite_(t, T, x) and found
         return found
 
-    return owned, in_tiles, turn, all_sound
+    @numba.njit(error_model="numpy")
+    def gather(T, rows, order, start, out):
+        for t in range(T):
+            gather_(t, T, rows, order, start, out)
+
+    return SimpleNamespace(
+        owner_computes=owner_computes,
+        in_tiles=in_tiles,
+        transpose=transpose,
+        all_finite=all_finite,
+        gather=gather,
+    )
 
 
 def random_sizes(rng, few):
@@ -167,69 +151,86 @@ def random_sizes(rng, few):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_shared_out_as_W_is(others, dtype):
+def test_products_divided_as_W_is(runtime, dtype):
     """W A and W^T dZ, each thread with its rows (or columns) of W."""
     rng = np.random.default_rng(1)
-    units = np.asarray([1, 0, 100**3], dtype)
+    scalars = np.asarray([1, 0, 100**3], dtype)
     splits = set()
     for trial in range(200):
         n, k, m = random_sizes(rng, few=True)
         line = m + 16 * (trial % 2)
         W = rng.standard_normal((n, k)).astype(dtype)
         for T in (1, 2, 3):
-            for turned in (False, True):
-                a = W.T if turned else W
+            for transposed in (False, True):
+                a = W.T if transposed else W
                 b = rng.standard_normal((a.shape[1], m)).astype(dtype)
                 out, room = np.full((len(a), line), np.nan, dtype), (T - 1) * len(a) * m
-                more = np.full(room + len(a) * 16, np.nan, dtype)
-                splits.add((turned, others[0](T, a, b, out, more[:room], units, turned)))
+                sums = np.full(room + len(a) * 16, np.nan, dtype)
+                splits.add(
+                    (transposed, runtime.owner_computes(T, a, b, out, sums[:room], scalars, transposed))
+                )
                 error = np.abs(out[:, :m] - a.astype("float64") @ b).max() / np.sqrt(a.shape[1])
-                assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T, turned)
+                assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T, transposed)
                 assert np.isnan(out[:, m:]).all()
-                assert np.isnan(more[room:]).all()
+                assert np.isnan(sums[room:]).all()
     assert splits == {(False, False), (False, True), (True, False), (True, True)}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_tiles_make_every_number_once(others, dtype):
+def test_tiles_make_every_number_once(runtime, dtype):
     rng = np.random.default_rng(2)
-    units = np.asarray([1, 0, 100**3], dtype)
+    scalars = np.asarray([1, 0, 100**3], dtype)
     for trial in range(200):
         n, k, m = random_sizes(rng, few=trial % 2)
         k *= 12 if trial % 5 == 0 else 1
         dZ, A = rng.standard_normal((n, m)).astype(dtype), rng.standard_normal((k, m)).astype(dtype)
         for T in (1, 2, 3):
             dtheta, used = np.full(n * k + 7, np.nan, dtype), np.zeros(n * k + 7, dtype)
-            others[1](T, dZ, A.T, np.asarray([5, 5 + n * k, n, k]), dtheta, used, units)
+            runtime.in_tiles(T, dZ, A.T, np.asarray([5, 5 + n * k, n, k]), dtheta, used, scalars)
             error = np.abs(used[5:-2].reshape(n, k) - dZ.astype("float64") @ A.T).max() / np.sqrt(m)
             assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T)
             assert not used[:5].any()
             assert not used[-2:].any()
 
 
-def test_a_matrix_turned(others):
+def test_a_transposed_matrix(runtime):
     rng = np.random.default_rng(3)
     rows = rng.standard_normal((33, 1024)).astype("float32")  # A^T, row-major as it is
     for T in (1, 2, 3):
         out = np.full((33, 1040), np.nan, "float32")
-        others[2](T, rows, out)
+        runtime.transpose(T, rows, out)
         np.testing.assert_array_equal(out[:, :1024], rows)
     for n, m in ((1, 1), (3, 2), (16, 8), (100, 33), (64, 1024)):
         A = rng.standard_normal((n, m)).astype("float32")
         for T in (1, 2, 3):
             out = np.full((m, n + 16), np.nan, "float32")  # its lines may be longer
-            others[2](T, A.T, out)
+            runtime.transpose(T, A.T, out)
             np.testing.assert_array_equal(out[:, :n], A.T)
             assert np.isnan(out[:, n:]).all()
 
 
 @pytest.mark.needs("numba")
 @pytest.mark.parametrize("bad", [None, np.nan, np.inf, -np.inf])
-def test_whether_a_state_is_finite(others, bad):
+def test_whether_a_state_is_finite(runtime, bad):
     rng = np.random.default_rng(4)
     for size in (1, 5, 16, 100, 1001):
         for T in (1, 2, 3):
             x = rng.standard_normal(size) * 1e300
             if bad is not None:
                 x[rng.integers(size)] = bad
-            assert others[3](T, x) == (bad is None)
+            assert runtime.all_finite(T, x) == (bad is None)
+
+
+@pytest.mark.needs("numba")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gathered_samples(runtime, dtype):
+    """Each thread gathers its part of them, out of rows that may be longer, to rows that are."""
+    rng = np.random.default_rng(5)
+    for m in (1, 9, 16, 25, 100):
+        for k in (1, 20, 784):
+            rows = rng.standard_normal((m + 40, k + 3)).astype(dtype)[:, :k]
+            order, start = rng.permutation(m + 40), int(rng.integers(40))
+            for T in (1, 2, 3):
+                samples = np.full((m, k), np.nan, dtype)
+                runtime.gather(T, rows, order, start, samples)
+                np.testing.assert_array_equal(samples, rows[order[start : start + m]])

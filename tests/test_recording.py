@@ -307,48 +307,48 @@ def interpreted(text):
     vectors = {name: getattr(np, plain) for plain, name in FLOAT32.items()}
     types_ = {name: getattr(np, name) for name in ("float32", "float64", "int32", "int64", "bool_")}
 
-    def gathered(t, T, rows, order, start, out):
+    def gather(t, T, rows, order, start, out):
         out[...] = rows[order[start : start + len(out)]]
 
-    def picked(y, order, start, out):
+    def gather_columns(y, order, start, out):
         m = out.shape[-1]
         out[...] = y[..., order[start : start + m]] if len(order) else y[..., start : start + m]
 
-    def tile_product(a, b, r, rows, c, columns, out, at, line, *units):
+    def tile_product(a, b, r, rows, c, columns, out, at, width, *scalars):
         product = a[r : r + rows] @ b[:, c : c + columns]
         for i, row in enumerate(product):
-            out[at + i * line : at + i * line + columns] = row
+            out[at + i * width : at + i * width + columns] = row
 
-    def tile(d, r, c, rows, columns, packed):
+    def tile(d, r, c, rows, columns, place):
         start, k = d[0], d[3]
         first = start + r * k + c
-        at, line = (start, columns) if packed >= 0 else (first, k)
-        return (at, line, first, rows * k, 1) if columns == k else (at, line, first, columns, rows)
+        at, width = (start, columns) if place >= 0 else (first, k)
+        return (at, width, first, rows * k, 1) if columns == k else (at, width, first, columns, rows)
 
-    def where(x, d):
+    def operand(x, d):
         return x[: d[2], : d[3]]
 
-    def turned(t, T, a, out, d):
+    def transpose(t, T, a, out, d):
         if out.shape[0] == 1:
             out[:, : a.shape[1]] = a
-        return where(a, d)
+        return operand(a, d)
 
     others = {
         "np": np,
-        "tiles": lambda t, T, d, m: (0, d[2], 0, d[3], -(-d[2] // 2), -(-d[3] // m), 0 if m < 9 else -1),
+        "tiling": lambda t, T, d, m: (0, d[2], 0, d[3], -(-d[2] // 2), -(-d[3] // m), 0 if m < 9 else -1),
         "tile": tile,
-        "by_owner": lambda t, T, a, b, out, *_: int(np.matmul(a, b, out=out) is out),
-        "sound": lambda t, T, x: np.isfinite(x).all(),
-        "flushed": lambda: 0,
-        "round_by": lambda before: None,
-        "begun": lambda t, T, sync: None,
-        "tile_product": tile_product,
-        "tile_of_one": tile_product,
-        "share": lambda t, T, n, grain: (0, n),
+        "gemm_owner_computes": lambda t, T, a, b, out, *_: int(np.matmul(a, b, out=out) is out),
+        "all_finite": lambda t, T, x: np.isfinite(x).all(),
+        "flush_to_zero": lambda: 0,
+        "set_float_mode": lambda before: None,
+        "announce_call": lambda t, T, sync: None,
+        "tile_gemm": tile_product,
+        "tile_outer": tile_product,
+        "partition": lambda t, T, n, grain: (0, n),
         "LINE": 16,
-        "ZEROTH": 0,
+        "ZERO": 0,
         "ONE": 1,
-        "turned": turned,
+        "transpose": transpose,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(
             void=lambda *_: None, Array=lambda *_, **__: None, **dict.fromkeys([*types_, "boolean"])
@@ -356,19 +356,21 @@ def interpreted(text):
         "PLAIN": {},
         "CALLED": {},
         "uint64": int,
-        "total": lambda sum, x: sum + x,
-        "meet": lambda sync, T, met: met + 1,
-        **dict.fromkeys(("by_rows", "by_columns", "by_length", "by_one"), lambda t, T, d: (0, d[2], 0, d[3])),
+        "add_in_any_order": lambda sum, x: sum + x,
+        "barrier": lambda sync, T, number: number + 1,
+        **dict.fromkeys(
+            ("by_rows", "by_columns", "by_elements", "by_one"), lambda t, T, d: (0, d[2], 0, d[3])
+        ),
         "part": lambda x, d: x[d[0] : d[1]],
         "matrix": lambda x, d: x[d[0] : d[1]].reshape(d[2], d[3]),
         "as_vector": lambda x, d: x.reshape(d[3]),
         "as_matrix": lambda x, d: x.reshape(d[2], d[3]),
-        "where": where,
-        "product": lambda t, T, a, b, out, *_: np.matmul(a, b, out=out),
-        "gathered": gathered,
-        "picked1": picked,
-        "picked2": picked,
-        "kept": lambda t, T, new, old: np.copyto(old, new),
+        "operand": operand,
+        "gemm_partition": lambda t, T, a, b, out, *_: np.matmul(a, b, out=out),
+        "gather": gather,
+        "gather1": gather_columns,
+        "gather2": gather_columns,
+        "copy_state": lambda t, T, new, old: np.copyto(old, new),
     }
     module.__dict__.update(vars(math), **vectors, **types_, **others)
     exec(text, module.__dict__)
@@ -1099,8 +1101,8 @@ def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch)
         assert sum(module.step.stats.cache_misses.values()) == misses
         assert sum(module.step.stats.cache_hits.values()) == 1 - misses
     functions = {name: f.stats for name, f in vars(together).items() if hasattr(f, "stats")}
-    assert sum(functions["by_owner"].cache_hits.values()) > 0
-    assert not functions["by_owner"].cache_misses
+    assert sum(functions["gemm_owner_computes"].cache_hits.values()) > 0
+    assert not functions["gemm_owner_computes"].cache_misses
     assert len([*(tmp_path / "cache").glob("step_*.py")]) == 2
     assert len([*(tmp_path / "cache").glob("runtime_*.py")]) == 1
 
@@ -1139,7 +1141,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 def test_elementary_functions():
     """In float32, to 4 ulp, and NaN and infinity as everywhere."""
     numba = pytest.importorskip("numba")
-    from nnx.backends.numba import elementary
+    from nnx.backends.numba.runtime import elementary
 
     rng = np.random.default_rng(0)
     spread = np.exp(rng.uniform(-90, 88, 4_000)) * rng.choice([-1, 1], 4_000)

@@ -114,7 +114,7 @@ class Compiled:
             graph = trace(self._step, state, batch)
             source = Loops(graph).source()
             cost, step = graph.result[1].dtype, compiled(source.text)
-            return Form(source, step.function, state, cost, shared().lingered, step)
+            return Form(source, step.function, state, cost, shared().wait_for_next_call, step)
 
         form: Form | None = kept(self._made, key, make, "a step is not compiled")
         return form

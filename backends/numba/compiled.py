@@ -5,6 +5,7 @@ import gc
 import hashlib
 import logging
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
 
+from nnx.backends.numba import runtime
 from nnx.backends.numba.private_folder import (
     Kept,
     UnsafeError,
@@ -30,9 +32,15 @@ from nnx.support.processes import uncut
 _log = logging.getLogger("nnx")
 _here: dict[str, Any] = {}
 
-TEXT = "\n\n".join(
-    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("runtime.py", "elementary.py")
-).replace("from nnx.backends.numba.runtime import SHARED\n", "")
+
+def _joined() -> str:
+    """Return the files of the runtime as the text of one module."""
+    folder = Path(runtime.__file__).parent
+    texts = [(folder / f"{name}.py").read_text(encoding="utf-8") for name in runtime.FILES]
+    return re.sub(r"^from nnx\.backends\.numba\.runtime\b.*\n", "", "\n\n".join(texts), flags=re.MULTILINE)
+
+
+TEXT = _joined()
 """The text of what all steps share. Its hash is in its name, and that in every step's: no step is of another text."""
 
 FORMS = 16

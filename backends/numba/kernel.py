@@ -29,8 +29,8 @@ OPERATORS = {
 NUMBER = {"maximum": "({0} if not ({0} <= {1}) else {1})", "minimum": "({0} if not ({0} >= {1}) else {1})"}
 """The same, where the second is a number, which is not NaN."""
 REDUCED = {
-    "sum": ("{T}(0)", "total({0}, {1})"),
-    "mean": ("{T}(0)", "total({0}, {1})"),
+    "sum": ("{T}(0)", "add_in_any_order({0}, {1})"),
+    "mean": ("{T}(0)", "add_in_any_order({0}, {1})"),
     "prod": ("{T}(1)", "({0} * {1})"),
     "max": (None, OPERATORS["maximum"]),
     "min": (None, OPERATORS["minimum"]),
@@ -100,7 +100,7 @@ class Kernel:
         The shape that it goes over.
     results : list of Value
         The single numbers that it returns.
-    divided : {"length", "rows", "columns", "one"}
+    divided : {"elements", "rows", "columns", "one"}
         How its elements can be shared out: along either side, whole rows, whole columns, or not.
     """
 
@@ -117,10 +117,10 @@ class Kernel:
         self._local: dict[Value, str] = {}
         self._returns: list[str] = []
         self.results: list[Value] = []
-        divisions = {self._element(op, number) for number, op in enumerate(group.ops)} - {"length"}
+        divisions = {self._element(op, number) for number, op in enumerate(group.ops)} - {"elements"}
         if not divisions and len(self.space) == 1:
             divisions = {"columns"}
-        self.divided = divisions.pop() if len(divisions) == 1 else "one" if divisions else "length"
+        self.divided = divisions.pop() if len(divisions) == 1 else "one" if divisions else "elements"
         self.text = self._text()
 
     def _text(self) -> str:
@@ -184,7 +184,7 @@ class Kernel:
         if op.out not in self._group.internal:
             array = self._array(op.out)
             self._inner.append(f"{array}[{self._index(op.out.shape)}] = {name}")
-        return "length"
+        return "elements"
 
     def _reduce(self, op: Op, number: int) -> str:
         x, dtype, axes = self._read(op.reads[0], op), op.out.dtype, op.option("axes")

@@ -131,7 +131,7 @@ class Loops:
                 self._once.append(f"s{value.number} = x{value.number}[()]")
             elif value in changing.values() and value not in self._own():
                 x, y = (self._vector(f"{letter}{value.number}", value) for letter in "xy")
-                self._once.append(f"kept(t, T, {y}, {x})")
+                self._once.append(f"copy_state(t, T, {y}, {x})")
         places = self._batch(*batch)
         for group in self.groups:
             if group is self._tiled.update:
@@ -152,7 +152,7 @@ class Loops:
                 after += ["if t == 0:", f"    {x}[()] = s{value.number}"]
                 after += [f"    if s{value.number} * 0 != 0:", "        Js[count] = nan"]
             elif value.size:
-                after += [f"if not sound(t, T, {self._vector(x, value)}):", "    Js[count] = nan"]
+                after += [f"if not all_finite(t, T, {self._vector(x, value)}):", "    Js[count] = nan"]
         return self._source(state, changing, places, after)
 
     def _arguments(self) -> tuple[dict[str, Value], tuple[Any, ...], dict[str, Value], Value]:
@@ -207,17 +207,17 @@ class Loops:
         kernels = "\n\n\n".join(text.replace("KERNEL", name) for text, name in self._kernels.items())
         lines = [
             f"def step({', '.join(parameters)}):",
-            "    begun(t, T, sync)",
-            "    met, before = int64(1), flushed()",
+            "    announce_call(t, T, sync)",
+            "    next_barrier, before = int64(1), flush_to_zero()",
             *indented(self._once),
-            "    met = meet(sync, T, met)",
+            "    next_barrier = barrier(sync, T, next_barrier)",
             "    for k in range(count):",
             "        start = (at + k * m) % end",
             *indented(self._each, 2),
             *indented(self._last, 2),
-            "        met = meet(sync, T, met)",
+            "        next_barrier = barrier(sync, T, next_barrier)",
             *indented(after),
-            "    round_by(before)",
+            "    set_float_mode(before)",
         ]
         signature = f"types.void({', '.join(parameters.values())})"
         text = "\n".join(lines)
@@ -258,14 +258,11 @@ class Loops:
         places = {"rows": (X.dtype, "C", 2), "X": (X.dtype, "A", 2)}
         self._fixed["XB"], self._fixed["YB"] = Value(-1, X.shape[::-1], X.dtype), Value(-2, Y.shape, Y.dtype)
         self._names[X] = f"x{X.number}"
-        self._first = self._first_product(X)
         self._once.append("end = order.size if order.size > 0 else Y.shape[Y.ndim - 1]")
-        self._once.append(f"late = order.size > 0 and {self._picks_samples()}")
         self._each += [
             "if order.size > 0:",
-            "    if not late:",
-            "        gathered(t, T, rows, order, start, XB)",
-            "        met = meet(sync, T, met)",
+            "    gather(t, T, rows, order, start, XB)",
+            "    next_barrier = barrier(sync, T, next_barrier)",
             f"    x{X.number} = XB.T",
             "elif rows.size > 0:",
             f"    x{X.number} = rows[start : start + m].T",
@@ -277,41 +274,21 @@ class Loops:
             self._fixed[f"{letter}B"] = Value(-2, value.shape, value.dtype)
             self._names[value] = f"{letter}B"
             self._each.append(
-                f"picked{value.ndim}({letter}, order, start, {letter}B)"
+                f"gather{value.ndim}({letter}, order, start, {letter}B)"
             )  # by every thread: it is little
         self._X = X
         return places
-
-    def _first_product(self, X: Value) -> Op | None:
-        """Return the product W X that reads X before all else does, if that is so."""
-        for group in self.groups:
-            op = group.ops[0]
-            if any(self.graph.base(x) == X for one in group.ops for x in one.reads):
-                product = (
-                    group.iteration_space is None and op.name == "matmul" and op.out not in self._tiled.parts
-                )
-                other = op.reads[1:] == (X,) and self.graph.base(op.reads[0]) != X
-                return op if product and other and op.out.ndim == 2 else None
-        return None
-
-    def _picks_samples(self) -> str:
-        """Return whether that product can pick out the samples of X itself."""
-        op = self._first
-        if op is None:
-            return "False"
-        more = f"E_{op.out.dtype}.size" if self._by_owner(op) else "0"
-        return f"by_samples(T, {self._row(0, op.out.shape)}, {more})"
 
     def _end(self, old: Value, new: Value) -> None:
         """Let the next batch begin where this one has come to."""
         if old.ndim == 0:
             self._last.append(f"s{old.number} = {self.single(new)}")
         elif new not in self._in_place:
-            meeting = "met = meet(sync, T, met)"
+            meeting = "next_barrier = barrier(sync, T, next_barrier)"
             if meeting not in self._last:
                 self._last.append(meeting)
             x, y = self._vector(f"x{old.number}", old), self._vector(self.name(new), new)
-            self._last.append(f"kept(t, T, {y}, {x})")
+            self._last.append(f"copy_state(t, T, {y}, {x})")
 
     # Where a value lies.
 
@@ -397,7 +374,7 @@ class Loops:
         return {value: line for value, line in found.items() if line > value.shape[1]}
 
     def _where(self, value: Value) -> str:
-        return f"where({self.name(value)}, {self._row(0, value.shape)})"
+        return f"operand({self.name(value)}, {self._row(0, value.shape)})"
 
     def _slice(self, vector: str, start: int, shape: tuple[int, ...]) -> str:
         """Return an array of this shape that lies in a vector."""
@@ -454,7 +431,7 @@ class Loops:
         self._written += written
 
     def _meet(self) -> None:
-        self._each.append("met = meet(sync, T, met)")
+        self._each.append("next_barrier = barrier(sync, T, next_barrier)")
         self._read, self._written = [], []
 
     def _by_one(self, line: str) -> None:
@@ -480,8 +457,6 @@ class Loops:
             writes = [self._memory(out)]
             if self._by_owner(op):
                 writes.append((f"E_{out.dtype}", 0, 1))  # one memory, which a product at a time has
-            if op is self._first:
-                writes.append(self._memory(self._X))
             self._wait([*map(self._memory, op.reads)], writes)
         if op.name == "matmul" and out.ndim == 2 and all(x.dtype == out.dtype for x in op.reads):
             a, b = op.reads if len(op.reads) == 2 else op.reads * 2
@@ -515,30 +490,19 @@ class Loops:
         """Write a product; one with a W is done in parts, which are summed then."""
         out, a = op.out, op.reads[0]
         if not self._by_owner(op):
-            self._call_picking(op, f"product(t, T, {arrays}, U_{out.dtype}, PICKS)")
+            self._each.append(f"gemm_partition(t, T, {arrays}, U_{out.dtype})")
             return
         turned = int(any(view.name == "permute" for view in self.graph.views(a)))
         more = f"E_{out.dtype}"
         before = self._made[more].size if more in self._made else 0
         size = (threads() - 1) * out.size if out.shape[1] <= OWNED else 0
         self._made[more] = Value(-1, (max(size, before),), out.dtype)
-        self._call_picking(
-            op, f"parts = by_owner(t, T, {arrays}, {more}, U_{out.dtype}, int64({turned}), PICKS)"
-        )
         self._each += [
-            "if parts > 1:",
-            "    met = meet(sync, T, met)",
-            f"    summed(t, T, parts, {self.name(out)}, {more}, {self._row(0, out.shape)})",
+            f"sums = gemm_owner_computes(t, T, {arrays}, {more}, U_{out.dtype}, int64({turned}))",
+            "if sums > 1:",
+            "    next_barrier = barrier(sync, T, next_barrier)",
+            f"    add_partial_sums(t, T, sums, {self.name(out)}, {more}, {self._row(0, out.shape)})",
         ]
-
-    def _call_picking(self, op: Op, call: str) -> None:
-        """Write the call of a product, which may have to pick out its samples."""
-        plain = call.replace("PICKS", "None")
-        if op is self._first:
-            picking = call.replace("PICKS", "(rows, order, start)")
-            self._each += ["if late:", f"    {picking}", "else:", f"    {plain}"]
-        else:
-            self._each.append(plain)
 
     def _loop(self, group: Group) -> None:
         """Call a kernel: a function of its own, which groups of the same form share."""
@@ -594,7 +558,7 @@ class Loops:
         self._made[f"B{right.number}"] = Value(-1, (m, _line(right.shape[1], right.dtype)), right.dtype)
         arrays = f"{self.name(right)}, B{right.number}, {self._row(0, right.shape)}"
         self._wait([self._memory(A)], [(name, 0, 1)])
-        self._each.append(f"{name} = turned(t, T, {arrays})")
+        self._each.append(f"{name} = transpose(t, T, {arrays})")
 
     def _tile(self, op: Op) -> None:
         """Write a product of dtheta, and the optimizer's loop over its part of theta, tile by tile."""
@@ -604,23 +568,23 @@ class Loops:
         self._wait([self._memory(a), self._memory(b), *extra, *reads], [self._memory(value), *writes])
         x, y, d = self.name(a), self.name(b), self._row(place[0], value.shape)
         if op.name == "multiply":
-            product = "tile_of_one(a, b, r, rows, c, columns, dtheta, at, line)"
+            product = "tile_outer(a, b, r, rows, c, columns, dtheta, at, width)"
             y = f"B{b.number}" if b in self._turns else y
         else:
-            product = "tile_product(a, b, r, rows, c, columns, dtheta, at, line, units)"
+            product = "tile_gemm(a, b, r, rows, c, columns, dtheta, at, width, scalars)"
             x, y = self._where(a), self._turns.get(b) or self._where(b)
         call = self._of_theta(
-            {"d": d, "m": "m", "a": x, "b": y, "units": f"U_{value.dtype}"},
+            {"d": d, "m": "m", "a": x, "b": y, "scalars": f"U_{value.dtype}"},
             dtheta,
-            "i0, i1, j0, j1, R, C, packed = tiles(t, T, d, m)",
+            "i0, i1, j0, j1, R, C, place = tiling(t, T, d, m)",
             "for above in range((i1 - i0 + R - 1) // R):  # from the last rows up: those read last before",
             "    r = i0 + ((i1 - i0 - 1) // R - above) * R",
             "    for c in range(j0, j1, C):",
             "        rows, columns = min(R, i1 - r), min(C, j1 - c)",
-            "        at, line, first, each, pieces = tile(d, r, c, rows, columns, packed)",
+            "        at, width, first, length, count = tile(d, r, c, rows, columns, place)",
             f"        {product}",
-            "        for q in range(pieces):",
-            "            low, high, ahead = first + q * d[3], first + q * d[3] + each, at + q * line",
+            "        for q in range(count):",
+            "            low, high, ahead = first + q * d[3], first + q * d[3] + length, at + q * width",
             "            UPDATE",
         )
         self._each.append(call)
@@ -637,7 +601,7 @@ class Loops:
             {"D": "D", "first": str(last - len(rows)), "last": str(last)},
             dtheta,
             "for k in range(first, last):",
-            "    low, high = share(t, T, D[k][3], LINE)",
+            "    low, high = partition(t, T, D[k][3], LINE)",
             "    low, high = D[k][0] + low, D[k][0] + high",
             "    ahead = low",
             "    UPDATE",
@@ -662,7 +626,7 @@ class Loops:
         ]
         calls = [
             *(["if fresh:"] if olds else []),
-            *(f"    kept(ZEROTH, ONE, {y}[low:high], {x}[low:high])" for y, x in olds.items()),
+            *(f"    copy_state(ZERO, ONE, {y}[low:high], {x}[low:high])" for y, x in olds.items()),
             f"{name}({', '.join(arguments)}, 0, 0, 0, high - low)",
         ]
         body = [

@@ -1,7 +1,7 @@
 """exp, log and their kin in float32 without a branch or a call, of which the compiler makes vector instructions.
 
-(The C library's are called for one number after the other.) This file's text stands below that of runtime.py. The
-polynomials are those of S. L. Moshier's Cephes library, https://www.netlib.org/cephes/; the errors are below 4 ulp.
+The C library computes them for one number after the other. The polynomials are those of S. L. Moshier's Cephes library,
+https://www.netlib.org/cephes/; the errors are below 4 ulp.
 """
 
 # The loops that follow use what they need, and numba finds all types itself.
@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 
-from nnx.backends.numba.runtime import SHARED
+from nnx.backends.numba.runtime.options import SHARED
 
 
 @intrinsic

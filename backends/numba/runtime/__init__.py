@@ -1,0 +1,22 @@
+"""The functions that compiled steps call, in files of one idea each.
+
+Every thread runs the same step with its own number t of T threads. It does its part of each loop and each product, and
+waits for the others where one reads what another has written. BLAS has one thread meanwhile.
+
+`nnx.backends.numba.compiled` joins these files to the text of one module, which lies beside the compiled steps. numba
+keeps on disk what it has compiled of it, so that all steps share it.
+"""
+
+FILES = (
+    "options",
+    "float_mode",
+    "barrier",
+    "partition",
+    "views",
+    "blocks",
+    "gemm",
+    "tiles",
+    "copies",
+    "elementary",
+)
+"""The files in an order in which each uses only those before it."""
