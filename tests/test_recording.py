@@ -272,22 +272,22 @@ def source(optimizer=None, regularization=None):
 def test_each_derivative_is_used_where_it_is_made():
     """All dW in tiles, the biases together; no meeting of the threads more than between two layers."""
     text = source()
-    assert text.count("where(v") > 0
+    assert text.count("operand(v") > 0
     step = text[text.index("def step(") :]
     assert len([line for line in step.splitlines() if "U_float32, C_" in line]) == 3
-    assert "product(t, T, " not in step.replace("by_owner(t, T, ", "")
+    assert "gemm_partition(" not in step
 
 
-def test_threads_meet_between_picking_out_samples_and_turning_all_of_them():
+def test_a_barrier_stands_between_gathering_samples_and_transposing_them():
     network, optimizer, m = nnx.mlp([100, 260, 5]), nnx.Adam(), 144
     state = initial_state(network, optimizer, network.init(0))
     batch = np.zeros((100, m), "float32"), np.zeros(m, "int32")
     text = step_renderer.Loops(trace(training_step(network, optimizer), state, batch)).source().text
     lines = text[text.index("def step(") :].splitlines()
-    (picks,) = [k for k, line in enumerate(lines) if "(rows, order, start)" in line]
-    turned = next(k for k, line in enumerate(lines) if "turned(t, T, " in line)
-    assert picks < turned
-    assert "        met = meet(sync, T, met)" in lines[picks:turned]
+    (gathers,) = [k for k, line in enumerate(lines) if "gather(t, T, rows, order, start" in line]
+    transposes = next(k for k, line in enumerate(lines) if "transpose(t, T, " in line)
+    assert gathers < transposes
+    assert any("barrier(sync, T, " in line for line in lines[gathers:transposes])
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_threads_meet_between_picking_out_samples_and_turning_all_of_them():
 )
 def test_what_needs_the_whole_gradient_has_it(regularization):
     step = source(regularization=regularization)
-    assert "tile_product(" not in step
+    assert "tile_gemm(" not in step
 
 
 # ------------------------------------------------------------------------------------- replaying it is running it

@@ -260,7 +260,6 @@ FILE, CLASS, FUNCTION = 350, 250, 60
 # What is still longer, with the lines that it may have. Entries go, none is added.
 LONGER = {
     "backends/jax/adapter.py:repeat": 100,
-    "backends/numba/runtime.py": 700,
     "backends/numba/step_renderer.py": 760,
     "backends/numba/step_renderer.py:Loops": 650,
     "bench/peers/jax.py:_contestant": 75,
