@@ -14,6 +14,10 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
+NEEDS = {"torch": "\nimport torch\n", "numba": "nnx.backends.numba"}
+"""A block with such a line runs only where the library is installed."""
+
+
 def blocks(page, language):
     text = (ROOT / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
@@ -58,7 +62,7 @@ def test_examples_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "example", example)
     namespace = example.__dict__
     for block, output in code:
-        if "\nimport torch\n" in block and find_spec("torch") is None:
+        if any(needed in block and find_spec(library) is None for library, needed in NEEDS.items()):
             continue
         capsys.readouterr()
         exec(compile(block, page, "exec"), namespace)
