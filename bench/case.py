@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnx.model.network import Network, mlp
+from nnx.model.mlp import mlp
+from nnx.model.network import Network
 from nnx.optimizers import Optimizer, optimizer
 
 STEPS = 16

@@ -48,7 +48,8 @@ from nnx.model.layers import (
     Residual,
 )
 from nnx.model.layers import register as register_layer
-from nnx.model.network import Network, mlp
+from nnx.model.mlp import mlp
+from nnx.model.network import Network
 from nnx.model.outputs import LOSSES, OUTPUTS, register_loss
 from nnx.model.outputs.loss import Loss
 from nnx.model.regularization import Regularization

@@ -278,8 +278,6 @@ LONGER = {
     "nnx/data/tabular.py:Tabular": 275,
     "nnx/errors.py": 375,
     "nnx/model/activations.py": 500,
-    "nnx/model/network.py": 600,
-    "nnx/model/network.py:Network": 275,
     "nnx/optimizers/schedules.py": 475,
     "nnx/train/loop.py": 475,
     "nnx/train/loop.py:Run": 350,

@@ -87,7 +87,7 @@ def test_what_is_kept_is_what_a_step_keeps(rng):
     network, m = a_network(), 11
     X, theta = rng.standard_normal((8, m)), network.init(0, "float64")
     context = Context(training=True, key=np.asarray([1, 2], dtype=np.int32))
-    _, kept = forward(network.layers, network._views(theta), X, context)
+    _, kept = forward(network.layers, network._layout.views(theta), X, context)
     arrays = {}
 
     def collect(x):

@@ -21,7 +21,7 @@ from nnx.cli import show
 from nnx.cli.inputs import WIDTHS, UsageError, integers, refuse_existing, typed
 from nnx.cli.terminal import Terminal
 from nnx.errors import InputError, count, positive_int, unknown
-from nnx.model.network import mlp
+from nnx.model.mlp import mlp
 from nnx.optimizers import optimizer
 from nnx.port.registry import backend as make_backend
 from nnx.port.registry import choose, survey

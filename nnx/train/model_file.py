@@ -13,7 +13,7 @@ from nnx.errors import BackendError, Error, InputError, ModelFileError, count, f
 from nnx.io import container
 from nnx.io.run_folder import CHECKPOINTS, MODEL, checkpoints, steps_of
 from nnx.metrics.history import with_nan, without_nan
-from nnx.model.network import layer_text
+from nnx.model.layers import as_text
 from nnx.optimizers import describe as describe_optimizer
 from nnx.support.schema import check
 from nnx.train import description
@@ -337,7 +337,7 @@ def difference(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     there, here = saved["layers"], own["layers"]
     for l, (a, b) in enumerate(zip(there, here, strict=False), 1):
         if _learned(_plain(a)) != _learned(_plain(b)):
-            return f"layer {l} of {len(there)} is {layer_text(a)} there and {layer_text(b)} here"
+            return f"layer {l} of {len(there)} is {as_text(a)} there and {as_text(b)} here"
     if len(there) != len(here):
         return f"it has {len(there)} layers, this one has {len(here)}"
     for name in ("output", "loss"):

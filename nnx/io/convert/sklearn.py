@@ -6,7 +6,8 @@ from typing import Any
 from nnx.errors import InputError, items, one_of, shown
 from nnx.io.convert.parameters import as_floats, checked_parameters, contiguous_copy
 from nnx.model.layers import Dense, Dropout
-from nnx.model.network import Network, mlp
+from nnx.model.mlp import mlp
+from nnx.model.network import Network
 
 SKLEARN_NAMES = {
     "identity": "identity",

@@ -8,7 +8,7 @@ This file has the base class of all layers, and runs layers one after the other.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeAlias
 
@@ -199,3 +199,18 @@ def from_any(layer: Any) -> Layer:
     if not isinstance(layer, Layer):
         raise InputError(f"expected a layer such as nnx.Dense(16, 'relu'), not {shown(layer)}")
     return layer
+
+
+def as_text(description: Mapping[str, Any]) -> str:
+    """Return a layer as a person writes it, from its description: Dense(20, relu)."""
+    arguments = [value for name, value in description.items() if name != "kind" and value is not None]
+    if "layers" in description:
+        arguments = [as_text(layer) for layer in description["layers"]]
+    return f"{description['kind']}({', '.join(map(str, arguments))})"
+
+
+def every(layers: Sequence[Layer]) -> Iterator[Layer]:
+    """Yield every layer, those inside others too."""
+    for layer in layers:
+        yield layer
+        yield from every(layer.layers)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnx.array.namespace import Array
+from nnx.array.namespace import Array, array_namespace
 from nnx.model.outputs.loss import Loss
 from nnx.model.outputs.losses import Function
 
@@ -63,3 +63,14 @@ class Output:
     def __str__(self) -> str:
         """Return its name in errors: 'identity', or 'identity' with the loss 'huber'."""
         return repr(self.name) if self.spec is None else f"{self.name!r} with the loss {self.spec!r}"
+
+
+def mean_loss(output: Output, Z: Array, Y: Array, weights: Array | None) -> tuple[Array, Array | None]:
+    """Return J (...,) and the share w / sum of w (..., 1, m) of each sample in it; None where all have 1/m."""
+    xp = array_namespace(Z)
+    loss = output.loss(Z, Y)
+    if weights is None:
+        return xp.mean(loss, axis=-1), None  # J = (1/m) sum of the losses
+    total = xp.sum(weights, axis=-1, keepdims=True)
+    share = weights / xp.where(total > 0, total, 1.0)  # all weights zero: J = 0
+    return xp.sum(share * loss, axis=-1), xp.expand_dims(share, axis=-2)
