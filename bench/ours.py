@@ -11,7 +11,7 @@ from nnx.bench.contestant import Absent, Contestant
 from nnx.errors import BackendError
 from nnx.port.base import Backend
 from nnx.port.registry import backend as find_backend
-from nnx.train.loop import Run
+from nnx.train.loop import FitLoop
 from nnx.train.trainer import Trainer
 
 
@@ -26,8 +26,8 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
     trainer = Trainer(network, optimizer, backend=found, dtype=case.dtype, seed=case.seed)
     trainer.parameters = case.start()
     clock = _clock(found)
-    X, y, go = data.X.T, data.y, Run.go
-    repeated, wait, now = trainer.repeated, found.synchronize, time.perf_counter
+    X, y, go = data.X.T, data.y, FitLoop.go
+    repeated, wait, now = trainer.session.program.run, found.synchronize, time.perf_counter
     whole = inside = 0.0
 
     def steps(*arguments: Any) -> Any:
@@ -38,7 +38,7 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
         inside += now() - start
         return result
 
-    def timed(run: Run) -> Any:  # a callback would do, but keeps epochs from being done many at once
+    def timed(run: FitLoop) -> Any:  # a callback would do, but keeps epochs from being done many at once
         nonlocal whole
         found: list[Any] = []
         whole = clock(lambda: found.append(go(run)))
@@ -47,7 +47,7 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
     def seconds(epochs: int) -> float:
         nonlocal inside
         inside = 0.0
-        with patch.object(Run, "go", timed), patch.object(trainer, "repeated", steps):
+        with patch.object(FitLoop, "go", timed), patch.object(trainer.session.program, "run", steps):
             trainer.fit(X, y, epochs=epochs, batch_size=case.m, shuffle=case.shuffled, progress=False)
         return whole
 

@@ -140,7 +140,7 @@ def test_auto_weighs_the_work_of_all_fits_of_a_trainer(no_gpu, monkeypatch):
     pytest.importorskip("numba")
     X, Y = np.random.default_rng(0).standard_normal((2, 40)), np.arange(40) % 2
     trainer = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05))
-    for module in (registry, nnx.train.trainer):
+    for module in (registry, nnx.train.session):
         monkeypatch.setattr(module, "WORTH", 2.5 * registry.work(trainer.network.P, 40, 4))
     expected = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05), backend="numpy")
     for name in ("numpy", "numpy", "numba"):
@@ -154,6 +154,8 @@ def test_small_products_have_one_thread(backend):
     info = pytest.importorskip("threadpoolctl").threadpool_info
     if backend.name not in ("numpy", "torch") or backend.device != "cpu":
         pytest.skip("its threads are its own matter")
+    if type(backend.compile(len)).__name__ == "_Transitional":
+        pytest.skip("it has no program of its own yet, which sees to the threads")
     torch = sys.modules.get("torch")
 
     def threads():

@@ -359,7 +359,7 @@ def test_metrics_that_were_asked_for_long_ago_are_forgotten():
     first = trainer.evaluate(X, Y, metrics=wanted[0])
     for one in wanted:
         trainer.evaluate(X, Y, metrics=one)
-    assert len(trainer._measures) <= 8
+    assert len(trainer.session.compiled_metrics) <= 8
     assert trainer.evaluate(X, Y, metrics=wanted[0]) == first
 
 

@@ -29,7 +29,7 @@ from nnx.compiler.schedule import Copy
 from nnx.model.network import Network
 from nnx.model.outputs import LOSSES
 from nnx.optimizers.schedules import SCHEDULES
-from nnx.train.step import cost_and_gradient, initial_state, step_in_pieces, training_step
+from nnx.train.step import cost_and_gradient, initial_state, micro_batch_step, training_step
 
 # ---------------------------------------------------------------------------------------------- what is traced
 
@@ -751,7 +751,7 @@ def test_three_steps_under_every_schedule(name):
 def test_steps_in_pieces():
     net, optimizer = layered(nnx.Dropout(0.3)), nnx.Adam()
     _, state, (X, Y, w) = case(net, optimizer, weights=True)("float64")
-    pieces = step_in_pieces(net, optimizer)
+    pieces = micro_batch_step(net, optimizer)
     first, start = (X[:, :4], Y[:, :4], w[:4]), np.asarray(0, "int32")
     second, later = (X[:, 4:], Y[:, 4:], w[4:]), np.asarray(4, "int32")
     sums = pieces.first(state, first, start)

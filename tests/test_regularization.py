@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import nnx
 from nnx.model.outputs import OUTPUTS
-from nnx.train.step import cost_and_gradient, initial_state, step_in_pieces, training_step
+from nnx.train.step import cost_and_gradient, initial_state, micro_batch_step, training_step
 
 EVERYTHING = nnx.Regularization(
     l1=0.01, l2=0.1, max_norm=0.8, clip_value=0.05, clip_norm=0.1, label_smoothing=0.1
@@ -32,7 +32,9 @@ def test_penalties_by_their_definition(backend):
     trainer = new(backend, nnx.Regularization(l1=0.01, l2=0.1))
     net, theta = trainer.network, trainer.theta
     p = net.unflatten(theta)
-    J, dtheta = trainer.gradient(trainer.state, (backend.asarray(X, "float64"), backend.asarray(Y, "int32")))
+    J, dtheta = trainer.session.gradient(
+        trainer.state, (backend.asarray(X, "float64"), backend.asarray(Y, "int32"))
+    )
 
     def typed(theta):
         W = [net.unflatten(theta)[name] for name in ("W1", "W2")]
@@ -56,7 +58,9 @@ def test_penalties_per_sample(backend, weighted, rng):
     batch = [backend.asarray(X, "float64"), backend.asarray(Y, "int32")]
     batch.append(None if w is None else backend.asarray(w, "float64"))
     one, same = new(backend, own), new(backend, nnx.Regularization(l1=0.3 / total, l2=2.0 / total))
-    for found, expected in zip(*(t.gradient(t.state, tuple(batch)) for t in (one, same)), strict=True):
+    for found, expected in zip(
+        *(t.session.gradient(t.state, tuple(batch)) for t in (one, same)), strict=True
+    ):
         np.testing.assert_allclose(backend.to_numpy(found), backend.to_numpy(expected), rtol=1e-12)
     for batch_size, micro_batch in ((20, None), (20, 6), (15, 4)):
         runs = [new(backend, own), new(backend, own)]
@@ -67,7 +71,7 @@ def test_penalties_per_sample(backend, weighted, rng):
     theta = backend.asarray(np.stack([net.init(seed, "float64") for seed in range(3)]), "float64")
     state = initial_state(net, optimizer, theta, own)
     after, _ = training_step(net, optimizer, own)(state, tuple(batch))
-    pieces = step_in_pieces(net, optimizer, own)
+    pieces = micro_batch_step(net, optimizer, own)
     sums = pieces.first(state, tuple(batch), backend.asarray(0, "int32"))
     again, _ = pieces.update(state, sums)
     np.testing.assert_allclose(backend.to_numpy(again["theta"]), backend.to_numpy(after["theta"]), rtol=1e-10)
@@ -168,7 +172,7 @@ def test_label_smoothing_of_torch():
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_a_step_in_pieces_is_the_whole_step(backend, output, rng):
+def test_a_step_in_micro_batches_is_the_whole_step(backend, output, rng):
     """With all of it: weights, noise, dropout, penalties, clipping, smoothing where there are classes."""
     own = nnx.Regularization(0.01, 0.1, 0.8, 0.5, 1.0, 0.1 if output in ("softmax", "sigmoid") else 0.0)
     net = nnx.Network(
@@ -215,7 +219,7 @@ def test_a_stack_is_regularized_network_by_network(backend):
     batch = backend.asarray(X, "float64"), backend.asarray(Y, "int32")
     step = training_step(net, optimizer, EVERYTHING)
     state = initial_state(net, optimizer, backend.asarray(theta, "float64"), EVERYTHING)
-    pieces = step_in_pieces(net, optimizer, EVERYTHING)
+    pieces = micro_batch_step(net, optimizer, EVERYTHING)
     after, J = step(state, batch)
     cut = [(batch[0][:, :9], batch[1][:9]), (batch[0][:, 9:], batch[1][9:])]
     sums = pieces.first(state, cut[0], backend.asarray(0, "int32"))
@@ -243,7 +247,7 @@ def test_nothing_is_read_on_the_host(backend):
     weights = wrap(backend.asarray(np.ones(20), "float32"), backend.xp)
     training_step(net, optimizer, EVERYTHING)(state, (*batch, weights))
     cost_and_gradient(net, EVERYTHING)(state, batch)
-    pieces = step_in_pieces(net, optimizer, EVERYTHING)
+    pieces = micro_batch_step(net, optimizer, EVERYTHING)
     sums = pieces.first(state, (*batch, weights), wrap(backend.asarray(0, "int32"), backend.xp))
     pieces.update(state, sums)
 

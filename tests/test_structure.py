@@ -279,11 +279,6 @@ LONGER = {
     "nnx/errors.py": 375,
     "nnx/model/activations.py": 500,
     "nnx/optimizers/schedules.py": 475,
-    "nnx/train/loop.py": 475,
-    "nnx/train/loop.py:Run": 350,
-    "nnx/train/trainer.py": 1000,
-    "nnx/train/trainer.py:Trainer": 650,
-    "nnx/train/trainer.py:fit": 150,
 }
 
 

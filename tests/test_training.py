@@ -11,7 +11,6 @@ from nnx.backends.numpy.adapter import NumPy
 from nnx.batches import Batches
 from nnx.data import flower
 from nnx.model.outputs import OUTPUTS
-from nnx.port.base import Checked
 
 OPTIMIZERS = [nnx.GradientDescent(0.005), nnx.Adam(0.01)]
 
@@ -100,15 +99,6 @@ def test_batches_cover_each_epoch_once_in_new_orders(backend):
     assert (orders[0] != orders[1]).any()
     in_order = [backend.to_numpy(Yb) for (_, Yb, _), _, _ in Batches(backend, X, Y, None, 5).epoch()]
     np.testing.assert_array_equal(np.concatenate(in_order), np.arange(m))
-
-
-@pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"batch_size": None}, {"micro_batch": 4}])
-def test_a_backend_is_told_of_samples_that_will_be_picked_out(rng, monkeypatch, options):
-    backend, told = nnx.backend("numpy"), []
-    monkeypatch.setattr(backend, "picked_from", told.append)
-    X, Y = rng.standard_normal((4, 30)), rng.integers(0, 2, 30)
-    nnx.Trainer(nnx.mlp((4, 3, 2)), backend=backend).fit(X, Y, epochs=2, **{"batch_size": 10, **options})
-    assert [data[0].shape for data in told] == ([] if options else [(4, 30)])
 
 
 def test_history_is_the_mean_cost_over_the_samples(rng):
@@ -322,17 +312,59 @@ def test_an_interrupt_before_an_epochs_first_step_leaves_its_order_to_the_next_f
     straight, stopped = trainer(), trainer()
     straight.fit(X, Y, epochs=5, batch_size=16)
     stopped.fit(X, Y, epochs=2, batch_size=16)
-    repeated = stopped.repeated
-    stopped.repeated = interrupted
+    program = stopped.session.program
+    program.run = interrupted
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(X, Y, epochs=3, batch_size=16)
-    stopped.repeated = repeated
+    del program.run
     stopped.fit(X, Y, epochs=3, batch_size=16)
     assert stopped.history["loss"] == straight.history["loss"]
 
 
 def interrupted(*arguments):
     raise KeyboardInterrupt
+
+
+class Left(nnx.Callback):
+    """Saves the trainer when the fit ends, however it does."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_fit_end(self, trainer):
+        trainer.save(self.path)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_interrupt_between_a_step_and_its_count_loses_no_step(backend, rng, tmp_path, shuffle):
+    """The step that was done is not done again where the fit goes on."""
+    (X, Y), path = data(rng), tmp_path / "left.safetensors"
+
+    def trainer():
+        return nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend, seed=1)
+
+    straight, stopped, resumed = trainer(), trainer(), trainer()
+    straight.fit(X, Y, epochs=4, batch_size=16, shuffle=shuffle, callbacks=lambda progress: None)
+    program, calls = stopped.session.program, []
+    run = program.run
+
+    def run_and_interrupt(*arguments):
+        calls.append(run(*arguments))
+        if len(calls) == 8:  # the third step of the second epoch
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    program.run = run_and_interrupt
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit(
+            X, Y, epochs=4, batch_size=16, shuffle=shuffle, callbacks=[lambda progress: None, Left(path)]
+        )
+    assert stopped.steps == 8
+    resumed.fit(
+        X, Y, epochs=4, batch_size=16, shuffle=shuffle, callbacks=[lambda progress: None], resume=path
+    )
+    assert resumed.steps == straight.steps == 20
+    np.testing.assert_array_equal(resumed.theta, straight.theta)
 
 
 def test_progress_tells_where_a_fit_stands(rng):
@@ -422,19 +454,21 @@ def test_an_activation_of_ones_own_is_loaded_once_registered(tmp_path, monkeypat
 
 
 def counting(backend, monkeypatch):
-    """How many steps were done in each call, from now on, of what the backend repeats."""
-    counts, repeat = [], backend.repeat
+    """How many steps were done in each call, from now on, of the programs that the backend compiles."""
+    counts, compiled = [], backend.compile
 
-    def counted(step):
-        steps = repeat(step)
+    def counted(function):
+        program = compiled(function)
+        run = program.run
 
         def call(*arguments):
             counts.append(arguments[-1])
-            return steps(*arguments)
+            return run(*arguments)
 
-        return call
+        program.run = call
+        return program
 
-    monkeypatch.setattr(backend, "repeat", counted)
+    monkeypatch.setattr(backend, "compile", counted)
     return counts
 
 
@@ -499,7 +533,7 @@ def test_an_epoch_that_nobody_sees_and_that_leads_nowhere_is_found(backend, rng,
 
 
 def test_epochs_are_done_at_once_only_where_nobody_sees_each(rng, monkeypatch):
-    monkeypatch.setattr("nnx.train.loop.SLICE", 1e9)  # however long a step takes
+    monkeypatch.setattr("nnx.train.steps.SECONDS_PER_CALL", 1e9)  # however long a step takes
     backend = NumPy()
     counts = counting(backend, monkeypatch)
     X, Y = data(rng, m=64)
@@ -534,40 +568,37 @@ class Interrupted(NumPy):
             self.now = None
             raise KeyboardInterrupt
 
-    def repeat(self, step):
-        repeated = super().repeat(step)
-
-        def steps(state, *arguments):
-            new, Js = repeated(state, *arguments)
-            if arguments[-1] > 4 and self.then:
-                self.now, self.then, self.before = self.then, None, state
-                self.interrupt("steps")
-                if self.now == "look":
-                    new = Looked(new, self)
-                if self.now == "come back":  # since the epochs led nowhere
-                    new = {**new, "theta": new["theta"] * np.nan}
-            return new, Js
-
-        return steps
+    def compile(self, function):
+        program = super().compile(function)
+        kind = type("InterruptedProgram", (Interrupting, type(program)), {"backend": self})
+        program.__class__ = kind
+        return program
 
     def to_numpy(self, x):
         self.interrupt("losses")
         return super().to_numpy(x)
 
 
-class Looked(Checked):
-    """A state that is interrupted when somebody asks whether it is finite."""
+class Interrupting:
+    """A program that is interrupted in a call of several epochs, or when it looks at its state, or rolls it back."""
 
-    finite = property(lambda state: state._finite.interrupt("look"))
+    def run(self, *arguments):
+        backend, Js = self.backend, super().run(*arguments)
+        if arguments[-1] > 4 and backend.then:
+            backend.now, backend.then = backend.then, None
+            backend.interrupt("steps")
+            if backend.now == "come back":  # since the epochs led nowhere
+                return [np.asarray(np.nan)] * arguments[-1]
+        return Js
 
+    def rollback(self):
+        self.backend.interrupt("come back")
+        super().rollback()
 
-class ComingBack(nnx.Trainer):
-    """A trainer that is interrupted when it is to take up again the state from before the steps."""
-
-    def __setattr__(self, name, x):
-        if name == "state" and x is getattr(self.backend, "before", None):
-            self.backend.interrupt("come back")
-        super().__setattr__(name, x)
+    @property
+    def finite(self):
+        self.backend.interrupt("look")
+        return super().finite
 
 
 @pytest.mark.parametrize("where", ["steps", "losses", "look", "come back"])
@@ -575,7 +606,7 @@ def test_an_interrupt_among_epochs_that_nobody_sees_loses_no_more_than_they(wher
     """Whenever it comes, the trainer is as before the call of several epochs, and goes on from there."""
     X, Y = data(rng, m=64)
     network, backend = nnx.mlp([5, 3], output="softmax"), Interrupted()
-    trainer, expected = ComingBack(network, backend=backend), nnx.Trainer(network, backend="numpy")
+    trainer, expected = nnx.Trainer(network, backend=backend), nnx.Trainer(network, backend="numpy")
     for one in (trainer, expected):
         one.fit(X, Y, epochs=3, batch_size=16)
     backend.then = where

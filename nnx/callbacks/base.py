@@ -87,7 +87,14 @@ class Callbacks:
     Parameters
     ----------
     given : Callback, callable, or several of them
+
+    Attributes
+    ----------
+    trainer : nnx.Trainer
+        The trainer that fits; the hooks take it.
     """
+
+    trainer: Any = None
 
     def __init__(self, given: Any) -> None:
         if given is None:
@@ -139,7 +146,7 @@ class Callbacks:
             _call(one, "restore", state)
 
     def call(self, hook: str, *arguments: Any) -> None:
-        """Call one hook of all.
+        """Call one hook of all, with the trainer and these arguments.
 
         Raises
         ------
@@ -147,14 +154,14 @@ class Callbacks:
             When one raises an error that is not nnx's own.
         """
         for one in self.on_steps if hook == "on_step" else self.all:
-            _call(one, hook, *arguments)
+            _call(one, hook, self.trainer, *arguments)
 
-    def end(self, trainer: Any) -> None:
+    def end(self) -> None:
         """Call `on_fit_end` of all, also when one of them raises; then raise the first such error."""
         errors = []
         for one in self.all:
             try:
-                _call(one, "on_fit_end", trainer)
+                _call(one, "on_fit_end", self.trainer)
             except Error as error:
                 errors.append(error)
         if errors:

@@ -114,7 +114,7 @@ class EarlyStopping(Monitor):
         if self.improved(progress):
             self._waited, self._kept = 0, len(trainer.records)
             if self.restore_best:
-                self._theta = trainer.state["theta"]  # no copy: a step replaces it and changes nothing in it
+                self._theta = trainer.session.read("theta")["theta"]
             return
         self._waited += 1
         if self._waited >= self.patience:

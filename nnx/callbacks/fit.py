@@ -12,7 +12,7 @@ from nnx.port.base import Backend
 class Fit(Protocol):
     """A trainer while it fits. `nnx.Trainer` has all of this; its documentation describes each name."""
 
-    state: Any
+    session: Any
     learning_rate: Any
     theta: Any
     kept: int | None

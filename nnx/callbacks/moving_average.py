@@ -86,18 +86,18 @@ class MovingAverage(Resumable):
 
         Do not train it in the block: the steps would be lost.
         """
-        before, kept = trainer.state, trainer.kept
+        before, kept = trainer.theta, trainer.kept
         trainer.theta = self.theta
         try:
             yield trainer
         finally:
-            trainer.state, trainer.kept = before, kept
+            trainer.theta, trainer.kept = before, kept
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Begin with no step, or with the checkpoint's average."""
-        backend, theta = trainer.backend, trainer.state["theta"]
+        backend, theta = trainer.backend, trainer.session.read("theta")["theta"]
         self._to_numpy = backend.to_numpy
-        self._next = backend.capture(self._averaged)
+        self._next = backend.compile(self._averaged)
         if state is None:
             theta, n = array_namespace(theta).zeros_like(theta), 0
         else:
@@ -116,7 +116,7 @@ class MovingAverage(Resumable):
 
     def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Add the step to the average."""
-        self._average = self._next(self._average, trainer.state["theta"])
+        self._average = self._next(self._average, trainer.session.read("theta")["theta"])
 
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Note an average that is finite."""

@@ -87,7 +87,9 @@ class ReduceOnPlateau(Monitor):
             self._cooling, self._waited = self._cooling - 1, 0
         if self._waited >= self.patience:
             self._cooling, self._waited = self.cooldown, 0
-            alpha = float(trainer.backend.to_numpy(trainer.state["alpha"]))  # without the schedule's factor
+            alpha = float(
+                trainer.backend.to_numpy(trainer.session.read("alpha")["alpha"])
+            )  # not the schedule's
             lowered = max(alpha * self.factor, self.min_learning_rate, host.smallest(trainer.dtype))
             if lowered < alpha:
                 trainer.learning_rate = lowered

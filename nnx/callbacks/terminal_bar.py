@@ -52,6 +52,7 @@ class TerminalBar(ProgressBar):
     When the terminal is lost, the fit goes on without it.
     """
 
+    often = False
     each_epoch = False
 
     def on_fit_start(self, trainer: Fit, epochs: int) -> None:

@@ -27,7 +27,7 @@ def why(error: OSError, folder: Path, trainer: Any) -> str:
 
 def needed(trainer: Any) -> int:
     """Return about the bytes of a trainer's model file: parameters, the optimizer's memory, and the description."""
-    tensors, description = model_file.collect(trainer, None)
+    tensors, description = model_file.collect(trainer.session)
     return sum(int(tensor.nbytes) for tensor in tensors.values()) + len(json.dumps(description, default=str))
 
 

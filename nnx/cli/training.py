@@ -96,7 +96,9 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Traini
         options.seed,
         build.regularization(options),
     )
-    trainer.weigh(m * options.epochs, steps * options.epochs)  # the run's configuration names the backend
+    trainer.session.weigh(
+        m * options.epochs, steps * options.epochs
+    )  # the run's configuration names the backend
     trainer.metadata = {
         "preparation": preparation.describe(), "data": options.data, "parts": data.parts,
     }  # fmt: skip

@@ -37,7 +37,7 @@ from nnx.sklearn.parameters import (
 from nnx.sklearn.shuffles import Shuffles
 from nnx.train.trainer import Trainer
 
-AT_ONCE = 2**20
+MAX_NUMBERS = 2**20
 """Numbers of the widest layer that a prediction computes at once on the host: more would leave the caches."""
 
 
@@ -108,7 +108,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             X, Y = samples.take(X, kept), Y[kept]
             weights = None if weights is None else weights[kept]
         run(self, trainer, X, Y, weights, incremental, score)
-        self._take_up(trainer.state["theta"], backend, X)
+        self._take_up(trainer.session.read("theta")["theta"], backend, X)
         return self
 
     def _begin(self, X: Any) -> None:
@@ -162,19 +162,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             memory = self._memory if self._stochastic else {}
             draws = network.random and "key" not in memory
             seed = int(self._random_state.randint(2**31 - 1)) if draws else 0
-            trainer = Trainer(
-                network,
-                optimizer,
-                backend,
-                dtype=dtype,
-                seed=seed,
-                regularization=regularization,
-                theta=backend.to_numpy(theta)
-                if samples.home(theta) == (backend.name, backend.device)
-                else theta,
-            )
+            if samples.home(theta) == (backend.name, backend.device):
+                theta = backend.to_numpy(theta)
+            trainer = Trainer(network, optimizer, backend, None, dtype, seed, regularization, theta)
             remember(trainer, memory)
-        elif theta is not trainer.state["theta"]:
+        elif theta is self.__dict__.get("_vector"):  # the views of it may have been written into
+            trainer.session.load({"theta": backend.asarray(theta, dtype)})
+        else:
             trainer.theta = theta
         trainer.rng = Shuffles(self._random_state)
         trainer.records = []
@@ -226,7 +220,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         seen, moved, forward = self._ready.get(known, (None,) * 3)
         if seen is not theta:
             dtype = samples.dtype_of(theta)
-            moved, forward = backend.asarray(theta, dtype), backend.capture(self._network_as_set().forward)
+            moved, forward = backend.asarray(theta, dtype), backend.compile(self._network_as_set().forward)
             self._ready[known] = theta, moved, forward
         return self._outputs(backend, forward, moved, samples.dtype_of(moved), X), backend, X
 
@@ -239,10 +233,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def _outputs(self, backend: Backend, forward: Any, theta: Array, dtype: str, X: Any) -> Array:
         """Return A[L] (n[L], m), computed as many samples at a time as is good."""
-        at_once = AT_ONCE if backend.device == "cpu" else 16 * AT_ONCE
+        at_once = MAX_NUMBERS if backend.device == "cpu" else 16 * MAX_NUMBERS
         size = max(1, at_once // self.network_.widest)
-        with backend.threads(self.network_.largest_product(min(size, X.shape[0]))):
-            parts = [forward(theta, backend.asarray(part, dtype)) for part in samples.pieces(X, size)]
+        parts = [forward(theta, backend.asarray(part, dtype)) for part in samples.pieces(X, size)]
         return parts[0] if len(parts) == 1 else array_namespace(theta).concat(parts, axis=-1)
 
     # --- pickle -------------------------------------------------------------------------------------------------------

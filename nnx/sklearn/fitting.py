@@ -82,7 +82,7 @@ def run(
         estimator.loss_ = _cost(estimator, trainer, columns, Y, weights)
     if score is not None and hasattr(estimator, "_best"):
         best = trainer.backend.asarray(estimator._best, trainer.dtype)
-        trainer.state = {**trainer.state, "theta": best}
+        trainer.session.load({"theta": best})
 
 
 def _warn_unless_converged(estimator: Any, trainer: Trainer) -> None:
@@ -150,10 +150,11 @@ def scorer(estimator: Any, backend: Backend, X: Any, Y: Any, weights: Any, rows:
             f"sample_weight is 0 for all of the {len(Y)} samples that early_stopping holds out: they have no "
             "score. Raise validation_fraction, or leave out the samples without weight"
         )
-    forward = backend.capture(estimator.network_.forward)
+    forward = backend.compile(estimator.network_.forward)
 
     def score(trainer: Trainer) -> float:
-        A = estimator._outputs(backend, forward, trainer.state["theta"], trainer.dtype, X)
+        theta = trainer.session.read("theta")["theta"]
+        A = estimator._outputs(backend, forward, theta, trainer.dtype, X)
         found = backend.to_numpy(A).T
         return estimator._score(found, Y, weights) if np.isfinite(found).all() else float("nan")
 

@@ -1,10 +1,55 @@
 """The costs of steps and their weights as Python's numbers, and their mean."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from nnx.errors import BackendError
 from nnx.port.base import Backend
+
+LOOK_EVERY = 256
+"""Steps after which the costs are read within an epoch: reading waits for a GPU."""
+
+
+class EpochCosts:
+    """The costs of an epoch's steps so far. They stay on the device until they are read, many at once.
+
+    Attributes
+    ----------
+    total, weight : float
+        The sums of w J and w over the steps whose costs are read.
+    last : (int, float) or None
+        The last of these steps with a finite cost, from 1, and that cost.
+    bad : (int, float) or None
+        The first step with another cost, and that cost.
+    """
+
+    def __init__(
+        self, total: float = 0.0, weight: float = 0.0, last: tuple[int, float] | None = None
+    ) -> None:
+        self.total, self.weight, self.last = total, weight, last
+        self.bad: tuple[int, float] | None = None
+        self._unread: list[tuple[int, Any, Sequence[Any]]] = []  # the first step, J and w of each
+
+    def add(self, first: int, Js: Any, weights: Sequence[Any]) -> bool:
+        """Take the costs of steps, `first` from 1; return whether so many are unread that it is time to look."""
+        self._unread.append((first, Js, weights))
+        return first + len(weights) - self._unread[0][0] >= LOOK_EVERY
+
+    def read(self, backend: Backend) -> None:
+        """Read what is unread."""
+        for first, Js, weights in self._unread:
+            Js, weights = costs(backend, Js, len(weights)), numbers(backend, weights)
+            self.total, self.weight = added((self.total, self.weight), Js, weights)
+            if math.isfinite(self.total + self.weight):  # one look tells of all
+                self.last = first + len(Js) - 1, Js[-1]
+                continue
+            for step, (J, w) in enumerate(zip(Js, weights, strict=True), first):
+                if not (math.isfinite(J) and math.isfinite(w)):
+                    self.bad = self.bad or (step, J)
+                elif self.bad is None:
+                    self.last = step, J
+        self._unread = []
 
 
 def number(backend: Backend, x: Any) -> float:
@@ -14,15 +59,25 @@ def number(backend: Backend, x: Any) -> float:
 
 
 def numbers(backend: Backend, xs: Sequence[Any]) -> Sequence[float]:
-    """Return the weights of steps, which are Python's numbers already where samples have none."""
+    """Return the weights of steps as Python's numbers; without weights of samples they are numbers already."""
     return xs if isinstance(xs[0], float) else [number(backend, x) for x in xs]
 
 
 def costs(backend: Backend, Js: Any, count: int) -> list[float]:
-    """Return the costs of so many steps: see `nnx.port.base.Steps`."""
-    # Of thousands in an array, maybe, only those that mean something.
-    many = not isinstance(Js, list)
-    found = backend.to_numpy(Js)[:count].tolist() if many else [number(backend, J) for J in Js]
+    """Return the costs of so many steps as Python's numbers. Reading them waits for the steps.
+
+    Parameters
+    ----------
+    backend : Backend
+    Js : array or list
+        What `nnx.port.program.Program.run` returned, or the numbers themselves.
+    count : int
+    """
+    found: list[float]
+    if not isinstance(Js, list):
+        found = backend.to_numpy(Js)[:count].tolist()
+    else:
+        found = Js if Js and type(Js[0]) is float else [number(backend, J) for J in Js]
     if len(found) < count:
         raise BackendError(f"{count} steps on {backend} gave {len(found)} costs")
     return found

@@ -1,52 +1,58 @@
-"""What is said of a run that diverged: when, how far it had come, which layer, and what to try."""
+"""The message of a fit that diverged: when, how far it had come, which layer, and what to try."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.array import host
 from nnx.errors import DivergenceError, Error
 from nnx.optimizers import base_rate
-from nnx.train.costs import number
+from nnx.train.costs import EpochCosts, number
+from nnx.train.session import Session
+from nnx.train.steps import Steps
 
-if TYPE_CHECKING:
-    from nnx.train.loop import Good, Run
 
-
-def diverged(run: "Run", good: "Good | None", validation: float | None = None) -> DivergenceError:
+def diverged(
+    session: Session,
+    costs: EpochCosts,
+    gradient: str | None,
+    before: int | None = None,
+    validation: float | None = None,
+) -> DivergenceError:
     """Return the error for an epoch whose costs, validation, or state at its end are not finite.
 
     Parameters
     ----------
-    run : Run
-        Whose costs are read.
-    good : Good or None
-        From where the epoch's steps are done again up to the one before the bad one, to see its gradient; None: they
-        are not.
+    session : Session
+    costs : EpochCosts
+        Of the epoch's steps, all read.
+    gradient : str or None
+        What `last_gradient` says.
+    before : int or None
+        The steps of the session, over all fits, before the epoch; None: not to be said.
     validation : float or None
         The validation's cost, when it is that which is not finite.
     """
-    trainer, epoch = run.trainer, len(run.trainer.records) + 1
-    if run.bad is not None:
-        step, J = run.bad
-        of_all = f" (step {int(good.state['t']) + step - good.step} of all)" if good else ""
-        what = f"the cost became {J} in step {step} of epoch {epoch}{of_all}"
+    epoch = len(session.records) + 1
+    if costs.bad is not None:
+        step, J = costs.bad
+        of_all = "" if before is None else f" (step {before + step} of all)"
+        said = [f"the cost became {J} in step {step} of epoch {epoch}{of_all}"]
     elif validation is not None:
-        what = f"the cost of the validation became {validation} after epoch {epoch}"
+        said = [f"the cost of the validation became {validation} after epoch {epoch}"]
     else:
-        what = f"the parameters, or the optimizer's memory, became infinite or NaN in epoch {epoch}"
-    said = [what]
-    if run.last is not None:
-        said.append(f"the last finite cost was {run.last[1]:.4g}, in step {run.last[0]}")
-    elif trainer.records:
-        said.append(f"the mean cost of the epoch before was {trainer.records[-1]['loss']:.4g}")
-    if good:
-        said += _largest_gradient(run, good)
+        said = [f"the parameters, or the optimizer's memory, became infinite or NaN in epoch {epoch}"]
+    if costs.last is not None:
+        said.append(f"the last finite cost was {costs.last[1]:.4g}, in step {costs.last[0]}")
+    elif session.records:
+        said.append(f"the mean cost of the epoch before was {session.records[-1]['loss']:.4g}")
+    if gradient is not None:
+        said.append(gradient)
     scaled = " and look for values far out of range in the validation" if validation is not None else ""
     tries = (
-        f"Try a learning rate below {base_rate(trainer.optimizer):g}, nnx.Regularization(clip_norm=1.0), or scale the "
+        f"Try a learning rate below {base_rate(session.optimizer):g}, nnx.Regularization(clip_norm=1.0), or scale the "
         f"features{scaled}"
     )
-    if run.bad and run.bad[0] == 1 and not trainer.records:
+    if costs.bad and costs.bad[0] == 1 and not session.records:
         tries = (
             "No step was done before, so the learning rate is not the cause: scale the features and the targets, and "
             "see that a loss or an activation of your own gives numbers"
@@ -64,30 +70,46 @@ def largest(network: Any, dtheta: Any, step: str) -> str:
     return f"the gradient in {step} has {value}, first in {name}"
 
 
-def _largest_gradient(run: "Run", good: "Good") -> list[str]:
-    """Return what is to be said of the last gradient before the bad cost; nothing if it cannot be had again."""
-    trainer, network = run.trainer, run.trainer.network
-    step, J = run.last or run.bad or (1, math.nan)
-    if not run.batches.again or step <= good.step:
-        return []
-    drawn, now = trainer.rng.bit_generator.state, [good.state]
+def last_gradient(session: Session, steps: Steps, costs: EpochCosts, skip: int, rng: Any) -> str | None:
+    """Say what the gradient of the last step with a finite cost was; None where it cannot be had again.
+
+    It does the epoch's steps again, from the program's snapshot. The caller rolls the program back afterwards.
+
+    Parameters
+    ----------
+    session : Session
+    steps : Steps
+    costs : EpochCosts
+        Of the epoch's steps, all read.
+    skip : int
+        The steps of the epoch that were done before the snapshot.
+    rng : dict or None
+        The state of the random numbers before the epoch draws; None: it draws none.
+    """
+    step, J = costs.last or costs.bad or (1, math.nan)
+    if not steps.batches.again or step <= skip:
+        return None
+    drawn = session.rng.bit_generator.state
     try:
-        run.draw_from(good.rng)
-        for at, done in enumerate(run.walk(lambda: now[0], good.step, one=True), good.step + 1):
-            now[0] = done.after
-            if at == step:
-                found = number(trainer.backend, done.Js[0])
-                if found != J and math.isfinite(J):
-                    return []  # batches that are not the same when they are read again
-                sums = done.sums
-                dtheta = (
-                    trainer.gradient(done.before, done.batch())
-                    if sums is None
-                    else trainer.pieces.total(done.before, sums)
-                )[1]
-                return [largest(network, trainer.backend.to_numpy(dtheta), f"step {step}")]
+        session.rollback()
+        if rng is not None:
+            session.rng.bit_generator.state = rng
+        state = session.read()
+        for at, done in enumerate(steps.walk(skip, one_by_one=True), skip + 1):
+            if at < step:
+                state = session.read() if at == step - 1 else state
+                continue
+            found = number(session.backend, done.Js[0])
+            if found != J and math.isfinite(J):
+                return None  # batches that are not the same when they are read again
+            _, dtheta = (
+                session.gradient(state, done.batch())
+                if done.sums is None
+                else session.micro_batches.total(state, done.sums)
+            )
+            return largest(session.network, session.backend.to_numpy(dtheta), f"step {step}")
     except Error:
         pass
     finally:
-        trainer.rng.bit_generator.state = drawn
-    return []
+        session.rng.bit_generator.state = drawn
+    return None

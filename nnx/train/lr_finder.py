@@ -10,6 +10,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from nnx.array import host
+from nnx.array.gather import Data
 from nnx.batches.rows import pair_as_rows
 from nnx.errors import InputError, above_zero, as_path, between, flag, integer, positive_int, shown
 from nnx.optimizers import base_rate, with_rate
@@ -17,8 +18,11 @@ from nnx.optimizers.lbfgs import LBFGS
 from nnx.optimizers.schedules import Schedule
 from nnx.plots.rates import learning_rates
 from nnx.plots.style import save
-from nnx.train.step import Batch, Step, training_step
-from nnx.train.trainer import Trainer
+from nnx.port.program import Program
+from nnx.train.costs import costs as read_costs
+from nnx.train.samples import make_batches
+from nnx.train.session import Session
+from nnx.train.step import training_step
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,7 +78,7 @@ class RateSearch:
 
 
 def find_learning_rate(
-    trainer: Trainer,
+    trainer: Any,
     X: Any,
     Y: Any = None,
     batch_size: int | None = None,
@@ -133,14 +137,15 @@ def find_learning_rate(
     >>> 0.01 < search.suggestion < 1, trainer.steps
     (True, 0)
     """
-    if not isinstance(trainer, Trainer):
+    session = getattr(trainer, "session", None)
+    if not isinstance(session, Session):
         raise InputError(f"expected an nnx.Trainer, not {shown(trainer)}")
-    if isinstance(trainer.optimizer, LBFGS):
+    if isinstance(session.optimizer, LBFGS):
         raise InputError(
             "L-BFGS has no learning rate to be found: its line search sets the length of each step"
         )
     if flag("rows", rows):
-        X, Y = pair_as_rows("", X, Y, trainer.network.n)
+        X, Y = pair_as_rows("", X, Y, session.network.n)
     if batch_size is not None:
         batch_size = positive_int("batch_size", batch_size)
     steps = integer("steps", steps, 10)
@@ -148,41 +153,50 @@ def find_learning_rate(
     if not low < high:
         raise InputError(f"low and high must be numbers with 0 < low < high; given {low!r} and {high!r}")
     for name, rate in (("low", low), ("high", high)):
-        host.option(name, rate, trainer.dtype)
+        host.option(name, rate, session.dtype)
     smoothing = between("smoothing", smoothing, 0, 1)
-
-    # The trainer's random numbers go on from where they are in a copy.
-    batches = trainer._batches("", X, Y, sample_weight, class_weight, batch_size, copy.deepcopy(trainer.rng))
-    backend, step, state = trainer.backend, _unscheduled(trainer), trainer.state
-    rates: list[float] = []
-    costs: list[float] = []
-    smoothed: list[float] = []
-    average = 0.0
-    with closing(_endless(batches, 2 if trainer.network.whole_batches else 1)) as endless:
-        for k, batch in zip(range(steps), endless, strict=False):
-            rate = float(low * (high / low) ** (k / (steps - 1)))
-            state, J = step({**state, "alpha": backend.asarray(rate, trainer.dtype)}, batch)
-            cost = float(backend.to_numpy(J))
-            if not math.isfinite(cost):
-                break
-            average = smoothing * average + (1 - smoothing) * cost
-            rates.append(rate)
-            costs.append(cost)
-            smoothed.append(average / (1 - smoothing ** (k + 1)))
-            if smoothed[-1] > 4 * min(smoothed):
-                break
+    # The session's random numbers go on from where they are in a copy.
+    rng = copy.deepcopy(session.rng)
+    batches = make_batches(session, "", X, Y, sample_weight, class_weight, batch_size, rng)
+    rates = [float(low * (high / low) ** (k / (steps - 1))) for k in range(steps)]
+    costs, smoothed = _search(session, batches, rates, smoothing)
+    rates = rates[: len(costs)]
     return RateSearch(tuple(rates), tuple(costs), tuple(smoothed), _steepest(rates, costs, smoothed))
 
 
-def _unscheduled(trainer: Trainer) -> Step:
-    """Return the trainer's step; where a schedule is in it, one at the rate that the state says."""
-    if not isinstance(trainer.optimizer.learning_rate, Schedule):
-        return trainer.step
-    optimizer = with_rate(trainer.optimizer, base_rate(trainer.optimizer))
-    return trainer.backend.capture(training_step(trainer.network, optimizer, trainer.regularization))
+def _search(
+    session: Session, batches: Any, rates: Sequence[float], smoothing: float
+) -> tuple[list[float], list[float]]:
+    """Do a step at each rate, until the cost leaves all bounds; return the costs and their moving average."""
+    backend, program = session.backend, _unscheduled(session)
+    found: list[float] = []
+    smoothed: list[float] = []
+    average = 0.0
+    with closing(_endless(batches, 2 if session.network.whole_batches else 1)) as endless:
+        for k, (rate, batch) in enumerate(zip(rates, endless, strict=False)):
+            program.load({"alpha": backend.asarray(rate, session.dtype)})
+            (cost,) = read_costs(backend, program.run(batch, None, 0, batch[0].shape[-1], 1), 1)
+            if not math.isfinite(cost):
+                break
+            average = smoothing * average + (1 - smoothing) * cost
+            found.append(cost)
+            smoothed.append(average / (1 - smoothing ** (k + 1)))
+            if smoothed[-1] > 4 * min(smoothed):
+                break
+    return found, smoothed
 
 
-def _endless(batches: Any, least: int) -> Generator[Batch, None, None]:
+def _unscheduled(session: Session) -> Program:
+    """Return a program of the session's step at the rate that its state says, with a copy of the session's state."""
+    optimizer = session.optimizer
+    if isinstance(optimizer.learning_rate, Schedule):
+        optimizer = with_rate(optimizer, base_rate(optimizer))
+    program = session.backend.compile(training_step(session.network, optimizer, session.regularization))
+    program.load(session.read())
+    return program
+
+
+def _endless(batches: Any, least: int) -> Generator[Data, None, None]:
     """Yield the batches of one epoch after the other, without those of fewer samples than can be trained on."""
     while True:
         empty = True

@@ -1,27 +1,21 @@
-"""What a model file holds of a trainer, and how a trainer takes it up again: to be used, or to go on."""
+"""What a model file holds of a session, and how a session takes it up again: to be used, or to go on."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
-from nnx.callbacks.base import Callback
-from nnx.errors import BackendError, Error, InputError, ModelFileError, count, first_line
+from nnx.errors import Error, InputError, ModelFileError, count, first_line
 from nnx.io import container
 from nnx.io.run_folder import CHECKPOINTS, MODEL, checkpoints, steps_of
 from nnx.metrics.history import with_nan, without_nan
-from nnx.model.layers import as_text
 from nnx.optimizers import describe as describe_optimizer
-from nnx.support.schema import check
 from nnx.train import description
 from nnx.train.description import Parts
-
-if TYPE_CHECKING:
-    from nnx.train.loop import Run
-    from nnx.train.trainer import Trainer
+from nnx.train.session import Session, flat_parameters
 
 OURS = ("theta", "t", "alpha", "key", "decays")
 """What the state holds beside the optimizer's own."""
@@ -45,39 +39,42 @@ class Saved:
     parts: Parts
 
 
-def write(trainer: "Trainer", run: "Run | None", path: str | Path) -> None:
-    """Write all that a trainer is, and where its fit stands, to one file."""
-    container.write(path, *collect(trainer, run))
+def write(session: Session, path: str | Path) -> None:
+    """Write all that a session is, and where its fit stands if one runs, to one file."""
+    container.write(path, *collect(session, in_fit=True))
 
 
-def collect(trainer: "Trainer", run: "Run | None") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return all that a trainer is: NumPy arrays by name, and a description of types that JSON has."""
-    to_numpy = trainer.backend.to_numpy
-    own = {name: x for name, x in trainer.state.items() if name not in OURS}
-    tensors = {**trainer.parameters, **{f"optimizer.{name}": to_numpy(x) for name, x in own.items()}}
+def collect(session: Session, in_fit: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all that a session is: NumPy arrays by name, and a description of types that JSON has.
+
+    With `in_fit` also where the fit stands that runs, and its callbacks' states.
+    """
+    to_numpy, state = session.backend.to_numpy, session.read()
+    tensors = {**session.network.unflatten(session.theta)}
+    tensors |= {f"optimizer.{name}": to_numpy(x) for name, x in state.items() if name not in OURS}
     description: dict[str, Any] = {
-        "network": trainer.network.describe(),
-        "optimizer": describe_optimizer(trainer.optimizer),
-        "regularization": asdict(trainer.regularization),
-        "dtype": trainer.dtype,
-        "seed": trainer.seed,
-        "steps": trainer.steps,
-        "alpha": float(to_numpy(trainer.state["alpha"])),
-        "rng": trainer.rng.bit_generator.state,
-        "records": without_nan(trainer.records),
-        "kept": trainer.kept,
-        "metadata": trainer.metadata,
-        "features": trainer.features,
-        "targets": trainer.targets,
+        "network": session.network.describe(),
+        "optimizer": describe_optimizer(session.optimizer),
+        "regularization": asdict(session.regularization),
+        "dtype": session.dtype,
+        "seed": session.seed,
+        "steps": session.steps,
+        "alpha": float(to_numpy(state["alpha"])),
+        "rng": session.rng.bit_generator.state,
+        "records": without_nan(session.records),
+        "kept": session.kept,
+        "metadata": session.metadata,
+        "features": session.features,
+        "targets": session.targets,
         "position": None,
         "callbacks": [],
     }
-    if run is not None:
-        description["position"] = run.position()
-        for i, (name, state) in enumerate(run.callbacks.states()):
-            arrays = {key: x for key, x in state.items() if hasattr(x, "dtype")}
+    if in_fit and session.standing is not None:
+        description["position"], states = session.standing()
+        for i, (name, own) in enumerate(states):
+            arrays = {key: x for key, x in own.items() if hasattr(x, "dtype")}
             tensors |= {f"callback.{i}.{key}": x for key, x in arrays.items()}
-            plain = {key: x for key, x in state.items() if key not in arrays}
+            plain = {key: x for key, x in own.items() if key not in arrays}
             description["callbacks"].append({"name": name, "state": plain, "arrays": sorted(arrays)})
     return tensors, description
 
@@ -117,47 +114,57 @@ def not_loadable(path: str | Path, error: Exception) -> ModelFileError:
     return ModelFileError(f"{str(path)!r} does not describe a run that nnx can load: {why}")
 
 
-def unpickled(tensors: Mapping[str, Any], run: Mapping[str, Any], backend: Any = "auto") -> "Trainer":
-    """Return a trainer from what `collect` returned, on a backend: as a pickle, the one that "auto" takes here."""
-    from nnx.train.trainer import Trainer
-
-    return make(Saved(tensors, run, description.parts(run, tensors)), Trainer, backend)
+def checked(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> Saved:
+    """Return what `collect` returned, checked as what a file holds."""
+    return Saved(tensors, run, description.parts(run, tensors))
 
 
-def make(found: Saved, kind: Any, backend: Any) -> "Trainer":
-    """Return the trainer that was saved."""
+def make(found: Saved, backend: Any) -> Session:
+    """Return the session that was saved."""
     parts, run = found.parts, found.run
-    made: Trainer = kind.__new__(kind)
-    made.prepare(
-        parts.network, parts.optimizer, backend, None, run["dtype"], run["seed"], parts.regularization
+    theta = flat_parameters(parts.network, _parameters(found.tensors), run["dtype"])
+    session = Session(
+        parts.network,
+        parts.optimizer,
+        backend,
+        dtype=run["dtype"],
+        seed=run["seed"],
+        regularization=parts.regularization,
+        theta=theta,
     )
-    restore(made, found.tensors, run)
-    return made
+    restore(session, found.tensors, run)
+    return session
 
 
-def restore(trainer: "Trainer", tensors: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """Give a trainer the parameters, the optimizer's memory, the random numbers and the records of a file."""
+def restore(session: Session, tensors: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Give a session the parameters, the optimizer's memory, the random numbers and the records of a file.
+
+    Nothing is changed unless all tensors fit.
+    """
+    asarray, dtype = session.backend.asarray, session.dtype
+    theta = asarray(flat_parameters(session.network, _parameters(tensors), dtype), dtype)
+    state = {"theta": theta, "t": asarray(run["steps"], "int32"), "alpha": asarray(run["alpha"], dtype)}
     own = {name: x for name, x in tensors.items() if name.startswith("optimizer.")}
-    trainer.parameters = {
-        name: x for name, x in tensors.items() if name not in own and not name.startswith("callback.")
-    }
-    for name, first in trainer.optimizer.init(trainer.state["theta"]).items():
+    for name, first in session.optimizer.init(theta).items():
         x, shape = own.pop(f"optimizer.{name}", None), tuple(first.shape)
         if x is None or x.shape != shape:
             given = "is missing" if x is None else f"has shape {x.shape}"
             raise InputError(f"optimizer.{name} {given}; expected {shape}")
-        host.check_finite(f"optimizer.{name}", x, trainer.dtype)
+        host.check_finite(f"optimizer.{name}", x, dtype)
         integral = array_namespace(first).isdtype(first.dtype, "integral")
-        trainer.state[name] = trainer.backend.asarray(x, "int32" if integral else trainer.dtype)
+        state[name] = asarray(x, "int32" if integral else dtype)
     if own:
-        raise InputError(f"{', '.join(own)} is not of the optimizer {trainer.optimizer!r}")
-    trainer.state["t"] = trainer.backend.asarray(run["steps"], "int32")
-    trainer.state["alpha"] = trainer.backend.asarray(run["alpha"], trainer.dtype)
-    trainer.rng.bit_generator.state = run["rng"]
-    trainer.records = with_nan(run["records"])
-    trainer.metadata = run["metadata"]
-    trainer.features, trainer.targets = run.get("features"), run.get("targets")
-    trainer.kept = run.get("kept")
+        raise InputError(f"{', '.join(own)} is not of the optimizer {session.optimizer!r}")
+    session.load(state)
+    session.rng.bit_generator.state = run["rng"]
+    session.records = with_nan(run["records"])
+    session.metadata = run["metadata"]
+    session.features, session.targets = run.get("features"), run.get("targets")
+    session.kept = run.get("kept")
+
+
+def _parameters(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: x for name, x in tensors.items() if not name.startswith(("optimizer.", "callback."))}
 
 
 def newest(folder: Path, but: Path | None = None, complain: bool = False) -> tuple[Path, Saved] | None:
@@ -223,124 +230,7 @@ def _newest(folder: Path) -> Path | None:
     return None
 
 
-def resume(trainer: "Trainer", run: "Run", path: Path) -> None:
-    """Take up the fit that a checkpoint, or the newest good one in a folder (or a run's), was written in.
-
-    Raises
-    ------
-    FileNotFoundError
-        When there is no such file. (A folder without one is a fit that begins.)
-    InputError
-        When it is of another network, optimizer, or fit: what differs.
-    ModelFileError
-        When it cannot be read.
-    """
-    if path.suffix == ".safetensors":
-        _take_up(trainer, run, path, read(path))
-        return
-    own = path / CHECKPOINTS  # of a run's folder
-    folder = own if checkpoints(own) and not checkpoints(path) else path
-    if found := newest(folder, complain=True):
-        _take_up(trainer, run, *found)
-    elif there := len(checkpoints(folder)):
-        raise none_readable(folder, there)
-    else:
-        logging.getLogger("nnx").info("there is no checkpoint in %r yet: the fit begins", str(path))
-
-
 def none_readable(folder: Path, there: int, more: str = "") -> ModelFileError:
     """Return the error that none of a folder's checkpoints can be read; `more`: what it costs to begin anew."""
     those = f"{count(there, 'checkpoint')} in {str(folder)!r}, and none can be read"
     return ModelFileError(f"{those}; remove them to begin anew{more}")
-
-
-def _take_up(trainer: "Trainer", run: "Run", path: Path, found: Saved) -> None:
-    tensors, saved = found.tensors, found.run
-    where = f"the checkpoint {str(path)!r}"
-    differs = difference(saved["network"], trainer.network.describe())
-    if differs:
-        raise InputError(f"{where} is of another network: {differs}")
-    ours = {
-        "optimizer": describe_optimizer(trainer.optimizer),
-        "regularization": asdict(trainer.regularization),
-        "dtype": trainer.dtype,
-        "seed": trainer.seed,
-    }
-    for name, mine in ours.items():
-        if _plain(saved.get(name, {})) != _plain(mine):
-            raise InputError(
-                f"{where} has the {name} {saved.get(name)!r}, this trainer {mine!r}; they must be equal"
-            )
-    position = saved.get("position")
-    if position is None:
-        raise InputError(
-            f"{where} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
-        )
-    callbacks = saved.get("callbacks", [])
-    names, own = [one["name"] for one in callbacks], [name for name, _ in run.callbacks.remembering]
-    if names != own:
-        raise InputError(
-            f"{where} was written with the callbacks {', '.join(names) or 'none'}, this fit has "
-            f"{', '.join(own) or 'none'} of those that have a state, which would be lost. Give the same ones"
-        )
-    states = [
-        {**one["state"], **{key: tensors[f"callback.{i}.{key}"] for key in one["arrays"]}}
-        for i, one in enumerate(callbacks)
-    ]
-    run.check(position, str(path))
-    before = trainer.state
-    try:
-        for state, (name, callback) in zip(states, run.callbacks.remembering, strict=True):
-            _check_state(trainer, state, name, callback)
-        restore(trainer, tensors, saved)
-    except Exception as error:
-        trainer.state = before
-        if isinstance(error, BackendError):
-            raise
-        raise not_loadable(path, error) from error
-    run.restore(position)
-    run.callbacks.restore(states)
-
-
-def _check_state(trainer: "Trainer", state: Mapping[str, Any], name: str, callback: Callback) -> None:
-    if expected := callback.expects(trainer, state):
-        check(f"the state of {name}", state, expected)
-
-
-def _plain(x: Any) -> Any:
-    """Return x with lists for tuples, as JSON has them."""
-    if isinstance(x, Mapping):
-        return {key: _plain(value) for key, value in x.items()}
-    return [_plain(value) for value in x] if isinstance(x, list | tuple) else x
-
-
-def _learned(layer: Any) -> Any:
-    """Return a layer's description without how its weights begin: those of a fit that goes on have begun."""
-    if isinstance(layer, list):
-        return [_learned(one) for one in layer]
-    if not isinstance(layer, Mapping):
-        return layer
-    return {name: _learned(value) for name, value in layer.items() if name != "init"}
-
-
-def difference(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """Say where two networks' descriptions differ first; nothing if they do not, but for how their weights began.
-
-    Examples
-    --------
-    >>> from nnx import mlp
-    >>> difference(mlp([4, 8, 1]).describe(), mlp([4, 6, 1]).describe())
-    'layer 1 of 2 is Dense(8, relu) there and Dense(6, relu) here'
-    """
-    if saved["n_features"] != own["n_features"]:
-        return f"it has {saved['n_features']} features, this one has {own['n_features']}"
-    there, here = saved["layers"], own["layers"]
-    for l, (a, b) in enumerate(zip(there, here, strict=False), 1):
-        if _learned(_plain(a)) != _learned(_plain(b)):
-            return f"layer {l} of {len(there)} is {as_text(a)} there and {as_text(b)} here"
-    if len(there) != len(here):
-        return f"it has {len(there)} layers, this one has {len(here)}"
-    for name in ("output", "loss"):
-        if saved.get(name) != own.get(name):
-            return f"its {name} is {saved.get(name)!r}, this one's {own.get(name)!r}"
-    return ""

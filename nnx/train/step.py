@@ -19,7 +19,7 @@ Step: TypeAlias = Callable[[State, Batch], tuple[State, Array]]
 """step(state, batch) -> (state, J)."""
 
 Sums: TypeAlias = dict[str, Array]
-"""What the micro-batches of a step add up to: J, dtheta, and the weight that both are divided by."""
+"""The sums over the micro-batches of a step: J, dtheta, and the weight that divides both."""
 
 Gradient: TypeAlias = tuple[Array, Array, dict[str, Array]]
 """J, dtheta, and the next running statistics by name."""
@@ -27,8 +27,11 @@ Gradient: TypeAlias = tuple[Array, Array, dict[str, Array]]
 PLAIN = Regularization()
 
 
-class Pieces(NamedTuple):
-    """The step in parts, for batches that are computed in pieces: each adds to the sums, the end is the update."""
+class MicroBatchStep(NamedTuple):
+    """The step in parts, for batches that are computed in micro-batches: each adds to the sums, then comes the update.
+
+    All are functions without a state of their own. The caller loads the state that `update` returns.
+    """
 
     first: Callable[[State, Batch, Array], Sums]
     add: Callable[[State, Sums, Batch, Array], Sums]
@@ -92,8 +95,10 @@ def cost_and_gradient(
     return function
 
 
-def step_in_pieces(network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN) -> Pieces:
-    """Return the step for batches in pieces: the same result, to rounding."""
+def micro_batch_step(
+    network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN
+) -> MicroBatchStep:
+    """Return the step for batches in micro-batches: the same result, to rounding."""
     gradient, finish = _gradient(network, regularization), _update(network, optimizer, regularization)
 
     def first(state: State, batch: Batch, start: Array) -> Sums:
@@ -116,7 +121,7 @@ def step_in_pieces(network: Network, optimizer: Optimizer, regularization: Regul
     def update(state: State, sums: Sums) -> tuple[State, Array]:
         return finish(state, *total(state, sums), {})
 
-    return Pieces(first, add, total, update)
+    return MicroBatchStep(first, add, total, update)
 
 
 def _weights(batch: Batch) -> Array | None:

@@ -1,0 +1,254 @@
+"""Predictions and metrics of a session, as it is."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+from nnx.array import host
+from nnx.array.namespace import Array, array_namespace
+from nnx.batches import Provider
+from nnx.batches.rows import as_rows, one_row, one_sample, pair_as_rows
+from nnx.batches.stream import Stream
+from nnx.errors import InputError, flag, items, positive_int
+from nnx.metrics import check, decide, score_name
+from nnx.metrics import metric as find_metric
+from nnx.train.samples import checks, make_batches
+from nnx.train.session import Session
+from nnx.train.step import Batch
+
+MAX_METRIC_SETS = 8
+"""Sets of metrics whose programs are kept; one more replaces the oldest."""
+
+MAX_NUMBERS = 2**24
+"""Numbers of the widest layer that are computed at once, unless a batch size says otherwise."""
+
+
+class Evaluator:
+    """The part of a trainer that computes without learning."""
+
+    session: Session
+
+    def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
+        """Return A[L] as a NumPy array (n[L], m), with `rows` (m, n[L]); of one sample (n[0],) it is (n[L],).
+
+        Parameters
+        ----------
+        X : array-like (n[0], m)
+            Whatever `fit` takes, but batches; or one sample (n[0],). Where n[0] is 1, an array (m,) is refused.
+        batch_size : int or None
+            Samples computed at once; None: as many as keep the widest layer within 2^24 numbers.
+        rows : bool
+            Whether samples are rows, X (m, n[0]), as in `fit`.
+
+        Examples
+        --------
+        >>> import nnx
+        >>> trainer = nnx.Trainer(nnx.mlp([3, 1], output="identity"), backend="numpy")
+        >>> trainer.parameters = {"W1": [[1, 2, 3]], "b1": [[0.5]]}
+        >>> trainer.predict([1, 0, 1])
+        array([4.5], dtype=float32)
+        >>> trainer.predict([[1, 0, 1], [0, 1, 0]], rows=True)
+        array([[4.5],
+               [2.5]], dtype=float32)
+        """
+        A, alone = outputs(self.session, X, batch_size, rows)
+        return A[:, 0] if alone else A.T if rows else A
+
+    def classify(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
+        """Return the class of each sample, (m,), int; of several labels at once (sigmoid) 0 or 1 for each, (n[L], m).
+
+        Of one sample (n[0],) it is an int, or (n[L],); with `rows` the labels are (m, n[L]). The arguments are those
+        of `predict`.
+
+        Raises
+        ------
+        InputError
+            When the output is of numbers, not of classes.
+
+        Examples
+        --------
+        >>> import nnx
+        >>> trainer = nnx.Trainer(nnx.mlp([2, 3], output="softmax"), backend="numpy")
+        >>> trainer.parameters = {"W1": [[1, 0], [0, 1], [-1, -1]], "b1": [[0], [0], [0]]}
+        >>> trainer.classify([[5, 0, -2], [0, 4, -2]])
+        array([0, 1, 2], dtype=int32)
+        >>> trainer.classify([0, 4])
+        1
+        """
+        output = self.session.network.output
+        if not output.classes:
+            raise InputError(f"the output {output} is of numbers, which predict gives; there are no classes")
+        A, alone = outputs(self.session, X, batch_size, rows)
+        if A.shape[0] > 1 and output.name == "sigmoid":
+            labels = host.integers(A > output.threshold)
+            return labels[:, 0] if alone else labels.T if rows else labels
+        classes = host.integers(decide(A, output.threshold))
+        return int(classes[0]) if alone else classes
+
+    def evaluate(
+        self,
+        X: Any,
+        Y: Any = None,
+        batch_size: int | None = None,
+        *,
+        sample_weight: Any = None,
+        metrics: Sequence[Any] | None = None,
+        rows: bool = False,
+    ) -> dict[str, Any]:
+        """Return {"loss": ..., "accuracy": ...}, {"loss": ..., "r2": ...} without classes, or the `metrics`.
+
+        Parameters
+        ----------
+        X, Y : array-like
+            As in `fit`.
+        batch_size : int or None
+            Samples computed at once, as in `predict`; the result does not depend on it.
+        sample_weight : array-like (m,) or None
+            The weights of the samples, in the loss and in all metrics.
+        metrics : sequence of str, metric or function, or None
+            See `nnx.METRICS`, or functions of targets and predictions; None: the accuracy of classes, else R2.
+        rows : bool
+            Whether samples are rows, as in `fit`.
+        """
+        session = self.session
+        if flag("rows", rows):
+            X, Y = pair_as_rows("", X, Y, session.network.n)
+        samples = held_out(session, "", X, Y, sample_weight, batch_size, resident=False)
+        return measure(session, samples, find_metrics(session, metrics))
+
+    def scorer(self, X: Any, Y: Any, metrics: Sequence[Any] | None = None) -> Callable[[], dict[str, Any]]:
+        """Return a function that evaluates the trainer, as it then is, on these samples, which stay on the device.
+
+        For what is evaluated often, such as after every epoch; the arguments are those of `evaluate`.
+
+        Examples
+        --------
+        >>> import nnx
+        >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+        >>> score = trainer.scorer([[-1.0, 1.0]], [0, 1])
+        >>> sorted(score())
+        ['accuracy', 'loss']
+        """
+        session = self.session
+        return partial(measure, session, held_out(session, "", X, Y), find_metrics(session, metrics))
+
+
+def outputs(session: Session, X: Any, batch_size: int | None, rows: bool) -> tuple[Any, bool]:
+    """Return A[L] (n[L], m), and whether X was one sample (n[0],)."""
+    size, n = evaluation_size(session, batch_size), session.network.n_features
+    row = one_row(X, session.features)
+    looks = checks(session)
+    samples, alone = one_sample(
+        looks.recognise("X", "X", as_rows("X", row, n) if flag("rows", rows) else row), n
+    )
+    stream = Stream(session.backend, samples, None, None, size, checks=looks, dtype=session.dtype)
+    theta, to_numpy = session.read("theta")["theta"], session.backend.to_numpy
+    with closing(stream.epoch()) as batches:
+        A = host.concat([host.copy(to_numpy(session.forward(theta, X))) for (X, *_), _, _ in batches])
+    return A, alone or row is not X
+
+
+def evaluation_size(session: Session, batch_size: int | None = None) -> int:
+    """Return how many samples are computed at once, where nothing is learned."""
+    if batch_size is None:
+        return max(1, MAX_NUMBERS // session.network.widest)
+    return positive_int("batch_size", batch_size)
+
+
+def held_out(
+    session: Session,
+    whose: str,
+    X: Any,
+    Y: Any,
+    sample_weight: Any = None,
+    batch_size: int | None = None,
+    resident: bool = True,
+) -> Provider:
+    """Return the batches of samples that are not trained on: see `make_batches`."""
+    size = evaluation_size(session, batch_size)
+    return make_batches(session, whose, X, Y, sample_weight, None, size, resident=resident)
+
+
+def find_metrics(session: Session, metrics: Sequence[Any] | None) -> tuple[Any, ...]:
+    """Return the metrics by their names; for None the one that suits the output."""
+    if metrics is None:
+        metrics = (score_name(session.network.output),)
+    names = items("metrics", metrics, "a list, such as ['accuracy', 'f1']")
+    found = tuple(find_metric(one) for one in names)
+    if len({one.name for one in found}) < len(found):
+        raise InputError(
+            f"metrics must have names of their own; given {', '.join(one.name for one in found)}"
+        )
+    return found
+
+
+def check_metrics(session: Session, metrics: Sequence[Any], batch: Batch) -> None:
+    """Raise an InputError if a metric has no meaning for these targets."""
+    for one in metrics:
+        check(one, session.network.output, session.network.n[-1], batch[1])
+
+
+def scores(
+    session: Session, validation: Provider | None, training: Provider | None, wanted: Sequence[Any]
+) -> dict[str, Any]:
+    """Return what an epoch measures, plain numbers and lists of them: a metric may be an array."""
+    found: dict[str, Any] = {}
+    if training is not None:  # the loss is that of the steps
+        found |= measure(session, training, wanted)
+        del found["loss"]
+    if validation is not None:
+        found |= {f"validation_{name}": x for name, x in measure(session, validation, wanted).items()}
+    return {name: x.tolist() if hasattr(x, "tolist") else x for name, x in found.items()}
+
+
+def measure(session: Session, samples: Provider, wanted: Sequence[Any]) -> dict[str, Any]:
+    """Return the loss and the metrics over these samples."""
+    parts = _measured_parts(session, samples, wanted)
+    to_numpy = session.backend.to_numpy
+    weights = [float(w if isinstance(w, int) else to_numpy(w)) for _, w, _ in parts]
+    loss = sum(float(to_numpy(J)) * weight for (J, _, _), weight in zip(parts, weights, strict=True))
+    if not sum(weights) > 0:
+        raise InputError(
+            "the weights of all samples are 0: there is no mean of their losses; leave out the weights"
+        )
+    measured: dict[str, Any] = {"loss": loss / sum(weights)}
+    with host.quiet():  # of predictions far out of range
+        for i, one in enumerate(wanted):
+            found = one.result([partials[i] for _, _, partials in parts], to_numpy)
+            sums = samples.exponent and getattr(one, "sums", False)
+            measured[one.name] = host.times_power_of_two(found, -samples.exponent) if sums else found
+    return measured
+
+
+def _measured_parts(session: Session, samples: Provider, wanted: Sequence[Any]) -> list[Any]:
+    """Return (J, weight, [a partial result of each metric]) of each batch, on the device."""
+    program = _compiled(session, wanted)
+    theta = session.read("theta")["theta"]
+    parts: list[Any] = []
+    with closing(samples.epoch()) as batches:
+        for batch, _, _ in batches:
+            if not batch[0].shape[-1]:
+                continue  # its weights are all 0
+            if not parts:
+                check_metrics(session, wanted, batch)
+            parts.append(program(theta, batch))
+    return parts
+
+
+def _compiled(session: Session, wanted: Sequence[Any]) -> Any:
+    """Return the program of these metrics."""
+    names, known = tuple(one.name for one in wanted), session.compiled_metrics
+    if names not in known or known[names][0] != tuple(wanted):
+        network, output = session.network, session.network.output
+
+        def function(theta: Array, batch: tuple[Array, Array, Array | None]) -> Any:
+            X, Y, w = batch
+            A, J = network.forward_and_loss(theta, X, Y, w)
+            weight = X.shape[-1] if w is None else array_namespace(w).sum(w)
+            return J, weight, [one.partial(output, A, Y, w) for one in wanted]
+
+        known[names] = tuple(wanted), session.backend.compile(function)
+        if len(known) > MAX_METRIC_SETS:
+            del known[next(iter(known))]
+    return known[names][1]

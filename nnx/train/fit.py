@@ -1,0 +1,244 @@
+"""One fit from its arguments to its history: samples become batches, a checkpoint is taken up, the loop runs."""
+
+import warnings
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from nnx.array import host
+from nnx.batches import Batches, Provider
+from nnx.batches.iterated import Iterated
+from nnx.batches.sources import Rows
+from nnx.batches.split import Split, hold_out
+from nnx.errors import InputError, integer, scalar
+from nnx.metrics.history import History
+from nnx.model.layers import Dense
+from nnx.optimizers import with_rate
+from nnx.optimizers.in_epochs import InEpochs
+from nnx.optimizers.lbfgs import LBFGS
+from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
+from nnx.train.full_batch_loop import FullBatchLoop
+from nnx.train.loop import FitLoop
+from nnx.train.request import Request, checked, checked_split, checked_validation
+from nnx.train.resume import resume
+from nnx.train.samples import checks, make_batches
+from nnx.train.session import Session
+
+LARGE_BYTE = 100
+"""fit warns of a byte in X above this: X is likely an unscaled picture."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a fit as batches, and what is measured on them."""
+
+    batches: Provider
+    validation: Provider | None
+    training: Provider | None
+    metrics: tuple[Any, ...]
+    split: Split | None
+
+
+def fit(session: Session, asked: Request, stacklevel: int) -> History:
+    """Train a session as `Trainer.fit` describes; return the history of this fit.
+
+    Parameters
+    ----------
+    session : Session
+    asked : Request
+        The arguments as they were handed in.
+    stacklevel : int
+        Of warnings: how many calls lie between this function and the user's, and 1.
+    """
+    if session.standing is not None:
+        raise InputError(
+            "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
+        )
+    request = checked(asked, session.network)
+    samples, work = _samples(session, request)
+    kind = FullBatchLoop if isinstance(session.optimizer, LBFGS) else FitLoop
+    loop = kind(
+        session,
+        samples.batches,
+        request.epochs,
+        samples.validation,
+        samples.training,
+        samples.metrics,
+        request.callbacks,
+        _plan(request, samples),
+    )
+    _begin(session, request, samples)
+    unbound = session.optimizer
+    if isinstance(schedule := unbound.learning_rate, InEpochs):
+        bound = schedule.bound(samples.batches.steps, request.epochs)
+        session.take_optimizer(with_rate(unbound, bound))
+    if request.resume is not None:
+        try:
+            same_columns = _resume(session, loop, request)
+        except BaseException:
+            session.take_optimizer(unbound)
+            raise
+        if not same_columns:
+            return fit(
+                session, asked, stacklevel + 1
+            )  # its batches have the columns in the checkpoint's order
+    _warn_of_bytes(session, asked, stacklevel + 1)
+    session.standing = loop.standing
+    try:
+        history = loop.go()
+    finally:
+        session.standing = None
+    session.work += work
+    if not request.epochs_given and kind is FitLoop and request.Y is not None:
+        _warn_of_one_step(session, stacklevel + 1)
+    return history
+
+
+def _samples(session: Session, request: Request) -> tuple[Samples, float]:
+    """Return the samples of a fit, and its work. Later tables have the columns of this one."""
+    before = session.features, session.targets
+    split = None
+    try:
+        if request.validation_split is not None:
+            split = _split(session, request)
+        X, Y, sample_weight = split.train if split else (request.X, request.Y, request.sample_weight)
+        batches = make_batches(
+            session, "", X, Y, sample_weight, request.class_weight, request.batch_size,
+            session.rng if request.shuffle else None, request.micro_batch, request.steps, learns=True,
+        )  # fmt: skip
+    except InputError:
+        session.features, session.targets = before
+        raise
+    m, size = batches.m, request.batch_size
+    work = 0.0
+    if m is not None and batches.steps is not None:
+        work = session.weigh(m * request.epochs, batches.steps * request.epochs)
+    if session.network.whole_batches and m is not None and min(size or m, m) == 1:
+        raise InputError(
+            f"each batch would have a single sample (m = {m}, batch_size = {size}), on which BatchNorm "
+            "cannot train; choose a larger batch_size, or use LayerNorm"
+        )
+    validation = split.held if split else request.validation
+    if validation is not None:
+        given = checked_validation(validation, request.epochs)
+        validation = held_out(session, "the validation's ", *given)
+    training = _training_samples(session, request, batches, X, Y, sample_weight)
+    if request.metrics is not None and validation is None and training is None:
+        raise InputError(
+            "metrics are given, and nothing to measure them on: give validation=(X, Y), or training_metrics=True"
+        )
+    metrics = _metrics(session, request, validation, training)
+    return Samples(batches, validation, training, metrics, split), work
+
+
+def _split(session: Session, request: Request) -> Split:
+    """Return the samples to train on and those held out by `validation_split`."""
+    share, network = checked_split(request), session.network
+    return hold_out(
+        share,
+        request.X,
+        request.Y,
+        request.sample_weight,
+        request.class_weight,
+        checks(session, learns=True),
+        network.output,
+        network.n[-1],
+        session.seed,
+    )
+
+
+def _training_samples(
+    session: Session, request: Request, batches: Provider, X: Any, Y: Any, sample_weight: Any
+) -> Provider | None:
+    """Return the samples that are trained on and measured after every epoch; None: none are."""
+    asked = request.training_metrics
+    if asked is None:
+        asked = request.metrics is not None and isinstance(batches, Batches)
+    if not isinstance(scalar(asked), bool):
+        asked = integer("training_metrics", asked, 1, expected="True, False, None, or a positive integer")
+    if not asked:
+        return None
+    size = evaluation_size(session)
+    if isinstance(batches, Batches):
+        return batches.some(None if asked is True else asked, size, session.seed)
+    if Y is None or asked is not True:
+        raise InputError(
+            f"training_metrics={asked} is for X and Y that are arrays; samples that are read piece by piece are "
+            "measured with training_metrics=True, and batches that are given not at all"
+        )
+    return make_batches(session, "", X, Y, sample_weight, request.class_weight, size)
+
+
+def _metrics(session: Session, request: Request, *samples: Provider | None) -> tuple[Any, ...]:
+    """Return the metrics to measure on samples, if there are any."""
+    given = [one for one in samples if one is not None]
+    wanted = find_metrics(session, request.metrics) if given else ()
+    for one in given:
+        if not isinstance(one, Iterated):  # it can perhaps be read but once
+            with closing(one.epoch()) as first:
+                check_metrics(session, wanted, next(first)[0])
+    return wanted
+
+
+def _plan(request: Request, samples: Samples) -> dict[str, Any]:
+    """Return what a checkpoint must agree with for the fit to go on."""
+    plan: dict[str, Any] = {
+        "m": samples.batches.m,
+        "batch_size": request.batch_size,
+        "micro_batch": request.micro_batch,
+        "shuffle": request.shuffle,
+        "steps": request.steps,
+    }
+    if samples.validation is not None:
+        names = [one.name for one in samples.metrics]
+        plan |= {"validation": samples.validation.m, "metrics": names}
+    if samples.split is not None:
+        plan |= {"validation_split": request.validation_split}
+    weights = request.class_weight, request.sample_weight
+    if any(one is not None for one in weights):
+        plan |= {"class_weight": repr(weights[0]), "sample_weight": weights[1] is not None}
+    return plan
+
+
+def _begin(session: Session, request: Request, samples: Samples) -> None:
+    """Set what callbacks may ask of the fit that begins."""
+    session.stopped, session.kept, session.resumes = None, None, request.resume is not None
+    session.held_out = None if samples.split is None else samples.split.places
+    names = [one.name for one in samples.metrics]
+    session.measures = (
+        "loss",
+        *(names if samples.training is not None else ()),
+        *([] if samples.validation is None else [f"validation_{name}" for name in ("loss", *names)]),
+    )
+
+
+def _resume(session: Session, loop: FitLoop, request: Request) -> bool:
+    """Take up the fit of a checkpoint; return whether its columns have the order of the loop's batches."""
+    used = session.features, session.targets
+    resume(session, loop, request.resume)
+    its = session.features, session.targets
+    session.features, session.targets = its[0] or used[0], its[1] or used[1]
+    return not any(mine and other and mine != other for mine, other in zip(used, its, strict=True))
+
+
+def _warn_of_bytes(session: Session, asked: Request, stacklevel: int) -> None:
+    """Warn before the first step of X that is bytes as pictures have them."""
+    if session.steps or not isinstance(session.network.layers[0], Dense):
+        return
+    largest = host.largest_byte(asked.X.x if isinstance(asked.X, Rows) else asked.X)
+    if largest > LARGE_BYTE:
+        warnings.warn(
+            f"X holds bytes up to {largest}; a network learns best from features of a size around 1: "
+            "divide X by 255, here and where the network is used",
+            stacklevel=stacklevel,
+        )
+
+
+def _warn_of_one_step(session: Session, stacklevel: int) -> None:
+    """Warn after a fit of one step that was not told how many epochs to do."""
+    if session.steps == 1 and session.stopped is None:
+        warnings.warn(
+            "one step of gradient descent was done: fit goes over the samples once, all in one step, unless it is "
+            "told otherwise. Give epochs= and batch_size=, as in fit(X, Y, epochs=100, batch_size=32)",
+            stacklevel=stacklevel,
+        )

@@ -1,0 +1,147 @@
+"""A fit goes on from a checkpoint of the same network, optimizer, data and arguments."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nnx.errors import BackendError, InputError, ModelFileError, count
+from nnx.io.run_folder import CHECKPOINTS, checkpoints
+from nnx.model.layers import as_text
+from nnx.optimizers import describe as describe_optimizer
+from nnx.support.schema import check
+from nnx.train.loop import FitLoop
+from nnx.train.model_file import Saved, newest, none_readable, not_loadable, read, restore
+from nnx.train.session import Session
+
+
+def resume(session: Session, loop: FitLoop, path: Path) -> None:
+    """Take up the fit that a checkpoint, or the newest good one in a folder (or a run's), was written in.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file. (A folder without one is a fit that begins.)
+    InputError
+        When it is of another network, optimizer, or fit: what differs.
+    ModelFileError
+        When it cannot be read.
+    """
+    if path.suffix == ".safetensors":
+        _take_up(session, loop, path, read(path))
+        return
+    own = path / CHECKPOINTS  # of a run's folder
+    folder = own if checkpoints(own) and not checkpoints(path) else path
+    if found := newest(folder, complain=True):
+        _take_up(session, loop, *found)
+    elif there := len(checkpoints(folder)):
+        raise none_readable(folder, there)
+    else:
+        logging.getLogger("nnx").info("there is no checkpoint in %r yet: the fit begins", str(path))
+
+
+def _take_up(session: Session, loop: FitLoop, path: Path, found: Saved) -> None:
+    tensors, saved = found.tensors, found.run
+    _check_parts(session, saved, f"the checkpoint {str(path)!r}")
+    position = saved.get("position")
+    if position is None:
+        raise InputError(
+            f"the checkpoint {str(path)!r} was not written in a fit, so there is none to resume; nnx.Trainer.load goes "
+            "on from it"
+        )
+    callbacks, remembering = saved.get("callbacks", []), loop.callbacks.remembering
+    names, own = [one["name"] for one in callbacks], [name for name, _ in remembering]
+    if names != own:
+        raise InputError(
+            f"the checkpoint {str(path)!r} was written with the callbacks {', '.join(names) or 'none'}, this fit has "
+            f"{', '.join(own) or 'none'} of those that have a state, which would be lost. Give the same ones"
+        )
+    states = [
+        {**one["state"], **{key: tensors[f"callback.{i}.{key}"] for key in one["arrays"]}}
+        for i, one in enumerate(callbacks)
+    ]
+    _check_position(loop, position, str(path))
+    try:
+        for state, (name, callback) in zip(states, remembering, strict=True):
+            if expected := callback.expects(loop.callbacks.trainer, state):
+                check(f"the state of {name}", state, expected)
+        restore(session, tensors, saved)
+    except BackendError:
+        raise
+    except Exception as error:
+        raise not_loadable(path, error) from error
+    loop.restore(position)
+    loop.callbacks.restore(states)
+
+
+def _check_parts(session: Session, saved: Mapping[str, Any], where: str) -> None:
+    """Raise an InputError unless a checkpoint is of the session's network, optimizer, dtype and seed."""
+    differs = difference(saved["network"], session.network.describe())
+    if differs:
+        raise InputError(f"{where} is of another network: {differs}")
+    ours = {
+        "optimizer": describe_optimizer(session.optimizer),
+        "regularization": asdict(session.regularization),
+        "dtype": session.dtype,
+        "seed": session.seed,
+    }
+    for name, mine in ours.items():
+        if _plain(saved.get(name, {})) != _plain(mine):
+            raise InputError(
+                f"{where} has the {name} {saved.get(name)!r}, this trainer {mine!r}; they must be equal"
+            )
+
+
+def _check_position(loop: FitLoop, position: Mapping[str, Any], where: str) -> None:
+    """Raise an InputError unless a position, in a file, is of this fit: which of its arguments differ."""
+    for name, value in {**dict.fromkeys(loop.plan), **position["plan"]}.items():
+        if value != loop.plan.get(name):
+            raise InputError(
+                f"the checkpoint is of a fit with {name} = {value!r}, this one has {loop.plan.get(name)!r}; "
+                "only the same data and arguments can be gone on with (or leave out resume)"
+            )
+    steps = loop.batches.steps
+    if steps is not None and position["step"] > steps:
+        raise ModelFileError(
+            f"{where!r} stands at step {position['step']} of an epoch; this fit's have {count(steps, 'step')}"
+        )
+
+
+def _plain(x: Any) -> Any:
+    """Return x with lists for tuples, as JSON has them."""
+    if isinstance(x, Mapping):
+        return {key: _plain(value) for key, value in x.items()}
+    return [_plain(value) for value in x] if isinstance(x, list | tuple) else x
+
+
+def _learned(layer: Any) -> Any:
+    """Return a layer's description without how its weights begin: those of a fit that goes on have begun."""
+    if isinstance(layer, list):
+        return [_learned(one) for one in layer]
+    if not isinstance(layer, Mapping):
+        return layer
+    return {name: _learned(value) for name, value in layer.items() if name != "init"}
+
+
+def difference(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Say where two networks' descriptions differ first; nothing if they do not, but for how their weights began.
+
+    Examples
+    --------
+    >>> from nnx import mlp
+    >>> difference(mlp([4, 8, 1]).describe(), mlp([4, 6, 1]).describe())
+    'layer 1 of 2 is Dense(8, relu) there and Dense(6, relu) here'
+    """
+    if saved["n_features"] != own["n_features"]:
+        return f"it has {saved['n_features']} features, this one has {own['n_features']}"
+    there, here = saved["layers"], own["layers"]
+    for l, (a, b) in enumerate(zip(there, here, strict=False), 1):
+        if _learned(_plain(a)) != _learned(_plain(b)):
+            return f"layer {l} of {len(there)} is {as_text(a)} there and {as_text(b)} here"
+    if len(there) != len(here):
+        return f"it has {len(there)} layers, this one has {len(here)}"
+    for name in ("output", "loss"):
+        if saved.get(name) != own.get(name):
+            return f"its {name} is {saved.get(name)!r}, this one's {own.get(name)!r}"
+    return ""

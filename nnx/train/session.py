@@ -1,0 +1,248 @@
+"""The session: everything that a fit changes, and the program that changes it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nnx.array import host
+from nnx.array.namespace import Array
+from nnx.errors import InputError, above_zero, shown
+from nnx.model.network import Network
+from nnx.model.regularization import Regularization
+from nnx.optimizers import Adam, Optimizer, State, rate
+from nnx.optimizers import optimizer as find_optimizer
+from nnx.optimizers.lbfgs import LBFGS
+from nnx.port.base import Backend
+from nnx.port.program import Program
+from nnx.port.registry import AUTO, WORTH, choose, work
+from nnx.support.processes import whole
+from nnx.train.step import (
+    PLAIN,
+    MicroBatchStep,
+    cost_and_gradient,
+    initial_state,
+    micro_batch_step,
+    training_step,
+)
+
+Standing = Callable[[], tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]]
+"""Returns where a fit stands, of types that JSON has, and the name and state of each callback that has one."""
+
+
+class Session:
+    """The state of a trainer. The trainer, the fit loop, the model file and the learning-rate finder share it.
+
+    The program owns the arrays: `read` copies them out, `load` copies them in, `run` does steps.
+
+    Parameters
+    ----------
+    network, optimizer, backend, device, dtype, seed, regularization, theta
+        As of `nnx.Trainer`.
+
+    Attributes
+    ----------
+    rng : numpy.random.Generator
+        Shuffles the samples.
+    wish : tuple
+        The backend and the device that were asked for.
+    work : float
+        The work of all fits so far (`nnx.port.registry.work`).
+    forward, gradient, micro_batches : Program, Program, MicroBatchStep
+        Functions without a state of their own: the network's outputs, J and dtheta, and the parts of a step in pieces.
+    compiled_metrics : dict
+        The programs of sets of metrics, by the metrics' names.
+    standing : function or None
+        Where the fit that runs stands, for a checkpoint; None while no fit runs.
+    records, metadata, features, targets, stopped, kept, resumes, measures, held_out, reason
+        As of `nnx.Trainer`.
+    """
+
+    @whole  # a backend imports modules, which a fork may not cut
+    def __init__(
+        self,
+        network: Network,
+        optimizer: str | Optimizer | None = None,
+        backend: str | Backend | None = AUTO,
+        device: str | None = None,
+        dtype: str = "float32",
+        seed: int = 0,
+        regularization: Regularization | None = None,
+        theta: Any = None,
+    ) -> None:
+        if not isinstance(network, Network):
+            raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {shown(network)}")
+        if regularization is not None and not isinstance(regularization, Regularization):
+            raise InputError(
+                f"regularization must be an nnx.Regularization, such as nnx.Regularization(l2=1e-4); given "
+                f"{shown(regularization)}"
+            )
+        self.network = network
+        self.optimizer = find_optimizer(optimizer) if optimizer is not None else Adam()
+        self.regularization = PLAIN if regularization is None else regularization
+        self.dtype = host.dtype_name(dtype)
+        network.check_options(self.dtype)
+        if not isinstance(self.optimizer, LBFGS):  # SciPy computes with its numbers, in float64
+            for options in (self.optimizer, self.optimizer.learning_rate):
+                host.options(options, self.dtype)
+        host.options(self.regularization, self.dtype)
+        self.seed = host.checked_seed(seed)
+        self.rng: Any = host.generator(seed)
+        self.backend, self.reason = choose(backend, device)
+        self.wish = backend, device
+        self.work = 0.0
+        self.records: list[dict[str, float]] = []
+        self.metadata: dict[str, Any] = {}
+        self.features: list[str] | None = None
+        self.targets: list[str] | None = None
+        self.stopped: str | None = None
+        self.kept: int | None = None
+        self.resumes = False
+        self.measures: tuple[str, ...] = ()
+        self.held_out: Any = None
+        self.standing: Standing | None = None
+        self._compile()
+        self.start(network.init(self.seed, self.dtype) if theta is None else self.checked_theta(theta))
+
+    # --- the programs ---
+
+    def _compile(self) -> None:
+        self._compile_step()
+        self.forward = self.backend.compile(self.network.forward)
+        self.gradient = self.backend.compile(cost_and_gradient(self.network, self.regularization))
+        self.compiled_metrics: dict[Any, Any] = {}
+
+    def _compile_step(self) -> None:
+        parts = self.network, self.optimizer, self.regularization
+        compiled = self.backend.compile
+        self.program: Program = compiled(training_step(*parts))
+        self.micro_batches = MicroBatchStep(*(compiled(part) for part in micro_batch_step(*parts)))
+
+    def weigh(self, samples: int, steps: int) -> float:
+        """Let "auto" take numba in NumPy's place if a fit's work, with that of earlier fits, is worth it.
+
+        Return the fit's work (`nnx.port.registry.work`). Both backends have the same arrays.
+
+        Parameters
+        ----------
+        samples, steps : int
+            Over all epochs.
+        """
+        own = work(self.network.P, samples, steps)
+        if self.wish[0] in (None, AUTO) and self.backend.name == "numpy" and self.work + own >= WORTH:
+            state = self.read()
+            self.backend, self.reason = choose(*self.wish, self.work + own)
+            self._compile()
+            self.load(state)
+        return own
+
+    def take_optimizer(self, optimizer: Optimizer) -> None:
+        """Take the optimizer with another schedule; the state stays."""
+        if optimizer is not self.optimizer:
+            host.options(optimizer.learning_rate, self.dtype)
+            state = self.read()
+            self.optimizer = optimizer
+            self._compile_step()
+            self.load(state)
+
+    # --- the state ---
+
+    def start(self, theta: Array) -> None:
+        """Start anew from parameters (P,): no step is done, and the optimizer remembers nothing."""
+        theta = self.backend.asarray(theta, self.dtype)
+        state = initial_state(self.network, self.optimizer, theta, self.regularization, self.seed)
+        self._names = tuple(state)
+        self.load(state)
+        self.kept = None
+
+    def read(self, *names: str) -> State:
+        """Return copies of these arrays of the state; of all without names.
+
+        The same copies are returned until the next `run`, `load` or `rollback`.
+        """
+        names = names or self._names
+        missing = [name for name in names if name not in self._copies]
+        if missing:
+            self._copies |= self.program.read(*missing)
+        return {name: self._copies[name] for name in names}
+
+    def load(self, state: State) -> None:
+        """Copy arrays into the state: all of them, or those that are named."""
+        self._copies: State = {}
+        self.program.load(state)
+
+    def run(self, data: Any, order: Array | None, at: int, m: int, count: int) -> Any:
+        """Do steps, and return their costs: see `nnx.port.program.Program.run`."""
+        if self._copies:
+            self._copies = {}
+        return self.program.run(data, order, at, m, count)
+
+    def rollback(self) -> None:
+        """Go back to the state of the program's last snapshot."""
+        self._copies = {}
+        self.program.rollback()
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number of the state is."""
+        return self.program.finite
+
+    # --- the state in numbers of the host ---
+
+    @property
+    def steps(self) -> int:
+        """The number of steps done."""
+        return int(self.read("t")["t"])
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate alpha of the next step, as the schedule, if there is one, has it.
+
+        Setting it sets alpha, which a schedule multiplies with its factor.
+        """
+        state = self.read("alpha", "t")
+        return host.shortest(self.backend.to_numpy(rate(self.optimizer, state["alpha"], state["t"] + 1)))
+
+    @learning_rate.setter
+    def learning_rate(self, alpha: float) -> None:
+        alpha = host.option("learning_rate", above_zero("learning_rate", alpha), self.dtype)
+        self.load({"alpha": self.backend.asarray(alpha, self.dtype)})
+
+    @property
+    def theta(self) -> Any:
+        """All parameters as one vector (P,), a NumPy array of its own memory.
+
+        Setting it leaves the optimizer's memory and the step count as they are.
+        """
+        return host.copy(self.backend.to_numpy(self.read("theta")["theta"]))
+
+    @theta.setter
+    def theta(self, theta: Any) -> None:
+        self.load({"theta": self.backend.asarray(self.checked_theta(theta), self.dtype)})
+        self.kept = None
+
+    def checked_theta(self, theta: Any) -> Any:
+        """Return parameters that were handed in as a NumPy array (P,) of its own memory."""
+        theta = host.numbers("theta", theta, self.dtype)
+        if theta.shape != (self.network.P,):
+            raise InputError(f"theta has shape {theta.shape}; expected ({self.network.P},)")
+        return host.copy(theta)
+
+
+def flat_parameters(network: Network, parameters: Any, dtype: str) -> Any:
+    """Return parameters by name as one NumPy array (P,).
+
+    Raises
+    ------
+    InputError
+        When a parameter is missing, unknown, of another shape or not finite.
+    """
+    if not isinstance(parameters, Mapping):
+        raise InputError(
+            f"parameters must be a dict of arrays by name, {', '.join(network.shapes)}; given {shown(parameters)}"
+        )
+    arrays = {name: host.numbers(str(name), x, dtype) for name, x in parameters.items()}
+    theta = network.flatten(arrays)
+    if theta.ndim != 1:
+        raise InputError(
+            f"a Trainer trains one network, not a stack; given parameters {theta.shape[:-1]} times"
+        )
+    return theta

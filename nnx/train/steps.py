@@ -1,0 +1,173 @@
+"""The steps of an epoch: which samples each takes, and how many steps one call of the program does."""
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, NamedTuple
+
+from nnx.array.namespace import Array, array_namespace
+from nnx.batches import Batches, Provider
+from nnx.errors import InputError
+from nnx.optimizers import State
+from nnx.train.costs import costs
+from nnx.train.session import Session
+from nnx.train.step import Batch, Sums
+
+SECONDS_PER_CALL = 0.5
+"""Seconds of steps in one call of the program, about: a person who looks, or stops, does not wait longer."""
+
+MAX_STEPS_PER_CALL = 4096
+"""Steps in one call of the program, at most."""
+
+MAX_PLACES_PER_CALL = 1 << 18
+"""Places in the orders of several epochs in one call, at most: they stay in the cache."""
+
+
+class Done(NamedTuple):
+    """Steps that one call of the program did, often one."""
+
+    Js: Any
+    """The cost of each: Python's numbers, or what `nnx.port.program.Program.run` returns."""
+    samples: int
+    """Of all steps together; 0: of one step, whose batch cannot be trained on. It is left out."""
+    weights: Sequence[Any]
+    """Of each step, the sum of its samples' weights."""
+    batch: Callable[[], Batch]
+    """Returns the batch of the first step, or its last micro-batch."""
+    sums: Sums | None
+    """The sums over the micro-batches of a step; None: the batch was computed as a whole."""
+
+
+def _no_batch() -> Batch:
+    raise AssertionError("a batch that is left out has no gradient")
+
+
+LEFT_OUT = Done([], 0, [], _no_batch, None)
+"""The step of a batch that cannot be trained on: nothing changes, and nothing is counted."""
+
+
+class Steps:
+    """Does the steps of epochs.
+
+    Parameters
+    ----------
+    session : Session
+    batches : Batches, Stream or Iterated
+    one_by_one : bool
+        Whether a callback must see each step. Then a call does one step, and no GPU is waited for.
+
+    Attributes
+    ----------
+    least : int
+        Samples that a batch must have to be trained on: of one there is no variance, which BatchNorm divides by.
+    pace : float
+        Seconds of a step in the last call; 0: not known.
+    """
+
+    def __init__(self, session: Session, batches: Provider, one_by_one: bool) -> None:
+        self.session, self.batches, self.one_by_one = session, batches, one_by_one
+        self._in_memory = batches if isinstance(batches, Batches) and batches.micro_batch is None else None
+        self.least = 2 if session.network.whole_batches else 1
+        self.pace = 0.0
+
+    def walk(self, skip: int, one_by_one: bool = False) -> Generator[Done, None, None]:
+        """Do an epoch's steps without the first `skip`; yield after each call of the program."""
+        if self._in_memory is not None:
+            return self._whole_batches(self._in_memory, skip, one_by_one or self.one_by_one)
+        return self._micro_batches(skip)
+
+    def _whole_batches(self, batches: Batches, skip: int, one_by_one: bool) -> Generator[Done, None, None]:
+        order, step, steps = batches.order(), skip, batches.steps
+        same = batches.m // batches.batch_size  # steps of one size
+        idle = batches.idle(order)
+        if batches.size(-1) < self.least and steps - 1 not in idle[-1:]:
+            idle.append(steps - 1)
+        while step < steps:
+            m, left = (batches.batch_size, same - step) if step < same else (batches.size(-1), 1)
+            if idle and (at := bisect_left(idle, step)) < len(idle):
+                left = min(left, idle[at] - step)
+            if not left:
+                yield LEFT_OUT
+                step += 1
+                continue
+            count = 1
+            if self.pace and not one_by_one:
+                count = max(1, min(left, MAX_STEPS_PER_CALL, int(SECONDS_PER_CALL / self.pace)))
+            Js = self._run(batches, order, step * batches.batch_size, m, count)
+            weights = batches.weights(order, step, m, count)
+            yield Done(Js, m * count, weights, partial(batches.batch, order, step), None)
+            step += count
+
+    def _run(self, batches: Batches, order: Array | None, at: int, m: int, count: int) -> Any:
+        """Do steps in one call; return their costs.
+
+        Where callbacks see each step, its cost stays on the device. Else the costs are read. That waits for the steps,
+        and so tells how long each takes.
+        """
+        session = self.session
+        if self.one_by_one:
+            return session.run(batches.data, order, at, m, count)
+        start = time.perf_counter()
+        Js = costs(session.backend, session.run(batches.data, order, at, m, count), count)
+        self.pace = (time.perf_counter() - start) / count
+        return Js
+
+    def _micro_batches(self, skip: int) -> Generator[Done, None, None]:
+        session = self.session
+        sums: Sums = {}
+        samples = 0
+        with closing(self.batches.epoch(skip)) as pieces:
+            for batch, start, ends in pieces:
+                m = batch[0].shape[-1]
+                if start == 0 and ends and m >= self.least:
+                    Js, w = session.run(batch, None, 0, m, 1), batch[2]
+                    weight = float(m) if w is None else array_namespace(w).sum(w)
+                    yield Done(Js, m, [weight], partial(tuple, batch), None)
+                    continue
+                samples, sums = (m, {}) if start == 0 else (samples + m, sums)
+                if m and self.least == 1:
+                    sums = add_micro_batch(session, session.read(), sums, batch, start)
+                if ends and not sums:
+                    yield LEFT_OUT
+                elif ends:
+                    after, J = session.micro_batches.update(session.read(), sums)
+                    session.load(after)
+                    yield Done([J], samples, [sums["weight"]], partial(tuple, batch), sums)
+
+    def epochs_per_call(self) -> int:
+        """Return how many epochs one call may do at most; 0 where an epoch has a batch that must be left out."""
+        batches = self._in_memory
+        if batches is None or not self.pace or not batches.even:
+            return 0
+        epochs = int(min(MAX_STEPS_PER_CALL, SECONDS_PER_CALL / self.pace)) // batches.steps
+        return min(epochs, MAX_PLACES_PER_CALL // batches.m) if batches.draws else epochs
+
+    def whole_epochs(self, epochs: int) -> tuple[list[float], list[Any]]:
+        """Do so many epochs in one call; return the cost and the weight of each step."""
+        batches = self._in_memory
+        assert batches is not None  # epochs_per_call has looked at it
+        size, steps, order = batches.batch_size, batches.steps, batches.order(epochs)
+        Js = self._run(batches, order, 0, size, epochs * steps)
+        drawn = 1 if order is None else epochs  # in order, each epoch's weights are those of the first
+        weights = batches.weights(order, 0, size, drawn * steps)
+        return Js, [*weights] * (epochs // drawn)
+
+
+def add_micro_batch(session: Session, state: State, sums: Sums, batch: Batch, start: int) -> Sums:
+    """Return the sums over a step's micro-batches with one more; without any this one begins them."""
+    place = session.backend.asarray(start, "int32")
+    if not sums:
+        return session.micro_batches.first(state, batch, place)
+    return session.micro_batches.add(state, sums, batch, place)
+
+
+def nothing_to_train_on(when: str, least: int = 1) -> InputError:
+    """Return the error for a time in which no batch could be trained on."""
+    why = "the weights of all samples are 0"
+    if least > 1:
+        why += ", or each batch has a single sample, on which BatchNorm cannot train"
+    return InputError(
+        f"there was nothing to train on {when}: {why}. Expected some samples that weigh more than 0"
+    )
