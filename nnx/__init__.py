@@ -30,8 +30,10 @@ from nnx.callbacks.progress import Progress
 from nnx.errors import BackendError, CallbackError, DivergenceError, Error, InputError, ModelFileError
 from nnx.io import convert
 from nnx.metrics import METRICS, Metric
-from nnx.model.activations import ACTIVATIONS, Activation, elu, leaky_relu
+from nnx.model.activations import ACTIVATIONS
 from nnx.model.activations import register as register_activation
+from nnx.model.activations.base import Activation
+from nnx.model.activations.functions import elu, leaky_relu
 from nnx.model.gradient_check import check_gradient
 from nnx.model.initializers import INITIALIZERS
 from nnx.model.layers import (

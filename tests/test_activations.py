@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import nnx
 from nnx.array.special import erf, erfc
-from nnx.model.activations import activation, elu, leaky_relu
+from nnx.model.activations import activation
+from nnx.model.activations.functions import elu, leaky_relu
 
 NAMES = [*nnx.ACTIVATIONS, "leaky_relu(0.2)", "elu(0.5)", "elu(0)"]
 LARGE = [40.0, 90.0, 800.0, 1e4, 1e30]

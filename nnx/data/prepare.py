@@ -27,8 +27,8 @@ from nnx.data.targets import class_indices, scaled
 from nnx.data.task import target_numbers
 from nnx.errors import InputError, count, listed, unknown
 from nnx.metrics import decide
-from nnx.model.activations import Activation
 from nnx.model.activations import activation as as_activation
+from nnx.model.activations.base import Activation
 
 ROWS = 2**14
 """The samples that are scaled at once."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from nnx.errors import InputError, items, positive_int, shown
-from nnx.model.activations import Activation, activation
+from nnx.model.activations import activation
+from nnx.model.activations.base import Activation
 from nnx.model.layers import Activate, Dense, Layer, PReLU
 from nnx.model.network import Network
 from nnx.model.outputs.loss import Loss

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from nnx.array import host
 from nnx.errors import InputError, unknown
 from nnx.metrics import METRICS
-from nnx.model.activations import Activation
+from nnx.model.activations.base import Activation
 from nnx.model.layers import LAYERS, Layer
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization

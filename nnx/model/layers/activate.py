@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnx.array.namespace import Array, array_namespace
-from nnx.model.activations import Activation, activation
+from nnx.model.activations import activation
+from nnx.model.activations.base import Activation
 from nnx.model.initializers import Rng, zeros
 from nnx.model.layers.base import Context, Layer, Params, check_number
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from nnx.array.namespace import Array
 from nnx.errors import InputError, above_zero, between, shown, unknown
-from nnx.model.activations import identity, sigmoid
+from nnx.model.activations.functions import identity, sigmoid
 from nnx.model.outputs import losses
 from nnx.model.outputs.base import Output
 from nnx.model.outputs.custom import OWN, with_own

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from nnx.array.namespace import Array, array_namespace
-from nnx.model.activations import softplus
+from nnx.model.activations.functions import softplus
 from nnx.model.outputs.links import below_largest, ceiling
 
 Function: TypeAlias = Callable[[Array, Array], Array]
