@@ -1,0 +1,134 @@
+"""Schedules: the learning rate as a function of the number of steps done.
+
+A schedule is data plus one pure function, its factor: rate of a step = learning_rate * factor(t), t being the number
+of steps done before it, 0 in the first. It counts steps; `Cosine.in_epochs` and its like count epochs, which the fit
+makes steps of. After its last step a schedule stays at its end.
+"""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from nnx.array.namespace import Array
+from nnx.errors import InputError, one_of
+from nnx.optimizers.in_epochs import InEpochs
+from nnx.optimizers.schedules.base import Schedule
+from nnx.optimizers.schedules.by_name import SCHEDULES
+from nnx.optimizers.schedules.cosine import Cosine, OneCycle
+from nnx.optimizers.schedules.custom import Custom, checked_name
+from nnx.optimizers.schedules.falling import Constant, Exponential, InverseScaling, Polynomial, StepDecay
+from nnx.support import registry
+
+__all__ = [
+    "SCHEDULES",
+    "Constant",
+    "Cosine",
+    "Custom",
+    "Exponential",
+    "InverseScaling",
+    "OneCycle",
+    "Polynomial",
+    "Schedule",
+    "StepDecay",
+    "describe",
+    "has_end",
+    "parameters",
+    "register",
+    "schedule",
+]
+
+
+def register(factor: Callable[[Array], Array], name: str | None = None) -> Callable[[Array], Array]:
+    """Make the factor of a `Custom` schedule known by its name to `nnx.Trainer.load`; usable as a decorator.
+
+    Model files name their schedules and hold no code, so a function of your own must be registered before a model that
+    was trained with it is loaded. Registering another under the same name replaces it.
+
+    Parameters
+    ----------
+    factor : callable
+        See `Custom`.
+    name : str or None
+        None: the function's own name.
+
+    Raises
+    ------
+    InputError
+        As `Custom` does.
+    """
+    name = checked_name(factor, name)
+
+    def custom(learning_rate: float) -> Schedule:
+        return Custom(learning_rate, factor, name)
+
+    SCHEDULES[name] = custom
+    return factor
+
+
+def schedule(name: str, **arguments: Any) -> Schedule:
+    """Return the schedule of this name; with `in_epochs`, a dict of arguments, the one whose lengths are epochs.
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones), or arguments that it does not take.
+
+    Examples
+    --------
+    >>> schedule("cosine", learning_rate=0.01, steps=1000)
+    Cosine(learning_rate=0.01, steps=1000, warmup=0, end=0.0)
+    """
+    if (lengths := arguments.pop("in_epochs", None)) is None:
+        return registry.make("schedule", SCHEDULES, name, arguments)
+    one_of("schedule", name, SCHEDULES)
+    if not hasattr(kind := SCHEDULES[name], "in_epochs"):
+        raise InputError(f"the schedule {name!r} has no lengths that could be in epochs")
+    found: InEpochs = kind.in_epochs(**arguments, **lengths)
+    return found
+
+
+def has_end(rate: Any) -> bool:
+    """Whether a learning rate is a schedule with an end, whose last epochs are its best.
+
+    Examples
+    --------
+    >>> has_end(Cosine.in_epochs(0.01)), has_end(StepDecay(0.01, every=10)), has_end(0.01)
+    (True, False, False)
+    """
+    kind = rate.kind if isinstance(rate, InEpochs) else type(rate)
+    return "steps" in getattr(kind, "__dataclass_fields__", ())
+
+
+def parameters(name: str) -> tuple[str, ...]:
+    """Return the names of what the schedule of this name takes.
+
+    Raises
+    ------
+    InputError
+        For an unknown name (with the nearest known ones).
+
+    Examples
+    --------
+    >>> parameters("cosine")
+    ('learning_rate', 'steps', 'warmup', 'end')
+    """
+    one_of("schedule", name, SCHEDULES)
+    return tuple(signature(SCHEDULES[name]).parameters)
+
+
+def describe(schedule: Any) -> dict[str, Any]:
+    """Return a description of types that JSON has: its name and its arguments, as `schedule` takes them.
+
+    Raises
+    ------
+    InputError
+        When it is not among SCHEDULES: a model file could not name it.
+    """
+    names = {kind: name for name, kind in SCHEDULES.items()}
+    if isinstance(schedule, InEpochs) and schedule.kind in names:
+        given = {"epochs": schedule.epochs, **dict(schedule.arguments)}
+        lengths = {key: value for key, value in given.items() if value is not None}
+        return {"name": names[schedule.kind], "learning_rate": schedule.learning_rate, "in_epochs": lengths}
+    if isinstance(schedule, Custom):
+        return {"name": schedule.name, "learning_rate": schedule.learning_rate}
+    return registry.describe("schedule", SCHEDULES, "nnx.schedules.SCHEDULES", schedule)

@@ -1,0 +1,20 @@
+"""nnx's own schedules by their names."""
+
+from collections.abc import Callable
+
+from nnx.optimizers.schedules.base import Schedule
+from nnx.optimizers.schedules.cosine import Cosine, OneCycle
+from nnx.optimizers.schedules.falling import Constant, Exponential, InverseScaling, Polynomial, StepDecay
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": Constant,
+    "step_decay": StepDecay,
+    "exponential": Exponential,
+    "inverse_scaling": InverseScaling,
+    "polynomial": Polynomial,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+}
+"""Every schedule that the command line and a model file may name."""
+
+OURS = frozenset(SCHEDULES)
