@@ -25,6 +25,7 @@ import nnx
 class Clock(nnx.Callback):
     """Takes the time from the beginning of the first epoch to the end of the last. It needs no call in between."""
 
+    each_epoch = False  # so that many may be done at once
     seconds = 0.0
 
     def on_fit_start(self, trainer: Any, epochs: int) -> None:
