@@ -99,7 +99,7 @@ class Child:
         return float(self._ask("seconds", epochs))
 
     def outside(self) -> float | None:
-        """Return what of the last seconds was outside the captured steps; None of a contestant that has none."""
+        """Return what of the last seconds was outside the program's steps; None of a contestant without a program."""
         found: float | None = self._ask("outside")
         return found
 

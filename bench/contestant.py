@@ -42,7 +42,7 @@ class Contestant(NamedTuple):
     detail: str = ""
     peak: Callable[[], int] | None = None
     outside: Callable[[], float] | None = None
-    """Of nnx: what the last call of `seconds` found outside the captured steps, the Trainer's own share."""
+    """Of nnx: what the last call of `seconds` found outside the program's steps, the Trainer's own share."""
     time: Callable[[int], float] | None = None
     """time(k), where it is not just the clock around k epochs."""
 

@@ -6,56 +6,78 @@ from typing import Any
 from unittest.mock import patch
 
 from nnx.bench.case import Case, Data
-from nnx.bench.clocks import Clock, cupy_events, torch_events, wall
+from nnx.bench.clocks import wall
 from nnx.bench.contestant import Absent, Contestant
+from nnx.callbacks import Callback
 from nnx.errors import BackendError
 from nnx.port.base import Backend
 from nnx.port.registry import backend as find_backend
-from nnx.train.loop import FitLoop
 from nnx.train.trainer import Trainer
 
 
-def fit(backend: str, case: Case, data: Data) -> Contestant:
-    """Return `Trainer.fit`, of which the epochs are timed with all that it does in them.
+class FitClock(Callback):
+    """Takes the time from before the first epoch to after the last. At the end the fit has read all costs."""
 
-    What `fit` does once before them (checking X and putting it on the device) is not: it belongs to no step. What the
-    epochs take outside the captured steps is known, too: a clock is read before and after each call of them.
+    each_epoch = False  # many epochs may be done at once
+    seconds = 0.0
+
+    def on_fit_start(self, trainer: Any, epochs: int) -> None:
+        """Begin."""
+        self._start = time.perf_counter()
+
+    def on_fit_end(self, trainer: Any) -> None:
+        """End."""
+        self.seconds = time.perf_counter() - self._start
+
+
+def fit(backend: str, case: Case, data: Data) -> Contestant:
+    """Return `Trainer.fit`, with the time of its epochs and of all that it does in them.
+
+    Before the epochs `fit` checks X and moves it to the device: that belongs to no step and is not timed. A second
+    clock is read before and after each call of the program's steps: the rest of the time is the Trainer's own.
     """
     found = _find(backend)
     network, optimizer = case.network(), case.make_optimizer()
     trainer = Trainer(network, optimizer, backend=found, dtype=case.dtype, seed=case.seed)
     trainer.parameters = case.start()
-    clock = _clock(found)
-    X, y, go = data.X.T, data.y, FitLoop.go
-    repeated, wait, now = trainer.session.program.run, found.synchronize, time.perf_counter
-    whole = inside = 0.0
+    program, clock, now = trainer.session.program, FitClock(), time.perf_counter
+    run, inside = program.run, 0.0
 
-    def steps(*arguments: Any) -> Any:
+    def timed_run(data: Any, order: Any, at: int, m: int, count: int) -> Any:
         nonlocal inside
         start = now()
-        result = repeated(*arguments)
-        wait()
+        Js = run(data, order, at, m, count)
+        found.to_numpy(Js[count - 1])  # waits for the device
         inside += now() - start
-        return result
-
-    def timed(run: FitLoop) -> Any:  # a callback would do, but keeps epochs from being done many at once
-        nonlocal whole
-        found: list[Any] = []
-        whole = clock(lambda: found.append(go(run)))
-        return found[0]
+        return Js
 
     def seconds(epochs: int) -> float:
         nonlocal inside
         inside = 0.0
-        with patch.object(FitLoop, "go", timed), patch.object(trainer.session.program, "run", steps):
-            trainer.fit(X, y, epochs=epochs, batch_size=case.m, shuffle=case.shuffled, progress=False)
-        return whole
+        with patch.object(program, "run", timed_run):
+            trainer.fit(
+                data.X.T,
+                data.y,
+                epochs=epochs,
+                batch_size=case.m,
+                shuffle=case.shuffled,
+                callbacks=clock,
+                progress=False,
+            )
+        return clock.seconds
 
     def parameters() -> dict[str, Any]:
         return trainer.parameters
 
-    made = _contestant(found, lambda: seconds(1), clock, parameters)
-    return made._replace(time=seconds, outside=lambda: max(0.0, whole - inside))
+    return Contestant(
+        lambda: seconds(1),
+        wall(),
+        parameters,
+        *_described(found),
+        _peak(found),
+        outside=lambda: max(0.0, clock.seconds - inside),
+        time=seconds,
+    )
 
 
 def _find(backend: str) -> Backend:
@@ -66,17 +88,16 @@ def _find(backend: str) -> Backend:
         raise Absent(str(error)) from error
 
 
-def _clock(backend: Backend) -> Clock:
-    if backend.device.startswith("cuda") and backend.name == "torch":
-        return torch_events(backend.device)
-    if backend.device.startswith("cuda") and backend.name == "cupy":
-        return cupy_events()
-    return wall(backend.synchronize)
+def _described(backend: Backend) -> tuple[str, str, str]:
+    """Return the library with its version, the device, and what else the backend says of itself."""
+    library, _, rest = backend.describe().partition(" on ")
+    return library, backend.device, rest.partition(": ")[2]
 
 
-def _contestant(backend: Backend, epoch: Any, clock: Clock, parameters: Any) -> Contestant:
-    library = f"{backend.name} {backend.version}"
-    on_gpu = backend.device.startswith("cuda")
+def _peak(backend: Backend) -> Any:
+    """Return a function that returns the peak of a GPU's memory since its last call; on a CPU None."""
+    if not backend.device.startswith("cuda"):
+        return None
 
     def since_last() -> int:
         found = backend.memory().peak or 0
@@ -84,5 +105,4 @@ def _contestant(backend: Backend, epoch: Any, clock: Clock, parameters: Any) -> 
             import_module("torch").cuda.reset_peak_memory_stats(backend.device)
         return found
 
-    peak = since_last if on_gpu else None
-    return Contestant(epoch, clock, parameters, library, backend.device, backend.detail, peak)
+    return since_last

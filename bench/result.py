@@ -84,7 +84,7 @@ class Figure:
 
     @property
     def own(self) -> float | None:
-        """The share of the time that passes outside the captured steps, if that is known."""
+        """The share of the time that passes outside the program's steps, if that is known."""
         return None if self.outside is None else self.outside / self.seconds
 
 

@@ -176,7 +176,7 @@ def tables(result: Result) -> None:
     )
     show.output.print(
         "µs/step: the median; ±: half the distance of the quartiles; /floor: over the matrix products alone; own: "
-        "what of it nnx's Trainer takes outside the captured steps; start s: what the first epoch took more "
+        "what of it nnx's Trainer takes outside the compiled steps; start s: what the first epoch took more "
         "(compiling); MB: the peak beside the samples, and what theory asks.",
         soft_wrap=True,
     )
