@@ -27,6 +27,7 @@ COMPILED = tuple(
         "backends",
         "left_out",
         "old_files",
+        "operations",
         "own",
         "recording",
         "repeat",

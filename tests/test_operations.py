@@ -1,0 +1,85 @@
+"""Every operation of the compiler's table, on every backend: compiled by itself, and within a step."""
+
+import numpy as np
+import pytest
+from array_api_compat import array_namespace
+
+from nnx.compiler.ir.operations import ARITY, REDUCTIONS
+
+INTEGERS = {name for name in ARITY if name.startswith("bitwise")}
+BOOLS = {name for name in ARITY if name.startswith("logical")}
+ELEMENTWISE = sorted(ARITY)
+NO_LOOP = {"remainder", "round", "isinf", "isfinite", "signbit", "logaddexp", "nextafter", "argmax", "argmin"}
+"""numba runs a step with one of these as NumPy's calls."""
+
+
+def operands(rng):
+    """Return X and Y (3, 8): numbers above 1 and below 1, for functions such as acosh and asin."""
+    return rng.uniform(1.1, 2.9, (3, 8)).astype("float32"), rng.uniform(0.1, 0.9, (3, 8)).astype("float32")
+
+
+def applied(name, X, Y):
+    """Return an elementwise function of X and Y, of floats, integers or truth values as the standard asks."""
+    xp = array_namespace(X)
+    x = X if name == "acosh" else Y
+    if name in INTEGERS:
+        X, x = xp.astype(4 * X, xp.int32), xp.astype(4 * Y, xp.int32)
+    if name in BOOLS:
+        X, x = X > 2, Y > 0.5
+    found = getattr(xp, name)(*((X, x) if ARITY[name] == 2 else (x,)))
+    return xp.astype(found, Y.dtype)
+
+
+def reduced(name, X):
+    """Return a reduction of X over its samples, as a column."""
+    xp = array_namespace(X)
+    found = getattr(xp, name)(X > 2 if name in ("all", "any") else X, axis=-1, keepdims=True)
+    return xp.astype(found, X.dtype)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_functions(backend, rng, name):
+    given = operands(rng)
+    program = backend.compile(lambda X, Y: applied(name, X, Y))
+    found = backend.to_numpy(program(*map(backend.asarray, given)))
+    np.testing.assert_allclose(found, applied(name, *given), rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(REDUCTIONS))
+def test_reductions(backend, rng, name):
+    X, _ = operands(rng)
+    program = backend.compile(lambda X: reduced(name, X))
+    np.testing.assert_allclose(backend.to_numpy(program(backend.asarray(X))), reduced(name, X), rtol=2e-6)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("only", ["every", "with a loop"])
+def test_all_in_a_step(backend, rng, only, caplog):
+    """A state with one array for each function. numba compiles those that have a loop, and says nothing then."""
+    skipped = NO_LOOP if only == "with a loop" else set()
+    chosen = [name for name in (*ELEMENTWISE, *sorted(REDUCTIONS)) if name not in skipped]
+
+    def step(state, batch):
+        X, Y, _ = batch
+        made = {name: applied(name, X, Y) if name in ARITY else reduced(name, X) for name in chosen}
+        new = {name: state[name] + x for name, x in {"theta": X, **made}.items()}
+        return new, array_namespace(X).sum(X)
+
+    X, Y = operands(rng)
+    zeros = dict.fromkeys(["theta", *chosen], np.zeros_like(X)) | {
+        name: np.zeros_like(X[:, :1]) for name in REDUCTIONS if name in chosen
+    }
+    expected, J = step(zeros, (X, Y, None))
+    data = backend.asarray(X), backend.asarray(Y), None
+    program = backend.compile(step)
+    program.load({name: backend.asarray(x) for name, x in zeros.items()})
+    with caplog.at_level("INFO", logger="nnx"):
+        costs = program.run(data, None, 0, X.shape[1], 1)
+    assert float(costs[0]) == pytest.approx(float(J), rel=1e-5)
+    found = program.read(*chosen)
+    for name in chosen:
+        np.testing.assert_allclose(
+            backend.to_numpy(found[name]), expected[name], rtol=1e-5, atol=1e-6, err_msg=name
+        )
+    if only == "with a loop":
+        assert "not compiled" not in caplog.text
