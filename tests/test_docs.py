@@ -93,6 +93,13 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors, f"{page}: {target}"
 
 
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
+def test_the_files_and_folders_that_a_page_names_are_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:nnx|backends|bench|tests|docs)/[\w./-]*)`", text)
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+
+
 def test_the_docs_name_every_part():
     notes = (ROOT / "docs/notes.md").read_text(encoding="utf-8")
     for name in (*nnx.ACTIVATIONS, *nnx.INITIALIZERS):
