@@ -281,6 +281,26 @@ def test_weights_metrics_and_callbacks_reach_the_fit(pets):
         model.fit(class_weight={"Dog": 2.0})
 
 
+@pytest.mark.parametrize("class_weight", [{"dog": 3.0}, "balanced"])
+@pytest.mark.parametrize("held_out", ["a share", "a table"])
+def test_the_validation_has_the_weights_of_the_training(pets, class_weight, held_out):
+    """Else early stopping undoes them. A share that is held out has its own samples' weights, too."""
+    validation = 0.25 if held_out == "a share" else columns(100, seed=1)
+    model = nnx.Tabular(pets, "kind", layers=[8], validation=validation, backend="numpy")
+    given = np.linspace(0.5, 2, len(pets["kind"])) if held_out == "a share" else None
+    history = model.fit(1, class_weight=class_weight, sample_weight=given)
+    X, Y = model._validation
+    n, count = Y.shape[-1], np.bincount(Y.astype(int))
+    dog = model.classes.index("dog")
+    of_class = np.where(np.arange(2) == dog, 3.0, 1.0) if class_weight != "balanced" else n / (2 * count)
+    weights = of_class[Y.astype(int)]
+    if given is not None:
+        weights = weights * given[model._rows[1]]
+    weighted = model.trainer.evaluate(X, Y, sample_weight=weights)["loss"]
+    assert history["validation_loss"] == [pytest.approx(weighted, rel=1e-6)]
+    assert weighted != pytest.approx(model.trainer.evaluate(X, Y)["loss"], rel=1e-4)
+
+
 def test_layers_optimizers_and_whole_batches(pets):
     pytest.importorskip("scipy")
     layers = [8, nnx.Dropout(0.1), nnx.Dense(4, "tanh")]

@@ -66,6 +66,24 @@ def sample_weights(
     return weights
 
 
+def held_out_weights(sample_weight: Any, class_weight: ClassWeight, Y: Any, output: Output, n: int) -> Any:
+    """Return the weights that samples held out would have in training (m,), float64; None where no weights are given.
+
+    A validation has these weights. Without them early stopping would undo the weights of the training.
+
+    Parameters
+    ----------
+    sample_weight, class_weight, output, n
+        See `sample_weights`. "balanced" counts the classes of the samples held out.
+    Y : NumPy array (n, m), or (m,)
+        Their targets: class indices where n > 1, else the targets of the one output.
+    """
+    if sample_weight is None and class_weight is None:
+        return None
+    targets = Y[None, :] if n == 1 and Y.ndim == 1 else Y
+    return sample_weights(sample_weight, class_weight, targets, output, n, Y.shape[-1])
+
+
 def class_table(class_weight: ClassWeight, output: Output, n: int, Y: Any = None) -> Any:
     """Return the weights of the classes: a NumPy array (K,), of labels (n, 2); None for None.
 

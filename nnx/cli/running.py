@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nnx.batches.sample_weights import sample_weights
+from nnx.batches.sample_weights import held_out_weights
 from nnx.callbacks import Callback
 from nnx.cli import build, config, in_units
 from nnx.cli.folder import Folder
@@ -93,21 +93,13 @@ def fit(
     )
 
 
-def weights(training: Training, Y: Any) -> Any:
-    """Return what each sample counts by its class, None where all count alike."""
-    given = build.class_weight(training.options, training.data.preparation)
-    n, m = training.trainer.network.n[-1], Y.shape[-1]
-    if given is None:
-        return None
-    return sample_weights(None, given, Y if n > 1 else Y[None, :], training.trainer.network.output, n, m)
-
-
 def validation(training: Training) -> tuple[Any, Any, Any] | None:
-    """Return what the training is stopped by, with the weights that it has in training: else it would undo them."""
+    """Return the samples that stop the training, with the weights that they would have in it."""
     if training.data.validation is None:
         return None
-    X, Y, _ = training.data.validation
-    return X, Y, weights(training, Y)
+    (X, Y, _), network = training.data.validation, training.trainer.network
+    class_weight = build.class_weight(training.options, training.data.preparation)
+    return X, Y, held_out_weights(None, class_weight, Y, network.output, network.n[-1])
 
 
 def training_sample(data: Data) -> int:

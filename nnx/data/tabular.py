@@ -11,6 +11,7 @@ from typing import Any
 
 from nnx.array import host
 from nnx.batches import frames
+from nnx.batches.sample_weights import held_out_weights
 from nnx.callbacks import EarlyStopping
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.early_stopping import PATIENCE
@@ -275,7 +276,7 @@ class Tabular:
         sample_weight : array-like (m,) or None
             Of the rows of the whole table, those that are held out among them.
         class_weight : dict, "balanced" or None
-            A weight for each label.
+            A weight for each label, of the rows to train on and of the validation.
         callbacks, **options
             As of `nnx.Trainer.fit`: metrics, progress, resume, ...
 
@@ -300,16 +301,17 @@ class Tabular:
         if patience and not any(isinstance(one, EarlyStopping) for one in callbacks):
             monitor = "validation_loss" if self._validation else "loss"
             callbacks = [EarlyStopping(monitor, patience), *callbacks]
+        if isinstance(class_weight, Mapping) and self.preparation.labels:
+            class_weight = self.preparation.class_weight(class_weight)
         weights, of_validation = self._weights(sample_weight)
-        labelled = isinstance(class_weight, Mapping) and self.preparation.labels
         history = self.trainer.fit(
             *self._train,
             epochs=epochs,
             batch_size=None if isinstance(self.trainer.optimizer, LBFGS) else batch_size,
-            validation=(*self._validation, *of_validation) if self._validation else None,
+            validation=self._weighted_validation(of_validation, class_weight),
             callbacks=callbacks,
             sample_weight=weights,
-            class_weight=self.preparation.class_weight(class_weight) if labelled else class_weight,
+            class_weight=class_weight,
             **options,
         )
         self._warn()
@@ -384,17 +386,24 @@ class Tabular:
     def _in_units(self, history: History) -> History:
         return self.preparation.in_units(history)  # type: ignore[return-value]  # a History stays one
 
-    def _weights(self, given: Any) -> tuple[Any, tuple[Any, ...]]:
-        """Return the weights of the rows to train on, and of those that are held out, if there are any."""
+    def _weighted_validation(self, sample_weight: Any, class_weight: Any) -> tuple[Any, Any, Any] | None:
+        """Return the rows that are held out, with the weights that they would have in training."""
+        if not self._validation:
+            return None
+        (X, Y), network = self._validation, self.trainer.network
+        return X, Y, held_out_weights(sample_weight, class_weight, Y, network.output, network.n[-1])
+
+    def _weights(self, given: Any) -> tuple[Any, Any]:
+        """Return the weights of the rows to train on, and of those that are held out, or None."""
         if given is None:
-            return None, ()
+            return None, None
         w = host.as_host(host.as_numbers("sample_weight", given))
         if w.shape != (self._m,):
             raise InputError(
                 f"sample_weight has shape {w.shape}; expected ({self._m},), one for each row of the table"
             )
         w, (train, rest) = w if self._kept is None else w[self._kept], self._rows
-        return w[train], () if rest is None else (w[rest],)
+        return w[train], None if rest is None else w[rest]
 
     def _pieces(self, table: Any) -> Iterator[Any]:
         """Yield what is handed in, piece by piece: tables, or one array (m, features)."""

@@ -5,8 +5,6 @@ once: theta (..., P), X (..., n[0], m), A (..., n[L], m), J (...,). One network 
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from math import prod
 from typing import Any
 
 from nnx.array import host
@@ -110,10 +108,6 @@ class Network:
     def L(self) -> int:
         """The number of layers with weights W."""
         return len(self.n) - 1
-
-    def largest_product(self, samples: int) -> float:
-        """Return the additions and multiplications of the largest W A, with so many samples at once."""
-        return 2.0 * samples * max(map(prod, pairwise(self.n)))
 
     def init(self, seed: int = 0, dtype: str = "float32", scheme: str | None = None) -> Array:
         """Return a first theta (P,), a NumPy array, the same for every backend.
