@@ -268,7 +268,7 @@ LONGER = {
     "nnx/cli/options.py:Options": 275,
     "nnx/cli/sweep.py:sweep": 100,
     "nnx/data/files.py": 375,
-    "nnx/data/tabular.py": 475,
+    "nnx/data/tabular.py": 460,
     "nnx/data/tabular.py:Tabular": 275,
     "nnx/errors.py": 375,
 }

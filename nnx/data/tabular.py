@@ -2,9 +2,7 @@
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from nnx.callbacks import EarlyStopping
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.early_stopping import PATIENCE
 from nnx.data import files
+from nnx.data.arguments_in_errors import in_python, in_words_of_python
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import Dialect
 from nnx.data.encoding import Notes
@@ -50,29 +49,6 @@ from nnx.port.base import Backend
 from nnx.train.trainer import Trainer
 
 _log = logging.getLogger("nnx")
-
-_NAME = r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
-
-
-def _in_words_of_python(text: str) -> str:
-    """Return a text with arguments for the options of the command line that it names."""
-    several = rf"--(drop|missing|units) {_NAME}(?: --\1 {_NAME})*"
-    text = re.sub(r"(--[a-z]+) (?=--)", r"\1, ", text)  # arguments have commas between them
-    text = re.sub(several, lambda found: f"{found[1]}=[{', '.join(re.findall(_NAME, found[0]))}]", text)
-    text = text.replace("--month-first", "day_first=False").replace("--day-first", "day_first=True")
-    text = re.sub("--(decimal-comma|thousands)", lambda found: f"{found[1].replace('-', '_')}=True", text)
-    text = re.sub("--task ([a-z]+)", r"task='\1'", text)
-    return re.sub("--(drop|target|delimiter|task)(?: (?=[A-Z]))?", r"\1=", text)
-
-
-@contextmanager
-def _in_python() -> Iterator[None]:
-    """Let errors name arguments, where they name options of the command line."""
-    try:
-        yield
-    except InputError as error:
-        error.args = (_in_words_of_python(str(error)),)
-        raise
 
 
 class Tabular:
@@ -182,7 +158,7 @@ class Tabular:
             raise InputError(f"target must be the name of a column of the table, not {shown(target)}")
         target = None if target is None else str(target)  # pandas may have numbers as names
         day_first = None if day_first is None else flag("day_first", day_first, "True, False or None")
-        with _in_python():
+        with in_python():
             if isinstance(table, str | os.PathLike):
                 whole: Any = files.read(as_path("table", table), target, dialect)
             else:
@@ -336,7 +312,7 @@ class Tabular:
             self._tell_untrained()
             return self.preparation.in_units(self.trainer.evaluate(*self._validation, metrics=metrics))
         labelled = self._labelled(table, self.trainer.dtype)
-        with _in_python():
+        with in_python():
             found = self.trainer.evaluate(lambda: ((X, Y) for X, Y, _ in labelled), metrics=metrics)
         self._tell_untrained()
         _tell(labelled.said())
@@ -381,7 +357,7 @@ class Tabular:
 
     def account(self) -> list[str]:
         """Return what was done with which columns, a line each."""
-        return [_in_words_of_python(line) for line in self.preparation.account()]
+        return [in_words_of_python(line) for line in self.preparation.account()]
 
     def _in_units(self, history: History) -> History:
         return self.preparation.in_units(history)  # type: ignore[return-value]  # a History stays one
@@ -423,7 +399,7 @@ class Tabular:
     def _outputs(self, table: Any) -> Any:
         """Return A[L] (n[L], m)."""
         prepared, notes, found = self.preparation, Notes(), []
-        with _in_python():
+        with in_python():
             for piece in self._pieces(table):
                 X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
                 found.append(self.trainer.predict(X))
