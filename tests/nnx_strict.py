@@ -9,6 +9,7 @@ import numpy as np
 import nnx
 from nnx.array.host import as_host, quiet
 from nnx.port.base import require
+from nnx.port.program import Program
 
 
 class Strict(nnx.Backend):
@@ -32,9 +33,9 @@ class Strict(nnx.Backend):
         """Return x as a strict array on the device."""
         return self.xp.asarray(np.asarray(as_host(x), dtype=dtype), device=self._device)
 
-    def capture(self, step):
-        """Return the step without NumPy's warnings: the trainer looks at the cost."""
-        return quiet()(step)
+    def compile(self, function):
+        """Return the function without NumPy's warnings: the trainer looks at the cost."""
+        return Program(quiet()(function))
 
     def to_numpy(self, x):
         """Return x on the host."""

@@ -15,6 +15,7 @@ import pytest
 
 import nnx
 from nnx.port import registry
+from nnx.train.step import initial_state, training_step
 
 
 def test_asarray_and_to_numpy_are_inverse(backend):
@@ -150,7 +151,7 @@ def test_auto_weighs_the_work_of_all_fits_of_a_trainer(no_gpu, monkeypatch):
         np.testing.assert_allclose(history["loss"], expected.fit(X, Y, 1, 10)["loss"], rtol=1e-5)
 
 
-def test_small_products_have_one_thread(backend):
+def test_small_products_have_one_thread(backend, monkeypatch):
     """And what was set before is set again, whatever happens within."""
     info = pytest.importorskip("threadpoolctl").threadpool_info
     if backend.name not in ("numpy", "torch") or backend.device != "cpu":
@@ -165,26 +166,28 @@ def test_small_products_have_one_thread(backend):
         return {pool["num_threads"] for pool in info() if pool["user_api"] == "blas"}
 
     before, within = threads(), []
-    trainer = nnx.Trainer(nnx.mlp([2, 600, 2]), backend=backend)
-    X, Y = np.zeros((2, 20_000)), np.arange(20_000) % 2
-
-    def look(now):
-        within.append(threads())
-
-    trainer.fit(X[:, :50], Y[:50], 1, 10, callbacks=look)
-    assert within[:5] == [{1}] * 5
+    network, optimizer = nnx.mlp([2, 600, 2]), nnx.Adam()
+    state = initial_state(network, optimizer, backend.asarray(network.init(0)))
+    data = backend.asarray(np.zeros((2, 20_000), "float32")), backend.asarray(np.arange(20_000) % 2), None
+    program = backend.compile(training_step(network, optimizer))
+    program.load(state)
+    monkeypatch.setattr("nnx.backends.calls.program.give_way", lambda: within.append(threads()))
+    program.run(data, None, 0, 10, 5)
+    assert within == [{1}] * 5
     assert threads() == before
     within.clear()
-    trainer.fit(X, Y, 1, callbacks=look)
-    assert within[0] == before
+    program.run(data, None, 0, 20_000, 1)
+    assert within == [before]
 
     def fail():
-        with backend.threads(10.0), backend.threads(10.0):
-            assert threads() == {1}
-            raise ZeroDivisionError
+        within.append(threads())
+        raise KeyboardInterrupt
 
-    with pytest.raises(ZeroDivisionError):
-        fail()
+    within.clear()
+    monkeypatch.setattr("nnx.backends.calls.program.give_way", fail)
+    with pytest.raises(KeyboardInterrupt):
+        program.run(data, None, 0, 10, 5)
+    assert within == [{1}]
     assert threads() == before
 
 
@@ -208,11 +211,11 @@ def test_fits_of_numpy_and_numba_at_once_give_blas_its_threads_back():
 def test_threads_of_a_user_that_fit_at_once_keep_the_number_of_theirs():
     torch = pytest.importorskip("torch")
     before, found = torch.get_num_threads(), []
-    backend, waiting = nnx.backend("torch", "cpu"), threading.Barrier(3)
+    adapter, waiting = importlib.import_module("nnx.backends.torch.adapter"), threading.Barrier(3)
 
     def compute():
         waiting.wait()
-        with backend.threads(10.0):
+        with adapter._one_thread():
             within = torch.get_num_threads()
             waiting.wait()
         waiting.wait()

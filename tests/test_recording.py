@@ -1,10 +1,8 @@
 """The step as a list of operations: what it says, where it puts things, and that replaying it is running it."""
 
 import copy
-import gc
 import math
 import threading
-import tracemalloc
 import types
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -15,11 +13,13 @@ import pytest
 import nnx
 from nnx.array.host import quiet
 from nnx.array.namespace import array_namespace
-from nnx.backends.calls.program_cache import KEPT, RECORDINGS, Recorded, pool
+from nnx.backends.calls.program import Function, Step, arrays
 from nnx.backends.numba import step_renderer
 from nnx.backends.numba.kernel import FLOAT32
-from nnx.backends.numpy.calls import replay
-from nnx.backends.torch.calls import calls, with_peepholes
+from nnx.backends.numpy.adapter import LIBRARY
+from nnx.backends.numpy.calls import render
+from nnx.backends.torch.adapter import library_of
+from nnx.backends.torch.calls import with_peepholes
 from nnx.compiler import Graph, Op, TraceError, Value, fused, is_array, mapped, nbytes, trace
 from nnx.compiler.passes.alias import aliased
 from nnx.compiler.passes.fuse import singles
@@ -377,6 +377,11 @@ def interpreted(text):
     return np.errstate(all="ignore")(module.step)
 
 
+def replay(graph):
+    """The function of a graph as NumPy's calls."""
+    return quiet()(Function(graph, LIBRARY))
+
+
 def in_loops(graph):
     """The step of a graph, as numba would do it."""
     from nnx.backends.numba.adapter import Form
@@ -517,22 +522,59 @@ def test_three_steps(name, dtype):
         states = [state for state, _ in done]
 
 
+def torch_library():
+    torch = pytest.importorskip("torch")
+    return torch, library_of(torch, torch.device("cpu"))
+
+
 def in_torch(graph):
     """A graph as PyTorch's calls, of NumPy's arrays."""
-    torch = pytest.importorskip("torch")
-    function = calls(graph, torch, torch.device("cpu"))
+    torch, library = torch_library()
+    with library.settings():
+        function = Function(graph, library)
 
     def back(x):
         return x.numpy() if isinstance(x, torch.Tensor) else x
 
-    def replayed(*arguments, over=False):
+    def replayed(*arguments):
         given = mapped(arguments, lambda x: torch.from_numpy(np.asarray(x)) if is_array(x) else x)
-        return mapped(function(*given, over=over), back)
+        with library.settings():
+            return mapped(function(*given), back)
 
     return replayed
 
 
-LOWERINGS = [replay, pytest.param(in_torch, marks=pytest.mark.needs("torch"))]
+def step_in_numpy(graph):
+    """A step as NumPy's calls, with `over`: whether the new state is written over the old one."""
+    step = Step(graph, LIBRARY)
+
+    def done(state, batch, over=False):
+        new = {name: state[name] if over else np.full_like(state[name], 7) for name in step.changed}
+        J = np.full(step.J.shape, 7, step.J.dtype)
+        with quiet():
+            step.call([*state.values(), *arrays(batch)], [*new.values(), J])
+        return {**state, **new}, J
+
+    return done
+
+
+def step_in_torch(graph):
+    """A step as PyTorch's calls, of NumPy's arrays, with `over`."""
+    torch, library = torch_library()
+    step = Step(graph, library)
+
+    def done(state, batch, over=False):
+        new = {name: state[name] if over else np.full_like(state[name], 7) for name in step.changed}
+        J = np.full(step.J.shape, 7, step.J.dtype)
+        inputs, outs = [*state.values(), *arrays(batch)], [*new.values(), J]
+        with library.settings():
+            step.call(*([torch.from_numpy(np.asarray(x)) for x in some] for some in (inputs, outs)))
+        return {**state, **new}, J
+
+    return done
+
+
+LOWERINGS = [step_in_numpy, pytest.param(step_in_torch, marks=pytest.mark.needs("torch"))]
 
 
 @pytest.mark.parametrize("lower", LOWERINGS)
@@ -587,7 +629,7 @@ def test_nothing_is_written_over_that_somebody_reads(name, lower):
     state = {"a": np.arange(1.0, 5.0), "b": np.arange(2.0, 6.0) ** 2}
     given = copy.deepcopy(state)
     graph = trace(function, state, X)
-    if (name, lower) == ("from behind", in_torch):
+    if (name, lower) == ("from behind", step_in_torch):
         with pytest.raises(TraceError, match="no view from the end"):
             lower(graph)
         return
@@ -634,11 +676,12 @@ def test_products_by_truth_values():
     y[2, 2] = np.inf
     for function in (f, g, h):
         with quiet():
-            here, again = function(x, y), replay(trace(function, x, y))
+            graph = trace(function, x, y)
+            here, again = function(x, y), replay(graph)
             for _ in range(2):
                 for one, other in zip(here, again(x, y), strict=True):
                     np.testing.assert_array_equal(other, one, strict=True)
-    assert "copyto" not in again.source
+    assert "copyto" not in render(graph, {}).source
 
 
 def test_operations_of_several_dtypes_are_not_with_peepholes():
@@ -714,24 +757,12 @@ def test_what_is_no_array_comes_back_as_it_is():
             np.testing.assert_array_equal(found, f(x + k)[0])
 
 
-def test_buffers_made_in_inference_mode_serve_outside():
-    torch = pytest.importorskip("torch")
-    x = torch.arange(3.0)
-    captured = nnx.backend("torch", "cpu").capture(lambda x: x * 2.0 + 1.0)
-    with torch.inference_mode():
-        first = captured(x).clone()
-    for given in (x, first * 0 + x, x.clone().requires_grad_()):
-        assert captured(given).tolist() == [1, 3, 5]
-    assert not captured.as_it_is
-
-
 def test_a_state_is_changed_in_its_place():
+    """Adam's arrays are written by the operations themselves: no copy follows."""
     step, state, batch = digits(sizes=(20, 10, 5))
-    again = replay(trace(step, state, batch))
-    first, _ = again(state, batch)
-    second, _ = again(first, batch, over=True)
-    for key in ("theta", "m", "v"):
-        assert second[key] is first[key] is not state[key]
+    made = Step(trace(step, state, batch), LIBRARY)
+    assert set(made.changed) == {"theta", "m", "v", "t"}
+    assert "copyto(o" not in made.call.source
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -802,267 +833,6 @@ def test_nan_and_infinity_come_through():
                     found = lower(graph)(*arguments)
                     for x, y in zip(leaves(found), leaves(expected), strict=True):
                         np.testing.assert_array_equal(np.isnan(x), np.isnan(y))
-
-
-# ------------------------------------------------------------------------------------------ what a caller may see
-
-
-@pytest.fixture(params=["numpy", pytest.param("numba", marks=pytest.mark.needs("numba"))])
-def replaying(request):
-    """The backends that replay."""
-    try:
-        return nnx.backend(request.param)
-    except (nnx.BackendError, nnx.InputError) as error:
-        pytest.skip(str(error))
-
-
-def test_captured_steps_agree_and_nothing_that_is_held_changes(replaying):
-    step, state, batch = digits(sizes=(20, 10, 5))
-    captured = replaying.capture(step)
-    here = there = state
-    held, expected = [], []
-    for _ in range(12):
-        here, J = step(here, batch)
-        there, K = captured(there, batch)
-        held.append((there["theta"][3:9], there["m"], {**there}, K))  # a view, an array, all of them
-        expected.append((here["theta"][3:9].copy(), here["m"].copy(), {**here}, J))
-    assert not captured.as_it_is
-    for found, wanted in zip(held, expected, strict=True):
-        close(found, wanted, "float32")
-
-
-def test_arguments_stay_what_they_are(replaying):
-    step, state, batch = digits(sizes=(20, 10, 5))
-    captured = replaying.capture(step)
-    states = [state]
-    for _ in range(6):
-        before = [x.copy() for x in leaves(states)]
-        states.append(captured(states[-1], batch)[0])
-        for x, y in zip(leaves(states[:-1]), before, strict=True):
-            np.testing.assert_array_equal(x, y)
-
-
-def test_no_array_is_allocated_after_the_second_step(replaying):
-    step, state, batch = digits(sizes=(300, 200, 10), m=300)
-    smallest = 200 * 300 * 4  # well above what NumPy's iterator takes for itself, 8192 elements an operand
-    captured = replaying.capture(step)
-    for _ in range(3):
-        state, J = captured(state, batch)
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        for _ in range(20):
-            state, J = captured(state, batch)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert np.isfinite(J)
-    assert peak - before < smallest / 2
-
-
-def test_that_test_sees_an_allocation():
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        x = np.empty(100 * 50, "float32")
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before >= x.nbytes
-
-
-def test_a_pool_gives_no_array_twice():
-    take = pool((3,), "float32")
-    first = take()
-    place = id(first)
-    view = first[1:]
-    del first
-    held = [take() for _ in range(2 * KEPT)]
-    assert len({id(x) for x in held} | {place}) == 2 * KEPT + 1
-    assert not any(np.shares_memory(view, x) for x in held)
-    del held, view
-    assert len({id(take()) for _ in range(3 * KEPT)}) <= KEPT
-
-
-def test_other_shapes_are_other_recordings(replaying):
-    captured = replaying.capture(digits(sizes=(20, 10, 5))[0])
-    for m in (8, 3, 8, 1, 3):
-        step, state, batch = digits(m, sizes=(20, 10, 5))
-        close(captured(state, batch), step(state, batch), "float32")
-    assert not captured.as_it_is
-    stepped = digits(8, sizes=(20, 10, 5), dtype="float64")
-    close(captured(*stepped[1:]), stepped[0](*stepped[1:]), "float64")
-
-
-def test_the_recordings_are_few():
-    captured = Recorded(lambda x: x * 2, replay)
-    for n in range(1, 3 * RECORDINGS):
-        np.testing.assert_array_equal(captured(np.ones(n)), np.full(n, 2.0))
-    assert len(captured._replays) == RECORDINGS
-    for n in range(1, 9 * RECORDINGS):
-        captured(np.ones(n))
-    assert captured.as_it_is  # it never meets a shape again: graph each is lost work
-    np.testing.assert_array_equal(captured(np.ones(2)), [2, 2])
-
-
-def test_where_one_way_fails_the_next_has_its_turn():
-    def fails(graph):
-        raise TraceError("never")
-
-    def fails_later(graph):
-        return lambda *arguments: 1 / 0
-
-    captured = Recorded(lambda x: x * 2, fails, fails_later, replay)
-    for _ in range(3):
-        np.testing.assert_array_equal(captured(np.ones(2)), [2, 2])
-    assert len(captured._replays) == 1
-    captured = Recorded(lambda x: x * 2, fails, fails_later)
-    np.testing.assert_array_equal(captured(np.ones(2)), [2, 2])
-    assert captured.as_it_is
-
-
-def test_what_cannot_be_recorded_runs_as_it_is():
-    seen = []
-
-    def f(x):
-        seen.append(type(x))
-        return x * float(x[0])
-
-    captured = Recorded(f, replay)
-    for _ in range(3):
-        np.testing.assert_array_equal(captured(np.array([2.0, 3.0])), [4, 6])
-    assert captured.as_it_is
-    assert seen[1:] == [np.ndarray] * 3
-
-
-def test_a_fault_of_the_caller_is_told_as_ever(replaying):
-    step, state, (X, Y) = digits(sizes=(20, 10, 5))
-    captured = replaying.capture(step)
-    with pytest.raises(nnx.InputError, match="expected \\(n\\[0\\], m\\)"):
-        captured(state, (X[1:], Y))
-    close(captured(state, (X, Y)), step(state, (X, Y)), "float32")
-    assert not captured.as_it_is
-    for wrong in ((), (state,), (state, X), ({}, (X, Y)), (None, None)):
-        with pytest.raises((TypeError, KeyError, ValueError, AttributeError)):
-            captured(*wrong)
-    close(captured(state, (X, Y)), step(state, (X, Y)), "float32")
-
-
-def test_numbers_among_the_arguments_are_part_of_the_recording():
-    captured = Recorded(lambda x, factor, more: x * factor if more is None else x, replay)
-    assert captured(np.ones(1), 2, None) == 2
-    assert captured(np.ones(1), 3, None) == 3
-    assert captured(np.ones(1), 2, None) == 2
-    assert captured(np.ones(1), 2, "more") == 1
-
-
-def test_layouts(replaying):
-    """Batches come as rows, as columns, cut out of others, and read-only."""
-    step, state, (X, Y) = digits(8, sizes=(20, 10, 5))
-    captured = replaying.capture(step)
-    wide = np.zeros((20, 16), "float32")
-    wide[:, ::2] = X
-    frozen = X.copy()
-    frozen.flags.writeable = False
-    for one in (X, np.ascontiguousarray(X), wide[:, ::2], frozen):
-        close(captured(state, (one, Y)), step(state, (one, Y)), "float32")
-    assert not captured.as_it_is
-
-
-@pytest.mark.parametrize("rows", [True, False])
-@pytest.mark.parametrize("n", [1, 20, 40])
-def test_few_units_of_many_samples(replaying, n, rows):
-    rng = np.random.default_rng(0)
-    W, b = rng.standard_normal((n, 30)), rng.standard_normal((n, 1))
-
-    def units(W, b, X):
-        return W @ X + b, W @ X
-
-    captured = replaying.capture(units)
-    for _ in range(3):
-        X = rng.standard_normal((100, 30)).T if rows else rng.standard_normal((30, 100))
-        Z, product = captured(*(replaying.asarray(x, "float64") for x in (W, b, X)))
-        np.testing.assert_allclose(replaying.to_numpy(Z), W @ X + b, rtol=1e-12, atol=1e-12)
-        np.testing.assert_allclose(replaying.to_numpy(product), W @ X, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_roots_of_long_vectors(replaying, dtype):
-    x = np.random.default_rng(0).random(9000).astype(dtype) ** 8
-    x[:8] = 0, -0.0, np.inf, np.nan, -1, np.finfo(dtype).tiny, np.finfo(dtype).max, 4
-    captured = replaying.capture(lambda x: array_namespace(x).sqrt(x))
-    given = replaying.asarray(x, dtype)
-    for _ in range(2):
-        found = replaying.to_numpy(captured(given))
-        with np.errstate(invalid="ignore"):
-            np.testing.assert_allclose(found, np.sqrt(x), rtol=4 * np.finfo(dtype).eps)
-        np.testing.assert_array_equal(np.signbit(found[:2]), [False, True])
-
-
-def test_threads_share_a_captured_step(replaying):
-    step, state, batch = digits(sizes=(20, 10, 5))
-    captured = replaying.capture(step)
-    expected = state
-    for _ in range(20):
-        expected, _ = step(expected, batch)
-    found = []
-
-    def run():
-        now = state
-        for _ in range(20):
-            now, _ = captured(now, batch)
-        found.append(now)
-
-    threads = [threading.Thread(target=run) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for one in found:
-        close(one, expected, "float32")
-
-
-def test_a_copied_trainer_goes_its_own_way(replaying):
-    trainer = nnx.Trainer(small(), nnx.Adam(0.05), backend=replaying)
-    X, Y = np.ones((4, 8)), np.zeros(8, int)
-    trainer.fit(X, Y, epochs=2)
-    copied = copy.deepcopy(trainer)
-    before = copied.theta
-    assert trainer.fit(X, Y, epochs=3) == copied.fit(X, Y, epochs=3)
-    assert (copied.theta != before).any()
-    np.testing.assert_array_equal(trainer.theta, copied.theta)
-
-
-def test_callbacks_may_keep_what_they_see(replaying):
-    """The best weights, the average, and the state before an epoch are arrays that steps have passed by."""
-    rng = np.random.default_rng(0)
-    X, Y = rng.standard_normal((4, 40)), rng.integers(0, 3, 40)
-    seen = []
-
-    def look(progress):
-        seen.append(trainer.state["theta"])
-
-    trainer = nnx.Trainer(small(), nnx.Adam(0.05), backend=replaying)
-    trainer.fit(X, Y, epochs=2, batch_size=8, callbacks=look)
-    plain = nnx.Trainer(small(), nnx.Adam(0.05), backend="strict")
-    again = []
-    plain.fit(X, Y, epochs=2, batch_size=8, callbacks=lambda progress: again.append(plain.theta))
-    assert len(seen) == len(again)
-    for x, y in zip(seen, again, strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
-
-
-def test_an_epoch_that_diverges_leaves_the_state_before_it(replaying):
-    rng = np.random.default_rng(0)
-    X, Y = rng.standard_normal((4, 40)), rng.standard_normal((3, 40))
-    trainer = nnx.Trainer(small("relu", "identity"), nnx.GradientDescent(1e-3), backend=replaying)
-    trainer.fit(X, Y, epochs=1, batch_size=8)
-    before = trainer.theta
-    trainer.learning_rate = 1e30
-    with pytest.raises(nnx.DivergenceError):
-        trainer.fit(X, Y, epochs=3, batch_size=8)
-    np.testing.assert_array_equal(trainer.theta, before)
 
 
 # ------------------------------------------------------------------------------------------------------ on disk

@@ -11,6 +11,7 @@ from nnx.backends.numpy.adapter import NumPy
 from nnx.batches import Batches
 from nnx.data import flower
 from nnx.model.outputs import OUTPUTS
+from nnx.port.program import Program
 
 OPTIMIZERS = [nnx.GradientDescent(0.005), nnx.Adam(0.01)]
 
@@ -385,18 +386,18 @@ def test_progress_tells_where_a_fit_stands(rng):
     assert [p.measured["loss"] for p in seen if p.measured] == history["loss"]
 
 
-def test_every_step_goes_through_capture(rng):
-    """What an adapter captures is what runs: the step, and the forward passes."""
+def test_every_step_goes_through_a_program(rng):
+    """What an adapter compiles is what runs: the step, and the forward passes."""
 
     class Counting(NumPy):
         calls = 0
 
-        def capture(self, step):
+        def compile(self, function):
             def counted(*arguments):
                 self.calls += 1
-                return step(*arguments)
+                return function(*arguments)
 
-            return counted
+            return Program(counted)
 
     X, Y = data(rng)
     backend = Counting()
@@ -408,15 +409,13 @@ def test_every_step_goes_through_capture(rng):
 
 
 def test_a_backend_that_returns_too_few_costs_is_told(rng):
+    class FewerCosts(Program):
+        def run(self, *arguments):
+            return super().run(*arguments)[1:]
+
     class Fewer(NumPy):
-        def repeat(self, step):
-            steps = super().repeat(step)
-
-            def fewer(*arguments):
-                state, Js = steps(*arguments)
-                return state, Js[1:]
-
-            return fewer
+        def compile(self, function):
+            return FewerCosts(function)
 
     X, Y = data(rng)
     with pytest.raises(nnx.BackendError, match=r"1 steps on <nnx backend numpy.* gave 0 costs"):

@@ -147,7 +147,8 @@ class CallRenderer(ABC):
             return self._global(value, self.array(self._constants[value]))
         if kind == "input":
             return f"x{value.number}"
-        whole = self.schedule.parts.get(value)
+        places = self.schedule.places  # a value may also lie where a part will
+        whole = next((part for x, part in self.schedule.parts.items() if places[x] == place), None)
         if whole is not None:
             key = (slice(None),) * whole.axis + (slice(whole.start, whole.stop),)
             return self._view(

@@ -1,10 +1,13 @@
 """CuPy, on a CUDA GPU."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from nnx.array.host import as_host
 from nnx.errors import BackendError, first_line
-from nnx.port.base import Backend, F, Memory, require
+from nnx.port.base import Backend, Memory, require
+from nnx.port.program import Program
 from nnx.support.processes import not_forked, uncut, whole
 
 
@@ -54,14 +57,17 @@ class CuPy(Backend):
         not_forked("CUDA")
         return self._cupy.asnumpy(x)
 
-    def capture(self, step: F) -> F:
-        """Return the step, run on the device."""
+    def compile(self, function: Callable[..., Any]) -> Program:
+        """Return the function, called on the device."""
+        return Program(self._on_device(function))
 
-        def on_device(*arguments: Any) -> Any:
+    def _on_device(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def called(*arguments: Any) -> Any:
             with uncut(), self._device:
-                return step(*arguments)
+                return function(*arguments)
 
-        return on_device  # type: ignore[return-value]
+        return called
 
     @whole
     def synchronize(self) -> None:

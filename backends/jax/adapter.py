@@ -13,7 +13,8 @@ from nnx.backends.jax.lowering import Lowered, Pieces
 from nnx.backends.jax.parted import Parted, Spares, pieces, shapes
 from nnx.compiler import trace
 from nnx.errors import BackendError, first_line
-from nnx.port.base import Backend, F, Memory, Steps, process_memory, require
+from nnx.port.base import Backend, F, Memory, Steps, Transitional, process_memory, require
+from nnx.port.program import Program
 from nnx.support.processes import not_forked, whole
 
 LARGE = 1 << 20
@@ -97,6 +98,10 @@ class Jax(Backend):
             return self._joined(compiled(*(dict(x) if isinstance(x, Parted) else x for x in arguments)))
 
         return captured  # type: ignore[return-value]
+
+    def compile(self, function: F) -> Program:
+        """Return the function as a program."""
+        return Transitional(self, function)
 
     def _precise(self, function: F) -> F:
         """Return the function with products of full precision: JAX's own on a GPU (TF32) or a TPU is of fewer bits."""

@@ -1,5 +1,6 @@
 """NumPy's arrays, and the training steps compiled by numba to one function."""
 
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,16 +11,18 @@ import numpy as np
 from nnx.array.gather import Data
 from nnx.array.host import quiet
 from nnx.array.namespace import Array
-from nnx.backends.calls.program_cache import Recorded, Replay, kept, pool, work
+from nnx.backends.calls.program import CallProgram
+from nnx.backends.calls.program_cache import ProgramCache
 from nnx.backends.numba.blas import blas, lies
 from nnx.backends.numba.compiled import compiled, shared
 from nnx.backends.numba.step_renderer import Loops, Source
 from nnx.backends.numba.threads import just_after, look_again, together
-from nnx.backends.numpy.adapter import NumPy
-from nnx.backends.numpy.calls import replay
+from nnx.backends.numpy.adapter import LIBRARY, NumPy
 from nnx.compiler import Graph, trace
+from nnx.compiler.passes.cost import estimated_seconds
 from nnx.errors import BackendError
-from nnx.port.base import Checked, F, Steps, only_cpu, require
+from nnx.port.base import Checked, F, Steps, Transitional, functional, only_cpu, require
+from nnx.port.program import Program
 from nnx.support.processes import uncut
 
 
@@ -38,34 +41,26 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
         self.detail = f"every step compiled, once for a form on a machine; products by {blas().name}"
         look_again()
 
+    def compile(self, function: Callable[..., Any]) -> Program:
+        """Return the function as a program."""
+        return Transitional(self, function)
+
     def capture(self, step: F) -> F:
         """Return the step as NumPy's adapter does; but one that comes between compiled steps has one thread."""
-        return Recorded(quiet()(step), unaided)  # type: ignore[no-any-return]
-
-    def threads(self, operations: float) -> AbstractContextManager[None]:
-        """Return a context in which nothing changes: compiled steps choose their threads themselves."""
-        return nullcontext()
+        return CallProgram(step, LIBRARY._replace(threads=unaided))  # type: ignore[no-any-return]
 
     def repeat(self, step: F) -> Steps:
         """Return the function that does steps on end, compiled; what cannot be is replayed with NumPy."""
-        return Compiled(quiet()(step), super().repeat(step))
+        return Compiled(quiet()(step), functional(CallProgram(step, LIBRARY)))
 
 
-def unaided(graph: Graph) -> Replay:
-    """Return NumPy's replay, with one thread in BLAS if it is short and compiled steps have just been done.
+def unaided(graph: Graph) -> Callable[[], AbstractContextManager[None]]:
+    """Return the context of a graph: BLAS has one thread if it is short and compiled steps have just been done.
 
     OpenBLAS's threads go on spinning for some 30 ms after a product, on the cores that the next steps' threads need:
     with a small validation after each, epochs of 3 ms took 78.
     """
-    run = replay(graph)
-    if work(graph) > SHORT:
-        return run
-
-    def alone(*arguments: Any, over: bool = False) -> Any:
-        with just_after():
-            return run(*arguments, over=over)
-
-    return alone
+    return nullcontext if estimated_seconds(graph) > SHORT else just_after
 
 
 SHORT = 20e-3
@@ -84,7 +79,7 @@ class Compiled:
 
     def __init__(self, step: Callable[..., Any], plain: Steps) -> None:
         self._step, self.plain = step, plain
-        self._made: dict[Any, Form | None] = {}
+        self._made = ProgramCache("a step is not compiled", logging.INFO)
         self._lock = threading.Lock()  # the memory between is one
 
     def __deepcopy__(self, memo: Any) -> "Compiled":
@@ -116,7 +111,7 @@ class Compiled:
             cost, step = graph.result[1].dtype, compiled(source.text)
             return Form(source, step.function, state, cost, shared().wait_for_next_call, step)
 
-        form: Form | None = kept(self._made, key, make, "a step is not compiled")
+        form: Form | None = self._made.get_or_make(key, make)
         return form
 
 
@@ -134,14 +129,14 @@ class Form:
     ) -> None:
         self._source, self._step, self._cost, self._linger = source, step, cost, linger
         self._held = held
-        self._take = {name: pool(state[name].shape, str(state[name].dtype)) for name in source.state}
+        self._like = {name: (state[name].shape, state[name].dtype) for name in source.state}
 
     def __call__(
         self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
     ) -> tuple[dict[str, Array], Array]:
         """Do `count` steps."""
         # A step is pure: it goes on in arrays of its own.
-        new = {name: take() for name, take in self._take.items()}
+        new = {name: np.empty(*like) for name, like in self._like.items()}
         old = [_plain(state[name]) for name, x in new.items() if x.ndim]
         for name, x in new.items():
             if x.ndim == 0:

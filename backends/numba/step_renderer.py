@@ -7,15 +7,17 @@ every network of one form, whatever its sizes, and batches of every size; and th
 
 from typing import Any, NamedTuple
 
+import array_api_compat.numpy
 import numpy as np
 
-from nnx.backends.calls.program_cache import work
 from nnx.backends.numba.kernel import Kernel, beside, expression, indented, space
 from nnx.backends.numba.threads import small, threads
 from nnx.backends.numba.tile_update import Tiled, derivatives, tiled
-from nnx.backends.numpy.calls import aligned, replay
+from nnx.backends.numpy.calls import aligned
 from nnx.compiler import Graph, Group, Op, TraceError, Value, fused, leaves, nbytes
+from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.passes.alias import Aliases, Part, aliased
+from nnx.compiler.passes.cost import estimated_seconds
 from nnx.compiler.passes.memory import buffers
 
 OWNED = 128
@@ -225,7 +227,7 @@ class Loops:
             f"{kernels}\n\n\n@njit({signature}, **CALLED)\n{text}\n",
             {name: f"x{value.number}" for name, value in changing.items()},
             tables,
-            work(self.graph),
+            estimated_seconds(self.graph),
         )
 
     # What changes from batch to batch.
@@ -705,8 +707,5 @@ def _aligned(value: Value) -> Any:
 
 def _values(graph: Graph, values: list[Value]) -> list[Any]:
     """Return what is the same in every call; memory alone for what is no part of the graph."""
-    constants = graph.constants()
-    made = [value for value in values if value.number >= 0]
-    part = Graph((), tuple(op for op in graph.ops if op.out in constants), (), made)
-    found = iter(replay(part)()) if made else iter(())
-    return [np.ascontiguousarray(next(found)) if value.number >= 0 else _aligned(value) for value in values]
+    found = evaluated(graph, {}, array_api_compat.numpy)
+    return [np.ascontiguousarray(found[value]) if value.number >= 0 else _aligned(value) for value in values]

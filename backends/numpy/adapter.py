@@ -1,18 +1,20 @@
 """NumPy, on the CPU: always there."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import array_api_compat.numpy as xp
 import numpy as np
 
-from nnx.array.gather import Pick
 from nnx.array.host import as_host, quiet
-from nnx.backends.calls.fewer_threads import SMALL
-from nnx.backends.calls.program_cache import Recorded, picking
+from nnx.backends.calls.fewer_threads import is_small
+from nnx.backends.calls.program import CallProgram, Library
 from nnx.backends.numba.threads import one_thread
-from nnx.backends.numpy.calls import replay
-from nnx.port.base import Backend, F, only_cpu
+from nnx.backends.numpy.calls import render
+from nnx.compiler import Graph
+from nnx.port.base import Backend, only_cpu
+from nnx.port.program import Program
 
 
 class NumPy(Backend):
@@ -30,24 +32,31 @@ class NumPy(Backend):
         """Return x as a NumPy array; arrays of other libraries come over DLPack."""
         return np.asarray(as_host(x), dtype=dtype)
 
-    def capture(self, step: F) -> F:
-        """Return the step recorded, and replayed into buffers that are used again; without NumPy's warnings."""
-        return Recorded(quiet()(step), replay)  # type: ignore[no-any-return]
-
-    def picker(self) -> Pick:
-        """Return what picks samples, into memory that is used again."""
-
-        def take(rows: Any, places: Any, out: Any) -> Any:
-            # "raise" writes into another array first.
-            return np.take(rows, places, axis=0, out=out, mode="clip")
-
-        return picking(take)  # type: ignore[no-any-return]
-
-    def threads(self, operations: float) -> AbstractContextManager[None]:
-        """Return a context in which BLAS has one thread for small products, where threadpoolctl is installed."""
-        one = one_thread() if operations < SMALL else None
-        return nullcontext() if one is None else one()
-
     def to_numpy(self, x: Any) -> Any:
         """Return x itself."""
         return x
+
+    def compile(self, function: Callable[..., Any]) -> Program:
+        """Return the function as a list of NumPy's calls, without NumPy's warnings: see `CallProgram`."""
+        return CallProgram(function, LIBRARY)  # type: ignore[no-any-return]
+
+
+def _take(rows: Any, places: Any, out: Any) -> Any:
+    return np.take(rows, places, axis=0, out=out, mode="clip")  # "raise" writes into another array first
+
+
+def _threads(graph: Graph) -> Callable[[], AbstractContextManager[None]]:
+    """Return the context of a graph: BLAS has one thread for small products, where threadpoolctl is installed."""
+    return (is_small(graph) and one_thread()) or nullcontext
+
+
+LIBRARY = Library(
+    render=render,
+    empty=np.empty,
+    copy=np.array,
+    write=np.copyto,
+    take=_take,
+    key=lambda x: (x.shape, x.dtype),
+    settings=quiet,
+    threads=_threads,
+)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from nnx.array.host import quiet
 from nnx.backends.calls.renderer import Call, CallRenderer
 from nnx.compiler import Graph, Op, TraceError, Value, nbytes
 from nnx.compiler.pipeline import Target
@@ -26,8 +25,7 @@ def render(graph: Graph, slots: Mapping[Value, Value]) -> Call:
     TraceError
         When an operation is not known here.
     """
-    function: Call = quiet()(NumpyCalls(with_masks(graph), slots, TARGET).function())
-    return function
+    return NumpyCalls(with_masks(graph), slots, TARGET).function()
 
 
 def _long_vector(op: Op) -> Any:
@@ -192,13 +190,3 @@ def aligned(size: int) -> Any:
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size]
-
-
-def replay(graph: Graph) -> Any:
-    """Return the traced function, until NumPy has a program of its own."""
-    from nnx.backends.calls.program_cache import pool
-    from nnx.backends.calls.replay import replayed
-
-    return replayed(
-        graph, render, lambda x: pool(x.shape, x.dtype), lambda x, v: x.shape != v.shape or x.dtype != v.dtype
-    )

@@ -1,22 +1,22 @@
 """PyTorch, on the CPU or a CUDA GPU. Its autograd is not used: nnx has its own backward."""
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
-from nnx.array.gather import Pick
-from nnx.backends.calls.fewer_threads import SMALL, Fewer
-from nnx.backends.calls.program_cache import Recorded, Replay, picking
-from nnx.backends.torch.calls import calls
-from nnx.backends.torch.cuda_graph import Cuda, Graphs
-from nnx.compiler import Graph, trace
+from nnx.backends.calls.fewer_threads import Fewer, is_small
+from nnx.backends.calls.program import CallProgram, Library
+from nnx.backends.torch.calls import render
+from nnx.backends.torch.cuda_graph import CudaGraphProgram, captured
+from nnx.compiler import Graph
 from nnx.errors import BackendError, first_line
-from nnx.port.base import Backend, F, Memory, Steps, process_memory, require
+from nnx.port.base import Backend, Memory, process_memory, require
+from nnx.port.program import Program
 from nnx.support.install import CPU_TORCH
 from nnx.support.processes import not_forked, whole
 
@@ -97,64 +97,13 @@ class Torch(Backend):
         self._check()
         return x.detach().cpu().numpy()
 
-    @whole
-    def synchronize(self) -> None:
-        """Wait for the GPU's queue."""
+    def compile(self, function: Callable[..., Any]) -> Program:
+        """Return the function as a list of PyTorch's calls; on a GPU its steps are CUDA graphs."""
+        library = library_of(self._torch, self._device)
         if self._on_gpu:
-            self._torch.cuda.synchronize(self._device)
-
-    def capture(self, step: F) -> F:
-        """Return the step recorded, and replayed into buffers that are used again; without autograd's bookkeeping."""
-
-        def replay(graph: Graph) -> Replay:
-            return calls(graph, self._torch, self._device)
-
-        return Recorded(self._torch.no_grad()(step), replay)  # type: ignore[no-any-return]
-
-    def repeat(self, step: F) -> Steps:
-        """Return the steps on end; on a GPU each is the launch of a CUDA graph."""
-        plain = super().repeat(step)
-        if not self._on_gpu:
-            return plain
-        torch, pure = self._torch, self._torch.no_grad()(step)
-
-        def lowered(*arguments: Any) -> Any:
-            return partial(calls(trace(pure, *arguments), torch, self._device), over=True)
-
-        def captured(run: Callable[[], Any]) -> Callable[[], Any]:
-            run()  # what the libraries make at their first call cannot be made while CUDA records
-            graph = torch.cuda.CUDAGraph()
-            # Not the stream of the first run, whose workspaces are not the graph's.
-            stream = torch.cuda.Stream(self._device)
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-                run()
-            return graph.replay  # type: ignore[no-any-return]
-
-        def costs(J: Any, count: int) -> Any:
-            return torch.empty(count, dtype=J.dtype, device=self._device)
-
-        graphs = Graphs(
-            lowered, plain, self.picker(), Cuda(torch.empty_like, costs, torch.Tensor.copy_, captured)
-        )
-        steps = torch.inference_mode(False)(torch.no_grad()(lambda *arguments: graphs(*arguments)))
-        steps.graphs = graphs
-        return steps  # type: ignore[no-any-return]
-
-    def picker(self) -> Pick:
-        """Return what picks samples; on the CPU into memory that is used again, as on a GPU it is anyhow."""
-        torch = self._torch
-        if self._device.type != "cpu":
-            return super().picker()
-
-        @torch.no_grad()  # type: ignore[untyped-decorator]
-        def take(rows: Any, places: Any, out: Any) -> Any:
-            return torch.index_select(rows, 0, places, out=torch.from_numpy(out))
-
-        return picking(take)  # type: ignore[no-any-return]
-
-    def threads(self, operations: float) -> AbstractContextManager[None]:
-        """Return a context in which PyTorch has one thread for small products on the CPU."""
-        return nullcontext() if self._on_gpu or operations >= SMALL else _one_thread()
+            capture = partial(captured, self._torch, self._device)
+            return CudaGraphProgram(function, library, capture)  # type: ignore[no-any-return]
+        return CallProgram(function, library)  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes of torch's allocator on a GPU, the process's on the CPU."""
@@ -162,3 +111,26 @@ class Torch(Backend):
             return process_memory()
         cuda = self._torch.cuda
         return Memory(cuda.memory_allocated(self._device), cuda.max_memory_allocated(self._device))
+
+
+def library_of(torch: Any, device: Any) -> Library:
+    """Return what programs of calls need of PyTorch on a device."""
+
+    @contextmanager
+    def settings() -> Iterator[None]:
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+
+    def threads(graph: Graph) -> Callable[[], AbstractContextManager[None]]:
+        return _one_thread if device.type == "cpu" and is_small(graph) else nullcontext
+
+    return Library(
+        render=partial(render, torch=torch, device=device),
+        empty=lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=device),
+        copy=torch.clone,
+        write=torch.Tensor.copy_,
+        take=lambda rows, places, out: torch.index_select(rows, 0, places, out=out),
+        key=lambda x: (x.shape, x.dtype, x.device),
+        settings=settings,
+        threads=threads,
+    )

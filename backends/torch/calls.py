@@ -42,11 +42,8 @@ def render(graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) 
     TraceError
         When an operation is not known here.
     """
-    with torch.inference_mode(False):  # the buffers outlive it
-        function: Call = TorchCalls(
-            with_peepholes(graph, device.type == "cpu"), slots, torch, device
-        ).function()
-    return torch.inference_mode(False)(torch.no_grad()(function))
+    graph = with_peepholes(graph, device.type == "cpu")
+    return TorchCalls(graph, slots, torch, device).function()
 
 
 def _may_alias(op: Op) -> tuple[Value, ...]:
@@ -251,23 +248,3 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
             self.lines.append(f"{call}, dtype={out}.dtype, out={out})")
         else:
             self.lines.append(f"{call}, out={out})")
-
-
-def calls(graph: Graph, torch: Any, device: Any) -> Any:
-    """Return the traced function, until PyTorch has a program of its own."""
-    from nnx.backends.calls.program_cache import pool
-    from nnx.backends.calls.replay import replayed
-
-    def result(value: Value) -> Any:
-        if device.type != "cpu":
-            return lambda: torch.empty(value.shape, dtype=getattr(torch, value.dtype), device=device)
-        take = pool(value.shape, value.dtype)
-        return lambda: torch.from_numpy(take())
-
-    def unlike(x: Any, value: Value) -> bool:
-        return x.shape != value.shape or str(x.dtype) != f"torch.{value.dtype}" or x.device != device
-
-    run = replayed(graph, lambda g, slots: render(g, slots, torch, device), result, unlike)
-    wrapped = torch.inference_mode(False)(torch.no_grad()(run))
-    wrapped.source = run.source
-    return wrapped

@@ -1,165 +1,110 @@
-"""Steps on a CUDA GPU as a graph: what a step asks of the GPU is recorded by CUDA once, and then asked for as a whole.
+"""The program of PyTorch on a CUDA GPU: each step is the launch of a CUDA graph.
 
-Each of the fifty calls of a step costs the host longer than the GPU takes for it; to launch a graph is one call. It
-reads and writes always the same memory: so a state is copied into it before the first step and out of it after the
-last, and each batch before its step.
+Each of the fifty calls of a step costs the host longer than the GPU takes for it. CUDA records them once as a graph,
+and a launch of the graph is one call. A graph reads and writes fixed addresses: so its state and batch have memory of
+their own. Nothing is copied between steps but each batch, into that memory.
 """
 
-import threading
+import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Self
 
-from nnx.array.gather import Data, Pick, batches, mini_batch
-from nnx.array.namespace import Array, device
-from nnx.backends.calls.program_cache import kept
-from nnx.port.base import Steps
-from nnx.support.processes import uncut
+from nnx.array.gather import Data, batches, mini_batch
+from nnx.array.namespace import Array
+from nnx.backends.calls.program import CallProgram, Library, State, Step
+from nnx.backends.calls.program_cache import ProgramCache
+from nnx.support.processes import give_way
 
-Memory = dict[str, Array]
-
-
-class Cuda(NamedTuple):
-    """What the graphs need of a library.
-
-    Attributes
-    ----------
-    like : callable
-        like(x) returns a new array of x's shape, which lies in memory as x does where that has no gaps.
-    costs : callable
-        costs(J, count) returns a new array (count,) for so many costs.
-    write : callable
-        write(to, x) copies x into an array.
-    captured : callable
-        captured(run) calls run() once, then lets CUDA record what it does, and returns what launches that.
-    """
-
-    like: Callable[[Any], Any]
-    costs: Callable[[Any, int], Any]
-    write: Callable[[Any, Any], Any]
-    captured: Callable[[Callable[[], Any]], Callable[[], Any]]
+Capture = Callable[[Callable[[], None]], Callable[[], Any]]
+"""capture(run) calls run() once, lets CUDA record what a second call does, and returns what launches that."""
 
 
-class Graphs:
-    """Steps over mini-batches, each the launch of a graph: see `Steps`.
+class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
+    """A program whose steps are CUDA graphs: see `CallProgram`.
+
+    `run` copies the state into the graphs' memory before its first step, and out of it after the last one. So the
+    state is as before the call until all steps are done. What is no graph runs as `CallProgram` runs it.
 
     Parameters
     ----------
-    lowered : callable
-        lowered(state, batch) returns the step for arrays such as these, which may write over the state it is given.
-    plain : Steps
-        Does what cannot be captured, and one step of a shape that was not met before.
-    pick : Pick
-    cuda : Cuda
+    function : callable
+    library : Library
+    capture : callable
+        See `Capture`.
 
     Attributes
     ----------
-    made : dict
-        The graph for each set of shapes, and None for what cannot be one.
+    graphs : ProgramCache
+        The graph of each set of shapes.
     """
 
-    def __init__(self, lowered: Callable[..., Any], plain: Steps, pick: Pick, cuda: Cuda) -> None:
-        self._lowered, self._plain, self._pick, self._cuda = lowered, plain, pick, cuda
-        self.made: dict[Any, Graph | None] = {}
-        self._states: dict[Any, Memory] = {}  # one for each form of a state, whatever the batch's size
-        self._met: set[Any] = set()
-        self._lock = threading.Lock()  # the memory is one
+    def __init__(self, function: Callable[..., Any], library: Library, capture: Capture) -> None:
+        super().__init__(function, library)
+        self._capture = capture
+        self._memory: State = {}  # of the state, for all graphs
+        self._met: Any = None
+        self.graphs = ProgramCache("a step is no CUDA graph", logging.INFO)
 
-    def __call__(
-        self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
-    ) -> tuple[dict[str, Array], Any]:
-        """Do `count` steps."""
-        with uncut(), self._lock:
-            graph = self._graph(state, data, order, at, m, count)
-            if graph is not None:
-                graph.start(state)
-                Js = self._cuda.costs(graph.J, count)
-                for k, batch in enumerate(batches(data, order, at, m, count, self._pick)):
-                    graph.step(batch, Js[k : k + 1])
-                    del batch  # the next may lie where this did
-                return graph.state(), Js
-        return self._plain(state, data, order, at, m, count)
+    def empty(self) -> Self:
+        """Return a program of the same function without a state."""
+        return type(self)(self.function, self._library, self._capture)
 
-    def _graph(
-        self, state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
-    ) -> "Graph | None":
-        """Return the graph for arrays of these shapes; None if there is none, or it is not worth it yet."""
-        form = tuple((name, x.shape, x.dtype, device(x)) for name, x in state.items())
-        key = (form, m, *(None if x is None else (x.shape[:-1], x.dtype, device(x)) for x in data))
-        if count == 0 or (count == 1 and key not in self.made and key not in self._met):
-            self._met.add(key)
-            return None
+    def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
+        key = self._key(data, m)
+        seen = key in self.graphs or key == self._met
+        self._met = key
+        if count == 1 and not seen:  # one step of a size that may not come again is not worth a graph
+            return super()._run(data, order, at, m, count)
+        graph = self.graphs.get_or_make(key, lambda: self._graph(data, order, at, m))
+        if graph is None:
+            return super()._run(data, order, at, m, count)
+        for name, x in self._state.items():
+            self._library.write(self._memory[name], x)
+        Js = self._library.empty((count, *graph.step.J.shape), graph.step.J.dtype)
+        for k, batch in enumerate(batches(data, order, at, m, count, self._gathered)):
+            graph.launch(batch, Js[k, ...])
+            give_way()
+        new = {name: self._spare(name) for name in graph.step.changed}
+        for name, x in new.items():
+            self._library.write(x, self._memory[name])
+        self._replace({**self._state, **new})
+        return Js
 
-        def make() -> Graph:
-            if form not in self._states:
-                self._states[form] = {name: self._cuda.like(x) for name, x in state.items()}
-            batch = mini_batch(data, order, at, m)
-            return Graph(self._lowered(state, batch), self._states[form], state, batch, self._cuda)
+    def _graph(self, data: Data, order: Array | None, at: int, m: int) -> "_Graph":
+        if self._form(self._memory) != self._form(self._state):
+            self._memory = self._copies(self._state)
+            self.graphs.clear()
+        batch = mini_batch(data, order, at, m)
+        return _Graph(self._traced(data, m), self._memory, batch, self._library, self._capture)
 
-        graph: Graph | None = kept(self.made, key, make, "a step is no graph")
-        return graph
+    def _form(self, state: State) -> dict[str, Any]:
+        return {name: self._library.key(x) for name, x in state.items()}
 
 
-class Graph:
-    """A step as a graph, for arrays of certain shapes, with its own memory for a batch.
+class _Graph:
+    """A step as a graph, with its own memory for a batch and a cost."""
 
-    Parameters
-    ----------
-    step : callable
-    memory : dict of arrays
-        For the state.
-    state, batch
-        What it is tried on.
-    cuda : Cuda
-    """
+    def __init__(self, step: Step, memory: State, batch: Data, library: Library, capture: Capture) -> None:
+        self.step, self._write = step, library.write
+        self._batch = [library.copy(x) for x in batch if x is not None]
+        self._J = library.empty(step.J.shape, step.J.dtype)
+        inputs, outs = [*memory.values(), *self._batch], [memory[name] for name in step.changed]
+        self._launch = capture(lambda: step.call(inputs, [*outs, self._J]))
 
-    def __init__(
-        self, step: Callable[..., Any], memory: Memory, state: dict[str, Array], batch: Data, cuda: Cuda
-    ) -> None:
-        self._cuda, self._memory = cuda, memory
-        self._step = step  # it holds buffers that the graph goes on using
-        self._batch = tuple(None if x is None else cuda.like(x) for x in batch)
-        self.J: Any = None
-        """Where the cost of the last step lies."""
-        self.start(state)
-        self._write(self._batch, batch)
-        self._launch = cuda.captured(self._run)
-
-    def _run(self) -> None:
-        result = self._step(self._memory, self._batch)
-        if result is None or result[0].keys() != self._memory.keys():
-            raise ValueError("the step's arrays lie elsewhere, or its new state has others")
-        new, J = result
-        if self.J is None:
-            self.J = self._cuda.like(J)
-        self._cuda.write(self.J, J)
-        # What has not been written over the old; of the old itself (a step may hand it on by another name) a copy
-        # first, since the next line may write into it.
-        old = {id(x) for x in self._memory.values()}
-        moved = {name: x for name, x in new.items() if x is not self._memory[name]}
-        moved = {name: self._copied(x) if id(x) in old else x for name, x in moved.items()}
-        for name, x in moved.items():
-            self._cuda.write(self._memory[name], x)
-
-    def start(self, state: dict[str, Array]) -> None:
-        """Begin from a state."""
-        self._write(self._memory.values(), (state[name] for name in self._memory))
-
-    def step(self, batch: Data, J: Array) -> None:
+    def launch(self, batch: Data, J: Array) -> None:
         """Do a step, and write its cost."""
-        self._write(self._batch, batch)
+        for to, x in zip(self._batch, (x for x in batch if x is not None), strict=True):
+            self._write(to, x)
         self._launch()
-        self._cuda.write(J, self.J)
+        self._write(J, self._J)
 
-    def state(self) -> dict[str, Array]:
-        """Return a copy of the state."""
-        return {name: self._copied(x) for name, x in self._memory.items()}
 
-    def _copied(self, x: Array) -> Array:
-        copy = self._cuda.like(x)
-        self._cuda.write(copy, x)
-        return copy
-
-    def _write(self, to: Any, given: Any) -> None:
-        for mine, x in zip(to, given, strict=True):
-            if x is not None:
-                self._cuda.write(mine, x)
+def captured(torch: Any, device: Any, run: Callable[[], None]) -> Callable[[], Any]:
+    """Return what launches the calls of `run`: see `Capture`."""
+    run()  # what the libraries make at their first call cannot be made while CUDA records
+    graph = torch.cuda.CUDAGraph()
+    # Not the stream of the first run, whose workspaces are not the graph's.
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        run()
+    return graph.replay  # type: ignore[no-any-return]

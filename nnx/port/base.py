@@ -11,12 +11,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
-from nnx.array.gather import Data, Pick, batches, taken
+from nnx.array.gather import Data, Pick, taken
 from nnx.array.namespace import Array, Namespace
 from nnx.errors import BackendError, first_line
 from nnx.port.program import Program
 from nnx.support.install import install
-from nnx.support.processes import give_way, whole
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -152,44 +151,24 @@ class Backend(ABC):
     def synchronize(self) -> None:  # noqa: B027  # nothing is queued, unless an adapter says so
         """Wait until all queued work is done."""
 
+    def compile(self, function: Callable[..., Any]) -> Program:
+        """Return a pure function of arrays as this library runs it: see `Program`. Here: called as it is."""
+        return Program(function)
+
     def capture(self, step: F) -> F:
-        """Return the pure function `step`, made ready to be called again and again. Here: as it is."""
-        return step
+        """Return the program of `step`: an old door."""
+        return self.compile(step)  # type: ignore[return-value]
 
     def repeat(self, step: F) -> Steps:
-        """Return a function that does the pure training step again and again. Here: one call for each step.
-
-        What `capture` returns may have a method `over`, the same step, which may write over the state that it is given:
-        it is called from the second step on, since the first one's state belongs to somebody else.
-        """
-        captured = self.capture(step)
-        again = getattr(captured, "over", captured)
-        pick = self.picker()
-
-        @whole
-        def steps(
-            state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
-        ) -> tuple[dict[str, Array], Any]:
-            Js: list[Array] = []
-            for batch in batches(data, order, at, m, count, pick):
-                state, J = (again if Js else captured)(state, batch)
-                Js.append(J)
-                give_way()
-                del batch  # the next may lie where this did
-            return state, Js
-
-        return steps
+        """Return a function that does the training step again and again: an old door."""
+        return functional(self.compile(step))
 
     def picker(self) -> Pick:
-        """Return what picks samples out of X^T's rows for this `repeat`. Here: into new arrays."""
+        """Return what picks rows of a matrix, the samples of a batch."""
         return taken
 
-    def picked_from(self, data: Data) -> None:  # noqa: B027  # nothing to do, unless an adapter says so
-        """Be told, before the first step, that samples will be picked out of these: they may be laid out for it."""
-
-    def compile(self, function: Callable[..., Any]) -> Program:
-        """Return a pure function of arrays as this library runs it: see `Program`. Here: through the old doors."""
-        return _Transitional(self, function)
+    def picked_from(self, data: Data) -> None:  # noqa: B027
+        """Get ready to pick samples out of these again and again: they may be laid out for it."""
 
     def describe(self) -> str:
         """Return the library, its version, its device, and what else a person wants to know of it."""
@@ -207,7 +186,20 @@ class Backend(ABC):
         return f"<nnx backend {self.name} {self.version} on {self.device}>"
 
 
-class _Transitional(Program):
+def functional(program: Program) -> Steps:
+    """Return a program's steps as a function of a state, until all users load states."""
+
+    def steps(
+        state: dict[str, Array], data: Data, order: Array | None, at: int, m: int, count: int
+    ) -> tuple[dict[str, Array], Any]:
+        program.load(state)
+        Js = program.run(data, order, at, m, count)
+        return program.read(), Js
+
+    return steps
+
+
+class Transitional(Program):
     """A program over `capture` and `repeat`, until each adapter has a program of its own."""
 
     def __init__(self, backend: Backend, function: Callable[..., Any]) -> None:
@@ -217,11 +209,13 @@ class _Transitional(Program):
         self._repeated: Steps | None = None
 
     def __call__(self, *arguments: Any) -> Any:
+        """Return what the function returns."""
         if self._captured is None:
             self._captured = self._backend.capture(self.function)
         return self._captured(*arguments)
 
     def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
+        """Do `count` steps."""
         if self._repeated is None:
             self._repeated = self._backend.repeat(self.function)
         if order is None or not self._backend.one_order:
@@ -240,6 +234,7 @@ class _Transitional(Program):
 
     @property
     def finite(self) -> bool:
+        """Whether every number of the state is."""
         known = self._state.finite if isinstance(self._state, Checked) else None
         return super().finite if known is None else known
 

@@ -1,12 +1,14 @@
 """The program: a pure function as one library runs it, and the owner of the state that its steps change."""
 
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 from nnx.array import host
 from nnx.array.gather import Data, batches
 from nnx.array.namespace import Array, array_namespace
-from nnx.support.processes import give_way, whole
+from nnx.support.processes import generation, give_way, uncut
 
 
 class Program:
@@ -40,6 +42,28 @@ class Program:
         self.function = function
         self._state: dict[str, Array] = {}
         self._saved: dict[str, Array] = {}
+        self._lock, self._forks = threading.Lock(), generation()
+
+    def empty(self) -> Self:
+        """Return a program of the same function without a state."""
+        return type(self)(self.function)
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Return a program of the same function with a copy of the state."""
+        copied = self.empty()
+        copied.load(self.read())
+        return copied
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the program's memory during a call that no other thread and no fork may cut.
+
+        The lock comes first: a fork waits for all threads within `uncut`, so these must not wait for one another.
+        """
+        if self._forks != generation():  # a thread of the parent may have held the lock
+            self._lock, self._forks = threading.Lock(), generation()
+        with self._lock, uncut():
+            yield
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns."""
@@ -49,7 +73,6 @@ class Program:
         """Copy a state in, or the arrays of a loaded state that are named: they keep their shapes and dtypes."""
         self._state = {**self._state, **state}
 
-    @whole
     def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do `count` steps in place, each on the next m samples.
 
@@ -69,6 +92,11 @@ class Program:
         Js : array (count,) or longer, or a list of arrays ()
             The cost of each step before its update, and nothing of meaning behind them. They may still be computed.
         """
+        with self.alone():
+            return self._one_by_one(data, order, at, m, count)
+
+    def _one_by_one(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
+        """Do the steps by calls of the function."""
         state, Js = self._state, []
         for batch in batches(data, order, at, m, count):
             state, J = self.function(state, batch)
