@@ -3,7 +3,6 @@
 import sys
 import threading
 import time
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -352,29 +351,6 @@ def test_a_thread_holds_no_array_while_it_waits(monkeypatch):
     threads.together(lambda t, T, sync, x: None, 1.0, array)
     after = sys.getrefcount(array)
     assert after == before
-
-
-def test_no_array_is_allocated_after_the_second_time(numba):
-    network, optimizer = nnx.mlp([300, 200, 10]), nnx.Adam()
-    step = training_step(network, optimizer)
-    rng = np.random.default_rng(0)
-    data = rng.standard_normal((900, 300), np.float32).T, rng.integers(0, 10, 900), None
-    state, repeated, order = (
-        initial_state(network, optimizer, network.init(0)),
-        numba.repeat(step),
-        rng.permutation(900),
-    )
-    for _ in range(3):
-        state, _ = repeated(state, data, order, 0, 300, 3)
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        for _ in range(5):
-            state, _ = repeated(state, data, order, 0, 300, 3)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 200 * 300 * 4 / 2  # W[1]'s bytes
 
 
 def test_what_cannot_be_compiled_is_replayed(numba, caplog):
