@@ -1,8 +1,8 @@
-"""The errors that nnx raises on purpose: each says what was given, what was expected and what to do.
+"""The errors that nnx raises on purpose: each names the given and the expected value, and a remedy.
 
-Here is also the door for options: `integer`, `number`, `flag`, `one_of`, `items` and `as_path` return an option as the
-type that nnx computes with, or raise an InputError that names it. NumPy's scalars count as Python's, and so does an
-array of any library without axes that holds one number. A bool is no number. (For arrays see `nnx.array.host`.)
+`integer`, `number`, `flag`, `one_of`, `items` and `as_path` check options. They return an option in the type that nnx
+computes with, or raise an InputError that names it. NumPy's scalars count as Python's, and so does a 0-d array of any
+library. A bool is no number. (For arrays see `nnx.array.host`.)
 """
 
 import math
@@ -16,15 +16,15 @@ from typing import Any
 
 
 class Error(Exception):
-    """Base of every error below. The command line prints these without a traceback."""
+    """The base of every error below. The command line prints these without a traceback."""
 
 
 class InputError(Error, ValueError):
-    """Something that was handed in does not fit."""
+    """An argument, an option or a file does not fit."""
 
 
 class BackendError(Error, RuntimeError):
-    """A backend that was asked for cannot run here."""
+    """A backend does not work on this machine."""
 
 
 class DivergenceError(Error, ArithmeticError):
@@ -32,7 +32,7 @@ class DivergenceError(Error, ArithmeticError):
 
 
 class CallbackError(Error, RuntimeError):
-    """A callback raised something; its own error is the cause of this one."""
+    """A callback raised an error, which is the cause of this one."""
 
 
 class ModelFileError(Error, ValueError):
@@ -62,7 +62,7 @@ def count(n: int, noun: str) -> str:
 
 
 def size(n: float) -> str:
-    """Return a number of bytes as people say it.
+    """Return a number of bytes for people.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def size(n: float) -> str:
 
 
 def listed(names: Iterable[object], most: int) -> str:
-    """Return the first few names, and how many more there are.
+    """Return the first few names, and the number of others.
 
     Examples
     --------
@@ -120,11 +120,11 @@ SYNONYMS = {
     "fit": "train", "eval": "evaluate", "test": "evaluate", "score": "evaluate", "inference": "predict",
     "infer": "predict", "info": "show", "summary": "show", "benchmark": "bench", "devices": "backends",
 }  # fmt: skip
-"""What other libraries, and people in haste, call what nnx has under another name."""
+"""Names in other libraries, and frequent short forms, with nnx's names."""
 
 
 def nearest(given: object, known: Iterable[str], most: int = 2) -> list[str]:
-    """Return those of the known names that somebody who typed another one is likely to have meant.
+    """Return the known names that a user who typed another one probably meant.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
 def unknown(kind: str, given: object, known: Iterable[str], register: str = "") -> InputError:
     """Return the error for an unknown name; it names the nearest known ones.
 
-    `register` is the function of nnx that makes one of a user's own known.
+    `register` is the function of nnx that registers one of a user.
 
     Examples
     --------
@@ -180,7 +180,7 @@ LARGEST = 2**63 - 1
 
 
 def shown(value: object, most: int = 120) -> str:
-    """Return what a person recognises a value by: its repr, cut; of an array or a data frame its shape and dtype.
+    """Return a value for people: its repr, cut; the shape and dtype of an array or a data frame.
 
     Examples
     --------
@@ -205,7 +205,7 @@ def shown(value: object, most: int = 120) -> str:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """Return the shape of an array or a data frame; () of anything else."""
+    """Return the shape of an array or a data frame; () for another object."""
     try:
         return () if isinstance(value, type) else tuple(value.shape)
     except Exception:  # not an array; a class of the user's may raise any error
@@ -213,7 +213,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def scalar(value: Any) -> Any:
-    """Return the number of an array without axes, of any library, as Python's; anything else as it is.
+    """Return the number of a 0-d array of any library as a Python number; another object as it is.
 
     Examples
     --------
@@ -232,7 +232,7 @@ def scalar(value: Any) -> Any:
 
 
 def integer(name: str, value: object, low: int = 0, high: int = LARGEST, expected: str = "") -> int:
-    """Return value as an int from low to high, or raise an InputError that names it and says what was expected.
+    """Return value as an int from low to high, or raise an InputError that names it and the expected value.
 
     Examples
     --------
@@ -261,7 +261,7 @@ def positive_int(name: str, value: object) -> int:
 
 
 def number(name: str, value: object, expected: str, fits: Callable[[float], bool]) -> float:
-    """Return value as a float, or raise an InputError that names it and says what was expected.
+    """Return value as a float, or raise an InputError that names it and the expected value.
 
     Examples
     --------
@@ -333,7 +333,7 @@ def one_of(kind: str, value: object, known: Collection[str | None]) -> Any:
 def items(name: str, value: object, expected: str) -> list[Any]:
     """Return the items of a list, tuple or array of one axis, or raise an InputError that names it.
 
-    Text, bytes, sets and dicts are refused: they have other items, or no order.
+    Text, bytes, sets and dicts are errors: they have other items, or no order.
 
     Examples
     --------
@@ -348,7 +348,7 @@ def items(name: str, value: object, expected: str) -> list[Any]:
 
 
 def as_path(name: str, value: object, expected: str = "a path, as text or a pathlib.Path") -> Path:
-    """Return value as a Path that an operating system can take, or raise an InputError that names it.
+    """Return value as a Path that an operating system takes, or raise an InputError that names it.
 
     Examples
     --------

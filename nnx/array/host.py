@@ -18,7 +18,7 @@ DTYPES = ("float32", "float64")
 
 
 def dtype_name(dtype: Any) -> str:
-    """Return "float32" or "float64" for either's name or NumPy dtype.
+    """Return "float32" or "float64", from its name or NumPy dtype.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def generator(seed: int) -> "np.random.Generator":
 
 
 def key(seed: int) -> list[int]:
-    """Return the two int32 numbers that the random numbers of the steps come from (`nnx.array.random`)."""
+    """Return the key (2,), int32, of the random numbers of the steps (`nnx.array.random`)."""
     return [int(x) for x in np.random.SeedSequence(seed).generate_state(2).astype(np.int32)]
 
 
@@ -52,12 +52,12 @@ def checked_seed(seed: int) -> int:
 
 
 def as_host(x: Any) -> Any:
-    """Return x, an array of any library or anything NumPy takes, as a NumPy array: no copy where possible.
+    """Return x, an array of any library or anything that NumPy takes, as a NumPy array, without a copy where possible.
 
     Raises
     ------
     InputError
-        When x's library will not hand it over.
+        When x's library cannot convert it.
     """
     if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
         return np.asarray(x)
@@ -73,7 +73,7 @@ def as_host(x: Any) -> Any:
 
 
 def largest_byte(x: Any) -> int:
-    """Return the largest of an array (n, m) or (m, n) of bytes, within 1000 times 1000 of them; 0 of anything else.
+    """Return the largest of the first 1000 by 1000 bytes of an array (n, m) or (m, n); 0 for another object.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def option(name: str, value: float, dtype: str) -> float:
     Raises
     ------
     InputError
-        When it would become infinite, 0, or smaller than the smallest normal number, which some libraries take for 0.
+        When it would become infinite, 0, or smaller than the smallest normal number, which some libraries treat as 0.
 
     Examples
     --------
@@ -177,12 +177,12 @@ def option(name: str, value: float, dtype: str) -> float:
 
 
 def smallest(dtype: str) -> float:
-    """Return the smallest normal number of a dtype, which no library takes for 0."""
+    """Return the smallest normal number of a dtype, which no library treats as 0."""
     return float(np.finfo(dtype).tiny)
 
 
 def options(x: Any, dtype: str) -> None:
-    """Look at every number of one of nnx's own optimizers, schedules, layers or a Regularization: see `option`."""
+    """Check every number of nnx's own optimizers, schedules, layers and Regularization: see `option`."""
     kind = type(x)
     if not (is_dataclass(kind) and kind.__module__.startswith("nnx.")):
         return  # of a class of the user's it is not known what its numbers mean
@@ -195,7 +195,7 @@ def options(x: Any, dtype: str) -> None:
 
 
 def parameter_of(spec: str, dtype: str) -> None:
-    """Look at the number in a name such as "leaky_relu(0.2)": see `option`."""
+    """Check the number in a name such as "leaky_relu(0.2)": see `option`."""
     _, parameter = split(spec)
     if isinstance(parameter, int | float):
         option(f"the parameter of {spec}", float(parameter), dtype)
@@ -212,9 +212,9 @@ def class_indices(name: str, x: Any) -> Any:
 
 
 def check_arrays(optional: Mapping[str, Any] | None = None, /, **arrays: Any) -> None:
-    """Raise an InputError unless all are arrays of one library that hold real numbers; the optional ones may be None.
+    """Raise an InputError unless all are arrays of one library with real numbers; the optional ones may be None.
 
-    The door of the functions that take arrays as they are, of any library, and convert nothing. No number is looked at.
+    It serves the functions that take arrays of any library as they are. It reads no number.
     """
     arrays |= {name: x for name, x in (optional or {}).items() if x is not None}
     for name, x in arrays.items():
@@ -239,7 +239,7 @@ def check_arrays(optional: Mapping[str, Any] | None = None, /, **arrays: Any) ->
 
 
 def check_finite(name: str, x: Array, dtype: str, where: str = "", advice: str = "") -> None:
-    """Raise an InputError unless every number of x is finite in dtype: how many are not, and the first.
+    """Raise an InputError unless every number of x is finite in dtype; it names the first such number and their count.
 
     `where` names the place ("feature {0}, sample {1}"), `advice` ends the message.
     """
@@ -277,7 +277,7 @@ def largest(places: Mapping[str, slice], vector: Any) -> tuple[str, float]:
 
 
 def shortest(x: Any) -> float:
-    """Return a number of either dtype as the shortest float that means it: 0.01, not 0.009999999776482582."""
+    """Return a number of either dtype as the shortest float with its value: 0.01, not 0.009999999776482582."""
     return float(str(np.asarray(x)[()]))
 
 
@@ -308,7 +308,7 @@ def is_finite(*arrays: Array) -> bool:
 
 
 def quiet() -> np.errstate:
-    """Return a context, or decorator, without NumPy's warnings of overflow: the numbers are looked at after."""
+    """Return a context, or decorator, without NumPy's warnings of overflow: nnx checks the numbers afterwards."""
     return np.errstate(over="ignore", invalid="ignore")
 
 

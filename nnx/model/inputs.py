@@ -1,4 +1,4 @@
-"""Checks of the arrays and numbers that a network is handed."""
+"""Checks of the arrays and numbers that a network gets."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -23,7 +23,7 @@ def check_features(X: Array, n: int, name: str, rows: bool) -> None:
 
 
 def _fitting(given: tuple[int, ...], n: int) -> tuple[str, str]:
-    """Return what would make samples (n, m) of an X of this shape, and (m, n) of rows; ("", "") if nothing would."""
+    """Return the calls that make samples (n, m) from X of this shape, and (m, n) from rows; ("", "") if none does."""
     if len(given) == 2 and given[1] == n:
         return "its transpose X.T", "rows=True"
     if len(given) == 1 and n == 1:

@@ -32,7 +32,7 @@ def mlp(
     init : str or None
         The initializer of all layers; None: the one that suits the activation.
     loss : str, Loss or None
-        Another loss that goes with the output, such as "huber" with "identity", see `nnx.LOSSES`; or one of your own.
+        Another loss of the output, such as "huber" with "identity", see `nnx.LOSSES`; or one of your own.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """A network: forward and backward propagation over its layers, all parameters in one flat vector theta.
 
-Everything here indexes from the last two axes, so leading axes mean a stack of networks that are computed at
+All formulas index from the last two axes. So leading axes are a stack of networks that are computed at
 once: theta (..., P), X (..., n[0], m), A (..., n[L], m), J (...,). One network has none.
 """
 
@@ -32,12 +32,12 @@ class Network:
     n_features : int
         n[0], the rows of X.
     layers : sequence of Layer
-        The last one gives Z[L]: a Dense whose activation is the identity, the link being the output's.
+        The last one computes Z[L]: a Dense with the activation identity. The link is the output's.
     output : {"sigmoid", "softmax", "identity", "exp"}
         The link g[L] with its canonical loss: binary cross-entropy, cross-entropy, half squared error, half
         Poisson deviance.
     loss : str, Loss or None
-        Another loss that goes with the link, see `nnx.LOSSES`, or one of your own.
+        Another loss of the link, see `nnx.LOSSES`, or one of your own.
 
     Attributes
     ----------
@@ -46,13 +46,13 @@ class Network:
     P : int
         The number of parameters, which is theta's length.
     decayed : tuple of str
-        The parameters that weight decay, L1, L2 and max-norm act on unless told otherwise: the weights.
+        The parameters that weight decay, L1, L2 and max-norm act on by default: the weights.
     statistics : tuple of str
-        Those that are not learned: the running statistics of BatchNorm.
+        The parameters that are not learned: the running statistics of BatchNorm.
     random : bool
-        Whether a layer draws at random in training (Dropout, GaussianNoise).
+        Whether a layer has random numbers in training (Dropout, GaussianNoise).
     whole_batches : bool
-        Whether the batch may not be cut into micro-batches, since a layer (BatchNorm) looks at all of it.
+        Whether the batch may not be cut into micro-batches, since a layer (BatchNorm) needs all of it.
 
     Notes
     -----
@@ -115,9 +115,9 @@ class Network:
         Parameters
         ----------
         seed : int
-            Of NumPy's `default_rng`.
+            The seed of NumPy's `default_rng`.
         dtype : {"float32", "float64"}
-            What the numbers, drawn in float64, are rounded to.
+            The numbers are drawn in float64 and rounded to this.
         scheme : str or None
             An initializer for all layers in place of their own: zeros, normal, inverse_sqrt, he, glorot, lecun.
 
@@ -189,7 +189,7 @@ class Network:
     def forward_and_loss(
         self, theta: Array, X: Array, Y: Array, weights: Array | None = None
     ) -> tuple[Array, Array]:
-        """Return A[L] (..., n[L], m) and the cost J (...,) of the network as it is used, not in training."""
+        """Return A[L] (..., n[L], m) and the cost J (...,) of the network at inference."""
         host.check_arrays({"weights": weights}, theta=theta, X=X, Y=Y)
         self._check_narrow(X)
         self.check_features(X)
@@ -213,12 +213,12 @@ class Network:
             Samples as columns, of theta's library, device and dtype.
         Y : array (..., n[L], m)
             Targets; or (m,) when n[L] = 1; or class indices 0..n[L]-1 of an integer dtype, (m,) or (..., 1, m),
-            for sigmoid and softmax. The values are not looked at, which would be a read on the host: an index
-            outside the classes counts as none of them.
+            for sigmoid and softmax. The values are not checked, which would be a read on the host: an index
+            outside the classes belongs to no class.
         weights : array (..., m) or None
-            Of the samples: J = sum of w_i loss_i / sum of w_i.
+            The weights of the samples: J = sum of w_i loss_i / sum of w_i.
         key : array (2,) int32, or None
-            What Dropout and noise come from, see `nnx.array.random`; None: they pass A on.
+            The key of Dropout and noise, see `nnx.array.random`; None: they pass A on.
 
         Raises
         ------
@@ -273,7 +273,7 @@ class Network:
         return J, self._layout.join(grads), observed
 
     def _propagate(self, theta: Array, X: Array, context: Context) -> tuple[Array, Tree, list[Any]]:
-        """Return Z[L], the parameters of each layer, and what each layer keeps for its backward."""
+        """Return Z[L], the parameters of each layer, and the arrays that each layer saves for its backward."""
         self.check_features(X)
         if X.dtype != theta.dtype:
             raise InputError(f"X is {X.dtype}, theta is {theta.dtype}; convert one to the dtype of the other")
@@ -302,7 +302,7 @@ class Network:
             raise InputError(str(self._narrow))
 
     def describe(self) -> dict[str, Any]:
-        """Return a description of types that JSON has; `from_description` makes the network again."""
+        """Return a description in JSON values; `from_description` makes the network again."""
         return {
             "n_features": self.n_features,
             "layers": [layers.describe(layer) for layer in self.layers],
@@ -326,12 +326,12 @@ class Network:
         )
 
     def summary(self) -> Summary:
-        """Return the layers, their parameters, and what a training step keeps of them; `str` makes it a table."""
+        """Return the layers, their parameters, and the numbers that a step saves; `str` makes it a table."""
         output = f"{self.output.name}, {self.output.loss_name}"
         return summary(self.n_features, self.layers, self.shapes, output)
 
     def __reduce__(self) -> Any:
-        return Network.from_description, (self.describe(),)  # pickled as a model file has it: without code
+        return Network.from_description, (self.describe(),)  # pickled like a model file: without code
 
     def __repr__(self) -> str:
         inside = ", ".join(layers.as_text(layers.describe(layer)) for layer in self.layers)

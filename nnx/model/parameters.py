@@ -12,7 +12,7 @@ from nnx.model.layers import Layer
 
 @dataclass(frozen=True)
 class Slot:
-    """A parameter's place in theta: its name in the network, its shape and slice, and what kind it is."""
+    """A parameter's place in theta: its name in the network, its shape and slice, and its kind."""
 
     name: str
     shape: tuple[int, ...]
@@ -22,7 +22,7 @@ class Slot:
 
 
 Tree = Any
-"""What each layer has: a dict by the parameters' names in the layer; of a layer with layers inside, a list."""
+"""The entries of each layer: a dict by the parameters' names in the layer, or a list for a layer with layers inside."""
 
 
 def map_leaves(tree: Tree, function: Callable[..., Any], *others: Tree) -> Tree:
@@ -75,7 +75,7 @@ class ParameterLayout:
     P : int
         theta's length.
     widest : int
-        The most units of any layer, the input among them.
+        The most units of any layer, including the input.
     slots : list of Slot
         One a parameter, in theta's order.
     """
@@ -140,7 +140,7 @@ def draw(layers: Sequence[Layer], rng: Any, n_prev: int, scheme: str | None) -> 
     Raises
     ------
     InputError
-        When a layer draws other shapes than it has.
+        When a layer draws other shapes than its own.
     """
     drawn: list[Tree] = []
     for layer in layers:

@@ -38,7 +38,7 @@ ACTIVATIONS: dict[str, Activation | Callable[[float], Activation]] = {
     "mish": mish,
     "hard_tanh": hard_tanh,
 }
-"""Every activation by its name; one with a parameter is a function of it."""
+"""Every activation by its name; one with a parameter is a function."""
 
 
 _OURS = frozenset(ACTIVATIONS)
@@ -47,8 +47,8 @@ _OURS = frozenset(ACTIVATIONS)
 def register(activation: Activation) -> Activation:
     """Make an activation of your own known by its name, to `nnx.Dense` and `nnx.Trainer.load`.
 
-    Model files name their activations and hold no code, so one of your own must be registered before a
-    model that uses it is loaded. Registering another under the same name replaces it.
+    Model files name their activations and have no code. So register one of your own before you load a model that uses
+    it. Registering another one under the same name replaces it.
 
     Raises
     ------
@@ -63,29 +63,29 @@ def register(activation: Activation) -> Activation:
 
 
 def _check(given: Activation) -> None:
-    """Raise an InputError if one that is not nnx's has the name of one of nnx's, or a wrong derivative."""
+    """Raise an InputError if an activation of a user has the name of one of nnx's, or a wrong derivative."""
     name = given.name.partition("(")[0]
     if name in _OURS:
         if given is not _known(given.name):
             raise InputError(f"nnx has an activation named {name!r} itself; choose another name")
     elif given.check and "_checked" not in vars(given):
         given.check_derivative()
-        object.__setattr__(given, "_checked", True)  # no field: it says nothing of the activation
+        object.__setattr__(given, "_checked", True)  # no field: it is no part of the activation
 
 
 def activation(spec: str | Activation) -> Activation:
-    """Return the activation that a name stands for; one that is an Activation already stays what it is.
+    """Return the activation of this name; an Activation is returned as it is.
 
     Parameters
     ----------
     spec : str or Activation
-        A name, where the activation has a parameter with or without it: "leaky_relu", "leaky_relu(0.2)".
+        A name, with or without the activation's parameter: "leaky_relu", "leaky_relu(0.2)".
 
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones), an impossible parameter, or an Activation that
-        has the name of one of nnx's, which a model file would confuse, or a derivative that is not its own.
+        For an unknown name (with the nearest known ones), an impossible parameter, or an Activation with the name of
+        one of nnx's or a wrong derivative.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The class of an activation g and its derivative g', and the check of one against the other."""
+"""The class of an activation g and its derivative g', and the check of the derivative."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,19 +18,19 @@ class Activation:
     Parameters
     ----------
     name : str
-        What `activation` finds it by, and what a model file says.
+        Its name for `activation` and in model files.
     g : callable
         Z -> A, arrays of one shape and dtype, written with the standard's functions.
     dg : callable
-        What was kept (see `keep`) -> g'(Z), of the same shape and dtype.
+        The saved array or arrays (see `keep`) -> g'(Z), of the same shape and dtype.
     keep : {"A", "Z", "ZA", ""}
-        What `dg` takes: the activations A = g(Z), the pre-activations Z, or both: dg(Z, A). "": nothing is kept, since
+        The arguments of `dg`: the activations A = g(Z), the pre-activations Z, or both: dg(Z, A). "": none, since
         g' is 1.
     init : str
         The initializer (`nnx.model.initializers`) for the weights of a layer that uses it.
     check : bool
         Whether `dg` is compared with differences of g, once, when the activation is first used or registered. False
-        for a derivative that is not that of g on purpose, such as a straight-through estimator.
+        for a derivative that differs from g' on purpose, such as a straight-through estimator.
 
     Examples
     --------
@@ -64,15 +64,15 @@ class Activation:
         return f"Activation({self.name!r})"
 
     def backward(self, dA: Array, kept: tuple[Array, ...]) -> Array:
-        """Return dZ = dA * g'(Z), from what `kept` returned; dA itself where nothing is kept, g' being 1."""
+        """Return dZ = dA * g'(Z), from the arrays that `kept` returned; dA itself if g' is 1."""
         return dA * self.dg(*kept) if kept else dA
 
     def kept(self, Z: Array, A: Array) -> tuple[Array, ...]:
-        """Return what `dg` takes, of Z and A = g(Z)."""
+        """Return the arguments of `dg` among Z and A = g(Z)."""
         return tuple({"Z": Z, "A": A}[name] for name in self.keep)
 
     def check_derivative(self) -> None:
-        """Raise an InputError if `dg`, of what `keep` gives it, is not the derivative of g."""
+        """Raise an InputError if `dg` of the arguments that `keep` chooses is not the derivative of g."""
         what = f"the activation {self.name!r}:"
         Z = custom.neighbours(custom.spread(-10, 10))[None, :]
         Z32 = custom.single(Z)
@@ -96,14 +96,14 @@ class Activation:
         raise InputError(f"{what} {told}. check=False takes it as it is")
 
     def _slope(self, Z: Array) -> Array:
-        """Return g'(Z) as a backward has it."""
+        """Return g'(Z) as backward computes it."""
         return self.backward(array_namespace(Z).ones_like(Z), self.kept(Z, self.g(Z)))
 
     def _wrong(self, Z: Array, slope: Array) -> str | None:
-        """Return what is wrong with the derivative at Z (1, m), None if nothing is."""
+        """Return the fault of the derivative at Z (1, m), or None."""
         try:
             found = self._slope(Z)
-        except Exception as error:  # another number of arguments, say
+        except Exception as error:  # such as another number of arguments
             return f"dg raises {type(error).__name__}: {error}"
         if found.shape != Z.shape:
             return f"dg returns an array of shape {found.shape} for one of shape {Z.shape}"
@@ -120,4 +120,4 @@ KEEPS: dict[Keep, str] = {
     "ZA": "both, dg(Z, A)",
     "": "nothing, since g' is 1",
 }
-"""What `dg` is given, in words."""
+"""The arguments of `dg`, in words."""

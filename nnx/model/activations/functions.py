@@ -213,7 +213,7 @@ Klambauer et al., 2017, https://arxiv.org/abs/1706.02515, eq. 2; weights of vari
 def _with(
     alpha: float, name: str, default: float, g: Callable[..., Array], dg: Callable[..., Array], init: str
 ) -> Activation:
-    """Return the Activation, one and the same for one alpha: nnx's own are known by identity."""
+    """Return the Activation, the same object for the same alpha: nnx's own are recognized by identity."""
     spec = name if alpha == default else f"{name}({alpha!r})"
     return Activation(spec, partial(g, alpha=alpha), partial(dg, alpha=alpha), init=init)
 

@@ -1,8 +1,8 @@
 """Schedules: the learning rate as a function of the number of steps done.
 
-A schedule is data plus one pure function, its factor: rate of a step = learning_rate * factor(t), t being the number
-of steps done before it, 0 in the first. It counts steps; `Cosine.in_epochs` and its like count epochs, which the fit
-makes steps of. After its last step a schedule stays at its end.
+A schedule has numbers and one pure function, its factor. The rate of a step is learning_rate * factor(t), with t the
+number of steps before it, 0 in the first. It counts steps; `Cosine.in_epochs` and the like count epochs, which the fit
+converts to steps. After its last step the factor of a schedule stays as it is.
 """
 
 from collections.abc import Callable
@@ -41,8 +41,8 @@ __all__ = [
 def register(factor: Callable[[Array], Array], name: str | None = None) -> Callable[[Array], Array]:
     """Make the factor of a `Custom` schedule known by its name to `nnx.Trainer.load`; usable as a decorator.
 
-    Model files name their schedules and hold no code, so a function of your own must be registered before a model that
-    was trained with it is loaded. Registering another under the same name replaces it.
+    Model files name their schedules and have no code. So register a function of your own before you load a model that
+    was trained with it. Registering another one under the same name replaces it.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def register(factor: Callable[[Array], Array], name: str | None = None) -> Calla
 
 
 def schedule(name: str, **arguments: Any) -> Schedule:
-    """Return the schedule of this name; with `in_epochs`, a dict of arguments, the one whose lengths are epochs.
+    """Return the schedule of this name; with `in_epochs`, a dict of arguments, one with lengths in epochs.
 
     Raises
     ------
     InputError
-        For an unknown name (with the nearest known ones), or arguments that it does not take.
+        For an unknown name (with the nearest known ones), or unknown arguments.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def schedule(name: str, **arguments: Any) -> Schedule:
 
 
 def has_end(rate: Any) -> bool:
-    """Whether a learning rate is a schedule with an end, whose last epochs are its best.
+    """Return whether a learning rate is a schedule with an end; its last epochs are the best then.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def has_end(rate: Any) -> bool:
 
 
 def parameters(name: str) -> tuple[str, ...]:
-    """Return the names of what the schedule of this name takes.
+    """Return the names of the arguments of the schedule of this name.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def parameters(name: str) -> tuple[str, ...]:
 
 
 def describe(schedule: Any) -> dict[str, Any]:
-    """Return a description of types that JSON has: its name and its arguments, as `schedule` takes them.
+    """Return its name and its arguments as JSON values, as `schedule` takes them.
 
     Raises
     ------

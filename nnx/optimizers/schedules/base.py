@@ -1,4 +1,4 @@
-"""What an optimizer asks of a schedule."""
+"""The interface of a schedule."""
 
 from typing import Protocol, runtime_checkable
 
@@ -7,11 +7,11 @@ from nnx.array.namespace import Array
 
 @runtime_checkable
 class Schedule(Protocol):
-    """What an optimizer asks of a schedule, given to it as its learning rate."""
+    """The interface that an optimizer calls, if its learning rate is a schedule."""
 
     @property
     def learning_rate(self) -> float:
-        """The rate that factor 1 stands for."""
+        """The rate at factor 1."""
 
     def factor(self, t: Array) -> Array:
-        """Return what the learning rate is multiplied by after t steps, t being 0-d and floating."""
+        """Return the factor of the learning rate after t steps; t is 0-d and floating."""

@@ -26,15 +26,15 @@ class Cosine(InSteps):
     learning_rate (end + (1 - end) (1 + cos(pi p)) / 2) (Loshchilov and Hutter, 2017,
     https://arxiv.org/abs/1608.03983, eq. 5, without restarts).
 
-    PyTorch's CosineAnnealingLR, which would rise again after `steps`, and Keras's CosineDecay. The warm-up does not
-    start at 0, as Keras's does, since that first step would be lost.
+    It is PyTorch's CosineAnnealingLR, which would rise again after `steps`, and Keras's CosineDecay. The warm-up does
+    not start at 0, as Keras's does: that first step would be lost.
 
     Parameters
     ----------
     learning_rate : float
         The highest rate.
     steps : int
-        After so many, those of the warm-up among them, the rate is at its end.
+        The rate is at its end after these steps, which include those of the warm-up.
     warmup : int
         Steps before the highest rate; less than `steps`.
     end : float
@@ -69,8 +69,8 @@ class Cosine(InSteps):
 class OneCycle(InSteps):
     """Half a cosine up to the learning rate, then half a cosine down to next to nothing, all in `steps`.
 
-    Smith and Topin, 2018, https://arxiv.org/abs/1708.07120, as PyTorch's OneCycleLR with its defaults has it: the
-    rate only, the momentum stays. The rate is highest in step t = rise * steps - 1, and at its end in the last,
+    Smith and Topin, 2018, https://arxiv.org/abs/1708.07120, as in PyTorch's OneCycleLR with its defaults, but for
+    the momentum, which stays. The rate is highest in step t = rise * steps - 1, and at its end in the last,
     t = steps - 1.
 
     Parameters

@@ -17,12 +17,12 @@ class Custom:
     Parameters
     ----------
     learning_rate : float
-        The rate that factor 1 stands for.
+        The rate at factor 1.
     factor : callable
-        t -> the factor, t being the number of steps done before, a floating array without axes: written with the
-        standard's functions, since it is part of the step (`xp.where` for `if`).
+        t -> the factor. t is the number of steps done before, a floating 0-d array. Use the standard's functions,
+        since it is part of the step (`xp.where` for `if`).
     name : str or None
-        What a model file says, and a program that has registered the function (`nnx.register_schedule`). None: the
+        Its name in model files, and in a program that has registered the function (`nnx.register_schedule`). None: the
         function's own name.
 
     Raises
@@ -51,7 +51,7 @@ class Custom:
 
 
 def checked_name(factor: Callable[[Array], Array], given: str | None) -> str:
-    """Return the name of a factor of one's own, once it is known to be one."""
+    """Check a factor of a user, and return its name."""
     name = custom.name_of("schedule", factor, given)
     if name in OURS:
         raise InputError(f"nnx has a schedule named {name!r} itself; choose another name")

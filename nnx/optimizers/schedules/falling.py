@@ -9,7 +9,7 @@ from nnx.support.registry import numbers
 
 @dataclass(frozen=True)
 class Constant:
-    """rate = learning_rate in every step: what a float stands for.
+    """rate = learning_rate in every step, as a float.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class StepDecay(InSteps):
     every : int
         Steps at one rate.
     decay : float
-        What the rate is then multiplied by; between 0 and 1. 0.1, as PyTorch's gamma; Keras has no default.
+        The factor of the rate after them; between 0 and 1. 0.1, as PyTorch's gamma; Keras has no default.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class StepDecay(InSteps):
 
     def factor(self, t: Array) -> Array:
         """Return decay^floor(t / every)."""
-        # t // every, not floor(t / every): some GPUs divide by multiplying with 1 / every, a bit less than exact.
+        # t // every, not floor(t / every): some GPUs multiply by 1 / every, and a quotient is then slightly too small.
         return self.decay ** (t // self.every)
 
 
@@ -100,8 +100,8 @@ class Exponential(InSteps):
 class InverseScaling(InSteps):
     """rate = learning_rate / (1 + samples floor(t / every))^power.
 
-    As it stands, learning_rate / k^power in the k-th step. scikit-learn's "invscaling" counts samples and changes
-    the rate once an epoch: give it as `samples` the samples, as `every` the steps of an epoch.
+    With the defaults it is learning_rate / k^power in the k-th step. scikit-learn's "invscaling" counts samples and
+    changes the rate once an epoch: give the samples of an epoch as `samples`, and its steps as `every`.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class InverseScaling(InSteps):
     every : int
         Steps at one rate.
     samples : int
-        What is counted in so many steps.
+        The increase of the count in these steps.
 
     Examples
     --------
@@ -147,7 +147,7 @@ class Polynomial(InSteps):
     learning_rate : float
         Of the first step.
     steps : int
-        After so many the rate is at its end.
+        The rate is at its end after these.
     end : float
         The last rate as a fraction of the learning rate; at least 0, below 1. 0, as PyTorch; Keras gives the rate
         itself, 0.0001.
