@@ -12,6 +12,7 @@ from nnx.callbacks import Callback
 from nnx.errors import BackendError
 from nnx.port.base import Backend
 from nnx.port.registry import backend as find_backend
+from nnx.port.registry import described
 from nnx.train.trainer import Trainer
 
 
@@ -40,6 +41,7 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
     network, optimizer = case.network(), case.make_optimizer()
     trainer = Trainer(network, optimizer, backend=found, dtype=case.dtype, seed=case.seed)
     trainer.parameters = case.start()
+    library, detail = described(found)
     program, clock, now = trainer.session.program, FitClock(), time.perf_counter
     run, inside = program.run, 0.0
 
@@ -73,7 +75,9 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
         lambda: seconds(1),
         wall(),
         parameters,
-        *_described(found),
+        library,
+        found.device,
+        detail,
         _peak(found),
         outside=lambda: max(0.0, clock.seconds - inside),
         time=seconds,
@@ -86,12 +90,6 @@ def _find(backend: str) -> Backend:
         return find_backend(name, device=device or None)
     except BackendError as error:
         raise Absent(str(error)) from error
-
-
-def _described(backend: Backend) -> tuple[str, str, str]:
-    """Return the library with its version, the device, and what else the backend says of itself."""
-    library, _, rest = backend.describe().partition(" on ")
-    return library, backend.device, rest.partition(": ")[2]
 
 
 def _peak(backend: Backend) -> Any:

@@ -45,8 +45,11 @@ def test_arrays_come_from_every_other_backend(backend):
 
 def test_the_rest_of_the_port(backend):
     assert backend.name in registry.names()
-    assert backend.version
-    assert backend.detail
+    library, detail = registry.described(backend)
+    assert library.split()[0] == backend.name
+    assert library.split()[1][0].isdigit()
+    assert detail
+    assert backend.describe() == f"{library} on {backend.device}: {detail}"
     assert backend.device in repr(backend)
     backend.synchronize()
     x = backend.asarray(1.0, "float32")  # a GPU may hold nothing else

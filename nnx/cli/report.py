@@ -12,6 +12,7 @@ from nnx.data.source import left_out
 from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import count
+from nnx.port.registry import described
 
 
 def describe(training: Training) -> None:
@@ -43,7 +44,7 @@ def describe(training: Training) -> None:
     for line in preparation.account():
         show.say("Columns", line)
     backend = trainer.backend
-    show.say("Backend", f"{backend.name} {backend.version} on {backend.device}: {trainer.reason}")
+    show.say("Backend", f"{described(backend).library} on {backend.device}: {trainer.reason}")
     size = training.batch_size
     show.say("Optimizer", f"{trainer.optimizer!r}, {'all samples' if size is None else size} a step")
     if training.patience:

@@ -123,7 +123,7 @@ def _best(device: str | None, work: float) -> Choice:
             raise
         why = str(error.__cause__ or error).split(";")[0]  # how to get one is in `nnx backends`
         return _on_cpu(work, f"no usable CUDA GPU: {why}")
-    return Choice(gpu, f"a usable CUDA GPU ({gpu.detail})")
+    return Choice(gpu, f"a usable CUDA GPU ({described(gpu).detail})")
 
 
 def _on_cpu(work: float, why: str) -> Choice:
@@ -153,6 +153,25 @@ class Row(NamedTuple):
     reason: str
 
 
+class Described(NamedTuple):
+    """The parts of `Backend.describe`: the library with its version, and what stands behind the device."""
+
+    library: str
+    detail: str
+
+
+def described(backend: Backend) -> Described:
+    """Return the parts of what a backend says of itself.
+
+    Examples
+    --------
+    >>> described(backend("numpy")).library.split()[0]
+    'numpy'
+    """
+    head, _, detail = backend.describe().partition(": ")
+    return Described(head.removesuffix(f" on {backend.device}"), detail)
+
+
 def survey() -> list[Row]:
     """Try every backend that installed packages provide; "auto" is not among them."""
     rows = []
@@ -163,7 +182,8 @@ def survey() -> list[Row]:
             told = error.__cause__ if isinstance(error.__cause__, BackendError) else error
             rows.append(Row(name, False, "", "", str(told)))
         else:
-            rows.append(Row(name, True, made.device, made.version, made.detail))
+            library, detail = described(made)
+            rows.append(Row(name, True, made.device, library.removeprefix(f"{name} "), detail))
     return rows
 
 

@@ -13,7 +13,7 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.port.base import Backend
-from nnx.port.registry import AUTO, choose
+from nnx.port.registry import AUTO, choose, described
 from nnx.support.processes import whole
 from nnx.train import model_file
 from nnx.train.evaluation import Evaluator
@@ -325,8 +325,8 @@ class Trainer(Evaluator):
 
     def _repr_html_(self) -> str:
         facts = (
-            f"{count(self.steps, 'step')} done by {self.optimizer!r}, in {self.dtype} on {self.backend.name} "
-            f"{self.backend.version} ({self.backend.device})"
+            f"{count(self.steps, 'step')} done by {self.optimizer!r}, in {self.dtype} on "
+            f"{described(self.backend).library} ({self.backend.device})"
         )
         curves = self.history._repr_html_() if self.records else ""
         return f"<div>{escape(facts)}{self.network._repr_html_()}{curves}</div>"
