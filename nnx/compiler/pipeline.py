@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from nnx.compiler.ir import views
 from nnx.compiler.ir.graph import Graph, Op, Value, leaves, mapped
-from nnx.compiler.ir.operations import FLOATS, itemsize
+from nnx.compiler.ir.operations import FLOATS, TraceError, itemsize
 from nnx.compiler.passes.alias import Aliases, MayAlias, aliased, elementwise_arguments
 from nnx.compiler.passes.barriers import with_barriers
 from nnx.compiler.passes.cost import estimated_seconds
@@ -78,6 +78,11 @@ def schedule(graph: Graph, target: Target, slots: Slots | None = None) -> Schedu
     slots : dict of Value to Value, or None
         The state. Where an old value is read after the new one is there, the new one is copied at the end.
 
+    Raises
+    ------
+    TraceError
+        When an old and a new array of the state differ in shape or dtype.
+
     Examples
     --------
     >>> import numpy as np
@@ -100,6 +105,8 @@ def schedule(graph: Graph, target: Target, slots: Slots | None = None) -> Schedu
     72 bytes in 1 buffers; about 0.015 us on one core
     """
     slots = dict(slots or {})
+    if any((new.shape, new.dtype) != (old.shape, old.dtype) for new, old in slots.items()):
+        raise TraceError("a new array of the state has another shape or dtype than the old one")
     late: set[Value] = set()
     while True:
         found = tiled(graph, target.iteration_space) if target.tile_updates else None

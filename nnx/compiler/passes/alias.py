@@ -174,8 +174,6 @@ def _is_in_place(
     reads_once: bool,
 ) -> bool:
     """Whether nothing reads the old value any more once the memory of the new one is written."""
-    if (old.shape, old.dtype) != (new.shape, new.dtype):
-        return False
     places = [(g, k, op) for g, group in enumerate(groups) for k, op in enumerate(group.ops)]
     first, at, writer = next(
         (g, k, op)

@@ -1,0 +1,150 @@
+"""Schedules done with NumPy on memory laid out as they say: what a renderer would do, slowly."""
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from nnx.compiler import Graph, Value, own_outputs, trace
+from nnx.compiler.ir.evaluate import _done, evaluated
+from nnx.compiler.pipeline import Target, schedule
+from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel, Reduce, TileUpdate
+
+
+def loop_space(op):
+    """The shape that a loop goes over: elementwise operations and reductions of up to two axes."""
+    if op.kind == "reduction" and not op.name.startswith("arg"):
+        shape = op.reads[0].shape
+        return shape if 0 < len(shape) <= 2 and len(op.option("axes")) in (1, len(shape)) else None
+    return op.out.shape if op.kind == "elementwise" and 0 < op.out.ndim <= 2 else None
+
+
+def vector_space(op):
+    """The shape of elementwise operations on vectors."""
+    flat = op.kind == "elementwise" and op.out.ndim == 1
+    return op.out.shape if flat and all(x.ndim == 0 or x.shape == op.out.shape for x in op.reads) else None
+
+
+TARGETS = {
+    "calls": Target(),
+    "blocks": Target(vector_space, block=4),
+    "loops": Target(loop_space),
+    "threads": Target(
+        loop_space,
+        threads=True,
+        tile_updates=True,
+        gathers=True,
+        copies_transposed=lambda product: True,
+        row_length=lambda value: value.shape[1] + 3,
+    ),
+}
+
+
+def schedule_of(step, state, batch, target):
+    """The schedule of a training step."""
+    graph = trace(step, state, batch)
+    old, new, J = graph.arguments[0], *graph.result
+    changed = {name: x for name, x in new.items() if x != old[name]}
+    graph = own_outputs(Graph(graph.inputs, graph.ops, graph.arguments, (changed, J)))
+    return schedule(graph, target, {graph.result[0][name]: old[name] for name in changed})
+
+
+class Memory:
+    """The memory of a schedule: bytes for each of its memories, and arrays in them."""
+
+    def __init__(self, schedule):
+        self.schedule = schedule
+        self.constants = evaluated(schedule.graph, {}, xp)
+        self.bytes = {}
+        outputs = schedule.graph.outputs
+        self.old = {outputs.index(slot.new): schedule.places[slot.old].memory for slot in schedule.slots}
+        for place in schedule.places.values():
+            if place.memory.kind == "buffer":
+                self._grow(place.memory, schedule.buffers[place.memory.number])
+            else:
+                self._grow(self.of(place), place.span[1])
+
+    def of(self, place):
+        """The memory of a place: a new state is in the old one's."""
+        memory = place.memory
+        return self.old.get(memory.number, memory) if memory.kind == "output" else memory
+
+    def _grow(self, memory, size):
+        if len(self.bytes.get(memory, b"")) < size:
+            self.bytes[memory] = np.full(size, 0xFF, np.uint8)  # NaN, in floats
+
+    def __getitem__(self, value):
+        if value in self.constants:
+            return self.constants[value]
+        place = self.schedule.place(value)
+        size = np.dtype(place.dtype).itemsize
+        raw = self.bytes[self.of(place)]
+        if 0 in place.shape:
+            return np.empty(place.shape, place.dtype)
+        return np.ndarray(
+            place.shape, place.dtype, raw.data, place.offset * size, [s * size for s in place.strides]
+        )
+
+    def __setitem__(self, value, x):
+        self[value][...] = x
+
+
+def run(schedule, inputs):
+    """The outputs of a schedule for arrays in the order of its graph's inputs."""
+    memory = Memory(schedule)
+    for value, x in zip(schedule.graph.inputs, inputs, strict=True):
+        memory[value] = x
+    with np.errstate(all="ignore"):
+        for instruction in schedule.instructions:
+            _do(instruction, memory)
+    return [memory[value].copy() for value in schedule.graph.outputs]
+
+
+def _do(instruction, memory):
+    match instruction:
+        case Gather() | Barrier():
+            pass
+        case Gemm(op) | Reduce(op):
+            memory[op.out] = _done(op, [memory[x].copy() if isinstance(x, Value) else x for x in op.args], xp)
+        case Copy(transposed=True):
+            memory[instruction.target] = memory[instruction.source].T
+        case Copy(source, target, axis, start):
+            part = (slice(None),) * axis + (slice(start, instruction.stop),) if source.ndim else ()
+            memory[target][part] = memory[source]
+        case TileUpdate(product, update, start, stop, _, transposed):
+            a, b = product.reads
+            b = b if transposed is None else transposed
+            memory[product.out] = _done(product, [memory[a], memory[b]], xp)
+            _kernel(update, memory, slice(start, stop))
+        case Kernel():
+            if instruction.block:
+                _blocks(instruction, memory)
+            for part in instruction.ranges or [(None, None)] * (not instruction.block):
+                _kernel(instruction, memory, slice(*part))
+
+
+def _kernel(kernel, memory, part):
+    """A loop that reads each element once, and writes it when it has it."""
+    local = {}
+    for op in kernel.ops:
+        for x in op.reads:
+            if x not in local:
+                local[x] = memory[x][part].copy() if x.ndim and part != slice(None) else memory[x].copy()
+        found = _done(op, [local[x] if isinstance(x, Value) else x for x in op.args], xp)
+        local[op.out] = np.asarray(found)
+        if op.out not in kernel.internal:
+            memory[op.out][part if op.out.ndim and part != slice(None) else ...] = found
+
+
+def _blocks(kernel, memory):
+    """One operation after the other on a block of each vector, in memory."""
+    (size,) = kernel.iteration_space
+    for low in range(0, size, kernel.block):
+        high = min(low + kernel.block, size)
+
+        def at(x, low=low, high=high):
+            array = memory[x]
+            if not x.ndim:
+                return array
+            return array[low:high] if array.shape == x.shape else array[: high - low]
+
+        for op in kernel.ops:
+            at(op.out)[...] = _done(op, [at(x) if isinstance(x, Value) else x for x in op.args], xp)
