@@ -22,6 +22,7 @@ EDGES = {
     "cli/grid.py",
     "cli/parts.py",
     "cli/predict.py",
+    "data/array_files.py",
     "data/builtin.py",
     "data/column_checks.py",
     "data/columns.py",

@@ -6,19 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from nnx.cli.bench_commands import bench_app
 from nnx.cli.command import command
-from nnx.cli.help import HELP, Command, Group
-from nnx.cli.options import BackendName, DeviceName, Options, complete
+from nnx.cli.help import HELP, Command, Group, examples
+from nnx.cli.option import BackendName, DeviceName, complete
+from nnx.cli.options import Options
 from nnx.metrics import METRICS
-from nnx.optimizers import OPTIMIZERS
 from nnx.plots.run import FORMATS, JOINT, PICTURES
 
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
-
-
-def examples(*lines: str) -> str:
-    """Return the end of a command's help: a line each."""
-    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
 START = """\
@@ -258,113 +254,7 @@ def plot(
     run(runs, out, kind or [], format, overwrite)
 
 
-bench_app = typer.Typer(cls=Group, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(bench_app, name="bench")
-
-
-@bench_app.callback(
-    invoke_without_command=True,
-    epilog=examples(
-        "nnx bench",
-        "nnx bench --backends numpy,torch --sizes 64,64,10 --out before.json",
-        "nnx bench compare before.json after.json",
-    ),
-)
-def bench(
-    context: typer.Context,
-    backends: Annotated[
-        str,
-        typer.Option(
-            help="Names, as numpy,torch; torch@cpu says where, too.", show_default="all that are usable"
-        ),
-    ] = "",
-    peers: Annotated[
-        str,
-        typer.Option(
-            help="all, none, or some of typed, torch, torch-compiled, jax, sklearn; on a GPU torch-cuda, "
-            "torch-compiled-cuda, jax-cuda, cupy-typed."
-        ),
-    ] = "all",
-    sizes: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The network: n[0],...,n[L], or n[0]-...-n[L]; repeatable.", show_default="784,512,512,10"
-        ),
-    ] = None,
-    batch_sizes: Annotated[str, typer.Option(help="The samples m of a step.")] = "1,16,128,1024,8192",
-    optimizer: Annotated[
-        str,
-        typer.Option(
-            help=f"One or several of {', '.join(OPTIMIZERS)}, as adam,gradient_descent.",
-            autocompletion=complete(OPTIMIZERS, several=True),
-        ),
-    ] = "adam",
-    dtype: Annotated[
-        str,
-        typer.Option(metavar="float32|float64", autocompletion=complete(("float32", "float64"))),
-    ] = "float32",
-    order: Annotated[
-        str,
-        typer.Option(
-            help="Of the samples: in-order, shuffled, or both.",
-            autocompletion=complete(("in-order", "shuffled", "both")),
-        ),
-    ] = "in-order",
-    rounds: Annotated[int, typer.Option(help="Turns of each contestant, of about 0.1 s.")] = 9,
-    note: Annotated[str, typer.Option(help="What a reader of the file should know.")] = "",
-    out: Annotated[
-        Path | None, typer.Option(help="A JSON file for the figures; plots and a page get its name.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
-) -> None:
-    """Measure training across batch sizes, beside the matrix products alone (the GEMM floor) and other libraries.
-
-    `nnx bench compare BEFORE AFTER` says what got faster or slower; `nnx bench show FILE` prints a file again.
-    """
-    if context.invoked_subcommand is not None:
-        return
-    from nnx.cli.bench import run
-
-    networks = sizes or ["784,512,512,10"]
-    status = run(
-        backends,
-        peers,
-        networks,
-        batch_sizes,
-        optimizer,
-        dtype,
-        order,
-        rounds,
-        note,
-        out,
-        overwrite,
-    )
-    raise typer.Exit(status)
-
-
-@bench_app.command(cls=Command, epilog=examples("nnx bench compare before.json after.json"))
-def compare(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A JSON file of `nnx bench --out`.")],
-    after: Annotated[Path, typer.Argument(metavar="AFTER", help="Another one.")],
-) -> None:
-    """Say what got faster or slower beyond the noise."""
-    from nnx.cli.bench import compare
-
-    compare(before, after)
-
-
-@bench_app.command("show", cls=Command, epilog=examples("nnx bench show before.json --out page"))
-def show_figures(
-    figures: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON file of `nnx bench --out`.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Write NAME.html and NAME-....png, too.", metavar="NAME")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace them if they exist.")] = False,
-) -> None:
-    """Print the tables of a file; write its page and plots where asked."""
-    from nnx.cli.bench import show_file
-
-    show_file(figures, out, overwrite)
 
 
 @app.command(

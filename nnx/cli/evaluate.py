@@ -1,6 +1,6 @@
 """`nnx evaluate`: how good a model is on data with targets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from nnx.cli.predict import tell
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import PLAIN, Written
 from nnx.data.labelled import Labelled
+from nnx.data.prepare import Preparation
 from nnx.display.names import called
 from nnx.errors import count
 from nnx.metrics import metric
@@ -75,10 +76,16 @@ def run(
         )
         return
     show.output.print(f"{escape(data)}: {count(m, 'sample')}")
+    _print(found, trainer.network.output.loss_name, preparation, baseline)
+
+
+def _print(found: Mapping[str, Any], loss: str, preparation: Preparation, baseline: Baseline) -> None:
+    """Print what was measured as tables, beside the baseline's scores."""
+    base = baseline.scores()
     table = Table("metric", "value", *[f"baseline: {escape(baseline.text)}"] * bool(base))
     unit = " of the scaled target" if preparation.labels is None else ""
     for name, value in found.items():
-        what = f"{name} ({trainer.network.output.loss_name}{unit})" if name == "loss" else name
+        what = f"{name} ({loss}{unit})" if name == "loss" else name
         if name in ("precision", "recall", "f1") and preparation.labels and preparation.n_outputs == 1:
             what = f"{name} of {preparation.labels[1]!r}"
         if isinstance(value, float):

@@ -82,3 +82,8 @@ class Group(_Helped, TyperGroup):
 
 def _hint(before: str, near: list[str]) -> str:
     return f" Did you mean {' or '.join(repr(before + name) for name in near)}?" if near else ""
+
+
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: a line each."""
+    return "\n".join(["Examples:", *(f"  {line}" for line in lines)])

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.callbacks.monitor import best_is
-from nnx.cli import folds, parts, show, sweep
+from nnx.cli import folds, parts, show, sweep_results
 from nnx.cli.folder import FOLDS, RESULTS
 from nnx.data.prepare import Preparation
 from nnx.display.names import called
@@ -30,11 +30,11 @@ SHORTEST, LONGEST = 8, 24
 def run(model: Path, as_json: bool) -> None:
     """Print what a model is, how it was trained and how large it is; of a sweep, its results."""
     if (model / RESULTS).is_file():
-        found = sweep.results(model)
+        found = sweep_results.results(model)
         if as_json:
-            show.print_json({"folder": str(model), **found, "runs": sweep.ranked(found)})
+            show.print_json({"folder": str(model), **found, "runs": sweep_results.ranked(found)})
         else:
-            sweep.print_table(found)
+            sweep_results.print_table(found)
         return
     path = file_of(model)
     trainer = Trainer.load(path, "numpy")

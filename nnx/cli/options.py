@@ -1,6 +1,6 @@
 """The options of `nnx train`, each stated once: its name, type, default and help; the command is made of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from nnx.cli.option import BackendName, DeviceName, complete, option
 from nnx.data.builtin import BUILTIN
 from nnx.data.dialect import Dialect
 from nnx.errors import unknown
@@ -22,58 +23,9 @@ LOSS = "loss"
 """What the training is stopped by unless a metric is named."""
 
 
-def complete(names: Iterable[str], files: bool = False, several: bool = False) -> Callable[[str], list[str]]:
-    """Return what completes a value in the shell: the names, and the files if they will do, too.
-
-    Of `several` names with commas between, the last is completed.
-
-    Examples
-    --------
-    >>> complete(["accuracy", "f1", "roc_auc"], several=True)("f1,ro")
-    ['f1,roc_auc']
-    """
-
-    def completed(incomplete: str) -> list[str]:
-        before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
-        found = [f"{before}{comma}{name}" for name in names if name.startswith(last)]
-        if files:
-            paths = Path(incomplete).parent.glob(f"{Path(incomplete).name if incomplete else ''}*")
-            found += [f"{path}/" if path.is_dir() else str(path) for path in paths]
-        return found
-
-    return completed
-
-
-def backends(incomplete: str) -> list[str]:
-    """Complete a backend's name: those that are installed, asked for only when it is needed."""
-    from nnx.port.registry import AUTO, names
-
-    return complete([AUTO, *names()])(incomplete)
-
-
-def option(panel: str, help: str, *names: str, **more: Any) -> Any:
-    """Return an option of the command line, shown in a panel of the help."""
-    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
-
-
-BackendName = Annotated[
-    str,
-    option("Where", "auto, numpy, cupy, torch, jax, ...: see `nnx backends`.", autocompletion=backends),
-]
-DeviceName = Annotated[
-    str | None,
-    option(
-        "Where",
-        "cpu, cuda, cuda:1, ...",
-        show_default="the backend's best",
-        autocompletion=complete(["cpu", "cuda"]),
-    ),
-]
-
-
 @dataclass(frozen=True)
-class Options:
-    """What `nnx train` may be told, by its arguments and by a configuration file."""
+class DataOptions:
+    """The options that say what the data are, and which parts of them stop the training and test it."""
 
     data: Annotated[
         str,
@@ -173,6 +125,17 @@ class Options:
             autocompletion=complete(METRICS, several=True),
         ),
     ] = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """How CSV is written."""
+        units, missing = tuple(self.units or ()), tuple(self.missing or ())
+        return Dialect(self.decimal_comma, self.thousands, units, missing, self.delimiter)
+
+
+@dataclass(frozen=True)
+class Options(DataOptions):
+    """What `nnx train` may be told, by its arguments and by a configuration file."""
 
     layers: Annotated[
         str, option("Network", "Units of the hidden layers, as 128,64; none: no hidden layer.")
@@ -338,12 +301,6 @@ class Options:
 
     table: dict[str, Any] = field(default_factory=dict, metadata={"typed": False})
     """[sweep] of the configuration file: values, or a range, under the options' long names."""
-
-    @property
-    def dialect(self) -> Dialect:
-        """How CSV is written."""
-        units, missing = tuple(self.units or ()), tuple(self.missing or ())
-        return Dialect(self.decimal_comma, self.thousands, units, missing, self.delimiter)
 
 
 OF_THE_COMMAND = frozenset(

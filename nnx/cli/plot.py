@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nnx import plots
-from nnx.cli import show, sweep
+from nnx.cli import show, sweep_results
 from nnx.cli.folder import HISTORY, RESULTS, is_run
 from nnx.cli.inputs import UsageError, refuse_existing, typed
 from nnx.cli.model import measured
@@ -117,12 +117,12 @@ def named(runs: Sequence[Path]) -> dict[str, Path]:
             folders.append(folder_of(run))
             own.append(folders[-1].resolve().name)
             continue
-        found = sweep.results(run)
-        done = [row for row in found["runs"] if row["status"] == sweep.DONE]
+        found = sweep_results.results(run)
+        done = [row for row in found["runs"] if row["status"] == sweep_results.DONE]
         if not done:
             raise InputError(f"no run of the sweep {str(run)!r} is done: there is nothing to draw")
         folders += [folder_of(run / row["run"]) for row in done]
-        own += [sweep.shown({name: row.get(name) for name in found["swept"]}) for row in done]
+        own += [sweep_results.shown({name: row.get(name) for name in found["swept"]}) for row in done]
     names = own if len(set(own)) == len(own) else map(str, folders)
     return dict(zip(names, folders, strict=True))
 

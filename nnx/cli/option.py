@@ -1,0 +1,56 @@
+"""One option of the command line: its help, its panel, and the completion of its value in a shell."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def complete(names: Iterable[str], files: bool = False, several: bool = False) -> Callable[[str], list[str]]:
+    """Return what completes a value in the shell: the names, and the files if they will do, too.
+
+    Of `several` names with commas between, the last is completed.
+
+    Examples
+    --------
+    >>> complete(["accuracy", "f1", "roc_auc"], several=True)("f1,ro")
+    ['f1,roc_auc']
+    """
+
+    def completed(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
+        found = [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+        if files:
+            paths = Path(incomplete).parent.glob(f"{Path(incomplete).name if incomplete else ''}*")
+            found += [f"{path}/" if path.is_dir() else str(path) for path in paths]
+        return found
+
+    return completed
+
+
+def backends(incomplete: str) -> list[str]:
+    """Complete a backend's name: those that are installed, asked for only when it is needed."""
+    from nnx.port.registry import AUTO, names
+
+    return complete([AUTO, *names()])(incomplete)
+
+
+def option(panel: str, help: str, *names: str, **more: Any) -> Any:
+    """Return an option of the command line, shown in a panel of the help."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+BackendName = Annotated[
+    str,
+    option("Where", "auto, numpy, cupy, torch, jax, ...: see `nnx backends`.", autocompletion=backends),
+]
+DeviceName = Annotated[
+    str | None,
+    option(
+        "Where",
+        "cpu, cuda, cuda:1, ...",
+        show_default="the backend's best",
+        autocompletion=complete(["cpu", "cuda"]),
+    ),
+]
