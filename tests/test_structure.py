@@ -261,17 +261,8 @@ LONGER = {
     "bench/peers/jax.py:_contestant": 75,
     "bench/peers/torch.py:_contestant": 75,
     "nnx/batches/sources.py": 375,
-    "nnx/cli/app.py": 425,
-    "nnx/cli/app.py:bench": 75,
-    "nnx/cli/bench.py:run": 100,
-    "nnx/cli/evaluate.py:run": 75,
-    "nnx/cli/options.py": 400,
-    "nnx/cli/options.py:Options": 275,
-    "nnx/cli/sweep.py:sweep": 100,
-    "nnx/data/files.py": 375,
-    "nnx/data/tabular.py": 460,
+    "nnx/data/tabular.py": 475,
     "nnx/data/tabular.py:Tabular": 275,
-    "nnx/errors.py": 375,
 }
 
 

@@ -49,28 +49,14 @@ def run(
             raise unknown("order", order, ORDERS)
         if dtype not in ("float32", "float64"):
             raise unknown("dtype", dtype, ("float32", "float64"))
-        known = {row.name: row for row in survey()}
-        names = _names(backends) if backends else usable()
-        for name in names:
-            kind, _, device = name.partition("@")
-            if kind not in known:
-                raise unknown("backend", name, sorted(known))
-            if device or not known[kind].usable:
-                make_backend(kind, device=device or None)  # says why it is not
-        ours = [f"{contestants.OURS}{name}" for name in names]
-        wanted = {"all": list(contestants.PEERS), "none": []}.get(peers)
-        networks = [tuple(integers("sizes", one, WIDTHS)) for one in sizes]
-        for one in networks:
-            mlp(one)
-        for method in _names(optimizers):
-            optimizer(method)
-        if "lbfgs" in _names(optimizers):
-            raise InputError("lbfgs has no steps over batches to measure; choose another optimizer")
+        every: dict[str, list[str]] = {"all": list(contestants.PEERS), "none": []}
+        ours, named = _ours(backends), peers not in every
+        others = contestants.check_peers(_names(peers)) if named else every[peers]
         plan = Plan(
-            [*ours, *(contestants.check_peers(_names(peers)) if wanted is None else wanted)],
-            networks,
+            [*ours, *others],
+            _networks(sizes),
             integers("batch-sizes", batch_sizes),
-            _names(optimizers),
+            _methods(optimizers),
             dtype,
             ORDERS[order],
             positive_int("rounds", rounds),
@@ -85,26 +71,7 @@ def run(
     if machine.is_busy(load, here):
         cores = count(here["cores"], "core")
         show.say("Busy", f"the machine has a load of {load} on {cores}; the figures will suffer from it")
-    result: Result | None = None
-
-    def keep(found: Result) -> None:
-        nonlocal result
-        result = found
-        if out is not None:
-            write(found, out)  # cell by cell: the figures cost time, and who kills the run wants to keep them
-
-    interrupted = False
-    with show.console.status("") as status:
-
-        def tell(text: str) -> None:
-            status.update(escape(text))
-            if not show.console.is_terminal:  # a log wants to know, too
-                show.errors.print(escape(text), soft_wrap=True)
-
-        try:
-            keep(measure(plan, tell, keep, lambda text: status.update(escape(text))))
-        except KeyboardInterrupt:
-            interrupted = True
+    result, interrupted = _measured(plan, out)
     if result is not None:
         tables(result)
         if out is not None:
@@ -114,8 +81,63 @@ def run(
         show.console.print(f"Stopped by Ctrl-C after {done} of {count(len(plan.cases), 'cell')}.")
         return cli.INTERRUPTED
     measured = {figure.contestant for figure in result.figures} if result is not None else set()
-    asked = {*(ours if backends else ()), *(plan.contestants[len(ours) :] if wanted is None else ())}
+    asked = {*(ours if backends else ()), *(others if named else ())}
     return 0 if measured and asked <= measured else 1
+
+
+def _ours(backends: str) -> list[str]:
+    """Return nnx on each of these backends, or on all that are usable, as contestants."""
+    known = {row.name: row for row in survey()}
+    names = _names(backends) if backends else usable()
+    for name in names:
+        kind, _, device = name.partition("@")
+        if kind not in known:
+            raise unknown("backend", name, sorted(known))
+        if device or not known[kind].usable:
+            make_backend(kind, device=device or None)  # says why it is not
+    return [f"{contestants.OURS}{name}" for name in names]
+
+
+def _networks(sizes: list[str]) -> list[tuple[int, ...]]:
+    """Return the sizes of the networks, of which each can be made."""
+    networks = [tuple(integers("sizes", one, WIDTHS)) for one in sizes]
+    for one in networks:
+        mlp(one)
+    return networks
+
+
+def _methods(optimizers: str) -> list[str]:
+    """Return the names of the optimizers, all of which go by batches."""
+    names = _names(optimizers)
+    for method in names:
+        optimizer(method)
+    if "lbfgs" in names:
+        raise InputError("lbfgs has no steps over batches to measure; choose another optimizer")
+    return names
+
+
+def _measured(plan: Plan, out: Path | None) -> tuple[Result | None, bool]:
+    """Measure; return the result so far, if any, and whether Ctrl-C ended it."""
+    result: Result | None = None
+
+    def keep(found: Result) -> None:
+        nonlocal result
+        result = found
+        if out is not None:
+            write(found, out)  # after each cell: whoever ends the run early keeps the figures
+
+    with show.console.status("") as status:
+
+        def tell(text: str) -> None:
+            status.update(escape(text))
+            if not show.console.is_terminal:  # so that a log has it, too
+                show.errors.print(escape(text), soft_wrap=True)
+
+        try:
+            keep(measure(plan, tell, keep, lambda text: status.update(escape(text))))
+        except KeyboardInterrupt:
+            return result, True
+    return result, False
 
 
 def _check(paths: list[Path], overwrite: bool) -> None:
