@@ -1,7 +1,7 @@
 """Files are written aside and renamed: a failed or interrupted write leaves the last good file.
 
-While a file is written aside its writer holds a lock on it (`fcntl.flock`, where there is one). The lock ends with the
-process, so what a killed process left can be told from what another one writes just now.
+While a file is written aside its writer holds a lock on it (`fcntl.flock`, if the system has it). The lock ends with
+the process. So files of killed processes can be told from those that another process is writing.
 """
 
 import errno
@@ -34,7 +34,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     """Give a path to write to; on leaving, it takes the place of `path` in one step, or is removed.
 
     The bytes, then the name, are on the disk when the block is over. Several threads and processes may write one path
-    at once: each has a file of its own, and the last one to end stays. A link is replaced, not what it points to.
+    at once: each has a file of its own, and the last one to end stays. A link is replaced, and not its target.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def neighbours(path: Path) -> str:
 
 
 def clear_left(folder: Path, is_ours: Callable[[str], bool]) -> None:
-    """Remove what killed processes left half-written in a folder, of the files whose names are ours."""
+    """Remove incomplete files of killed processes from a folder, only those with nnx's names."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             found = _ASIDE.fullmatch(entry.name)
@@ -180,7 +180,7 @@ def _begun(path: Path) -> tuple[int, Path]:
 
 
 def _locked(file: int, path: Path) -> bool | None:
-    """Lock an open file; False: another process has it, or it stands no more at its path. None: it has no locks."""
+    """Lock an open file; False: another process has it, or it is no longer at its path. None: there are no locks."""
     if _fcntl is None:
         return None
     try:
@@ -225,7 +225,7 @@ def _synchronize(folder: Path) -> None:
 
 
 def _closed(file: int) -> int:
-    """Close a file, and return what stands for none."""
+    """Close a file, and return the number for no file."""
     if file >= 0:
         with suppress(OSError):
             os.close(file)
@@ -233,6 +233,6 @@ def _closed(file: int) -> int:
 
 
 def _short(name: str) -> str:
-    """Return a name with room for what a file written aside has beside it: file systems take 255 bytes."""
+    """Return a name with room for the other parts of a name aside: file systems take 255 bytes."""
     name_bytes = os.fsencode(name)
     return name if len(name_bytes) <= LONGEST else name_bytes[:LONGEST].decode(errors="ignore")

@@ -23,7 +23,7 @@ FORMAT = 1
 """The version of the format that this nnx writes; it reads this and all earlier ones."""
 
 BEGIN = b'{"__metadata__":{"sha256":"'
-"""What the header begins with, before the checksum; older files have none."""
+"""The beginning of the header, before the checksum; older files have none."""
 
 DIGITS = 64
 """Of the checksum."""
@@ -38,7 +38,7 @@ def write(path: str | Path, tensors: Mapping[str, Any], description: Mapping[str
     Raises
     ------
     InputError
-        When the description holds what JSON cannot, or there is no such folder.
+        When the description has other values than JSON's, or there is no such folder.
     OSError
         When the disk is full, read-only or failing.
     """

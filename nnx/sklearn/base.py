@@ -50,11 +50,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     out_activation_: str
     classes_: Any
     _designed: dict[str, Any]
-    """What `design_of` returned when the network was made."""
+    """The result of `design_of` when the network was made."""
     _memory: dict[str, Any]
-    """What the optimizer remembered when the fit before ended."""
+    """The optimizer's state at the end of the last fit."""
     _made: tuple[Any, ...]
-    """What the trainer was made of, beside its network, optimizer and backend."""
+    """The trainer's arguments beside its network, optimizer and backend."""
 
     @property
     def _stochastic(self) -> bool:
@@ -112,7 +112,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return self
 
     def _begin(self, X: Any) -> None:
-        """Draw the first parameters and forget what was."""
+        """Draw the first parameters and forget the last fit."""
         for name in ("_vector", "_views", "_best"):
             self.__dict__.pop(name, None)
         self.n_iter_, self.t_ = 0, 0
@@ -241,7 +241,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     # --- pickle -------------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what was fitted as NumPy arrays, which any machine can load."""
+        """Return the fitted attributes as NumPy arrays, which any machine can load."""
         state = {**super().__getstate__()}
         trainer = state.pop("_trainer", None)
         for name in ("_ready", "_made", "_looked_at"):

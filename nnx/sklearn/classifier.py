@@ -19,7 +19,7 @@ from nnx.sklearn.base import BaseMLP
 
 
 def can_partial_fit(estimator: Any) -> bool:
-    """Whether the solver goes by batches; else it has no `partial_fit`."""
+    """Return whether the solver uses batches; else there is no `partial_fit`."""
     if not estimator._stochastic:
         which = "solver" if estimator.optimizer is None else "optimizer"
         name = shown(getattr(estimator, which))
@@ -39,7 +39,7 @@ shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, e
 validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As in scikit-learn, https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPClassifier.html
     backend : str or None
-        What computes, see `nnx.backend`. None: the library and device that X is of; for arrays of NumPy, lists, frames
+        The backend, see `nnx.backend`. None: the library and device of X; for NumPy arrays, lists, frames
         and sparse matrices NumPy, or numba where it is installed and the fit may take some seconds.
     device : str or None
         See `nnx.backend`.
@@ -64,7 +64,7 @@ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
 n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_
         As in scikit-learn. coefs_ and intercepts_ are views of the network's parameters.
     network_ : Network
-        What was trained.
+        The trained network.
 
     Examples
     --------
@@ -245,7 +245,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             )
 
     def _strata(self, Y: Any) -> Any:
-        """Return what each part shall have its share of: as in scikit-learn, of two classes alone."""
+        """Return the classes of a stratified split: as in scikit-learn, only for two classes."""
         return Y.astype(bool) if self._kind == "binary" else None
 
     def _score(self, found: Any, Y: Any, weights: Any) -> float:

@@ -1,4 +1,4 @@
-"""Classes and their numbers: what scikit-learn takes as y becomes what a network is trained on."""
+"""Classes and their numbers: scikit-learn's y becomes the targets of a network."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def _is_extended(y: Any) -> bool:
 
 
 def kind_of(y: Any) -> str:
-    """Return "binary", "multiclass" or "multilabel-indicator", or raise a ValueError for what is none of them."""
+    """Return "binary", "multiclass" or "multilabel-indicator", or raise a ValueError for another kind of y."""
     kind: str = type_of_target(y, input_name="y")
     if "multioutput" in kind:
         raise ValueError("Multioutput target data is not supported with label binarization")
@@ -67,7 +67,7 @@ def classes_of(y: Any) -> Any:
 
 
 def n_outputs(kind: str, classes: Any) -> int:
-    """Return n[L]: one output tells two classes, else each class has its own."""
+    """Return n[L]: one output for two classes, else one for each class."""
     return 1 if kind == "binary" else int(classes.shape[0])
 
 
@@ -104,7 +104,7 @@ def are_common(classes: Any) -> bool:
 def given_back(classes: Any, found: Any, X: Any) -> Any:
     """Return the label of each class number (m,): of X's library and device, of NumPy where that lacks the label.
 
-    Text is of NumPy alone. JAX has no integers of 64 bits, unless it is told to.
+    Only NumPy has text. JAX has no integers of 64 bits by default.
     """
     xp = array_namespace(X)
     labels = classes[host.as_host(found)]

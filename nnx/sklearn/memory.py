@@ -7,13 +7,13 @@ from nnx.train.trainer import Trainer
 
 
 def optimizer_memory(trainer: Trainer) -> dict[str, Any]:
-    """Return what the optimizer remembers, as NumPy arrays."""
+    """Return the optimizer's state, as NumPy arrays."""
     kept = {name: x for name, x in trainer.session.read().items() if name not in ("theta", "decays")}
     return {name: host.copy(trainer.backend.to_numpy(x)) for name, x in kept.items()}
 
 
 def remember(trainer: Trainer, memory: dict[str, Any]) -> None:
-    """Give a trainer what `optimizer_memory` returned, unless it is of another network or optimizer."""
+    """Give a trainer the result of `optimizer_memory`, unless the network or the optimizer differs."""
     state, asarray = trainer.session.read(), trainer.backend.asarray
     known = {name: x for name, x in memory.items() if name in state}
     if all(x.shape == tuple(state[name].shape) for name, x in known.items()):

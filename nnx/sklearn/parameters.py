@@ -74,7 +74,7 @@ CONSTRAINTS: dict[str, Any] = {
     "callbacks": "no_validation",
 }
 
-"""What scikit-learn checks of each parameter."""
+"""scikit-learn's checks of each parameter."""
 
 
 def hidden_sizes(estimator: Any) -> list[int]:
@@ -132,7 +132,7 @@ def check_parameters(estimator: Any, incremental: bool) -> None:
 
 
 def design_of(estimator: Any) -> dict[str, Any]:
-    """Return what the parameters say of the network."""
+    """Return the parameters that determine the network."""
     return {
         "hidden_layer_sizes": hidden_sizes(estimator),
         "activation": estimator.activation,
@@ -207,7 +207,7 @@ def choose_optimizer(estimator: Any, incremental: bool) -> Any:
 def regularization_of(estimator: Any, exponent: int, dtype: str) -> Regularization:
     """Return alpha/2 sum W^2 / m, m the samples (or their weights) of a batch; or what is given instead.
 
-    The weights were multiplied by 2^exponent, and so must be what is divided by their sum.
+    The weights were multiplied by 2^exponent. So must be the number that is divided by their sum.
     """
     alpha = estimator.regularization is None
     own: Regularization = estimator.regularization

@@ -37,7 +37,7 @@ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
 n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_
         As in scikit-learn. coefs_ and intercepts_ are views of the network's parameters.
     network_ : Network
-        What was trained.
+        The trained network.
 
     Examples
     --------

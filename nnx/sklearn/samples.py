@@ -1,7 +1,6 @@
-"""What goes into an estimator and what comes out of it: arrays of any library, of which samples are the rows.
+"""The arrays of an estimator, of any library, with samples as rows.
 
-X stays on its device. What is not small stays what it is; only labels and weights pass over the host, which checks
-them.
+X stays on its device. Only labels and weights pass over the host, which checks them.
 """
 
 import sys
@@ -166,7 +165,7 @@ def on_device(estimator: Any, X: Array, reset: bool) -> Array:
 
 
 def dtype_of(X: Any) -> str:
-    """Return "float32" or "float64", of what was validated."""
+    """Return "float32" or "float64", the dtype of the validated samples."""
     return "float64" if str(X.dtype).endswith("float64") else "float32"
 
 

@@ -36,5 +36,5 @@ class Shuffles:
 
     @property
     def bit_generator(self) -> "Shuffles":
-        """What has the `state`: it itself. It says how many orders were drawn, and may be set one back."""
+        """The object with `state`: itself. The state is the number of drawn orders, and may be set one back."""
         return self

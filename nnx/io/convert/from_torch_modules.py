@@ -17,7 +17,7 @@ from nnx.support.install import CPU_TORCH
 
 
 def from_torch(sequential: Any, output: str, loss: str | None = None) -> tuple[Network, dict[str, Any]]:
-    """Return the network, and its parameters, that compute what a `torch.nn.Sequential` does in evaluation mode.
+    """Return the network and its parameters that compute the same as a `torch.nn.Sequential` in evaluation mode.
 
     Parameters
     ----------

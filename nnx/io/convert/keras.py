@@ -40,7 +40,7 @@ def to_keras(network: Network, params: Any) -> list[Any]:
 
     Notes
     -----
-    Keras's norms have an epsilon of 1e-3 unless told otherwise, ours 1e-5; and its BatchNormalization's momentum is
+    Keras's norms have an epsilon of 1e-3 by default, nnx's 1e-5; and its BatchNormalization's momentum is
     the share of the old statistics, 1 less ours. Give both to the layers there.
 
     Examples
@@ -51,7 +51,7 @@ def to_keras(network: Network, params: Any) -> list[Any]:
     [(4, 8), (8,), (8, 3), (3,)]
     """
     arrays = checked_parameters(network, params)
-    _keras_layout(network)  # refuses what Keras has not
+    _keras_layout(network)  # refuses layers that Keras lacks
     return [
         contiguous_copy(x.T if key == "W" else x[:, 0])
         for _, _, p in each_layer(network, arrays)
@@ -67,7 +67,7 @@ def from_keras(weights: Sequence[Any], network: Network) -> dict[str, Any]:
     weights : list of arrays
         In Keras's order and shapes, see `to_keras`.
     network : Network
-        What the model is, as the weights do not say it: its activations, the epsilon of its norms (`BatchNorm(
+        The model's structure, which the weights do not say: its activations, the epsilon of its norms (`BatchNorm(
         momentum=0.01, epsilon=1e-3)` is Keras's default).
 
     Returns

@@ -1,4 +1,4 @@
-"""Parameters that are handed in or out, as NumPy arrays by name."""
+"""Parameters from and for users, as NumPy arrays by name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

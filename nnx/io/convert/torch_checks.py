@@ -1,4 +1,4 @@
-"""The modules of a `torch.nn.Sequential` with their places; what a network cannot copy is refused."""
+"""The modules of a `torch.nn.Sequential` with their places; modules that nnx cannot copy are errors."""
 
 from collections.abc import Iterator, Sequence
 from textwrap import shorten
@@ -18,7 +18,7 @@ def flat_modules(nn: Any, sequential: Any, prefix: str, around: tuple[Any, ...])
             )
     if any(sequential is one for one in around):
         raise InputError(f"the Sequential {prefix.rstrip('.')} contains itself")
-    for name, module in sequential._modules.items():  # named_children leaves out what comes again
+    for name, module in sequential._modules.items():  # named_children leaves out repetitions
         if module is None:
             raise InputError(f"module {prefix}{name} is None, which computes nothing; leave it out")
         _refuse_changed(module, called(prefix + name, module))
@@ -31,13 +31,13 @@ def flat_modules(nn: Any, sequential: Any, prefix: str, around: tuple[Any, ...])
 
 
 def called(name: str, module: Any) -> str:
-    """Return what an error calls a module: its place and what it is, on one line."""
+    """Return a module's name in errors: its place and its repr, on one line."""
     kind = f"a {type(module).__name__}" if module._modules else shorten(repr(module), 100, placeholder=" ...")
     return f"module {name}, {kind},"
 
 
 def _refuse_changed(module: Any, what: str) -> None:
-    """Raise an InputError if a module does not compute what its class says."""
+    """Raise an InputError if a module computes something else than its class says."""
     if hasattr(module, "parametrizations"):
         raise InputError(
             f"{what} has parametrizations, which compute its parameters anew in every use; remove them first: "
@@ -70,6 +70,6 @@ def refuse_shared(modules: Sequence[tuple[str, Any]]) -> None:
 
 
 def _identities(x: Any) -> list[Any]:
-    """Return what a tensor shares with another if both are one: its object, and where its numbers begin."""
+    """Return the identity of a tensor: its object, and the address of its numbers."""
     memory = str(x.layout) == "torch.strided" and x.numel() and x.data_ptr()
     return [("object", id(x))] + ([("memory", x.device, memory)] if memory else [])

@@ -32,4 +32,4 @@ TORCH_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 """PyTorch's module of each activation, with its arguments, which are its attributes, too."""
 
 TORCH_SLOPES = {"LeakyReLU": "negative_slope", "ELU": "alpha"}
-"""What PyTorch calls the parameter of an activation."""
+"""PyTorch's name of the parameter of an activation."""
