@@ -88,29 +88,9 @@ def run(
     if not any(map(contestants.may_use_gpu, plan.contestants)):
         floors.remove("floor-cuda")
     names = [*floors, *plan.contestants]
-    told: dict[str, dict[str, Any]] = {
-        name: {
-            "name": name,
-            "label": contestants.label(name),
-            "kind": contestants.kind(name),
-            "library": None,
-            "device": None,
-            "detail": None,
-            "blas": [],
-            "absent": None,
-        }
-        for name in names
-    }
+    told = {name: _untold(name) for name in names}
     figures: list[Figure] = []
-    settings = {
-        "rounds": plan.rounds,
-        "seconds": plan.seconds,
-        "pause": PAUSE,
-        "lead": LEAD,
-        "load_before": machine.load(),
-        "cells": len(plan.cases),
-    }
-    about = machine.describe(), machine.versions(), settings
+    about = machine.describe(), machine.versions(), _settings(plan)
     with ExitStack() as stack:
         children = {name: stack.enter_context(Child(name)) for name in names}
         peak = children["floor"].large_product(plan.dtype)
@@ -138,6 +118,32 @@ def run(
         with suppress(Absent):  # the floor may have run out of memory, and the peak is known
             peak = max(peak, children["floor"].large_product(plan.dtype))
     return found()
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    """Return how the plan is measured, for the file."""
+    return {
+        "rounds": plan.rounds,
+        "seconds": plan.seconds,
+        "pause": PAUSE,
+        "lead": LEAD,
+        "load_before": machine.load(),
+        "cells": len(plan.cases),
+    }
+
+
+def _untold(name: str) -> dict[str, Any]:
+    """Return what is known of a contestant before it is built."""
+    return {
+        "name": name,
+        "label": contestants.label(name),
+        "kind": contestants.kind(name),
+        "library": None,
+        "device": None,
+        "detail": None,
+        "blas": [],
+        "absent": None,
+    }
 
 
 def _called(case: Case) -> str:

@@ -258,8 +258,6 @@ LONGER = {
     "backends/jax/adapter.py:repeat": 100,
     "backends/numba/step_renderer.py": 725,
     "backends/numba/step_renderer.py:Loops": 625,
-    "bench/peers/jax.py:_contestant": 75,
-    "bench/peers/torch.py:_contestant": 75,
     "nnx/batches/sources.py": 375,
     "nnx/data/tabular.py": 475,
     "nnx/data/tabular.py:Tabular": 275,

@@ -21,21 +21,8 @@ def on_gpu(case: Case, data: Data) -> Contestant:
     return _contestant(case, data, "gpu")
 
 
-def _contestant(case: Case, data: Data, platform: str) -> Contestant:
-    only(case, "gradient_descent", "adam")
-    jax = library("jax", "jax")
-    optax = library("optax", "bench")
-    jnp = jax.numpy
-    try:
-        device = jax.devices(platform)[0]
-    except RuntimeError as error:
-        raise Absent(f"JAX finds no {platform} ({first_line(error)})") from error
-    jax.config.update("jax_enable_x64", case.dtype == "float64")
-    jax.config.update("jax_default_device", device)
-    start, L = case.start(), len(case.sizes) - 1
-    params: Any = [(jnp.array(start[f"W{l}"].T), jnp.array(start[f"b{l}"][:, 0])) for l in range(1, L + 1)]
-    optimizer = (optax.adam if case.optimizer == "adam" else optax.sgd)(case.learning_rate)
-    memory = optimizer.init(params)
+def _steps(jax: Any, optax: Any, optimizer: Any, case: Case) -> tuple[Any, Any]:
+    """Return a step on a batch, and one that picks its batch out of all samples."""
 
     def cost(params: Any, X: Any, y: Any) -> Any:
         *hidden, (W, b) = params
@@ -57,6 +44,26 @@ def _contestant(case: Case, data: Data, platform: str) -> Contestant:
     def gathering_step(params: Any, memory: Any, X: Any, y: Any, pick: Any) -> Any:
         return step(params, memory, X[pick], y[pick])
 
+    return step, gathering_step
+
+
+def _contestant(case: Case, data: Data, platform: str) -> Contestant:
+    only(case, "gradient_descent", "adam")
+    jax = library("jax", "jax")
+    optax = library("optax", "bench")
+    jnp = jax.numpy
+    try:
+        device = jax.devices(platform)[0]
+    except RuntimeError as error:
+        raise Absent(f"JAX finds no {platform} ({first_line(error)})") from error
+    jax.config.update("jax_enable_x64", case.dtype == "float64")
+    jax.config.update("jax_default_device", device)
+    start, L = case.start(), len(case.sizes) - 1
+    params: Any = [(jnp.array(start[f"W{l}"].T), jnp.array(start[f"b{l}"][:, 0])) for l in range(1, L + 1)]
+    optimizer = (optax.adam if case.optimizer == "adam" else optax.sgd)(case.learning_rate)
+    memory = optimizer.init(params)
+
+    step, gathering_step = _steps(jax, optax, optimizer, case)
     y = data.y if case.sizes[-1] > 1 else data.y.astype(case.dtype)
     if case.shuffled:
         X, y = jnp.array(data.X), jnp.array(y)

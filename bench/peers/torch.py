@@ -28,20 +28,25 @@ def compiled_on_gpu(case: Case, data: Data) -> Contestant:
     return _contestant(case, data, "cuda", compiled=True)
 
 
-def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contestant:
-    only(case, "gradient_descent", "adam")
-    torch = library("torch", "torch")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Absent("PyTorch finds no CUDA GPU")
-    nn = torch.nn
-    layers: list[Any] = []
+def _model(torch: Any, case: Case, device: str) -> Any:
+    """Return the network with the case's first parameters."""
+    nn, layers, start = torch.nn, [], case.start()
     for n_prev, n in pairwise(case.sizes):
         layers += [nn.Linear(n_prev, n), nn.ReLU()]
     model = nn.Sequential(*layers[:-1]).to(device, getattr(torch, case.dtype))
     with torch.no_grad():
         for l, linear in enumerate(model[::2], 1):
-            linear.weight.copy_(torch.from_numpy(case.start()[f"W{l}"]))
-            linear.bias.copy_(torch.from_numpy(case.start()[f"b{l}"][:, 0]))
+            linear.weight.copy_(torch.from_numpy(start[f"W{l}"]))
+            linear.bias.copy_(torch.from_numpy(start[f"b{l}"][:, 0]))
+    return model
+
+
+def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contestant:
+    only(case, "gradient_descent", "adam")
+    torch = library("torch", "torch")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Absent("PyTorch finds no CUDA GPU")
+    nn, model = torch.nn, _model(torch, case, device)
     X, y = torch.from_numpy(data.X).to(device), torch.from_numpy(data.y).to(device)
     several = case.sizes[-1] > 1
     loss = nn.CrossEntropyLoss() if several else nn.BCEWithLogitsLoss()

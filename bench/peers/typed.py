@@ -13,8 +13,7 @@ def contestant(case: Case, data: Data, np: Any = numpy) -> Contestant:
     """Return the contestant; `np` may be a library with NumPy's functions."""
     only(case, "gradient_descent", "adam")
     L, m, alpha = len(case.sizes) - 1, case.m, case.learning_rate
-    params = {name: np.asarray(p) for name, p in case.start().items()}
-    X = np.asarray(data.X).T
+    X, params = np.asarray(data.X).T, {name: np.asarray(p) for name, p in case.start().items()}
     y = np.asarray(data.y)
     Y = (y == np.arange(case.classes)[:, None] if case.sizes[-1] > 1 else y[None]).astype(X.dtype)
     rng = np.random.default_rng(case.seed) if np is numpy else np.random
