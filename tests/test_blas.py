@@ -49,7 +49,7 @@ def anew():
     """What has been found out is found out again, before and after."""
 
     def clear():
-        for function in (blas.blas, blas.mkl, threads._libraries, threads.small):
+        for function in (blas.blas, blas.mkl, threads._libraries, threads.copy_limit):
             function.cache_clear()
 
     clear()

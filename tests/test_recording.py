@@ -14,8 +14,8 @@ import nnx
 from nnx.array.host import quiet
 from nnx.array.namespace import array_namespace
 from nnx.backends.calls.program import Function, Step, arrays
-from nnx.backends.numba import step_renderer
-from nnx.backends.numba.kernel import FLOAT32
+from nnx.backends.numba.expressions import FLOAT32
+from nnx.backends.numba.step_renderer import NumbaStepRenderer
 from nnx.backends.numpy.adapter import LIBRARY
 from nnx.backends.numpy.calls import render
 from nnx.backends.torch.adapter import library_of
@@ -25,7 +25,7 @@ from nnx.compiler.passes.alias import aliased
 from nnx.compiler.passes.fuse import singles
 from nnx.compiler.passes.memory import buffers
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Copy
+from nnx.compiler.schedule import Copy, Kernel, TileUpdate
 from nnx.model.network import Network
 from nnx.model.outputs import LOSSES
 from nnx.optimizers.schedules import SCHEDULES
@@ -252,7 +252,10 @@ def test_buffers_are_used_again():
 def test_fused():
     """Adam is one loop over theta; an activation goes with the bias, and the sum for db with dZ."""
     step, state, batch = digits()
-    groups = step_renderer.Loops(trace(step, state, batch)).groups
+    instructions = NumbaStepRenderer(trace(step, state, batch)).schedule.instructions
+    groups = [one for one in instructions if isinstance(one, Kernel)]
+    theta = [one.update for one in instructions if isinstance(one, TileUpdate)]
+    assert len({kernel.ops for kernel in theta}) == 1
     theta = [group for group in groups if group.iteration_space == (8970,)]
     assert len(theta) == 1
     assert [op.name for op in theta[0].ops].count("sqrt") == 1
@@ -266,7 +269,7 @@ def source(optimizer=None, regularization=None):
     extra = [regularization] if regularization else []
     state = initial_state(network, optimizer, network.init(0), *extra)
     batch = np.zeros((20, 8), "float32"), np.zeros(8, "int32")
-    return step_renderer.Loops(trace(training_step(network, optimizer, *extra), state, batch)).source().text
+    return NumbaStepRenderer(trace(training_step(network, optimizer, *extra), state, batch)).source().text
 
 
 def test_each_derivative_is_used_where_it_is_made():
@@ -274,7 +277,7 @@ def test_each_derivative_is_used_where_it_is_made():
     text = source()
     assert text.count("operand(v") > 0
     step = text[text.index("def step(") :]
-    assert len([line for line in step.splitlines() if "U_float32, C_" in line]) == 3
+    assert len([line for line in step.splitlines() if "scalars_float32, C_" in line]) == 3
     assert "gemm_partition(" not in step
 
 
@@ -282,7 +285,7 @@ def test_a_barrier_stands_between_gathering_samples_and_transposing_them():
     network, optimizer, m = nnx.mlp([100, 260, 5]), nnx.Adam(), 144
     state = initial_state(network, optimizer, network.init(0))
     batch = np.zeros((100, m), "float32"), np.zeros(m, "int32")
-    text = step_renderer.Loops(trace(training_step(network, optimizer), state, batch)).source().text
+    text = NumbaStepRenderer(trace(training_step(network, optimizer), state, batch)).source().text
     lines = text[text.index("def step(") :].splitlines()
     (gathers,) = [k for k, line in enumerate(lines) if "gather(t, T, rows, order, start" in line]
     transposes = next(k for k, line in enumerate(lines) if "transpose(t, T, " in line)
@@ -384,16 +387,17 @@ def replay(graph):
 
 def in_loops(graph):
     """The step of a graph, as numba would do it."""
-    from nnx.backends.numba.adapter import Form
+    from nnx.backends.numba.step import CompiledStep
 
-    source = step_renderer.Loops(graph).source()
-    state, (X, *_) = graph.arguments
-    form = Form(source, interpreted(source.text), state, graph.result[1].dtype)
+    source = NumbaStepRenderer(graph).source()
+    compiled = CompiledStep(source, interpreted(source.text))
+    _, (X, *_) = graph.arguments
 
     def step(state, batch):
-        given = (*batch, None)[:3]
-        state, Js = form(state, given, None, 0, X.shape[-1], 1)
-        return state, Js[0]
+        new = {name: np.empty_like(state[name]) for name in compiled.changed}
+        Js, is_finite = compiled(state, new, (*batch, None)[:3], None, 0, X.shape[-1], 1)
+        assert is_finite == all(np.isfinite(x).all() for x in new.values())
+        return {**state, **new}, Js[0]
 
     return step
 
@@ -843,7 +847,7 @@ def test_the_source_holds_no_size_and_no_number():
     sources = set()
     for m, sizes, rate in ((16, (64, 32, 32, 10), 0.1), (5, (20, 10, 10, 4), 0.3)):
         step, state, batch = digits(m, sizes, nnx.Adam(rate))
-        sources.add(step_renderer.Loops(trace(step, state, batch)).source().text)
+        sources.add(NumbaStepRenderer(trace(step, state, batch)).source().text)
     assert len(sources) == 1
 
 
@@ -851,7 +855,7 @@ def test_layers_of_one_form_share_a_kernel():
     texts = []
     for hidden in (2, 6):
         step, state, batch = digits(8, (9, *[7] * hidden, 5))
-        texts.append(step_renderer.Loops(trace(step, state, batch)).source().text)
+        texts.append(NumbaStepRenderer(trace(step, state, batch)).source().text)
     assert texts[0].count("@njit") == texts[1].count("@njit")
 
 

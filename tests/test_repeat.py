@@ -84,7 +84,7 @@ def test_threads_share_the_work(numba, monkeypatch):
         linger(sync, sync[8])  # nobody calls any more: only a moment
 
     for T in (2, 3):
-        monkeypatch.setattr("nnx.backends.numba.adapter.together", partial(together, T=T))
+        monkeypatch.setattr("nnx.backends.numba.step.together", partial(together, T=T))
         for _ in range(20):
             found, costs = repeated(state, data, None, 0, 10, 5)
             np.testing.assert_allclose(costs, Js, rtol=1e-12)

@@ -256,8 +256,6 @@ FILE, CLASS, FUNCTION = 350, 250, 60
 # What is still longer, with the lines that it may have. Entries go, none is added.
 LONGER = {
     "backends/jax/adapter.py:repeat": 100,
-    "backends/numba/step_renderer.py": 725,
-    "backends/numba/step_renderer.py:Loops": 625,
     "nnx/batches/sources.py": 375,
     "nnx/data/tabular.py": 475,
     "nnx/data/tabular.py:Tabular": 275,

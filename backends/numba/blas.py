@@ -114,17 +114,11 @@ def _address(function: Any) -> int:
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
-def lies(x: Any) -> tuple[bool, int] | None:
-    """Return how a matrix lies: whether column by column, and how many elements from one line to the next.
-
-    None where BLAS cannot take it: one stride has to be an element, the other no shorter than a line.
-    """
+def suits_blas(x: Any) -> bool:
+    """Whether BLAS can take a matrix as it is: one stride is an element, the other at least a row or column."""
     (rows, columns), (down, right), item = x.shape, x.strides, x.itemsize
-    if right == item and down >= columns * item and down % item == 0:
-        return False, down // item
-    if down == item and right >= rows * item and right % item == 0:
-        return True, right // item
-    return None
+    by_rows = right == item and down >= columns * item and down % item == 0
+    return by_rows or (down == item and right >= rows * item and right % item == 0)
 
 
 def _of_intel() -> bool:

@@ -1,226 +1,147 @@
-"""A loop over the elements of arrays as the source of a function for numba: a chain of operations, with their sums."""
-
-from typing import Any
+"""A kernel as the source of a function for numba: one loop over the elements of its iteration space."""
 
 import numpy as np
 
-from nnx.compiler import Group, Op, TraceError, Value
-from nnx.compiler.ir.operations import names
-
-FUNCTIONS = names(
-    "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt floor ceil trunc "
-    "atan2 hypot copysign"
-)
-OPERATORS = {
-    "add": "({} + {})", "subtract": "({} - {})", "multiply": "({} * {})", "divide": "({} / {})",
-    "floor_divide": "({} // {})", "bitwise_and": "({} & {})", "bitwise_or": "({} | {})",
-    "bitwise_xor": "({} ^ {})", "bitwise_left_shift": "({} << {})", "bitwise_right_shift": "({} >> {})",
-    "bitwise_invert": "(~{})", "equal": "({} == {})", "not_equal": "({} != {})", "less": "({} < {})",
-    "less_equal": "({} <= {})", "greater": "({} > {})", "greater_equal": "({} >= {})", "negative": "(-{})",
-    "abs": "abs({})", "square": "({0} * {0})", "reciprocal": "(1 / {})", "pow": "({} ** {})",
-    "logical_and": "({} and {})", "logical_or": "({} or {})", "logical_xor": "({} != {})",
-    "logical_not": "(not {})", "isnan": "({0} != {0})", "positive": "{}",
-    "where": "({1} if {0} else {2})",
-    # NaN, where there is one
-    "maximum": "(({0} if not ({0} <= {1}) else {1}) if {1} == {1} else {1})",
-    "minimum": "(({0} if not ({0} >= {1}) else {1}) if {1} == {1} else {1})",
-    "sign": "({0} if {0} != {0} else {T}(1 if {0} > 0 else -1 if {0} < 0 else 0))",
-}  # fmt: skip
-NUMBER = {"maximum": "({0} if not ({0} <= {1}) else {1})", "minimum": "({0} if not ({0} >= {1}) else {1})"}
-"""The same, where the second is a number, which is not NaN."""
-REDUCED = {
-    "sum": ("{T}(0)", "add_in_any_order({0}, {1})"),
-    "mean": ("{T}(0)", "add_in_any_order({0}, {1})"),
-    "prod": ("{T}(1)", "({0} * {1})"),
-    "max": (None, OPERATORS["maximum"]),
-    "min": (None, OPERATORS["minimum"]),
-    "all": ("True", "({0} and {1})"),
-    "any": ("False", "({0} or {1})"),
-}
-"""What a reduction begins with (None: the least or largest number), and how it takes one more."""
-FLOAT32 = {"exp": "exp32", "expm1": "expm1_32", "log": "log32", "log1p": "log1p_32", "tanh": "tanh32"}
-"""What there is a vector form of."""
+from nnx.backends.numba.arrays import Arrays
+from nnx.backends.numba.expressions import REDUCTIONS, expression, indented, number_dtype
+from nnx.compiler import Op, Value
+from nnx.compiler.ir.graph import Arg
+from nnx.compiler.schedule import Kernel
 
 
-def space(op: Op) -> Any:
-    """Return the shape that an operation goes over in a loop; None: it does not."""
-    if op.kind == "reduction" and op.name in REDUCED:
-        shape = op.reads[0].shape
-        axes = op.option("axes")
-        return shape if 0 < len(shape) <= 2 and len(axes) in (1, len(shape)) else None
-    if op.kind == "elementwise" and 0 < op.out.ndim <= 2:
-        return op.out.shape
-    return None
-
-
-def expression(op: Op, args: list[str]) -> str:
-    """Return an elementwise operation on single numbers, in the dtype that it must have."""
-    dtype = op.out.dtype
-    if op.name == "astype":
-        return f"({args[0]} != 0)" if dtype == "bool" else f"{dtype}({args[0]})"
-    if op.name in FUNCTIONS:
-        name = FLOAT32.get(op.name, op.name) if dtype == "float32" and op.out.ndim else op.name
-        text = f"{name}({', '.join(args)})"
-    elif op.name in OPERATORS:
-        form = NUMBER.get(op.name) if not isinstance(op.args[-1], Value) else None
-        text = (form or OPERATORS[op.name]).format(*args, T=dtype)
-    else:
-        raise TraceError(f"{op.name} has no loop")
-    return text if dtype == "bool" else f"{dtype}({text})"
-
-
-def beside(op: Op) -> str:
-    """Return the dtype of the numbers beside an operation's arrays."""
-    return op.out.dtype if op.name == "where" else op.reads[0].dtype
-
-
-def indented(lines: list[str], depth: int = 1) -> list[str]:
-    """Return the lines further to the right."""
-    return [f"{'    ' * depth}{line}" for line in lines]
-
-
-class Kernel:
-    """The loop over the elements of one group.
+class KernelSource:
+    """The function of one kernel.
 
     Parameters
     ----------
-    loops : Loops
-        The step that it is a part of, which knows where values lie.
-    group : Group
+    kernel : Kernel
+    arrays : Arrays
+        Knows the variables of the step.
 
     Attributes
     ----------
     text : str
-        The function's source, with KERNEL for its name: groups of one form have the same.
+        The function's source, with KERNEL for its name: kernels of one form have the same text.
     parameters : dict of str to str
-        What it is called with, but for the rows and columns that it goes over: its name in the function.
+        The function's parameter for each of the step's variables that it is called with. Behind them it takes i0, i1,
+        j0 and j1: the rows and columns that it goes over.
     arrays : set of str
-        Those of the parameters that are arrays.
-    space : tuple of int
-        The shape that it goes over.
+        The variables that are arrays.
     results : list of Value
-        The single numbers that it returns.
-    divided : {"elements", "rows", "columns", "one"}
-        How its elements can be shared out: along either side, whole rows, whole columns, or not.
+        The single numbers that the function returns.
     """
 
-    def __init__(self, loops: Any, group: Group) -> None:
-        self._loops, self._group = loops, group
-        self.space: tuple[int, ...] = group.iteration_space  # type: ignore[assignment]
+    def __init__(self, kernel: Kernel, arrays: Arrays) -> None:
+        self._kernel, self._arrays = kernel, arrays
         self.parameters: dict[str, str] = {}
         self.arrays: set[str] = set()
-        self._rows: list[str] = []  # lines before the inner loop
-        self._inner: list[str] = []
+        self.results: list[Value] = []
+        self._elements: dict[Value, str] = {}  # the variable with a value's element
+        # Lines: before both loops, in a row before its columns, for an element, behind the columns, behind both loops.
         self._before: list[str] = []
+        self._row: list[str] = []
+        self._element: list[str] = []
         self._after_row: list[str] = []
         self._after: list[str] = []
-        self._local: dict[Value, str] = {}
-        self._returns: list[str] = []
-        self.results: list[Value] = []
-        divisions = {self._element(op, number) for number, op in enumerate(group.ops)} - {"elements"}
-        if not divisions and len(self.space) == 1:
-            divisions = {"columns"}
-        self.divided = divisions.pop() if len(divisions) == 1 else "one" if divisions else "elements"
+        for number, op in enumerate(kernel.ops):
+            if op.kind == "reduction":
+                self._reduce(op, f"e{number}")
+            else:
+                self._compute(op, f"e{number}")
         self.text = self._text()
 
     def _text(self) -> str:
-        lines = [
-            f"def KERNEL({', '.join([*self.parameters.values(), 'i0', 'i1', 'j0', 'j1'])}):",
-            "    i0, i1, j0, j1 = uint64(i0), uint64(i1), uint64(j0), uint64(j1)  # no index counts from the end",
-            *indented(self._before),
+        two_axes = len(self._kernel.iteration_space) == 2
+        rows = [
+            *self._row,
+            "for j in range(j0, j1):",
+            *indented(self._element),
+            *self._after_row,
         ]
-        depth = 1
-        if len(self.space) == 2:
-            lines.append("    for i in range(i0, i1):")
-            depth = 2
-        lines += indented(self._rows, depth)
-        lines.append(f"{'    ' * depth}for j in range(j0, j1):")
-        lines += indented(self._inner, depth + 1)
-        lines += indented(self._after_row, depth)
-        lines += indented(self._after)
-        if self._returns:
-            lines.append(f"    return {', '.join(self._returns)},")
-        return "@njit(**PLAIN)\n" + "\n".join(lines)
+        body = [
+            "i0, i1, j0, j1 = uint64(i0), uint64(i1), uint64(j0), uint64(j1)  # no index counts from the end",
+            *self._before,
+            *(["for i in range(i0, i1):", *indented(rows)] if two_axes else rows),
+            *self._after,
+            *([f"return {', '.join(self._elements[x] for x in self.results)},"] if self.results else []),
+        ]
+        head = f"def KERNEL({', '.join([*self.parameters.values(), 'i0', 'i1', 'j0', 'j1'])}):"
+        return "\n".join(["@njit(**PLAIN)", head, *indented(body)])
+
+    def _parameter(self, variable: str) -> str:
+        return self.parameters.setdefault(variable, f"p{len(self.parameters)}")
 
     def _array(self, value: Value) -> str:
-        self.arrays.add(self._loops.name(value))
-        return self._parameter(self._loops.name(value))
-
-    def _parameter(self, name: str) -> str:
-        return self.parameters.setdefault(name, f"p{len(self.parameters)}")
+        self.arrays.add(self._arrays.name(value))
+        return self._parameter(self._arrays.name(value))
 
     def _index(self, shape: tuple[int, ...]) -> str:
-        """Return how an element of an array is found in the loops."""
-        letters = ("i", "j")[-len(self.space) :]
-        letters = letters[len(letters) - len(shape) :]
-        sizes = self.space[len(self.space) - len(shape) :]
+        """Return the indices of an array's element in the loops."""
+        space = self._kernel.iteration_space
+        letters = ("i", "j")[2 - len(shape) :]
+        sizes = space[len(space) - len(shape) :]
         return ", ".join("0" if n != size else k for n, size, k in zip(shape, sizes, letters, strict=True))
 
-    def _read(self, arg: Any, op: Op) -> str:
-        """Return the variable with an argument's element, loaded as far out as can be."""
-        number = self._loops.literal(arg)
-        if number is not None:
-            dtype = arg.dtype if isinstance(arg, Value) else beside(op)
-            return self._parameter(self._loops.number(number, dtype))
-        if arg in self._local:
-            return self._local[arg]
-        if self._loops.is_single(arg):
-            return self._parameter(self._loops.single(arg))
-        array = self._array(arg)
-        index = self._index(arg.shape)
-        name = self._local[arg] = f"a{len(self._local)}"
-        inner = index.endswith("j")
-        (self._inner if inner else self._rows).append(f"{name} = {array}[{index}]")
+    def _read(self, arg: Arg, op: Op) -> str:
+        """Return the variable with an argument's element, which is loaded as far out as possible."""
+        if (number := self._arrays.schedule.literal(arg)) is not None:
+            dtype = arg.dtype if isinstance(arg, Value) else number_dtype(op)
+            return self._parameter(self._arrays.number(number, dtype))
+        assert isinstance(arg, Value)
+        if arg in self._elements:
+            return self._elements[arg]
+        if self._arrays.is_single(arg):
+            return self._parameter(self._arrays.single(arg))
+        array, index = self._array(arg), self._index(arg.shape)
+        name = self._elements[arg] = f"a{len(self._elements)}"
+        (self._element if index.endswith("j") else self._row).append(f"{name} = {array}[{index}]")
         return name
 
-    def _element(self, op: Op, number: int) -> str:
-        """Write one operation; return how it can be shared out."""
-        if op.kind == "reduction":
-            return self._reduce(op, number)
+    def _compute(self, op: Op, name: str) -> None:
+        """Write an elementwise operation."""
         args = [self._read(arg, op) for arg in op.args]
-        name = f"e{number}"
-        self._inner.append(f"{name} = {expression(op, args)}")
-        self._local[op.out] = name
-        if op.out not in self._group.internal:
+        self._element.append(f"{name} = {expression(op, args)}")
+        self._elements[op.out] = name
+        if op.out not in self._kernel.internal:
             array = self._array(op.out)
-            self._inner.append(f"{array}[{self._index(op.out.shape)}] = {name}")
-        return "elements"
+            self._element.append(f"{array}[{self._index(op.out.shape)}] = {name}")
 
-    def _reduce(self, op: Op, number: int) -> str:
+    def _reduce(self, op: Op, name: str) -> None:
+        """Write a reduction: to one number for all, for each row, or for each column."""
         x, dtype, axes = self._read(op.reads[0], op), op.out.dtype, op.option("axes")
-        first, take = REDUCED[op.name]
-        if first is None:
-            if dtype.startswith("float"):
-                low, high = -np.inf, np.inf
-            else:
-                low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-            first = self._parameter(self._loops.number(low if op.name == "max" else high, dtype))
-        else:
-            first = first.format(T=dtype)
-        count = None
+        first, count = self._first(op), None
         if op.name == "mean":
-            count = self._parameter(self._loops.number(op.reads[0].size // op.out.size, dtype))
-        name = f"e{number}"
+            count = self._parameter(self._arrays.number(op.reads[0].size // op.out.size, dtype))
         cast = f"{dtype}({{}})" if dtype.startswith("int") else "{}"
-        whole = len(axes) == len(self.space)
-        if whole or axes == (1,):  # one number for all, or for a row
-            (self._before if whole else self._rows).append(f"{name} = {first}")
-            self._inner.append(f"{name} = {cast.format(take.format(name, x))}")
-            after = self._after if whole else self._after_row
+        of_all = len(axes) == len(self._kernel.iteration_space)
+        more = REDUCTIONS[op.name][1]
+        if not of_all and axes == (0,):
+            array = self._array(op.out)
+            place = f"{array}[{'0, j' if op.out.ndim == 2 else 'j'}]"
+            self._before += ["for j in range(j0, j1):", f"    {place} = {first}"]
+            self._element.append(f"{place} = {cast.format(more.format(place, x))}")
             if count:
-                after.append(f"{name} = {name} / {count}")
-            if op.out.ndim == 0:
-                self._returns.append(name)
-                self.results.append(op.out)
-            else:
-                array = self._array(op.out)
-                index = {1: "0" if whole else "i", 2: "0, 0" if whole else "i, 0"}[op.out.ndim]
-                after.append(f"{array}[{index}] = {name}")
-            return "one" if whole else "rows"
-        array = self._array(op.out)  # a row of sums
-        index = "0, j" if op.out.ndim == 2 else "j"
-        self._before += ["for j in range(j0, j1):", f"    {array}[{index}] = {first}"]
-        self._inner.append(f"{array}[{index}] = {cast.format(take.format(f'{array}[{index}]', x))}")
+                self._after += ["for j in range(j0, j1):", f"    {place} /= {count}"]
+            return
+        (self._before if of_all else self._row).append(f"{name} = {first}")
+        self._element.append(f"{name} = {cast.format(more.format(name, x))}")
+        after = self._after if of_all else self._after_row
         if count:
-            self._after += ["for j in range(j0, j1):", f"    {array}[{index}] /= {count}"]
-        return "columns"
+            after.append(f"{name} = {name} / {count}")
+        if op.out.ndim == 0:
+            self._elements[op.out] = name
+            self.results.append(op.out)
+        else:
+            row = "0" if of_all else "i"
+            after.append(f"{self._array(op.out)}[{row}{', 0' * (op.out.ndim - 1)}] = {name}")
+
+    def _first(self, op: Op) -> str:
+        """Return what a reduction begins with."""
+        first, dtype = REDUCTIONS[op.name][0], op.out.dtype
+        if first is not None:
+            return first.format(T=dtype)
+        if dtype.startswith("float"):
+            low, high = -np.inf, np.inf
+        else:
+            low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        return self._parameter(self._arrays.number(low if op.name == "max" else high, dtype))

@@ -239,7 +239,7 @@ COPYING = {"Haswell", "Zen"}
 
 
 @lru_cache(maxsize=1)
-def small() -> int:
+def copy_limit() -> int:
     """Return the multiplications up to which BLAS copies nothing, 100^3; -1: it always does; -2: MKL; 0: else."""
     try:
         if blas().is_mkl:

@@ -1,125 +1,79 @@
-"""The optimizer's loop cut up: each dW is made tile by tile, and a tile is used up while it is in the cache.
+"""The optimizer's loop over tiles of dtheta, as the source of functions for numba."""
 
-theta, its derivative and the optimizer's vectors do not fit into a core's cache, and for few samples a step takes as
-long as reading and writing them. A tile of dW = dZ A^T is written over the tile before it, and the optimizer's loop
-goes over it at once: dtheta as a whole is never in memory. (Of more than 256 samples a thread's share is one tile.)
-"""
+from nnx.backends.numba.expressions import indented
+from nnx.backends.numba.kernel import KernelSource
 
-from typing import NamedTuple
+OVER_TILES = (
+    "i0, i1, j0, j1, R, C, place = tiling(t, T, d, m)",
+    "for above in range((i1 - i0 + R - 1) // R):  # from the last rows up, since the forward pass read those last",
+    "    r = i0 + ((i1 - i0 - 1) // R - above) * R",
+    "    for c in range(j0, j1, C):",
+    "        rows, columns = min(R, i1 - r), min(C, j1 - c)",
+    "        at, width, first, length, count = tile(d, r, c, rows, columns, place)",
+    "        PRODUCT",
+    "        for q in range(count):",
+    "            low, high, ahead = first + q * d[3], first + q * d[3] + length, at + q * width",
+    "            UPDATE",
+)
+"""Make each tile of a dW, and update the runs of theta that it belongs to."""
 
-from nnx.compiler import Graph, Group, Op, Value
+OVER_RANGES = (
+    "for k in range(first, last):",
+    "    low, high = partition(t, T, D[k][3], LINE)",
+    "    low, high = D[k][0] + low, D[k][0] + high",
+    "    ahead = low",
+    "    UPDATE",
+)
+"""Update the ranges of theta in some rows of D, whose derivatives are in their own places."""
+
+PRODUCT = "tile_gemm(a, b, r, rows, c, columns, dtheta, at, width, scalars)"
+PRODUCT_OF_ONE_SAMPLE = "tile_outer(a, b, r, rows, c, columns, dtheta, at, width)"
 
 
-class Tiled(NamedTuple):
-    """The groups in a new order, and what is done tile by tile.
+class Update:
+    """The optimizer's kernel, called for theta[low:high], whose derivative begins at dtheta[ahead].
 
-    Attributes
+    Parameters
     ----------
-    groups : list of Group
-        Each product that makes a part of dtheta, in a group of its own, stands behind all that read that part of theta.
-    parts : dict of Value to (int, int)
-        What these products make: from where to where in dtheta.
-    update : Group or None
-        The optimizer's loop, which goes over `parts` with them, and over the `rest` by itself.
-    rest : list of (int, int)
+    kernel : KernelSource
+    function : str
+        Its name.
+    gradient : str
+        The step's variable that is dtheta.
+    olds : dict of str to str
+        Variables of the state before the first step, and those that they are to be copied to in the first step.
     """
 
-    groups: list[Group]
-    parts: dict[Value, tuple[int, int]]
-    update: Group | None
-    rest: list[tuple[int, int]]
+    def __init__(self, kernel: KernelSource, function: str, gradient: str, olds: dict[str, str]) -> None:
+        self._names = {x: "dtheta" if x == gradient else p for x, p in kernel.parameters.items()}
+        self._arguments = [*self._names, *olds]
+        cut = {x: f"{name}[low:high]" for x, name in self._names.items() if x in kernel.arrays}
+        cut[gradient] = "dtheta[ahead : ahead + high - low]"
+        given = ", ".join(cut.get(x, name) for x, name in self._names.items())
+        copies = [
+            f"    copy_state(ZERO, ONE, {y}[low:high], {self._names[x]}[low:high])" for y, x in olds.items()
+        ]
+        self._olds = [*olds]
+        self._update = [
+            *(["if is_first:", *copies] if copies else []),
+            f"{function}({given}, 0, 0, 0, high - low)",
+        ]
 
+    def over_tiles(self, is_product: bool) -> tuple[str, list[str]]:
+        """Return a function of (d, m, a, b, scalars, ...), and its last arguments: one tile after the other."""
+        product = PRODUCT if is_product else PRODUCT_OF_ONE_SAMPLE
+        lines = [line.replace("PRODUCT", product) for line in OVER_TILES]
+        return self._function(["d", "m", "a", "b", "scalars"], lines), self._arguments
 
-def derivatives(graph: Graph) -> dict[Value, tuple[Value, int]]:
-    """Return each dW that is a product read for dtheta alone: what it is a part of, and from where on."""
-    readers: dict[Value, list[Op]] = {}
-    for op in graph.ops:
-        if op.kind != "view":
-            for x in dict.fromkeys(map(graph.base, op.reads)):
-                readers.setdefault(x, []).append(op)
-    outputs = {graph.base(x) for x in graph.outputs}
-    found = {}
-    for op in graph.ops:
-        if op.name != "concat" or op.out.ndim != 1 or op.out in outputs:
-            continue
-        start = 0
-        for x in op.reads:
-            value = graph.base(x)
-            maker = graph.makers.get(value)
-            alone = readers[value] == [op] and op.reads.count(x) == 1 and value not in outputs
-            flat = all(view.name == "reshape" for view in graph.views(x))
-            if maker and alone and flat and _is_product(maker):
-                found[value] = op.out, start
-            start += x.size
-    return found
+    def over_ranges(self) -> tuple[str, list[str]]:
+        """Return a function of (D, first, last, ...), and its last arguments: the ranges in rows of D."""
+        return self._function(["D", "first", "last"], [*OVER_RANGES]), self._arguments
 
-
-def _is_product(op: Op) -> bool:
-    """Whether an operation is dZ A^T, of one sample or of several."""
-    if len(op.reads) != 2 or op.out.ndim != 2 or any(x.dtype != op.out.dtype for x in op.reads):
-        return False
-    if op.out.dtype not in ("float32", "float64"):
-        return False
-    n, k = op.out.shape
-    one = op.name == "multiply" and [x.shape for x in op.reads] == [(n, 1), (1, k)]
-    return one or (op.name == "matmul" and op.reads[0] != op.reads[1])
-
-
-def tiled(graph: Graph, groups: list[Group]) -> Tiled:
-    """Return the groups with the products of dtheta moved to where the optimizer's loop can go on with them."""
-    plain = Tiled(groups, {}, None, [])
-    parts = derivatives(graph)
-    wholes = {whole for whole, _ in parts.values()}
-    updates = [
-        (at, group, x)
-        for at, group in enumerate(groups)
-        for x in wholes & {x for op in group.ops for x in op.reads}
-        if _is_update(graph, groups, group, x)
-    ]
-    if len(updates) != 1:
-        return plain
-    at, group, dtheta = updates[0]
-    parts = {x: place for x, place in parts.items() if place[0] == dtheta}
-    vectors = {x for op in group.ops for x in op.reads} - {op.out for op in group.ops} - {dtheta}
-    made = {op.out: g for g, some in enumerate(groups) for op in some.ops}
-    ready = max((made[graph.base(x)] for x in vectors if graph.base(x) in made), default=-1)
-
-    behind: dict[int, list[Group]] = {}  # what comes behind a group
-    own = {op.out: g for g, some in enumerate(groups) for op in some.ops if op.out in parts}
-    for x, (_, start) in parts.items():
-        last = max(own[x], ready)
-        for g, some in enumerate(groups[:at]):
-            for value in (value for op in some.ops for value in op.reads):
-                base, begin, end = graph.extent(value)
-                if base in vectors and begin < start + x.size and start < end:
-                    last = max(last, g)
-        if last >= at:
-            return plain
-        behind.setdefault(last, []).append(groups[own[x]])
-    moved = [
-        one
-        for g, some in enumerate(groups)
-        for one in ([] if g in own.values() else [some]) + behind.get(g, [])
-    ]
-    places = {x: (start, start + x.size) for x, (_, start) in parts.items()}
-    return Tiled(moved, places, group, _rest(dtheta.size, sorted(places.values())))
-
-
-def _is_update(graph: Graph, groups: list[Group], group: Group, dtheta: Value) -> bool:
-    """Whether a group goes over dtheta element by element, as nobody else does, and makes nothing but a new state."""
-    readers = [some for some in groups for op in some.ops for x in op.reads if graph.base(x) == dtheta]
-    return all(some is group for some in readers) and all(
-        op.kind == "elementwise"
-        and op.out.shape == dtheta.shape
-        and (op.out in group.internal or op.out in graph.outputs)
-        and all(x.shape == dtheta.shape or x.ndim == 0 for x in op.reads)
-        and all(graph.base(x) == x for x in op.reads if x.ndim)
-        for op in group.ops
-    )
-
-
-def _rest(P: int, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return what lies between the places, up to P."""
-    ends = [0, *(stop for _, stop in places)]
-    starts = [*(start for start, _ in places), P]
-    return [(a, b) for a, b in zip(ends, starts, strict=True) if a < b]
+    def _function(self, parameters: list[str], lines: list[str]) -> str:
+        body = [
+            line.replace("UPDATE", call)
+            for line in lines
+            for call in (self._update if line.endswith("UPDATE") else [""])
+        ]
+        names = ", ".join(["t", "T", "is_first", *parameters, *self._names.values(), *self._olds])
+        return "\n".join(["@njit(**PLAIN)", f"def KERNEL({names}):", *indented(body)])

@@ -50,7 +50,7 @@ class Target:
     tile_updates : bool
         Whether it has tile updates.
     gathers : bool
-        Whether it gathers the samples of a mini-batch itself, and can do so in the first product.
+        Whether it gathers the samples of a mini-batch itself.
     copies_transposed : callable
         copies_transposed(product) tells whether a dW = dZ A^T is to read a copy of A^T, made after a product with A.
     row_length : callable
@@ -160,7 +160,6 @@ class _Builder:
         batch = tuple(x for x in leaves(self._graph.arguments[1:2]) if isinstance(x, Value))
         if self._target.gathers:
             found.append(Gather(batch))
-        first = self._first_product(batch[0]) if self._target.gathers else None
         copies = self._transposed_copies(batch)
         made: dict[Value, Value] = {}
         for group in self._tiled.groups:
@@ -173,7 +172,7 @@ class _Builder:
             elif group.iteration_space is not None:
                 found.append(self._kernel(group))
             else:
-                found += self._single(op, op is first)
+                found += self._single(op)
                 for x in op.reads if op.kind == "matmul" else ():
                     if x in copies:
                         view, copy = copies.pop(x)
@@ -193,10 +192,10 @@ class _Builder:
         copy = transposed.get(op.reads[1])
         return TileUpdate(op, self._kernel(tiled.update), start, stop, tiled.gradient, copy)
 
-    def _single(self, op: Op, gathers: bool) -> list[Instruction]:
+    def _single(self, op: Op) -> list[Instruction]:
         """Return the instructions for an operation by itself."""
         if op.kind == "matmul":
-            return [Gemm(op, gathers, self._has_partial_sums(op))]
+            return [Gemm(op, self._has_partial_sums(op))]
         if op.kind == "reduction":
             return [Reduce(op)]
         if op.name == "copy":
@@ -211,15 +210,6 @@ class _Builder:
             if part is None or (part.whole, part.start) != (op.out, start):
                 found.append(Copy(x, op.out, axis, start))
         return found
-
-    def _first_product(self, X: Value) -> Op | None:
-        """Return the product W X that reads X before all else does, if that is so."""
-        for group in self._tiled.groups:
-            op = group.ops[0]
-            if any(self._graph.base(x) == X for one in group.ops for x in one.reads):
-                product = op.name == "matmul" and op.out.ndim == 2 and op.out not in self._tiled.parts
-                return op if product and op.reads[1:] == (X,) and self._graph.base(op.reads[0]) != X else None
-        return None
 
     def _has_partial_sums(self, op: Op) -> bool:
         """Whether an operation is a product with weights whose update is done tile by tile."""

@@ -82,18 +82,15 @@ class Gemm:
     Attributes
     ----------
     op : Op
-    gathers : bool
-        Whether it is the first to read the mini-batch, so that it can gather the samples as it goes.
     partial_sums : bool
         Whether the threads divide it as they divide the update of its weights, and add their partial sums.
     """
 
     op: Op
-    gathers: bool = False
     partial_sums: bool = False
 
     def __str__(self) -> str:
-        return f"gemm       {_of(self.op)}{', gathers' * self.gathers}{', partial sums' * self.partial_sums}"
+        return f"gemm       {_of(self.op)}{', partial sums' * self.partial_sums}"
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
 def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
     """Return what an instruction reads and writes."""
     match instruction:
-        case Gemm(op, gathers):
-            return [*map(Region, op.reads)], [*map(Region, (op.out, *op.reads[-1:] * gathers))]
+        case Gemm(op):
+            return [*map(Region, op.reads)], [Region(op.out)]
         case Reduce(op):
             return [*map(Region, op.reads)], [Region(op.out)]
         case Copy(source, target, _, start):

@@ -1,0 +1,207 @@
+"""Where a compiled step finds its values: variables of its text, and the tables that it is called with.
+
+The text holds no size and no number, so that one compiled function serves all networks of one form.
+"""
+
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+
+from nnx.backends.numba.threads import copy_limit
+from nnx.compiler import TraceError, Value
+from nnx.compiler.ir.evaluate import evaluated
+from nnx.compiler.ir.graph import nbytes
+from nnx.compiler.ir.operations import itemsize
+from nnx.compiler.schedule import Memory, Place, Schedule
+
+LINE = 64
+"""The bytes of a cache line."""
+
+
+class Arrays:
+    """The variables and tables of one step.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    X : Value
+        The samples of a batch. Where they lie differs from step to step.
+    gathered : dict of Value to str
+        The variables of the other arrays of a batch.
+
+    Attributes
+    ----------
+    once : list of str
+        Lines before the first step, which set variables.
+    """
+
+    def __init__(self, schedule: Schedule, X: Value, gathered: dict[Value, str]) -> None:
+        self.schedule, self.graph, self._X, self._gathered = schedule, schedule.graph, X, gathered
+        self.once: list[str] = []
+        self._old = {self.graph.outputs.index(slot.new): slot.old for slot in schedule.slots}
+        self._offsets = np.cumsum([0, *(-(-size // LINE) * LINE for size in schedule.buffers)])
+        # Values that share memory have one Place, and so one variable: LLVM then knows that they are the same array.
+        self._variables: dict[int, str] = {}
+        self._rows: list[tuple[int, int, int, int]] = []
+        self._numbers: dict[str, list[Any]] = {}
+        self._results: dict[Value, int] = {}
+        self._buffers: set[str] = set()  # dtypes
+        self._constants: dict[str, Value] = {}
+        self._memory: dict[str, tuple[tuple[int, ...], str]] = {}
+
+    # Numbers.
+
+    def row(self, start: int, shape: tuple[int, ...]) -> str:
+        """Return a row of the table D: an array's first element, the one behind its last, its rows and its columns."""
+        if len(shape) not in (1, 2):
+            raise TraceError(f"an array of {len(shape)} axes")
+        n, m = shape if len(shape) == 2 else (1, *shape)
+        self._rows.append((start, start + n * m, n, m))
+        return f"D[{len(self._rows) - 1}]"
+
+    @property
+    def rows(self) -> int:
+        """The rows of D so far."""
+        return len(self._rows)
+
+    def number(self, number: Any, dtype: str) -> str:
+        """Return a Python number, as an element of the table of its dtype."""
+        table = self._numbers.setdefault(dtype, [])
+        table.append(number)
+        return f"C_{dtype}[{len(table) - 1}]"
+
+    def is_single(self, value: Value) -> bool:
+        """Whether a value is a single number that the step computes, or a view of one."""
+        base = self.graph.base(value)
+        flat = all(view.name in ("reshape", "broadcast") for view in self.graph.views(value))
+        return base.ndim == 0 and flat and self.schedule.places[base].memory.kind != "constant"
+
+    def single(self, value: Value) -> str:
+        """Return a single number: a variable, or what one thread has left in the table S for all."""
+        base = self.graph.base(value)
+        if self.schedule.places[base].memory.kind == "register":
+            return f"s{base.number}"
+        return f"{'bool_' if base.dtype == 'bool' else base.dtype}({self.result(base)})"
+
+    def result(self, value: Value) -> str:
+        """Return the element of S for a number that one thread computes for all."""
+        return f"S[{self._results.setdefault(value, len(self._results))}]"
+
+    # Arrays.
+
+    def name(self, value: Value) -> str:
+        """Return the variable that is an array."""
+        if self.graph.base(value) == self._X:
+            return self._of_samples(value)
+        place = self.schedule.place(value)
+        if id(place) not in self._variables:
+            self._variables[id(place)] = self._variable(value, place)
+        return self._variables[id(place)]
+
+    def vector(self, value: Value) -> str:
+        """Return an array as a vector."""
+        return self._flat(self.name(value), value)
+
+    def operand(self, value: Value) -> str:
+        """Return a matrix as products take it."""
+        return f"operand({self.name(value)}, {self.row(0, value.shape)})"
+
+    def part(self, value: Value, start: int, stop: int) -> str:
+        """Return some elements of a vector."""
+        return f"part({self.name(value)}, {self.row(start, (stop - start,))})"
+
+    def memory(self, name: str, shape: tuple[int, ...], dtype: str) -> str:
+        """Return memory of this shape, or of the longest that was asked for under this name."""
+        before = self._memory.get(name, (shape, dtype))[0]
+        self._memory[name] = max(before, shape), dtype
+        return name
+
+    def _flat(self, name: str, value: Value) -> str:
+        return name if value.ndim == 1 else f"as_vector({name}, {self.row(0, (value.size,))})"
+
+    def _of_samples(self, value: Value) -> str:
+        views = self.graph.views(value)
+        if any(view.name != "permute" for view in views):
+            raise TraceError("a view of the samples that is no transpose")
+        return f"x{self._X.number}{'.T' * (len(views) % 2)}"
+
+    def _variable(self, value: Value, place: Place) -> str:
+        """Return a new variable, or the parameter that the array is as a whole."""
+        memory = place.memory
+        if memory.kind == "buffer":
+            self._buffers.add(value.dtype)
+            item = itemsize(value.dtype)
+            vector = f"A_{value.dtype}"
+            size, ahead = int(self._offsets[-1]) // item, int(self._offsets[memory.number]) // item
+        else:
+            whole, name = self._parameter(memory)
+            if (place.offset, place.shape) == (0, whole.shape) and value == self.graph.base(value):
+                return name
+            vector, size, ahead = self._flat(name, whole), whole.size, 0
+        text = self._taken(vector, place._replace(offset=place.offset + ahead), size)
+        self.once.append(f"v{value.number} = {text}")
+        return f"v{value.number}"
+
+    def _parameter(self, memory: Memory) -> tuple[Value, str]:
+        """Return the array that the step is called with for a memory, and its name."""
+        if memory.kind == "output":
+            value = self._old[memory.number]
+            return value, f"x{value.number}"
+        if memory.kind == "input":
+            value = self.graph.inputs[memory.number]
+            return value, self._gathered.get(value, f"x{value.number}")
+        value = next(op.out for op in self.graph.ops if op.out.number == memory.number)
+        self._constants[f"f{value.number}"] = value
+        return value, f"f{value.number}"
+
+    def _taken(self, vector: str, place: Place, size: int) -> str:
+        """Return a part of a vector, as the array that lies there."""
+        shape, start = place.shape, place.offset
+        ((n, down), (m, right)) = zip(
+            ((1,) * (2 - len(shape)) + shape)[-2:], (0, *place.strides)[-2:], strict=True
+        )
+        if len(shape) > 2:
+            raise TraceError(f"an array of {len(shape)} axes")
+        if right == 1 or m == 1:
+            width = down if n > 1 else m
+            if width >= m and start + n * width <= size:
+                return (
+                    f"part({vector}, {self.row(start, (m,))})"
+                    if len(shape) == 1
+                    else (f"matrix({vector}, {self.row(start, (n, width))})")
+                )
+        elif (down == 1 or n == 1) and right >= n and start + m * right <= size:
+            return f"matrix({vector}, {self.row(start, (m, right))}).T"
+        raise TraceError(f"an array with strides {place.strides} has no loop")
+
+    # Tables.
+
+    def tables(self) -> dict[str, Any]:
+        """Return what is the same in every call, by the step's parameters: sizes, numbers, constants and memory."""
+        buffers = aligned(int(self._offsets[-1]) + LINE)
+        constants = evaluated(self.graph, {}, xp)
+        return {
+            "D": np.asarray(self._rows, np.int64).reshape(-1, 4),
+            "S": np.zeros(max(len(self._results), 1)),
+            **{f"C_{dtype}": np.asarray(numbers, dtype) for dtype, numbers in self._numbers.items()},
+            **{
+                f"scalars_{dtype}": np.asarray([1, 0, copy_limit()], dtype)
+                for dtype in ("float32", "float64")
+            },
+            **{f"A_{dtype}": buffers[: len(buffers) // 8 * 8].view(dtype) for dtype in sorted(self._buffers)},
+            **{name: np.ascontiguousarray(constants[value]) for name, value in self._constants.items()},
+            **{name: _empty(shape, dtype) for name, (shape, dtype) in self._memory.items()},
+        }
+
+
+def aligned(size: int) -> Any:
+    """Return bytes that begin at a cache line."""
+    raw = np.empty(size + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    return raw[start : start + size]
+
+
+def _empty(shape: tuple[int, ...], dtype: str) -> Any:
+    size = nbytes(Value(-1, shape, dtype))
+    return aligned(size).view(dtype).reshape(shape)

@@ -1,0 +1,121 @@
+"""A training step that numba has compiled, for arrays of certain shapes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnx.array.gather import Data
+from nnx.array.namespace import Array
+from nnx.backends.numba.blas import suits_blas
+from nnx.backends.numba.compiled import compiled, shared
+from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
+from nnx.backends.numba.threads import together
+from nnx.compiler import trace
+
+NO_ORDER = np.empty(0, np.int64)
+
+
+def compiled_step(
+    function: Callable[..., Any], state: dict[str, Array], data: Data, m: int
+) -> "CompiledStep":
+    """Return a training step, compiled for this state and m samples of these data.
+
+    Raises
+    ------
+    TraceError
+        When it cannot be compiled.
+    """
+    batch = tuple(None if x is None else np.empty((*x.shape[:-1], m), x.dtype) for x in data)
+    source = NumbaStepRenderer(trace(function, state, batch)).source()
+    step = compiled(source.text)
+    return CompiledStep(source, step.function, shared().wait_for_next_call, step)
+
+
+class CompiledStep:
+    """Steps in place.
+
+    Parameters
+    ----------
+    source : Source
+    function : callable
+        `step` of the source.
+    linger : callable or None
+        What a thread does after its part of a call: see `wait_for_next_call`.
+    held : object
+        Is kept as long as this.
+
+    Attributes
+    ----------
+    changed : tuple of str
+        The state's arrays that a step changes.
+    """
+
+    def __init__(self, source: Source, function: Any, linger: Any = None, held: Any = None) -> None:
+        self._source, self._function, self._linger, self._held = source, function, linger, held
+        self.changed = source.changed
+
+    def __call__(
+        self,
+        state: dict[str, Array],
+        new: dict[str, Array],
+        data: Data,
+        order: Array | None,
+        at: int,
+        m: int,
+        count: int,
+    ) -> tuple[Array, bool]:
+        """Do `count` steps.
+
+        Parameters
+        ----------
+        state : dict of arrays
+            Is read only.
+        new : dict of arrays
+            Where the arrays that change are at the end: row-major.
+        data, order, at, m, count
+            See `nnx.port.program.Program.run`.
+
+        Returns
+        -------
+        Js : array (count,)
+        is_finite : bool
+            Whether all arrays that have changed are.
+        """
+        for name, x in new.items():
+            if x.ndim == 0:
+                x[()] = state[name]
+        rows, (X, Y, w), at = _samples(data, order is not None, at, m, count)
+        Js = np.zeros(count + 1, self._source.cost)  # behind the costs: 0, if the new state is finite
+        order = NO_ORDER if order is None else order.astype(np.int64, copy=False)
+        arguments = [count, at, m, order, Js, rows, *(_aligned(x) for x in (X, Y, w) if x is not None)]
+        arguments += [new[name] if name in new else _plain(x) for name, x in state.items()]
+        arguments += [_plain(state[name]) for name, x in new.items() if x.ndim]
+        arguments += self._source.tables.values()
+        together(self._function, self._source.estimated_seconds, *arguments, linger=self._linger)
+        return Js[:count], bool(Js[count] == 0)
+
+
+def _samples(data: Data, is_ordered: bool, at: int, m: int, count: int) -> tuple[Array, Data, int]:
+    """Return X^T where its rows are samples in one piece, else empty; the data; and the first sample in them.
+
+    In an order samples are gathered from X^T's rows. Else the step takes X as BLAS can: row- or column-major.
+    """
+    X, Y, w = data
+    rows = X.T if X.T.flags.c_contiguous else np.empty((0, 0), X.dtype)
+    if rows.size == 0 and is_ordered:
+        return np.ascontiguousarray(X.T), data, at
+    if rows.size == 0 and not suits_blas(X):
+        place = slice(at, at + m * count) if at + m * count <= X.shape[1] else slice(0, None)
+        data = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[place]
+        return rows, data, at - place.start
+    return rows, data, at
+
+
+def _aligned(x: Any) -> Any:
+    return x if x.flags.aligned else x.copy()
+
+
+def _plain(x: Any) -> Any:
+    """Return an array of the only type that the step takes: row-major, aligned and writeable."""
+    return x if x.flags.carray else np.require(x, requirements=("C", "A", "W"))
