@@ -1,0 +1,189 @@
+"""The lines of a compiled step that do one instruction of the schedule."""
+
+from typing import Any
+
+from nnx.backends.numba.arrays import Arrays
+from nnx.backends.numba.expressions import expression, number_dtype
+from nnx.backends.numba.kernel import KernelSource
+from nnx.backends.numba.target import OWNER_COMPUTES, row_length
+from nnx.backends.numba.threads import threads
+from nnx.backends.numba.tile_update import Update
+from nnx.compiler import Op, TraceError, Value
+from nnx.compiler.ir.operations import FLOATS
+from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Instruction, Kernel, TileUpdate
+
+BARRIER = "next_barrier = barrier(sync, T, next_barrier)"
+
+
+class Instructions:
+    """Renders the instructions of a step.
+
+    Parameters
+    ----------
+    arrays : Arrays
+    batch : tuple of Value or None
+        X, Y and perhaps the samples' weights.
+    olds : dict of str to str
+        See `Update`.
+
+    Attributes
+    ----------
+    lines : list of str
+        Of every step.
+    kernels : dict of str to str
+        The functions' texts, with KERNEL for their names, and their names.
+    """
+
+    def __init__(self, arrays: Arrays, batch: tuple[Any, ...], olds: dict[str, str]) -> None:
+        self._arrays, self._batch, self._olds = arrays, batch, olds
+        self._schedule = arrays.schedule
+        self.lines: list[str] = []
+        self.kernels: dict[str, str] = {}
+        self._update: Update | None = None  # the optimizer's loop, where it goes over tiles
+
+    def render(self, instruction: Instruction) -> None:
+        """Add an instruction's lines."""
+        match instruction:
+            case Gather():
+                self._gather()
+            case Gemm():
+                self._gemm(instruction)
+            case Kernel(ranges=(_, *_)):
+                self._update_ranges(instruction)
+            case Kernel(ops=(op,), iteration_space=()):
+                self._compute_number(op)
+            case Kernel():
+                self._kernel(instruction)
+            case Copy(transposed=True):
+                self._transpose(instruction)
+            case Copy():
+                self._copy(instruction)
+            case TileUpdate():
+                self._tile_update(instruction)
+            case Barrier():
+                self.lines.append(BARRIER)
+            case _:
+                raise TraceError(f"{instruction} has no loop")
+
+    def _gather(self) -> None:
+        """Find the samples of a batch: a part of all samples, or in a given order copied to a place of their own."""
+        X, *others = self._batch
+        memory = self._arrays.memory("XB", X.shape[::-1], X.dtype)
+        self.lines += [
+            "if order.size > 0:",
+            f"    gather(t, T, rows, order, start, {memory})",
+            f"    {BARRIER}",
+            f"    x{X.number} = {memory}.T",
+            "elif rows.size > 0:",
+            f"    x{X.number} = rows[start : start + m].T",
+            "else:",
+            f"    x{X.number} = X[:, start : start + m]",
+        ]
+        for letter, x in zip("Yw", others, strict=False):
+            if x is not None:  # every thread copies all of it, since it is little
+                memory = self._arrays.memory(f"{letter}B", x.shape, x.dtype)
+                self.lines.append(f"gather{x.ndim}({letter}, order, start, {memory})")
+
+    def _gemm(self, gemm: Gemm) -> None:
+        op, arrays = gemm.op, self._arrays
+        a, b = op.reads if len(op.reads) == 2 else op.reads * 2
+        if op.out.ndim != 2 or op.out.dtype not in FLOATS or any(x.dtype != op.out.dtype for x in (a, b)):
+            raise TraceError("a product that is no product of two matrices of floats")
+        operands = ", ".join(map(arrays.operand, (a, b, op.out)))
+        scalars = f"scalars_{op.out.dtype}"
+        if not gemm.partial_sums:
+            self.lines.append(f"gemm_partition(t, T, {operands}, {scalars})")
+            return
+        transposed = any(view.name == "permute" for view in self._schedule.graph.views(a))
+        size = (threads() - 1) * op.out.size if op.out.shape[1] <= OWNER_COMPUTES else 0
+        sums = arrays.memory(f"E_{op.out.dtype}", (size,), op.out.dtype)
+        self.lines += [
+            f"sums = gemm_owner_computes(t, T, {operands}, {sums}, {scalars}, int64({int(transposed)}))",
+            "if sums > 1:",
+            f"    {BARRIER}",
+            f"    add_partial_sums(t, T, sums, {arrays.name(op.out)}, {sums}, {arrays.row(0, op.out.shape)})",
+        ]
+
+    def _compute_number(self, op: Op) -> None:
+        """Compute a single number, in every thread."""
+        args = []
+        for arg in op.args:
+            if (number := self._schedule.literal(arg)) is not None:
+                dtype = arg.dtype if isinstance(arg, Value) else number_dtype(op)
+                args.append(self._arrays.number(number, dtype))
+            elif isinstance(arg, Value) and self._arrays.is_single(arg):
+                args.append(self._arrays.single(arg))
+            else:
+                raise TraceError("an element of an array")
+        self.lines.append(f"s{op.out.number} = {expression(op, args)}")
+
+    def _kernel(self, kernel: Kernel) -> None:
+        """Call a function of its own, which kernels of the same form share."""
+        source = KernelSource(kernel, self._arrays)
+        parts = ", ".join(f"{letter}{self._arrays.rows}" for letter in "iIjJ")
+        row = self._arrays.row(0, kernel.iteration_space)
+        self._arrays.once.append(f"{parts} = by_{kernel.partition}(t, T, {row})")
+        call = f"{self._function(source.text)}({', '.join([*source.parameters, parts])})"
+        if kernel.partition == "one":
+            results = "".join(f"{self._arrays.result(x)}, " for x in source.results)
+            self.lines += ["if t == 0:", f"    {results + '= ' if results else ''}{call}"]
+        else:
+            self.lines.append(call)
+
+    def _transpose(self, copy: Copy) -> None:
+        shape = (copy.target.shape[0], row_length(copy.target)) if copy.worthwhile else (0, 0)
+        memory = self._arrays.memory(f"B{copy.target.number}", shape, copy.target.dtype)
+        view = self._transposed_view(copy.source)
+        row = self._arrays.row(0, copy.target.shape)
+        self.lines.append(f"b{copy.target.number} = transpose(t, T, {view}, {memory}, {row})")
+
+    def _transposed_view(self, value: Value) -> str:
+        name = self._arrays.name(value)
+        return name.removesuffix(".T") if name.endswith(".T") else f"{name}.T"
+
+    def _copy(self, copy: Copy) -> None:
+        source, target, arrays = copy.source, copy.target, self._arrays
+        if target.ndim == 0:
+            if not arrays.is_single(source):
+                raise TraceError("an element of an array")
+            self.lines += ["if t == 0:", f"    {arrays.result(target)} = {arrays.single(source)}"]
+        elif source.ndim == target.ndim == 1:
+            part = arrays.part(target, copy.start, copy.stop)
+            self.lines.append(f"copy_state(t, T, {arrays.name(source)}, {part})")
+        elif source.shape == target.shape:
+            self.lines += ["if t == 0:", f"    {arrays.name(target)}[...] = {arrays.name(source)}"]
+        else:
+            raise TraceError(f"{copy} has no loop")
+
+    def _tile_update(self, tile: TileUpdate) -> None:
+        update, arrays = self._update_of(tile), self._arrays
+        (a, b), copy, dtype = tile.product.reads, tile.transposed, tile.product.out.dtype
+        row = arrays.row(tile.start, tile.product.out.shape)
+        if tile.product.name == "multiply":  # of one sample
+            left, right = arrays.name(a), f"B{copy.number}" if copy else arrays.name(b)
+        else:
+            left, right = arrays.operand(a), f"b{copy.number}" if copy else arrays.operand(b)
+        text, arguments = update.over_tiles(tile.product.name == "matmul")
+        call = [row, "m", left, right, f"scalars_{dtype}", *arguments]
+        self.lines.append(f"{self._function(text)}(t, T, k == 0, {', '.join(call)})")
+
+    def _update_ranges(self, kernel: Kernel) -> None:
+        """Go over the parts of theta that no tile belongs to."""
+        assert self._update is not None
+        first = self._arrays.rows
+        for start, stop in kernel.ranges:
+            self._arrays.row(start, (stop - start,))
+        text, arguments = self._update.over_ranges()
+        call = ["D", str(first), str(self._arrays.rows), *arguments]
+        self.lines.append(f"{self._function(text)}(t, T, k == 0, {', '.join(call)})")
+
+    def _update_of(self, tile: TileUpdate) -> Update:
+        if self._update is None:
+            source = KernelSource(tile.update, self._arrays)
+            gradient = self._arrays.name(tile.gradient)
+            self._update = Update(source, self._function(source.text), gradient, self._olds)
+        return self._update
+
+    def _function(self, text: str) -> str:
+        """Return the name of a function of this text."""
+        return self.kernels.setdefault(text, f"k{len(self.kernels)}")

@@ -1,0 +1,45 @@
+"""What the compiler's passes are told of numba's steps."""
+
+from nnx.backends.numba.expressions import iteration_space
+from nnx.compiler import Op, Value
+from nnx.compiler.ir.operations import itemsize
+from nnx.compiler.pipeline import Target
+
+LINE = 64
+"""The bytes of a cache line."""
+
+OWNER_COMPUTES = 128
+"""Samples up to which the threads divide a product with a W as they divide its update."""
+
+TRANSPOSED = 256
+"""Samples up to which A^T may be copied, if the derivative has as many rows; 64 rows are enough for 32 samples."""
+
+
+def copies_transposed(product: Op) -> bool:
+    """Whether dW = dZ A^T is to read a copy of A^T, row by row.
+
+    BLAS reads that faster, which is worth the copy for many units; of more samples it would take much memory. Of one
+    sample the loop over a row is vectorized only where its elements are known to be neighbours.
+    """
+    m, n = product.reads[1].shape[0], product.out.shape[0]
+    return m == 1 or (m <= TRANSPOSED and n >= (64 if m <= 32 else TRANSPOSED))
+
+
+def row_length(value: Value) -> int:
+    """Return how many elements a row takes: whole cache lines, unless it is short.
+
+    And one line more, where all rows would begin at a few places of the cache, which hold only some of them.
+    """
+    columns, each = value.shape[1], LINE // itemsize(value.dtype)
+    lines = -(-columns // each)
+    return columns if lines < 4 else each * (lines if lines % 32 else lines + 1)
+
+
+TARGET = Target(
+    iteration_space=iteration_space,
+    threads=True,
+    tile_updates=True,
+    gathers=True,
+    copies_transposed=copies_transposed,
+    row_length=row_length,
+)
