@@ -869,8 +869,10 @@ def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch)
         monkeypatch.setattr(compiled, "_here", {})
         step, state, (X, Y) = digits(sizes=(20, 10, 5), hidden=activation)
         expected, _ = step(state, (X, Y))
-        found, _ = nnx.backend("numba").repeat(step)(state, (X, Y, None), None, 0, 16, 1)
-        close(found, expected, "float32")
+        program = nnx.backend("numba").compile(step)
+        program.load(state)
+        program.run((X, Y, None), None, 0, 16, 1)
+        close(program.read(), expected, "float32")
         together, module = compiled._here.values()
         assert sum(module.step.stats.cache_misses.values()) == misses
         assert sum(module.step.stats.cache_hits.values()) == 1 - misses

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -56,6 +57,19 @@ def numbers(backend, Js, count):
     )
 
 
+def steps(backend, step):
+    """A function of a state that does steps on end, compiled."""
+    program = backend.compile(step)
+
+    def done(state, data, order, at, m, count):
+        program.load(state)
+        assert program.compiled(data, m) is not None
+        Js = program.run(data, order, at, m, count)
+        return program.read(), Js
+
+    return done
+
+
 @pytest.fixture
 def numba():
     pytest.importorskip("numba")
@@ -65,13 +79,15 @@ def numba():
 def test_all_of_these_are_compiled(numba):
     """None of them falls back to NumPy's replay, which would give the same numbers."""
     for name in NETWORKS:
-        step, state, (X, Y, w) = made(name, numba)
-        assert numba.repeat(step).form(state, (X, Y, w), 10) is not None
+        step, state, data = made(name, numba)
+        program = numba.compile(step)
+        program.load(state)
+        assert program.compiled(data, 10) is not None
 
 
 def test_threads_share_the_work(numba, monkeypatch):
     step, state, data = made("norms", numba, "float64", weights=True)
-    repeated = numba.repeat(step)
+    repeated = steps(numba, step)
     alone, Js = repeated(state, data, None, 0, 10, 5)
     seen = []
 
@@ -109,16 +125,16 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
     monkeypatch.setattr(threads, "_done", -1e9)
     monkeypatch.setattr(threads, "LULL", 60.0)
     x = np.random.default_rng(0).standard_normal((30, 30))
-    square = numba.capture(lambda x: x @ x)
+    square = numba.compile(lambda x: x @ x)
     np.testing.assert_allclose(square(x), x @ x)
     assert not limits
     step, state, data = made("softmax", numba)
-    numba.repeat(step)(state, data, None, 0, 10, 5)
+    steps(numba, step)(state, data, None, 0, 10, 5)
     assert len(limits) == 1
     np.testing.assert_allclose(square(x), x @ x)
     assert len(limits) == 2
-    monkeypatch.setattr("nnx.backends.numba.adapter.SHORT", 0.0)  # what takes long takes all threads
-    numba.capture(lambda x: x @ x)(x)
+    monkeypatch.setattr("nnx.backends.numba.program.SHORT", 0.0)  # what takes long takes all threads
+    numba.compile(lambda x: x @ x)(x)
     monkeypatch.setattr(threads, "LULL", 0.0)
     square(x)
     assert len(limits) == 2
@@ -130,7 +146,7 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
 def test_layouts(numba, layout, shuffled):
     step, state, (X, Y, w) = made("softmax", numba, m=40)
     order = np.random.default_rng(3).permutation(40) if shuffled else None
-    expected, _ = numba.repeat(step)(state, (X, Y, w), order, 0, 10, 4)
+    expected, _ = steps(numba, step)(state, (X, Y, w), order, 0, 10, 4)
     if layout == "columns":
         X = np.ascontiguousarray(X)
     elif layout == "every other":
@@ -145,7 +161,7 @@ def test_layouts(numba, layout, shuffled):
         odd = raw[1:].view("float32").reshape(40, 6).T
         odd[...] = X
         X = odd
-    found, _ = numba.repeat(step)(state, (X, Y, w), order, 0, 10, 4)
+    found, _ = steps(numba, step)(state, (X, Y, w), order, 0, 10, 4)
     for key, x in expected.items():
         np.testing.assert_allclose(found[key], x, rtol=1e-5, atol=1e-6, err_msg=key)
 
@@ -170,7 +186,7 @@ def test_lines_of_whole_pages(numba, m, layout):
     state = initial_state(network, nnx.Momentum(0.1), numba.asarray(network.init(0), "float64"), seed=1)
     expected, Js = one_by_one(step, state, (X, Y, None), None, 0, m, 2)
     X = np.ascontiguousarray(X) if layout == "columns" else X
-    found, costs = numba.repeat(step)(state, (X, Y, None), None, 0, m, 2)
+    found, costs = steps(numba, step)(state, (X, Y, None), None, 0, m, 2)
     np.testing.assert_allclose(costs, Js, rtol=1e-10)
     np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-9, atol=1e-12)
 
@@ -196,7 +212,7 @@ def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
     near = {"rtol": 1e-9, "atol": 1e-12} if dtype == "float64" else {"rtol": 1e-3, "atol": 1e-5}
     for order in (None, rng.permutation(2 * m)):
         expected, Js = one_by_one(step, state, (X, Y, None), order, 0, m, 2)
-        found, costs = backend.repeat(step)(state, (X, Y, None), order, 0, m, 2)
+        found, costs = steps(backend, step)(state, (X, Y, None), order, 0, m, 2)
         np.testing.assert_allclose(costs, Js, **near)
         np.testing.assert_allclose(found["theta"], expected["theta"], **near)
 
@@ -209,8 +225,8 @@ def test_strides_that_blas_cannot_take(numba):
     windows = np.lib.stride_tricks.sliding_window_view(rng.standard_normal(45).astype("float32"), 40)
     for X in (windows, A[::-1], A[:, ::-1], np.broadcast_to(A[0], (6, 40))):
         plain = np.ascontiguousarray(X)
-        expected, Js = numba.repeat(step)(state, (plain, Y, w), None, 0, 10, 4)
-        found, costs = numba.repeat(step)(state, (X, Y, w), None, 0, 10, 4)
+        expected, Js = steps(numba, step)(state, (plain, Y, w), None, 0, 10, 4)
+        found, costs = steps(numba, step)(state, (X, Y, w), None, 0, 10, 4)
         np.testing.assert_allclose(costs, Js, rtol=1e-5)
         np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-4, atol=1e-6)
 
@@ -232,8 +248,7 @@ def test_what_is_read_late_is_not_written_over(numba):
     state = {"a": np.linspace(0, 1, 9), "b": np.linspace(1, 2, 9)}
     data = np.ones((2, 12)), np.zeros(12, int), None
     for step in (swap, matrix):
-        repeated = numba.repeat(step)
-        assert repeated.form(state, data, 4) is not None
+        repeated = steps(numba, step)
         found, Js = repeated(state, data, None, 0, 4, 1)
         expected, costs = one_by_one(step, state, data, None, 0, 4, 1)
         np.testing.assert_allclose(Js, costs)
@@ -353,14 +368,37 @@ def test_a_thread_holds_no_array_while_it_waits(monkeypatch):
     assert after == before
 
 
+def test_no_array_is_allocated_after_the_second_time(numba):
+    network, optimizer = nnx.mlp([300, 200, 10]), nnx.Adam()
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal((900, 300), np.float32).T, rng.integers(0, 10, 900), None
+    program, order = numba.compile(training_step(network, optimizer)), rng.permutation(900)
+    program.load(initial_state(network, optimizer, network.init(0)))
+    for _ in range(3):
+        program.snapshot()
+        program.run(data, order, 0, 300, 3)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            program.snapshot()
+            program.run(data, order, 0, 300, 3)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 200 * 300 * 4 / 2  # W[1]'s bytes
+
+
 def test_what_cannot_be_compiled_is_replayed(numba, caplog):
     network, optimizer = nnx.mlp([4, 5, 3]), nnx.Adam()
     theta = np.stack([network.init(seed) for seed in range(3)])  # a stack of networks
     state = initial_state(network, optimizer, theta)
     step, data = training_step(network, optimizer), (np.ones((4, 6), "float32"), np.zeros(6, int), None)
-    repeated = numba.repeat(step)
+    program = numba.compile(step)
+    program.load(state)
     with caplog.at_level("INFO", "nnx"):
-        found, Js = repeated(state, data, None, 0, 3, 2)
+        Js = program.run(data, None, 0, 3, 2)
+    found = program.read()
     assert "a step is not compiled" in caplog.text
     expected, costs = one_by_one(step, state, data, None, 0, 3, 2)
     np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-5)
@@ -375,10 +413,16 @@ def test_a_number_of_the_state_that_is_not_finite_is_noticed(numba):
 
     state = {"theta": np.ones(4, "float32"), "scale": np.asarray(1, "float32")}
     data = np.ones((2, 8), "float32"), np.zeros(8, int), None
-    repeated = numba.repeat(step)
-    assert repeated.form(state, data, 2) is not None
-    assert repeated(state, data, None, 0, 2, 1)[0].finite
-    assert repeated(state, data, None, 0, 2, 2)[0].finite is False
+    program = numba.compile(step)
+    program.load(state)
+    assert program.compiled(data, 2) is not None
+    program.snapshot()
+    program.run(data, None, 0, 2, 1)
+    assert program.finite
+    program.run(data, None, 0, 2, 1)
+    assert not program.finite
+    program.rollback()
+    assert program.finite
 
 
 def test_products_of_one_input_do_not_write_over_each_others_sums(numba, monkeypatch):
@@ -399,8 +443,7 @@ def test_products_of_one_input_do_not_write_over_each_others_sums(numba, monkeyp
     rng = np.random.default_rng(0)
     state = {"theta": rng.standard_normal(2 * n * n)}
     data = rng.standard_normal((n, 320)), np.zeros(320, int), None
-    repeated = numba.repeat(step)
-    assert repeated.form(state, data, 16) is not None
+    repeated = steps(numba, step)
     found, Js = repeated(state, data, None, 0, 16, 20)
     expected, costs = one_by_one(step, state, data, None, 0, 16, 20)
     np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-9, atol=1e-9)

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnx.backends.numba.target import LINE
 from nnx.backends.numba.threads import copy_limit
+from nnx.backends.numpy.calls import aligned
 from nnx.compiler import TraceError, Value
 from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.ir.graph import nbytes
@@ -191,13 +192,6 @@ class Arrays:
             **{name: np.ascontiguousarray(constants[value]) for name, value in self._constants.items()},
             **{name: _empty(shape, dtype) for name, (shape, dtype) in self._memory.items()},
         }
-
-
-def aligned(size: int) -> Any:
-    """Return bytes that begin at a cache line."""
-    raw = np.empty(size + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    return raw[start : start + size]
 
 
 def _empty(shape: tuple[int, ...], dtype: str) -> Any:
