@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 import nnx
+from nnx.compiler.thresholds import TABLE
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -110,3 +111,13 @@ def test_the_docs_name_every_part():
     training = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     for name in nnx.OUTPUTS:
         assert f'| `"{name}"` |' in training
+
+
+def test_the_table_of_thresholds_is_that_of_the_code():
+    rows = []
+    for name, x in TABLE.items():
+        value = f"{x.value:,}" if isinstance(x.value, int) else f"{x.value:g}"
+        rows.append(f"| `{name}` | {value} {x.unit} | {x.effect} | {x.processor} | {x.measurement} |")
+    page = (ROOT / "docs/tuning.md").read_text(encoding="utf-8")
+    table = page.partition("| name | value | effect | processor | measurement |\n")[2].partition("\n\n")[0]
+    assert table.splitlines()[1:] == rows
