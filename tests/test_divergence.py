@@ -87,7 +87,7 @@ def test_in_the_first_step_of_all_the_learning_rate_is_not_the_cause():
 
 def test_a_long_epoch_is_ended_soon(monkeypatch):
     """Costs are looked at within the epoch, too."""
-    monkeypatch.setattr("nnx.train.costs.LOOK_EVERY", 4)
+    monkeypatch.setattr("nnx.train.loop.LOOK_EVERY", 4)
     X, Y = data(400)
     steps = []
     with pytest.raises(nnx.DivergenceError, match="epoch 1"):

@@ -7,9 +7,6 @@ from typing import Any
 from nnx.errors import BackendError
 from nnx.port.base import Backend
 
-LOOK_EVERY = 256
-"""Steps after which the costs are read within an epoch: reading waits for a GPU."""
-
 
 class EpochCosts:
     """The costs of an epoch's steps so far. They stay on the device until they are read, many at once.
@@ -22,6 +19,8 @@ class EpochCosts:
         The last of these steps with a finite cost, from 1, and that cost.
     bad : (int, float) or None
         The first step with another cost, and that cost.
+    unread : list
+        (first, Js, weights) of each call of the program: its first step, from 1, and each step's cost and weight.
     """
 
     def __init__(
@@ -29,16 +28,11 @@ class EpochCosts:
     ) -> None:
         self.total, self.weight, self.last = total, weight, last
         self.bad: tuple[int, float] | None = None
-        self._unread: list[tuple[int, Any, Sequence[Any]]] = []  # the first step, J and w of each
-
-    def add(self, first: int, Js: Any, weights: Sequence[Any]) -> bool:
-        """Take the costs of steps, `first` from 1; return whether so many are unread that it is time to look."""
-        self._unread.append((first, Js, weights))
-        return first + len(weights) - self._unread[0][0] >= LOOK_EVERY
+        self.unread: list[tuple[int, Any, Sequence[Any]]] = []
 
     def read(self, backend: Backend) -> None:
         """Read what is unread."""
-        for first, Js, weights in self._unread:
+        for first, Js, weights in self.unread:
             Js, weights = costs(backend, Js, len(weights)), numbers(backend, weights)
             self.total, self.weight = added((self.total, self.weight), Js, weights)
             if math.isfinite(self.total + self.weight):  # one look tells of all
@@ -49,7 +43,7 @@ class EpochCosts:
                     self.bad = self.bad or (step, J)
                 elif self.bad is None:
                     self.last = step, J
-        self._unread = []
+        self.unread.clear()
 
 
 def number(backend: Backend, x: Any) -> float:

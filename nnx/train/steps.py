@@ -7,6 +7,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
+from nnx.array.gather import Data
 from nnx.array.namespace import Array, array_namespace
 from nnx.batches import Batches, Provider
 from nnx.errors import InputError
@@ -82,6 +83,7 @@ class Steps:
         order, step, steps = batches.order(), skip, batches.steps
         same = batches.m // batches.batch_size  # steps of one size
         idle = batches.idle(order)
+        run = self.session.run if self.one_by_one else self._timed_run
         if batches.size(-1) < self.least and steps - 1 not in idle[-1:]:
             idle.append(steps - 1)
         while step < steps:
@@ -95,22 +97,15 @@ class Steps:
             count = 1
             if self.pace and not one_by_one:
                 count = max(1, min(left, MAX_STEPS_PER_CALL, int(SECONDS_PER_CALL / self.pace)))
-            Js = self._run(batches, order, step * batches.batch_size, m, count)
+            Js = run(batches.data, order, step * batches.batch_size, m, count)
             weights = batches.weights(order, step, m, count)
             yield Done(Js, m * count, weights, partial(batches.batch, order, step), None)
             step += count
 
-    def _run(self, batches: Batches, order: Array | None, at: int, m: int, count: int) -> Any:
-        """Do steps in one call; return their costs.
-
-        Where callbacks see each step, its cost stays on the device. Else the costs are read. That waits for the steps,
-        and so tells how long each takes.
-        """
-        session = self.session
-        if self.one_by_one:
-            return session.run(batches.data, order, at, m, count)
+    def _timed_run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> list[float]:
+        """Do steps in one call; return their costs. Reading them waits for the steps, and so tells their pace."""
         start = time.perf_counter()
-        Js = costs(session.backend, session.run(batches.data, order, at, m, count), count)
+        Js = costs(self.session.backend, self.session.run(data, order, at, m, count), count)
         self.pace = (time.perf_counter() - start) / count
         return Js
 
@@ -149,7 +144,7 @@ class Steps:
         batches = self._in_memory
         assert batches is not None  # epochs_per_call has looked at it
         size, steps, order = batches.batch_size, batches.steps, batches.order(epochs)
-        Js = self._run(batches, order, 0, size, epochs * steps)
+        Js = self._timed_run(batches.data, order, 0, size, epochs * steps)
         drawn = 1 if order is None else epochs  # in order, each epoch's weights are those of the first
         weights = batches.weights(order, 0, size, drawn * steps)
         return Js, [*weights] * (epochs // drawn)
