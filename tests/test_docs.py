@@ -34,7 +34,7 @@ def examples(page):
 def assert_printed(printed, expected):
     """Hold the words of an output to the page, and its decimal fractions to 1%: BLAS libraries round differently."""
     decimal = r"(\d+\.\d+(?:e[-+]?\d+)?)"
-    found, wanted = (re.split(decimal, text.rstrip()) for text in (printed, expected))
+    found, wanted = (re.split(decimal, re.sub(r"\s+$", "", text, flags=re.M)) for text in (printed, expected))
     assert found[::2] == wanted[::2], printed
     assert [float(x) for x in found[1::2]] == pytest.approx([float(x) for x in wanted[1::2]], rel=0.01), (
         printed
