@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from nnx.compiler.ir import views
@@ -12,6 +13,7 @@ from nnx.compiler.ir.operations import (
     INTEGERS,
     KINDS,
     OF_FLOATS,
+    REDUCTIONS,
     TO_BOOL,
     NotPortableError,
     TraceError,
@@ -45,20 +47,169 @@ def _is_kind(dtype: str, kind: Any) -> bool:
     return any(dtype == one or dtype in KINDS.get(one, ()) for one in kinds)
 
 
-class _Namespace:
-    """What all parts of the namespace have."""
+class Namespace:
+    """The standard's functions on tracers."""
+
+    __name__ = "nnx.compiler"
+    pi, e, inf, nan, newaxis = math.pi, math.e, math.inf, math.nan, None
 
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
+        for name in DTYPES:
+            setattr(self, name, name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ARITY:
+            return partial(self._elementwise, name)
+        if name in REDUCTIONS:
+            totals = dict.fromkeys(("sum", "prod"), self._total)
+            others = dict.fromkeys(("all", "any"), self._of_bools) | dict.fromkeys(
+                ("argmax", "argmin"), self._arg
+            )
+            return partial((totals | others).get(name, self._reduced), name)
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise TraceError(f"the function {name!r} of the standard cannot be traced")
+
+    def _elementwise(self, name: str, *given: Any) -> Tracer:
+        if len(given) != ARITY[name]:
+            raise TraceError(f"{name} takes {ARITY[name]} arguments; given {len(given)}")
+        args, dtype = self._together(name, given)
+        if name in OF_FLOATS and dtype not in FLOATS:
+            raise TraceError(f"{name} of a {dtype} array: the standard has it for floating ones only")
+        if dtype == "bool":  # the same on bools
+            name = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor",
+                    "bitwise_invert": "logical_not"}.get(name, name)  # fmt: skip
+        if name == "pow" and isinstance(args[1], float) and args[1] in (2.0, 0.5):
+            name, args = ("square" if args[1] == 2.0 else "sqrt"), args[:1]  # as NumPy does it, too
+        shape = views.broadcast(*(arg.shape for arg in args if isinstance(arg, Tracer)))
+        return self._builder.write(name, args, shape, "bool" if name in TO_BOOL else dtype)
+
+    def _together(self, name: str, args: Sequence[Any]) -> tuple[list[Any], str]:
+        """Return the arguments, numbers as those of the arrays' dtype, and this dtype."""
+        arrays = [arg for arg in args if isinstance(arg, Tracer)]
+        if not arrays:
+            raise NotPortableError(
+                f"{name} of {', '.join(type(arg).__name__ for arg in args)}: no traced array"
+            )
+        for arg in args:
+            if hasattr(arg, "shape") and not isinstance(arg, Tracer):
+                raise NotPortableError(f"{name} of a traced array and a {type(arg).__name__} that is none")
+        dtype = promoted(name, [x.dtype for x in arrays])
+        return [x if isinstance(x, Tracer) else scalar(name, x, dtype) for x in args], dtype
+
+    # Dtypes.
 
     def astype(self, x: Tracer, dtype: str, *, copy: bool = True, device: Any = None) -> Tracer:
         if dtype not in DTYPES:
             raise TraceError(f"astype to {dtype!r}, which is no dtype of the standard's")
         return x if dtype == x.dtype else self._builder.write("astype", [x], x.shape, dtype)
 
+    def isdtype(self, dtype: str, kind: Any) -> bool:
+        return _is_kind(dtype, kind)
 
-class _Creation(_Namespace):
-    """Functions that make arrays from no other."""
+    def result_type(self, *args: Any) -> str:
+        return promoted("result_type", [getattr(arg, "dtype", arg) for arg in args])
+
+    def finfo(self, x: Any) -> Limits:
+        dtype = getattr(x, "dtype", x)
+        bits, digits, top = (32, 23, 128) if dtype == "float32" else (64, 52, 1024)
+        largest = math.ldexp(2 - 2.0**-digits, top - 1)
+        return Limits(dtype, bits, 2.0**-digits, largest, -largest, 2.0 ** (2 - top))
+
+    def iinfo(self, x: Any) -> Limits:
+        dtype = getattr(x, "dtype", x)
+        bits, signed = int(dtype.lstrip("uint")), dtype in KINDS["signed integer"]
+        span = 2 ** (bits - signed)
+        return Limits(dtype, bits, 1, span - 1, -span * signed, 1)
+
+    def __array_namespace_info__(self) -> Info:
+        return Info()
+
+    # Choices.
+
+    def where(self, condition: Tracer, x1: Any, x2: Any) -> Tracer:
+        (x1, x2), dtype = self._together("where", (x1, x2))
+        shape = views.broadcast(*(arg.shape for arg in (condition, x1, x2) if isinstance(arg, Tracer)))
+        return self._builder.write("where", [condition, x1, x2], shape, dtype)
+
+    def clip(self, x: Tracer, min: Any = None, max: Any = None) -> Tracer:
+        x = x if min is None else self.maximum(x, min)
+        return x if max is None else self.minimum(x, max)
+
+    # Views.
+
+    def reshape(self, x: Tracer, shape: Sequence[int], *, copy: bool | None = None) -> Tracer:
+        shape = views.wanted(x.shape, (shape,) if isinstance(shape, int) else shape)
+        if views.reshaped(x.shape, self._builder.strides(x), shape) is None:
+            x = self._builder.write("copy", [x], x.shape, x.dtype)
+        return self._builder.view("reshape", x, shape)
+
+    def permute_dims(self, x: Tracer, axes: Sequence[int]) -> Tracer:
+        axes = tuple(axis % x.ndim for axis in axes)
+        return self._builder.view("permute", x, [x.shape[axis] for axis in axes], axes=axes)
+
+    def matrix_transpose(self, x: Tracer) -> Tracer:
+        *lead, i, j = range(x.ndim)
+        return self.permute_dims(x, (*lead, j, i))
+
+    def moveaxis(self, x: Tracer, source: int, destination: int) -> Tracer:
+        axes = [axis for axis in range(x.ndim) if axis != source % x.ndim]
+        axes.insert(destination % x.ndim, source % x.ndim)
+        return self.permute_dims(x, axes)
+
+    def expand_dims(self, x: Tracer, *, axis: int = 0) -> Tracer:
+        axis = axis % (x.ndim + 1)
+        return self.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+    def squeeze(self, x: Tracer, axis: int | tuple[int, ...]) -> Tracer:
+        gone = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+        return self.reshape(x, [n for a, n in enumerate(x.shape) if a not in gone])
+
+    def flip(self, x: Tracer, *, axis: int | tuple[int, ...] | None = None) -> Tracer:
+        axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+        gone = {a % x.ndim for a in axes}
+        return x[tuple(slice(None, None, -1) if a in gone else slice(None) for a in range(x.ndim))]
+
+    def broadcast_to(self, x: Tracer, shape: Sequence[int]) -> Tracer:
+        shape = tuple(shape)
+        if views.broadcast(x.shape, shape) != shape:
+            raise TraceError(f"broadcast_to of {x.shape} to {shape}")
+        return self._builder.view("broadcast", x, shape)
+
+    def broadcast_arrays(self, *arrays: Tracer) -> list[Tracer]:
+        shape = views.broadcast(*(x.shape for x in arrays))
+        return [self.broadcast_to(x, shape) for x in arrays]
+
+    # Products and joins.
+
+    def matmul(self, x1: Tracer, x2: Tracer) -> Tracer:
+        for x in (x1, x2):
+            if not isinstance(x, Tracer):
+                raise TraceError(f"matmul of a traced array and a {type(x).__name__} that is none")
+        if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-2]:
+            raise TraceError(f"matmul of {x1.shape} and {x2.shape}")
+        lead = views.broadcast(x1.shape[:-2], x2.shape[:-2])
+        dtype = promoted("matmul", [x1.dtype, x2.dtype])
+        return self._builder.write("matmul", [x1, x2], (*lead, x1.shape[-2], x2.shape[-1]), dtype)
+
+    def vecdot(self, x1: Tracer, x2: Tracer, *, axis: int = -1) -> Tracer:
+        return self.sum(self.multiply(x1, x2), axis=axis)  # type: ignore[no-any-return]
+
+    def concat(self, arrays: Sequence[Tracer], *, axis: int | None = 0) -> Tracer:
+        if axis is None:
+            arrays, axis = [self.reshape(x, (-1,)) for x in arrays], 0
+        axis %= arrays[0].ndim
+        shape = list(arrays[0].shape)
+        shape[axis] = sum(x.shape[axis] for x in arrays)
+        dtype = promoted("concat", [x.dtype for x in arrays])
+        return self._builder.write("concat", [self.astype(x, dtype) for x in arrays], shape, dtype, axis=axis)
+
+    def stack(self, arrays: Sequence[Tracer], *, axis: int = 0) -> Tracer:
+        axis %= arrays[0].ndim + 1
+        return self.concat([self.expand_dims(x, axis=axis) for x in arrays], axis=axis)
+
+    # Creation.
 
     def full(self, shape: Any, value: Any, *, dtype: str | None = None, device: Any = None) -> Tracer:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -103,218 +254,30 @@ class _Creation(_Namespace):
             raise TraceError(f"asarray of {type(x).__name__}: only Python numbers can be traced")
         return self.full((), x, dtype=dtype)
 
+    # Reductions.
 
-class _Reductions(_Namespace):
-    """Functions that reduce an array along axes."""
-
-    def _reduced(self, name: str, x: Tracer, axis: Any, keepdims: bool, dtype: str) -> Tracer:
+    def _reduced(self, name: str, x: Tracer, axis: Any = None, keepdims: bool = False) -> Tracer:
         every = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
         axes = tuple(sorted(a % x.ndim for a in every))
         kept = [1 if a in axes else n for a, n in enumerate(x.shape)]
         shape = kept if keepdims else [n for a, n in enumerate(x.shape) if a not in axes]
+        dtype = "int64" if name.startswith("arg") else x.dtype
         return self._builder.write(name, [x], shape, dtype, axes=axes, keepdims=bool(keepdims))
 
-    def _total(self, name: str, x: Tracer, axis: Any, keepdims: bool, dtype: str | None) -> Tracer:
+    def _total(self, name: str, x: Tracer, *, dtype: str | None = None, **options: Any) -> Tracer:
         if x.dtype == "bool":
             raise TraceError(f"{name} of a bool array: the standard does not have it")
         if dtype is None and x.dtype in INTEGERS:  # the default integer
             dtype = "int64" if x.dtype in KINDS["signed integer"] else "uint64"
-        if dtype is not None:
-            x = self.astype(x, dtype)
-        return self._reduced(name, x, axis, keepdims, x.dtype)
+        return self._reduced(name, x if dtype is None else self.astype(x, dtype), **options)
 
-    def sum(self, x: Tracer, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tracer:
-        return self._total("sum", x, axis, keepdims, dtype)
+    def _of_bools(self, name: str, x: Tracer, **options: Any) -> Tracer:
+        return self._reduced(name, self.astype(x, "bool"), **options)
 
-    def prod(self, x: Tracer, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Tracer:
-        return self._total("prod", x, axis, keepdims, dtype)
-
-    def mean(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced("mean", x, axis, keepdims, x.dtype)
-
-    def max(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced("max", x, axis, keepdims, x.dtype)
-
-    def min(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced("min", x, axis, keepdims, x.dtype)
-
-    def all(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced("all", self.astype(x, "bool"), axis, keepdims, "bool")
-
-    def any(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self._reduced("any", self.astype(x, "bool"), axis, keepdims, "bool")
-
-    def argmax(self, x: Tracer, *, axis: int | None = None, keepdims: bool = False) -> Tracer:
-        x, axis = (self._builder.xp.reshape(x, (-1,)), 0) if axis is None else (x, axis)
-        return self._reduced("argmax", x, axis, keepdims, "int64")
-
-    def argmin(self, x: Tracer, *, axis: int | None = None, keepdims: bool = False) -> Tracer:
-        x, axis = (self._builder.xp.reshape(x, (-1,)), 0) if axis is None else (x, axis)
-        return self._reduced("argmin", x, axis, keepdims, "int64")
+    def _arg(self, name: str, x: Tracer, *, axis: int | None = None, keepdims: bool = False) -> Tracer:
+        x, axis = (self.reshape(x, (-1,)), 0) if axis is None else (x, axis)
+        return self._reduced(name, x, axis, keepdims)
 
     def count_nonzero(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
-        return self.sum(self.astype(self.astype(x, "bool"), "int64"), axis=axis, keepdims=keepdims)
-
-
-class Namespace(_Creation, _Reductions):
-    """The standard's functions on tracers."""
-
-    __name__ = "nnx.compiler"
-    pi, e, inf, nan, newaxis = math.pi, math.e, math.inf, math.nan, None
-
-    def __init__(self, builder: GraphBuilder) -> None:
-        super().__init__(builder)
-        for name in DTYPES:
-            setattr(self, name, name)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ARITY:
-            return lambda *args: self._elementwise(name, *args)
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise TraceError(f"the function {name!r} of the standard cannot be traced")
-
-    def _elementwise(self, name: str, *given: Any) -> Tracer:
-        if len(given) != ARITY[name]:
-            raise TraceError(f"{name} takes {ARITY[name]} arguments; given {len(given)}")
-        args, dtype = self._together(name, given)
-        if name in OF_FLOATS and dtype not in FLOATS:
-            raise TraceError(f"{name} of a {dtype} array: the standard has it for floating ones only")
-        if dtype == "bool":  # the same on bools
-            name = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor",
-                    "bitwise_invert": "logical_not"}.get(name, name)  # fmt: skip
-        if name == "pow" and isinstance(args[1], float) and args[1] in (2.0, 0.5):
-            name, args = ("square" if args[1] == 2.0 else "sqrt"), args[:1]  # as NumPy does it, too
-        shape = views.broadcast(*(arg.shape for arg in args if isinstance(arg, Tracer)))
-        return self._builder.write(name, args, shape, "bool" if name in TO_BOOL else dtype)
-
-    def _together(self, name: str, args: Sequence[Any]) -> tuple[list[Any], str]:
-        """Return the arguments, numbers as those of the arrays' dtype, and this dtype."""
-        arrays = [arg for arg in args if isinstance(arg, Tracer)]
-        if not arrays:
-            raise NotPortableError(
-                f"{name} of {', '.join(type(arg).__name__ for arg in args)}: no traced array"
-            )
-        for arg in args:
-            if hasattr(arg, "shape") and not isinstance(arg, Tracer):
-                raise NotPortableError(f"{name} of a traced array and a {type(arg).__name__} that is none")
-        dtype = promoted(name, [x.dtype for x in arrays])
-        return [x if isinstance(x, Tracer) else scalar(name, x, dtype) for x in args], dtype
-
-    # What looks at dtypes.
-
-    def isdtype(self, dtype: str, kind: Any) -> bool:
-        return _is_kind(dtype, kind)
-
-    def result_type(self, *args: Any) -> str:
-        return promoted("result_type", [getattr(arg, "dtype", arg) for arg in args])
-
-    def finfo(self, x: Any) -> Limits:
-        dtype = getattr(x, "dtype", x)
-        bits, digits, top = (32, 23, 128) if dtype == "float32" else (64, 52, 1024)
-        largest = math.ldexp(2 - 2.0**-digits, top - 1)
-        return Limits(dtype, bits, 2.0**-digits, largest, -largest, 2.0 ** (2 - top))
-
-    def iinfo(self, x: Any) -> Limits:
-        dtype = getattr(x, "dtype", x)
-        bits = int(dtype.lstrip("uint"))
-        low, high = (
-            (0, 2**bits - 1)
-            if dtype in KINDS["unsigned integer"]
-            else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        )
-        return Limits(dtype, bits, 1, high, low, 1)
-
-    def __array_namespace_info__(self) -> Info:
-        return Info()
-
-    # What is chosen.
-
-    def where(self, condition: Tracer, x1: Any, x2: Any) -> Tracer:
-        (x1, x2), dtype = self._together("where", (x1, x2))
-        shape = views.broadcast(*(arg.shape for arg in (condition, x1, x2) if isinstance(arg, Tracer)))
-        return self._builder.write("where", [condition, x1, x2], shape, dtype)
-
-    def clip(self, x: Tracer, min: Any = None, max: Any = None) -> Tracer:
-        x = x if min is None else self.maximum(x, min)
-        return x if max is None else self.minimum(x, max)
-
-    # Views.
-
-    def reshape(self, x: Tracer, shape: Sequence[int], *, copy: bool | None = None) -> Tracer:
-        shape = views.wanted(x.shape, (shape,) if isinstance(shape, int) else shape)
-        strides = views.reshaped(x.shape, self._builder.strides(x), shape)
-        if strides is None:
-            x = self._builder.write("copy", [x], x.shape, x.dtype)
-            strides = views.contiguous(shape)
-        return self._builder.view("reshape", x, shape, strides)
-
-    def permute_dims(self, x: Tracer, axes: Sequence[int]) -> Tracer:
-        axes = tuple(axis % x.ndim for axis in axes)
-        old = self._builder.strides(x)
-        return self._builder.view(
-            "permute", x, [x.shape[axis] for axis in axes], tuple(old[axis] for axis in axes), axes=axes
-        )
-
-    def matrix_transpose(self, x: Tracer) -> Tracer:
-        *lead, i, j = range(x.ndim)
-        return self.permute_dims(x, (*lead, j, i))
-
-    def moveaxis(self, x: Tracer, source: int, destination: int) -> Tracer:
-        axes = [axis for axis in range(x.ndim) if axis != source % x.ndim]
-        axes.insert(destination % x.ndim, source % x.ndim)
-        return self.permute_dims(x, axes)
-
-    def expand_dims(self, x: Tracer, *, axis: int = 0) -> Tracer:
-        axis = axis % (x.ndim + 1)
-        return self.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
-
-    def squeeze(self, x: Tracer, axis: int | tuple[int, ...]) -> Tracer:
-        gone = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
-        return self.reshape(x, [n for a, n in enumerate(x.shape) if a not in gone])
-
-    def flip(self, x: Tracer, *, axis: int | tuple[int, ...] | None = None) -> Tracer:
-        axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-        gone = {a % x.ndim for a in axes}
-        return x[tuple(slice(None, None, -1) if a in gone else slice(None) for a in range(x.ndim))]
-
-    def broadcast_to(self, x: Tracer, shape: Sequence[int]) -> Tracer:
-        shape = tuple(shape)
-        if views.broadcast(x.shape, shape) != shape:
-            raise TraceError(f"broadcast_to of {x.shape} to {shape}")
-        old = (0,) * (len(shape) - x.ndim) + self._builder.strides(x)
-        sizes = (1,) * (len(shape) - x.ndim) + x.shape
-        strides = tuple(0 if n == 1 else s for n, s in zip(sizes, old, strict=True))
-        return self._builder.view("broadcast", x, shape, strides)
-
-    def broadcast_arrays(self, *arrays: Tracer) -> list[Tracer]:
-        shape = views.broadcast(*(x.shape for x in arrays))
-        return [self.broadcast_to(x, shape) for x in arrays]
-
-    # Products, and what joins arrays.
-
-    def matmul(self, x1: Tracer, x2: Tracer) -> Tracer:
-        for x in (x1, x2):
-            if not isinstance(x, Tracer):
-                raise TraceError(f"matmul of a traced array and a {type(x).__name__} that is none")
-        if x1.ndim < 2 or x2.ndim < 2 or x1.shape[-1] != x2.shape[-2]:
-            raise TraceError(f"matmul of {x1.shape} and {x2.shape}")
-        lead = views.broadcast(x1.shape[:-2], x2.shape[:-2])
-        dtype = promoted("matmul", [x1.dtype, x2.dtype])
-        return self._builder.write("matmul", [x1, x2], (*lead, x1.shape[-2], x2.shape[-1]), dtype)
-
-    def vecdot(self, x1: Tracer, x2: Tracer, *, axis: int = -1) -> Tracer:
-        return self.sum(self.multiply(x1, x2), axis=axis)
-
-    def concat(self, arrays: Sequence[Tracer], *, axis: int | None = 0) -> Tracer:
-        if axis is None:
-            arrays, axis = [self.reshape(x, (-1,)) for x in arrays], 0
-        axis %= arrays[0].ndim
-        shape = list(arrays[0].shape)
-        shape[axis] = sum(x.shape[axis] for x in arrays)
-        dtype = promoted("concat", [x.dtype for x in arrays])
-        return self._builder.write("concat", [self.astype(x, dtype) for x in arrays], shape, dtype, axis=axis)
-
-    def stack(self, arrays: Sequence[Tracer], *, axis: int = 0) -> Tracer:
-        axis %= arrays[0].ndim + 1
-        return self.concat([self.expand_dims(x, axis=axis) for x in arrays], axis=axis)
+        found: Tracer = self.sum(self.astype(self.astype(x, "bool"), "int64"), axis=axis, keepdims=keepdims)
+        return found

@@ -1,6 +1,5 @@
 """Arrays without numbers: each function of the standard that is called on them becomes an operation of the graph."""
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,12 +45,12 @@ class GraphBuilder:
         """Return the strides of an array: of all but views, those of a row-major one."""
         return self._strides.get(x.value, views.contiguous(x.shape))
 
-    def view(
-        self, name: str, x: "Tracer", shape: Sequence[int], strides: views.Strides, **options: Any
-    ) -> "Tracer":
+    def view(self, name: str, x: "Tracer", shape: Sequence[int], **options: Any) -> "Tracer":
         """Add a view of x."""
         found = self.write(name, [x], shape, x.dtype, **options)
-        self._strides[found.value] = strides
+        viewed = views.viewed(self.ops[-1], x.shape, self.strides(x))
+        assert viewed is not None
+        self._strides[found.value] = viewed[1]
         return found
 
 
@@ -85,31 +84,25 @@ class Tracer:
             missing = self.ndim - sum(k is not None for k in keys) + 1
             keys = keys[:at] + (slice(None),) * missing + keys[at + 1 :]
         shape: list[int] = []
-        strides: list[int] = []
         normal: list[Any] = []
-        axes = iter(zip(self.shape, self.builder.strides(self), strict=True))
+        sizes = iter(self.shape)
         for k in keys:
             if k is None:
                 shape.append(1)
-                strides.append(0)
                 normal.append(None)
-                continue
-            if type(k) is not int and not isinstance(k, slice):
+            elif isinstance(k, slice):
+                part = range(*k.indices(next(sizes)))
+                shape.append(len(part))
+                stop = None if part.step < 0 and part.stop < 0 else part.stop
+                normal.append(slice(part.start, stop, part.step))
+            elif type(k) is int:
+                n = next(sizes)
+                normal.append(k + (n if k < 0 else 0))
+            else:
                 raise TraceError(f"an index of type {type(k).__name__}: only slices and integers are views")
-            n, stride = next(axes)
-            if isinstance(k, int):
-                normal.append(operator.index(k) + (n if k < 0 else 0))
-                continue
-            part = range(*k.indices(n))
-            shape.append(len(part))
-            strides.append(stride * part.step)
-            stop = None if part.step < 0 and part.stop < 0 else part.stop
-            normal.append(slice(part.start, stop, part.step))
-        for n, stride in axes:
-            shape.append(n)
-            strides.append(stride)
-            normal.append(slice(0, n, 1))
-        return self.builder.view("slice", self, shape, tuple(strides), key=tuple(normal))
+        rest = list(sizes)
+        key = (*normal, *(slice(0, n, 1) for n in rest))
+        return self.builder.view("slice", self, shape + rest, key=key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise NotPortableError("an array is written into: a function that is traced must be pure")
