@@ -5,9 +5,9 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
-from guard import Guarded, unwrap, wrap
 from hypothesis import given
 from hypothesis import strategies as st
+from unreadable_arrays import Guarded, unwrap, wrap
 
 import nnx
 from nnx.array.special import erf, erfc

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from guard import Guarded
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unreadable_arrays import Guarded
 
 import nnx
 from nnx import schedules

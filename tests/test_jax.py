@@ -7,7 +7,7 @@ import nnx
 
 pytest.importorskip("jax", reason="JAX is not installed: pip install 'nnx-array[jax]'")
 
-from stacks import LAYERS
+from every_layer import LAYERS
 
 
 @pytest.mark.parametrize(("shuffle", "weighted"), [(False, True), (True, False)])

@@ -105,7 +105,7 @@ def test_training_is_the_same_on_every_backend_and_cut_in_pieces(backend, block,
 
 @pytest.mark.parametrize("block", ["dropout", "noise", "nested", "prelu"])
 def test_no_layer_reads_on_the_host(backend, block):
-    from guard import wrap
+    from unreadable_arrays import wrap
 
     from nnx.train.step import initial_state, training_step
 

@@ -7,9 +7,9 @@ from operator import mul
 import numpy as np
 import pytest
 from conftest import some_targets
-from guard import Guarded, wrap
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from unreadable_arrays import Guarded, wrap
 
 import nnx
 from nnx.array import host

@@ -4,9 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from guard import Guarded, wrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unreadable_arrays import Guarded, wrap
 
 import nnx
 from nnx.metrics import METRICS, check, decide, metric, score_name

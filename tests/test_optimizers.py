@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from guard import Guarded, unwrap, wrap
+from unreadable_arrays import Guarded, unwrap, wrap
 
 import nnx
 from nnx.optimizers import (

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from guard import Guarded, HostReadError, unwrap, wrap
+from unreadable_arrays import Guarded, HostReadError, unwrap, wrap
 
 import nnx
 from nnx.data import flower

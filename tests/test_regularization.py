@@ -236,7 +236,7 @@ def test_a_stack_is_regularized_network_by_network(backend):
 
 
 def test_nothing_is_read_on_the_host(backend):
-    from guard import wrap
+    from unreadable_arrays import wrap
 
     net = nnx.Network(4, [nnx.Dense(5, "tanh"), nnx.BatchNorm(), nnx.Dropout(0.1), nnx.Dense(3)], "softmax")
     optimizer = nnx.AdamW(nnx.schedules.Cosine(0.1, steps=10))

@@ -15,7 +15,7 @@ import pytest
 import nnx
 from nnx.io import container
 
-KILLED = Path(__file__).parent / "killed.py"
+KILLED = Path(__file__).parent / "program_to_kill.py"
 
 
 def start(folder, seconds):

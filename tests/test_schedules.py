@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from guard import Guarded, unwrap, wrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unreadable_arrays import Guarded, unwrap, wrap
 
 import nnx
 from nnx.optimizers.schedules import (

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 import pytest
-from people_tables import TABLES
+from messy_tables import TABLES
 
 import nnx
 

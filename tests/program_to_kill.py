@@ -1,6 +1,6 @@
 """The program that tests/test_resume.py kills: it goes on from its checkpoints until it is done.
 
-python killed.py FOLDER SECONDS: a fit with all that has a memory, SECONDS of rest after every step.
+python program_to_kill.py FOLDER SECONDS: a fit with all that has a memory, SECONDS of rest after every step.
 """
 
 import sys
