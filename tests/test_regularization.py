@@ -192,18 +192,19 @@ def test_a_step_in_micro_batches_is_the_whole_step(backend, output, rng):
 def test_a_piece_is_all_that_is_computed_at_once(rng):
     """The widest array of a step with micro_batch=k has k columns."""
     from nnx.backends.numpy.adapter import NumPy
+    from nnx.port.program import Program
 
     class Watching(NumPy):
         widest = 0
 
-        def capture(self, step):
+        def compile(self, function):
             def watched(state, *arguments):
                 for argument in arguments:
                     if isinstance(argument, tuple):
                         self.widest = max(self.widest, argument[0].shape[-1])
-                return step(state, *arguments)
+                return function(state, *arguments)
 
-            return watched
+            return Program(watched)
 
     X, Y = data(m=50)
     backend = Watching()
