@@ -1,4 +1,4 @@
-"""`nnx bench`: what is measured, shown as a table and written as JSON, plots and a page; and two files compared."""
+"""`nnx bench`: figures as a table, JSON, plots and a page; and the comparison of two files."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -99,7 +99,7 @@ def _ours(backends: str) -> list[str]:
 
 
 def _networks(sizes: list[str]) -> list[tuple[int, ...]]:
-    """Return the sizes of the networks, of which each can be made."""
+    """Return the sizes of the networks, checked by making each."""
     networks = [tuple(integers("sizes", one, WIDTHS)) for one in sizes]
     for one in networks:
         mlp(one)
@@ -107,7 +107,7 @@ def _networks(sizes: list[str]) -> list[tuple[int, ...]]:
 
 
 def _methods(optimizers: str) -> list[str]:
-    """Return the names of the optimizers, all of which go by batches."""
+    """Return the names of the optimizers, which must use batches."""
     names = _names(optimizers)
     for method in names:
         optimizer(method)
@@ -180,7 +180,7 @@ def pictures(result: Result, out: Path) -> list[Path]:
 
 
 def tables(result: Result) -> None:
-    """Print a table a group, and what is to know beside them."""
+    """Print a table for each group, and notes."""
     for group in result.groups:
         _print(_table(result, group))
     for one in result.absent:
@@ -255,7 +255,7 @@ def _table(result: Result, group: Group) -> Table:
 
 
 def compare(before: Path, after: Path) -> None:
-    """Print what got faster or slower from one file to the other."""
+    """Print the changes from one file to the other."""
     found = compared(read(before), read(after))
     if not found.verdicts:
         raise InputError(f"{str(before)!r} and {str(after)!r} have no contestant in the same cell")

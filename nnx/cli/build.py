@@ -1,4 +1,4 @@
-"""What the options mean: the network, the optimizer, the regularization and the callbacks."""
+"""The network, the optimizer, the regularization and the callbacks of the options."""
 
 import re
 
@@ -107,7 +107,7 @@ def network(
 
 
 def batch_size(options: Options, method: Optimizer) -> int | None:
-    """Return the samples of a step, None for all of them, as L-BFGS has it."""
+    """Return the samples of a step; None: all of them, as for L-BFGS."""
     return None if options.batch_size == 0 or isinstance(method, LBFGS) else options.batch_size
 
 
@@ -189,12 +189,12 @@ def regularization(options: Options) -> Regularization:
 
 
 def metrics(options: Options) -> list[str] | None:
-    """Return the names of the metrics; None: what suits the target."""
+    """Return the names of the metrics; None: those that suit the target."""
     return metric_tables.names(options.metrics)
 
 
 def measures(options: Options, output: Output) -> list[str]:
-    """Return the names of what is measured: the metrics, and what the training is stopped by."""
+    """Return the names of the measured numbers: the metrics, and the number that stops the training."""
     names = metrics(options) or [score_name(output)]
     by = stop_by(options)
     return names if by in (LOSS, *(metric(name).name for name in names)) else [*names, by]
@@ -241,7 +241,7 @@ def patience(options: Options, validates: bool) -> int:
 
 
 def callbacks(options: Options, validates: bool) -> list[Callback]:
-    """Return what acts on the training itself: early stopping, by the training's loss where nothing validates.
+    """Return the callbacks that act on the training: early stopping, by the training's loss without a validation part.
 
     Raises
     ------

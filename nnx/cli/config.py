@@ -78,7 +78,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def checked(name: str, value: Any) -> Any:
-    """Return a value of TOML's types as its option has it.
+    """Return a TOML value in the type of its option.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def gathered(typed: Mapping[str, Any]) -> Options:
 
 
 def _check_text(options: Options) -> None:
-    """Raise a UsageError for what a run's configuration could not hold: names of bytes that are no text."""
+    """Raise a UsageError for names that a configuration file cannot store: bytes that are no text."""
     for name in OF_A_RUN:
         value = getattr(options, name)
         for one in value if isinstance(value, list) else [value or ""]:

@@ -1,4 +1,4 @@
-"""A disk that is full, or fails, when the model is written: what is said, and where the model goes instead."""
+"""Messages for a disk that is full or fails when the model is written, and the place where the model goes then."""
 
 import json
 import shutil

@@ -80,7 +80,7 @@ def run(
 
 
 def _print(found: Mapping[str, Any], loss: str, preparation: Preparation, baseline: Baseline) -> None:
-    """Print what was measured as tables, beside the baseline's scores."""
+    """Print the scores as tables, beside the baseline's."""
     base = baseline.scores()
     table = Table("metric", "value", *[f"baseline: {escape(baseline.text)}"] * bool(base))
     unit = " of the scaled target" if preparation.labels is None else ""

@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, and how it is made, taken over, and given up."""
+"""A run's folder: its files, and how it is made, taken over, and given up."""
 
 import json
 import os
@@ -25,7 +25,7 @@ OF_A_RUN = (
     *(file_name(kind, format) for kind in PICTURES for format in FORMATS),
 )
 OF_A_SWEEP = (RESULTS, CSV)
-"""The files that only the one leaves: what overwrites the other removes them."""
+"""The files of only a run or only a sweep: one that overwrites the other removes them."""
 
 OURS = {CONFIG, *OF_A_RUN, *OF_A_SWEEP}
 """All files that nnx writes into such a folder. Checkpoints are in a folder of their own."""
@@ -134,7 +134,7 @@ class Folder:
         return RESULTS in self._before or (CONFIG in self._before and (self.path / MODEL).is_file())
 
     def clear(self, names: Iterable[str], but: str = "") -> None:
-        """Remove what an earlier run or sweep left: these files, and the runs of the sweep but one."""
+        """Remove these files of an earlier run or sweep, and the runs of the sweep but one."""
         for name in names:
             (self.path / name).unlink(missing_ok=True)
         for run in self._runs:
@@ -143,7 +143,7 @@ class Folder:
                     _remove_run(run)
 
     def give_up(self) -> None:
-        """Take back what was made for a run that has learned nothing, as far as nothing else is in it."""
+        """Remove the files of a run that has learned nothing, unless there are others in the folder."""
         checkpoints = self.path / CHECKPOINTS
         if checkpoints.is_dir() and not checkpoints.is_symlink() and not any(checkpoints.iterdir()):
             checkpoints.rmdir()
@@ -172,7 +172,7 @@ def is_run(folder: Path) -> bool:
 
 
 def refuse_others(folder: Path, resume: bool = False) -> None:
-    """Raise an InputError for what would be replaced or removed, and was not written by nnx in a run of its own."""
+    """Raise an InputError for a file that would be replaced or removed and that nnx did not write in a run."""
     ours, checkpoints = is_run(folder), folder / CHECKPOINTS
     for path in (folder / name for name in sorted(OURS)):
         if path.is_symlink() or (path.exists() and not (ours and path.is_file())):
@@ -200,7 +200,7 @@ def _own_checkpoints(run: Path) -> list[Path]:
 
 
 def _remove_run(run: Path) -> None:
-    """Remove what nnx wrote in the folder of a sweep's run, and the folder unless something else is in it."""
+    """Remove nnx's files from the folder of a sweep's run, and the folder if it is then empty."""
     if not is_run(run):
         return
     clear_left(run, OURS.__contains__)
@@ -225,7 +225,7 @@ def runs_of(folder: Path) -> list[Path]:
 
 
 def name_of(data: str) -> str:
-    """Return what a run on these data is called.
+    """Return the name of a run on these data.
 
     Examples
     --------

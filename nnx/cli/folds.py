@@ -23,13 +23,13 @@ from nnx.metrics.history import without_nan
 from nnx.support.schema import Whole, check
 
 _OF_ONE = {"fold", "samples", "trained_on", "epochs", "kept_epoch", "seconds"}
-"""What is no score in the numbers of a fold."""
+"""The entries of a fold that are no scores."""
 
 _EXPECTED = {
     "folds": Whole(2), "epochs": Whole(1), "each": [dict], "mean": (dict, None), "deviation": (dict, None),
 }  # fmt: skip
 _COUNTS = {"fold": Whole(1), "samples": Whole(1), "epochs": Whole(1)}
-"""What folds.json, and each fold in it, must hold."""
+"""The form of folds.json, and of each fold in it."""
 
 
 def train(

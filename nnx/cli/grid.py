@@ -12,7 +12,7 @@ from nnx.cli.options import KINDS, OF_A_RUN, Options, long, named
 from nnx.errors import InputError, positive_int, unknown
 
 COMPARED_BY = ("data", "target", "task", "held_out", "validation", "test", "folds", "metrics")
-"""What the runs of a sweep have in common: else their scores are of different things."""
+"""The options that the runs of a sweep must share: otherwise their scores cannot be compared."""
 
 SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name not in COMPARED_BY)
 """The options that can be swept: not the lists, either."""
@@ -40,7 +40,7 @@ class Range:
 
 
 def combinations(table: Mapping[str, Any], draws: int | None, seed: int) -> list[dict[str, Any]]:
-    """Return what the options are in each run of a sweep.
+    """Return the options of each run of a sweep.
 
     Parameters
     ----------

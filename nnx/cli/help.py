@@ -31,7 +31,7 @@ def as_shown(option: Any) -> Any:
 
 
 class _Helped:
-    """What commands and groups of them have in common."""
+    """The base of commands and groups of commands."""
 
     _helps = False
 
@@ -49,7 +49,7 @@ class _Helped:
             self._helps = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read what was typed; an unknown option is an error that names the nearest."""
+        """Read the command line; an unknown option is an error that names the nearest."""
         try:
             return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]
         except Exception as error:

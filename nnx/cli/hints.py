@@ -1,4 +1,4 @@
-"""What a result tells about the model, and what to try: the baseline is not beaten, classes are rare, it overfits."""
+"""Hints on a result, with remedies: the baseline is not beaten, classes are rare, the network overfits."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ twice that, is added, which chance alone may make."""
 
 
 def warning(training: Training) -> str | None:
-    """Return that the model is no better than the baseline, and what to try; None where it is."""
+    """Return a warning, with remedies, if the model is no better than the baseline; else None."""
     name, base = next(iter(training.baseline.scores().items()), ("", 0.0))
     value = training.measured.get(name)
     enough = base + MARGIN * (1 - base) if best_is(name, "min") == "max" else base * (1 - MARGIN / 2)
@@ -36,7 +36,7 @@ def warning(training: Training) -> str | None:
 
 
 def hints(training: Training) -> Iterator[str]:
-    """Yield what else is worth a look, a sentence each."""
+    """Yield further hints, a sentence each."""
     base = training.baseline.scores().get("accuracy")
     accuracy = training.measured.get("accuracy")
     if (
@@ -91,7 +91,7 @@ def _rare(training: Training) -> bool:
 
 
 def _tries(training: Training) -> list[str]:
-    """Return what may help, of which there are two at least."""
+    """Return the remedies, at least two."""
     trainer, options = training.trainer, training.options
     found = ["--class-weight balanced"] if _rare(training) else []
     last = trainer.stopped is None and trainer.kept in (None, len(trainer.records))

@@ -56,7 +56,7 @@ class Board(_InUnits, TensorBoard):
 
 
 class Watch(Callback):
-    """Shows in a line what is trained, and in which epoch it is."""
+    """Shows the run and its epoch in a line."""
 
     def __init__(self, status: Any, what: str) -> None:
         self._status, self._what = status, what

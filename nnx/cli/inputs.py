@@ -1,4 +1,4 @@
-"""What several commands take: lists of numbers, data, and outputs that must not be there yet."""
+"""Arguments of several commands: lists of numbers, data, and outputs that must not exist yet."""
 
 import io
 import os
@@ -26,7 +26,7 @@ from nnx.train.model_file import file_of
 from nnx.train.trainer import Trainer
 
 WIDTHS = ",-"
-"""What may stand between the widths of layers: 784-512-10 is how tables name a network."""
+"""The separators of the widths of layers: tables name a network 784-512-10."""
 
 
 class UsageError(InputError):
@@ -35,7 +35,7 @@ class UsageError(InputError):
 
 @contextmanager
 def typed() -> Iterator[None]:
-    """Make every InputError within a UsageError: there, only what was typed is looked at."""
+    """Make every InputError within it a UsageError: only the command line is checked there."""
     try:
         yield
     except UsageError:
@@ -64,7 +64,7 @@ def source(
     seed: int,
     dialect: Dialect = PLAIN,
 ) -> Arrays | Table:
-    """Return the data set of this name, or what the file of this name holds."""
+    """Return the data set of this name, or the data of the file of this name."""
     if data in BUILTIN:
         if target is not None:
             raise InputError(f"the data set {data!r} has a target of its own; --target is for files")
@@ -122,7 +122,7 @@ def check_order(path: Path, data: str) -> None:
 
 
 def model(path: Path, backend: str, device: str | None) -> tuple[Trainer, Preparation]:
-    """Return what a model file, or a run's folder, has learned."""
+    """Return the model of a model file or a run's folder."""
     file = file_of(path)
     trainer = Trainer.load(file, backend, device)
     try:
@@ -170,7 +170,7 @@ def _pipe(name: str, dialect: Dialect) -> Iterator[Arrays | Table]:
 
 
 def _stream(where: str, stream: Any, dialect: Dialect) -> Iterator[Arrays | Table]:
-    """Yield what comes through a pipe: CSV as it comes; anything else is written to a temporary file first."""
+    """Yield the data of a pipe: CSV as it comes; other formats go through a temporary file."""
     called = where if where == STANDARD_INPUT else repr(where)
     stream = Opened(called, stream, unzip=False)
     head = stream.read(files.HEAD)

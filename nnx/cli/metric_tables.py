@@ -1,4 +1,4 @@
-"""What is measured: the metrics that are asked for, in which units, and how they are shown."""
+"""The chosen metrics, their units, and how they are shown."""
 
 from collections.abc import Iterable, Mapping
 from math import isfinite
@@ -76,14 +76,14 @@ def text(name: str, value: float, digits: int = 4) -> str:
 
 
 def figure(name: str, value: Any) -> str:
-    """Return a number as the table has it."""
+    """Return a number for the table."""
     if not isinstance(value, int | float):
         return ""
     return percent(value, 2) if name == "accuracy" else significant(value, 4)
 
 
 def reported(name: str, value: float) -> str:
-    """Return a score as the report has it: accuracy in percent, R2 with its decimals.
+    """Return a score for the report: accuracy in percent, R2 with its decimals.
 
     Examples
     --------
@@ -96,14 +96,14 @@ def reported(name: str, value: float) -> str:
 
 
 def beside(baseline: Baseline) -> str:
-    """Return what stands beside the model's scores in a report; nothing where it is not known."""
+    """Return the baseline's part of a report; nothing if it is not known."""
     figures = [(called(name), reported(name, value)) for name, value in baseline.scores().items()]
     each = [f"{name} {value}" if len(figures) > 1 else value for name, value in figures]
     return f"; baseline ({baseline.text}): {', '.join(each)}" if each else ""
 
 
 def tables(measured: Mapping[str, Any], labels: list[Any] | None) -> list[Table]:
-    """Return what has a number for each class, or is a confusion matrix, as a table each."""
+    """Return the metrics with a number for each class, and the confusion matrix, as a table each."""
     return [
         _by_class(name, value, labels or [])
         for name, value in measured.items()

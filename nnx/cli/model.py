@@ -1,4 +1,4 @@
-"""`nnx show`: what is in a model file, or a run's folder."""
+"""`nnx show`: the contents of a model file or a run's folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ SHORTEST, LONGEST = 8, 24
 
 
 def run(model: Path, as_json: bool) -> None:
-    """Print what a model is, how it was trained and how large it is; of a sweep, its results."""
+    """Print a model: its network, its training and its size; for a sweep its results."""
     if (model / RESULTS).is_file():
         found = sweep_results.results(model)
         if as_json:
@@ -80,7 +80,7 @@ def measured(trainer: Trainer) -> dict[str, Any]:
 
 
 def bests(trainer: Trainer) -> dict[str, dict[str, float]]:
-    """Return the best value of each number of the history, and its epoch; of one's own metrics none is known."""
+    """Return the best value of each number of the history, and its epoch; none for a user's metrics."""
     found = {}
     for name, values in measured(trainer).items():
         finite = [(value, i) for i, value in enumerate(values, 1) if without_nan([value]) == [value]]
@@ -132,7 +132,7 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
 
 
 def data(trainer: Trainer) -> str:
-    """Return what the model was trained on, and how that is prepared, in words."""
+    """Return the data of the training and their treatment, in words."""
     if "preparation" not in trainer.metadata:
         return "not described, since nnx.Trainer saved the model, not `nnx train`"
     preparation = Preparation.of(trainer.metadata)

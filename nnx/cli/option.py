@@ -8,7 +8,7 @@ import typer
 
 
 def complete(names: Iterable[str], files: bool = False, several: bool = False) -> Callable[[str], list[str]]:
-    """Return what completes a value in the shell: the names, and the files if they will do, too.
+    """Return the completions of a value in the shell: the names, and files where they are allowed.
 
     Of `several` names with commas between, the last is completed.
 

@@ -20,12 +20,12 @@ from nnx.optimizers import OPTIMIZERS
 from nnx.optimizers.schedules import SCHEDULES
 
 LOSS = "loss"
-"""What the training is stopped by unless a metric is named."""
+"""The number that stops the training unless a metric is named."""
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The options that say what the data are, and which parts of them stop the training and test it."""
+    """The options of the data, and of the parts that stop the training and test it."""
 
     data: Annotated[
         str,
@@ -135,7 +135,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class Options(DataOptions):
-    """What `nnx train` may be told, by its arguments and by a configuration file."""
+    """The options of `nnx train`, from its arguments and a configuration file."""
 
     layers: Annotated[
         str, option("Network", "Units of the hidden layers, as 128,64; none: no hidden layer.")
@@ -306,7 +306,7 @@ class Options(DataOptions):
 OF_THE_COMMAND = frozenset(
     {"no_early_stopping", "out", "overwrite", "plots", "config", "resume", "sweep", "draws", "quiet", "json"}
 )
-"""What says how the command is to work, and nothing about the run."""
+"""The options of the command that are no part of the run."""
 
 TYPED: dict[str, Field[Any]] = {f.name: f for f in fields(Options) if f.metadata.get("typed", True)}
 
@@ -327,7 +327,7 @@ def _parts(hint: Any) -> list[Any]:
 KINDS = _kinds()
 
 OF_A_RUN = tuple(name for name in TYPED if name not in OF_THE_COMMAND)
-"""The options that make a run what it is: its configuration holds them all."""
+"""The options of a run: its configuration has them all."""
 
 
 def long(name: str) -> str:

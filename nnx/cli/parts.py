@@ -32,7 +32,7 @@ ROWS = 2**13
 
 
 def wanted(options: Options) -> tuple[float | str, float | str]:
-    """Return what the validation part and the test part are: a share of the samples, 0 for none, or a file."""
+    """Return the validation part and the test part: a share of the samples, 0 for none, or a file."""
     validation = options.held_out if options.validation is None else _read("validation", options.validation)
     return validation, 0.0 if options.test is None else _read("test", options.test)
 
@@ -50,7 +50,7 @@ def _read(name: str, text: str) -> float | str:
 
 
 def check(options: Options) -> tuple[float | str, float | str]:
-    """Return what is `wanted`.
+    """Return the parts of `wanted`, checked.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def of_pieces(called: str, found: Iterable[Arrays | Table], preparation: Prepara
 
 
 def described(of: Sequence[Source], held: Mapping[str, Part | None], seed: int) -> dict[str, Any]:
-    """Return what a model file keeps of the parts: where each is from, its samples and their checksum."""
+    """Return the description of the parts for a model file: the source of each, its samples and their checksum."""
     return {"seed": seed} | {
         name: None if part is None else _described(part, source)
         for source, (name, part) in zip(of, held.items(), strict=True)
@@ -159,7 +159,7 @@ _PART = ({"of": (str, float), "samples": Whole(1), "checksum": Whole()}, None)
 
 
 def read(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a model file holds of the parts; nothing of an earlier version.
+    """Return the description of the parts in a model file; nothing for an earlier version.
 
     Raises
     ------

@@ -110,7 +110,7 @@ def model_of(folder: Path) -> Path | None:
 
 
 def named(runs: Sequence[Path]) -> dict[str, Path]:
-    """Return the folders by what the runs are called: what was swept, or their names, or where two have one paths."""
+    """Return the folders by the names of the runs: the swept options, their names, or their paths if names repeat."""
     folders, own = [], []
     for run in runs:
         if not (run / RESULTS).is_file():
@@ -128,7 +128,7 @@ def named(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def read(folder: Path) -> Left:
-    """Return what the pictures of a run are drawn from."""
+    """Return the data of a run's pictures."""
     model = file_of(folder)
     trainer = Trainer.load(model, backend="numpy")
     metadata = trainer.metadata
@@ -147,7 +147,7 @@ def known(left: Left) -> list[str]:
 
 
 def history(folder: Path) -> History:
-    """Return what a run measured, from its log or else its model."""
+    """Return the numbers of a run, from its log or else its model."""
     path, model = folder / HISTORY, model_of(folder)
     if model is not None and (not path.is_file() or model.name != MODEL):
         trainer = Trainer.load(model, backend="numpy")

@@ -22,7 +22,7 @@ from nnx.errors import Error, InputError, count, first_line, unknown
 from nnx.io.atomic_write import naming, written_aside
 
 FORMATS = {"csv": (".csv", ".txt", ""), "parquet": (".parquet", ".pq")}
-"""What predictions are written as, and the endings that say so."""
+"""The formats of predictions, and their endings."""
 
 Write = Callable[[Any], None]
 
@@ -101,7 +101,7 @@ def predictions(preparation: Preparation, A: Any, probabilities: bool = True) ->
 
 
 def names(preparation: Preparation) -> list[str]:
-    """Return what the columns of the classes' probabilities are called: no two alike, and none as the target."""
+    """Return the names of the probability columns: no two alike, and none like the target."""
     taken, found = {preparation.target}, []
     for one in preparation.labels or []:
         name, n = f"P({label.text(one)})", 1
@@ -114,7 +114,7 @@ def names(preparation: Preparation) -> list[str]:
 
 
 def renamed(preparation: Preparation) -> list[str]:
-    """Return what is to be said of columns that would have replaced others."""
+    """Return the note on columns that would have replaced others."""
     said = []
     for one, name in zip(preparation.labels or [], names(preparation), strict=True):
         usual = f"P({label.text(one)})"
@@ -126,7 +126,7 @@ def renamed(preparation: Preparation) -> list[str]:
 
 
 def tell(notes: Iterable[str], of: str = "") -> None:
-    """Say what was filled in, not known and left out, on the standard error output; `of` begins each note."""
+    """Print notes on values filled in or unknown and rows left out, on the standard error output; `of` begins each."""
     for note in notes:
         errors.print(f"Note: {line(of + note)}", markup=False, soft_wrap=True)
 
@@ -161,7 +161,7 @@ def _written(write_as: str, out: Path | None) -> Iterator[Write]:
 
 
 class _Shown:
-    """A terminal that what is written to cannot command: labels may hold control characters."""
+    """A terminal that its text cannot control: labels may have control characters."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -206,7 +206,7 @@ def _parquet(file: BinaryIO) -> Iterator[Write]:
 
 @contextmanager
 def _gathered(folder: str) -> Iterator[None]:
-    """Let what cannot be written to the temporary folder be an error that names it."""
+    """Make a failure to write to the temporary folder an error that names it."""
     from polars.exceptions import PolarsError
 
     try:

@@ -16,7 +16,7 @@ from nnx.port.registry import described
 
 
 def describe(training: Training) -> None:
-    """Say what is about to be trained, on what."""
+    """Print the run: the network and the data."""
     data, trainer = training.data, training.trainer
     preparation, trained = data.preparation, data.X.shape[1]
     if data.reason:
@@ -114,7 +114,7 @@ def report(training: Training) -> None:
 
 
 def numbers(training: Training, found: Mapping[str, Any], m: int) -> str:
-    """Return what was measured on m samples, in a line."""
+    """Return the scores on m samples, in a line."""
     said = []
     for name, value in found.items():
         if name == "loss" or not isinstance(value, float | int):

@@ -1,4 +1,4 @@
-"""What the terminal shows: what is said of the work, and what was asked for.
+"""The output in a terminal: reports on the work, and results.
 
 What was asked for (tables, JSON) goes to the standard output. What is said of the work goes there, too, where that is
 a terminal; else to the standard error output, so that nothing but data is in a pipe.
@@ -21,7 +21,7 @@ from nnx.port.registry import WORTH, choose, survey
 
 
 class Work(Terminal):
-    """The console for what is said of the work."""
+    """The console for reports on the work."""
 
     aside = False
     """Whether the standard output is to hold data alone, though it is a terminal."""
@@ -39,7 +39,7 @@ class Work(Terminal):
 console = Work()
 errors = Terminal(stderr=True)
 output = Terminal()
-"""For what was asked for."""
+"""The console for results."""
 
 _json = False
 
@@ -62,7 +62,7 @@ def silent() -> bool:
 
 
 def result(found: Any) -> None:
-    """Print what became of the work as one JSON object, if that was asked for."""
+    """Print the result as one JSON object, with `--json`."""
     if _json:
         print_json(found)
 
@@ -81,7 +81,7 @@ def complain(error: Exception | str) -> None:
 
 
 def warn(said: str, label: str = "Warning") -> None:
-    """Print what is odd beside the work, which goes on, to the standard error output; nothing with `--quiet`."""
+    """Print a warning to the standard error output; nothing with `--quiet`. The work goes on."""
     if not console.quiet:
         errors.print(f"[bold]{label}:[/] {escape(line(said))}", soft_wrap=True)
 
@@ -98,7 +98,7 @@ def say(label: str, text: str, fold: bool = True, to: Terminal | None = None) ->
 
 
 def title(data: str, network: Network) -> str:
-    """Return what a run's pictures are called.
+    """Return the title of a run's pictures.
 
     Examples
     --------

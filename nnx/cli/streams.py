@@ -63,7 +63,7 @@ def ended() -> None:
 
 
 def leave(stream: object) -> None:
-    """Drop what a stream still holds if it cannot be written: Python would try again when it ends."""
+    """Drop the rest of a stream that cannot be written: Python would try again at its end."""
     try:
         stream.flush()  # type: ignore[attr-defined]
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A sweep: one run after another, each with other options, and a table of what they reached."""
+"""A sweep: one run after another, each with other options, and a table of their scores."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -114,7 +114,7 @@ def _check(options: Options) -> None:
 
 
 def watching(status: Any, what: str) -> Callable[[str], Callback]:
-    """Return what makes a callback that shows a run of the sweep, and which part of it is being done."""
+    """Return a function that makes a callback that shows a run of the sweep and its current part."""
     return lambda part: in_units.Watch(status, f"{what}, {part}" if part else what)
 
 

@@ -39,7 +39,7 @@ def _text(value: Any) -> str:
 
 
 def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
-    """Say what became of a run, in a line."""
+    """Print the result of a run, in a line."""
     if row["status"] == FAILED:
         text = f"failed: {short(row['error'])}"
     else:
@@ -51,7 +51,7 @@ def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
 
 
 def label(name: str) -> str:
-    """Return what people call a metric."""
+    """Return the name of a metric for people."""
     return called(name)
 
 

@@ -42,7 +42,7 @@ def line(text: str) -> str:
 
 
 class Terminal(Console):
-    """A console that shows text as `visible` returns it. What reads its output may end: that is no fault.
+    """A console that shows text as `visible` returns it. The reader of its output may end; that is no error.
 
     It takes no :names: for emoji, which a column may have as its name.
     """

@@ -16,7 +16,7 @@ from nnx.errors import count
 
 
 def run(options: Options) -> int:
-    """Do what the options say; return the exit status."""
+    """Train as the options say; return the exit status."""
     if options.out is not None and not options.overwrite:
         refuse_existing(options.out, empty_folder=True)
     with show.told(options.quiet, options.json):
@@ -35,7 +35,7 @@ def single(options: Options) -> int:
     training = prepare(options, reader)
     if options.resume is not None:
         folder = Folder(options.resume)
-        resumed = going_on(training, folder.path)  # what is refused is so before anything is said
+        resumed = going_on(training, folder.path)  # errors come before any report
         folder.check()
         describe(training)
         show.say("Resumed", resumed)
@@ -70,7 +70,7 @@ def single(options: Options) -> int:
 
 
 def cross_validated(options: Options, reader: Reader, folder: Folder) -> dict[str, Any]:
-    """Train without each fold in turn, and say what they reached; return their numbers."""
+    """Train without each fold in turn, and print the scores; return their numbers."""
     with show.console.status("") as status:
         found = folds.train(options, reader, folder, lambda what: Watch(status, what))
     if found["mean"] is None:

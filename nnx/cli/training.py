@@ -19,7 +19,7 @@ from nnx.train.trainer import Trainer
 
 @dataclass
 class Training:
-    """A run that is ready to train, and, once it has, what became of it."""
+    """A run that is ready to train, and later its result."""
 
     options: Options
     data: Data
@@ -65,7 +65,7 @@ class Training:
 
     @property
     def title(self) -> str:
-        """What its pictures are called."""
+        """The title of its pictures."""
         return show.title(self.options.data, self.trainer.network)
 
 
@@ -120,7 +120,7 @@ def score(training: Training) -> str:
 
 
 def result(training: Training, folder: Path) -> dict[str, Any]:
-    """Return what became of a run, of types that JSON has."""
+    """Return the result of a run as JSON values."""
     trainer, held, validation = training.trainer, training.data.reported, training.data.validation
     found = {} if held is None else {"samples": len(held[2]), **without_nan(training.measured)}
     tested = training.data.test is not None

@@ -1,4 +1,4 @@
-"""Data: what the command line trains on. Importing this package imports NumPy and nothing else.
+"""Data sets, tables and files. Importing this package imports NumPy and nothing else.
 
 >>> X, Y = flower(400, seed=0)
 >>> X.shape, Y.shape

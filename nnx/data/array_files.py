@@ -47,7 +47,7 @@ def _npz(path: Path, target: str | None, predicting: bool) -> Arrays:
 
 
 PARTS = {"training": ("_train", ""), "validation": ("_val", "_valid", "_validation"), "test": ("_test",)}
-"""What the names of a part's arrays end with, as x_train and y_train."""
+"""The endings of the names of a part's arrays, as in x_train and y_train."""
 
 
 def _parts(arrays: Mapping[str, Any], key: str, predicting: bool) -> dict[str, tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What a model must beat: the same answer always, the most frequent class or the mean of the training part."""
+"""The baseline that a model must beat: a constant answer, the most frequent class or the mean of the training part."""
 
 import math
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class Baseline:
 
     @property
     def text(self) -> str:
-        """What is predicted always, in words."""
+        """The constant answer, in words."""
         if self._preparation.labels is None:
             return f"always the mean, {significant(self.prediction, 4)}"
         return f"always {self.prediction!r}"
@@ -84,7 +84,7 @@ def no_better(name: str, value: float, base: float) -> bool:
 
 
 def _constant(preparation: Preparation, output: Output) -> tuple[list[float], Any]:
-    """Return the outputs, n[L] of them, and what they predict; none, and None, where it is not known."""
+    """Return the constant outputs (n[L]) and their prediction; none, and None, if it is not known."""
     if preparation.labels is None:
         A = 1.0 if preparation.counts else 0.0
         return [A], preparation.y([[A]])[0]

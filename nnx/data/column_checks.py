@@ -73,7 +73,7 @@ def checked(columns: Columns, day_first: bool | None = None) -> tuple[Columns, d
 
 
 def dated(columns: Columns, name: str, day_first: bool | None = None) -> tuple[str, Any, str]:
-    """Return how a column of text is read as dates, their moments, or what keeps it from that.
+    """Return how a column of text is read as dates, their moments, or the reason why it cannot be.
 
     Nothing, None and nothing if it holds none.
     """
@@ -144,7 +144,7 @@ def _same(columns: Columns, name: str) -> str:
 
 
 def not_numbers(columns: Columns, name: str) -> str:
-    """Return what keeps a column of text that seems to be meant as numbers from being it; nothing if none is meant."""
+    """Return why a column of text that looks like numbers cannot be read as numbers; nothing if it does not look so."""
     text = columns.text(name)
     values = text.drop_nulls()
     if needed := options(values):
@@ -165,7 +165,7 @@ def not_numbers(columns: Columns, name: str) -> str:
 
 
 def remark_on(numbers: Any, rows: Any) -> str:
-    """Return what makes a column of numbers of little use: "constant", "counts the rows", or nothing."""
+    """Return why a column of numbers is of little use: "constant", "counts the rows", or nothing."""
     if (numbers == numbers[0]).all():
         return "constant"
     if len(rows) > 2 and (numbers - rows == numbers[0] - rows[0]).all():

@@ -53,7 +53,7 @@ ORDERS = {
     "month first": "a date with the month first, such as 12/31/2024, 12/31/2024 17:30 or 2024-12-31",
     "time": "a time of day such as 17:30 or 5:30 pm",
 }
-"""How the text of a column is read, and what is expected then."""
+"""How the text of a column is read, and the expected form."""
 _SHORT = f"(?i)^{_MONTH}/{_DAY}/[0-9]{{2}}{_AFTER}$"
 _SHAPE = "(?i)^(?:{})$".format(
     "|".join(re.sub(r"\?P<\w+>", "?:", one) for one in (*_PATTERNS["day first"], _CLOCK))
@@ -194,12 +194,12 @@ def _one_hot(where: str, value: Any) -> None:
 
 
 EXPECTED = {"order": _order, "first": _day, "numbers": _numbers, "one_hot": _one_hot}
-"""What a model file holds of a column of dates."""
+"""The part of a model file for a column of dates."""
 
 
 @dataclass(frozen=True)
 class Dates:
-    """What a column of dates becomes.
+    """The inputs of a column of dates.
 
     Attributes
     ----------
@@ -220,7 +220,7 @@ class Dates:
 
     @classmethod
     def learn(cls, moments: Any, order: str) -> "Dates":
-        """Return what dates become of which these are the training's, none missing."""
+        """Return the inputs of dates, learned from the training's, without missing ones."""
         first = str(np.datetime64(int(moments.min()), "us").astype("M8[D]"))
         numbers = [part for part in NUMBERS[:-1] if len(np.unique(_part(part, moments))) > 1]
         one_hot = {part: np.unique(_part(part, moments) // 1).astype(int).tolist() for part in ONE_HOT}

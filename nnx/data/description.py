@@ -44,7 +44,7 @@ _EXPECTED = {
 
 
 def arguments(description: Any) -> dict[str, Any]:
-    """Return what a `Preparation` is made with, from its description in a model file.
+    """Return the arguments of a `Preparation`, from its description in a model file.
 
     Raises
     ------

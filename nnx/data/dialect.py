@@ -1,6 +1,6 @@
 """How values are written in CSV: decimal commas, thousands with commas, units such as $ and %, words for missing ones.
 
-Nothing of it is guessed: 1,234 may be 1234 or 1.234. What looks so is asked about, and the answer stays with the model.
+nnx guesses none of it: 1,234 may be 1234 or 1.234. Such a column is an error, and the model file stores the options.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any
 from nnx.data.header import checked_delimiter
 
 _SPACES = " '\u2019\u00a0\u202f"
-"""What may stand between thousands beside the comma (or, with a decimal comma, the point)."""
+"""The separators of thousands beside the comma (or, with a decimal comma, the point)."""
 _EXPONENT = r"([eE][+-]?\d+)?"
 _WHOLE = r"[+-]?\d+"
 _NUMBER = rf"[+-]?(\d+\.?\d*|\.\d+){_EXPONENT}"
@@ -30,7 +30,7 @@ MANY = 20
 
 
 Written = tuple[bool | None, bool | None, list[str] | None, list[str] | None, str | None]
-"""What is said of a file beside its model's dialect: the arguments of `Dialect.over`; None: nothing."""
+"""The options for a file beside its model's dialect: the arguments of `Dialect.over`; None: none."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Dialect:
         )
 
     def numbers(self, cell: Any) -> Any:
-        """Return a polars expression of text without what means missing, and with numbers as 1234.5; the rest stays."""
+        """Return a polars expression of text without missing values, and with numbers as 1234.5; the rest stays."""
         import polars as pl
 
         if self.missing:
@@ -185,7 +185,7 @@ def strays(values: Any, good: Any) -> Any:
 
 
 def if_missing(rest: Any) -> str:
-    """Return what to do if these values, the strays of a column, are missing ones."""
+    """Return the remedy if these values of a column mean missing."""
     words = rest.unique(maintain_order=True)
     options = " ".join(f"--missing {word[:40]!r}" for word in words)
     also = f", or give {options}" if len(words) <= WORDS else ""

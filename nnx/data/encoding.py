@@ -17,7 +17,7 @@ from nnx.errors import InputError, listed
 
 @dataclass
 class Notes:
-    """What was done to values while they became X, so that it is said once.
+    """The values that were filled in or unknown while a table became X, for one note.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Notes:
     example: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Return what is to be said."""
+        """Return the notes."""
         said = []
         if self.filled:
             said.append(f"missing values, filled in as the training taught: {_counts(self.filled)}")
@@ -52,7 +52,7 @@ def _counts(counts: Counter[str]) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """What becomes of one column.
+    """The inputs of one column.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class Column:
             Of numbers and dates: an input is (number - mean) / scale.
         out : array (m, inputs)
         notes : Notes
-            Is told what was filled in or not known.
+            Collects the values that were filled in or unknown.
         """
         if self.kind == "categories":
             codes = self._codes(values, name, notes)
@@ -166,7 +166,7 @@ def look_up(text: Any, places: Mapping[Any, int], unknown: int, of_missing: int)
 
 
 def account(names: Sequence[str], columns: Sequence[Column]) -> list[str]:
-    """Return what was done with which columns, a line each kind of treatment.
+    """Return the treatment of the columns, a line for each kind.
 
     Examples
     --------

@@ -27,16 +27,16 @@ AT_ONCE = 2**22
 
 
 def learn(columns: Columns) -> tuple[list[Column], list[float], list[float]]:
-    """Return what becomes of each column, and the mean and the scale of each input; columns are the training rows.
+    """Return the inputs of each column, and the mean and the scale of each input, from the training rows.
 
-    As scikit-learn has it:
+    As in scikit-learn:
 
     - numbers and booleans: ``SimpleImputer(strategy="median", keep_empty_features=True)``, then ``StandardScaler()``;
       beside it, where any is missing, ``MissingIndicator()``, not scaled;
     - text: ``OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RARE, max_categories=MOST_CATEGORIES)``,
       for which a missing value is a category, too; not scaled.
 
-    Dates become their parts, as `Dates` has it; a missing one is the median.
+    Dates become their parts, see `Dates`; a missing one is the median.
     """
     require("sklearn", "cli")
     from sklearn.preprocessing import OneHotEncoder
@@ -106,7 +106,7 @@ def _learn_numbers(
 
 
 def _learn_dates(columns: Columns, name: str) -> tuple[Column, tuple[list[float], list[float]]]:
-    """Return what becomes of a column of dates, and the means and scales of its inputs but that of missing ones."""
+    """Return the inputs of a column of dates, and the means and scales of all but the one for missing dates."""
     is_time = str(columns.frame.schema[name]) == "Time"
     order = columns.orders.get(name, "time" if is_time else "year first")
     moments = columns.moments(name, order)

@@ -21,13 +21,13 @@ from nnx.data.tables import CSV, STANDARD_INPUT, parquet_frames, parquet_memory,
 from nnx.errors import InputError
 
 HEAD = 2**20
-"""The first bytes, which tell what a file holds, and hold the first line of CSV."""
+"""The number of first bytes, which show a file's format and contain the first line of CSV."""
 
 ENDINGS = {
     ".csv": "CSV", ".tsv": "CSV", ".parquet": "Parquet", ".pq": "Parquet", ".npz": ".npz",
     ".png": "a PNG image", ".xlsx": "an Excel workbook", ".zip": "a zip file",
 }  # fmt: skip
-"""What files of these endings hold, by custom."""
+"""The usual formats of files with these endings."""
 
 _OTHERS = {
     b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"GIF8": "a GIF image", b"%PDF": "a PDF document",
@@ -38,7 +38,7 @@ _OTHERS = {
     b"SQLite": "an SQLite database: write its table as CSV", b"<!": "a web page", b"<html": "a web page",
     b"<?xml": "XML", b'{"': "JSON: save it as CSV", b"[": "JSON: save it as CSV",
 }  # fmt: skip
-"""What is no data that can be read, by its first bytes, and what to do."""
+"""Formats that cannot be read, by their first bytes, and the remedy."""
 
 
 def read(
@@ -46,7 +46,7 @@ def read(
     target: str | None = None,
     dialect: Dialect = PLAIN,
 ) -> Arrays | Table:
-    """Return what a file holds; its content decides what it is, not its name.
+    """Return the data of a file; its content decides the format, not its name.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def pieces(
     predicting: bool = True,
     dialect: Dialect = PLAIN,
 ) -> Iterator[Arrays | Table]:
-    """Yield what a file holds, as `read`, a table in pieces: in memory that does not grow with the file.
+    """Yield the data of a file, as `read`, a table in pieces: in memory that does not grow with the file.
 
     Where `predicting`, the targets may as well be absent.
     """
@@ -104,7 +104,7 @@ def csv_pieces(table: CSV) -> Iterator[Table]:
 
 
 def look(path: Path) -> tuple[str, bytes]:
-    """Return what a file holds, "CSV", "Parquet", ".npz" or "IDX", and its first bytes, unzipped if it is gzipped.
+    """Return a file's format, "CSV", "Parquet", ".npz" or "IDX", and its first bytes, unzipped if it is gzipped.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def look(path: Path) -> tuple[str, bytes]:
 
 
 def kind_of(where: str, head: bytes) -> str:
-    """Return what something that begins so holds, or raise an InputError that says what it is instead."""
+    """Return the format of data with this beginning, or raise an InputError that names another format."""
     where = where if where == STANDARD_INPUT else repr(where)
     if head[:4] == b"PK\x03\x04":
         if any(part in head for part in (b"xl/", b"[Content_Types].xml")):
@@ -156,7 +156,7 @@ _BRACKETS = re.compile(rb'\[[^][{"\r\n]*\][,;\t|]')
 
 
 def _has_names(head: bytes) -> bool:
-    """Whether what begins as another format does begins with names of columns, such as [a],[b] or PAR1,PAR2."""
+    """Whether data that begin like another format begin with names of columns, such as [a],[b] or PAR1,PAR2."""
     if head[:1] in (b"[", b"{"):
         return not _JSON.match(head) or bool(_BRACKETS.match(head))
     end = _CONTROL.search(head)

@@ -1,4 +1,4 @@
-"""Tables that are handed in from Python become what a file gives: columns of numbers, booleans and text, of polars."""
+"""Tables from Python become polars tables as files do: columns of numbers, booleans and text."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ WHERE = "the data frame"
 
 
 def table(found: frames.Frame, read: Callable[[str], bool], dialect: Dialect = PLAIN) -> Table:
-    """Return a table, of which the columns that `read` is true of are read, and the others are empty.
+    """Return a table; the columns for which `read` is true are read, and the others are empty.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Files opened for reading, gzipped or not: what fails while they are read is an error that names the file."""
+"""Files opened for reading, gzipped or not; a failure during reading is an error that names the file."""
 
 import gzip
 import io
@@ -70,7 +70,7 @@ ADVICE = "copy it, or make it, once more"
 
 
 def _what(error: Exception) -> str:
-    """Return what is wrong with gzipped data."""
+    """Return the fault of gzipped data."""
     said = str(error)
     if "CRC" in said:
         return "its checksum is not that of its data"

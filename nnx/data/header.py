@@ -1,4 +1,4 @@
-"""What the first lines of a CSV file say: the delimiter, the names of the columns, and where the rows begin."""
+"""The first lines of a CSV file: the delimiter, the names of the columns, and where the rows begin."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ LONGEST_HEADER = 2**20 - 2**10
 """The bytes that the names may have, of the first bytes that are looked at."""
 
 BLANK = " \t"
-"""What is stripped from both ends of names and cells. Any other white space belongs to them."""
+"""The white space that is stripped from both ends of names and cells. Other white space belongs to them."""
 
 _SEP = re.compile(r'"?sep=(.)"?[ \t]*(\r\n|\n|\r|$)', re.IGNORECASE)
 """The first line that Excel writes and reads to name the delimiter."""
@@ -48,7 +48,7 @@ def checked_delimiter(given: str) -> str:
 
 @dataclass(frozen=True)
 class Header:
-    """What the first lines say.
+    """The contents of the first lines.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Header:
 
 
 def read_header(called: str, head: bytes, delimiter: str | None = None) -> Header:
-    """Return what the first bytes of a CSV file say.
+    """Return the contents of the first lines of a CSV file, from its first bytes.
 
     Parameters
     ----------

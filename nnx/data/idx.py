@@ -22,7 +22,7 @@ BLOCK = 2**20
 
 @dataclass(frozen=True)
 class Header:
-    """What an array file says of an array before its numbers.
+    """The header of an array in a file: its shape and dtype.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ def begins(head: bytes) -> bool:
 
 
 def idx_header(path: Path) -> Header:
-    """Return what an IDX file, gzipped or not, says of its array; its numbers are not read.
+    """Return the header of an IDX file, gzipped or not, without reading its numbers.
 
     Raises
     ------

@@ -59,6 +59,6 @@ class Labelled:
         return np.concatenate(X).T, np.concatenate(Y, axis=-1), np.concatenate(y)
 
     def said(self) -> list[str]:
-        """Return what is to be said of the rows: what was filled in, not known and left out."""
+        """Return the notes on the rows: values that were filled in or unknown, and rows left out."""
         missing = self.rows - self.m
         return [*self.notes.lines(), *([left_out(missing, self.target)] if missing else [])]

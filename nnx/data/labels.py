@@ -50,7 +50,7 @@ def value(label: Any) -> Any:
 
 
 def kind(labels: Iterable[Any]) -> str:
-    """Return what a column of these labels is: "numbers", "booleans" or "text".
+    """Return the kind of a column of these labels: "numbers", "booleans" or "text".
 
     Examples
     --------

@@ -4,11 +4,11 @@ from nnx.errors import InputError, size
 from nnx.support.limits import available
 
 SMALL = 2**24
-"""What is less is taken without a look."""
+"""Less memory is taken without a check."""
 
 
 def check(needed: float, what: str, advice: str) -> None:
-    """Raise an InputError if more bytes are needed than there are: how many, and what to do."""
+    """Raise an InputError if more bytes are needed than are free; it names both, and a remedy."""
     if needed < SMALL:
         return
     free = available()

@@ -1,4 +1,4 @@
-"""NumPy's .npz: a zip file with an .npy file for each array. What holds Python objects is not read.
+"""NumPy's .npz: a zip file with an .npy file for each array. Arrays of Python objects are not read.
 
 The first bytes of each .npy file say its array's shape and dtype. They are checked before the numbers are unpacked.
 """
@@ -32,7 +32,7 @@ class Packed(Header):
 
 
 def npz_headers(path: Path) -> dict[str, Packed]:
-    """Return what each array of an .npz file is; no numbers are read.
+    """Return the header of each array of an .npz file, without reading numbers.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _packed(path: Path, file: zipfile.ZipFile, one: zipfile.ZipInfo) -> Packed:
-    """Return what an .npy file in the zip file holds, by its first bytes."""
+    """Return the header of an .npy file in the zip file, from its first bytes."""
     called = f"{one.filename.removesuffix('.npy')!r} of {str(path)!r}"
     with file.open(one) as member:
         version = np.lib.format.read_magic(member)

@@ -8,7 +8,7 @@ from nnx.io.atomic_write import neighbours
 
 
 def regular(path: Path, what: str = "") -> None:
-    """Raise an InputError unless there is a regular file of this name; `what` says in it what is wanted."""
+    """Raise an InputError unless there is a regular file of this name; `what` names the wanted file in it."""
     called = repr(str(path))
     try:
         mode = path.stat().st_mode

@@ -136,7 +136,7 @@ class Preparation:
 
     @property
     def task(self) -> str:
-        """What is learned: "classification", "regression" or "counts"."""
+        """The task: "classification", "regression" or "counts"."""
         if self.labels is not None:
             return "classification"
         return "counts" if self.counts else "regression"
@@ -170,7 +170,7 @@ class Preparation:
         return [one for name, column in pairs for one in column.inputs(name)]
 
     def account(self) -> list[str]:
-        """Return what was done with which columns of a table, a line each."""
+        """Return the treatment of the columns of a table, a line each."""
         said = [] if self.columns is None else account(self.features, self.columns)
         return [*said, f"left out: {listed(self.unused, 12)}"] if self.unused else said
 
@@ -185,7 +185,7 @@ class Preparation:
         dtype : {"float64", "float32"}
             Of X, which is computed in float64.
         notes : Notes or None
-            Is told what was filled in or not known.
+            Collects the values that were filled in or unknown.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class Preparation:
         )
 
     def _table(self, values: Any) -> Any:
-        """Return the columns of a table that was handed in; what is no table is returned as an array."""
+        """Return the columns of a table; another object is returned as an array."""
         found = frames.frame(values)
         if found is None:
             array = host.as_host(host.as_numbers("X", values, "; or a table with named columns"))
@@ -304,11 +304,11 @@ class Preparation:
         return dict(zip(places, given.values(), strict=True))
 
     def y(self, A: Any) -> list[Any]:
-        """Return what the outputs A (n[L], m) predict: a label, or a number in the target's unit, a sample."""
+        """Return the predictions of the outputs A (n[L], m): a label, or a number in the target's unit, a sample."""
         return self.predicted(A).tolist()  # type: ignore[no-any-return]
 
     def predicted(self, A: Any) -> Any:
-        """Return what the outputs A (n[L], m) predict as an array (m,), see `y`."""
+        """Return the predictions of the outputs A (n[L], m) as an array (m,), see `y`."""
         if self.labels is None:  # float32 would lose the last digits of y_mean
             return np.asarray(A[0], dtype=float) * self.y_scale + self.y_mean
         return np.array(self.labels, label.dtype_of(self.labels) or object)[decide(np.asarray(A))]
@@ -318,7 +318,7 @@ class Preparation:
         return np.stack([1 - A[0], A[0]], axis=1) if len(A) == 1 else np.asarray(A).T
 
     def in_units(self, measured: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what was measured, a number or a list under each name, with errors in the target's unit.
+        """Return the measured numbers, one or a list under each name, with errors in the target's unit.
 
         The cost J stays that of the scaled target: it is what is made small.
 

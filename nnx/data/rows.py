@@ -137,7 +137,7 @@ class _Long(csv.Error):
 
 
 def _reason(error: csv.Error) -> str:
-    """Return what is wrong with a row that Python's csv module refuses."""
+    """Return the fault of a row that Python's csv module refuses."""
     said = str(error)
     if isinstance(error, _Long):
         return f'has more than {size(error.args[0])}; is a quote (") not closed?'
@@ -199,7 +199,7 @@ class _Lines:
         return self._row or first_line(self._text[at : at + 80])
 
     def rest(self) -> bytes:
-        """Return what has not been given."""
+        """Return the part of the piece that has not been read yet."""
         return self._lines.read().encode("utf-8", "surrogateescape")
 
 

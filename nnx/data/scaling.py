@@ -14,7 +14,7 @@ from nnx.data.source import Samples
 
 
 def learned_inputs(samples: Samples, train: Any) -> tuple[list[Column] | None, list[float], list[float]]:
-    """Return what becomes of the features, and the mean and scale of each input."""
+    """Return the inputs of the features, and the mean and scale of each input."""
     if isinstance(samples.X, Columns):
         return learn(samples.X[train])
     X = np.asarray(samples.X[train], dtype=float)
@@ -33,5 +33,5 @@ def first_inputs(features: Sequence[str], columns: Sequence[Column] | None) -> l
 
 
 def divisor(mean: Any, std: Any) -> Any:
-    """Return what to divide by: the deviation, or 1 for what is constant (but for rounding)."""
+    """Return the divisors: the deviation, or 1 for constant inputs (up to rounding)."""
     return np.where(std > 1e-12 * np.abs(mean), std, 1.0)

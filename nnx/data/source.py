@@ -297,7 +297,7 @@ def none_labelled(target: str, m: int, where: str) -> InputError:
 
 
 def left_out(n: int, target: str) -> str:
-    """Return what is said of rows that have no target."""
+    """Return the note on rows without a target."""
     return f"{count(n, 'row')} without the target {target!r} left out"
 
 

@@ -18,7 +18,7 @@ from nnx.errors import InputError, first_line, size
 from nnx.port.base import require
 
 MISSING = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null"]
-"""What means, in a CSV file, that there is no value."""
+"""The texts for a missing value in a CSV file."""
 
 PIECE = 2**22
 """The bytes of CSV that are read at once."""
@@ -31,7 +31,7 @@ ROWS = 2**17
 
 
 STANDARD_INPUT = "the standard input"
-"""What is read from a pipe is called."""
+"""The name of data from a pipe."""
 
 
 class CSV:
@@ -161,7 +161,7 @@ def whole(table: CSV, length: int, target: str | None = None) -> Any:
 
 
 def _typed(frame: Any, kinds: dict[str, str]) -> Any:
-    """Return a piece with the columns in their types, noting in kinds what each has been found to be."""
+    """Return a piece with the columns in their types, and note the kind of each in kinds."""
     import polars as pl
 
     # By number, since polars takes names such as * and ^a.*$ for patterns of names.
@@ -211,7 +211,7 @@ def tidied(frame: Any) -> Any:
 
 
 def read_parquet(path: Path, dialect: Dialect) -> Any:
-    """Return what a Parquet file holds; text of which the dialect makes numbers as numbers."""
+    """Return the table of a Parquet file; text that the dialect reads as numbers becomes numbers."""
     pl = require("polars", "cli")
     frame = _parquet(path, lambda: pl.read_parquet(path, glob=False))
     if frame.height == 0:
@@ -271,7 +271,7 @@ def _parquet(path: Path, read: Callable[[], Any]) -> Any:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Discard what is written to the standard error output: Rust prints its stack there before it raises."""
+    """Discard the standard error output: Rust prints its stack there before it raises."""
     try:
         kept = os.dup(2)
     except OSError:  # it is closed

@@ -1,4 +1,4 @@
-"""Tables: one column is predicted from the others, by a network that takes and gives what stands in the table."""
+"""A table and a network that predicts one of its columns from the others."""
 
 import logging
 import os
@@ -178,7 +178,7 @@ class Tabular:
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
 
     def _learn(self, samples: Samples, task: str, validation: Any, dtype: str, seed: int) -> None:
-        """Set the preparation, and what is trained on and held out."""
+        """Set the preparation, and the training and held-out samples."""
         if samples.left_out:
             _log.warning("%s", left_out(samples.left_out, samples.target))
         samples, found, other, self.reason = decided(samples, task)
@@ -356,7 +356,7 @@ class Tabular:
         return self._in_units(self.trainer.history)
 
     def account(self) -> list[str]:
-        """Return what was done with which columns, a line each."""
+        """Return the treatment of the columns, a line each."""
         return [in_words_of_python(line) for line in self.preparation.account()]
 
     def _in_units(self, history: History) -> History:
@@ -382,7 +382,7 @@ class Tabular:
         return w[train], None if rest is None else w[rest]
 
     def _pieces(self, table: Any) -> Iterator[Any]:
-        """Yield what is handed in, piece by piece: tables, or one array (m, features)."""
+        """Yield the samples piece by piece: tables, or one array (m, features)."""
         prepared = self.preparation
         if isinstance(table, str | os.PathLike):
             yield from files.pieces(as_path("table", table), prepared.target, True, prepared.dialect.over())
@@ -438,7 +438,7 @@ class Tabular:
 
 
 def _frame(table: Any, read: Callable[[str], bool], dialect: Dialect) -> Table:
-    """Return a table that was handed in, with the columns that `read` is true of."""
+    """Return a table with the columns for which `read` is true."""
     found = frames.frame(table)
     if found is None:
         raise InputError(
@@ -453,6 +453,6 @@ def _frame(table: Any, read: Callable[[str], bool], dialect: Dialect) -> Table:
 
 
 def _tell(lines: Iterable[str]) -> None:
-    """Log what was filled in, not known and left out, where a script's user sees it."""
+    """Log the values that were filled in or unknown, and the rows left out, where a script's user sees it."""
     for line in lines:
         _log.warning("%s", line)

@@ -11,13 +11,13 @@ from nnx.errors import InputError, count, listed, unknown
 
 TASKS = ("auto", "classification", "regression", "counts")
 FEW = 20
-"""No more different whole numbers than these are taken as classes."""
+"""The most different whole numbers that count as classes."""
 SMALL = 10
-"""Nor those of which one is larger than this and does not fit their number, as in 0 to 19: years, prices, sizes."""
+"""The largest of them that counts as a class, unless it fits their number, as in 0 to 19. Larger: years, prices."""
 EACH_CLASS = 5
-"""Nor those of which one occurs less often: the largest counts are rare, classes seldom are."""
+"""The least rows of each class. The largest counts are rarer; classes seldom are."""
 NAME_OF_CLASSES = re.compile(r"(class|label|category|kind|type|status|[a-z]*code)(id)?$")
-"""The end of a target's name that says that its whole numbers are classes, however many and large they are."""
+"""The ends of target names with which any whole numbers are classes."""
 
 
 def target_numbers(samples: Samples) -> Any:
@@ -77,7 +77,7 @@ def _checked_task(samples: Samples, task: str) -> tuple[str, str | None]:
 
 
 def reason(samples: Samples) -> str:
-    """Return what in the target `find_task` guesses the task from.
+    """Return the property of the target from which `find_task` guesses the task.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def reason(samples: Samples) -> str:
 
 
 def _guess(samples: Samples) -> tuple[str, str]:
-    """Return the task, and what in the target it is guessed from."""
+    """Return the task, and the property of the target from which it is guessed."""
     y, target = target_numbers(samples), repr(samples.target)
     if y.dtype.kind in "Ub":
         what = "booleans" if label.kind(samples.classes[0]) == "booleans" else "text"
