@@ -16,11 +16,9 @@ class Strict(nnx.Backend):
     """The arrays of array-api-strict, on "cpu" or on one of its make-believe devices, such as "device1"."""
 
     name = "strict"
-    detail = "for tests: the standard and nothing else"
 
     def __init__(self, device=None):
         self.xp = require("array_api_strict", "test")
-        self.version = self.xp.__version__
         # The estimators name the device of an array as str() does: "array_api_strict.Device('device1')".
         name = (device or "CPU_DEVICE").removeprefix("array_api_strict.Device('").removesuffix("')")
         self.device = "cpu" if name == "CPU_DEVICE" else name
@@ -28,6 +26,10 @@ class Strict(nnx.Backend):
             self._device = self.xp.Device("CPU_DEVICE" if name == "cpu" else name)
         except ValueError as error:
             raise nnx.BackendError(f"array-api-strict has no device {device!r} ({error})") from error
+
+    def describe(self):
+        """Return the version and the device."""
+        return f"strict {self.xp.__version__} on {self.device}: for tests, the standard and nothing else"
 
     def asarray(self, x, dtype=None):
         """Return x as a strict array on the device."""

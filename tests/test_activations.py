@@ -265,7 +265,7 @@ def test_erf_and_erfc(backend, f, exact, dtype):
     x = np.concatenate([x, -x])
     expected = np.vectorize(exact)(x.astype("float64"))
     eps, tiny = np.finfo(dtype).eps, np.finfo(dtype).tiny
-    for run in (f, backend.capture(f)):
+    for run in (f, backend.compile(f)):
         found = backend.to_numpy(run(backend.asarray(x, dtype)))
         assert found.dtype == dtype
         np.testing.assert_allclose(found, expected, rtol=8 * eps, atol=tiny)

@@ -81,13 +81,13 @@ def check_derivative(backend, pair, n, m, lead, seed, h=1e-6):
     kinks = {"hinge": (2 * Y - 1) * Z - 1, "absolute_error": Z - Y}.get(pair.spec)
     if kinks is not None:  # where no derivative is
         Z = np.where(np.abs(kinks) < 1e-4, Z + 1e-3, Z)
-    found = backend.to_numpy(backend.capture(pair.derivative)(*on(backend, Z, Y)))
+    found = backend.to_numpy(backend.compile(pair.derivative)(*on(backend, Z, Y)))
     assert found.shape == Z.shape
     units = h * np.eye(n)[:, None]  # one unit vector a stacked copy: (n, 1, n)
     moved = [Z[..., None, :, :] + sign * units.transpose(0, 2, 1) for sign in (1, -1)]
     high, low = (
         backend.to_numpy(
-            backend.capture(pair.loss)(*on(backend, Zh, np.broadcast_to(Y[..., None, :, :], Zh.shape)))
+            backend.compile(pair.loss)(*on(backend, Zh, np.broadcast_to(Y[..., None, :, :], Zh.shape)))
         )
         for Zh in moved
     )
@@ -307,7 +307,7 @@ def test_twenty_weighted_steps_are_those_of_torch(backend, rng, link, loss):
     Y = targets_of(rng, net.output, 2, 12)
     p = {name: torch.tensor(x, requires_grad=True) for name, x in net.unflatten(theta).items()}
     descent = torch.optim.SGD(p.values(), lr=0.1)
-    step = backend.capture(net.loss_and_gradient)
+    step = backend.compile(net.loss_and_gradient)
     theta, *batch = on(backend, theta, X, Y, w)
     x, y, v = (torch.tensor(a) for a in (X, Y, w))
     for _ in range(20):

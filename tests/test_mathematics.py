@@ -44,7 +44,7 @@ def central_differences(backend, net, theta, X, Y, h=1e-6):
     stack = theta[..., None, :] + steps
     X, Y = (a[..., None, :, :] if a.ndim > 2 else a for a in (X, Y))
     arrays = (backend.asarray(a, "float64") for a in (stack, X, Y))
-    J = backend.to_numpy(backend.capture(net.loss_and_gradient)(*arrays)[0])
+    J = backend.to_numpy(backend.compile(net.loss_and_gradient)(*arrays)[0])
     return (J[..., : net.P] - J[..., net.P :]) / (2 * h)
 
 
@@ -79,7 +79,7 @@ def check_gradient(backend, hidden, output, n, m, lead, shared, seed):
     X = normal(seed + 1, *(() if shared else lead), n[0], m)
     Y = some_targets(np.random.default_rng(seed), output, n[-1], m, () if shared else lead)
     arrays = (backend.asarray(a, "float64") for a in (theta, X, Y))
-    J, dtheta = backend.capture(net.loss_and_gradient)(*arrays)
+    J, dtheta = backend.compile(net.loss_and_gradient)(*arrays)
     assert tuple(J.shape) == lead
     found, expected = backend.to_numpy(dtheta), central_differences(backend, net, theta, X, Y)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
@@ -95,7 +95,7 @@ def test_a_stack_gives_what_single_calls_give(backend, output, n, m, K, seed):
     Y = some_targets(np.random.default_rng(seed), output, n[-1], m, (K,))
     theta = normal(seed + 1, K, net.P)
     arrays = [backend.asarray(a, "float64") for a in (theta, X, Y)]
-    loss_and_gradient, forward = backend.capture(net.loss_and_gradient), backend.capture(net.forward)
+    loss_and_gradient, forward = backend.compile(net.loss_and_gradient), backend.compile(net.forward)
     J, dtheta = (backend.to_numpy(a) for a in loss_and_gradient(*arrays))
     A = backend.to_numpy(forward(*arrays[:2]))
     for k in range(K):

@@ -22,7 +22,7 @@ SIZES = (1, 50, 50)  # of the batches
 def values(backend, specs, out, A, Y, w=None, sizes=SIZES, dtype="float64"):
     """The metrics over batches, as a trainer computes them: all parts on the device, in one captured function."""
     found = [metric(spec) for spec in specs]
-    partial = backend.capture(lambda A, Y, w: [one.partial(out, A, Y, w) for one in found])
+    partial = backend.compile(lambda A, Y, w: [one.partial(out, A, Y, w) for one in found])
     ends = np.cumsum(sizes)
     assert ends[-1] == A.shape[1]
     batches = []

@@ -76,7 +76,7 @@ def test_the_environment_may_say_whose_products(anew, monkeypatch):
         with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=mkl: MKL is not installed"):
             nnx.backend("numba")
     else:
-        assert "products by MKL" in nnx.backend("numba").detail
+        assert "products by MKL" in nnx.backend("numba").describe()
     blas.blas.cache_clear()
     monkeypatch.setenv("NNX_BLAS", "openblas")
     with pytest.raises(nnx.BackendError, match=r"NNX_BLAS=openblas: expected 'scipy' or 'mkl'"):

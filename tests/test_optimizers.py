@@ -91,7 +91,7 @@ def run(made, backend="numpy", theta=None, alpha=None, steps=20, dtype="float64"
     """The state, as NumPy arrays, after so many steps from theta."""
     backend = nnx.backend(backend) if isinstance(backend, str) else backend
     state = first_state(made, backend, NET.init(dtype="float64") if theta is None else theta, alpha, dtype)
-    step = backend.capture(one_step(made, backend.asarray(X, dtype), backend.asarray(Y, "int32")))
+    step = backend.compile(one_step(made, backend.asarray(X, dtype), backend.asarray(Y, "int32")))
     for _ in range(steps):
         state = step(state)
     return {name: backend.to_numpy(x) for name, x in state.items()}
@@ -317,7 +317,7 @@ def test_numbers_are_those_that_json_has():
 def whole_batch(backend):
     """The cost and gradient over all samples, computed on the backend."""
     x, y = backend.asarray(X, "float64"), backend.asarray(Y, "int32")
-    computed = backend.capture(NET.loss_and_gradient)
+    computed = backend.compile(NET.loss_and_gradient)
 
     def objective(theta):
         assert (type(theta), theta.dtype, theta.shape) == (np.ndarray, np.float64, (NET.P,))

@@ -371,7 +371,7 @@ def test_jax_forgets_shapes(monkeypatch):
     monkeypatch.setattr(adapter, "SHAPES", 3)
     forget = adapter._forget
     monkeypatch.setattr(adapter, "_forget", lambda f: (forget(f), cleared.append(f._cache_size())))
-    double = backend.capture(lambda x: x + x)
+    double = backend.compile(lambda x: x + x)
     for n in (*range(1, 8), 1, 2):
         np.testing.assert_array_equal(backend.to_numpy(double(backend.asarray(np.ones(n), "float32"))), 2)
     assert max(cleared) < 3

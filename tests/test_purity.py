@@ -66,7 +66,7 @@ def test_the_guard_sees_a_host_read(backend):
 def test_the_step_changes_none_of_its_arguments(task, backend):
     step, state, batch = task
     before = {name: np.array(backend.to_numpy(x)) for name, x in state.items()}
-    after, _ = backend.capture(step)(state, batch)
+    after, _ = backend.compile(step)(state, batch)
     for name, x in before.items():
         np.testing.assert_array_equal(backend.to_numpy(state[name]), x)
     assert (backend.to_numpy(after["theta"]) != before["theta"]).any()
@@ -77,7 +77,7 @@ def test_the_step_holds_no_number_that_changes(backend, rng):
     net = nnx.mlp([3, 2, 1])
     state = initial_state(net, nnx.GradientDescent(0.1), backend.asarray(net.init(), "float64"))
     batch = backend.asarray(rng.random((3, 5)), "float64"), backend.asarray(rng.random((1, 5)), "float64")
-    step = backend.capture(training_step(net, nnx.GradientDescent(0.1)))
+    step = backend.compile(training_step(net, nnx.GradientDescent(0.1)))
     thetas = []
     for alpha in (0.1, 0.2):
         after, _ = step({**state, "alpha": backend.asarray(alpha, "float64")}, batch)

@@ -119,7 +119,7 @@ def test_every_backend_agrees_with_numpy(backend, made):
     t = np.arange(30.0)
     expected = made.factor(t)
     for dtype, rtol in (("float64", 1e-12), ("float32", 1e-5)):
-        factor = backend.capture(made.factor)
+        factor = backend.compile(made.factor)
         found = [
             backend.to_numpy(factor(backend.asarray(np.asarray(k), dtype))) for k in t
         ]  # 0-d, as in a step

@@ -30,15 +30,18 @@ class CuPy(Backend):
             self._device.use()
             # Importing works without a driver, and adding without cuBLAS: a tiny product decides.
             cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
-            self.detail = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
+            self._gpu = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
         except Exception as error:  # CUDA's, NVRTC's and the loader's errors have no common base
             raise BackendError(
                 f"CuPy {cupy.__version__} is installed, but cannot compute on {device or 'cuda'} "
                 f"({first_line(error)}); it needs an NVIDIA GPU and a driver for its CUDA version"
             ) from error
         self.xp = xp
-        self.version = cupy.__version__
         self.device = f"cuda:{self._device.id}"
+
+    def describe(self) -> str:
+        """Return CuPy's version, and the GPU's name."""
+        return f"cupy {self._cupy.__version__} on {self.device}: {self._gpu}"
 
     @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
@@ -68,12 +71,6 @@ class CuPy(Backend):
                 return function(*arguments)
 
         return called
-
-    @whole
-    def synchronize(self) -> None:
-        """Wait for the current stream."""
-        with self._device:
-            self._cupy.cuda.get_current_stream().synchronize()
 
     def memory(self) -> Memory:
         """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""

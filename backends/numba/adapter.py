@@ -19,13 +19,20 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
 
     def __init__(self, device: str | None = None) -> None:
         self.device = only_cpu("numba", device)
-        self.version = require("numba", "numba").__version__
+        library = require("numba", "numba")
         require("scipy.linalg", "numba")  # numba finds BLAS there
         require("threadpoolctl", "numba")
-        if require("numba", "numba").config.DISABLE_JIT:
+        if library.config.DISABLE_JIT:
             raise BackendError("numba compiles nothing, since NUMBA_DISABLE_JIT is set; unset it")
-        self.detail = f"every step compiled, once for a form on a machine; products by {blas().name}"
+        self._version = library.__version__
         look_again()
+
+    def describe(self) -> str:
+        """Return numba's version, and the library of products."""
+        return (
+            f"numba {self._version} on cpu: every step compiled, once for a form on a machine; "
+            f"products by {blas().name}"
+        )
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function with its steps compiled; all else is a list of NumPy's calls: see `NumbaProgram`."""

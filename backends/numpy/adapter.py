@@ -25,8 +25,10 @@ class NumPy(Backend):
 
     def __init__(self, device: str | None = None) -> None:
         self.device = only_cpu("NumPy", device)
-        self.version = np.__version__
-        self.detail = "always there"
+
+    def describe(self) -> str:
+        """Return NumPy's version."""
+        return f"numpy {np.__version__} on cpu: always there"
 
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a NumPy array; arrays of other libraries come over DLPack."""

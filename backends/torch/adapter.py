@@ -46,7 +46,6 @@ class Torch(Backend):
         import array_api_compat.torch as xp
 
         self.xp = xp
-        self.version = torch.__version__
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
@@ -57,15 +56,20 @@ class Torch(Backend):
             (torch.ones(2, device=self._device) + 1).cpu()  # a tiny computation decides
         except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
             raise BackendError(
-                f"PyTorch {self.version} cannot compute on device={device!r} ({first_line(error)}); it can on 'cpu'"
+                f"PyTorch {torch.__version__} cannot compute on device={device!r} ({first_line(error)}); it can on 'cpu'"
                 + (f" and {torch.cuda.device_count()} CUDA GPUs" if torch.cuda.is_available() else "")
             ) from error
         self.device = str(self._device)
-        self.detail = (
-            torch.cuda.get_device_name(self._device)
+
+    def describe(self) -> str:
+        """Return PyTorch's version, and the GPU's name or the number of threads."""
+        cuda = self._torch.cuda
+        more = (
+            cuda.get_device_name(self._device)
             if self._on_gpu
-            else f"{torch.get_num_threads()} threads on the CPU"
+            else f"{self._torch.get_num_threads()} threads on the CPU"
         )
+        return f"torch {self._torch.__version__} on {self.device}: {more}"
 
     @property
     def _on_gpu(self) -> bool:

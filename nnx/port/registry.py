@@ -207,7 +207,7 @@ def _load(name: str, device: str | None) -> Backend:
         raise BackendError(
             f"backend {name!r} ({entry.value}) fails: {type(error).__name__}: {first_line(error)}"
         ) from error
-    missing = [part for part in ("name", "version", "device", "detail", "xp") if not hasattr(made, part)]
+    missing = [part for part in ("name", "device", "xp") if not hasattr(made, part)]
     if not isinstance(made, Backend) or missing:
         what = f"lacks {', '.join(missing)}" if missing else "is no nnx.Backend"
         raise BackendError(f"backend {name!r} ({entry.value}) {what}; see nnx.Backend")
