@@ -158,8 +158,6 @@ def test_small_products_have_one_thread(backend, monkeypatch):
     info = pytest.importorskip("threadpoolctl").threadpool_info
     if backend.name not in ("numpy", "torch") or backend.device != "cpu":
         pytest.skip("its threads are its own matter")
-    if type(backend.compile(len)).__name__ == "_Transitional":
-        pytest.skip("it has no program of its own yet, which sees to the threads")
     torch = sys.modules.get("torch")
 
     def threads():

@@ -456,72 +456,42 @@ def jax():
     return nnx.backend("jax", device="cpu")
 
 
-def places(state):
-    """Where the pieces of theta lie."""
-    return tuple(part.unsafe_buffer_pointer() for part in state.kept()["theta"].parts)
+def addresses(program):
+    """Where the parameters in theta lie."""
+    return tuple(part.unsafe_buffer_pointer() for part in program._state["theta"].parts)
 
 
-def test_jax_writes_a_new_state_where_one_was_that_nobody_has(jax):
+def test_runs_with_jax_take_turns_in_three_sets_of_arrays(jax):
     step, state, data = made("softmax", jax)
-    repeated = jax.repeat(step)
-    seen, held = [], None
-    for k in range(10):
-        state = repeated(state, data, None, 0, 10, 5)[0]
-        seen.append(places(state))
-        if k == 5:
-            held, copied = state, jax.to_numpy(state["theta"]).copy()
-    assert len({*seen[:5]}) <= 3
-    assert seen[5] not in seen[6:]  # it is held
-    np.testing.assert_array_equal(jax.to_numpy(held["theta"]), copied)
-
-
-def test_another_fit_begins_where_the_last_one_has_left_memory(jax):
-    step, begun, data = made("softmax", jax)
-    repeated, expected = jax.repeat(step), None
-    left: set = set()
-    for _ in range(3):
-        state, seen = begun, set()
-        for _ in range(4):
-            state = repeated(state, data, None, 0, 10, 5)[0]
-            seen.add(places(state))
-        theta = jax.to_numpy(state["theta"]).copy()
-        np.testing.assert_array_equal(theta, theta if expected is None else expected)
-        assert not left or seen & left  # some of it
-        expected, left = theta, seen
-        del state
+    program, seen = jax.compile(step), []
+    program.load(state)
+    for _ in range(10):
+        program.run(data, None, 0, 10, 5)
+        seen.append(addresses(program))
+        program.snapshot()
+    assert len({*seen}) <= 3
 
 
 def test_states_go_from_one_function_to_another(jax):
     step, state, data = made("softmax", jax)
 
-    def unrecorded(state, batch):
+    def untraced(state, batch):
         import jax.numpy as jnp
 
         new, J = step(state, batch)
         return {**new, "theta": jnp.clip(new["theta"], -1e6, 1e6)}, J
 
-    repeated, other, third = jax.repeat(step), jax.repeat(unrecorded), jax.repeat(step)
+    first, other, third = jax.compile(step), jax.compile(untraced), jax.compile(step)
     for _ in range(3):
         expected = state = {name: jax.asarray(jax.to_numpy(x)) for name, x in state.items()}
-        for one in (repeated, other, third, repeated, other):
-            state = one(state, data, None, 0, 10, 5)[0]
+        for one in (first, other, third, first, other):
+            one.load(state)
+            one.run(data, None, 0, 10, 5)
+            state = one.read()
             expected = one_by_one(step, expected, data, None, 0, 10, 5)[0]
         np.testing.assert_allclose(
             jax.to_numpy(state["theta"]), jax.to_numpy(expected["theta"]), rtol=1e-5, atol=1e-6
         )
-
-
-def test_dtypes_in_turn(jax):
-    step = made("softmax", jax)[0]
-    repeated, found = jax.repeat(step), {}
-    for dtype in ("float32", "float64", "float32"):
-        _, state, data = made("softmax", jax, dtype)
-        for _ in range(4):
-            state = repeated(state, data, None, 0, 10, 5)[0]
-        found.setdefault(dtype, []).append(jax.to_numpy(state["theta"]))
-    assert found["float64"][0].dtype == "float64"
-    np.testing.assert_array_equal(*found["float32"])
-    np.testing.assert_allclose(found["float32"][0], found["float64"][0], rtol=1e-2, atol=1e-4)
 
 
 def test_products_with_jax_are_precise_on_a_gpu(jax, monkeypatch):
@@ -534,10 +504,10 @@ def test_products_with_jax_are_precise_on_a_gpu(jax, monkeypatch):
         return x @ y
 
     x = jax.asarray(np.ones((2, 2), np.float32))
-    jax.capture(step)(x, x)
+    jax.compile(step)(x, x)
     of_the_cpu, seen[:] = list(seen), []
     monkeypatch.setattr(jax, "device", "cuda:0")
-    jax.capture(step)(x, x)
+    jax.compile(step)(x, x)
     assert set(of_the_cpu) == {None}
     assert "highest" in seen
 
@@ -551,8 +521,9 @@ def test_the_places_of_a_million_samples_in_order_stay_within_int32():
     state = initial_state(
         network, optimizer, jax.asarray(np.zeros(2, "float32")), nnx.Regularization(), seed=0
     )
-    steps = jax.repeat(training_step(network, optimizer, nnx.Regularization()))
-    _, Js = steps(state, (jax.asarray(X), jax.asarray(Y), None), None, 0, m, 2400)  # 2400 m > 2^31
+    program = jax.compile(training_step(network, optimizer, nnx.Regularization()))
+    program.load(state)
+    Js = program.run((jax.asarray(X), jax.asarray(Y), None), None, 0, m, 2400)  # 2400 m > 2^31
     costs = numbers(jax, Js, 2400)
     np.testing.assert_allclose(costs[::2], 0.0, atol=1e-4)
     np.testing.assert_allclose(costs[1::2], 0.5, atol=1e-4)

@@ -22,18 +22,20 @@ class Jax(Backend):
         not_forked("JAX")
         self._jax = jax = require("jax", "jax", ', with CUDA: python -m pip install "jax[cuda13]"')
         self.xp = require("jax.numpy", "jax")
-        self.version = jax.__version__
         kind, _, index = (device or "").partition(":")
         try:
             self._device = jax.devices(kind or None)[int(index or 0)]
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise BackendError(
-                f"JAX {self.version} finds no device {device or 'at all'} ({first_line(error)}); jax.devices() lists "
-                "those of its best platform, and 'cpu' is always there"
+                f"JAX {jax.__version__} finds no device {device or 'at all'} ({first_line(error)}); jax.devices() "
+                "lists those of its best platform, and 'cpu' is always there"
             ) from error
         platform = "cuda" if self._device.platform == "gpu" else self._device.platform
         self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"
-        self.detail = f"{self._device.device_kind}, every step jitted"
+
+    def describe(self) -> str:
+        """Return JAX's version, and the device's name."""
+        return f"jax {self._jax.__version__} on {self.device}: {self._device.device_kind}, every step jitted"
 
     @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:

@@ -11,7 +11,7 @@ from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.jax.lowering import Lowered, is_tree
 from nnx.compiler import trace
-from nnx.port.program import Program
+from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, not_forked, whole
 
 COMPILED_SHAPES = 32
@@ -39,7 +39,7 @@ class JaxProgram(Program):
 
     def __init__(self, function: Callable[..., Any], jax: Any, precise: bool = False) -> None:
         super().__init__(function)
-        self._jax = jax
+        self._jax, self._precise = jax, precise
         self._free: dict[str, Any] | None = None
         self._names: list[str] = []  # of the state's arrays, in order: JAX's trees sort them
         self._split_form: Any = None  # the structure, shapes and dtypes of a state after the split
@@ -61,6 +61,10 @@ class JaxProgram(Program):
         self._split = jax.jit(self._split_copy, static_argnums=(3,))
         self._all_finite, self._transpose = jax.jit(self._finite_numbers), jax.jit(jax.numpy.transpose)
 
+    def empty(self) -> "JaxProgram":
+        """Return a program of the same function without a state."""
+        return JaxProgram(self.function, self._jax, self._precise)
+
     @whole
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns. It is compiled once for each set of shapes."""
@@ -68,14 +72,14 @@ class JaxProgram(Program):
         forget_shapes(self._called)
         return self._jax.tree.map(self._joined, self._called(*arguments), is_leaf=is_tree)
 
-    @whole
+    @exclusive
     def load(self, state: dict[str, Array]) -> None:
         """Copy a state in, or the arrays of a loaded state that are named: they keep their shapes and dtypes."""
         not_forked("JAX")
         self._state = self._jax.tree.map(self._jax.numpy.copy, {**self._whole(self._state), **state})
         self._names += [name for name in state if name not in self._names]
 
-    @whole
+    @exclusive
     def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do `count` steps in one loop, or in one for each epoch if there is an order; see `Program.run`."""
         not_forked("JAX")
@@ -99,7 +103,7 @@ class JaxProgram(Program):
         self._release(start)
         return Js
 
-    @whole
+    @exclusive
     def read(self, *names: str) -> dict[str, Array]:
         """Return copies of the state's arrays: of all of them without names."""
         copy, state = self._jax.numpy.copy, self._state
@@ -108,11 +112,13 @@ class JaxProgram(Program):
             for name in names or self._names
         }
 
+    @exclusive
     def snapshot(self) -> None:
         """Remember the state for `rollback`."""
         before, self._saved = self._saved, self._state
         self._release(before)
 
+    @exclusive
     def rollback(self) -> None:
         """Go back to the state of the last `snapshot`, which stays remembered."""
         before, self._state = self._state, self._saved

@@ -56,7 +56,8 @@ class Torch(Backend):
             (torch.ones(2, device=self._device) + 1).cpu()  # a tiny computation decides
         except (RuntimeError, AssertionError) as error:  # AssertionError: a build without CUDA
             raise BackendError(
-                f"PyTorch {torch.__version__} cannot compute on device={device!r} ({first_line(error)}); it can on 'cpu'"
+                f"PyTorch {torch.__version__} cannot compute on device={device!r} ({first_line(error)}); "
+                "it can on 'cpu'"
                 + (f" and {torch.cuda.device_count()} CUDA GPUs" if torch.cuda.is_available() else "")
             ) from error
         self.device = str(self._device)

@@ -3,12 +3,26 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from functools import wraps
+from typing import Any, Self, TypeVar
 
 from nnx.array import host
 from nnx.array.gather import Data, batches
 from nnx.array.namespace import Array, array_namespace
 from nnx.support.processes import generation, give_way, uncut
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def exclusive(method: F) -> F:
+    """Return a method of a program that holds the program's memory: no other thread and no fork cuts its calls."""
+
+    @wraps(method)
+    def called(program: "Program", *arguments: Any, **named: Any) -> Any:
+        with program.alone():
+            return method(program, *arguments, **named)
+
+    return called  # type: ignore[return-value]
 
 
 class Program:
@@ -73,6 +87,7 @@ class Program:
         """Copy a state in, or the arrays of a loaded state that are named: they keep their shapes and dtypes."""
         self._state = {**self._state, **state}
 
+    @exclusive
     def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do `count` steps in place, each on the next m samples.
 
@@ -92,8 +107,7 @@ class Program:
         Js : array (count,) or longer, or a list of arrays ()
             The cost of each step before its update, and nothing of meaning behind them. They may still be computed.
         """
-        with self.alone():
-            return self._one_by_one(data, order, at, m, count)
+        return self._one_by_one(data, order, at, m, count)
 
     def _one_by_one(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do the steps by calls of the function."""
