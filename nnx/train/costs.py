@@ -31,7 +31,7 @@ class EpochCosts:
         self.unread: list[tuple[int, Any, Sequence[Any]]] = []
 
     def read(self, backend: Backend) -> None:
-        """Read what is unread."""
+        """Read the costs and weights of all calls since the last read."""
         for first, Js, weights in self.unread:
             Js, weights = costs(backend, Js, len(weights)), numbers(backend, weights)
             self.total, self.weight = added((self.total, self.weight), Js, weights)

@@ -120,7 +120,7 @@ class Evaluator:
     def scorer(self, X: Any, Y: Any, metrics: Sequence[Any] | None = None) -> Callable[[], dict[str, Any]]:
         """Return a function that evaluates the trainer, as it then is, on these samples, which stay on the device.
 
-        For what is evaluated often, such as after every epoch; the arguments are those of `evaluate`.
+        Use it to evaluate often, such as after every epoch. The arguments are those of `evaluate`.
 
         Examples
         --------
@@ -192,7 +192,7 @@ def check_metrics(session: Session, metrics: Sequence[Any], batch: Batch) -> Non
 def scores(
     session: Session, validation: Provider | None, training: Provider | None, wanted: Sequence[Any]
 ) -> dict[str, Any]:
-    """Return what an epoch measures, plain numbers and lists of them: a metric may be an array."""
+    """Return the measured numbers of an epoch, as numbers and lists: a metric may be an array."""
     found: dict[str, Any] = {}
     if training is not None:  # the loss is that of the steps
         found |= measure(session, training, wanted)

@@ -30,7 +30,7 @@ LARGE_BYTE = 100
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples of a fit as batches, and what is measured on them."""
+    """The samples of a fit as batches, and the metrics that are measured on them."""
 
     batches: Provider
     validation: Provider | None
@@ -50,7 +50,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
     stacklevel : int
         Of warnings: how many calls lie between this function and the user's, and 1.
     """
-    if session.standing is not None:
+    if session.checkpoint is not None:
         raise InputError(
             "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
         )
@@ -83,11 +83,11 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
                 session, asked, stacklevel + 1
             )  # its batches have the columns in the checkpoint's order
     _warn_of_bytes(session, asked, stacklevel + 1)
-    session.standing = loop.standing
+    session.checkpoint = loop.checkpoint
     try:
         history = loop.go()
     finally:
-        session.standing = None
+        session.checkpoint = None
     session.work += work
     if not request.epochs_given and kind is FitLoop and request.Y is not None:
         _warn_of_one_step(session, stacklevel + 1)
@@ -181,7 +181,7 @@ def _metrics(session: Session, request: Request, *samples: Provider | None) -> t
 
 
 def _plan(request: Request, samples: Samples) -> dict[str, Any]:
-    """Return what a checkpoint must agree with for the fit to go on."""
+    """Return the arguments that a checkpoint must agree with for the fit to go on."""
     plan: dict[str, Any] = {
         "m": samples.batches.m,
         "batch_size": request.batch_size,
@@ -201,7 +201,7 @@ def _plan(request: Request, samples: Samples) -> dict[str, Any]:
 
 
 def _begin(session: Session, request: Request, samples: Samples) -> None:
-    """Set what callbacks may ask of the fit that begins."""
+    """Set the attributes by which callbacks know the fit that begins."""
     session.stopped, session.kept, session.resumes = None, None, request.resume is not None
     session.held_out = None if samples.split is None else samples.split.places
     names = [one.name for one in samples.metrics]

@@ -26,7 +26,7 @@ class FullBatchLoop(FitLoop):
     _first_look = True
 
     def all_epochs(self) -> None:
-        """Do what is left of the iterations."""
+        """Do the remaining iterations."""
         session, left = self.session, self.epochs - self.epoch + 1
         assert isinstance(session.optimizer, LBFGS)  # `fit` has looked at it
         self._check()
@@ -82,7 +82,7 @@ class FullBatchLoop(FitLoop):
         return J, host.as_dtype(dtheta, "float64")
 
     def _report(self, iteration: int, theta: Any, J: float) -> None:
-        """Take up what an iteration has found."""
+        """Take up the parameters of an iteration, and measure them."""
         session, backend = self.session, self.session.backend
         session.program.snapshot()
         session.load(

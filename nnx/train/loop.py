@@ -100,7 +100,7 @@ class FitLoop:
         return columns(session.records[self.first_record :], own)
 
     def all_epochs(self) -> None:
-        """Do what is left of the epochs."""
+        """Do the remaining epochs."""
         while self.epoch <= self.epochs and self.session.stopped is None:
             epochs = 0
             if self._several and not self.step:
@@ -169,7 +169,7 @@ class FitLoop:
         self.end_epoch(seconds, measured, self._last_cost)
 
     def _steps_of_epoch(self, start: float, saved: Snapshot) -> None:
-        """Do what is left of the epoch's steps."""
+        """Do the remaining steps of the epoch."""
         session, costs, callbacks = self.session, self.costs, self.callbacks
         unread = costs.unread
         self.draw_from(self._rng_before)
@@ -235,7 +235,7 @@ class FitLoop:
         return diverged(self.session, self.costs, gradient, saved.done - saved.step, validation)
 
     def scores(self) -> dict[str, Any]:
-        """Return what was measured on the validation and the training samples."""
+        """Measure the validation and the training samples."""
         return scores(self.session, self.validation, self.training, self.metrics)
 
     # --- the way back ---
@@ -268,8 +268,8 @@ class FitLoop:
 
     # --- checkpoints ---
 
-    def standing(self) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-        """Return where the fit stands, of types that JSON has, and the callbacks' states.
+    def checkpoint(self) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+        """Return the position of the fit, of types that JSON has, and the callbacks' states.
 
         Raises
         ------

@@ -69,8 +69,8 @@ def collect(session: Session, in_fit: bool = False) -> tuple[dict[str, Any], dic
         "position": None,
         "callbacks": [],
     }
-    if in_fit and session.standing is not None:
-        description["position"], states = session.standing()
+    if in_fit and session.checkpoint is not None:
+        description["position"], states = session.checkpoint()
         for i, (name, own) in enumerate(states):
             arrays = {key: x for key, x in own.items() if hasattr(x, "dtype")}
             tensors |= {f"callback.{i}.{key}": x for key, x in arrays.items()}
@@ -115,7 +115,7 @@ def not_loadable(path: str | Path, error: Exception) -> ModelFileError:
 
 
 def checked(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> Saved:
-    """Return what `collect` returned, checked as what a file holds."""
+    """Return the result of `collect`, checked as the content of a file."""
     return Saved(tensors, run, description.parts(run, tensors))
 
 

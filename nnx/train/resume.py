@@ -24,7 +24,7 @@ def resume(session: Session, loop: FitLoop, path: Path) -> None:
     FileNotFoundError
         When there is no such file. (A folder without one is a fit that begins.)
     InputError
-        When it is of another network, optimizer, or fit: what differs.
+        When it is of another network, optimizer, or fit. The message says where they differ.
     ModelFileError
         When it cannot be read.
     """

@@ -24,8 +24,8 @@ from nnx.train.step import (
     training_step,
 )
 
-Standing = Callable[[], tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]]
-"""Returns where a fit stands, of types that JSON has, and the name and state of each callback that has one."""
+CheckpointParts = Callable[[], tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]]
+"""Returns the position of a fit, of types that JSON has, and the name and state of each callback that has one."""
 
 
 class Session:
@@ -50,8 +50,8 @@ class Session:
         Functions without a state of their own: the network's outputs, J and dtheta, and the parts of a step in pieces.
     compiled_metrics : dict
         The programs of sets of metrics, by the metrics' names.
-    standing : function or None
-        Where the fit that runs stands, for a checkpoint; None while no fit runs.
+    checkpoint : function or None
+        Returns the position of the running fit and its callbacks' states; None while no fit runs.
     records, metadata, features, targets, stopped, kept, resumes, measures, held_out, reason
         As of `nnx.Trainer`.
     """
@@ -98,7 +98,7 @@ class Session:
         self.resumes = False
         self.measures: tuple[str, ...] = ()
         self.held_out: Any = None
-        self.standing: Standing | None = None
+        self.checkpoint: CheckpointParts | None = None
         self._compile()
         self.start(network.init(self.seed, self.dtype) if theta is None else self.checked_theta(theta))
 

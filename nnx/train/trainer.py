@@ -153,7 +153,7 @@ class Trainer(Evaluator):
 
     @parameters.setter
     def parameters(self, params: Mapping[str, Any]) -> None:
-        if self.session.standing is not None:
+        if self.session.checkpoint is not None:
             raise InputError(
                 "setting parameters starts anew, which cannot be in the middle of a fit; set theta"
             )
@@ -342,5 +342,5 @@ class Trainer(Evaluator):
 
 
 def _unpickled(tensors: Mapping[str, Any], run: Mapping[str, Any], backend: Any = AUTO) -> Trainer:
-    """Return a trainer from what `collect` returned, on a backend: as a pickle, the one that "auto" takes here."""
+    """Return a trainer from the result of `collect`. A pickle takes the backend that "auto" means here."""
     return Trainer._of(model_file.make(model_file.checked(tensors, run), backend))
