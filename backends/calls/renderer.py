@@ -9,22 +9,20 @@ import numpy as np
 
 from nnx.compiler import Graph, Op, TraceError, Value, nbytes
 from nnx.compiler.ir.evaluate import evaluated
+from nnx.compiler.ir.views import contiguous
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Copy, Gemm, Instruction, Kernel, Place, Reduce
+from nnx.compiler.schedule import Copy, Gemm, Instruction, Kernel, Memory, Place, Reduce
 from nnx.compiler.thresholds import NARROW_COLUMNS, NARROW_ROWS
 
 Call: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], None]
 """call(inputs, outs): from a graph's inputs into arrays for its outputs, both in the graph's order."""
 
-Path: TypeAlias = list[tuple[str, Any]]
-"""A view as expressions, one of the other: {0} stands for the array, {1} for the second of the pair."""
-
 
 class CallRenderer(ABC):
     """A schedule on its way to a Python function; each library adds its arrays and its calls.
 
-    Buffers, constants and their views are made once, and are globals of the function. Inputs, outputs and their views
-    change from call to call, and are its local variables.
+    Buffers and constants are made once, and are globals of the function. Inputs, outputs and their views change from
+    call to call, and are its local variables. Inputs may have any strides; outputs are in row-major order.
 
     Parameters
     ----------
@@ -38,9 +36,9 @@ class CallRenderer(ABC):
     def __init__(self, graph: Graph, slots: Mapping[Value, Value], target: Target) -> None:
         self.schedule = schedule(graph, target, slots)
         self.graph = self.schedule.graph
-        self.globals: dict[str, Any] = {}
+        self.globals: dict[str, Any] = {"strided": self.strided}
         self.lines: list[str] = []
-        self._names: dict[Value, str] = {}
+        self._names: dict[Value, str] = {value: f"x{value.number}" for value in self.graph.inputs}
         self._buffers = [self.bytes(size) for size in self.schedule.buffers]
         self._constants = evaluated(graph, {}, array_api_compat.numpy)
 
@@ -48,23 +46,19 @@ class CallRenderer(ABC):
 
     permuted: str
     broadcast: str
-    """These views, as in `Path`."""
+    """Expressions for these views: {0} stands for the array, {1} for the axes or the shape."""
 
     @abstractmethod
     def bytes(self, size: int) -> Any:
         """Return new memory, which begins at a cache line: an array of uint8."""
 
     @abstractmethod
-    def shaped(self, memory: Any, value: Value) -> Any:
-        """Return the beginning of a memory as an array like this value."""
+    def strided(self, memory: Any, place: Place) -> Any:
+        """Return an array at a place in an array that lies in row-major order."""
 
     @abstractmethod
     def array(self, x: Any) -> Any:
         """Return a NumPy array as one of the library's."""
-
-    @abstractmethod
-    def is_view(self, x: Any, of: Any) -> bool:
-        """Whether an array lies in the memory of another."""
 
     @abstractmethod
     def write(self, op: Op) -> None:
@@ -115,7 +109,7 @@ class CallRenderer(ABC):
         outer, names = self.lines, {value: self.name(value) for value in vectors}
         self.lines = []
         for value, name in names.items():
-            small = value in self.schedule.places and self.schedule.places[value].shape != value.shape
+            small = self.schedule.place(value).shape != value.shape
             self.lines.append(f"b{value.number} = {name}{'[:high - low]' if small else '[low:high]'}")
             self._names[value] = f"b{value.number}"
         for op in kernel.ops:
@@ -133,58 +127,38 @@ class CallRenderer(ABC):
     def name(self, value: Value) -> str:
         """Return the name of the variable that is the value."""
         if value not in self._names:
-            if value in self.schedule.places:
-                self._names[value] = self._placed(value, self.schedule.places[value])
-            else:
-                op = self.graph.makers[value]
-                self._names[value] = self._view(value, self.name(op.reads[0]), self.path(op))
+            self._names[value] = self._new_name(value)
         return self._names[value]
 
-    def _placed(self, value: Value, place: Place) -> str:
-        """Return the name of a value that is no view of another."""
+    def _new_name(self, value: Value) -> str:
+        place = self.schedule.place(value)
+        if place.memory.kind == "constant":
+            return self.constant(self.array(self._constants[value]))
+        if place.memory.kind != "input":
+            return self.placed(place)
+        op = self.graph.makers[value]
+        self.lines.append(f"v{value.number} = {self.view(op, self.name(op.reads[0]))}")
+        return f"v{value.number}"
+
+    def placed(self, place: Place) -> str:
+        """Return the name of an array at a place in a buffer or an output."""
         kind, number = place.memory
-        if kind == "constant":
-            return self._global(value, self.array(self._constants[value]))
-        if kind == "input":
-            return f"x{value.number}"
-        places = self.schedule.places  # a value may also lie where a part will
-        whole = next((part for x, part in self.schedule.parts.items() if places[x] == place), None)
-        if whole is not None:
-            key = (slice(None),) * whole.axis + (slice(whole.start, whole.stop),)
-            return self._view(
-                value, self.name(whole.whole), [("{0}[{1}]", key), ("{0}.reshape({1})", value.shape)]
-            )
-        if kind == "output":
+        if kind == "buffer":
+            return self.constant(self.strided(self._buffers[number], place))
+        if (place.shape, place.strides) == (self.graph.outputs[number].shape, contiguous(place.shape)):
             return f"o{number}"
-        like = Value(value.number, place.shape, value.dtype)
-        return self._global(value, self.shaped(self._buffers[number], like))
+        name = self.constant(place)
+        self.lines.append(f"{name}_o = strided(o{number}, {name})")
+        return f"{name}_o"
 
-    def _global(self, value: Value, array: Any) -> str:
-        name = f"v{value.number}"
-        self.globals[name] = array
-        return name
-
-    def path(self, op: Op) -> Path:
-        """Return how a view is taken."""
+    def view(self, op: Op, x: str) -> str:
+        """Return the expression of an input's view."""
         ways = {
             "slice": ("{0}[{1}]", "key"), "reshape": ("{0}.reshape({1})", None),
             "permute": (self.permuted, "axes"), "broadcast": (self.broadcast, None),
         }  # fmt: skip
         way, option = ways[op.name]
-        return [(way, op.option(option) if option else op.out.shape)]
-
-    def _view(self, value: Value, source: str, path: Path) -> str:
-        """Make a view: now where the array stays in its place, else in every call."""
-        text = source
-        for step, argument in path:
-            text = step.format(text, self.constant(argument))
-        if source not in self.globals:
-            self.lines.append(f"v{value.number} = {text}")
-            return f"v{value.number}"
-        found = eval(text, self.globals)
-        if not self.is_view(found, self.globals[source]):
-            raise TraceError(f"{value} is not the view that it should be")
-        return self._global(value, found)
+        return way.format(x, self.constant(op.option(option) if option else op.out.shape))
 
     def constant(self, x: Any) -> str:
         """Return the name of a Python object."""
@@ -213,14 +187,14 @@ class CallRenderer(ABC):
             flat and op.reads[-1] in self.graph.inputs and rows <= NARROW_ROWS and columns >= NARROW_COLUMNS
         )
 
-    def transposed(self, op: Op, is_transpose: str, product: str, copy: str, line: str) -> list[str]:
+    def by_transpose(self, op: Op, is_transpose: str, product: str, copy: str, line: str) -> list[str]:
         """Return the lines of a product: by the transpose where b is a transpose in memory, else `line`.
 
         In `product` and `copy` {0} stands for the memory of (a b)^T.
         """
-        value = Value(op.out.number, op.out.shape[::-1], op.out.dtype)
-        name = f"transposed_{value.number}"
-        self.globals[name] = self.shaped(self.bytes(nbytes(value)), value)
+        shape = op.out.shape[::-1]
+        place = Place(Memory("copy", op.out.number), 0, shape, contiguous(shape), op.out.dtype)
+        name = self.constant(self.strided(self.bytes(nbytes(op.out)), place))
         return [
             f"if {is_transpose}:", f"    {product.format(name)}", f"    {copy.format(name)}", "else:", f"    {line}"
         ]  # fmt: skip

@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from nnx.backends.calls.renderer import Call, CallRenderer
-from nnx.compiler import Graph, Op, TraceError, Value, nbytes
+from nnx.compiler import Graph, Op, TraceError, Value
+from nnx.compiler.ir.operations import FLOATS, itemsize
+from nnx.compiler.ir.views import contiguous
 from nnx.compiler.pipeline import Target
+from nnx.compiler.schedule import Place
 from nnx.compiler.thresholds import BLOCK
 
 _UFUNCS = {"round": np.rint, "abs": np.absolute}
@@ -86,17 +89,15 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
         """Return new memory."""
         return aligned(size)
 
-    def shaped(self, memory: Any, value: Value) -> Any:
-        """Return the beginning of a memory as an array."""
-        return memory[: nbytes(value)].view(value.dtype).reshape(value.shape)
+    def strided(self, memory: Any, place: Place) -> Any:
+        """Return an array at a place in an array that lies in row-major order."""
+        size = itemsize(place.dtype)
+        strides = [stride * size for stride in place.strides]
+        return np.ndarray(place.shape, place.dtype, memory, place.offset * size, strides)
 
     def array(self, x: Any) -> Any:
         """Return it as it is."""
         return x
-
-    def is_view(self, x: Any, of: Any) -> bool:
-        """Whether an array lies in the memory of another."""
-        return np.may_share_memory(x, of)
 
     def copy(self, source: str, target: str) -> str:
         """Return the line that copies one array into another."""
@@ -135,8 +136,8 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
         product = "dot" if op.out.ndim == 2 and self._is_contiguous(op.out) else "matmul"
         line = f"{product}({a}, {b}, {out})"
         if self.is_narrow(op):
-            by_transpose = f"dot({b}.T, {a}.T, {{0}})", f"copyto({out}, {{0}}.T)"
-            self.lines += self.transposed(op, f"{b}.flags.f_contiguous", *by_transpose, line)
+            product, copy = f"dot({b}.T, {a}.T, {{0}})", f"copyto({out}, {{0}}.T)"
+            self.lines += self.by_transpose(op, f"{b}.flags.f_contiguous", product, copy, line)
         else:
             self.lines.append(line)
 
@@ -150,8 +151,7 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
         return name
 
     def _is_contiguous(self, value: Value) -> bool:
-        part = self.schedule.parts.get(value)
-        return part is None or part.whole.ndim == 1
+        return bool(self.schedule.place(value).strides == contiguous(value.shape))
 
     def _reduction(self, op: Op, out: str, x: str) -> None:
         axes, value = op.option("axes"), op.reads[0]
@@ -162,17 +162,12 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
             op.name == "sum"
             and value.ndim == 2
             and len(axes) == 1
-            and value.dtype in ("float32", "float64")
+            and value.dtype in FLOATS
             and self._is_contiguous(op.out)
         ):  # as a product by ones, which is BLAS's: a fourth of the time, and less
             ones = f"ones_{value.dtype}_{value.shape[axes[0]]}"
             self.globals[ones] = np.ones(value.shape[axes[0]], value.dtype)
-            flat = out
-            if op.option("keepdims"):
-                flat = f"{out}.reshape(-1)"
-                if out in self.globals:
-                    self.globals[f"{out}_flat"] = self.globals[out].reshape(-1)
-                    flat = f"{out}_flat"
+            flat = self.placed(self.schedule.place(op.out)._replace(shape=(op.out.size,), strides=(1,)))
             self.lines.append(f"dot({x}, {ones}, {flat})" if axes == (1,) else f"dot({ones}, {x}, {flat})")
             return
         name = f"reduce_{op.name}"

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nnx.backends.calls.renderer import Call, CallRenderer, Path
-from nnx.compiler import Graph, Op, TraceError, Value, nbytes
+from nnx.backends.calls.renderer import Call, CallRenderer
+from nnx.compiler import Graph, Op, TraceError, Value
+from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.pipeline import Target
+from nnx.compiler.schedule import Place
 from nnx.compiler.thresholds import SLOW_ROOT
 
 _NAMES = {"equal": "eq", "bitwise_invert": "bitwise_not", "max": "amax", "min": "amin"}
@@ -142,35 +144,31 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
         super().__init__(graph, slots, Target(may_alias=_may_alias))
         self.globals |= {"inf": math.inf, "nan": math.nan}
 
-    def dtype(self, name: str) -> Any:
-        """Return PyTorch's dtype."""
-        return getattr(self._torch, name)
-
     def bytes(self, size: int) -> Any:
         """Return new memory."""
         return self._torch.empty(size, dtype=self._torch.uint8, device=self._device)
 
-    def shaped(self, memory: Any, value: Value) -> Any:
-        """Return the beginning of a memory as a tensor."""
-        return memory[: nbytes(value)].view(self.dtype(value.dtype)).view(value.shape)
+    def strided(self, memory: Any, place: Place) -> Any:
+        """Return a tensor at a place in one that lies in row-major order."""
+        flat = memory.view(-1)
+        if flat.dtype == self._torch.uint8 != place.dtype:
+            whole = flat.shape[0] // itemsize(place.dtype) * itemsize(place.dtype)
+            flat = flat[:whole].view(getattr(self._torch, place.dtype))
+        return flat.as_strided(place.shape, place.strides, place.offset)
 
     def array(self, x: Any) -> Any:
         """Return it as a tensor."""
         return self._torch.from_numpy(x.copy()).to(self._device)
 
-    def is_view(self, x: Any, of: Any) -> bool:
-        """Whether a tensor lies in the memory of another."""
-        return bool(x.untyped_storage().data_ptr() == of.untyped_storage().data_ptr())
-
     def copy(self, source: str, target: str) -> str:
         """Return the line that copies one tensor into another."""
         return f"{target}.copy_({source})"
 
-    def path(self, op: Op) -> Path:
-        """Return how a view is taken."""
+    def view(self, op: Op, x: str) -> str:
+        """Return the expression of an input's view."""
         if op.name == "slice" and any(isinstance(k, slice) and (k.step or 1) < 0 for k in op.option("key")):
             raise TraceError("PyTorch has no view from the end to the beginning")
-        return super().path(op)
+        return super().view(op, x)  # type: ignore[no-any-return]
 
     def write(self, op: Op) -> None:
         """Add an operation's call."""
@@ -220,11 +218,9 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
         line = f"{out}.copy_({call}))" if name in _NO_OUT else f"{call}, out={out})"
         if name in ("mm", "addmm") and self._device.type == "cpu" and self.is_narrow(op):
             *c, a, b = texts
-            by_transpose = (
-                f"{name}({', '.join(f'{x}.T' for x in (*c, b, a))}, out={{0}})",
-                f"{out}.copy_({{0}}.T)",
-            )
-            self.lines += self.transposed(op, f"{b}.T.is_contiguous()", *by_transpose, line)
+            product = f"{name}({', '.join(f'{x}.T' for x in (*c, b, a))}, out={{0}})"
+            copy = f"{out}.copy_({{0}}.T)"
+            self.lines += self.by_transpose(op, f"{b}.T.is_contiguous()", product, copy, line)
         else:
             self.lines.append(line)
 
