@@ -1,43 +1,26 @@
 """A table and a network that predicts one of its columns from the others."""
 
-import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from nnx.array import host
-from nnx.batches import frames
 from nnx.batches.sample_weights import held_out_weights
 from nnx.callbacks import EarlyStopping
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.early_stopping import PATIENCE
-from nnx.data import files
 from nnx.data.arguments_in_errors import in_python, in_words_of_python
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import Dialect
 from nnx.data.encoding import Notes
-from nnx.data.labelled import Labelled
 from nnx.data.prepare import Preparation
-from nnx.data.source import Arrays, Samples, Table, left_out
-from nnx.data.splits import split
-from nnx.data.task import decided
+from nnx.data.tabular_parts import Parts, labelled_rows, parts_of, pieces, tell
+from nnx.data.tabular_text import described
 from nnx.display.names import called
 from nnx.display.rounding import significant
-from nnx.errors import (
-    InputError,
-    as_path,
-    count,
-    flag,
-    integer,
-    items,
-    listed,
-    number,
-    positive_int,
-    scalar,
-    shown,
-)
+from nnx.errors import InputError, flag, integer, items, positive_int, scalar, shown
 from nnx.metrics import score_name
 from nnx.metrics.history import History
 from nnx.model.layers import Dense, Layer
@@ -47,8 +30,6 @@ from nnx.optimizers.lbfgs import LBFGS
 from nnx.optimizers.schedules import has_end
 from nnx.port.base import Backend
 from nnx.train.trainer import Trainer
-
-_log = logging.getLogger("nnx")
 
 
 class Tabular:
@@ -118,6 +99,7 @@ class Tabular:
     1.0
     """
 
+    _parts: Parts
     _rows: tuple[Any, Any]
     _train: tuple[Any, Any] | None
     _validation: tuple[Any, Any] | None
@@ -159,13 +141,11 @@ class Tabular:
         target = None if target is None else str(target)  # pandas may have numbers as names
         day_first = None if day_first is None else flag("day_first", day_first, "True, False or None")
         with in_python():
-            if isinstance(table, str | os.PathLike):
-                whole: Any = files.read(as_path("table", table), target, dialect)
-            else:
-                whole = _frame(table, lambda name: name not in columns, dialect)
-            samples = whole.training(target, columns, day_first)
-            self._m, self._kept = len(whole), whole.labelled(samples.target).rows
-            self._learn(samples, task, validation, dtype, seed)
+            self._parts = parts = parts_of(
+                table, target, columns, dialect, day_first, task, validation, dtype, seed
+            )
+        self.preparation, self.reason = parts.preparation, parts.reason
+        self._rows, self._train, self._validation = parts.rows, parts.train, parts.validation
         init = self.preparation.init(activation)
         hidden = [
             layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation, init)
@@ -176,29 +156,6 @@ class Tabular:
         self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)
         where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
-
-    def _learn(self, samples: Samples, task: str, validation: Any, dtype: str, seed: int) -> None:
-        """Set the preparation, and the training and held-out samples."""
-        if samples.left_out:
-            _log.warning("%s", left_out(samples.left_out, samples.target))
-        samples, found, other, self.reason = decided(samples, task)
-        if other:
-            _log.warning("%s, since %s; else give task=%r", found, self.reason, other)
-        train: Any = slice(None)
-        rest = None
-        if is_share := isinstance(scalar(validation), float | int):
-            share = number("validation", validation, "a share from 0 to 1, or a table", lambda x: 0 <= x < 1)
-            train, rest = split(samples, found, share, seed) if share else (train, None)
-        self.preparation = Preparation.learn(samples, found, train)
-        if self.preparation.unused:
-            _log.warning("columns left out: %s", listed(self.preparation.unused, 12))
-        self._rows = train, rest
-        self._train = self.preparation.part(samples, train, dtype)[:2]
-        self._validation = None if rest is None else self.preparation.part(samples, rest, dtype)[:2]
-        if not is_share:
-            labelled = self._labelled(validation, dtype)
-            self._validation = labelled.whole()[:2]
-            _tell(labelled.said())
 
     @classmethod
     def load(
@@ -279,7 +236,7 @@ class Tabular:
             callbacks = [EarlyStopping(monitor, patience), *callbacks]
         if isinstance(class_weight, Mapping) and self.preparation.labels:
             class_weight = self.preparation.class_weight(class_weight)
-        weights, of_validation = self._weights(sample_weight)
+        weights, of_validation = self._parts.weights(sample_weight)
         history = self.trainer.fit(
             *self._train,
             epochs=epochs,
@@ -311,11 +268,11 @@ class Tabular:
                 raise InputError("no rows were held out; give a table with the target")
             self._tell_untrained()
             return self.preparation.in_units(self.trainer.evaluate(*self._validation, metrics=metrics))
-        labelled = self._labelled(table, self.trainer.dtype)
+        labelled = labelled_rows(table, self.preparation, self.trainer.dtype)
         with in_python():
             found = self.trainer.evaluate(lambda: ((X, Y) for X, Y, _ in labelled), metrics=metrics)
         self._tell_untrained()
-        _tell(labelled.said())
+        tell(labelled.said())
         return self.preparation.in_units(found)
 
     def _warn(self) -> None:
@@ -328,7 +285,7 @@ class Tabular:
         name, base = next(iter(baseline.scores().items()))
         if no_better(name, measured[name], base):
             scores = f"{called(name)} {significant(measured[name], 3)} against {significant(base, 3)} on the validation"
-            _log.warning("the model is no better than the baseline, %s: %s", baseline.text, scores)
+            tell([f"the model is no better than the baseline, {baseline.text}: {scores}"])
 
     def predict(self, table: Any) -> Any:
         """Return the label, or the number in the target's own unit, of each row: an array (m,).
@@ -369,90 +326,25 @@ class Tabular:
         (X, Y), network = self._validation, self.trainer.network
         return X, Y, held_out_weights(sample_weight, class_weight, Y, network.output, network.n[-1])
 
-    def _weights(self, given: Any) -> tuple[Any, Any]:
-        """Return the weights of the rows to train on, and of those that are held out, or None."""
-        if given is None:
-            return None, None
-        w = host.as_host(host.as_numbers("sample_weight", given))
-        if w.shape != (self._m,):
-            raise InputError(
-                f"sample_weight has shape {w.shape}; expected ({self._m},), one for each row of the table"
-            )
-        w, (train, rest) = w if self._kept is None else w[self._kept], self._rows
-        return w[train], None if rest is None else w[rest]
-
-    def _pieces(self, table: Any) -> Iterator[Any]:
-        """Yield the samples piece by piece: tables, or one array (m, features)."""
-        prepared = self.preparation
-        if isinstance(table, str | os.PathLike):
-            yield from files.pieces(as_path("table", table), prepared.target, True, prepared.dialect.over())
-        elif prepared.named or frames.frame(table) is not None:
-            wanted = {*prepared.features, prepared.target}
-            yield _frame(table, lambda name: name in wanted or not prepared.named, prepared.dialect)
-        else:
-            yield Arrays("the array", host.as_host(host.as_numbers("table", table)), None)
-
-    def _labelled(self, table: Any, dtype: str) -> Labelled:
-        """Return the rows of a table that have a target."""
-        return Labelled("the table", self._pieces(table), self.preparation, self.preparation.target, dtype)
-
     def _outputs(self, table: Any) -> Any:
         """Return A[L] (n[L], m)."""
         prepared, notes, found = self.preparation, Notes(), []
         with in_python():
-            for piece in self._pieces(table):
+            for piece in pieces(table, prepared):
                 X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
                 found.append(self.trainer.predict(X))
         self._tell_untrained()
-        _tell(notes.lines())
+        tell(notes.lines())
         return host.concat(found)
 
     def _tell_untrained(self) -> None:
         if not self.trainer.steps:
-            _tell(["the model is not trained yet: call fit first"])
+            tell(["the model is not trained yet: call fit first"])
 
     def __repr__(self) -> str:
-        prepared, trainer = self.preparation, self.trainer
-        labels, n, inputs = prepared.labels, len(prepared.features), len(prepared.inputs)
-        what = prepared.task if labels is None else f"{len(labels)} classes: {listed(map(repr, labels), 6)}"
-        since, many = (
-            f", since {self.reason}" if self.reason else "",
-            f" as {count(inputs, 'input')}" * (inputs != n),
-        )
-        done = "not trained yet"
-        if trainer.records:
-            done = f"{count(len(trainer.records), 'epoch')} done" + f", kept is {trainer.kept}" * bool(
-                trainer.kept
-            )
-            record = prepared.in_units(trainer.records[(trainer.kept or 0) - 1])
-            scores = {name: value for name, value in record.items() if isinstance(value, float | int)}
-            done += (
-                f", {', '.join(f'{called(name)} {significant(value, 3)}' for name, value in scores.items())}"
-            )
-        return f"<Tabular of {prepared.target!r} ({what}{since}) from {count(n, 'feature')}{many}: {done}>"
+        return f"<Tabular of {described(self.preparation, self.trainer, self.reason)}>"
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<div>{escape(line)}</div>" for line in (repr(self)[1:-1], *self.account()))
         curves = self.history._repr_html_() if self.trainer.records else ""
         return f"<div>{lines}{self.trainer.network._repr_html_()}{curves}</div>"
-
-
-def _frame(table: Any, read: Callable[[str], bool], dialect: Dialect) -> Table:
-    """Return a table with the columns for which `read` is true."""
-    found = frames.frame(table)
-    if found is None:
-        raise InputError(
-            "table must be the path of a file, a pandas or polars data frame, an Arrow table, or a dict of columns "
-            f"such as {{'size': [1, 2]}}; given {shown(table)}"
-        )
-    if not found.m:
-        raise InputError("the table has no rows")
-    from nnx.data.frames import table as as_table  # which needs polars
-
-    return as_table(found, read, dialect)
-
-
-def _tell(lines: Iterable[str]) -> None:
-    """Log the values that were filled in or unknown, and the rows left out, where a script's user sees it."""
-    for line in lines:
-        _log.warning("%s", line)
