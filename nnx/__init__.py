@@ -13,7 +13,7 @@ from typing import Any as _Any
 
 from nnx import plots
 from nnx.array.namespace import array_namespace
-from nnx.batches.sources import Rows
+from nnx.batches.source import Rows
 from nnx.callbacks import (
     Callback,
     Checkpoints,

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 import nnx
 from nnx.array import host
-from nnx.batches import Batches, sources, stream
+from nnx.batches import Batches, file_sources, stream
 from nnx.batches.iterated import Iterated
 from nnx.batches.prefetch import prefetch
 from nnx.batches.provide import provide
-from nnx.batches.sources import Rows, Source, recognise
+from nnx.batches.source import Rows, Source
+from nnx.batches.sources import recognise
 from nnx.batches.stream import Checks, Stream
 from nnx.errors import InputError
 
@@ -253,7 +254,7 @@ def lazy(request, X, tmp_path):
 )
 def test_a_stream_gives_the_batches_of_an_array(lazy, X, Y, batch_size, micro_batch, numbers, monkeypatch):
     monkeypatch.setattr(stream, "NUMBERS", numbers)
-    monkeypatch.setattr(sources, "SPAN", 100)
+    monkeypatch.setattr(file_sources, "SPAN", 100)
     source = recognise("X", lazy)
     assert isinstance(source, Source)
     assert (source.shape, source.m) == ((N0, M), M)
@@ -435,7 +436,7 @@ def test_targets_and_weights_that_are_read_too(X, Y, tmp_path):
                 np.testing.assert_array_equal(Xb, X[:, Yb[0].astype(int)])
                 assert wb is None or (wb == Yb[0] / 2).all()
         with raises(r"Y has shape \(50,\); expected 40 samples, as X has"):
-            provide(NUMPY, Rows(sources.Dataset(x.x[:40], "", True, str)).x, file["labels"], **OPTIONS)
+            provide(NUMPY, Rows(file_sources.Dataset(x.x[:40], "", True, str)).x, file["labels"], **OPTIONS)
         with raises(r"w has shape \(3,\); expected 50 samples"):
             provide(NUMPY, x, y, [1, 2, 3], **OPTIONS)
 

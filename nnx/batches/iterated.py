@@ -6,7 +6,8 @@ from typing import Any
 
 from nnx.batches import Piece, pieces
 from nnx.batches.prefetch import prefetch
-from nnx.batches.sources import Rows, whole
+from nnx.batches.source import Rows
+from nnx.batches.sources import whole
 from nnx.batches.stream import Checks, Host
 from nnx.errors import InputError
 from nnx.port.base import Backend

@@ -6,7 +6,8 @@ from typing import Any
 from nnx.array import host
 from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
-from nnx.batches.sources import Source, whole
+from nnx.batches.source import Source
+from nnx.batches.sources import whole
 from nnx.batches.stream import Checks, Stream
 from nnx.errors import InputError
 from nnx.port.base import Backend

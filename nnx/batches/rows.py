@@ -7,7 +7,8 @@ from typing import Any
 from nnx.array import host
 from nnx.array.namespace import array_namespace
 from nnx.batches import frames
-from nnx.batches.sources import Rows, Samples, Source, whole
+from nnx.batches.source import Rows, Source
+from nnx.batches.sources import Samples, whole
 from nnx.errors import InputError
 
 TABLES = ("pandas", "polars", "pyarrow")

@@ -7,7 +7,8 @@ import numpy as np
 from nnx.array import host
 from nnx.array.namespace import array_namespace, device
 from nnx.batches.sample_weights import sample_weights
-from nnx.batches.sources import Source, Sparse, placeholder, whole
+from nnx.batches.source import Source
+from nnx.batches.sources import Sparse, placeholder, whole
 from nnx.batches.stream import Checks
 from nnx.errors import InputError, count
 from nnx.model.outputs.base import Output

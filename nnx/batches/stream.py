@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from nnx.array import host
 from nnx.batches import Counted, Piece, pieces, places
 from nnx.batches.prefetch import prefetch
-from nnx.batches.sources import Samples, Source, Sparse, converted, cut, placeholder, recognise, whole
+from nnx.batches.source import Source
+from nnx.batches.sources import Samples, Sparse, converted, cut, placeholder, recognise, whole
 from nnx.errors import InputError
 from nnx.port.base import Backend
 

@@ -8,7 +8,7 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from nnx.batches.sources import Rows
+from nnx.batches.source import Rows
 from nnx.callbacks.base import Callbacks
 from nnx.errors import (
     DivergenceError,

@@ -8,7 +8,7 @@ from typing import Any
 from nnx.array import host
 from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
-from nnx.batches.sources import Rows
+from nnx.batches.source import Rows
 from nnx.batches.split import Split, hold_out
 from nnx.errors import InputError, integer, scalar
 from nnx.metrics.history import History

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nnx.batches.rows import pair_as_rows
-from nnx.batches.sources import Rows
+from nnx.batches.source import Rows
 from nnx.callbacks.base import Callbacks
 from nnx.errors import InputError, as_path, flag, number, positive_int
 from nnx.model.network import Network
