@@ -254,11 +254,6 @@ def test_those_tests_see_a_wrong_import(tmp_path):
 FILE, CLASS, FUNCTION = 350, 250, 60
 """The most lines that each may have."""
 
-# What is still longer, with the lines that it may have. Entries go, none is added.
-LONGER = {
-    "backends/jax/adapter.py:repeat": 100,
-}
-
 
 def lines(node, docstrings):
     """The lines of a class or function; without its docstrings, unless they count."""
@@ -284,17 +279,18 @@ def too_long(name, text, docstrings=True):
 
 
 def test_files_classes_and_functions_are_short():
+    found = {}
     for path in sources().values():
         name = path.relative_to(TOP).as_posix()
         docstrings = name.startswith(("backends/", "nnx/compiler/"))
-        for what, n in too_long(name, path.read_text(encoding="utf-8"), docstrings).items():
-            assert n <= LONGER.get(what, 0), f"{what} has {n} lines"
+        found |= too_long(name, path.read_text(encoding="utf-8"), docstrings)
+    assert found == {}
 
 
 def test_the_compiler_and_the_adapters_are_small():
     """Goal: 5,000 lines."""
     files = [path for room in ("backends", "nnx/compiler") for path in (TOP / room).rglob("*.py")]
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 7800
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 7500
 
 
 def test_that_test_sees_what_is_too_long():

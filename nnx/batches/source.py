@@ -22,6 +22,7 @@ class Rows:
     Examples
     --------
     >>> import numpy as np
+    >>> from nnx.batches.sources import recognise
     >>> recognise("X", Rows(np.ones((5, 2)))).shape  # 5 samples, n[0] = 2
     (2, 5)
     """
