@@ -36,4 +36,4 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function with its steps compiled; all else is a list of NumPy's calls: see `NumbaProgram`."""
-        return NumbaProgram(function, LIBRARY)
+        return NumbaProgram(function, LIBRARY)  # type: ignore[no-any-return]

@@ -118,7 +118,7 @@ def suits_blas(x: Any) -> bool:
     """Whether BLAS can take a matrix as it is: one stride is an element, the other at least a row or column."""
     (rows, columns), (down, right), item = x.shape, x.strides, x.itemsize
     by_rows = right == item and down >= columns * item and down % item == 0
-    return by_rows or (down == item and right >= rows * item and right % item == 0)
+    return bool(by_rows or (down == item and right >= rows * item and right % item == 0))
 
 
 def _of_intel() -> bool:

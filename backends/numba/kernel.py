@@ -139,7 +139,7 @@ class KernelSource:
         """Return what a reduction begins with."""
         first, dtype = REDUCTIONS[op.name][0], op.out.dtype
         if first is not None:
-            return first.format(T=dtype)
+            return str(first.format(T=dtype))
         if dtype.startswith("float"):
             low, high = -np.inf, np.inf
         else:

@@ -34,7 +34,7 @@ def one_thread_between_steps(graph: Graph) -> Callable[[], AbstractContextManage
 LIBRARY = NUMPY._replace(copy=partial(np.array, order="C"), threads=one_thread_between_steps)
 
 
-class NumbaProgram(CallProgram):
+class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
     """A program whose steps are one compiled function: see `Program`.
 
     Functions without a state, and steps that cannot be compiled, are lists of NumPy's calls: see `CallProgram`.
