@@ -193,19 +193,20 @@ def test_small_products_have_one_thread(backend, monkeypatch):
 
 def test_fits_of_numpy_and_numba_at_once_give_blas_its_threads_back():
     limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    blas = importlib.import_module("nnx.backends.calls.blas_threads")
     threads = importlib.import_module("nnx.backends.numba.threads")
     with limits(2, "blas"):
-        before = threads._get()
+        before = blas.get_threads()
         if set(before) != {2}:
             pytest.skip("BLAS has one thread, whatever it is told")
-        numba, numpy = threads._threads()[1](), threads.one_thread()()
+        numba, numpy = threads.blas_threads()[1](), blas.one_thread()()
         numba.__enter__()
         numpy.__enter__()
-        assert threads._get() == [1] * len(before)
-        assert threads._threads()[0] == min(2, nnx.support.limits.cores())
+        assert blas.get_threads() == [1] * len(before)
+        assert threads.blas_threads()[0] == min(2, nnx.support.limits.cores())
         numba.__exit__(None, None, None)
         numpy.__exit__(None, None, None)
-        assert threads._get() == before
+        assert blas.get_threads() == before
 
 
 def test_threads_of_a_user_that_fit_at_once_keep_the_number_of_theirs():
@@ -398,7 +399,7 @@ from nnx.backends.numba import threads
 X, Y = np.zeros((2, 20)), np.arange(20) % 2
 nnx.Trainer(nnx.mlp([2, 3, 2]), backend="numpy").fit(X, Y, 1, 10)  # SciPy's BLAS is not loaded yet
 nnx.backend("numba")
-with threads._threads()[1]():
+with threads.blas_threads()[1]():
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
 print(len(pools), sorted({pool["num_threads"] for pool in pools}))
 """

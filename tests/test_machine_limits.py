@@ -127,12 +127,13 @@ def test_what_does_not_fit_is_refused(system):
 def test_threads_of_a_step_are_within_the_quota(system, monkeypatch):
     pytest.importorskip("numba")
     pytest.importorskip("scipy")
+    from nnx.backends.calls import blas_threads
     from nnx.backends.numba import threads
 
     class Library:
         num_threads = 8
 
-    monkeypatch.setattr(threads, "_libraries", lambda: [Library()])
+    monkeypatch.setattr(blas_threads, "libraries", lambda: [Library()])
     system({**proc(V2, "0::/\n"), "sys/fs/cgroup/cpu.max": "300000 100000"})
     assert threads.threads() == 3
 

@@ -13,6 +13,7 @@ import nnx
 pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("scipy.linalg")
 
+from nnx.backends.calls import blas_threads
 from nnx.backends.numba import blas, threads
 
 
@@ -49,7 +50,7 @@ def anew():
     """What has been found out is found out again, before and after."""
 
     def clear():
-        for function in (blas.blas, blas.mkl, threads._libraries, threads.copy_limit):
+        for function in (blas.blas, blas.mkl, blas_threads.libraries, blas.copy_limit):
             function.cache_clear()
 
     clear()
@@ -139,7 +140,7 @@ def test_steps_have_as_many_threads_beside_mkl_which_has_one(anew, monkeypatch):
     monkeypatch.setattr(threads, "cores", lambda: 8)
     for wish in ("mkl", "scipy"):  # loaded it is in either case
         blas.blas.cache_clear()
-        threads._libraries.cache_clear()
+        blas_threads.libraries.cache_clear()
         monkeypatch.setenv("NNX_BLAS", wish)
         with threadpoolctl.threadpool_limits(3):
             assert threads.threads() == 3

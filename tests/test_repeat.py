@@ -100,7 +100,7 @@ def test_threads_share_the_work(numba, monkeypatch):
         linger(sync, sync[8])  # nobody calls any more: only a moment
 
     for T in (2, 3):
-        monkeypatch.setattr("nnx.backends.numba.step.together", partial(together, T=T))
+        monkeypatch.setattr("nnx.backends.numba.step.run_in_threads", partial(together, T=T))
         for _ in range(20):
             found, costs = repeated(state, data, None, 0, 10, 5)
             np.testing.assert_allclose(costs, Js, rtol=1e-12)
@@ -120,10 +120,10 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
         limits.append("one thread")
         yield
 
-    monkeypatch.setattr(threads, "_threads", lambda: (2, limited))
-    monkeypatch.setattr(threads, "ALONE", 0.0)
-    monkeypatch.setattr(threads, "_done", -1e9)
-    monkeypatch.setattr(threads, "LULL", 60.0)
+    monkeypatch.setattr(threads, "blas_threads", lambda: (2, limited))
+    monkeypatch.setattr(threads, "ONE_THREAD", 0.0)
+    monkeypatch.setattr(threads, "_last_call", -1e9)
+    monkeypatch.setattr(threads, "PAUSE", 60.0)
     x = np.random.default_rng(0).standard_normal((30, 30))
     square = numba.compile(lambda x: x @ x)
     np.testing.assert_allclose(square(x), x @ x)
@@ -135,7 +135,7 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
     assert len(limits) == 2
     monkeypatch.setattr("nnx.backends.numba.program.SHORT", 0.0)  # what takes long takes all threads
     numba.compile(lambda x: x @ x)(x)
-    monkeypatch.setattr(threads, "LULL", 0.0)
+    monkeypatch.setattr(threads, "PAUSE", 0.0)
     square(x)
     assert len(limits) == 2
 
@@ -200,9 +200,9 @@ def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
     pytest.importorskip("numba", reason="numba is not installed")
     from nnx.backends.numba import threads
 
-    _, limited = threads._threads()
-    monkeypatch.setattr(threads, "_threads", lambda: (T, limited))
-    monkeypatch.setattr(threads, "ALONE", 0.0)
+    _, limited = threads.blas_threads()
+    monkeypatch.setattr(threads, "blas_threads", lambda: (T, limited))
+    monkeypatch.setattr(threads, "ONE_THREAD", 0.0)
     network, optimizer = nnx.mlp([70, 192, 192, 5]), nnx.Momentum(0.1)
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((70, 2 * m)).astype(dtype), rng.integers(0, 5, 2 * m)
@@ -259,7 +259,7 @@ def test_what_is_read_late_is_not_written_over(numba):
 def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "_threads", lambda: (3, nullcontext))
+    monkeypatch.setattr(threads, "blas_threads", lambda: (3, nullcontext))
     together = []
 
     def function(t, T, sync):
@@ -275,7 +275,7 @@ def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
 
     def fit():
         for _ in range(20):
-            threads.together(function, 1.0)
+            threads.run_in_threads(function, 1.0)
 
     fits = [threading.Thread(target=fit) for _ in range(3)]
     for one in fits:
@@ -290,8 +290,8 @@ def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
 def test_who_fails_lets_the_others_go(monkeypatch):
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "_threads", lambda: (2, nullcontext))
-    monkeypatch.setattr(threads, "_crew", None)
+    monkeypatch.setattr(threads, "blas_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "_pool", None)
     before = threading.active_count()
 
     def function(t, T, sync, bad):
@@ -304,7 +304,7 @@ def test_who_fails_lets_the_others_go(monkeypatch):
 
     for bad in (0, 1):
         with pytest.raises(ValueError, match=f"thread {bad}"):
-            threads.together(function, 1.0, bad)
+            threads.run_in_threads(function, 1.0, bad)
         assert threading.active_count() == before  # nobody is left to wait for a call that does not come
 
 
@@ -312,7 +312,7 @@ def test_after_an_interrupt_there_are_new_threads(monkeypatch):
     """The old ones may be at it for a while; what they still do disturbs nobody."""
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "blas_threads", lambda: (2, nullcontext))
     seen = []
 
     def interrupted(t, T, sync):
@@ -325,22 +325,22 @@ def test_after_an_interrupt_there_are_new_threads(monkeypatch):
         seen.append(threading.get_ident())
 
     with pytest.raises(KeyboardInterrupt):
-        threads.together(interrupted, 1.0)
+        threads.run_in_threads(interrupted, 1.0)
     assert seen == [True]
     lingered = []
     for _ in range(2):
-        threads.together(meets, 1.0, linger=lambda sync, calls: lingered.append(threading.get_ident()))
+        threads.run_in_threads(meets, 1.0, linger=lambda sync, calls: lingered.append(threading.get_ident()))
     others = {*seen[1:]} - {threading.get_ident()}
     assert len(others) == 1  # the same thread does one call after the other
-    threads.together(meets, 1.0)
+    threads.run_in_threads(meets, 1.0)
     assert [*others] * 2 == lingered
 
 
 def test_threads_that_cannot_all_be_had_end(monkeypatch):
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "_threads", lambda: (4, nullcontext))
-    monkeypatch.setattr(threads, "_crew", None)
+    monkeypatch.setattr(threads, "blas_threads", lambda: (4, nullcontext))
+    monkeypatch.setattr(threads, "_pool", None)
     start, started, seen = threading.Thread.start, [], []
 
     def few(self):
@@ -350,7 +350,7 @@ def test_threads_that_cannot_all_be_had_end(monkeypatch):
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", few)
-    threads.together(lambda t, T, sync: seen.append((t, T)), 1.0)
+    threads.run_in_threads(lambda t, T, sync: seen.append((t, T)), 1.0)
     for thread in started:
         thread.join(60)
     assert seen == [(0, 1)]
@@ -360,10 +360,10 @@ def test_threads_that_cannot_all_be_had_end(monkeypatch):
 def test_a_thread_holds_no_array_while_it_waits(monkeypatch):
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "blas_threads", lambda: (2, nullcontext))
     array = np.zeros(3)
     before = sys.getrefcount(array)
-    threads.together(lambda t, T, sync, x: None, 1.0, array)
+    threads.run_in_threads(lambda t, T, sync, x: None, 1.0, array)
     after = sys.getrefcount(array)
     assert after == before
 
@@ -429,7 +429,7 @@ def test_products_of_one_input_do_not_write_over_each_others_sums(numba, monkeyp
     """Two W^T dZ on end, in threads that each have a part of every sum."""
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "ALONE", 0)
+    monkeypatch.setattr(threads, "ONE_THREAD", 0)
     n = 256
 
     def step(state, batch):

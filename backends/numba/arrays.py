@@ -8,8 +8,8 @@ from typing import Any
 import array_api_compat.numpy as xp
 import numpy as np
 
+from nnx.backends.numba.blas import copy_limit
 from nnx.backends.numba.target import LINE
-from nnx.backends.numba.threads import copy_limit
 from nnx.backends.numpy.calls import aligned
 from nnx.compiler import TraceError, Value
 from nnx.compiler.ir.evaluate import evaluated

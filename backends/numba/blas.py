@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nnx.backends.calls.blas_threads import libraries
 from nnx.errors import BackendError
 from nnx.support.install import install
 
@@ -119,6 +120,27 @@ def suits_blas(x: Any) -> bool:
     (rows, columns), (down, right), item = x.shape, x.strides, x.itemsize
     by_rows = right == item and down >= columns * item and down % item == 0
     return bool(by_rows or (down == item and right >= rows * item and right % item == 0))
+
+
+WITHOUT_COPIES = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+"""OpenBLAS's names of the processors on which its small products copy nothing (with AVX-512; AMD's, too)."""
+
+COPYING = {"Haswell", "Zen"}
+"""Its names of those on which it always copies (with AVX2)."""
+
+
+@lru_cache(maxsize=1)
+def copy_limit() -> int:
+    """Return the multiplications up to which products copy nothing, 100^3; -1: they always do; -2: MKL; 0: unknown."""
+    try:
+        if blas().is_mkl:
+            return -2
+        found = {one.info().get("architecture") for one in libraries()}
+    except ImportError:
+        return 0
+    if found and found <= WITHOUT_COPIES:
+        return 1_000_000
+    return -1 if found and found <= COPYING else 0
 
 
 def _of_intel() -> bool:

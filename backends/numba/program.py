@@ -13,7 +13,7 @@ from nnx.array.namespace import Array
 from nnx.backends.calls.program import CallProgram, Library, State
 from nnx.backends.calls.program_cache import ProgramCache
 from nnx.backends.numba.step import CompiledStep, compiled_step
-from nnx.backends.numba.threads import just_after
+from nnx.backends.numba.threads import one_thread_after_steps
 from nnx.backends.numpy.adapter import LIBRARY as NUMPY
 from nnx.compiler import Graph
 from nnx.compiler.passes.cost import estimated_seconds
@@ -28,7 +28,7 @@ def one_thread_between_steps(graph: Graph) -> Callable[[], AbstractContextManage
     OpenBLAS's threads go on spinning for some 30 ms after a product, on the cores that the next steps' threads need.
     With a small validation after each, epochs of 3 ms took 78.
     """
-    return nullcontext if estimated_seconds(graph) > SHORT else just_after
+    return nullcontext if estimated_seconds(graph) > SHORT else one_thread_after_steps
 
 
 LIBRARY = NUMPY._replace(copy=partial(np.array, order="C"), threads=one_thread_between_steps)

@@ -10,7 +10,7 @@ from nnx.array.namespace import Array
 from nnx.backends.numba.blas import suits_blas
 from nnx.backends.numba.compiled import compiled, shared
 from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
-from nnx.backends.numba.threads import together
+from nnx.backends.numba.threads import run_in_threads
 from nnx.compiler import trace
 
 NO_ORDER = np.empty(0, np.int64)
@@ -92,7 +92,7 @@ class CompiledStep:
         arguments += [new[name] if name in new else _plain(x) for name, x in state.items()]
         arguments += [_plain(state[name]) for name, x in new.items() if x.ndim]
         arguments += self._source.tables.values()
-        together(self._function, self._source.estimated_seconds, *arguments, linger=self._linger)
+        run_in_threads(self._function, self._source.estimated_seconds, *arguments, linger=self._linger)
         return Js[:count], bool(Js[count] == 0)
 
 

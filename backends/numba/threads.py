@@ -13,90 +13,91 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backends.calls.fewer_threads import Fewer
+from nnx.backends.calls.blas_threads import FEWER
 from nnx.backends.numba.blas import blas
 from nnx.support.limits import cores
 
-ALONE = 100e-6
-"""Seconds of a step up to which one thread is quicker: each meeting costs some 0.2 us, and a step has a few dozen."""
+ONE_THREAD = 100e-6
+"""Seconds of a step up to which one thread is quicker: each barrier takes some 0.2 us, and a step has a few dozen."""
 
-NOBODY = 1 << 62
-"""Arrivals enough for every meeting: nobody waits any more."""
+PAUSE = 0.05
+"""Seconds after a call within which another is likely: other work then has one thread in BLAS."""
+
+RELEASE = 1 << 62
+"""A count of arrivals that releases every barrier after a failure."""
 
 _turn = threading.Lock()
-"""The threads, and BLAS's setting, are one in a process: who finds them taken goes alone."""
+"""The threads, and BLAS's setting, are one in a process: a call that finds them in use does all with its own thread."""
 
-_crew: "Crew | None" = None
+_pool: "ThreadPool | None" = None
 
-_done = 0.0
-"""When threads last did something together."""
-
-LULL = 0.05
-"""Seconds in which whoever has done steps together will soon do more."""
+_last_call = 0.0
+"""When threads have last done something together."""
 
 
 def _in_child() -> None:
-    global _turn, _crew
-    _turn, _crew = threading.Lock(), None  # a fork has none of its parent's threads
+    global _turn, _pool
+    _turn, _pool = threading.Lock(), None  # a fork has none of its parent's threads
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def together(
-    function: Callable[..., Any], work: float, *arguments: Any, linger: Callable[..., Any] | None = None
+def run_in_threads(
+    function: Callable[..., Any], seconds: float, *arguments: Any, linger: Callable[..., Any] | None = None
 ) -> None:
     """Call function(t, T, sync, *arguments) in T threads, t = 0, 1, ...: as many as BLAS may use now, if worth it.
 
     Parameters
     ----------
     function : callable
-    work : float
-        Seconds of a step on one core, roughly.
+        Waits for the other threads by the int64 array `sync`: see the runtime's `barrier`.
+    seconds : float
+        Of a step on one core, roughly.
     linger : callable or None
-        What a thread does when it is done: see `lingered`.
+        What a thread does after its part: see the runtime's `wait_for_next_call`.
     """
-    if work > ALONE:
-        with crew() as found:
-            if found is not None:
-                found.do(function, arguments, linger)
+    if seconds > ONE_THREAD:
+        with _threads() as pool:
+            if pool is not None:
+                pool.run(function, arguments, linger)
                 return
     function(0, 1, np.zeros(8, np.int64), *arguments)
 
 
 @contextmanager
-def crew() -> "Iterator[Crew | None]":
-    """Give the threads, for as long as BLAS has one; None where one is all there is, or somebody else has them."""
-    global _crew, _done
+def _threads() -> "Iterator[ThreadPool | None]":
+    """Give the threads, and BLAS one thread meanwhile; None where one is all there is, or another call has them."""
+    global _pool, _last_call
     if not _turn.acquire(blocking=False):
         yield None
         return
     try:
-        T, limited = _threads()
-        found = _crew_of(T) if T > 1 else None
-        if found is None:
+        T, one_thread = blas_threads()
+        pool = _pool_of(T) if T > 1 else None
+        if pool is None:
             yield None
             return
-        _crew = None  # who is interrupted leaves none to the next call
+        _pool = None  # an interrupt leaves no pool to the next call
         try:
-            with limited():
-                yield found
+            with one_thread():
+                yield pool
         except BaseException:
-            found.end()
+            pool.end()
             raise
-        _crew, _done = found, time.monotonic()
+        _pool, _last_call = pool, time.monotonic()
     finally:
         _turn.release()
 
 
-class Crew:
-    """Threads that run already, so that none has to be started in a step, and what they meet by.
+class ThreadPool:
+    """Threads that wait for calls, so that no step has to start one.
 
     Parameters
     ----------
     T : int
-        How many do something together, with the one that asks for it.
+        How many do a call together, with the thread that asks for it.
 
     Raises
     ------
@@ -107,101 +108,114 @@ class Crew:
     def __init__(self, T: int) -> None:
         self.T = T
         self._sync = np.zeros(16, np.int64)
-        self._given: list[SimpleQueue[Any]] = []
+        self._calls: list[SimpleQueue[Any]] = []
         self._threads: list[threading.Thread] = []
         try:
             for t in range(1, T):
-                self._given.append(SimpleQueue())
-                thread = threading.Thread(target=self._serve, args=(t, self._given[-1]), daemon=True)
+                self._calls.append(SimpleQueue())
+                thread = threading.Thread(target=self._serve, args=(t, self._calls[-1]), daemon=True)
                 thread.start()
                 self._threads.append(thread)
         except BaseException:
             self.end()
             raise
 
-    def do(self, function: Callable[..., Any], arguments: Any, linger: Callable[..., Any] | None) -> None:
-        """Call function(t, T, sync, *arguments) in all threads, t = 0 in this one; raise what one of them raises.
+    def run(self, function: Callable[..., Any], arguments: Any, linger: Callable[..., Any] | None) -> None:
+        """Call function(t, T, sync, *arguments) in all threads, t = 0 in this one; raise an error of any of them.
 
-        An interrupt, Ctrl-C above all, ends the threads, and so does a failure: what one may still do disturbs no later
-        call.
+        An interrupt or an error ends the threads, and is raised when they have ended: they write into no array later.
         """
-        finished: list[BaseException | None] = []
-        told: SimpleQueue[None] = SimpleQueue()
+        errors: list[BaseException | None] = []
+        done: SimpleQueue[None] = SimpleQueue()
         self._sync[0] = 0
         try:
-            for given in self._given:
-                given.put((_core(), function, arguments, linger, finished, told))
+            for calls in self._calls:
+                calls.put((_core(), function, arguments, linger, errors, done))
             function(0, self.T, self._sync, *arguments)
-            while len(finished) < self.T - 1:
-                told.get()
-            for error in finished:
+            while len(errors) < self.T - 1:
+                done.get()
+            for error in errors:
                 if error is not None:
                     raise error
         except BaseException:
-            self._sync[0] = NOBODY
+            self._sync[0] = RELEASE
             self.end()
             for thread in self._threads:
                 thread.join()
             raise
 
     def end(self) -> None:
-        """Let the threads end when they are done."""
-        for given in self._given:
-            given.put(None)
+        """Let the threads end after their calls."""
+        for calls in self._calls:
+            calls.put(None)
 
-    def _serve(self, t: int, given: "SimpleQueue[Any]") -> None:
-        while (job := given.get()) is not None:
-            linger, finished, told = job[3:]
-            error, calls = self._share(t, *job[:3]), self._sync[8]
-            del job  # nobody else has the arrays when the others are told
-            finished.append(error)
-            told.put(None)
-            del error, finished, told
+    def _serve(self, t: int, calls: "SimpleQueue[Any]") -> None:
+        while (call := calls.get()) is not None:
+            linger, errors, done = call[3:]
+            error, number = self._part(t, *call[:3]), self._sync[8]
+            del call  # the arrays are the caller's alone when it goes on
+            errors.append(error)
+            done.put(None)
+            del error, errors, done
             if linger is not None:
                 with suppress(Exception):  # it is no part of the work
-                    linger(self._sync, calls)
+                    linger(self._sync, number)
 
-    def _share(self, t: int, core: int, function: Callable[..., Any], arguments: Any) -> BaseException | None:
+    def _part(self, t: int, core: int, function: Callable[..., Any], arguments: Any) -> BaseException | None:
         try:
-            _apart(core, t)
+            _leave_core(core, t)
             function(t, self.T, self._sync, *arguments)
         except BaseException as error:
-            self._sync[0] = NOBODY
+            self._sync[0] = RELEASE
             return error
         return None
 
 
-def _crew_of(T: int) -> Crew | None:
+def _pool_of(T: int) -> ThreadPool | None:
     """Return T - 1 threads beside this one; None if they cannot be had."""
     if sys.is_finalizing():
-        return None  # whoever had begun does nothing any more
-    if _crew is not None and _crew.T == T:
-        return _crew
-    if _crew is not None:
-        _crew.end()
+        return None
+    if _pool is not None and _pool.T == T:
+        return _pool
+    if _pool is not None:
+        _pool.end()
     try:
-        return Crew(T)
+        return ThreadPool(T)
     except RuntimeError:
         return None
 
 
 @contextmanager
-def just_after() -> Iterator[None]:
-    """Let BLAS have one thread in what is done just after something was done together, and before more of it is."""
-    if time.monotonic() - _done > LULL or not _turn.acquire(blocking=False):
+def one_thread_after_steps() -> Iterator[None]:
+    """Let BLAS have one thread in what is done between compiled steps."""
+    if time.monotonic() - _last_call > PAUSE or not _turn.acquire(blocking=False):
         yield
         return
     try:
-        with _threads()[1]():
+        with blas_threads()[1]():
             yield
     finally:
         _turn.release()
 
 
-def _apart(core: int, t: int) -> None:
-    """Move this thread, if it is on the core of the first one, to the t-th after it; from there it may go anywhere.
+def blas_threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
+    """Return how many threads BLAS may use now, and the context in which it has one."""
+    usual = FEWER.usual()
+    return min([*usual, cores()]) if usual or blas().is_mkl else 1, FEWER
 
-    Linux may leave two threads that wait for each other on one core, while another has nothing to do.
+
+def threads() -> int:
+    """Return how many threads do a step together, at most."""
+    try:
+        return blas_threads()[0]
+    except ImportError:
+        return 1
+
+
+def _leave_core(core: int, t: int) -> None:
+    """Move this thread, if it is on the first one's core, to the t-th after it; from there it may go anywhere.
+
+    Linux may leave two threads that wait for each other on one core, while another core has nothing to do.
     """
     if core < 0 or _core() != core:
         return
@@ -212,82 +226,11 @@ def _apart(core: int, t: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _where() -> Callable[[], int]:
+def _core_function() -> Callable[[], int]:
     found = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
     return found or (lambda: -1)
 
 
 def _core() -> int:
-    """Return the core where this thread is now; -1 where that is not told."""
-    return _where()()
-
-
-@lru_cache(maxsize=1)
-def _libraries() -> Any:
-    """Return threadpoolctl's handles of BLAS, without any that has one thread, whatever it is told: MKL, above all."""
-    from threadpoolctl import ThreadpoolController
-
-    found = ThreadpoolController().select(user_api="blas").lib_controllers
-    return [one for one in found if one.info().get("threading_layer") != "sequential"]
-
-
-WITHOUT_COPIES = {"SkylakeX", "Cooperlake", "SapphireRapids"}
-"""What OpenBLAS calls the processors for which it has products that copy nothing (with AVX-512; AMD's, too)."""
-
-COPYING = {"Haswell", "Zen"}
-"""What it calls those for which it always copies (with AVX2)."""
-
-
-@lru_cache(maxsize=1)
-def copy_limit() -> int:
-    """Return the multiplications up to which BLAS copies nothing, 100^3; -1: it always does; -2: MKL; 0: else."""
-    try:
-        if blas().is_mkl:
-            return -2
-        found = {one.info().get("architecture") for one in _libraries()}
-    except ImportError:
-        return 0
-    if found and found <= WITHOUT_COPIES:
-        return 1_000_000
-    return -1 if found and found <= COPYING else 0
-
-
-def threads() -> int:
-    """Return how many threads do a step together, at most."""
-    try:
-        return _threads()[0]
-    except ImportError:
-        return 1
-
-
-def _get() -> list[int]:
-    return [one.num_threads for one in _libraries()]
-
-
-def _put(threads: list[int]) -> None:
-    for one, count in zip(_libraries(), threads, strict=True):
-        one.set_num_threads(count)
-
-
-_one_thread = Fewer(_get, _put)
-
-
-def look_again() -> None:
-    """Find the libraries of BLAS anew: SciPy's or MKL may have been loaded since they were found."""
-    if _one_thread.idle:
-        _libraries.cache_clear()
-
-
-def one_thread() -> Fewer | None:
-    """Return what lets BLAS have one thread for a while; None without threadpoolctl."""
-    try:
-        _libraries()
-    except ImportError:
-        return None
-    return _one_thread
-
-
-def _threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
-    """Return how many threads BLAS may use now, and what takes all but one from it for a while."""
-    usual = _one_thread.usual()
-    return min([*usual, cores()]) if usual or blas().is_mkl else 1, _one_thread
+    """Return the core where this thread is now; -1 where the system does not tell."""
+    return _core_function()()

@@ -8,9 +8,9 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from nnx.array.host import as_host, quiet
+from nnx.backends.calls.blas_threads import one_thread
 from nnx.backends.calls.fewer_threads import is_small
 from nnx.backends.calls.program import CallProgram, Library
-from nnx.backends.numba.threads import one_thread
 from nnx.backends.numpy.calls import render
 from nnx.compiler import Graph
 from nnx.port.base import Backend, only_cpu
