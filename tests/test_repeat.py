@@ -121,9 +121,9 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
         yield
 
     monkeypatch.setattr(threads, "blas_threads", lambda: (2, limited))
-    monkeypatch.setattr(threads, "ONE_THREAD", 0.0)
+    monkeypatch.setattr(threads, "SINGLE_THREAD_SECONDS", 0.0)
     monkeypatch.setattr(threads, "_last_call", -1e9)
-    monkeypatch.setattr(threads, "PAUSE", 60.0)
+    monkeypatch.setattr(threads, "SOON_SECONDS", 60.0)
     x = np.random.default_rng(0).standard_normal((30, 30))
     square = numba.compile(lambda x: x @ x)
     np.testing.assert_allclose(square(x), x @ x)
@@ -133,9 +133,11 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
     assert len(limits) == 1
     np.testing.assert_allclose(square(x), x @ x)
     assert len(limits) == 2
-    monkeypatch.setattr("nnx.backends.numba.program.SHORT", 0.0)  # what takes long takes all threads
+    monkeypatch.setattr(
+        "nnx.backends.numba.program.NO_SECOND_THREAD_SECONDS", 0.0
+    )  # what takes long takes all threads
     numba.compile(lambda x: x @ x)(x)
-    monkeypatch.setattr(threads, "PAUSE", 0.0)
+    monkeypatch.setattr(threads, "SOON_SECONDS", 0.0)
     square(x)
     assert len(limits) == 2
 
@@ -202,7 +204,7 @@ def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
 
     _, limited = threads.blas_threads()
     monkeypatch.setattr(threads, "blas_threads", lambda: (T, limited))
-    monkeypatch.setattr(threads, "ONE_THREAD", 0.0)
+    monkeypatch.setattr(threads, "SINGLE_THREAD_SECONDS", 0.0)
     network, optimizer = nnx.mlp([70, 192, 192, 5]), nnx.Momentum(0.1)
     rng = np.random.default_rng(0)
     X, Y = rng.standard_normal((70, 2 * m)).astype(dtype), rng.integers(0, 5, 2 * m)
@@ -429,7 +431,7 @@ def test_products_of_one_input_do_not_write_over_each_others_sums(numba, monkeyp
     """Two W^T dZ on end, in threads that each have a part of every sum."""
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "ONE_THREAD", 0)
+    monkeypatch.setattr(threads, "SINGLE_THREAD_SECONDS", 0)
     n = 256
 
     def step(state, batch):

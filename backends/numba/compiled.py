@@ -26,6 +26,7 @@ from nnx.backends.numba.private_folder import (
     write_private,
 )
 from nnx.compiler import TraceError
+from nnx.compiler.thresholds import TABLE
 from nnx.errors import InputError, first_line
 from nnx.support.processes import uncut
 
@@ -34,10 +35,12 @@ _here: dict[str, Any] = {}
 
 
 def _joined() -> str:
-    """Return the files of the runtime as the text of one module."""
+    """Return the files of the runtime, and the thresholds, as the text of one module."""
     folder = Path(runtime.__file__).parent
+    numbers = "\n".join(f"{name} = {row.value}" for name, row in TABLE.items())
     texts = [(folder / f"{name}.py").read_text(encoding="utf-8") for name in runtime.FILES]
-    return re.sub(r"^from nnx\.backends\.numba\.runtime\b.*\n", "", "\n\n".join(texts), flags=re.MULTILINE)
+    imports = r"^from nnx\.(backends\.numba\.runtime\.\w+|compiler\.thresholds) import (\([^)]*\)|.*)\n"
+    return re.sub(imports, "", "\n\n".join([numbers, *texts]), flags=re.MULTILINE)
 
 
 TEXT = _joined()

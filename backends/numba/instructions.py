@@ -5,12 +5,13 @@ from typing import Any
 from nnx.backends.numba.arrays import Arrays
 from nnx.backends.numba.expressions import expression, number_dtype
 from nnx.backends.numba.kernel import KernelSource
-from nnx.backends.numba.target import OWNER_COMPUTES, row_length
+from nnx.backends.numba.target import row_length
 from nnx.backends.numba.threads import threads
 from nnx.backends.numba.tile_update import Update
 from nnx.compiler import Op, TraceError, Value
 from nnx.compiler.ir.operations import FLOATS
 from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Instruction, Kernel, TileUpdate
+from nnx.compiler.thresholds import PARTIAL_SUMS_SAMPLES
 
 BARRIER = "next_barrier = barrier(sync, T, next_barrier)"
 
@@ -95,7 +96,7 @@ class Instructions:
             self.lines.append(f"gemm_partition(t, T, {operands}, {scalars})")
             return
         transposed = any(view.name == "permute" for view in self._schedule.graph.views(a))
-        size = (threads() - 1) * op.out.size if op.out.shape[1] <= OWNER_COMPUTES else 0
+        size = (threads() - 1) * op.out.size if op.out.shape[1] <= PARTIAL_SUMS_SAMPLES else 0
         sums = arrays.memory(f"E_{op.out.dtype}", (size,), op.out.dtype)
         self.lines += [
             f"sums = gemm_owner_computes(t, T, {operands}, {sums}, {scalars}, int64({int(transposed)}))",

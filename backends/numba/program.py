@@ -17,9 +17,7 @@ from nnx.backends.numba.threads import one_thread_after_steps
 from nnx.backends.numpy.adapter import LIBRARY as NUMPY
 from nnx.compiler import Graph
 from nnx.compiler.passes.cost import estimated_seconds
-
-SHORT = 20e-3
-"""Seconds on one core of a call that gets one thread between compiled steps: BLAS's threads spin on for as long."""
+from nnx.compiler.thresholds import NO_SECOND_THREAD_SECONDS
 
 
 def one_thread_between_steps(graph: Graph) -> Callable[[], AbstractContextManager[None]]:
@@ -28,7 +26,7 @@ def one_thread_between_steps(graph: Graph) -> Callable[[], AbstractContextManage
     OpenBLAS's threads go on spinning for some 30 ms after a product, on the cores that the next steps' threads need.
     With a small validation after each, epochs of 3 ms took 78.
     """
-    return nullcontext if estimated_seconds(graph) > SHORT else one_thread_after_steps
+    return nullcontext if estimated_seconds(graph) > NO_SECOND_THREAD_SECONDS else one_thread_after_steps
 
 
 LIBRARY = NUMPY._replace(copy=partial(np.array, order="C"), threads=one_thread_between_steps)

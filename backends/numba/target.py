@@ -4,15 +4,15 @@ from nnx.backends.numba.expressions import iteration_space
 from nnx.compiler import Op, Value
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.pipeline import Target
+from nnx.compiler.thresholds import (
+    TRANSPOSED_COPY_FEW,
+    TRANSPOSED_COPY_MORE_UNITS,
+    TRANSPOSED_COPY_SAMPLES,
+    TRANSPOSED_COPY_UNITS,
+)
 
 LINE = 64
 """The bytes of a cache line."""
-
-OWNER_COMPUTES = 128
-"""Samples up to which the threads divide a product with a W as they divide its update."""
-
-TRANSPOSED = 256
-"""Samples up to which A^T may be copied, if the derivative has as many rows; 64 rows are enough for 32 samples."""
 
 
 def copies_transposed(product: Op) -> bool:
@@ -22,7 +22,8 @@ def copies_transposed(product: Op) -> bool:
     sample the loop over a row is vectorized only where its elements are known to be neighbours.
     """
     m, n = product.reads[1].shape[0], product.out.shape[0]
-    return m == 1 or (m <= TRANSPOSED and n >= (64 if m <= 32 else TRANSPOSED))
+    units = TRANSPOSED_COPY_UNITS if m <= TRANSPOSED_COPY_FEW else TRANSPOSED_COPY_MORE_UNITS
+    return m == 1 or (m <= TRANSPOSED_COPY_SAMPLES and n >= units)
 
 
 def row_length(value: Value) -> int:

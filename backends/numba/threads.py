@@ -15,13 +15,8 @@ import numpy as np
 
 from nnx.backends.calls.blas_threads import FEWER
 from nnx.backends.numba.blas import blas
+from nnx.compiler.thresholds import SINGLE_THREAD_SECONDS, SOON_SECONDS
 from nnx.support.limits import cores
-
-ONE_THREAD = 100e-6
-"""Seconds of a step up to which one thread is quicker: each barrier takes some 0.2 us, and a step has a few dozen."""
-
-PAUSE = 0.05
-"""Seconds after a call within which another is likely: other work then has one thread in BLAS."""
 
 RELEASE = 1 << 62
 """A count of arrivals that releases every barrier after a failure."""
@@ -58,7 +53,7 @@ def run_in_threads(
     linger : callable or None
         What a thread does after its part: see the runtime's `wait_for_next_call`.
     """
-    if seconds > ONE_THREAD:
+    if seconds > SINGLE_THREAD_SECONDS:
         with _threads() as pool:
             if pool is not None:
                 pool.run(function, arguments, linger)
@@ -188,7 +183,7 @@ def _pool_of(T: int) -> ThreadPool | None:
 @contextmanager
 def one_thread_after_steps() -> Iterator[None]:
     """Let BLAS have one thread in what is done between compiled steps."""
-    if time.monotonic() - _last_call > PAUSE or not _turn.acquire(blocking=False):
+    if time.monotonic() - _last_call > SOON_SECONDS or not _turn.acquire(blocking=False):
         yield
         return
     try:

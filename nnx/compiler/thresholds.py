@@ -84,6 +84,11 @@ TILE_OF_ONE_SAMPLE = _row(
 DEPTH = _row(
     "DEPTH", 1024, "terms", "a product adds so many terms of all its sums before the next ones", UNKNOWN,
     "few rows of the right factor stay in the cache meanwhile")
+REGISTER_RESULT = _row(
+    "REGISTER_RESULT", 8192, "elements", "up to it, a result is made in registers where BLAS always copies",
+    ZEN_3, "16 columns took a quarter to three quarters of OpenBLAS's time, 128 a third to all of it")
+REGISTER_LEFT = _row(
+    "REGISTER_LEFT", 4096, "elements", "the same, up to it in the left factor", ZEN_3, "as REGISTER_RESULT")
 FEW_COLUMNS = _row(
     "FEW_COLUMNS", 64, "columns", "up to it, a page-strided left factor is read in narrower parts", UNKNOWN,
     "OpenBLAS reads matrices with page-strided rows at up to half the speed")

@@ -14,6 +14,7 @@ from numba.extending import intrinsic
 from numpy import uint32
 
 from nnx.backends.numba.runtime.options import CALLED, SHARED, X86
+from nnx.compiler.thresholds import LOOKS_FOR_NEXT_CALL
 
 WINDOWS = sys.platform == "win32"
 _yield = types.ExternalFunction("SwitchToThread" if WINDOWS else "sched_yield", types.int32())
@@ -24,9 +25,6 @@ SLEEP = 1 if WINDOWS else 20
 
 LOOKS_BEFORE_YIELD, LOOKS_BEFORE_SLEEP = 2000, 2400
 """Looks after which a thread yields its core, and sleeps: Linux lets one that yields go on for up to 10 ms."""
-
-LOOKS_FOR_NEXT_CALL = 5000
-"""Looks of a thread that waits for the next call. Each takes 20 to 50 ns on x86, elsewhere less."""
 
 
 @intrinsic

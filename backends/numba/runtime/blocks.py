@@ -11,15 +11,10 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from nnx.backends.numba.runtime.options import SHARED
+from nnx.compiler.thresholds import REGISTER_LEFT, REGISTER_RESULT
 
 VECTOR = 32
 """The bytes of a vector, of AVX2."""
-
-RESULT_LIMIT, LEFT_LIMIT = 8192, 4096
-"""Elements of the result, or of a, up to which this takes less time than OpenBLAS with its copies.
-
-Of 16 columns a quarter to three quarters of it, of 128 a third to all of it (Zen 3, one thread).
-"""
 
 
 def _block(rows):
@@ -85,7 +80,7 @@ def gemm_in_registers(a, b, out, scalars):
     """Write a product if its sizes and strides suit this way; return whether they do. See `gemm`."""
     item = scalars.itemsize
     (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, _, _, _) = a, b, out
-    is_small = n * m <= RESULT_LIMIT or n * k <= LEFT_LIMIT
+    is_small = n * m <= REGISTER_RESULT or n * k <= REGISTER_LEFT
     if not is_small or k <= 0 or b_right != item or m * item % (2 * VECTOR) or b_down % 4096 == 0:
         return False
     for j in range(0, m * item, 2 * VECTOR):

@@ -16,22 +16,11 @@ from numpy import int32, int64, uint64
 from nnx.backends.numba.blas import bind
 from nnx.backends.numba.runtime.blocks import gemm_in_registers
 from nnx.backends.numba.runtime.options import LINE, SHARED, ZERO
-from nnx.backends.numba.runtime.partition import EVEN, PREFER_ROWS, partition, partition_matrix
+from nnx.backends.numba.runtime.partition import EVEN, partition, partition_matrix
+from nnx.compiler.thresholds import DEPTH, FEW_COLUMNS, MKL_FEW_ROWS, MKL_LONG_ROWS, PREFER_ROWS
 
 ALWAYS_COPIES, MKL = -1, -2
 """Copy limits: BLAS copies all that it multiplies; it is MKL, whose products are done whole. 0: no limit is known."""
-
-FEW_ROWS, LONG_ROWS = 32, 4096
-"""MKL's products of up to so many rows, and of rows from this length on, are quicker in parts of the sum."""
-
-FEW_COLUMNS = 64
-"""Columns of b up to which a page-strided a is read in narrower parts, and an unaligned b is not copied."""
-
-DEPTH = 1024
-"""Terms of the sums that a product adds in all its blocks before the next: few rows of b stay in the cache meanwhile.
-
-The terms of a block divide it, unless they are all.
-"""
 
 NO_TRANSPOSE, TRANSPOSE = 110, 116
 """BLAS's letters: n, t."""
@@ -94,7 +83,7 @@ def gemm_blocks(n, k, m, copy_limit, is_mixed, page_strided, unaligned):
         Whether the rows of b begin within cache lines, or all at a few places of the cache: it is better copied whole.
     """
     if copy_limit == MKL:
-        return n, min(k, 128 if n <= FEW_ROWS and m > LONG_ROWS else k), m
+        return n, min(k, 128 if n <= MKL_FEW_ROWS and m > MKL_LONG_ROWS else k), m
     if copy_limit <= 0 or (unaligned and k >= 64):
         return n, k, m
     if is_mixed:

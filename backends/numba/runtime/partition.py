@@ -7,8 +7,8 @@ from numpy import int64
 
 from nnx.backends.numba.runtime.options import EIGHT, FOUR, LINE, SHARED, ZERO
 
-EVEN, PREFER_ROWS = 1.0, 1.1
-"""How uneven the parts of a product may be so that they are whole rows: any product, and one with the shape of a W."""
+EVEN = 1.0
+"""How uneven the parts of a product may be so that they are whole rows; of one with the shape of a W: `PREFER_ROWS`."""
 
 
 @njit(**SHARED)

@@ -11,13 +11,8 @@ from numpy import int64, uint64
 
 from nnx.backends.numba.runtime.gemm import gemm
 from nnx.backends.numba.runtime.options import LINE, SHARED
-from nnx.backends.numba.runtime.partition import PREFER_ROWS, partition, partition_matrix
-
-SAMPLE_LIMIT = 256
-"""Samples up to which a dW is made in tiles."""
-
-TILE, TILE_OF_ONE_SAMPLE = 24576, 4096
-"""Elements of a tile. That of one sample is no product for BLAS, and fits into the nearest cache."""
+from nnx.backends.numba.runtime.partition import partition, partition_matrix
+from nnx.compiler.thresholds import PREFER_ROWS, TILE, TILE_OF_ONE_SAMPLE, TILE_SAMPLES
 
 
 @njit(**SHARED)
@@ -28,7 +23,7 @@ def tiling(t, T, d, m):
     """
     n, k = d[2], d[3]
     i0, i1, j0, j1 = partition_matrix(t, T, n, k, PREFER_ROWS)
-    if m > SAMPLE_LIMIT:
+    if m > TILE_SAMPLES:
         if k > n:  # so that one thread reads each part of A
             i0, i1, (j0, j1) = int64(0), n, partition(t, T, k, LINE)
         return i0, i1, j0, j1, max(i1 - i0, 1), max(j1 - j0, 1), int64(-1)
