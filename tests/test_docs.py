@@ -99,6 +99,8 @@ def test_the_files_and_folders_that_a_page_names_are_there(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"`((?:nnx|backends|bench|tests|docs)/[\w./-]*)`", text)
     assert [name for name in named if "NAME" not in name and not (ROOT / name).exists()] == []
+    for name, path in re.findall(r"^\| `([A-Z_]+)` in `([\w/.]+)`", text, flags=re.MULTILINE):
+        assert f"\n{name} = " in (ROOT / path).read_text(encoding="utf-8"), name
 
 
 def test_the_docs_name_every_part():
