@@ -29,7 +29,6 @@ COMPILED = tuple(
         "old_files",
         "operations",
         "own",
-        "recording",
         "repeat",
         "resume",
         "trainer",

@@ -6,7 +6,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 from schedule_interpreter import TARGETS, Memory, loop_space, run, schedule_of
-from test_compiler import CASES, digits
+from step_cases import CASES, digits
 
 from nnx.array.namespace import array_namespace
 from nnx.compiler import TraceError, own_outputs, thresholds, trace

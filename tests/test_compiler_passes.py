@@ -1,0 +1,101 @@
+"""Where values lie, and which operations are in one loop."""
+
+import numpy as np
+import pytest
+from step_cases import CASES, digits
+from traced_steps import compare
+
+import nnx
+from nnx.array.namespace import array_namespace
+from nnx.backends.numba.step_renderer import NumbaStepRenderer
+from nnx.compiler import fused, nbytes, trace
+from nnx.compiler.passes.alias import aliased
+from nnx.compiler.passes.fuse import singles
+from nnx.compiler.passes.memory import buffers
+from nnx.compiler.pipeline import Target, schedule
+from nnx.compiler.schedule import Copy, Kernel, TileUpdate
+
+
+def test_gradients_are_written_into_the_flat_vector():
+    step, state, batch = digits()
+    graph = trace(step, state, batch)
+    plan = schedule(graph, Target())
+    (concat,) = (op for op in graph.ops if op.name == "concat")
+    assert [(part.start, part.stop) for part in sorted(plan.parts.values(), key=lambda part: part.start)] == [
+        (place.start, place.stop) for place in nnx.mlp([64, 64, 64, 10]).places.values()
+    ]
+    assert {part.whole for part in plan.parts.values()} == {concat.out}
+    assert not any(isinstance(instruction, Copy) for instruction in plan.instructions)
+
+
+def test_a_value_is_at_one_place_only():
+    """What is there twice, is an input, or a result itself, is copied."""
+
+    def f(x):
+        xp = array_namespace(x)
+        y = xp.exp(x)
+        return xp.concat([y, x, y, y[:1]]), y
+
+    graph = trace(f, np.arange(3.0))
+    assert schedule(graph, Target()).parts == {}
+    compare(f, (np.arange(3.0),))
+
+    def g(x):
+        xp = array_namespace(x)
+        y = xp.exp(x)
+        return xp.sum(xp.concat([y, x, y]))
+
+    assert len(schedule(trace(g, np.arange(3.0)), Target()).parts) == 1
+    compare(g, (np.arange(3.0),))
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_no_buffer_is_used_by_two_at_once(loop):
+    """Every operation, done on buffers with their owner's number in them, finds in each what it expects."""
+    for name in ("batch norm", "everything", "gelu", "focal softmax"):
+        step, state, batch = CASES[name]("float32")
+        graph = trace(step, state, batch)
+        groups = fused(graph, lambda op: op.out.shape) if loop else singles(graph)
+        plan = aliased(graph, groups, {})
+        sizes, where = buffers(graph, groups, plan)
+        assert all(sizes[buffer] >= nbytes(value) for value, buffer in where.items())
+        ops = [op for group in groups for op in group.ops]
+        inside: dict = {}
+
+        def owned(value, plan=plan, graph=graph, where=where):
+            owner = plan.owner(graph.base(value))
+            return where.get(owner), owner
+
+        constants = graph.constants()
+        for op in ops:
+            if op.kind == "view" or op.out in constants:
+                continue
+            for value in op.reads:
+                buffer, _ = owned(value)
+                if buffer is not None:
+                    assert graph.base(value) in inside[buffer], (str(op), name)
+            buffer, owner = owned(op.out)
+            if buffer is not None:
+                kept = {v for v in inside.get(buffer, set()) if owned(v)[1] == owner and v not in plan.shared}
+                inside[buffer] = kept | {op.out}
+
+
+def test_buffers_are_used_again():
+    step, state, batch = digits()
+    graph = trace(step, state, batch)
+    every = sum(op.out.size * 4 for op in graph.ops if op.kind != "view")
+    assert sum(schedule(graph, Target()).buffers) < every / 3
+
+
+def test_fused():
+    """Adam is one loop over theta; an activation goes with the bias, and the sum for db with dZ."""
+    step, state, batch = digits()
+    instructions = NumbaStepRenderer(trace(step, state, batch)).schedule.instructions
+    groups = [one for one in instructions if isinstance(one, Kernel)]
+    theta = [one.update for one in instructions if isinstance(one, TileUpdate)]
+    assert len({kernel.ops for kernel in theta}) == 1
+    theta = [group for group in groups if group.iteration_space == (8970,)]
+    assert len(theta) == 1
+    assert [op.name for op in theta[0].ops].count("sqrt") == 1
+    assert ["add", "maximum"] in [[op.name for op in group.ops] for group in groups]
+    assert ["greater", "astype", "multiply", "sum"] in [[op.name for op in group.ops] for group in groups]
