@@ -1,10 +1,10 @@
-"""Fully connected networks, written once against the Python Array API, on whatever array library is present.
+"""Fully connected neural networks on tables and arrays, with NumPy, numba, CuPy, PyTorch or JAX.
 
 >>> import nnx
 >>> net = nnx.mlp([2, 8, 1], hidden="tanh", output="sigmoid")
 >>> trainer = nnx.Trainer(net, optimizer=nnx.GradientDescent(0.5), backend="numpy")
 
-The notation is that of the course notes: X (n[0], m) holds samples as columns, W[l] is (n[l], n[l-1]).
+The notation is that of the course notes: the columns of X (n[0], m) are samples, and W[l] is (n[l], n[l-1]).
 """
 
 from pathlib import Path as _Path
