@@ -365,12 +365,12 @@ def test_metrics_that_were_asked_for_long_ago_are_forgotten():
 
 def test_jax_forgets_shapes(monkeypatch):
     pytest.importorskip("jax")
-    from nnx.backends.jax import adapter
+    from nnx.backends.jax import program
 
     backend, cleared = nnx.backend("jax", "cpu"), []
-    monkeypatch.setattr(adapter, "SHAPES", 3)
-    forget = adapter._forget
-    monkeypatch.setattr(adapter, "_forget", lambda f: (forget(f), cleared.append(f._cache_size())))
+    monkeypatch.setattr(program, "COMPILED_SHAPES", 3)
+    forget = program.forget_shapes
+    monkeypatch.setattr(program, "forget_shapes", lambda f: (forget(f), cleared.append(f._cache_size())))
     double = backend.compile(lambda x: x + x)
     for n in (*range(1, 8), 1, 2):
         np.testing.assert_array_equal(backend.to_numpy(double(backend.asarray(np.ones(n), "float32"))), 2)

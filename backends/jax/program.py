@@ -125,6 +125,7 @@ class JaxProgram(Program):
         self._release(before)
 
     @property
+    @exclusive
     def finite(self) -> bool:
         """Whether every number of the state is. The device works it out when it is asked."""
         return bool(self._all_finite(self._state))
