@@ -25,7 +25,8 @@ class ParameterTree(NamedTuple):
 
     def joined(self, xp: Any) -> Array:
         """Return the vector (P,)."""
-        return xp.concatenate([part.reshape(-1) for part in self.parts])
+        vectors = [part.reshape(-1) for part in self.parts]
+        return xp.concatenate(vectors) if len(vectors) > 1 else xp.copy(vectors[0])
 
 
 def is_tree(x: Any) -> bool:
