@@ -75,14 +75,14 @@ def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch)
 
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
     for activation, misses in (("relu", 1), ("relu", 0), ("softplus", 1)):
-        monkeypatch.setattr(compiled, "_here", {})
+        monkeypatch.setattr(compiled, "_modules", {})
         step, state, (X, Y) = digits(sizes=(20, 10, 5), hidden=activation)
         expected, _ = step(state, (X, Y))
         program = nnx.backend("numba").compile(step)
         program.load(state)
         program.run((X, Y, None), None, 0, 16, 1)
         close(program.read(), expected, "float32")
-        together, module = compiled._here.values()
+        together, module = compiled._modules.values()
         assert sum(module.step.stats.cache_misses.values()) == misses
         assert sum(module.step.stats.cache_hits.values()) == 1 - misses
     functions = {name: f.stats for name, f in vars(together).items() if hasattr(f, "stats")}
@@ -94,16 +94,16 @@ def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch)
 
 def test_one_process_compiles_at_a_time(tmp_path):
     pytest.importorskip("fcntl", reason="files are not locked on Windows")
-    from nnx.backends.numba.compiled import alone
+    from nnx.backends.numba.compiled import file_lock
 
     entered, seen = threading.Event(), []
 
     def other():
         entered.set()
-        with alone(tmp_path / "lock"):  # of a file that is opened anew, as in another process
+        with file_lock(tmp_path / "lock"):  # of a file that is opened anew, as in another process
             seen.append("other")
 
-    with alone(tmp_path / "lock"):
+    with file_lock(tmp_path / "lock"):
         thread = threading.Thread(target=other)
         thread.start()
         entered.wait(60)
@@ -111,7 +111,7 @@ def test_one_process_compiles_at_a_time(tmp_path):
         seen.append("this one")
     thread.join(60)
     assert seen == ["this one", "other"]
-    with alone(tmp_path / "no such folder" / "lock"):
+    with file_lock(tmp_path / "no such folder" / "lock"):
         pass
 
 
@@ -120,7 +120,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    assert compiled.written("step_test.py", "x = 1\n").read_text() == "x = 1\n"
+    assert compiled.source_file("step_test.py", "x = 1\n").read_text() == "x = 1\n"
 
 
 def test_elementary_functions():

@@ -18,9 +18,9 @@ FOLDER, FILE, LINK = stat.S_IFDIR, stat.S_IFREG, stat.S_IFLNK
 
 @pytest.fixture(autouse=True)
 def _said_anew():
-    compiled._said.cache_clear()
+    compiled._warn_once.cache_clear()
     yield
-    compiled._said.cache_clear()
+    compiled._warn_once.cache_clear()
 
 
 def found(mode, uid=None):
@@ -29,7 +29,7 @@ def found(mode, uid=None):
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o555, 0o711])
 def test_a_folder_that_others_cannot_write_is_safe(mode):
-    assert private_folder.judged(found(FOLDER | mode)) is None
+    assert private_folder.problem_of(found(FOLDER | mode)) is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_folder_that_others_cannot_write_is_safe(mode):
     ],
 )
 def test_other_folders_are_not(given, wrong):
-    assert re.search(wrong, private_folder.judged(given))
+    assert re.search(wrong, private_folder.problem_of(given))
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o077, 0o777])
@@ -53,8 +53,8 @@ def test_it_is_made_private_whatever_the_umask(tmp_path, monkeypatch, umask):
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
     before = os.umask(umask)
     try:
-        path = compiled.written("step_test.py", "x = 1\n")
-        with compiled.alone(path.with_name("compiling.lock")):
+        path = compiled.source_file("step_test.py", "x = 1\n")
+        with compiled.file_lock(path.with_name("compiling.lock")):
             pass
     finally:
         os.umask(before)
@@ -94,7 +94,7 @@ def test_an_unsafe_folder_is_not_used_and_that_is_said_once(tmp_path, monkeypatc
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setenv("NNX_CACHE_DIR", str(folder))
     with caplog.at_level(logging.WARNING, "nnx"):
-        paths = [compiled.written(f"step_{n}.py", "x = 1\n") for n in range(3)]
+        paths = [compiled.source_file(f"step_{n}.py", "x = 1\n") for n in range(3)]
     assert all(tmp_path not in path.parents for path in paths)
     assert sorted(tmp_path.rglob("*")) == before
     assert len(caplog.records) == 1
@@ -116,7 +116,7 @@ def test_the_lock_follows_no_link(tmp_path, what):
     if what == "file":
         target.write_text("kept")
     (tmp_path / "compiling.lock").symlink_to(target)
-    with compiled.alone(tmp_path / "compiling.lock"):
+    with compiled.file_lock(tmp_path / "compiling.lock"):
         pass
     assert target.exists() == (what == "file")
     assert what == "nothing" or target.read_text() == "kept"
@@ -124,21 +124,21 @@ def test_the_lock_follows_no_link(tmp_path, what):
 
 def test_the_lock_empties_nothing(tmp_path):
     (tmp_path / "compiling.lock").write_text("kept")
-    with compiled.alone(tmp_path / "compiling.lock"):
+    with compiled.file_lock(tmp_path / "compiling.lock"):
         pass
     assert (tmp_path / "compiling.lock").read_text() == "kept"
 
 
 def test_a_source_that_is_a_link_or_damaged_is_replaced(tmp_path, monkeypatch):
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
-    path = compiled.written("step_test.py", "x = 1\n")
+    path = compiled.source_file("step_test.py", "x = 1\n")
     for spoil in (b"\xff\xfe", b"x = 2\n", b""):
         path.write_bytes(spoil)
-        assert compiled.written("step_test.py", "x = 1\n").read_bytes() == b"x = 1\n"
+        assert compiled.source_file("step_test.py", "x = 1\n").read_bytes() == b"x = 1\n"
     path.unlink()
     (tmp_path / "other.py").write_text("x = 1\n")
     path.symlink_to(tmp_path / "other.py")
-    assert not compiled.written("step_test.py", "x = 1\n").is_symlink()
+    assert not compiled.source_file("step_test.py", "x = 1\n").is_symlink()
     assert (tmp_path / "other.py").read_text() == "x = 1\n"
 
 
@@ -148,10 +148,10 @@ def kept(tmp_path):
     (tmp_path / "__pycache__").mkdir()
     for number in (1, 2):
         (tmp_path / "__pycache__" / f"step_a.{number}.nbc").write_bytes(bytes([number] * 100))
-    found = private_folder.Kept(tmp_path, "step_a")
-    assert not found.sound()  # nobody has said what they are
+    found = private_folder.SealedFiles(tmp_path, "step_a")
+    assert not found.are_intact()  # nobody has said what they are
     found.seal()
-    assert found.sound()
+    assert found.are_intact()
     return found
 
 
@@ -165,10 +165,10 @@ def test_a_flipped_bit_is_seen_and_the_file_goes(kept, byte):
     data = bytearray(first.read_bytes())
     data[byte] ^= 1
     first.write_bytes(data)
-    assert not kept.sound()
-    kept.discard()
+    assert not kept.are_intact()
+    kept.remove_damaged()
     assert kept.files() == [second]
-    assert kept.sound()
+    assert kept.are_intact()
 
 
 @pytest.mark.parametrize("how", ["link", "writable", "foreign", "no sums"])
@@ -185,8 +185,8 @@ def test_foreign_files_go(kept, tmp_path, how):
         first.write_bytes(b"another")
     else:
         (tmp_path / "step_a.sha256").unlink()
-    assert not kept.sound()
-    kept.discard()
+    assert not kept.are_intact()
+    kept.remove_damaged()
     assert first not in kept.files()
     assert (second in kept.files()) == (how != "no sums")
     assert how != "link" or (tmp_path / "target").exists()
@@ -199,7 +199,7 @@ def test_damaged_files_are_compiled_anew(tmp_path, monkeypatch, caplog):
     X, Y = np.random.default_rng(0).standard_normal((3, 20)).astype("float32"), np.arange(20) % 2
     rng, expected = np.random.default_rng(0), None
     for turn in range(4):
-        monkeypatch.setattr(compiled, "_here", {})
+        monkeypatch.setattr(compiled, "_modules", {})
         monkeypatch.setattr(compiled, "_used", {})
         trainer = nnx.Trainer(nnx.mlp([3, 2, 1]), nnx.GradientDescent(0.1), backend="numba", seed=0)
         with caplog.at_level(logging.INFO, "nnx"):

@@ -235,7 +235,7 @@ def test_a_fork_waits_for_a_thread_that_compiles_and_keeps_no_lock(tmp_path):
 
 
 def lock(folder):
-    with compiled.alone(folder / "compiling.lock"):
+    with compiled.file_lock(folder / "compiling.lock"):
         return "locked"
 
 
@@ -336,14 +336,14 @@ def test_the_command_line_says_what_to_do_about_threads(capsys):
 @pytest.mark.parametrize("kept", [1, 2])
 def test_old_forms_are_forgotten_and_what_is_in_use_is_not(kept, tmp_path, monkeypatch):
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "_here", {})
+    monkeypatch.setattr(compiled, "_modules", {})
     monkeypatch.setattr(compiled, "shared", lambda: sys.modules["math"])
     monkeypatch.setattr(compiled, "FORMS", kept)
     monkeypatch.setattr(compiled, "_used", type(compiled._used)())
     held = compiled.compiled("step = lambda: 'held'")
     for number in range(5):
         assert compiled.compiled(f"step = lambda: {number}").function() == number
-        modules = {module.__name__ for module in compiled._here.values()}
+        modules = {module.__name__ for module in compiled._modules.values()}
     assert len(modules) == kept + 2  # the one in use, and the last, which had just been asked for
     assert {name for name in sys.modules if name.startswith("nnx_step_")} >= modules
     assert held.function() == "held"

@@ -1,6 +1,6 @@
-"""Whose matrix products a compiled step calls: of SciPy's BLAS, or, on Intel's processors, of MKL if it is installed.
+"""The library of matrix products in compiled steps: SciPy's BLAS, or MKL on Intel's processors where it is installed.
 
-MKL's take a tenth to a third less time there than OpenBLAS's. It has one thread, as any BLAS in a compiled step.
+There MKL takes a tenth to a third less time than OpenBLAS. It has one thread, as any BLAS in a compiled step.
 """
 
 import ctypes
@@ -82,7 +82,10 @@ _lock = threading.Lock()
 @lru_cache(maxsize=1)  # to look for the package takes 10 ms
 def mkl() -> Blas | None:
     """Return MKL, loaded; None where it is not installed (as a package of pip's), or is another's in this process."""
-    with suppress(PackageNotFoundError), _lock:  # what one thread has loaded is somebody else's to another
+    with (
+        suppress(PackageNotFoundError),
+        _lock,
+    ):  # a second thread would find the library loaded, and leave it alone
         package = distribution("mkl")
         for file in package.files or ():
             if re.fullmatch(r"libmkl_rt\.so\.\d+|mkl_rt\.\d+\.dll", file.name):
@@ -90,7 +93,7 @@ def mkl() -> Blas | None:
     return None
 
 
-@lru_cache  # loaded by this once, it would be somebody else's
+@lru_cache  # a second call would find the library loaded, and leave it alone
 def _loaded(path: str, name: str) -> Blas | None:
     try:
         if hasattr(os, "RTLD_NOLOAD"):
@@ -99,7 +102,7 @@ def _loaded(path: str, name: str) -> Blas | None:
                 _log.info("MKL is used by somebody else in this process, and left as it is")
                 return None
         library = ctypes.CDLL(path)
-        # Each says what it is now: another, if the environment says so.
+        # Each returns the setting now: the environment may have set another one.
         threads, numbers = library.MKL_Set_Threading_Layer(SEQUENTIAL), library.MKL_Set_Interface_Layer(0)
         if threads != SEQUENTIAL or numbers & LONG:
             _log.info("MKL is not used: it has several threads, or whole numbers of 64 bits")

@@ -1,4 +1,4 @@
-"""Compiled steps, kept on disk: the second program that needs one loads it."""
+"""Compiled steps on disk: a second process that needs one loads it."""
 
 import atexit
 import gc
@@ -18,9 +18,9 @@ from weakref import WeakValueDictionary
 
 from nnx.backends.numba import runtime
 from nnx.backends.numba.private_folder import (
-    Kept,
+    SealedFiles,
     UnsafeError,
-    alone,
+    file_lock,
     make_private,
     read_private,
     write_private,
@@ -31,7 +31,7 @@ from nnx.errors import InputError, first_line
 from nnx.support.processes import uncut
 
 _log = logging.getLogger("nnx")
-_here: dict[str, Any] = {}
+_modules: dict[str, Any] = {}
 
 
 def _joined() -> str:
@@ -44,17 +44,17 @@ def _joined() -> str:
 
 
 TEXT = _joined()
-"""The text of what all steps share. Its hash is in its name, and that in every step's: no step is of another text."""
+"""The module that all steps share. The hash of its text is in its name, and that name is in each step's text."""
 
-FORMS = 16
-"""Compiled steps that are kept in memory while they are not in use. Each takes up to 20 MB."""
+IDLE_STEPS = 16
+"""Compiled steps that stay in memory without being in use. Each takes up to 20 MB."""
 
 _lock = threading.RLock()
 """A module is executed, and so compiled, by one thread at a time; a fork waits for it (`nnx.support.processes`)."""
 
 
 def cache() -> Path:
-    """Return the folder of compiled steps: NNX_CACHE_DIR, or what the system has for such things."""
+    """Return the folder of compiled steps: NNX_CACHE_DIR, or the system's folder of caches."""
     if wish := os.environ.get("NNX_CACHE_DIR"):
         return Path(wish)
     try:
@@ -71,8 +71,8 @@ def _of_the_system() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "nnx"
 
 
-class Step:
-    """A compiled step in use. Its form is kept as long as this object lives.
+class CompiledFunction:
+    """A compiled step in use. Its module stays in memory as long as this object lives.
 
     Attributes
     ----------
@@ -83,73 +83,73 @@ class Step:
         self.function = function
 
 
-_used: "WeakValueDictionary[str, Step]" = WeakValueDictionary()
+_used: "WeakValueDictionary[str, CompiledFunction]" = WeakValueDictionary()
 
 
-def compiled(text: str) -> Step:
-    """Return the function `step` of a source, which numba keeps on disk beside it."""
+def compiled(text: str) -> CompiledFunction:
+    """Return the function `step` of a source, which numba also writes to disk beside it."""
     with uncut(), _lock:
         key, module = _module("step", f"from {shared().__name__} import *\n\n\n{text}")
         step = _used.get(key)
         if step is None:
-            step = _used[key] = Step(module.step)
-        _here[key] = _here.pop(key)  # the last that was asked for
+            step = _used[key] = CompiledFunction(module.step)
+        _modules[key] = _modules.pop(key)  # the last that was asked for
         _forget()
         return step
 
 
 def shared() -> Any:
-    """Return the module of what all steps share."""
+    """Return the module that all steps share."""
     return _module("runtime", TEXT)[1]
 
 
 def _module(name: str, text: str) -> tuple[str, Any]:
     key = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     with uncut(), _lock:
-        if key not in _here:
-            _here[key] = _loaded(key, text)
-        return key, _here[key]
+        if key not in _modules:
+            _modules[key] = _loaded(key, text)
+        return key, _modules[key]
 
 
 def _forget() -> None:
     """Forget the steps that were longest not asked for; on disk they stay."""
-    idle = [key for key in _here if key.startswith("step_") and key not in _used]
-    for key in idle[: max(0, len(idle) - FORMS)]:
-        module = _here.pop(key)
+    idle = [key for key in _modules if key.startswith("step_") and key not in _used]
+    for key in idle[: max(0, len(idle) - IDLE_STEPS)]:
+        module = _modules.pop(key)
         sys.modules.pop(module.__name__, None)
         functions = [f for f in vars(module).values() if getattr(f, "__module__", None) == module.__name__]
         for compiled in [one for f in functions for one in getattr(f, "overloads", {}).values()]:
-            with suppress(KeyError):  # numba keeps what was compiled in a table of its own
+            with suppress(KeyError):  # numba has a table of all that it has compiled
                 compiled.target_context.remove_user_function(compiled.entry_point)
         vars(module).clear()  # numba's finalizers hold the functions, whose module this is
-    if len(idle) > FORMS:
+    if len(idle) > IDLE_STEPS:
         gc.collect()
 
 
 def _loaded(key: str, text: str) -> Any:
     """Return the module of a source, whose compiled functions are on disk as they were written, or are made anew."""
-    path = written(f"{key}.py", text)
-    kept = Kept(path.parent, key)
+    path = source_file(f"{key}.py", text)
+    own = SealedFiles(path.parent, key)
     # What a step calls is compiled with the first step that calls it.
-    files = [kept, *(Kept(path.parent, other) for other in _here if other.startswith("runtime_"))]
-    if kept.sound():
+    files = [own, *(SealedFiles(path.parent, other) for other in _modules if other.startswith("runtime_"))]
+    if own.are_intact():
         try:
             return _executed(key, path, text, files)
         except Exception as error:  # of another numba, or worse
             _log.info("compiled steps on disk cannot be loaded, and are made anew: %s", first_line(error))
-            kept.remove()
-    with alone(path.with_name("compiling.lock")):
+            own.remove()
+    with file_lock(path.with_name("compiling.lock")):
         for one in files:
-            one.discard()
+            one.remove_damaged()
         return _executed(key, path, text, files)
 
 
-def _executed(key: str, path: Path, text: str, files: list[Kept]) -> Any:
-    """Return a module, made of the text that is at hand: nothing but what numba has compiled is read from the disk."""
+def _executed(key: str, path: Path, text: str, files: list[SealedFiles]) -> Any:
+    """Return a module, made from the text in memory: only numba's compiled functions are read from disk."""
     module = ModuleType(f"nnx_{key}")
     module.__file__ = str(path)
-    before = [one.seen() for one in files]
-    # numba looks there for what it kept on disk, and a step for what all steps share.
+    before = [one.fingerprint() for one in files]
+    # numba looks here for the functions on disk, and a step for the module that all share.
     sys.modules[module.__name__] = module
     try:
         exec(compile(text, str(path), "exec"), vars(module))
@@ -157,7 +157,7 @@ def _executed(key: str, path: Path, text: str, files: list[Kept]) -> Any:
         del sys.modules[module.__name__]
         raise
     for one, seen in zip(files, before, strict=True):
-        if one.seen() != seen:
+        if one.fingerprint() != seen:
             one.seal()
     return module
 
@@ -169,7 +169,7 @@ def _own_folder() -> Path:
     return Path(folder.name)
 
 
-def written(name: str, text: str) -> Path:
+def source_file(name: str, text: str) -> Path:
     """Return the source's file; in the cache, or, where that is unsafe or full, in a folder for this process."""
     for place in (cache, _own_folder):
         try:
@@ -184,13 +184,13 @@ def written(name: str, text: str) -> Path:
         except (OSError, InputError) as error:
             _log.info("compiled steps cannot be kept: %s", error)
         except UnsafeError as error:
-            _said(str(error))
+            _warn_once(str(error))
         else:
             return path
     raise TraceError("there is no folder for the compiled step")
 
 
 @lru_cache
-def _said(what: str) -> None:
+def _warn_once(what: str) -> None:
     """Say, once, that a folder is not used."""
     _log.warning("compiled steps are not kept, and are compiled anew in each process: %s", what)

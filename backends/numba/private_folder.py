@@ -1,4 +1,4 @@
-"""A private folder, and checksums of its files: what is loaded from it runs as a program."""
+"""A private folder, and checksums of its files: a file that is loaded from it runs as a program."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ class UnsafeError(Exception):
     """Another user could have written here."""
 
 
-def judged(found: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR) -> str | None:
+def problem_of(found: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR) -> str | None:
     """Return what is wrong with a folder, or another kind of file, that only this user should write; None: nothing.
 
     Parameters
@@ -58,7 +58,7 @@ def make_private(folder: Path) -> None:
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
         folder.chmod(0o700)  # whatever the umask
-    wrong = judged(folder.lstat())
+    wrong = problem_of(folder.lstat())
     if wrong is not None:
         raise UnsafeError(
             f"{str(folder)!r} {wrong}, and what is in it is run as a program; remove it, or let NNX_CACHE_DIR name a "
@@ -69,7 +69,7 @@ def make_private(folder: Path) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Keep other processes out of this block, by a lock on a file; it is not emptied, and no link to it is followed.
 
     On Windows, and where the file cannot be opened or locked, nothing is kept out.
@@ -91,7 +91,7 @@ def alone(path: Path) -> Iterator[None]:
             os.close(file)
 
 
-class Kept:
+class SealedFiles:
     """The files of one name in a private folder, with their checksums (SHA-256), which are a file beside them.
 
     Parameters
@@ -109,12 +109,12 @@ class Kept:
         """Return all of them."""
         return sorted(self._folder.glob(f"{self._name}.*"))
 
-    def sound(self) -> bool:
+    def are_intact(self) -> bool:
         """Whether there are some, and all are as they were written by this user."""
         listed, files = self._listed(), self.files()
         return bool(files) and all(_sum(path) == listed.get(path.name) is not None for path in files)
 
-    def discard(self) -> None:
+    def remove_damaged(self) -> None:
         """Remove those that are not as they were written."""
         listed = self._listed()
         for path in self.files():
@@ -126,7 +126,7 @@ class Kept:
         for path in self.files():
             path.unlink()
 
-    def seen(self) -> object:
+    def fingerprint(self) -> object:
         """Return a value that differs once one of them has been written: names, times and sizes."""
         return [(path.name, found.st_mtime_ns, found.st_size) for path, found in _stats(self.files())]
 
@@ -158,7 +158,7 @@ def write_private(path: Path, text: str) -> None:
 
 def _data(path: Path) -> bytes | None:
     try:
-        return path.read_bytes() if judged(path.lstat(), stat.S_ISREG) is None else None
+        return path.read_bytes() if problem_of(path.lstat(), stat.S_ISREG) is None else None
     except OSError:
         return None
 
