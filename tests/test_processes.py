@@ -338,7 +338,7 @@ def test_old_forms_are_forgotten_and_what_is_in_use_is_not(kept, tmp_path, monke
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "_modules", {})
     monkeypatch.setattr(compiled, "shared", lambda: sys.modules["math"])
-    monkeypatch.setattr(compiled, "FORMS", kept)
+    monkeypatch.setattr(compiled, "IDLE_STEPS", kept)
     monkeypatch.setattr(compiled, "_used", type(compiled._used)())
     held = compiled.compiled("step = lambda: 'held'")
     for number in range(5):
