@@ -32,7 +32,7 @@ nnx trains neural networks on tables. A first run:
 app = typer.Typer(
     cls=Group,
     context_settings=HELP,
-    help="Train fully connected networks on whatever array library is present.",
+    help="Train fully connected networks with NumPy, numba, CuPy, PyTorch or JAX.",
     epilog=examples("nnx train digits", "nnx train --help", "nnx --install-completion"),
     pretty_exceptions_enable=False,
 )
