@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nnx.compiler import Graph
-
-SMALL = 2**23
-"""The additions and multiplications of a product that one thread does in about the time that two take to meet."""
+from nnx.compiler.thresholds import ONE_THREAD_FLOPS
 
 
 def is_small(graph: Graph) -> bool:
     """Whether a graph has products, and all of them are small."""
     products = [2 * op.reads[0].size * op.out.shape[-1] for op in graph.ops if op.name == "matmul"]
-    return bool(products) and max(products) < SMALL
+    return bool(products) and max(products) < ONE_THREAD_FLOPS
 
 
 class Fewer:

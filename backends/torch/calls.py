@@ -1,7 +1,7 @@
-"""A graph done again with PyTorch: each operation one call, with `out=`, into a buffer planned beforehand.
+"""A graph with PyTorch: each operation one call, with `out=`.
 
-A call of PyTorch's costs more than the arithmetic of a small step, and a pass over a long vector more than that, so
-what it has one function for is one call: W X + b, a comparison as numbers, and what `_PEEPHOLES` has.
+A call takes longer than the arithmetic of a small step, and a pass over a long vector longer than that. So operations
+become one call where PyTorch has one function for them: W X + b, a comparison as numbers, and those of `_PEEPHOLES`.
 """
 
 import math
@@ -28,12 +28,14 @@ _EITHER_WAY = {
 }  # fmt: skip
 _COMPARISONS = {"equal", "not_equal", *_SWAPPED}
 _OF_NUMBERS = {*_COMPARISONS, "add", "subtract", "multiply", "divide", "remainder", "pow"}
-"""What takes a Python number as its second argument."""
+"""Functions that take a Python number as their second argument."""
 _NO_OUT = {"isnan", "isinf", "isfinite", "sign", "matmul"}
-"""What takes no `out`, or (matmul, of stacks) none that lies in another array."""
+"""Functions that take no `out`, or (matmul, of stacks) none that is a part of another tensor."""
 _PEEPHOLES = {"axpy": "alpha", "addcmul": "value", "addcdiv": "value", "lerp": "weight"}
-"""x + number y, x + number a b, x + number a/b, x + number (y - x): what is written over x, and nothing else, if it may
-be. The number, the last argument, goes by this name."""
+"""x + number y, x + number a b, x + number a/b, x + number (y - x), each with the name of the number in PyTorch.
+
+They may be written over x only. The number is their last argument.
+"""
 
 
 def render(graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) -> Call:
@@ -58,21 +60,21 @@ def _may_alias(op: Op) -> tuple[Value, ...]:
 def with_peepholes(graph: Graph, on_host: bool) -> Graph:
     """Return the graph with one operation where PyTorch has one function for several.
 
-    Arrays of no axes may stand for numbers where they lie on the host, since nobody waits for them.
+    On the host an array of no axes may stand for the number. On a GPU, to read it would wait for the queue.
     """
     uses = Counter(x for op in graph.ops for x in op.reads) + Counter(graph.outputs)
     made = dict(graph.makers)
     gone: set[Any] = set()
 
     def inner(x: Any, *names: str) -> Op | None:
-        """Return the operation that makes x, if it is one of these, and nobody else reads x."""
+        """Return the operation that makes x, if it is one of these and the only use of x is here."""
         op = made.get(x) if isinstance(x, Value) else None
         if op is None or op.name not in names or uses[op.out] != 1:
             return None
         return op if op.name in _COMPARISONS or _of_one_dtype(op) else None
 
     def scaled(x: Any) -> tuple[Any, Value] | None:
-        """Return number, y where x is number y and nobody else reads it: x need not be made, then."""
+        """Return number, y where x is number y and is used here only: x itself is not needed then."""
         product = inner(x, "multiply")
         if product is None:
             return None
@@ -98,7 +100,7 @@ def _of_one_dtype(op: Op) -> bool:
 def _join(
     op: Op, inner: Callable[..., Op | None], scaled: Callable[..., tuple[Any, Value] | None]
 ) -> tuple[Op, set[Any]] | None:
-    """Return the operation with those that it takes in, and what these made."""
+    """Return one operation for this one and those that it reads, and the values that are not needed any more."""
     if op.name == "astype":
         test = inner(op.args[0], *_COMPARISONS)
         return (Op(test.name, test.args, op.out), {test.out}) if test else None

@@ -1,6 +1,6 @@
 """The schedule: the one linear form of a graph that every renderer reads.
 
-It says what is done, in which order, and where each value lies. A renderer translates it, and decides none of this.
+It holds the instructions in order and the place of each value. A renderer translates them, and decides neither.
 """
 
 from dataclasses import dataclass, field
@@ -243,15 +243,15 @@ Instruction: TypeAlias = Gemm | Kernel | Reduce | Copy | Gather | TileUpdate | B
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is done, in order, and where each value lies.
+    """The instructions in order, and the place of each value.
 
     Attributes
     ----------
     graph : Graph
     instructions : tuple of Instruction
     places : dict of Value to Place
-        Of each value that is no view and that lies in memory: not of those that are internal to a kernel, unless a
-        library does it block by block.
+        Of each value that is no view and lies in memory. A value that is internal to a kernel lies in registers,
+        unless the kernel is done block by block.
     parts : dict of Value to Part
         The values that are parts of a concat.
     buffers : tuple of int
