@@ -29,6 +29,7 @@ COMPILED = tuple(
         "old_files",
         "operations",
         "own",
+        "programs",
         "repeat",
         "resume",
         "trainer",
