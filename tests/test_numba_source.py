@@ -164,4 +164,4 @@ def test_elementary_functions():
             off = np.where(np.isfinite(rounded), np.abs(found - expected) / ulp, 0)
             np.testing.assert_array_equal(np.isnan(found), np.isnan(rounded), name)
             np.testing.assert_array_equal(np.isinf(found), np.isinf(rounded), name)
-        assert off[~np.isnan(off)].max() <= 4, name
+            assert off[~np.isnan(off)].max() <= 4, name
