@@ -26,15 +26,15 @@ NETWORKS = ((64, 64, 64, 10), (784, 512, 512, 10), (1024, 1024, 1024, 1024, 10),
 BATCH_SIZES = (1, 8, 32, 128, 1024, 8192)
 
 PAUSE = 0.03
-"""Seconds before a turn in which nobody computes: OpenBLAS's threads spin for some 25 ms."""
+"""Seconds of rest before a turn: OpenBLAS's threads spin for some 25 ms."""
 
-TURN = 0.06
-"""Seconds of a turn, about: at least one epoch."""
+TURN = 0.012
+"""Seconds of a turn, about: at least one epoch. The system lets a short one pass without an interruption."""
 
-TURNS = 3, 9
+TURNS = 3, 25
 """The least and the most turns of a checkout in a cell."""
 
-PATIENCE = 2.5
+PATIENCE = 1.0
 """Seconds of a checkout's turns in a cell, about, unless that is fewer than the least number."""
 
 SLOW = 1.2

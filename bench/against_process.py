@@ -10,6 +10,7 @@ It reads one question a line and answers each with one line, both in JSON:
 import inspect
 import json
 import os
+import signal
 import sys
 import time
 import warnings
@@ -100,6 +101,7 @@ def main() -> None:
     os.dup2(2, 1)  # a library that prints does not disturb
     warnings.simplefilter("ignore")
     steps = Steps()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other process's: it ends this one
     for line in sys.stdin:
         question = json.loads(line)
         verb = {"network": steps.draw, "backend": steps.make, "epochs": steps.train}[next(iter(question))]
