@@ -58,7 +58,9 @@ def test_a_model_goes_on_with_every_library(backend):
     goes_on("adam", FOLDERS[0], backend)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", "strict"], indirect=True)
+@pytest.mark.parametrize(
+    "backend", ["numpy", pytest.param("torch", marks=pytest.mark.needs("torch")), "strict"], indirect=True
+)
 def test_a_fit_that_was_interrupted_within_an_epoch_ends_as_one_that_was_not(backend, files):
     """With noise, masks, norms, a schedule, penalties, and all callbacks that have a memory."""
     trainer = with_everything(backend)
