@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
-NEEDS = {"torch": "\nimport torch\n", "numba": "nnx.backends.numba"}
+NEEDS = {"torch": "\nimport torch\n", "numba": "Numba"}
 """A block with such a line runs only where the library is installed."""
 
 
