@@ -25,6 +25,7 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
         if library.config.DISABLE_JIT:
             raise BackendError("numba compiles nothing, since NUMBA_DISABLE_JIT is set; unset it")
         self._version = library.__version__
+        blas()  # a wish of NNX_BLAS that cannot be met is refused here
         look_again()
 
     def describe(self) -> str:
