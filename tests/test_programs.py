@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from nnx.backends.torch.cuda_graph import CudaGraphProgram
 from nnx.compiler import TraceError
 from nnx.compiler.thresholds import BLOCK
 from nnx.optimizers import OPTIMIZERS
+from nnx.port.program import Program
 from nnx.support import processes
 from nnx.train.step import initial_state, training_step
 
@@ -172,6 +174,17 @@ def test_what_is_loaded_and_read_is_a_copy(backend):
     assert [int(one["t"]) for one in copies] == list(range(5, 45, 5))
 
 
+def test_a_program_that_calls_the_function_as_it_is_copies_too():
+    backend = nnx.backend("numpy")
+    step, state, data = made("softmax", backend)
+    program = Program(step)
+    program.load(state)
+    before = on_host(backend, state)
+    state["theta"][:] = 0
+    program.read("theta")["theta"][:] = 0
+    same(program.read(), before)
+
+
 def test_what_is_read_has_the_types_of_what_was_loaded(backend):
     step, state, data = made("softmax", backend)
     program = loaded(backend, step, state)
@@ -308,6 +321,80 @@ def test_an_interrupt_within_a_run_changes_nothing(name, shuffled, monkeypatch):
     monkeypatch.undo()
     program.run(data, order, 0, 10, 5)
     same(on_host(backend, program.read()), on_host(backend, expected.read()))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no timer that sends signals")
+@pytest.mark.parametrize("name", ["numpy", pytest.param("jax", marks=pytest.mark.needs("jax"))])
+def test_an_interrupt_leaves_a_program_open(name):
+    """Ctrl-C at any instant of a call: what handles it, as a fit does, can use the program."""
+    backend = nnx.backend(name, device="cpu")
+    program = loaded(backend, *made("softmax", backend)[:2])
+    program.read("t")
+    free, moments = [], np.random.default_rng(0)
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    def look():
+        free.append(program.lock().acquire(timeout=1))
+        if free[-1]:
+            program.lock().release()
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(2e-5, 2e-4))
+                while True:
+                    program.read("t")
+            except KeyboardInterrupt:  # its traceback holds what was interrupted
+                thread = threading.Thread(target=look)
+                thread.start()
+                thread.join()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert free == [True] * 200
+
+
+@pytest.mark.parametrize("name", ["numpy", pytest.param("torch", marks=pytest.mark.needs("torch"))])
+def test_a_handler_of_a_signal_reads_the_state_before_the_run(name, monkeypatch):
+    """A handler runs between any two lines of the thread that does the steps, such as one that saves the trainer."""
+    backend = nnx.backend(name, device="cpu")
+    step, state, data = made("softmax", backend)
+    program, found = loaded(backend, step, state), []
+    monkeypatch.setattr("nnx.backends.calls.program.give_way", lambda: found.append(program.read()))
+    program.run(data, None, 0, 10, 5)
+    monkeypatch.undo()
+    assert len(found) == 5
+    for one in found:
+        same(on_host(backend, one), on_host(backend, state))
+    assert int(program.read("t")["t"]) == 5
+
+
+def test_a_handler_of_a_signal_may_call_the_program_that_it_cuts():
+    program, found = nnx.backend("numpy").compile(lambda x: (x + 1) @ (x * 2) - 3), []
+    x, y = np.arange(9.0).reshape(3, 3), np.ones((3, 3))
+    expected = program(x), program(y)
+
+    def interrupt(frame, event, argument):
+        """Call the program before each line of its function."""
+        if event == "line" and frame.f_code.co_filename == "<nnx schedule>":
+            sys.settrace(None)
+            found.append(program(y))
+            sys.settrace(interrupt)
+        return interrupt
+
+    before = sys.gettrace()
+    sys.settrace(interrupt)
+    try:
+        result = program(x)
+    finally:
+        sys.settrace(before)
+    np.testing.assert_array_equal(result, expected[0])
+    assert len(found) > 3
+    for one in found:
+        np.testing.assert_array_equal(one, expected[1])
 
 
 # --------------------------------------------------------------------------------------------------------- threads
@@ -911,7 +998,10 @@ def test_a_fork_finds_the_lock_of_a_program_open(monkeypatch):
     """A thread of the parent, which held it, is not in the child."""
     step, state, data = made("softmax", nnx.backend("numpy"))
     program = loaded(nnx.backend("numpy"), step, state)
-    program._lock.acquire()
+    thread = threading.Thread(target=program.lock().acquire)
+    thread.start()
+    thread.join()
+    assert not program.lock().acquire(blocking=False)
     monkeypatch.setattr(processes, "_generation", processes._generation + 1)
     program.run(data, None, 0, 10, 1)
     assert int(program.read("t")["t"]) == 1

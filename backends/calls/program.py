@@ -1,7 +1,7 @@
 """The program of a library that runs a graph as a list of its calls: NumPy and PyTorch."""
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from nnx.array.gather import Data, batches, mini_batch
@@ -10,7 +10,7 @@ from nnx.backends.calls.program_cache import ProgramCache, signature
 from nnx.backends.calls.renderer import Call
 from nnx.compiler import Graph, TraceError, Value, is_array, leaves, mapped, own_outputs, trace
 from nnx.port.program import Program
-from nnx.support.processes import give_way
+from nnx.support.processes import give_way, uncut
 
 State: TypeAlias = dict[str, Array]
 
@@ -141,15 +141,12 @@ class CallProgram(Program):
         """Return a program of the same function without a state."""
         return type(self)(self.function, self._library)
 
-    @contextmanager
-    def _within(self) -> Iterator[None]:
-        """Hold the program's memory, in the library's settings."""
-        with self.alone(), self._library.settings():
-            yield
-
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns, in new arrays."""
-        with self._within():
+        is_within = self.lock()._is_owned()  # a signal's handler calls it within a call, which uses the buffers
+        with self.lock(), uncut(), self._library.settings():
+            if is_within:
+                return self.function(*arguments)
             key = signature(arguments, self._library.key)
             function = self._functions.get_or_make(
                 key, lambda: Function(trace(self.function, *arguments), self._library)
@@ -163,28 +160,28 @@ class CallProgram(Program):
 
     def load(self, state: State) -> None:
         """Copy a state in, or some arrays of a loaded state."""
-        with self._within():
+        with self.lock(), uncut(), self._library.settings():
             self._replace({**self._state, **self._copies(state)})
 
     def read(self, *names: str) -> State:
         """Return copies of the state's arrays: of all of them without names."""
-        with self._within():
-            return self._copies(super().read(*names))
+        with self.lock(), uncut(), self._library.settings():
+            return self._copies({name: self._state[name] for name in names or self._state})
 
     def snapshot(self) -> None:
         """Remember the state for `rollback`."""
-        with self._within():
+        with self.lock(), uncut(), self._library.settings():
             old, self._saved = self._saved, self._state
             self._release(old)
 
     def rollback(self) -> None:
         """Go back to the state of the last `snapshot`, which stays remembered."""
-        with self._within():
+        with self.lock(), uncut(), self._library.settings():
             self._replace(self._saved)
 
     def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do `count` steps in place, each on the next m samples: see `Program.run`."""
-        with self._within():
+        with self.lock(), uncut(), self._library.settings():
             return self._run(data, order, at, m, count) if count else []
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:

@@ -1,14 +1,13 @@
 """The program: a pure function as one library runs it, and the owner of the state that its steps change."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, Self, TypeVar
 
 from nnx.array import host
 from nnx.array.gather import Data, batches
-from nnx.array.namespace import Array, array_namespace
+from nnx.array.namespace import Array, array_namespace, device
 from nnx.support.processes import generation, give_way, uncut
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,7 +18,7 @@ def exclusive(method: F) -> F:
 
     @wraps(method)
     def called(program: "Program", *arguments: Any, **named: Any) -> Any:
-        with program.alone():
+        with program.lock(), uncut():
             return method(program, *arguments, **named)
 
     return called  # type: ignore[return-value]
@@ -56,7 +55,7 @@ class Program:
         self.function = function
         self._state: dict[str, Array] = {}
         self._saved: dict[str, Array] = {}
-        self._lock, self._forks = threading.Lock(), generation()
+        self._lock, self._forks = threading.RLock(), generation()
 
     def empty(self) -> Self:
         """Return a program of the same function without a state."""
@@ -68,16 +67,16 @@ class Program:
         copied.load(self.read())
         return copied
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the program's memory during a call that no other thread and no fork may cut.
+    def lock(self) -> Any:
+        """Return the lock that a thread holds, by ``with``, while it uses the program's memory.
 
-        The lock comes first: a fork waits for all threads within `uncut`, so these must not wait for one another.
+        It comes before `uncut`: a fork waits for all threads within that, so these must not wait for one another. It is
+        the interpreter's own lock, since an interrupt between the two halves of a generator would leave that locked.
+        A thread may take it again: a handler of a signal may save the trainer in the middle of a run.
         """
         if self._forks != generation():  # a thread of the parent may have held the lock
-            self._lock, self._forks = threading.Lock(), generation()
-        with self._lock, uncut():
-            yield
+            self._lock, self._forks = threading.RLock(), generation()
+        return self._lock
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns."""
@@ -85,7 +84,7 @@ class Program:
 
     def load(self, state: dict[str, Array]) -> None:
         """Copy a state in, or the arrays of a loaded state that are named: they keep their shapes and dtypes."""
-        self._state = {**self._state, **state}
+        self._state = {**self._state, **{name: _copy(x) for name, x in state.items()}}
 
     @exclusive
     def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
@@ -122,7 +121,7 @@ class Program:
 
     def read(self, *names: str) -> dict[str, Array]:
         """Return copies of the state's arrays: of all of them without names."""
-        return {name: self._state[name] for name in names or self._state}
+        return {name: _copy(self._state[name]) for name in names or self._state}
 
     def snapshot(self) -> None:
         """Remember the state for `rollback`."""
@@ -137,3 +136,7 @@ class Program:
         """Whether every number of the state is."""
         numbers = [x for x in self._state.values() if array_namespace(x).isdtype(x.dtype, "real floating")]
         return host.is_finite(*numbers)
+
+
+def _copy(x: Array) -> Array:
+    return array_namespace(x).asarray(x, device=device(x), copy=True)
