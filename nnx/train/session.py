@@ -104,17 +104,21 @@ class Session:
 
     # --- the programs ---
 
-    def _compile(self) -> None:
-        self._compile_step()
+    def _compile(self, state: State | None = None) -> None:
+        self._compile_step(state)
         self.forward = self.backend.compile(self.network.forward)
         self.gradient = self.backend.compile(cost_and_gradient(self.network, self.regularization))
         self.compiled_metrics: dict[Any, Any] = {}
 
-    def _compile_step(self) -> None:
+    def _compile_step(self, state: State | None) -> None:
+        """Make the step's program, and load a state before it takes the place of another one."""
         parts = self.network, self.optimizer, self.regularization
         compiled = self.backend.compile
-        self.program: Program = compiled(training_step(*parts))
+        program: Program = compiled(training_step(*parts))
+        if state is not None:
+            program.load(state)
         self.micro_batches = MicroBatchStep(*(compiled(part) for part in micro_batch_step(*parts)))
+        self.program, self._copies = program, {}
 
     def weigh(self, samples: int, steps: int) -> float:
         """Let "auto" take numba in NumPy's place if a fit's work, with that of earlier fits, is worth it.
@@ -128,20 +132,16 @@ class Session:
         """
         own = work(self.network.P, samples, steps)
         if self.wish[0] in (None, AUTO) and self.backend.name == "numpy" and self.work + own >= WORTH:
-            state = self.read()
             self.backend, self.reason = choose(*self.wish, self.work + own)
-            self._compile()
-            self.load(state)
+            self._compile(self.read())
         return own
 
     def take_optimizer(self, optimizer: Optimizer) -> None:
         """Take the optimizer with another schedule; the state stays."""
         if optimizer is not self.optimizer:
             host.options(optimizer.learning_rate, self.dtype)
-            state = self.read()
             self.optimizer = optimizer
-            self._compile_step()
-            self.load(state)
+            self._compile_step(self.read())
 
     # --- the state ---
 
@@ -156,29 +156,37 @@ class Session:
     def read(self, *names: str) -> State:
         """Return copies of these arrays of the state; of all without names.
 
-        The same copies are returned until the next `run`, `load` or `rollback`.
+        The same copies are returned until the next `run`, `load` or `rollback`. Write into none of them.
         """
         names = names or self._names
-        missing = [name for name in names if name not in self._copies]
-        if missing:
-            self._copies |= self.program.read(*missing)
-        return {name: self._copies[name] for name in names}
+        with self.program.lock():
+            missing = [name for name in names if name not in self._copies]
+            if missing:
+                self._copies |= self.program.read(*missing)
+            return {name: self._copies[name] for name in names}
 
     def load(self, state: State) -> None:
         """Copy arrays into the state: all of them, or those that are named."""
-        self._copies: State = {}
-        self.program.load(state)
+        self._change(self.program.load, state)
 
     def run(self, data: Any, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do steps, and return their costs: see `nnx.port.program.Program.run`."""
-        if self._copies:
-            self._copies = {}
-        return self.program.run(data, order, at, m, count)
+        return self._change(self.program.run, data, order, at, m, count)
 
     def rollback(self) -> None:
         """Go back to the state of the program's last snapshot."""
-        self._copies = {}
-        self.program.rollback()
+        self._change(self.program.rollback)
+
+    def _change(self, change: Callable[..., Any], *arguments: Any) -> Any:
+        """Change the state, and forget its copies.
+
+        No other thread reads the state between the two; a signal's handler, which may, reads the old one.
+        """
+        with self.program.lock():
+            try:
+                return change(*arguments)
+            finally:
+                self._copies = {}
 
     @property
     def finite(self) -> bool:

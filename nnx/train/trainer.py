@@ -1,6 +1,7 @@
 """The trainer: the face of a session."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from html import escape
 from pathlib import Path
 from typing import Any, Self
@@ -135,7 +136,7 @@ class Trainer(Evaluator):
     @property
     def state(self) -> State:
         """The state, copies of arrays on the device. Change it through `theta`, `parameters` and `learning_rate`."""
-        return self.session.read()
+        return self.session.program.read()  # not the session's copies, which others read
 
     @property
     def history(self) -> History:
@@ -335,7 +336,7 @@ class Trainer(Evaluator):
         return _unpickled, model_file.collect(self.session)  # as NumPy arrays: any machine can read them
 
     def __deepcopy__(self, memo: Any) -> "Trainer":
-        return _unpickled(*model_file.collect(self.session), self.backend)
+        return _unpickled(*deepcopy(model_file.collect(self.session), memo), self.backend)
 
     def __repr__(self) -> str:
         return f"<Trainer of {self.network!r} by {self.optimizer!r} on {self.backend!r}: {self.steps} steps done>"
