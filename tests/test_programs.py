@@ -565,6 +565,37 @@ def test_what_cannot_be_rendered_or_called_runs_as_it_is(render):
     close(nnx.backend("numpy"), program(state, batch)[0], step(state, batch)[0])
 
 
+@pytest.mark.parametrize("where", ["made", "called"])
+def test_a_lack_of_memory_is_told_and_not_remembered(where):
+    """As it is, the function would take no less, and it would stay slow."""
+    lacks = [True]
+
+    def render(graph, slots):
+        call = LIBRARY.render(graph, slots)
+        if where == "made" and lacks.pop():
+            raise MemoryError
+
+        def may_lack(inputs, outs):
+            if where == "called" and lacks.pop():
+                raise MemoryError
+            call(inputs, outs)
+
+        return may_lack
+
+    step, state, data = made("softmax", nnx.backend("numpy"))
+    for act in (lambda program: program.run(data, None, 0, 10, 1), lambda program: program(state, data)):
+        program = CallProgram(Counted(step), LIBRARY._replace(render=render))
+        program.load(state)
+        lacks[:] = [True]
+        with pytest.raises(MemoryError):
+            act(program)
+        same(program.read(), state)
+        for _ in range(2):
+            lacks[:] = [False]
+            act(program)
+        assert program.function.calls == (2 if where == "made" else 1)  # each to trace it
+
+
 def test_steps_that_return_parts_of_the_data_leave_the_data(calling):
     """Traced and as they are: the state has arrays of its own."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.train.model_file import collect
 from nnx.train.session import Session
 
 X = np.random.default_rng(0).standard_normal((4, 64)).astype("float32")
@@ -88,3 +89,19 @@ def test_a_copied_trainer_has_metadata_of_its_own():
     copied = copy.deepcopy(trainer)
     copied.metadata["labels"].append("perhaps")
     assert trainer.metadata == {"labels": ["no", "yes"]}
+
+
+def test_what_is_saved_is_of_one_step(monkeypatch):
+    """Also where another thread trains meanwhile."""
+    one, read = session(), Session.read
+    before = read(one)
+
+    def read_and_step(session, *names):
+        found = read(session, *names)
+        session.run((X, Y, None), None, 0, 16, 1)
+        return found
+
+    monkeypatch.setattr(Session, "read", read_and_step)
+    tensors, run = collect(one)
+    assert (run["steps"], float(np.abs(tensors["optimizer.m"]).max())) == (0, 0.0)
+    np.testing.assert_array_equal(one.network.flatten({x: tensors[x] for x in one.network.shapes}), before["theta"])

@@ -154,6 +154,8 @@ class CallProgram(Program):
             if function is not None:
                 try:
                     return function(*arguments)
+                except MemoryError:
+                    raise
                 except Exception as error:
                     self._functions.fail(key, error)
             return self.function(*arguments)
@@ -190,6 +192,8 @@ class CallProgram(Program):
         if step is not None:
             try:
                 return self._in_place(step, data, order, at, m, count)
+            except MemoryError:
+                raise
             except Exception as error:  # the state is as before
                 self._steps.fail(key, error)
         Js = self._one_by_one(data, order, at, m, count)

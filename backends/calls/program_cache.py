@@ -45,6 +45,8 @@ class ProgramCache:
         self._misses += 1
         try:
             self._made[key] = make()
+        except MemoryError:  # another time there may be enough
+            raise
         except Exception as error:  # tracing runs the user's code, and a library may raise anything
             self.fail(key, error)
         if len(self._made) > PROGRAMS:

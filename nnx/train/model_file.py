@@ -50,7 +50,7 @@ def collect(session: Session, in_fit: bool = False) -> tuple[dict[str, Any], dic
     With `in_fit` also where the fit stands that runs, and its callbacks' states.
     """
     to_numpy, state = session.backend.to_numpy, session.read()
-    tensors = {**session.network.unflatten(session.theta)}
+    tensors = {**session.network.unflatten(host.copy(to_numpy(state["theta"])))}
     tensors |= {f"optimizer.{name}": to_numpy(x) for name, x in state.items() if name not in OURS}
     description: dict[str, Any] = {
         "network": session.network.describe(),
@@ -58,7 +58,7 @@ def collect(session: Session, in_fit: bool = False) -> tuple[dict[str, Any], dic
         "regularization": asdict(session.regularization),
         "dtype": session.dtype,
         "seed": session.seed,
-        "steps": session.steps,
+        "steps": int(to_numpy(state["t"])),
         "alpha": float(to_numpy(state["alpha"])),
         "rng": session.rng.bit_generator.state,
         "records": without_nan(session.records),
