@@ -207,8 +207,8 @@ class JaxProgram(Program):
                 return lax.dynamic_slice_in_dim(x, start, m, -1)
 
             return cut(X), cut(Y), None if w is None else cut(w)
-        picked = lax.dynamic_slice_in_dim(order, start, m)
-        return X[picked].T, Y[..., picked], None if w is None else w[picked]
+        places = lax.dynamic_slice_in_dim(order, start, m)
+        return X[places].T, Y[..., places], None if w is None else w[places]
 
     def _epochs(self, order: Any, M: int, at: int, m: int, count: int) -> Iterator[tuple[Any, int, int]]:
         """Yield the places of at most M samples, where in them the steps begin, and how many steps they are for."""

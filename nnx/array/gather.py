@@ -9,21 +9,21 @@ Data: TypeAlias = tuple[Array, Array, Array | None]
 """X (n[0], M), Y (n[L], M) or class indices (M,), and the samples' weights (M,), if they have any."""
 
 
-PICKED = 1 << 18
-"""Numbers that are picked out of X at a time: small batches of shuffled samples share a call, and stay in the cache."""
+NUMBERS_PER_GATHER = 1 << 18
+"""Numbers of X that are gathered at a time: small batches share a call, and the numbers stay in the cache."""
 
 
-Pick: TypeAlias = Callable[[Array, Array], Array]
-"""pick(rows, places) -> those rows (m, n) of a matrix (M, n); places (m,) within 0, ..., M - 1. What it returns stays
-as it is for as long as anybody has it."""
+GatherRows: TypeAlias = Callable[[Array, Array], Array]
+"""gather(rows, places) -> those rows (m, n) of a matrix (M, n); places (m,) within 0, ..., M - 1. The next call may
+write over what it returned."""
 
 
-def taken(rows: Array, places: Array) -> Array:
+def gather_rows(rows: Array, places: Array) -> Array:
     """Return rows of a matrix, a new array."""
     return array_namespace(rows).take(rows, places, axis=0)
 
 
-def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick = taken) -> Data:
+def mini_batch(data: Data, order: Array | None, start: int, m: int, gather: GatherRows = gather_rows) -> Data:
     """Return m of all samples, beginning with the one at `start`; of X the view that it is, unless there is an order.
 
     Without one the first sample comes again after the last, but not within a mini-batch.
@@ -46,25 +46,28 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int, pick: Pick =
             return data
         place = slice(start, start + m)
         return X[:, place], Y[..., place], None if w is None else w[place]
-    xp, picked = array_namespace(X), order[start : start + m]
-    # A sample lies in one piece where the data came with samples as rows: it is X^T's rows that are taken.
-    Xb = xp.matrix_transpose(pick(xp.matrix_transpose(X), picked))
-    return Xb, xp.take(Y, picked, axis=-1), None if w is None else xp.take(w, picked, axis=0)
+    xp, places = array_namespace(X), order[start : start + m]
+    # Where the data came with samples as rows, each sample is one piece of memory: so X^T's rows are gathered.
+    Xb = xp.matrix_transpose(gather(xp.matrix_transpose(X), places))
+    return Xb, xp.take(Y, places, axis=-1), None if w is None else xp.take(w, places, axis=0)
 
 
 def batches(
-    data: Data, order: Array | None, at: int, m: int, count: int, pick: Pick = taken
+    data: Data, order: Array | None, at: int, m: int, count: int, gather: GatherRows = gather_rows
 ) -> Iterator[Data]:
-    """Yield the samples of `count` steps, m each; small batches are picked out several at a time."""
+    """Yield the samples of `count` steps, m each; small batches are gathered several at a time.
+
+    A batch holds until the next one is asked for, if `gather` uses its memory again.
+    """
     end = at + m * count
     if order is None:
         for start in range(at, end, m):
             yield mini_batch(data, None, start, m)
         return
-    each = m * max(1, PICKED // max(data[0].shape[0] * m, 1))
+    each = m * max(1, NUMBERS_PER_GATHER // max(data[0].shape[0] * m, 1))
     for first in range(at, end, each):
         size = min(each, end - first)
-        picked = mini_batch(data, order, first, size, pick)
+        gathered = mini_batch(data, order, first, size, gather)
         for start in range(0, size, m):
-            yield mini_batch(picked, None, start, m)
-        del picked  # the next may lie where these did
+            yield mini_batch(gathered, None, start, m)
+        del gathered  # so that the next ones may have its memory

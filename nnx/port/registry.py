@@ -20,10 +20,11 @@ DEVICES = ("cpu", "gpu", "cuda")
 """Names of devices that people may give in place of a backend."""
 
 WORTH = 3e11
-"""The work of a fit, some seconds of NumPy's, from which on "auto" compiles: that takes seconds, once on a machine."""
+"""Additions and multiplications of a fit from which on "auto" takes numba: NumPy takes some seconds for them, as numba
+does to compile a step for the first time."""
 
 STEP = 3e6
-"""The work that a step is beside its operations: its calls."""
+"""Additions and multiplications that NumPy does in the time of one step's calls."""
 
 _log = logging.getLogger("nnx")
 _said: set[str] = set()
