@@ -176,7 +176,7 @@ def test_what_is_loaded_and_read_is_a_copy(backend):
 
 def test_a_program_that_calls_the_function_as_it_is_copies_too():
     backend = nnx.backend("numpy")
-    step, state, data = made("softmax", backend)
+    step, state, _ = made("softmax", backend)
     program = Program(step)
     program.load(state)
     before = on_host(backend, state)

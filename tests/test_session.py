@@ -104,4 +104,6 @@ def test_what_is_saved_is_of_one_step(monkeypatch):
     monkeypatch.setattr(Session, "read", read_and_step)
     tensors, run = collect(one)
     assert (run["steps"], float(np.abs(tensors["optimizer.m"]).max())) == (0, 0.0)
-    np.testing.assert_array_equal(one.network.flatten({x: tensors[x] for x in one.network.shapes}), before["theta"])
+    np.testing.assert_array_equal(
+        one.network.flatten({x: tensors[x] for x in one.network.shapes}), before["theta"]
+    )

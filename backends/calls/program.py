@@ -143,7 +143,9 @@ class CallProgram(Program):
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns, in new arrays."""
-        is_within = self.lock()._is_owned()  # a signal's handler calls it within a call, which uses the buffers
+        is_within = (
+            self.lock()._is_owned()
+        )  # a signal's handler calls it within a call, which uses the buffers
         with self.lock(), uncut(), self._library.settings():
             if is_within:
                 return self.function(*arguments)

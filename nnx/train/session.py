@@ -99,6 +99,7 @@ class Session:
         self.measures: tuple[str, ...] = ()
         self.held_out: Any = None
         self.checkpoint: CheckpointParts | None = None
+        self._copies: State = {}
         self._compile()
         self.start(network.init(self.seed, self.dtype) if theta is None else self.checked_theta(theta))
 
