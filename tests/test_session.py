@@ -76,6 +76,16 @@ def test_an_interrupt_between_two_programs_leaves_the_first(change, monkeypatch)
     assert one.steps == 4
 
 
+def test_programs_stay_where_auto_stays_with_numpy(monkeypatch):
+    """Each further fit of a long-lived trainer would compile them anew."""
+    monkeypatch.setattr("nnx.port.registry.names", lambda: ["numpy"])
+    one = Session(nnx.mlp([4, 8, 1]), "adam", "auto", device="cpu")
+    programs = one.program, one.forward
+    one.weigh(10**12, 1)
+    assert one.backend.name == "numpy"
+    assert (one.program, one.forward) == programs
+
+
 def test_the_state_that_a_trainer_shows_is_a_copy():
     trainer = nnx.Trainer(nnx.mlp([4, 8, 1]), backend="numpy")
     theta = trainer.theta

@@ -133,8 +133,10 @@ class Session:
         """
         own = work(self.network.P, samples, steps)
         if self.wish[0] in (None, AUTO) and self.backend.name == "numpy" and self.work + own >= WORTH:
-            self.backend, self.reason = choose(*self.wish, self.work + own)
-            self._compile(self.read())
+            found, self.reason = choose(*self.wish, self.work + own)
+            if found.name != self.backend.name:  # without numba it is NumPy again, and all stays compiled
+                self.backend = found
+                self._compile(self.read())
         return own
 
     def take_optimizer(self, optimizer: Optimizer) -> None:
