@@ -137,6 +137,7 @@ class Session:
             if found.name != self.backend.name:  # without numba it is NumPy again, and all stays compiled
                 self.backend = found
                 self._compile(self.read())
+            self.wish = found, None  # it is not asked again
         return own
 
     def take_optimizer(self, optimizer: Optimizer) -> None:
