@@ -4,7 +4,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from nnx.compiler import Graph, Value, own_outputs, trace
-from nnx.compiler.ir.evaluate import _done, evaluated
+from nnx.compiler.ir.evaluate import done, evaluated
 from nnx.compiler.pipeline import Target, schedule
 from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel, Reduce, TileUpdate
 
@@ -103,7 +103,7 @@ def _do(instruction, memory):
         case Gather() | Barrier():
             pass
         case Gemm(op) | Reduce(op):
-            memory[op.out] = _done(op, [memory[x].copy() if isinstance(x, Value) else x for x in op.args], xp)
+            memory[op.out] = done(op, [memory[x].copy() if isinstance(x, Value) else x for x in op.args], xp)
         case Copy(transposed=True):
             memory[instruction.target] = memory[instruction.source].T
         case Copy(source, target, axis, start):
@@ -112,7 +112,7 @@ def _do(instruction, memory):
         case TileUpdate(product, update, start, stop, _, transposed):
             a, b = product.reads
             b = b if transposed is None else transposed
-            memory[product.out] = _done(product, [memory[a], memory[b]], xp)
+            memory[product.out] = done(product, [memory[a], memory[b]], xp)
             _kernel(update, memory, slice(start, stop))
         case Kernel():
             if instruction.block:
@@ -128,7 +128,7 @@ def _kernel(kernel, memory, part):
         for x in op.reads:
             if x not in local:
                 local[x] = memory[x][part].copy() if x.ndim and part != slice(None) else memory[x].copy()
-        found = _done(op, [local[x] if isinstance(x, Value) else x for x in op.args], xp)
+        found = done(op, [local[x] if isinstance(x, Value) else x for x in op.args], xp)
         local[op.out] = np.asarray(found)
         if op.out not in kernel.internal:
             memory[op.out][part if op.out.ndim and part != slice(None) else ...] = found
@@ -147,4 +147,4 @@ def _blocks(kernel, memory):
             return array[low:high] if array.shape == x.shape else array[: high - low]
 
         for op in kernel.ops:
-            at(op.out)[...] = _done(op, [at(x) if isinstance(x, Value) else x for x in op.args], xp)
+            at(op.out)[...] = done(op, [at(x) if isinstance(x, Value) else x for x in op.args], xp)

@@ -11,7 +11,8 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 from nnx.array.namespace import Array
-from nnx.compiler import Graph, Op, TraceError, Value, mapped
+from nnx.compiler import Graph, Op, Value, mapped
+from nnx.compiler.ir.evaluate import done
 from nnx.compiler.thresholds import XLA_TRANSPOSED_COLUMNS
 
 Layout: TypeAlias = tuple[tuple[int, int, tuple[int, ...]], ...]
@@ -156,32 +157,10 @@ def _arrays(traced: Any, given: Any) -> Iterator[Any]:
 
 def _do(op: Op, args: list[Any], jax: Any) -> Any:
     """Return what one operation makes."""
-    jnp = jax.numpy
     dtype = jax.dtypes.canonicalize_dtype(op.out.dtype)  # no 64 bits, unless x64 is on
-    match op.name:
-        case "reshape":
-            return args[0].reshape(op.out.shape)
-        case "slice":
-            return args[0][op.option("key")]
-        case "permute":
-            return jnp.transpose(args[0], op.option("axes"))
-        case "broadcast":
-            return jnp.broadcast_to(args[0], op.out.shape)
-        case "copy":
-            return args[0]
-        case "concat":
-            return jnp.concatenate(jax.lax.optimization_barrier(args), axis=op.option("axis"))
-        case "full":
-            return jnp.full(op.out.shape, op.option("value"), dtype)
-        case "arange":
-            start, step = op.option("start"), op.option("step")
-            return jnp.arange(start, start + step * op.out.size, step, dtype=dtype)
-        case "astype":
-            return args[0].astype(dtype)
-    if op.kind == "reduction":
-        axes = op.option("axes")
-        axis = axes[0] if op.name in ("argmax", "argmin") else axes
-        return getattr(jnp, op.name)(args[0], axis=axis, keepdims=op.option("keepdims")).astype(dtype)
-    if op.kind in ("elementwise", "matmul"):
-        return getattr(jnp, op.name)(*args)
-    raise TraceError(f"the JAX backend does not know the operation {op.name}")
+    if op.name == "copy":
+        return args[0]
+    if op.name == "concat":
+        args = jax.lax.optimization_barrier(args)
+    found = done(op, args, jax.numpy, dtype)
+    return found.astype(dtype) if op.kind == "reduction" else found

@@ -27,12 +27,23 @@ def evaluated(graph: Graph, inputs: Mapping[Value, Any], xp: Any) -> dict[Value,
     found = dict(inputs)
     for op in graph.ops:
         if all(x in found for x in op.reads):
-            found[op.out] = _done(op, [found[x] if isinstance(x, Value) else x for x in op.args], xp)
+            found[op.out] = done(op, [found[x] if isinstance(x, Value) else x for x in op.args], xp)
     return found
 
 
-def _done(op: Op, args: list[Any], xp: Any) -> Any:
-    """Return what one operation makes."""
+def done(op: Op, args: list[Any], xp: Any, dtype: Any = None) -> Any:
+    """Return the array that one operation makes.
+
+    Parameters
+    ----------
+    op : Op
+    args : list of array or Python number
+        In the place of the operation's arguments.
+    xp : namespace
+    dtype : dtype or None
+        Of an array that is made of nothing or converted; None: that of the graph.
+    """
+    dtype = getattr(xp, op.out.dtype) if dtype is None else dtype
     match op.name:
         case "reshape":
             return xp.reshape(args[0], op.out.shape)
@@ -47,12 +58,12 @@ def _done(op: Op, args: list[Any], xp: Any) -> Any:
         case "concat":
             return xp.concat(args, axis=op.option("axis"))
         case "full":
-            return xp.full(op.out.shape, op.option("value"), dtype=getattr(xp, op.out.dtype))
+            return xp.full(op.out.shape, op.option("value"), dtype=dtype)
         case "arange":
             start, step = op.option("start"), op.option("step")
-            return xp.arange(start, start + step * op.out.size, step, dtype=getattr(xp, op.out.dtype))
+            return xp.arange(start, start + step * op.out.size, step, dtype=dtype)
         case "astype":
-            return xp.astype(args[0], getattr(xp, op.out.dtype))
+            return xp.astype(args[0], dtype)
         case "argmax" | "argmin":
             return getattr(xp, op.name)(args[0], axis=op.option("axes")[0], keepdims=op.option("keepdims"))
     if op.kind == "reduction":
