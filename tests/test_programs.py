@@ -197,6 +197,27 @@ def test_what_is_read_has_the_types_of_what_was_loaded(backend):
     assert list(program.read("t", "alpha")) == ["t", "alpha"]
 
 
+def test_arrays_of_any_strides_are_loaded(backend):
+    """Later steps write into them: an array of columns, as if of rows, would be another one."""
+
+    def step(state, batch):
+        X, _, _ = batch
+        xp = array_namespace(X)
+        G = X @ xp.matrix_transpose(X)
+        W = xp.concat([G[:1, :] * 0.5, G[1:, :] + state["t"]])
+        return {"W": W, "t": state["t"] + 1.0}, xp.sum(G)
+
+    rng = np.random.default_rng(0)
+    data = backend.asarray(rng.standard_normal((3, 8))), backend.asarray(np.arange(8)), None
+    W = np.asfortranarray(rng.standard_normal((3, 3)))
+    state = {"W": backend.asarray(W), "t": backend.asarray(np.asarray(1.0))}
+    program = loaded(backend, step, state)
+    for _ in range(3):
+        program.run(data, None, 0, 4, 2)
+        state, _ = one_by_one(step, state, data, None, 0, 4, 2)
+        close(backend, program.read(), state)
+
+
 def test_some_arrays_are_loaded_and_the_others_stay(backend):
     step, state, data = made("softmax", backend, "float64")
     program = loaded(backend, step, state)

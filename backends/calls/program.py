@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any, NamedTuple, Self, TypeAlias
 
 from nnx.array.gather import Data, batches, mini_batch
@@ -247,7 +248,11 @@ class CallProgram(Program):
                 self._free[name] = x
 
     def _copies(self, state: State) -> State:
-        return {name: self._library.copy(x) for name, x in state.items()}
+        """Return copies in row-major order: steps write into arrays that were loaded, when these are free."""
+        copies = {name: self._library.empty(tuple(x.shape), dtype_name(x)) for name, x in state.items()}
+        for name, x in state.items():
+            self._library.write(copies[name], x)
+        return copies
 
     def _gathered(self, rows: Array, places: Array) -> Array:
         """Return rows of a matrix in memory that the next call uses again."""
@@ -263,7 +268,12 @@ class CallProgram(Program):
 
 def dtype_name(x: Array) -> str:
     """Return the standard's name of an array's dtype."""
-    return str(x.dtype).rpartition(".")[2]
+    return _name(x.dtype)
+
+
+@lru_cache  # NumPy takes two microseconds to write one
+def _name(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2]
 
 
 def arrays(tree: Any) -> list[Array]:

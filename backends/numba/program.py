@@ -6,8 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.calls.program import CallProgram, Library, State
@@ -29,7 +27,7 @@ def one_thread_between_steps(graph: Graph) -> Callable[[], AbstractContextManage
     return nullcontext if estimated_seconds(graph) > NO_SECOND_THREAD_SECONDS else one_thread_after_steps
 
 
-LIBRARY = NUMPY._replace(copy=partial(np.array, order="C"), threads=one_thread_between_steps)
+LIBRARY = NUMPY._replace(threads=one_thread_between_steps)
 
 
 class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
