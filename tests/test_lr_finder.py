@@ -43,11 +43,11 @@ def test_the_trainer_is_left_as_it_was(backend):
         return trainer
 
     trainer = make()
-    before, objects = everything(trainer), dict(trainer.state)
+    before, objects = everything(trainer), trainer.session.read()
     search = find_learning_rate(trainer, X, Y, batch_size=8, low=1e-3, high=1, steps=30, smoothing=0.8)
     assert len(search.rates) > 9
     assert_untouched(before, trainer)
-    assert all(trainer.state[name] is x for name, x in objects.items())
+    assert all(trainer.session.read()[name] is x for name, x in objects.items())  # nothing has changed them
     # and it goes on as one that was never searched for
     assert trainer.fit(X, Y, epochs=1, batch_size=8) == make().fit(X, Y, epochs=1, batch_size=8)
 
