@@ -9,7 +9,7 @@ from nnx.train.step import initial_state, training_step
 pytest.importorskip("jax", reason="JAX is not installed: pip install 'nnx-array[jax]'")
 
 from every_layer import LAYERS
-from test_programs import loaded, made, numbers, on_host, one_by_one, same
+from program_cases import loaded, made, numbers, on_host, one_by_one, same
 
 
 @pytest.mark.parametrize(("shuffle", "weighted"), [(False, True), (True, False)])

@@ -10,51 +10,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from program_cases import NETWORKS, made, one_by_one
 
 import nnx
-from nnx.array.gather import mini_batch
 from nnx.array.namespace import array_namespace
 from nnx.train.step import initial_state, training_step
-
-NETWORKS = {
-    "softmax": (nnx.mlp([6, 9, 4]), nnx.Adam(0.01), "indices"),
-    "numbers": (nnx.mlp([6, 9, 3], "tanh", "identity"), nnx.Momentum(0.01), "numbers"),
-    "norms": (
-        nnx.Network(
-            6, [nnx.Dense(8), nnx.BatchNorm(), nnx.Activate("gelu"), nnx.Dropout(0.3), nnx.Dense(4)], "softmax"
-        ),
-        nnx.Momentum(nnx.schedules.Cosine(0.01, steps=20)),  # (Adam makes much of rounding in the b of BatchNorm)
-        "indices",
-    ),
-}  # fmt: skip
-
-
-def made(name, backend, dtype="float32", m=50, weights=False):
-    """A step, a state and data for it on a backend."""
-    network, optimizer, targets = NETWORKS[name]
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((m, 6)).astype(dtype).T
-    Y = rng.integers(0, 4, m) if targets == "indices" else rng.standard_normal((3, m)).astype(dtype)
-    w = rng.random(m).astype(dtype) if weights else None
-    regularization = nnx.Regularization(l2=0.01, clip_norm=1.0)
-    theta = backend.asarray(network.init(0), dtype)
-    state = initial_state(network, optimizer, theta, regularization, seed=1)
-    data = backend.asarray(X), backend.asarray(Y), None if w is None else backend.asarray(w)
-    return training_step(network, optimizer, regularization), state, data
-
-
-def one_by_one(step, state, data, order, at, m, count):
-    Js = []
-    for start in range(at, at + m * count, m):
-        state, J = step(state, mini_batch(data, order, start, m))
-        Js.append(J)
-    return state, Js
-
-
-def numbers(backend, Js, count):
-    return (
-        np.array([backend.to_numpy(J) for J in Js]) if isinstance(Js, list) else backend.to_numpy(Js)[:count]
-    )
 
 
 def steps(backend, step):
