@@ -7,13 +7,14 @@ on them becomes an operation (`trace`). The graph is data: it can be printed, ch
 from collections.abc import Callable
 from typing import Any
 
-from nnx.compiler.ir.graph import Graph, Op, Value, leaves, mapped, nbytes
+from nnx.compiler.ir.graph import Graph, Op, Value, nbytes
 from nnx.compiler.ir.namespace import Namespace
 from nnx.compiler.ir.operations import TraceError
 from nnx.compiler.ir.tracer import GraphBuilder, Tracer
 from nnx.compiler.passes.fuse import Group, fused
 from nnx.compiler.passes.outputs import own_outputs
 from nnx.compiler.passes.simplify import simplified
+from nnx.support.tree import leaves, mapped
 
 __all__ = [
     "Graph",
@@ -73,25 +74,19 @@ def trace(function: Callable[..., Any], *arguments: Any) -> Graph:
     """
     builder = GraphBuilder(Namespace)
 
-    def placed(leaf: Any) -> Any:
-        return builder.input(tuple(map(int, leaf.shape)), _name(leaf.dtype)) if is_array(leaf) else leaf
-
-    given = mapped(arguments, placed)
-    found = function(*given)
+    def traced(leaf: Any) -> Any:
+        if not is_array(leaf):
+            return leaf
+        dtype = str(leaf.dtype).rpartition(".")[2]  # "float32" and "torch.float32" alike
+        return builder.input(tuple(map(int, leaf.shape)), dtype)
 
     def value(leaf: Any) -> Any:
-        if isinstance(leaf, Tracer):
-            return leaf.value
-        if is_array(leaf):
+        if is_array(leaf) and not isinstance(leaf, Tracer):
             raise TraceError(
                 f"the result holds a {type(leaf).__name__} that does not depend on the arguments"
             )
-        return leaf
+        return leaf.value if isinstance(leaf, Tracer) else leaf
 
-    tree = Graph(tuple(builder.inputs), tuple(builder.ops), mapped(given, value), mapped(found, value))
-    return simplified(tree)
-
-
-def _name(dtype: Any) -> str:
-    """Return the standard's name of any library's dtype."""
-    return str(dtype).rpartition(".")[2]
+    given = mapped(arguments, traced)
+    result = mapped(function(*given), value)
+    return simplified(Graph(tuple(builder.inputs), tuple(builder.ops), mapped(given, value), result))

@@ -6,7 +6,7 @@ from math import prod
 from typing import TypeAlias
 
 from nnx.compiler.ir import views
-from nnx.compiler.ir.graph import Graph, Op, Value, leaves, mapped
+from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.ir.operations import FLOATS, TraceError, itemsize
 from nnx.compiler.passes.alias import Aliases, MayAlias, aliased, elementwise_arguments
 from nnx.compiler.passes.barriers import with_barriers
@@ -27,6 +27,7 @@ from nnx.compiler.schedule import (
     Slot,
     TileUpdate,
 )
+from nnx.support.tree import leaves, mapped
 
 Slots: TypeAlias = Mapping[Value, Value]
 """The old value of the state for each output that is its new value."""

@@ -1,24 +1,15 @@
 """A graph: the straight list of operations that a pure function is, for one set of shapes and dtypes."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any, TypeAlias
 
-from nnx.compiler.ir.operations import (
-    DTYPES,
-    ELEMENTWISE,
-    REDUCTIONS,
-    SOURCES,
-    SYMBOLS,
-    VIEWS,
-    TraceError,
-    itemsize,
-)
+from nnx.compiler.ir.operations import DTYPES, KIND_OF, SYMBOLS, TraceError, itemsize
+from nnx.support.tree import leaves
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Value:
     """An array in a graph: made once, by one operation, or handed in."""
 
@@ -39,7 +30,7 @@ class Value:
     def __hash__(self) -> int:
         return self.number
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"%{self.number}"
 
 
@@ -75,7 +66,7 @@ class Op:
     @property
     def kind(self) -> str:
         """One of elementwise, reduction, view and source, or the name itself: matmul, concat, copy."""
-        return _KINDS.get(self.name, self.name)
+        return KIND_OF.get(self.name, self.name)
 
     @property
     def reads(self) -> tuple[Value, ...]:
@@ -88,19 +79,10 @@ class Op:
 
     def __str__(self) -> str:
         made = f"{self.out!s:>5}: {self.out.dtype}{list(self.out.shape)} = "
-        args = [str(arg) if isinstance(arg, Value) else repr(arg) for arg in self.args]
+        args = [*map(repr, self.args)]
         if self.name in SYMBOLS and len(args) == 2:
             return made + f" {SYMBOLS[self.name]} ".join(args)
         return made + f"{self.name}({', '.join(args + [f'{k}={_short(v)}' for k, v in self.options])})"
-
-
-_KINDS = {
-    name: kind
-    for kind, names in {
-        "elementwise": ELEMENTWISE, "reduction": REDUCTIONS, "view": VIEWS, "source": SOURCES,
-    }.items()
-    for name in names
-}  # fmt: skip
 
 
 def _short(option: Any) -> str:
@@ -129,12 +111,14 @@ class Graph:
     ops: tuple[Op, ...]
     arguments: Any
     result: Any
-    makers: dict[Value, Op] = field(init=False, repr=False, compare=False)
-    """The operation that makes each value."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "makers", {op.out: op for op in self.ops})
         self.validate()
+
+    @cached_property
+    def makers(self) -> dict[Value, Op]:
+        """The operation that makes each value."""
+        return {op.out: op for op in self.ops}
 
     @cached_property
     def outputs(self) -> tuple[Value, ...]:
@@ -143,27 +127,24 @@ class Graph:
 
     def base(self, value: Value) -> Value:
         """Return the value that a view, or a view of a view, looks at; another is its own."""
-        while value in self.makers and self.makers[value].kind == "view":
-            value = self.makers[value].reads[0]
-        return value
+        path = self.views(value)
+        return path[0].reads[0] if path else value
 
     def views(self, value: Value) -> list[Op]:
         """Return the operations that lead from `base(value)` to the value."""
-        path = []
+        path: list[Op] = []
         while value in self.makers and self.makers[value].kind == "view":
-            path.append(self.makers[value])
-            value = path[-1].reads[0]
-        return path[::-1]
+            path.insert(0, self.makers[value])
+            value = path[0].reads[0]
+        return path
 
     def extent(self, value: Value) -> tuple[Value, int, int]:
         """Return what a value is a view of, and from where to where: of a vector the slice, else the whole."""
-        base, start, stop = self.base(value), 0, 0
-        for view in self.views(value)[:1]:
-            if view.name == "slice" and base.ndim == 1:
-                (key,) = (key for key in view.option("key") if key is not None)
-                if isinstance(key, slice) and key.step == 1:
-                    start, stop = key.start, key.stop
-        return base, start, stop or base.size
+        base = self.base(value)
+        match [op.option("key") for op in self.views(value)[:1] if op.name == "slice"]:
+            case [(slice(start=int(start), stop=int(stop), step=1),)] if base.ndim == 1:
+                return base, start, stop
+        return base, 0, base.size
 
     def constants(self) -> frozenset[Value]:
         """Return the values that depend on no input and are the same in every call, but for copies of them."""
@@ -175,61 +156,24 @@ class Graph:
 
     def validate(self) -> None:
         """Raise a TraceError unless every value is made once, before it is used, of a known dtype."""
-        known = set(self.inputs)
+        known = {x.number: x for x in self.inputs}
         if len(known) != len(self.inputs):
             raise TraceError("an input is there twice")
         for op in self.ops:
             for arg in op.reads:
-                if arg not in known:
+                if known.get(arg.number) != arg:
                     raise TraceError(f"{arg} is used before it is made, in {op}")
-            if op.out in known or any(op.out.number == value.number for value in self.inputs):
+            if op.out.number in known:
                 raise TraceError(f"{op.out} is made twice, the second time in {op}")
             if op.out.dtype not in DTYPES:
                 raise TraceError(f"unknown dtype {op.out.dtype!r} in {op}")
-            if op.kind == "view" and op.name in ("reshape", "permute") and op.out.size != op.reads[0].size:
+            if op.name in ("reshape", "permute") and op.out.size != op.reads[0].size:
                 raise TraceError(f"{op.name} changes the number of elements: {op}")
-            known.add(op.out)
+            known[op.out.number] = op.out
         for value in self.outputs:
-            if value not in known:
+            if known.get(value.number) != value:
                 raise TraceError(f"the result holds {value}, which nothing makes")
 
     def __str__(self) -> str:
         given = [f"{value!s:>5}: {value.dtype}{list(value.shape)}" for value in self.inputs]
-        return "\n".join([*given, *map(str, self.ops), f"return {mapped(self.result, _leaf)}"])
-
-
-def _leaf(leaf: Any) -> Any:
-    return _Shown(str(leaf)) if isinstance(leaf, Value) else leaf
-
-
-class _Shown(str):
-    """A name without quotes."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def leaves(tree: Any) -> Iterator[Any]:
-    """Yield what is in the dicts, tuples and lists of a tree, in order."""
-    if isinstance(tree, dict):
-        for branch in tree.values():
-            yield from leaves(branch)
-    elif isinstance(tree, tuple | list):
-        for branch in tree:
-            yield from leaves(branch)
-    else:
-        yield tree
-
-
-def mapped(tree: Any, function: Any) -> Any:
-    """Return the tree with function(leaf) in place of every leaf."""
-    if isinstance(tree, dict):
-        return {key: mapped(branch, function) for key, branch in tree.items()}
-    if isinstance(tree, tuple | list):
-        branches = [mapped(branch, function) for branch in tree]
-        if isinstance(tree, tuple):
-            return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
-        return branches
-    return function(tree)
+        return "\n".join([*given, *map(str, self.ops), f"return {self.result}"])

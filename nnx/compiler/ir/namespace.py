@@ -3,48 +3,44 @@
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 from nnx.compiler.ir import views
 from nnx.compiler.ir.operations import (
     ARITY,
     DTYPES,
     FLOATS,
-    INTEGERS,
     KINDS,
     OF_FLOATS,
     REDUCTIONS,
+    SIGNED,
     TO_BOOL,
+    UNSIGNED,
     NotPortableError,
     TraceError,
+    itemsize,
     promoted,
     scalar,
 )
 from nnx.compiler.ir.tracer import GraphBuilder, Tracer
 
-
-class Limits(NamedTuple):
-    """What the standard's finfo and iinfo say of a dtype."""
-
-    dtype: str
-    bits: int
-    eps: float
-    max: float
-    min: float
-    smallest_normal: float
+_ON_BOOLS = {
+    "bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor",
+    "bitwise_invert": "logical_not",
+}  # fmt: skip
+_OF_SUM = dict.fromkeys(SIGNED, "int64") | dict.fromkeys(UNSIGNED, "uint64")
+"""The dtype of a sum or product of integers."""
 
 
-class Info:
-    """What the standard's `__array_namespace_info__` says."""
-
-    def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, str]:
-        """Return the dtypes of a kind, or of all."""
-        return {name: name for name in DTYPES if kind is None or _is_kind(name, kind)}
+def _shapes(args: Sequence[Any]) -> list[tuple[int, ...]]:
+    return [arg.shape for arg in args if isinstance(arg, Tracer)]
 
 
-def _is_kind(dtype: str, kind: Any) -> bool:
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    return any(dtype == one or dtype in KINDS.get(one, ()) for one in kinds)
+def _axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """Return the axes in order, counted from the first one; None: all."""
+    every = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    return tuple(sorted(a % ndim for a in every))
 
 
 class Namespace:
@@ -62,11 +58,7 @@ class Namespace:
         if name in ARITY:
             return partial(self._elementwise, name)
         if name in REDUCTIONS:
-            totals = dict.fromkeys(("sum", "prod"), self._total)
-            others = dict.fromkeys(("all", "any"), self._of_bools) | dict.fromkeys(
-                ("argmax", "argmin"), self._arg
-            )
-            return partial((totals | others).get(name, self._reduced), name)
+            return partial(self._reduction, name)
         if name.startswith("__"):
             raise AttributeError(name)
         raise TraceError(f"the function {name!r} of the standard cannot be traced")
@@ -77,13 +69,13 @@ class Namespace:
         args, dtype = self._together(name, given)
         if name in OF_FLOATS and dtype not in FLOATS:
             raise TraceError(f"{name} of a {dtype} array: the standard has it for floating ones only")
-        if dtype == "bool":  # the same on bools
-            name = {"bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor",
-                    "bitwise_invert": "logical_not"}.get(name, name)  # fmt: skip
+        if dtype == "bool":
+            name = _ON_BOOLS.get(name, name)
         if name == "pow" and isinstance(args[1], float) and args[1] in (2.0, 0.5):
             name, args = ("square" if args[1] == 2.0 else "sqrt"), args[:1]  # as NumPy does it, too
-        shape = views.broadcast(*(arg.shape for arg in args if isinstance(arg, Tracer)))
-        return self._builder.write(name, args, shape, "bool" if name in TO_BOOL else dtype)
+        return self._builder.write(
+            name, args, views.broadcast(*_shapes(args)), "bool" if name in TO_BOOL else dtype
+        )
 
     def _together(self, name: str, args: Sequence[Any]) -> tuple[list[Any], str]:
         """Return the arguments, numbers as those of the arrays' dtype, and this dtype."""
@@ -106,32 +98,38 @@ class Namespace:
         return x if dtype == x.dtype else self._builder.write("astype", [x], x.shape, dtype)
 
     def isdtype(self, dtype: str, kind: Any) -> bool:
-        return _is_kind(dtype, kind)
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        return any(dtype == one or dtype in KINDS.get(one, ()) for one in kinds)
 
     def result_type(self, *args: Any) -> str:
         return promoted("result_type", [getattr(arg, "dtype", arg) for arg in args])
 
-    def finfo(self, x: Any) -> Limits:
+    def finfo(self, x: Any) -> SimpleNamespace:
         dtype = getattr(x, "dtype", x)
         bits, digits, top = (32, 23, 128) if dtype == "float32" else (64, 52, 1024)
-        largest = math.ldexp(2 - 2.0**-digits, top - 1)
-        return Limits(dtype, bits, 2.0**-digits, largest, -largest, 2.0 ** (2 - top))
+        eps, smallest, largest = 2.0**-digits, 2.0 ** (2 - top), math.ldexp(2 - 2.0**-digits, top - 1)
+        return SimpleNamespace(
+            dtype=dtype, bits=bits, eps=eps, max=largest, min=-largest, smallest_normal=smallest
+        )
 
-    def iinfo(self, x: Any) -> Limits:
+    def iinfo(self, x: Any) -> SimpleNamespace:
         dtype = getattr(x, "dtype", x)
-        bits, signed = int(dtype.lstrip("uint")), dtype in KINDS["signed integer"]
+        bits, signed = 8 * itemsize(dtype), dtype in SIGNED
         span = 2 ** (bits - signed)
-        return Limits(dtype, bits, 1, span - 1, -span * signed, 1)
+        return SimpleNamespace(dtype=dtype, bits=bits, max=span - 1, min=-span * signed)
 
-    def __array_namespace_info__(self) -> Info:
-        return Info()
+    def __array_namespace_info__(self) -> SimpleNamespace:
+        def dtypes(*, device: Any = None, kind: Any = None) -> dict[str, str]:
+            return {name: name for name in DTYPES if kind is None or self.isdtype(name, kind)}
+
+        return SimpleNamespace(dtypes=dtypes)
 
     # Choices.
 
     def where(self, condition: Tracer, x1: Any, x2: Any) -> Tracer:
         (x1, x2), dtype = self._together("where", (x1, x2))
-        shape = views.broadcast(*(arg.shape for arg in (condition, x1, x2) if isinstance(arg, Tracer)))
-        return self._builder.write("where", [condition, x1, x2], shape, dtype)
+        args = [condition, x1, x2]
+        return self._builder.write("where", args, views.broadcast(*_shapes(args)), dtype)
 
     def clip(self, x: Tracer, min: Any = None, max: Any = None) -> Tracer:
         x = x if min is None else self.maximum(x, min)
@@ -163,13 +161,12 @@ class Namespace:
         return self.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
     def squeeze(self, x: Tracer, axis: int | tuple[int, ...]) -> Tracer:
-        gone = {a % x.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+        gone = _axes(axis, x.ndim)
         return self.reshape(x, [n for a, n in enumerate(x.shape) if a not in gone])
 
     def flip(self, x: Tracer, *, axis: int | tuple[int, ...] | None = None) -> Tracer:
-        axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-        gone = {a % x.ndim for a in axes}
-        return x[tuple(slice(None, None, -1) if a in gone else slice(None) for a in range(x.ndim))]
+        axes = _axes(axis, x.ndim)
+        return x[tuple(slice(None, None, -1 if a in axes else 1) for a in range(x.ndim))]
 
     def broadcast_to(self, x: Tracer, shape: Sequence[int]) -> Tracer:
         shape = tuple(shape)
@@ -218,10 +215,10 @@ class Namespace:
         return self._builder.write("full", [], shape, dtype, value=scalar("full", value, dtype))
 
     def zeros(self, shape: Any, *, dtype: str = "float64", device: Any = None) -> Tracer:
-        return self.full(shape, 0 if dtype != "bool" else False, dtype=dtype)
+        return self.full(shape, False if dtype == "bool" else 0, dtype=dtype)
 
     def ones(self, shape: Any, *, dtype: str = "float64", device: Any = None) -> Tracer:
-        return self.full(shape, 1 if dtype != "bool" else True, dtype=dtype)
+        return self.full(shape, True if dtype == "bool" else 1, dtype=dtype)
 
     def full_like(self, x: Tracer, value: Any, *, dtype: str | None = None, device: Any = None) -> Tracer:
         return self.full(x.shape, value, dtype=dtype or x.dtype)
@@ -256,27 +253,24 @@ class Namespace:
 
     # Reductions.
 
-    def _reduced(self, name: str, x: Tracer, axis: Any = None, keepdims: bool = False) -> Tracer:
-        every = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
-        axes = tuple(sorted(a % x.ndim for a in every))
+    def _reduction(
+        self, name: str, x: Tracer, axis: Any = None, keepdims: bool = False, *, dtype: str | None = None
+    ) -> Tracer:
+        if name in ("sum", "prod"):
+            if x.dtype == "bool":
+                raise TraceError(f"{name} of a bool array: the standard does not have it")
+            x = self.astype(x, dtype or _OF_SUM.get(x.dtype, x.dtype))
+        elif dtype is not None:
+            raise TraceError(f"{name} with a dtype: the standard does not have it")
+        elif name in ("all", "any"):
+            x = self.astype(x, "bool")
+        elif name.startswith("arg") and axis is None:
+            x = self.reshape(x, (-1,))
+        axes = _axes(axis, x.ndim)
         kept = [1 if a in axes else n for a, n in enumerate(x.shape)]
         shape = kept if keepdims else [n for a, n in enumerate(x.shape) if a not in axes]
         dtype = "int64" if name.startswith("arg") else x.dtype
         return self._builder.write(name, [x], shape, dtype, axes=axes, keepdims=bool(keepdims))
-
-    def _total(self, name: str, x: Tracer, *, dtype: str | None = None, **options: Any) -> Tracer:
-        if x.dtype == "bool":
-            raise TraceError(f"{name} of a bool array: the standard does not have it")
-        if dtype is None and x.dtype in INTEGERS:  # the default integer
-            dtype = "int64" if x.dtype in KINDS["signed integer"] else "uint64"
-        return self._reduced(name, x if dtype is None else self.astype(x, dtype), **options)
-
-    def _of_bools(self, name: str, x: Tracer, **options: Any) -> Tracer:
-        return self._reduced(name, self.astype(x, "bool"), **options)
-
-    def _arg(self, name: str, x: Tracer, *, axis: int | None = None, keepdims: bool = False) -> Tracer:
-        x, axis = (self.reshape(x, (-1,)), 0) if axis is None else (x, axis)
-        return self._reduced(name, x, axis, keepdims)
 
     def count_nonzero(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
         found: Tracer = self.sum(self.astype(self.astype(x, "bool"), "int64"), axis=axis, keepdims=keepdims)

@@ -1,5 +1,6 @@
 """The standard's functions that a graph knows, by what they do with an array's elements."""
 
+from string import ascii_letters
 from typing import Any
 
 from nnx.errors import Error
@@ -19,14 +20,6 @@ UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 INTEGERS = SIGNED + UNSIGNED
 DTYPES = ("bool", *INTEGERS, *FLOATS)
 
-BYTES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4}
-
-
-def itemsize(dtype: str) -> int:
-    """Return the bytes of an element."""
-    return BYTES.get(dtype, 8)
-
-
 KINDS = {
     "bool": ("bool",),
     "signed integer": SIGNED,
@@ -37,6 +30,11 @@ KINDS = {
     "numeric": INTEGERS + FLOATS,
 }
 """The standard's kinds of dtype."""
+
+
+def itemsize(dtype: str) -> int:
+    """Return the bytes of an element."""
+    return 1 if dtype == "bool" else int(dtype.lstrip(ascii_letters)) // 8
 
 
 def names(text: str) -> frozenset[str]:
@@ -62,12 +60,14 @@ TO_BOOL = _TESTS | _COMPARISONS
 ARITY = {**dict.fromkeys(_FLOATING | _OF_ONE | _TESTS, 1), **dict.fromkeys(_OF_TWO | _COMPARISONS, 2)}
 """The elementwise functions, with the number of their arguments; beside them are "where" and "astype"."""
 
-ELEMENTWISE = frozenset(ARITY) | {"where", "astype"}
-VIEWS = frozenset(("reshape", "slice", "permute", "broadcast"))
-"""What makes no new elements: reshape, slice, permute the axes, broadcast."""
 REDUCTIONS = names("sum prod mean max min all any argmax argmin")
-SOURCES = frozenset(("full", "arange"))
-"""What makes elements of nothing: constants."""
+
+KIND_OF = {
+    **dict.fromkeys((*ARITY, "where", "astype"), "elementwise"), **dict.fromkeys(REDUCTIONS, "reduction"),
+    **dict.fromkeys(names("reshape slice permute broadcast"), "view"),  # no new elements
+    **dict.fromkeys(names("full arange"), "source"),  # constants
+}  # fmt: skip
+"""The kind of each operation; matmul, concat and copy are kinds of their own."""
 
 SYMBOLS = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//", "remainder": "%",
@@ -79,22 +79,12 @@ SYMBOLS = {
 
 
 def promoted(name: str, dtypes: list[str]) -> str:
-    """Return the dtype that arrays of these dtypes have together, where the standard says it.
-
-    Raises
-    ------
-    TraceError
-        When it leaves it open, as for int32 and float32.
-    """
-    found = dtypes[0]
-    for dtype in dtypes[1:]:
-        for kind in (FLOATS, SIGNED, UNSIGNED, ("bool",)):
-            if found in kind and dtype in kind:
-                found = kind[max(kind.index(found), kind.index(dtype))]
-                break
-        else:
-            raise TraceError(f"{name} of {found} and {dtype} arrays: the standard does not say what it is")
-    return found
+    """Return the dtype that arrays of these dtypes have together; a TraceError for int32 and float32, say."""
+    for kind in (FLOATS, SIGNED, UNSIGNED, ("bool",)):
+        if all(dtype in kind for dtype in dtypes):
+            return max(dtypes, key=kind.index)
+    told = " and ".join(dict.fromkeys(dtypes))
+    raise TraceError(f"{name} of {told} arrays: the standard does not say what it is")
 
 
 def scalar(name: str, value: Any, dtype: str) -> bool | int | float:

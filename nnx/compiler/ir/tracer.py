@@ -9,13 +9,7 @@ from nnx.compiler.ir.operations import NotPortableError, TraceError
 
 
 class GraphBuilder:
-    """The inputs and operations of a graph that is being traced.
-
-    Parameters
-    ----------
-    namespace : callable
-        namespace(builder) returns the standard's functions on tracers.
-    """
+    """The inputs and operations of a graph that is being traced; namespace(self) has the standard's functions."""
 
     def __init__(self, namespace: Callable[["GraphBuilder"], Any]) -> None:
         self.ops: list[Op] = []
@@ -23,21 +17,17 @@ class GraphBuilder:
         self.xp = namespace(self)
         self._strides: dict[Value, views.Strides] = {}
 
-    def _value(self, shape: Sequence[int], dtype: str) -> Value:
-        return Value(len(self.inputs) + len(self.ops), tuple(shape), dtype)
-
     def input(self, shape: Sequence[int], dtype: str) -> "Tracer":
         """Return a new input; all of them before the first operation."""
-        value = self._value(shape, dtype)
-        self.inputs.append(value)
-        return Tracer(self, value)
+        self.inputs.append(Value(len(self.inputs), tuple(shape), dtype))
+        return Tracer(self, self.inputs[-1])
 
     def write(
         self, name: str, args: Sequence[Any], shape: Sequence[int], dtype: str, **options: Any
     ) -> "Tracer":
         """Add an operation, and return its result."""
         values: tuple[Arg, ...] = tuple(arg.value if isinstance(arg, Tracer) else arg for arg in args)
-        out = self._value(shape, dtype)
+        out = Value(len(self.inputs) + len(self.ops), tuple(shape), dtype)
         self.ops.append(Op(name, values, out, tuple(options.items())))
         return Tracer(self, out)
 
@@ -79,14 +69,12 @@ class Tracer:
 
     def __getitem__(self, key: Any) -> "Tracer":
         keys = key if isinstance(key, tuple) else (key,)
-        at = next((at for at, k in enumerate(keys) if k is ...), None)
-        if at is not None:
-            missing = self.ndim - sum(k is not None for k in keys) + 1
-            keys = keys[:at] + (slice(None),) * missing + keys[at + 1 :]
+        missing = self.ndim - sum(k is not None and k is not ... for k in keys)
+        at = next((at for at, k in enumerate(keys) if k is ...), len(keys))
         shape: list[int] = []
         normal: list[Any] = []
         sizes = iter(self.shape)
-        for k in keys:
+        for k in (*keys[:at], *(slice(None),) * missing, *keys[at + 1 :]):
             if k is None:
                 shape.append(1)
                 normal.append(None)
@@ -100,9 +88,7 @@ class Tracer:
                 normal.append(k + (n if k < 0 else 0))
             else:
                 raise TraceError(f"an index of type {type(k).__name__}: only slices and integers are views")
-        rest = list(sizes)
-        key = (*normal, *(slice(0, n, 1) for n in rest))
-        return self.builder.view("slice", self, shape + rest, key=key)
+        return self.builder.view("slice", self, shape, key=tuple(normal))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise NotPortableError("an array is written into: a function that is traced must be pure")
@@ -118,27 +104,26 @@ def _forbidden(name: str) -> Callable[..., Any]:
 for _name in ("bool", "int", "float", "complex", "index", "array", "dlpack", "iter", "len", "contains"):
     setattr(Tracer, f"__{_name}__", _forbidden(_name))
 
-_OPERATORS = {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
-    "mod": "remainder", "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
-    "xor": "bitwise_xor", "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
-}  # fmt: skip
-_UNARY = {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}
-_COMPARISONS = {
-    "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
-}  # fmt: skip
 
-
-def _define(dunder: str, function: str, reflected: bool = False) -> None:
+def _operator(function: str, reflected: bool = False) -> Callable[..., Any]:
     def operate(self: Tracer, *others: Any) -> Any:
         args = (*others, self) if reflected else (self, *others)
         return getattr(self.builder.xp, function)(*args)
 
-    setattr(Tracer, f"__{dunder}__", operate)
+    return operate
 
 
-for _name, _function in {**_OPERATORS, **_UNARY, **_COMPARISONS}.items():
-    _define(_name, _function)
-for _name, _function in _OPERATORS.items():
-    _define(f"r{_name}", _function, reflected=True)
+_BINARY = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
+    "xor": "bitwise_xor", "lshift": "bitwise_left_shift", "rshift": "bitwise_right_shift",
+}  # fmt: skip
+_OTHERS = {
+    "neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert", "eq": "equal",
+    "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal",
+}  # fmt: skip
+for _name, _function in {**_BINARY, **_OTHERS}.items():
+    setattr(Tracer, f"__{_name}__", _operator(_function))
+for _name, _function in _BINARY.items():
+    setattr(Tracer, f"__r{_name}__", _operator(_function, reflected=True))
 Tracer.__hash__ = object.__hash__  # type: ignore[method-assign]

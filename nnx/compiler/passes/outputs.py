@@ -1,6 +1,7 @@
 """Results of their own: every array of a graph's result is made by one operation, and is nothing else."""
 
-from nnx.compiler.ir.graph import Graph, Op, Value, mapped
+from nnx.compiler.ir.graph import Graph, Op, Value
+from nnx.support.tree import mapped
 
 
 def own_outputs(graph: Graph) -> Graph:

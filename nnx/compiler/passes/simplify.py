@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from nnx.compiler.ir.graph import Arg, Graph, Op, Value, leaves, mapped
+from nnx.compiler.ir.graph import Arg, Graph, Op, Value
+from nnx.support.tree import leaves, mapped
 
 
 def simplified(graph: Graph) -> Graph:
