@@ -9,7 +9,7 @@ import nnx
 from nnx.array.namespace import array_namespace
 from nnx.backends.numba.step_renderer import NumbaStepRenderer
 from nnx.compiler import fused, nbytes, trace
-from nnx.compiler.passes.alias import aliased
+from nnx.compiler.passes.alias import owner, parts_of_concats
 from nnx.compiler.passes.fuse import singles
 from nnx.compiler.passes.memory import buffers
 from nnx.compiler.pipeline import Target, schedule
@@ -56,15 +56,15 @@ def test_no_buffer_is_used_by_two_at_once(loop):
         step, state, batch = CASES[name]("float32")
         graph = trace(step, state, batch)
         groups = fused(graph, lambda op: op.out.shape) if loop else singles(graph)
-        plan = aliased(graph, groups, {})
-        sizes, where = buffers(graph, groups, plan)
+        parts = parts_of_concats(graph, groups)
+        sizes, where, _ = buffers(graph, groups, parts)
         assert all(sizes[buffer] >= nbytes(value) for value, buffer in where.items())
         ops = [op for group in groups for op in group.ops]
         inside: dict = {}
 
-        def owned(value, plan=plan, graph=graph, where=where):
-            owner = plan.owner(graph.base(value))
-            return where.get(owner), owner
+        def owned(value, parts=parts, graph=graph, where=where):
+            whole = owner(graph.base(value), parts)
+            return where.get(whole), whole
 
         constants = graph.constants()
         for op in ops:
@@ -74,10 +74,31 @@ def test_no_buffer_is_used_by_two_at_once(loop):
                 buffer, _ = owned(value)
                 if buffer is not None:
                     assert graph.base(value) in inside[buffer], (str(op), name)
-            buffer, owner = owned(op.out)
+            buffer, whole = owned(op.out)
             if buffer is not None:
-                kept = {v for v in inside.get(buffer, set()) if owned(v)[1] == owner and v not in plan.shared}
-                inside[buffer] = kept | {op.out}
+                inside[buffer] = {v for v in inside.get(buffer, set()) if owned(v)[1] == whole} | {op.out}
+
+
+def test_a_result_is_written_over_an_argument_that_nothing_reads_later():
+    """The square is where its root was; both halves of the gradient are where they belong."""
+
+    def f(x):
+        xp = array_namespace(x)
+        return xp.sum(xp.concat([xp.exp(x), (xp.sqrt(x) + 1.0) ** 2])) + xp.max(xp.tanh(x) ** 2)
+
+    graph = trace(f, np.zeros(4))
+    found = {op.out: op.name for op in graph.ops}
+    plan = schedule(graph, Target())
+    over = buffers(graph, singles(graph), plan.parts).overwrites
+    assert [(found[value], found[other]) for value, other in over.items()] == [
+        ("add", "sqrt"),
+        ("square", "tanh"),
+    ]
+    assert [(found[x], part.start, part.stop) for x, part in plan.parts.items()] == [
+        ("exp", 0, 4),
+        ("square", 4, 8),
+    ]
+    assert all(plan.places[value] is plan.places[other] for value, other in over.items())
 
 
 def test_buffers_are_used_again():

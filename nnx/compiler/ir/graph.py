@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, TypeAlias
 
@@ -73,6 +74,12 @@ class Op:
         """The arrays among its arguments."""
         return tuple(arg for arg in self.args if isinstance(arg, Value))
 
+    @property
+    def joined(self) -> list[tuple[Value, int, int]]:
+        """The arguments of a concat, each with where its part begins and ends along the axis."""
+        ends = accumulate((x.shape[self.option("axis")] for x in self.reads), initial=0)
+        return [(x, *ends) for x, ends in zip(self.reads, pairwise(ends), strict=True)]
+
     def option(self, name: str) -> Any:
         """Return an option by its name."""
         return dict(self.options)[name]
@@ -124,6 +131,11 @@ class Graph:
     def outputs(self) -> tuple[Value, ...]:
         """The arrays of the result, each once."""
         return tuple(dict.fromkeys(leaf for leaf in leaves(self.result) if isinstance(leaf, Value)))
+
+    @property
+    def next_number(self) -> int:
+        """The number of a new value."""
+        return 1 + max((x.number for x in (*self.inputs, *self.makers)), default=-1)
 
     def base(self, value: Value) -> Value:
         """Return the value that a view, or a view of a view, looks at; another is its own."""

@@ -1,93 +1,93 @@
 """The buffers that temporary values take turns in."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from nnx.compiler.ir.graph import Graph, Value, nbytes
-from nnx.compiler.passes.alias import Aliases, lifetimes
+from nnx.compiler.passes.alias import MayAlias, Part, elementwise_arguments, may_overwrite, owner
 from nnx.compiler.passes.fuse import Group
+
+Time: TypeAlias = tuple[int, int]
+"""The number of a group, and of an operation in it."""
+
+
+class Buffers(NamedTuple):
+    """The bytes of each buffer, the buffer of each temporary value, and the value that it is written over."""
+
+    sizes: list[int]
+    buffer: dict[Value, int]
+    overwrites: dict[Value, Value]
 
 
 def buffers(
     graph: Graph,
     groups: Sequence[Group],
-    aliases: Aliases,
+    parts: Mapping[Value, Part],
     size: Callable[[Value], int] = nbytes,
-) -> tuple[list[int], dict[Value, int]]:
-    """Return the bytes of each buffer, and the buffer of every temporary value that owns its memory.
+    may_alias: MayAlias = elementwise_arguments,
+) -> Buffers:
+    """Return the buffers of all temporary values that are no parts of others.
 
-    Parameters
-    ----------
-    graph : Graph
-    groups : sequence of Group
-        In the order in which they are done.
-    aliases : Aliases
-    size : callable
-        The bytes of a value; 0 for one in no buffer.
+    A value takes over the place of one that its group reads last, else the smallest free buffer that fits, else the
+    largest free one, which grows. `size` returns the bytes of a value; 0 for one in no buffer.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from nnx.array.namespace import array_namespace
     >>> from nnx.compiler import trace
-    >>> from nnx.compiler.passes.alias import aliased
     >>> from nnx.compiler.passes.fuse import singles
     >>> graph = trace(lambda x, W: W @ (W @ (W @ (W @ x))), np.zeros((4, 1)), np.zeros((4, 4)))
-    >>> sizes, which = buffers(graph, singles(graph), aliased(graph, singles(graph), {}))
-    >>> sizes, {str(value): buffer for value, buffer in which.items()}
-    ([32, 32], {'%2': 0, '%3': 1, '%4': 0})
+    >>> buffers(graph, singles(graph), {})[:2]
+    ([32, 32], {%2: 0, %3: 1, %4: 0})
     """
-    first, last = _lifetimes_of_owners(graph, groups, aliases)
-    outputs = set(graph.outputs)
-    temporary = sorted((v for v in first if v not in outputs), key=lambda v: (first[v], v.number))
-    return _scanned({value: size(value) for value in temporary if size(value)}, first, last)
+    first, last = _lifetimes(graph, groups, parts)
+    found = Buffers([], {}, {})
+    until: list[Time] = []  # the last use of each buffer
+    makers = {op.out: (g, k) for g, group in enumerate(groups) for k, op in enumerate(group.ops)}
 
+    def overwritten(value: Value) -> Value | None:
+        """Return a value of the same form in whose place this one can be written."""
+        g, k = makers[value]
+        for x in (x for op in groups[g].ops[k::-1] for x in op.reads if x in found.buffer):
+            alike = (x.shape, x.dtype, size(x)) == (value.shape, value.dtype, size(value))
+            free = last[x][0] == g and last[x] >= first[value] and x not in found.overwrites.values()
+            if alike and free and may_overwrite(graph, groups[g].ops, k, x, may_alias, reads_once=False):
+                return x
+        return None
 
-def _lifetimes_of_owners(
-    graph: Graph, groups: Sequence[Group], aliases: Aliases
-) -> tuple[dict[Value, int], dict[Value, int]]:
-    """Return the first and the last operation in which the memory of each owner is in use."""
-    ops = [op for group in groups for op in group.ops]
-    internal = frozenset().union(*(group.internal for group in groups))
-    begins: list[int] = []  # of an operation's group, and its end
-    ends: list[int] = []
-    for group in groups:
-        start = len(begins)
-        begins += [start] * len(group.ops)
-        ends += [start + len(group.ops) - 1] * len(group.ops)
-    born, dies = lifetimes(graph, ops)
-    first: dict[Value, int] = {}
-    last: dict[Value, int] = {}
-    for value in born:
-        owner, a, z = aliases.owner(value), born[value], dies[value]
-        if value not in internal:  # it is there when its group begins, and to its end
-            a, z = begins[a], ends[z] if z < len(ops) else z
-        first[owner] = min(a, first.get(owner, len(ops)))
-        last[owner] = max(z, last.get(owner, 0))
-    return first, last
-
-
-def _scanned(
-    sizes: Mapping[Value, int], first: Mapping[Value, int], last: Mapping[Value, int]
-) -> tuple[list[int], dict[Value, int]]:
-    """Give each value a buffer that is free while it lives: the smallest that fits, else the largest, which grows."""
-    buffers: list[int] = []
-    buffer: dict[Value, int] = {}
-    busy: list[tuple[int, int]] = []  # until when, which
-    free: list[int] = []
-    for value, size in sizes.items():
-        free += [which for until, which in busy if until < first[value]]
-        busy = [(until, which) for until, which in busy if until >= first[value]]
-        fitting = [which for which in free if buffers[which] >= size]
-        if fitting:
-            which = min(fitting, key=lambda b: buffers[b])
+    for value in sorted(first.keys() - set(graph.outputs), key=lambda x: (first[x], x.number)):
+        n, sizes = size(value), found.sizes
+        if n == 0:
+            continue
+        free = [b for b, end in enumerate(until) if end < first[value]]
+        if (before := overwritten(value)) is not None:
+            found.overwrites[value], b = before, found.buffer[before]
+        elif fitting := [b for b in free if sizes[b] >= n]:
+            b = min(fitting, key=sizes.__getitem__)
         elif free:
-            which = max(free, key=lambda b: buffers[b])
-            buffers[which] = size
+            b = max(free, key=sizes.__getitem__)
+            sizes[b] = n
         else:
-            which = len(buffers)
-            buffers.append(size)
-        if which in free:
-            free.remove(which)
-        buffer[value] = which
-        busy.append((last[value], which))
-    return buffers, buffer
+            b = len(sizes)
+            sizes.append(n)
+            until.append(last[value])
+        found.buffer[value], until[b] = b, last[value]
+    return found
+
+
+def _lifetimes(
+    graph: Graph, groups: Sequence[Group], parts: Mapping[Value, Part]
+) -> tuple[dict[Value, Time], dict[Value, Time]]:
+    """Return the first and the last use of the memory of each value.
+
+    What is not internal to a group is there from its first operation to its last one.
+    """
+    first: dict[Value, Time] = {}
+    last: dict[Value, Time] = {}
+    for g, group in enumerate(groups):
+        for k, op in enumerate(group.ops):
+            first.setdefault(owner(op.out, parts), (g, k if op.out in group.internal else 0))
+            for x in (op.out, *map(graph.base, op.reads)):
+                if owner(x, parts) in first:
+                    last[owner(x, parts)] = (g, k if x in group.internal else len(group.ops))
+    return first, last

@@ -1,5 +1,8 @@
 """Results of their own: every array of a graph's result is made by one operation, and is nothing else."""
 
+from collections.abc import Callable
+from typing import Any
+
 from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.support.tree import mapped
 
@@ -21,18 +24,26 @@ def own_outputs(graph: Graph) -> Graph:
        %4: float64[2] = copy(%1)
     return (%3, %4, %2)
     """
-    constants, seen = graph.constants(), set(graph.inputs)
-    number = max((value.number for value in (*graph.inputs, *graph.makers)), default=-1) + 1
+    taken = {*graph.inputs, *graph.constants()}
+
+    def is_taken(x: Value) -> bool:
+        found = x in taken or graph.makers[x].kind == "view"
+        taken.add(x)
+        return found
+
+    return with_copies(graph, is_taken)
+
+
+def with_copies(graph: Graph, wanted: Callable[[Value], bool]) -> Graph:
+    """Return the graph with a copy, made at its end, of each array of its result for which it is wanted."""
     copies: list[Op] = []
 
-    def owned(leaf: object) -> object:
-        if not isinstance(leaf, Value):
+    def copied(leaf: Any) -> Any:
+        if not isinstance(leaf, Value) or not wanted(leaf):
             return leaf
-        if leaf in seen or leaf in constants or graph.makers[leaf].kind == "view":
-            copies.append(Op("copy", (leaf,), Value(number + len(copies), leaf.shape, leaf.dtype)))
-            return copies[-1].out
-        seen.add(leaf)
-        return leaf
+        out = Value(graph.next_number + len(copies), leaf.shape, leaf.dtype)
+        copies.append(Op("copy", (leaf,), out))
+        return out
 
-    result = mapped(graph.result, owned)
-    return Graph(graph.inputs, (*graph.ops, *copies), graph.arguments, result) if copies else graph
+    result = mapped(graph.result, copied)
+    return Graph(graph.inputs, (*graph.ops, *copies), graph.arguments, result)
