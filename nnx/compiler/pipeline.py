@@ -100,9 +100,8 @@ def schedule(graph: Graph, target: Target, slots: Slots | None = None) -> Schedu
        2. kernel     [3, 3]:
                        %3 = 0.5 * %2 (internal)
                        %4 = %0 - %3
-       %3 in buffer 0
-       %4 in output 0
        %2 in buffer 0
+       %4 in output 0
     %4 replaces %0, in place
     72 bytes in 1 buffers; about 0.015 us on one core
     """

@@ -13,16 +13,11 @@ from nnx.compiler.passes.alias import Part
 
 
 class Memory(NamedTuple):
-    """A piece of memory.
+    """A piece of memory, by its kind and its number among those of the kind.
 
-    Attributes
-    ----------
-    kind : str
-        "input" and "output": the arrays handed in, in the order of `Graph.inputs` and `Graph.outputs`. "buffer":
-        temporary memory. "constant": the same in every call. "copy": the transposed copy of a factor. "register":
-        a number that each thread computes for itself. "number": one that a thread computes for all.
-    number : int
-        Which of its kind; of constants, copies, registers and numbers the value's number.
+    "input", "output": the arrays handed in, in the order of `Graph.inputs` and `Graph.outputs`; "buffer": temporary
+    memory. The others have the value's number. "constant": the same in every call; "copy": the transposed copy of a
+    factor; "register": a number that each thread computes for itself; "number": one that a thread computes for all.
     """
 
     kind: str
@@ -33,17 +28,7 @@ class Memory(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a value lies.
-
-    Attributes
-    ----------
-    memory : Memory
-    offset : int
-        The first element's place in the memory, in elements.
-    shape, strides : tuple of int
-        The strides are in elements. Those of an input hold where the array is in row-major order.
-    dtype : str
-    """
+    """Where a value lies. Offset and strides are in elements; those of an input hold for one in row-major order."""
 
     memory: Memory
     offset: int
@@ -60,14 +45,9 @@ class Place(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """An array of the state.
+    """An array of the state: an input, and the output that may be written into the same array.
 
-    Attributes
-    ----------
-    old, new : Value
-        An input, and the output that may be written into the same array.
-    in_place : bool
-        False: the new value is a copy, made at the end, since the old one is still read when the new one is there.
+    Not in place: the new value is a copy, made at the end, since the old one is still read when the new one is there.
     """
 
     old: Value
@@ -79,11 +59,7 @@ class Slot(NamedTuple):
 class Gemm:
     """A matrix product, op.out = op.args[-2] @ op.args[-1].
 
-    Attributes
-    ----------
-    op : Op
-    partial_sums : bool
-        Whether the threads divide it as they divide the update of its weights, and add their partial sums.
+    With `partial_sums` the threads divide it as they divide the update of its weights, and add their sums.
     """
 
     op: Op
@@ -122,9 +98,8 @@ class Kernel:
         axes = {op.option("axes") for op in self.ops if op.kind == "reduction"}
         if not axes:
             return "elements"
-        if len(axes) > 1 or len(self.iteration_space) != 2:
-            return "one"
-        return {(0,): "columns", (1,): "rows"}.get(axes.pop(), "one")
+        ways = {((0,),): "columns", ((1,),): "rows"} if len(self.iteration_space) == 2 else {}
+        return ways.get(tuple(axes), "one")
 
     @property
     def outside(self) -> tuple[Value, ...]:
@@ -140,9 +115,9 @@ class Kernel:
     def __str__(self) -> str:
         where = f" {list(map(list, self.ranges))}" if self.ranges else ""
         each = f", {self.block} at a time" if self.block else ""
-        inside = [f"{_of(op)}{' (internal)' if op.out in self.internal else ''}" for op in self.ops]
-        lines = inside if len(inside) == 1 else ["", *inside]
-        return f"kernel     {list(self.iteration_space)}{where}{each}: " + f"\n{' ' * 19}".join(lines)
+        ops = [f"{_of(op)}{' (internal)' * (op.out in self.internal)}" for op in self.ops]
+        text = f" {ops[0]}" if len(ops) == 1 else "".join(f"\n{' ' * 19}{op}" for op in ops)
+        return f"kernel     {list(self.iteration_space)}{where}{each}:{text}"
 
 
 @dataclass(frozen=True)
@@ -157,18 +132,10 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Copy:
-    """Elements copied into another value, or into a part of it.
+    """Elements copied into another value, or into a part of it: along an axis of the target, from an index on.
 
-    Attributes
-    ----------
-    source, target : Value
-    axis, start : int
-        Where the part begins: along which axis of the target, and at which index.
-    transposed : bool
-        Whether the target is the source's transpose, row by row.
-    worthwhile : bool
-        False: the source is too large or too small for a copy. The instruction is there nevertheless, so that the
-        form of a schedule depends on no size.
+    With `transposed` the target is the source's transpose, row by row. Not `worthwhile`: the source is too large or too
+    small for a copy; the instruction is there nevertheless, so that the form of a schedule depends on no size.
     """
 
     source: Value
@@ -247,8 +214,6 @@ class Schedule:
 
     Attributes
     ----------
-    graph : Graph
-    instructions : tuple of Instruction
     places : dict of Value to Place
         Of each value that is no view and lies in memory. A value that is internal to a kernel lies in registers,
         unless the kernel is done block by block.
@@ -257,6 +222,7 @@ class Schedule:
     buffers : tuple of int
         The bytes of each buffer.
     slots : tuple of Slot
+        The state.
     estimated_seconds : float
         Of one thread, roughly.
     """
@@ -271,13 +237,7 @@ class Schedule:
     _views: dict[Value, Place] = field(default_factory=dict, repr=False, compare=False)
 
     def place(self, value: Value) -> Place:
-        """Return where a value lies, through views, too.
-
-        Raises
-        ------
-        TraceError
-            When a view cannot be a view of the value as it lies in memory.
-        """
+        """Return where a value lies, through views, too; a TraceError where memory is in no order for such a view."""
         if value in self.places:
             return self.places[value]
         if value not in self._views:
@@ -286,9 +246,8 @@ class Schedule:
             found = views.viewed(op, place.shape, place.strides)
             if found is None:
                 raise TraceError(f"{op} is no view of an array with strides {place.strides}")
-            self._views[value] = Place(
-                place.memory, place.offset + found[0], value.shape, found[1], value.dtype
-            )
+            offset, strides = place.offset + found[0], found[1]
+            self._views[value] = Place(place.memory, offset, value.shape, strides, value.dtype)
         return self._views[value]
 
     def literal(self, arg: Any) -> bool | int | float | None:
@@ -301,21 +260,16 @@ class Schedule:
     def __str__(self) -> str:
         lines = [f"{x!s:>5}: {x.dtype}{list(x.shape)} in {self.places[x].memory}" for x in self.graph.inputs]
         lines += [str(op) for op in self.graph.ops if op.kind == "view"]
-        for number, instruction in enumerate(self.instructions, 1):
-            lines.append(f"{number:>4}. {instruction}")
-        inputs = set(self.graph.inputs)
-        for value, place in self.places.items():
-            if value not in inputs and place.memory.kind not in ("constant", "register"):
-                at = f" from {place.offset}" if place.offset else ""
-                lines.append(f"{value!s:>5} in {place.memory}{at}")
-        lines += [
-            f"{x.new} replaces {x.old}, {'in place' if x.in_place else 'by a copy'}" for x in self.slots
-        ]
+        lines += [f"{number:>4}. {instruction}" for number, instruction in enumerate(self.instructions, 1)]
+        for x, place in self.places.items():
+            if x not in self.graph.inputs and place.memory.kind not in ("constant", "register"):
+                lines.append(f"{x!s:>5} in {place.memory}{f' from {place.offset}' if place.offset else ''}")
+        for slot in self.slots:
+            lines.append(f"{slot.new} replaces {slot.old}, {'in place' if slot.in_place else 'by a copy'}")
         memory = f"{sum(self.buffers)} bytes in {len(self.buffers)} buffers"
         return "\n".join([*lines, f"{memory}; about {self.estimated_seconds * 1e6:.2g} us on one core"])
 
 
 def _of(op: Op) -> str:
     """Return an operation without its dtype and shape."""
-    made, _, text = str(op).partition(" = ")
-    return f"{made.strip().split(':')[0]} = {text}"
+    return f"{op.out} = {str(op).partition(' = ')[2]}"
