@@ -1,7 +1,4 @@
-"""Every threshold of the compiler and its renderers in one table, each with the measurement that set it.
-
-A processor is "not noted" where the measurement's is not known any more.
-"""
+"""Every threshold of the compiler and its renderers in one table, each with the measurement that set it."""
 
 from typing import NamedTuple, TypeVar
 
@@ -22,95 +19,74 @@ TABLE: dict[str, Threshold] = {}
 """All thresholds by name."""
 
 
-def _row(name: str, value: N, unit: str, effect: str, processor: str, measurement: str) -> N:
+def _row(name: str, value: N, unit: str, effect: str, measurement: str, processor: str = "not noted") -> N:
     TABLE[name] = Threshold(value, unit, effect, processor, measurement)
     return value
 
 
-ZEN_3, ZEN_4, INTEL, UNKNOWN = "AMD EPYC, Zen 3", "AMD EPYC, Zen 4", "Intel Xeon with MKL", "not noted"
-
 # fmt: off
 # Estimates.
-FLOPS_PER_SECOND = _row(
-    "FLOPS_PER_SECOND", 60e9, "1/s", "estimated seconds of products on one core", UNKNOWN, "a rough mean")
-BYTES_PER_SECOND = _row(
-    "BYTES_PER_SECOND", 40e9, "1/s", "estimated seconds of reads and writes on one core", UNKNOWN, "a rough mean")
+FLOPS_PER_SECOND = _row("FLOPS_PER_SECOND", 60e9, "1/s", "estimated seconds of products on one core", "a rough mean")
+BYTES_PER_SECOND = _row("BYTES_PER_SECOND", 40e9, "1/s", "estimated seconds of reads and writes on one core",
+    "a rough mean")
 
 # NumPy and PyTorch.
-BLOCK = _row(
-    "BLOCK", 1 << 16, "elements", "NumPy updates vectors of twice as many block by block", UNKNOWN,
+BLOCK = _row("BLOCK", 1 << 16, "elements", "NumPy updates vectors of twice as many block by block",
     "smaller blocks cost more calls than a core's own cache gains; a few of these fit into the shared one")
-NARROW_ROWS = _row(
-    "NARROW_ROWS", 32, "rows", "up to it, NumPy and PyTorch compute (X^T W^T)^T for W X", UNKNOWN,
+NARROW_ROWS = _row("NARROW_ROWS", 32, "rows", "up to it, NumPy and PyTorch compute (X^T W^T)^T for W X",
     "12288-20-7-5-1, m = 1,024: W X took 60 % longer")
-NARROW_COLUMNS = _row(
-    "NARROW_COLUMNS", 64, "samples", "the same, from it on", UNKNOWN, "as NARROW_ROWS")
-SLOW_ROOT = _row(
-    "SLOW_ROOT", 1 << 12, "elements", "from it on, PyTorch computes a square root as 1 / rsqrt where it has MKL",
-    UNKNOWN, "3 million zeros: 0.7 ms instead of 4; MKL's root of a zero takes ten times as long as another one")
-ONE_THREAD_FLOPS = _row(
-    "ONE_THREAD_FLOPS", 1 << 23, "flop", "up to it, products in NumPy and PyTorch have one thread", UNKNOWN,
+NARROW_COLUMNS = _row("NARROW_COLUMNS", 64, "samples", "the same, from it on", "as NARROW_ROWS")
+SLOW_ROOT = _row("SLOW_ROOT", 1 << 12, "elements",
+    "from it on, PyTorch computes a square root as 1 / rsqrt where it has MKL",
+    "3 million zeros: 0.7 ms instead of 4; MKL's root of a zero takes ten times as long as another one")
+ONE_THREAD_FLOPS = _row("ONE_THREAD_FLOPS", 1 << 23, "flop", "up to it, products in NumPy and PyTorch have one thread",
     "two threads take about as long to meet")
 
 # JAX.
-XLA_TRANSPOSED_COLUMNS = _row(
-    "XLA_TRANSPOSED_COLUMNS", 64, "samples", "up to it, JAX computes W^T dZ as (dZ^T W)^T", ZEN_4,
-    "784-512-512-10: 0.5 instead of 1.1 ms at m = 1, 1.6 instead of 2.3 at 32, as long at 128")
+XLA_TRANSPOSED_COLUMNS = _row("XLA_TRANSPOSED_COLUMNS", 64, "samples", "up to it, JAX computes W^T dZ as (dZ^T W)^T",
+    "784-512-512-10: 0.5 instead of 1.1 ms at m = 1, 1.6 instead of 2.3 at 32, as long at 128", "AMD EPYC, Zen 4")
 
 # numba: products.
-PARTIAL_SUMS_SAMPLES = _row(
-    "PARTIAL_SUMS_SAMPLES", 128, "samples", "up to it, threads divide a product with W as they divide its update",
-    UNKNOWN, "up to a tenth less at m = 128")
-TRANSPOSED_COPY_SAMPLES = _row(
-    "TRANSPOSED_COPY_SAMPLES", 256, "samples", "up to it, dZ A^T reads a copy of A^T", UNKNOWN,
+PARTIAL_SUMS_SAMPLES = _row("PARTIAL_SUMS_SAMPLES", 128, "samples",
+    "up to it, threads divide a product with W as they divide its update", "up to a tenth less at m = 128")
+TRANSPOSED_COPY_SAMPLES = _row("TRANSPOSED_COPY_SAMPLES", 256, "samples", "up to it, dZ A^T reads a copy of A^T",
     "BLAS reads rows faster; a copy of more samples takes much memory")
-TRANSPOSED_COPY_FEW = _row(
-    "TRANSPOSED_COPY_FEW", 32, "samples", "up to it TRANSPOSED_COPY_UNITS holds, else TRANSPOSED_COPY_MORE_UNITS",
-    UNKNOWN, "as TRANSPOSED_COPY_SAMPLES")
-TRANSPOSED_COPY_UNITS = _row(
-    "TRANSPOSED_COPY_UNITS", 64, "units", "from it on, dZ A^T of few samples reads a copy of A^T", UNKNOWN,
-    "as TRANSPOSED_COPY_SAMPLES")
-TRANSPOSED_COPY_MORE_UNITS = _row(
-    "TRANSPOSED_COPY_MORE_UNITS", 256, "units", "from it on, dZ A^T of more samples reads a copy of A^T", UNKNOWN,
-    "as TRANSPOSED_COPY_SAMPLES")
-TILE_SAMPLES = _row(
-    "TILE_SAMPLES", 256, "samples", "up to it, dW is made in tiles that the optimizer uses at once", UNKNOWN,
+TRANSPOSED_COPY_FEW = _row("TRANSPOSED_COPY_FEW", 32, "samples",
+    "up to it TRANSPOSED_COPY_UNITS holds, else TRANSPOSED_COPY_MORE_UNITS", "as TRANSPOSED_COPY_SAMPLES")
+TRANSPOSED_COPY_UNITS = _row("TRANSPOSED_COPY_UNITS", 64, "units",
+    "from it on, dZ A^T of few samples reads a copy of A^T", "as TRANSPOSED_COPY_SAMPLES")
+TRANSPOSED_COPY_MORE_UNITS = _row("TRANSPOSED_COPY_MORE_UNITS", 256, "units",
+    "from it on, dZ A^T of more samples reads a copy of A^T", "as TRANSPOSED_COPY_SAMPLES")
+TILE_SAMPLES = _row("TILE_SAMPLES", 256, "samples", "up to it, dW is made in tiles that the optimizer uses at once",
     "up to a tenth less at m = 128")
-TILE = _row(
-    "TILE", 24576, "elements", "the size of such a tile", UNKNOWN, "it fits into a core's second cache")
-TILE_OF_ONE_SAMPLE = _row(
-    "TILE_OF_ONE_SAMPLE", 4096, "elements", "the size of a tile of one sample", UNKNOWN,
+TILE = _row("TILE", 24576, "elements", "the size of such a tile", "it fits into a core's second cache")
+TILE_OF_ONE_SAMPLE = _row("TILE_OF_ONE_SAMPLE", 4096, "elements", "the size of a tile of one sample",
     "it fits into the nearest cache: 5 % of a step of gradient descent")
-DEPTH = _row(
-    "DEPTH", 1024, "terms", "a product adds so many terms of all its sums before the next ones", UNKNOWN,
+DEPTH = _row("DEPTH", 1024, "terms", "a product adds so many terms of all its sums before the next ones",
     "few rows of the right factor stay in the cache meanwhile")
-REGISTER_RESULT = _row(
-    "REGISTER_RESULT", 8192, "elements", "up to it, a result is made in registers where BLAS always copies",
-    ZEN_3, "16 columns took a quarter to three quarters of OpenBLAS's time, 128 a third to all of it")
-REGISTER_LEFT = _row(
-    "REGISTER_LEFT", 4096, "elements", "the same, up to it in the left factor", ZEN_3, "as REGISTER_RESULT")
-FEW_COLUMNS = _row(
-    "FEW_COLUMNS", 64, "columns", "up to it, a page-strided left factor is read in narrower parts", UNKNOWN,
+REGISTER_RESULT = _row("REGISTER_RESULT", 8192, "elements",
+    "up to it, a result is made in registers where BLAS always copies",
+    "16 columns took a quarter to three quarters of OpenBLAS's time, 128 a third to all of it", "AMD EPYC, Zen 3")
+REGISTER_LEFT = _row("REGISTER_LEFT", 4096, "elements", "the same, up to it in the left factor",
+    "as REGISTER_RESULT", "AMD EPYC, Zen 3")
+FEW_COLUMNS = _row("FEW_COLUMNS", 64, "columns", "up to it, a page-strided left factor is read in narrower parts",
     "OpenBLAS reads matrices with page-strided rows at up to half the speed")
-MKL_FEW_ROWS = _row(
-    "MKL_FEW_ROWS", 32, "rows", "up to it, MKL's long sums are done in parts", INTEL, "set with MKL's products")
-MKL_LONG_ROWS = _row(
-    "MKL_LONG_ROWS", 4096, "columns", "the same, from it on", INTEL, "set with MKL's products")
-PREFER_ROWS = _row(
-    "PREFER_ROWS", 1.1, "ratio", "threads get whole rows of W up to this imbalance", UNKNOWN,
+MKL_FEW_ROWS = _row("MKL_FEW_ROWS", 32, "rows", "up to it, MKL's long sums are done in parts",
+    "set with MKL's products", "Intel Xeon with MKL")
+MKL_LONG_ROWS = _row("MKL_LONG_ROWS", 4096, "columns", "the same, from it on",
+    "set with MKL's products", "Intel Xeon with MKL")
+PREFER_ROWS = _row("PREFER_ROWS", 1.1, "ratio", "threads get whole rows of W up to this imbalance",
     "a part of W stays with the thread that updates it")
 
 # numba: threads.
-SINGLE_THREAD_SECONDS = _row(
-    "SINGLE_THREAD_SECONDS", 100e-6, "s", "up to it, one thread does a step", UNKNOWN,
+SINGLE_THREAD_SECONDS = _row("SINGLE_THREAD_SECONDS", 100e-6, "s", "up to it, one thread does a step",
     "a barrier costs some 0.2 us, and a step has a few dozen")
-NO_SECOND_THREAD_SECONDS = _row(
-    "NO_SECOND_THREAD_SECONDS", 20e-3, "s", "up to it, a call between steps has one BLAS thread", UNKNOWN,
+NO_SECOND_THREAD_SECONDS = _row("NO_SECOND_THREAD_SECONDS", 20e-3, "s",
+    "up to it, a call between steps has one BLAS thread",
     "OpenBLAS's threads spin for 30 ms: epochs of 3 ms took 78 ms")
-SOON_SECONDS = _row(
-    "SOON_SECONDS", 0.05, "s", "within it after steps, more steps are expected soon", UNKNOWN,
+SOON_SECONDS = _row("SOON_SECONDS", 0.05, "s", "within it after steps, more steps are expected soon",
     "as NO_SECOND_THREAD_SECONDS")
-LOOKS_FOR_NEXT_CALL = _row(
-    "LOOKS_FOR_NEXT_CALL", 5000, "looks", "so often a thread looks for the next call before it sleeps", UNKNOWN,
+LOOKS_FOR_NEXT_CALL = _row("LOOKS_FOR_NEXT_CALL", 5000, "looks",
+    "so often a thread looks for the next call before it sleeps",
     "an epoch of a small network takes a tenth less; a look takes 20 to 50 ns on x86")
 # fmt: on
