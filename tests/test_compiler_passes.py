@@ -10,7 +10,6 @@ from nnx.array.namespace import array_namespace
 from nnx.backends.numba.step_renderer import NumbaStepRenderer
 from nnx.compiler import fused, nbytes, trace
 from nnx.compiler.passes.alias import owner, parts_of_concats
-from nnx.compiler.passes.fuse import singles
 from nnx.compiler.passes.memory import buffers
 from nnx.compiler.pipeline import Target, schedule
 from nnx.compiler.schedule import Copy, Kernel, TileUpdate
@@ -55,7 +54,7 @@ def test_no_buffer_is_used_by_two_at_once(loop):
     for name in ("batch norm", "everything", "gelu", "focal softmax"):
         step, state, batch = CASES[name]("float32")
         graph = trace(step, state, batch)
-        groups = fused(graph, lambda op: op.out.shape) if loop else singles(graph)
+        groups = fused(graph, lambda op: op.out.shape) if loop else fused(graph, lambda op: None)
         parts = parts_of_concats(graph, groups)
         sizes, where, _ = buffers(graph, groups, parts)
         assert all(sizes[buffer] >= nbytes(value) for value, buffer in where.items())
@@ -89,7 +88,7 @@ def test_a_result_is_written_over_an_argument_that_nothing_reads_later():
     graph = trace(f, np.zeros(4))
     found = {op.out: op.name for op in graph.ops}
     plan = schedule(graph, Target())
-    over = buffers(graph, singles(graph), plan.parts).overwrites
+    over = buffers(graph, fused(graph, lambda op: None), plan.parts).overwrites
     assert [(found[value], found[other]) for value, other in over.items()] == [
         ("add", "sqrt"),
         ("square", "tanh"),

@@ -110,8 +110,8 @@ def schedule(graph: Graph, target: Target, slots: Slots | None = None) -> Schedu
         raise TraceError("a new array of the state has another shape or dtype than the old one")
     late: set[Value] = set()
     while True:
-        found = tiled(graph, target.iteration_space) if target.tile_updates else None
-        found = found or Tiled(fused(graph, target.iteration_space))
+        space = target.iteration_space
+        found = tiled(graph, space) if target.tile_updates else Tiled(fused(graph, space))
         in_place = updated_in_place(graph, found.groups, slots, target.may_alias, not target.block)
         read_later = {x for x in slots if x not in in_place and not (target.threads and x.ndim == 0)}
         if not read_later:

@@ -33,12 +33,12 @@ def parts_of_concats(graph: Graph, groups: Sequence[Group]) -> dict[Value, Part]
     >>> import numpy as np
     >>> from nnx.array.namespace import array_namespace
     >>> from nnx.compiler import trace
-    >>> from nnx.compiler.passes.fuse import singles
+    >>> from nnx.compiler.passes.fuse import fused
     >>> def f(x):
     ...     xp = array_namespace(x)
     ...     return xp.sum(xp.concat([xp.exp(x), xp.sqrt(x)]))
     >>> graph = trace(f, np.zeros(4))
-    >>> [(value, *part) for value, part in parts_of_concats(graph, singles(graph)).items()]
+    >>> [(value, *part) for value, part in parts_of_concats(graph, fused(graph, lambda op: None)).items()]
     [(%1, %3, 0, 0, 4), (%2, %3, 0, 4, 8)]
     """
     parts: dict[Value, Part] = {}

@@ -9,13 +9,8 @@ from nnx.compiler.ir.graph import Graph, Op, Value
 class Group(NamedTuple):
     """Operations that are done one after the other for each element (or each block of them).
 
-    Attributes
-    ----------
-    ops : tuple of Op
-    iteration_space : hashable, or None
-        What the operations have in common; None: a single operation, by itself.
-    internal : frozenset of Value
-        What they make and no other group reads: it need never be in memory as a whole.
+    They have their iteration space in common; None: a single operation, by itself. What is `internal` they make, and no
+    other group reads: it need never be in memory as a whole.
     """
 
     ops: tuple[Op, ...]
@@ -23,32 +18,12 @@ class Group(NamedTuple):
     internal: frozenset[Value]
 
 
-def computed(graph: Graph) -> list[Op]:
-    """Return the operations that are done in each call: all but views and constants."""
-    constants = graph.constants()
-    return [op for op in graph.ops if op.kind != "view" and op.out not in constants]
-
-
-def singles(graph: Graph) -> list[Group]:
-    """Return each operation as a group by itself."""
-    return [Group((op,), None, frozenset()) for op in computed(graph)]
-
-
 def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group]:
-    """Return the operations in groups, in an order in which they can be done.
+    """Return the operations that are done in each call (no views, no constants) in groups, in an order for them.
 
-    Parameters
-    ----------
-    graph : Graph
-    iteration_space : callable
-        What the operations of a group must have in common, usually the shape that they go over; None for one that
-        stays by itself.
-
-    Notes
-    -----
-    A group's operations read each other's results element by element: not through a view, and not a reduction's.
-    Small operations that depend on the inputs alone (the factors of Adam, from t) come first, so that they do not
-    stand between those that read them.
+    `iteration_space` returns what the operations of a group must have in common, usually the shape that they go over;
+    None for one that stays by itself. They read each other's results element by element: not through a view, and not a
+    reduction's.
 
     Examples
     --------
@@ -63,85 +38,71 @@ def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group
     >>> [[op.name for op in group.ops] for group in fused(graph, lambda op: op.reads[0].shape)]
     [['max'], ['subtract', 'exp', 'sum'], ['divide']]
     """
-    todo = computed(graph)
+    constants = graph.constants()
+    todo = [op for op in graph.ops if op.kind != "view" and op.out not in constants]
     in_memory = _in_memory(graph, todo, iteration_space)
     at: dict[Value, int] = {}
     groups: list[list[Op]] = []
     spaces: list[Hashable] = []
     for op in _small_first(graph, todo):
-        key = iteration_space(op)
-        lowest = _lowest(graph, op, key, at, spaces)
-        if op.kind == "elementwise" and all(graph.base(value) in in_memory for value in op.reads):
-            lowest = max(
-                lowest, len(groups) - 1
-            )  # as late as possible: its result takes memory until it is read
-        fitting = [
-            g
-            for g in range(lowest, len(groups))
-            if key is not None and spaces[g] == key and _same_axes(op, groups[g])
-        ]
-        if not fitting:
-            fitting = [len(groups)]
+        space = iteration_space(op)
+
+        def is_beside(x: Value, space: Hashable = space) -> bool:
+            """Whether an operation can be in the group that makes x."""
+            return (
+                x in at
+                and space is not None
+                and spaces[at[x]] == space
+                and graph.makers[x].kind == "elementwise"
+            )
+
+        lowest = max(
+            (at[graph.base(x)] + (not is_beside(x)) for x in op.reads if graph.base(x) in at), default=0
+        )
+        if op.kind == "elementwise" and all(graph.base(x) in in_memory for x in op.reads):
+            lowest = max(lowest, len(groups) - 1)  # its result takes memory until it is read: late
+        fitting = (g for g in range(lowest, len(groups)) if space is not None and spaces[g] == space)
+        g = next((g for g in fitting if _same_axes(op, groups[g])), len(groups))
+        if g == len(groups):
             groups.append([])
-            spaces.append(key)
-        groups[fitting[0]].append(op)
-        at[op.out] = fitting[0]
+            spaces.append(space)
+        groups[g].append(op)
+        at[op.out] = g
     return _with_internal(graph, groups, spaces)
 
 
-def _lowest(graph: Graph, op: Op, key: Hashable, at: dict[Value, int], spaces: list[Hashable]) -> int:
-    """Return the first group in which all that an operation reads is there."""
-    lowest = 0
-    for value in op.reads:
-        base = graph.base(value)
-        if base in at:
-            direct = value == base and graph.makers[base].kind == "elementwise" and key is not None
-            lowest = max(lowest, at[base] + (0 if direct and spaces[at[base]] == key else 1))
-    return lowest
+def _small_first(graph: Graph, ops: list[Op]) -> list[Op]:
+    """Return the operations with those on single numbers that depend on the inputs alone in front.
 
-
-def _with_internal(graph: Graph, groups: list[list[Op]], spaces: list[Hashable]) -> list[Group]:
-    """Return the groups with the values that no other group reads. A view reads a value as a whole."""
-    readers: dict[Value, set[int]] = {}
-    for g, ops in enumerate(groups):
-        for value in (value for op in ops for value in op.reads):
-            base = graph.base(value)
-            readers.setdefault(base, set()).add(g if base == value else -1)
-    for value in graph.outputs:
-        readers.setdefault(graph.base(value), set()).add(-1)
-    return [
-        Group(tuple(ops), spaces[g], frozenset(op.out for op in ops if readers.get(op.out) == {g}))
-        for g, ops in enumerate(groups)
-    ]
+    So Adam's factors, from t, do not stand between those that read them.
+    """
+    early = {*graph.inputs, *graph.constants()}
+    for op in ops:
+        if op.out.size == 1 and op.kind == "elementwise" and all(graph.base(x) in early for x in op.reads):
+            early.add(op.out)
+    return sorted(ops, key=lambda op: op.out not in early)
 
 
 def _in_memory(graph: Graph, ops: list[Op], iteration_space: Callable[[Op], Hashable]) -> set[Value]:
     """Return the values that are in memory as a whole in any case."""
-    found = {*graph.inputs, *graph.constants(), *map(graph.base, graph.outputs)}
-    for op in ops:
-        for value in op.reads:
-            if iteration_space(op) is None or value != graph.base(value):
-                found.add(graph.base(value))
-    return found
+    reads = [(op, x) for op in ops for x in op.reads]
+    whole = {graph.base(x) for op, x in reads if iteration_space(op) is None or x != graph.base(x)}
+    return whole | {*graph.inputs, *graph.constants(), *map(graph.base, graph.outputs)}
 
 
 def _same_axes(op: Op, ops: list[Op]) -> bool:
     """Whether all reductions of a group with one more operation go along the same axes: threads can divide it then."""
-    return op.kind != "reduction" or all(
-        other.option("axes") == op.option("axes") for other in ops if other.kind == "reduction"
-    )
+    axes = {x.option("axes") for x in (op, *ops) if x.kind == "reduction"}
+    return op.kind != "reduction" or len(axes) == 1
 
 
-def _small_first(graph: Graph, ops: list[Op]) -> list[Op]:
-    """Return the operations with those on single numbers that depend on the inputs alone in front."""
-    early: set[Value] = {*graph.inputs, *graph.constants()}
-    first: list[Op] = []
-    rest: list[Op] = []
-    for op in ops:
-        of_inputs = all(graph.base(value) in early for value in op.reads)
-        if op.out.size == 1 and of_inputs and op.kind == "elementwise":
-            early.add(op.out)
-            first.append(op)
-        else:
-            rest.append(op)
-    return first + rest
+def _with_internal(graph: Graph, groups: list[list[Op]], spaces: list[Hashable]) -> list[Group]:
+    """Return the groups with the values that no other group reads. A view reads a value as a whole."""
+    readers: dict[Value, set[int]] = {graph.base(x): {-1} for x in graph.outputs}
+    for g, ops in enumerate(groups):
+        for x in (x for op in ops for x in op.reads):
+            readers.setdefault(graph.base(x), set()).add(g if graph.base(x) == x else -1)
+    return [
+        Group(tuple(ops), spaces[g], frozenset(op.out for op in ops if readers.get(op.out) == {g}))
+        for g, ops in enumerate(groups)
+    ]

@@ -35,9 +35,9 @@ def buffers(
     --------
     >>> import numpy as np
     >>> from nnx.compiler import trace
-    >>> from nnx.compiler.passes.fuse import singles
+    >>> from nnx.compiler.passes.fuse import fused
     >>> graph = trace(lambda x, W: W @ (W @ (W @ (W @ x))), np.zeros((4, 1)), np.zeros((4, 4)))
-    >>> buffers(graph, singles(graph), {})[:2]
+    >>> buffers(graph, fused(graph, lambda op: None), {})[:2]
     ([32, 32], {%2: 0, %3: 1, %4: 0})
     """
     first, last = _lifetimes(graph, groups, parts)
