@@ -8,7 +8,6 @@ from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import (
     Barrier,
     Copy,
-    Gather,
     Gemm,
     Instruction,
     Kernel,
@@ -56,11 +55,9 @@ def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
 
 
 def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
-    """Return what an instruction reads and writes."""
+    """Return what an instruction reads and writes. Behind a gather the renderer lets the threads wait by itself."""
     match instruction:
-        case Gemm(op):
-            return [*map(Region, op.reads)], [Region(op.out)]
-        case Reduce(op):
+        case Gemm(op) | Reduce(op):
             return [*map(Region, op.reads)], [Region(op.out)]
         case Copy(source, target, _, start):
             part = target.ndim == 1 and source.size < target.size
@@ -69,12 +66,10 @@ def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
             ranges = instruction.ranges or ((0, None),)
             return _parts(instruction.outside, ranges), _parts(instruction.written, ranges)
         case TileUpdate(product, update, start, stop, gradient, transposed):
-            others = [x for x in update.outside if x != gradient]
-            factors = (*product.reads, *((transposed,) if transposed else ()))
-            reads = [*map(Region, factors), *_parts(others, ((start, stop),))]
-            return reads, [Region(product.out), *_parts(update.written, ((start, stop),))]
-        case Gather():  # the renderer lets the threads wait behind it, where it has gathered something
-            return [], []
+            others = _parts((x for x in update.outside if x != gradient), [(start, stop)])
+            factors = [*product.reads, *([transposed] if transposed else [])]
+            written = _parts(update.written, [(start, stop)])
+            return [*map(Region, factors), *others], [Region(product.out), *written]
     return [], []
 
 
@@ -84,20 +79,16 @@ def _parts(values: Iterable[Value], ranges: Iterable[tuple[int, int | None]]) ->
 
 def spans(schedule: Schedule, regions: Iterable[Region]) -> list[Span]:
     """Return the bytes of regions; a new state is in the memory of the old one. Registers and constants have none."""
-    old = {
-        schedule.graph.outputs.index(slot.new): schedule.places[slot.old].memory for slot in schedule.slots
-    }
-    found = []
+    places, found = schedule.places, []
+    old = {places[slot.new].memory: places[slot.old].memory for slot in schedule.slots}
     for value, start, stop in regions:
         place = schedule.place(value)
-        memory, (first, last) = place.memory, place.span
-        if memory.kind == "output":
-            memory = old.get(memory.number, memory)
+        first, last = place.span
         if stop is not None:
             ahead, size = place.strides[0] * itemsize(value.dtype), itemsize(value.dtype)
             first, last = first + start * ahead, first + (stop - 1) * ahead + size
-        if memory.kind not in ("register", "constant"):
-            found.append((memory, first, last))
+        if place.memory.kind not in ("register", "constant"):
+            found.append((old.get(place.memory, place.memory), first, last))
     return found
 
 

@@ -1,6 +1,6 @@
 """A graph with less in it and the same results: nothing twice, nothing that changes nothing, nothing unused."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from nnx.compiler.ir.graph import Arg, Graph, Op, Value
@@ -15,63 +15,56 @@ def simplified(graph: Graph) -> Graph:
     """
     new: dict[Value, Arg] = {}
     seen: dict[Any, Value] = {}
-    ops: list[Op] = []
-    made: dict[Value, Op] = {}
+    ops: dict[Value, Op] = {}
 
     def get(arg: Arg) -> Arg:
         return new.get(arg, arg) if isinstance(arg, Value) else arg
 
     for op in graph.ops:
-        args = tuple(get(arg) for arg in op.args)
-        same = _identity(op, args, made)
+        args, name = tuple(map(get, op.args)), op.name
+        if name == "matmul" and op.reads[0].shape[-1] == 1:
+            name = "multiply"  # (n, 1) @ (1, m): no sum
+        key = name, repr(args), str(op.options), op.out.shape, op.out.dtype  # in a text -0.0 is not 0.0
+        same = _identity(op, args, ops) or seen.get(key)
         if same is not None:
             new[op.out] = same
-            continue
-        name, options = op.name, op.options
-        if name == "matmul" and isinstance(args[0], Value) and args[0].shape[-1] == 1:
-            name = "multiply"  # (n, 1) @ (1, m): no sum
-        told = tuple(arg if isinstance(arg, Value) else repr(arg) for arg in args)  # -0.0 is not 0.0
-        key = (name, told, str(options), op.out.shape, op.out.dtype)
-        if key in seen:
-            new[op.out] = seen[key]
-            continue
-        seen[key] = op.out
-        ops.append(Op(name, args, op.out, options))
-        made[op.out] = ops[-1]
+        else:
+            seen[key] = op.out
+            ops[op.out] = Op(name, args, op.out, op.options)
 
     result = mapped(graph.result, get)
     needed = {leaf for leaf in leaves(result) if isinstance(leaf, Value)}
-    kept: list[Op] = []
-    for op in reversed(ops):
+    for op in reversed(ops.values()):
         if op.out in needed:
             needed.update(op.reads)
-            kept.append(op)
-    return Graph(graph.inputs, tuple(kept[::-1]), graph.arguments, result)
+    kept = tuple(op for op in ops.values() if op.out in needed)
+    return Graph(graph.inputs, kept, graph.arguments, result)
 
 
-def _identity(op: Op, args: tuple[Arg, ...], made: dict[Value, Op]) -> Value | None:
+def _identity(op: Op, args: tuple[Arg, ...], made: Mapping[Value, Op]) -> Value | None:
     """Return the argument that the operation returns as it is; None if it does something."""
-    if op.kind == "view":
-        (x,) = args
-        assert isinstance(x, Value)
-        whole = op.name != "permute" or op.option("axes") == tuple(range(x.ndim))
-        if op.name == "slice":
-            whole = all(isinstance(k, slice) and (k.start, k.step) == (0, 1) for k in op.option("key"))
-        return x if whole and x.shape == op.out.shape else None
-
-    def fits(x: Arg) -> Value | None:
-        same = isinstance(x, Value) and x.shape == op.out.shape and x.dtype == op.out.dtype
-        return x if same else None  # type: ignore[return-value]
 
     def is_one(x: Arg) -> bool:
-        if not isinstance(x, Value):
-            return x == 1
-        return x in made and made[x].name == "full" and made[x].option("value") == 1
+        if isinstance(x, Value):
+            return x in made and made[x].name == "full" and made[x].option("value") == 1
+        return x == 1
 
-    if op.name == "positive":
-        return fits(args[0])
-    rules: dict[str, Callable[[], Value | None]] = {
-        "multiply": lambda: fits(args[0]) if is_one(args[1]) else fits(args[1]) if is_one(args[0]) else None,
-        "divide": lambda: fits(args[0]) if is_one(args[1]) else None,
-    }
-    return rules[op.name]() if op.name in rules else None
+    def is_whole(k: Any) -> bool:
+        return isinstance(k, slice) and (k.start, k.step) == (0, 1)
+
+    match op.name:
+        case "positive" | "reshape" | "broadcast":
+            same = True
+        case "permute":
+            same = op.option("axes") == tuple(range(op.out.ndim))
+        case "slice":
+            same = all(map(is_whole, op.option("key")))
+        case "multiply" if is_one(args[0]) and not is_one(args[1]):
+            return _identity(op, args[::-1], made)
+        case "multiply" | "divide":
+            same = is_one(args[1])
+        case _:
+            return None
+    x = args[0]
+    alike = isinstance(x, Value) and (x.shape, x.dtype) == (op.out.shape, op.out.dtype)
+    return x if same and alike else None  # type: ignore[return-value]

@@ -78,7 +78,9 @@ def _moved(graph: Graph, groups: list[Group], parts: dict[Value, tuple[Value, in
     if len(wholes) != 1:
         return None
     gradient = wholes.pop()
-    at = next((g for g, group in enumerate(groups) if _is_update(graph, groups, group, gradient)), -1)
+    at = next((g for g, group in enumerate(groups) if _is_update(graph, groups, group, gradient)), None)
+    if at is None:
+        return None
     update = groups[at]
     vectors = {x for op in update.ops for x in op.reads} - {op.out for op in update.ops} - {gradient}
     made = {op.out: g for g, group in enumerate(groups) for op in group.ops}
