@@ -8,7 +8,13 @@ from typing import TypeAlias
 from nnx.compiler.ir import views
 from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.ir.operations import FLOATS, TraceError, itemsize
-from nnx.compiler.passes.alias import MayAlias, elementwise_arguments, parts_of_concats, updated_in_place
+from nnx.compiler.passes.alias import (
+    MayAlias,
+    Part,
+    elementwise_arguments,
+    parts_of_concats,
+    updated_in_place,
+)
 from nnx.compiler.passes.barriers import with_barriers
 from nnx.compiler.passes.cost import estimated_seconds
 from nnx.compiler.passes.fuse import Group, fused
@@ -184,12 +190,9 @@ class _Builder:
             case "copy":
                 return [Copy(op.reads[0], op.out)]
             case "concat":
-                axis, own = op.option("axis"), {part[:3] for part in self._parts.values()}
-                return [
-                    Copy(x, op.out, axis, start)
-                    for x, start, _ in op.joined
-                    if (op.out, axis, start) not in own
-                ]
+                axis = op.option("axis")
+                others = [x for x in op.joined if Part(op.out, axis, *x[1:]) not in self._parts.values()]
+                return [Copy(x, op.out, axis, start) for x, start, _ in others]
         return [Kernel((op,), op.out.shape)]
 
     def _transposed_copies(self, batch: tuple[Value, ...]) -> dict[Value, Copy]:
@@ -215,53 +218,42 @@ class _Builder:
 
     def _place_all(self) -> tuple[int, ...]:
         """Give each value its place; return the bytes of the buffers."""
-        threads, constants = self._target.threads, self._graph.constants()
-        gapped = self._matrices_with_gaps()
+        graph, gapped = self._graph, self._matrices_with_gaps()
+        threads, block = self._target.threads, self._target.block
+        values = (*graph.inputs, *(op.out for op in graph.ops if op.kind != "view"))
 
         def lengths(x: Value) -> tuple[int, ...]:
             """Return the shape of a value's memory."""
             if x in self._internal:
-                return (min(x.size, self._target.block),)
+                return (min(x.size, block),)
             return (x.shape[0], self._target.row_length(x)) if x in gapped else x.shape
 
         def size(x: Value) -> int:
-            return 0 if threads and x.ndim == 0 else prod(lengths(x)) * itemsize(x.dtype)
+            in_register = (threads and x.ndim == 0) or (x in self._internal and not block)
+            return 0 if in_register else max(prod(lengths(x)), 1) * itemsize(x.dtype)
 
-        sizes, buffer, overwrites = buffers(
-            self._graph, self._groups, self._parts, size, self._target.may_alias
-        )
-
-        def memory(x: Value) -> Memory | None:
-            if x in constants:
-                return Memory("constant", x.number)
-            if threads and x.ndim == 0:
-                by_all = x in self._graph.inputs or self._graph.makers[x].kind == "elementwise"
-                return Memory("register" if by_all else "number", x.number)
-            if x in self._graph.inputs:
-                return Memory("input", self._graph.inputs.index(x))
-            if x in self._graph.outputs:
-                return Memory("output", self._graph.outputs.index(x))
-            return Memory("buffer", buffer[x]) if x in buffer else None
-
-        def put(x: Value) -> None:
-            where = memory(x)
+        sizes, buffer, overwrites = buffers(graph, self._groups, self._parts, size, self._target.may_alias)
+        where = {x: Memory("buffer", number) for x, number in buffer.items()}
+        where |= {x: Memory("input", number) for number, x in enumerate(graph.inputs)}
+        where |= {x: Memory("output", number) for number, x in enumerate(graph.outputs)}
+        for x in (x for x in values if threads and x.ndim == 0):
+            by_all = x not in graph.makers or graph.makers[x].kind == "elementwise"
+            where[x] = Memory("register" if by_all else "number", x.number)
+        where |= {x: Memory("constant", x.number) for x in graph.constants()}
+        for x in values:
             if x in overwrites:  # the same place, not one like it: see `nnx.backends.numba.arrays`
                 self._places[x] = self._places[overwrites[x]]
-            elif where is not None:
+            elif x in where:
                 shape = lengths(x) if x in self._internal else x.shape
-                self._places[x] = Place(where, 0, shape, views.contiguous(lengths(x)), x.dtype)
-
-        for x in (*self._graph.inputs, *(op.out for op in self._graph.ops if op.kind != "view")):
-            put(x)
+                self._places[x] = Place(where[x], 0, shape, views.contiguous(lengths(x)), x.dtype)
         for x in self._parts:
-            self._put_part(x)
+            if x not in self._places:
+                self._put_part(x)
         return tuple(sizes)
 
     def _put_part(self, x: Value) -> None:
         """Give a part of a concat its place there."""
         part = self._parts[x]
-        if x in self._places:
-            return
         if part.whole in self._parts:
             self._put_part(part.whole)
         whole = self._places[part.whole]
