@@ -30,8 +30,6 @@ TARGETS = {
     "threads": Target(
         loop_space,
         threads=True,
-        tile_updates=True,
-        gathers=True,
         copies_transposed=lambda product: True,
         row_length=lambda value: value.shape[1] + 3,
     ),

@@ -39,8 +39,6 @@ def row_length(value: Value) -> int:
 TARGET = Target(
     iteration_space=iteration_space,
     threads=True,
-    tile_updates=True,
-    gathers=True,
     copies_transposed=copies_transposed,
     row_length=row_length,
 )

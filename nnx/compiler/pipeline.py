@@ -54,11 +54,8 @@ class Target:
         The elements of a vector that a kernel does at a time, each operation a call of its own; 0: kernels are loops
         over the elements, which read each once, and keep what is internal in registers.
     threads : bool
-        Whether the renderer divides instructions among threads: it needs barriers, and numbers are in registers.
-    tile_updates : bool
-        Whether it has tile updates.
-    gathers : bool
-        Whether it gathers the samples of a mini-batch itself.
+        Whether the renderer divides the instructions of a training step among threads: it needs barriers, gathers and
+        tile updates, and numbers are in registers.
     copies_transposed : callable
         copies_transposed(product) tells whether a dW = dZ A^T is to read a copy of A^T, made after a product with A.
     row_length : callable
@@ -69,9 +66,7 @@ class Target:
     may_alias: MayAlias = elementwise_arguments
     block: int = 0
     threads: bool = False
-    tile_updates: bool = False
-    gathers: bool = False
-    copies_transposed: Callable[[Op], bool] | None = None
+    copies_transposed: Callable[[Op], bool] = lambda product: False
     row_length: Callable[[Value], int] = lambda value: value.shape[-1]
 
 
@@ -117,7 +112,7 @@ def schedule(graph: Graph, target: Target, slots: Slots | None = None) -> Schedu
     late: set[Value] = set()
     while True:
         space = target.iteration_space
-        found = tiled(graph, space) if target.tile_updates else Tiled(fused(graph, space))
+        found = tiled(graph, space) if target.threads else Tiled(fused(graph, space))
         in_place = updated_in_place(graph, found.groups, slots, target.may_alias, not target.block)
         read_later = {x for x in slots if x not in in_place and not (target.threads and x.ndim == 0)}
         if not read_later:
@@ -152,7 +147,7 @@ class _Builder:
     def _instructions(self) -> tuple[Instruction, ...]:
         tiles, found = self._tiled, list[Instruction]()
         batch = tuple(x for x in leaves(self._graph.arguments[1:2]) if isinstance(x, Value))
-        if self._target.gathers:
+        if self._target.threads:
             found.append(Gather(batch))
         copies = self._transposed_copies(batch)
         for group in self._groups:
@@ -198,8 +193,6 @@ class _Builder:
     def _transposed_copies(self, batch: tuple[Value, ...]) -> dict[Value, Copy]:
         """Return for each view A^T that a derivative reads a copy of it row by row."""
         found: dict[Value, Copy] = {}
-        if self._target.copies_transposed is None:
-            return found
         for value in self._tiled.parts:
             product = self._graph.makers[value]
             view = product.reads[1]
