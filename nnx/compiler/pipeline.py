@@ -3,7 +3,6 @@
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TypeAlias
 
 from nnx.compiler.ir import views
 from nnx.compiler.ir.graph import Graph, Op, Value
@@ -36,9 +35,6 @@ from nnx.compiler.schedule import (
 )
 from nnx.support.tree import leaves
 
-Slots: TypeAlias = Mapping[Value, Value]
-"""The old value of the state for each output that is its new value."""
-
 
 @dataclass(frozen=True)
 class Target:
@@ -70,8 +66,8 @@ class Target:
     row_length: Callable[[Value], int] = lambda value: value.shape[-1]
 
 
-def schedule(graph: Graph, target: Target, slots: Slots | None = None) -> Schedule:
-    """Return what a renderer does for a graph.
+def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None = None) -> Schedule:
+    """Return what a renderer does for a graph; docs/compiler.md prints an example.
 
     Parameters
     ----------
@@ -79,32 +75,13 @@ def schedule(graph: Graph, target: Target, slots: Slots | None = None) -> Schedu
         One operation makes each output: see `nnx.compiler.passes.outputs`.
     target : Target
     slots : dict of Value to Value, or None
-        The state. Where an old value is read after the new one is there, the new one is copied at the end.
+        The state: the old value for each output that is its new value. Where the old one is read after the new one is
+        there, the new one is copied at the end.
 
     Raises
     ------
     TraceError
         When an old and a new array of the state differ in shape or dtype.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nnx.compiler import trace
-    >>> def step(w, X):
-    ...     return w - 0.5 * (w @ X)
-    >>> graph = trace(step, np.zeros((3, 3)), np.zeros((3, 3)))
-    >>> loops = Target(lambda op: op.out.shape if op.kind == "elementwise" else None)
-    >>> print(schedule(graph, loops, {graph.outputs[0]: graph.inputs[0]}))
-       %0: float64[3, 3] in input 0
-       %1: float64[3, 3] in input 1
-       1. gemm       %2 = %0 @ %1
-       2. kernel     [3, 3]:
-                       %3 = 0.5 * %2 (internal)
-                       %4 = %0 - %3
-       %2 in buffer 0
-       %4 in output 0
-    %4 replaces %0, in place
-    72 bytes in 1 buffers; about 0.015 us on one core
     """
     slots = dict(slots or {})
     if any((new.shape, new.dtype) != (old.shape, old.dtype) for new, old in slots.items()):
@@ -126,7 +103,7 @@ def schedule(graph: Graph, target: Target, slots: Slots | None = None) -> Schedu
 class _Builder:
     """The last steps: instructions, places, barriers."""
 
-    def __init__(self, graph: Graph, target: Target, slots: Slots, tiles: Tiled) -> None:
+    def __init__(self, graph: Graph, target: Target, slots: Mapping[Value, Value], tiles: Tiled) -> None:
         self._graph, self._target, self._slots, self._tiled = graph, target, slots, tiles
         self._groups = tiles.groups
         self._internal = frozenset().union(*(group.internal for group in self._groups))

@@ -33,10 +33,6 @@ _OF_SUM = dict.fromkeys(SIGNED, "int64") | dict.fromkeys(UNSIGNED, "uint64")
 """The dtype of a sum or product of integers."""
 
 
-def _shapes(args: Sequence[Any]) -> list[tuple[int, ...]]:
-    return [arg.shape for arg in args if isinstance(arg, Tracer)]
-
-
 def _axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """Return the axes in order, counted from the first one; None: all."""
     every = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
@@ -59,6 +55,10 @@ class Namespace:
             return partial(self._elementwise, name)
         if name in REDUCTIONS:
             return partial(self._reduction, name)
+        if name in ("zeros", "ones"):
+            return partial(self._filled, int(name == "ones"))
+        if name in ("zeros_like", "ones_like", "full_like"):
+            return partial(self._like, name.removesuffix("_like"))
         if name.startswith("__"):
             raise AttributeError(name)
         raise TraceError(f"the function {name!r} of the standard cannot be traced")
@@ -73,17 +73,19 @@ class Namespace:
             name = _ON_BOOLS.get(name, name)
         if name == "pow" and isinstance(args[1], float) and args[1] in (2.0, 0.5):
             name, args = ("square" if args[1] == 2.0 else "sqrt"), args[:1]  # as NumPy does it, too
-        return self._builder.write(
-            name, args, views.broadcast(*_shapes(args)), "bool" if name in TO_BOOL else dtype
-        )
+        return self._write(name, args, "bool" if name in TO_BOOL else dtype)
+
+    def _write(self, name: str, args: list[Any], dtype: str) -> Tracer:
+        """Write an operation whose result has the shape of all arrays together."""
+        shape = views.broadcast(*(arg.shape for arg in args if isinstance(arg, Tracer)))
+        return self._builder.write(name, args, shape, dtype)
 
     def _together(self, name: str, args: Sequence[Any]) -> tuple[list[Any], str]:
         """Return the arguments, numbers as those of the arrays' dtype, and this dtype."""
         arrays = [arg for arg in args if isinstance(arg, Tracer)]
         if not arrays:
-            raise NotPortableError(
-                f"{name} of {', '.join(type(arg).__name__ for arg in args)}: no traced array"
-            )
+            told = ", ".join(type(arg).__name__ for arg in args)
+            raise NotPortableError(f"{name} of {told}: no traced array")
         for arg in args:
             if hasattr(arg, "shape") and not isinstance(arg, Tracer):
                 raise NotPortableError(f"{name} of a traced array and a {type(arg).__name__} that is none")
@@ -106,11 +108,10 @@ class Namespace:
 
     def finfo(self, x: Any) -> SimpleNamespace:
         dtype = getattr(x, "dtype", x)
-        bits, digits, top = (32, 23, 128) if dtype == "float32" else (64, 52, 1024)
-        eps, smallest, largest = 2.0**-digits, 2.0 ** (2 - top), math.ldexp(2 - 2.0**-digits, top - 1)
-        return SimpleNamespace(
-            dtype=dtype, bits=bits, eps=eps, max=largest, min=-largest, smallest_normal=smallest
-        )
+        digits, top = (23, 128) if dtype == "float32" else (52, 1024)
+        eps, tiny, largest = 2.0**-digits, 2.0 ** (2 - top), math.ldexp(2 - 2.0**-digits, top - 1)
+        limits = {"eps": eps, "max": largest, "min": -largest, "smallest_normal": tiny}
+        return SimpleNamespace(dtype=dtype, bits=8 * itemsize(dtype), **limits)
 
     def iinfo(self, x: Any) -> SimpleNamespace:
         dtype = getattr(x, "dtype", x)
@@ -128,8 +129,7 @@ class Namespace:
 
     def where(self, condition: Tracer, x1: Any, x2: Any) -> Tracer:
         (x1, x2), dtype = self._together("where", (x1, x2))
-        args = [condition, x1, x2]
-        return self._builder.write("where", args, views.broadcast(*_shapes(args)), dtype)
+        return self._write("where", [condition, x1, x2], dtype)
 
     def clip(self, x: Tracer, min: Any = None, max: Any = None) -> Tracer:
         x = x if min is None else self.maximum(x, min)
@@ -214,29 +214,14 @@ class Namespace:
             dtype = {bool: "bool", int: "int64", float: "float64"}.get(type(value), "float64")
         return self._builder.write("full", [], shape, dtype, value=scalar("full", value, dtype))
 
-    def zeros(self, shape: Any, *, dtype: str = "float64", device: Any = None) -> Tracer:
-        return self.full(shape, False if dtype == "bool" else 0, dtype=dtype)
+    def _filled(self, number: int, shape: Any, *, dtype: str = "float64", device: Any = None) -> Tracer:
+        return self.full(shape, bool(number) if dtype == "bool" else number, dtype=dtype)
 
-    def ones(self, shape: Any, *, dtype: str = "float64", device: Any = None) -> Tracer:
-        return self.full(shape, True if dtype == "bool" else 1, dtype=dtype)
-
-    def full_like(self, x: Tracer, value: Any, *, dtype: str | None = None, device: Any = None) -> Tracer:
-        return self.full(x.shape, value, dtype=dtype or x.dtype)
-
-    def zeros_like(self, x: Tracer, *, dtype: str | None = None, device: Any = None) -> Tracer:
-        return self.zeros(x.shape, dtype=dtype or x.dtype)
-
-    def ones_like(self, x: Tracer, *, dtype: str | None = None, device: Any = None) -> Tracer:
-        return self.ones(x.shape, dtype=dtype or x.dtype)
+    def _like(self, name: str, x: Tracer, *value: Any, dtype: str | None = None, device: Any = None) -> Any:
+        return getattr(self, name)(x.shape, *value, dtype=dtype or x.dtype)
 
     def arange(
-        self,
-        start: int,
-        stop: int | None = None,
-        step: int = 1,
-        *,
-        dtype: str | None = None,
-        device: Any = None,
+        self, start: int, stop: int | None = None, step: int = 1, *, dtype: Any = None, device: Any = None
     ) -> Tracer:
         start, stop = (0, start) if stop is None else (start, stop)
         if {type(start), type(stop), type(step)} != {int}:

@@ -77,18 +77,9 @@ def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
 
 
 def viewed(op: Op, shape: Sequence[int], strides: Strides) -> tuple[int, Strides] | None:
-    """Return the offset and strides of a view of an array with this shape and strides.
+    """Return the offset and strides of a view (reshape, permute, slice, broadcast) of an array with these strides.
 
-    Parameters
-    ----------
-    op : Op
-        reshape, permute, slice or broadcast.
-    shape, strides : tuples of int
-        Of the array that it views, in elements.
-
-    Returns
-    -------
-    (int, tuple of int), or None where a reshape takes a copy
+    None where a reshape takes a copy.
     """
     new = op.out.shape
     if op.name == "reshape":

@@ -26,21 +26,7 @@ class Part(NamedTuple):
 
 
 def parts_of_concats(graph: Graph, groups: Sequence[Group]) -> dict[Value, Part]:
-    """Return the values that can be written straight into the result of a concat.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nnx.array.namespace import array_namespace
-    >>> from nnx.compiler import trace
-    >>> from nnx.compiler.passes.fuse import fused
-    >>> def f(x):
-    ...     xp = array_namespace(x)
-    ...     return xp.sum(xp.concat([xp.exp(x), xp.sqrt(x)]))
-    >>> graph = trace(f, np.zeros(4))
-    >>> [(value, *part) for value, part in parts_of_concats(graph, fused(graph, lambda op: None)).items()]
-    [(%1, %3, 0, 0, 4), (%2, %3, 0, 4, 8)]
-    """
+    """Return the values that can be written straight into the result of a concat."""
     parts: dict[Value, Part] = {}
     written = {op.out for group in groups for op in group.ops}
     for op in (op for group in groups for op in group.ops if op.name == "concat"):
