@@ -10,15 +10,14 @@ from typing import Any
 from nnx.compiler.ir.graph import Graph, Op, Value, nbytes
 from nnx.compiler.ir.namespace import Namespace
 from nnx.compiler.ir.operations import TraceError
-from nnx.compiler.ir.tracer import GraphBuilder, Tracer
-from nnx.compiler.passes.fuse import Group, fused
+from nnx.compiler.ir.tracer import Tracer
+from nnx.compiler.passes.fuse import fused
 from nnx.compiler.passes.outputs import own_outputs
 from nnx.compiler.passes.simplify import simplified
 from nnx.support.tree import leaves, mapped
 
 __all__ = [
     "Graph",
-    "Group",
     "Op",
     "TraceError",
     "Value",
@@ -72,21 +71,20 @@ def trace(function: Callable[..., Any], *arguments: Any) -> Graph:
        %7: float64[] = mean(%6, axes=(0, 1), keepdims=False)
     return %7
     """
-    builder = GraphBuilder(Namespace)
+    xp = Namespace()
 
     def traced(leaf: Any) -> Any:
         if not is_array(leaf):
             return leaf
         dtype = str(leaf.dtype).rpartition(".")[2]  # "float32" and "torch.float32" alike
-        return builder.input(tuple(map(int, leaf.shape)), dtype)
+        return xp.input(tuple(map(int, leaf.shape)), dtype)
 
     def value(leaf: Any) -> Any:
         if is_array(leaf) and not isinstance(leaf, Tracer):
-            raise TraceError(
-                f"the result holds a {type(leaf).__name__} that does not depend on the arguments"
-            )
+            name = type(leaf).__name__
+            raise TraceError(f"the result holds a {name} that does not depend on the arguments")
         return leaf.value if isinstance(leaf, Tracer) else leaf
 
     given = mapped(arguments, traced)
     result = mapped(function(*given), value)
-    return simplified(Graph(tuple(builder.inputs), tuple(builder.ops), mapped(given, value), result))
+    return simplified(Graph(tuple(xp.inputs), tuple(xp.ops), mapped(given, value), result))

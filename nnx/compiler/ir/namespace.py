@@ -39,14 +39,14 @@ def _axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     return tuple(sorted(a % ndim for a in every))
 
 
-class Namespace:
+class Namespace(GraphBuilder):
     """The standard's functions on tracers."""
 
     __name__ = "nnx.compiler"
     pi, e, inf, nan, newaxis = math.pi, math.e, math.inf, math.nan, None
 
-    def __init__(self, builder: GraphBuilder) -> None:
-        self._builder = builder
+    def __init__(self) -> None:
+        super().__init__()
         for name in DTYPES:
             setattr(self, name, name)
 
@@ -78,7 +78,7 @@ class Namespace:
     def _write(self, name: str, args: list[Any], dtype: str) -> Tracer:
         """Write an operation whose result has the shape of all arrays together."""
         shape = views.broadcast(*(arg.shape for arg in args if isinstance(arg, Tracer)))
-        return self._builder.write(name, args, shape, dtype)
+        return self.write(name, args, shape, dtype)
 
     def _together(self, name: str, args: Sequence[Any]) -> tuple[list[Any], str]:
         """Return the arguments, numbers as those of the arrays' dtype, and this dtype."""
@@ -97,7 +97,7 @@ class Namespace:
     def astype(self, x: Tracer, dtype: str, *, copy: bool = True, device: Any = None) -> Tracer:
         if dtype not in DTYPES:
             raise TraceError(f"astype to {dtype!r}, which is no dtype of the standard's")
-        return x if dtype == x.dtype else self._builder.write("astype", [x], x.shape, dtype)
+        return x if dtype == x.dtype else self.write("astype", [x], x.shape, dtype)
 
     def isdtype(self, dtype: str, kind: Any) -> bool:
         kinds = kind if isinstance(kind, tuple) else (kind,)
@@ -139,13 +139,13 @@ class Namespace:
 
     def reshape(self, x: Tracer, shape: Sequence[int], *, copy: bool | None = None) -> Tracer:
         shape = views.wanted(x.shape, (shape,) if isinstance(shape, int) else shape)
-        if views.reshaped(x.shape, self._builder.strides(x), shape) is None:
-            x = self._builder.write("copy", [x], x.shape, x.dtype)
-        return self._builder.view("reshape", x, shape)
+        if views.reshaped(x.shape, self.strides(x), shape) is None:
+            x = self.write("copy", [x], x.shape, x.dtype)
+        return self.view("reshape", x, shape)
 
     def permute_dims(self, x: Tracer, axes: Sequence[int]) -> Tracer:
         axes = tuple(axis % x.ndim for axis in axes)
-        return self._builder.view("permute", x, [x.shape[axis] for axis in axes], axes=axes)
+        return self.view("permute", x, [x.shape[axis] for axis in axes], axes=axes)
 
     def matrix_transpose(self, x: Tracer) -> Tracer:
         *lead, i, j = range(x.ndim)
@@ -172,7 +172,7 @@ class Namespace:
         shape = tuple(shape)
         if views.broadcast(x.shape, shape) != shape:
             raise TraceError(f"broadcast_to of {x.shape} to {shape}")
-        return self._builder.view("broadcast", x, shape)
+        return self.view("broadcast", x, shape)
 
     def broadcast_arrays(self, *arrays: Tracer) -> list[Tracer]:
         shape = views.broadcast(*(x.shape for x in arrays))
@@ -188,7 +188,7 @@ class Namespace:
             raise TraceError(f"matmul of {x1.shape} and {x2.shape}")
         lead = views.broadcast(x1.shape[:-2], x2.shape[:-2])
         dtype = promoted("matmul", [x1.dtype, x2.dtype])
-        return self._builder.write("matmul", [x1, x2], (*lead, x1.shape[-2], x2.shape[-1]), dtype)
+        return self.write("matmul", [x1, x2], (*lead, x1.shape[-2], x2.shape[-1]), dtype)
 
     def vecdot(self, x1: Tracer, x2: Tracer, *, axis: int = -1) -> Tracer:
         return self.sum(self.multiply(x1, x2), axis=axis)  # type: ignore[no-any-return]
@@ -200,7 +200,7 @@ class Namespace:
         shape = list(arrays[0].shape)
         shape[axis] = sum(x.shape[axis] for x in arrays)
         dtype = promoted("concat", [x.dtype for x in arrays])
-        return self._builder.write("concat", [self.astype(x, dtype) for x in arrays], shape, dtype, axis=axis)
+        return self.write("concat", [self.astype(x, dtype) for x in arrays], shape, dtype, axis=axis)
 
     def stack(self, arrays: Sequence[Tracer], *, axis: int = 0) -> Tracer:
         axis %= arrays[0].ndim + 1
@@ -212,7 +212,7 @@ class Namespace:
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         if dtype is None:
             dtype = {bool: "bool", int: "int64", float: "float64"}.get(type(value), "float64")
-        return self._builder.write("full", [], shape, dtype, value=scalar("full", value, dtype))
+        return self.write("full", [], shape, dtype, value=scalar("full", value, dtype))
 
     def _filled(self, number: int, shape: Any, *, dtype: str = "float64", device: Any = None) -> Tracer:
         return self.full(shape, bool(number) if dtype == "bool" else number, dtype=dtype)
@@ -227,7 +227,7 @@ class Namespace:
         if {type(start), type(stop), type(step)} != {int}:
             raise TraceError("arange of other numbers than Python's integers")
         n = len(range(start, stop, step))
-        return self._builder.write("arange", [], (n,), dtype or "int64", start=start, step=step)
+        return self.write("arange", [], (n,), dtype or "int64", start=start, step=step)
 
     def asarray(self, x: Any, *, dtype: str | None = None, device: Any = None, copy: Any = None) -> Tracer:
         if isinstance(x, Tracer):
@@ -255,7 +255,7 @@ class Namespace:
         kept = [1 if a in axes else n for a, n in enumerate(x.shape)]
         shape = kept if keepdims else [n for a, n in enumerate(x.shape) if a not in axes]
         dtype = "int64" if name.startswith("arg") else x.dtype
-        return self._builder.write(name, [x], shape, dtype, axes=axes, keepdims=bool(keepdims))
+        return self.write(name, [x], shape, dtype, axes=axes, keepdims=bool(keepdims))
 
     def count_nonzero(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
         found: Tracer = self.sum(self.astype(self.astype(x, "bool"), "int64"), axis=axis, keepdims=keepdims)

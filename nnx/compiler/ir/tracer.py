@@ -9,12 +9,11 @@ from nnx.compiler.ir.operations import NotPortableError, TraceError
 
 
 class GraphBuilder:
-    """The inputs and operations of a graph that is being traced; namespace(self) has the standard's functions."""
+    """The inputs and operations of a graph that is being traced; `Namespace` adds the standard's functions."""
 
-    def __init__(self, namespace: Callable[["GraphBuilder"], Any]) -> None:
+    def __init__(self) -> None:
         self.ops: list[Op] = []
         self.inputs: list[Value] = []
-        self.xp = namespace(self)
         self._strides: dict[Value, views.Strides] = {}
 
     def input(self, shape: Sequence[int], dtype: str) -> "Tracer":
@@ -50,22 +49,18 @@ class Tracer:
     __array_ufunc__ = None  # an array of NumPy's beside it is an error that says so
     device = None
 
-    def __init__(self, builder: GraphBuilder, value: Value) -> None:
-        self.builder, self.value = builder, value
+    def __init__(self, xp: Any, value: Value) -> None:
+        self.xp, self.value = xp, value
 
     shape = property(lambda self: self.value.shape)
     dtype = property(lambda self: self.value.dtype)
     ndim = property(lambda self: len(self.value.shape))
     size = property(lambda self: self.value.size)
-    mT = property(lambda self: self.builder.xp.matrix_transpose(self))  # noqa: N815  # the standard's name
-
-    @property
-    def T(self) -> "Tracer":
-        """The transpose."""
-        return self.builder.xp.permute_dims(self, tuple(range(self.ndim))[::-1])  # type: ignore[no-any-return]
+    mT = property(lambda self: self.xp.matrix_transpose(self))  # noqa: N815  # the standard's name
+    T = property(lambda self: self.xp.permute_dims(self, range(self.ndim)[::-1]))
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
-        return self.builder.xp
+        return self.xp
 
     def __getitem__(self, key: Any) -> "Tracer":
         keys = key if isinstance(key, tuple) else (key,)
@@ -88,7 +83,7 @@ class Tracer:
                 normal.append(k + (n if k < 0 else 0))
             else:
                 raise TraceError(f"an index of type {type(k).__name__}: only slices and integers are views")
-        return self.builder.view("slice", self, shape, key=tuple(normal))
+        return self.xp.view("slice", self, shape, key=tuple(normal))  # type: ignore[no-any-return]
 
     def __setitem__(self, key: Any, value: Any) -> None:
         raise NotPortableError("an array is written into: a function that is traced must be pure")
@@ -108,7 +103,7 @@ for _name in ("bool", "int", "float", "complex", "index", "array", "dlpack", "it
 def _operator(function: str, reflected: bool = False) -> Callable[..., Any]:
     def operate(self: Tracer, *others: Any) -> Any:
         args = (*others, self) if reflected else (self, *others)
-        return getattr(self.builder.xp, function)(*args)
+        return getattr(self.xp, function)(*args)
 
     return operate
 
