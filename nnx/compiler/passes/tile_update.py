@@ -17,17 +17,8 @@ from nnx.compiler.passes.fuse import Group, fused
 class Tiled(NamedTuple):
     """The groups in a new order, and what is done tile by tile.
 
-    Attributes
-    ----------
-    groups : list of Group
-        Each product that makes a part of dtheta, in a group of its own, stands behind all that read that part of theta.
-    gradient : Value or None
-        dtheta.
-    parts : dict of Value to (int, int)
-        What these products make: from where to where in dtheta.
-    update : Group or None
-        The optimizer's kernel, which goes over `parts` with them, and over the `rest` by itself.
-    rest : list of (int, int)
+    Each product that makes one of the `parts` of dtheta, the `gradient`, stands behind all that read that part of
+    theta. The optimizer's kernel, `update`, goes over the parts with them, and over the `rest` of dtheta by itself.
     """
 
     groups: list[Group]
