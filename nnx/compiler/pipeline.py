@@ -216,7 +216,7 @@ class _Builder:
             elif x in where:
                 shape = lengths(x) if x in self._internal else x.shape
                 self._places[x] = Place(where[x], 0, shape, views.contiguous(lengths(x)), x.dtype)
-        for x in self._parts:
+        for x in reversed(self._parts):  # a concat in a concat comes behind its own parts
             if x not in self._places:
                 self._put_part(x)
         return tuple(sizes)
@@ -224,8 +224,6 @@ class _Builder:
     def _put_part(self, x: Value) -> None:
         """Give a part of a concat its place there."""
         part = self._parts[x]
-        if part.whole in self._parts:
-            self._put_part(part.whole)
         whole = self._places[part.whole]
         shape = (*whole.shape[: part.axis], part.stop - part.start, *whole.shape[part.axis + 1 :])
         strides = views.reshaped(shape, whole.strides, x.shape)

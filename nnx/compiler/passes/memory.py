@@ -62,11 +62,9 @@ def buffers(
         free = [b for b, end in enumerate(until) if end < first[value]]
         if (before := overwritten(value)) is not None:
             found.overwrites[value], b = before, found.buffer[before]
-        elif fitting := [b for b in free if sizes[b] >= n]:
-            b = min(fitting, key=sizes.__getitem__)
-        elif free:
-            b = max(free, key=sizes.__getitem__)
-            sizes[b] = n
+        elif free:  # the smallest that fits, else the largest
+            b = min(free, key=lambda b: (sizes[b] < n, abs(sizes[b] - n)))
+            sizes[b] = max(sizes[b], n)
         else:
             b = len(sizes)
             sizes.append(n)
