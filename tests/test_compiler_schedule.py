@@ -123,6 +123,28 @@ def test_a_state_is_updated_in_place_unless_its_old_value_is_read_later(function
         np.testing.assert_allclose(found, x, rtol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3)])
+def test_arrays_without_elements_have_a_place(shape):
+    def f(x):
+        xp = array_namespace(x)
+        y = xp.exp(x) + 1.0
+        return xp.concat([y, y * 2.0, xp.tanh(y)]) * 3.0
+
+    plan = schedule(trace(f, np.zeros(shape)), Target())
+    assert all(plan.place(op.out).shape == op.out.shape for op in plan.graph.ops)
+
+
+def test_a_concat_of_a_concat_is_written_straight_into_its_place():
+    def f(x):
+        xp = array_namespace(x)
+        inner = xp.concat([xp.exp(x), xp.concat([xp.tanh(x), xp.sin(x)])])
+        return xp.concat([xp.cos(x), inner]) * 2.0
+
+    plan = schedule(trace(f, np.ones(3)), LOOPS)
+    assert not of_kind(plan, Copy)
+    np.testing.assert_allclose(*run(plan, [np.ones(3)]), f(np.ones(3)))
+
+
 def test_a_reduction_of_the_old_state_is_no_reason_for_a_copy():
     def step(x):
         xp = array_namespace(x)
@@ -198,6 +220,22 @@ def test_a_schedule_says_what_it_is():
     for part in ("gather", "gemm", "partial sums", "kernel     [", "tile", "then update of [0:4096]",
                  "transposed", "barrier", "(internal)", "in place", "bytes in", "us on one core"):  # fmt: skip
         assert part in text
+
+
+def test_a_small_schedule_in_full():
+    graph = trace(lambda w, X: w - 0.5 * (w @ X), np.zeros((3, 3)), np.zeros((3, 3)))
+    assert str(schedule(graph, LOOPS, {graph.outputs[0]: graph.inputs[0]})).splitlines() == [
+        "   %0: float64[3, 3] in input 0",
+        "   %1: float64[3, 3] in input 1",
+        "   1. gemm       %2 = %0 @ %1",
+        "   2. kernel     [3, 3]:",
+        "                   %3 = 0.5 * %2 (internal)",
+        "                   %4 = %0 - %3",
+        "   %2 in buffer 0",
+        "   %4 in output 0",
+        "%4 replaces %0, in place",
+        "72 bytes in 1 buffers; about 0.015 us on one core",
+    ]
 
 
 def test_what_a_view_of_rows_with_gaps_cannot_be_is_an_error():
