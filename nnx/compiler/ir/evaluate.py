@@ -21,13 +21,14 @@ def evaluated(graph: Graph, inputs: Mapping[Value, Any], xp: Any) -> dict[Value,
     found = dict(inputs)
     for op in graph.ops:
         if all(x in found for x in op.reads):
-            found[op.out] = _done(op, [found[x] if isinstance(x, Value) else x for x in op.args], xp)
+            found[op.out] = done(op, [found[x] if isinstance(x, Value) else x for x in op.args], xp)
     return found
 
 
-def _done(op: Op, args: list[Any], xp: Any) -> Any:
-    """Return what one operation makes."""
+def done(op: Op, args: list[Any], xp: Any, dtype: Any = None) -> Any:
+    """Return what one operation makes: an array of xp's dtype of that name, or of the given one."""
     option, out = dict(op.options), op.out
+    dtype = getattr(xp, out.dtype) if dtype is None else dtype
     match op.name:
         case "reshape":
             return xp.reshape(args[0], out.shape)
@@ -42,12 +43,12 @@ def _done(op: Op, args: list[Any], xp: Any) -> Any:
         case "concat":
             return xp.concat(args, axis=option["axis"])
         case "full":
-            return xp.full(out.shape, option["value"], dtype=getattr(xp, out.dtype))
+            return xp.full(out.shape, option["value"], dtype=dtype)
         case "arange":
             start, step = option["start"], option["step"]
-            return xp.arange(start, start + step * out.size, step, dtype=getattr(xp, out.dtype))
+            return xp.arange(start, start + step * out.size, step, dtype=dtype)
         case "astype":
-            return xp.astype(args[0], getattr(xp, out.dtype))
+            return xp.astype(args[0], dtype)
         case _ if op.kind == "reduction":
             axis = option["axes"][0] if op.name.startswith("arg") else option["axes"]
             return getattr(xp, op.name)(args[0], axis=axis, keepdims=option["keepdims"])
