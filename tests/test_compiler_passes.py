@@ -1,14 +1,17 @@
 """Where values lie, and which operations are in one loop."""
 
+import array_api_compat.numpy
 import numpy as np
 import pytest
-from step_cases import CASES, digits
+from step_cases import CASES, digits, names
 from traced_steps import compare
 
 import nnx
 from nnx.array.namespace import array_namespace
 from nnx.backends.numba.step_renderer import NumbaStepRenderer
-from nnx.compiler import fused, nbytes, trace
+from nnx.compiler import fused, nbytes, own_outputs, trace
+from nnx.compiler.ir.evaluate import evaluated
+from nnx.compiler.ir.views import contiguous, reshaped
 from nnx.compiler.passes.alias import owner, parts_of_concats
 from nnx.compiler.passes.memory import buffers
 from nnx.compiler.pipeline import Target, schedule
@@ -105,6 +108,47 @@ def test_buffers_are_used_again():
     graph = trace(step, state, batch)
     every = sum(op.out.size * 4 for op in graph.ops if op.kind != "view")
     assert sum(schedule(graph, Target()).buffers) < every / 3
+
+
+def test_softmax_in_three_loops():
+    def softmax(Z):
+        xp = array_namespace(Z)
+        E = xp.exp(Z - xp.max(Z, axis=-2, keepdims=True))
+        return E / xp.sum(E, axis=-2, keepdims=True)
+
+    groups = fused(trace(softmax, np.zeros((3, 4))), lambda op: op.reads[0].shape)
+    assert [names(group) for group in groups] == [["max"], ["subtract", "exp", "sum"], ["divide"]]
+
+
+def test_products_in_a_chain_take_turns_in_two_buffers():
+    graph = trace(lambda x, W: W @ (W @ (W @ (W @ x))), np.zeros((4, 1)), np.zeros((4, 4)))
+    sizes, where, _ = buffers(graph, fused(graph, lambda op: None), {})
+    assert sizes == [32, 32]
+    assert [(value.number, buffer) for value, buffer in where.items()] == [(2, 0), (3, 1), (4, 0)]
+
+
+def test_own_outputs():
+    graph = own_outputs(trace(lambda x: (x, x[1:], x + 1), np.zeros(3)))
+    assert str(graph).splitlines() == [
+        "   %0: float64[3]",
+        "   %1: float64[2] = slice(%0, key=(1:3,))",
+        "   %2: float64[3] = %0 + 1.0",
+        "   %3: float64[3] = copy(%0)",
+        "   %4: float64[2] = copy(%1)",
+        "return (%3, %4, %2)",
+    ]
+
+
+def test_evaluated():
+    graph = trace(lambda x: x * 2 + 1, np.zeros(3))
+    found = evaluated(graph, {graph.inputs[0]: np.arange(3.0)}, array_api_compat.numpy)
+    assert found[graph.outputs[0]].tolist() == [1, 3, 5]
+
+
+def test_strides():
+    assert contiguous((2, 3, 4)) == (12, 4, 1)
+    assert reshaped((6, 4), (4, 1), (2, 3, 4)) == (12, 4, 1)
+    assert reshaped((6, 4), (1, 6), (24,)) is None
 
 
 def test_fused():

@@ -10,26 +10,12 @@ Strides = tuple[int, ...]
 
 
 def contiguous(shape: Sequence[int]) -> Strides:
-    """Return the strides of an array in row-major order.
-
-    Examples
-    --------
-    >>> contiguous((2, 3, 4))
-    (12, 4, 1)
-    """
+    """Return the strides of an array in row-major order."""
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def reshaped(shape: Sequence[int], strides: Strides, new: Sequence[int]) -> Strides | None:
-    """Return the strides of the same elements under another shape; None where that takes a copy.
-
-    Examples
-    --------
-    >>> reshaped((6, 4), (4, 1), (2, 3, 4))
-    (12, 4, 1)
-    >>> reshaped((6, 4), (1, 6), (24,)) is None
-    True
-    """
+    """Return the strides of the same elements under another shape; None where that takes a copy."""
     if 0 in shape:
         return contiguous(new)
     old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]

@@ -24,19 +24,6 @@ def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group
     `iteration_space` returns what the operations of a group must have in common, usually the shape that they go over;
     None for one that stays by itself. They read each other's results element by element: not through a view, and not a
     reduction's.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nnx.array.namespace import array_namespace
-    >>> from nnx.compiler import trace
-    >>> def softmax(Z):
-    ...     xp = array_namespace(Z)
-    ...     E = xp.exp(Z - xp.max(Z, axis=-2, keepdims=True))
-    ...     return E / xp.sum(E, axis=-2, keepdims=True)
-    >>> graph = trace(softmax, np.zeros((3, 4)))
-    >>> [[op.name for op in group.ops] for group in fused(graph, lambda op: op.reads[0].shape)]
-    [['max'], ['subtract', 'exp', 'sum'], ['divide']]
     """
     constants = graph.constants()
     todo = [op for op in graph.ops if op.kind != "view" and op.out not in constants]

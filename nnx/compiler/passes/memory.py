@@ -30,15 +30,6 @@ def buffers(
 
     A value takes over the place of one that its group reads last, else the smallest free buffer that fits, else the
     largest free one, which grows. `size` returns the bytes of a value; 0 for one in no buffer.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nnx.compiler import trace
-    >>> from nnx.compiler.passes.fuse import fused
-    >>> graph = trace(lambda x, W: W @ (W @ (W @ (W @ x))), np.zeros((4, 1)), np.zeros((4, 4)))
-    >>> buffers(graph, fused(graph, lambda op: None), {})[:2]
-    ([32, 32], {%2: 0, %3: 1, %4: 0})
     """
     first, last = _lifetimes(graph, groups, parts)
     found = Buffers([], {}, {})

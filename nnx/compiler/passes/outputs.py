@@ -11,18 +11,6 @@ def own_outputs(graph: Graph) -> Graph:
     """Return the graph with a copy wherever its result has an input, a view, a constant, or one array twice.
 
     A renderer can then write each result straight into an array that the caller hands in.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from nnx.compiler import trace
-    >>> print(own_outputs(trace(lambda x: (x, x[1:], x + 1), np.zeros(3))))
-       %0: float64[3]
-       %1: float64[2] = slice(%0, key=(1:3,))
-       %2: float64[3] = %0 + 1.0
-       %3: float64[3] = copy(%0)
-       %4: float64[2] = copy(%1)
-    return (%3, %4, %2)
     """
     taken = {*graph.inputs, *graph.constants()}
 
