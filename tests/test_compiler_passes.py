@@ -1,6 +1,5 @@
 """Where values lie, and which operations are in one loop."""
 
-import array_api_compat.numpy
 import numpy as np
 import pytest
 from step_cases import CASES, digits, names
@@ -10,10 +9,7 @@ import nnx
 from nnx.array.namespace import array_namespace
 from nnx.backends.numba.step_renderer import NumbaStepRenderer
 from nnx.compiler import fused, nbytes, own_outputs, trace
-from nnx.compiler.ir.evaluate import evaluated
-from nnx.compiler.ir.views import contiguous, reshaped
-from nnx.compiler.passes.alias import owner, parts_of_concats
-from nnx.compiler.passes.memory import buffers
+from nnx.compiler.passes.memory import buffers, owner, parts_of_concats
 from nnx.compiler.pipeline import Target, schedule
 from nnx.compiler.schedule import Copy, Kernel, TileUpdate
 
@@ -137,18 +133,6 @@ def test_own_outputs():
         "   %4: float64[2] = copy(%1)",
         "return (%3, %4, %2)",
     ]
-
-
-def test_evaluated():
-    graph = trace(lambda x: x * 2 + 1, np.zeros(3))
-    found = evaluated(graph, {graph.inputs[0]: np.arange(3.0)}, array_api_compat.numpy)
-    assert found[graph.outputs[0]].tolist() == [1, 3, 5]
-
-
-def test_strides():
-    assert contiguous((2, 3, 4)) == (12, 4, 1)
-    assert reshaped((6, 4), (4, 1), (2, 3, 4)) == (12, 4, 1)
-    assert reshaped((6, 4), (1, 6), (24,)) is None
 
 
 def test_fused():

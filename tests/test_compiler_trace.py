@@ -1,5 +1,6 @@
 """A function as a graph: what it says, what cannot be traced, and what is simplified."""
 
+import array_api_compat.numpy
 import numpy as np
 import pytest
 from step_cases import X, digits, names
@@ -7,6 +8,8 @@ from traced_steps import compare
 
 from nnx.array.namespace import array_namespace
 from nnx.compiler import Graph, Op, TraceError, Value, trace
+from nnx.compiler.ir.evaluate import evaluated
+from nnx.compiler.ir.views import contiguous, reshaped
 
 
 def test_a_step_is_a_straight_list():
@@ -131,3 +134,15 @@ def test_simplified():
     graph = trace(f, X, np.ones((3, 1), "float32"))
     assert names(graph) == ["tanh", "add", "add", "permute", "multiply"]
     compare(f, (X, X[:, :1]))
+
+
+def test_evaluated():
+    graph = trace(lambda x: x * 2 + 1, np.zeros(3))
+    found = evaluated(graph, {graph.inputs[0]: np.arange(3.0)}, array_api_compat.numpy)
+    assert found[graph.outputs[0]].tolist() == [1, 3, 5]
+
+
+def test_strides():
+    assert contiguous((2, 3, 4)) == (12, 4, 1)
+    assert reshaped((6, 4), (4, 1), (2, 3, 4)) == (12, 4, 1)
+    assert reshaped((6, 4), (1, 6), (24,)) is None

@@ -7,17 +7,17 @@ from math import prod
 from nnx.compiler.ir import views
 from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.ir.operations import FLOATS, TraceError, itemsize
-from nnx.compiler.passes.alias import (
+from nnx.compiler.passes.barriers import with_barriers
+from nnx.compiler.passes.cost import estimated_seconds
+from nnx.compiler.passes.fuse import Group, fused
+from nnx.compiler.passes.memory import (
     MayAlias,
     Part,
+    buffers,
     elementwise_arguments,
     parts_of_concats,
     updated_in_place,
 )
-from nnx.compiler.passes.barriers import with_barriers
-from nnx.compiler.passes.cost import estimated_seconds
-from nnx.compiler.passes.fuse import Group, fused
-from nnx.compiler.passes.memory import buffers
 from nnx.compiler.passes.outputs import with_copies
 from nnx.compiler.passes.tile_update import Tiled, tiled
 from nnx.compiler.schedule import (

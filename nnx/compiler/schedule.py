@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from nnx.compiler.ir import views
 from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.ir.operations import TraceError, itemsize
-from nnx.compiler.passes.alias import Part
+from nnx.compiler.passes.memory import Part
 
 
 class Memory(NamedTuple):
