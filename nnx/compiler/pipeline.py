@@ -67,21 +67,10 @@ class Target:
 
 
 def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None = None) -> Schedule:
-    """Return what a renderer does for a graph; docs/compiler.md prints an example.
+    """Return what a renderer does for a graph, of which one operation makes each output; see docs/compiler.md.
 
-    Parameters
-    ----------
-    graph : Graph
-        One operation makes each output: see `nnx.compiler.passes.outputs`.
-    target : Target
-    slots : dict of Value to Value, or None
-        The state: the old value for each output that is its new value. Where the old one is read after the new one is
-        there, the new one is copied at the end.
-
-    Raises
-    ------
-    TraceError
-        When an old and a new array of the state differ in shape or dtype.
+    `slots` is the state: the old value for each output that is its new value. Where the old one is read after the new
+    one is there, the new one is copied at the end. A TraceError when they differ in shape or dtype.
     """
     slots = dict(slots or {})
     if any((new.shape, new.dtype) != (old.shape, old.dtype) for new, old in slots.items()):

@@ -71,26 +71,13 @@ class Gemm:
 
 @dataclass(frozen=True)
 class Kernel:
-    """Elementwise operations, and reductions of what they make, in one loop over the elements.
-
-    Attributes
-    ----------
-    ops : tuple of Op
-    iteration_space : tuple of int
-        The shape that the loop goes over.
-    internal : frozenset of Value
-        What no other instruction reads.
-    block : int
-        The elements of a vector that a library does at a time; 0: all.
-    ranges : tuple of (int, int)
-        The parts of a vector that the loop goes over; empty: all.
-    """
+    """Elementwise operations, and reductions of what they make, in one loop over the elements."""
 
     ops: tuple[Op, ...]
-    iteration_space: tuple[int, ...]
-    internal: frozenset[Value] = frozenset()
-    block: int = 0
-    ranges: tuple[tuple[int, int], ...] = ()
+    iteration_space: tuple[int, ...]  # the shape that the loop goes over
+    internal: frozenset[Value] = frozenset()  # what no other instruction reads
+    block: int = 0  # the elements of a vector that a library does at a time; 0: all
+    ranges: tuple[tuple[int, int], ...] = ()  # the parts of a vector that the loop goes over; empty: all
 
     @property
     def partition(self) -> str:
@@ -170,27 +157,14 @@ class Gather:
 
 @dataclass(frozen=True)
 class TileUpdate:
-    """A derivative dW = dZ A^T made tile by tile, each with the optimizer's kernel over its part of theta.
+    """A derivative dW = dZ A^T made tile by tile, each with the optimizer's kernel over its part of theta."""
 
-    Attributes
-    ----------
-    product : Op
-        What makes dW.
-    update : Kernel
-    start, stop : int
-        The part of theta.
-    gradient : Value
-        dtheta, of which dW is a part.
-    transposed : Value or None
-        A copy of A^T, row by row, to be read instead of it.
-    """
-
-    product: Op
+    product: Op  # which makes dW
     update: Kernel
-    start: int
+    start: int  # of the part of theta
     stop: int
-    gradient: Value
-    transposed: Value | None = None
+    gradient: Value  # dtheta, of which dW is a part
+    transposed: Value | None = None  # a copy of A^T, row by row, to be read instead of it
 
     def __str__(self) -> str:
         copied = f", reads {self.transposed}" if self.transposed else ""
@@ -210,30 +184,18 @@ Instruction: TypeAlias = Gemm | Kernel | Reduce | Copy | Gather | TileUpdate | B
 
 @dataclass(frozen=True)
 class Schedule:
-    """The instructions in order, and the place of each value.
+    """The instructions in order, and the place of each value that is no view and lies in memory.
 
-    Attributes
-    ----------
-    places : dict of Value to Place
-        Of each value that is no view and lies in memory. A value that is internal to a kernel lies in registers,
-        unless the kernel is done block by block.
-    parts : dict of Value to Part
-        The values that are parts of a concat.
-    buffers : tuple of int
-        The bytes of each buffer.
-    slots : tuple of Slot
-        The state.
-    estimated_seconds : float
-        Of one thread, roughly.
+    A value that is internal to a kernel lies in registers, unless the kernel is done block by block.
     """
 
     graph: Graph
     instructions: tuple[Instruction, ...]
     places: dict[Value, Place]
-    parts: dict[Value, Part]
-    buffers: tuple[int, ...]
-    slots: tuple[Slot, ...]
-    estimated_seconds: float
+    parts: dict[Value, Part]  # of a concat
+    buffers: tuple[int, ...]  # the bytes of each
+    slots: tuple[Slot, ...]  # the state
+    estimated_seconds: float  # of one thread, roughly
     _views: dict[Value, Place] = field(default_factory=dict, repr=False, compare=False)
 
     def place(self, value: Value) -> Place:

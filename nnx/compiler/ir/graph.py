@@ -46,23 +46,12 @@ Arg: TypeAlias = Value | Scalar
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One operation: out = name(args, options).
+    """One operation: out = name(args, options)."""
 
-    Attributes
-    ----------
-    name : str
-        The standard's function, or one of reshape, slice, permute, broadcast (views), copy, full, arange.
-    args : tuple of Value or Python number
-        A number stands beside arrays, in the dtype of the operation.
-    out : Value
-    options : tuple of (str, value)
-        axis, keepdims, shape, key, ...: never an array.
-    """
-
-    name: str
-    args: tuple[Arg, ...]
+    name: str  # the standard's function, or reshape, slice, permute, broadcast (views), copy, full, arange
+    args: tuple[Arg, ...]  # a number stands beside arrays, in the dtype of the operation
     out: Value
-    options: tuple[tuple[str, Any], ...] = ()
+    options: tuple[tuple[str, Any], ...] = ()  # axis, keepdims, shape, key, ...: never an array
 
     @property
     def kind(self) -> str:
@@ -103,21 +92,12 @@ def _short(option: Any) -> str:
 
 @dataclass(frozen=True)
 class Graph:
-    """A pure function of arrays as the list of its operations.
+    """A pure function of arrays as the list of its operations."""
 
-    Attributes
-    ----------
-    inputs : tuple of Value
-        The arrays handed in, in the order of `arguments`.
-    ops : tuple of Op
-    arguments, result : tree
-        What the function was called with and what it returned, with a Value where an array stands.
-    """
-
-    inputs: tuple[Value, ...]
+    inputs: tuple[Value, ...]  # the arrays handed in, in the order of `arguments`
     ops: tuple[Op, ...]
-    arguments: Any
-    result: Any
+    arguments: Any  # a tree: what the function was called with, with a Value where an array stands
+    result: Any  # what it returned
 
     def __post_init__(self) -> None:
         self.validate()
