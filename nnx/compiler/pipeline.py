@@ -183,7 +183,7 @@ class _Builder:
 
         def lengths(x: Value) -> tuple[int, ...]:
             """Return the shape of a value's memory."""
-            if x in self._internal:
+            if x in self._internal and x.ndim:
                 return (min(x.size, block),)
             return (x.shape[0], self._target.row_length(x)) if x in gapped else x.shape
 
