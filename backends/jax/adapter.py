@@ -62,7 +62,7 @@ class Jax(Backend):
 
     def compile(self, function: Callable[..., Any]) -> JaxProgram:
         """Return the function as a program, compiled once for each set of shapes."""
-        return JaxProgram(function, self._jax, precise=self.device != "cpu")
+        return JaxProgram(function, self._jax, None if self.device == "cpu" else "highest")
 
     def memory(self) -> Memory:
         """Return the bytes of the device where JAX tells them, the process's on the CPU."""
