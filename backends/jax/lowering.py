@@ -61,7 +61,7 @@ class Lowered:
         self.layouts: Layouts = {
             op.out.shape: tuple(self._before_reshape(x).shape for x in op.reads)
             for op in graph.ops
-            if op.name == "concat" and op.out.ndim == 1
+            if op.name == "concat" and op.out.ndim == 1 and op.out.size > 1
         }
 
     def __call__(self, *arguments: Any) -> Any:
@@ -88,7 +88,7 @@ class Lowered:
         """
         xp = self._jax.numpy
         trees = [x for x in args if is_tree(x)]
-        if trees and op.kind == "elementwise":
+        if trees and op.kind == "elementwise" and op.out.ndim == 1:
             columns = zip(*(x.parts if is_tree(x) else [x] * len(trees[0].parts) for x in args), strict=True)
             return ParameterTree(tuple(self._of_arrays(op, list(column)) for column in columns))
         if trees and op.name in TOTALS:
