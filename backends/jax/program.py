@@ -159,7 +159,8 @@ class JaxProgram(Program):
 
     def _numbers_are_finite(self, state: Any) -> Any:
         jnp = self._jax.numpy
-        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in self._jax.tree.leaves(state)]))
+        largest = [jnp.max(jnp.abs(x), initial=0) for x in self._jax.tree.leaves(state)]
+        return jnp.all(jnp.stack([jnp.isfinite(x) for x in largest]))
 
     def _transpose_of(self, X: Any) -> Any:
         """Return X^T, row by row in memory, as long as X lives: gathering X's columns takes ten times as long."""
