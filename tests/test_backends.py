@@ -193,7 +193,7 @@ def test_small_products_have_one_thread(backend, monkeypatch):
 
 def test_fits_of_numpy_and_numba_at_once_give_blas_its_threads_back():
     limits = pytest.importorskip("threadpoolctl").threadpool_limits
-    blas = importlib.import_module("nnx.backends.calls.blas_threads")
+    blas = importlib.import_module("nnx.support.blas_threads")
     threads = importlib.import_module("nnx.backends.numba.threads")
     with limits(2, "blas"):
         before = blas.get_threads()

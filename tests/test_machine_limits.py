@@ -127,8 +127,8 @@ def test_what_does_not_fit_is_refused(system):
 def test_threads_of_a_step_are_within_the_quota(system, monkeypatch):
     pytest.importorskip("numba")
     pytest.importorskip("scipy")
-    from nnx.backends.calls import blas_threads
     from nnx.backends.numba import threads
+    from nnx.support import blas_threads
 
     class Library:
         num_threads = 8

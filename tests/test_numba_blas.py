@@ -13,8 +13,8 @@ import nnx
 pytest.importorskip("numba", reason="numba is not installed")
 pytest.importorskip("scipy.linalg")
 
-from nnx.backends.calls import blas_threads
 from nnx.backends.numba import blas, threads
+from nnx.support import blas_threads
 
 
 def fortran(address, a, b):

@@ -66,25 +66,24 @@ class ProgramCache:
         return key in self._made
 
 
-def signature(tree: Any, of_array: Callable[[Any], Hashable]) -> Hashable:
-    """Return the shapes and dtypes of a tree of arrays, and all else in it, as a key.
+def form(x: Any) -> Hashable:
+    """Return what tells an array from those for which a function must be compiled anew."""
+    return x.shape, x.dtype, getattr(x, "device", None)
 
-    Parameters
-    ----------
-    tree : dict, tuple, list, array or anything else
-    of_array : callable
-        Returns an array's part of the key.
+
+def signature(tree: Any) -> Hashable:
+    """Return the forms of the arrays in a tree, and all else in it, as a key.
 
     Examples
     --------
     >>> import numpy as np
-    >>> signature({"x": np.zeros(2), "k": 1}, lambda x: x.shape)
-    (<class 'dict'>, ('x', (2,)), ('k', (<class 'int'>, 1)))
+    >>> signature({"x": np.zeros(2), "k": 1})
+    (<class 'dict'>, ('x', ((2,), dtype('float64'), 'cpu')), ('k', (<class 'int'>, 1)))
     """
     if is_array(tree):
-        return of_array(tree)
+        return form(tree)
     if isinstance(tree, dict):
-        return (dict, *((name, signature(branch, of_array)) for name, branch in tree.items()))
+        return (dict, *((name, signature(branch)) for name, branch in tree.items()))
     if isinstance(tree, tuple | list):
-        return (type(tree), *(signature(branch, of_array) for branch in tree))
+        return (type(tree), *map(signature, tree))
     return type(tree), tree

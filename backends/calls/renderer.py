@@ -7,22 +7,22 @@ from typing import Any, TypeAlias
 import array_api_compat.numpy
 import numpy as np
 
-from nnx.compiler import Graph, Op, TraceError, Value, nbytes
+from nnx.compiler import Graph, Op, TraceError, Value
 from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.ir.views import contiguous
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Copy, Gemm, Instruction, Kernel, Memory, Place, Reduce
-from nnx.compiler.thresholds import NARROW_COLUMNS, NARROW_ROWS
+from nnx.compiler.schedule import Copy, Gemm, Instruction, Kernel, Place, Reduce
 
 Call: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], None]
 """call(inputs, outs): from a graph's inputs into arrays for its outputs, both in the graph's order."""
 
 
 class CallRenderer(ABC):
-    """A schedule on its way to a Python function; each library adds its arrays and its calls.
+    """A schedule on its way to a Python function; each library adds its arrays and its table of calls.
 
-    Buffers and constants are made once, and are globals of the function. Inputs, outputs and their views change from
-    call to call, and are its local variables. Inputs may have any strides; outputs are in row-major order.
+    Buffers and constants are made once, and are globals of the function, beside the names of the library. Inputs,
+    outputs and their views change from call to call, and are its local variables. Inputs may have any strides; outputs
+    are in row-major order.
 
     Parameters
     ----------
@@ -31,26 +31,32 @@ class CallRenderer(ABC):
     slots : dict of Value to Value
         The old value of each output that is a new value of the state: one array may be handed in for both.
     target : Target
+    library : module
     """
 
-    def __init__(self, graph: Graph, slots: Mapping[Value, Value], target: Target) -> None:
-        self.schedule = schedule(graph, target, slots)
-        self.graph = self.schedule.graph
-        self.globals: dict[str, Any] = {"strided": self.strided}
-        self.lines: list[str] = []
-        self._names: dict[Value, str] = {value: f"x{value.number}" for value in self.graph.inputs}
-        self._buffers = [self.bytes(size) for size in self.schedule.buffers]
-        self._constants = evaluated(graph, {}, array_api_compat.numpy)
-
-    # The library's part.
+    calls: Mapping[str, str]
+    """The lines of each operation. {0}, {1}, ... stand for its arguments, {out} for its result, {n} for a last argument
+    that is a number; {axes}, {axis}, {keepdims} and {count} are those of a reduction. An elementwise function that is
+    not here has the library's function of its name."""
 
     permuted: str
     broadcast: str
     """Expressions for these views: {0} stands for the array, {1} for the axes or the shape."""
 
+    def __init__(self, graph: Graph, slots: Mapping[Value, Value], target: Target, library: Any) -> None:
+        self.schedule = schedule(graph, target, slots)
+        self.graph, self._library = self.schedule.graph, library
+        self.globals: dict[str, Any] = {"strided": self.strided}
+        self.lines: list[str] = []
+        self._names: dict[Value | Place, str] = {value: f"x{value.number}" for value in self.graph.inputs}
+        self._buffers = [self.bytes(size) for size in self.schedule.buffers]
+        self._constants = evaluated(graph, {}, array_api_compat.numpy)
+
+    # The library's part.
+
     @abstractmethod
     def bytes(self, size: int) -> Any:
-        """Return new memory, which begins at a cache line: an array of uint8."""
+        """Return new memory: an array of uint8."""
 
     @abstractmethod
     def strided(self, memory: Any, place: Place) -> Any:
@@ -59,10 +65,6 @@ class CallRenderer(ABC):
     @abstractmethod
     def array(self, x: Any) -> Any:
         """Return a NumPy array as one of the library's."""
-
-    @abstractmethod
-    def write(self, op: Op) -> None:
-        """Add the lines that do an operation."""
 
     @abstractmethod
     def copy(self, source: str, target: str) -> str:
@@ -78,8 +80,9 @@ class CallRenderer(ABC):
         outs = "".join(f"o{number}, " for number, _ in enumerate(self.graph.outputs))
         unpacked = [f"{inputs}= inputs"] * bool(inputs) + [f"{outs}= outs"]
         source = "\n    ".join(["def call(inputs, outs):", *unpacked, *self.lines])
-        exec(compile(source, "<nnx schedule>", "exec"), self.globals)
-        function: Call = self.globals["call"]
+        made = {**vars(self._library), **self.globals}
+        exec(compile(source, "<nnx schedule>", "exec"), made)
+        function: Call = made["call"]
         function.source = source  # type: ignore[attr-defined]
         return function
 
@@ -89,11 +92,33 @@ class CallRenderer(ABC):
             case Kernel() if instruction.block:
                 self._block_by_block(instruction)
             case Kernel((op,)) | Gemm(op) | Reduce(op):
-                self.write(op)
+                self._write(op)
             case Copy():
                 self._copy(instruction)
             case _:
                 raise TraceError(f"{instruction} has no calls")
+
+    def call(self, op: Op) -> str:
+        """Return the lines of an operation, with the fields of `calls`."""
+        if op.name in self.calls:
+            return self.calls[op.name]
+        if op.kind != "elementwise":
+            raise TraceError(f"{op.name} has no call here")
+        return f"{op.name}({''.join(f'{{{k}}}, ' for k, _ in enumerate(op.args))}out={{out}})"
+
+    def _write(self, op: Op) -> None:
+        out, text = self.name(op.out), self.call(op)
+        dtype = op.out.dtype if op.name == "where" else op.reads[0].dtype
+        args = [self.name(x) if isinstance(x, Value) else self.scalar(x, dtype) for x in op.args]
+        last = op.args[-1]
+        fields: dict[str, Any] = {"n": f"{args[-1]}.item()" if isinstance(last, Value) else repr(last)}
+        if op.kind == "reduction":
+            axes, count = op.option("axes"), op.reads[0].size // max(op.out.size, 1)
+            if "{axis}" in text and len(axes) != 1:
+                raise TraceError(f"{op.name} over {len(axes)} axes has no call here")
+            fields = {"axes": axes, "axis": axes[0] if axes else None, "keepdims": op.option("keepdims")}
+            fields["count"] = self.scalar(count, dtype)
+        self.lines += text.format(*args, out=out, **fields).split("\n")
 
     def _copy(self, copy: Copy) -> None:
         source, target = self.name(copy.source), self.name(copy.target)
@@ -113,16 +138,13 @@ class CallRenderer(ABC):
             self.lines.append(f"b{value.number} = {name}{'[:high - low]' if small else '[low:high]'}")
             self._names[value] = f"b{value.number}"
         for op in kernel.ops:
-            self.write(op)
-        outer += [
-            f"for low in range(0, {size}, {kernel.block}):",
-            f"    high = min(low + {kernel.block}, {size})",
-            *(f"    {line}" for line in self.lines),
-        ]
+            self._write(op)
+        ends = [(low, min(low + kernel.block, size)) for low in range(0, size, kernel.block)]
+        outer += [f"for low, high in {self.constant(ends)}:", *(f"    {line}" for line in self.lines)]
         self.lines = outer
         self._names |= names
 
-    # Names of values.
+    # Names.
 
     def name(self, value: Value) -> str:
         """Return the name of the variable that is the value."""
@@ -134,13 +156,14 @@ class CallRenderer(ABC):
         place = self.schedule.place(value)
         if place.memory.kind == "constant":
             return self.constant(self.array(self._constants[value]))
-        if place.memory.kind != "input":
-            return self.placed(place)
-        op = self.graph.makers[value]
-        self.lines.append(f"v{value.number} = {self.view(op, self.name(op.reads[0]))}")
-        return f"v{value.number}"
+        if place.memory.kind == "input":
+            self.lines.append(f"v{value.number} = {self.view(self.graph.makers[value])}")
+            return f"v{value.number}"
+        if place not in self._names:  # values that share memory have one name
+            self._names[place] = self._placed(place)
+        return self._names[place]
 
-    def placed(self, place: Place) -> str:
+    def _placed(self, place: Place) -> str:
         """Return the name of an array at a place in a buffer or an output."""
         kind, number = place.memory
         if kind == "buffer":
@@ -151,14 +174,15 @@ class CallRenderer(ABC):
         self.lines.append(f"{name}_o = strided(o{number}, {name})")
         return f"{name}_o"
 
-    def view(self, op: Op, x: str) -> str:
+    def view(self, op: Op) -> str:
         """Return the expression of an input's view."""
         ways = {
             "slice": ("{0}[{1}]", "key"), "reshape": ("{0}.reshape({1})", None),
             "permute": (self.permuted, "axes"), "broadcast": (self.broadcast, None),
         }  # fmt: skip
         way, option = ways[op.name]
-        return way.format(x, self.constant(op.option(option) if option else op.out.shape))
+        x, key = self.name(op.reads[0]), op.option(option) if option else op.out.shape
+        return way.format(x, self.constant(key))
 
     def constant(self, x: Any) -> str:
         """Return the name of a Python object."""
@@ -174,27 +198,6 @@ class CallRenderer(ABC):
             self.globals[name] = self.array(x)
         return name
 
-    # Products of few rows.
-
-    def is_narrow(self, op: Op) -> bool:
-        """Whether a product is of few rows by many samples as they are handed in: it is faster as (b^T a^T)^T.
-
-        The libraries would copy all of the samples, which are rows in memory, into another order.
-        """
-        rows, columns = op.out.shape[-2:]
-        flat = all(x.ndim == 2 for x in (*op.reads, op.out))
-        return (
-            flat and op.reads[-1] in self.graph.inputs and rows <= NARROW_ROWS and columns >= NARROW_COLUMNS
-        )
-
-    def by_transpose(self, op: Op, is_transpose: str, product: str, copy: str, line: str) -> list[str]:
-        """Return the lines of a product: by the transpose where b is a transpose in memory, else `line`.
-
-        In `product` and `copy` {0} stands for the memory of (a b)^T.
-        """
-        shape = op.out.shape[::-1]
-        place = Place(Memory("copy", op.out.number), 0, shape, contiguous(shape), op.out.dtype)
-        name = self.constant(self.strided(self.bytes(nbytes(op.out)), place))
-        return [
-            f"if {is_transpose}:", f"    {product.format(name)}", f"    {copy.format(name)}", "else:", f"    {line}"
-        ]  # fmt: skip
+    def is_row_major(self, value: Value) -> bool:
+        """Whether a value lies in one piece, row by row."""
+        return bool(self.schedule.place(value).strides == contiguous(value.shape))

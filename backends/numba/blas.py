@@ -16,8 +16,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nnx.backends.calls.blas_threads import libraries
 from nnx.errors import BackendError
+from nnx.support.blas_threads import libraries
 from nnx.support.install import install
 
 _log = logging.getLogger("nnx")

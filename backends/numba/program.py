@@ -39,7 +39,8 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
     def __init__(self, function: Callable[..., Any], library: Library) -> None:
         super().__init__(function, library)
         self._compiled = ProgramCache("a step is not compiled", logging.INFO)
-        self._finite: bool | None = None
+        self._checked: tuple[State, bool] = {}, True
+        """The last state that steps have made, and whether it is finite."""
 
     def compiled(self, data: Data, m: int) -> CompiledStep | None:
         """Return what is compiled for the state and m samples of the data; None if it cannot be."""
@@ -50,19 +51,15 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         step = self.compiled(data, m)
         if step is None:
-            self._finite = None
             return super()._run(data, order, at, m, count)
-        new = {name: self._spare(name) for name in step.changed}
+        new = self._spares(step.changed)
         Js, is_finite = step(self._state, new, data, order, at, m, count)
-        self._replace({**self._state, **new})
-        self._finite = is_finite
+        self._state = {**self._state, **new}
+        self._checked = self._state, is_finite
         return Js
-
-    def _replace(self, new: State) -> None:
-        super()._replace(new)
-        self._finite = None
 
     @property
     def finite(self) -> bool:
         """Whether every number of the state is: of the arrays that compiled steps have changed it is known."""
-        return super().finite if self._finite is None else self._finite
+        state, is_finite = self._checked
+        return is_finite if state is self._state else super().finite

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backends.calls.blas_threads import FEWER
 from nnx.backends.numba.blas import blas
 from nnx.compiler.thresholds import SINGLE_THREAD_SECONDS, SOON_SECONDS
+from nnx.support.blas_threads import FEWER
 from nnx.support.limits import cores
 
 RELEASE = 1 << 62

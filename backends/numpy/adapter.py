@@ -8,13 +8,12 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from nnx.array.host import as_host, quiet
-from nnx.backends.calls.blas_threads import one_thread
-from nnx.backends.calls.fewer_threads import is_small
-from nnx.backends.calls.program import CallProgram, Library
+from nnx.backends.calls.program import CallProgram, Library, is_small
 from nnx.backends.numpy.calls import render
 from nnx.compiler import Graph
 from nnx.port.base import Backend, only_cpu
 from nnx.port.program import Program
+from nnx.support.blas_threads import one_thread
 
 
 class NumPy(Backend):
@@ -52,13 +51,4 @@ def _threads(graph: Graph) -> Callable[[], AbstractContextManager[None]]:
     return (is_small(graph) and one_thread()) or nullcontext
 
 
-LIBRARY = Library(
-    render=render,
-    empty=np.empty,
-    copy=np.array,
-    write=np.copyto,
-    take=_take,
-    key=lambda x: (x.shape, x.dtype),
-    settings=quiet,
-    threads=_threads,
-)
+LIBRARY = Library(render, np.empty, _take, settings=quiet, threads=_threads)

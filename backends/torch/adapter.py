@@ -1,36 +1,38 @@
 """PyTorch, on the CPU or a CUDA GPU. Its autograd is not used: nnx has its own backward."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache, partial
-from importlib import import_module
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from nnx.backends.calls.fewer_threads import Fewer, is_small
-from nnx.backends.calls.program import CallProgram, Library
+from nnx.backends.calls.program import CallProgram, Library, is_small
 from nnx.backends.torch.calls import render
 from nnx.backends.torch.cuda_graph import CudaGraphProgram, captured
 from nnx.compiler import Graph
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
 from nnx.port.program import Program
+from nnx.support.blas_threads import Fewer
 from nnx.support.install import CPU_TORCH
 from nnx.support.processes import not_forked, whole
 
 
-@lru_cache(maxsize=1)
-def _one_thread_in_forks(torch: Any) -> None:
-    """Let PyTorch have one thread in forks of this process: it would wait for its others, which are not there."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+def _in_child() -> None:
+    """Let PyTorch have one thread in a fork: it would wait for its others, which are not there."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 _one_thread = Fewer(
-    lambda: [import_module("torch").get_num_threads()],
-    lambda threads: import_module("torch").set_num_threads(*threads),
+    lambda: [sys.modules["torch"].get_num_threads()],
+    lambda threads: sys.modules["torch"].set_num_threads(*threads),
     of_thread=True,
 )
 
@@ -42,7 +44,6 @@ class Torch(Backend):
 
     def __init__(self, device: str | None = None) -> None:
         self._torch = torch = require("torch", "torch", CPU_TORCH)
-        _one_thread_in_forks(torch)
         import array_api_compat.torch as xp
 
         self.xp = xp
@@ -132,10 +133,7 @@ def library_of(torch: Any, device: Any) -> Library:
     return Library(
         render=partial(render, torch=torch, device=device),
         empty=lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=device),
-        copy=torch.clone,
-        write=torch.Tensor.copy_,
         take=lambda rows, places, out: torch.index_select(rows, 0, places, out=out),
-        key=lambda x: (x.shape, x.dtype, x.device),
         settings=settings,
         threads=threads,
     )

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from nnx.array.gather import Data, batches, mini_batch
 from nnx.array.namespace import Array
-from nnx.backends.calls.program import CallProgram, Library, State, Step
-from nnx.backends.calls.program_cache import ProgramCache
+from nnx.backends.calls.program import CallProgram, Library, State, Step, arrays
+from nnx.backends.calls.program_cache import ProgramCache, signature
 from nnx.support.processes import give_way
 
 Capture = Callable[[Callable[[], None]], Callable[[], Any]]
@@ -53,50 +53,51 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
         key = self._key(data, m)
         seen = key in self.graphs or key == self._met
         self._met = key
-        if count == 1 and not seen:  # one step of a size that may not come again is not worth a graph
-            return super()._run(data, order, at, m, count)
-        graph = self.graphs.get_or_make(key, lambda: self._graph(data, order, at, m))
+        graph = None
+        if count > 1 or seen:  # one step of a size that may not come again is not worth a graph
+            graph = self.graphs.get_or_make(key, lambda: self._graph(data, order, at, m))
         if graph is None:
             return super()._run(data, order, at, m, count)
-        for name, x in self._state.items():
-            self._library.write(self._memory[name], x)
+        for name, x in self._memory.items():
+            x[...] = self._state[name]
+        new = self._spares(graph.step.changed)
         Js = self._library.empty((count, *graph.step.J.shape), graph.step.J.dtype)
         for k, batch in enumerate(batches(data, order, at, m, count, self._gathered)):
             graph.launch(batch, Js[k, ...])
             give_way()
-        new = {name: self._spare(name) for name in graph.step.changed}
         for name, x in new.items():
-            self._library.write(x, self._memory[name])
-        self._replace({**self._state, **new})
+            x[...] = self._memory[name]
+        self._state = {**self._state, **new}
         return Js
 
     def _graph(self, data: Data, order: Array | None, at: int, m: int) -> "_Graph":
-        if self._form(self._memory) != self._form(self._state):
-            self._memory = self._copies(self._state)
+        if signature(self._memory) != signature(self._state):
+            self._memory = self._copies(tuple(self._state))
             self.graphs.clear()
-        batch = mini_batch(data, order, at, m)
-        return _Graph(self._traced(data, m), self._memory, batch, self._library, self._capture)
-
-    def _form(self, state: State) -> dict[str, Any]:
-        return {name: self._library.key(x) for name, x in state.items()}
+        step, batch = self._traced(data, m), mini_batch(data, order, at, m)
+        return _Graph(step, self._memory, batch, self._library, self._capture)
 
 
 class _Graph:
     """A step as a graph, with its own memory for a batch and a cost."""
 
     def __init__(self, step: Step, memory: State, batch: Data, library: Library, capture: Capture) -> None:
-        self.step, self._write = step, library.write
-        self._batch = [library.copy(x) for x in batch if x is not None]
+        self.step = step
+        self._batch = [library.empty_like(x) for x in arrays(batch)]
         self._J = library.empty(step.J.shape, step.J.dtype)
+        self._take(batch)
         inputs, outs = [*memory.values(), *self._batch], [memory[name] for name in step.changed]
         self._launch = capture(lambda: step.call(inputs, [*outs, self._J]))
 
     def launch(self, batch: Data, J: Array) -> None:
         """Do a step, and write its cost."""
-        for to, x in zip(self._batch, (x for x in batch if x is not None), strict=True):
-            self._write(to, x)
+        self._take(batch)
         self._launch()
-        self._write(J, self._J)
+        J[...] = self._J
+
+    def _take(self, batch: Data) -> None:
+        for to, x in zip(self._batch, arrays(batch), strict=True):
+            to[...] = x
 
 
 def captured(torch: Any, device: Any, run: Callable[[], None]) -> Callable[[], Any]:

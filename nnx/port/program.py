@@ -82,6 +82,7 @@ class Program:
         """Return what the function returns."""
         return self.function(*arguments)
 
+    @exclusive
     def load(self, state: dict[str, Array]) -> None:
         """Copy a state in, or the arrays of a loaded state that are named: they keep their shapes and dtypes."""
         self._state = {**self._state, **{name: _copy(x) for name, x in state.items()}}
@@ -127,6 +128,7 @@ class Program:
         """Remember the state for `rollback`."""
         self._saved = self._state
 
+    @exclusive
     def rollback(self) -> None:
         """Go back to the state of the last `snapshot`, which stays remembered."""
         self._state = self._saved
