@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba_interpreter import in_loops
 from step_cases import CASES, SCHEDULED, case, close, digits, layered, leaves, small
-from traced_steps import compare, in_torch, replay, step_in_numpy, step_in_torch
+from traced_steps import compare, in_torch, replay, step_in_numpy, step_in_torch, torch_library
 
 import nnx
 from nnx.array.host import quiet
@@ -226,12 +226,15 @@ def test_what_is_no_array_comes_back_as_it_is():
             np.testing.assert_array_equal(found, f(x + k)[0])
 
 
-def test_a_state_is_changed_in_its_place():
+@pytest.mark.parametrize("name", ["numpy", pytest.param("torch", marks=pytest.mark.needs("torch"))])
+def test_a_state_is_changed_in_its_place(name):
     """Adam's arrays are written by the operations themselves: no copy follows."""
     step, state, batch = digits(sizes=(20, 10, 5))
-    made = Step(trace(step, state, batch), LIBRARY)
+    made = Step(trace(step, state, batch), LIBRARY if name == "numpy" else torch_library()[1])
     assert set(made.changed) == {"theta", "m", "v", "t"}
-    assert "copyto(o" not in made.call.source
+    source = made.call.source
+    assert "copyto(o" not in source
+    assert not [line for line in source.split("\n") if line.strip().startswith("o") and ".copy_" in line]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -82,9 +82,9 @@ class Step:
     J : Value
         The cost.
     call : Call
-        From the state's arrays and the batch's into those that change and J.
+        From the arrays of the state and the batch into those that change and J.
     threads : callable
-        Makes the context with the threads that suit a step.
+        See `Library`.
     """
 
     def __init__(self, graph: Graph, library: Library) -> None:

@@ -37,11 +37,8 @@ class CallRenderer(ABC):
     calls: Mapping[str, str]
     """The lines of each operation. {0}, {1}, ... stand for its arguments, {out} for its result, {n} for a last argument
     that is a number; {axes}, {axis}, {keepdims} and {count} are those of a reduction. An elementwise function that is
-    not here has the library's function of its name."""
-
-    permuted: str
-    broadcast: str
-    """Expressions for these views: {0} stands for the array, {1} for the axes or the shape."""
+    not here has the library's function of its name. Of views these are expressions, and {1} is the key, the axes or the
+    shape."""
 
     def __init__(self, graph: Graph, slots: Mapping[Value, Value], target: Target, library: Any) -> None:
         self.schedule = schedule(graph, target, slots)
@@ -65,10 +62,6 @@ class CallRenderer(ABC):
     @abstractmethod
     def array(self, x: Any) -> Any:
         """Return a NumPy array as one of the library's."""
-
-    @abstractmethod
-    def copy(self, source: str, target: str) -> str:
-        """Return the line that copies one array into another."""
 
     # What is the same for all.
 
@@ -125,7 +118,7 @@ class CallRenderer(ABC):
         if copy.source.shape != copy.target.shape:
             key = self.constant((slice(None),) * copy.axis + (slice(copy.start, copy.stop),))
             target = f"{target}[{key}]"
-        self.lines.append(self.copy(source, target))
+        self.lines.append(self.calls["copy"].format(source, out=target))
 
     def _block_by_block(self, kernel: Kernel) -> None:
         """Do all operations on a block of each vector, then on the next: what is internal stays in the cache."""
@@ -176,13 +169,8 @@ class CallRenderer(ABC):
 
     def view(self, op: Op) -> str:
         """Return the expression of an input's view."""
-        ways = {
-            "slice": ("{0}[{1}]", "key"), "reshape": ("{0}.reshape({1})", None),
-            "permute": (self.permuted, "axes"), "broadcast": (self.broadcast, None),
-        }  # fmt: skip
-        way, option = ways[op.name]
-        x, key = self.name(op.reads[0]), op.option(option) if option else op.out.shape
-        return way.format(x, self.constant(key))
+        key = op.options[0][1] if op.options else op.out.shape
+        return self.calls[op.name].format(self.name(op.reads[0]), self.constant(key))
 
     def constant(self, x: Any) -> str:
         """Return the name of a Python object."""

@@ -19,12 +19,17 @@ CALLS = {
     "argmax": "{0}.argmax({axis}, {out}, keepdims={keepdims})",
     "argmin": "{0}.argmin({axis}, {out}, keepdims={keepdims})",
     "astype": "copyto({out}, {0}, 'unsafe')",
+    "broadcast": "broadcast_to({0}, {1})",
+    "copy": "copyto({out}, {0})",
     "matmul": "matmul({0}, {1}, {out})",
     "max": "maximum.reduce({0}, {axes}, None, {out}, {keepdims})",
     "mean": "add.reduce({0}, {axes}, None, {out}, {keepdims})\ndivide({out}, {count}, out={out})",
     "min": "minimum.reduce({0}, {axes}, None, {out}, {keepdims})",
+    "permute": "{0}.transpose({1})",
     "prod": "multiply.reduce({0}, {axes}, None, {out}, {keepdims})",
+    "reshape": "{0}.reshape({1})",
     "round": "rint({0}, out={out})",
+    "slice": "{0}[{1}]",
     "sum": "add.reduce({0}, {axes}, None, {out}, {keepdims})",
     "where": "{out} is {2} or copyto({out}, {2})\ncopyto({out}, {1}, where={0})",
 }
@@ -61,7 +66,6 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
     """NumPy's calls."""
 
     calls = CALLS
-    permuted, broadcast = "{0}.transpose({1})", "broadcast_to({0}, {1})"
 
     def bytes(self, size: int) -> Any:
         """Return new memory, which begins at a cache line."""
@@ -76,10 +80,6 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
     def array(self, x: Any) -> Any:
         """Return it as it is."""
         return x
-
-    def copy(self, source: str, target: str) -> str:
-        """Return the line that copies one array into another."""
-        return f"copyto({target}, {source})"
 
     def call(self, op: Op) -> str:
         """Return the lines of an operation: those of the table, or faster ones."""

@@ -13,6 +13,7 @@ from nnx.compiler import Graph, Op, TraceError, Value
 from nnx.compiler.ir.operations import FLOATS
 from nnx.compiler.pipeline import Target
 from nnx.compiler.schedule import Place
+from nnx.compiler.thresholds import BLOCK
 
 CALLS = {
     "add_scaled": "add({0}, {1}, alpha={n}, out={out})",
@@ -25,6 +26,8 @@ CALLS = {
     "argmin": "argmin({0}, {axis}, {keepdims}, out={out})",
     "astype": "{out}.copy_({0})",
     "bitwise_invert": "bitwise_not({0}, out={out})",
+    "broadcast": "{0}.expand({1})",
+    "copy": "{out}.copy_({0})",
     "equal": "eq({0}, {1}, out={out})",
     "isfinite": "{out}.copy_(isfinite({0}))",
     "isinf": "{out}.copy_(isinf({0}))",
@@ -34,8 +37,11 @@ CALLS = {
     "max": "amax({0}, {axes}, {keepdims}, out={out})",
     "mean": "mean({0}, {axes}, {keepdims}, out={out})",
     "min": "amin({0}, {axes}, {keepdims}, out={out})",
+    "permute": "{0}.permute({1})",
     "prod": "prod({0}, {axis}, {keepdims}, dtype={out}.dtype, out={out})",
+    "reshape": "{0}.reshape({1})",
     "sign": "{out}.copy_(where(isnan({0}), {0}, sign({0})))",  # PyTorch's sign of NaN is 0
+    "slice": "{0}[{1}]",
     "subtract_scaled": "sub({0}, {1}, alpha={n}, out={out})",
     "sum": "sum({0}, {axes}, {keepdims}, dtype={out}.dtype, out={out})",
 }
@@ -61,6 +67,9 @@ def _may_alias(op: Op) -> tuple[Value, ...]:
         return op.reads[:1]
     same = all(x.dtype == op.out.dtype for x in op.reads)
     return op.reads if op.kind == "elementwise" and same else ()
+
+
+TARGET = Target(may_alias=_may_alias, block=BLOCK)  # no block of a vector is done by itself, but each call is
 
 
 def with_peepholes(graph: Graph, on_host: bool) -> Graph:
@@ -121,11 +130,10 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
     """PyTorch's calls."""
 
     calls = CALLS
-    permuted, broadcast = "{0}.permute({1})", "{0}.expand({1})"
 
     def __init__(self, graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) -> None:
         self._torch, self._device = torch, device
-        super().__init__(graph, slots, Target(may_alias=_may_alias), torch)
+        super().__init__(graph, slots, TARGET, torch)
 
     def bytes(self, size: int) -> Any:
         """Return new memory, a multiple of 8 bytes, which is read as any dtype."""
@@ -139,10 +147,6 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
     def array(self, x: Any) -> Any:
         """Return it as a tensor."""
         return self._torch.from_numpy(x.copy()).to(self._device)
-
-    def copy(self, source: str, target: str) -> str:
-        """Return the line that copies one tensor into another."""
-        return f"{target}.copy_({source})"
 
     def view(self, op: Op) -> str:
         """Return the expression of an input's view."""
