@@ -18,28 +18,18 @@ State: TypeAlias = dict[str, Array]
 
 
 class Library(NamedTuple):
-    """An array library, as far as programs of calls need it.
-
-    Attributes
-    ----------
-    render : callable
-        render(graph, slots) returns the graph's `Call`. `slots` has the old value of each output that is the new value
-        of a state's array: the caller may hand in the same array for both.
-    empty : callable
-        empty(shape, dtype) returns a new row-major array; the dtype is the standard's name.
-    take : callable
-        take(rows, places, out) writes rows of a matrix into another one, and returns it.
-    settings : callable
-        settings() returns the context in which functions are traced and called.
-    threads : callable
-        threads(graph) returns a function that makes the context with the threads that suit a graph.
-    """
+    """An array library, as far as programs of calls need it."""
 
     render: Callable[[Graph, dict[Value, Value]], Call]
+    """Of a graph and its slots: see `CallRenderer`."""
     empty: Callable[[tuple[int, ...], str], Array]
+    """Of a shape and the standard's name of a dtype: a new row-major array."""
     take: Callable[[Array, Array, Array], Array]
+    """Of a matrix, places and out: writes the rows at these places into out, and returns it."""
     settings: Callable[[], AbstractContextManager[Any]]
+    """The context in which functions are traced and called."""
     threads: Callable[[Graph], Callable[[], AbstractContextManager[Any]]]
+    """Of a graph: a function that makes the context with the threads that suit it."""
 
     def empty_like(self, x: Array, shape: tuple[int, ...] | None = None) -> Array:
         """Return a new array of the dtype of another one, and of its shape unless one is given."""
@@ -125,10 +115,8 @@ class CallProgram(Program):
         with self.lock(), uncut(), self._library.settings():
             if is_within:
                 return self.function(*arguments)
-            key = signature(arguments)
-            function = self._programs.get_or_make(
-                key, lambda: Function(trace(self.function, *arguments), self._library)
-            )
+            key, make = signature(arguments), lambda: Function(trace(self.function, *arguments), self._library)
+            function = self._programs.get_or_make(key, make)
             if function is not None:
                 try:
                     return function(*arguments)
@@ -186,11 +174,11 @@ class CallProgram(Program):
         """Do the steps: the first from the current state into spare arrays, the others in place there."""
         spare = self._spares(step.changed)
         after, Js = {**self._state, **spare}, self._library.empty((count, *step.J.shape), step.J.dtype)
-        state, outs = [*self._state.values()], [*spare.values()]
+        state, later, outs = [*self._state.values()], [*after.values()], [*spare.values()]
         with step.threads():
             for k, batch in enumerate(batches(data, order, at, m, count, self._gathered)):
                 step.call([*state, *(x for x in batch if x is not None)], [*outs, Js[k, ...]])
-                state = [*after.values()]
+                state = later
                 give_way()
         self._state = after
         return Js

@@ -62,15 +62,13 @@ class CuPy(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function, called on the device."""
-        return Program(self._on_device(function))
 
-    def _on_device(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def called(*arguments: Any) -> Any:
             with uncut(), self._device:
                 return function(*arguments)
 
-        return called
+        return Program(called)
 
     def memory(self) -> Memory:
         """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""

@@ -91,20 +91,17 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
             name = f"zeros_{out.dtype}_{'_'.join(map(str, out.shape))}"
             self.globals.setdefault(name, np.zeros(out.shape, out.dtype))
             return f"{op.name}({{0}}, {name}, out={{out}})"
-        if op.name == "sum" and op.reads[0].ndim == 2 and out.dtype in FLOATS and self.is_row_major(out):
-            return self._sum(op) or self.calls["sum"]
+        flat = op.name == "sum" and op.reads[0].ndim == 2 and len(op.option("axes")) == 1
+        if flat and out.dtype in FLOATS and self.is_row_major(out):
+            return self._sum(op)
         return super().call(op)  # type: ignore[no-any-return]
 
-    def _sum(self, op: Op) -> str | None:
+    def _sum(self, op: Op) -> str:
         """Return a sum along one axis as a product by ones, which is BLAS's: a fourth of the time, and less."""
-        n, m = op.reads[0].shape
-        if op.option("axes") == (0,):
-            return f"dot({self._ones(op, (1, n))}, {{0}}, {{out}})"
-        return f"dot({{0}}, {self._ones(op, (m, 1))}, {{out}})" if op.option("axes") == (1,) else None
-
-    def _ones(self, op: Op, shape: tuple[int, ...]) -> str:
-        ones = np.ones(shape, op.out.dtype)
-        return self.constant(ones if op.option("keepdims") else ones.ravel())  # type: ignore[no-any-return]
+        (axis,) = op.option("axes")
+        ones = np.ones(op.reads[0].shape[axis], op.out.dtype)
+        name = self.constant(np.expand_dims(ones, axis) if op.option("keepdims") else ones)
+        return f"dot({{0}}, {name}, {{out}})" if axis else f"dot({name}, {{0}}, {{out}})"
 
 
 def aligned(size: int) -> Any:

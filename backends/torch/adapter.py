@@ -23,8 +23,9 @@ from nnx.support.processes import not_forked, whole
 
 def _in_child() -> None:
     """Let PyTorch have one thread in a fork: it would wait for its others, which are not there."""
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)
+    set_num_threads = getattr(sys.modules.get("torch"), "set_num_threads", None)
+    if set_num_threads is not None:  # else a thread of the parent was importing it
+        set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):
@@ -65,13 +66,11 @@ class Torch(Backend):
 
     def describe(self) -> str:
         """Return PyTorch's version, and the GPU's name or the number of threads."""
-        cuda = self._torch.cuda
-        more = (
-            cuda.get_device_name(self._device)
-            if self._on_gpu
-            else f"{self._torch.get_num_threads()} threads on the CPU"
-        )
-        return f"torch {self._torch.__version__} on {self.device}: {more}"
+        torch = self._torch
+        more = f"{torch.get_num_threads()} threads on the CPU"
+        if self._on_gpu:
+            more = torch.cuda.get_device_name(self._device)
+        return f"torch {torch.__version__} on {self.device}: {more}"
 
     @property
     def _on_gpu(self) -> bool:
@@ -105,11 +104,11 @@ class Torch(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function as a list of PyTorch's calls; on a GPU its steps are CUDA graphs."""
-        library = library_of(self._torch, self._device)
-        if self._on_gpu:
-            capture = partial(captured, self._torch, self._device)
-            return CudaGraphProgram(function, library, capture)  # type: ignore[no-any-return]
-        return CallProgram(function, library)  # type: ignore[no-any-return]
+        library, capture = library_of(self._torch, self._device), partial(captured, self._torch, self._device)
+        program = (
+            CudaGraphProgram(function, library, capture) if self._on_gpu else CallProgram(function, library)
+        )
+        return program  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes of torch's allocator on a GPU, the process's on the CPU."""

@@ -51,8 +51,7 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         key = self._key(data, m)
-        seen = key in self.graphs or key == self._met
-        self._met = key
+        seen, self._met = key in self.graphs or key == self._met, key
         graph = None
         if count > 1 or seen:  # one step of a size that may not come again is not worth a graph
             graph = self.graphs.get_or_make(key, lambda: self._graph(data, order, at, m))

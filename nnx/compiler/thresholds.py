@@ -36,9 +36,6 @@ BLOCK = _row("BLOCK", 1 << 16, "elements", "NumPy updates vectors of twice as ma
 NARROW_ROWS = _row("NARROW_ROWS", 32, "rows", "up to it, NumPy and PyTorch compute (X^T W^T)^T for W X",
     "12288-20-7-5-1, m = 1,024: W X took 60 % longer")
 NARROW_COLUMNS = _row("NARROW_COLUMNS", 64, "samples", "the same, from it on", "as NARROW_ROWS")
-SLOW_ROOT = _row("SLOW_ROOT", 1 << 12, "elements",
-    "from it on, PyTorch computes a square root as 1 / rsqrt where it has MKL",
-    "3 million zeros: 0.7 ms instead of 4; MKL's root of a zero takes ten times as long as another one")
 ONE_THREAD_FLOPS = _row("ONE_THREAD_FLOPS", 1 << 23, "flop", "up to it, products in NumPy and PyTorch have one thread",
     "two threads take about as long to meet")
 

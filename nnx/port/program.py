@@ -126,7 +126,7 @@ class Program:
 
     def snapshot(self) -> None:
         """Remember the state for `rollback`."""
-        self._saved = self._state
+        self._saved = self._state  # without the lock: a run writes into no array of the current state
 
     @exclusive
     def rollback(self) -> None:
