@@ -195,13 +195,13 @@ class CallProgram(Program):
 
     def _spare(self, name: str, like: Array) -> Array:
         """Return memory for a new value of an array: neither the current value's nor the saved one's."""
-        used = self._state.get(name), self._saved.get(name)
-        alike = [x for x in self._arrays.get(name, ()) if form(x) == form(like)]
-        for x in alike:
-            if x is not used[0] and x is not used[1]:
+        now, saved, own = self._state.get(name), self._saved.get(name), self._arrays.get(name, [])
+        for x in own:
+            if x is not now and x is not saved and form(x) == form(like):
                 return x
-        self._arrays[name] = [*alike, self._library.empty_like(like)]
-        return self._arrays[name][-1]
+        new = self._library.empty_like(like)
+        self._arrays[name] = [new, *(x for x in own if form(x) == form(like))]
+        return new
 
     def _gathered(self, rows: Array, places: Array) -> Array:
         """Return rows of a matrix in memory that the next call uses again."""
