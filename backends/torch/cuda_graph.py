@@ -24,26 +24,14 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
 
     `run` copies the state into the graphs' memory before its first step, and out of it after the last one. So the
     state is as before the call until all steps are done. What is no graph runs as `CallProgram` runs it.
-
-    Parameters
-    ----------
-    function : callable
-    library : Library
-    capture : callable
-        See `Capture`.
-
-    Attributes
-    ----------
-    graphs : ProgramCache
-        The graph of each set of shapes.
     """
 
     def __init__(self, function: Callable[..., Any], library: Library, capture: Capture) -> None:
         super().__init__(function, library)
         self._capture = capture
         self._memory: State = {}  # of the state, for all graphs
-        self._met: Any = None
-        self.graphs = ProgramCache("a step is no CUDA graph", logging.INFO)
+        self._met: Any = None  # the shapes of the last run
+        self._graphs = ProgramCache("a step is no CUDA graph", logging.INFO)
 
     def empty(self) -> Self:
         """Return a program of the same function without a state."""
@@ -51,10 +39,10 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         key = self._key(data, m)
-        seen, self._met = key in self.graphs or key == self._met, key
+        seen, self._met = key in self._graphs or key == self._met, key
         graph = None
         if count > 1 or seen:  # one step of a size that may not come again is not worth a graph
-            graph = self.graphs.get_or_make(key, lambda: self._graph(data, order, at, m))
+            graph = self._graphs.get_or_make(key, lambda: self._graph(data, order, at, m))
         if graph is None:
             return super()._run(data, order, at, m, count)
         for name, x in self._memory.items():
@@ -72,7 +60,7 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
     def _graph(self, data: Data, order: Array | None, at: int, m: int) -> "_Graph":
         if signature(self._memory) != signature(self._state):
             self._memory = self._copies(tuple(self._state))
-            self.graphs.clear()
+            self._graphs.clear()
         step, batch = self._traced(data, m), mini_batch(data, order, at, m)
         return _Graph(step, self._memory, batch, self._library, self._capture)
 
