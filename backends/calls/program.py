@@ -36,12 +36,6 @@ class Library(NamedTuple):
         return self.empty(tuple(x.shape) if shape is None else shape, dtype_name(x.dtype))
 
 
-@lru_cache  # NumPy takes two microseconds to write one
-def dtype_name(dtype: Any) -> str:
-    """Return the standard's name of a library's dtype."""
-    return str(dtype).rpartition(".")[2]
-
-
 class Function:
     """A traced function that returns new arrays, at least one."""
 
@@ -211,6 +205,12 @@ class CallProgram(Program):
             self._samples = old = None  # before new memory is taken
             self._samples = self._library.empty_like(rows, (m, n))
         return self._library.take(rows, places, self._samples[:m])
+
+
+@lru_cache
+def dtype_name(dtype: Any) -> str:
+    """Return the standard's name of a library's dtype."""
+    return str(dtype).rpartition(".")[2]
 
 
 def arrays(tree: Any) -> list[Array]:

@@ -10,7 +10,7 @@ from nnx.compiler import Graph, Op, Value
 from nnx.compiler.ir.operations import FLOATS, itemsize
 from nnx.compiler.pipeline import Target
 from nnx.compiler.schedule import Place
-from nnx.compiler.thresholds import BLOCK
+from nnx.compiler.thresholds import BLOCK, NARROW_COLUMNS, NARROW_ROWS
 
 CALLS = {
     "abs": "absolute({0}, out={out})",
@@ -85,7 +85,7 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
         """Return the lines of an operation: those of the table, or faster ones."""
         out = op.out
         if op.name == "matmul" and out.ndim == 2 and self.is_row_major(out):
-            return "dot({0}, {1}, {out})"
+            return self._product(op)
         if op.name in ("maximum", "minimum") and str(op.args[1]) == "0.0" and out.ndim > 1:
             # With an array of zeros it takes a third of the time. They take no memory: the system maps one page.
             name = f"zeros_{out.dtype}_{'_'.join(map(str, out.shape))}"
@@ -95,6 +95,15 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
         if flat and out.dtype in FLOATS and self.is_row_major(out):
             return self._sum(op)
         return super().call(op)  # type: ignore[no-any-return]
+
+    def _product(self, op: Op) -> str:
+        """Return W X, or (X^T W^T)^T where BLAS would transpose all samples, rows in memory, for few rows of W."""
+        n, m = op.out.shape
+        if op.reads[1] not in self.graph.inputs or n > NARROW_ROWS or m < NARROW_COLUMNS:
+            return "dot({0}, {1}, {out})"
+        memory = self.constant(np.empty((m, n), op.out.dtype))
+        transposed = f"dot({{1}}.T, {{0}}.T, {memory}); copyto({{out}}, {memory}.T)"
+        return f"if {{1}}.flags.f_contiguous: {transposed}\nelse: dot({{0}}, {{1}}, {{out}})"
 
     def _sum(self, op: Op) -> str:
         """Return a sum along one axis as a product by ones, which is BLAS's: a fourth of the time, and less."""
