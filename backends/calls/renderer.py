@@ -45,7 +45,8 @@ class CallRenderer(ABC):
         self.graph, self._library = self.schedule.graph, library
         self.globals: dict[str, Any] = {"strided": self.strided}
         self.lines: list[str] = []
-        self._names: dict[Value | Place, str] = {value: f"x{value.number}" for value in self.graph.inputs}
+        self._names: dict[Value, str] = {value: f"x{value.number}" for value in self.graph.inputs}
+        self._places: dict[Place, str] = {}  # values that share memory have one name
         self._buffers = [self.bytes(size) for size in self.schedule.buffers]
         self._constants = evaluated(graph, {}, array_api_compat.numpy)
 
@@ -152,9 +153,9 @@ class CallRenderer(ABC):
         if place.memory.kind == "input":
             self.lines.append(f"v{value.number} = {self.view(self.graph.makers[value])}")
             return f"v{value.number}"
-        if place not in self._names:  # values that share memory have one name
-            self._names[place] = self._placed(place)
-        return self._names[place]
+        if place not in self._places:
+            self._places[place] = self._placed(place)
+        return self._places[place]
 
     def _placed(self, place: Place) -> str:
         """Return the name of an array at a place in a buffer or an output."""

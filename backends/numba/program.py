@@ -36,6 +36,8 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
     Functions without a state, and steps that cannot be compiled, are lists of NumPy's calls: see `CallProgram`.
     """
 
+    _state: State
+
     def __init__(self, function: Callable[..., Any], library: Library) -> None:
         super().__init__(function, library)
         self._compiled = ProgramCache("a step is not compiled", logging.INFO)

@@ -26,6 +26,8 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
     state is as before the call until all steps are done. What is no graph runs as `CallProgram` runs it.
     """
 
+    _state: State
+
     def __init__(self, function: Callable[..., Any], library: Library, capture: Capture) -> None:
         super().__init__(function, library)
         self._capture = capture
