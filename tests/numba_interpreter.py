@@ -23,16 +23,20 @@ def interpreted(text):
         m = out.shape[-1]
         out[...] = y[..., order[start : start + m]] if len(order) else y[..., start : start + m]
 
-    def tile_product(a, b, r, rows, c, columns, out, at, width, *scalars):
-        product = a[r : r + rows] @ b[:, c : c + columns]
-        for i, row in enumerate(product):
-            out[at + i * width : at + i * width + columns] = row
+    def update_tiles(t, T, product, update, arguments, d, m, a, b, dtheta, scalars):
+        """Two tiles of whole rows: of few samples both lie at the beginning, where the second replaces the first."""
+        start, _, n, k = d
+        R = -(-n // 2)
+        for r in range(0, n, R):
+            tile = (a[r : r + R] @ b).reshape(-1)
+            low = start + r * k
+            ahead = start if m < 9 else low
+            dtheta[ahead : ahead + tile.size] = tile
+            update(arguments, low, low + tile.size, ahead)
 
-    def tile(d, r, c, rows, columns, place):
-        start, k = d[0], d[3]
-        first = start + r * k + c
-        at, width = (start, columns) if place >= 0 else (first, k)
-        return (at, width, first, rows * k, 1) if columns == k else (at, width, first, columns, rows)
+    def update_ranges(t, T, update, arguments, D, first, last):
+        for low, high, *_ in D[first:last]:
+            update(arguments, low, high, low)
 
     def operand(x, d):
         return x[: d[2], : d[3]]
@@ -44,19 +48,15 @@ def interpreted(text):
 
     others = {
         "np": np,
-        "tiling": lambda t, T, d, m: (0, d[2], 0, d[3], -(-d[2] // 2), -(-d[3] // m), 0 if m < 9 else -1),
-        "tile": tile,
         "gemm_owner_computes": lambda t, T, a, b, out, *_: int(np.matmul(a, b, out=out) is out),
         "all_finite": lambda t, T, x: np.isfinite(x).all(),
         "flush_to_zero": lambda: 0,
         "set_float_mode": lambda before: None,
         "announce_call": lambda t, T, sync: None,
-        "tile_gemm": tile_product,
-        "tile_outer": tile_product,
-        "partition": lambda t, T, n, grain: (0, n),
-        "LINE": 16,
-        "ZERO": 0,
-        "ONE": 1,
+        "tile_gemm": None,
+        "tile_outer": None,
+        "update_tiles": update_tiles,
+        "update_ranges": update_ranges,
         "transpose": transpose,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(

@@ -27,7 +27,8 @@ def test_each_derivative_is_used_where_it_is_made():
     text = source()
     assert text.count("operand(v") > 0
     step = text[text.index("def step(") :]
-    assert len([line for line in step.splitlines() if "scalars_float32, C_" in line]) == 3
+    assert step.count("update_tiles(t, T, tile_gemm, ") == 3
+    assert step.count("update_ranges(") == 1
     assert "gemm_partition(" not in step
 
 
@@ -48,7 +49,7 @@ def test_a_barrier_stands_between_gathering_samples_and_transposing_them():
 )
 def test_what_needs_the_whole_gradient_has_it(regularization):
     step = source(regularization=regularization)
-    assert "tile_gemm(" not in step
+    assert "update_tiles(" not in step
 
 
 def test_the_source_holds_no_size_and_no_number():

@@ -11,7 +11,7 @@ import numpy as np
 from nnx.backends.numba.blas import copy_limit
 from nnx.backends.numba.target import LINE
 from nnx.backends.numpy.calls import aligned
-from nnx.compiler import TraceError, Value
+from nnx.compiler import Op, TraceError, Value
 from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.ir.graph import nbytes
 from nnx.compiler.ir.operations import itemsize
@@ -24,10 +24,8 @@ class Arrays:
     Parameters
     ----------
     schedule : Schedule
-    X : Value
-        The samples of a batch. Where they lie differs from step to step.
-    gathered : dict of Value to str
-        The variables of the other arrays of a batch.
+    batch : list of Value
+        X, whose place differs from step to step, Y and perhaps w.
 
     Attributes
     ----------
@@ -35,11 +33,12 @@ class Arrays:
         Lines before the first step, which set variables.
     """
 
-    def __init__(self, schedule: Schedule, X: Value, gathered: dict[Value, str]) -> None:
-        self.schedule, self.graph, self._X, self._gathered = schedule, schedule.graph, X, gathered
+    def __init__(self, schedule: Schedule, batch: list[Value]) -> None:
+        self.schedule, self._graph = schedule, schedule.graph
+        self._X, self._gathered = batch[0], dict(zip(batch[1:], ("YB", "wB"), strict=False))
         self.once: list[str] = []
-        self._old = {self.graph.outputs.index(slot.new): slot.old for slot in schedule.slots}
-        self._offsets = np.cumsum([0, *(-(-size // LINE) * LINE for size in schedule.buffers)])
+        self._old = {self._graph.outputs.index(slot.new): slot.old for slot in schedule.slots}
+        self._offsets = np.cumsum([0, *(-(-size // LINE) * LINE for size in schedule.buffers)]).tolist()
         # Values that share memory have one Place, and so one variable: LLVM then knows that they are the same array.
         self._variables: dict[int, str] = {}
         self._rows: list[tuple[int, int, int, int]] = []
@@ -70,15 +69,23 @@ class Arrays:
         table.append(number)
         return f"C_{dtype}[{len(table) - 1}]"
 
+    def scalar(self, arg: Any, op: Op) -> str | None:
+        """Return an operation's argument where it is a number, literal or computed by the step; None: an array."""
+        number = self.schedule.literal(arg)
+        if number is None:
+            return self.single(arg) if self.is_single(arg) else None
+        of = arg if isinstance(arg, Value) else op.out if op.name == "where" else op.reads[0]
+        return self.number(number, of.dtype)
+
     def is_single(self, value: Value) -> bool:
         """Whether a value is a single number that the step computes, or a view of one."""
-        base = self.graph.base(value)
-        flat = all(view.name in ("reshape", "broadcast") for view in self.graph.views(value))
+        base = self._graph.base(value)
+        flat = all(view.name in ("reshape", "broadcast") for view in self._graph.views(value))
         return base.ndim == 0 and flat and self.schedule.places[base].memory.kind != "constant"
 
     def single(self, value: Value) -> str:
         """Return a single number: a variable, or what one thread has left in the table S for all."""
-        base = self.graph.base(value)
+        base = self._graph.base(value)
         if self.schedule.places[base].memory.kind == "register":
             return f"s{base.number}"
         return f"{'bool_' if base.dtype == 'bool' else base.dtype}({self.result(base)})"
@@ -91,16 +98,15 @@ class Arrays:
 
     def name(self, value: Value) -> str:
         """Return the variable that is an array."""
-        if self.graph.base(value) == self._X:
-            return self._of_samples(value)
+        if self._graph.base(value) == self._X:
+            views = self._graph.views(value)
+            if any(view.name != "permute" for view in views):
+                raise TraceError("a view of the samples that is no transpose")
+            return f"x{self._X.number}{'.T' * (len(views) % 2)}"
         place = self.schedule.place(value)
         if id(place) not in self._variables:
             self._variables[id(place)] = self._variable(value, place)
         return self._variables[id(place)]
-
-    def vector(self, value: Value) -> str:
-        """Return an array as a vector."""
-        return self._flat(self.name(value), value)
 
     def operand(self, value: Value) -> str:
         """Return a matrix as products take it."""
@@ -110,35 +116,29 @@ class Arrays:
         """Return some elements of a vector."""
         return f"part({self.name(value)}, {self.row(start, (stop - start,))})"
 
+    def flat(self, name: str, value: Value) -> str:
+        """Return an array of the shape of a value as a vector."""
+        return name if value.ndim == 1 else f"as_vector({name}, {self.row(0, (value.size,))})"
+
     def memory(self, name: str, shape: tuple[int, ...], dtype: str) -> str:
         """Return memory of this shape, or of the longest that was asked for under this name."""
         before = self._memory.get(name, (shape, dtype))[0]
         self._memory[name] = max(before, shape), dtype
         return name
 
-    def _flat(self, name: str, value: Value) -> str:
-        return name if value.ndim == 1 else f"as_vector({name}, {self.row(0, (value.size,))})"
-
-    def _of_samples(self, value: Value) -> str:
-        views = self.graph.views(value)
-        if any(view.name != "permute" for view in views):
-            raise TraceError("a view of the samples that is no transpose")
-        return f"x{self._X.number}{'.T' * (len(views) % 2)}"
-
     def _variable(self, value: Value, place: Place) -> str:
         """Return a new variable, or the parameter that the array is as a whole."""
         memory = place.memory
         if memory.kind == "buffer":
             self._buffers.add(value.dtype)
-            item = itemsize(value.dtype)
-            vector = f"A_{value.dtype}"
-            size, ahead = int(self._offsets[-1]) // item, int(self._offsets[memory.number]) // item
+            item, vector = itemsize(value.dtype), f"A_{value.dtype}"
+            size, ahead = self._offsets[-1] // item, self._offsets[memory.number] // item
         else:
             whole, name = self._parameter(memory)
-            if (place.offset, place.shape) == (0, whole.shape) and value == self.graph.base(value):
+            if (place.offset, place.shape) == (0, whole.shape) and value == self._graph.base(value):
                 return name
-            vector, size, ahead = self._flat(name, whole), whole.size, 0
-        text = self._taken(vector, place._replace(offset=place.offset + ahead), size)
+            vector, size, ahead = self.flat(name, whole), whole.size, 0
+        text = self._view(vector, place._replace(offset=place.offset + ahead), size)
         self.once.append(f"v{value.number} = {text}")
         return f"v{value.number}"
 
@@ -148,52 +148,46 @@ class Arrays:
             value = self._old[memory.number]
             return value, f"x{value.number}"
         if memory.kind == "input":
-            value = self.graph.inputs[memory.number]
+            value = self._graph.inputs[memory.number]
             return value, self._gathered.get(value, f"x{value.number}")
-        value = next(op.out for op in self.graph.ops if op.out.number == memory.number)
+        value = next(op.out for op in self._graph.ops if op.out.number == memory.number)
         self._constants[f"f{value.number}"] = value
         return value, f"f{value.number}"
 
-    def _taken(self, vector: str, place: Place, size: int) -> str:
-        """Return a part of a vector, as the array that lies there."""
-        shape, start = place.shape, place.offset
-        ((n, down), (m, right)) = zip(
-            ((1,) * (2 - len(shape)) + shape)[-2:], (0, *place.strides)[-2:], strict=True
-        )
+    def _view(self, vector: str, place: Place, size: int) -> str:
+        """Return a part of a vector of this size, as the array that lies there."""
+        shape, strides, start = place.shape, place.strides, place.offset
         if len(shape) > 2:
             raise TraceError(f"an array of {len(shape)} axes")
-        if right == 1 or m == 1:
-            width = down if n > 1 else m
-            if width >= m and start + n * width <= size:
-                return (
-                    f"part({vector}, {self.row(start, (m,))})"
-                    if len(shape) == 1
-                    else (f"matrix({vector}, {self.row(start, (n, width))})")
-                )
-        elif (down == 1 or n == 1) and right >= n and start + m * right <= size:
+        n, m = (1, 1, *shape)[-2:]
+        down, right = (0, 0, *strides)[-2:]
+        width = down if n > 1 else m
+        if (right == 1 or m == 1) and width >= m and start + n * width <= size:
+            if len(shape) == 1:
+                return f"part({vector}, {self.row(start, shape)})"
+            return f"matrix({vector}, {self.row(start, (n, width))})"
+        if right != 1 and m != 1 and (down == 1 or n == 1) and right >= n and start + m * right <= size:
             return f"matrix({vector}, {self.row(start, (m, right))}).T"
-        raise TraceError(f"an array with strides {place.strides} has no loop")
+        raise TraceError(f"an array with strides {strides} has no loop")
 
     # Tables.
 
     def tables(self) -> dict[str, Any]:
         """Return what is the same in every call, by the step's parameters: sizes, numbers, constants and memory."""
-        buffers = aligned(int(self._offsets[-1]) + LINE)
-        constants = evaluated(self.graph, {}, xp)
-        return {
+        buffers = aligned(self._offsets[-1] + LINE)
+        constants = evaluated(self._graph, {}, xp)
+        tables = {
             "D": np.asarray(self._rows, np.int64).reshape(-1, 4),
             "S": np.zeros(max(len(self._results), 1)),
-            **{f"C_{dtype}": np.asarray(numbers, dtype) for dtype, numbers in self._numbers.items()},
-            **{
-                f"scalars_{dtype}": np.asarray([1, 0, copy_limit()], dtype)
-                for dtype in ("float32", "float64")
-            },
-            **{f"A_{dtype}": buffers[: len(buffers) // 8 * 8].view(dtype) for dtype in sorted(self._buffers)},
-            **{name: np.ascontiguousarray(constants[value]) for name, value in self._constants.items()},
-            **{name: _empty(shape, dtype) for name, (shape, dtype) in self._memory.items()},
         }
-
-
-def _empty(shape: tuple[int, ...], dtype: str) -> Any:
-    size = nbytes(Value(-1, shape, dtype))
-    return aligned(size).view(dtype).reshape(shape)
+        tables |= {f"C_{dtype}": np.asarray(numbers, dtype) for dtype, numbers in self._numbers.items()}
+        tables |= {
+            f"scalars_{dtype}": np.asarray([1, 0, copy_limit()], dtype) for dtype in ("float32", "float64")
+        }
+        tables |= {
+            f"A_{dtype}": buffers[: len(buffers) // 8 * 8].view(dtype) for dtype in sorted(self._buffers)
+        }
+        tables |= {name: np.ascontiguousarray(constants[value]) for name, value in self._constants.items()}
+        for name, (shape, dtype) in self._memory.items():
+            tables[name] = aligned(nbytes(Value(-1, shape, dtype))).view(dtype).reshape(shape)
+        return tables

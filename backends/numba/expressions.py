@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from nnx.compiler import Op, TraceError, Value
 from nnx.compiler.ir.operations import names
 
@@ -41,19 +43,18 @@ REDUCTIONS = {
     "sum": ("{T}(0)", "add_in_any_order({0}, {1})"),
     "mean": ("{T}(0)", "add_in_any_order({0}, {1})"),
     "prod": ("{T}(1)", "({0} * {1})"),
-    "max": (None, OPERATORS["maximum"]),
-    "min": (None, OPERATORS["minimum"]),
+    "max": ("{T}({low})", OPERATORS["maximum"]),
+    "min": ("{T}({high})", OPERATORS["minimum"]),
     "all": ("True", "({0} and {1})"),
     "any": ("False", "({0} or {1})"),
 }
-"""What a reduction begins with (None: the least or largest number), and how it takes one more element."""
+"""What a reduction begins with ({low}, {high}: the least and largest number), and how it takes one more element."""
 
 
 def iteration_space(op: Op) -> Any:
     """Return the shape that an operation goes over in a loop; None: it has no loop."""
     if op.kind == "reduction" and op.name in REDUCTIONS:
-        shape = op.reads[0].shape
-        axes = op.option("axes")
+        shape, axes = op.reads[0].shape, op.option("axes")
         return shape if 0 < len(shape) <= 2 and len(axes) in (1, len(shape)) else None
     if op.kind == "elementwise" and 0 < op.out.ndim <= 2:
         return op.out.shape
@@ -61,13 +62,7 @@ def iteration_space(op: Op) -> Any:
 
 
 def expression(op: Op, args: list[str]) -> str:
-    """Return an elementwise operation on single numbers, in the dtype of its result.
-
-    Raises
-    ------
-    TraceError
-        When there is no expression for it.
-    """
+    """Return an elementwise operation on single numbers, in the dtype of its result; a TraceError if there is none."""
     dtype = op.out.dtype
     if op.name == "astype":
         return f"({args[0]} != 0)" if dtype == "bool" else f"{dtype}({args[0]})"
@@ -82,9 +77,12 @@ def expression(op: Op, args: list[str]) -> str:
     return text if dtype == "bool" else f"{dtype}({text})"
 
 
-def number_dtype(op: Op) -> str:
-    """Return the dtype of the Python numbers beside an operation's arrays."""
-    return op.out.dtype if op.name == "where" else op.reads[0].dtype
+def first(op: Op) -> str:
+    """Return what a reduction begins with."""
+    dtype, low, high = op.out.dtype, "-inf", "inf"
+    if dtype.startswith(("int", "uint")):
+        low, high = str(np.iinfo(dtype).min), str(np.iinfo(dtype).max)
+    return REDUCTIONS[op.name][0].format(T=dtype, low=low, high=high)
 
 
 def indented(lines: list[str], depth: int = 1) -> list[str]:

@@ -3,12 +3,11 @@
 from typing import Any
 
 from nnx.backends.numba.arrays import Arrays
-from nnx.backends.numba.expressions import expression, number_dtype
+from nnx.backends.numba.expressions import expression
 from nnx.backends.numba.kernel import KernelSource
 from nnx.backends.numba.target import row_length
 from nnx.backends.numba.threads import threads
-from nnx.backends.numba.tile_update import Update
-from nnx.compiler import Op, TraceError, Value
+from nnx.compiler import Op, TraceError
 from nnx.compiler.ir.operations import FLOATS
 from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Instruction, Kernel, TileUpdate
 from nnx.compiler.thresholds import PARTIAL_SUMS_SAMPLES
@@ -19,14 +18,6 @@ BARRIER = "next_barrier = barrier(sync, T, next_barrier)"
 class Instructions:
     """Renders the instructions of a step.
 
-    Parameters
-    ----------
-    arrays : Arrays
-    batch : tuple of Value or None
-        X, Y and perhaps the samples' weights.
-    olds : dict of str to str
-        See `Update`.
-
     Attributes
     ----------
     lines : list of str
@@ -35,12 +26,13 @@ class Instructions:
         The functions' texts, with KERNEL for their names, and their names.
     """
 
-    def __init__(self, arrays: Arrays, batch: tuple[Any, ...], olds: dict[str, str]) -> None:
-        self._arrays, self._batch, self._olds = arrays, batch, olds
-        self._schedule = arrays.schedule
+    def __init__(self, arrays: Arrays, batch: tuple[Any, ...]) -> None:
+        self._arrays, self._batch, self._graph = arrays, batch, arrays.schedule.graph
         self.lines: list[str] = []
         self.kernels: dict[str, str] = {}
-        self._update: Update | None = None  # the optimizer's loop, where it goes over tiles
+        self._update: str | None = (
+            None  # the optimizer's kernel and its arguments: see the runtime's `update_tiles`
+        )
 
     def render(self, instruction: Instruction) -> None:
         """Add an instruction's lines."""
@@ -95,7 +87,7 @@ class Instructions:
         if not gemm.partial_sums:
             self.lines.append(f"gemm_partition(t, T, {operands}, {scalars})")
             return
-        transposed = any(view.name == "permute" for view in self._schedule.graph.views(a))
+        transposed = any(view.name == "permute" for view in self._graph.views(a))
         size = (threads() - 1) * op.out.size if op.out.shape[1] <= PARTIAL_SUMS_SAMPLES else 0
         sums = arrays.memory(f"E_{op.out.dtype}", (size,), op.out.dtype)
         self.lines += [
@@ -107,15 +99,9 @@ class Instructions:
 
     def _compute_number(self, op: Op) -> None:
         """Compute a single number, in every thread."""
-        args = []
-        for arg in op.args:
-            if (number := self._schedule.literal(arg)) is not None:
-                dtype = arg.dtype if isinstance(arg, Value) else number_dtype(op)
-                args.append(self._arrays.number(number, dtype))
-            elif isinstance(arg, Value) and self._arrays.is_single(arg):
-                args.append(self._arrays.single(arg))
-            else:
-                raise TraceError("an element of an array")
+        args = [self._arrays.scalar(arg, op) for arg in op.args]
+        if None in args:
+            raise TraceError("an element of an array")
         self.lines.append(f"s{op.out.number} = {expression(op, args)}")
 
     def _kernel(self, kernel: Kernel) -> None:
@@ -132,15 +118,13 @@ class Instructions:
             self.lines.append(call)
 
     def _transpose(self, copy: Copy) -> None:
-        shape = (copy.target.shape[0], row_length(copy.target)) if copy.worthwhile else (0, 0)
-        memory = self._arrays.memory(f"B{copy.target.number}", shape, copy.target.dtype)
-        view = self._transposed_view(copy.source)
-        row = self._arrays.row(0, copy.target.shape)
-        self.lines.append(f"b{copy.target.number} = transpose(t, T, {view}, {memory}, {row})")
-
-    def _transposed_view(self, value: Value) -> str:
-        name = self._arrays.name(value)
-        return name.removesuffix(".T") if name.endswith(".T") else f"{name}.T"
+        target, arrays = copy.target, self._arrays
+        shape = (target.shape[0], row_length(target)) if copy.worthwhile else (0, 0)
+        memory, name = arrays.memory(f"B{target.number}", shape, target.dtype), arrays.name(copy.source)
+        view = name.removesuffix(".T") if name.endswith(".T") else f"{name}.T"
+        self.lines.append(
+            f"b{target.number} = transpose(t, T, {view}, {memory}, {arrays.row(0, target.shape)})"
+        )
 
     def _copy(self, copy: Copy) -> None:
         source, target, arrays = copy.source, copy.target, self._arrays
@@ -157,33 +141,39 @@ class Instructions:
             raise TraceError(f"{copy} has no loop")
 
     def _tile_update(self, tile: TileUpdate) -> None:
-        update, arrays = self._update_of(tile), self._arrays
-        (a, b), copy, dtype = tile.product.reads, tile.transposed, tile.product.out.dtype
-        row = arrays.row(tile.start, tile.product.out.shape)
+        (a, b), copy, arrays = tile.product.reads, tile.transposed, self._arrays
+        row, gradient = arrays.row(tile.start, tile.product.out.shape), arrays.name(tile.gradient)
         if tile.product.name == "multiply":  # of one sample
-            left, right = arrays.name(a), f"B{copy.number}" if copy else arrays.name(b)
+            product, left, right = "tile_outer", arrays.name(a), f"B{copy.number}" if copy else arrays.name(b)
         else:
-            left, right = arrays.operand(a), f"b{copy.number}" if copy else arrays.operand(b)
-        text, arguments = update.over_tiles(tile.product.name == "matmul")
-        call = [row, "m", left, right, f"scalars_{dtype}", *arguments]
-        self.lines.append(f"{self._function(text)}(t, T, k == 0, {', '.join(call)})")
+            product, left, right = (
+                "tile_gemm",
+                arrays.operand(a),
+                f"b{copy.number}" if copy else arrays.operand(b),
+            )
+        self._update = self._update or self._update_of(tile.update, gradient)
+        scalars = f"scalars_{tile.product.out.dtype}"
+        factors = f"{row}, m, {left}, {right}, {gradient}, {scalars}"
+        self.lines.append(f"update_tiles(t, T, {product}, {self._update}, {factors})")
 
     def _update_ranges(self, kernel: Kernel) -> None:
         """Go over the parts of theta that no tile belongs to."""
-        assert self._update is not None
         first = self._arrays.rows
         for start, stop in kernel.ranges:
             self._arrays.row(start, (stop - start,))
-        text, arguments = self._update.over_ranges()
-        call = ["D", str(first), str(self._arrays.rows), *arguments]
-        self.lines.append(f"{self._function(text)}(t, T, k == 0, {', '.join(call)})")
+        self.lines.append(f"update_ranges(t, T, {self._update}, D, {first}, {self._arrays.rows})")
 
-    def _update_of(self, tile: TileUpdate) -> Update:
-        if self._update is None:
-            source = KernelSource(tile.update, self._arrays)
-            gradient = self._arrays.name(tile.gradient)
-            self._update = Update(source, self._function(source.text), gradient, self._olds)
-        return self._update
+    def _update_of(self, kernel: Kernel, gradient: str) -> str:
+        source = KernelSource(kernel, self._arrays)
+        part = {x: "low:high" for x in source.arrays} | {gradient: "ahead : ahead + high - low"}
+        given = [f"{name}[{part[x]}]" if x in part else name for x, name in source.parameters.items()]
+        lines = [
+            "@njit(**PLAIN)",
+            "def KERNEL(arguments, low, high, ahead):",
+            f"    {', '.join(source.parameters.values())}, = arguments",
+            f"    {self._function(source.text)}({', '.join(given)}, 0, 0, 0, high - low)",
+        ]
+        return f"{self._function(chr(10).join(lines))}, ({', '.join(source.parameters)},)"
 
     def _function(self, text: str) -> str:
         """Return the name of a function of this text."""

@@ -13,7 +13,6 @@ from nnx.backends.numba.instructions import BARRIER, Instructions
 from nnx.backends.numba.target import TARGET
 from nnx.compiler import Graph, TraceError, Value, own_outputs
 from nnx.compiler.pipeline import schedule
-from nnx.compiler.schedule import Copy, Gemm, Kernel, Schedule, TileUpdate
 
 
 class Source(NamedTuple):
@@ -59,21 +58,11 @@ class NumbaStepRenderer:
         graph = own_outputs(Graph(graph.inputs, graph.ops, graph.arguments, (new, graph.result[1])))
         new, self._J = graph.result
         self.schedule = schedule(graph, TARGET, {new[name]: old for name, old in self._changed.items()})
-        X, *others = (x for x in self._batch if x is not None)
-        gathered = {x: f"{letter}B" for x, letter in zip(others, "Yw", strict=False)}
-        self._arrays = Arrays(self.schedule, X, gathered)
-        self._own = _read_by_update_alone(self.schedule)
-        olds = {f"y{x.number}": f"x{x.number}" for x in self._changed.values() if x in self._own}
-        self._instructions = Instructions(self._arrays, self._batch, olds)
+        self._arrays = Arrays(self.schedule, [x for x in self._batch if x is not None])
+        self._instructions = Instructions(self._arrays, self._batch)
 
     def source(self) -> Source:
-        """Return the source of the function `step`, and what it is called with.
-
-        Raises
-        ------
-        TraceError
-            When an operation has no loop here.
-        """
+        """Return the source of the function `step`, and what it is called with; a TraceError if there is none."""
         before = self._before()
         for instruction in self.schedule.instructions:
             self._instructions.render(instruction)
@@ -116,7 +105,7 @@ class NumbaStepRenderer:
         lines = ["end = order.size if order.size > 0 else Y.shape[Y.ndim - 1]"]
         lines += [f"s{x.number} = x{x.number}[()]" for x in self._state.values() if x.ndim == 0]
         for x in self._changed.values():
-            if x.ndim and x not in self._own:
+            if x.ndim:
                 lines.append(f"copy_state(t, T, {self._flat('y', x)}, {self._flat('x', x)})")
         return lines
 
@@ -140,33 +129,7 @@ class NumbaStepRenderer:
         return lines
 
     def _flat(self, letter: str, value: Value) -> str:
-        name = f"{letter}{value.number}"
-        return name if value.ndim == 1 else f"as_vector({name}, {self._arrays.row(0, (value.size,))})"
-
-
-def _read_by_update_alone(schedule: Schedule) -> set[Value]:
-    """Return the arrays of the state that the optimizer's loop alone reads, and changes in place: Adam's m and v.
-
-    In the first step the loop copies them itself, each tile when it needs it.
-    """
-    update = None
-    others: set[Value] = set()
-    for instruction in schedule.instructions:
-        read: tuple[Value, ...] = ()
-        match instruction:
-            case TileUpdate(product):
-                update, read = instruction.update, product.reads
-            case Kernel(ranges=()):
-                read = instruction.outside
-            case Gemm(op):
-                read = op.reads
-            case Copy(source):
-                read = (source,)
-        others |= {schedule.graph.base(x) for x in read}
-    if update is None:
-        return set()
-    slots = (slot for slot in schedule.slots if slot.in_place and slot.new in update.written)
-    return {slot.old for slot in slots if slot.old in update.outside} - others
+        return self._arrays.flat(f"{letter}{value.number}", value)
 
 
 def _checked(graph: Graph) -> tuple[dict[str, Value], dict[str, Value], tuple[Any, ...]]:

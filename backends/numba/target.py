@@ -1,15 +1,9 @@
 """What the compiler's passes are told of numba's steps."""
 
 from nnx.backends.numba.expressions import iteration_space
-from nnx.compiler import Op, Value
+from nnx.compiler import Op, Value, thresholds
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.pipeline import Target
-from nnx.compiler.thresholds import (
-    TRANSPOSED_COPY_FEW,
-    TRANSPOSED_COPY_MORE_UNITS,
-    TRANSPOSED_COPY_SAMPLES,
-    TRANSPOSED_COPY_UNITS,
-)
 
 LINE = 64
 """The bytes of a cache line."""
@@ -22,8 +16,9 @@ def copies_transposed(product: Op) -> bool:
     sample the loop over a row is vectorized only where its elements are known to be neighbours.
     """
     m, n = product.reads[1].shape[0], product.out.shape[0]
-    units = TRANSPOSED_COPY_UNITS if m <= TRANSPOSED_COPY_FEW else TRANSPOSED_COPY_MORE_UNITS
-    return m == 1 or (m <= TRANSPOSED_COPY_SAMPLES and n >= units)
+    few = m <= thresholds.TRANSPOSED_COPY_FEW
+    units = thresholds.TRANSPOSED_COPY_UNITS if few else thresholds.TRANSPOSED_COPY_MORE_UNITS
+    return m == 1 or (m <= thresholds.TRANSPOSED_COPY_SAMPLES and n >= units)
 
 
 def row_length(value: Value) -> int:

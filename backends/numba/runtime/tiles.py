@@ -10,7 +10,7 @@ from numba import njit
 from numpy import int64, uint64
 
 from nnx.backends.numba.runtime.gemm import gemm
-from nnx.backends.numba.runtime.options import LINE, SHARED
+from nnx.backends.numba.runtime.options import LINE, PLAIN, SHARED
 from nnx.backends.numba.runtime.partition import partition, partition_matrix
 from nnx.compiler.thresholds import PREFER_ROWS, TILE, TILE_OF_ONE_SAMPLE, TILE_SAMPLES
 
@@ -38,24 +38,6 @@ def tiling(t, T, d, m):
 
 
 @njit(**SHARED)
-def tile(d, r, c, rows, columns, place):
-    """Return where a tile lies in dtheta, and which runs of theta it belongs to.
-
-    Returns
-    -------
-    at, width : int
-        The tile's first element in dtheta, and the elements from one row to the next.
-    first, length, count : int
-        The first run's first element in theta, and a run's elements, which follow each other; the number of runs, each
-        a row of W behind the one before.
-    """
-    start, k = d[0], d[3]
-    at, width = (start + place, columns) if place >= 0 else (start + r * k + c, k)
-    whole_rows = columns == k
-    return at, width, start + r * k + c, rows * k if whole_rows else columns, int64(1) if whole_rows else rows
-
-
-@njit(**SHARED)
 def tile_gemm(a, b, r, rows, c, columns, out, at, width, scalars):
     """Write a[r : r + rows] b[:, c : c + columns] into out, from element `at` on."""
     (A, a_down, a_right, _, k), (B, b_down, b_right, _, _), item = a, b, scalars.itemsize
@@ -64,10 +46,41 @@ def tile_gemm(a, b, r, rows, c, columns, out, at, width, scalars):
 
 
 @njit(**SHARED)
-def tile_outer(a, b, r, rows, c, columns, out, at, width):
-    """Write the same product of a single sample: a column times a row."""
+def tile_outer(a, b, r, rows, c, columns, out, at, width, scalars):
+    """Write the same product of a single sample, whose factors are arrays: a column times a row."""
     row = b[0, c : c + columns]
     for i in range(rows):
         x, to = a[r + i, 0], out[at + i * width : at + i * width + columns]
         for j in range(uint64(columns)):  # unsigned, since no index counts from the end
             to[j] = x * row[j]
+
+
+@njit(**PLAIN)
+def update_tiles(t, T, product, update, arguments, d, m, a, b, dtheta, scalars):
+    """Make thread t's tiles of a dW by `product`, and update the runs of theta that each belongs to.
+
+    update(arguments, low, high, ahead) is called for theta[low:high], whose derivative begins at dtheta[ahead].
+    """
+    i0, i1, j0, j1, R, C, place = tiling(t, T, d, m)
+    start, k = d[0], d[3]
+    for above in range(
+        (i1 - i0 + R - 1) // R
+    ):  # from the last rows up, since the forward pass read those last
+        r = i0 + ((i1 - i0 - 1) // R - above) * R
+        for c in range(j0, j1, C):
+            rows, columns, first = min(R, i1 - r), min(C, j1 - c), start + r * k + c
+            at, width = (start + place, columns) if place >= 0 else (first, k)
+            product(a, b, r, rows, c, columns, dtheta, at, width, scalars)
+            # Whole rows of W are one run.
+            length, runs = (rows * k, int64(1)) if columns == k else (columns, rows)
+            for q in range(runs):
+                low = first + q * k
+                update(arguments, low, low + length, at + q * width)
+
+
+@njit(**PLAIN)
+def update_ranges(t, T, update, arguments, D, first, last):
+    """Update thread t's part of the ranges of theta in some rows of D, whose derivatives are in their own places."""
+    for k in range(first, last):
+        low, high = partition(t, T, D[k][3], LINE)
+        update(arguments, D[k][0] + low, D[k][0] + high, D[k][0] + low)
