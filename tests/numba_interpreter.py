@@ -52,7 +52,6 @@ def interpreted(text):
         "all_finite": lambda t, T, x: np.isfinite(x).all(),
         "flush_to_zero": lambda: 0,
         "set_float_mode": lambda before: None,
-        "announce_call": lambda t, T, sync: None,
         "tile_gemm": None,
         "tile_outer": None,
         "update_tiles": update_tiles,
@@ -88,10 +87,11 @@ def interpreted(text):
 
 def in_loops(graph):
     """The step of a graph, as numba would do it."""
+    from nnx.backends.numba.compiled import CompiledFunction
     from nnx.backends.numba.step import CompiledStep
 
     source = NumbaStepRenderer(graph).source()
-    compiled = CompiledStep(source, interpreted(source.text))
+    compiled = CompiledStep(source, CompiledFunction(interpreted(source.text)))
     _, (X, *_) = graph.arguments
 
     def step(state, batch):

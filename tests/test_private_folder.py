@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.backends.numba import compiled, private_folder
+from nnx.backends.numba import compiled
+from nnx.io import private_folder
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has no such modes")
 

@@ -51,13 +51,12 @@ def test_threads_share_the_work(numba, monkeypatch):
     alone, Js = repeated(state, data, None, 0, 10, 5)
     seen = []
 
-    def together(function, work, *arguments, T, linger):
+    def together(function, work, *arguments, T):
         sync = np.zeros(16, np.int64)
         with ThreadPoolExecutor(4) as pool:
             others = [pool.submit(function, t, T, sync, *arguments) for t in range(1, T)]
             function(0, T, sync, *arguments)
             seen.append([other.result(timeout=60) for other in others])
-        linger(sync, sync[8])  # nobody calls any more: only a moment
 
     for T in (2, 3):
         monkeypatch.setattr("nnx.backends.numba.step.run_in_threads", partial(together, T=T))
@@ -289,13 +288,10 @@ def test_after_an_interrupt_there_are_new_threads(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         threads.run_in_threads(interrupted, 1.0)
     assert seen == [True]
-    lingered = []
-    for _ in range(2):
-        threads.run_in_threads(meets, 1.0, linger=lambda sync, calls: lingered.append(threading.get_ident()))
+    for _ in range(3):
+        threads.run_in_threads(meets, 1.0)
     others = {*seen[1:]} - {threading.get_ident()}
     assert len(others) == 1  # the same thread does one call after the other
-    threads.run_in_threads(meets, 1.0)
-    assert [*others] * 2 == lingered
 
 
 def test_threads_that_cannot_all_be_had_end(monkeypatch):

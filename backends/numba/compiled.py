@@ -17,21 +17,21 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from nnx.backends.numba import runtime
-from nnx.backends.numba.private_folder import (
+from nnx.compiler import TraceError
+from nnx.compiler.thresholds import TABLE
+from nnx.errors import InputError, first_line
+from nnx.io.private_folder import (
     SealedFiles,
     UnsafeError,
     file_lock,
     make_private,
     read_private,
+    user_cache,
     write_private,
 )
-from nnx.compiler import TraceError
-from nnx.compiler.thresholds import TABLE
-from nnx.errors import InputError, first_line
 from nnx.support.processes import uncut
 
 _log = logging.getLogger("nnx")
-_modules: dict[str, Any] = {}
 
 
 def _joined() -> str:
@@ -49,50 +49,27 @@ TEXT = _joined()
 IDLE_STEPS = 16
 """Compiled steps that stay in memory without being in use. Each takes up to 20 MB."""
 
-_lock = threading.RLock()
-"""A module is executed, and so compiled, by one thread at a time; a fork waits for it (`nnx.support.processes`)."""
-
-
-def cache() -> Path:
-    """Return the folder of compiled steps: NNX_CACHE_DIR, or the system's folder of caches."""
-    if wish := os.environ.get("NNX_CACHE_DIR"):
-        return Path(wish)
-    try:
-        return _of_the_system()
-    except RuntimeError:  # this user has no home
-        return _own_folder()
-
-
-def _of_the_system() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "nnx" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "nnx"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "nnx"
-
 
 class CompiledFunction:
-    """A compiled step in use. Its module stays in memory as long as this object lives.
-
-    Attributes
-    ----------
-    function : callable
-    """
+    """A compiled step in use: its module stays in memory as long as this object lives."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
 
 
+_modules: dict[str, Any] = {}
 _used: "WeakValueDictionary[str, CompiledFunction]" = WeakValueDictionary()
+
+_lock = threading.RLock()
+"""A module is executed, and so compiled, by one thread at a time; a fork waits for it (`nnx.support.processes`)."""
 
 
 def compiled(text: str) -> CompiledFunction:
     """Return the function `step` of a source, which numba also writes to disk beside it."""
     with uncut(), _lock:
         key, module = _module("step", f"from {shared().__name__} import *\n\n\n{text}")
-        step = _used.get(key)
-        if step is None:
-            step = _used[key] = CompiledFunction(module.step)
+        step = _used.get(key) or CompiledFunction(module.step)
+        _used[key] = step
         _modules[key] = _modules.pop(key)  # the last that was asked for
         _forget()
         return step
@@ -162,6 +139,16 @@ def _executed(key: str, path: Path, text: str, files: list[SealedFiles]) -> Any:
     return module
 
 
+def cache() -> Path:
+    """Return the folder of compiled steps: NNX_CACHE_DIR, or the system's folder of caches."""
+    if wish := os.environ.get("NNX_CACHE_DIR"):
+        return Path(wish)
+    try:
+        return user_cache()
+    except RuntimeError:  # this user has no home
+        return _own_folder()
+
+
 @lru_cache
 def _own_folder() -> Path:
     folder = tempfile.TemporaryDirectory(prefix="nnx-")
@@ -193,4 +180,8 @@ def source_file(name: str, text: str) -> Path:
 @lru_cache
 def _warn_once(what: str) -> None:
     """Say, once, that a folder is not used."""
-    _log.warning("compiled steps are not kept, and are compiled anew in each process: %s", what)
+    _log.warning(
+        "compiled steps are not kept, and are compiled anew in each process: %s, and what is in it is run as a program; "
+        "remove it, or let NNX_CACHE_DIR name a folder of your own that others cannot write (mode 0700)",
+        what,
+    )

@@ -144,13 +144,10 @@ class Instructions:
         (a, b), copy, arrays = tile.product.reads, tile.transposed, self._arrays
         row, gradient = arrays.row(tile.start, tile.product.out.shape), arrays.name(tile.gradient)
         if tile.product.name == "multiply":  # of one sample
-            product, left, right = "tile_outer", arrays.name(a), f"B{copy.number}" if copy else arrays.name(b)
+            product, factor, letter = "tile_outer", arrays.name, "B"
         else:
-            product, left, right = (
-                "tile_gemm",
-                arrays.operand(a),
-                f"b{copy.number}" if copy else arrays.operand(b),
-            )
+            product, factor, letter = "tile_gemm", arrays.operand, "b"
+        left, right = factor(a), f"{letter}{copy.number}" if copy else factor(b)
         self._update = self._update or self._update_of(tile.update, gradient)
         scalars = f"scalars_{tile.product.out.dtype}"
         factors = f"{row}, m, {left}, {right}, {gradient}, {scalars}"
@@ -165,15 +162,13 @@ class Instructions:
 
     def _update_of(self, kernel: Kernel, gradient: str) -> str:
         source = KernelSource(kernel, self._arrays)
-        part = {x: "low:high" for x in source.arrays} | {gradient: "ahead : ahead + high - low"}
+        part = dict.fromkeys(source.arrays, "low:high") | {gradient: "ahead : ahead + high - low"}
         given = [f"{name}[{part[x]}]" if x in part else name for x, name in source.parameters.items()]
-        lines = [
-            "@njit(**PLAIN)",
-            "def KERNEL(arguments, low, high, ahead):",
-            f"    {', '.join(source.parameters.values())}, = arguments",
-            f"    {self._function(source.text)}({', '.join(given)}, 0, 0, 0, high - low)",
-        ]
-        return f"{self._function(chr(10).join(lines))}, ({', '.join(source.parameters)},)"
+        text = f"""@njit(**PLAIN)
+def KERNEL(arguments, low, high, ahead):
+    {", ".join(source.parameters.values())}, = arguments
+    {self._function(source.text)}({", ".join(given)}, 0, 0, 0, high - low)"""
+        return f"{self._function(text)}, ({', '.join(source.parameters)},)"
 
     def _function(self, text: str) -> str:
         """Return the name of a function of this text."""

@@ -8,7 +8,7 @@ import numpy as np
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.numba.blas import suits_blas
-from nnx.backends.numba.compiled import compiled, shared
+from nnx.backends.numba.compiled import CompiledFunction, compiled
 from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
 from nnx.backends.numba.threads import run_in_threads
 from nnx.compiler import trace
@@ -28,22 +28,11 @@ def compiled_step(
     """
     batch = tuple(None if x is None else np.empty((*x.shape[:-1], m), x.dtype) for x in data)
     source = NumbaStepRenderer(trace(function, state, batch)).source()
-    step = compiled(source.text)
-    return CompiledStep(source, step.function, shared().wait_for_next_call, step)
+    return CompiledStep(source, compiled(source.text))
 
 
 class CompiledStep:
     """Steps in place.
-
-    Parameters
-    ----------
-    source : Source
-    function : callable
-        `step` of the source.
-    linger : callable or None
-        What a thread does after its part of a call: see `wait_for_next_call`.
-    held : object
-        Is kept as long as this.
 
     Attributes
     ----------
@@ -51,9 +40,8 @@ class CompiledStep:
         The state's arrays that a step changes.
     """
 
-    def __init__(self, source: Source, function: Any, linger: Any = None, held: Any = None) -> None:
-        self._source, self._function, self._linger, self._held = source, function, linger, held
-        self.changed = source.changed
+    def __init__(self, source: Source, compiled: CompiledFunction) -> None:
+        self._source, self._compiled, self.changed = source, compiled, source.changed
 
     def __call__(
         self,
@@ -92,7 +80,7 @@ class CompiledStep:
         arguments += [new[name] if name in new else _plain(x) for name, x in state.items()]
         arguments += [_plain(state[name]) for name, x in new.items() if x.ndim]
         arguments += self._source.tables.values()
-        run_in_threads(self._function, self._source.estimated_seconds, *arguments, linger=self._linger)
+        run_in_threads(self._compiled.function, self._source.estimated_seconds, *arguments)
         return Js[:count], bool(Js[count] == 0)
 
 

@@ -73,7 +73,6 @@ class NumbaStepRenderer:
         step = [
             f"@njit(types.void({', '.join(parameters.values())}), **CALLED)",
             f"def step({', '.join(parameters)}):",
-            "    announce_call(t, T, sync)",
             "    next_barrier, before = int64(1), flush_to_zero()",
             *indented([*before, *self._arrays.once, BARRIER]),
             "    for k in range(count):",

@@ -83,7 +83,4 @@ NO_SECOND_THREAD_SECONDS = _row("NO_SECOND_THREAD_SECONDS", 20e-3, "s",
     "OpenBLAS's threads spin for 30 ms: epochs of 3 ms took 78 ms")
 SOON_SECONDS = _row("SOON_SECONDS", 0.05, "s", "within it after steps, more steps are expected soon",
     "as NO_SECOND_THREAD_SECONDS")
-LOOKS_FOR_NEXT_CALL = _row("LOOKS_FOR_NEXT_CALL", 5000, "looks",
-    "so often a thread looks for the next call before it sleeps",
-    "an epoch of a small network takes a tenth less; a look takes 20 to 50 ns on x86")
 # fmt: on

@@ -1,7 +1,4 @@
-"""How threads wait for each other.
-
-They count in an int64 array `sync`. Element 0 counts arrivals at barriers, element 8 the calls that have begun.
-"""
+"""How threads wait for each other: the first element of an int64 array `sync` counts arrivals at barriers."""
 
 # mypy: ignore-errors
 
@@ -13,8 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy import uint32
 
-from nnx.backends.numba.runtime.options import CALLED, SHARED, X86
-from nnx.compiler.thresholds import LOOKS_FOR_NEXT_CALL
+from nnx.backends.numba.runtime.options import SHARED
 
 WINDOWS = sys.platform == "win32"
 _yield = types.ExternalFunction("SwitchToThread" if WINDOWS else "sched_yield", types.int32())
@@ -49,19 +45,6 @@ def arrivals(context, sync):
     return types.int64(sync), made
 
 
-@intrinsic
-def pause(context):
-    """Leave the units that two hardware threads share to the other one for a moment."""
-
-    def made(context, builder, signature, args):
-        if X86:
-            kind = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
-        return context.get_dummy_value()
-
-    return types.none(), made
-
-
 @njit(**SHARED)
 def barrier(sync, T, number):
     """Wait until all T threads have come to the barrier of this number, from 1; return the next number."""
@@ -75,22 +58,3 @@ def barrier(sync, T, number):
             elif looks > LOOKS_BEFORE_YIELD:
                 _yield()
     return number + 1
-
-
-@njit(**SHARED)
-def announce_call(t, T, sync):
-    """Tell the threads in `wait_for_next_call` that a call has begun."""
-    if T > 1 and t == 0:
-        count_arrival(sync[8:])
-
-
-@njit(types.void(types.int64[::1], types.int64), **{**CALLED, "cache": SHARED["cache"]})
-def wait_for_next_call(sync, calls):
-    """Wait a moment for another call to begin after so many: waking a thread takes longer than a small step.
-
-    The thread must not ask Python for it, since the caller holds the interpreter's lock until the step has begun.
-    """
-    for _ in range(LOOKS_FOR_NEXT_CALL):
-        if arrivals(sync[8:]) != calls:
-            return
-        pause()

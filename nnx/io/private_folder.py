@@ -1,10 +1,11 @@
-"""A private folder, and checksums of its files: a file that is loaded from it runs as a program."""
+"""A private folder, and checksums of its files: for files that run as a program when they are loaded."""
 
 import hashlib
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,15 @@ OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 class UnsafeError(Exception):
     """Another user could have written here."""
+
+
+def user_cache() -> Path:
+    """Return this user's folder for files of nnx that can be made anew; a RuntimeError if the user has no home."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "nnx" / "cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "nnx"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "nnx"
 
 
 def problem_of(found: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR) -> str | None:
@@ -50,7 +60,7 @@ def make_private(folder: Path) -> None:
     Raises
     ------
     UnsafeError
-        When it is a link, another user's, or could be written by others: what is wrong, and what to do.
+        When it is a link, another user's, or could be written by others.
     OSError
         When it cannot be made.
     """
@@ -60,10 +70,7 @@ def make_private(folder: Path) -> None:
         folder.chmod(0o700)  # whatever the umask
     wrong = problem_of(folder.lstat())
     if wrong is not None:
-        raise UnsafeError(
-            f"{str(folder)!r} {wrong}, and what is in it is run as a program; remove it, or let NNX_CACHE_DIR name a "
-            "folder of your own that others cannot write (mode 0700)"
-        )
+        raise UnsafeError(f"{str(folder)!r} {wrong}")
     if stat.S_IMODE(folder.lstat().st_mode) != 0o700:
         folder.chmod(0o700)
 
@@ -81,7 +88,7 @@ def file_lock(path: Path) -> Iterator[None]:
         if stat.S_ISREG(os.fstat(file).st_mode):
             fcntl.flock(file, fcntl.LOCK_EX)
     except (ImportError, OSError) as error:
-        _log.debug("compiled steps are not locked: %s", error)
+        _log.debug("%s locks nothing: %s", path, error)
     try:
         yield
     finally:
@@ -102,8 +109,7 @@ class SealedFiles:
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._sums = folder / f"{name}.sha256"
-        self._folder, self._name = folder / "__pycache__", name
+        self._folder, self._name, self._sums = folder / "__pycache__", name, folder / f"{name}.sha256"
 
     def files(self) -> list[Path]:
         """Return all of them."""
@@ -111,15 +117,12 @@ class SealedFiles:
 
     def are_intact(self) -> bool:
         """Whether there are some, and all are as they were written by this user."""
-        listed, files = self._listed(), self.files()
-        return bool(files) and all(_sum(path) == listed.get(path.name) is not None for path in files)
+        return bool(self.files()) and not self._damaged()
 
     def remove_damaged(self) -> None:
         """Remove those that are not as they were written."""
-        listed = self._listed()
-        for path in self.files():
-            if _sum(path) != listed.get(path.name) or path.name not in listed:
-                path.unlink()
+        for path in self._damaged():
+            path.unlink()
 
     def remove(self) -> None:
         """Remove all of them."""
@@ -128,19 +131,22 @@ class SealedFiles:
 
     def fingerprint(self) -> object:
         """Return a value that differs once one of them has been written: names, times and sizes."""
-        return [(path.name, found.st_mtime_ns, found.st_size) for path, found in _stats(self.files())]
+        found = []
+        for path in self.files():
+            with suppress(OSError):
+                found.append((path.name, path.stat().st_mtime_ns, path.stat().st_size))
+        return found
 
     def seal(self) -> None:
         """Note the checksums of the files as they are now, and make the files private."""
-        sums = {}
         for path in self.files():
             path.chmod(0o600)
-            sums[path.name] = _sum(path)
-        write_private(self._sums, "".join(f"{sum}  {name}\n" for name, sum in sums.items()))
+        write_private(self._sums, "".join(f"{_sum(path)}  {path.name}\n" for path in self.files()))
 
-    def _listed(self) -> dict[str, str]:
-        text = read_private(self._sums) or ""
-        return {name: sum for sum, _, name in (line.partition("  ") for line in text.splitlines())}
+    def _damaged(self) -> list[Path]:
+        lines = (read_private(self._sums) or "").splitlines()
+        sums = {name: sum for sum, _, name in (line.partition("  ") for line in lines)}
+        return [path for path in self.files() if _sum(path) != sums.get(path.name, "not listed")]
 
 
 def read_private(path: Path) -> str | None:
@@ -166,9 +172,3 @@ def _data(path: Path) -> bytes | None:
 def _sum(path: Path) -> str | None:
     data = _data(path)
     return None if data is None else hashlib.sha256(data).hexdigest()
-
-
-def _stats(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    for path in paths:
-        with suppress(OSError):
-            yield path, path.stat()
