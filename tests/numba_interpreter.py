@@ -72,7 +72,6 @@ def interpreted(text):
         "part": lambda x, d: x[d[0] : d[1]],
         "matrix": lambda x, d: x[d[0] : d[1]].reshape(d[2], d[3]),
         "as_vector": lambda x, d: x.reshape(d[3]),
-        "as_matrix": lambda x, d: x.reshape(d[2], d[3]),
         "operand": operand,
         "gemm_partition": lambda t, T, a, b, out, *_: np.matmul(a, b, out=out),
         "gather": gather,

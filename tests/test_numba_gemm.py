@@ -13,7 +13,7 @@ def product():
     numba = pytest.importorskip("numba", reason="numba is not installed")
     pytest.importorskip("scipy.linalg")
     from nnx.backends.numba.runtime.gemm import gemm_partition
-    from nnx.backends.numba.runtime.views import operand
+    from nnx.backends.numba.runtime.parts import operand
 
     @numba.njit(error_model="numpy")
     def whole(x):
@@ -74,14 +74,14 @@ def runtime():
     """Functions of the runtime, called for one thread after the other."""
     numba = pytest.importorskip("numba", reason="numba is not installed")
     pytest.importorskip("scipy.linalg")
-    from nnx.backends.numba.runtime import copies, gemm, tiles, views
+    from nnx.backends.numba.runtime import copies, gemm, parts, tiles
 
     gemm_owner_computes, add_partial_sums, operand = (
         gemm.gemm_owner_computes,
         gemm.add_partial_sums,
-        views.operand,
+        parts.operand,
     )
-    tiling, tile, tile_gemm, tile_outer = tiles.tiling, tiles.tile, tiles.tile_gemm, tiles.tile_outer
+    update_tiles, tile_gemm, tile_outer = tiles.update_tiles, tiles.tile_gemm, tiles.tile_outer
     transpose_, finite_, gather_ = copies.transpose, copies.all_finite, copies.gather
 
     @numba.njit(error_model="numpy")
@@ -102,21 +102,19 @@ def runtime():
         return count > 1
 
     @numba.njit(error_model="numpy")
+    def use(arguments, low, high, ahead):
+        dtheta, used = arguments
+        used[low:high] += dtheta[ahead : ahead + high - low]
+
+    @numba.njit(error_model="numpy")
     def in_tiles(T, a, b, d, dtheta, used, scalars):
         """Copy every tile to where it belongs, as soon as it is there, as the optimizer's loop would."""
+        m, given = a.shape[1], (dtheta, used)
         for t in range(T):
-            i0, i1, j0, j1, R, C, place = tiling(t, T, d, a.shape[1])
-            for r in range(i0, i1, R):
-                for c in range(j0, j1, C):
-                    rows, columns = min(R, i1 - r), min(C, j1 - c)
-                    at, width, first, length, count = tile(d, r, c, rows, columns, place)
-                    if a.shape[1] == 1:
-                        tile_outer(a, b, r, rows, c, columns, dtheta, at, width)
-                    else:
-                        tile_gemm(whole(a), whole(b), r, rows, c, columns, dtheta, at, width, scalars)
-                    for q in range(count):
-                        low, ahead = first + q * d[3], at + q * width
-                        used[low : low + length] += dtheta[ahead : ahead + length]
+            if m == 1:
+                update_tiles(t, T, tile_outer, use, given, d, m, a, b, dtheta, scalars)
+            else:
+                update_tiles(t, T, tile_gemm, use, given, d, m, whole(a), whole(b), dtheta, scalars)
 
     @numba.njit(error_model="numpy")
     def transpose(T, a, out):

@@ -181,7 +181,7 @@ def source_file(name: str, text: str) -> Path:
 def _warn_once(what: str) -> None:
     """Say, once, that a folder is not used."""
     _log.warning(
-        "compiled steps are not kept, and are compiled anew in each process: %s, and what is in it is run as a program; "
-        "remove it, or let NNX_CACHE_DIR name a folder of your own that others cannot write (mode 0700)",
+        "compiled steps are not kept, and are compiled anew in each process: %s, and what is in it is run as a "
+        "program; remove it, or let NNX_CACHE_DIR name a folder of your own that others cannot write (mode 0700)",
         what,
     )

@@ -7,8 +7,7 @@ from numpy import int64, uint64
 
 from nnx.backends.numba.runtime.gemm import is_cache_friendly
 from nnx.backends.numba.runtime.options import LINE, SHARED
-from nnx.backends.numba.runtime.partition import partition
-from nnx.backends.numba.runtime.views import operand
+from nnx.backends.numba.runtime.parts import operand, partition
 
 _copy = types.ExternalFunction("memcpy", types.intp(types.intp, types.intp, types.intp))
 
@@ -38,22 +37,11 @@ def gather2(y, order, start, out):
 
 @njit(**SHARED)
 def transpose(t, T, a, out, d):
-    """Copy this thread's part of A^T = a to out, row-major, unless out is empty or the copy needless.
-
-    Returns
-    -------
-    operand
-        Of the copy, or of a itself. See `views.operand`.
-    """
-    found, in_rows = operand(a, d), a.strides[1] == a.itemsize
-    if out.shape[0] == 0 or (in_rows and d[2] > 1 and is_cache_friendly(found)):
+    """Copy this thread's part of A^T = a to out, unless out is empty or the copy needless; return A^T's operand."""
+    found = operand(a, d)
+    if out.shape[0] == 0 or (a.strides[1] == a.itemsize and d[2] > 1 and is_cache_friendly(found)):
         return found
     i0, i1 = partition(t, T, d[3], LINE)
-    if in_rows:
-        for j in range(d[2]):
-            to, of = out.ctypes.data + j * out.strides[0], found[0] + j * found[1]
-            _copy(to + i0 * a.itemsize, of + i0 * a.itemsize, (i1 - i0) * a.itemsize)
-        return operand(out, d)
     i0, i1, m, eight, sixteen = uint64(i0), uint64(i1), uint64(d[2]), uint64(8), uint64(16)
     for jj in range(uint64(0), m, sixteen):  # by blocks, whose cache lines stay until they are full
         for ii in range(i0, i1, eight):

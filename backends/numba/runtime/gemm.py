@@ -1,8 +1,7 @@
 """Matrix products: a thread's part of them, each in blocks that suit BLAS.
 
-A matrix is (address, bytes from row to row, bytes from column to column, rows, columns): see `views.operand`. Of a and
-b one stride is an element; the result is row-major. `scalars` is an array of 1, 0 and the copy limit: of it BLAS reads
-alpha and beta, and its dtype is that of the product.
+Of a and b one stride is an element; the result is row-major. `scalars` is an array of 1, 0 and the copy limit: of it
+BLAS reads alpha and beta, and its dtype is that of the product.
 """
 
 # mypy: ignore-errors
@@ -16,7 +15,7 @@ from numpy import int32, int64, uint64
 from nnx.backends.numba.blas import bind
 from nnx.backends.numba.runtime.blocks import gemm_in_registers
 from nnx.backends.numba.runtime.options import LINE, SHARED, ZERO
-from nnx.backends.numba.runtime.partition import EVEN, partition, partition_matrix
+from nnx.backends.numba.runtime.parts import EVEN, block, partition, partition_matrix
 from nnx.compiler.thresholds import DEPTH, FEW_COLUMNS, MKL_FEW_ROWS, MKL_LONG_ROWS, PREFER_ROWS
 
 ALWAYS_COPIES, MKL = -1, -2
@@ -68,19 +67,10 @@ def gemm_blocks(n, k, m, copy_limit, is_mixed, page_strided, unaligned):
     """Return the rows, terms and columns of the blocks in which a product (n, k) (k, m) is done.
 
     OpenBLAS copies what it multiplies, except in products of up to `copy_limit` = 100^3 multiplications. In such blocks
-    a product of 16 or 20 columns takes half the time, a large one some percent less.
-
-    Parameters
-    ----------
-    n, k, m : int
-    copy_limit : int
-        See `gemm`.
-    is_mixed : bool
-        Whether a is row-major and b column-major: such a product is uncopied only if it is smaller, and has more terms.
-    page_strided : bool
-        Whether the columns of a are whole pages apart, so that few of them fit into the cache together.
-    unaligned : bool
-        Whether the rows of b begin within cache lines, or all at a few places of the cache: it is better copied whole.
+    a product of 16 or 20 columns takes half the time, a large one some percent less. But it copies, too, where a is
+    row-major and b column-major (`is_mixed`), unless the product is even smaller and has more terms. If the columns of
+    a are whole pages apart (`page_strided`), few of them fit into the cache together. And b is better copied whole if
+    its rows begin within cache lines, or all at a few places of the cache (`unaligned`).
     """
     if copy_limit == MKL:
         return n, min(k, 128 if n <= MKL_FEW_ROWS and m > MKL_LONG_ROWS else k), m
@@ -142,11 +132,8 @@ def gemm(a, b, out, scalars):
 @njit(**SHARED)
 def gemm_partition(t, T, a, b, out, scalars):
     """Write thread t's part of a product."""
-    (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
-    i0, i1, j0, j1 = partition_matrix(t, T, n, m, EVEN)
-    a = A + i0 * a_down, a_down, a_right, i1 - i0, k
-    b = B + j0 * b_right, b_down, b_right, k, j1 - j0
-    gemm(a, b, (C + i0 * c_down + j0 * c_right, c_down, c_right, i1 - i0, j1 - j0), scalars)
+    i0, i1, j0, j1 = partition_matrix(t, T, out[3], out[4], EVEN)
+    gemm(block(a, i0, i1, ZERO, a[4]), block(b, ZERO, a[4], j0, j1), block(out, i0, i1, j0, j1), scalars)
 
 
 @njit(**SHARED)
@@ -157,7 +144,7 @@ def gemm_owner_computes(t, T, a, b, out, partial_sums, scalars, transposed):
     of each sum, thread 0 writes its sums to `out`, the others to `partial_sums`: `add_partial_sums` adds them. Returned
     is how many partial sums there are. If `partial_sums` is too short, the product is divided as any other.
     """
-    (A, a_down, a_right, n, k), (B, b_down, b_right, _, m), (C, c_down, c_right, _, _) = a, b, out
+    n, k, m = out[3], a[4], out[4]
     if T == 1 or partial_sums.size < (T - 1) * n * m:
         gemm_partition(t, T, a, b, out, scalars)
         return int64(1)
@@ -168,13 +155,11 @@ def gemm_owner_computes(t, T, a, b, out, partial_sums, scalars, transposed):
         i0, i1, q0, q1 = partition_matrix(t, T, n, k, PREFER_ROWS)
         first = partition_matrix(ZERO, T, n, k, PREFER_ROWS)[3]
     count = -(-k // first)
-    if i0 >= i1 or q0 >= q1:
-        return count
-    if count > 1 and t > 0:
-        C, c_down = int64(partial_sums.ctypes.data) + (t - 1) * n * m * scalars.itemsize, m * scalars.itemsize
-    a = A + i0 * a_down + q0 * a_right, a_down, a_right, i1 - i0, q1 - q0
-    b = B + q0 * b_down, b_down, b_right, q1 - q0, m
-    gemm(a, b, (C + i0 * c_down, c_down, c_right, i1 - i0, m), scalars)
+    if i0 < i1 and q0 < q1:
+        if count > 1 and t > 0:
+            place, item = int64(partial_sums.ctypes.data), scalars.itemsize
+            out = place + (t - 1) * n * m * item, m * item, out[2], n, m
+        gemm(block(a, i0, i1, q0, q1), block(b, q0, q1, ZERO, m), block(out, i0, i1, ZERO, m), scalars)
     return count
 
 

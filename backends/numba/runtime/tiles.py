@@ -10,8 +10,8 @@ from numba import njit
 from numpy import int64, uint64
 
 from nnx.backends.numba.runtime.gemm import gemm
-from nnx.backends.numba.runtime.options import LINE, PLAIN, SHARED
-from nnx.backends.numba.runtime.partition import partition, partition_matrix
+from nnx.backends.numba.runtime.options import LINE, PLAIN, SHARED, ZERO
+from nnx.backends.numba.runtime.parts import block, partition, partition_matrix
 from nnx.compiler.thresholds import PREFER_ROWS, TILE, TILE_OF_ONE_SAMPLE, TILE_SAMPLES
 
 
@@ -40,9 +40,9 @@ def tiling(t, T, d, m):
 @njit(**SHARED)
 def tile_gemm(a, b, r, rows, c, columns, out, at, width, scalars):
     """Write a[r : r + rows] b[:, c : c + columns] into out, from element `at` on."""
-    (A, a_down, a_right, _, k), (B, b_down, b_right, _, _), item = a, b, scalars.itemsize
-    a, b = (A + r * a_down, a_down, a_right, rows, k), (B + c * b_right, b_down, b_right, k, columns)
-    gemm(a, b, (int64(out.ctypes.data) + at * item, width * item, item, rows, columns), scalars)
+    k, item = a[4], scalars.itemsize
+    place = int64(out.ctypes.data) + at * item, width * item, item, rows, columns
+    gemm(block(a, r, r + rows, ZERO, k), block(b, ZERO, k, c, c + columns), place, scalars)
 
 
 @njit(**SHARED)
