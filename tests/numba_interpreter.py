@@ -49,7 +49,6 @@ def interpreted(text):
     others = {
         "np": np,
         "gemm_owner_computes": lambda t, T, a, b, out, *_: int(np.matmul(a, b, out=out) is out),
-        "all_finite": lambda t, T, x: np.isfinite(x).all(),
         "flush_to_zero": lambda: 0,
         "set_float_mode": lambda before: None,
         "tile_gemm": None,
@@ -95,8 +94,7 @@ def in_loops(graph):
 
     def step(state, batch):
         new = {name: np.empty_like(state[name]) for name in compiled.changed}
-        Js, is_finite = compiled(state, new, (*batch, None)[:3], None, 0, X.shape[-1], 1)
-        assert is_finite == all(np.isfinite(x).all() for x in new.values())
+        Js = compiled(state, new, (*batch, None)[:3], None, 0, X.shape[-1], 1)
         return {**state, **new}, Js[0]
 
     return step

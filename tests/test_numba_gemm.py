@@ -82,7 +82,7 @@ def runtime():
         parts.operand,
     )
     update_tiles, tile_gemm, tile_outer = tiles.update_tiles, tiles.tile_gemm, tiles.tile_outer
-    transpose_, finite_, gather_ = copies.transpose, copies.all_finite, copies.gather
+    transpose_, gather_ = copies.transpose, copies.gather
 
     @numba.njit(error_model="numpy")
     def whole(x):
@@ -122,13 +122,6 @@ def runtime():
             transpose_(t, T, a, out, (0, a.size, a.shape[0], a.shape[1]))
 
     @numba.njit(error_model="numpy")
-    def all_finite(T, x):
-        found = True
-        for t in range(T):
-            found = finite_(t, T, x) and found
-        return found
-
-    @numba.njit(error_model="numpy")
     def gather(T, rows, order, start, out):
         for t in range(T):
             gather_(t, T, rows, order, start, out)
@@ -137,7 +130,6 @@ def runtime():
         owner_computes=owner_computes,
         in_tiles=in_tiles,
         transpose=transpose,
-        all_finite=all_finite,
         gather=gather,
     )
 
@@ -205,18 +197,6 @@ def test_a_transposed_matrix(runtime):
             runtime.transpose(T, A.T, out)
             np.testing.assert_array_equal(out[:, :n], A.T)
             assert np.isnan(out[:, n:]).all()
-
-
-@pytest.mark.needs("numba")
-@pytest.mark.parametrize("bad", [None, np.nan, np.inf, -np.inf])
-def test_whether_a_state_is_finite(runtime, bad):
-    rng = np.random.default_rng(4)
-    for size in (1, 5, 16, 100, 1001):
-        for T in (1, 2, 3):
-            x = rng.standard_normal(size) * 1e300
-            if bad is not None:
-                x[rng.integers(size)] = bad
-            assert runtime.all_finite(T, x) == (bad is None)
 
 
 @pytest.mark.needs("numba")

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
-from nnx.backends.calls.program import CallProgram, Library, State
+from nnx.backends.calls.program import CallProgram, Library
 from nnx.backends.calls.program_cache import ProgramCache
 from nnx.backends.numba.step import CompiledStep, compiled_step
 from nnx.backends.numba.threads import one_thread_after_steps
@@ -41,8 +41,6 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
     def __init__(self, function: Callable[..., Any], library: Library) -> None:
         super().__init__(function, library)
         self._compiled = ProgramCache("a step is not compiled", logging.INFO)
-        self._checked: tuple[State, bool] = {}, True
-        """The last state that steps have made, and whether it is finite."""
 
     def compiled(self, data: Data, m: int) -> CompiledStep | None:
         """Return what is compiled for the state and m samples of the data; None if it cannot be."""
@@ -55,13 +53,12 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
         if step is None:
             return super()._run(data, order, at, m, count)
         new = self._spares(step.changed)
-        Js, is_finite = step(self._state, new, data, order, at, m, count)
+        Js = step(self._state, new, data, order, at, m, count)
         self._state = {**self._state, **new}
-        self._checked = self._state, is_finite
         return Js
 
     @property
     def finite(self) -> bool:
-        """Whether every number of the state is: of the arrays that compiled steps have changed it is known."""
-        state, is_finite = self._checked
-        return is_finite if state is self._state else super().finite
+        """Whether every number of the state is."""
+        with one_thread_after_steps():
+            return super().finite

@@ -19,13 +19,7 @@ NO_ORDER = np.empty(0, np.int64)
 def compiled_step(
     function: Callable[..., Any], state: dict[str, Array], data: Data, m: int
 ) -> "CompiledStep":
-    """Return a training step, compiled for this state and m samples of these data.
-
-    Raises
-    ------
-    TraceError
-        When it cannot be compiled.
-    """
+    """Return a training step, compiled for this state and m samples of these data; a TraceError if it cannot be."""
     batch = tuple(None if x is None else np.empty((*x.shape[:-1], m), x.dtype) for x in data)
     source = NumbaStepRenderer(trace(function, state, batch)).source()
     return CompiledStep(source, compiled(source.text))
@@ -52,8 +46,8 @@ class CompiledStep:
         at: int,
         m: int,
         count: int,
-    ) -> tuple[Array, bool]:
-        """Do `count` steps.
+    ) -> Array:
+        """Do `count` steps, and return the costs.
 
         Parameters
         ----------
@@ -63,25 +57,17 @@ class CompiledStep:
             Where the arrays that change are at the end: row-major.
         data, order, at, m, count
             See `nnx.port.program.Program.run`.
-
-        Returns
-        -------
-        Js : array (count,)
-        is_finite : bool
-            Whether all arrays that have changed are.
         """
-        for name, x in new.items():
-            if x.ndim == 0:
-                x[()] = state[name]
-        rows, (X, Y, w), at = _samples(data, order is not None, at, m, count)
-        Js = np.zeros(count + 1, self._source.cost)  # behind the costs: 0, if the new state is finite
+        rows, data, at = _samples(data, order is not None, at, m, count)
+        Js = np.empty(count, self._source.cost)
         order = NO_ORDER if order is None else order.astype(np.int64, copy=False)
-        arguments = [count, at, m, order, Js, rows, *(_aligned(x) for x in (X, Y, w) if x is not None)]
+        arguments = [count, at, m, order, Js, rows]
+        arguments += [x if x.flags.aligned else x.copy() for x in data if x is not None]
         arguments += [new[name] if name in new else _plain(x) for name, x in state.items()]
-        arguments += [_plain(state[name]) for name, x in new.items() if x.ndim]
+        arguments += [_plain(state[name]) for name in new]
         arguments += self._source.tables.values()
         run_in_threads(self._compiled.function, self._source.estimated_seconds, *arguments)
-        return Js[:count], bool(Js[count] == 0)
+        return Js
 
 
 def _samples(data: Data, is_ordered: bool, at: int, m: int, count: int) -> tuple[Array, Data, int]:
@@ -90,18 +76,13 @@ def _samples(data: Data, is_ordered: bool, at: int, m: int, count: int) -> tuple
     In an order samples are gathered from X^T's rows. Else the step takes X as BLAS can: row- or column-major.
     """
     X, Y, w = data
-    rows = X.T if X.T.flags.c_contiguous else np.empty((0, 0), X.dtype)
-    if rows.size == 0 and is_ordered:
+    if X.T.flags.c_contiguous or is_ordered:
         return np.ascontiguousarray(X.T), data, at
-    if rows.size == 0 and not suits_blas(X):
+    if not suits_blas(X):
         place = slice(at, at + m * count) if at + m * count <= X.shape[1] else slice(0, None)
         data = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[place]
-        return rows, data, at - place.start
-    return rows, data, at
-
-
-def _aligned(x: Any) -> Any:
-    return x if x.flags.aligned else x.copy()
+        at -= place.start
+    return np.empty((0, 0), X.dtype), data, at
 
 
 def _plain(x: Any) -> Any:

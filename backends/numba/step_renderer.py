@@ -63,29 +63,27 @@ class NumbaStepRenderer:
 
     def source(self) -> Source:
         """Return the source of the function `step`, and what it is called with; a TraceError if there is none."""
-        before = self._before()
+        numbers, vectors = self._before()
         for instruction in self.schedule.instructions:
             self._instructions.render(instruction)
-        end_of_step, after = self._end_of_step(), self._after()
-        parameters = self._parameters()
+        end_of_step = self._end_of_step()
         tables = self._arrays.tables()
-        parameters |= {name: _type(str(x.dtype), x.ndim) for name, x in tables.items()}
+        parameters = self._parameters() | {name: _type(str(x.dtype), x.ndim) for name, x in tables.items()}
         step = [
             f"@njit(types.void({', '.join(parameters.values())}), **CALLED)",
             f"def step({', '.join(parameters)}):",
             "    next_barrier, before = int64(1), flush_to_zero()",
-            *indented([*before, *self._arrays.once, BARRIER]),
+            "    end = order.size if order.size > 0 else Y.shape[Y.ndim - 1]",
+            *indented([*numbers, *vectors, *self._arrays.once, BARRIER]),
             "    for k in range(count):",
             "        start = (at + k * m) % end",
             *indented([*self._instructions.lines, *end_of_step, BARRIER], 2),
-            *indented(after),
+            *(f"    x{x.number}[()] = s{x.number}" for x in self._changed.values() if x.ndim == 0),
             "    set_float_mode(before)",
         ]
         kernels = [text.replace("KERNEL", name) for text, name in self._instructions.kernels.items()]
         text = "\n\n\n".join([*kernels, "\n".join(step) + "\n"])
         return Source(text, tuple(self._changed), tables, self.schedule.estimated_seconds, self._J.dtype)
-
-    # The function's frame.
 
     def _parameters(self) -> dict[str, str]:
         """Return numba's types of the arguments that differ from call to call."""
@@ -96,17 +94,17 @@ class NumbaStepRenderer:
             if x is not None:
                 found[letter] = _type(x.dtype, x.ndim, "A", readonly=True)
         found |= {f"x{x.number}": _type(x.dtype, x.ndim) for x in self._state.values()}
-        olds = (x for x in self._changed.values() if x.ndim)
-        return found | {f"y{x.number}": _type(x.dtype, x.ndim, readonly=True) for x in olds}
+        return found | {f"y{x.number}": _type(x.dtype, x.ndim, readonly=True) for x in self._changed.values()}
 
-    def _before(self) -> list[str]:
+    def _before(self) -> tuple[list[str], list[str]]:
         """Return the lines before the first step: numbers of the state, and copies of the arrays that change."""
-        lines = ["end = order.size if order.size > 0 else Y.shape[Y.ndim - 1]"]
-        lines += [f"s{x.number} = x{x.number}[()]" for x in self._state.values() if x.ndim == 0]
-        for x in self._changed.values():
-            if x.ndim:
-                lines.append(f"copy_state(t, T, {self._flat('y', x)}, {self._flat('x', x)})")
-        return lines
+        changed, flat = self._changed.values(), self._arrays.flat
+        old = {x: f"y{x.number}" if x in changed else f"x{x.number}" for x in self._state.values()}
+        numbers = [f"s{x.number} = {name}[()]" for x, name in old.items() if x.ndim == 0]
+        copies = [
+            f"copy_state(t, T, {flat(old[x], x)}, {flat(f'x{x.number}', x)})" for x in changed if x.ndim
+        ]
+        return numbers, copies
 
     def _end_of_step(self) -> list[str]:
         """Return the lines at the end of a step: its cost, and the numbers of the state for the next one."""
@@ -115,20 +113,6 @@ class NumbaStepRenderer:
         if any(self.schedule.places[slot.new].memory.kind == "number" for slot in numbers):
             lines.append(BARRIER)
         return [*lines, *(f"s{slot.old.number} = {self._arrays.single(slot.new)}" for slot in numbers)]
-
-    def _after(self) -> list[str]:
-        """Return the lines after the last step: the numbers of the state, and NaN behind the costs where it has one."""
-        lines = []
-        for x in self._changed.values():
-            if x.ndim == 0:
-                lines += ["if t == 0:", f"    x{x.number}[()] = s{x.number}"]
-                lines += [f"    if s{x.number} * 0 != 0:", "        Js[count] = nan"]
-            elif x.size:
-                lines += [f"if not all_finite(t, T, {self._flat('x', x)}):", "    Js[count] = nan"]
-        return lines
-
-    def _flat(self, letter: str, value: Value) -> str:
-        return self._arrays.flat(f"{letter}{value.number}", value)
 
 
 def _checked(graph: Graph) -> tuple[dict[str, Value], dict[str, Value], tuple[Any, ...]]:

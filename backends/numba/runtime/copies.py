@@ -1,4 +1,4 @@
-"""Copies: gathered samples, transposed matrices, the state; and whether a state is finite."""
+"""Copies: gathered samples, transposed matrices, the state."""
 
 # mypy: ignore-errors
 
@@ -63,14 +63,3 @@ def copy_state(t, T, new, old):
 def add_in_any_order(sum, x):
     """Return sum + x; the order of a sum may change, so that a vector of partial sums is added at once."""
     return sum + x
-
-
-@njit(**SHARED)
-def all_finite(t, T, x):
-    """Return whether this thread's part of a vector is finite: 0 x is NaN where it is not."""
-    j0, j1 = partition(t, T, x.size, LINE)
-    nothing = x.dtype.type(0)
-    zero = nothing
-    for j in range(uint64(j0), uint64(j1)):
-        zero = add_in_any_order(zero, x[j] * nothing)
-    return zero == zero
