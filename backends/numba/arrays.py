@@ -19,13 +19,7 @@ from nnx.compiler.schedule import Memory, Place, Schedule
 
 
 class Arrays:
-    """The variables and tables of one step.
-
-    Parameters
-    ----------
-    schedule : Schedule
-    batch : list of Value
-        X, whose place differs from step to step, Y and perhaps w.
+    """The variables and tables of one step, whose batch is X, which lies elsewhere in each step, Y and perhaps w.
 
     Attributes
     ----------

@@ -30,16 +30,7 @@ LONG = 1
 
 
 class Blas(NamedTuple):
-    """A library of matrix products.
-
-    Attributes
-    ----------
-    name : str
-        With its version, where that is known.
-    gemm : dict of int
-        For each dtype where the function lies in memory, that takes its arguments as in Fortran.
-    is_mkl : bool
-    """
+    """A library of matrix products, and the address of gemm, as Fortran calls it, for each dtype."""
 
     name: str
     gemm: dict[str, int]
@@ -48,21 +39,14 @@ class Blas(NamedTuple):
 
 @lru_cache(maxsize=1)
 def blas() -> Blas:
-    """Return the library whose products are called in this process; NNX_BLAS may say "scipy" or "mkl".
-
-    Raises
-    ------
-    BackendError
-        When NNX_BLAS asks for MKL and it cannot be used, or for something else.
-    """
+    """Return the library whose products are called in this process; NNX_BLAS may say "scipy" or "mkl"."""
     wish = os.environ.get("NNX_BLAS") or "auto"
     if wish not in ("auto", "scipy", "mkl"):
         raise BackendError(f"NNX_BLAS={wish}: expected 'scipy' or 'mkl'")
     found = mkl() if wish == "mkl" or (wish == "auto" and _of_intel()) else None
     if wish == "mkl" and found is None:
-        raise BackendError(
-            "NNX_BLAS=mkl: MKL is not installed, or cannot be used in this process; " + install("mkl")
-        )
+        told = "NNX_BLAS=mkl: MKL is not installed, or cannot be used in this process; "
+        raise BackendError(told + install("mkl"))
     return found or scipys()
 
 
@@ -70,22 +54,18 @@ def scipys() -> Blas:
     """Return SciPy's BLAS: OpenBLAS, as a rule."""
     from numba.extending import get_cython_function_address as address
 
-    names = {"float32": "sgemm", "float64": "dgemm"}
-    return Blas(
-        "SciPy's BLAS", {dtype: int(address("scipy.linalg.cython_blas", x)) for dtype, x in names.items()}
-    )
+    gemm = {dtype: f"{letter}gemm" for dtype, letter in (("float32", "s"), ("float64", "d"))}
+    return Blas("SciPy's BLAS", {k: int(address("scipy.linalg.cython_blas", x)) for k, x in gemm.items()})
 
 
 _lock = threading.Lock()
+"""MKL is loaded once: a second thread, or call, would find the library loaded by another, and leave it alone."""
 
 
 @lru_cache(maxsize=1)  # to look for the package takes 10 ms
 def mkl() -> Blas | None:
     """Return MKL, loaded; None where it is not installed (as a package of pip's), or is another's in this process."""
-    with (
-        suppress(PackageNotFoundError),
-        _lock,
-    ):  # a second thread would find the library loaded, and leave it alone
+    with suppress(PackageNotFoundError), _lock:
         package = distribution("mkl")
         for file in package.files or ():
             if re.fullmatch(r"libmkl_rt\.so\.\d+|mkl_rt\.\d+\.dll", file.name):
@@ -93,7 +73,7 @@ def mkl() -> Blas | None:
     return None
 
 
-@lru_cache  # a second call would find the library loaded, and leave it alone
+@lru_cache
 def _loaded(path: str, name: str) -> Blas | None:
     try:
         if hasattr(os, "RTLD_NOLOAD"):
@@ -107,15 +87,13 @@ def _loaded(path: str, name: str) -> Blas | None:
         if threads != SEQUENTIAL or numbers & LONG:
             _log.info("MKL is not used: it has several threads, or whole numbers of 64 bits")
             return None
-        gemm = {"float32": _address(library.sgemm_), "float64": _address(library.dgemm_)}
-        return Blas(name, gemm, is_mkl=True)
+        gemm = {"float32": library.sgemm_, "float64": library.dgemm_}
+        return Blas(
+            name, {dtype: ctypes.cast(f, ctypes.c_void_p).value or 0 for dtype, f in gemm.items()}, True
+        )
     except (OSError, AttributeError) as error:
         _log.info("MKL is installed, but not used: %s", error)
         return None
-
-
-def _address(function: Any) -> int:
-    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 def suits_blas(x: Any) -> bool:
@@ -125,25 +103,23 @@ def suits_blas(x: Any) -> bool:
     return bool(by_rows or (down == item and right >= rows * item and right % item == 0))
 
 
-WITHOUT_COPIES = {"SkylakeX", "Cooperlake", "SapphireRapids"}
-"""OpenBLAS's names of the processors on which its small products copy nothing (with AVX-512; AMD's, too)."""
+COPY_LIMITS = {"SkylakeX": 10**6, "Cooperlake": 10**6, "SapphireRapids": 10**6, "Haswell": -1, "Zen": -1}
+"""The multiplications up to which OpenBLAS's products copy nothing, 100^3, on its processors with AVX-512 (AMD's, too).
 
-COPYING = {"Haswell", "Zen"}
-"""Its names of those on which it always copies (with AVX2)."""
+-1: it always copies, with AVX2.
+"""
 
 
 @lru_cache(maxsize=1)
 def copy_limit() -> int:
-    """Return the multiplications up to which products copy nothing, 100^3; -1: they always do; -2: MKL; 0: unknown."""
+    """Return the limit of `COPY_LIMITS` for this processor; -2: MKL; 0: unknown."""
     try:
         if blas().is_mkl:
             return -2
-        found = {one.info().get("architecture") for one in libraries()}
+        limits = {COPY_LIMITS.get(str(one.info().get("architecture")), 0) for one in libraries()}
     except ImportError:
         return 0
-    if found and found <= WITHOUT_COPIES:
-        return 1_000_000
-    return -1 if found and found <= COPYING else 0
+    return limits.pop() if len(limits) == 1 else 0
 
 
 def _of_intel() -> bool:

@@ -1,13 +1,11 @@
 """Compiled steps on disk: a second process that needs one loads it."""
 
-import atexit
 import gc
 import hashlib
 import logging
 import os
 import re
 import sys
-import tempfile
 import threading
 from contextlib import suppress
 from functools import lru_cache
@@ -25,6 +23,7 @@ from nnx.io.private_folder import (
     UnsafeError,
     file_lock,
     make_private,
+    process_folder,
     read_private,
     user_cache,
     write_private,
@@ -146,19 +145,12 @@ def cache() -> Path:
     try:
         return user_cache()
     except RuntimeError:  # this user has no home
-        return _own_folder()
-
-
-@lru_cache
-def _own_folder() -> Path:
-    folder = tempfile.TemporaryDirectory(prefix="nnx-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
+        return process_folder()
 
 
 def source_file(name: str, text: str) -> Path:
     """Return the source's file; in the cache, or, where that is unsafe or full, in a folder for this process."""
-    for place in (cache, _own_folder):
+    for place in (cache, process_folder):
         try:
             folder = place()
             make_private(folder)

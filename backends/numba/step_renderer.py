@@ -39,12 +39,7 @@ class Source(NamedTuple):
 
 
 class NumbaStepRenderer:
-    """A traced step on its way to the source of a compiled function.
-
-    Parameters
-    ----------
-    graph : Graph
-        Of step(state, (X, Y)) or step(state, (X, Y, w)) -> (state, J), the state a dict of arrays.
+    """A traced step(state, (X, Y[, w])) -> (state, J) on its way to the source of a compiled function.
 
     Raises
     ------
@@ -63,7 +58,7 @@ class NumbaStepRenderer:
 
     def source(self) -> Source:
         """Return the source of the function `step`, and what it is called with; a TraceError if there is none."""
-        numbers, vectors = self._before()
+        before = self._before()
         for instruction in self.schedule.instructions:
             self._instructions.render(instruction)
         end_of_step = self._end_of_step()
@@ -74,7 +69,7 @@ class NumbaStepRenderer:
             f"def step({', '.join(parameters)}):",
             "    next_barrier, before = int64(1), flush_to_zero()",
             "    end = order.size if order.size > 0 else Y.shape[Y.ndim - 1]",
-            *indented([*numbers, *vectors, *self._arrays.once, BARRIER]),
+            *indented([*before, *self._arrays.once, BARRIER]),
             "    for k in range(count):",
             "        start = (at + k * m) % end",
             *indented([*self._instructions.lines, *end_of_step, BARRIER], 2),
@@ -96,15 +91,13 @@ class NumbaStepRenderer:
         found |= {f"x{x.number}": _type(x.dtype, x.ndim) for x in self._state.values()}
         return found | {f"y{x.number}": _type(x.dtype, x.ndim, readonly=True) for x in self._changed.values()}
 
-    def _before(self) -> tuple[list[str], list[str]]:
+    def _before(self) -> list[str]:
         """Return the lines before the first step: numbers of the state, and copies of the arrays that change."""
         changed, flat = self._changed.values(), self._arrays.flat
         old = {x: f"y{x.number}" if x in changed else f"x{x.number}" for x in self._state.values()}
         numbers = [f"s{x.number} = {name}[()]" for x, name in old.items() if x.ndim == 0]
-        copies = [
-            f"copy_state(t, T, {flat(old[x], x)}, {flat(f'x{x.number}', x)})" for x in changed if x.ndim
-        ]
-        return numbers, copies
+        arrays = [(flat(old[x], x), flat(f"x{x.number}", x)) for x in changed if x.ndim]
+        return numbers + [f"copy_state(t, T, {y}, {x})" for y, x in arrays]
 
     def _end_of_step(self) -> list[str]:
         """Return the lines at the end of a step: its cost, and the numbers of the state for the next one."""
@@ -119,19 +112,15 @@ def _checked(graph: Graph) -> tuple[dict[str, Value], dict[str, Value], tuple[An
     """Return a step's state, those of its arrays that change, and its batch."""
     try:
         (state, batch), (new, J) = graph.arguments, graph.result
-        arrays = (*state.values(), *new.values(), *batch[:2], J)
-        right = set(state) == set(new) and len(batch) in (2, 3) and all(isinstance(x, Value) for x in arrays)
-        right = right and J.ndim == 0 and all(_alike(state[name], new[name]) for name in state)
-        right = right and batch[0].ndim == 2 and all(x.shape[-1] == batch[0].shape[-1] for x in batch if x)
-    except (TypeError, ValueError, AttributeError, IndexError) as error:
+        pairs = [(state[name], new[name]) for name in {**state, **new}]
+        right = len(batch) in (2, 3) and J.ndim == 0 and batch[0].ndim == 2
+        right = right and all((x.shape, x.dtype) == (y.shape, y.dtype) for x, y in pairs)
+        right = right and all(x.shape[-1] == batch[0].shape[-1] for x in batch if x is not None)
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         raise TraceError("not a step") from error
     if not right:
         raise TraceError("not a step")
     return state, {name: x for name, x in state.items() if new[name] != x}, tuple(batch)
-
-
-def _alike(x: Value, y: Value) -> bool:
-    return (x.shape, x.dtype) == (y.shape, y.dtype)
 
 
 def _type(dtype: str, ndim: int, layout: str = "C", readonly: bool = False) -> str:

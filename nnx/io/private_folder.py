@@ -1,12 +1,15 @@
 """A private folder, and checksums of its files: for files that run as a program when they are loaded."""
 
+import atexit
 import hashlib
 import logging
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
@@ -29,6 +32,14 @@ def user_cache() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "nnx"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "nnx"
+
+
+@lru_cache
+def process_folder() -> Path:
+    """Return a folder for this process alone, which is removed at its end."""
+    folder = tempfile.TemporaryDirectory(prefix="nnx-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def problem_of(found: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR) -> str | None:
