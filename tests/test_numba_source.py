@@ -95,7 +95,7 @@ def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch)
 
 def test_one_process_compiles_at_a_time(tmp_path):
     pytest.importorskip("fcntl", reason="files are not locked on Windows")
-    from nnx.backends.numba.compiled import file_lock
+    from nnx.io.private_folder import file_lock
 
     entered, seen = threading.Event(), []
 

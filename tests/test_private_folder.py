@@ -55,7 +55,7 @@ def test_it_is_made_private_whatever_the_umask(tmp_path, monkeypatch, umask):
     before = os.umask(umask)
     try:
         path = compiled.source_file("step_test.py", "x = 1\n")
-        with compiled.file_lock(path.with_name("compiling.lock")):
+        with private_folder.file_lock(path.with_name("compiling.lock")):
             pass
     finally:
         os.umask(before)
@@ -117,7 +117,7 @@ def test_the_lock_follows_no_link(tmp_path, what):
     if what == "file":
         target.write_text("kept")
     (tmp_path / "compiling.lock").symlink_to(target)
-    with compiled.file_lock(tmp_path / "compiling.lock"):
+    with private_folder.file_lock(tmp_path / "compiling.lock"):
         pass
     assert target.exists() == (what == "file")
     assert what == "nothing" or target.read_text() == "kept"
@@ -125,7 +125,7 @@ def test_the_lock_follows_no_link(tmp_path, what):
 
 def test_the_lock_empties_nothing(tmp_path):
     (tmp_path / "compiling.lock").write_text("kept")
-    with compiled.file_lock(tmp_path / "compiling.lock"):
+    with private_folder.file_lock(tmp_path / "compiling.lock"):
         pass
     assert (tmp_path / "compiling.lock").read_text() == "kept"
 

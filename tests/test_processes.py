@@ -16,6 +16,7 @@ import pytest
 import nnx
 from nnx.backends.numba import compiled
 from nnx.batches.prefetch import prefetch
+from nnx.io import private_folder
 from nnx.support import processes
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on Windows")
@@ -235,7 +236,7 @@ def test_a_fork_waits_for_a_thread_that_compiles_and_keeps_no_lock(tmp_path):
 
 
 def lock(folder):
-    with compiled.file_lock(folder / "compiling.lock"):
+    with private_folder.file_lock(folder / "compiling.lock"):
         return "locked"
 
 

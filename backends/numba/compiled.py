@@ -18,16 +18,8 @@ from nnx.backends.numba import runtime
 from nnx.compiler import TraceError
 from nnx.compiler.thresholds import TABLE
 from nnx.errors import InputError, first_line
-from nnx.io.private_folder import (
-    SealedFiles,
-    UnsafeError,
-    file_lock,
-    make_private,
-    process_folder,
-    read_private,
-    user_cache,
-    write_private,
-)
+from nnx.io import private_folder
+from nnx.io.private_folder import SealedFiles
 from nnx.support.processes import uncut
 
 _log = logging.getLogger("nnx")
@@ -114,7 +106,7 @@ def _loaded(key: str, text: str) -> Any:
         except Exception as error:  # of another numba, or worse
             _log.info("compiled steps on disk cannot be loaded, and are made anew: %s", first_line(error))
             own.remove()
-    with file_lock(path.with_name("compiling.lock")):
+    with private_folder.file_lock(path.with_name("compiling.lock")):
         for one in files:
             one.remove_damaged()
         return _executed(key, path, text, files)
@@ -143,26 +135,26 @@ def cache() -> Path:
     if wish := os.environ.get("NNX_CACHE_DIR"):
         return Path(wish)
     try:
-        return user_cache()
+        return private_folder.user_cache()
     except RuntimeError:  # this user has no home
-        return process_folder()
+        return private_folder.process_folder()
 
 
 def source_file(name: str, text: str) -> Path:
     """Return the source's file; in the cache, or, where that is unsafe or full, in a folder for this process."""
-    for place in (cache, process_folder):
+    for place in (cache, private_folder.process_folder):
         try:
             folder = place()
-            make_private(folder)
-            make_private(folder / "__pycache__")
+            private_folder.make_private(folder)
+            private_folder.make_private(folder / "__pycache__")
             if not os.access(folder, os.W_OK):  # numba writes beside the source
                 raise PermissionError(f"{str(folder)!r} cannot be written")
             path = folder / name
-            if read_private(path) != text:
-                write_private(path, text)
+            if private_folder.read_private(path) != text:
+                private_folder.write_private(path, text)
         except (OSError, InputError) as error:
             _log.info("compiled steps cannot be kept: %s", error)
-        except UnsafeError as error:
+        except private_folder.UnsafeError as error:
             _warn_once(str(error))
         else:
             return path

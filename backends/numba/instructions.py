@@ -5,7 +5,6 @@ from typing import Any
 from nnx.backends.numba.arrays import Arrays
 from nnx.backends.numba.expressions import expression
 from nnx.backends.numba.kernel import KernelSource
-from nnx.backends.numba.target import row_length
 from nnx.backends.numba.threads import threads
 from nnx.compiler import Op, TraceError
 from nnx.compiler.ir.operations import FLOATS
@@ -67,8 +66,6 @@ class Instructions:
             f"    gather(t, T, rows, order, start, {memory})",
             f"    {BARRIER}",
             f"    x{X.number} = {memory}.T",
-            "elif rows.size > 0:",
-            f"    x{X.number} = rows[start : start + m].T",
             "else:",
             f"    x{X.number} = X[:, start : start + m]",
         ]
@@ -119,7 +116,8 @@ class Instructions:
 
     def _transpose(self, copy: Copy) -> None:
         target, arrays = copy.target, self._arrays
-        shape = (target.shape[0], row_length(target)) if copy.worthwhile else (0, 0)
+        row_length = arrays.schedule.places[target].strides[0]
+        shape = (target.shape[0], row_length) if copy.worthwhile else (0, 0)
         memory, name = arrays.memory(f"B{target.number}", shape, target.dtype), arrays.name(copy.source)
         view = name.removesuffix(".T") if name.endswith(".T") else f"{name}.T"
         self.lines.append(

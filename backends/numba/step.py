@@ -7,6 +7,7 @@ import numpy as np
 
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
+from nnx.backends.calls.program import State
 from nnx.backends.numba.blas import suits_blas
 from nnx.backends.numba.compiled import CompiledFunction, compiled
 from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
@@ -16,9 +17,7 @@ from nnx.compiler import trace
 NO_ORDER = np.empty(0, np.int64)
 
 
-def compiled_step(
-    function: Callable[..., Any], state: dict[str, Array], data: Data, m: int
-) -> "CompiledStep":
+def compiled_step(function: Callable[..., Any], state: State, data: Data, m: int) -> "CompiledStep":
     """Return a training step, compiled for this state and m samples of these data; a TraceError if it cannot be."""
     batch = tuple(None if x is None else np.empty((*x.shape[:-1], m), x.dtype) for x in data)
     source = NumbaStepRenderer(trace(function, state, batch)).source()
@@ -38,25 +37,11 @@ class CompiledStep:
         self._source, self._compiled, self.changed = source, compiled, source.changed
 
     def __call__(
-        self,
-        state: dict[str, Array],
-        new: dict[str, Array],
-        data: Data,
-        order: Array | None,
-        at: int,
-        m: int,
-        count: int,
+        self, state: State, new: State, data: Data, order: Array | None, at: int, m: int, count: int
     ) -> Array:
-        """Do `count` steps, and return the costs.
+        """Do `count` steps from a state, leave the arrays that change in `new`, row-major; return the costs.
 
-        Parameters
-        ----------
-        state : dict of arrays
-            Is read only.
-        new : dict of arrays
-            Where the arrays that change are at the end: row-major.
-        data, order, at, m, count
-            See `nnx.port.program.Program.run`.
+        See `nnx.port.program.Program.run`.
         """
         rows, data, at = _samples(data, order is not None, at, m, count)
         Js = np.empty(count, self._source.cost)
@@ -71,12 +56,12 @@ class CompiledStep:
 
 
 def _samples(data: Data, is_ordered: bool, at: int, m: int, count: int) -> tuple[Array, Data, int]:
-    """Return X^T where its rows are samples in one piece, else empty; the data; and the first sample in them.
+    """Return X^T in rows, of which samples are gathered in an order; the data; and the first sample in them.
 
-    In an order samples are gathered from X^T's rows. Else the step takes X as BLAS can: row- or column-major.
+    Without an order the first is empty, and the step takes X as BLAS can: row- or column-major.
     """
     X, Y, w = data
-    if X.T.flags.c_contiguous or is_ordered:
+    if is_ordered:
         return np.ascontiguousarray(X.T), data, at
     if not suits_blas(X):
         place = slice(at, at + m * count) if at + m * count <= X.shape[1] else slice(0, None)

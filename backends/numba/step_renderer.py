@@ -67,14 +67,14 @@ class NumbaStepRenderer:
         step = [
             f"@njit(types.void({', '.join(parameters.values())}), **CALLED)",
             f"def step({', '.join(parameters)}):",
-            "    next_barrier, before = int64(1), flush_to_zero()",
+            "    next_barrier, float_mode = int64(1), change_float_mode(-1, FLUSH_TO_ZERO)",
             "    end = order.size if order.size > 0 else Y.shape[Y.ndim - 1]",
             *indented([*before, *self._arrays.once, BARRIER]),
             "    for k in range(count):",
             "        start = (at + k * m) % end",
             *indented([*self._instructions.lines, *end_of_step, BARRIER], 2),
             *(f"    x{x.number}[()] = s{x.number}" for x in self._changed.values() if x.ndim == 0),
-            "    set_float_mode(before)",
+            "    change_float_mode(0, float_mode)",
         ]
         kernels = [text.replace("KERNEL", name) for text, name in self._instructions.kernels.items()]
         text = "\n\n\n".join([*kernels, "\n".join(step) + "\n"])

@@ -48,13 +48,8 @@ if hasattr(os, "register_at_fork"):
 def run_in_threads(function: Callable[..., Any], seconds: float, *arguments: Any) -> None:
     """Call function(t, T, sync, *arguments) in T threads, t = 0, 1, ...: as many as BLAS may use now, if worth it.
 
-    The function waits for the other threads by the int64 array `sync`: see the runtime's `barrier`.
-
-    Parameters
-    ----------
-    function : callable
-    seconds : float
-        Of a step on one core, roughly.
+    The function waits for the other threads by the int64 array `sync`: see the runtime's `barrier`. `seconds` is about
+    what one step takes on one core.
     """
     global _last_call
     if seconds > SINGLE_THREAD_SECONDS and _turn.acquire(blocking=False):

@@ -51,8 +51,7 @@ def _exp_parts(x):
     t = x * float32(1.44269504) + float32(12582912)  # 1.5 2^23: what is added to it is rounded to an integer
     n = t - float32(12582912)
     r = x - n * float32(0.693359375) - n * float32(-2.12194440e-4)
-    p = float32(1.9875691500e-4)
-    p = p * r + float32(1.3981999507e-3)
+    p = float32(1.9875691500e-4) * r + float32(1.3981999507e-3)
     p = p * r + float32(8.3334519073e-3)
     p = p * r + float32(4.1665795894e-2)
     p = p * r + float32(1.6666665459e-1)
@@ -81,8 +80,7 @@ def expm1_32(x):
 def tanh32(x):
     """Return tanh x: a polynomial where |x| < 0.625, else 1 - 2/(e^2|x| + 1)."""
     z = x * x
-    p = float32(-5.70498872745e-3)
-    p = p * z + float32(2.06390887954e-2)
+    p = float32(-5.70498872745e-3) * z + float32(2.06390887954e-2)
     p = p * z + float32(-5.37397155531e-2)
     p = p * z + float32(1.33314422036e-1)
     p = p * z + float32(-3.33332819422e-1)
@@ -102,8 +100,7 @@ def log32(x):
     f = number(int32(i - int32(e << int32(23)))) - float32(1)
     n = float32(e) - (float32(23) if tiny else float32(0))
     z = f * f
-    p = float32(7.0376836292e-2)
-    p = p * f + float32(-1.1514610310e-1)
+    p = float32(7.0376836292e-2) * f + float32(-1.1514610310e-1)
     p = p * f + float32(1.1676998740e-1)
     p = p * f + float32(-1.2420140846e-1)
     p = p * f + float32(1.4249322787e-1)

@@ -16,7 +16,10 @@ from numpy import uint32
 from nnx.backends.numba.runtime.options import SHARED, X86
 
 FLUSH_TO_ZERO = 0x8040
-"""The bits of x86's register MXCSR that make numbers below the smallest normal one 0."""
+"""The bits of x86's register MXCSR that make numbers below the smallest normal one 0.
+
+Adam's m and v of units that are no longer active fade to such numbers, and each costs a hundred times as much.
+"""
 
 WINDOWS = sys.platform == "win32"
 _yield = types.ExternalFunction("SwitchToThread" if WINDOWS else "sched_yield", types.int32())
@@ -50,21 +53,6 @@ def change_float_mode(context, keep, add):
         return builder.zext(before, ir.IntType(64))
 
     return types.int64(types.int64, types.int64), made
-
-
-@njit(**SHARED)
-def flush_to_zero():
-    """Let this thread take numbers below the smallest normal one for 0; return its mode before.
-
-    Adam's m and v of units that are no longer active fade to such numbers, and each costs a hundred times as much.
-    """
-    return change_float_mode(-1, FLUSH_TO_ZERO)
-
-
-@njit(**SHARED)
-def set_float_mode(mode):
-    """Give this thread its mode back."""
-    change_float_mode(0, mode)
 
 
 def _atomic(act):
