@@ -8,6 +8,7 @@ of numba's Python: written there, the product takes two to six times as long.
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nnx.backends.numba.runtime.options import SHARED
@@ -24,40 +25,32 @@ def _block(rows):
     def block(context, scalars, A, a_down, a_right, B, b_down, C, c_down, k):
         number = ir.FloatType() if scalars.dtype == types.float32 else ir.DoubleType()
         size, long = scalars.dtype.bitwidth // 8, ir.IntType(64)
-        vector = ir.VectorType(number, VECTOR // size)
+        vector, width = ir.VectorType(number, VECTOR // size), ir.Constant(long, VECTOR)
 
         def made(context, builder, signature, args):
             _, A, a_down, a_right, B, b_down, C, c_down, k = args
 
-            def load(kind, address):
-                return builder.load(builder.inttoptr(address, kind.as_pointer()), align=size)
+            def pointer(kind, address, *moves):
+                for stride, count in moves:
+                    count = ir.Constant(long, count) if isinstance(count, int) else count
+                    address = builder.add(address, builder.mul(stride, count))
+                return builder.inttoptr(address, kind.as_pointer())
 
-            def times(x, count):
-                return builder.mul(x, ir.Constant(long, count))
-
-            entry, loop, done = builder.block, builder.append_basic_block(), builder.append_basic_block()
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            p, a, b = (builder.phi(long) for _ in range(3))
-            sums = [builder.phi(vector) for _ in range(2 * rows)]
-            right = [load(vector, builder.add(b, ir.Constant(long, VECTOR * w))) for w in range(2)]
-            left = [
-                _spread(builder, load(number, builder.add(a, times(a_down, r))), vector) for r in range(rows)
-            ]
-            products = [builder.fmul(x, y, ("contract",)) for x in left for y in right]
-            more = [builder.fadd(x, y, ("contract",)) for x, y in zip(sums, products, strict=True)]
-            steps = (p, ir.Constant(long, 1)), (a, a_right), (b, b_down)
-            after = [builder.add(x, step) for x, step in steps]
-            builder.cbranch(builder.icmp_signed("<", after[0], k), loop, done)
-            first = [ir.Constant(long, 0), A, B, *[ir.Constant(vector, None)] * (2 * rows)]
-            for x, at_first, later in zip([p, a, b, *sums], first, [*after, *more], strict=True):
-                x.add_incoming(at_first, entry)
-                x.add_incoming(later, loop)
-            builder.position_at_end(done)
-            for place, x in enumerate(more):
-                row = builder.add(C, times(c_down, place // 2))
-                address = builder.add(row, ir.Constant(long, VECTOR * (place % 2)))
-                builder.store(x, builder.inttoptr(address, vector.as_pointer()), align=size)
+            # LLVM keeps these in registers.
+            sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(2 * rows)]
+            with cgutils.for_range(builder, k) as loop:
+                p = loop.index
+                left = [builder.load(pointer(number, A, (a_down, i), (a_right, p))) for i in range(rows)]
+                right = [
+                    builder.load(pointer(vector, B, (b_down, p), (width, w)), align=size) for w in (0, 1)
+                ]
+                pairs = [(_spread(builder, x, vector), y) for x in left for y in right]
+                for place, pair in zip(sums, pairs, strict=True):
+                    more = builder.fmul(*pair, ("contract",))
+                    builder.store(builder.fadd(builder.load(place), more, ("contract",)), place)
+            for at, place in enumerate(sums):
+                to = pointer(vector, C, (c_down, at // 2), (width, at % 2))
+                builder.store(builder.load(place), to, align=size)
             return context.get_dummy_value()
 
         return types.none(scalars, *[types.int64] * 8), made
