@@ -9,13 +9,15 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from nnx.backends.numba.blas import copy_limit
-from nnx.backends.numba.target import LINE
 from nnx.backends.numpy.calls import aligned
 from nnx.compiler import Op, TraceError, Value
 from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.ir.graph import nbytes
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Memory, Place, Schedule
+
+LINE = 64
+"""The bytes of a cache line."""
 
 
 class Arrays:

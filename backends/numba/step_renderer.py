@@ -7,12 +7,42 @@ batches of every size, and the hash of its text names it on disk.
 
 from typing import Any, NamedTuple
 
-from nnx.backends.numba.arrays import Arrays
-from nnx.backends.numba.expressions import indented
+from nnx.backends.numba.arrays import LINE, Arrays
+from nnx.backends.numba.expressions import indented, iteration_space
 from nnx.backends.numba.instructions import BARRIER, Instructions
-from nnx.backends.numba.target import TARGET
-from nnx.compiler import Graph, TraceError, Value, own_outputs
-from nnx.compiler.pipeline import schedule
+from nnx.compiler import Graph, Op, TraceError, Value, own_outputs, thresholds
+from nnx.compiler.ir.operations import itemsize
+from nnx.compiler.pipeline import Target, schedule
+
+
+def copies_transposed(product: Op) -> bool:
+    """Whether dW = dZ A^T is to read a copy of A^T, row by row.
+
+    BLAS reads that faster, which is worth the copy for many units; of more samples it would take much memory. Of one
+    sample the loop over a row is vectorized only where its elements are known to be neighbours.
+    """
+    m, n = product.reads[1].shape[0], product.out.shape[0]
+    few = m <= thresholds.TRANSPOSED_COPY_FEW
+    units = thresholds.TRANSPOSED_COPY_UNITS if few else thresholds.TRANSPOSED_COPY_MORE_UNITS
+    return m == 1 or (m <= thresholds.TRANSPOSED_COPY_SAMPLES and n >= units)
+
+
+def row_length(value: Value) -> int:
+    """Return how many elements a row takes: whole cache lines, unless it is short.
+
+    And one line more, where all rows would begin at a few places of the cache, which hold only some of them.
+    """
+    columns, each = value.shape[1], LINE // itemsize(value.dtype)
+    lines = -(-columns // each)
+    return columns if lines < 4 else each * (lines if lines % 32 else lines + 1)
+
+
+TARGET = Target(
+    iteration_space=iteration_space,
+    threads=True,
+    copies_transposed=copies_transposed,
+    row_length=row_length,
+)
 
 
 class Source(NamedTuple):

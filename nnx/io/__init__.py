@@ -1,1 +1,1 @@
-"""Files: model containers, atomic writes, and other libraries' networks."""
+"""Files: model containers, atomic writes, private folders, and other libraries' networks."""
