@@ -81,7 +81,7 @@ def runtime():
         gemm.add_partial_sums,
         parts.operand,
     )
-    update_tiles, tile_gemm, tile_outer = tiles.update_tiles, tiles.tile_gemm, tiles.tile_outer
+    update_tiles, tile_gemm, tile_outer = numba.njit(tiles.update_tiles), tiles.tile_gemm, tiles.tile_outer
     transpose_, gather_ = copies.transpose, copies.gather
 
     @numba.njit(error_model="numpy")

@@ -85,7 +85,7 @@ def _forget() -> None:
     for key in idle[: max(0, len(idle) - IDLE_STEPS)]:
         module = _modules.pop(key)
         sys.modules.pop(module.__name__, None)
-        functions = [f for f in vars(module).values() if getattr(f, "__module__", None) == module.__name__]
+        functions = [f for name, f in vars(module).items() if f is not vars(shared()).get(name)]
         for compiled in [one for f in functions for one in getattr(f, "overloads", {}).values()]:
             with suppress(KeyError):  # numba has a table of all that it has compiled
                 compiled.target_context.remove_user_function(compiled.entry_point)

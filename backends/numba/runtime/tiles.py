@@ -10,7 +10,7 @@ from numba import njit
 from numpy import int64, uint64
 
 from nnx.backends.numba.runtime.gemm import gemm
-from nnx.backends.numba.runtime.options import LINE, PLAIN, SHARED, ZERO
+from nnx.backends.numba.runtime.options import LINE, SHARED, ZERO
 from nnx.backends.numba.runtime.parts import block, partition, partition_matrix
 from nnx.compiler.thresholds import PREFER_ROWS, TILE, TILE_OF_ONE_SAMPLE, TILE_SAMPLES
 
@@ -55,7 +55,9 @@ def tile_outer(a, b, r, rows, c, columns, out, at, width, scalars):
             to[j] = x * row[j]
 
 
-@njit(**PLAIN)
+# A step compiles the functions that follow for itself, with its `update`, so that they are forgotten with it.
+
+
 def update_tiles(t, T, product, update, arguments, d, m, a, b, dtheta, scalars):
     """Make thread t's tiles of a dW by `product`, and update the runs of theta that each belongs to.
 
@@ -78,7 +80,6 @@ def update_tiles(t, T, product, update, arguments, d, m, a, b, dtheta, scalars):
                 update(arguments, low, low + length, at + q * width)
 
 
-@njit(**PLAIN)
 def update_ranges(t, T, update, arguments, D, first, last):
     """Update thread t's part of the ranges of theta in some rows of D, whose derivatives are in their own places."""
     for k in range(first, last):
