@@ -61,4 +61,4 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
     def finite(self) -> bool:
         """Whether every number of the state is."""
         with one_thread_after_steps():
-            return super().finite
+            return bool(super().finite)
