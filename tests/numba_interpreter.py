@@ -86,7 +86,7 @@ def interpreted(text):
 def in_loops(graph):
     """The step of a graph, as numba would do it."""
     from nnx.backends.numba.compiled import CompiledFunction
-    from nnx.backends.numba.step import CompiledStep
+    from nnx.backends.numba.program import CompiledStep
 
     source = NumbaStepRenderer(graph).source()
     compiled = CompiledStep(source, CompiledFunction(interpreted(source.text)))

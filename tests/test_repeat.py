@@ -59,7 +59,7 @@ def test_threads_share_the_work(numba, monkeypatch):
             seen.append([other.result(timeout=60) for other in others])
 
     for T in (2, 3):
-        monkeypatch.setattr("nnx.backends.numba.step.run_in_threads", partial(together, T=T))
+        monkeypatch.setattr("nnx.backends.numba.program.run_in_threads", partial(together, T=T))
         for _ in range(20):
             found, costs = repeated(state, data, None, 0, 10, 5)
             np.testing.assert_allclose(costs, Js, rtol=1e-12)
