@@ -23,20 +23,26 @@ def interpreted(text):
         m = out.shape[-1]
         out[...] = y[..., order[start : start + m]] if len(order) else y[..., start : start + m]
 
-    def update_tiles(t, T, product, update, arguments, d, m, a, b, dtheta, scalars):
-        """Two tiles of whole rows: of few samples both lie at the beginning, where the second replaces the first."""
-        start, _, n, k = d
-        R = -(-n // 2)
-        for r in range(0, n, R):
-            tile = (a[r : r + R] @ b).reshape(-1)
-            low = start + r * k
-            ahead = start if m < 9 else low
-            dtheta[ahead : ahead + tile.size] = tile
-            update(arguments, low, low + tile.size, ahead)
+    def over_tiles(product, update):
+        def update_tiles(t, T, arguments, d, m, a, b, dtheta, scalars):
+            """Two tiles of whole rows: of few samples the second lies over the first, at the beginning."""
+            start, _, n, k = d
+            R = -(-n // 2)
+            for r in range(0, n, R):
+                tile = (a[r : r + R] @ b).reshape(-1)
+                low = start + r * k
+                ahead = start if m < 9 else low
+                dtheta[ahead : ahead + tile.size] = tile
+                update(arguments, low, low + tile.size, ahead)
 
-    def update_ranges(t, T, update, arguments, D, first, last):
-        for low, high, *_ in D[first:last]:
-            update(arguments, low, high, low)
+        return update_tiles
+
+    def over_ranges(update):
+        def update_ranges(t, T, arguments, D, first, last):
+            for low, high, *_ in D[first:last]:
+                update(arguments, low, high, low)
+
+        return update_ranges
 
     def operand(x, d):
         return x[: d[2], : d[3]]
@@ -53,8 +59,8 @@ def interpreted(text):
         "FLUSH_TO_ZERO": 0,
         "tile_gemm": None,
         "tile_outer": None,
-        "update_tiles": update_tiles,
-        "update_ranges": update_ranges,
+        "over_tiles": over_tiles,
+        "over_ranges": over_ranges,
         "transpose": transpose,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(

@@ -81,7 +81,6 @@ def runtime():
         gemm.add_partial_sums,
         parts.operand,
     )
-    update_tiles, tile_gemm, tile_outer = numba.njit(tiles.update_tiles), tiles.tile_gemm, tiles.tile_outer
     transpose_, gather_ = copies.transpose, copies.gather
 
     @numba.njit(error_model="numpy")
@@ -106,15 +105,19 @@ def runtime():
         dtheta, used = arguments
         used[low:high] += dtheta[ahead : ahead + high - low]
 
+    tiles_of_one, tiles_of_many = (
+        tiles.over_tiles(product, use) for product in (tiles.tile_outer, tiles.tile_gemm)
+    )
+
     @numba.njit(error_model="numpy")
     def in_tiles(T, a, b, d, dtheta, used, scalars):
         """Copy every tile to where it belongs, as soon as it is there, as the optimizer's loop would."""
         m, given = a.shape[1], (dtheta, used)
         for t in range(T):
             if m == 1:
-                update_tiles(t, T, tile_outer, use, given, d, m, a, b, dtheta, scalars)
+                tiles_of_one(t, T, given, d, m, a, b, dtheta, scalars)
             else:
-                update_tiles(t, T, tile_gemm, use, given, d, m, whole(a), whole(b), dtheta, scalars)
+                tiles_of_many(t, T, given, d, m, whole(a), whole(b), dtheta, scalars)
 
     @numba.njit(error_model="numpy")
     def transpose(T, a, out):

@@ -146,19 +146,21 @@ class Instructions:
         else:
             product, factor, letter = "tile_gemm", arrays.operand, "b"
         left, right = factor(a), f"{letter}{copy.number}" if copy else factor(b)
-        self._update = self._update or self._update_of(tile.update, gradient)
+        update, arguments = self._update = self._update or self._update_of(tile.update, gradient)
         scalars = f"scalars_{tile.product.out.dtype}"
-        factors = f"{row}, m, {left}, {right}, {gradient}, {scalars}"
-        self.lines.append(f"update_tiles(t, T, {product}, {self._update}, {factors})")
+        loop = self._function(f"KERNEL = over_tiles({product}, {update})")
+        self.lines.append(f"{loop}(t, T, {arguments}, {row}, m, {left}, {right}, {gradient}, {scalars})")
 
     def _update_ranges(self, kernel: Kernel) -> None:
         """Go over the parts of theta that no tile belongs to."""
-        first = self._arrays.rows
+        assert self._update is not None
+        (update, arguments), first = self._update, self._arrays.rows
         for start, stop in kernel.ranges:
             self._arrays.row(start, (stop - start,))
-        self.lines.append(f"update_ranges(t, T, {self._update}, D, {first}, {self._arrays.rows})")
+        loop = self._function(f"KERNEL = over_ranges({update})")
+        self.lines.append(f"{loop}(t, T, {arguments}, D, {first}, {self._arrays.rows})")
 
-    def _update_of(self, kernel: Kernel, gradient: str) -> str:
+    def _update_of(self, kernel: Kernel, gradient: str) -> tuple[str, str]:
         source = KernelSource(kernel, self._arrays)
         part = dict.fromkeys(source.arrays, "low:high") | {gradient: "ahead : ahead + high - low"}
         given = [f"{name}[{part[x]}]" if x in part else name for x, name in source.parameters.items()]
@@ -166,7 +168,7 @@ class Instructions:
 def KERNEL(arguments, low, high, ahead):
     {", ".join(source.parameters.values())}, = arguments
     {self._function(source.text)}({", ".join(given)}, 0, 0, 0, high - low)"""
-        return f"{self._function(text)}, ({', '.join(source.parameters)},)"
+        return self._function(text), f"({', '.join(source.parameters)},)"
 
     def _function(self, text: str) -> str:
         """Return the name of a function of this text."""

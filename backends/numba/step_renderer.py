@@ -95,9 +95,6 @@ class NumbaStepRenderer:
         tables = self._arrays.tables()
         parameters = self._parameters() | {name: _type(str(x.dtype), x.ndim) for name, x in tables.items()}
         step = [
-            "update_tiles, update_ranges = njit(**PLAIN)(update_tiles), njit(**PLAIN)(update_ranges)",
-            "",
-            "",
             f"@njit(types.void({', '.join(parameters.values())}), **CALLED)",
             f"def step({', '.join(parameters)}):",
             "    next_barrier, float_mode = int64(1), change_float_mode(-1, FLUSH_TO_ZERO)",

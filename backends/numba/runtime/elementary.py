@@ -10,15 +10,33 @@ https://www.netlib.org/cephes/; the errors are below 4 ulp.
 
 from math import *
 
+from llvmlite import ir
 from numba import njit, types
+from numba.extending import intrinsic
 from numpy import bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 
 from nnx.backends.numba.runtime.options import SHARED
 
 
+def _same_bits(to, kind):
+    """Return a function of a number that returns the number of a type with the same bits."""
+
+    @intrinsic
+    def function(context, x):
+        def made(context, builder, signature, args):
+            return builder.bitcast(args[0], kind)
+
+        return to(x), made
+
+    return function
+
+
+bits, number = _same_bits(types.int32, ir.IntType(32)), _same_bits(types.float32, ir.FloatType())
+
+
 @njit(**SHARED)
 def _power(i):
-    return int32(int32(i + int32(127)) << int32(23)).view(float32)  # 2^i
+    return number(int32(int32(i + int32(127)) << int32(23)))  # 2^i
 
 
 @njit(**SHARED)
@@ -34,7 +52,7 @@ def _exp_parts(x):
     p = p * r + float32(4.1665795894e-2)
     p = p * r + float32(1.6666665459e-1)
     p = p * r + float32(5.0000001201e-1)
-    return p * r * r + r, int32(t.view(int32) - int32(0x4B400000)), n
+    return p * r * r + r, int32(bits(t) - int32(0x4B400000)), n
 
 
 @njit(**SHARED)
@@ -73,9 +91,9 @@ def log32(x):
     """Return log x = e log 2 + log(1 + f), where sqrt(1/2) <= 1 + f < sqrt(2)."""
     tiny = x < float32(1.1754944e-38)
     y = x * float32(8388608) if tiny else x
-    i = y.view(int32)
+    i = bits(y)
     e = int32(int32(i - int32(0x3F3504F3)) >> int32(23))
-    f = int32(i - int32(e << int32(23))).view(float32) - float32(1)
+    f = number(int32(i - int32(e << int32(23)))) - float32(1)
     n = float32(e) - (float32(23) if tiny else float32(0))
     z = f * f
     p = float32(7.0376836292e-2) * f + float32(-1.1514610310e-1)

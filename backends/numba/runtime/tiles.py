@@ -10,7 +10,7 @@ from numba import njit
 from numpy import int64, uint64
 
 from nnx.backends.numba.runtime.gemm import gemm
-from nnx.backends.numba.runtime.options import LINE, SHARED, ZERO
+from nnx.backends.numba.runtime.options import LINE, PLAIN, SHARED, ZERO
 from nnx.backends.numba.runtime.parts import block, partition, partition_matrix
 from nnx.compiler.thresholds import PREFER_ROWS, TILE, TILE_OF_ONE_SAMPLE, TILE_SAMPLES
 
@@ -55,33 +55,46 @@ def tile_outer(a, b, r, rows, c, columns, out, at, width, scalars):
             to[j] = x * row[j]
 
 
-# A step compiles the functions that follow for itself, with its `update`, so that they are forgotten with it.
+# A step makes the functions that follow with its own `update`, so that they are forgotten with it.
 
 
-def update_tiles(t, T, product, update, arguments, d, m, a, b, dtheta, scalars):
-    """Make thread t's tiles of a dW by `product`, and update the runs of theta that each belongs to.
+def over_tiles(product, update):
+    """Return a function that makes thread t's tiles of a dW, and updates the runs of theta that each belongs to.
 
     update(arguments, low, high, ahead) is called for theta[low:high], whose derivative begins at dtheta[ahead].
     """
-    i0, i1, j0, j1, R, C, place = tiling(t, T, d, m)
-    start, k = d[0], d[3]
-    for above in range(
-        (i1 - i0 + R - 1) // R
-    ):  # from the last rows up, since the forward pass read those last
-        r = i0 + ((i1 - i0 - 1) // R - above) * R
-        for c in range(j0, j1, C):
-            rows, columns, first = min(R, i1 - r), min(C, j1 - c), start + r * k + c
-            at, width = (start + place, columns) if place >= 0 else (first, k)
-            product(a, b, r, rows, c, columns, dtheta, at, width, scalars)
-            # Whole rows of W are one run.
-            length, runs = (rows * k, int64(1)) if columns == k else (columns, rows)
-            for q in range(runs):
-                low = first + q * k
-                update(arguments, low, low + length, at + q * width)
+
+    @njit(**PLAIN)
+    def update_tiles(t, T, arguments, d, m, a, b, dtheta, scalars):
+        i0, i1, j0, j1, R, C, place = tiling(t, T, d, m)
+        start, k = d[0], d[3]
+        for above in range(
+            (i1 - i0 + R - 1) // R
+        ):  # from the last rows up, since the forward pass read those last
+            r = i0 + ((i1 - i0 - 1) // R - above) * R
+            for c in range(j0, j1, C):
+                rows, columns, first = min(R, i1 - r), min(C, j1 - c), start + r * k + c
+                at, width = (start + place, columns) if place >= 0 else (first, k)
+                product(a, b, r, rows, c, columns, dtheta, at, width, scalars)
+                # Whole rows of W are one run.
+                length, runs = (rows * k, int64(1)) if columns == k else (columns, rows)
+                for q in range(runs):
+                    low = first + q * k
+                    update(arguments, low, low + length, at + q * width)
+
+    return update_tiles
 
 
-def update_ranges(t, T, update, arguments, D, first, last):
-    """Update thread t's part of the ranges of theta in some rows of D, whose derivatives are in their own places."""
-    for k in range(first, last):
-        low, high = partition(t, T, D[k][3], LINE)
-        update(arguments, D[k][0] + low, D[k][0] + high, D[k][0] + low)
+def over_ranges(update):
+    """Return a function that updates thread t's part of the ranges of theta in some rows of D.
+
+    Their derivatives are in their own places.
+    """
+
+    @njit(**PLAIN)
+    def update_ranges(t, T, arguments, D, first, last):
+        for k in range(first, last):
+            low, high = partition(t, T, D[k][3], LINE)
+            update(arguments, D[k][0] + low, D[k][0] + high, D[k][0] + low)
+
+    return update_ranges
