@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from nnx.backends.calls.blas_threads import look_again
 from nnx.backends.numba.blas import blas
 from nnx.backends.numba.program import LIBRARY, NumbaProgram
 from nnx.backends.numpy.adapter import NumPy
 from nnx.errors import BackendError
 from nnx.port.base import only_cpu, require
 from nnx.port.program import Program
-from nnx.support.blas_threads import look_again
 
 
 class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name
@@ -25,7 +25,7 @@ class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees un
         if library.config.DISABLE_JIT:
             raise BackendError("numba compiles nothing, since NUMBA_DISABLE_JIT is set; unset it")
         self._version = library.__version__
-        blas()  # a wish of NNX_BLAS that cannot be met is refused here
+        blas()  # if NNX_BLAS cannot be met, that is said now
         look_again()
 
     def describe(self) -> str:
