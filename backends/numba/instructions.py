@@ -29,8 +29,8 @@ class Instructions:
         self._arrays, self._batch, self._graph = arrays, batch, arrays.schedule.graph
         self.lines: list[str] = []
         self.kernels: dict[str, str] = {}
-        self._update: str | None = (
-            None  # the optimizer's kernel and its arguments: see the runtime's `update_tiles`
+        self._update: tuple[str, str] | None = (
+            None  # the optimizer's kernel, and its arguments: see `over_tiles`
         )
 
     def render(self, instruction: Instruction) -> None:
@@ -146,7 +146,9 @@ class Instructions:
         else:
             product, factor, letter = "tile_gemm", arrays.operand, "b"
         left, right = factor(a), f"{letter}{copy.number}" if copy else factor(b)
-        update, arguments = self._update = self._update or self._update_of(tile.update, gradient)
+        if self._update is None:
+            self._update = self._update_of(tile.update, gradient)
+        update, arguments = self._update
         scalars = f"scalars_{tile.product.out.dtype}"
         loop = self._function(f"KERNEL = over_tiles({product}, {update})")
         self.lines.append(f"{loop}(t, T, {arguments}, {row}, m, {left}, {right}, {gradient}, {scalars})")
