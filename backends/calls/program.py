@@ -105,12 +105,13 @@ class CallProgram(Program):
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns, in new arrays."""
-        is_within = self.lock()._is_owned()  # a signal's handler calls it within a call, which uses the buffers
+        # A signal's handler may call it within a call, which uses the buffers.
+        is_within = self.lock()._is_owned()
         with self.lock(), uncut(), self._library.settings():
             if is_within:
                 return self.function(*arguments)
-            key, make = signature(arguments), lambda: Function(trace(self.function, *arguments), self._library)
-            function = self._programs.get_or_make(key, make)
+            key = signature(arguments)
+            function = self._programs.get_or_make(key, lambda: self._compiled(*arguments))
             if function is not None:
                 try:
                     return function(*arguments)
@@ -119,6 +120,9 @@ class CallProgram(Program):
                 except Exception as error:
                     self._programs.fail(key, error)
             return self.function(*arguments)
+
+    def _compiled(self, *arguments: Any) -> Function:
+        return Function(trace(self.function, *arguments), self._library)
 
     @exclusive
     def load(self, state: State) -> None:

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from nnx.backends.calls.blas_threads import look_again
 from nnx.backends.numba.blas import blas
 from nnx.backends.numba.program import LIBRARY, NumbaProgram
 from nnx.backends.numpy.adapter import NumPy
 from nnx.errors import BackendError
 from nnx.port.base import only_cpu, require
 from nnx.port.program import Program
+from nnx.support.blas_threads import look_again
 
 
 class Numba(NumPy):  # type: ignore[misc]  # of nnx.backends, which mypy sees under another name

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.calls.program import CallProgram, Library, State
