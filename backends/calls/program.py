@@ -111,7 +111,7 @@ class CallProgram(Program):
             if is_within:
                 return self.function(*arguments)
             key = signature(arguments)
-            function = self._programs.get_or_make(key, lambda: self._compiled(*arguments))
+            function = self._programs.get_or_make(key, lambda: self._traced_call(*arguments))
             if function is not None:
                 try:
                     return function(*arguments)
@@ -121,7 +121,7 @@ class CallProgram(Program):
                     self._programs.fail(key, error)
             return self.function(*arguments)
 
-    def _compiled(self, *arguments: Any) -> Function:
+    def _traced_call(self, *arguments: Any) -> Function:
         return Function(trace(self.function, *arguments), self._library)
 
     @exclusive
@@ -147,7 +147,7 @@ class CallProgram(Program):
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         key = self._key(data, m)
-        step = self._programs.get_or_make(key, lambda: self._traced(data, m))
+        step = self._programs.get_or_make(key, lambda: self._traced_step(data, m))
         if step is not None:
             try:
                 return self._in_place(step, data, order, at, m, count)
@@ -165,7 +165,7 @@ class CallProgram(Program):
         samples = (None if x is None else (x.shape[:-1], *form(x)[1:]) for x in data)
         return m, *samples, *((name, form(x)) for name, x in self._state.items())
 
-    def _traced(self, data: Data, m: int) -> Step:
+    def _traced_step(self, data: Data, m: int) -> Step:
         return Step(trace(self.function, self._state, mini_batch(data, None, 0, m)), self._library)
 
     def _in_place(self, step: Step, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
