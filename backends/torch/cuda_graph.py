@@ -63,7 +63,7 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
         if signature(self._memory) != signature(self._state):
             self._memory = self._copies(tuple(self._state))
             self._graphs.clear()
-        step, batch = self._traced(data, m), mini_batch(data, order, at, m)
+        step, batch = self._traced_step(data, m), mini_batch(data, order, at, m)
         return _Graph(step, self._memory, batch, self._library, self._capture)
 
 
