@@ -368,6 +368,36 @@ def test_an_interrupt_between_a_step_and_its_count_loses_no_step(backend, rng, t
     np.testing.assert_array_equal(resumed.theta, straight.theta)
 
 
+class InterruptedReads(NumPy):
+    """Its read of an array number `left`, from now on, is interrupted; 0: none is."""
+
+    left = 0
+
+    def to_numpy(self, x):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return super().to_numpy(x)
+
+
+def test_an_interrupt_while_costs_are_read_counts_each_of_them_once(rng, tmp_path):
+    (X, Y), path, backend = data(rng), tmp_path / "left.safetensors", InterruptedReads()
+
+    def fit(backend, *callbacks, **options):
+        trainer = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend, seed=1)
+        return trainer.fit(
+            X, Y, epochs=4, batch_size=16, callbacks=[*callbacks, lambda progress: None], **options
+        )
+
+    def interrupt(progress):
+        if progress.epoch == 2 and progress.step == 5 and progress.measured is None:
+            backend.left = 3  # the third of the epoch's five costs
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(backend, interrupt, Left(path))
+    assert fit("numpy", resume=path) == fit("numpy")
+
+
 def test_progress_tells_where_a_fit_stands(rng):
     X, Y = data(rng)
     seen = []

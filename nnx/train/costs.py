@@ -31,19 +31,23 @@ class EpochCosts:
         self.unread: list[tuple[int, Any, Sequence[Any]]] = []
 
     def read(self, backend: Backend) -> None:
-        """Read the costs and weights of all calls since the last read."""
-        for first, Js, weights in self.unread:
+        """Read the costs and weights of all calls since the last read; if this is interrupted, none of them is read."""
+        unread = self.unread
+        total, weight, last, bad = self.total, self.weight, self.last, self.bad
+        for first, Js, weights in unread:
             Js, weights = costs(backend, Js, len(weights)), numbers(backend, weights)
-            self.total, self.weight = added((self.total, self.weight), Js, weights)
-            if math.isfinite(self.total + self.weight):  # one look tells of all
-                self.last = first + len(Js) - 1, Js[-1]
+            total, weight = added((total, weight), Js, weights)
+            if math.isfinite(total + weight):  # one look tells of all
+                last = first + len(Js) - 1, Js[-1]
                 continue
             for step, (J, w) in enumerate(zip(Js, weights, strict=True), first):
                 if not (math.isfinite(J) and math.isfinite(w)):
-                    self.bad = self.bad or (step, J)
-                elif self.bad is None:
-                    self.last = step, J
-        self.unread.clear()
+                    bad = bad or (step, J)
+                elif bad is None:
+                    last = step, J
+        # Between statements without a call Python looks for no interrupt.
+        self.total, self.weight, self.last, self.bad = total, weight, last, bad
+        del unread[:]
 
 
 def number(backend: Backend, x: Any) -> float:
