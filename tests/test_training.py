@@ -380,22 +380,39 @@ class InterruptedReads(NumPy):
         return super().to_numpy(x)
 
 
-def test_an_interrupt_while_costs_are_read_counts_each_of_them_once(rng, tmp_path):
+class Watch(nnx.Callback):
+    """Sees steps, every one of them or some. Has the third read of a cost in the second epoch interrupted."""
+
+    def __init__(self, backend, often):
+        self.backend, self.often, self.samples = backend, often, []
+
+    def on_step(self, trainer, progress):
+        self.samples.append((progress.step, progress.samples))
+        if self.often and progress.epoch == 2 and progress.step == 5:
+            self.backend.left = 3
+
+    def on_epoch(self, trainer, progress):
+        if not self.often and progress.epoch == 1:
+            self.backend.left = 3
+
+
+@pytest.mark.parametrize("often", [True, False])
+def test_an_interrupt_while_costs_are_read_counts_each_of_them_once(rng, tmp_path, often):
+    """Also where several steps are done in one call: reading their costs waits for them, on a GPU for long."""
     (X, Y), path, backend = data(rng), tmp_path / "left.safetensors", InterruptedReads()
 
     def fit(backend, *callbacks, **options):
         trainer = nnx.Trainer(nnx.mlp([5, 4, 3], output="softmax"), backend=backend, seed=1)
-        return trainer.fit(
-            X, Y, epochs=4, batch_size=16, callbacks=[*callbacks, lambda progress: None], **options
-        )
-
-    def interrupt(progress):
-        if progress.epoch == 2 and progress.step == 5 and progress.measured is None:
-            backend.left = 3  # the third of the epoch's five costs
+        watch = Watch(trainer.backend, often)
+        callbacks = [watch, *callbacks]
+        history = trainer.fit(X, Y, epochs=4, batch_size=16, callbacks=callbacks, **options)
+        return history, watch.samples
 
     with pytest.raises(KeyboardInterrupt):
-        fit(backend, interrupt, Left(path))
-    assert fit("numpy", resume=path) == fit("numpy")
+        fit(backend, Left(path))
+    history, samples = fit("numpy", resume=path)
+    assert history == fit("numpy")[0]
+    assert all(m == min(16 * step, X.shape[1]) for step, m in samples)
 
 
 def test_progress_tells_where_a_fit_stands(rng):

@@ -19,16 +19,23 @@ class EpochCosts:
         The last of these steps with a finite cost, from 1, and that cost.
     bad : (int, float) or None
         The first step with another cost, and that cost.
+    samples : int
+        The samples of all steps, whether their costs are read or not.
     unread : list
         (first, Js, weights) of each call of the program: its first step, from 1, and each step's cost and weight.
     """
 
     def __init__(
-        self, total: float = 0.0, weight: float = 0.0, last: tuple[int, float] | None = None
+        self, total: float = 0.0, weight: float = 0.0, last: tuple[int, float] | None = None, samples: int = 0
     ) -> None:
-        self.total, self.weight, self.last = total, weight, last
+        self.total, self.weight, self.last, self.samples = total, weight, last, samples
         self.bad: tuple[int, float] | None = None
         self.unread: list[tuple[int, Any, Sequence[Any]]] = []
+
+    def add(self, first: int, Js: Any, weights: Sequence[Any], samples: int) -> None:
+        """Add the steps of a call. To read their costs may wait for them."""
+        self.unread.append((first, Js, weights))
+        self.samples += samples
 
     def read(self, backend: Backend) -> None:
         """Read the costs and weights of all calls since the last read; if this is interrupted, none of them is read."""

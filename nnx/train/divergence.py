@@ -95,7 +95,7 @@ def last_gradient(session: Session, steps: Steps, costs: EpochCosts, skip: int, 
         if rng is not None:
             session.rng.bit_generator.state = rng
         state = session.read()
-        for at, done in enumerate(steps.walk(skip, one_by_one=True), skip + 1):
+        for at, done in enumerate(steps.epoch(skip, EpochCosts(), one_by_one=True), skip + 1):
             if at < step:
                 state = session.read() if at == step - 1 else state
                 continue

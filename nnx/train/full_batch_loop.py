@@ -91,7 +91,7 @@ class FullBatchLoop(FitLoop):
                 "t": backend.asarray(session.steps + 1, "int32"),
             }
         )
-        self.step, self.samples = 1, self.batches.m or 0
+        self.step, self.costs.samples = 1, self.batches.m or 0
         self.done += 1
         found = self.scores()
         if not math.isfinite(found.get("validation_loss", 0.0)):

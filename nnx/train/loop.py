@@ -29,8 +29,7 @@ class Snapshot(NamedTuple):
     """The state of the random numbers before the epoch draws; None: it draws none."""
     step: int
     done: int
-    samples: int
-    costs: tuple[float, float, tuple[int, float] | None]
+    costs: tuple[float, float, tuple[int, float] | None, int]
 
 
 class FitLoop:
@@ -74,7 +73,7 @@ class FitLoop:
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        self.step = self.samples = 0  # done in this epoch
+        self.step = 0  # done in this epoch
         self.costs = EpochCosts()
         self._last_cost: Any = math.nan
         self._rng_before: Any = None  # before the epoch draws its order, if it draws one
@@ -173,21 +172,19 @@ class FitLoop:
         session, costs, callbacks = self.session, self.costs, self.callbacks
         unread = costs.unread
         self.draw_from(self._rng_before)
-        steps = self.steps.walk(self.step)
+        steps = self.steps.epoch(self.step, costs)
         try:  # closing() would take 0.3 us more, of some 8 that an epoch has here
             for done in steps:
                 if not done.samples:
                     self.step += 1
                     continue
                 count = len(done.weights)
-                unread.append((self.step + 1, done.Js, done.weights))
                 self.step += count
                 self.done += count
-                self.samples += done.samples
-                if self.step + 1 - unread[0][0] >= LOOK_EVERY:
+                if unread and self.step + 1 - unread[0][0] >= LOOK_EVERY:
                     costs.read(session.backend)
-                    if costs.bad:
-                        raise self._diverged(saved)
+                if costs.bad:
+                    raise self._diverged(saved)
                 # Not taken until it is read: in some libraries it is a call of its own.
                 self._last_cost = partial(getitem, done.Js, count - 1)
                 if callbacks.on_steps:
@@ -211,7 +208,7 @@ class FitLoop:
         """Return where the fit stands."""
         backend, steps = self.session.backend, self.batches.steps
         return Progress(
-            self.epoch, self.epochs, self.step, steps, self.samples, seconds, measured, self.done,
+            self.epoch, self.epochs, self.step, steps, self.costs.samples, seconds, measured, self.done,
             lambda: number(backend, J),
         )  # fmt: skip
 
@@ -244,17 +241,20 @@ class FitLoop:
         self.session.program.snapshot()
         costs = self.costs
         return Snapshot(
-            self._rng_before, self.step, self.done, self.samples, (costs.total, costs.weight, costs.last)
+            self._rng_before, self.step, self.done, (costs.total, costs.weight, costs.last, costs.samples)
         )
 
     def _go_back(self, saved: Snapshot) -> None:
         self.session.rollback()
         self.draw_from(saved.rng)
-        _, self.step, self.done, self.samples, costs = saved
+        _, self.step, self.done, costs = saved
         self.costs = EpochCosts(*costs)
 
     def _catch_up(self) -> None:
-        """Count the steps of a call that was over when an interrupt came, before they were counted."""
+        """Count the steps of a call that was over when an interrupt came, before they were counted.
+
+        If it came within the microsecond before `Steps` added their costs, the mean cost of the epoch is without them.
+        """
         missed = self.session.steps - self.done
         self.step, self.done = self.step + missed, self.done + missed
 
@@ -283,7 +283,7 @@ class FitLoop:
             "epoch": self.epoch,
             "step": self.step,
             "rng": self._rng_before if self.step and self.batches.draws else self._rng_state(),
-            "samples": self.samples,
+            "samples": self.costs.samples,
             "total": self.costs.total,
             "weight": self.costs.weight,
             "last": self.costs.last,
@@ -295,10 +295,10 @@ class FitLoop:
 
     def restore(self, position: Mapping[str, Any]) -> None:
         """Take up a position that was checked; the session's state is taken up apart from it."""
-        for name in ("epoch", "step", "samples", "first_record"):
+        for name in ("epoch", "step", "first_record"):
             setattr(self, name, position[name])
         last = tuple(position["last"]) if position["last"] else None
-        self.costs = EpochCosts(position["total"], position["weight"], last)
+        self.costs = EpochCosts(position["total"], position["weight"], last, position["samples"])
         self.draw_from(position["rng"])
         self._rng_before = position["rng"] if self.batches.draws else None
         self.session.stopped = position["stopped"]

@@ -7,12 +7,11 @@ from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
-from nnx.array.gather import Data
-from nnx.array.namespace import Array, array_namespace
+from nnx.array.namespace import array_namespace
 from nnx.batches import Batches, Provider
 from nnx.errors import InputError
 from nnx.optimizers import State
-from nnx.train.costs import costs
+from nnx.train.costs import EpochCosts, costs
 from nnx.train.session import Session
 from nnx.train.step import Batch, Sums
 
@@ -30,7 +29,7 @@ class Done(NamedTuple):
     """Steps that one call of the program did, often one."""
 
     Js: Any
-    """The cost of each: Python's numbers, or what `nnx.port.program.Program.run` returns."""
+    """The cost of each, as `nnx.port.program.Program.run` returns them."""
     samples: int
     """Of all steps together; 0: of one step, whose batch cannot be trained on. It is left out."""
     weights: Sequence[Any]
@@ -73,17 +72,21 @@ class Steps:
         self.least = 2 if session.network.whole_batches else 1
         self.pace = 0.0
 
-    def walk(self, skip: int, one_by_one: bool = False) -> Generator[Done, None, None]:
-        """Do an epoch's steps without the first `skip`; yield after each call of the program."""
-        if self._in_memory is not None:
-            return self._whole_batches(self._in_memory, skip, one_by_one or self.one_by_one)
-        return self._micro_batches(skip)
+    def epoch(self, skip: int, found: EpochCosts, one_by_one: bool = False) -> Generator[Done, None, None]:
+        """Do an epoch's steps without the first `skip`; yield after each call of the program.
 
-    def _whole_batches(self, batches: Batches, skip: int, one_by_one: bool) -> Generator[Done, None, None]:
+        Add the costs of a call to `found` as soon as it returns: to read them may take long, and may be interrupted.
+        """
+        if self._in_memory is not None:
+            return self._whole_batches(self._in_memory, skip, found, one_by_one or self.one_by_one)
+        return self._micro_batches(skip, found)
+
+    def _whole_batches(
+        self, batches: Batches, skip: int, found: EpochCosts, one_by_one: bool
+    ) -> Generator[Done, None, None]:
         order, step, steps = batches.order(), skip, batches.steps
         same = batches.m // batches.batch_size  # steps of one size
         idle = batches.idle(order)
-        run = self.session.run if self.one_by_one else self._timed_run
         if batches.size(-1) < self.least and steps - 1 not in idle[-1:]:
             idle.append(steps - 1)
         while step < steps:
@@ -97,29 +100,29 @@ class Steps:
             count = 1
             if self.pace and not one_by_one:
                 count = max(1, min(left, MAX_STEPS_PER_CALL, int(SECONDS_PER_CALL / self.pace)))
-            Js = run(batches.data, order, step * batches.batch_size, m, count)
-            weights = batches.weights(order, step, m, count)
+            weights, start = batches.weights(order, step, m, count), time.perf_counter()
+            Js = self.session.run(batches.data, order, step * batches.batch_size, m, count)
+            found.add(step + 1, Js, weights, m * count)
+            if not self.one_by_one:  # reading waits for the steps, and so tells their pace
+                found.read(self.session.backend)
+                self.pace = (time.perf_counter() - start) / count
             yield Done(Js, m * count, weights, partial(batches.batch, order, step), None)
             step += count
 
-    def _timed_run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> list[float]:
-        """Do steps in one call; return their costs. Reading them waits for the steps, and so tells their pace."""
-        start = time.perf_counter()
-        Js = costs(self.session.backend, self.session.run(data, order, at, m, count), count)
-        self.pace = (time.perf_counter() - start) / count
-        return Js
-
-    def _micro_batches(self, skip: int) -> Generator[Done, None, None]:
-        session = self.session
+    def _micro_batches(self, skip: int, found: EpochCosts) -> Generator[Done, None, None]:
+        session, step = self.session, skip
         sums: Sums = {}
         samples = 0
         with closing(self.batches.epoch(skip)) as pieces:
             for batch, start, ends in pieces:
                 m = batch[0].shape[-1]
+                step += ends
                 if start == 0 and ends and m >= self.least:
-                    Js, w = session.run(batch, None, 0, m, 1), batch[2]
-                    weight = float(m) if w is None else array_namespace(w).sum(w)
-                    yield Done(Js, m, [weight], partial(tuple, batch), None)
+                    w = batch[2]
+                    weights = [float(m) if w is None else array_namespace(w).sum(w)]
+                    Js = session.run(batch, None, 0, m, 1)
+                    found.add(step, Js, weights, m)
+                    yield Done(Js, m, weights, partial(tuple, batch), None)
                     continue
                 samples, sums = (m, {}) if start == 0 else (samples + m, sums)
                 if m and self.least == 1:
@@ -129,6 +132,7 @@ class Steps:
                 elif ends:
                     after, J = session.micro_batches.update(session.read(), sums)
                     session.load(after)
+                    found.add(step, [J], [sums["weight"]], samples)
                     yield Done([J], samples, [sums["weight"]], partial(tuple, batch), sums)
 
     def epochs_per_call(self) -> int:
@@ -144,7 +148,9 @@ class Steps:
         batches = self._in_memory
         assert batches is not None  # epochs_per_call has looked at it
         size, steps, order = batches.batch_size, batches.steps, batches.order(epochs)
-        Js = self._timed_run(batches.data, order, 0, size, epochs * steps)
+        start, count = time.perf_counter(), epochs * steps
+        Js = costs(self.session.backend, self.session.run(batches.data, order, 0, size, count), count)
+        self.pace = (time.perf_counter() - start) / count
         drawn = 1 if order is None else epochs  # in order, each epoch's weights are those of the first
         weights = batches.weights(order, 0, size, drawn * steps)
         return Js, [*weights] * (epochs // drawn)
