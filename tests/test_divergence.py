@@ -95,6 +95,25 @@ def test_a_long_epoch_is_ended_soon(monkeypatch):
     assert len(steps) < 20
 
 
+def test_what_diverged_is_not_kept_where_a_callback_stops_within_the_epoch(backend):
+    X, Y = data()
+    trainer = new(backend, alpha=1e20)
+    theta = trainer.theta
+
+    class Stop(nnx.Callback):
+        def on_step(self, trainer, progress):
+            if progress.step == 4:
+                trainer.stop("seen enough")
+
+    with pytest.raises(nnx.DivergenceError, match="the cost became"):
+        trainer.fit(X, Y, batch_size=4, callbacks=Stop())
+    np.testing.assert_array_equal(trainer.theta, theta)
+    assert trainer.steps == 0
+    trainer.learning_rate = 0.01
+    trainer.fit(X, Y, batch_size=4, callbacks=Stop())
+    assert (trainer.steps, trainer.stopped) == (4, "seen enough")
+
+
 def test_what_diverged_is_not_saved(tmp_path):
     """A checkpoint in the middle of an epoch that leads nowhere is the error, and the file before stays."""
     X, Y = data()

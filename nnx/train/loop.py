@@ -154,6 +154,7 @@ class FitLoop:
         try:
             self._steps_of_epoch(start, saved)
             if session.stopped is not None:
+                self._loss(saved)
                 return
             seconds = time.perf_counter() - start
             measured = self._measure(saved)
@@ -214,17 +215,22 @@ class FitLoop:
 
     def _measure(self, saved: Snapshot) -> dict[str, Any]:
         """Return the epoch's record, or raise a DivergenceError unless all in it and the state are finite."""
-        costs = self.costs
-        costs.read(self.session.backend)
-        if not costs.bad and not costs.weight:
+        loss = self._loss(saved)
+        if not self.costs.weight:
             raise nothing_to_train_on(f"in epoch {self.epoch}", self.steps.least)
-        loss = mean(costs.total, costs.weight)
-        if costs.bad or not math.isfinite(loss) or not self.session.finite:
-            raise self._diverged(saved)
         found = self.scores()
         if not math.isfinite(found.get("validation_loss", 0.0)):
             raise self._diverged(saved, found["validation_loss"])
         return {"loss": loss, **found}
+
+    def _loss(self, saved: Snapshot) -> float:
+        """Return the mean cost of the epoch's steps, or raise a DivergenceError unless it and the state are finite."""
+        costs = self.costs
+        costs.read(self.session.backend)
+        loss = mean(costs.total, costs.weight)
+        if costs.bad or not math.isfinite(loss) or not self.session.finite:
+            raise self._diverged(saved)
+        return loss
 
     def _diverged(self, saved: Snapshot, validation: float | None = None) -> DivergenceError:
         """Return the error for this epoch. It leaves the program's state to be rolled back."""
