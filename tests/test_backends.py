@@ -85,7 +85,7 @@ def no_driver(monkeypatch):
 
 
 def test_auto_falls_back_to_numpy_and_says_why_once(no_gpu, caplog, monkeypatch):
-    monkeypatch.setattr(registry, "_said", set())
+    monkeypatch.setattr(registry, "_logged", set())
     with caplog.at_level(logging.INFO, logger="nnx"):
         for _ in range(3):
             assert nnx.backend("auto").name == "numpy"

@@ -54,7 +54,7 @@ def test_a_handler_of_a_signal_leaves_no_old_copies(monkeypatch):
     assert one.steps == 3
 
 
-@pytest.mark.parametrize("change", ["weigh", "take_optimizer"])
+@pytest.mark.parametrize("change", ["take_numba", "take_optimizer"])
 def test_an_interrupt_between_two_programs_leaves_the_first(change, monkeypatch):
     """Ctrl-C while "auto" takes another backend, or a schedule learns the number of the epochs."""
     one = Session(nnx.mlp([4, 8, 1]), "adam", "auto", device="cpu")
@@ -69,7 +69,9 @@ def test_an_interrupt_between_two_programs_leaves_the_first(change, monkeypatch)
         for kind in kinds:
             patch.setattr(kind, "load", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            one.weigh(10**12, 1) if change == "weigh" else one.take_optimizer(nnx.Adam(0.1))
+            one.take_numba_if_worth(10**12, 1) if change == "take_numba" else one.take_optimizer(
+                nnx.Adam(0.1)
+            )
     assert one.steps == 3
     np.testing.assert_array_equal(one.theta, theta)
     one.run((X, Y, None), None, 0, 16, 1)
@@ -81,7 +83,7 @@ def test_programs_stay_where_auto_stays_with_numpy(monkeypatch):
     monkeypatch.setattr("nnx.port.registry.names", lambda: ["numpy"])
     one = Session(nnx.mlp([4, 8, 1]), "adam", "auto", device="cpu")
     programs = one.program, one.forward
-    one.weigh(10**12, 1)
+    one.take_numba_if_worth(10**12, 1)
     assert one.backend.name == "numpy"
     assert (one.program, one.forward) == programs
 

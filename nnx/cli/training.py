@@ -96,9 +96,8 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Traini
         options.seed,
         build.regularization(options),
     )
-    trainer.session.weigh(
-        m * options.epochs, steps * options.epochs
-    )  # the run's configuration names the backend
+    # At once, and not in `fit`: the run's configuration names the backend.
+    trainer.session.take_numba_if_worth(m * options.epochs, steps * options.epochs)
     trainer.metadata = {
         "preparation": preparation.describe(), "data": options.data, "parts": data.parts,
     }  # fmt: skip

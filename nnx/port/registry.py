@@ -27,7 +27,7 @@ STEP = 3e6
 """Additions and multiplications that NumPy does in the time of one step's calls."""
 
 _log = logging.getLogger("nnx")
-_said: set[str] = set()
+_logged: set[str] = set()
 
 
 def work(P: int, samples: float, steps: float) -> float:
@@ -100,16 +100,16 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None, work: f
             raise InputError(f"{what} must be a name, such as {EXAMPLES[what]}, not {shown(value)}")
     if name not in (None, AUTO):
         return Choice(_load(str(name), device), "asked for")
-    wish = os.environ.get("NNX_BACKEND", "").strip() or AUTO
-    if wish != AUTO:
+    requested = os.environ.get("NNX_BACKEND", "").strip() or AUTO
+    if requested != AUTO:
         try:
-            return Choice(_load(wish, device), f"NNX_BACKEND={wish}")
+            return Choice(_load(requested, device), f"NNX_BACKEND={requested}")
         except (BackendError, InputError) as error:  # names the variable: the user has typed no backend
-            raise type(error)(f"NNX_BACKEND={wish}: {error}") from error
+            raise type(error)(f"NNX_BACKEND={requested}: {error}") from error
     choice = _best(device, work)
     message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
-    if message not in _said:
-        _said.add(message)
+    if message not in _logged:
+        _logged.add(message)
         _log.info(message)
     return choice
 

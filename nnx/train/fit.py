@@ -85,7 +85,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
     _warn_of_bytes(session, asked, stacklevel + 1)
     session.checkpoint = loop.checkpoint
     try:
-        history = loop.go()
+        history = loop.run()
     finally:
         session.checkpoint = None
     session.work += work
@@ -112,7 +112,7 @@ def _samples(session: Session, request: Request) -> tuple[Samples, float]:
     m, size = batches.m, request.batch_size
     work = 0.0
     if m is not None and batches.steps is not None:
-        work = session.weigh(m * request.epochs, batches.steps * request.epochs)
+        work = session.take_numba_if_worth(m * request.epochs, batches.steps * request.epochs)
     if session.network.whole_batches and m is not None and min(size or m, m) == 1:
         raise InputError(
             f"each batch would have a single sample (m = {m}, batch_size = {size}), on which BatchNorm "

@@ -68,8 +68,8 @@ class FitLoop:
         self.epoch = 1  # the epoch that is under way
         self.first_record = len(session.records)
         self.done = 0  # steps of the session, over all fits
-        self._several = not callbacks.each_epoch and validation is None and training is None
-        """Whether one call may do several epochs: none of them must be seen."""
+        self._several_per_call = not callbacks.each_epoch and validation is None and training is None
+        """Whether one call may do several epochs: no callback must see each, and nothing is measured."""
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -80,8 +80,8 @@ class FitLoop:
 
     # --- epochs ---
 
-    def go(self) -> History:
-        """Run to the end; return the history of this fit."""
+    def run(self) -> History:
+        """Do the fit; return its history."""
         session = self.session
         self.done = session.steps
         try:
@@ -102,16 +102,16 @@ class FitLoop:
         """Do the remaining epochs."""
         while self.epoch <= self.epochs and self.session.stopped is None:
             epochs = 0
-            if self._several and not self.step:
+            if self._several_per_call and not self.step:
                 epochs = min(self.steps.epochs_per_call(), self.epochs - self.epoch + 1)
-            if epochs < 2 or not self._several_epochs(epochs):
+            if epochs < 2 or not self._epochs_in_one_call(epochs):
                 self._one_epoch()
 
-    def _several_epochs(self, epochs: int) -> bool:
-        """Do so many epochs in one call; return whether it was done.
+    def _epochs_in_one_call(self, epochs: int) -> bool:
+        """Do so many epochs in one call, all of them or none; return whether they are done.
 
-        All of them or none: after an interrupt the session is as before them. If one of them diverges, they are done
-        one by one, to find it.
+        After an interrupt the session is as before them. If one of them diverges, it is, too, and the caller does them
+        one by one to find that epoch.
         """
         session, steps = self.session, self.batches.steps or 0
         session.program.snapshot()
@@ -121,7 +121,7 @@ class FitLoop:
             if not (all(map(math.isfinite, losses)) and session.finite):
                 session.rollback()
                 self.draw_from(rng)
-                self._several = False
+                self._several_per_call = False
                 return False
             session.records.extend({"loss": loss} for loss in losses)
             self.epoch += epochs

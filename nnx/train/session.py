@@ -42,10 +42,10 @@ class Session:
     ----------
     rng : numpy.random.Generator
         Shuffles the samples.
-    wish : tuple
+    requested : tuple
         The backend and the device that were asked for.
     work : float
-        The work of all fits so far (`nnx.port.registry.work`).
+        The work of all steps that fits have done (`nnx.port.registry.work`).
     forward, gradient, micro_batches : Program, Program, MicroBatchStep
         Functions without a state of their own: the network's outputs, J and dtheta, and the parts of a step in pieces.
     compiled_metrics : dict
@@ -87,7 +87,7 @@ class Session:
         self.seed = host.checked_seed(seed)
         self.rng: Any = host.generator(seed)
         self.backend, self.reason = choose(backend, device)
-        self.wish = backend, device
+        self.requested = backend, device
         self.work = 0.0
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
@@ -121,23 +121,24 @@ class Session:
         self.micro_batches = MicroBatchStep(*(compiled(part) for part in micro_batch_step(*parts)))
         self.program, self._copies = program, {}
 
-    def weigh(self, samples: int, steps: int) -> float:
-        """Let "auto" take numba in NumPy's place if a fit's work, with that of earlier fits, is worth it.
+    def take_numba_if_worth(self, samples: int, steps: int) -> float:
+        """Take numba in NumPy's place if "auto" was asked for, and this fit and the earlier ones are worth it.
 
-        Return the fit's work (`nnx.port.registry.work`). Both backends have the same arrays.
+        Return the work of this fit (`nnx.port.registry.work`). Both backends have the same arrays.
 
         Parameters
         ----------
         samples, steps : int
-            Over all epochs.
+            Of this fit, over all epochs.
         """
         own = work(self.network.P, samples, steps)
-        if self.wish[0] in (None, AUTO) and self.backend.name == "numpy" and self.work + own >= WORTH:
-            found, self.reason = choose(*self.wish, self.work + own)
+        together = self.work + own
+        if self.requested[0] in (None, AUTO) and self.backend.name == "numpy" and together >= WORTH:
+            found, self.reason = choose(*self.requested, together)
             if found.name != self.backend.name:  # without numba it is NumPy again, and all stays compiled
                 self.backend = found
                 self._compile(self.read())
-            self.wish = found, None  # it is not asked again
+            self.requested = found, None  # it is not asked again
         return own
 
     def take_optimizer(self, optimizer: Optimizer) -> None:

@@ -315,7 +315,7 @@ class Trainer(Evaluator):
             raise
         except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
             raise model_file.not_loadable(path, error) from error
-        session.reason, session.wish = chosen.reason, (backend, device)
+        session.reason, session.requested = chosen.reason, (backend, device)
         return cls._of(session)
 
     @classmethod
