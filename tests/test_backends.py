@@ -153,6 +153,31 @@ def test_auto_weighs_the_work_of_all_fits_of_a_trainer(no_gpu, monkeypatch):
         np.testing.assert_allclose(history["loss"], expected.fit(X, Y, 1, 10)["loss"], rtol=1e-5)
 
 
+def test_auto_weighs_the_work_that_fits_have_done_also_where_they_were_stopped(no_gpu, monkeypatch):
+    pytest.importorskip("numba")
+    X, Y = np.random.default_rng(0).standard_normal((2, 40)), np.arange(40) % 2
+    trainer = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05))
+    for module in (registry, nnx.train.session):
+        monkeypatch.setattr(module, "WORTH", 3.5 * registry.work(trainer.network.P, 40, 4))
+
+    class Stop(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            trainer.stop()
+
+    class Interrupt(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            raise KeyboardInterrupt
+
+    trainer.fit(X, Y, 3, 10, callbacks=Stop())  # does one epoch of three
+    assert trainer.backend.name == "numpy"
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, 2, 10, callbacks=Interrupt())
+    assert trainer.backend.name == "numpy"  # 1 and 2
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, 2, 10, callbacks=Interrupt())
+    assert trainer.backend.name == "numba"  # 2 and 2
+
+
 def test_small_products_have_one_thread(backend, monkeypatch):
     """And what was set before is set again, whatever happens within."""
     info = pytest.importorskip("threadpoolctl").threadpool_info

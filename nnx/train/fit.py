@@ -88,7 +88,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         history = loop.run()
     finally:
         session.checkpoint = None
-    session.work += work
+        session.work += work * loop.share_done
     if not request.epochs_given and kind is FitLoop and request.Y is not None:
         _warn_of_one_step(session, stacklevel + 1)
     return history

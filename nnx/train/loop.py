@@ -67,7 +67,9 @@ class FitLoop:
         self.steps = Steps(session, batches, callbacks.each_step)
         self.epoch = 1  # the epoch that is under way
         self.first_record = len(session.records)
-        self.done = 0  # steps of the session, over all fits
+        self.done = self._done_before = (
+            0  # steps of the session, over all fits and over those before this one
+        )
         self._several_per_call = not callbacks.each_epoch and validation is None and training is None
         """Whether one call may do several epochs: no callback must see each, and nothing is measured."""
         self._begin_epoch()
@@ -83,7 +85,7 @@ class FitLoop:
     def run(self) -> History:
         """Do the fit; return its history."""
         session = self.session
-        self.done = session.steps
+        self.done = self._done_before = session.steps
         try:
             self.callbacks.call("on_fit_start", self.epochs)
             self.all_epochs()
@@ -97,6 +99,12 @@ class FitLoop:
         kept = session.kept
         own = None if kept is None or kept <= self.first_record else kept - self.first_record
         return columns(session.records[self.first_record :], own)
+
+    @property
+    def share_done(self) -> float:
+        """The share of the fit's steps that this call has done; 0 where their number is not known."""
+        steps = (self.batches.steps or 0) * self.epochs
+        return (self.done - self._done_before) / steps if steps else 0.0
 
     def all_epochs(self) -> None:
         """Do the remaining epochs."""
