@@ -15,6 +15,7 @@ GROUP = "nnx.backends"
 AUTO = "auto"
 
 EXAMPLES = {"backend": "'auto' or 'numpy'", "device": "'cpu' or 'cuda'"}
+"""Examples of each argument, for errors."""
 
 DEVICES = ("cpu", "gpu", "cuda")
 """Names of devices that people may give in place of a backend."""

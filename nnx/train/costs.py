@@ -89,7 +89,7 @@ def costs(backend: Backend, Js: Any, count: int) -> list[float]:
 
 
 def added(sums: tuple[float, float], costs: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
-    """Return the sums of w J and w over steps, with these; sum() would round according to how many are read at once."""
+    """Return the sums of w J and w with these steps added one by one: the rounding depends on no number of reads."""
     total, weight = sums
     for J, w in zip(costs, weights, strict=True):
         total += J * w
@@ -98,5 +98,5 @@ def added(sums: tuple[float, float], costs: Sequence[float], weights: Sequence[f
 
 
 def mean(total: float, weight: float) -> float:
-    """Return the mean cost; of steps without any weight 0."""
+    """Return the mean cost; 0 where no step has a weight."""
     return total / weight if weight > 0 else 0.0

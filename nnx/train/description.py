@@ -21,7 +21,7 @@ from nnx.support.schema import Whole, check
 
 @dataclass(frozen=True)
 class Parts:
-    """What a description describes."""
+    """The objects that a description describes."""
 
     network: Network
     optimizer: Optimizer

@@ -26,11 +26,11 @@ def diverged(
     costs : EpochCosts
         Of the epoch's steps, all read.
     gradient : str or None
-        What `last_gradient` says.
+        The result of `last_gradient`.
     before : int or None
-        The steps of the session, over all fits, before the epoch; None: not to be said.
+        The steps of the session, over all fits, before the epoch; None: the message leaves them out.
     validation : float or None
-        The validation's cost, when it is that which is not finite.
+        The validation's cost, if that is not finite.
     """
     epoch = len(session.records) + 1
     if costs.bad is not None:
@@ -63,7 +63,7 @@ def diverged(
 
 
 def largest(network: Any, dtheta: Any, step: str) -> str:
-    """Say which entry of a gradient (P,), a NumPy array, is largest, and in which layer."""
+    """Describe the largest entry of a gradient (P,), a NumPy array: its value, and its parameter."""
     name, value = host.largest(network.places, dtheta)
     if math.isfinite(value):
         return f"the largest entry of the gradient in {step} was {value:.3g}, in {name}"
@@ -71,7 +71,7 @@ def largest(network: Any, dtheta: Any, step: str) -> str:
 
 
 def last_gradient(session: Session, steps: Steps, costs: EpochCosts, skip: int, rng: Any) -> str | None:
-    """Say what the gradient of the last step with a finite cost was; None where it cannot be had again.
+    """Describe the gradient of the last step with a finite cost; None where it cannot be computed again.
 
     It does the epoch's steps again, from the program's snapshot. The caller rolls the program back afterwards.
 

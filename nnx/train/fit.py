@@ -1,4 +1,4 @@
-"""One fit from its arguments to its history: samples become batches, a checkpoint is taken up, the loop runs."""
+"""One fit, from its arguments to its history: it makes batches, takes up a checkpoint, and runs the loop."""
 
 import warnings
 from contextlib import closing
@@ -30,13 +30,14 @@ LARGE_BYTE = 100
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples of a fit as batches, and the metrics that are measured on them."""
+    """The samples of a fit as batches, the metrics that are measured on them, and the work of the fit."""
 
     batches: Provider
     validation: Provider | None
     training: Provider | None
     metrics: tuple[Any, ...]
     split: Split | None
+    work: float
 
 
 def fit(session: Session, asked: Request, stacklevel: int) -> History:
@@ -55,7 +56,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
             "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
         )
     request = checked(asked, session.network)
-    samples, work = _samples(session, request)
+    samples = _samples(session, request)
     kind = FullBatchLoop if isinstance(session.optimizer, LBFGS) else FitLoop
     loop = kind(
         session,
@@ -78,24 +79,22 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         except BaseException:
             session.take_optimizer(unbound)
             raise
-        if not same_columns:
-            return fit(
-                session, asked, stacklevel + 1
-            )  # its batches have the columns in the checkpoint's order
+        if not same_columns:  # again, with batches whose columns have the checkpoint's order
+            return fit(session, asked, stacklevel + 1)
     _warn_of_bytes(session, asked, stacklevel + 1)
     session.checkpoint = loop.checkpoint
     try:
         history = loop.run()
     finally:
         session.checkpoint = None
-        session.work += work * loop.share_done
+        session.work += samples.work * loop.share_done
     if not request.epochs_given and kind is FitLoop and request.Y is not None:
         _warn_of_one_step(session, stacklevel + 1)
     return history
 
 
-def _samples(session: Session, request: Request) -> tuple[Samples, float]:
-    """Return the samples of a fit, and its work. Later tables have the columns of this one."""
+def _samples(session: Session, request: Request) -> Samples:
+    """Return the samples of a fit. Later tables have the columns of this one."""
     before = session.features, session.targets
     split = None
     try:
@@ -128,7 +127,7 @@ def _samples(session: Session, request: Request) -> tuple[Samples, float]:
             "metrics are given, and nothing to measure them on: give validation=(X, Y), or training_metrics=True"
         )
     metrics = _metrics(session, request, validation, training)
-    return Samples(batches, validation, training, metrics, split), work
+    return Samples(batches, validation, training, metrics, split, work)
 
 
 def _split(session: Session, request: Request) -> Split:
@@ -174,7 +173,7 @@ def _metrics(session: Session, request: Request, *samples: Provider | None) -> t
     given = [one for one in samples if one is not None]
     wanted = find_metrics(session, request.metrics) if given else ()
     for one in given:
-        if not isinstance(one, Iterated):  # it can perhaps be read but once
+        if not isinstance(one, Iterated):  # such batches may be readable only once
             with closing(one.epoch()) as first:
                 check_metrics(session, wanted, next(first)[0])
     return wanted
@@ -214,11 +213,11 @@ def _begin(session: Session, request: Request, samples: Samples) -> None:
 
 def _resume(session: Session, loop: FitLoop, request: Request) -> bool:
     """Take up the fit of a checkpoint; return whether its columns have the order of the loop's batches."""
-    used = session.features, session.targets
+    ours = session.features, session.targets
     resume(session, loop, request.resume)
-    its = session.features, session.targets
-    session.features, session.targets = its[0] or used[0], its[1] or used[1]
-    return not any(mine and other and mine != other for mine, other in zip(used, its, strict=True))
+    saved = session.features, session.targets
+    session.features, session.targets = saved[0] or ours[0], saved[1] or ours[1]
+    return not any(mine and other and mine != other for mine, other in zip(ours, saved, strict=True))
 
 
 def _warn_of_bytes(session: Session, asked: Request, stacklevel: int) -> None:

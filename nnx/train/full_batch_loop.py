@@ -1,4 +1,4 @@
-"""A fit by a method that looks at all samples as often as it likes: L-BFGS."""
+"""A fit by L-BFGS, which computes the cost of all samples as often as it needs it."""
 
 import math
 from typing import Any
@@ -13,8 +13,8 @@ from nnx.train.step import Sums
 from nnx.train.steps import add_micro_batch, nothing_to_train_on
 
 
-class _Stopped(Exception):  # noqa: N818  # it is none
-    """A callback has told the trainer to stop."""
+class _Stopped(Exception):  # noqa: N818  # not an error
+    """Leaves the optimizer's `minimize`, since a callback has told the trainer to stop."""
 
 
 class FullBatchLoop(FitLoop):
@@ -23,7 +23,7 @@ class FullBatchLoop(FitLoop):
     The history's "loss" is J after the iteration, with the penalties.
     """
 
-    _first_look = True
+    _first_cost = True
 
     def all_epochs(self) -> None:
         """Do the remaining iterations."""
@@ -43,11 +43,11 @@ class FullBatchLoop(FitLoop):
     def _check(self) -> None:
         network, own = self.session.network, self.session.regularization
         for bad, what in (
-            (network.random, "Dropout or noise, which change the cost from look to look"),
+            (network.random, "Dropout or noise, which change the cost each time it is computed"),
             (network.statistics, "BatchNorm, whose running statistics are made step by step"),
             (
                 own.clip_norm or own.clip_value or own.max_norm,
-                "clipping and max-norm, which bend the gradient",
+                "clipping and max-norm, which change the gradient",
             ),
             (self.batches.steps != 1, "mini-batches: leave out batch_size (micro_batch saves memory)"),
         ):
@@ -73,12 +73,12 @@ class FullBatchLoop(FitLoop):
         if dtheta is None:
             raise nothing_to_train_on(f"in iteration {self.epoch}")
         J, dtheta = number(backend, J), backend.to_numpy(dtheta)
-        if self._first_look and not math.isfinite(J):  # later ones are the line search's own matter
+        if self._first_cost and not math.isfinite(J):  # the line search deals with later ones
             before = f"the cost is {J} before iteration {self.epoch}"
             raise DivergenceError(
                 f"{before}; {largest(session.network, dtheta, 'it')}. Scale the features, or begin with smaller weights"
             )
-        self._first_look = False
+        self._first_cost = False
         return J, host.as_dtype(dtheta, "float64")
 
     def _report(self, iteration: int, theta: Any, J: float) -> None:

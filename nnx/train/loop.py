@@ -1,4 +1,4 @@
-"""The fit loop: its epochs, where it stands, and how it goes on from a checkpoint."""
+"""The fit loop: its epochs, its position within the fit, and its checkpoints."""
 
 import math
 import time
@@ -19,11 +19,11 @@ from nnx.train.session import Session
 from nnx.train.steps import Steps, nothing_to_train_on
 
 LOOK_EVERY = 256
-"""Steps after which the costs are read within an epoch: reading waits for a GPU."""
+"""After so many steps the costs are read within an epoch, too, and no sooner: reading waits for a GPU."""
 
 
 class Snapshot(NamedTuple):
-    """What a fit loop goes back to, beside the program's snapshot of the state."""
+    """The loop's own part of a snapshot. The program has that of the state."""
 
     rng: Any
     """The state of the random numbers before the epoch draws; None: it draws none."""
@@ -47,7 +47,7 @@ class FitLoop:
         Of both.
     callbacks : Callbacks
     plan : dict
-        What a checkpoint must agree with for the fit to go on: the number of samples, batch_size, ...
+        The arguments that a checkpoint must share for the fit to go on: the number of samples, batch_size, ...
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class FitLoop:
                 return
             seconds = time.perf_counter() - start
             measured = self._measure(saved)
-        except BaseException as error:  # an interrupt keeps the steps done, unless the state is not finite
+        except BaseException as error:  # the steps done stay, unless the fit diverged
             if isinstance(error, DivergenceError) or self.costs.bad or not session.finite:
                 self._go_back(saved)
             else:
@@ -205,7 +205,7 @@ class FitLoop:
             steps.close()
 
     def end_epoch(self, seconds: float, measured: dict[str, Any], J: Any) -> None:
-        """Keep the epoch's record, tell the callbacks, and stand before the next epoch."""
+        """Add the epoch's record, begin the next epoch, and tell the callbacks."""
         now = self.progress(seconds, measured, J) if self.callbacks else None
         self.session.records.append(measured)
         self.epoch += 1
@@ -249,7 +249,7 @@ class FitLoop:
         """Measure the validation and the training samples."""
         return scores(self.session, self.validation, self.training, self.metrics)
 
-    # --- the way back ---
+    # --- snapshots ---
 
     def _snapshot(self) -> Snapshot:
         self.session.program.snapshot()
@@ -308,7 +308,7 @@ class FitLoop:
         return position, self.callbacks.states()
 
     def restore(self, position: Mapping[str, Any]) -> None:
-        """Take up a position that was checked; the session's state is taken up apart from it."""
+        """Go on from a position that was checked. The caller restores the session."""
         for name in ("epoch", "step", "first_record"):
             setattr(self, name, position[name])
         last = tuple(position["last"]) if position["last"] else None

@@ -23,11 +23,12 @@ from nnx.train.costs import costs as read_costs
 from nnx.train.samples import make_batches
 from nnx.train.session import Session
 from nnx.train.step import training_step
+from nnx.train.steps import least_samples
 
 
 @dataclass(frozen=True, repr=False)
 class RateSearch:
-    """What `find_learning_rate` found.
+    """The result of `find_learning_rate`.
 
     Attributes
     ----------
@@ -155,8 +156,7 @@ def find_learning_rate(
     for name, rate in (("low", low), ("high", high)):
         host.option(name, rate, session.dtype)
     smoothing = between("smoothing", smoothing, 0, 1)
-    # The session's random numbers go on from where they are in a copy.
-    rng = copy.deepcopy(session.rng)
+    rng = copy.deepcopy(session.rng)  # the search leaves the session's random numbers where they are
     batches = make_batches(session, "", X, Y, sample_weight, class_weight, batch_size, rng)
     rates = [float(low * (high / low) ** (k / (steps - 1))) for k in range(steps)]
     costs, smoothed = _search(session, batches, rates, smoothing)
@@ -172,7 +172,7 @@ def _search(
     found: list[float] = []
     smoothed: list[float] = []
     average = 0.0
-    with closing(_endless(batches, 2 if session.network.whole_batches else 1)) as endless:
+    with closing(_endless(batches, least_samples(session.network))) as endless:
         for k, (rate, batch) in enumerate(zip(rates, endless, strict=False)):
             program.load({"alpha": backend.asarray(rate, session.dtype)})
             (cost,) = read_costs(backend, program.run(batch, None, 0, batch[0].shape[-1], 1), 1)

@@ -1,4 +1,4 @@
-"""What a model file holds of a session, and how a session takes it up again: to be used, or to go on."""
+"""The content of a model file: collected from a session, and given back to one."""
 
 import logging
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from nnx.train.description import Parts
 from nnx.train.session import Session, flat_parameters
 
 OURS = ("theta", "t", "alpha", "key", "decays")
-"""What the state holds beside the optimizer's own."""
+"""The parts of the state that are not the optimizer's own."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a model file holds, checked as a whole.
+    """The content of a model file, checked as a whole.
 
     Attributes
     ----------
@@ -40,19 +40,19 @@ class Saved:
 
 
 def write(session: Session, path: str | Path) -> None:
-    """Write all that a session is, and where its fit stands if one runs, to one file."""
+    """Write a session to one file, with the position of its fit, if one runs."""
     container.write(path, *collect(session, in_fit=True))
 
 
 def collect(session: Session, in_fit: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return all that a session is: NumPy arrays by name, and a description of types that JSON has.
+    """Return a session as NumPy arrays by name, and a description of types that JSON has.
 
-    With `in_fit` also where the fit stands that runs, and its callbacks' states.
+    With `in_fit` also the position of the fit that runs, and its callbacks' states.
     """
     to_numpy, state = session.backend.to_numpy, session.read()
     tensors = {**session.network.unflatten(host.copy(to_numpy(state["theta"])))}
     tensors |= {f"optimizer.{name}": to_numpy(x) for name, x in state.items() if name not in OURS}
-    description: dict[str, Any] = {
+    run: dict[str, Any] = {
         "network": session.network.describe(),
         "optimizer": describe_optimizer(session.optimizer),
         "regularization": asdict(session.regularization),
@@ -70,17 +70,17 @@ def collect(session: Session, in_fit: bool = False) -> tuple[dict[str, Any], dic
         "callbacks": [],
     }
     if in_fit and session.checkpoint is not None:
-        description["position"], states = session.checkpoint()
+        run["position"], states = session.checkpoint()
         for i, (name, own) in enumerate(states):
             arrays = {key: x for key, x in own.items() if hasattr(x, "dtype")}
             tensors |= {f"callback.{i}.{key}": x for key, x in arrays.items()}
             plain = {key: x for key, x in own.items() if key not in arrays}
-            description["callbacks"].append({"name": name, "state": plain, "arrays": sorted(arrays)})
-    return tensors, description
+            run["callbacks"].append({"name": name, "state": plain, "arrays": sorted(arrays)})
+    return tensors, run
 
 
 def read(path: str | Path) -> Saved:
-    """Return what a model file holds.
+    """Return the content of a model file.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _parameters(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def newest(folder: Path, but: Path | None = None, complain: bool = False) -> tuple[Path, Saved] | None:
-    """Return the newest good checkpoint of a folder, and what it holds; None where there is none.
+    """Return the newest good checkpoint of a folder, and its content; None where there is none.
 
     `but` is passed over. With `complain` a warning is logged of each that is damaged.
     """
@@ -199,7 +199,7 @@ def file_of(run: Path) -> Path:
     """
     if not run.is_dir():
         return run
-    model, found = run / MODEL, _newest(run / CHECKPOINTS) or _newest(run)
+    model, found = run / MODEL, _newest_or_damaged(run / CHECKPOINTS) or _newest_or_damaged(run)
     if not model.is_file() and found is not None:
         return found
     if not model.is_file():
@@ -219,8 +219,8 @@ def file_of(run: Path) -> Path:
     return model
 
 
-def _newest(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a folder, also a damaged one: reading it raises the error that says so."""
+def _newest_or_damaged(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder, damaged or not; the caller reads it, and so gets the error."""
     for path in reversed(checkpoints(folder)):
         try:
             if read(path).run["steps"] == steps_of(path.name):
@@ -231,6 +231,6 @@ def _newest(folder: Path) -> Path | None:
 
 
 def none_readable(folder: Path, there: int, more: str = "") -> ModelFileError:
-    """Return the error that none of a folder's checkpoints can be read; `more`: what it costs to begin anew."""
+    """Return the error that none of a folder's checkpoints can be read; `more` says what beginning anew costs."""
     those = f"{count(there, 'checkpoint')} in {str(folder)!r}, and none can be read"
     return ModelFileError(f"{those}; remove them to begin anew{more}")

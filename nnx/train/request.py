@@ -19,7 +19,7 @@ class Request:
     epochs_given : bool
         Whether `epochs` was given. Without it, it is 1.
     callbacks : Callbacks
-        With one that shows the progress, if that is wished.
+        Those that were given, and one that shows the progress, if it is to be shown.
     """
 
     X: Any

@@ -115,17 +115,17 @@ def _plain(x: Any) -> Any:
     return [_plain(value) for value in x] if isinstance(x, list | tuple) else x
 
 
-def _learned(layer: Any) -> Any:
-    """Return a layer's description without how its weights begin: those of a fit that goes on have begun."""
+def _without_init(layer: Any) -> Any:
+    """Return a layer's description without its initializer: a fit that goes on has no use for it."""
     if isinstance(layer, list):
-        return [_learned(one) for one in layer]
+        return [_without_init(one) for one in layer]
     if not isinstance(layer, Mapping):
         return layer
-    return {name: _learned(value) for name, value in layer.items() if name != "init"}
+    return {name: _without_init(value) for name, value in layer.items() if name != "init"}
 
 
 def difference(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """Say where two networks' descriptions differ first; nothing if they do not, but for how their weights began.
+    """Return the first difference of two networks' descriptions; "" for none. First weights may differ.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def difference(saved: Mapping[str, Any], own: Mapping[str, Any]) -> str:
         return f"it has {saved['n_features']} features, this one has {own['n_features']}"
     there, here = saved["layers"], own["layers"]
     for l, (a, b) in enumerate(zip(there, here, strict=False), 1):
-        if _learned(_plain(a)) != _learned(_plain(b)):
+        if _without_init(_plain(a)) != _without_init(_plain(b)):
             return f"layer {l} of {len(there)} is {as_text(a)} there and {as_text(b)} here"
     if len(there) != len(here):
         return f"it has {len(there)} layers, this one has {len(here)}"

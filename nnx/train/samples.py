@@ -83,7 +83,8 @@ class _Checks:
     learns: bool
     batch_size: int | None
     exponents: list[int]
-    _table: list[Any] = field(default_factory=list)
+    _class_table: list[Any] = field(default_factory=list)
+    """Made for the first part; empty before."""
 
     def features(self, name: str, X: Any) -> Array:
         """Return X (n[0], m), finite numbers."""
@@ -104,9 +105,8 @@ class _Checks:
         """Return the weights (m,) of all samples, or None."""
         network, dtype = self.session.network, self.session.dtype
         found = sample_weights(w, self.class_weight, Y, network.output, network.n[-1], m)
-        if (
-            found is None or self.session.regularization.per_sample
-        ):  # the penalty depends on the sum of the weights
+        absolute = self.session.regularization.per_sample  # the penalty depends on the sum of the weights
+        if found is None or absolute:
             return fitting(found, dtype)
         found, exponent = in_range(found, dtype, together=self.batch_size is None or self.batch_size >= m)
         self.exponents.append(exponent)
@@ -115,9 +115,9 @@ class _Checks:
     def weights_of_part(self, name: str, w: Any, Y: Any, m: int) -> Any:
         """Return the weights (m,) of a part of the samples, or None."""
         output, n = self.session.network.output, self.session.network.n[-1]
-        if not self._table:
-            self._table.append(class_table(self.class_weight, output, n))
-        return fitting(batch_weights(w, self._table[0], Y, output, n, m), self.session.dtype)
+        if not self._class_table:
+            self._class_table.append(class_table(self.class_weight, output, n))
+        return fitting(batch_weights(w, self._class_table[0], Y, output, n, m), self.session.dtype)
 
     def columns(self, what: str, name: str, names: list[str]) -> list[str] | None:
         """Return the names of the columns of X or Y to take from a table; None: all as they come."""

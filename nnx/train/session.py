@@ -47,7 +47,7 @@ class Session:
     work : float
         The work of all steps that fits have done (`nnx.port.registry.work`).
     forward, gradient, micro_batches : Program, Program, MicroBatchStep
-        Functions without a state of their own: the network's outputs, J and dtheta, and the parts of a step in pieces.
+        Programs without a state: the network's outputs; J and dtheta; the parts of a step in micro-batches.
     compiled_metrics : dict
         The programs of sets of metrics, by the metrics' names.
     checkpoint : function or None
@@ -112,7 +112,7 @@ class Session:
         self.compiled_metrics: dict[Any, Any] = {}
 
     def _compile_step(self, state: State | None) -> None:
-        """Make the step's program, and load a state before it takes the place of another one."""
+        """Compile the step. A state is loaded first: an interrupt leaves the former program with its state."""
         parts = self.network, self.optimizer, self.regularization
         compiled = self.backend.compile
         program: Program = compiled(training_step(*parts))
@@ -198,7 +198,7 @@ class Session:
         """Whether every number of the state is."""
         return self.program.finite
 
-    # --- the state in numbers of the host ---
+    # --- parts of the state, as numbers and NumPy arrays ---
 
     @property
     def steps(self) -> int:

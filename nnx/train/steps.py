@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 from nnx.array.namespace import array_namespace
 from nnx.batches import Batches, Provider
 from nnx.errors import InputError
+from nnx.model.network import Network
 from nnx.optimizers import State
 from nnx.train.costs import EpochCosts, costs
 from nnx.train.session import Session
 from nnx.train.step import Batch, Sums
 
 SECONDS_PER_CALL = 0.5
-"""Seconds of steps in one call of the program, about: a person who looks, or stops, does not wait longer."""
+"""About the seconds of steps in one call of the program: an interrupt, or a progress bar, waits no longer."""
 
 MAX_STEPS_PER_CALL = 4096
 """Steps in one call of the program, at most."""
@@ -31,7 +32,7 @@ class Done(NamedTuple):
     Js: Any
     """The cost of each, as `nnx.port.program.Program.run` returns them."""
     samples: int
-    """Of all steps together; 0: of one step, whose batch cannot be trained on. It is left out."""
+    """The number of samples of all steps; 0 stands for one step that is left out: its batch cannot be trained on."""
     weights: Sequence[Any]
     """Of each step, the sum of its samples' weights."""
     batch: Callable[[], Batch]
@@ -56,12 +57,12 @@ class Steps:
     session : Session
     batches : Batches, Stream or Iterated
     one_by_one : bool
-        Whether a callback must see each step. Then a call does one step, and no GPU is waited for.
+        Whether a callback must see each step. Then a call does one step, and does not wait for a GPU.
 
     Attributes
     ----------
     least : int
-        Samples that a batch must have to be trained on: of one there is no variance, which BatchNorm divides by.
+        As of `least_samples`.
     pace : float
         Seconds of a step in the last call; 0: not known.
     """
@@ -69,7 +70,7 @@ class Steps:
     def __init__(self, session: Session, batches: Provider, one_by_one: bool) -> None:
         self.session, self.batches, self.one_by_one = session, batches, one_by_one
         self._in_memory = batches if isinstance(batches, Batches) and batches.micro_batch is None else None
-        self.least = 2 if session.network.whole_batches else 1
+        self.least = least_samples(session.network)
         self.pace = 0.0
 
     def epoch(self, skip: int, found: EpochCosts, one_by_one: bool = False) -> Generator[Done, None, None]:
@@ -85,21 +86,21 @@ class Steps:
         self, batches: Batches, skip: int, found: EpochCosts, one_by_one: bool
     ) -> Generator[Done, None, None]:
         order, step, steps = batches.order(), skip, batches.steps
-        same = batches.m // batches.batch_size  # steps of one size
-        idle = batches.idle(order)
-        if batches.size(-1) < self.least and steps - 1 not in idle[-1:]:
-            idle.append(steps - 1)
+        full = batches.m // batches.batch_size  # steps of batch_size samples
+        left_out = batches.idle(order)
+        if batches.size(-1) < self.least and steps - 1 not in left_out[-1:]:
+            left_out.append(steps - 1)
         while step < steps:
-            m, left = (batches.batch_size, same - step) if step < same else (batches.size(-1), 1)
-            if idle and (at := bisect_left(idle, step)) < len(idle):
-                left = min(left, idle[at] - step)
-            if not left:
+            m, ahead = (batches.batch_size, full - step) if step < full else (batches.size(-1), 1)
+            if left_out and (at := bisect_left(left_out, step)) < len(left_out):
+                ahead = min(ahead, left_out[at] - step)
+            if not ahead:
                 yield LEFT_OUT
                 step += 1
                 continue
             count = 1
             if self.pace and not one_by_one:
-                count = max(1, min(left, MAX_STEPS_PER_CALL, int(SECONDS_PER_CALL / self.pace)))
+                count = max(1, min(ahead, MAX_STEPS_PER_CALL, int(SECONDS_PER_CALL / self.pace)))
             weights, start = batches.weights(order, step, m, count), time.perf_counter()
             Js = self.session.run(batches.data, order, step * batches.batch_size, m, count)
             found.add(step + 1, Js, weights, m * count)
@@ -156,8 +157,13 @@ class Steps:
         return Js, [*weights] * (epochs // drawn)
 
 
+def least_samples(network: Network) -> int:
+    """Return how many samples a batch must have to be trained on: BatchNorm needs the variance of two."""
+    return 2 if network.whole_batches else 1
+
+
 def add_micro_batch(session: Session, state: State, sums: Sums, batch: Batch, start: int) -> Sums:
-    """Return the sums over a step's micro-batches with one more; without any this one begins them."""
+    """Return the sums over a step's micro-batches with this one; empty sums begin with it."""
     place = session.backend.asarray(start, "int32")
     if not sums:
         return session.micro_batches.first(state, batch, place)
@@ -165,7 +171,7 @@ def add_micro_batch(session: Session, state: State, sums: Sums, batch: Batch, st
 
 
 def nothing_to_train_on(when: str, least: int = 1) -> InputError:
-    """Return the error for a time in which no batch could be trained on."""
+    """Return the error for an epoch in which no batch could be trained on; `when` says which."""
     why = "the weights of all samples are 0"
     if least > 1:
         why += ", or each batch has a single sample, on which BatchNorm cannot train"

@@ -1,4 +1,4 @@
-"""The trainer: the face of a session."""
+"""The trainer: the class that users call. Its session does the work."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
