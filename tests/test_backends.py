@@ -234,6 +234,37 @@ def test_fits_of_numpy_and_numba_at_once_give_blas_its_threads_back():
         assert blas.get_threads() == before
 
 
+def test_an_interrupt_leaves_blas_its_threads_while_its_traceback_lives(monkeypatch):
+    """It came when the threads were set, and the block in which they are was not yet entered."""
+    limits = pytest.importorskip("threadpoolctl").threadpool_limits
+    blas = importlib.import_module("nnx.support.blas_threads")
+    entered, call = [], blas.Fewer.__call__
+
+    class Interrupted:
+        def __enter__(self):
+            entered.append(call(blas.FEWER))
+            entered[-1].__enter__()
+            raise KeyboardInterrupt
+
+        def __exit__(self, *error):
+            raise AssertionError("not entered")
+
+    with limits(2, "blas"):
+        before = blas.get_threads()
+        if set(before) != {2}:
+            pytest.skip("BLAS has one thread, whatever it is told")
+        trainer = nnx.Trainer(nnx.mlp([4, 8, 1]), backend="numpy")
+        with monkeypatch.context() as patch:
+            patch.setattr(blas.Fewer, "__call__", lambda fewer: Interrupted())
+            with pytest.raises(KeyboardInterrupt):
+                trainer.fit(np.zeros((4, 6)), np.zeros(6))
+        assert entered
+        assert blas.get_threads() == before
+        entered.clear()  # which closes the generator
+        assert blas.get_threads() == before
+        assert blas.FEWER.idle
+
+
 def test_threads_of_a_user_that_fit_at_once_keep_the_number_of_theirs():
     torch = pytest.importorskip("torch")
     before, found = torch.get_num_threads(), []

@@ -29,11 +29,13 @@ class Fewer:
     ) -> None:
         self._get, self._put, self._of_thread = get, put, of_thread
         self._begin()
+        _all.append(self)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, list[int]()
+        self._lock, self._before = threading.Lock(), list[int]()
+        self._inside: dict[object, int] = {}  # the calls that are not over, and the thread of each
 
     @property
     def idle(self) -> bool:
@@ -48,18 +50,42 @@ class Fewer:
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Let there be one thread within; several of the user's threads may be within at once."""
+        call = object()
         with self._lock:
-            self._before = self._before if self._inside else self._get()
-            if self._of_thread or not self._inside:
+            first = not self._inside
+            if first:
+                self._before = self._get()
+            self._inside[call] = threading.get_ident()
+            if self._of_thread or first:
                 self._put([1] * len(self._before))
-            self._inside += 1
         try:
             yield
         finally:
-            with self._lock:
-                self._inside -= 1
-                if self._of_thread or not self._inside:
-                    self._put(self._before)
+            self._leave([call])
+
+    def leave(self) -> None:
+        """End this thread's calls: see `leave_interrupted`."""
+        this = threading.get_ident()
+        self._leave([call for call, thread in list(self._inside.items()) if thread == this])
+
+    def _leave(self, calls: list[object]) -> None:
+        with self._lock:
+            ended = [call for call in calls if self._inside.pop(call, None) is not None]
+            if ended and (self._of_thread or not self._inside):
+                self._put(self._before)
+
+
+_all: list[Fewer] = []
+
+
+def leave_interrupted() -> None:
+    """End the calls of `Fewer` that an interrupt has left open in this thread; it must be within none.
+
+    An interrupt just before or after the block of a ``with`` leaves a generator open. It closes only with the last
+    reference to the traceback, which a notebook keeps.
+    """
+    for one in _all:
+        one.leave()
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import DivergenceError, Error
 from nnx.metrics.history import History, columns
+from nnx.support.blas_threads import leave_interrupted
 from nnx.train.costs import EpochCosts, added, mean, number, numbers
 from nnx.train.divergence import diverged, last_gradient
 from nnx.train.evaluation import scores
@@ -90,6 +91,7 @@ class FitLoop:
             self.callbacks.call("on_fit_start", self.epochs)
             self.all_epochs()
         except BaseException as error:
+            leave_interrupted()
             try:
                 self.callbacks.end()
             except Error as later:  # the first error is the one that is raised
