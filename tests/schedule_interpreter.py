@@ -3,7 +3,7 @@
 import array_api_compat.numpy as xp
 import numpy as np
 
-from nnx.compiler import Graph, Value, own_outputs, trace
+from nnx.compiler import Value, step_graph, trace
 from nnx.compiler.ir.evaluate import done, evaluated
 from nnx.compiler.pipeline import Target, schedule
 from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel, Reduce, TileUpdate
@@ -38,11 +38,8 @@ TARGETS = {
 
 def schedule_of(step, state, batch, target):
     """The schedule of a training step."""
-    graph = trace(step, state, batch)
-    old, new, J = graph.arguments[0], *graph.result
-    changed = {name: x for name, x in new.items() if x != old[name]}
-    graph = own_outputs(Graph(graph.inputs, graph.ops, graph.arguments, (changed, J)))
-    return schedule(graph, target, {graph.result[0][name]: old[name] for name in changed})
+    graph, slots = step_graph(trace(step, state, batch))
+    return schedule(graph, target, slots)
 
 
 class Memory:

@@ -9,7 +9,7 @@ from nnx.array.gather import Data, batches, mini_batch
 from nnx.array.namespace import Array
 from nnx.backends.calls.program_cache import ProgramCache, form, signature
 from nnx.backends.calls.renderer import Call
-from nnx.compiler import Graph, TraceError, Value, is_array, leaves, mapped, own_outputs, trace
+from nnx.compiler import Graph, Value, is_array, leaves, mapped, own_outputs, step_graph, trace
 from nnx.compiler.thresholds import ONE_THREAD_FLOPS
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, uncut
@@ -54,10 +54,7 @@ class Function:
 class Step:
     """A traced training step that writes the new state and the cost into arrays that are handed in.
 
-    Raises
-    ------
-    TraceError
-        When the arrays of the new state have other names, shapes or dtypes than those of the old one.
+    See `nnx.compiler.passes.outputs.step_graph`.
 
     Attributes
     ----------
@@ -72,15 +69,10 @@ class Step:
     """
 
     def __init__(self, graph: Graph, library: Library) -> None:
-        old, (new, J) = graph.arguments[0], graph.result
-        forms = [{name: (x.shape, x.dtype) for name, x in state.items()} for state in (old, new)]
-        if forms[0] != forms[1]:
-            raise TraceError("the new state's arrays have other names, shapes or dtypes than the old one's")
-        changed = {name: new[name] for name in old if new[name] != old[name]}
-        graph = own_outputs(Graph(graph.inputs, graph.ops, graph.arguments, (changed, J)))
-        written, self.J = graph.result
+        graph, slots = step_graph(graph)
+        changed, self.J = graph.result
         self.changed = tuple(changed)
-        self.call = library.render(graph, {written[name]: old[name] for name in changed})
+        self.call = library.render(graph, slots)
         self.threads = library.threads(graph)
 
 

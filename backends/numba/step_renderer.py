@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from nnx.backends.numba.arrays import LINE, Arrays
 from nnx.backends.numba.expressions import indented, iteration_space
 from nnx.backends.numba.instructions import BARRIER, Instructions
-from nnx.compiler import Graph, Op, TraceError, Value, own_outputs, thresholds
+from nnx.compiler import Graph, Op, TraceError, Value, step_graph, thresholds
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.pipeline import Target, schedule
 
@@ -78,11 +78,11 @@ class NumbaStepRenderer:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._state, self._changed, self._batch = _checked(graph)
-        new = {name: graph.result[0][name] for name in self._changed}
-        graph = own_outputs(Graph(graph.inputs, graph.ops, graph.arguments, (new, graph.result[1])))
+        self._state, self._batch = _checked(graph)
+        graph, slots = step_graph(graph)
         new, self._J = graph.result
-        self.schedule = schedule(graph, TARGET, {new[name]: old for name, old in self._changed.items()})
+        self._changed = {name: self._state[name] for name in new}
+        self.schedule = schedule(graph, TARGET, slots)
         self._arrays = Arrays(self.schedule, [x for x in self._batch if x is not None])
         self._instructions = Instructions(self._arrays, self._batch)
 
@@ -138,19 +138,17 @@ class NumbaStepRenderer:
         return [*lines, *(f"s{slot.old.number} = {self._arrays.single(slot.new)}" for slot in numbers)]
 
 
-def _checked(graph: Graph) -> tuple[dict[str, Value], dict[str, Value], tuple[Any, ...]]:
-    """Return a step's state, those of its arrays that change, and its batch."""
+def _checked(graph: Graph) -> tuple[dict[str, Value], tuple[Any, ...]]:
+    """Return a step's state and its batch."""
     try:
-        (state, batch), (new, J) = graph.arguments, graph.result
-        pairs = [(state[name], new[name]) for name in {**state, **new}]
+        (state, batch), (_, J) = graph.arguments, graph.result
         right = len(batch) in (2, 3) and J.ndim == 0 and batch[0].ndim == 2
-        right = right and all((x.shape, x.dtype) == (y.shape, y.dtype) for x, y in pairs)
         right = right and all(x.shape[-1] == batch[0].shape[-1] for x in batch if x is not None)
     except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         raise TraceError("not a step") from error
     if not right:
         raise TraceError("not a step")
-    return state, {name: x for name, x in state.items() if new[name] != x}, tuple(batch)
+    return state, tuple(batch)
 
 
 def _type(dtype: str, ndim: int, layout: str = "C", readonly: bool = False) -> str:

@@ -12,7 +12,7 @@ from nnx.compiler.ir.namespace import Namespace
 from nnx.compiler.ir.operations import TraceError
 from nnx.compiler.ir.tracer import Tracer
 from nnx.compiler.passes.fuse import fused
-from nnx.compiler.passes.outputs import own_outputs
+from nnx.compiler.passes.outputs import own_outputs, step_graph
 from nnx.compiler.passes.simplify import simplified
 from nnx.support.tree import leaves, mapped
 
@@ -27,6 +27,7 @@ __all__ = [
     "mapped",
     "nbytes",
     "own_outputs",
+    "step_graph",
     "trace",
 ]
 

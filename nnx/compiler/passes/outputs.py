@@ -1,10 +1,32 @@
 """Results of their own: every array of a graph's result is made by one operation, and is nothing else."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from nnx.compiler.ir.graph import Graph, Op, Value
+from nnx.compiler.ir.operations import TraceError
 from nnx.support.tree import mapped
+
+
+def step_graph(graph: Graph) -> tuple[Graph, dict[Value, Value]]:
+    """Return the graph of a traced training step, step(state, batch) -> (state, J), ready for its schedule, and slots.
+
+    Its result is ({name: new array}, J) with the arrays that change, each of its own. The slots have the old value for
+    each new one: the new may be written into the same array.
+
+    Raises
+    ------
+    TraceError
+        When the arrays of the new state have other names, shapes or dtypes than those of the old one.
+    """
+    old, (new, J) = graph.arguments[0], graph.result
+    forms = [{name: (x.shape, x.dtype) for name, x in state.items()} for state in (old, new)]
+    if forms[0] != forms[1]:
+        raise TraceError("the new state's arrays have other names, shapes or dtypes than the old one's")
+    changed = {name: new[name] for name in old if new[name] != old[name]}
+    graph = own_outputs(replace(graph, result=(changed, J)))
+    return graph, {x: old[name] for name, x in graph.result[0].items()}
 
 
 def own_outputs(graph: Graph) -> Graph:
@@ -34,4 +56,4 @@ def with_copies(graph: Graph, wanted: Callable[[Value], bool]) -> Graph:
         return out
 
     result = mapped(graph.result, copied)
-    return Graph(graph.inputs, (*graph.ops, *copies), graph.arguments, result)
+    return replace(graph, ops=(*graph.ops, *copies), result=result)
