@@ -9,20 +9,22 @@ import numpy as np
 
 from nnx.compiler import Graph, Op, TraceError, Value
 from nnx.compiler.ir.evaluate import evaluated
-from nnx.compiler.ir.views import contiguous
+from nnx.compiler.ir.graph import shown
 from nnx.compiler.pipeline import Target, schedule
 from nnx.compiler.schedule import Copy, Gemm, Instruction, Kernel, Place, Reduce
 
 Call: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], None]
 """call(inputs, outs): from a graph's inputs into arrays for its outputs, both in the graph's order."""
 
+_IN_A_NAME = str.maketrans({"-": "m", ".": "_", "+": None})
+
 
 class CallRenderer(ABC):
     """A schedule on its way to a Python function; each library adds its arrays and its table of calls.
 
-    Buffers and constants are made once, and are globals of the function, beside the names of the library. Inputs,
-    outputs and their views change from call to call, and are its local variables. Inputs may have any strides; outputs
-    are in row-major order.
+    The value %7 is v7 in the function. Constants and what lies in buffers are made once, and are globals of the
+    function, beside the names of the library. Inputs, outputs and their views change from call to call, and are its
+    local variables. Inputs may have any strides; outputs are in row-major order.
 
     Parameters
     ----------
@@ -43,10 +45,9 @@ class CallRenderer(ABC):
     def __init__(self, graph: Graph, slots: Mapping[Value, Value], target: Target, library: Any) -> None:
         self.schedule = schedule(graph, target, slots)
         self.graph, self._library = self.schedule.graph, library
-        self.globals: dict[str, Any] = {"strided": self.strided}
-        self.lines: list[str] = []
-        self._names: dict[Value, str] = {value: f"x{value.number}" for value in self.graph.inputs}
-        self._places: dict[Place, str] = {}  # values that share memory have one name
+        self._globals: dict[str, Any] = {"strided": self.strided}
+        self._lines: list[str] = []
+        self._arrays: dict[Place, Any] = {}  # values that share memory are one array
         self._buffers = [self.bytes(size) for size in self.schedule.buffers]
         self._constants = evaluated(graph, {}, array_api_compat.numpy)
 
@@ -68,29 +69,73 @@ class CallRenderer(ABC):
 
     def function(self) -> Call:
         """Return the function. Its attribute `source` is its text."""
+        if self.graph.inputs:
+            self._lines.append(f"{_names(self.graph.inputs)}, = inputs")
+        self._lines.append(f"{_names(self.graph.outputs)}, = outs")
+        self._make_arrays()
         for instruction in self.schedule.instructions:
-            self._add(instruction)
-        inputs = "".join(f"x{value.number}, " for value in self.graph.inputs)
-        outs = "".join(f"o{number}, " for number, _ in enumerate(self.graph.outputs))
-        unpacked = [f"{inputs}= inputs"] * bool(inputs) + [f"{outs}= outs"]
-        source = "\n    ".join(["def call(inputs, outs):", *unpacked, *self.lines])
-        made = {**vars(self._library), **self.globals}
+            self._lines += self._rendered(instruction)
+        source = "\n    ".join(["def call(inputs, outs):", *self._lines])
+        made = {**vars(self._library), **self._globals}
         exec(compile(source, "<nnx schedule>", "exec"), made)
         function: Call = made["call"]
         function.source = source  # type: ignore[attr-defined]
         return function
 
-    def _add(self, instruction: Instruction) -> None:
-        """Add the lines of an instruction."""
+    # The arrays.
+
+    def _make_arrays(self) -> None:
+        """Make the constants and what lies in buffers, and write the lines for views of inputs and outputs."""
+        known, constants = {*self.graph.inputs, *self.graph.outputs}, self.graph.constants()
+        for op in self.graph.ops:
+            for x in (*op.reads, op.out) if op.out not in constants else ():
+                if x not in known:
+                    self._make_array(x, f"v{x.number}")
+                    known.add(x)
+
+    def _make_array(self, value: Value, name: str) -> None:
+        place = self.schedule.place(value)
+        kind, number = place.memory
+        if kind == "input":
+            self._lines.append(f"{name} = {self.view(self.graph.makers[value])}")
+        elif kind == "output":
+            self._globals[f"place_of_{name}"] = place
+            self._lines.append(f"{name} = strided(v{self.graph.outputs[number].number}, place_of_{name})")
+        elif kind == "constant":
+            self._globals[name] = self.array(self._constants[value])
+        else:
+            if place not in self._arrays:
+                self._arrays[place] = self.strided(self._buffers[number], place)
+            self._globals[name] = self._arrays[place]
+
+    def view(self, op: Op) -> str:
+        """Return the expression of an input's view."""
+        key: Any = op.option("axes") if op.name == "permute" else op.out.shape
+        if op.name == "slice":
+            key = ", ".join(map(shown, op.option("key"))) or ()
+        return self.calls[op.name].format(f"v{op.reads[0].number}", key)
+
+    def scalar(self, number: Any, dtype: str) -> str:
+        """Return the name of a number as an array of no axes: c_float32_1em08 is 1e-08."""
+        name = f"c_{dtype}_{number!r}".translate(_IN_A_NAME)
+        if name not in self._globals:
+            self._globals[name] = self.array(np.asarray(number, dtype))
+        return name
+
+    # The calls.
+
+    def _rendered(self, instruction: Instruction) -> list[str]:
+        """Return the lines of an instruction."""
         match instruction:
             case Kernel() if instruction.block:
-                self._block_by_block(instruction)
+                return self._block_by_block(instruction)
             case Kernel((op,)) | Gemm(op) | Reduce(op):
-                self._write(op)
-            case Copy():
-                self._copy(instruction)
-            case _:
-                raise TraceError(f"{instruction} has no calls")
+                return self._written(op)
+            case Copy(source, target, axis, start):
+                whole = source.shape == target.shape
+                part = "" if whole else f"[{':, ' * axis}{start}:{instruction.stop}]"
+                return [self.calls["copy"].format(f"v{source.number}", out=f"v{target.number}{part}")]
+        raise TraceError(f"{instruction} has no calls")
 
     def call(self, op: Op) -> str:
         """Return the lines of an operation, with the fields of `calls`."""
@@ -100,10 +145,12 @@ class CallRenderer(ABC):
             raise TraceError(f"{op.name} has no call here")
         return f"{op.name}({''.join(f'{{{k}}}, ' for k, _ in enumerate(op.args))}out={{out}})"
 
-    def _write(self, op: Op) -> None:
-        out, text = self.name(op.out), self.call(op)
+    def _written(self, op: Op, letter: str = "v") -> list[str]:
+        """Return the lines of an operation; the names of arrays that have axes begin with a letter."""
+        text = self.call(op)
+        names = {x: f"{letter if x.ndim else 'v'}{x.number}" for x in (*op.reads, op.out)}
         dtype = op.out.dtype if op.name == "where" else op.reads[0].dtype
-        args = [self.name(x) if isinstance(x, Value) else self.scalar(x, dtype) for x in op.args]
+        args = [names[x] if isinstance(x, Value) else self.scalar(x, dtype) for x in op.args]
         last = op.args[-1]
         fields: dict[str, Any] = {"n": f"{args[-1]}.item()" if isinstance(last, Value) else repr(last)}
         if op.kind == "reduction":
@@ -112,81 +159,23 @@ class CallRenderer(ABC):
                 raise TraceError(f"{op.name} over {len(axes)} axes has no call here")
             fields = {"axes": axes, "axis": axes[0] if axes else None, "keepdims": op.option("keepdims")}
             fields["count"] = self.scalar(count, dtype)
-        self.lines += text.format(*args, out=out, **fields).split("\n")
+        return text.format(*args, out=names[op.out], **fields).split("\n")
 
-    def _copy(self, copy: Copy) -> None:
-        source, target = self.name(copy.source), self.name(copy.target)
-        if copy.source.shape != copy.target.shape:
-            key = self.constant((slice(None),) * copy.axis + (slice(copy.start, copy.stop),))
-            target = f"{target}[{key}]"
-        self.lines.append(self.calls["copy"].format(source, out=target))
+    def _block_by_block(self, kernel: Kernel) -> list[str]:
+        """Return the lines that do all operations on a block of each vector, then on the next.
 
-    def _block_by_block(self, kernel: Kernel) -> None:
-        """Do all operations on a block of each vector, then on the next: what is internal stays in the cache."""
+        What is internal stays in the cache. b7 is the block of v7.
+        """
         (size,) = kernel.iteration_space
-        vectors = dict.fromkeys(x for op in kernel.ops for x in (*op.reads, op.out) if x.ndim)
-        outer, names = self.lines, {value: self.name(value) for value in vectors}
-        self.lines = []
-        for value, name in names.items():
-            small = self.schedule.place(value).shape != value.shape
-            self.lines.append(f"b{value.number} = {name}{'[:high - low]' if small else '[low:high]'}")
-            self._names[value] = f"b{value.number}"
-        for op in kernel.ops:
-            self._write(op)
+        lines = []
+        for x in dict.fromkeys(x for op in kernel.ops for x in (*op.reads, op.out) if x.ndim):
+            small = self.schedule.place(x).shape != x.shape
+            lines.append(f"b{x.number} = v{x.number}{'[:high - low]' if small else '[low:high]'}")
+        lines += [line for op in kernel.ops for line in self._written(op, "b")]
         ends = [(low, min(low + kernel.block, size)) for low in range(0, size, kernel.block)]
-        outer += [f"for low, high in {self.constant(ends)}:", *(f"    {line}" for line in self.lines)]
-        self.lines = outer
-        self._names |= names
+        self._globals[f"blocks_of_{size}"] = ends
+        return [f"for low, high in blocks_of_{size}:", *(f"    {line}" for line in lines)]
 
-    # Names.
 
-    def name(self, value: Value) -> str:
-        """Return the name of the variable that is the value."""
-        if value not in self._names:
-            self._names[value] = self._new_name(value)
-        return self._names[value]
-
-    def _new_name(self, value: Value) -> str:
-        place = self.schedule.place(value)
-        if place.memory.kind == "constant":
-            return self.constant(self.array(self._constants[value]))
-        if place.memory.kind == "input":
-            self.lines.append(f"v{value.number} = {self.view(self.graph.makers[value])}")
-            return f"v{value.number}"
-        if place not in self._places:
-            self._places[place] = self._placed(place)
-        return self._places[place]
-
-    def _placed(self, place: Place) -> str:
-        """Return the name of an array at a place in a buffer or an output."""
-        kind, number = place.memory
-        if kind == "buffer":
-            return self.constant(self.strided(self._buffers[number], place))
-        if (place.shape, place.strides) == (self.graph.outputs[number].shape, contiguous(place.shape)):
-            return f"o{number}"
-        name = self.constant(place)
-        self.lines.append(f"{name}_o = strided(o{number}, {name})")
-        return f"{name}_o"
-
-    def view(self, op: Op) -> str:
-        """Return the expression of an input's view."""
-        key = op.options[0][1] if op.options else op.out.shape
-        return self.calls[op.name].format(self.name(op.reads[0]), self.constant(key))
-
-    def constant(self, x: Any) -> str:
-        """Return the name of a Python object."""
-        name = f"k{len(self.globals)}"
-        self.globals[name] = x
-        return name
-
-    def scalar(self, number: Any, dtype: str) -> str:
-        """Return the name of a number as an array of no axes."""
-        x = np.asarray(number, dtype)
-        name = f"c_{dtype}_{x.tobytes().hex()}"
-        if name not in self.globals:
-            self.globals[name] = self.array(x)
-        return name
-
-    def is_row_major(self, value: Value) -> bool:
-        """Whether a value lies in one piece, row by row."""
-        return bool(self.schedule.place(value).strides == contiguous(value.shape))
+def _names(values: Sequence[Value]) -> str:
+    return ", ".join(f"v{x.number}" for x in values)

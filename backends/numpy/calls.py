@@ -7,10 +7,10 @@ import numpy as np
 
 from nnx.backends.calls.renderer import Call, CallRenderer
 from nnx.compiler import Graph, Op, Value
-from nnx.compiler.ir.operations import FLOATS, itemsize
+from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.pipeline import Target
 from nnx.compiler.schedule import Place
-from nnx.compiler.thresholds import BLOCK, NARROW_COLUMNS, NARROW_ROWS
+from nnx.compiler.thresholds import BLOCK
 
 CALLS = {
     "abs": "absolute({0}, out={out})",
@@ -80,37 +80,6 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
     def array(self, x: Any) -> Any:
         """Return it as it is."""
         return x
-
-    def call(self, op: Op) -> str:
-        """Return the lines of an operation: those of the table, or faster ones."""
-        out = op.out
-        if op.name == "matmul" and out.ndim == 2 and self.is_row_major(out):
-            return self._product(op)
-        if op.name in ("maximum", "minimum") and str(op.args[1]) == "0.0" and out.ndim > 1:
-            # With an array of zeros it takes a third of the time. They take no memory: the system maps one page.
-            name = f"zeros_{out.dtype}_{'_'.join(map(str, out.shape))}"
-            self.globals.setdefault(name, np.zeros(out.shape, out.dtype))
-            return f"{op.name}({{0}}, {name}, out={{out}})"
-        flat = op.name == "sum" and op.reads[0].ndim == 2 and len(op.option("axes")) == 1
-        if flat and out.dtype in FLOATS and self.is_row_major(out):
-            return self._sum(op)
-        return super().call(op)  # type: ignore[no-any-return]
-
-    def _product(self, op: Op) -> str:
-        """Return W X, or (X^T W^T)^T where BLAS would transpose all samples, rows in memory, for few rows of W."""
-        n, m = op.out.shape
-        if op.reads[1] not in self.graph.inputs or n > NARROW_ROWS or m < NARROW_COLUMNS:
-            return "dot({0}, {1}, {out})"
-        memory = self.constant(np.empty((m, n), op.out.dtype))
-        transposed = f"dot({{1}}.T, {{0}}.T, {memory}); copyto({{out}}, {memory}.T)"
-        return f"if {{1}}.flags.f_contiguous: {transposed}\nelse: dot({{0}}, {{1}}, {{out}})"
-
-    def _sum(self, op: Op) -> str:
-        """Return a sum along one axis as a product by ones, which is BLAS's: a fourth of the time, and less."""
-        (axis,) = op.option("axes")
-        ones = np.ones(op.reads[0].shape[axis], op.out.dtype)
-        name = self.constant(np.expand_dims(ones, axis) if op.option("keepdims") else ones)
-        return f"dot({{0}}, {name}, {{out}})" if axis else f"dot({name}, {{0}}, {{out}})"
 
 
 def aligned(size: int) -> Any:

@@ -33,9 +33,6 @@ BYTES_PER_SECOND = _row("BYTES_PER_SECOND", 40e9, "1/s", "estimated seconds of r
 # NumPy and PyTorch.
 BLOCK = _row("BLOCK", 1 << 16, "elements", "NumPy updates vectors of twice as many block by block",
     "smaller blocks cost more calls than a core's own cache gains; a few of these fit into the shared one")
-NARROW_ROWS = _row("NARROW_ROWS", 32, "rows", "up to it, NumPy computes (X^T W^T)^T for W X",
-    "12288-20-7-5-1, m = 1,024: W X took 60 % longer")
-NARROW_COLUMNS = _row("NARROW_COLUMNS", 64, "samples", "the same, from it on", "as NARROW_ROWS")
 ONE_THREAD_FLOPS = _row("ONE_THREAD_FLOPS", 1 << 23, "flop", "up to it, products in NumPy and PyTorch have one thread",
     "two threads take about as long to meet")
 

@@ -78,15 +78,16 @@ class Op:
         args = [*map(repr, self.args)]
         if self.name in SYMBOLS and len(args) == 2:
             return made + f" {SYMBOLS[self.name]} ".join(args)
-        return made + f"{self.name}({', '.join(args + [f'{k}={_short(v)}' for k, v in self.options])})"
+        return made + f"{self.name}({', '.join(args + [f'{k}={shown(v)}' for k, v in self.options])})"
 
 
-def _short(option: Any) -> str:
+def shown(option: Any) -> str:
+    """Return an option as people write it: the slice of a key as 0:6."""
     if isinstance(option, slice):
         parts = [option.start, option.stop, *([option.step] if option.step not in (None, 1) else [])]
         return ":".join("" if part is None else str(part) for part in parts)
     if isinstance(option, tuple):
-        return f"({', '.join(map(_short, option))}{',' if len(option) == 1 else ''})"
+        return f"({', '.join(map(shown, option))}{',' if len(option) == 1 else ''})"
     return str(option)
 
 

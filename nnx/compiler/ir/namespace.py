@@ -103,21 +103,12 @@ class Namespace(GraphBuilder):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         return any(dtype == one or dtype in KINDS.get(one, ()) for one in kinds)
 
-    def result_type(self, *args: Any) -> str:
-        return promoted("result_type", [getattr(arg, "dtype", arg) for arg in args])
-
     def finfo(self, x: Any) -> SimpleNamespace:
         dtype = getattr(x, "dtype", x)
         digits, top = (23, 128) if dtype == "float32" else (52, 1024)
         eps, tiny, largest = 2.0**-digits, 2.0 ** (2 - top), math.ldexp(2 - 2.0**-digits, top - 1)
         limits = {"eps": eps, "max": largest, "min": -largest, "smallest_normal": tiny}
         return SimpleNamespace(dtype=dtype, bits=8 * itemsize(dtype), **limits)
-
-    def iinfo(self, x: Any) -> SimpleNamespace:
-        dtype = getattr(x, "dtype", x)
-        bits, signed = 8 * itemsize(dtype), dtype in SIGNED
-        span = 2 ** (bits - signed)
-        return SimpleNamespace(dtype=dtype, bits=bits, max=span - 1, min=-span * signed)
 
     def __array_namespace_info__(self) -> SimpleNamespace:
         def dtypes(*, device: Any = None, kind: Any = None) -> dict[str, str]:
@@ -151,11 +142,6 @@ class Namespace(GraphBuilder):
         *lead, i, j = range(x.ndim)
         return self.permute_dims(x, (*lead, j, i))
 
-    def moveaxis(self, x: Tracer, source: int, destination: int) -> Tracer:
-        axes = [axis for axis in range(x.ndim) if axis != source % x.ndim]
-        axes.insert(destination % x.ndim, source % x.ndim)
-        return self.permute_dims(x, axes)
-
     def expand_dims(self, x: Tracer, *, axis: int = 0) -> Tracer:
         axis = axis % (x.ndim + 1)
         return self.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
@@ -173,10 +159,6 @@ class Namespace(GraphBuilder):
         if views.broadcast(x.shape, shape) != shape:
             raise TraceError(f"broadcast_to of {x.shape} to {shape}")
         return self.view("broadcast", x, shape)
-
-    def broadcast_arrays(self, *arrays: Tracer) -> list[Tracer]:
-        shape = views.broadcast(*(x.shape for x in arrays))
-        return [self.broadcast_to(x, shape) for x in arrays]
 
     # Products and joins.
 
