@@ -89,6 +89,7 @@ def exact(name, z):
         "leaky_relu": lambda: (z, Decimal(1)) if positive else (a * z, a),
         "identity": lambda: (z, Decimal(1)),
         "elu": lambda: (z, Decimal(1)) if positive else (a * (z.exp() - 1), a * z.exp()),
+        "gelu_sigmoid": lambda: gate(Decimal("1.702") * z, Decimal("1.702")),
         "silu": lambda: gate(z, Decimal(1)),
         "softplus": lambda: (max(z, Decimal(0)) + (1 + e).ln(), sigmoid),
         "softsign": lambda: (z / (1 + abs(z)), 1 / (1 + abs(z)) ** 2),
@@ -158,7 +159,7 @@ def test_tails_have_their_own_digits():
     E, S = np.exp(Z), special.expit(Z)
     phi = E ** (-0.5 * Z) / np.sqrt(2 * np.pi)
     U, dU = (np.sqrt(8 / np.pi) * x for x in (Z + 0.044715 * Z**3, 1 + 3 * 0.044715 * Z**2))
-    T = special.expit(U)
+    T, G = special.expit(U), special.expit(1.702 * Z)
     # Misra's own formula for g': e^z omega/delta^2
     omega, delta = 4 * (Z + 1) + 4 * E**2 + E**3 + E * (4 * Z + 6), 2 * E + E**2 + 2
     tails = {
@@ -167,6 +168,7 @@ def test_tails_have_their_own_digits():
         "silu": (Z * S, S + Z * S * special.expit(-Z)),
         "mish": (Z * np.tanh(np.log1p(E)), E * omega / delta**2),
         "gelu": (Z * special.ndtr(Z), special.ndtr(Z) + Z * phi),
+        "gelu_sigmoid": (Z * G, G + 1.702 * Z * G * special.expit(-1.702 * Z)),
         "gelu_tanh": (Z * T, T + Z * dU * T * special.expit(-U)),
     }
     for name, expected in tails.items():
@@ -203,9 +205,10 @@ def test_selu_keeps_mean_and_variance():
     assert nnx.ACTIVATIONS["selu"].init == "lecun"
 
 
-def test_gelu_tanh_is_near_gelu():
+@pytest.mark.parametrize(("name", "within"), [("gelu_tanh", 5e-4), ("gelu_sigmoid", 0.021)])
+def test_approximations_are_near_gelu(name, within):
     z = np.linspace(-10, 10, 10_001)
-    assert np.abs(nnx.ACTIVATIONS["gelu"].g(z) - nnx.ACTIVATIONS["gelu_tanh"].g(z)).max() < 5e-4
+    assert np.abs(nnx.ACTIVATIONS["gelu"].g(z) - nnx.ACTIVATIONS[name].g(z)).max() < within
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.io.convert.torch_names import TORCH_ACTIVATIONS
 
 torch = pytest.importorskip("torch", reason="torch is not installed: nothing to compare with")
 
@@ -73,7 +74,7 @@ def check(ours, theirs):
         np.testing.assert_allclose(p, theirs[name], rtol=0, atol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("activation", [*nnx.ACTIVATIONS, "leaky_relu(0.2)", "elu(0.5)"])
+@pytest.mark.parametrize("activation", [*TORCH_ACTIVATIONS, "leaky_relu(0.2)", "elu(0.5)"])
 def test_activations(activation):
     net = nnx.Network(4, [nnx.Dense(6, activation), nnx.Dense(5, activation), nnx.Dense(3)], "softmax")
     check(*beside_torch(net, F.cross_entropy, LABELS))

@@ -11,6 +11,8 @@ from nnx.model import activations, layers
 from nnx.model.layers import BatchNorm, Dense, Dropout, GaussianNoise, LayerNorm, PReLU, Residual
 
 M = 7
+NO_MODULE = {"gelu_sigmoid"}
+"""The activations of which PyTorch has no module."""
 
 
 def perturbed(network, seed=0):
@@ -65,7 +67,7 @@ def test_torch_gives_the_same_and_comes_back(rng, output):
 
 
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize("name", sorted(activations.ACTIVATIONS))
+@pytest.mark.parametrize("name", sorted(set(activations.ACTIVATIONS) - NO_MODULE))
 @pytest.mark.parametrize("parameter", ["", "(0.3)"])
 def test_torch_has_every_activation(rng, name, parameter):
     pytest.importorskip("torch")
@@ -77,6 +79,14 @@ def test_torch_has_every_activation(rng, name, parameter):
     np.testing.assert_allclose(of_torch(modules, X), outputs(network, params, X), atol=1e-12, rtol=1e-12)
     back, _ = convert.from_torch(modules, "identity")
     assert repr(back) == repr(network)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("name", sorted(NO_MODULE))
+def test_an_activation_that_torch_has_not(name):
+    network = nnx.mlp([3, 4, 2], hidden=name)
+    with pytest.raises(nnx.InputError, match=f"PyTorch has no module for the activation '{name}'"):
+        convert.to_torch(network, network.init(0))
 
 
 def test_torch_dtype_link_and_theta(rng):

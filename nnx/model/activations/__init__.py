@@ -7,6 +7,7 @@ from nnx.model.activations.base import Activation
 from nnx.model.activations.functions import (
     elu,
     gelu,
+    gelu_sigmoid,
     gelu_tanh,
     hard_tanh,
     identity,
@@ -32,6 +33,7 @@ ACTIVATIONS: dict[str, Activation | Callable[[float], Activation]] = {
     "selu": selu,
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
+    "gelu_sigmoid": gelu_sigmoid,
     "silu": silu,
     "softplus": softplus,
     "softsign": softsign,
