@@ -1,9 +1,13 @@
 """Every operation of the compiler's table, on every backend: compiled by itself, and within a step."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from array_api_compat import array_namespace
 
+import nnx
+from nnx.compiler import TraceError, trace
 from nnx.compiler.ir.operations import ARITY, REDUCTIONS
 
 INTEGERS = {name for name in ARITY if name.startswith("bitwise")}
@@ -50,6 +54,66 @@ def test_reductions(backend, rng, name):
     X, _ = operands(rng)
     program = backend.compile(lambda X: reduced(name, X))
     np.testing.assert_allclose(backend.to_numpy(program(backend.asarray(X))), reduced(name, X), rtol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["var", "std"])
+@pytest.mark.parametrize("axis", [-1, 0, (0, 1), None])
+@pytest.mark.parametrize("correction", [0, 1, 0.5])
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_variances(backend, rng, name, axis, correction, keepdims):
+    """Of numbers with a large mean, too, where the mean of the squares minus the square of the mean has no digits."""
+
+    def f(X):
+        xp = array_namespace(X)
+        return getattr(xp, name)(X, axis=axis, correction=correction, keepdims=keepdims)
+
+    X = operands(rng)[0] + np.float32(1000)
+    trace(f, X)
+    found = backend.to_numpy(backend.compile(f)(backend.asarray(X)))
+    expected = f(X.astype("float64"))
+    assert found.dtype == "float32"
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_variances_that_are_not_traced():
+    """The step runs as it is then: the library says what there is to say."""
+    x = np.ones((3, 4))
+    with pytest.raises(TraceError, match="var with correction=4 of too few elements"):
+        trace(lambda x: array_namespace(x).std(x, axis=1, correction=4), x)
+    with pytest.raises(TraceError, match="var of a int32 array: the standard has it for floating ones only"):
+        trace(lambda x: array_namespace(x).var(x), x.astype("int32"))
+
+
+@dataclass(frozen=True)
+class Spread(nnx.Layer):
+    """A[l] = A/s, s the standard deviation of a sample's units, with n - 1."""
+
+    def forward(self, params, A_prev, context):
+        s = array_namespace(A_prev).std(A_prev, axis=-2, correction=1, keepdims=True) + 0.1
+        return A_prev / s, (A_prev, s)
+
+    def backward(self, params, saved, dA, need_dA_prev):
+        A, s = saved  # ds/dA = (A - mean)/((n - 1)(s - 0.1))
+        xp = array_namespace(dA)
+        off = (A - xp.mean(A, axis=-2, keepdims=True)) / ((A.shape[-2] - 1) * (s - 0.1))
+        return dA / s - off * xp.sum(dA * A, axis=-2, keepdims=True) / s**2, {}
+
+
+def test_a_layer_with_a_standard_deviation_trains_everywhere(backend, rng, caplog):
+    net = nnx.Network(4, [nnx.Dense(6, "tanh"), Spread(), nnx.Dense(3)], "softmax")
+    nnx.check_gradient(net)
+    X, Y = rng.standard_normal((4, 60)), rng.integers(0, 3, 60)
+
+    def trained(where):
+        trainer = nnx.Trainer(net, nnx.Adam(0.01), backend=where, dtype="float64", seed=0)
+        trainer.fit(X, Y, epochs=3, batch_size=20)
+        return trainer.theta
+
+    with caplog.at_level("INFO", logger="nnx"):
+        found = trained(backend)
+    assert "not compiled" not in caplog.text
+    np.testing.assert_allclose(found, trained("numpy"), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.long

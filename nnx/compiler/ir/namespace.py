@@ -239,6 +239,21 @@ class Namespace(GraphBuilder):
         dtype = "int64" if name.startswith("arg") else x.dtype
         return self.write(name, [x], shape, dtype, axes=axes, keepdims=bool(keepdims))
 
+    def var(self, x: Tracer, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Tracer:
+        if x.dtype not in FLOATS:
+            raise TraceError(f"var of a {x.dtype} array: the standard has it for floating ones only")
+        off = self.square(x - self.mean(x, axis=axis, keepdims=True))
+        total = self.sum(off, axis=axis, keepdims=keepdims)
+        count = x.size // max(total.size, 1) - correction
+        if count <= 0:
+            raise TraceError(f"var with correction={correction} of too few elements: it would divide by 0")
+        found: Tracer = total / count
+        return found
+
+    def std(self, x: Tracer, **options: Any) -> Tracer:
+        found: Tracer = self.sqrt(self.var(x, **options))
+        return found
+
     def count_nonzero(self, x: Tracer, *, axis: Any = None, keepdims: bool = False) -> Tracer:
         found: Tracer = self.sum(self.astype(self.astype(x, "bool"), "int64"), axis=axis, keepdims=keepdims)
         return found
