@@ -17,6 +17,7 @@ import nnx
 # "static" is array-api-strict without data-dependent shapes and boolean indexing, on a device that is not
 # the default one: whatever makes an array elsewhere by mistake fails there.
 BACKENDS = ["numpy", "numba", "cupy", "torch", "jax", "strict", "strict static"]
+BACKENDS += os.environ.get("NNX_TEST_BACKENDS", "").split()  # those of other packages
 
 # A shell's job in the background is begun with Ctrl-C ignored and hands that on to what the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
