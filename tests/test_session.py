@@ -54,7 +54,9 @@ def test_a_handler_of_a_signal_leaves_no_old_copies(monkeypatch):
     assert one.steps == 3
 
 
-@pytest.mark.parametrize("change", ["take_numba", "take_optimizer"])
+@pytest.mark.parametrize(
+    "change", [pytest.param("take_numba", marks=pytest.mark.needs("numba")), "take_optimizer"]
+)  # "auto" takes no other backend where numba is not installed
 def test_an_interrupt_between_two_programs_leaves_the_first(change, monkeypatch):
     """Ctrl-C while "auto" takes another backend, or a schedule learns the number of the epochs."""
     one = Session(nnx.mlp([4, 8, 1]), "adam", "auto", device="cpu")
