@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,19 +27,18 @@ COMPILED = tuple(
     f"test_{name}"
     for name in (
         "backends",
-        "left_out",
+        "custom_functions",
         "old_files",
         "operations",
-        "own",
         "programs",
-        "repeat",
         "resume",
         "trainer",
         "training",
-        "twenty_steps",
+        "untrainable_batches",
     )
 )
 """The tests that run on numba, too: it takes seconds for every form of a step. NNX_TEST_ALL=1: all of them."""
+assert all(Path(__file__).with_name(f"{name}.py").exists() for name in COMPILED), COMPILED
 
 
 @cache

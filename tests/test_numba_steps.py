@@ -1,4 +1,4 @@
-"""Steps on end: what a backend's `repeat` does at once is what one step after the other does."""
+"""The steps that numba compiles: what several threads do at once is what one step after the other does."""
 
 import sys
 import threading
@@ -47,8 +47,8 @@ def test_all_of_these_are_compiled(numba):
 
 def test_threads_share_the_work(numba, monkeypatch):
     step, state, data = made("norms", numba, "float64", weights=True)
-    repeated = steps(numba, step)
-    alone, Js = repeated(state, data, None, 0, 10, 5)
+    done = steps(numba, step)
+    alone, Js = done(state, data, None, 0, 10, 5)
     seen = []
 
     def together(function, work, *arguments, T):
@@ -61,7 +61,7 @@ def test_threads_share_the_work(numba, monkeypatch):
     for T in (2, 3):
         monkeypatch.setattr("nnx.backends.numba.program.run_in_threads", partial(together, T=T))
         for _ in range(20):
-            found, costs = repeated(state, data, None, 0, 10, 5)
+            found, costs = done(state, data, None, 0, 10, 5)
             np.testing.assert_allclose(costs, Js, rtol=1e-12)
             for key, x in alone.items():
                 np.testing.assert_allclose(found[key], x, rtol=1e-9, atol=1e-12, err_msg=key)
@@ -209,8 +209,8 @@ def test_what_is_read_late_is_not_written_over(numba):
     state = {"a": np.linspace(0, 1, 9), "b": np.linspace(1, 2, 9)}
     data = np.ones((2, 12)), np.zeros(12, int), None
     for step in (swap, matrix):
-        repeated = steps(numba, step)
-        found, Js = repeated(state, data, None, 0, 4, 1)
+        done = steps(numba, step)
+        found, Js = done(state, data, None, 0, 4, 1)
         expected, costs = one_by_one(step, state, data, None, 0, 4, 1)
         np.testing.assert_allclose(Js, costs)
         for key, x in expected.items():
@@ -401,8 +401,8 @@ def test_products_of_one_input_do_not_write_over_each_others_sums(numba, monkeyp
     rng = np.random.default_rng(0)
     state = {"theta": rng.standard_normal(2 * n * n)}
     data = rng.standard_normal((n, 320)), np.zeros(320, int), None
-    repeated = steps(numba, step)
-    found, Js = repeated(state, data, None, 0, 16, 20)
+    done = steps(numba, step)
+    found, Js = done(state, data, None, 0, 16, 20)
     expected, costs = one_by_one(step, state, data, None, 0, 16, 20)
     np.testing.assert_allclose(found["theta"], expected["theta"], rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(Js, costs, rtol=1e-9)
