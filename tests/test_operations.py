@@ -34,10 +34,10 @@ def applied(name, X, Y):
     return xp.astype(found, Y.dtype)
 
 
-def reduced(name, X):
-    """Return a reduction of X over its samples, as a column."""
+def reduced(name, X, axis=-1, keepdims=True):
+    """Return a reduction of X, by default over its samples, as a column."""
     xp = array_namespace(X)
-    found = getattr(xp, name)(X > 2 if name in ("all", "any") else X, axis=-1, keepdims=True)
+    found = getattr(xp, name)(X > 2 if name in ("all", "any") else X, axis=axis, keepdims=keepdims)
     return xp.astype(found, X.dtype)
 
 
@@ -59,10 +59,65 @@ def test_elementwise_functions(backend, rng, name):
 
 
 @pytest.mark.parametrize("name", sorted(REDUCTIONS))
-def test_reductions(backend, rng, name):
+@pytest.mark.parametrize("axis", [-1, 0, None])
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_reductions(backend, rng, name, axis, keepdims, caplog):
+    keepdims = keepdims and not (axis is None and name in ("argmax", "argmin"))  # see the next test
     X, _ = operands(rng)
-    program = backend.compile(lambda X: reduced(name, X))
-    np.testing.assert_allclose(backend.to_numpy(program(backend.asarray(X))), reduced(name, X), rtol=2e-6)
+    program = backend.compile(lambda X: reduced(name, X, axis, keepdims))
+    found, expected = backend.to_numpy(program(backend.asarray(X))), reduced(name, X, axis, keepdims)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+    if (backend.name, name, axis) == ("torch", "prod", None):
+        assert "prod over 2 axes has no call" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.xfail(reason="the graph has one axis, where the standard keeps all")
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_the_place_in_all_axes_keeps_them(name):
+    X = np.ones((3, 8))
+    (found,) = trace(lambda X: reduced(name, X, None), X).outputs
+    assert found.shape == reduced(name, X, None).shape
+
+
+@pytest.mark.parametrize("limits", [(1.5, None), (None, 2.0), (1.5, 2.0), (None, None)])
+@pytest.mark.parametrize("of", ["numbers", "arrays"])
+def test_clip(backend, rng, limits, of):
+    """Composed of maximum and minimum. The limits may be arrays, too."""
+
+    def clipped(clip, X, Y):
+        return clip(X, *(x if x is None or of == "numbers" else x + 0.1 * Y for x in limits))
+
+    def f(X, Y):
+        return clipped(array_namespace(X).clip, X, Y) + 0 * Y
+
+    X, Y = operands(rng)
+    trace(f, X, Y)
+    found = backend.to_numpy(backend.compile(f)(backend.asarray(X), backend.asarray(Y)))
+    expected = X if limits == (None, None) else clipped(np.clip, X, Y)
+    assert (expected == X).all() == (limits == (None, None))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (0, 1), None])
+@pytest.mark.parametrize("keepdims", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
+def test_count_nonzero(backend, rng, axis, keepdims, dtype):
+    """Composed of casts and a sum; NaN is not zero."""
+
+    def f(X):
+        return array_namespace(X).count_nonzero(X, axis=axis, keepdims=keepdims)
+
+    X = rng.integers(-1, 2, (3, 8)).astype(dtype)
+    if dtype == "float32":
+        X[1, 2] = np.nan
+    trace(f, X)
+    found = backend.to_numpy(backend.compile(f)(backend.asarray(X)))
+    expected = np.count_nonzero(X, axis=axis, keepdims=keepdims)
+    assert found.dtype.kind == "i"
+    assert found.shape == np.shape(expected)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["var", "std"])
