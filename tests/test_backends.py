@@ -377,21 +377,28 @@ def test_adapters_are_imported_only_when_asked_for():
     assert set(rooms) <= {"calls", "numpy", "numba"}  # numba's threads share BLAS with NumPy's calls
 
 
+def installed(folder, monkeypatch, package, name, code, target="Adapter"):
+    """Let a package with one adapter be on Python's path, as pip installs it."""
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[nnx.backends]\n{name} = {package}:{target}\n")
+    (folder / f"{package}.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    importlib.invalidate_caches()
+
+
 def test_a_third_partys_adapter_from_the_docs(tmp_path, monkeypatch):
     """The example of docs/adapter.md, installed as a package of its own."""
     text = (Path(__file__).parent.parent / "docs" / "adapter.md").read_text(encoding="utf-8")
     code = text.split("```python\n# nnx_timed.py\n")[1].split("```")[0]
     entry = text.split("```toml\n")[1].split("```")[0]
-    (tmp_path / "nnx_timed.py").write_text(code)
     section, line = entry.strip().splitlines()[-2:]
     assert section == '[project.entry-points."nnx.backends"]'
-    info = tmp_path / "nnx_timed-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nnx-timed\nVersion: 1.0\n")
-    name, target = (part.strip().strip('"') for part in line.split("="))
-    (info / "entry_points.txt").write_text(f"[nnx.backends]\n{name} = {target}\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    importlib.invalidate_caches()
+    name, module, target = line.replace('"', "").replace(" = ", ":").split(":")
+    assert module == "nnx_timed"
+    installed(tmp_path, monkeypatch, module, name, code, target)
     assert "timed" in registry.names()
     trainer = nnx.Trainer(nnx.mlp([3, 4, 1]), backend="timed")
     trainer.fit(np.ones((3, 8)), np.zeros(8), epochs=5)
@@ -411,19 +418,31 @@ def test_a_third_partys_adapter_from_the_docs(tmp_path, monkeypatch):
     ],
 )
 def test_an_adapter_that_fails_says_so_and_hides_no_other(tmp_path, monkeypatch, code, message):
-    info = tmp_path / "broken-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[nnx.backends]\nbroken = nnx_broken:Adapter\n")
-    (tmp_path / "nnx_broken.py").write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "nnx_broken", raising=False)
-    importlib.invalidate_caches()
+    installed(tmp_path, monkeypatch, "nnx_broken", "broken", code)
     with pytest.raises(nnx.BackendError, match=f"backend 'broken' .*{message}"):
         nnx.backend("broken")
     rows = {row.name: row.usable for row in registry.survey()}
     assert rows["numpy"]
     assert not rows["broken"]
+
+
+def test_no_package_takes_the_place_of_a_backend_of_nnx(tmp_path, monkeypatch):
+    installed(tmp_path, monkeypatch, "another", "numpy", "def Adapter(device): return None")
+    assert type(nnx.backend("numpy")).__module__ == "nnx.backends.numpy.adapter"
+    assert registry.names().count("numpy") == 1
+    assert [row.usable for row in registry.survey() if row.name == "numpy"] == [True]
+
+
+def test_two_packages_with_one_backend(tmp_path, monkeypatch):
+    for package in ("one_package", "another"):
+        installed(tmp_path, monkeypatch, package, "twice", "def Adapter(device): return None")
+    with pytest.raises(nnx.BackendError, match="several packages have a backend 'twice'") as error:
+        nnx.backend("twice")
+    for package in ("one_package", "another"):
+        assert f"{package} ({package}:Adapter)" in str(error.value)
+    (row,) = [row for row in registry.survey() if row.name == "twice"]
+    assert not row.usable
+    assert "several packages" in row.reason
 
 
 def test_a_backend_has_its_device_already():

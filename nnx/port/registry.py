@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nnx.errors import BackendError, InputError, first_line, shown, unknown
 from nnx.port.base import Backend
@@ -11,6 +11,9 @@ from nnx.support.processes import whole
 
 GROUP = "nnx.backends"
 """The entry-point group of all adapters, nnx's own and others."""
+
+OWN = "nnx.backends."
+"""What the modules of nnx's own adapters begin with. No other package takes the place of one."""
 
 AUTO = "auto"
 
@@ -142,7 +145,7 @@ def names() -> list[str]:
     """Return the names of all backends that installed packages provide, usable here or not."""
     from importlib.metadata import entry_points
 
-    return [entry.name for entry in entry_points(group=GROUP)]
+    return list(dict.fromkeys(entry.name for entry in entry_points(group=GROUP)))
 
 
 class Row(NamedTuple):
@@ -189,18 +192,27 @@ def survey() -> list[Row]:
     return rows
 
 
-def _load(name: str, device: str | None) -> Backend:
+def _entry(name: str) -> Any:
+    """Return the entry point of a backend, nnx's own before those of other packages; None if there is none."""
     from importlib.metadata import entry_points
 
-    found = entry_points(group=GROUP, name=name)
-    if not found:
+    found: dict[str, Any] = {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
+    own = [entry for value, entry in found.items() if value.startswith(OWN)]
+    if len(found) > 1 and not own:
+        packages = " and ".join(f"{entry.dist.name} ({value})" for value, entry in found.items())
+        raise BackendError(f"several packages have a backend {name!r}: {packages}; uninstall all but one")
+    return next(iter([*own, *found.values()]), None)
+
+
+def _load(name: str, device: str | None) -> Backend:
+    entry = _entry(name)
+    if entry is None:
         if not names():
             raise BackendError(f"nnx is not installed, Python found it in a folder: {install()}")
         if name.partition(":")[0].lower() in DEVICES:
             device = name.lower().replace("gpu", "cuda")
             raise InputError(f"{name!r} is a device, not a backend: give device={device!r}")
         raise unknown("backend", name, [AUTO, *names()])
-    (entry, *_) = found
     try:
         made = entry.load()(device)
     except BackendError as error:
