@@ -7,9 +7,8 @@ Python's path. A process that a test starts finds it only with tests/ in PYTHONP
 import numpy as np
 
 import nnx
-from nnx.array.host import as_host, quiet
+from nnx.array.host import as_host
 from nnx.port.base import require
-from nnx.port.program import Program
 
 
 class Strict(nnx.Backend):
@@ -34,10 +33,6 @@ class Strict(nnx.Backend):
     def asarray(self, x, dtype=None):
         """Return x as a strict array on the device."""
         return self.xp.asarray(np.asarray(as_host(x), dtype=dtype), device=self._device)
-
-    def compile(self, function):
-        """Return the function without NumPy's warnings: the trainer looks at the cost."""
-        return Program(quiet()(function))
 
     def to_numpy(self, x):
         """Return x on the host."""

@@ -406,6 +406,10 @@ def test_a_third_partys_adapter_from_the_docs(tmp_path, monkeypatch):
     assert program.steps == 5
     assert program.seconds > 0
     assert any(row.name == "timed" and row.usable for row in registry.survey())
+    with pytest.raises(nnx.DivergenceError):  # and no warning of NumPy's, which would be an error here
+        nnx.Trainer(nnx.mlp([3, 1], output="identity"), nnx.GradientDescent(1e30), backend="timed").fit(
+            np.ones((3, 8)), np.ones(8), epochs=5, batch_size=4
+        )
 
 
 @pytest.mark.parametrize(

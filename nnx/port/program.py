@@ -27,6 +27,8 @@ def exclusive(method: F) -> F:
 class Program:
     """A pure function of arrays, made ready by a backend (`Backend.compile`). Here: called as it is.
 
+    NumPy says nothing of an overflow within: the trainer looks at the cost.
+
     Of any function, ``program(*arguments)`` returns what the function returns, in arrays of the caller's own.
 
     Of a training step, step(state, batch) -> (state, J), it also does many steps and owns the state between them:
@@ -80,7 +82,8 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns."""
-        return self.function(*arguments)
+        with host.quiet():
+            return self.function(*arguments)
 
     @exclusive
     def load(self, state: dict[str, Array]) -> None:
@@ -113,7 +116,8 @@ class Program:
         """Do the steps by calls of the function."""
         state, Js = self._state, []
         for batch in batches(data, order, at, m, count):
-            state, J = self.function(state, batch)
+            with host.quiet():
+                state, J = self.function(state, batch)
             Js.append(J)
             give_way()
             del batch  # the next may lie where this did
