@@ -83,10 +83,24 @@ def test_torch_has_every_activation(rng, name, parameter):
 
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize("name", sorted(NO_MODULE))
-def test_an_activation_that_torch_has_not(name):
+def test_an_activation_that_torch_has_not(name, rng):
+    """The error's remedy gives the same outputs."""
+    torch = pytest.importorskip("torch")
     network = nnx.mlp([3, 4, 2], hidden=name)
-    with pytest.raises(nnx.InputError, match=f"PyTorch has no module for the activation '{name}'"):
-        convert.to_torch(network, network.init(0))
+    params, X = perturbed(network), rng.standard_normal((3, M))
+    message = (
+        f"PyTorch has no module for the activation '{name}'; convert a network with 'identity' in its place"
+    )
+    with pytest.raises(nnx.InputError, match=message):
+        convert.to_torch(network, params)
+
+    class Own(torch.nn.Module):
+        def forward(self, Z):
+            return torch.from_numpy(activations.ACTIVATIONS[name].g(Z.numpy()))
+
+    modules = convert.to_torch(nnx.mlp([3, 4, 2], hidden="identity"), params)
+    modules.insert(1, Own())
+    np.testing.assert_allclose(of_torch(modules, X), outputs(network, params, X), atol=1e-12)
 
 
 def test_torch_dtype_link_and_theta(rng):

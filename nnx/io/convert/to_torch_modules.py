@@ -107,7 +107,10 @@ def _activation_module(nn: Any, activation: str) -> Any:
     """Return the module of an activation."""
     name, slope = split(activation)
     if name not in TORCH_ACTIVATIONS:
-        raise InputError(f"PyTorch has no module for the activation {name!r}")
+        raise InputError(
+            f"PyTorch has no module for the activation {name!r}; convert a network with 'identity' in its place, and "
+            "put a torch.nn.Module of your own behind that Linear"
+        )
     kind, arguments = TORCH_ACTIVATIONS[name]
     arguments = dict(arguments)
     if slope is not None:
