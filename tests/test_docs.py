@@ -10,6 +10,7 @@ import pytest
 
 import nnx
 from nnx.compiler.thresholds import TABLE
+from nnx.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
@@ -69,6 +70,12 @@ def test_examples_run(page, tmp_path, monkeypatch, capsys):
         exec(compile(block, page, "exec"), namespace)
         if output:
             assert_printed(capsys.readouterr().out, output)
+
+
+def test_the_readme_counts_right():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (counts,) = re.findall(r"There are (\d+) activations, (\d+) optimizers", text)
+    assert [int(count) for count in counts] == [len(nnx.ACTIVATIONS), len(OPTIMIZERS)]
 
 
 def test_the_quick_start_has_exactly_two_commands():
