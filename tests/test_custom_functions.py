@@ -9,6 +9,7 @@ import pytest
 import nnx
 from nnx import schedules
 from nnx.metrics import metric
+from nnx.port.program import Program
 
 X = np.random.default_rng(0).standard_normal((3, 40))
 Y = X[0] - 2 * X[1]
@@ -343,6 +344,22 @@ def test_derivatives_of_activations(g, dg, keep, message):
 )
 def test_right_derivatives_are_taken(g, dg, keep):
     nnx.Dense(3, nnx.Activation("own", g, dg, keep))
+
+
+def test_the_log_tells_of_a_step_that_is_not_compiled(backend, caplog):
+    """It takes longer, and nothing else shows it. Said once, and not of what is compiled."""
+    total = nnx.Activation("total", lambda Z: xp(Z).cumulative_sum(Z, axis=-1), dg=lambda Z: 1 + 0 * Z,
+                           keep="Z", check=False)  # fmt: skip
+    for g in ("tanh", total):
+        trainer = nnx.Trainer(nnx.mlp([3, 4, 1], g, "identity"), backend=backend)
+        caplog.clear()
+        with caplog.at_level("INFO", "nnx"):
+            trainer.fit(X, Y, epochs=2, batch_size=10)
+            trainer.fit(X, Y, epochs=2, batch_size=10)
+        told = [record.getMessage() for record in caplog.records]
+        plain = type(backend.compile(len)) is Program  # it compiles no step, and says so nowhere
+        assert len(set(told)) == len(told)
+        assert any("cumulative_sum" in text for text in told) == (g is total and not plain), told
 
 
 def test_an_activation_is_checked_once_unless_told_not_to():

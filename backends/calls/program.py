@@ -1,5 +1,6 @@
 """The program of a library that runs a graph as a list of its calls: NumPy and PyTorch."""
 
+import logging
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -87,7 +88,8 @@ class CallProgram(Program):
     def __init__(self, function: Callable[..., Any], library: Library) -> None:
         super().__init__(function)
         self._library = library
-        self._programs = ProgramCache(f"{function} runs as it is")
+        self._functions = ProgramCache(f"{function} runs as it is")
+        self._steps = ProgramCache("a step runs as it is", logging.INFO)
         self._arrays: dict[str, list[Array]] = {}
         self._samples: Any = None  # the memory of gathered samples
 
@@ -103,14 +105,14 @@ class CallProgram(Program):
             if is_within:
                 return self.function(*arguments)
             key = signature(arguments)
-            function = self._programs.get_or_make(key, lambda: self._traced_call(*arguments))
+            function = self._functions.get_or_make(key, lambda: self._traced_call(*arguments))
             if function is not None:
                 try:
                     return function(*arguments)
                 except MemoryError:
                     raise
                 except Exception as error:
-                    self._programs.fail(key, error)
+                    self._functions.fail(key, error)
             return self.function(*arguments)
 
     def _traced_call(self, *arguments: Any) -> Function:
@@ -139,14 +141,14 @@ class CallProgram(Program):
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         key = self._key(data, m)
-        step = self._programs.get_or_make(key, lambda: self._traced_step(data, m))
+        step = self._steps.get_or_make(key, lambda: self._traced_step(data, m))
         if step is not None:
             try:
                 return self._in_place(step, data, order, at, m, count)
             except MemoryError:
                 raise
             except Exception as error:  # the state is as before
-                self._programs.fail(key, error)
+                self._steps.fail(key, error)
         self._arrays = {}  # the function may return parts of them, and of the data
         Js = self._one_by_one(data, order, at, m, count)
         self._state = self._copies(tuple(self._state))

@@ -92,12 +92,13 @@ class JaxProgram(Program):
     def _joined(self, x: Any) -> Any:
         return joined(x, self._jax.numpy)
 
-    def _lowered(self, *arguments: Any) -> Lowered | None:
+    def _lowered(self, *arguments: Any, is_step: bool = False) -> Lowered | None:
         """Return the function by its graph; None if it cannot be traced, as it may be with a custom activation."""
         try:
             return Lowered(trace(self.function, *arguments), self._jax)
         except Exception as error:
-            logging.getLogger("nnx").debug("%s cannot be traced: %s", self.function, error)
+            level, what = (logging.INFO, "a step") if is_step else (logging.DEBUG, self.function)
+            logging.getLogger("nnx").log(level, "%s runs as it is: %s: %s", what, type(error).__name__, error)
             return None
 
     def _split_state(self, data: Data, order: Any, m: int) -> dict[str, Any]:
@@ -124,7 +125,7 @@ class JaxProgram(Program):
             return self._mini_batch(data, None, lax.rem(start, M), m)
 
         whole_state = {name: self._joined(x) for name, x in state.items()}
-        lowered = self._lowered(whole_state, batch(0))
+        lowered = self._lowered(whole_state, batch(0), is_step=True)
         step = lowered or self.function
         state = {name: lowered.split(x) for name, x in state.items()} if lowered else whole_state
 
