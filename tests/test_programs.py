@@ -974,6 +974,16 @@ def test_a_single_step_is_a_graph_when_it_is_met_again():
     assert len(captures) == 1
 
 
+def test_the_short_last_batch_of_an_epoch_is_a_graph_from_the_second_epoch_on():
+    step, state, data = made("softmax", nnx.backend("numpy"))
+    captures = []
+    program = graphs_of_numpys(step, state, lambda run: (captures.append(run), run)[1])
+    for graphs in (1, 2, 2):
+        program.run(data, None, 0, 9, 5)
+        program.run(data, None, 45, 5, 1)
+        assert len(captures) == graphs
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_steps_of_pytorch_are_graphs_on_a_gpu(name, caplog):
     try:

@@ -1,7 +1,7 @@
 """A graph with PyTorch: each operation one call, with `out=`.
 
 A call takes longer than the arithmetic of a small step, and a pass over a long vector longer than that. So operations
-become one call where PyTorch has one function for them: W X + b, a comparison as numbers, and those of `_SCALED`.
+become one call where PyTorch has one function for them: a comparison as numbers, and the parts of optimizers.
 """
 
 from collections import Counter
@@ -18,8 +18,6 @@ from nnx.compiler.thresholds import BLOCK
 CALLS = {
     "add_scaled": "add({0}, {1}, alpha={n}, out={out})",
     "addcdiv": "addcdiv({0}, {1}, {2}, value=-{n}, out={out})",
-    "addcmul": "addcmul({0}, {1}, {1}, value={n}, out={out})",
-    "addmm": "addmm({0}, {1}, {2}, out={out})",
     "all": "all({0}, {axes}, {keepdims}, out={out})",
     "any": "any({0}, {axes}, {keepdims}, out={out})",
     "argmax": "argmax({0}, {axis}, {keepdims}, out={out})",
@@ -46,8 +44,8 @@ CALLS = {
     "sum": "sum({0}, {axes}, {keepdims}, dtype={out}.dtype, out={out})",
 }
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
-_SCALED = {"add_scaled", "subtract_scaled", "addcmul", "addcdiv", "lerp"}
-"""x + n y, x - n y, x + n a^2, x - n a/b, and x + n (y - x), where n is a number: they may be written over x."""
+_SCALED = {"add_scaled", "subtract_scaled", "addcdiv", "lerp"}
+"""x + n y, x - n y, x - n a/b, and x + n (y - x), where n is a number: they may be written over x."""
 
 
 def render(graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) -> Call:
@@ -97,25 +95,21 @@ def with_peepholes(graph: Graph, on_host: bool) -> Graph:
         """Return an operation with those that it reads in it."""
         if op.name == "astype" and (test := maker(op.args[0], *_COMPARISONS)):
             return Op(test.name, test.args, op.out)
+        if op.name not in ("add", "subtract") or op.out.dtype not in FLOATS:
+            return op
         plus = op.name == "add"
-        for x, y in (op.args, op.args[::-1]) if plus else (op.args,) if op.name == "subtract" else ():
-            if not isinstance(x, Value):
+        for x, y in (op.args, op.args[::-1]) if plus else (op.args,):
+            if not isinstance(x, Value) or x.shape != op.out.shape:
                 continue
-            product, quotient, found = maker(y, "matmul"), maker(y, "divide"), scaled(y)
-            if plus and product and op.out.ndim == 2 and op.out.shape == product.out.shape:
-                return Op("addmm", (x, *product.args), op.out)
-            if x.shape != op.out.shape or op.out.dtype not in FLOATS:
-                continue
+            quotient = maker(y, "divide")
             if not plus and quotient and len(quotient.reads) == 2 and (found := scaled(quotient.args[0])):
-                return Op("addcdiv", (x, found[1], quotient.args[1], found[0]), op.out)
-            if not found:
-                continue
-            n, z = found
-            if plus and (square := maker(z, "square")):
-                return Op("addcmul", (x, *square.args, n), op.out)
-            if plus and (kept := scaled(x)) and not isinstance(n, Value) and kept[0] == 1 - n:
-                return Op("lerp", (kept[1], z, n), op.out)
-            return Op(f"{op.name}_scaled", (x, z, n), op.out)
+                n, z = found
+                return Op("addcdiv", (x, z, quotient.args[1], n), op.out)
+            if found := scaled(y):
+                n, z = found
+                if plus and (kept := scaled(x)) and not isinstance(n, Value) and kept[0] == 1 - n:
+                    return Op("lerp", (kept[1], z, n), op.out)
+                return Op(f"{op.name}_scaled", (x, z, n), op.out)
         return op
 
     needed, ops = set(graph.outputs), []

@@ -6,6 +6,7 @@ their own. Nothing is copied between steps but each batch, into that memory.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -32,7 +33,7 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
         super().__init__(function, library)
         self._capture = capture
         self._memory: State = {}  # of the state, for all graphs
-        self._met: Any = None  # the shapes of the last run
+        self._met: deque[Any] = deque(maxlen=8)  # the shapes of runs of one step that were no graph
         self._graphs = ProgramCache("a step is no CUDA graph", logging.INFO)
 
     def empty(self) -> Self:
@@ -41,10 +42,11 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         key = self._key(data, m)
-        seen, self._met = key in self._graphs or key == self._met, key
         graph = None
-        if count > 1 or seen:  # one step of a size that may not come again is not worth a graph
+        if count > 1 or key in self._graphs or key in self._met:
             graph = self._graphs.get_or_make(key, lambda: self._graph(data, order, at, m))
+        else:  # one step of a size that may not come again is not worth a graph
+            self._met.append(key)
         if graph is None:
             return super()._run(data, order, at, m, count)
         for name, x in self._memory.items():
