@@ -13,7 +13,6 @@ from nnx.compiler import Graph, Op, TraceError, Value
 from nnx.compiler.ir.operations import FLOATS
 from nnx.compiler.pipeline import Target
 from nnx.compiler.schedule import Place
-from nnx.compiler.thresholds import BLOCK
 
 CALLS = {
     "add_scaled": "add({0}, {1}, alpha={n}, out={out})",
@@ -67,7 +66,7 @@ def _may_alias(op: Op) -> tuple[Value, ...]:
     return op.reads if op.kind == "elementwise" and same else ()
 
 
-TARGET = Target(may_alias=_may_alias, block=BLOCK)  # no block of a vector is done by itself, but each call is
+TARGET = Target(may_alias=_may_alias)
 
 
 def with_peepholes(graph: Graph, on_host: bool) -> Graph:
