@@ -2,6 +2,8 @@
 
 import logging
 import os
+import sys
+from functools import cache
 from typing import Any, NamedTuple
 
 from nnx.errors import BackendError, InputError, first_line, shown, unknown
@@ -143,9 +145,7 @@ def _on_cpu(work: float, why: str) -> Choice:
 
 def names() -> list[str]:
     """Return the names of all backends that installed packages provide, usable here or not."""
-    from importlib.metadata import entry_points
-
-    return list(dict.fromkeys(entry.name for entry in entry_points(group=GROUP)))
+    return list(dict.fromkeys(entry.name for entry in _entries(tuple(sys.path))))
 
 
 class Row(NamedTuple):
@@ -192,11 +192,19 @@ def survey() -> list[Row]:
     return rows
 
 
-def _entry(name: str) -> Any:
-    """Return the entry point of a backend, nnx's own before those of other packages; None if there is none."""
+@cache
+def _entries(path: tuple[str, ...]) -> Any:
+    """Return the entry points of all adapters on a `sys.path`: it takes a look at every package that is installed."""
     from importlib.metadata import entry_points
 
-    found: dict[str, Any] = {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
+    return entry_points(group=GROUP)
+
+
+def _entry(name: str) -> Any:
+    """Return the entry point of a backend, nnx's own before those of other packages; None if there is none."""
+    if name not in names():
+        _entries.cache_clear()  # a package that was installed meanwhile
+    found: dict[str, Any] = {entry.value: entry for entry in _entries(tuple(sys.path)) if entry.name == name}
     own = [entry for value, entry in found.items() if value.startswith(OWN)]
     if len(found) > 1 and not own:
         packages = " and ".join(f"{entry.dist.name} ({value})" for value, entry in found.items())
