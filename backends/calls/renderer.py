@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any, TypeAlias
 
 import array_api_compat.numpy
@@ -77,7 +79,7 @@ class CallRenderer(ABC):
             self._lines += self._rendered(instruction)
         source = "\n    ".join(["def call(inputs, outs):", *self._lines])
         made = {**vars(self._library), **self._globals}
-        exec(compile(source, "<nnx schedule>", "exec"), made)
+        exec(_code(source), made)
         function: Call = made["call"]
         function.source = source  # type: ignore[attr-defined]
         return function
@@ -86,7 +88,7 @@ class CallRenderer(ABC):
 
     def _make_arrays(self) -> None:
         """Make the constants and what lies in buffers, and write the lines for views of inputs and outputs."""
-        known, constants = {*self.graph.inputs, *self.graph.outputs}, self.graph.constants()
+        known, constants = {*self.graph.inputs, *self.graph.outputs}, self.graph.constants
         for op in self.graph.ops:
             for x in (*op.reads, op.out) if op.out not in constants else ():
                 if x not in known:
@@ -179,3 +181,9 @@ class CallRenderer(ABC):
 
 def _names(values: Sequence[Value]) -> str:
     return ", ".join(f"v{x.number}" for x in values)
+
+
+@lru_cache(maxsize=64)
+def _code(source: str) -> CodeType:
+    """Return compiled lines: fits of one network, as in a search, have the same."""
+    return compile(source, "<nnx schedule>", "exec")
