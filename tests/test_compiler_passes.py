@@ -64,7 +64,7 @@ def test_no_buffer_is_used_by_two_at_once(loop):
             whole = owner(graph.base(value), parts)
             return where.get(whole), whole
 
-        constants = graph.constants()
+        constants = graph.constants
         for op in ops:
             if op.kind == "view" or op.out in constants:
                 continue

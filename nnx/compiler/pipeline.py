@@ -198,7 +198,7 @@ class _Builder:
         for x in (x for x in values if threads and x.ndim == 0):
             by_all = x not in graph.makers or graph.makers[x].kind == "elementwise"
             where[x] = Memory("register" if by_all else "number", x.number)
-        where |= {x: Memory("constant", x.number) for x in graph.constants()}
+        where |= {x: Memory("constant", x.number) for x in graph.constants}
         for x in values:
             if x in overwrites:  # the same place, not one like it: see `nnx.backends.numba.arrays`
                 self._places[x] = self._places[overwrites[x]]

@@ -1,6 +1,6 @@
 """A graph: the straight list of operations that a pure function is, for one set of shapes and dtypes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from math import prod
@@ -52,16 +52,14 @@ class Op:
     args: tuple[Arg, ...]  # a number stands beside arrays, in the dtype of the operation
     out: Value
     options: tuple[tuple[str, Any], ...] = ()  # axis, keepdims, shape, key, ...: never an array
+    kind: str = field(init=False, compare=False)
+    """One of elementwise, reduction, view and source, or the name itself: matmul, concat, copy."""
+    reads: tuple[Value, ...] = field(init=False, compare=False)
+    """The arrays among its arguments."""
 
-    @property
-    def kind(self) -> str:
-        """One of elementwise, reduction, view and source, or the name itself: matmul, concat, copy."""
-        return KIND_OF.get(self.name, self.name)
-
-    @property
-    def reads(self) -> tuple[Value, ...]:
-        """The arrays among its arguments."""
-        return tuple(arg for arg in self.args if isinstance(arg, Value))
+    def __post_init__(self) -> None:  # once: the passes ask for them again and again
+        object.__setattr__(self, "kind", KIND_OF.get(self.name, self.name))
+        object.__setattr__(self, "reads", tuple(arg for arg in self.args if isinstance(arg, Value)))
 
     @property
     def joined(self) -> list[tuple[Value, int, int]]:
@@ -118,10 +116,17 @@ class Graph:
         """The number of a new value."""
         return 1 + max((x.number for x in (*self.inputs, *self.makers)), default=-1)
 
+    @cached_property
+    def _bases(self) -> dict[Value, Value]:
+        """What each view, or view of a view, looks at."""
+        found: dict[Value, Value] = {}
+        for op in (op for op in self.ops if op.kind == "view"):
+            found[op.out] = found.get(op.reads[0], op.reads[0])
+        return found
+
     def base(self, value: Value) -> Value:
         """Return the value that a view, or a view of a view, looks at; another is its own."""
-        path = self.views(value)
-        return path[0].reads[0] if path else value
+        return self._bases.get(value, value)
 
     def views(self, value: Value) -> list[Op]:
         """Return the operations that lead from `base(value)` to the value."""
@@ -139,8 +144,9 @@ class Graph:
                 return base, start, stop
         return base, 0, base.size
 
+    @cached_property
     def constants(self) -> frozenset[Value]:
-        """Return the values that depend on no input and are the same in every call, but for copies of them."""
+        """The values that depend on no input and are the same in every call, but for copies of them."""
         found: set[Value] = set()
         for op in self.ops:
             if op.name != "copy" and all(arg in found for arg in op.reads):

@@ -25,7 +25,7 @@ def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group
     None for one that stays by itself. They read each other's results element by element: not through a view, and not a
     reduction's.
     """
-    constants = graph.constants()
+    constants = graph.constants
     todo = [op for op in graph.ops if op.kind != "view" and op.out not in constants]
     in_memory = _in_memory(graph, todo, iteration_space)
     at: dict[Value, int] = {}
@@ -63,7 +63,7 @@ def _small_first(graph: Graph, ops: list[Op]) -> list[Op]:
 
     So Adam's factors, from t, do not stand between those that read them.
     """
-    early = {*graph.inputs, *graph.constants()}
+    early = {*graph.inputs, *graph.constants}
     for op in ops:
         if op.out.size == 1 and op.kind == "elementwise" and all(graph.base(x) in early for x in op.reads):
             early.add(op.out)
@@ -74,7 +74,7 @@ def _in_memory(graph: Graph, ops: list[Op], iteration_space: Callable[[Op], Hash
     """Return the values that are in memory as a whole in any case."""
     reads = [(op, x) for op in ops for x in op.reads]
     whole = {graph.base(x) for op, x in reads if iteration_space(op) is None or x != graph.base(x)}
-    return whole | {*graph.inputs, *graph.constants(), *map(graph.base, graph.outputs)}
+    return whole | {*graph.inputs, *graph.constants, *map(graph.base, graph.outputs)}
 
 
 def _same_axes(op: Op, ops: list[Op]) -> bool:

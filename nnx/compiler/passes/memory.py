@@ -120,9 +120,9 @@ def buffers(
         """Return a value of the same form in whose place this one can be written."""
         g, k = makers[value]
         for x in (x for op in groups[g].ops[k::-1] for x in op.reads if x in found.buffer):
-            alike = (x.shape, x.dtype, size(x)) == (value.shape, value.dtype, size(value))
             free = last[x][0] == g and last[x] >= first[value] and x not in found.overwrites.values()
-            if alike and free and may_overwrite(graph, groups[g].ops, k, x, may_alias, reads_once=False):
+            alike = free and (x.shape, x.dtype, size(x)) == (value.shape, value.dtype, size(value))
+            if alike and may_overwrite(graph, groups[g].ops, k, x, may_alias, reads_once=False):
                 return x
         return None
 

@@ -34,7 +34,7 @@ def own_outputs(graph: Graph) -> Graph:
 
     A renderer can then write each result straight into an array that the caller hands in.
     """
-    taken = {*graph.inputs, *graph.constants()}
+    taken = {*graph.inputs, *graph.constants}
 
     def is_taken(x: Value) -> bool:
         found = x in taken or graph.makers[x].kind == "view"
