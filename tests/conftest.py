@@ -126,10 +126,16 @@ def differences(function, theta, h=1e-6):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def drawn():
+    """`nnx train` draws the pictures of a run in tests with this fixture; else it leaves stand-ins: see `run`."""
+
+
+@pytest.fixture
+def run(request, tmp_path, monkeypatch, capsys):
     """Run a command in a folder of its own, with this standard input; return its status, output and errors.
 
-    Without a standard input (None) it is a terminal.
+    Without a standard input (None) it is a terminal. Without the fixture `drawn`, `nnx train` leaves the pictures of a
+    run as files of the same names with nothing but the first bytes: drawing them takes most of a short training's time.
     """
     for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
         pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
@@ -141,6 +147,10 @@ def run(tmp_path, monkeypatch, capsys):
     for console in (show.console, show.output):  # which have the width of the first test that imported them
         monkeypatch.setattr(console, "width", 200)
     monkeypatch.setenv("NNX_BACKEND", "numpy")
+    if "drawn" not in request.fixturenames:
+        import nnx.cli.plot  # which draws in any case
+
+        monkeypatch.setattr(nnx.plots.run, "draw", _stand_ins)
 
     def call(*arguments, stdin=b""):
         typed = io.TextIOWrapper(io.BytesIO(stdin or b""))
@@ -156,3 +166,11 @@ def run(tmp_path, monkeypatch, capsys):
         return status, output.out, output.err
 
     return call
+
+
+def _stand_ins(left, paths, complain):
+    """Leave a file for each picture that suits a run; return their names."""
+    written = [path for kind, path in paths.items() if nnx.plots.run.PICTURES[kind](left) is not None]
+    for path in written:
+        path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    return [path.name for path in written]

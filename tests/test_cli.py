@@ -27,6 +27,7 @@ def pets(tmp_path):
     return tmp_path / "pets.csv"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_train_digits(run, tmp_path):
     status, data, out = run("train", "digits", "--epochs", 15, "--backend", "numpy")
     assert (status, data) == (0, "")  # nothing but data on the standard output

@@ -9,6 +9,8 @@ import pytest
 
 import nnx
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 IRIS = ("train", "iris", "--layers", 4, "--no-plots", "--backend", "numpy", "--out", "r", "--epochs", 3)
 
 

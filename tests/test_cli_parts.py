@@ -72,6 +72,7 @@ def test_files_for_validation_and_test(run, train):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("drawn")
 def test_pictures_are_of_the_test_part(run, train):
     pets("test.csv", 5, m=30)
     train("--test", "test.csv", "--plots", "--out", "run")

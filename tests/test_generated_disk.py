@@ -22,6 +22,8 @@ import pytest
 import nnx
 from nnx.io.atomic_write import Hold, clear_left, written_aside
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 class Disk:
     """Raises an error of the system at the k-th call that changes what is in a folder; counts them all."""

@@ -11,6 +11,8 @@ from safetensors.numpy import save_file
 import nnx
 from nnx.io.run_folder import checkpoints, steps_of
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def some_data():
     rng = np.random.default_rng(0)

@@ -16,6 +16,8 @@ for needed in ("matplotlib", "sklearn", "typer", "polars"):
 from PIL import Image  # noqa: E402  # after the skip; matplotlib needs it
 from sklearn import metrics  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 CURVE = {"loss": [0.9, 0.5, 0.3], "validation_loss": [0.9, 0.6, 0.5], "validation_accuracy": [0.5, 0.7, 0.8]}
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF", "gif": b"GIF8"}
 
