@@ -8,7 +8,9 @@ from traced_steps import compare
 import nnx
 from nnx.array.namespace import array_namespace
 from nnx.backends.numba.step_renderer import NumbaStepRenderer
-from nnx.compiler import fused, nbytes, own_outputs, trace
+from nnx.compiler import own_outputs, trace
+from nnx.compiler.ir.graph import nbytes
+from nnx.compiler.passes.fuse import fused
 from nnx.compiler.passes.memory import buffers, owner, parts_of_concats
 from nnx.compiler.pipeline import Target, schedule
 from nnx.compiler.schedule import Copy, Kernel, TileUpdate

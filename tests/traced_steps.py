@@ -8,7 +8,8 @@ from nnx.array.host import quiet
 from nnx.backends.calls.program import Function, Step, arrays
 from nnx.backends.numpy.adapter import LIBRARY
 from nnx.backends.torch.adapter import library_of
-from nnx.compiler import is_array, mapped, trace
+from nnx.compiler import is_array, trace
+from nnx.support.tree import mapped
 
 
 def replay(graph):

@@ -10,10 +10,11 @@ from nnx.array.gather import Data, batches, mini_batch
 from nnx.array.namespace import Array
 from nnx.backends.calls.program_cache import ProgramCache, form, signature
 from nnx.backends.calls.renderer import Call
-from nnx.compiler import Graph, Value, is_array, leaves, mapped, own_outputs, step_graph, trace
+from nnx.compiler import Graph, Value, is_array, own_outputs, step_graph, trace
 from nnx.compiler.thresholds import ONE_THREAD_FLOPS
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, uncut
+from nnx.support.tree import leaves, mapped
 
 State: TypeAlias = dict[str, Array]
 

@@ -156,11 +156,11 @@ class CallRenderer(ABC):
         last = op.args[-1]
         fields: dict[str, Any] = {"n": f"{args[-1]}.item()" if isinstance(last, Value) else repr(last)}
         if op.kind == "reduction":
-            axes, count = op.option("axes"), op.reads[0].size // max(op.out.size, 1)
+            axes = op.option("axes")
             if "{axis}" in text and len(axes) != 1:
                 raise TraceError(f"{op.name} over {len(axes)} axes has no call here")
             fields = {"axes": axes, "axis": axes[0] if axes else None, "keepdims": op.option("keepdims")}
-            fields["count"] = self.scalar(count, dtype)
+            fields["count"] = op.reads[0].size // max(op.out.size, 1)
         return text.format(*args, out=names[op.out], **fields).split("\n")
 
     def _block_by_block(self, kernel: Kernel) -> list[str]:

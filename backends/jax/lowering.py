@@ -11,9 +11,10 @@ from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 from nnx.array.namespace import Array
-from nnx.compiler import Graph, Op, Value, mapped
+from nnx.compiler import Graph, Op, Value
 from nnx.compiler.ir.evaluate import done
 from nnx.compiler.thresholds import XLA_TRANSPOSED_COLUMNS
+from nnx.support.tree import mapped
 
 Layouts: TypeAlias = dict[tuple[int, ...], tuple[tuple[int, ...], ...]]
 """The shapes of the parameters in a vector, by the vector's shape (P,)."""

@@ -7,25 +7,20 @@ on them becomes an operation (`trace`). The graph is data: it can be printed, ch
 from collections.abc import Callable
 from typing import Any
 
-from nnx.compiler.ir.graph import Graph, Op, Value, nbytes
+from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.ir.namespace import Namespace
 from nnx.compiler.ir.operations import TraceError
 from nnx.compiler.ir.tracer import Tracer
-from nnx.compiler.passes.fuse import fused
 from nnx.compiler.passes.outputs import own_outputs, step_graph
 from nnx.compiler.passes.simplify import simplified
-from nnx.support.tree import leaves, mapped
+from nnx.support.tree import mapped
 
 __all__ = [
     "Graph",
     "Op",
     "TraceError",
     "Value",
-    "fused",
     "is_array",
-    "leaves",
-    "mapped",
-    "nbytes",
     "own_outputs",
     "step_graph",
     "trace",
