@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from nnx.array.gather import Data, batches, mini_batch
 from nnx.array.namespace import Array
@@ -86,17 +86,13 @@ class CallProgram(Program):
     state is there until the end. What cannot be traced is called as it is.
     """
 
-    def __init__(self, function: Callable[..., Any], library: Library) -> None:
-        super().__init__(function)
+    def __init__(self, function: Callable[..., Any], library: Library, *others: Any) -> None:
+        super().__init__(function, library, *others)
         self._library = library
         self._functions = ProgramCache(f"{function} runs as it is")
         self._steps = ProgramCache("a step runs as it is", logging.INFO)
         self._arrays: dict[str, list[Array]] = {}
         self._samples: Any = None  # the memory of gathered samples
-
-    def empty(self) -> Self:
-        """Return a program of the same function without a state."""
-        return type(self)(self.function, self._library)
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns, in new arrays."""

@@ -31,7 +31,7 @@ class JaxProgram(Program):
     """
 
     def __init__(self, function: Callable[..., Any], jax: Any, precision: str | None = None) -> None:
-        super().__init__(function)
+        super().__init__(function, jax, precision)
         self._jax, self._precision = jax, precision
         self._layouts: Layouts | None = None  # of the state's vectors
         self._transposed: tuple[Any, dict[str, Any]] | None = None  # the last X, weakly, and its transpose
@@ -40,10 +40,6 @@ class JaxProgram(Program):
         self._split = jax.jit(lambda x: split(x, self._layouts or {}, jax.numpy))
         self._transpose = jax.jit(jax.numpy.transpose)
         self._all_finite = jax.jit(self._numbers_are_finite)
-
-    def empty(self) -> "JaxProgram":
-        """Return a program of the same function without a state."""
-        return JaxProgram(self.function, self._jax, self._precision)
 
     @whole
     def __call__(self, *arguments: Any) -> Any:

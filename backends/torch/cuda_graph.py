@@ -8,7 +8,7 @@ their own. Nothing is copied between steps but each batch, into that memory.
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 from nnx.array.gather import Data, batches, mini_batch
 from nnx.array.namespace import Array
@@ -30,15 +30,11 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
     _state: State
 
     def __init__(self, function: Callable[..., Any], library: Library, capture: Capture) -> None:
-        super().__init__(function, library)
+        super().__init__(function, library, capture)
         self._capture = capture
         self._memory: State = {}  # of the state, for all graphs
         self._met: deque[Any] = deque(maxlen=8)  # the shapes of runs of one step that were no graph
         self._graphs = ProgramCache("a step is no CUDA graph", logging.INFO)
-
-    def empty(self) -> Self:
-        """Return a program of the same function without a state."""
-        return type(self)(self.function, self._library, self._capture)
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         key = self._key(data, m)

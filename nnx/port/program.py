@@ -53,19 +53,18 @@ class Program:
     A library that changes arrays in place therefore writes the first step of a call into memory of its own.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], *others: Any) -> None:
+        self.function, self._others = (
+            function,
+            others,
+        )  # the other arguments of a subclass: its copies need them
         self._state: dict[str, Array] = {}
         self._saved: dict[str, Array] = {}
         self._lock, self._forks = threading.RLock(), generation()
 
-    def empty(self) -> Self:
-        """Return a program of the same function without a state."""
-        return type(self)(self.function)
-
     def __deepcopy__(self, memo: Any) -> Self:
         """Return a program of the same function with a copy of the state."""
-        copied = self.empty()
+        copied = type(self)(self.function, *self._others)
         copied.load(self.read())
         return copied
 
