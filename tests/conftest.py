@@ -53,7 +53,9 @@ def pytest_generate_tests(metafunc):
         usable = [name for name in BACKENDS if name.split()[0] not in absent()]
         if metafunc.module.__name__ not in COMPILED and not os.environ.get("NNX_TEST_ALL"):
             usable = [name for name in usable if name != "numba"]
-        metafunc.parametrize("backend", usable, indirect=True)
+        long = {"strict": pytest.mark.long}  # "strict static" asks more of the same calls
+        marked = [pytest.param(name, marks=long.get(name, ())) for name in usable]
+        metafunc.parametrize("backend", marked, indirect=True)
 
 
 def _parametrized(metafunc):
