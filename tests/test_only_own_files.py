@@ -11,8 +11,6 @@ from safetensors.numpy import save_file
 import nnx
 from nnx.io.run_folder import checkpoints, steps_of
 
-pytestmark = pytest.mark.usefixtures("drawn")
-
 
 def some_data():
     rng = np.random.default_rng(0)
@@ -93,6 +91,7 @@ def tree(folder):
 TRAIN = ("train", "iris", "--layers", 4, "--epochs", 1, "--no-plots", "--overwrite", "--out")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_folder_that_never_was_a_run_keeps_all(run, tmp_path):
     out = tmp_path / "out"
     (out / "checkpoints").mkdir(parents=True)
@@ -115,6 +114,7 @@ OWN = (
 
 @pytest.mark.parametrize("name", OWN)
 @pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.usefixtures("drawn")
 def test_files_of_others_under_names_of_nnx_are_not_replaced(run, tmp_path, name, linked):
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
@@ -133,6 +133,7 @@ def test_files_of_others_under_names_of_nnx_are_not_replaced(run, tmp_path, name
     assert tree(tmp_path) == before
 
 
+@pytest.mark.usefixtures("drawn")
 def test_links_in_a_run_are_not_followed(run, tmp_path):
     assert run(*TRAIN, "a")[0] == 0
     a, elsewhere = tmp_path / "a", tmp_path / "elsewhere"
@@ -154,6 +155,7 @@ def test_links_in_a_run_are_not_followed(run, tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_what_a_person_put_into_a_sweep_stays(run, tmp_path):
     assert run(*TRAIN, "s", "--sweep", "seed=1 2 3")[0] == 0
     kept = {

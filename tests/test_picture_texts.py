@@ -19,8 +19,6 @@ from nnx.metrics.history import History, columns  # noqa: E402
 from nnx.plots import fonts, held_out, style  # noqa: E402
 from nnx.plots import texts as picture_texts  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("drawn")
-
 UNDERSCORED = ["_other", "_", "b", "__init__"]
 
 

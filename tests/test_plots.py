@@ -16,8 +16,6 @@ for needed in ("matplotlib", "sklearn", "typer", "polars"):
 from PIL import Image  # noqa: E402  # after the skip; matplotlib needs it
 from sklearn import metrics  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("drawn")
-
 CURVE = {"loss": [0.9, 0.5, 0.3], "validation_loss": [0.9, 0.6, 0.5], "validation_accuracy": [0.5, 0.7, 0.8]}
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "svg": b"<?xml", "pdf": b"%PDF", "gif": b"GIF8"}
 
@@ -469,6 +467,7 @@ SMALL = ("--epochs", 3, "--layers", 8, "--backend", "numpy")
 
 
 @pytest.mark.parametrize("data", BY_DATA)
+@pytest.mark.usefixtures("drawn")
 def test_a_run_leaves_the_pictures_that_suit_it_and_they_can_be_drawn_again(run, tmp_path, data):
     status, out, err = run("train", data, *SMALL, "--out", "here")
     warned = [line for line in err.splitlines() if "Warning" in line and "than the baseline" not in line]
@@ -592,6 +591,7 @@ def test_a_run_without_pictures(run, tmp_path):
     assert (tmp_path / "here" / "roc.svg").read_bytes().startswith(SIGNATURES["svg"])
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_picture_that_fails_loses_nothing(run, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise MemoryError("no room for a picture")
