@@ -84,11 +84,11 @@ def test_a_stack_gives_what_single_calls_give(backend, block, rng):
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_training_is_the_same_on_every_backend_and_cut_in_pieces(backend, block, rng):
-    X, Y = rng.standard_normal((4, 50)), rng.integers(0, 3, 50)
+    X, Y = rng.standard_normal((4, 30)), rng.integers(0, 3, 30)
 
     def train(where, **options):
         trainer = nnx.Trainer(network(block), nnx.Adam(0.01), backend=where, dtype="float64", seed=3)
-        history = trainer.fit(X, Y, epochs=5, batch_size=13, **options)
+        history = trainer.fit(X, Y, epochs=3, batch_size=13, **options)
         return trainer.theta, history["loss"]
 
     expected = train("numpy")

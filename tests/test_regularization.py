@@ -182,7 +182,7 @@ def test_a_step_in_micro_batches_is_the_whole_step(backend, output, rng):
     runs = []
     for options in ({}, {"micro_batch": 4}, {"micro_batch": 7}, {"micro_batch": 100}):
         trainer = new(backend, own, nnx.Adam(0.01), net)
-        history = trainer.fit(X, Y, epochs=3, batch_size=13, sample_weight=w, **options)
+        history = trainer.fit(X, Y, epochs=2, batch_size=13, sample_weight=w, **options)
         runs.append((trainer.theta, history["loss"]))
     for theta, losses in runs[1:]:
         np.testing.assert_allclose(theta, runs[0][0], rtol=1e-9, atol=1e-11)
