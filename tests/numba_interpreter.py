@@ -47,11 +47,6 @@ def interpreted(text):
     def operand(x, d):
         return x[: d[2], : d[3]]
 
-    def transpose(t, T, a, out, d):
-        if out.shape[0] == 1:
-            out[:, : a.shape[1]] = a
-        return operand(a, d)
-
     others = {
         "np": np,
         "gemm_owner_computes": lambda t, T, a, b, out, *_: int(np.matmul(a, b, out=out) is out),
@@ -61,7 +56,6 @@ def interpreted(text):
         "tile_outer": None,
         "over_tiles": over_tiles,
         "over_ranges": over_ranges,
-        "transpose": transpose,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(
             void=lambda *_: None, Array=lambda *_, **__: None, **dict.fromkeys([*types_, "boolean"])
@@ -82,7 +76,7 @@ def interpreted(text):
         "gather": gather,
         "gather1": gather_columns,
         "gather2": gather_columns,
-        "copy_state": lambda t, T, new, old: np.copyto(old, new),
+        "copy_vector": lambda t, T, new, old: np.copyto(old, new),
     }
     module.__dict__.update(vars(math), **vectors, **types_, **others)
     exec(text, module.__dict__)

@@ -30,7 +30,6 @@ TARGETS = {
     "threads": Target(
         loop_space,
         threads=True,
-        copies_transposed=lambda product: True,
         row_length=lambda value: value.shape[1] + 3,
     ),
 }
@@ -99,14 +98,11 @@ def _do(instruction, memory):
             pass
         case Gemm(op) | Reduce(op):
             memory[op.out] = done(op, [memory[x].copy() if isinstance(x, Value) else x for x in op.args], xp)
-        case Copy(transposed=True):
-            memory[instruction.target] = memory[instruction.source].T
         case Copy(source, target, axis, start):
             part = (slice(None),) * axis + (slice(start, instruction.stop),) if source.ndim else ()
             memory[target][part] = memory[source]
-        case TileUpdate(product, update, start, stop, _, transposed):
+        case TileUpdate(product, update, start, stop, _):
             a, b = product.reads
-            b = b if transposed is None else transposed
             memory[product.out] = done(product, [memory[a], memory[b]], xp)
             _kernel(update, memory, slice(start, stop))
         case Kernel():

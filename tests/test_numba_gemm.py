@@ -81,7 +81,7 @@ def runtime():
         gemm.add_partial_sums,
         parts.operand,
     )
-    transpose_, gather_ = copies.transpose, copies.gather
+    gather_ = copies.gather
 
     @numba.njit(error_model="numpy")
     def whole(x):
@@ -120,11 +120,6 @@ def runtime():
                 tiles_of_many(t, T, given, d, m, whole(a), whole(b), dtheta, scalars)
 
     @numba.njit(error_model="numpy")
-    def transpose(T, a, out):
-        for t in range(T):
-            transpose_(t, T, a, out, (0, a.size, a.shape[0], a.shape[1]))
-
-    @numba.njit(error_model="numpy")
     def gather(T, rows, order, start, out):
         for t in range(T):
             gather_(t, T, rows, order, start, out)
@@ -132,7 +127,6 @@ def runtime():
     return SimpleNamespace(
         owner_computes=owner_computes,
         in_tiles=in_tiles,
-        transpose=transpose,
         gather=gather,
     )
 
@@ -184,22 +178,6 @@ def test_tiles_make_every_number_once(runtime, dtype):
             assert error < (1e-13 if dtype == "float64" else 3e-5), (n, k, m, T)
             assert not used[:5].any()
             assert not used[-2:].any()
-
-
-def test_a_transposed_matrix(runtime):
-    rng = np.random.default_rng(3)
-    rows = rng.standard_normal((33, 1024)).astype("float32")  # A^T, row-major as it is
-    for T in (1, 2, 3):
-        out = np.full((33, 1040), np.nan, "float32")
-        runtime.transpose(T, rows, out)
-        np.testing.assert_array_equal(out[:, :1024], rows)
-    for n, m in ((1, 1), (3, 2), (16, 8), (100, 33), (64, 1024)):
-        A = rng.standard_normal((n, m)).astype("float32")
-        for T in (1, 2, 3):
-            out = np.full((m, n + 16), np.nan, "float32")  # its lines may be longer
-            runtime.transpose(T, A.T, out)
-            np.testing.assert_array_equal(out[:, :n], A.T)
-            assert np.isnan(out[:, n:]).all()
 
 
 @pytest.mark.needs("numba")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from nnx.backends.numba.arrays import Arrays
-from nnx.backends.numba.expressions import expression
+from nnx.backends.numba.expressions import expression, indented
 from nnx.backends.numba.kernel import KernelSource
 from nnx.backends.numba.threads import threads
 from nnx.compiler import Op, TraceError
@@ -46,8 +46,6 @@ class Instructions:
                 self._compute_number(op)
             case Kernel():
                 self._kernel(instruction)
-            case Copy(transposed=True):
-                self._transpose(instruction)
             case Copy():
                 self._copy(instruction)
             case TileUpdate():
@@ -61,13 +59,18 @@ class Instructions:
         """Find the samples of a batch: a part of all samples, or in a given order copied to a place of their own."""
         X, *others = self._batch
         memory = self._arrays.memory("XB", X.shape[::-1], X.dtype)
+        in_order = [f"x{X.number} = X[:, start : start + m]"]
+        if (
+            X.shape[1] == 1
+        ):  # copied, too: numba vectorizes a loop over elements that it knows to be neighbours
+            in_order = [f"copy_vector(t, T, X[:, start], {memory}[0])", BARRIER, f"x{X.number} = {memory}.T"]
         self.lines += [
             "if order.size > 0:",
             f"    gather(t, T, rows, order, start, {memory})",
             f"    {BARRIER}",
             f"    x{X.number} = {memory}.T",
             "else:",
-            f"    x{X.number} = X[:, start : start + m]",
+            *indented(in_order),
         ]
         for letter, x in zip("Yw", others, strict=False):
             if x is not None:  # every thread copies all of it, since it is little
@@ -114,16 +117,6 @@ class Instructions:
         else:
             self.lines.append(call)
 
-    def _transpose(self, copy: Copy) -> None:
-        target, arrays = copy.target, self._arrays
-        row_length = arrays.schedule.places[target].strides[0]
-        shape = (target.shape[0], row_length) if copy.worthwhile else (0, 0)
-        memory, name = arrays.memory(f"B{target.number}", shape, target.dtype), arrays.name(copy.source)
-        view = name.removesuffix(".T") if name.endswith(".T") else f"{name}.T"
-        self.lines.append(
-            f"b{target.number} = transpose(t, T, {view}, {memory}, {arrays.row(0, target.shape)})"
-        )
-
     def _copy(self, copy: Copy) -> None:
         source, target, arrays = copy.source, copy.target, self._arrays
         if target.ndim == 0:
@@ -132,26 +125,27 @@ class Instructions:
             self.lines += ["if t == 0:", f"    {arrays.result(target)} = {arrays.single(source)}"]
         elif source.ndim == target.ndim == 1:
             part = arrays.part(target, copy.start, copy.stop)
-            self.lines.append(f"copy_state(t, T, {arrays.name(source)}, {part})")
+            self.lines.append(f"copy_vector(t, T, {arrays.name(source)}, {part})")
         elif source.shape == target.shape:
             self.lines += ["if t == 0:", f"    {arrays.name(target)}[...] = {arrays.name(source)}"]
         else:
             raise TraceError(f"{copy} has no loop")
 
     def _tile_update(self, tile: TileUpdate) -> None:
-        (a, b), copy, arrays = tile.product.reads, tile.transposed, self._arrays
+        (a, b), arrays = tile.product.reads, self._arrays
         row, gradient = arrays.row(tile.start, tile.product.out.shape), arrays.name(tile.gradient)
         if tile.product.name == "multiply":  # of one sample
-            product, factor, letter = "tile_outer", arrays.name, "B"
+            product, factor = "tile_outer", arrays.name
         else:
-            product, factor, letter = "tile_gemm", arrays.operand, "b"
-        left, right = factor(a), f"{letter}{copy.number}" if copy else factor(b)
+            product, factor = "tile_gemm", arrays.operand
         if self._update is None:
             self._update = self._update_of(tile.update, gradient)
         update, arguments = self._update
         scalars = f"scalars_{tile.product.out.dtype}"
         loop = self._function(f"KERNEL = over_tiles({product}, {update})")
-        self.lines.append(f"{loop}(t, T, {arguments}, {row}, m, {left}, {right}, {gradient}, {scalars})")
+        self.lines.append(
+            f"{loop}(t, T, {arguments}, {row}, m, {factor(a)}, {factor(b)}, {gradient}, {scalars})"
+        )
 
     def _update_ranges(self, kernel: Kernel) -> None:
         """Go over the parts of theta that no tile belongs to."""

@@ -52,8 +52,6 @@ class Target:
     threads : bool
         Whether the renderer divides the instructions of a training step among threads: it needs barriers, gathers and
         tile updates, and numbers are in registers.
-    copies_transposed : callable
-        copies_transposed(product) tells whether a dW = dZ A^T is to read a copy of A^T, made after a product with A.
     row_length : callable
         The elements from one row to the next of a matrix that only products and kernels touch.
     """
@@ -62,7 +60,6 @@ class Target:
     may_alias: MayAlias = elementwise_arguments
     block: int = 0
     threads: bool = False
-    copies_transposed: Callable[[Op], bool] = lambda product: False
     row_length: Callable[[Value], int] = lambda value: value.shape[-1]
 
 
@@ -112,10 +109,9 @@ class _Builder:
 
     def _instructions(self) -> tuple[Instruction, ...]:
         tiles, found = self._tiled, list[Instruction]()
-        batch = tuple(x for x in leaves(self._graph.arguments[1:2]) if isinstance(x, Value))
         if self._target.threads:
-            found.append(Gather(batch))
-        copies = self._transposed_copies(batch)
+            batch = leaves(self._graph.arguments[1:2])
+            found.append(Gather(tuple(x for x in batch if isinstance(x, Value))))
         for group in self._groups:
             op = group.ops[0]
             if group is tiles.update:
@@ -124,16 +120,12 @@ class _Builder:
             elif op.out in tiles.parts:
                 assert tiles.update is not None
                 assert tiles.gradient is not None
-                copy = copies.get(op.reads[1])
-                transposed = copy.target if copy in found else None
                 update = self._kernel(tiles.update)
-                found.append(TileUpdate(op, update, *tiles.parts[op.out], tiles.gradient, transposed))
+                found.append(TileUpdate(op, update, *tiles.parts[op.out], tiles.gradient))
             elif group.iteration_space is not None:
                 found.append(self._kernel(group))
             else:
                 found += self._single(op)
-                if op.kind == "matmul":
-                    found += [x for x in copies.values() if x.source in op.reads and x not in found]
         return tuple(found)
 
     def _kernel(self, group: Group, ranges: tuple[tuple[int, int], ...] = ()) -> Kernel:
@@ -155,23 +147,6 @@ class _Builder:
                 others = [x for x in op.joined if Part(op.out, axis, *x[1:]) not in self._parts.values()]
                 return [Copy(x, op.out, axis, start) for x, start, _ in others]
         return [Kernel((op,), op.out.shape)]
-
-    def _transposed_copies(self, batch: tuple[Value, ...]) -> dict[Value, Copy]:
-        """Return for each view A^T that a derivative reads a copy of it row by row."""
-        found: dict[Value, Copy] = {}
-        for value in self._tiled.parts:
-            product = self._graph.makers[value]
-            view = product.reads[1]
-            if [op.name for op in self._graph.views(view)] != ["permute"]:
-                continue
-            A = self._graph.base(view)
-            if A == batch[0] or A in self._graph.makers:
-                copy = Value(self._graph.next_number + len(found), view.shape, view.dtype)
-                strides = (self._target.row_length(copy), 1)
-                self._places[copy] = Place(Memory("copy", copy.number), 0, copy.shape, strides, copy.dtype)
-                worthwhile = self._target.copies_transposed(product)
-                found[view] = Copy(A, copy, transposed=True, worthwhile=worthwhile)
-        return found
 
     # Where values lie.
 

@@ -16,8 +16,8 @@ class Memory(NamedTuple):
     """A piece of memory, by its kind and its number among those of the kind.
 
     "input", "output": the arrays handed in, in the order of `Graph.inputs` and `Graph.outputs`; "buffer": temporary
-    memory. The others have the value's number. "constant": the same in every call; "copy": the transposed copy of a
-    factor; "register": a number that each thread computes for itself; "number": one that a thread computes for all.
+    memory. The others have the value's number. "constant": the same in every call; "register": a number that each
+    thread computes for itself; "number": one that a thread computes for all.
     """
 
     kind: str
@@ -119,18 +119,12 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Copy:
-    """Elements copied into another value, or into a part of it: along an axis of the target, from an index on.
-
-    With `transposed` the target is the source's transpose, row by row. Not `worthwhile`: the source is too large or too
-    small for a copy; the instruction is there nevertheless, so that the form of a schedule depends on no size.
-    """
+    """Elements copied into another value, or into a part of it: along an axis of the target, from an index on."""
 
     source: Value
     target: Value
     axis: int = 0
     start: int = 0
-    transposed: bool = False
-    worthwhile: bool = True
 
     @property
     def stop(self) -> int:
@@ -138,8 +132,6 @@ class Copy:
         return self.start + (self.source.shape[self.axis] if self.source.ndim else 1)
 
     def __str__(self) -> str:
-        if self.transposed:
-            return f"copy       {self.target} = {self.source}, transposed"
         part = "" if self.source.shape == self.target.shape else f"[{self.start}:{self.stop}]"
         axis = f" along axis {self.axis}" if part and self.axis else ""
         return f"copy       {self.target}{part} = {self.source}{axis}"
@@ -164,11 +156,9 @@ class TileUpdate:
     start: int  # of the part of theta
     stop: int
     gradient: Value  # dtheta, of which dW is a part
-    transposed: Value | None = None  # a copy of A^T, row by row, to be read instead of it
 
     def __str__(self) -> str:
-        copied = f", reads {self.transposed}" if self.transposed else ""
-        return f"tile       {_of(self.product)}, then update of [{self.start}:{self.stop}]{copied}"
+        return f"tile       {_of(self.product)}, then update of [{self.start}:{self.stop}]"
 
 
 @dataclass(frozen=True)

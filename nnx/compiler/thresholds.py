@@ -43,14 +43,6 @@ XLA_TRANSPOSED_COLUMNS = _row("XLA_TRANSPOSED_COLUMNS", 64, "samples", "up to it
 # numba: products.
 PARTIAL_SUMS_SAMPLES = _row("PARTIAL_SUMS_SAMPLES", 128, "samples",
     "up to it, threads divide a product with W as they divide its update", "up to a tenth less at m = 128")
-TRANSPOSED_COPY_SAMPLES = _row("TRANSPOSED_COPY_SAMPLES", 256, "samples", "up to it, dZ A^T reads a copy of A^T",
-    "BLAS reads rows faster; a copy of more samples takes much memory")
-TRANSPOSED_COPY_FEW = _row("TRANSPOSED_COPY_FEW", 32, "samples",
-    "up to it TRANSPOSED_COPY_UNITS holds, else TRANSPOSED_COPY_MORE_UNITS", "as TRANSPOSED_COPY_SAMPLES")
-TRANSPOSED_COPY_UNITS = _row("TRANSPOSED_COPY_UNITS", 64, "units",
-    "from it on, dZ A^T of few samples reads a copy of A^T", "as TRANSPOSED_COPY_SAMPLES")
-TRANSPOSED_COPY_MORE_UNITS = _row("TRANSPOSED_COPY_MORE_UNITS", 256, "units",
-    "from it on, dZ A^T of more samples reads a copy of A^T", "as TRANSPOSED_COPY_SAMPLES")
 TILE_SAMPLES = _row("TILE_SAMPLES", 256, "samples", "up to it, dW is made in tiles that the optimizer uses at once",
     "up to a tenth less at m = 128")
 TILE = _row("TILE", 24576, "elements", "the size of such a tile", "it fits into a core's second cache")

@@ -65,11 +65,10 @@ def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
         case Kernel():
             ranges = instruction.ranges or ((0, None),)
             return _parts(instruction.outside, ranges), _parts(instruction.written, ranges)
-        case TileUpdate(product, update, start, stop, gradient, transposed):
+        case TileUpdate(product, update, start, stop, gradient):
             others = _parts((x for x in update.outside if x != gradient), [(start, stop)])
-            factors = [*product.reads, *([transposed] if transposed else [])]
             written = _parts(update.written, [(start, stop)])
-            return [*map(Region, factors), *others], [Region(product.out), *written]
+            return [*map(Region, product.reads), *others], [Region(product.out), *written]
     return [], []
 
 
