@@ -5,11 +5,9 @@ from typing import Any
 from nnx.backends.numba.arrays import Arrays
 from nnx.backends.numba.expressions import expression, indented
 from nnx.backends.numba.kernel import KernelSource
-from nnx.backends.numba.threads import threads
 from nnx.compiler import Op, TraceError
 from nnx.compiler.ir.operations import FLOATS
-from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Instruction, Kernel, TileUpdate
-from nnx.compiler.thresholds import PARTIAL_SUMS_SAMPLES
+from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Instruction, Kernel
 
 BARRIER = "next_barrier = barrier(sync, T, next_barrier)"
 
@@ -29,9 +27,6 @@ class Instructions:
         self._arrays, self._batch, self._graph = arrays, batch, arrays.schedule.graph
         self.lines: list[str] = []
         self.kernels: dict[str, str] = {}
-        self._update: tuple[str, str] | None = (
-            None  # the optimizer's kernel, and its arguments: see `over_tiles`
-        )
 
     def render(self, instruction: Instruction) -> None:
         """Add an instruction's lines."""
@@ -40,16 +35,12 @@ class Instructions:
                 self._gather()
             case Gemm():
                 self._gemm(instruction)
-            case Kernel(ranges=(_, *_)):
-                self._update_ranges(instruction)
             case Kernel(ops=(op,), iteration_space=()):
                 self._compute_number(op)
             case Kernel():
                 self._kernel(instruction)
             case Copy():
                 self._copy(instruction)
-            case TileUpdate():
-                self._tile_update(instruction)
             case Barrier():
                 self.lines.append(BARRIER)
             case _:
@@ -60,9 +51,7 @@ class Instructions:
         X, *others = self._batch
         memory = self._arrays.memory("XB", X.shape[::-1], X.dtype)
         in_order = [f"x{X.number} = X[:, start : start + m]"]
-        if (
-            X.shape[1] == 1
-        ):  # copied, too: numba vectorizes a loop over elements that it knows to be neighbours
+        if X.shape[1] == 1:  # copied, too: a loop is vectorized over what is known to be neighbours
             in_order = [f"copy_vector(t, T, X[:, start], {memory}[0])", BARRIER, f"x{X.number} = {memory}.T"]
         self.lines += [
             "if order.size > 0:",
@@ -84,18 +73,7 @@ class Instructions:
             raise TraceError("a product that is no product of two matrices of floats")
         operands = ", ".join(map(arrays.operand, (a, b, op.out)))
         scalars = f"scalars_{op.out.dtype}"
-        if not gemm.partial_sums:
-            self.lines.append(f"gemm_partition(t, T, {operands}, {scalars})")
-            return
-        transposed = any(view.name == "permute" for view in self._graph.views(a))
-        size = (threads() - 1) * op.out.size if op.out.shape[1] <= PARTIAL_SUMS_SAMPLES else 0
-        sums = arrays.memory(f"E_{op.out.dtype}", (size,), op.out.dtype)
-        self.lines += [
-            f"sums = gemm_owner_computes(t, T, {operands}, {sums}, {scalars}, int64({int(transposed)}))",
-            "if sums > 1:",
-            f"    {BARRIER}",
-            f"    add_partial_sums(t, T, sums, {arrays.name(op.out)}, {sums}, {arrays.row(0, op.out.shape)})",
-        ]
+        self.lines.append(f"gemm_partition(t, T, {operands}, {scalars})")
 
     def _compute_number(self, op: Op) -> None:
         """Compute a single number, in every thread."""
@@ -130,41 +108,6 @@ class Instructions:
             self.lines += ["if t == 0:", f"    {arrays.name(target)}[...] = {arrays.name(source)}"]
         else:
             raise TraceError(f"{copy} has no loop")
-
-    def _tile_update(self, tile: TileUpdate) -> None:
-        (a, b), arrays = tile.product.reads, self._arrays
-        row, gradient = arrays.row(tile.start, tile.product.out.shape), arrays.name(tile.gradient)
-        if tile.product.name == "multiply":  # of one sample
-            product, factor = "tile_outer", arrays.name
-        else:
-            product, factor = "tile_gemm", arrays.operand
-        if self._update is None:
-            self._update = self._update_of(tile.update, gradient)
-        update, arguments = self._update
-        scalars = f"scalars_{tile.product.out.dtype}"
-        loop = self._function(f"KERNEL = over_tiles({product}, {update})")
-        self.lines.append(
-            f"{loop}(t, T, {arguments}, {row}, m, {factor(a)}, {factor(b)}, {gradient}, {scalars})"
-        )
-
-    def _update_ranges(self, kernel: Kernel) -> None:
-        """Go over the parts of theta that no tile belongs to."""
-        assert self._update is not None
-        (update, arguments), first = self._update, self._arrays.rows
-        for start, stop in kernel.ranges:
-            self._arrays.row(start, (stop - start,))
-        loop = self._function(f"KERNEL = over_ranges({update})")
-        self.lines.append(f"{loop}(t, T, {arguments}, D, {first}, {self._arrays.rows})")
-
-    def _update_of(self, kernel: Kernel, gradient: str) -> tuple[str, str]:
-        source = KernelSource(kernel, self._arrays)
-        part = dict.fromkeys(source.arrays, "low:high") | {gradient: "ahead : ahead + high - low"}
-        given = [f"{name}[{part[x]}]" if x in part else name for x, name in source.parameters.items()]
-        text = f"""@njit(**PLAIN)
-def KERNEL(arguments, low, high, ahead):
-    {", ".join(source.parameters.values())}, = arguments
-    {self._function(source.text)}({", ".join(given)}, 0, 0, 0, high - low)"""
-        return self._function(text), f"({', '.join(source.parameters)},)"
 
     def _function(self, text: str) -> str:
         """Return the name of a function of this text."""

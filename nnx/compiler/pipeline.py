@@ -1,6 +1,6 @@
 """From a graph to a schedule: the passes, one after the other."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -19,7 +19,6 @@ from nnx.compiler.passes.memory import (
     updated_in_place,
 )
 from nnx.compiler.passes.outputs import with_copies
-from nnx.compiler.passes.tile_update import Tiled, tiled
 from nnx.compiler.schedule import (
     Copy,
     Gather,
@@ -31,7 +30,6 @@ from nnx.compiler.schedule import (
     Reduce,
     Schedule,
     Slot,
-    TileUpdate,
 )
 from nnx.support.tree import leaves
 
@@ -50,8 +48,8 @@ class Target:
         The elements of a vector that a kernel does at a time, each operation a call of its own; 0: kernels are loops
         over the elements, which read each once, and keep what is internal in registers.
     threads : bool
-        Whether the renderer divides the instructions of a training step among threads: it needs barriers, gathers and
-        tile updates, and numbers are in registers.
+        Whether the renderer divides the instructions of a training step among threads: it needs barriers and gathers,
+        and numbers are in registers.
     row_length : callable
         The elements from one row to the next of a matrix that only products and kernels touch.
     """
@@ -74,12 +72,11 @@ def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None =
         raise TraceError("a new array of the state has another shape or dtype than the old one")
     late: set[Value] = set()
     while True:
-        space = target.iteration_space
-        found = tiled(graph, space) if target.threads else Tiled(fused(graph, space))
-        in_place = updated_in_place(graph, found.groups, slots, target.may_alias, not target.block)
+        groups = fused(graph, target.iteration_space)
+        in_place = updated_in_place(graph, groups, slots, target.may_alias, not target.block)
         read_later = {x for x in slots if x not in in_place and not (target.threads and x.ndim == 0)}
         if not read_later:
-            return _Builder(graph, target, slots, found).schedule(late)
+            return _Builder(graph, target, slots, groups).schedule(late)
         before, graph = graph, with_copies(graph, read_later.__contains__)
         copies = {op.reads[0]: op.out for op in graph.ops[len(before.ops) :]}
         slots = {copies.get(x, x): old for x, old in slots.items()}
@@ -89,9 +86,10 @@ def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None =
 class _Builder:
     """The last steps: instructions, places, barriers."""
 
-    def __init__(self, graph: Graph, target: Target, slots: Mapping[Value, Value], tiles: Tiled) -> None:
-        self._graph, self._target, self._slots, self._tiled = graph, target, slots, tiles
-        self._groups = tiles.groups
+    def __init__(
+        self, graph: Graph, target: Target, slots: Mapping[Value, Value], groups: Sequence[Group]
+    ) -> None:
+        self._graph, self._target, self._slots, self._groups = graph, target, slots, groups
         self._internal = frozenset().union(*(group.internal for group in self._groups))
         self._parts = parts_of_concats(graph, self._groups)
         self._places: dict[Value, Place] = {}
@@ -108,36 +106,23 @@ class _Builder:
     # What is done.
 
     def _instructions(self) -> tuple[Instruction, ...]:
-        tiles, found = self._tiled, list[Instruction]()
+        found = list[Instruction]()
         if self._target.threads:
             batch = leaves(self._graph.arguments[1:2])
             found.append(Gather(tuple(x for x in batch if isinstance(x, Value))))
         for group in self._groups:
-            op = group.ops[0]
-            if group is tiles.update:
-                if tiles.rest:
-                    found.append(self._kernel(group, tuple(tiles.rest)))
-            elif op.out in tiles.parts:
-                assert tiles.update is not None
-                assert tiles.gradient is not None
-                update = self._kernel(tiles.update)
-                found.append(TileUpdate(op, update, *tiles.parts[op.out], tiles.gradient))
-            elif group.iteration_space is not None:
-                found.append(self._kernel(group))
+            if group.iteration_space is None:
+                found += self._single(group.ops[0])
             else:
-                found += self._single(op)
+                block = self._target.block * (len(group.ops) > 1)
+                found.append(Kernel(group.ops, group.iteration_space, group.internal, block))  # type: ignore[arg-type]
         return tuple(found)
-
-    def _kernel(self, group: Group, ranges: tuple[tuple[int, int], ...] = ()) -> Kernel:
-        space, block = group.iteration_space, self._target.block * (len(group.ops) > 1)
-        return Kernel(group.ops, space, group.internal, block, ranges)  # type: ignore[arg-type]
 
     def _single(self, op: Op) -> list[Instruction]:
         """Return the instructions for an operation by itself."""
         match op.kind:
-            case "matmul":  # with weights that are updated tile by tile: as the update is divided
-                of_weights = self._graph.base(op.reads[0]) in self._slots.values()
-                return [Gemm(op, bool(self._tiled.parts) and of_weights)]
+            case "matmul":
+                return [Gemm(op)]
             case "reduction":
                 return [Reduce(op)]
             case "copy":

@@ -57,16 +57,12 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Gemm:
-    """A matrix product, op.out = op.args[-2] @ op.args[-1].
-
-    With `partial_sums` the threads divide it as they divide the update of its weights, and add their sums.
-    """
+    """A matrix product, op.out = op.args[-2] @ op.args[-1]."""
 
     op: Op
-    partial_sums: bool = False
 
     def __str__(self) -> str:
-        return f"gemm       {_of(self.op)}{', partial sums' * self.partial_sums}"
+        return f"gemm       {_of(self.op)}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,6 @@ class Kernel:
     iteration_space: tuple[int, ...]  # the shape that the loop goes over
     internal: frozenset[Value] = frozenset()  # what no other instruction reads
     block: int = 0  # the elements of a vector that a library does at a time; 0: all
-    ranges: tuple[tuple[int, int], ...] = ()  # the parts of a vector that the loop goes over; empty: all
 
     @property
     def partition(self) -> str:
@@ -100,11 +95,10 @@ class Kernel:
         return tuple(op.out for op in self.ops if op.out not in self.internal)
 
     def __str__(self) -> str:
-        where = f" {list(map(list, self.ranges))}" if self.ranges else ""
         each = f", {self.block} at a time" if self.block else ""
         ops = [f"{_of(op)}{' (internal)' * (op.out in self.internal)}" for op in self.ops]
         text = f" {ops[0]}" if len(ops) == 1 else "".join(f"\n{' ' * 19}{op}" for op in ops)
-        return f"kernel     {list(self.iteration_space)}{where}{each}:{text}"
+        return f"kernel     {list(self.iteration_space)}{each}:{text}"
 
 
 @dataclass(frozen=True)
@@ -148,20 +142,6 @@ class Gather:
 
 
 @dataclass(frozen=True)
-class TileUpdate:
-    """A derivative dW = dZ A^T made tile by tile, each with the optimizer's kernel over its part of theta."""
-
-    product: Op  # which makes dW
-    update: Kernel
-    start: int  # of the part of theta
-    stop: int
-    gradient: Value  # dtheta, of which dW is a part
-
-    def __str__(self) -> str:
-        return f"tile       {_of(self.product)}, then update of [{self.start}:{self.stop}]"
-
-
-@dataclass(frozen=True)
 class Barrier:
     """All threads wait for each other."""
 
@@ -169,7 +149,7 @@ class Barrier:
         return "barrier"
 
 
-Instruction: TypeAlias = Gemm | Kernel | Reduce | Copy | Gather | TileUpdate | Barrier
+Instruction: TypeAlias = Gemm | Kernel | Reduce | Copy | Gather | Barrier
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,6 @@ XLA_TRANSPOSED_COLUMNS = _row("XLA_TRANSPOSED_COLUMNS", 64, "samples", "up to it
     "784-512-512-10: 0.5 instead of 1.1 ms at m = 1, 1.6 instead of 2.3 at 32, as long at 128", "AMD EPYC, Zen 4")
 
 # numba: products.
-PARTIAL_SUMS_SAMPLES = _row("PARTIAL_SUMS_SAMPLES", 128, "samples",
-    "up to it, threads divide a product with W as they divide its update", "up to a tenth less at m = 128")
-TILE_SAMPLES = _row("TILE_SAMPLES", 256, "samples", "up to it, dW is made in tiles that the optimizer uses at once",
-    "up to a tenth less at m = 128")
-TILE = _row("TILE", 24576, "elements", "the size of such a tile", "it fits into a core's second cache")
-TILE_OF_ONE_SAMPLE = _row("TILE_OF_ONE_SAMPLE", 4096, "elements", "the size of a tile of one sample",
-    "it fits into the nearest cache: 5 % of a step of gradient descent")
 DEPTH = _row("DEPTH", 1024, "terms", "a product adds so many terms of all its sums before the next ones",
     "few rows of the right factor stay in the cache meanwhile")
 REGISTER_RESULT = _row("REGISTER_RESULT", 8192, "elements",
@@ -61,8 +54,6 @@ MKL_FEW_ROWS = _row("MKL_FEW_ROWS", 32, "rows", "up to it, MKL's long sums are d
     "set with MKL's products", "Intel Xeon with MKL")
 MKL_LONG_ROWS = _row("MKL_LONG_ROWS", 4096, "columns", "the same, from it on",
     "set with MKL's products", "Intel Xeon with MKL")
-PREFER_ROWS = _row("PREFER_ROWS", 1.1, "ratio", "threads get whole rows of W up to this imbalance",
-    "a part of W stays with the thread that updates it")
 
 # numba: threads.
 SINGLE_THREAD_SECONDS = _row("SINGLE_THREAD_SECONDS", 100e-6, "s", "up to it, one thread does a step",

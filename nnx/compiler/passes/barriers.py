@@ -5,20 +5,7 @@ from typing import NamedTuple, TypeAlias
 
 from nnx.compiler.ir.graph import Value
 from nnx.compiler.ir.operations import itemsize
-from nnx.compiler.schedule import (
-    Barrier,
-    Copy,
-    Gemm,
-    Instruction,
-    Kernel,
-    Memory,
-    Reduce,
-    Schedule,
-    TileUpdate,
-)
-
-PARTIAL_SUMS = Memory("partial sums", 0)
-"""The memory of the products whose threads add partial sums: one for all, since products follow each other."""
+from nnx.compiler.schedule import Barrier, Copy, Gemm, Instruction, Kernel, Memory, Reduce, Schedule
 
 Span: TypeAlias = tuple[Memory, int, int]
 """Bytes of a memory: the first, and the one behind the last."""
@@ -43,8 +30,6 @@ def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
     written: list[Span] = []
     for instruction in schedule.instructions:
         reads, writes = (spans(schedule, regions) for regions in regions_of(instruction))
-        if isinstance(instruction, Gemm) and instruction.partial_sums:
-            writes.append((PARTIAL_SUMS, 0, 1))
         if _overlap(reads + writes, written) or _overlap(writes, read):
             found.append(Barrier())
             read, written = [], []
@@ -63,17 +48,8 @@ def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
             part = target.ndim == 1 and source.size < target.size
             return [Region(source)], [Region(target, start, instruction.stop) if part else Region(target)]
         case Kernel():
-            ranges = instruction.ranges or ((0, None),)
-            return _parts(instruction.outside, ranges), _parts(instruction.written, ranges)
-        case TileUpdate(product, update, start, stop, gradient):
-            others = _parts((x for x in update.outside if x != gradient), [(start, stop)])
-            written = _parts(update.written, [(start, stop)])
-            return [*map(Region, product.reads), *others], [Region(product.out), *written]
+            return [*map(Region, instruction.outside)], [*map(Region, instruction.written)]
     return [], []
-
-
-def _parts(values: Iterable[Value], ranges: Iterable[tuple[int, int | None]]) -> list[Region]:
-    return [Region(x, *part) if x.ndim else Region(x) for x in values for part in ranges]
 
 
 def spans(schedule: Schedule, regions: Iterable[Region]) -> list[Span]:
