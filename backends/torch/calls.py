@@ -16,7 +16,6 @@ from nnx.compiler.schedule import Place
 
 CALLS = {
     "add_scaled": "add({0}, {1}, alpha={n}, out={out})",
-    "addcdiv": "addcdiv({0}, {1}, {2}, value=-{n}, out={out})",
     "all": "all({0}, {axes}, {keepdims}, out={out})",
     "any": "any({0}, {axes}, {keepdims}, out={out})",
     "argmax": "argmax({0}, {axis}, {keepdims}, out={out})",
@@ -43,8 +42,8 @@ CALLS = {
     "sum": "sum({0}, {axes}, {keepdims}, dtype={out}.dtype, out={out})",
 }
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
-_SCALED = {"add_scaled", "subtract_scaled", "addcdiv", "lerp"}
-"""x + n y, x - n y, x - n a/b, and x + n (y - x), where n is a number: they may be written over x."""
+_SCALED = {"add_scaled", "subtract_scaled", "lerp"}
+"""x + n y, x - n y, and x + n (y - x), where n is a number: they may be written over x."""
 
 
 def render(graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) -> Call:
@@ -98,13 +97,7 @@ def with_peepholes(graph: Graph, on_host: bool) -> Graph:
             return op
         plus = op.name == "add"
         for x, y in (op.args, op.args[::-1]) if plus else (op.args,):
-            if not isinstance(x, Value) or x.shape != op.out.shape:
-                continue
-            quotient = maker(y, "divide")
-            if not plus and quotient and len(quotient.reads) == 2 and (found := scaled(quotient.args[0])):
-                n, z = found
-                return Op("addcdiv", (x, z, quotient.args[1], n), op.out)
-            if found := scaled(y):
+            if isinstance(x, Value) and x.shape == op.out.shape and (found := scaled(y)):
                 n, z = found
                 if plus and (kept := scaled(x)) and not isinstance(n, Value) and kept[0] == 1 - n:
                     return Op("lerp", (kept[1], z, n), op.out)
