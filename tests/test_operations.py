@@ -73,7 +73,6 @@ def test_reductions(backend, rng, name, axis, keepdims, caplog):
         caplog.clear()
 
 
-@pytest.mark.xfail(reason="the graph has one axis, where the standard keeps all")
 @pytest.mark.parametrize("name", ["argmax", "argmin"])
 def test_the_place_in_all_axes_keeps_them(name):
     X = np.ones((3, 8))

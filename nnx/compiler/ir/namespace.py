@@ -231,8 +231,8 @@ class Namespace(GraphBuilder):
             raise TraceError(f"{name} with a dtype: the standard does not have it")
         elif name in ("all", "any"):
             x = self.astype(x, "bool")
-        elif name.startswith("arg") and axis is None:
-            x = self.reshape(x, (-1,))
+        elif name.startswith("arg") and axis is None:  # the place among all elements
+            return self.reshape(self._reduction(name, self.reshape(x, (-1,)), 0), (1,) * x.ndim * keepdims)
         axes = _axes(axis, x.ndim)
         kept = [1 if a in axes else n for a, n in enumerate(x.shape)]
         shape = kept if keepdims else [n for a, n in enumerate(x.shape) if a not in axes]
