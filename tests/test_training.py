@@ -594,10 +594,10 @@ def test_epochs_are_done_at_once_only_where_nobody_sees_each(rng, monkeypatch):
     assert most(batch_size=16) == 299  # after the first, which tells how long they take
     assert most() == 299
     assert most(batch_size=16, epochs=1030) == 1024  # 4096 steps
-    assert most(batch_size=30) < 1  # 30, 30, 4
-    assert most(batch_size=16, micro_batch=4) < 1
-    assert most(batch_size=16, validation=(X, Y)) <= 1
-    assert most(batch_size=16, callbacks=EachEpoch([])) <= 1
+    assert most(batch_size=30, epochs=30) < 1  # 30, 30, 4
+    assert most(batch_size=16, micro_batch=4, epochs=30) < 1
+    assert most(batch_size=16, validation=(X, Y), epochs=30) <= 1
+    assert most(batch_size=16, callbacks=EachEpoch([]), epochs=30) <= 1
     many = np.tile(X, 1 << 11), np.tile(Y, 1 << 11)  # the orders of two epochs are all that is drawn at once
     assert most(*many, epochs=7, batch_size=1 << 16) == 2
     assert most(*many, epochs=7, batch_size=1 << 16, shuffle=False) == 6
