@@ -102,6 +102,12 @@ def backend(request):
 
 
 @pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch):
+    """What is written need not have reached the disk: no test cuts the power, and waiting for it takes milliseconds."""
+    monkeypatch.setattr("os.fsync", lambda file: None)
+
+
+@pytest.fixture(autouse=True)
 def _no_wish(monkeypatch):
     """Tests choose their backends themselves."""
     monkeypatch.delenv("NNX_BACKEND", raising=False)
@@ -141,9 +147,12 @@ def run(request, tmp_path, monkeypatch, capsys):
     """
     for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
         pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
+    import typer.main
+
     from nnx.__main__ import main
     from nnx.cli import show
 
+    monkeypatch.setattr("typer.main.get_command", _made_once(typer.main.get_command))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     for console in (show.console, show.output):  # which have the width of the first test that imported them
@@ -168,6 +177,12 @@ def run(request, tmp_path, monkeypatch, capsys):
         return status, output.out, output.err
 
     return call
+
+
+@cache
+def _made_once(get_command):
+    """Return typer's function with a memory: making the command of an app takes longer than many a command does."""
+    return cache(get_command)
 
 
 def _stand_ins(left, paths, complain):
