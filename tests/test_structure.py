@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import nnx
@@ -90,8 +91,13 @@ ROOMS = (
 )  # fmt: skip
 
 
+@cache
 def imports(path):
     """Every module that a file imports, at its top or anywhere in it."""
+    return tuple(_imports(path))
+
+
+def _imports(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
