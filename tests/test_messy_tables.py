@@ -15,7 +15,7 @@ import nnx
 polars = pytest.importorskip("polars", reason="the command line's readers (extra cli) are not installed")
 pytest.importorskip("sklearn", reason="scikit-learn (extra cli) is not installed")
 
-FAST = ("penguins", "titanic")
+FAST = ("penguins",)
 NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.long) for name in TABLES]
 WITHIN = 0.02
 """Of accuracy or R2."""
