@@ -41,8 +41,6 @@ XLA_TRANSPOSED_COLUMNS = _row("XLA_TRANSPOSED_COLUMNS", 64, "samples", "up to it
     "784-512-512-10: 0.5 instead of 1.1 ms at m = 1, 1.6 instead of 2.3 at 32, as long at 128", "AMD EPYC, Zen 4")
 
 # numba: products.
-DEPTH = _row("DEPTH", 1024, "terms", "a product adds so many terms of all its sums before the next ones",
-    "few rows of the right factor stay in the cache meanwhile")
 REGISTER_RESULT = _row("REGISTER_RESULT", 8192, "elements",
     "up to it, a result is made in registers where BLAS always copies",
     "16 columns took a quarter to three quarters of OpenBLAS's time, 128 a third to all of it", "AMD EPYC, Zen 3")

@@ -16,7 +16,7 @@ from nnx.backends.numba.blas import bind
 from nnx.backends.numba.runtime.blocks import gemm_in_registers
 from nnx.backends.numba.runtime.options import SHARED, ZERO
 from nnx.backends.numba.runtime.parts import block, partition_matrix
-from nnx.compiler.thresholds import DEPTH, FEW_COLUMNS, MKL_FEW_ROWS, MKL_LONG_ROWS
+from nnx.compiler.thresholds import FEW_COLUMNS, MKL_FEW_ROWS, MKL_LONG_ROWS
 
 ALWAYS_COPIES, MKL = -1, -2
 """Copy limits: BLAS copies all that it multiplies; it is MKL, whose products are done whole. 0: no limit is known."""
@@ -116,17 +116,13 @@ def gemm(a, b, out, scalars):
     rows, terms, columns = gemm_blocks(
         n, k, m, int64(scalars[2]), a_in_rows and not b_in_rows, page_strided, unaligned
     )
-    depth = max(terms, DEPTH)
-    for p in range(0, max(k, 1), depth):
-        for j in range(0, m, columns):
-            for i in range(0, n, rows):
-                for q in range(p, min(p + depth, max(k, 1)), max(terms, 1)):
-                    a_at, b_at = A + i * a_down + q * a_right, B + q * b_down + j * b_right
-                    c_at, beta = C + i * c_down + j * item, zero if q == 0 else one
-                    width, height, length = min(columns, m - j), min(rows, n - i), min(terms, k - q)
-                    _gemm(
-                        scalars, b_op, a_op, width, height, length, one, b_at, ldb, a_at, lda, beta, c_at, ldc
-                    )
+    for j in range(0, m, columns):
+        for i in range(0, n, rows):
+            for q in range(0, max(k, 1), max(terms, 1)):
+                a_at, b_at = A + i * a_down + q * a_right, B + q * b_down + j * b_right
+                c_at, beta = C + i * c_down + j * item, zero if q == 0 else one
+                width, height, length = min(columns, m - j), min(rows, n - i), min(terms, k - q)
+                _gemm(scalars, b_op, a_op, width, height, length, one, b_at, ldb, a_at, lda, beta, c_at, ldc)
 
 
 @njit(**SHARED)
