@@ -1,6 +1,7 @@
 """Sparse matrices of every format that SciPy has: the same results as with the dense matrix."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -57,6 +58,21 @@ FORMS = {
 }
 
 
+def trained(X):
+    """A trainer after two epochs, and their history."""
+    y = dense()[1]
+    one = nnx.Trainer(nnx.mlp([N, 3, 1]), backend="numpy", seed=1, dtype="float64")
+    return one, one.fit(X, y, 2, 7, validation=(X, y))
+
+
+@cache
+def of_dense(D):
+    """The history, predictions and scores of the dense matrix (its bytes): most formats have the same."""
+    X = np.frombuffer(D).reshape(M, N).T
+    other, history = trained(X)
+    return history, other.predict(X), other.evaluate(X, dense()[1])
+
+
 @pytest.mark.parametrize("rows", [True, False], ids=["rows", "columns"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_trainer_takes_every_format(form, rows):
@@ -65,38 +81,52 @@ def test_a_trainer_takes_every_format(form, rows):
     before = given.copy()
     D = given.toarray().astype(float)
     X = nnx.Rows(given) if rows else given.T
-    one, other = (nnx.Trainer(nnx.mlp([N, 3, 1]), backend="numpy", seed=1, dtype="float64") for _ in range(2))
-    found = one.fit(X, y, 2, 7, validation=(X, y))
-    expected = other.fit(D.T, y, 2, 7, validation=(D.T, y))
+    one, found = trained(X)
+    expected, predicted, evaluated = of_dense(D.tobytes())
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
-    np.testing.assert_allclose(one.predict(X), other.predict(D.T), rtol=1e-9)
-    assert one.evaluate(X, y) == pytest.approx(other.evaluate(D.T, y))
+    np.testing.assert_allclose(one.predict(X), predicted, rtol=1e-9)
+    assert one.evaluate(X, y) == pytest.approx(evaluated)
     batches = nnx.Trainer(nnx.mlp([N, 3, 1]), backend="numpy", dtype="float64")
     batches.fit(nnx.Rows([(given, y)]) if rows else [(given.T, y)])
     assert given.nnz == before.nnz
     np.testing.assert_array_equal(given.toarray(), before.toarray())
 
 
+def estimated(X, solver):
+    """An estimator after a fit, with Adam also after a partial one."""
+    from nnx.sklearn import MLPClassifier
+
+    y = dense()[1]
+    options = {"max_iter": 3, "batch_size": 7, "random_state": 0, "early_stopping": solver == "adam"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Stochastic|lbfgs")
+        made = MLPClassifier(5, solver=solver, **options).fit(X, y)
+        if solver == "adam":
+            made.set_params(early_stopping=False).partial_fit(X, y)
+    return made
+
+
+@cache
+def of_dense_estimator(D, dtype, solver):
+    """The probabilities and the score of the dense matrix (its bytes)."""
+    X = np.frombuffer(D, dtype).reshape(M, N)
+    made = estimated(X, solver)
+    return made.predict_proba(X), made.score(X, dense()[1])
+
+
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("form", FORMS)
 def test_an_estimator_takes_every_format(form, solver):
     pytest.importorskip("sklearn")
-    from nnx.sklearn import MLPClassifier
-
     D, y = dense()
     given = FORMS[form](D)
     D = given.toarray().astype(given.dtype if given.dtype.kind == "f" else float)
-    options = {"max_iter": 3, "batch_size": 7, "random_state": 0, "early_stopping": solver == "adam"}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Stochastic|lbfgs")
-        one, other = (MLPClassifier(5, solver=solver, **options).fit(X, y) for X in (given, D))
-        if solver == "adam":
-            for made, X in ((one, given), (other, D)):
-                made.set_params(early_stopping=False).partial_fit(X, y)
+    made = estimated(given, solver)
+    probabilities, score = of_dense_estimator(D.tobytes(), D.dtype, solver)
     tolerance = 1e-4 if form == "float32" else 1e-7
-    np.testing.assert_allclose(one.predict_proba(given), other.predict_proba(D), rtol=tolerance)
-    assert one.score(given, y) == other.score(D, y)
+    np.testing.assert_allclose(made.predict_proba(given), probabilities, rtol=tolerance)
+    assert made.score(given, y) == score
 
 
 @pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "lil", "dok", "dia"])
