@@ -9,7 +9,7 @@ from step_cases import CASES, digits
 
 from nnx.array.namespace import array_namespace
 from nnx.compiler import TraceError, own_outputs, thresholds, trace
-from nnx.compiler.passes.barriers import regions_of
+from nnx.compiler.passes.barriers import touched
 from nnx.compiler.pipeline import Target, schedule
 from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel
 from nnx.compiler.thresholds import TABLE
@@ -37,12 +37,11 @@ def test_between_barriers_no_instruction_touches_what_another_one_writes(name):
     plan = schedule_of(*CASES[name]("float32"), TARGETS["threads"])
     memory = Memory(plan)
 
-    def arrays(regions):
-        found = []
-        for value, start, stop in regions:
-            if plan.literal(value) is None and plan.place(value).memory.kind not in ("register", "constant"):
-                found.append(memory[value] if stop is None else memory[value][start:stop])
-        return found
+    def arrays(values):
+        kinds = ("register", "constant")
+        return [
+            memory[x] for x in values if plan.literal(x) is None and plan.place(x).memory.kind not in kinds
+        ]
 
     since = []
     for instruction in plan.instructions:
@@ -50,7 +49,7 @@ def test_between_barriers_no_instruction_touches_what_another_one_writes(name):
             assert since  # none is needless
             since = []
             continue
-        reads, writes = map(arrays, regions_of(instruction))
+        reads, writes = map(arrays, touched(instruction))
         for other, others_reads, others_writes in since:
             for one, two in [*product(writes, others_reads + others_writes), *product(reads, others_writes)]:
                 assert not np.shares_memory(one, two), (str(other), str(instruction))

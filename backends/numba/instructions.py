@@ -88,7 +88,8 @@ class Instructions:
         parts = ", ".join(f"{letter}{self._arrays.rows}" for letter in "iIjJ")
         row = self._arrays.row(0, kernel.iteration_space)
         self._arrays.once.append(f"{parts} = by_{kernel.partition}(t, T, {row})")
-        call = f"{self._function(source.text)}({', '.join([*source.parameters, parts])})"
+        function = self.kernels.setdefault(source.text, f"k{len(self.kernels)}")
+        call = f"{function}({', '.join([*source.parameters, parts])})"
         if kernel.partition == "one":
             results = "".join(f"{self._arrays.result(x)}, " for x in source.results)
             self.lines += ["if t == 0:", f"    {results + '= ' if results else ''}{call}"]
@@ -108,7 +109,3 @@ class Instructions:
             self.lines += ["if t == 0:", f"    {arrays.name(target)}[...] = {arrays.name(source)}"]
         else:
             raise TraceError(f"{copy} has no loop")
-
-    def _function(self, text: str) -> str:
-        """Return the name of a function of this text."""
-        return self.kernels.setdefault(text, f"k{len(self.kernels)}")
