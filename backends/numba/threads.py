@@ -1,5 +1,6 @@
 """The threads that do a compiled step together, while BLAS has one in each of them."""
 
+import ctypes
 import os
 import threading
 import time
@@ -73,11 +74,13 @@ def _run(T: int, function: Callable[..., Any], arguments: list[Any]) -> bool:
     False: threads cannot be had, since the system has no more or the program is about to end.
     """
     global _pool
+    core = _core()
     sync, all_here = np.zeros(8, np.int64), Future[bool]()
 
     def part(t: int) -> None:
         try:
             if all_here.result():
+                _leave_core(core, t)
                 function(t, T, sync, *arguments)
         except BaseException:
             sync[0] = RELEASE
@@ -132,3 +135,25 @@ def threads() -> int:
         return blas_threads()[0]
     except ImportError:
         return 1
+
+
+def _leave_core(core: int, t: int) -> None:
+    """Move this thread, if it is on the first one's core, to the t-th after it; from there it may go anywhere.
+
+    Linux may leave two threads that wait for each other on one core, while another core has nothing to do:
+    12288-20-7-5-1 with 1 sample took 1.2 to 1.6 times as long.
+    """
+    if core < 0 or _core() != core:
+        return
+    places = sorted(os.sched_getaffinity(0))
+    if core in places:
+        os.sched_setaffinity(0, {places[(places.index(core) + t) % len(places)]})
+        os.sched_setaffinity(0, places)
+
+
+_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
+
+
+def _core() -> int:
+    """Return the core where this thread is now; -1 where the system does not tell."""
+    return _getcpu() if _getcpu else -1
