@@ -23,13 +23,45 @@ def interpreted(text):
         m = out.shape[-1]
         out[...] = y[..., order[start : start + m]] if len(order) else y[..., start : start + m]
 
+    def over_tiles(product, update):
+        def update_tiles(t, T, arguments, d, m, a, b, dtheta, scalars):
+            """Two tiles of whole rows: of few samples the second lies over the first, at the beginning."""
+            start, _, n, k = d
+            R = -(-n // 2)
+            for r in range(0, n, R):
+                tile = (a[r : r + R] @ b).reshape(-1)
+                low = start + r * k
+                ahead = start if m < 9 else low
+                dtheta[ahead : ahead + tile.size] = tile
+                update(arguments, low, low + tile.size, ahead)
+
+        return update_tiles
+
+    def over_ranges(update):
+        def update_ranges(t, T, arguments, D, first, last):
+            for low, high, *_ in D[first:last]:
+                update(arguments, low, high, low)
+
+        return update_ranges
+
     def operand(x, d):
         return x[: d[2], : d[3]]
 
+    def transpose(t, T, a, out, d):
+        if out.shape[0] == 1:
+            out[:, : a.shape[1]] = a
+        return operand(a, d)
+
     others = {
         "np": np,
+        "gemm_owner_computes": lambda t, T, a, b, out, *_: int(np.matmul(a, b, out=out) is out),
         "change_float_mode": lambda keep, add: 0,
         "FLUSH_TO_ZERO": 0,
+        "tile_gemm": None,
+        "tile_outer": None,
+        "over_tiles": over_tiles,
+        "over_ranges": over_ranges,
+        "transpose": transpose,
         "njit": lambda *_, **__: lambda f: f,
         "types": SimpleNamespace(
             void=lambda *_: None, Array=lambda *_, **__: None, **dict.fromkeys([*types_, "boolean"])
@@ -50,7 +82,7 @@ def interpreted(text):
         "gather": gather,
         "gather1": gather_columns,
         "gather2": gather_columns,
-        "copy_vector": lambda t, T, new, old: np.copyto(old, new),
+        "copy_state": lambda t, T, new, old: np.copyto(old, new),
     }
     module.__dict__.update(vars(math), **vectors, **types_, **others)
     exec(text, module.__dict__)

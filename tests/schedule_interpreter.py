@@ -6,7 +6,7 @@ import numpy as np
 from nnx.compiler import Value, step_graph, trace
 from nnx.compiler.ir.evaluate import done, evaluated
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel, Reduce
+from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel, Reduce, TileUpdate
 
 
 def loop_space(op):
@@ -30,6 +30,7 @@ TARGETS = {
     "threads": Target(
         loop_space,
         threads=True,
+        copies_transposed=lambda product: True,
         row_length=lambda value: value.shape[1] + 3,
     ),
 }
@@ -98,24 +99,34 @@ def _do(instruction, memory):
             pass
         case Gemm(op) | Reduce(op):
             memory[op.out] = done(op, [memory[x].copy() if isinstance(x, Value) else x for x in op.args], xp)
+        case Copy(transposed=True):
+            memory[instruction.target] = memory[instruction.source].T
         case Copy(source, target, axis, start):
             part = (slice(None),) * axis + (slice(start, instruction.stop),) if source.ndim else ()
             memory[target][part] = memory[source]
+        case TileUpdate(product, update, start, stop, _, transposed):
+            a, b = product.reads
+            b = b if transposed is None else transposed
+            memory[product.out] = done(product, [memory[a], memory[b]], xp)
+            _kernel(update, memory, slice(start, stop))
         case Kernel():
-            (_blocks if instruction.block else _loop)(instruction, memory)
+            if instruction.block:
+                _blocks(instruction, memory)
+            for part in instruction.ranges or [(None, None)] * (not instruction.block):
+                _kernel(instruction, memory, slice(*part))
 
 
-def _loop(kernel, memory):
+def _kernel(kernel, memory, part):
     """A loop that reads each element once, and writes it when it has it."""
     local = {}
     for op in kernel.ops:
         for x in op.reads:
             if x not in local:
-                local[x] = memory[x].copy()
+                local[x] = memory[x][part].copy() if x.ndim and part != slice(None) else memory[x].copy()
         found = done(op, [local[x] if isinstance(x, Value) else x for x in op.args], xp)
         local[op.out] = np.asarray(found)
         if op.out not in kernel.internal:
-            memory[op.out] = found
+            memory[op.out][part if op.out.ndim and part != slice(None) else ...] = found
 
 
 def _blocks(kernel, memory):

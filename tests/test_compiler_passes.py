@@ -13,7 +13,7 @@ from nnx.compiler.ir.graph import nbytes
 from nnx.compiler.passes.fuse import fused
 from nnx.compiler.passes.memory import buffers, owner, parts_of_concats
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Copy, Kernel
+from nnx.compiler.schedule import Copy, Kernel, TileUpdate
 
 
 def test_gradients_are_written_into_the_flat_vector():
@@ -142,6 +142,8 @@ def test_fused():
     step, state, batch = digits()
     instructions = NumbaStepRenderer(trace(step, state, batch)).schedule.instructions
     groups = [one for one in instructions if isinstance(one, Kernel)]
+    theta = [one.update for one in instructions if isinstance(one, TileUpdate)]
+    assert len({kernel.ops for kernel in theta}) == 1
     theta = [group for group in groups if group.iteration_space == (8970,)]
     assert len(theta) == 1
     assert [op.name for op in theta[0].ops].count("sqrt") == 1

@@ -1,5 +1,6 @@
 """The schedule: what is done in which order, where values lie, what is updated in place, and where threads wait."""
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
@@ -9,9 +10,9 @@ from step_cases import CASES, digits
 
 from nnx.array.namespace import array_namespace
 from nnx.compiler import TraceError, own_outputs, thresholds, trace
-from nnx.compiler.passes.barriers import touched
+from nnx.compiler.passes.barriers import regions_of, with_barriers
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel
+from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel, TileUpdate
 from nnx.compiler.thresholds import TABLE
 
 LOOPS = Target(loop_space)
@@ -37,11 +38,12 @@ def test_between_barriers_no_instruction_touches_what_another_one_writes(name):
     plan = schedule_of(*CASES[name]("float32"), TARGETS["threads"])
     memory = Memory(plan)
 
-    def arrays(values):
-        kinds = ("register", "constant")
-        return [
-            memory[x] for x in values if plan.literal(x) is None and plan.place(x).memory.kind not in kinds
-        ]
+    def arrays(regions):
+        found = []
+        for value, start, stop in regions:
+            if plan.literal(value) is None and plan.place(value).memory.kind not in ("register", "constant"):
+                found.append(memory[value] if stop is None else memory[value][start:stop])
+        return found
 
     since = []
     for instruction in plan.instructions:
@@ -49,11 +51,26 @@ def test_between_barriers_no_instruction_touches_what_another_one_writes(name):
             assert since  # none is needless
             since = []
             continue
-        reads, writes = map(arrays, touched(instruction))
+        reads, writes = map(arrays, regions_of(instruction))
         for other, others_reads, others_writes in since:
             for one, two in [*product(writes, others_reads + others_writes), *product(reads, others_writes)]:
                 assert not np.shares_memory(one, two), (str(other), str(instruction))
         since.append((instruction, reads, writes))
+
+
+def test_a_barrier_is_between_products_that_add_partial_sums():
+    """They have one memory for them."""
+    step, state, batch = digits(sizes=(64, 64, 64, 64, 10))
+    plan = schedule_of(step, state, batch, TARGETS["threads"])
+    since = 0
+    for instruction in plan.instructions:
+        if isinstance(instruction, Barrier):
+            since = 0
+        since += isinstance(instruction, Gemm) and instruction.partial_sums
+        assert since <= 1
+    two = a_step(lambda W, X, Y: (W + 1.0, (W @ X), (W @ Y)), (3, 3), (3, 2), (3, 2))
+    both = [Gemm(gemm.op, True) for gemm in of_kind(two, Gemm)]
+    assert [type(x) for x in with_barriers(replace(two, instructions=tuple(both)))] == [Gemm, Barrier, Gemm]
 
 
 def test_no_barrier_is_needless():
@@ -150,17 +167,23 @@ def test_the_gradient_is_written_into_its_places():
 
 
 def test_a_step_of_threads():
-    """The samples are gathered, each dW is written into its place, and the optimizer comes last, in one loop."""
+    """The samples are gathered, each dW is made and used tile by tile, the rest of theta comes last."""
     step, state, batch = digits()
     plan = schedule_of(step, state, batch, TARGETS["threads"])
     assert isinstance(plan.instructions[0], Gather)
     products = of_kind(plan, Gemm)
-    assert len(products) == 8
-    assert len([product for product in products if product.op.out in plan.parts]) == 3
-    assert not of_kind(plan, Copy)
-    update = plan.instructions[-1]
-    assert isinstance(update, Kernel)
-    assert update.iteration_space == state["theta"].shape
+    assert len(products) == 5
+    assert all(product.partial_sums for product in products)
+    tiles = of_kind(plan, TileUpdate)
+    rest = plan.instructions[-1]
+    assert isinstance(rest, Kernel)
+    parts = sorted([*((tile.start, tile.stop) for tile in tiles), *rest.ranges])
+    assert parts[0][0] == 0
+    assert parts[-1][1] == state["theta"].size
+    assert all(x[1] == y[0] for x, y in pairwise(parts))
+    copies = {copy.target for copy in of_kind(plan, Copy)}
+    assert all(copy.transposed for copy in of_kind(plan, Copy))
+    assert {tile.transposed for tile in tiles} == copies
     for value, place in plan.places.items():
         if place.memory.kind == "buffer" and value.ndim == 2 and place.strides[0] != value.shape[1]:
             assert place.strides == (value.shape[1] + 3, 1)
@@ -194,8 +217,8 @@ def test_how_threads_divide_a_kernel(axis, partition):
 def test_a_schedule_says_what_it_is():
     step, state, batch = digits()
     text = str(schedule_of(step, state, batch, TARGETS["threads"]))
-    for part in ("gather", "gemm", "kernel     [",
-                 "barrier", "(internal)", "in place", "bytes in", "us on one core"):  # fmt: skip
+    for part in ("gather", "gemm", "partial sums", "kernel     [", "tile", "then update of [0:4096]",
+                 "transposed", "barrier", "(internal)", "in place", "bytes in", "us on one core"):  # fmt: skip
         assert part in text
 
 
@@ -225,7 +248,7 @@ def test_what_a_view_of_rows_with_gaps_cannot_be_is_an_error():
 
 
 def test_the_table_of_thresholds():
-    assert len(TABLE) > 10
+    assert len(TABLE) > 20
     for name, row in TABLE.items():
         assert getattr(thresholds, name) == row.value
         assert row.unit

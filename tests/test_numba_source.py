@@ -22,25 +22,36 @@ def source(optimizer=None, regularization=None):
     return NumbaStepRenderer(trace(training_step(network, optimizer, *extra), state, batch)).source().text
 
 
-def test_products_are_written_into_the_gradient_and_the_optimizer_is_one_loop():
-    """Three layers: three products forward, three dW, two products with W^T. Of the loops one is as long as theta."""
+def test_each_derivative_is_used_where_it_is_made():
+    """All dW in tiles, the biases together; no meeting of the threads more than between two layers."""
     text = source()
+    assert text.count("operand(v") > 0
     step = text[text.index("def step(") :]
-    assert step.count("gemm_partition(t, T, ") == 8
-    assert "copy_vector(" not in step[step.index("for k in range(count)") :]
-    assert text.count("sqrt(") == 2  # of Adam: of a number for the whole step, and of each v
+    assert (
+        len([line for line in step.splitlines() if "scalars_float32" in line and "(t, T, (C_" in line]) == 3
+    )
+    assert [text.count(f"= {loop}") for loop in ("over_tiles(tile_gemm, ", "over_ranges(")] == [1, 1]
+    assert "gemm_partition(" not in step
 
 
-def test_a_barrier_stands_between_gathering_samples_and_multiplying_them():
+def test_a_barrier_stands_between_gathering_samples_and_transposing_them():
     network, optimizer, m = nnx.mlp([100, 260, 5]), nnx.Adam(), 144
     state = initial_state(network, optimizer, network.init(0))
     batch = np.zeros((100, m), "float32"), np.zeros(m, "int32")
     text = NumbaStepRenderer(trace(training_step(network, optimizer), state, batch)).source().text
     lines = text[text.index("def step(") :].splitlines()
     (gathers,) = [k for k, line in enumerate(lines) if "gather(t, T, rows, order, start" in line]
-    multiplies = next(k for k, line in enumerate(lines) if "gemm" in line)
-    assert gathers < multiplies
-    assert any("barrier(sync, T, " in line for line in lines[gathers:multiplies])
+    transposes = next(k for k, line in enumerate(lines) if "transpose(t, T, " in line)
+    assert gathers < transposes
+    assert any("barrier(sync, T, " in line for line in lines[gathers:transposes])
+
+
+@pytest.mark.parametrize(
+    "regularization", [nnx.Regularization(l2=0.1), nnx.Regularization(clip_norm=1.0)], ids=["l2", "clipped"]
+)
+def test_what_needs_the_whole_gradient_has_it(regularization):
+    step = source(regularization=regularization)
+    assert "over_tiles(" not in step
 
 
 def test_the_source_holds_no_size_and_no_number():
@@ -78,8 +89,8 @@ def test_compiled_steps_are_kept_and_share_what_they_call(tmp_path, monkeypatch)
         assert sum(module.step.stats.cache_misses.values()) == misses
         assert sum(module.step.stats.cache_hits.values()) == 1 - misses
     functions = {name: f.stats for name, f in vars(together).items() if hasattr(f, "stats")}
-    assert sum(functions["gemm_partition"].cache_hits.values()) > 0
-    assert not functions["gemm_partition"].cache_misses
+    assert sum(functions["gemm_owner_computes"].cache_hits.values()) > 0
+    assert not functions["gemm_owner_computes"].cache_misses
     assert len([*(tmp_path / "cache").glob("step_*.py")]) == 2
     assert len([*(tmp_path / "cache").glob("runtime_*.py")]) == 1
 

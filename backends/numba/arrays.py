@@ -117,8 +117,9 @@ class Arrays:
         return name if value.ndim == 1 else f"as_vector({name}, {self.row(0, (value.size,))})"
 
     def memory(self, name: str, shape: tuple[int, ...], dtype: str) -> str:
-        """Return the name of memory of its own."""
-        self._memory[name] = shape, dtype
+        """Return memory of this shape, or of the longest that was asked for under this name."""
+        before = self._memory.get(name, (shape, dtype))[0]
+        self._memory[name] = max(before, shape), dtype
         return name
 
     def _variable(self, value: Value, place: Place) -> str:

@@ -3,11 +3,13 @@
 from typing import Any
 
 from nnx.backends.numba.arrays import Arrays
-from nnx.backends.numba.expressions import expression, indented
+from nnx.backends.numba.expressions import expression
 from nnx.backends.numba.kernel import KernelSource
+from nnx.backends.numba.threads import threads
 from nnx.compiler import Op, TraceError
 from nnx.compiler.ir.operations import FLOATS
-from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Instruction, Kernel
+from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Instruction, Kernel, TileUpdate
+from nnx.compiler.thresholds import PARTIAL_SUMS_SAMPLES
 
 BARRIER = "next_barrier = barrier(sync, T, next_barrier)"
 
@@ -27,6 +29,9 @@ class Instructions:
         self._arrays, self._batch, self._graph = arrays, batch, arrays.schedule.graph
         self.lines: list[str] = []
         self.kernels: dict[str, str] = {}
+        self._update: tuple[str, str] | None = (
+            None  # the optimizer's kernel, and its arguments: see `over_tiles`
+        )
 
     def render(self, instruction: Instruction) -> None:
         """Add an instruction's lines."""
@@ -35,12 +40,18 @@ class Instructions:
                 self._gather()
             case Gemm():
                 self._gemm(instruction)
+            case Kernel(ranges=(_, *_)):
+                self._update_ranges(instruction)
             case Kernel(ops=(op,), iteration_space=()):
                 self._compute_number(op)
             case Kernel():
                 self._kernel(instruction)
+            case Copy(transposed=True):
+                self._transpose(instruction)
             case Copy():
                 self._copy(instruction)
+            case TileUpdate():
+                self._tile_update(instruction)
             case Barrier():
                 self.lines.append(BARRIER)
             case _:
@@ -50,16 +61,13 @@ class Instructions:
         """Find the samples of a batch: a part of all samples, or in a given order copied to a place of their own."""
         X, *others = self._batch
         memory = self._arrays.memory("XB", X.shape[::-1], X.dtype)
-        in_order = [f"x{X.number} = X[:, start : start + m]"]
-        if X.shape[1] == 1:  # copied, too: a loop is vectorized over what is known to be neighbours
-            in_order = [f"copy_vector(t, T, X[:, start], {memory}[0])", BARRIER, f"x{X.number} = {memory}.T"]
         self.lines += [
             "if order.size > 0:",
             f"    gather(t, T, rows, order, start, {memory})",
             f"    {BARRIER}",
             f"    x{X.number} = {memory}.T",
             "else:",
-            *indented(in_order),
+            f"    x{X.number} = X[:, start : start + m]",
         ]
         for letter, x in zip("Yw", others, strict=False):
             if x is not None:  # every thread copies all of it, since it is little
@@ -73,7 +81,18 @@ class Instructions:
             raise TraceError("a product that is no product of two matrices of floats")
         operands = ", ".join(map(arrays.operand, (a, b, op.out)))
         scalars = f"scalars_{op.out.dtype}"
-        self.lines.append(f"gemm_partition(t, T, {operands}, {scalars})")
+        if not gemm.partial_sums:
+            self.lines.append(f"gemm_partition(t, T, {operands}, {scalars})")
+            return
+        transposed = any(view.name == "permute" for view in self._graph.views(a))
+        size = (threads() - 1) * op.out.size if op.out.shape[1] <= PARTIAL_SUMS_SAMPLES else 0
+        sums = arrays.memory(f"E_{op.out.dtype}", (size,), op.out.dtype)
+        self.lines += [
+            f"sums = gemm_owner_computes(t, T, {operands}, {sums}, {scalars}, int64({int(transposed)}))",
+            "if sums > 1:",
+            f"    {BARRIER}",
+            f"    add_partial_sums(t, T, sums, {arrays.name(op.out)}, {sums}, {arrays.row(0, op.out.shape)})",
+        ]
 
     def _compute_number(self, op: Op) -> None:
         """Compute a single number, in every thread."""
@@ -88,13 +107,22 @@ class Instructions:
         parts = ", ".join(f"{letter}{self._arrays.rows}" for letter in "iIjJ")
         row = self._arrays.row(0, kernel.iteration_space)
         self._arrays.once.append(f"{parts} = by_{kernel.partition}(t, T, {row})")
-        function = self.kernels.setdefault(source.text, f"k{len(self.kernels)}")
-        call = f"{function}({', '.join([*source.parameters, parts])})"
+        call = f"{self._function(source.text)}({', '.join([*source.parameters, parts])})"
         if kernel.partition == "one":
             results = "".join(f"{self._arrays.result(x)}, " for x in source.results)
             self.lines += ["if t == 0:", f"    {results + '= ' if results else ''}{call}"]
         else:
             self.lines.append(call)
+
+    def _transpose(self, copy: Copy) -> None:
+        target, arrays = copy.target, self._arrays
+        row_length = arrays.schedule.places[target].strides[0]
+        shape = (target.shape[0], row_length) if copy.worthwhile else (0, 0)
+        memory, name = arrays.memory(f"B{target.number}", shape, target.dtype), arrays.name(copy.source)
+        view = name.removesuffix(".T") if name.endswith(".T") else f"{name}.T"
+        self.lines.append(
+            f"b{target.number} = transpose(t, T, {view}, {memory}, {arrays.row(0, target.shape)})"
+        )
 
     def _copy(self, copy: Copy) -> None:
         source, target, arrays = copy.source, copy.target, self._arrays
@@ -104,8 +132,46 @@ class Instructions:
             self.lines += ["if t == 0:", f"    {arrays.result(target)} = {arrays.single(source)}"]
         elif source.ndim == target.ndim == 1:
             part = arrays.part(target, copy.start, copy.stop)
-            self.lines.append(f"copy_vector(t, T, {arrays.name(source)}, {part})")
+            self.lines.append(f"copy_state(t, T, {arrays.name(source)}, {part})")
         elif source.shape == target.shape:
             self.lines += ["if t == 0:", f"    {arrays.name(target)}[...] = {arrays.name(source)}"]
         else:
             raise TraceError(f"{copy} has no loop")
+
+    def _tile_update(self, tile: TileUpdate) -> None:
+        (a, b), copy, arrays = tile.product.reads, tile.transposed, self._arrays
+        row, gradient = arrays.row(tile.start, tile.product.out.shape), arrays.name(tile.gradient)
+        if tile.product.name == "multiply":  # of one sample
+            product, factor, letter = "tile_outer", arrays.name, "B"
+        else:
+            product, factor, letter = "tile_gemm", arrays.operand, "b"
+        left, right = factor(a), f"{letter}{copy.number}" if copy else factor(b)
+        if self._update is None:
+            self._update = self._update_of(tile.update, gradient)
+        update, arguments = self._update
+        scalars = f"scalars_{tile.product.out.dtype}"
+        loop = self._function(f"KERNEL = over_tiles({product}, {update})")
+        self.lines.append(f"{loop}(t, T, {arguments}, {row}, m, {left}, {right}, {gradient}, {scalars})")
+
+    def _update_ranges(self, kernel: Kernel) -> None:
+        """Go over the parts of theta that no tile belongs to."""
+        assert self._update is not None
+        (update, arguments), first = self._update, self._arrays.rows
+        for start, stop in kernel.ranges:
+            self._arrays.row(start, (stop - start,))
+        loop = self._function(f"KERNEL = over_ranges({update})")
+        self.lines.append(f"{loop}(t, T, {arguments}, D, {first}, {self._arrays.rows})")
+
+    def _update_of(self, kernel: Kernel, gradient: str) -> tuple[str, str]:
+        source = KernelSource(kernel, self._arrays)
+        part = dict.fromkeys(source.arrays, "low:high") | {gradient: "ahead : ahead + high - low"}
+        given = [f"{name}[{part[x]}]" if x in part else name for x, name in source.parameters.items()]
+        text = f"""@njit(**PLAIN)
+def KERNEL(arguments, low, high, ahead):
+    {", ".join(source.parameters.values())}, = arguments
+    {self._function(source.text)}({", ".join(given)}, 0, 0, 0, high - low)"""
+        return self._function(text), f"({', '.join(source.parameters)},)"
+
+    def _function(self, text: str) -> str:
+        """Return the name of a function of this text."""
+        return self.kernels.setdefault(text, f"k{len(self.kernels)}")

@@ -17,6 +17,8 @@ class KernelSource:
     parameters : dict of str to str
         The function's parameter for each of the step's variables that it is called with. Behind them it takes i0, i1,
         j0 and j1: the rows and columns that it goes over.
+    arrays : set of str
+        The variables that are arrays.
     results : list of Value
         The single numbers that the function returns.
     """
@@ -24,6 +26,7 @@ class KernelSource:
     def __init__(self, kernel: Kernel, arrays: Arrays) -> None:
         self._kernel, self._arrays = kernel, arrays
         self.parameters: dict[str, str] = {}
+        self.arrays: set[str] = set()
         self.results: list[Value] = []
         self._elements: dict[Value, str] = {}  # the variable with a value's element
         # Lines: before both loops, in a row before its columns, for an element, behind the columns, behind both loops.
@@ -54,7 +57,9 @@ class KernelSource:
         return self.parameters.setdefault(variable, f"p{len(self.parameters)}")
 
     def _array(self, value: Value) -> str:
-        return self._parameter(self._arrays.name(value))
+        name = self._arrays.name(value)
+        self.arrays.add(name)
+        return self._parameter(name)
 
     def _index(self, shape: tuple[int, ...]) -> str:
         """Return the indices of an array's element in the loops."""

@@ -10,9 +10,21 @@ from typing import Any, NamedTuple
 from nnx.backends.numba.arrays import LINE, Arrays
 from nnx.backends.numba.expressions import indented, iteration_space
 from nnx.backends.numba.instructions import BARRIER, Instructions
-from nnx.compiler import Graph, TraceError, Value, step_graph
+from nnx.compiler import Graph, Op, TraceError, Value, step_graph, thresholds
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.pipeline import Target, schedule
+
+
+def copies_transposed(product: Op) -> bool:
+    """Whether dW = dZ A^T is to read a copy of A^T, row by row.
+
+    BLAS reads that faster, which is worth the copy for many units; of more samples it would take much memory. Of one
+    sample the loop over a row is vectorized only where its elements are known to be neighbours.
+    """
+    m, n = product.reads[1].shape[0], product.out.shape[0]
+    few = m <= thresholds.TRANSPOSED_COPY_FEW
+    units = thresholds.TRANSPOSED_COPY_UNITS if few else thresholds.TRANSPOSED_COPY_MORE_UNITS
+    return m == 1 or (m <= thresholds.TRANSPOSED_COPY_SAMPLES and n >= units)
 
 
 def row_length(value: Value) -> int:
@@ -28,6 +40,7 @@ def row_length(value: Value) -> int:
 TARGET = Target(
     iteration_space=iteration_space,
     threads=True,
+    copies_transposed=copies_transposed,
     row_length=row_length,
 )
 
@@ -114,7 +127,7 @@ class NumbaStepRenderer:
         old = {x: f"y{x.number}" if x in changed else f"x{x.number}" for x in self._state.values()}
         numbers = [f"s{x.number} = {name}[()]" for x, name in old.items() if x.ndim == 0]
         arrays = [(flat(old[x], x), flat(f"x{x.number}", x)) for x in changed if x.ndim]
-        return numbers + [f"copy_vector(t, T, {y}, {x})" for y, x in arrays]
+        return numbers + [f"copy_state(t, T, {y}, {x})" for y, x in arrays]
 
     def _end_of_step(self) -> list[str]:
         """Return the lines at the end of a step: its cost, and the numbers of the state for the next one."""

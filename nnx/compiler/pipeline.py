@@ -1,6 +1,6 @@
 """From a graph to a schedule: the passes, one after the other."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -19,6 +19,7 @@ from nnx.compiler.passes.memory import (
     updated_in_place,
 )
 from nnx.compiler.passes.outputs import with_copies
+from nnx.compiler.passes.tile_update import Tiled, tiled
 from nnx.compiler.schedule import (
     Copy,
     Gather,
@@ -30,6 +31,7 @@ from nnx.compiler.schedule import (
     Reduce,
     Schedule,
     Slot,
+    TileUpdate,
 )
 from nnx.support.tree import leaves
 
@@ -48,8 +50,10 @@ class Target:
         The elements of a vector that a kernel does at a time, each operation a call of its own; 0: kernels are loops
         over the elements, which read each once, and keep what is internal in registers.
     threads : bool
-        Whether the renderer divides the instructions of a training step among threads: it needs barriers and gathers,
-        and numbers are in registers.
+        Whether the renderer divides the instructions of a training step among threads: it needs barriers, gathers and
+        tile updates, and numbers are in registers.
+    copies_transposed : callable
+        copies_transposed(product) tells whether a dW = dZ A^T is to read a copy of A^T, made after a product with A.
     row_length : callable
         The elements from one row to the next of a matrix that only products and kernels touch.
     """
@@ -58,6 +62,7 @@ class Target:
     may_alias: MayAlias = elementwise_arguments
     block: int = 0
     threads: bool = False
+    copies_transposed: Callable[[Op], bool] = lambda product: False
     row_length: Callable[[Value], int] = lambda value: value.shape[-1]
 
 
@@ -72,11 +77,12 @@ def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None =
         raise TraceError("a new array of the state has another shape or dtype than the old one")
     late: set[Value] = set()
     while True:
-        groups = fused(graph, target.iteration_space)
-        in_place = updated_in_place(graph, groups, slots, target.may_alias, not target.block)
+        space = target.iteration_space
+        found = tiled(graph, space) if target.threads else Tiled(fused(graph, space))
+        in_place = updated_in_place(graph, found.groups, slots, target.may_alias, not target.block)
         read_later = {x for x in slots if x not in in_place and not (target.threads and x.ndim == 0)}
         if not read_later:
-            return _Builder(graph, target, slots, groups).schedule(late)
+            return _Builder(graph, target, slots, found).schedule(late)
         before, graph = graph, with_copies(graph, read_later.__contains__)
         copies = {op.reads[0]: op.out for op in graph.ops[len(before.ops) :]}
         slots = {copies.get(x, x): old for x, old in slots.items()}
@@ -86,10 +92,9 @@ def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None =
 class _Builder:
     """The last steps: instructions, places, barriers."""
 
-    def __init__(
-        self, graph: Graph, target: Target, slots: Mapping[Value, Value], groups: Sequence[Group]
-    ) -> None:
-        self._graph, self._target, self._slots, self._groups = graph, target, slots, groups
+    def __init__(self, graph: Graph, target: Target, slots: Mapping[Value, Value], tiles: Tiled) -> None:
+        self._graph, self._target, self._slots, self._tiled = graph, target, slots, tiles
+        self._groups = tiles.groups
         self._internal = frozenset().union(*(group.internal for group in self._groups))
         self._parts = parts_of_concats(graph, self._groups)
         self._places: dict[Value, Place] = {}
@@ -106,23 +111,41 @@ class _Builder:
     # What is done.
 
     def _instructions(self) -> tuple[Instruction, ...]:
-        found = list[Instruction]()
+        tiles, found = self._tiled, list[Instruction]()
+        batch = tuple(x for x in leaves(self._graph.arguments[1:2]) if isinstance(x, Value))
         if self._target.threads:
-            batch = leaves(self._graph.arguments[1:2])
-            found.append(Gather(tuple(x for x in batch if isinstance(x, Value))))
+            found.append(Gather(batch))
+        copies = self._transposed_copies(batch)
         for group in self._groups:
-            if group.iteration_space is None:
-                found += self._single(group.ops[0])
+            op = group.ops[0]
+            if group is tiles.update:
+                if tiles.rest:
+                    found.append(self._kernel(group, tuple(tiles.rest)))
+            elif op.out in tiles.parts:
+                assert tiles.update is not None
+                assert tiles.gradient is not None
+                copy = copies.get(op.reads[1])
+                transposed = copy.target if copy in found else None
+                update = self._kernel(tiles.update)
+                found.append(TileUpdate(op, update, *tiles.parts[op.out], tiles.gradient, transposed))
+            elif group.iteration_space is not None:
+                found.append(self._kernel(group))
             else:
-                block = self._target.block * (len(group.ops) > 1)
-                found.append(Kernel(group.ops, group.iteration_space, group.internal, block))  # type: ignore[arg-type]
+                found += self._single(op)
+                if op.kind == "matmul":
+                    found += [x for x in copies.values() if x.source in op.reads and x not in found]
         return tuple(found)
+
+    def _kernel(self, group: Group, ranges: tuple[tuple[int, int], ...] = ()) -> Kernel:
+        space, block = group.iteration_space, self._target.block * (len(group.ops) > 1)
+        return Kernel(group.ops, space, group.internal, block, ranges)  # type: ignore[arg-type]
 
     def _single(self, op: Op) -> list[Instruction]:
         """Return the instructions for an operation by itself."""
         match op.kind:
-            case "matmul":
-                return [Gemm(op)]
+            case "matmul":  # with weights that are updated tile by tile: as the update is divided
+                of_weights = self._graph.base(op.reads[0]) in self._slots.values()
+                return [Gemm(op, bool(self._tiled.parts) and of_weights)]
             case "reduction":
                 return [Reduce(op)]
             case "copy":
@@ -132,6 +155,23 @@ class _Builder:
                 others = [x for x in op.joined if Part(op.out, axis, *x[1:]) not in self._parts.values()]
                 return [Copy(x, op.out, axis, start) for x, start, _ in others]
         return [Kernel((op,), op.out.shape)]
+
+    def _transposed_copies(self, batch: tuple[Value, ...]) -> dict[Value, Copy]:
+        """Return for each view A^T that a derivative reads a copy of it row by row."""
+        found: dict[Value, Copy] = {}
+        for value in self._tiled.parts:
+            product = self._graph.makers[value]
+            view = product.reads[1]
+            if [op.name for op in self._graph.views(view)] != ["permute"]:
+                continue
+            A = self._graph.base(view)
+            if A == batch[0] or A in self._graph.makers:
+                copy = Value(self._graph.next_number + len(found), view.shape, view.dtype)
+                strides = (self._target.row_length(copy), 1)
+                self._places[copy] = Place(Memory("copy", copy.number), 0, copy.shape, strides, copy.dtype)
+                worthwhile = self._target.copies_transposed(product)
+                found[view] = Copy(A, copy, transposed=True, worthwhile=worthwhile)
+        return found
 
     # Where values lie.
 

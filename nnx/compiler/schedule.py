@@ -16,8 +16,8 @@ class Memory(NamedTuple):
     """A piece of memory, by its kind and its number among those of the kind.
 
     "input", "output": the arrays handed in, in the order of `Graph.inputs` and `Graph.outputs`; "buffer": temporary
-    memory. The others have the value's number. "constant": the same in every call; "register": a number that each
-    thread computes for itself; "number": one that a thread computes for all.
+    memory. The others have the value's number. "constant": the same in every call; "copy": the transposed copy of a
+    factor; "register": a number that each thread computes for itself; "number": one that a thread computes for all.
     """
 
     kind: str
@@ -57,12 +57,16 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True)
 class Gemm:
-    """A matrix product, op.out = op.args[-2] @ op.args[-1]."""
+    """A matrix product, op.out = op.args[-2] @ op.args[-1].
+
+    With `partial_sums` the threads divide it as they divide the update of its weights, and add their sums.
+    """
 
     op: Op
+    partial_sums: bool = False
 
     def __str__(self) -> str:
-        return f"gemm       {_of(self.op)}"
+        return f"gemm       {_of(self.op)}{', partial sums' * self.partial_sums}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Kernel:
     iteration_space: tuple[int, ...]  # the shape that the loop goes over
     internal: frozenset[Value] = frozenset()  # what no other instruction reads
     block: int = 0  # the elements of a vector that a library does at a time; 0: all
+    ranges: tuple[tuple[int, int], ...] = ()  # the parts of a vector that the loop goes over; empty: all
 
     @property
     def partition(self) -> str:
@@ -95,10 +100,11 @@ class Kernel:
         return tuple(op.out for op in self.ops if op.out not in self.internal)
 
     def __str__(self) -> str:
+        where = f" {list(map(list, self.ranges))}" if self.ranges else ""
         each = f", {self.block} at a time" if self.block else ""
         ops = [f"{_of(op)}{' (internal)' * (op.out in self.internal)}" for op in self.ops]
         text = f" {ops[0]}" if len(ops) == 1 else "".join(f"\n{' ' * 19}{op}" for op in ops)
-        return f"kernel     {list(self.iteration_space)}{each}:{text}"
+        return f"kernel     {list(self.iteration_space)}{where}{each}:{text}"
 
 
 @dataclass(frozen=True)
@@ -113,12 +119,18 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Copy:
-    """Elements copied into another value, or into a part of it: along an axis of the target, from an index on."""
+    """Elements copied into another value, or into a part of it: along an axis of the target, from an index on.
+
+    With `transposed` the target is the source's transpose, row by row. Not `worthwhile`: the source is too large or too
+    small for a copy; the instruction is there nevertheless, so that the form of a schedule depends on no size.
+    """
 
     source: Value
     target: Value
     axis: int = 0
     start: int = 0
+    transposed: bool = False
+    worthwhile: bool = True
 
     @property
     def stop(self) -> int:
@@ -126,6 +138,8 @@ class Copy:
         return self.start + (self.source.shape[self.axis] if self.source.ndim else 1)
 
     def __str__(self) -> str:
+        if self.transposed:
+            return f"copy       {self.target} = {self.source}, transposed"
         part = "" if self.source.shape == self.target.shape else f"[{self.start}:{self.stop}]"
         axis = f" along axis {self.axis}" if part and self.axis else ""
         return f"copy       {self.target}{part} = {self.source}{axis}"
@@ -142,6 +156,22 @@ class Gather:
 
 
 @dataclass(frozen=True)
+class TileUpdate:
+    """A derivative dW = dZ A^T made tile by tile, each with the optimizer's kernel over its part of theta."""
+
+    product: Op  # which makes dW
+    update: Kernel
+    start: int  # of the part of theta
+    stop: int
+    gradient: Value  # dtheta, of which dW is a part
+    transposed: Value | None = None  # a copy of A^T, row by row, to be read instead of it
+
+    def __str__(self) -> str:
+        copied = f", reads {self.transposed}" if self.transposed else ""
+        return f"tile       {_of(self.product)}, then update of [{self.start}:{self.stop}]{copied}"
+
+
+@dataclass(frozen=True)
 class Barrier:
     """All threads wait for each other."""
 
@@ -149,7 +179,7 @@ class Barrier:
         return "barrier"
 
 
-Instruction: TypeAlias = Gemm | Kernel | Reduce | Copy | Gather | Barrier
+Instruction: TypeAlias = Gemm | Kernel | Reduce | Copy | Gather | TileUpdate | Barrier
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numpy import int32, int64
+from numpy import int32, int64, uint64
 
 from nnx.backends.numba.blas import bind
 from nnx.backends.numba.runtime.blocks import gemm_in_registers
-from nnx.backends.numba.runtime.options import SHARED, ZERO
-from nnx.backends.numba.runtime.parts import block, partition_matrix
-from nnx.compiler.thresholds import FEW_COLUMNS, MKL_FEW_ROWS, MKL_LONG_ROWS
+from nnx.backends.numba.runtime.options import LINE, SHARED, ZERO
+from nnx.backends.numba.runtime.parts import EVEN, block, partition, partition_matrix
+from nnx.compiler.thresholds import FEW_COLUMNS, MKL_FEW_ROWS, MKL_LONG_ROWS, PREFER_ROWS
 
 ALWAYS_COPIES, MKL = -1, -2
 """Copy limits: BLAS copies all that it multiplies; it is MKL, whose products are done whole. 0: no limit is known."""
@@ -128,5 +128,45 @@ def gemm(a, b, out, scalars):
 @njit(**SHARED)
 def gemm_partition(t, T, a, b, out, scalars):
     """Write thread t's part of a product."""
-    i0, i1, j0, j1 = partition_matrix(t, T, out[3], out[4])
+    i0, i1, j0, j1 = partition_matrix(t, T, out[3], out[4], EVEN)
     gemm(block(a, i0, i1, ZERO, a[4]), block(b, ZERO, a[4], j0, j1), block(out, i0, i1, j0, j1), scalars)
+
+
+@njit(**SHARED)
+def gemm_owner_computes(t, T, a, b, out, partial_sums, scalars, transposed):
+    """Write thread t's part of W A, or of W^T dZ (`transposed`), from the part of W that the thread updates itself.
+
+    So no part of W goes from core to core, which costs more than all else for few samples. Where the thread owns a part
+    of each sum, thread 0 writes its sums to `out`, the others to `partial_sums`: `add_partial_sums` adds them. Returned
+    is how many partial sums there are. If `partial_sums` is too short, the product is divided as any other.
+    """
+    n, k, m = out[3], a[4], out[4]
+    if T == 1 or partial_sums.size < (T - 1) * n * m:
+        gemm_partition(t, T, a, b, out, scalars)
+        return int64(1)
+    if transposed:
+        q0, q1, i0, i1 = partition_matrix(t, T, k, n, PREFER_ROWS)
+        first = partition_matrix(ZERO, T, k, n, PREFER_ROWS)[1]
+    else:
+        i0, i1, q0, q1 = partition_matrix(t, T, n, k, PREFER_ROWS)
+        first = partition_matrix(ZERO, T, n, k, PREFER_ROWS)[3]
+    count = -(-k // first)
+    if i0 < i1 and q0 < q1:
+        if count > 1 and t > 0:
+            place, item = int64(partial_sums.ctypes.data), scalars.itemsize
+            out = place + (t - 1) * n * m * item, m * item, out[2], n, m
+        gemm(block(a, i0, i1, q0, q1), block(b, q0, q1, ZERO, m), block(out, i0, i1, ZERO, m), scalars)
+    return count
+
+
+@njit(**SHARED)
+def add_partial_sums(t, T, count, out, partial_sums, d):
+    """Add the other threads' sums, (n, m) each, to this thread's part of out, whose rows may be longer."""
+    n, m = d[2], d[3]
+    i0, i1 = partition(t, T, n, LINE)
+    for other in range(count - 1):
+        for i in range(i0, i1):
+            at = other * n * m + i * m
+            sums = partial_sums[at : at + m]
+            for j in range(uint64(m)):
+                out[i, j] += sums[j]

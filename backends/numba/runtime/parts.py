@@ -11,6 +11,9 @@ from numpy import int64
 
 from nnx.backends.numba.runtime.options import EIGHT, FOUR, LINE, SHARED, ZERO
 
+EVEN = 1.0
+"""How uneven the parts of a product may be so that they are whole rows; of one with the shape of a W: `PREFER_ROWS`."""
+
 
 @njit(**SHARED)
 def part(x, d):
@@ -82,14 +85,14 @@ def by_one(t, T, d):
 
 
 @njit(**SHARED)
-def partition_matrix(t, T, n, m):
+def partition_matrix(t, T, n, m, bias):
     """Return thread t's part of a matrix (n, m) as (i0, i1, j0, j1): whole rows or whole columns.
 
-    Columns, if the largest part of rows has more elements, or as many where a matrix is wide.
+    Columns, if the largest part of rows has more than `bias` times as many elements.
     """
     rows, columns = partition(ZERO, T, n, FOUR)[1] * m, partition(ZERO, T, m, EIGHT)[1] * n
     i0, i1, j0, j1 = int64(0), n, int64(0), m
-    if columns < rows or (columns == rows and m >= 2 * n):
+    if columns * bias < rows or (bias == EVEN and columns == rows and m >= 2 * n):
         j0, j1 = partition(t, T, m, EIGHT)
     else:
         i0, i1 = partition(t, T, n, FOUR)

@@ -136,6 +136,14 @@ class Graph:
             value = path[0].reads[0]
         return path
 
+    def extent(self, value: Value) -> tuple[Value, int, int]:
+        """Return what a value is a view of, and from where to where: of a vector the slice, else the whole."""
+        base = self.base(value)
+        match [op.option("key") for op in self.views(value)[:1] if op.name == "slice"]:
+            case [(slice(start=int(start), stop=int(stop), step=1),)] if base.ndim == 1:
+                return base, start, stop
+        return base, 0, base.size
+
     @cached_property
     def constants(self) -> frozenset[Value]:
         """The values that depend on no input and are the same in every call, but for copies of them."""

@@ -1,13 +1,35 @@
 """Where the threads of a step wait for each other."""
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
 
 from nnx.compiler.ir.graph import Value
-from nnx.compiler.schedule import Barrier, Copy, Gemm, Instruction, Kernel, Memory, Reduce, Schedule
+from nnx.compiler.ir.operations import itemsize
+from nnx.compiler.schedule import (
+    Barrier,
+    Copy,
+    Gemm,
+    Instruction,
+    Kernel,
+    Memory,
+    Reduce,
+    Schedule,
+    TileUpdate,
+)
+
+PARTIAL_SUMS = Memory("partial sums", 0)
+"""The memory of the products whose threads add partial sums: one for all, since products follow each other."""
 
 Span: TypeAlias = tuple[Memory, int, int]
 """Bytes of a memory: the first, and the one behind the last."""
+
+
+class Region(NamedTuple):
+    """A value, or the elements of a vector from `start` to `stop`."""
+
+    value: Value
+    start: int = 0
+    stop: int | None = None
 
 
 def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
@@ -20,7 +42,9 @@ def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
     read: list[Span] = []
     written: list[Span] = []
     for instruction in schedule.instructions:
-        reads, writes = (_spans(schedule, values) for values in touched(instruction))
+        reads, writes = (spans(schedule, regions) for regions in regions_of(instruction))
+        if isinstance(instruction, Gemm) and instruction.partial_sums:
+            writes.append((PARTIAL_SUMS, 0, 1))
         if _overlap(reads + writes, written) or _overlap(writes, read):
             found.append(Barrier())
             read, written = [], []
@@ -30,26 +54,42 @@ def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
     return tuple(found)
 
 
-def touched(instruction: Instruction) -> tuple[Sequence[Value], Sequence[Value]]:
+def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
     """Return what an instruction reads and writes. Behind a gather the renderer lets the threads wait by itself."""
     match instruction:
         case Gemm(op) | Reduce(op):
-            return op.reads, [op.out]
-        case Copy(source, target):
-            return [source], [target]
+            return [*map(Region, op.reads)], [Region(op.out)]
+        case Copy(source, target, _, start):
+            part = target.ndim == 1 and source.size < target.size
+            return [Region(source)], [Region(target, start, instruction.stop) if part else Region(target)]
         case Kernel():
-            return instruction.outside, instruction.written
+            ranges = instruction.ranges or ((0, None),)
+            return _parts(instruction.outside, ranges), _parts(instruction.written, ranges)
+        case TileUpdate(product, update, start, stop, gradient, transposed):
+            others = _parts((x for x in update.outside if x != gradient), [(start, stop)])
+            factors = [*product.reads, *([transposed] if transposed else [])]
+            written = _parts(update.written, [(start, stop)])
+            return [*map(Region, factors), *others], [Region(product.out), *written]
     return [], []
 
 
-def _spans(schedule: Schedule, values: Sequence[Value]) -> list[Span]:
-    """Return the bytes of values; a new state is in the memory of the old one. Registers and constants have none."""
-    places = schedule.places
+def _parts(values: Iterable[Value], ranges: Iterable[tuple[int, int | None]]) -> list[Region]:
+    return [Region(x, *part) if x.ndim else Region(x) for x in values for part in ranges]
+
+
+def spans(schedule: Schedule, regions: Iterable[Region]) -> list[Span]:
+    """Return the bytes of regions; a new state is in the memory of the old one. Registers and constants have none."""
+    places, found = schedule.places, []
     old = {places[slot.new].memory: places[slot.old].memory for slot in schedule.slots}
-    found = [schedule.place(value) for value in values]
-    return [
-        (old.get(x.memory, x.memory), *x.span) for x in found if x.memory.kind not in ("register", "constant")
-    ]
+    for value, start, stop in regions:
+        place = schedule.place(value)
+        first, last = place.span
+        if stop is not None:
+            ahead, size = place.strides[0] * itemsize(value.dtype), itemsize(value.dtype)
+            first, last = first + start * ahead, first + (stop - 1) * ahead + size
+        if place.memory.kind not in ("register", "constant"):
+            found.append((old.get(place.memory, place.memory), first, last))
+    return found
 
 
 def _overlap(some: list[Span], others: list[Span]) -> bool:
