@@ -13,6 +13,7 @@ from nnx.compiler import Graph, Op, TraceError, Value
 from nnx.compiler.ir.operations import FLOATS
 from nnx.compiler.pipeline import Target
 from nnx.compiler.schedule import Place
+from nnx.compiler.thresholds import SLOW_ROOT
 
 CALLS = {
     "add_scaled": "add({0}, {1}, alpha={n}, out={out})",
@@ -119,6 +120,7 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
 
     def __init__(self, graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) -> None:
         self._torch, self._device = torch, device
+        self._on_mkl = device.type == "cpu" and torch.backends.mkl.is_available()
         super().__init__(graph, slots, TARGET, torch)
 
     def bytes(self, size: int) -> Any:
@@ -144,6 +146,8 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
         """Return the lines of an operation."""
         if len({x.dtype for x in op.reads[op.name == "where" :]}) > 1 and op.name != "astype":
             raise TraceError(f"{op.name} of several dtypes has no call in PyTorch")
+        if op.name == "sqrt" and op.out.dtype == "float32" and op.out.size >= SLOW_ROOT and self._on_mkl:
+            return "rsqrt({0}, out={out})\nreciprocal({out}, out={out})"
         if op.name == "matmul" and all(x.ndim == 2 for x in op.reads):
             return "mm({0}, {1}, out={out})"
         if op.kind == "reduction" and op.option("axes") == () and op.out.ndim:  # PyTorch's () are all axes

@@ -33,6 +33,8 @@ BYTES_PER_SECOND = _row("BYTES_PER_SECOND", 40e9, "1/s", "estimated seconds of r
 # NumPy and PyTorch.
 BLOCK = _row("BLOCK", 1 << 16, "elements", "NumPy updates vectors of twice as many block by block",
     "else a network 1,024 wide with Adam took 24 to 32 % longer, m = 1 to 32", "AMD EPYC, Zen 4")
+SLOW_ROOT = _row("SLOW_ROOT", 1 << 12, "elements", "from it on, PyTorch with MKL computes a square root as 1 / rsqrt",
+    "784-512-512-10 with Adam took 1.6 times as long at m = 1: MKL is slow at the root of 0", "AMD EPYC, Zen 4")
 ONE_THREAD_FLOPS = _row("ONE_THREAD_FLOPS", 1 << 23, "flop", "up to it, products in NumPy and PyTorch have one thread",
     "two threads take about as long to meet")
 
