@@ -224,11 +224,11 @@ def test_fits_of_numpy_and_numba_at_once_give_blas_its_threads_back():
         before = blas.get_threads()
         if set(before) != {2}:
             pytest.skip("BLAS has one thread, whatever it is told")
-        numba, numpy = threads.blas_threads()[1](), blas.one_thread()()
+        numba, numpy = threads.FEWER(), blas.one_thread()()
         numba.__enter__()
         numpy.__enter__()
         assert blas.get_threads() == [1] * len(before)
-        assert threads.blas_threads()[0] == min(2, nnx.support.limits.cores())
+        assert threads.blas_threads() == min(2, nnx.support.limits.cores())
         numba.__exit__(None, None, None)
         numpy.__exit__(None, None, None)
         assert blas.get_threads() == before
@@ -478,7 +478,7 @@ from nnx.backends.numba import threads
 X, Y = np.zeros((2, 20)), np.arange(20) % 2
 nnx.Trainer(nnx.mlp([2, 3, 2]), backend="numpy").fit(X, Y, 1, 10)  # SciPy's BLAS is not loaded yet
 nnx.backend("numba")
-with threads.blas_threads()[1]():
+with threads.FEWER():
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
 print(len(pools), sorted({pool["num_threads"] for pool in pools}))
 """

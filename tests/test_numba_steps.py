@@ -1,5 +1,6 @@
 """The steps that numba compiles: what several threads do at once is what one step after the other does."""
 
+import os
 import sys
 import threading
 import time
@@ -79,7 +80,8 @@ def test_what_comes_between_compiled_steps_leaves_no_thread_spinning(numba, monk
         limits.append("one thread")
         yield
 
-    monkeypatch.setattr(threads, "blas_threads", lambda: (2, limited))
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)
+    monkeypatch.setattr(threads, "FEWER", limited)
     monkeypatch.setattr(threads, "SINGLE_THREAD_SECONDS", 0.0)
     monkeypatch.setattr(threads, "_last_call", -1e9)
     monkeypatch.setattr(threads, "SOON_SECONDS", 60.0)
@@ -161,8 +163,7 @@ def test_sums_in_parts_with_longer_lines(monkeypatch, T, m, dtype):
     pytest.importorskip("numba", reason="numba is not installed")
     from nnx.backends.numba import threads
 
-    _, limited = threads.blas_threads()
-    monkeypatch.setattr(threads, "blas_threads", lambda: (T, limited))
+    monkeypatch.setattr(threads, "blas_threads", lambda: T)
     monkeypatch.setattr(threads, "SINGLE_THREAD_SECONDS", 0.0)
     network, optimizer = nnx.mlp([70, 192, 192, 5]), nnx.Momentum(0.1)
     rng = np.random.default_rng(0)
@@ -220,7 +221,8 @@ def test_what_is_read_late_is_not_written_over(numba):
 def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "blas_threads", lambda: (3, nullcontext))
+    monkeypatch.setattr(threads, "blas_threads", lambda: 3)
+    monkeypatch.setattr(threads, "FEWER", nullcontext)
     together = []
 
     def function(t, T, sync):
@@ -251,7 +253,8 @@ def test_fits_in_several_threads_do_not_wait_for_each_other(monkeypatch):
 def test_who_fails_lets_the_others_go(monkeypatch):
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "blas_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)
+    monkeypatch.setattr(threads, "FEWER", nullcontext)
     monkeypatch.setattr(threads, "_pool", None)
     before = threading.active_count()
 
@@ -273,7 +276,8 @@ def test_after_an_interrupt_there_are_new_threads(monkeypatch):
     """The old ones may be at it for a while; what they still do disturbs nobody."""
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "blas_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)
+    monkeypatch.setattr(threads, "FEWER", nullcontext)
     seen = []
 
     def interrupted(t, T, sync):
@@ -294,10 +298,34 @@ def test_after_an_interrupt_there_are_new_threads(monkeypatch):
     assert len(others) == 1  # the same thread does one call after the other
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no sched_setaffinity")
+def test_a_system_that_lets_no_thread_choose_its_core_is_none_that_ends_a_step(monkeypatch):
+    """Only the threads beside the first one move; a sandbox may forbid it."""
+    pytest.importorskip("numba", reason="numba is not installed")
+    from nnx.backends.numba import threads
+
+    def forbidden(*_):
+        asked.append(threading.get_ident())
+        raise PermissionError
+
+    asked = []
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(threads, "_core", lambda: 0)
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)
+    monkeypatch.setattr(threads, "FEWER", nullcontext)
+    seen = []
+    threads.run_in_threads(lambda t, T, sync: seen.append((t, T)), 1.0)
+    assert sorted(seen) == [(0, 2), (1, 2)]
+    assert len(asked) == 1
+    assert threading.get_ident() not in asked
+
+
 def test_threads_that_cannot_all_be_had_end(monkeypatch):
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "blas_threads", lambda: (4, nullcontext))
+    monkeypatch.setattr(threads, "blas_threads", lambda: 4)
+    monkeypatch.setattr(threads, "FEWER", nullcontext)
     monkeypatch.setattr(threads, "_pool", None)
     start, started, seen = threading.Thread.start, [], []
 
@@ -318,7 +346,8 @@ def test_threads_that_cannot_all_be_had_end(monkeypatch):
 def test_a_thread_holds_no_array_while_it_waits(monkeypatch):
     from nnx.backends.numba import threads
 
-    monkeypatch.setattr(threads, "blas_threads", lambda: (2, nullcontext))
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)
+    monkeypatch.setattr(threads, "FEWER", nullcontext)
     array = np.zeros(3)
     before = sys.getrefcount(array)
     threads.run_in_threads(lambda t, T, sync, x: None, 1.0, array)

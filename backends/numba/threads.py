@@ -4,9 +4,9 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -53,17 +53,15 @@ def run_in_threads(function: Callable[..., Any], seconds: float, *arguments: Any
     what one step takes on one core.
     """
     global _last_call
-    if seconds > SINGLE_THREAD_SECONDS and _turn.acquire(blocking=False):
-        try:
-            T, one_thread = blas_threads()
+    if seconds > SINGLE_THREAD_SECONDS and not _turn.locked():
+        with _turn:
+            T = blas_threads()
             if T > 1:
-                with one_thread():
+                with FEWER():
                     done = _run(T, function, [*arguments])
                 _last_call = time.monotonic()
                 if done:
                     return
-        finally:
-            _turn.release()
     function(0, 1, np.zeros(8, np.int64), *arguments)
 
 
@@ -80,7 +78,8 @@ def _run(T: int, function: Callable[..., Any], arguments: list[Any]) -> bool:
     def part(t: int) -> None:
         try:
             if all_here.result():
-                _leave_core(core, t)
+                if t:
+                    _leave_core(core, t)
                 function(t, T, sync, *arguments)
         except BaseException:
             sync[0] = RELEASE
@@ -110,29 +109,21 @@ def _run(T: int, function: Callable[..., Any], arguments: list[Any]) -> bool:
     return True
 
 
-@contextmanager
-def one_thread_after_steps() -> Iterator[None]:
-    """Let BLAS have one thread in what is done between compiled steps."""
-    if time.monotonic() - _last_call > SOON_SECONDS or not _turn.acquire(blocking=False):
-        yield
-        return
-    try:
-        with blas_threads()[1]():
-            yield
-    finally:
-        _turn.release()
+def one_thread_after_steps() -> AbstractContextManager[None]:
+    """Return the context of what is done between compiled steps: BLAS has one thread."""
+    return FEWER() if time.monotonic() - _last_call <= SOON_SECONDS else nullcontext()
 
 
-def blas_threads() -> tuple[int, Callable[[], AbstractContextManager[Any]]]:
-    """Return how many threads BLAS may use now, and the context in which it has one."""
+def blas_threads() -> int:
+    """Return how many threads BLAS may use now."""
     usual = FEWER.usual()
-    return min([*usual, cores()]) if usual or blas().is_mkl else 1, FEWER
+    return min([*usual, cores()]) if usual or blas().is_mkl else 1
 
 
 def threads() -> int:
     """Return how many threads do a step together, at most."""
     try:
-        return blas_threads()[0]
+        return blas_threads()
     except ImportError:
         return 1
 
@@ -147,8 +138,9 @@ def _leave_core(core: int, t: int) -> None:
         return
     places = sorted(os.sched_getaffinity(0))
     if core in places:
-        os.sched_setaffinity(0, {places[(places.index(core) + t) % len(places)]})
-        os.sched_setaffinity(0, places)
+        with suppress(OSError):  # a sandbox may forbid it
+            os.sched_setaffinity(0, {places[(places.index(core) + t) % len(places)]})
+            os.sched_setaffinity(0, places)
 
 
 _getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None

@@ -34,7 +34,8 @@ class Fewer:
             os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        self._lock, self._before = threading.Lock(), list[int]()
+        # A signal's handler may compute, too, in the thread that holds the lock.
+        self._lock, self._before = threading.RLock(), list[int]()
         self._inside: dict[object, int] = {}  # the calls that are not over, and the thread of each
 
     @property
@@ -51,14 +52,14 @@ class Fewer:
     def __call__(self) -> Iterator[None]:
         """Let there be one thread within; several of the user's threads may be within at once."""
         call = object()
-        with self._lock:
-            first = not self._inside
-            if first:
-                self._before = self._get()
-            self._inside[call] = threading.get_ident()
-            if self._of_thread or first:
-                self._put([1] * len(self._before))
         try:
+            with self._lock:
+                first = not self._inside
+                if first:
+                    self._before = self._get()
+                self._inside[call] = threading.get_ident()
+                if self._of_thread or first:
+                    self._put([1] * len(self._before))
             yield
         finally:
             self._leave([call])
@@ -70,9 +71,11 @@ class Fewer:
 
     def _leave(self, calls: list[object]) -> None:
         with self._lock:
-            ended = [call for call in calls if self._inside.pop(call, None) is not None]
-            if ended and (self._of_thread or not self._inside):
+            ended = [call for call in calls if call in self._inside]
+            if ended and (self._of_thread or len(ended) == len(self._inside)):
                 self._put(self._before)
+            for call in ended:
+                del self._inside[call]
 
 
 _all: list[Fewer] = []

@@ -34,8 +34,8 @@ class EpochCosts:
 
     def add(self, first: int, Js: Any, weights: Sequence[Any], samples: int) -> None:
         """Add the steps of a call. To read their costs may wait for them."""
+        self.samples += samples  # before the call, behind which Python looks for an interrupt
         self.unread.append((first, Js, weights))
-        self.samples += samples
 
     def read(self, backend: Backend) -> None:
         """Read the costs and weights of all calls since the last read; if this is interrupted, none of them is read."""
