@@ -265,6 +265,57 @@ def test_an_interrupt_leaves_blas_its_threads_while_its_traceback_lives(monkeypa
         assert blas.FEWER.idle
 
 
+@pytest.mark.parametrize("of_thread", [False, True])
+def test_a_signals_handler_may_compute_while_the_threads_are_set(monkeypatch, of_thread):
+    from nnx.support import blas_threads
+
+    threads, handled = [4], []
+
+    def handler():
+        if not handled or handled[-1] == "done":
+            handled.append("begun")
+            with fewer():
+                pass
+            handled.append("done")
+
+    def put(counts):
+        handler()
+        threads[:] = counts
+
+    def enter():
+        for _ in range(2):
+            with fewer():
+                assert threads == [1]
+
+    monkeypatch.setattr(blas_threads, "_all", [])
+    fewer = blas_threads.Fewer(lambda: [*threads], put, of_thread)
+    thread = threading.Thread(target=enter, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert handled.count("done") == 4
+    assert threads == [4]
+    assert fewer.idle
+
+
+def test_an_interrupt_while_the_threads_are_set_gives_them_back(monkeypatch):
+    from nnx.support import blas_threads
+
+    threads = [4]
+
+    def put(counts):
+        threads[:] = counts
+        if counts == [1]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(blas_threads, "_all", [])
+    fewer = blas_threads.Fewer(lambda: [*threads], put)
+    with pytest.raises(KeyboardInterrupt), fewer():
+        raise AssertionError("not entered")
+    assert threads == [4]
+    assert fewer.idle
+
+
 def test_threads_of_a_user_that_fit_at_once_keep_the_number_of_theirs():
     torch = pytest.importorskip("torch")
     before, found = torch.get_num_threads(), []

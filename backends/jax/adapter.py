@@ -51,7 +51,7 @@ class Jax(Backend):
         if not isinstance(x, jax.Array):
             x = np.asarray(as_host(x), dtype=dtype)
             if x.dtype == np.int64 and not jax.config.jax_enable_x64:
-                x = x.astype(np.int32)  # what JAX makes of it, said aloud to avoid its warning
+                x = x.astype(np.int32)  # as JAX does it, without its warning
         return jax.device_put(self.xp.asarray(x, dtype=dtype), self._device)
 
     @whole

@@ -40,11 +40,11 @@ class Blas(NamedTuple):
 @lru_cache(maxsize=1)
 def blas() -> Blas:
     """Return the library whose products are called in this process; NNX_BLAS may say "scipy" or "mkl"."""
-    wish = os.environ.get("NNX_BLAS") or "auto"
-    if wish not in ("auto", "scipy", "mkl"):
-        raise BackendError(f"NNX_BLAS={wish}: expected 'scipy' or 'mkl'")
-    found = mkl() if wish == "mkl" or (wish == "auto" and _of_intel()) else None
-    if wish == "mkl" and found is None:
+    requested = os.environ.get("NNX_BLAS") or "auto"
+    if requested not in ("auto", "scipy", "mkl"):
+        raise BackendError(f"NNX_BLAS={requested}: expected 'scipy' or 'mkl'")
+    found = mkl() if requested == "mkl" or (requested == "auto" and _of_intel()) else None
+    if requested == "mkl" and found is None:
         told = "NNX_BLAS=mkl: MKL is not installed, or cannot be used in this process; "
         raise BackendError(told + install("mkl"))
     return found or scipys()
@@ -79,7 +79,7 @@ def _loaded(path: str, name: str) -> Blas | None:
         if hasattr(os, "RTLD_NOLOAD"):
             with suppress(OSError):
                 ctypes.CDLL(path, os.RTLD_NOLOAD)
-                _log.info("MKL is used by somebody else in this process, and left as it is")
+                _log.info("another library has loaded MKL in this process: it is left as it is")
                 return None
         library = ctypes.CDLL(path)
         # Each returns the setting now: the environment may have set another one.

@@ -132,8 +132,8 @@ def _executed(key: str, path: Path, text: str, files: list[SealedFiles]) -> Any:
 
 def cache() -> Path:
     """Return the folder of compiled steps: NNX_CACHE_DIR, or the system's folder of caches."""
-    if wish := os.environ.get("NNX_CACHE_DIR"):
-        return Path(wish)
+    if requested := os.environ.get("NNX_CACHE_DIR"):
+        return Path(requested)
     try:
         return private_folder.user_cache()
     except RuntimeError:  # this user has no home

@@ -29,9 +29,8 @@ class Instructions:
         self._arrays, self._batch, self._graph = arrays, batch, arrays.schedule.graph
         self.lines: list[str] = []
         self.kernels: dict[str, str] = {}
-        self._update: tuple[str, str] | None = (
-            None  # the optimizer's kernel, and its arguments: see `over_tiles`
-        )
+        # The optimizer's kernel, and its arguments: see `over_tiles`.
+        self._update: tuple[str, str] | None = None
 
     def render(self, instruction: Instruction) -> None:
         """Add an instruction's lines."""

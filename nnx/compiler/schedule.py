@@ -122,7 +122,7 @@ class Copy:
     """Elements copied into another value, or into a part of it: along an axis of the target, from an index on.
 
     With `transposed` the target is the source's transpose, row by row. Not `worthwhile`: the source is too large or too
-    small for a copy; the instruction is there nevertheless, so that the form of a schedule depends on no size.
+    small for a copy; the instruction is there nevertheless, so that networks of all sizes have the same source.
     """
 
     source: Value

@@ -64,7 +64,8 @@ REGISTER_RESULT = _row("REGISTER_RESULT", 8192, "elements",
     "16 columns took a quarter to three quarters of OpenBLAS's time, 128 a third to all of it", "AMD EPYC, Zen 3")
 REGISTER_LEFT = _row("REGISTER_LEFT", 4096, "elements", "the same, up to it in the left factor",
     "as REGISTER_RESULT", "AMD EPYC, Zen 3")
-FEW_COLUMNS = _row("FEW_COLUMNS", 64, "columns", "up to it, a page-strided left factor is read in narrower parts",
+FEW_COLUMNS = _row("FEW_COLUMNS", 64, "columns", "up to it, a page-strided left factor is read in narrower parts; "
+    "above it, a right factor with unaligned rows is copied whole",
     "OpenBLAS reads matrices with page-strided rows at up to half the speed")
 MKL_FEW_ROWS = _row("MKL_FEW_ROWS", 32, "rows", "up to it, MKL's long sums are done in parts",
     "set with MKL's products", "Intel Xeon with MKL")

@@ -54,10 +54,8 @@ class Program:
     """
 
     def __init__(self, function: Callable[..., Any], *others: Any) -> None:
-        self.function, self._others = (
-            function,
-            others,
-        )  # the other arguments of a subclass: its copies need them
+        self.function = function
+        self._others = others  # the other arguments of a subclass: its copies need them
         self._state: dict[str, Array] = {}
         self._saved: dict[str, Array] = {}
         self._lock, self._forks = threading.RLock(), generation()

@@ -74,8 +74,8 @@ class Fewer:
             ended = [call for call in calls if call in self._inside]
             if ended and (self._of_thread or len(ended) == len(self._inside)):
                 self._put(self._before)
-            for call in ended:
-                del self._inside[call]
+            for call in ended:  # last: a call by a signal's handler would take 1 for the usual number
+                self._inside.pop(call, None)
 
 
 _all: list[Fewer] = []

@@ -56,9 +56,7 @@ def uncut() -> Any:
         When the program is ending, in all threads but the one that ends it.
     """
     closed, lock = _closed, _own.lock
-    if (
-        closed is not None and not lock._is_owned()
-    ):  # within a call the thread goes on: the other side waits for it
+    if closed is not None and not lock._is_owned():  # within a call the thread goes on: the other side waits
         closed()
     return lock
 

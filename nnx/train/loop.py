@@ -68,9 +68,7 @@ class FitLoop:
         self.steps = Steps(session, batches, callbacks.each_step)
         self.epoch = 1  # the epoch that is under way
         self.first_record = len(session.records)
-        self.done = self._done_before = (
-            0  # steps of the session, over all fits and over those before this one
-        )
+        self.done = self._done_before = 0  # steps of the session: all, and those before this fit
         self._several_per_call = not callbacks.each_epoch and validation is None and training is None
         """Whether one call may do several epochs: no callback must see each, and nothing is measured."""
         self._begin_epoch()
