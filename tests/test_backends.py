@@ -140,12 +140,17 @@ def test_auto_takes_numba_where_the_work_is_worth_it(no_gpu, monkeypatch):
         begun(1, backend="numba")
 
 
-def test_auto_weighs_the_work_of_all_fits_of_a_trainer(no_gpu, monkeypatch):
+def trainer_and_samples(monkeypatch, epochs):
+    """A trainer for which "auto" takes numba from so many epochs on, of 40 samples in 4 steps, and these samples."""
     pytest.importorskip("numba")
-    X, Y = np.random.default_rng(0).standard_normal((2, 40)), np.arange(40) % 2
     trainer = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05))
     for module in (registry, nnx.train.session):
-        monkeypatch.setattr(module, "WORTH", 2.5 * registry.work(trainer.network.P, 40, 4))
+        monkeypatch.setattr(module, "WORTH", epochs * registry.work(trainer.network.P, 40, 4))
+    return trainer, np.random.default_rng(0).standard_normal((2, 40)), np.arange(40) % 2
+
+
+def test_auto_weighs_the_work_of_all_fits_of_a_trainer(no_gpu, monkeypatch):
+    trainer, X, Y = trainer_and_samples(monkeypatch, 2.5)
     expected = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05), backend="numpy")
     for name in ("numpy", "numpy", "numba"):
         history = trainer.fit(X, Y, 1, 10)
@@ -154,11 +159,7 @@ def test_auto_weighs_the_work_of_all_fits_of_a_trainer(no_gpu, monkeypatch):
 
 
 def test_auto_weighs_the_work_that_fits_have_done_also_where_they_were_stopped(no_gpu, monkeypatch):
-    pytest.importorskip("numba")
-    X, Y = np.random.default_rng(0).standard_normal((2, 40)), np.arange(40) % 2
-    trainer = nnx.Trainer(nnx.mlp([2, 3, 2]), nnx.Adam(0.05))
-    for module in (registry, nnx.train.session):
-        monkeypatch.setattr(module, "WORTH", 3.5 * registry.work(trainer.network.P, 40, 4))
+    trainer, X, Y = trainer_and_samples(monkeypatch, 3.5)
 
     class Stop(nnx.Callback):
         def on_epoch(self, trainer, progress):
