@@ -20,8 +20,9 @@ from nnx.model.outputs.base import mean_loss
 from nnx.model.outputs.custom import check_own
 from nnx.model.outputs.loss import Loss
 from nnx.model.outputs.targets import smoothed, targets
-from nnx.model.parameters import ParameterLayout, Tree, draw, leaves, map_leaves
+from nnx.model.parameters import ParameterLayout, Tree, draw, map_leaves
 from nnx.model.summary import Summary, summary
+from nnx.support.tree import leaves
 
 
 class Network:

@@ -8,6 +8,7 @@ from typing import Any
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError
 from nnx.model.layers import Layer
+from nnx.support.tree import leaves
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,6 @@ def _at(tree: Tree, path: tuple[Any, ...]) -> Any:
     for key in path:
         tree = tree[key]
     return tree
-
-
-def leaves(tree: Tree) -> Iterator[Any]:
-    """Yield the tree's leaves in order."""
-    for branch in tree.values() if isinstance(tree, dict) else tree:
-        if isinstance(branch, dict | list):
-            yield from leaves(branch)
-        else:
-            yield branch
 
 
 class ParameterLayout:
