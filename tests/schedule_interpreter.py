@@ -6,7 +6,7 @@ import numpy as np
 from nnx.compiler import Value, step_graph, trace
 from nnx.compiler.ir.evaluate import done, evaluated
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel, Reduce, TileUpdate
+from nnx.compiler.schedule import Barrier, Columns, Copies, Copy, Gather, Gemm, Kernel, Reduce, TileUpdate
 
 
 def loop_space(op):
@@ -15,6 +15,13 @@ def loop_space(op):
         shape = op.reads[0].shape
         return shape if 0 < len(shape) <= 2 and len(op.option("axes")) in (1, len(shape)) else None
     return op.out.shape if op.kind == "elementwise" and 0 < op.out.ndim <= 2 else None
+
+
+def number_space(op):
+    """As `loop_space`, with single numbers, too."""
+    return (
+        loop_space(op) if op.out.ndim or op.kind == "reduction" else () if op.kind == "elementwise" else None
+    )
 
 
 def vector_space(op):
@@ -33,6 +40,7 @@ TARGETS = {
         copies_transposed=lambda product: True,
         row_length=lambda value: value.shape[1] + 3,
     ),
+    "columns": Target(number_space, columns=lambda op: True, samples_as_rows=True, copies_at_once=True),
 }
 
 
@@ -82,14 +90,14 @@ class Memory:
         self[value][...] = x
 
 
-def run(schedule, inputs):
-    """The outputs of a schedule for arrays in the order of its graph's inputs."""
+def run(schedule, inputs, order=None):
+    """The outputs of a schedule for arrays in the order of its graph's inputs; its instructions in another order."""
     memory = Memory(schedule)
     for value, x in zip(schedule.graph.inputs, inputs, strict=True):
         memory[value] = x
     with np.errstate(all="ignore"):
-        for instruction in schedule.instructions:
-            _do(instruction, memory)
+        for number in order or range(len(schedule.instructions)):
+            _do(schedule.instructions[number], memory)
     return [memory[value].copy() for value in schedule.graph.outputs]
 
 
@@ -109,6 +117,11 @@ def _do(instruction, memory):
             b = b if transposed is None else transposed
             memory[product.out] = done(product, [memory[a], memory[b]], xp)
             _kernel(update, memory, slice(start, stop))
+        case Copies(copies):
+            for copy in copies:
+                _do(copy, memory)
+        case Columns(kernels):
+            _columns(kernels, memory)
         case Kernel():
             if instruction.block:
                 _blocks(instruction, memory)
@@ -127,6 +140,28 @@ def _kernel(kernel, memory, part):
         local[op.out] = np.asarray(found)
         if op.out not in kernel.internal:
             memory[op.out][part if op.out.ndim and part != slice(None) else ...] = found
+
+
+def _columns(kernels, memory):
+    """All kernels for one column, then for the next; what they make for others is written at once."""
+    m = kernels[0].iteration_space[-1]
+    graph, inner = memory.schedule.graph, {op.out for kernel in kernels for op in kernel.ops}
+    for j in range(m):
+
+        def column(x, j=j):
+            return x[..., j : j + 1] if x.ndim and x.shape[-1] == m else x
+
+        local = {}
+        for op in (op for kernel in kernels for op in kernel.ops):
+            args = []
+            for x in op.args:
+                if isinstance(x, Value) and graph.base(x) in inner:
+                    shape = (*x.shape[:-1], 1)
+                    x = local[graph.base(x)].reshape(shape if x.shape[-1] == m else x.shape)
+                args.append(column(memory[x]).copy() if isinstance(x, Value) else x)
+            local[op.out] = np.asarray(done(op, args, xp))
+            if any(op.out in kernel.written for kernel in kernels):
+                column(memory[op.out])[...] = local[op.out]
 
 
 def _blocks(kernel, memory):

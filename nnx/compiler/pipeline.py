@@ -8,8 +8,10 @@ from nnx.compiler.ir import views
 from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.ir.operations import FLOATS, TraceError, itemsize
 from nnx.compiler.passes.barriers import with_barriers
+from nnx.compiler.passes.columns import by_columns
 from nnx.compiler.passes.cost import estimated_seconds
 from nnx.compiler.passes.fuse import Group, fused
+from nnx.compiler.passes.layout import column_major
 from nnx.compiler.passes.memory import (
     MayAlias,
     Part,
@@ -21,6 +23,8 @@ from nnx.compiler.passes.memory import (
 from nnx.compiler.passes.outputs import with_copies
 from nnx.compiler.passes.tile_update import Tiled, tiled
 from nnx.compiler.schedule import (
+    Columns,
+    Copies,
     Copy,
     Gather,
     Gemm,
@@ -56,6 +60,18 @@ class Target:
         copies_transposed(product) tells whether a dW = dZ A^T is to read a copy of A^T, made after a product with A.
     row_length : callable
         The elements from one row to the next of a matrix that only products and kernels touch.
+    columns : callable
+        columns(op) tells whether an operation may be done column by column, so that loops that need each other's
+        results by column become one `Columns`.
+    samples_as_rows : bool
+        Whether a sample is in one piece in memory: see `nnx.compiler.passes.layout`.
+    beside : int
+        Instructions may run beside others. Values of up to so many bytes are kept for those that read them meanwhile;
+        the memory of larger ones is used again at once.
+    copies_at_once : bool
+        Whether what a concat copies is one instruction.
+    scratch : callable
+        scratch(kernel): the bytes of memory of its own that a kernel needs, for partial sums.
     """
 
     iteration_space: Callable[[Op], Hashable] = lambda op: None
@@ -64,6 +80,11 @@ class Target:
     threads: bool = False
     copies_transposed: Callable[[Op], bool] = lambda product: False
     row_length: Callable[[Value], int] = lambda value: value.shape[-1]
+    columns: Callable[[Op], bool] = lambda op: False
+    samples_as_rows: bool = False
+    beside: int = 0
+    copies_at_once: bool = False
+    scratch: Callable[[Kernel], int] = lambda kernel: 0
 
 
 def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None = None) -> Schedule:
@@ -78,7 +99,8 @@ def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None =
     late: set[Value] = set()
     while True:
         space = target.iteration_space
-        found = tiled(graph, space) if target.threads else Tiled(fused(graph, space))
+        in_columns = Tiled(by_columns(graph, fused(graph, space), target.columns))
+        found = tiled(graph, space) if target.threads else in_columns
         in_place = updated_in_place(graph, found.groups, slots, target.may_alias, not target.block)
         read_later = {x for x in slots if x not in in_place and not (target.threads and x.ndim == 0)}
         if not read_later:
@@ -97,6 +119,9 @@ class _Builder:
         self._groups = tiles.groups
         self._internal = frozenset().union(*(group.internal for group in self._groups))
         self._parts = parts_of_concats(graph, self._groups)
+        self._column_major = (
+            column_major(graph, self._parts) if target.samples_as_rows else frozenset[Value]()
+        )
         self._places: dict[Value, Place] = {}
 
     def schedule(self, late: set[Value]) -> Schedule:
@@ -128,6 +153,8 @@ class _Builder:
                 transposed = copy.target if copy in found else None
                 update = self._kernel(tiles.update)
                 found.append(TileUpdate(op, update, *tiles.parts[op.out], tiles.gradient, transposed))
+            elif group.phases:
+                found.append(Columns(tuple(map(self._kernel, group.phases))))
             elif group.iteration_space is not None:
                 found.append(self._kernel(group))
             else:
@@ -138,7 +165,8 @@ class _Builder:
 
     def _kernel(self, group: Group, ranges: tuple[tuple[int, int], ...] = ()) -> Kernel:
         space, block = group.iteration_space, self._target.block * (len(group.ops) > 1)
-        return Kernel(group.ops, space, group.internal, block, ranges)  # type: ignore[arg-type]
+        kernel = Kernel(group.ops, space, group.internal, block, ranges)  # type: ignore[arg-type]
+        return replace(kernel, scratch=self._target.scratch(kernel))
 
     def _single(self, op: Op) -> list[Instruction]:
         """Return the instructions for an operation by itself."""
@@ -153,7 +181,10 @@ class _Builder:
             case "concat":
                 axis = op.option("axis")
                 others = [x for x in op.joined if Part(op.out, axis, *x[1:]) not in self._parts.values()]
-                return [Copy(x, op.out, axis, start) for x, start, _ in others]
+                copies = [Copy(x, op.out, axis, start) for x, start, _ in others]
+                return (
+                    [Copies(tuple(copies))] if self._target.copies_at_once and len(copies) > 1 else [*copies]
+                )
         return [Kernel((op,), op.out.shape)]
 
     def _transposed_copies(self, batch: tuple[Value, ...]) -> dict[Value, Copy]:
@@ -191,7 +222,9 @@ class _Builder:
             in_register = (threads and x.ndim == 0) or (x in self._internal and not block)
             return 0 if in_register else max(prod(lengths(x)), 1) * itemsize(x.dtype)
 
-        sizes, buffer, overwrites = buffers(graph, self._groups, self._parts, size, self._target.may_alias)
+        sizes, buffer, overwrites = buffers(
+            graph, self._groups, self._parts, size, self._target.may_alias, self._target.beside
+        )
         where = {x: Memory("buffer", number) for x, number in buffer.items()}
         where |= {x: Memory("input", number) for number, x in enumerate(graph.inputs)}
         where |= {x: Memory("output", number) for number, x in enumerate(graph.outputs)}
@@ -204,7 +237,8 @@ class _Builder:
                 self._places[x] = self._places[overwrites[x]]
             elif x in where:
                 shape = lengths(x) if x in self._internal else x.shape
-                self._places[x] = Place(where[x], 0, shape, views.contiguous(lengths(x)), x.dtype)
+                strides = (1, x.shape[0]) if x in self._column_major else views.contiguous(lengths(x))
+                self._places[x] = Place(where[x], 0, shape, strides, x.dtype)
         for x in reversed(self._parts):  # a concat in a concat comes behind its own parts
             if x not in self._places:
                 self._put_part(x)

@@ -28,7 +28,10 @@ class Memory(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a value lies. Offset and strides are in elements; those of an input hold for one in row-major order."""
+    """Where a value lies. Offset and strides are in elements.
+
+    Inputs and outputs lie in row-major order, but for those that are column-major for a target with samples as rows.
+    """
 
     memory: Memory
     offset: int
@@ -78,6 +81,7 @@ class Kernel:
     internal: frozenset[Value] = frozenset()  # what no other instruction reads
     block: int = 0  # the elements of a vector that a library does at a time; 0: all
     ranges: tuple[tuple[int, int], ...] = ()  # the parts of a vector that the loop goes over; empty: all
+    scratch: int = 0  # bytes of memory of its own, for partial sums
 
     @property
     def partition(self) -> str:
@@ -105,6 +109,38 @@ class Kernel:
         ops = [f"{_of(op)}{' (internal)' * (op.out in self.internal)}" for op in self.ops]
         text = f" {ops[0]}" if len(ops) == 1 else "".join(f"\n{' ' * 19}{op}" for op in ops)
         return f"kernel     {list(self.iteration_space)}{where}{each}:{text}"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Kernels over the same columns, of which each column goes through all before the next one does.
+
+    Of what the others make each reads the same column only. Its results may be views of theirs: (m,) of (1, m).
+    """
+
+    kernels: tuple[Kernel, ...]
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """All their operations."""
+        return tuple(op for kernel in self.kernels for op in kernel.ops)
+
+    @property
+    def internal(self) -> frozenset[Value]:
+        """What no other instruction reads."""
+        return frozenset().union(*(kernel.internal for kernel in self.kernels))
+
+    @property
+    def written(self) -> tuple[Value, ...]:
+        """The values that they make for others."""
+        return tuple(x for kernel in self.kernels for x in kernel.written)
+
+    def __str__(self) -> str:
+        kernels = [
+            f"{'columns' if n == 0 else '':10} {str(k).partition(' ')[2].strip()}"
+            for n, k in enumerate(self.kernels)
+        ]
+        return f"\n{' ' * 6}".join(kernels)
 
 
 @dataclass(frozen=True)
@@ -146,6 +182,17 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Several copies at once, into parts of one value."""
+
+    copies: tuple[Copy, ...]
+
+    def __str__(self) -> str:
+        rest = [str(copy).partition(" ")[2].strip() for copy in self.copies[1:]]
+        return f"\n{' ' * 17}".join([str(self.copies[0]), *rest])
+
+
+@dataclass(frozen=True)
 class Gather:
     """The samples of a mini-batch gathered from all samples."""
 
@@ -179,7 +226,7 @@ class Barrier:
         return "barrier"
 
 
-Instruction: TypeAlias = Gemm | Kernel | Reduce | Copy | Gather | TileUpdate | Barrier
+Instruction: TypeAlias = Gemm | Kernel | Columns | Reduce | Copy | Copies | Gather | TileUpdate | Barrier
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from nnx.compiler.ir.graph import Value
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import (
     Barrier,
+    Columns,
+    Copies,
     Copy,
     Gemm,
     Instruction,
@@ -45,7 +47,7 @@ def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
         reads, writes = (spans(schedule, regions) for regions in regions_of(instruction))
         if isinstance(instruction, Gemm) and instruction.partial_sums:
             writes.append((PARTIAL_SUMS, 0, 1))
-        if _overlap(reads + writes, written) or _overlap(writes, read):
+        if overlap(reads + writes, written) or overlap(writes, read):
             found.append(Barrier())
             read, written = [], []
         read += reads
@@ -62,6 +64,12 @@ def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
         case Copy(source, target, _, start):
             part = target.ndim == 1 and source.size < target.size
             return [Region(source)], [Region(target, start, instruction.stop) if part else Region(target)]
+        case Copies(copies):
+            return [Region(copy.source) for copy in copies], [Region(copies[0].target)]
+        case Columns():
+            made = {op.out for op in instruction.ops}
+            outside = [x for kernel in instruction.kernels for x in kernel.outside if x not in made]
+            return [*map(Region, outside)], [*map(Region, instruction.written)]
         case Kernel():
             ranges = instruction.ranges or ((0, None),)
             return _parts(instruction.outside, ranges), _parts(instruction.written, ranges)
@@ -92,7 +100,8 @@ def spans(schedule: Schedule, regions: Iterable[Region]) -> list[Span]:
     return found
 
 
-def _overlap(some: list[Span], others: list[Span]) -> bool:
+def overlap(some: list[Span], others: list[Span]) -> bool:
+    """Whether any bytes of some spans are among those of others."""
     return any(
         memory == other and start < end and begin < stop
         for memory, start, stop in some

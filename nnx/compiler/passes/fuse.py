@@ -10,12 +10,14 @@ class Group(NamedTuple):
     """Operations that are done one after the other for each element (or each block of them).
 
     They have their iteration space in common; None: a single operation, by itself. What is `internal` they make, and no
-    other group reads: it need never be in memory as a whole.
+    other group reads: it need never be in memory as a whole. A group with `phases` does these one after the other for
+    each column, see `nnx.compiler.passes.columns`.
     """
 
     ops: tuple[Op, ...]
     iteration_space: Hashable
     internal: frozenset[Value]
+    phases: tuple["Group", ...] = ()
 
 
 def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group]:

@@ -82,7 +82,8 @@ def updated_in_place(
             if owner(op.out, parts) == new
         )
         later = any(graph.base(x) == old for group in groups[g + 1 :] for op in group.ops for x in op.reads)
-        if not later and may_overwrite(graph, groups[g].ops, k, old, may_alias, reads_once):
+        once = reads_once and not groups[g].phases  # each phase reads what it needs anew
+        if not later and may_overwrite(graph, groups[g].ops, k, old, may_alias, once):
             found.add(new)
     return found
 
@@ -105,13 +106,16 @@ def buffers(
     parts: Mapping[Value, Part],
     size: Callable[[Value], int] = nbytes,
     may_alias: MayAlias = elementwise_arguments,
+    beside: int = 0,
 ) -> Buffers:
     """Return the buffers of all temporary values that are no parts of others.
 
     A value takes over the place of one that its group reads last, else the smallest free buffer that fits, else the
-    largest free one, which grows. `size` returns the bytes of a value; 0 for one in no buffer.
+    largest free one, which grows. `size` returns the bytes of a value; 0 for one in no buffer. Values of up to
+    `beside` bytes last until a group that reads or makes them must be done: see `last_times`.
     """
-    first, last = _lifetimes(graph, groups, parts)
+    ends = last_times(graph, groups)
+    first, last = _lifetimes(graph, groups, parts, lambda g, x: ends[g] if size(x) <= beside else g)
     found = Buffers([], {}, {})
     until: list[Time] = []  # the last use of each buffer
     makers = {op.out: (g, k) for g, group in enumerate(groups) for k, op in enumerate(group.ops)}
@@ -144,12 +148,24 @@ def buffers(
     return found
 
 
+def last_times(graph: Graph, groups: Sequence[Group]) -> list[int]:
+    """Return for each group the last one beside which it may still run: the next one reads what it makes."""
+    makers = {op.out: g for g, group in enumerate(groups) for op in group.ops}
+    ends = [len(groups) - 1] * len(groups)
+    for g, group in enumerate(groups):
+        for x in (graph.base(x) for op in group.ops for x in op.reads):
+            if makers.get(x, g) < g:
+                ends[makers[x]] = min(ends[makers[x]], g - 1)
+    return ends
+
+
 def _lifetimes(
-    graph: Graph, groups: Sequence[Group], parts: Mapping[Value, Part]
+    graph: Graph, groups: Sequence[Group], parts: Mapping[Value, Part], until: Callable[[int, Value], int]
 ) -> tuple[dict[Value, Time], dict[Value, Time]]:
     """Return the first and the last use of the memory of each value.
 
-    What is not internal to a group is there from its first operation to its last one.
+    What is not internal to a group is there from its first operation to its last one, or to that of the group
+    `until(group, value)`.
     """
     first: dict[Value, Time] = {}
     last: dict[Value, Time] = {}
@@ -157,6 +173,9 @@ def _lifetimes(
         for k, op in enumerate(group.ops):
             first.setdefault(owner(op.out, parts), (g, k if op.out in group.internal else 0))
             for x in (op.out, *map(graph.base, op.reads)):
-                if owner(x, parts) in first:
-                    last[owner(x, parts)] = (g, k if x in group.internal else len(group.ops))
+                whole = owner(x, parts)
+                if whole in first:
+                    end = max(until(g, whole), g)
+                    here = (end, k if x in group.internal and end == g else len(groups[end].ops))
+                    last[whole] = max(last.get(whole, here), here)
     return first, last
