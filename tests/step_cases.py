@@ -39,10 +39,10 @@ def close(found, expected, dtype):
 
 
 def case(net, optimizer=None, regularization=None, m=6, Y=None, weights=False, lead=()):
-    """A function of a dtype that returns a step, a state and a batch for it."""
+    """A function of a dtype, and of the number of samples if it is another one, for a step, a state and a batch."""
     optimizer, regularization = optimizer or nnx.Momentum(), regularization or nnx.Regularization()
 
-    def made(dtype):
+    def made(dtype, m=m):
         rng = np.random.default_rng(0)
         theta = net.init(0, dtype)
         if lead:

@@ -1,0 +1,97 @@
+"""A step as a GPU does it: kernels with their arguments, matrix products as BLAS has them, and memory. Numbers only."""
+
+from math import gcd
+from typing import Any, NamedTuple, TypeAlias
+
+from nnx.compiler.ir.operations import itemsize
+from nnx.compiler.schedule import Memory, Schedule
+
+
+class Argument(NamedTuple):
+    """An address: of a memory, and from which element of a dtype on."""
+
+    memory: Memory
+    offset: int
+    dtype: str
+
+    @property
+    def alignment(self) -> int:
+        """The largest power of 2, up to 256, that divides the address in bytes; a memory itself begins at 256."""
+        return gcd(256, self.offset * itemsize(self.dtype))
+
+
+class Launch(NamedTuple):
+    """A kernel with what it is called with: pointers, and then numbers, each a dtype and a value."""
+
+    kernel: str
+    grid: int
+    block: int
+    arguments: tuple[Argument, ...]
+    numbers: tuple[tuple[str, Any], ...]
+    barriers: bool  # whether threads of a block or a warp wait for each other
+
+    def __str__(self) -> str:
+        return f"{self.kernel}<<<{self.grid}, {self.block}>>>"
+
+
+class Product(NamedTuple):
+    """C = op(A) op(B) as BLAS has it: matrices by columns, C (m, n), the sum over k, and leading dimensions."""
+
+    transpose_a: bool
+    transpose_b: bool
+    m: int
+    n: int
+    k: int
+    a: Argument
+    lda: int
+    b: Argument
+    ldb: int
+    c: Argument
+    ldc: int
+
+    def __str__(self) -> str:
+        return f"gemm {'NT'[self.transpose_a]}{'NT'[self.transpose_b]} {self.m}x{self.n}x{self.k}"
+
+
+Call: TypeAlias = Launch | Product
+
+
+def arguments(call: Call) -> tuple[Argument, ...]:
+    """Return the addresses that a call gets."""
+    return call.arguments if isinstance(call, Launch) else (call.a, call.b, call.c)
+
+
+class RenderedStep(NamedTuple):
+    """All that a device needs for a step.
+
+    Attributes
+    ----------
+    kernels : dict of str to str
+        Each kernel in CUDA C, by its name.
+    calls : tuple of Launch or Product
+        In order. Call number i belongs to instruction number i of the schedule.
+    after : tuple of frozenset of int
+        For each call the earlier ones whose end it waits for.
+    memory : dict of Memory to int
+        The bytes of each memory. That of kind "scratch" is zero before the first step.
+    constants : dict of Memory to array
+        What is in memories of kind "constant".
+    schedule : Schedule
+        Its places tell where values lie; the new state is in the memory of the old one.
+    """
+
+    kernels: dict[str, str]
+    calls: tuple[Call, ...]
+    after: tuple[frozenset[int], ...]
+    memory: dict[Memory, int]
+    constants: dict[Memory, Any]
+    schedule: Schedule
+
+    @property
+    def source(self) -> str:
+        """All kernels; prelude.cuh belongs before it."""
+        return "\n".join(self.kernels.values())
+
+
+SCRATCH = Memory("scratch", 0)
+"""The memory of sums that blocks share, with their counters."""

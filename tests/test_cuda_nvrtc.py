@@ -1,0 +1,64 @@
+"""Every kernel of every step compiles for the GPUs of today, and needs no memory for its registers."""
+
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+import test_cuda_operations as operations
+from array_api_compat import array_namespace
+from cuda_host import PRELUDE
+from nvrtc import compiled, needs_nvrtc
+from step_cases import CASES, case, digits
+from test_cuda_kernels import NOT_RENDERED, render
+
+import nnx
+from nnx.compiler.ir.operations import ARITY
+
+pytestmark = needs_nvrtc
+
+LARGE = {
+    "digits": lambda dtype, m: digits(m, (784, 512, 512, 10), dtype=dtype),
+    "many classes": lambda dtype, m: digits(m, (20, 30, 1000), dtype=dtype),
+    "long columns": case(
+        nnx.Network(20, [nnx.Dense(900), nnx.LayerNorm(), nnx.Activate("gelu"), nnx.Dense(3)], "softmax")
+    ),
+}
+"""Steps whose columns fill the registers."""
+
+
+ALLOWED = {"float32": 0, "float64": 8}
+"""Bytes: a call of exp, which NVRTC has as a function for float64, may save one number."""
+
+
+@cache
+def kernels(dtype):
+    """All different kernels of all steps, each with a name of its own."""
+    every = {name: made for name, made in {**CASES, **LARGE}.items() if name not in NOT_RENDERED}
+    texts = {}
+    for made in every.values():
+        for name, text in render(made, dtype, 45)[0].kernels.items():
+            texts.setdefault(text.replace(f" {name}(", " KERNEL("), name)
+    return [text.replace(" KERNEL(", f" kernel_{n}(") for n, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_kernel_spills(dtype, architecture):
+    log = compiled("\n".join([PRELUDE.read_text(encoding="utf-8"), *kernels(dtype)]), architecture)
+    spills = [int(n) for n in re.findall(r"(\d+) bytes spill stores", log)]
+    assert len(spills) >= len(kernels(dtype)) > 100
+    assert max(spills) <= ALLOWED[dtype]
+
+
+@pytest.mark.parametrize("dtype", operations.DTYPES)
+def test_every_operation_compiles(dtype):
+    def function(x, y):
+        xp = array_namespace(x)
+        found = [operations.applied(name, x, y) for name in ARITY if dtype in operations.dtypes(name)]
+        reductions = ("all", "any") if dtype == "bool" else ("sum", "prod", "max", "min", "argmax", "argmin")
+        return found + [getattr(xp, name)(x, axis=axis) for name in reductions for axis in (0, 1, None)]
+
+    x = np.zeros((3, 40), dtype)
+    source = operations.render(function, x, x).source
+    assert "spill" in compiled(PRELUDE.read_text(encoding="utf-8") + source, "sm_90")
