@@ -1,0 +1,250 @@
+"""cuBLASLt by ctypes: matrix products that can be part of a CUDA graph.
+
+CuPy refuses cuBLAS while a stream captures, and has no binding of cuBLASLt. cuBLASLt keeps no state between calls: the
+stream, the workspace and the algorithm are arguments of each product. Descriptors need no GPU; all else does.
+"""
+
+import ctypes
+import weakref
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from nnx.backends.cupy.step import Product
+from nnx.errors import BackendError, first_line, one_of
+from nnx.support.install import install
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""How products of float32 are computed: as they are, with factors rounded to TF32, or to bfloat16. Sums are float32."""
+
+COMPUTE_TYPES = {"float32": 68, "tf32": 77, "bfloat16": 68, "float64": 70}  # cublasComputeType_t
+DATA_TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # cudaDataType_t
+ITEMSIZES = {"float32": 4, "float64": 8, "bfloat16": 2}
+TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, AUX, AUX_LD = 3, 4, 7, 8, 11, 12  # cublasLtMatmulDescAttributes_t
+WORKSPACE_BYTES, REDUCTION_SCHEMES, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # cublasLtMatmulPreferenceAttributes_t
+SUM_IN_COMPUTE_TYPE = 2  # cublasLtReductionScheme_t: a product divided along k adds its parts in float32
+EPILOGUES = {
+    "bias": 4,
+    "relu": 2,
+    "relu_bias": 6,
+    "relu_aux": 130,
+    "relu_aux_bias": 134,
+    "drelu": 136,
+    "drelu_bgrad": 152,
+    "gelu_bias": 36,
+    "gelu_aux_bias": 164,
+    "dgelu_bgrad": 208,
+    "bgrada": 256,
+    "bgradb": 512,
+}  # cublasLtEpilogue_t
+STATUSES = {
+    1: "not initialized",
+    3: "no memory",
+    7: "invalid value",
+    8: "this GPU is not supported",
+    11: "access to memory failed",
+    13: "execution failed",
+    14: "internal error",
+    15: "not supported",
+    16: "license error",
+}
+MOST_ALIGNED = 256
+"""Bytes of alignment that cuBLASLt makes use of at most. It assumes so many unless it is told."""
+
+
+class Heuristic(ctypes.Structure):
+    """An algorithm for one product with the bytes of workspace that it needs: cublasLtMatmulHeuristicResult_t."""
+
+    _fields_ = (
+        ("algorithm", ctypes.c_uint64 * 8),
+        ("workspace", ctypes.c_size_t),
+        ("status", ctypes.c_int),
+        ("waves", ctypes.c_float),
+        ("reserved", ctypes.c_int * 4),
+    )
+
+
+class Epilogue(NamedTuple):
+    """What is done with a product before it is stored: a name of `EPILOGUES`, and the addresses that it needs."""
+
+    name: str
+    bias: int = 0
+    aux: int = 0
+    aux_ld: int = 0
+
+
+@lru_cache
+def library() -> Any:
+    """Return libcublasLt with the types of its functions.
+
+    Raises
+    ------
+    BackendError
+        When it is not installed: what to install.
+    """
+    try:
+        from cuda import pathfinder  # by which CuPy finds its own libraries
+
+        found = ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublasLt").abs_path)
+    except Exception as error:  # the loader's errors have no common base
+        raise BackendError(
+            f"cuBLASLt cannot be loaded ({first_line(error)}). It does the matrix products on a GPU; install it: "
+            f"{install('cuda13')}, or with cuda12 for a driver of CUDA 12"
+        ) from error
+    p, i, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
+    found.cublasLtCreate.argtypes = [p]
+    found.cublasLtMatmulDescCreate.argtypes = [p, i, i]
+    found.cublasLtMatrixLayoutCreate.argtypes = [p, i, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64]
+    found.cublasLtMatmulPreferenceCreate.argtypes = [p]
+    for name in ("MatmulDesc", "MatmulPreference"):
+        getattr(found, f"cublasLt{name}SetAttribute").argtypes = [p, i, p, size]
+    for name in ("MatmulDesc", "MatmulPreference", "MatrixLayout"):
+        getattr(found, f"cublasLt{name}Destroy").argtypes = [p]
+    found.cublasLtMatmulAlgoGetHeuristic.argtypes = [*[p] * 7, i, p, p]
+    found.cublasLtMatmul.argtypes = [*[p] * 14, size, p]
+    return found
+
+
+def check(status: int, what: str) -> None:
+    """Raise a BackendError if a function of cuBLASLt did not succeed."""
+    if status:
+        raise BackendError(
+            f"cuBLASLt cannot {what}: {STATUSES.get(status, 'unknown error')} (status {status})"
+        )
+
+
+class CuBlasLt:
+    """cuBLASLt on the current GPU.
+
+    Parameters
+    ----------
+    library : ctypes library
+        See `library`.
+    workspace : int
+        Bytes that a product may use beside its matrices.
+    """
+
+    def __init__(self, library: Any, workspace: int) -> None:
+        self.library, self.workspace = library, workspace
+        self.handle = ctypes.c_void_p()
+        check(library.cublasLtCreate(ctypes.byref(self.handle)), "be used on this GPU")
+
+
+class Matmul:
+    """A product: its descriptors and, after `choose`, its algorithm.
+
+    Attributes
+    ----------
+    workspace : int
+        Bytes of workspace that the algorithm needs.
+    """
+
+    def __init__(
+        self, library: Any, product: Product, precision: str = "float32", epilogue: Epilogue | None = None
+    ) -> None:
+        self._library, self._product, dtype = library, product, product.c.dtype
+        one_of("precision", precision, PRECISIONS)
+        number = ctypes.c_double if dtype == "float64" else ctypes.c_float
+        self._one, self._zero = number(1), number(0)
+        compute_type = COMPUTE_TYPES["float64" if dtype == "float64" else precision]
+        self._description = self._made("MatmulDesc", compute_type, DATA_TYPES[dtype])
+        p = product
+        self._describe(TRANSPOSE_A, ctypes.c_int32(p.transpose_a))
+        self._describe(TRANSPOSE_B, ctypes.c_int32(p.transpose_b))
+        if epilogue is not None:
+            self._take_epilogue(epilogue)
+        a, b = (p.k, p.m) if p.transpose_a else (p.m, p.k), (p.n, p.k) if p.transpose_b else (p.k, p.n)
+        self._layouts = [
+            self._made("MatrixLayout", DATA_TYPES[x.dtype], *shape, ld)
+            for x, shape, ld in ((p.a, a, p.lda), (p.b, b, p.ldb), (p.c, (p.m, p.n), p.ldc))
+        ]
+        self._algorithm: Heuristic | None = None
+        self.workspace = 0
+
+    def _made(self, kind: str, *arguments: int) -> Any:
+        """Return a new descriptor, which is destroyed with this product."""
+        made = ctypes.c_void_p()
+        status = getattr(self._library, f"cublasLt{kind}Create")(ctypes.byref(made), *arguments)
+        check(status, f"describe {self}")
+        weakref.finalize(self, getattr(self._library, f"cublasLt{kind}Destroy"), made).atexit = False
+        return made
+
+    def _describe(self, attribute: int, value: Any) -> None:
+        status = self._library.cublasLtMatmulDescSetAttribute(
+            self._description, attribute, ctypes.byref(value), ctypes.sizeof(value)
+        )
+        check(status, f"describe {self}")
+
+    def _take_epilogue(self, epilogue: Epilogue) -> None:
+        self._describe(EPILOGUE, ctypes.c_uint32(EPILOGUES[one_of("epilogue", epilogue.name, EPILOGUES)]))
+        if epilogue.bias:
+            self._describe(BIAS, ctypes.c_void_p(epilogue.bias))
+        if epilogue.aux:
+            self._describe(AUX, ctypes.c_void_p(epilogue.aux))
+            self._describe(AUX_LD, ctypes.c_int64(epilogue.aux_ld))
+
+    def algorithms(self, lt: CuBlasLt, addresses: tuple[int, int, int], count: int = 1) -> list[Heuristic]:
+        """Return at most `count` algorithms for factors and a result at these addresses, the likely fastest first.
+
+        Never while a stream captures: CUDA 13.3 fails then.
+        """
+        preference = self._preference(lt.workspace, addresses)
+        a, b, c = self._layouts
+        found, returned = (Heuristic * count)(), ctypes.c_int()
+        status = self._library.cublasLtMatmulAlgoGetHeuristic(
+            lt.handle, self._description, a, b, c, c, preference, count, found, ctypes.byref(returned)
+        )
+        check(status, f"find an algorithm for {self}")
+        usable = [x for x in found[: returned.value] if x.status == 0]
+        if not usable:
+            raise BackendError(f"cuBLASLt has no algorithm for {self}")
+        return usable
+
+    def _preference(self, workspace: int, addresses: tuple[int, int, int]) -> Any:
+        preference = self._made("MatmulPreference")
+        wanted = [
+            (WORKSPACE_BYTES, ctypes.c_uint64(workspace)),
+            (REDUCTION_SCHEMES, ctypes.c_uint32(SUM_IN_COMPUTE_TYPE)),
+        ]
+        for attribute, address in zip(ALIGNMENTS, (*addresses, addresses[2]), strict=True):
+            wanted.append(
+                (attribute, ctypes.c_uint32(alignment(address)))
+            )  # a slice of theta is at no round address
+        for attribute, value in wanted:
+            status = self._library.cublasLtMatmulPreferenceSetAttribute(
+                preference, attribute, ctypes.byref(value), ctypes.sizeof(value)
+            )
+            check(status, f"describe {self}")
+        return preference
+
+    def choose(self, algorithm: Heuristic) -> None:
+        """Take an algorithm for all calls."""
+        self._algorithm, self.workspace = algorithm, int(algorithm.workspace)
+
+    def __call__(self, lt: CuBlasLt, addresses: tuple[int, int, int], workspace: int, stream: int) -> None:
+        """Ask a stream for the product; `workspace` is the address of memory that nothing else uses meanwhile."""
+        assert self._algorithm is not None, "no algorithm is chosen"
+        (a, b, c), (at_a, at_b, at_c) = self._layouts, addresses
+        status = self._library.cublasLtMatmul(
+            lt.handle,
+            self._description,
+            *(ctypes.byref(self._one), at_a, a, at_b, b),
+            *(ctypes.byref(self._zero), at_c, c, at_c, c),
+            *(ctypes.byref(self._algorithm.algorithm), workspace, self.workspace, stream),
+        )
+        check(status, f"compute {self}")
+
+    def __str__(self) -> str:
+        p = self._product
+        form = f"{'NT'[p.transpose_a]}{'NT'[p.transpose_b]}"
+        return f"a product {form} of ({p.m}, {p.k}) and ({p.k}, {p.n}) in {p.c.dtype}"
+
+
+def alignment(address: int) -> int:
+    """Return the largest power of two, up to `MOST_ALIGNED`, that divides an address.
+
+    Examples
+    --------
+    >>> alignment(512), alignment(20)
+    (256, 4)
+    """
+    return min(MOST_ALIGNED, address & -address) or MOST_ALIGNED

@@ -1,0 +1,122 @@
+"""A CUDA GPU through CuPy: memory, compiled kernels, streams and graphs, and the products of cuBLASLt."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from nnx.array.namespace import Array
+from nnx.backends.cupy import cublaslt
+from nnx.backends.cupy.cublaslt import CuBlasLt
+
+ALIGNED = 256
+"""Bytes of which the address of each piece of memory is a multiple."""
+
+WORKSPACES = {9: 32 << 20}
+"""Bytes of workspace for products on GPUs of a major compute capability; NVIDIA advises so much on Hopper."""
+
+WORKSPACE = 4 << 20
+"""Bytes of workspace on all other GPUs."""
+
+
+def aligned(nbytes: int) -> int:
+    """Return the number of bytes, rounded up to a multiple of `ALIGNED`.
+
+    Examples
+    --------
+    >>> aligned(1), aligned(512)
+    (256, 512)
+    """
+    return -(-nbytes // ALIGNED) * ALIGNED
+
+
+class Gpu:
+    """One GPU.
+
+    Parameters
+    ----------
+    cupy : module
+    device : cupy.cuda.Device
+    load : callable
+        Returns libcublasLt.
+    """
+
+    def __init__(self, cupy: Any, device: Any, load: Callable[[], Any] = cublaslt.library) -> None:
+        self.cupy, self.device, self._load = cupy, device, load
+        self._modules: dict[str, Any] = {}
+        self._last: Any = None  # the stream of the last call
+
+    @contextmanager
+    def use(self) -> Iterator[Any]:
+        """Make the GPU the current one of this thread, and give the thread's stream.
+
+        Calls come one after the other on the GPU, also if the thread's stream is another one than before.
+        """
+        with self.device:
+            stream = self.cupy.cuda.get_current_stream()
+            if self._last is not None and self._last.ptr != stream.ptr:
+                stream.wait_event(self._last.record())
+            self._last = stream
+            yield stream
+
+    # Memory.
+
+    def empty(self, nbytes: int) -> Array:
+        """Return memory, an array of bytes. CuPy's pool aligns it to 512 bytes."""
+        return self.cupy.empty(max(nbytes, 1), "uint8")
+
+    def view(self, memory: Array, start: int, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return a row-major array that lies in memory, from a byte on."""
+        size = int(self.cupy.dtype(dtype).itemsize)
+        for n in shape:
+            size *= n
+        return memory[start : start + size].view(dtype).reshape(shape)
+
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy all bytes from one memory to another one."""
+        target.data.copy_from_device_async(source.data, source.nbytes)
+
+    @property
+    def free_bytes(self) -> int:
+        """The bytes that can be had."""
+        free, _ = self.cupy.cuda.runtime.memGetInfo()
+        return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
+
+    # What runs.
+
+    def module(self, source: str) -> Any:
+        """Return compiled CUDA C. CuPy keeps it on disk, too."""
+        if source not in self._modules:
+            self._modules[source] = self.cupy.RawModule(code=source, options=("-std=c++17",))
+        return self._modules[source]
+
+    @cached_property
+    def lt(self) -> CuBlasLt:
+        """The products of cuBLASLt."""
+        major = int(str(self.device.compute_capability)[:-1])
+        return CuBlasLt(self._load(), WORKSPACES.get(major, WORKSPACE))
+
+    @cached_property
+    def streams(self) -> tuple[Any, Any]:
+        """A stream that captures, and one for what runs beside another one."""
+        return tuple(self.cupy.cuda.Stream(non_blocking=True) for _ in range(2))  # type: ignore[return-value]
+
+    def event(self, stream: Any) -> Any:
+        """Return an event that is recorded on a stream."""
+        return stream.record(self.cupy.cuda.Event(disable_timing=True))
+
+    def captured(self, enqueue: Callable[[Any], None]) -> Any:
+        """Return a CUDA graph of what `enqueue` asks of a stream."""
+        stream, _ = self.streams
+        with stream:
+            stream.begin_capture()
+            try:
+                enqueue(stream)
+            finally:  # a stream that captures on takes nothing else
+                graph = stream.end_capture()
+        return graph
+
+    def is_error(self, error: Exception) -> bool:
+        """Whether an error is CUDA's: the GPU is lost or a kernel was wrong, and nothing more runs there."""
+        cuda = self.cupy.cuda
+        return isinstance(error, cuda.runtime.CUDARuntimeError | cuda.driver.CUDADriverError)

@@ -1,0 +1,238 @@
+"""The program of CuPy: a training step is the launch of a CUDA graph, in memory that the graph owns."""
+
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+
+from nnx.array.gather import Data, batches
+from nnx.array.namespace import Array
+from nnx.backends.calls.program_cache import ProgramCache, form
+from nnx.backends.cupy import loop
+from nnx.backends.cupy.gpu import Gpu
+from nnx.backends.cupy.resident import ResidentStep, step_bytes
+from nnx.backends.cupy.state import StateMemory
+from nnx.backends.cupy.step import RenderedStep
+from nnx.backends.cupy.step_renderer import rendered, scheduled
+from nnx.compiler import trace
+from nnx.errors import BackendError, first_line, size
+from nnx.port.program import Program, exclusive
+from nnx.support.processes import give_way, not_forked
+
+SLOW = "a step runs as single operations of CuPy, which takes several times as long; the backend torch may be faster"
+
+FLOATS = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Stub:
+    """The form of an array."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+RenderStep = Callable[[Callable[..., Any], dict[str, Array], Data, int], RenderedStep]
+"""render(function, state, data, m) returns a training step for m samples of these data; a TraceError if it cannot."""
+
+
+def stub_batch(data: Data, m: int) -> tuple[Stub | None, ...]:
+    """Return the forms of m samples."""
+    return tuple(None if x is None else Stub((*x.shape[:-1], m), x.dtype) for x in data)
+
+
+def render_step(function: Callable[..., Any], state: dict[str, Array], data: Data, m: int) -> RenderedStep:
+    """Render a training step: see `RenderStep`."""
+    made, other = (scheduled(trace(function, state, stub_batch(data, n))) for n in (m, m + 1))
+    return rendered(made, other)
+
+
+class CudaProgram(Program):
+    """A program whose steps are CUDA graphs: see `Program`.
+
+    State, mini-batches and costs stay in the graphs' memory. A call of many steps costs the host a launch for each.
+    What cannot be rendered is called as it is.
+
+    Parameters
+    ----------
+    function : callable
+    gpu : Gpu
+    render : callable
+        See `RenderStep`.
+    precision : str
+        Of products: see `cublaslt.PRECISIONS`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        gpu: Gpu,
+        render: RenderStep = render_step,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(function)
+        self._gpu, self._render, self._precision = gpu, render, precision
+        with gpu.use():
+            self._memory = StateMemory(gpu, {})
+        self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
+        self._forms = ProgramCache(SLOW, logging.INFO)
+        self._working: Any = None  # memory that the forms use in turns
+
+    def empty(self) -> Self:
+        """Return a program of the same function without a state."""
+        return type(self)(self.function, self._gpu, self._render, self._precision)
+
+    @exclusive
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what the function returns."""
+        not_forked("CUDA")
+        with self._gpu.use():
+            return self.function(*arguments)
+
+    @exclusive
+    def load(self, state: dict[str, Array]) -> None:
+        """Copy a state in, or some arrays of a loaded state."""
+        not_forked("CUDA")
+        with self._gpu.use():
+            self._load(state)
+
+    def _load(self, state: dict[str, Array]) -> None:
+        together = {**self._memory.arrays(), **state}
+        if self._memory.fits(together):
+            self._memory.load(state)
+            return
+        memory = StateMemory(self._gpu, together)
+        memory.load(together)
+        self._forms.clear()  # their addresses are those of the old memory
+        self._memory = memory
+
+    @exclusive
+    def read(self, *names: str) -> dict[str, Array]:
+        """Return copies of the state's arrays: of all of them without names."""
+        not_forked("CUDA")
+        with self._gpu.use():
+            arrays = self._memory.arrays()
+            return {name: self._gpu.cupy.array(arrays[name], copy=True) for name in names or arrays}
+
+    @exclusive
+    def snapshot(self) -> None:
+        """Remember the state for `rollback`."""
+        with self._gpu.use():
+            self._snapshot = self._memory, self._memory.snapshot()
+
+    @exclusive
+    def rollback(self) -> None:
+        """Go back to the state of the last `snapshot`, which stays remembered."""
+        memory, saved = self._snapshot
+        if memory is not self._memory:
+            self._forms.clear()
+        memory.rollback(saved)
+        self._memory = memory
+
+    @property
+    @exclusive
+    def finite(self) -> bool:
+        """Whether every number of the state is. The GPU looks when it is asked."""
+        gpu, module = self._gpu, self._gpu.module(loop.SOURCE)
+        with gpu.use():
+            flag = gpu.view(gpu.empty(4), 0, (1,), "int32")
+            flag[...] = 1
+            for x in self._memory.arrays().values():
+                if str(x.dtype) in FLOATS and x.size:
+                    kernel = module.get_function(f"look_at_{x.dtype}")
+                    blocks = min(1024, -(-x.size // loop.MOST_THREADS))
+                    given = np.uint64(flag.data.ptr), np.uint64(x.data.ptr), np.int64(x.size)
+                    kernel((blocks,), (loop.MOST_THREADS,), given)
+            return bool(int(flag[0]))
+
+    @exclusive
+    def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
+        """Do `count` steps in place, each on the next m samples: see `Program.run`."""
+        not_forked("CUDA")
+        if not count:
+            return []
+        try:
+            with self._gpu.use() as stream:
+                Js = self._in_graph(data, order, at, m, count, stream)
+                return self._as_it_is(data, order, at, m, count) if Js is None else Js
+        except Exception as error:
+            if self._gpu.is_error(error):
+                raise _lost(error) from error
+            raise
+
+    def _in_graph(self, data: Data, order: Array | None, at: int, m: int, count: int, stream: Any) -> Any:
+        """Do the steps, and return their costs; None if they cannot be rendered."""
+        key = self._key(data, m)
+        try:
+            form = self._forms.get_or_make(key, partial(self._form, data, m))
+            if form is None:
+                return None
+            if order is not None and order.itemsize not in (4, 8):
+                order = order.astype("int64")
+            self._memory.begin()  # the current state stays as it is until all steps are done
+            Js = form.run(data, order, at, count, stream)
+            self._memory.commit()
+        except MemoryError as error:
+            raise MemoryError(self._too_large(data, m, error)) from error
+        except Exception as error:
+            if self._gpu.is_error(error):
+                raise
+            self._forms.fail(key, error)
+            return None
+        return Js
+
+    def _as_it_is(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
+        """Do the steps by calls of the function."""
+        state, Js = self._memory.arrays(), []
+        for batch in batches(data, order, at, m, count):
+            state, J = self.function(state, batch)
+            Js.append(J)
+            give_way()
+        self._load(state)
+        return Js
+
+    # What is made.
+
+    def _key(self, data: Data, m: int) -> Hashable:
+        """Return what tells apart the steps that must be rendered by themselves."""
+        samples = (None if x is None else (x.shape[:-1], x.dtype) for x in data)
+        return m, *samples, *((name, form(x)) for name, x in self._memory.arrays().items())
+
+    def _form(self, data: Data, m: int) -> ResidentStep:
+        rendered = self._render(self.function, self._memory.arrays(), data, m)
+        return ResidentStep(self._gpu, rendered, self._memory, self._precision, self._working_memory)
+
+    def _working_memory(self, nbytes: int) -> Array:
+        if self._working is None or self._working.nbytes < nbytes:
+            self._working = self._gpu.empty(nbytes)
+        return self._working
+
+    def _too_large(self, data: Data, m: int, error: Exception) -> str:
+        """Return the text of the error for too little memory: the bytes asked for, and the largest m that fits."""
+
+        def needed(m: int) -> int:
+            return step_bytes(self._render(self.function, self._memory.arrays(), data, m))
+
+        asked, free = needed(m), self._gpu.free_bytes
+        text = (
+            f"a step on {m} samples needs {size(asked)} of the GPU's memory, of which {size(free)} are free"
+        )
+        half = needed(max(1, m // 2))
+        each = (asked - half) / max(1, m - max(1, m // 2))
+        most = min(m - 1, int((free - asked + each * m) / each)) if each else 0
+        while most > 0 and needed(most) > free:  # rounding up to whole pieces of memory
+            most -= max(1, most // 100)
+        if most > 0:
+            return f"{text}; a batch_size of {most} fits ({first_line(error)})"
+        return f"{text}; not even one sample fits ({first_line(error)})"
+
+
+def _lost(error: Exception) -> BackendError:
+    """Return the error for a GPU on which nothing runs any more."""
+    return BackendError(
+        f"the GPU failed during training ({first_line(error)}), and this process can use it no longer. The last "
+        "checkpoint is whole: start a new process and resume from there"
+    )

@@ -1,0 +1,99 @@
+"""A training state in the memory of a GPU, with the way back to earlier ones."""
+
+from typing import Any
+
+from nnx.array.namespace import Array
+from nnx.backends.cupy.gpu import Gpu, aligned
+
+
+class StateMemory:
+    """The arrays of a state, all in one block of memory.
+
+    Steps change the block `home` in place: a CUDA graph reads and writes fixed addresses. Before the first step of a
+    run, the state is in another block, too, and stays the current one until the last step is done. So a run that is
+    interrupted changes nothing, and costs one copy. A snapshot keeps such a block, and then not even a copy is needed.
+
+    Parameters
+    ----------
+    gpu : Gpu
+    state : dict
+        Arrays whose names, shapes and dtypes are those of the state.
+
+    Attributes
+    ----------
+    home : array
+        The bytes of the block that steps change.
+    offsets : dict
+        The byte at which each array begins.
+    """
+
+    def __init__(self, gpu: Gpu, state: dict[str, Array]) -> None:
+        self._gpu = gpu
+        self._forms = {name: (tuple(map(int, x.shape)), x.dtype) for name, x in state.items()}
+        self.offsets, end = {}, 0
+        for name, x in state.items():
+            self.offsets[name] = end
+            end += aligned(int(x.nbytes))
+        self.nbytes = end
+        self.home = gpu.empty(end)
+        self._blocks = [self.home]
+        self._current = self._same = self.home  # `_same`: another block that home is a copy of, or home
+        self._saved: Array | None = None
+
+    def fits(self, state: dict[str, Array]) -> bool:
+        """Whether arrays have the names, shapes and dtypes of the state."""
+        return self._forms == {name: (tuple(map(int, x.shape)), x.dtype) for name, x in state.items()}
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the current state: views of its block. Write into none of them."""
+        return self._arrays(self._current)
+
+    def load(self, state: dict[str, Array]) -> None:
+        """Copy arrays in: all of them, or those that are named."""
+        new = self._other()
+        if len(state) < len(self._forms):
+            self._gpu.copy(self._current, new)
+        for name, x in self._arrays(new).items():
+            if name in state:
+                x[...] = state[name]
+        self._current, self._same = new, self.home
+
+    def begin(self) -> None:
+        """Bring the current state home, for steps there. It remains the current one until `commit`."""
+        self._away()
+        if self._same is not self._current:
+            self._gpu.copy(self._current, self.home)
+        self._same = self.home
+
+    def commit(self) -> None:
+        """Make the block that steps have changed the current one."""
+        self._current = self.home
+
+    def snapshot(self) -> Any:
+        """Remember the current state; return what `rollback` takes."""
+        self._saved = self._away()
+        return self._saved
+
+    def rollback(self, saved: Any) -> None:
+        """Make a remembered state the current one."""
+        self._current = self._saved = saved
+
+    def _away(self) -> Array:
+        """Return a block with the current numbers that is not home: the current block from now on."""
+        if self._current is self.home:
+            other = self._other()
+            self._gpu.copy(self.home, other)
+            self._current = self._same = other
+        return self._current
+
+    def _other(self) -> Array:
+        """Return a block that holds nothing that is needed."""
+        for block in self._blocks:
+            if all(block is not used for used in (self.home, self._current, self._saved)):
+                return block
+        self._blocks.append(self._gpu.empty(self.nbytes))
+        return self._blocks[-1]
+
+    def _arrays(self, block: Array) -> dict[str, Array]:
+        view = self._gpu.view
+        return {name: view(block, self.offsets[name], *form) for name, form in self._forms.items()}

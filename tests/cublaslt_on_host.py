@@ -1,0 +1,110 @@
+"""A stand-in for libcublasLt: it knows a product by its descriptors alone, and does it with NumPy."""
+
+import ctypes
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+DTYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 14: np.dtype("uint16")}
+ATTRIBUTE_BYTES = {3: 4, 4: 4, 7: 4, 8: 8, 11: 8, 12: 8}
+
+
+def widened(x):
+    """bfloat16 as float32."""
+    return (x.astype("uint32") << 16).view("float32")
+
+
+def tf32(x):
+    """float32 with the ten digits behind the point that TF32 has."""
+    return ((x.view("uint32") + 0x1000) & 0xFFFFE000).view("float32")
+
+
+class CublasLtOnHost:
+    """Functions with the arguments of the library's."""
+
+    def __init__(self, cupy, workspace=1000):
+        self.cupy, self.made, self.destroyed, self.workspace = cupy, {}, 0, workspace
+        self.asked, self.products = [], 0
+
+    def _new(self, pointer, thing):
+        number = len(self.made) + 1
+        self.made[number] = thing
+        pointer._obj.value = number
+        return 0
+
+    def _destroy(self, handle):
+        del self.made[handle.value]
+        self.made[-handle.value] = None
+        self.destroyed += 1
+        return 0
+
+    def cublasLtMatmulDescDestroy(self, handle):
+        return self._destroy(handle)
+
+    cublasLtMatmulPreferenceDestroy = cublasLtMatrixLayoutDestroy = cublasLtMatmulDescDestroy  # noqa: N815
+
+    def cublasLtCreate(self, pointer):
+        return self._new(pointer, "handle")
+
+    def cublasLtMatmulDescCreate(self, pointer, compute, scale):
+        assert (compute, scale) in {(68, 0), (77, 0), (70, 1)}
+        return self._new(pointer, {"compute": compute, 3: 0, 4: 0})
+
+    def cublasLtMatrixLayoutCreate(self, pointer, dtype, rows, columns, ld):
+        assert ld >= rows
+        return self._new(pointer, (DTYPES[dtype], rows, columns, ld))
+
+    def cublasLtMatmulPreferenceCreate(self, pointer):
+        return self._new(pointer, {})
+
+    def cublasLtMatmulDescSetAttribute(self, handle, attribute, value, nbytes):
+        assert nbytes == ATTRIBUTE_BYTES[attribute]
+        self.made[handle.value][attribute] = value._obj.value
+        return 0
+
+    def cublasLtMatmulPreferenceSetAttribute(self, handle, attribute, value, nbytes):
+        assert nbytes == {1: 8}.get(attribute, 4)
+        self.made[handle.value][attribute] = value._obj.value
+        return 0
+
+    def cublasLtMatmulAlgoGetHeuristic(self, handle, desc, a, b, c, d, preference, count, found, returned):
+        self.cupy.host_only("cublasLtMatmulAlgoGetHeuristic")
+        preference = self.made[preference.value]
+        self.asked.append(preference)
+        found[0].workspace = min(self.workspace, preference[1])
+        found[0].algorithm[0] = 1 + min(
+            preference[k] for k in (5, 6, 7, 8)
+        )  # the least alignment that it needs
+        found[0].status, returned._obj.value = 0, 1
+        return 0
+
+    def cublasLtMatmul(self, *arguments):
+        _, desc, one, a, la, b, lb, zero, c, lc, d, ld, algorithm, workspace, nbytes, stream = arguments
+        assert (one._obj.value, zero._obj.value, d, ld) == (1, 0, c, lc)
+        desc, layouts = self.made[desc.value], [self.made[x.value] for x in (la, lb, lc)]
+        least = algorithm._obj[0] - 1
+        assert all(address % least == 0 for address in (a, b, c)), "an address is less round than was said"
+        assert workspace % 256 == 0
+
+        def product():
+            self.products += 1
+            if nbytes:
+                ctypes.memset(workspace, 255, nbytes)
+            x, y = self._factor(a, layouts[0], desc, 3), self._factor(b, layouts[1], desc, 4)
+            _matrix(c, *layouts[2])[...] = x @ y
+
+        self.cupy.streams[stream].do(product)
+        return 0
+
+    def _factor(self, address, layout, desc, transposed):
+        x = _matrix(address, *layout)
+        x = widened(x) if x.dtype == "uint16" else x
+        x = tf32(np.ascontiguousarray(x)) if desc["compute"] == 77 else x
+        return x.T if desc[transposed] else x
+
+
+def _matrix(address, dtype, rows, columns, ld):
+    """The matrix at an address, column by column."""
+    size = (columns - 1) * ld + rows
+    memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(address)
+    return as_strided(np.frombuffer(memory, dtype), (rows, columns), (dtype.itemsize, ld * dtype.itemsize))

@@ -1,0 +1,63 @@
+"""CUDA C on the host: kernels compiled by g++ behind cuda_shim.h, and called as the driver calls them."""
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+SHIM = Path(__file__).with_name("cuda_shim.h")
+KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
+MEETING = ("__sync", "__shfl", "over_warp", "over_block", "by_last")
+MISSING = "" if shutil.which("g++") else "g++ is not installed"
+
+
+class KernelsOnHost:
+    """The kernels of a source."""
+
+    def __init__(self, source):
+        self.parameters = {
+            name: [
+                re.sub(r"\b(__restrict__|volatile)\b|\w+$", "", x.strip()).strip() for x in given.split(",")
+            ]
+            for name, given in KERNEL.findall(source)
+        }
+        bodies = dict(zip(self.parameters, KERNEL.split(source)[3::3], strict=True))
+        runs = ["static void** given;"]
+        for name, types in self.parameters.items():
+            arguments = ", ".join(f"*({ctype}*)given[{k}]" for k, ctype in enumerate(types))
+            meets = str(any(word in bodies[name] for word in MEETING)).lower()
+            runs.append(f"static void call_{name}() {{ {name}({arguments}); }}")
+            runs.append(f'extern "C" int run_{name}(unsigned g, unsigned b, unsigned seed, void** a) {{')
+            runs.append(f"  given = a; return launch(g, b, seed, {meets}, call_{name}); }}")
+        self.library = compiled("\n".join([SHIM.read_text(), source, *runs]))
+
+    def run(self, name, grid, block, arguments, seed=0):
+        """Call a kernel with NumPy numbers of its parameters' types; pointers are numbers, too."""
+        types = self.parameters[name]
+        assert len(types) == len(arguments), name
+        for ctype, x in zip(types, arguments, strict=True):
+            wide = 8 if "*" in ctype or ctype in ("long long", "int64", "float64", "double") else 4
+            assert x.nbytes == wide, f"{name}: {ctype} given {x!r}"
+        held = [ctypes.create_string_buffer(x.tobytes()) for x in arguments]
+        pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
+        if getattr(self.library, f"run_{name}")(grid, block, seed, pointers):
+            raise RuntimeError(f"{name}: a barrier that not all threads reach")
+
+
+@cache
+def compiled(text):
+    """A library of C++, kept for the next time."""
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / "nnx-cuda-kernels" / f"{name}.so"
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.with_suffix(".cpp").write_text(text)
+        flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
+        new = path.with_suffix(".new.so")
+        subprocess.run(["g++", *flags, str(path.with_suffix(".cpp")), "-o", str(new)], check=True)
+        new.replace(path)
+    return ctypes.CDLL(str(path))

@@ -1,0 +1,241 @@
+"""A stand-in for CuPy on NumPy arrays, as far as backends/cupy uses it, with streams, events and captured graphs.
+
+A graph does its nodes in any order that its streams and events allow, and so finds a wait that is missing. What CUDA
+refuses while a stream captures is refused here, too. New memory is full of NaN.
+"""
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+from cuda_kernels_on_host import KernelsOnHost
+
+ALIGNED = 512
+
+
+class CUDARuntimeError(RuntimeError):
+    """What CUDA's runtime raises."""
+
+
+class OutOfMemoryError(MemoryError):
+    """What CuPy's pool raises."""
+
+
+class Pointer:
+    """An address in an array."""
+
+    def __init__(self, array):
+        self.array, self.ptr = array, array.ctypes.data
+
+    def copy_from_device_async(self, source, nbytes):
+        to, given = (np.asarray(x.array).reshape(-1).view("uint8") for x in (self, source))
+        self.array.cupy.do(lambda: np.copyto(to[:nbytes], given[:nbytes]))
+
+
+class Array(np.ndarray):
+    """An array on the GPU."""
+
+    cupy = None
+
+    def __array_finalize__(self, other):
+        self.cupy = getattr(other, "cupy", None)
+
+    @property
+    def data(self):
+        return Pointer(self)
+
+    def get(self):
+        self.cupy.host_only("a copy to the host")
+        return np.array(self)
+
+    def __setitem__(self, key, x):
+        self.cupy.host_only("an assignment")
+        super().__setitem__(key, x)
+
+    def __int__(self):
+        return int(self.get())
+
+
+class Event:
+    def __init__(self, **_):
+        self.graph, self.nodes = None, ()
+
+
+class Stream:
+    """A stream. While it captures, what it is asked for becomes nodes of a graph, which wait for `tail`."""
+
+    def __init__(self, cupy, ptr):
+        self.cupy, self.ptr, self.graph, self.tail = cupy, ptr, None, set()
+
+    def __enter__(self):
+        self.cupy.stack.append(self)
+        return self
+
+    def __exit__(self, *_):
+        assert self.cupy.stack.pop() is self
+
+    def record(self, event=None):
+        event = event or Event()
+        event.graph, event.nodes = self.graph, frozenset(self.tail)
+        return event
+
+    def wait_event(self, event):
+        if event.graph is not None:
+            assert self.graph in (None, event.graph)
+            self.graph = event.graph  # it captures, too
+            self.graph.streams.add(self)
+        else:
+            assert self.graph is None, "a capture waits for what is not captured"
+        self.tail |= event.nodes
+
+    def begin_capture(self):
+        assert self.graph is None
+        self.graph, self.tail = Graph(self.cupy), set()
+        self.graph.streams.add(self)
+
+    def end_capture(self):
+        graph = self.graph
+        joined, open_ends = set(), [*self.tail]
+        while open_ends:
+            node = open_ends.pop()
+            if node not in joined:
+                joined.add(node)
+                open_ends += graph.nodes[node][1]
+        for stream in graph.streams:
+            stream.graph, stream.tail = None, set()
+        if len(joined) < len(graph.nodes):
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: a stream was not joined")
+        return graph
+
+    def do(self, call):
+        if self.graph is None:
+            call()
+            return
+        self.graph.nodes.append((call, frozenset(self.tail)))
+        self.tail = {len(self.graph.nodes) - 1}
+
+
+class Graph:
+    """Captured calls, each with those that it waits for."""
+
+    def __init__(self, cupy):
+        self.cupy, self.nodes, self.streams = cupy, [], set()
+
+    def launch(self, stream=None):
+        self.cupy.launches += 1
+        done, left = set(), [*range(len(self.nodes))]
+        while left:
+            ready = [k for k in left if self.nodes[k][1] <= done]
+            k = self.cupy.choose(ready)
+            self.nodes[k][0]()
+            done.add(k)
+            left.remove(k)
+
+
+class RawModule:
+    def __init__(self, cupy, code, options):
+        assert options == ("-std=c++17",)
+        cupy.compiled.append(code)
+        self.cupy, self.kernels = cupy, KernelsOnHost(code)
+
+    def get_function(self, name):
+        assert name in self.kernels.parameters, name
+
+        def call(grid, block, arguments):
+            self.cupy.calls += 1
+            (blocks,), (threads,) = grid, block
+            self.cupy.do(lambda: self.kernels.run(name, blocks, threads, arguments, self.cupy.seed))
+
+        return call
+
+
+class Device:
+    def __init__(self, index=0):
+        self.id, self.compute_capability = index or 0, "90"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def use(self):
+        pass
+
+
+class CupyOnHost:
+    """The module.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Bytes that there are; default: enough.
+    order : {"as asked", "last first", "any"}
+        In which a graph does calls that do not wait for each other.
+    seed : int
+        In which order a kernel's threads and blocks run: 0 in order, 1 in reverse, else shuffled.
+    """
+
+    ndarray, dtype = Array, staticmethod(np.dtype)
+
+    def __init__(self, limit=1 << 30, order="as asked", seed=0):
+        self.limit, self.seed, self.used = limit, seed, 0
+        self.stack, self.streams, self.compiled = [], {}, []
+        self.calls = self.launches = 0
+        drawn = random.Random(0)
+        self.choose = {"as asked": min, "last first": max, "any": lambda ready: drawn.choice(ready)}[order]
+        self.null = self._stream()
+        self.cuda = SimpleNamespace(
+            Stream=lambda non_blocking: self._stream(),
+            Event=Event,
+            Device=Device,
+            get_current_stream=lambda: self.stack[-1] if self.stack else self.null,
+            runtime=SimpleNamespace(
+                CUDARuntimeError=CUDARuntimeError, memGetInfo=lambda: (self.limit - self.used, self.limit)
+            ),
+            driver=SimpleNamespace(CUDADriverError=CUDARuntimeError),
+        )
+
+    def _stream(self):
+        ptr = len(self.streams)
+        self.streams[ptr] = Stream(self, ptr)
+        return self.streams[ptr]
+
+    def do(self, call):
+        """Ask the current stream for a call."""
+        self.cuda.get_current_stream().do(call)
+
+    def host_only(self, what):
+        if any(stream.graph is not None for stream in self.streams.values()):
+            raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream captures")
+
+    def get_default_memory_pool(self):
+        return SimpleNamespace(free_bytes=lambda: 0)
+
+    def empty(self, shape, dtype):
+        self.host_only("new memory")
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if self.used + nbytes > self.limit:
+            raise OutOfMemoryError(f"Out of memory allocating {nbytes} bytes")
+        self.used += nbytes
+        memory = np.full(nbytes + ALIGNED, 255, "uint8").view(Array)
+        memory.cupy = self
+        start = -memory.ctypes.data % ALIGNED
+        return memory[start : start + nbytes].view(dtype).reshape(shape)
+
+    def asarray(self, x, dtype=None):
+        if isinstance(x, Array) and dtype in (None, x.dtype):
+            return x
+        return self.array(x, dtype)
+
+    def array(self, x, dtype=None, copy=True):
+        """A copy, with the layout of x."""
+        x = np.asarray(x, dtype)
+        turned = x.ndim == 2 and not x.flags.c_contiguous
+        new = self.empty(x.shape[::-1] if turned else x.shape, x.dtype)
+        new = new.T if turned else new
+        new[...] = x
+        return new
+
+    def RawModule(self, code, options):  # CuPy's name
+        return RawModule(self, code, options)
