@@ -206,7 +206,7 @@ class CupyOnHost:
         self.cuda.get_current_stream().do(call)
 
     def host_only(self, what):
-        if any(stream.graph is not None for stream in self.streams.values()):
+        if self.cuda.get_current_stream().graph is not None:
             raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream captures")
 
     def get_default_memory_pool(self):

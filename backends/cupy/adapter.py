@@ -1,14 +1,17 @@
 """CuPy, on a CUDA GPU."""
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from nnx.array.host import as_host
-from nnx.errors import BackendError, first_line
+from nnx.backends.cupy.checks import Obstacle, capability_obstacle, failed
+from nnx.backends.cupy.cublaslt import library
+from nnx.backends.cupy.gpu import Gpu
+from nnx.backends.cupy.program import CudaProgram
+from nnx.errors import BackendError
 from nnx.port.base import Backend, Memory, require
 from nnx.port.program import Program
-from nnx.support.processes import not_forked, uncut, whole
+from nnx.support.processes import not_forked, whole
 
 
 class CuPy(Backend):
@@ -30,18 +33,26 @@ class CuPy(Backend):
             self._device.use()
             # Importing works without a driver, and adding without cuBLAS: a tiny product decides.
             cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
-            self._gpu = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
+            self._name = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
         except Exception as error:  # CUDA's, NVRTC's and the loader's errors have no common base
-            raise BackendError(
-                f"CuPy {cupy.__version__} is installed, but cannot compute on {device or 'cuda'} "
-                f"({first_line(error)}); it needs an NVIDIA GPU and a driver for its CUDA version"
-            ) from error
+            raise self._unusable(device, failed(cupy, error)) from error
+        obstacle = capability_obstacle(str(self._device.compute_capability), self._name)
+        if obstacle is not None:
+            raise self._unusable(device, obstacle)
+        library()  # a BackendError if it is missing
+        self._gpu = Gpu(cupy, self._device)
         self.xp = xp
         self.device = f"cuda:{self._device.id}"
 
+    def _unusable(self, device: str | None, obstacle: Obstacle) -> BackendError:
+        version = self._cupy.__version__
+        return BackendError(
+            f"CuPy {version} is installed, but cannot compute on {device or 'cuda'} {obstacle}"
+        )
+
     def describe(self) -> str:
         """Return CuPy's version, and the GPU's name."""
-        return f"cupy {self._cupy.__version__} on {self.device}: {self._gpu}"
+        return f"cupy {self._cupy.__version__} on {self.device}: {self._name}"
 
     @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
@@ -61,14 +72,8 @@ class CuPy(Backend):
         return self._cupy.asnumpy(x)
 
     def compile(self, function: Callable[..., Any]) -> Program:
-        """Return the function, called on the device."""
-
-        @wraps(function)
-        def called(*arguments: Any) -> Any:
-            with uncut(), self._device:
-                return function(*arguments)
-
-        return Program(called)
+        """Return the function as kernels and products. Training steps are CUDA graphs."""
+        return CudaProgram(function, self._gpu)  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backends.cupy.cublaslt import Matmul
-from nnx.backends.cupy.gpu import ALIGNED, Gpu
+from nnx.backends.cupy.gpu import ALIGNED, Gpu, aligned
 from nnx.backends.cupy.step import Argument, Call, Launch, Product, RenderedStep
 from nnx.backends.cupy.streams import planned
 from nnx.compiler.ir.operations import itemsize
@@ -16,27 +16,18 @@ from nnx.compiler.schedule import Memory
 PRELUDE = Path(__file__).with_name("prelude.cuh")
 """What the kernels have in common."""
 
-CTYPES = {
-    "bool": np.bool_,
-    "uint8": np.uint8,
-    "int8": np.int8,
-    "uint16": np.uint16,
-    "int16": np.int16,
-    "uint32": np.uint32,
-    "int32": np.int32,
-    "int64": np.int64,
-    "uint64": np.uint64,
-    "float32": np.float32,
-    "float64": np.float64,
-}
-"""NumPy's type for the type of a kernel's number."""
+LASTING = frozenset({"scratch", "flag", "constant"})
+"""The kinds of memory whose numbers a function counts on from one call to the next. All but constants are 0 at first."""
+
+WORKSPACES = Memory("workspace", 0), Memory("workspace", 1)
+"""What products on each of the two streams use beside their matrices."""
 
 CALL_SECONDS, FLOPS = 2e-6, 50e12
 """Roughly, what a call takes at least, and how many operations a second a product does."""
 
 
 class Calls:
-    """The kernels and products of a function, on two streams.
+    """The kernels and products of a function, on two streams, with their lasting memory.
 
     Parameters
     ----------
@@ -44,53 +35,63 @@ class Calls:
     rendered : RenderedStep
     precision : str
         Of products: see `cublaslt.PRECISIONS`.
-    aligned : dict
-        For memory that does not begin at a multiple of `ALIGNED` bytes: an address that is as round as its own.
+    likely : dict
+        An address as round as its own, of memory that may not begin at a multiple of `ALIGNED` bytes.
 
     Attributes
     ----------
-    workspaces : tuple of int
-        Bytes that products need on each of the two streams.
+    memory : dict
+        The bytes of each memory that a caller must provide.
     """
 
     def __init__(
-        self, gpu: Gpu, rendered: RenderedStep, precision: str, aligned: Mapping[Memory, int] | None = None
+        self, gpu: Gpu, rendered: RenderedStep, precision: str, likely: Mapping[Memory, int] | None = None
     ) -> None:
         self._gpu, self._calls = gpu, rendered.calls
         self._module = gpu.module(PRELUDE.read_text(encoding="utf-8") + rendered.source)
         self._plan = planned(rendered.after, [seconds(call) for call in rendered.calls])
+        names = {call.kernel for call in rendered.calls if isinstance(call, Launch)}
+        self._kernels = {name: self._module.get_function(name) for name in names}
+        workspaces = self._find_algorithms(
+            precision, dict.fromkeys(rendered.memory, ALIGNED) | dict(likely or {})
+        )
+        lasting = {x: nbytes for x, nbytes in rendered.memory.items() if x.kind in LASTING}
+        self.memory = {x: nbytes for x, nbytes in rendered.memory.items() if x not in lasting}
+        self.memory |= dict(zip(WORKSPACES, workspaces, strict=True))
+        places, size = laid_out(lasting)
+        self._lasting = gpu.empty(size)
+        self._lasting[...] = 0
+        for x, array in rendered.constants.items():
+            gpu.view(self._lasting, places[x], array.shape, array.dtype)[...] = gpu.cupy.asarray(array)
+        self._addresses = {x: self._lasting.data.ptr + start for x, start in places.items()}
+
+    def _find_algorithms(self, precision: str, likely: Mapping[Memory, int]) -> list[int]:
+        """Describe all products and find their algorithms; return the bytes of the two workspaces."""
         self._matmuls: dict[int, Matmul] = {}
-        self._kernels: dict[str, Any] = {}
-        for call in rendered.calls:
-            if isinstance(call, Launch) and call.kernel not in self._kernels:
-                self._kernels[call.kernel] = self._module.get_function(call.kernel)
-        likely = dict.fromkeys((*rendered.memory, *rendered.constants), ALIGNED) | dict(aligned or {})
         workspaces = [0, 0]
-        for k, call in enumerate(rendered.calls):
+        for k, call in enumerate(self._calls):
             if isinstance(call, Product):
-                matmul = self._matmuls[k] = Matmul(gpu.lt.library, call, precision)
-                matmul.choose(matmul.algorithms(gpu.lt, _addresses(call, likely))[0])
+                matmul = self._matmuls[k] = Matmul(self._gpu.lt.library, call, precision)
+                matmul.choose(matmul.algorithms(self._gpu.lt, _addresses(call, likely))[0])
                 side = self._plan.beside[k]
                 workspaces[side] = max(workspaces[side], matmul.workspace)
-        self.workspaces = tuple(workspaces)
+        return workspaces
 
-    def enqueue(self, main: Any, addresses: Mapping[Memory, int], workspaces: tuple[int, int]) -> None:
+    def enqueue(self, main: Any, given: Mapping[Memory, int]) -> None:
         """Ask a stream for all calls, and the GPU's second stream for those that may run beside them.
 
         Parameters
         ----------
         main : stream
-        addresses : dict
-            Of each memory.
-        workspaces : tuple of int
-            The address of each stream's own.
+        given : dict
+            The addresses of `memory`.
         """
-        gpu, plan = self._gpu, self._plan
+        gpu, plan, addresses = self._gpu, self._plan, {**self._addresses, **given}
         streams = main, gpu.streams[1]
         forks = any(plan.beside)
         if forks:
             streams[1].wait_event(gpu.event(main))
-        events = {}
+        events: dict[int, Any] = {}
         for k, call in enumerate(self._calls):
             stream, wait = streams[plan.beside[k]], plan.waits[k]
             if wait is not None:
@@ -99,7 +100,7 @@ class Calls:
                 with stream:
                     self._kernels[call.kernel]((call.grid,), (call.block,), _arguments(call, addresses))
             else:
-                workspace = workspaces[plan.beside[k]]
+                workspace = addresses[WORKSPACES[plan.beside[k]]]
                 self._matmuls[k](gpu.lt, _addresses(call, addresses), workspace, stream.ptr)
             if k in plan.awaited:
                 events[k] = gpu.event(stream)
@@ -107,8 +108,23 @@ class Calls:
             main.wait_event(gpu.event(streams[1]))
 
 
+def laid_out(memory: Mapping[Memory, int]) -> tuple[dict[Memory, int], int]:
+    """Return where each memory begins in one block, and the bytes of the block."""
+    starts, end = {}, 0
+    for x, nbytes in memory.items():
+        starts[x] = end
+        end += aligned(nbytes)
+    return starts, end
+
+
+def seconds(call: Call) -> float:
+    """Return roughly how long a call takes."""
+    flops = 2 * call.m * call.n * call.k if isinstance(call, Product) else 0
+    return CALL_SECONDS + flops / FLOPS
+
+
 def _address(argument: Argument, addresses: Mapping[Memory, int]) -> int:
-    return addresses[argument.memory] + argument.offset * itemsize(argument.dtype)
+    return int(addresses[argument.memory] + argument.offset * itemsize(argument.dtype))
 
 
 def _addresses(product: Product, addresses: Mapping[Memory, int]) -> tuple[int, int, int]:
@@ -117,12 +133,6 @@ def _addresses(product: Product, addresses: Mapping[Memory, int]) -> tuple[int, 
 
 
 def _arguments(launch: Launch, addresses: Mapping[Memory, int]) -> tuple[Any, ...]:
-    """Return a kernel's arguments as NumPy numbers of their C types."""
+    """Return a kernel's arguments as NumPy numbers, by which CuPy knows their sizes."""
     pointers = [np.uint64(_address(x, addresses)) for x in launch.arguments]
-    return *pointers, *(CTYPES[ctype](number) for ctype, number in launch.numbers)
-
-
-def seconds(call: Call) -> float:
-    """Return roughly how long a call takes."""
-    flops = 2 * call.m * call.n * call.k if isinstance(call, Product) else 0
-    return CALL_SECONDS + flops / FLOPS
+    return *pointers, *(np.dtype(dtype).type(number) for dtype, number in launch.numbers)

@@ -1,7 +1,7 @@
 """A CUDA GPU through CuPy: memory, compiled kernels, streams and graphs, and the products of cuBLASLt."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -45,17 +45,19 @@ class Gpu:
         self.cupy, self.device, self._load = cupy, device, load
         self._modules: dict[str, Any] = {}
         self._last: Any = None  # the stream of the last call
+        self._captures = False
 
     @contextmanager
     def use(self) -> Iterator[Any]:
         """Make the GPU the current one of this thread, and give the thread's stream.
 
-        Calls come one after the other on the GPU, also if the thread's stream is another one than before.
+        Calls come one after the other on the GPU, also if the thread's stream is another one than before. A signal's
+        handler may come here while a stream captures. Its calls go to the stream that was in use before.
         """
-        with self.device:
+        with self.device, self._last if self._captures else nullcontext():
             stream = self.cupy.cuda.get_current_stream()
             if self._last is not None and self._last.ptr != stream.ptr:
-                stream.wait_event(self._last.record())
+                stream.wait_event(self.event(self._last))
             self._last = stream
             yield stream
 
@@ -99,7 +101,8 @@ class Gpu:
     @cached_property
     def streams(self) -> tuple[Any, Any]:
         """A stream that captures, and one for what runs beside another one."""
-        return tuple(self.cupy.cuda.Stream(non_blocking=True) for _ in range(2))  # type: ignore[return-value]
+        new = self.cupy.cuda.Stream
+        return new(non_blocking=True), new(non_blocking=True)
 
     def event(self, stream: Any) -> Any:
         """Return an event that is recorded on a stream."""
@@ -108,12 +111,16 @@ class Gpu:
     def captured(self, enqueue: Callable[[Any], None]) -> Any:
         """Return a CUDA graph of what `enqueue` asks of a stream."""
         stream, _ = self.streams
-        with stream:
-            stream.begin_capture()
-            try:
-                enqueue(stream)
-            finally:  # a stream that captures on takes nothing else
-                graph = stream.end_capture()
+        self._captures = True
+        try:
+            with stream:
+                stream.begin_capture()
+                try:
+                    enqueue(stream)
+                finally:  # a stream that goes on capturing would take nothing else
+                    graph = stream.end_capture()
+        finally:
+            self._captures = False
         return graph
 
     def is_error(self, error: Exception) -> bool:

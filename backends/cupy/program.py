@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -10,14 +9,13 @@ import numpy as np
 
 from nnx.array.gather import Data, batches
 from nnx.array.namespace import Array
-from nnx.backends.calls.program_cache import ProgramCache, form
+from nnx.backends.calls.program_cache import ProgramCache, form, signature
 from nnx.backends.cupy import loop
+from nnx.backends.cupy.function import CudaFunction
 from nnx.backends.cupy.gpu import Gpu
+from nnx.backends.cupy.rendering import render_function, render_step
 from nnx.backends.cupy.resident import ResidentStep, step_bytes
 from nnx.backends.cupy.state import StateMemory
-from nnx.backends.cupy.step import RenderedStep
-from nnx.backends.cupy.step_renderer import rendered, scheduled
-from nnx.compiler import trace
 from nnx.errors import BackendError, first_line, size
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, not_forked
@@ -25,29 +23,6 @@ from nnx.support.processes import give_way, not_forked
 SLOW = "a step runs as single operations of CuPy, which takes several times as long; the backend torch may be faster"
 
 FLOATS = ("float32", "float64")
-
-
-@dataclass(frozen=True)
-class Stub:
-    """The form of an array."""
-
-    shape: tuple[int, ...]
-    dtype: Any
-
-
-RenderStep = Callable[[Callable[..., Any], dict[str, Array], Data, int], RenderedStep]
-"""render(function, state, data, m) returns a training step for m samples of these data; a TraceError if it cannot."""
-
-
-def stub_batch(data: Data, m: int) -> tuple[Stub | None, ...]:
-    """Return the forms of m samples."""
-    return tuple(None if x is None else Stub((*x.shape[:-1], m), x.dtype) for x in data)
-
-
-def render_step(function: Callable[..., Any], state: dict[str, Array], data: Data, m: int) -> RenderedStep:
-    """Render a training step: see `RenderStep`."""
-    made, other = (scheduled(trace(function, state, stub_batch(data, n))) for n in (m, m + 1))
-    return rendered(made, other)
 
 
 class CudaProgram(Program):
@@ -60,36 +35,40 @@ class CudaProgram(Program):
     ----------
     function : callable
     gpu : Gpu
-    render : callable
-        See `RenderStep`.
     precision : str
         Of products: see `cublaslt.PRECISIONS`.
     """
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        gpu: Gpu,
-        render: RenderStep = render_step,
-        precision: str = "float32",
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], gpu: Gpu, precision: str = "float32") -> None:
         super().__init__(function)
-        self._gpu, self._render, self._precision = gpu, render, precision
+        self._gpu, self._precision = gpu, precision
         with gpu.use():
             self._memory = StateMemory(gpu, {})
         self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
         self._forms = ProgramCache(SLOW, logging.INFO)
+        self._functions = ProgramCache("a function runs as single operations of CuPy")
         self._working: Any = None  # memory that the forms use in turns
 
     def empty(self) -> Self:
         """Return a program of the same function without a state."""
-        return type(self)(self.function, self._gpu, self._render, self._precision)
+        return type(self)(self.function, self._gpu, self._precision)
 
     @exclusive
     def __call__(self, *arguments: Any) -> Any:
-        """Return what the function returns."""
+        """Return what the function returns, in new arrays."""
         not_forked("CUDA")
-        with self._gpu.use():
+        with self._gpu.use() as stream:
+            key = signature(arguments)
+            function = self._functions.get_or_make(key, partial(self._function, arguments))
+            if function is not None:
+                try:
+                    return function(arguments, stream)
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    if self._gpu.is_error(error):
+                        raise _lost(error) from error
+                    self._functions.fail(key, error)
             return self.function(*arguments)
 
     @exclusive
@@ -202,8 +181,11 @@ class CudaProgram(Program):
         return m, *samples, *((name, form(x)) for name, x in self._memory.arrays().items())
 
     def _form(self, data: Data, m: int) -> ResidentStep:
-        rendered = self._render(self.function, self._memory.arrays(), data, m)
+        rendered = render_step(self.function, self._memory.arrays(), data, m)
         return ResidentStep(self._gpu, rendered, self._memory, self._precision, self._working_memory)
+
+    def _function(self, arguments: Any) -> CudaFunction:
+        return CudaFunction(self._gpu, render_function(self.function, arguments), self._precision)
 
     def _working_memory(self, nbytes: int) -> Array:
         if self._working is None or self._working.nbytes < nbytes:
@@ -214,7 +196,8 @@ class CudaProgram(Program):
         """Return the text of the error for too little memory: the bytes asked for, and the largest m that fits."""
 
         def needed(m: int) -> int:
-            return step_bytes(self._render(self.function, self._memory.arrays(), data, m))
+            step = render_step(self.function, self._memory.arrays(), data, m)
+            return step_bytes(step)  # type: ignore[no-any-return]
 
         asked, free = needed(m), self._gpu.free_bytes
         text = (

@@ -1,20 +1,17 @@
 """A training step with memory on a GPU: the launch of its CUDA graph is a step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy import loop
-from nnx.backends.cupy.calls import Calls
+from nnx.backends.cupy.calls import Calls, laid_out
 from nnx.backends.cupy.gpu import Gpu, aligned
 from nnx.backends.cupy.state import StateMemory
 from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler.schedule import Memory
 from nnx.support.processes import give_way
-
-LASTING = frozenset({"scratch", "flag", "constant"})
-"""The kinds of memory whose numbers a step counts on, from one step to the next."""
 
 
 class ResidentStep:
@@ -45,28 +42,16 @@ class ResidentStep:
     ) -> None:
         self._gpu = gpu
         step = loop.with_loop(rendered)
-        addresses = _state_addresses(step, state)
-        self._calls = Calls(gpu, step, precision, addresses)
-        lasting = {
-            x: nbytes for x, nbytes in step.memory.items() if x.kind in LASTING and x not in step.constants
-        }
-        lasting |= {x: int(array.nbytes) for x, array in step.constants.items()}
-        others = {x: nbytes for x, nbytes in step.memory.items() if x not in lasting and x not in addresses}
-        workspaces = {Memory("workspace", k): nbytes for k, nbytes in enumerate(self._calls.workspaces)}
-        places, size = laid_out(lasting)
-        self._lasting = gpu.empty(size)
-        self._lasting[...] = 0
-        for x, array in step.constants.items():
-            gpu.view(self._lasting, places[x], array.shape, array.dtype)[...] = gpu.cupy.asarray(array)
-        addresses |= {x: self._lasting.data.ptr + start for x, start in places.items()}
-        places, size = laid_out(others | workspaces)
+        home, place = state.home.data.ptr, step.schedule.place
+        given, (_, cost) = step.schedule.graph.arguments[0], step.schedule.graph.result
+        self._addresses = {place(x).memory: home + state.offsets[name] for name, x in given.items()}
+        self._calls = Calls(gpu, step, precision, self._addresses)
+        places, size = laid_out({x: n for x, n in self._calls.memory.items() if x not in self._addresses})
         self._working = working(size)
-        addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
-        self._workspaces = addresses[Memory("workspace", 0)], addresses[Memory("workspace", 1)]
-        self._addresses = addresses
+        self._addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
         self._begin = gpu.module(loop.SOURCE).get_function("begin")
-        self._cost = step.schedule.place(step.schedule.graph.result[1]).dtype
-        self._is_met, self._graph = False, None
+        self._cost, self._is_met = cost.dtype, False
+        self._graph: Any = None
 
     def run(self, data: Data, order: Array | None, at: int, count: int, stream: Any) -> Array:
         """Do `count` steps; return their costs. See `nnx.port.program.Program.run`."""
@@ -78,38 +63,19 @@ class ResidentStep:
         return Js
 
     def _step(self, stream: Any) -> None:
+        if self._graph is None and not self._is_met:
+            self._enqueue(stream)
+            self._is_met = True
+            return
         if self._graph is None:
-            if not self._is_met:
-                self._is_met = True
-                self._enqueue(stream)
-                return
             self._graph = self._gpu.captured(self._enqueue)
         self._graph.launch(stream)
 
     def _enqueue(self, stream: Any) -> None:
-        self._calls.enqueue(stream, self._addresses, self._workspaces)
-
-
-def _state_addresses(step: RenderedStep, state: StateMemory) -> dict[Memory, int]:
-    """Return where the arrays of the state lie."""
-    home, place = state.home.data.ptr, step.schedule.place
-    return {
-        place(x).memory: home + state.offsets[name] for name, x in step.schedule.graph.arguments[0].items()
-    }
-
-
-def laid_out(memory: Mapping[Memory, int]) -> tuple[dict[Memory, int], int]:
-    """Return where each memory begins in one block, and the bytes of the block."""
-    starts, end = {}, 0
-    for x, nbytes in memory.items():
-        starts[x] = end
-        end += aligned(nbytes)
-    return starts, end
+        self._calls.enqueue(stream, self._addresses)
 
 
 def step_bytes(rendered: RenderedStep) -> int:
     """Return the bytes that a step needs beside its state and the workspaces of products."""
     state = {Memory("input", k) for k in range(len(rendered.schedule.graph.arguments[0]))}
-    sizes = [nbytes for x, nbytes in rendered.memory.items() if x not in state]
-    sizes += [int(array.nbytes) for array in rendered.constants.values()]
-    return sum(map(aligned, sizes))
+    return sum(aligned(nbytes) for x, nbytes in rendered.memory.items() if x not in state)

@@ -1,0 +1,92 @@
+"""Why a GPU cannot be used, and what to do about it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from nnx.errors import first_line
+from nnx.support.install import install
+
+LEAST_CAPABILITY = 70
+"""Of a GPU: 70 is Volta (2017), of which the major number is 7 and the minor one 0."""
+
+
+class Obstacle(NamedTuple):
+    """Why a GPU cannot be used, and the remedy."""
+
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"({self.why}); {self.remedy}"
+
+
+def failed(cupy: Any, error: Exception) -> Obstacle:
+    """Return why a first computation failed."""
+    return (
+        driver_obstacle(cupy)
+        or nvrtc_obstacle(cupy)
+        or Obstacle(first_line(error), "it needs an NVIDIA GPU and a driver for its CUDA version")
+    )
+
+
+def driver_obstacle(cupy: Any) -> Obstacle | None:
+    """Return what is wrong with the driver, if CUDA can tell."""
+    runtime = cupy.cuda.runtime
+    driver, wanted = (_asked(runtime, name) for name in ("driverGetVersion", "runtimeGetVersion"))
+    if driver == 0:
+        return Obstacle(
+            "there is no NVIDIA driver", "install one for an NVIDIA GPU, or use the backend 'numba'"
+        )
+    if driver and wanted and driver // 1000 < wanted // 1000:  # within a major version any driver will do
+        remedy = f"update the driver to one for CUDA {wanted // 1000}"
+        if wanted // 1000 == 13 and driver // 1000 == 12:
+            remedy += f", or uninstall CuPy and install the one for CUDA 12: {install('cuda12')}"
+        return Obstacle(
+            f"the driver is for CUDA {_version(driver)}, and CuPy for CUDA {_version(wanted)}", remedy
+        )
+    return None
+
+
+def nvrtc_obstacle(cupy: Any) -> Obstacle | None:
+    """Return what is wrong with NVRTC, CUDA's compiler."""
+    nvrtc = getattr(cupy.cuda, "nvrtc", None)
+    if nvrtc is None:
+        return None
+    try:
+        nvrtc.getVersion()
+    except Exception as error:  # the loader's errors have no common base
+        return Obstacle(
+            f"NVRTC, CUDA's compiler, cannot be loaded: {first_line(error)}",
+            f"install it: {install('cuda13')}, or with cuda12 for a driver of CUDA 12",
+        )
+    return None
+
+
+def capability_obstacle(capability: str, gpu: str) -> Obstacle | None:
+    """Return what to say of a GPU that is too old.
+
+    Examples
+    --------
+    >>> capability_obstacle("90", "NVIDIA H200")
+    >>> print(capability_obstacle("61", "NVIDIA GeForce GTX 1080"))
+    (the NVIDIA GeForce GTX 1080 has compute capability 6.1); nnx needs 7.0 or newer: use the backend 'numba'
+    """
+    if int(capability) >= LEAST_CAPABILITY:
+        return None
+    least, given = (f"{x[:-1]}.{x[-1]}" for x in (str(LEAST_CAPABILITY), capability))
+    return Obstacle(
+        f"the {gpu} has compute capability {given}", f"nnx needs {least} or newer: use the backend 'numba'"
+    )
+
+
+def _asked(runtime: Any, name: str) -> int | None:
+    """Return a version as CUDA has it, such as 13020 for 13.2; None where it does not tell."""
+    ask: Callable[[], int] | None = getattr(runtime, name, None)
+    try:
+        return None if ask is None else int(ask())
+    except Exception:  # an error of CUDA's says no more than the one that is looked into
+        return None
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"

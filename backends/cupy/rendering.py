@@ -1,0 +1,55 @@
+"""From a function of arrays to what a GPU does for it: traced, scheduled, rendered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nnx.array.gather import Data
+from nnx.array.namespace import Array
+from nnx.backends.cupy.step import RenderedStep
+from nnx.backends.cupy.step_renderer import rendered, scheduled
+from nnx.compiler import is_array, leaves, mapped, own_outputs, trace
+
+
+@dataclass(frozen=True)
+class Stub:
+    """The form of an array."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+def stub_batch(data: Data, m: int) -> tuple[Stub | None, ...]:
+    """Return the forms of m samples."""
+    return tuple(None if x is None else Stub((*x.shape[:-1], m), x.dtype) for x in data)
+
+
+def render_step(function: Callable[..., Any], state: dict[str, Array], data: Data, m: int) -> RenderedStep:
+    """Return a training step for m samples of these data; a TraceError if it cannot be."""
+    made, other = (scheduled(trace(function, state, stub_batch(data, n))) for n in (m, m + 1))
+    return rendered(made, other)
+
+
+def render_function(function: Callable[..., Any], arguments: Any) -> RenderedStep:
+    """Return a function of (parameters, batch, ...) whose text has no number of samples, if that can be told."""
+    graph = own_outputs(trace(function, *arguments))
+    try:
+        other = scheduled(own_outputs(trace(function, *with_another_sample(arguments))), is_step=False)
+        return rendered(scheduled(graph, is_step=False), other)
+    except Exception:  # what was taken for samples is none: the user's code may raise anything
+        return rendered(scheduled(graph, is_step=False))
+
+
+def with_another_sample(arguments: Any) -> Any:
+    """Return the forms of a function's arguments with one sample more.
+
+    The samples are along the last axis of the second argument, or of its first array. What has as many numbers along
+    its last axis in it or in a later argument has one for each sample, too.
+    """
+    m = next(x.shape[-1] for x in leaves(arguments[1:]) if is_array(x) and x.shape)
+
+    def grown(x: Any) -> Any:
+        has_samples = is_array(x) and x.shape and x.shape[-1] == m
+        return Stub((*x.shape[:-1], m + 1), x.dtype) if has_samples else x
+
+    return arguments[0], *mapped(arguments[1:], grown)
