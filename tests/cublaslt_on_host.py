@@ -9,6 +9,11 @@ DTYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 14: np.dtype("uint16")
 ATTRIBUTE_BYTES = {3: 4, 4: 4, 7: 4, 8: 8, 11: 8, 12: 8}
 
 
+def bfloat16(x):
+    """float32 with the seven digits behind the point that bfloat16 has."""
+    return ((x.view("uint32") + 0x8000) & 0xFFFF0000).view("float32")
+
+
 def widened(x):
     """bfloat16 as float32."""
     return (x.astype("uint32") << 16).view("float32")
@@ -47,7 +52,7 @@ class CublasLtOnHost:
         return self._new(pointer, "handle")
 
     def cublasLtMatmulDescCreate(self, pointer, compute, scale):
-        assert (compute, scale) in {(68, 0), (77, 0), (70, 1)}
+        assert (compute, scale) in {(68, 0), (75, 0), (77, 0), (70, 1)}
         return self._new(pointer, {"compute": compute, 3: 0, 4: 0})
 
     def cublasLtMatrixLayoutCreate(self, pointer, dtype, rows, columns, ld):
@@ -91,7 +96,8 @@ class CublasLtOnHost:
             if nbytes:
                 ctypes.memset(workspace, 255, nbytes)
             x, y = self._factor(a, layouts[0], desc, 3), self._factor(b, layouts[1], desc, 4)
-            _matrix(c, *layouts[2])[...] = x @ y
+            with np.errstate(all="ignore"):
+                _matrix(c, *layouts[2])[...] = x @ y
 
         self.cupy.streams[stream].do(product)
         return 0
@@ -99,7 +105,8 @@ class CublasLtOnHost:
     def _factor(self, address, layout, desc, transposed):
         x = _matrix(address, *layout)
         x = widened(x) if x.dtype == "uint16" else x
-        x = tf32(np.ascontiguousarray(x)) if desc["compute"] == 77 else x
+        rounded = {75: bfloat16, 77: tf32}.get(desc["compute"])
+        x = x if rounded is None else rounded(np.ascontiguousarray(x))
         return x.T if desc[transposed] else x
 
 

@@ -5,10 +5,16 @@ refuses while a stream captures is refused here, too. New memory is full of NaN.
 """
 
 import random
+import sys
+import weakref
 from types import SimpleNamespace
 
+import array_api_compat.numpy as xp
 import numpy as np
+from cublaslt_on_host import CublasLtOnHost
 from cuda_kernels_on_host import KernelsOnHost
+
+from nnx.backends.cupy.adapter import CuPy
 
 ALIGNED = 512
 
@@ -28,6 +34,7 @@ class Pointer:
         self.array, self.ptr = array, array.ctypes.data
 
     def copy_from_device_async(self, source, nbytes):
+        self.array.cupy.copies += 1
         to, given = (np.asarray(x.array).reshape(-1).view("uint8") for x in (self, source))
         self.array.cupy.do(lambda: np.copyto(to[:nbytes], given[:nbytes]))
 
@@ -50,6 +57,7 @@ class Array(np.ndarray):
 
     def __setitem__(self, key, x):
         self.cupy.host_only("an assignment")
+        self.cupy.copies += 1
         super().__setitem__(key, x)
 
     def __int__(self):
@@ -150,8 +158,10 @@ class RawModule:
 
 
 class Device:
-    def __init__(self, index=0):
-        self.id, self.compute_capability = index or 0, "90"
+    compute_capability = "90"
+
+    def __init__(self, index=None):
+        self.id = index or 0
 
     def __enter__(self):
         return self
@@ -176,24 +186,30 @@ class CupyOnHost:
         In which order a kernel's threads and blocks run: 0 in order, 1 in reverse, else shuffled.
     """
 
+    __version__ = "14.2.0"
     ndarray, dtype = Array, staticmethod(np.dtype)
 
     def __init__(self, limit=1 << 30, order="as asked", seed=0):
         self.limit, self.seed, self.used = limit, seed, 0
         self.stack, self.streams, self.compiled = [], {}, []
-        self.calls = self.launches = 0
+        self.calls = self.launches = self.copies = 0
         drawn = random.Random(0)
         self.choose = {"as asked": min, "last first": max, "any": lambda ready: drawn.choice(ready)}[order]
         self.null = self._stream()
         self.cuda = SimpleNamespace(
             Stream=lambda non_blocking: self._stream(),
             Event=Event,
-            Device=Device,
+            Device=type("Device", (Device,), {}),
             get_current_stream=lambda: self.stack[-1] if self.stack else self.null,
             runtime=SimpleNamespace(
-                CUDARuntimeError=CUDARuntimeError, memGetInfo=lambda: (self.limit - self.used, self.limit)
+                CUDARuntimeError=CUDARuntimeError,
+                memGetInfo=lambda: (self.limit - self.used, self.limit),
+                driverGetVersion=lambda: 13020,
+                runtimeGetVersion=lambda: 13020,
+                getDeviceProperties=lambda number: {"name": b"a GPU of NumPy"},
             ),
             driver=SimpleNamespace(CUDADriverError=CUDARuntimeError),
+            nvrtc=SimpleNamespace(getVersion=lambda: (13, 2)),
         )
 
     def _stream(self):
@@ -210,7 +226,9 @@ class CupyOnHost:
             raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream captures")
 
     def get_default_memory_pool(self):
-        return SimpleNamespace(free_bytes=lambda: 0)
+        return SimpleNamespace(
+            free_bytes=lambda: 0, used_bytes=lambda: self.used, total_bytes=lambda: self.used
+        )
 
     def empty(self, shape, dtype):
         self.host_only("new memory")
@@ -218,10 +236,23 @@ class CupyOnHost:
         if self.used + nbytes > self.limit:
             raise OutOfMemoryError(f"Out of memory allocating {nbytes} bytes")
         self.used += nbytes
-        memory = np.full(nbytes + ALIGNED, 255, "uint8").view(Array)
+        whole = np.full(nbytes + ALIGNED, 255, "uint8")
+        weakref.finalize(whole, self._free, nbytes).atexit = False
+        memory = whole.view(Array)
         memory.cupy = self
         start = -memory.ctypes.data % ALIGNED
         return memory[start : start + nbytes].view(dtype).reshape(shape)
+
+    def _free(self, nbytes):
+        self.used -= nbytes
+
+    def ones(self, shape):
+        new = self.empty(shape, "float64")
+        new[...] = 1
+        return new
+
+    def asnumpy(self, x):
+        return np.array(x)
 
     def asarray(self, x, dtype=None):
         if isinstance(x, Array) and dtype in (None, x.dtype):
@@ -239,3 +270,13 @@ class CupyOnHost:
 
     def RawModule(self, code, options):  # CuPy's name
         return RawModule(self, code, options)
+
+
+def installed(monkeypatch, **options):
+    """Install a stand-in in place of CuPy and of cuBLASLt; return the backend, the module and the library."""
+    cupy = CupyOnHost(**options)
+    library = CublasLtOnHost(cupy)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", xp)
+    monkeypatch.setattr("nnx.backends.cupy.adapter.library", lambda: library)
+    return CuPy(), cupy, library

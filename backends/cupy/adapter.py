@@ -39,8 +39,7 @@ class CuPy(Backend):
         obstacle = capability_obstacle(str(self._device.compute_capability), self._name)
         if obstacle is not None:
             raise self._unusable(device, obstacle)
-        library()  # a BackendError if it is missing
-        self._gpu = Gpu(cupy, self._device)
+        self._gpu = Gpu(cupy, self._device, library())
         self.xp = xp
         self.device = f"cuda:{self._device.id}"
 

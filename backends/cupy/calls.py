@@ -17,7 +17,7 @@ PRELUDE = Path(__file__).with_name("prelude.cuh")
 """What the kernels have in common."""
 
 LASTING = frozenset({"scratch", "flag", "constant"})
-"""The kinds of memory whose numbers a function counts on from one call to the next. All but constants are 0 at first."""
+"""Kinds of memory whose numbers a function counts on from one call to the next. All but constants are 0 at first."""
 
 WORKSPACES = Memory("workspace", 0), Memory("workspace", 1)
 """What products on each of the two streams use beside their matrices."""

@@ -16,9 +16,8 @@ from nnx.support.install import install
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """How products of float32 are computed: as they are, with factors rounded to TF32, or to bfloat16. Sums are float32."""
 
-COMPUTE_TYPES = {"float32": 68, "tf32": 77, "bfloat16": 68, "float64": 70}  # cublasComputeType_t
+COMPUTE_TYPES = {"float32": 68, "tf32": 77, "bfloat16": 75, "float64": 70}  # cublasComputeType_t
 DATA_TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # cudaDataType_t
-ITEMSIZES = {"float32": 4, "float64": 8, "bfloat16": 2}
 TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, AUX, AUX_LD = 3, 4, 7, 8, 11, 12  # cublasLtMatmulDescAttributes_t
 WORKSPACE_BYTES, REDUCTION_SCHEMES, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # cublasLtMatmulPreferenceAttributes_t
 SUM_IN_COMPUTE_TYPE = 2  # cublasLtReductionScheme_t: a product divided along k adds its parts in float32
@@ -142,11 +141,9 @@ class Matmul:
         self, library: Any, product: Product, precision: str = "float32", epilogue: Epilogue | None = None
     ) -> None:
         self._library, self._product, dtype = library, product, product.c.dtype
-        one_of("precision", precision, PRECISIONS)
         number = ctypes.c_double if dtype == "float64" else ctypes.c_float
         self._one, self._zero = number(1), number(0)
-        compute_type = COMPUTE_TYPES["float64" if dtype == "float64" else precision]
-        self._description = self._made("MatmulDesc", compute_type, DATA_TYPES[dtype])
+        self._description = self._made("MatmulDesc", compute_type(product, precision), DATA_TYPES[dtype])
         p = product
         self._describe(TRANSPOSE_A, ctypes.c_int32(p.transpose_a))
         self._describe(TRANSPOSE_B, ctypes.c_int32(p.transpose_b))
@@ -237,6 +234,15 @@ class Matmul:
         p = self._product
         form = f"{'NT'[p.transpose_a]}{'NT'[p.transpose_b]}"
         return f"a product {form} of ({p.m}, {p.k}) and ({p.k}, {p.n}) in {p.c.dtype}"
+
+
+def compute_type(product: Product, precision: str) -> int:
+    """Return how a product is computed. Factors that are rounded already, and float64, have one way only."""
+    one_of("precision", precision, PRECISIONS)
+    dtype = product.c.dtype
+    if dtype != "float32" or product.a.dtype != dtype:
+        return COMPUTE_TYPES["float64" if dtype == "float64" else "float32"]
+    return COMPUTE_TYPES[precision]
 
 
 def alignment(address: int) -> int:

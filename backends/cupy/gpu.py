@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 from nnx.array.namespace import Array
-from nnx.backends.cupy import cublaslt
 from nnx.backends.cupy.cublaslt import CuBlasLt
 
 ALIGNED = 256
@@ -37,12 +36,12 @@ class Gpu:
     ----------
     cupy : module
     device : cupy.cuda.Device
-    load : callable
-        Returns libcublasLt.
+    library : ctypes library
+        libcublasLt: see `cublaslt.library`.
     """
 
-    def __init__(self, cupy: Any, device: Any, load: Callable[[], Any] = cublaslt.library) -> None:
-        self.cupy, self.device, self._load = cupy, device, load
+    def __init__(self, cupy: Any, device: Any, library: Any) -> None:
+        self.cupy, self.device, self._library = cupy, device, library
         self._modules: dict[str, Any] = {}
         self._last: Any = None  # the stream of the last call
         self._captures = False
@@ -96,7 +95,7 @@ class Gpu:
     def lt(self) -> CuBlasLt:
         """The products of cuBLASLt."""
         major = int(str(self.device.compute_capability)[:-1])
-        return CuBlasLt(self._load(), WORKSPACES.get(major, WORKSPACE))
+        return CuBlasLt(self._library, WORKSPACES.get(major, WORKSPACE))
 
     @cached_property
     def streams(self) -> tuple[Any, Any]:

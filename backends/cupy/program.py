@@ -197,7 +197,7 @@ class CudaProgram(Program):
 
         def needed(m: int) -> int:
             step = render_step(self.function, self._memory.arrays(), data, m)
-            return step_bytes(step)  # type: ignore[no-any-return]
+            return int(step_bytes(step) + self._memory.missing_bytes + 2 * self._gpu.lt.workspace)
 
         asked, free = needed(m), self._gpu.free_bytes
         text = (

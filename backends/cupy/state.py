@@ -40,6 +40,11 @@ class StateMemory:
         self._current = self._same = self.home  # `_same`: another block that home is a copy of, or home
         self._saved: Array | None = None
 
+    @property
+    def missing_bytes(self) -> int:
+        """The bytes of the blocks that steps and snapshots will need, and that are not there yet."""
+        return max(0, 3 - len(self._blocks)) * self.nbytes
+
     def fits(self, state: dict[str, Array]) -> bool:
         """Whether arrays have the names, shapes and dtypes of the state."""
         return self._forms == {name: (tuple(map(int, x.shape)), x.dtype) for name, x in state.items()}

@@ -1,0 +1,389 @@
+"""CuPy's training steps as CUDA graphs, on a stand-in for CuPy: what the host asks of the GPU, and what it refuses."""
+
+import logging
+
+import numpy as np
+import pytest
+from cuda_kernels_on_host import MISSING
+from cupy_on_host import CUDARuntimeError, installed
+from program_cases import loaded, made, on_host, one_by_one, same
+
+import nnx
+from nnx.backends.cupy import calls
+from nnx.backends.cupy.adapter import CuPy
+from nnx.backends.cupy.rendering import render_step
+from nnx.backends.cupy.resident import step_bytes
+from nnx.backends.cupy.streams import Plan, planned
+from nnx.train.step import initial_state, training_step
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The backend and the module of CuPy."""
+    backend, cupy, _ = installed(monkeypatch)
+    return backend, cupy
+
+
+def counted(cupy, call):
+    """What a call asks of the GPU: launches of graphs, kernels, copies."""
+    before = cupy.launches, cupy.calls, cupy.copies
+    call()
+    return tuple(
+        now - then for now, then in zip((cupy.launches, cupy.calls, cupy.copies), before, strict=True)
+    )
+
+
+# ------------------------------------------------------------------------------------------ what the host asks for
+
+
+def test_a_step_is_one_launch_and_no_copy(gpu):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+    program.run(data, None, 0, 10, 2)  # the first step by itself, the second captured
+    assert counted(cupy, lambda: program.run(data, None, 0, 10, 30)) == (
+        30,
+        1,
+        1,
+    )  # one kernel and one copy to begin
+    program.snapshot()
+    assert counted(cupy, lambda: program.run(data, None, 0, 10, 30)) == (
+        30,
+        1,
+        0,
+    )  # the snapshot is the way back
+
+
+def test_a_first_step_by_itself_is_no_graph(gpu):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+    program.run(data, None, 0, 10, 1)
+    assert cupy.launches == 0
+    program.run(data, None, 0, 10, 1)
+    assert cupy.launches == 1
+
+
+def test_other_numbers_of_samples_compile_nothing(gpu):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+    program.run(data, None, 0, 16, 3)
+    compiled = len(cupy.compiled)
+    for m in (2, 7, 48, 50):
+        program.run(data, None, 0, m, 1)
+    assert len(cupy.compiled) == compiled
+    before = program.read()
+    Js = program.run(data, backend.asarray(np.arange(50)), 0, 49, 1)
+    after, expected = one_by_one(step, before, data, backend.asarray(np.arange(50)), 0, 49, 1)
+    np.testing.assert_allclose(Js[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(program.read()["theta"], after["theta"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
+def test_an_order_of_several_epochs(gpu, dtype):
+    backend, cupy = gpu
+    step, state, data = made("numbers", backend, weights=True)
+    order = np.concatenate([np.random.default_rng(k).permutation(50) for k in range(3)]).astype(dtype)
+    program = loaded(backend, step, state)
+    Js = program.run(data, backend.asarray(order), 0, 10, 15)
+    expected, costs = one_by_one(step, state, data, backend.asarray(order.astype("int64")), 0, 10, 15)
+    np.testing.assert_allclose(Js, np.array(costs), rtol=1e-5)
+    np.testing.assert_allclose(program.read()["theta"], expected["theta"], rtol=1e-4, atol=1e-6)
+    assert cupy.launches == 14
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "every other"])
+def test_samples_of_any_layout(gpu, layout):
+    backend, _ = gpu
+    step, state, (X, Y, w) = made("numbers", backend)
+    given = {"rows": lambda x: np.ascontiguousarray(x), "columns": np.asfortranarray}.get(layout)
+    if given is None:
+        X, Y = (np.repeat(np.repeat(x, 2, 0), 2, 1).view(type(X))[::2, ::2] for x in (X, Y))
+    else:
+        X, Y = (given(x).view(type(X)) for x in (X, Y))
+    program = loaded(backend, step, state)
+    Js = program.run((X, Y, w), None, 0, 10, 5)
+    _, costs = one_by_one(step, state, (X, Y, w), None, 0, 10, 5)
+    np.testing.assert_allclose(Js, np.array(costs), rtol=1e-5)
+
+
+def test_derivatives_of_weights_are_beside_those_of_activations(gpu):
+    """Of 784-512-512-10: the products for dA and dW[1] on one stream, the other dW, J and Adam's numbers beside."""
+    backend, _ = gpu
+    network, optimizer = nnx.mlp([784, 512, 512, 10]), nnx.Adam()
+    state = initial_state(network, optimizer, backend.asarray(network.init(0)))
+    data = backend.asarray(np.ones((784, 128), "float32")), backend.asarray(np.zeros(128, "int64")), None
+    step = render_step(training_step(network, optimizer), state, data, 128)
+    plan = planned(step.after, [calls.seconds(call) for call in step.calls])
+    beside = [call for call, away in zip(step.calls, plan.beside, strict=True) if away]
+    products = [(x.m, x.n, x.k) for x in beside if hasattr(x, "k")]
+    assert sorted(products) == [(512, 10, 128), (512, 512, 128)]  # dW[3], dW[2]
+    assert len(beside) - len(products) >= 2
+
+
+# --------------------------------------------------------------------------------------------- what must not be lost
+
+
+class Interrupted:
+    """Raises an interrupt at one of the launches, or does something else there."""
+
+    def __init__(self, cupy, at, call):
+        self.cupy, self.at, self.call, self.choose = cupy, at, call, cupy.choose
+
+    def __call__(self, ready):
+        if self.cupy.launches == self.at:
+            self.at = -1
+            self.call()
+        return self.choose(ready)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_changes_nothing(gpu):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+    program.run(data, None, 0, 10, 5)
+    for snapshot in (False, True, False):
+        before = on_host(backend, program.read())
+        if snapshot:
+            program.snapshot()
+        cupy.choose = Interrupted(cupy, cupy.launches + 3, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            program.run(data, None, 0, 10, 5)
+        same(on_host(backend, program.read()), before)
+        again = [float(J) for J in program.run(data, None, 0, 10, 5)]
+        expected = loaded(backend, step, {name: backend.asarray(x) for name, x in before.items()})
+        assert again == [float(J) for J in expected.run(data, None, 0, 10, 5)]
+        same(on_host(backend, program.read()), on_host(backend, expected.read()))
+
+
+def test_a_handler_reads_the_state_before_the_run(gpu):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+    program.run(data, None, 0, 10, 5)
+    before, found = on_host(backend, program.read()), []
+
+    def handler():
+        found.append(on_host(backend, program.read()))
+        program.snapshot()
+
+    cupy.choose = Interrupted(cupy, cupy.launches + 3, handler)
+    program.run(data, None, 0, 10, 5)
+    same(found[0], before)
+    after = on_host(backend, program.read())
+    assert int(after["t"]) == 10
+    program.rollback()
+    same(on_host(backend, program.read()), before)
+
+
+def test_a_handler_reads_the_state_while_a_stream_captures(gpu, monkeypatch):
+    backend, _ = gpu
+    step, state, data = made("softmax", backend)
+    program, found = loaded(backend, step, state), []
+    planned_wait = calls.Calls.enqueue
+
+    def enqueue(self, stream, addresses):
+        planned_wait(self, stream, addresses)
+        found.append(on_host(backend, program.read()))
+
+    monkeypatch.setattr(calls.Calls, "enqueue", enqueue)
+    program.run(data, None, 0, 10, 4)
+    assert len(found) == 2  # the first step, and the capture
+    for one in found:
+        same(one, on_host(backend, state))
+    assert int(program.read()["t"]) == 4
+
+
+def test_another_stream_waits_for_the_last_one(gpu):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program, waited = loaded(backend, step, state), []
+    other = cupy.cuda.Stream(non_blocking=True)
+    other.wait_event = lambda event: waited.append(event)
+    with other:
+        program.run(data, None, 0, 10, 1)
+        program.run(data, None, 0, 10, 1)
+    assert len(waited) >= 1
+
+
+@pytest.mark.parametrize("order", ["as asked", "last first", "any"])
+def test_a_missing_wait_is_seen(monkeypatch, order):
+    """The stand-in does the calls of a graph in several orders: one of them shows a wait that was left out."""
+    backend, _, _ = installed(monkeypatch, order=order)
+    step, state, data = made("softmax", backend)
+
+    def costs():
+        program = loaded(backend, step, state)
+        return [float(J) for J in program.run(data, None, 0, 10, 6)]
+
+    right = costs()
+
+    def without_waits(after, weights):
+        plan = planned(after, weights)
+        first = next(k for k, wait in enumerate(plan.waits) if wait is not None and not plan.beside[k])
+        return Plan(plan.beside, tuple(None if k >= first else wait for k, wait in enumerate(plan.waits)))
+
+    monkeypatch.setattr(calls, "planned", without_waits)
+    wrong = costs()
+    assert (right == wrong) == (order == "as asked")
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_too_little_memory_names_the_bytes_and_a_batch_that_fits(monkeypatch):
+    monkeypatch.setattr("nnx.backends.cupy.gpu.WORKSPACES", {9: 1024})
+    backend, cupy, _ = installed(monkeypatch)
+    network, optimizer = nnx.mlp([20, 300, 5]), nnx.Adam()
+    step = training_step(network, optimizer)
+    state = initial_state(network, optimizer, backend.asarray(network.init(0)))
+    data = backend.asarray(np.ones((20, 4000), "float32")), backend.asarray(np.zeros(4000, "int64")), None
+    program = loaded(backend, step, state)
+    asked = step_bytes(render_step(step, state, data, 4000))
+    cupy.limit = cupy.used + asked // 2
+    before = on_host(backend, program.read())
+    with pytest.raises(
+        MemoryError, match=r"a step on 4000 samples needs 1[0-9.]* MB .* are free; a batch_size of \d+ fits"
+    ) as raised:
+        program.run(data, None, 0, 4000, 1)
+    same(on_host(backend, program.read()), before)
+    most = int(str(raised.value).partition("batch_size of ")[2].split()[0])
+    assert 1500 < most < 2000
+    program.run(data, None, 0, most, 1)
+    assert int(program.read()["t"]) == 1
+
+
+def test_a_step_that_cannot_be_rendered_runs_as_it_is_and_the_log_says_why(gpu, caplog):
+    backend, cupy = gpu
+
+    def step(state, batch):
+        xp = nnx.array_namespace(batch[0])
+        return {"x": state["x"] + xp.sum(xp.sort(batch[0]))}, xp.sum(state["x"])
+
+    program = loaded(backend, step, {"x": backend.asarray(np.ones(3, "float32"))})
+    data = backend.asarray(np.ones((1, 8), "float32")), backend.asarray(np.ones(8, "float32")), None
+    with caplog.at_level(logging.INFO, logger="nnx"):
+        Js = program.run(data, None, 0, 4, 2)
+    assert [float(J) for J in Js] == [3, 15]
+    assert cupy.launches == 0
+    (text,) = caplog.messages
+    assert "runs as single operations" in text
+    assert "sort" in text
+
+
+def test_a_gpu_that_is_lost_is_told(gpu, monkeypatch):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+    program.run(data, None, 0, 10, 3)
+
+    def lost(ready):
+        raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
+    cupy.choose = lost
+    with pytest.raises(nnx.BackendError, match=r"the GPU failed .*IllegalAddress.*last checkpoint is whole"):
+        program.run(data, None, 0, 10, 3)
+
+
+def broken(cupy, error):
+    """A CuPy that cannot compute."""
+
+    def ones(shape):
+        raise error
+
+    cupy.ones = ones
+
+
+def test_a_driver_that_is_missing_or_too_old(monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    broken(cupy, CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient"))
+    cupy.cuda.runtime.driverGetVersion = lambda: 0
+    with pytest.raises(
+        nnx.BackendError, match=r"cannot compute on cuda \(there is no NVIDIA driver\); install one"
+    ):
+        CuPy()
+    cupy.cuda.runtime.driverGetVersion = lambda: 12040
+    with pytest.raises(
+        nnx.BackendError, match=r"driver is for CUDA 12.4, and CuPy for CUDA 13.2\); update .*cuda12"
+    ):
+        CuPy()
+    cupy.cuda.runtime.driverGetVersion = lambda: 13000
+    with pytest.raises(nnx.BackendError, match=r"cuda:1 \(cudaErrorInsufficientDriver"):
+        CuPy("cuda:1")
+
+
+def test_nvrtc_is_missing(monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    broken(cupy, RuntimeError("something about libnvrtc"))
+
+    def version():
+        raise RuntimeError('Failure finding "libnvrtc.so.13": No such file\nand more')
+
+    cupy.cuda.nvrtc.getVersion = version
+    with pytest.raises(
+        nnx.BackendError, match=r"NVRTC, CUDA's compiler, cannot be loaded: Failure .*; install it: .*cuda13"
+    ):
+        CuPy()
+
+
+def test_cublaslt_is_missing(monkeypatch):
+    installed(monkeypatch)
+
+    def library():
+        raise nnx.BackendError("cuBLASLt cannot be loaded")
+
+    monkeypatch.setattr("nnx.backends.cupy.adapter.library", library)
+    with pytest.raises(nnx.BackendError, match="cuBLASLt cannot be loaded"):
+        CuPy()
+
+
+def test_a_gpu_that_is_too_old(monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    cupy.cuda.Device.compute_capability = "61"
+    with pytest.raises(
+        nnx.BackendError, match=r"a GPU of NumPy has compute capability 6.1\); nnx needs 7.0 or newer"
+    ):
+        CuPy()
+
+
+# ------------------------------------------------------------------------------------------------------- all of nnx
+
+
+def test_a_trainer_on_the_stand_in(gpu):
+    """Fitting, validation, metrics and predictions; the whole is equal to NumPy's up to rounding."""
+    backend, cupy = gpu
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((70, 8), np.float32).T, rng.integers(0, 3, 70)
+    found = []
+    for which in (backend, "numpy"):
+        trainer = nnx.Trainer(nnx.mlp([8, 16, 3]), nnx.Adam(0.01), backend=which, seed=1)
+        history = trainer.fit(X, y, epochs=6, batch_size=16, validation=(X, y))
+        found.append((history["loss"], history["validation_loss"], trainer.theta, trainer.predict(X)))
+    assert cupy.launches > 20
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_products_in_fewer_digits(monkeypatch):
+    """Another precision changes results a little, and the products alone."""
+    from nnx.backends.cupy.program import CudaProgram
+
+    results = {}
+    for precision in ("float32", "tf32", "bfloat16"):
+        backend, _, library = installed(monkeypatch)
+        step, state, data = made("softmax", backend)
+        program = CudaProgram(step, backend._gpu, precision)
+        program.load(state)
+        results[precision] = float(program.run(data, None, 0, 10, 1)[0])
+        assert library.products == 5
+    exact = results.pop("float32")
+    errors = {name: abs(x - exact) / exact for name, x in results.items()}
+    assert 0 < errors["tf32"] < 1e-3
+    assert errors["tf32"] < errors["bfloat16"] < 1e-2
