@@ -6,8 +6,9 @@ from nnx.array.namespace import Array
 from nnx.backends.cupy.calls import Calls, laid_out
 from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.step import RenderedStep
-from nnx.compiler import Value, is_array, leaves, mapped
+from nnx.compiler import Value, is_array
 from nnx.compiler.schedule import Memory, Place
+from nnx.support.tree import leaves, mapped
 
 ROUND = 16
 """Bytes of which the address of an argument is a multiple, or it is copied: what products need to be fast."""

@@ -101,7 +101,7 @@ def with_loop(step: RenderedStep) -> RenderedStep:
     makers = {k for k, call in enumerate(step.calls, 1) if cost.memory in {x.memory for x in arguments(call)}}
     after.append(frozenset({0, *makers}))
     return step._replace(
-        source=step.source + SOURCE,
+        kernels={**step.kernels, "loop": SOURCE},
         calls=(pick, *step.calls, count),
         memory={**step.memory, TABLE: TABLE_BYTES},
         after=tuple(after),

@@ -8,7 +8,8 @@ from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy.step import RenderedStep
 from nnx.backends.cupy.step_renderer import rendered, scheduled
-from nnx.compiler import is_array, leaves, mapped, own_outputs, trace
+from nnx.compiler import is_array, own_outputs, trace
+from nnx.support.tree import leaves, mapped
 
 
 @dataclass(frozen=True)
