@@ -88,7 +88,7 @@ def test_an_epilogue_is_described(library, name):
 
 def test_what_an_algorithm_may_count_on(library):
     matmul = Matmul(library, product())
-    preference = matmul._preference(1 << 20, (512, 4096 + 4, 8))
+    preference = matmul._preference(1 << 20, (256, 4, 8))
     assert asked(library, "MatmulPreference", preference, 1, ctypes.c_uint64) == 1 << 20
     assert [asked(library, "MatmulPreference", preference, k) for k in (5, 6, 7, 8)] == [256, 4, 8, 8]
     assert asked(library, "MatmulPreference", preference, 3) == 2  # sums of parts in float32
@@ -132,7 +132,7 @@ def test_the_result_of_a_heuristic_is_as_large_as_the_librarys():
 def test_descriptors_are_destroyed_with_the_product():
     library = CublasLtOnHost(CupyOnHost())
     matmul = Matmul(library, product())
-    matmul.algorithms(CuBlasLt(library, 1 << 20), (512, 512, 512))
+    matmul.algorithms(CuBlasLt(library, 1 << 20), (256, 256, 256))
     del matmul
     gc.collect()
     assert library.destroyed == 5  # the product, three layouts, a preference
@@ -145,10 +145,10 @@ def test_errors_say_what_was_not_to_be_had(monkeypatch):
     what = r"a product TN of \(512, 784\) and \(784, 128\) in float32"
     monkeypatch.setattr(library, "cublasLtMatmulAlgoGetHeuristic", lambda *_: 15)
     with pytest.raises(nnx.BackendError, match=rf"find an algorithm for {what}: not supported \(status 15\)"):
-        matmul.algorithms(lt, (512, 512, 512))
+        matmul.algorithms(lt, (256, 256, 256))
     monkeypatch.setattr(library, "cublasLtMatmulAlgoGetHeuristic", lambda *_: 0)  # it finds none
     with pytest.raises(nnx.BackendError, match=f"no algorithm for {what}"):
-        matmul.algorithms(lt, (512, 512, 512))
+        matmul.algorithms(lt, (256, 256, 256))
     with pytest.raises(nnx.InputError, match="unknown precision 'float16'"):
         Matmul(library, product(), "float16")
 

@@ -1,6 +1,7 @@
 """The calls of a rendered function, ready to be asked of streams."""
 
 from collections.abc import Mapping
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from nnx.backends.cupy.cublaslt import Matmul
 from nnx.backends.cupy.gpu import ALIGNED, Gpu, aligned
-from nnx.backends.cupy.step import Argument, Call, Launch, Product, RenderedStep
+from nnx.backends.cupy.step import Argument, Call, Launch, Product, RenderedStep, arguments
 from nnx.backends.cupy.streams import planned
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Memory
@@ -35,8 +36,8 @@ class Calls:
     rendered : RenderedStep
     precision : str
         Of products: see `cublaslt.PRECISIONS`.
-    likely : dict
-        An address as round as its own, of memory that may not begin at a multiple of `ALIGNED` bytes.
+    alignments : dict
+        The power of two that divides the address of a memory, where it is not `ALIGNED`.
 
     Attributes
     ----------
@@ -45,34 +46,33 @@ class Calls:
     """
 
     def __init__(
-        self, gpu: Gpu, rendered: RenderedStep, precision: str, likely: Mapping[Memory, int] | None = None
+        self, gpu: Gpu, rendered: RenderedStep, precision: str, alignments: Mapping[Memory, int] | None = None
     ) -> None:
         self._gpu, self._calls = gpu, rendered.calls
         self._module = gpu.module(PRELUDE.read_text(encoding="utf-8") + rendered.source)
         self._plan = planned(rendered.after, [seconds(call) for call in rendered.calls])
         names = {call.kernel for call in rendered.calls if isinstance(call, Launch)}
         self._kernels = {name: self._module.get_function(name) for name in names}
-        workspaces = self._find_algorithms(
-            precision, dict.fromkeys(rendered.memory, ALIGNED) | dict(likely or {})
-        )
+        workspaces = self._find_algorithms(precision, alignments or {})
         lasting = {x: nbytes for x, nbytes in rendered.memory.items() if x.kind in LASTING}
         self.memory = {x: nbytes for x, nbytes in rendered.memory.items() if x not in lasting}
         self.memory |= dict(zip(WORKSPACES, workspaces, strict=True))
         places, size = laid_out(lasting)
         self._lasting = gpu.empty(size)
         self._lasting[...] = 0
-        for x, array in rendered.constants.items():
+        for x, array in ((x, array) for x, array in rendered.constants.items() if x in places):
             gpu.view(self._lasting, places[x], array.shape, array.dtype)[...] = gpu.cupy.asarray(array)
         self._addresses = {x: self._lasting.data.ptr + start for x, start in places.items()}
 
-    def _find_algorithms(self, precision: str, likely: Mapping[Memory, int]) -> list[int]:
+    def _find_algorithms(self, precision: str, alignments: Mapping[Memory, int]) -> list[int]:
         """Describe all products and find their algorithms; return the bytes of the two workspaces."""
         self._matmuls: dict[int, Matmul] = {}
         workspaces = [0, 0]
         for k, call in enumerate(self._calls):
             if isinstance(call, Product):
                 matmul = self._matmuls[k] = Matmul(self._gpu.lt.library, call, precision)
-                matmul.choose(matmul.algorithms(self._gpu.lt, _addresses(call, likely))[0])
+                a, b, c = (gcd(x.alignment, alignments.get(x.memory, ALIGNED)) for x in arguments(call))
+                matmul.choose(matmul.algorithms(self._gpu.lt, (a, b, c))[0])
                 side = self._plan.beside[k]
                 workspaces[side] = max(workspaces[side], matmul.workspace)
         return workspaces

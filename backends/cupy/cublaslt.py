@@ -46,8 +46,6 @@ STATUSES = {
     15: "not supported",
     16: "license error",
 }
-MOST_ALIGNED = 256
-"""Bytes of alignment that cuBLASLt makes use of at most. It assumes so many unless it is told."""
 
 
 class Heuristic(ctypes.Structure):
@@ -179,12 +177,18 @@ class Matmul:
             self._describe(AUX, ctypes.c_void_p(epilogue.aux))
             self._describe(AUX_LD, ctypes.c_int64(epilogue.aux_ld))
 
-    def algorithms(self, lt: CuBlasLt, addresses: tuple[int, int, int], count: int = 1) -> list[Heuristic]:
-        """Return at most `count` algorithms for factors and a result at these addresses, the likely fastest first.
+    def algorithms(self, lt: CuBlasLt, alignments: tuple[int, int, int], count: int = 1) -> list[Heuristic]:
+        """Return at most `count` algorithms, the likely fastest first. Never while a stream captures: CUDA 13.3 fails.
 
-        Never while a stream captures: CUDA 13.3 fails then.
+        Parameters
+        ----------
+        lt : CuBlasLt
+        alignments : tuple of int
+            Powers of two that divide the addresses of the factors and of the result, up to 256. Such an address need
+            not be round: the weights of a layer are a slice of theta.
+        count : int
         """
-        preference = self._preference(lt.workspace, addresses)
+        preference = self._preference(lt.workspace, alignments)
         a, b, c = self._layouts
         found, returned = (Heuristic * count)(), ctypes.c_int()
         status = self._library.cublasLtMatmulAlgoGetHeuristic(
@@ -196,16 +200,14 @@ class Matmul:
             raise BackendError(f"cuBLASLt has no algorithm for {self}")
         return usable
 
-    def _preference(self, workspace: int, addresses: tuple[int, int, int]) -> Any:
+    def _preference(self, workspace: int, alignments: tuple[int, int, int]) -> Any:
         preference = self._made("MatmulPreference")
         wanted = [
             (WORKSPACE_BYTES, ctypes.c_uint64(workspace)),
             (REDUCTION_SCHEMES, ctypes.c_uint32(SUM_IN_COMPUTE_TYPE)),
         ]
-        for attribute, address in zip(ALIGNMENTS, (*addresses, addresses[2]), strict=True):
-            wanted.append(
-                (attribute, ctypes.c_uint32(alignment(address)))
-            )  # a slice of theta is at no round address
+        for attribute, nbytes in zip(ALIGNMENTS, (*alignments, alignments[2]), strict=True):
+            wanted.append((attribute, ctypes.c_uint32(nbytes)))  # it assumes 256 unless it is told
         for attribute, value in wanted:
             status = self._library.cublasLtMatmulPreferenceSetAttribute(
                 preference, attribute, ctypes.byref(value), ctypes.sizeof(value)
@@ -243,14 +245,3 @@ def compute_type(product: Product, precision: str) -> int:
     if dtype != "float32" or product.a.dtype != dtype:
         return COMPUTE_TYPES["float64" if dtype == "float64" else "float32"]
     return COMPUTE_TYPES[precision]
-
-
-def alignment(address: int) -> int:
-    """Return the largest power of two, up to `MOST_ALIGNED`, that divides an address.
-
-    Examples
-    --------
-    >>> alignment(512), alignment(20)
-    (256, 4)
-    """
-    return min(MOST_ALIGNED, address & -address) or MOST_ALIGNED

@@ -45,7 +45,7 @@ class ResidentStep:
         home, place = state.home.data.ptr, step.schedule.place
         given, (_, cost) = step.schedule.graph.arguments[0], step.schedule.graph.result
         self._addresses = {place(x).memory: home + state.offsets[name] for name, x in given.items()}
-        self._calls = Calls(gpu, step, precision, self._addresses)
+        self._calls = Calls(gpu, step, precision)
         places, size = laid_out({x: n for x, n in self._calls.memory.items() if x not in self._addresses})
         self._working = working(size)
         self._addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
