@@ -23,6 +23,11 @@ BACKENDS += os.environ.get("NNX_TEST_BACKENDS", "").split()  # those of other pa
 # A shell's job in the background is begun with Ctrl-C ignored and hands that on to what the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+if os.environ.get("NNX_TEST_CUPY_ON_HOST"):  # the backend cupy without a GPU, on a stand-in: slow
+    from cupy_on_host import install
+
+    install(order="any")
+
 COMPILED = tuple(
     f"test_{name}"
     for name in (

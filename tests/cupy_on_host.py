@@ -14,7 +14,7 @@ import numpy as np
 from cublaslt_on_host import CublasLtOnHost
 from cuda_kernels_on_host import KernelsOnHost
 
-from nnx.backends.cupy.adapter import CuPy
+from nnx.backends.cupy import adapter
 
 ALIGNED = 512
 
@@ -272,11 +272,19 @@ class CupyOnHost:
         return RawModule(self, code, options)
 
 
-def installed(monkeypatch, **options):
-    """Install a stand-in in place of CuPy and of cuBLASLt; return the backend, the module and the library."""
+def install(**options):
+    """Put a stand-in where CuPy and cuBLASLt are imported from, for this whole process; return both."""
     cupy = CupyOnHost(**options)
     library = CublasLtOnHost(cupy)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", xp)
-    monkeypatch.setattr("nnx.backends.cupy.adapter.library", lambda: library)
-    return CuPy(), cupy, library
+    sys.modules["cupy"], sys.modules["array_api_compat.cupy"] = cupy, xp
+    adapter.library = lambda: library
+    return cupy, library
+
+
+def installed(monkeypatch, **options):
+    """Install a stand-in for one test; return the backend, the module and the library."""
+    monkeypatch.setitem(sys.modules, "cupy", None)  # what is there now comes back after the test
+    monkeypatch.setitem(sys.modules, "array_api_compat.cupy", None)
+    monkeypatch.setattr(adapter, "library", None)
+    cupy, library = install(**options)
+    return adapter.CuPy(), cupy, library

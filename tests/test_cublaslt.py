@@ -132,7 +132,7 @@ def test_the_result_of_a_heuristic_is_as_large_as_the_librarys():
 def test_descriptors_are_destroyed_with_the_product():
     library = CublasLtOnHost(CupyOnHost())
     matmul = Matmul(library, product())
-    matmul.algorithms(CuBlasLt(library, 1 << 20), (256, 256, 256))
+    matmul.algorithms(CuBlasLt(library, "90"), (256, 256, 256))
     del matmul
     gc.collect()
     assert library.destroyed == 5  # the product, three layouts, a preference
@@ -141,7 +141,7 @@ def test_descriptors_are_destroyed_with_the_product():
 def test_errors_say_what_was_not_to_be_had(monkeypatch):
     library = CublasLtOnHost(CupyOnHost())
     matmul = Matmul(library, product())
-    lt = CuBlasLt(library, 1 << 20)
+    lt = CuBlasLt(library, "90")
     what = r"a product TN of \(512, 784\) and \(784, 128\) in float32"
     monkeypatch.setattr(library, "cublasLtMatmulAlgoGetHeuristic", lambda *_: 15)
     with pytest.raises(nnx.BackendError, match=rf"find an algorithm for {what}: not supported \(status 15\)"):
@@ -175,4 +175,4 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
 def test_without_a_gpu_a_handle_is_refused(library):
     with pytest.raises(nnx.BackendError, match="cannot be used on this GPU: not initialized"):
-        CuBlasLt(library, 0)
+        CuBlasLt(library, "90")

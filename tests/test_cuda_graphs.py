@@ -11,6 +11,9 @@ from program_cases import loaded, made, on_host, one_by_one, same
 import nnx
 from nnx.backends.cupy import calls
 from nnx.backends.cupy.adapter import CuPy
+from nnx.backends.cupy.cublaslt import CuBlasLt
+from nnx.backends.cupy.gpu import Gpu
+from nnx.backends.cupy.program import CudaProgram
 from nnx.backends.cupy.rendering import render_step
 from nnx.backends.cupy.resident import step_bytes
 from nnx.backends.cupy.streams import Plan, planned
@@ -163,6 +166,29 @@ def test_an_interrupted_run_changes_nothing(gpu):
         same(on_host(backend, program.read()), on_host(backend, expected.read()))
 
 
+def test_an_interrupt_while_a_stream_captures(gpu):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program, do, asked = loaded(backend, step, state), cupy.do, []
+
+    def interrupted(call):
+        if cupy.cuda.get_current_stream().graph is not None:
+            asked.append(call)
+            if len(asked) == 4:
+                raise KeyboardInterrupt
+        do(call)
+
+    cupy.do = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        program.run(data, None, 0, 10, 5)
+    same(on_host(backend, program.read()), on_host(backend, state))
+    Js = program.run(data, None, 0, 10, 5)
+    expected, costs = one_by_one(step, state, data, None, 0, 10, 5)
+    np.testing.assert_allclose(Js, np.array(costs), rtol=1e-5)
+    assert cupy.launches == 5
+    np.testing.assert_allclose(program.read()["theta"], expected["theta"], rtol=1e-4, atol=1e-6)
+
+
 def test_a_handler_reads_the_state_before_the_run(gpu):
     backend, cupy = gpu
     step, state, data = made("softmax", backend)
@@ -239,7 +265,7 @@ def test_a_missing_wait_is_seen(monkeypatch, order):
 
 
 def test_too_little_memory_names_the_bytes_and_a_batch_that_fits(monkeypatch):
-    monkeypatch.setattr("nnx.backends.cupy.gpu.WORKSPACES", {9: 1024})
+    monkeypatch.setattr("nnx.backends.cupy.cublaslt.WORKSPACES", {9: 1024})
     backend, cupy, _ = installed(monkeypatch)
     network, optimizer = nnx.mlp([20, 300, 5]), nnx.Adam()
     step = training_step(network, optimizer)
@@ -290,6 +316,25 @@ def test_a_gpu_that_is_lost_is_told(gpu, monkeypatch):
     cupy.choose = lost
     with pytest.raises(nnx.BackendError, match=r"the GPU failed .*IllegalAddress.*last checkpoint is whole"):
         program.run(data, None, 0, 10, 3)
+
+
+def test_a_capture_that_is_refused_leaves_calls(gpu, monkeypatch, caplog):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+
+    def refused(self):
+        raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted")
+
+    monkeypatch.setattr("cupy_on_host.Stream.begin_capture", refused)
+    with caplog.at_level(logging.INFO, logger="nnx"):
+        Js = program.run(data, None, 0, 10, 5)
+    expected, costs = one_by_one(step, state, data, None, 0, 10, 5)
+    np.testing.assert_allclose(Js, np.array(costs), rtol=1e-5)
+    np.testing.assert_allclose(program.read()["theta"], expected["theta"], rtol=1e-4, atol=1e-6)
+    assert cupy.launches == 0
+    (text,) = caplog.messages
+    assert "no CUDA graph, and runs call by call: cudaErrorStreamCaptureUnsupported" in text
 
 
 def broken(cupy, error):
@@ -373,13 +418,11 @@ def test_a_trainer_on_the_stand_in(gpu):
 
 def test_products_in_fewer_digits(monkeypatch):
     """Another precision changes results a little, and the products alone."""
-    from nnx.backends.cupy.program import CudaProgram
-
     results = {}
     for precision in ("float32", "tf32", "bfloat16"):
-        backend, _, library = installed(monkeypatch)
+        backend, cupy, library = installed(monkeypatch)
         step, state, data = made("softmax", backend)
-        program = CudaProgram(step, backend._gpu, precision)
+        program = CudaProgram(step, Gpu(cupy, cupy.cuda.Device(), CuBlasLt(library, "90")), precision)
         program.load(state)
         results[precision] = float(program.run(data, None, 0, 10, 1)[0])
         assert library.products == 5

@@ -5,7 +5,7 @@ from typing import Any
 
 from nnx.array.host import as_host
 from nnx.backends.cupy.checks import Obstacle, capability_obstacle, failed
-from nnx.backends.cupy.cublaslt import library
+from nnx.backends.cupy.cublaslt import CuBlasLt, library
 from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.program import CudaProgram
 from nnx.errors import BackendError
@@ -36,10 +36,11 @@ class CuPy(Backend):
             self._name = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
         except Exception as error:  # CUDA's, NVRTC's and the loader's errors have no common base
             raise self._unusable(device, failed(cupy, error)) from error
-        obstacle = capability_obstacle(str(self._device.compute_capability), self._name)
+        capability = str(self._device.compute_capability)
+        obstacle = capability_obstacle(capability, self._name)
         if obstacle is not None:
             raise self._unusable(device, obstacle)
-        self._gpu = Gpu(cupy, self._device, library())
+        self._lt = CuBlasLt(library(), capability)
         self.xp = xp
         self.device = f"cuda:{self._device.id}"
 
@@ -72,7 +73,7 @@ class CuPy(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function as kernels and products. Training steps are CUDA graphs."""
-        return CudaProgram(function, self._gpu)  # type: ignore[no-any-return]
+        return CudaProgram(function, Gpu(self._cupy, self._device, self._lt))  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""

@@ -69,6 +69,13 @@ class Epilogue(NamedTuple):
     aux_ld: int = 0
 
 
+WORKSPACES = {9: 32 << 20}
+"""Bytes of workspace for products on GPUs of a major compute capability: NVIDIA advises so much on Hopper."""
+
+WORKSPACE = 4 << 20
+"""Bytes of workspace on all other GPUs."""
+
+
 @lru_cache
 def library() -> Any:
     """Return libcublasLt with the types of its functions.
@@ -116,12 +123,17 @@ class CuBlasLt:
     ----------
     library : ctypes library
         See `library`.
+    capability : str
+        The GPU's, such as "90".
+
+    Attributes
+    ----------
     workspace : int
         Bytes that a product may use beside its matrices.
     """
 
-    def __init__(self, library: Any, workspace: int) -> None:
-        self.library, self.workspace = library, workspace
+    def __init__(self, library: Any, capability: str) -> None:
+        self.library, self.workspace = library, WORKSPACES.get(int(capability[:-1]), WORKSPACE)
         self.handle = ctypes.c_void_p()
         check(library.cublasLtCreate(ctypes.byref(self.handle)), "be used on this GPU")
 

@@ -1,7 +1,7 @@
 """A CUDA GPU through CuPy: memory, compiled kernels, streams and graphs, and the products of cuBLASLt."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import Any
 
@@ -10,12 +10,6 @@ from nnx.backends.cupy.cublaslt import CuBlasLt
 
 ALIGNED = 256
 """Bytes of which the address of each piece of memory is a multiple."""
-
-WORKSPACES = {9: 32 << 20}
-"""Bytes of workspace for products on GPUs of a major compute capability; NVIDIA advises so much on Hopper."""
-
-WORKSPACE = 4 << 20
-"""Bytes of workspace on all other GPUs."""
 
 
 def aligned(nbytes: int) -> int:
@@ -30,21 +24,24 @@ def aligned(nbytes: int) -> int:
 
 
 class Gpu:
-    """One GPU.
+    """One GPU, as one program uses it: with streams of the program's own, and the products that all programs share.
 
     Parameters
     ----------
     cupy : module
     device : cupy.cuda.Device
-    library : ctypes library
-        libcublasLt: see `cublaslt.library`.
+    lt : CuBlasLt
     """
 
-    def __init__(self, cupy: Any, device: Any, library: Any) -> None:
-        self.cupy, self.device, self._library = cupy, device, library
+    def __init__(self, cupy: Any, device: Any, lt: CuBlasLt) -> None:
+        self.cupy, self.device, self.lt = cupy, device, lt
         self._modules: dict[str, Any] = {}
         self._last: Any = None  # the stream of the last call
         self._captures = False
+
+    def again(self) -> "Gpu":
+        """Return the same GPU for another program."""
+        return Gpu(self.cupy, self.device, self.lt)
 
     @contextmanager
     def use(self) -> Iterator[Any]:
@@ -92,12 +89,6 @@ class Gpu:
         return self._modules[source]
 
     @cached_property
-    def lt(self) -> CuBlasLt:
-        """The products of cuBLASLt."""
-        major = int(str(self.device.compute_capability)[:-1])
-        return CuBlasLt(self._library, WORKSPACES.get(major, WORKSPACE))
-
-    @cached_property
     def streams(self) -> tuple[Any, Any]:
         """A stream that captures, and one for what runs beside another one."""
         new = self.cupy.cuda.Stream
@@ -116,8 +107,11 @@ class Gpu:
                 stream.begin_capture()
                 try:
                     enqueue(stream)
-                finally:  # a stream that goes on capturing would take nothing else
-                    graph = stream.end_capture()
+                except BaseException:
+                    with suppress(Exception):  # half a graph is an error by itself
+                        stream.end_capture()
+                    raise
+                graph = stream.end_capture()
         finally:
             self._captures = False
         return graph

@@ -51,7 +51,7 @@ class CudaProgram(Program):
 
     def empty(self) -> Self:
         """Return a program of the same function without a state."""
-        return type(self)(self.function, self._gpu, self._precision)
+        return type(self)(self.function, self._gpu.again(), self._precision)
 
     @exclusive
     def __call__(self, *arguments: Any) -> Any:

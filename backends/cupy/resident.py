@@ -1,5 +1,6 @@
 """A training step with memory on a GPU: the launch of its CUDA graph is a step."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -50,8 +51,8 @@ class ResidentStep:
         self._working = working(size)
         self._addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
         self._begin = gpu.module(loop.SOURCE).get_function("begin")
-        self._cost, self._is_met = cost.dtype, False
-        self._graph: Any = None
+        self._cost, self._graph = cost.dtype, None
+        self._is_met = self._has_no_graph = False
 
     def run(self, data: Data, order: Array | None, at: int, count: int, stream: Any) -> Array:
         """Do `count` steps; return their costs. See `nnx.port.program.Program.run`."""
@@ -63,13 +64,19 @@ class ResidentStep:
         return Js
 
     def _step(self, stream: Any) -> None:
-        if self._graph is None and not self._is_met:
+        if self._graph is None and self._is_met and not self._has_no_graph:
+            try:
+                self._graph = self._gpu.captured(self._enqueue)
+            except (
+                Exception
+            ) as error:  # a library or a driver may refuse; a GPU that is lost refuses the calls, too
+                logging.getLogger("nnx").info("a step is no CUDA graph, and runs call by call: %s", error)
+                self._has_no_graph = True
+        if self._graph is None:
             self._enqueue(stream)
             self._is_met = True
-            return
-        if self._graph is None:
-            self._graph = self._gpu.captured(self._enqueue)
-        self._graph.launch(stream)
+        else:
+            self._graph.launch(stream)
 
     def _enqueue(self, stream: Any) -> None:
         self._calls.enqueue(stream, self._addresses)

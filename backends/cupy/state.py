@@ -60,7 +60,7 @@ class StateMemory:
             self._gpu.copy(self._current, new)
         for name, x in self._arrays(new).items():
             if name in state:
-                x[...] = state[name]
+                x[...] = self._gpu.cupy.asarray(state[name])
         self._current, self._same = new, self.home
 
     def begin(self) -> None:
