@@ -40,7 +40,7 @@ class CuPy(Backend):
         obstacle = capability_obstacle(capability, self._name)
         if obstacle is not None:
             raise self._unusable(device, obstacle)
-        self._lt = CuBlasLt(library(), capability)
+        self._gpu = Gpu(cupy, self._device, CuBlasLt(library(), capability))
         self.xp = xp
         self.device = f"cuda:{self._device.id}"
 
@@ -73,7 +73,7 @@ class CuPy(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function as kernels and products. Training steps are CUDA graphs."""
-        return CudaProgram(function, Gpu(self._cupy, self._device, self._lt))  # type: ignore[no-any-return]
+        return CudaProgram(function, self._gpu)  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""

@@ -40,7 +40,7 @@ class Gpu:
         self._captures = False
 
     def again(self) -> "Gpu":
-        """Return the same GPU for another program."""
+        """Return the same GPU with other streams."""
         return Gpu(self.cupy, self.device, self.lt)
 
     @contextmanager

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -40,18 +40,14 @@ class CudaProgram(Program):
     """
 
     def __init__(self, function: Callable[..., Any], gpu: Gpu, precision: str = "float32") -> None:
-        super().__init__(function)
-        self._gpu, self._precision = gpu, precision
-        with gpu.use():
-            self._memory = StateMemory(gpu, {})
+        super().__init__(function, gpu, precision)
+        self._gpu, self._precision = gpu.again(), precision
+        with self._gpu.use():
+            self._memory = StateMemory(self._gpu, {})
         self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
-        self._forms = ProgramCache(SLOW, logging.INFO)
+        self._steps = ProgramCache(SLOW, logging.INFO)
         self._functions = ProgramCache("a function runs as single operations of CuPy")
         self._working: Any = None  # memory that the forms use in turns
-
-    def empty(self) -> Self:
-        """Return a program of the same function without a state."""
-        return type(self)(self.function, self._gpu.again(), self._precision)
 
     @exclusive
     def __call__(self, *arguments: Any) -> Any:
@@ -85,7 +81,7 @@ class CudaProgram(Program):
             return
         memory = StateMemory(self._gpu, together)
         memory.load(together)
-        self._forms.clear()  # their addresses are those of the old memory
+        self._steps.clear()  # their addresses are those of the old memory
         self._memory = memory
 
     @exclusive
@@ -107,7 +103,7 @@ class CudaProgram(Program):
         """Go back to the state of the last `snapshot`, which stays remembered."""
         memory, saved = self._snapshot
         if memory is not self._memory:
-            self._forms.clear()
+            self._steps.clear()
         memory.rollback(saved)
         self._memory = memory
 
@@ -146,7 +142,7 @@ class CudaProgram(Program):
         """Do the steps, and return their costs; None if they cannot be rendered."""
         key = self._key(data, m)
         try:
-            form = self._forms.get_or_make(key, partial(self._form, data, m))
+            form = self._steps.get_or_make(key, partial(self._form, data, m))
             if form is None:
                 return None
             if order is not None and order.itemsize not in (4, 8):
@@ -159,7 +155,7 @@ class CudaProgram(Program):
         except Exception as error:
             if self._gpu.is_error(error):
                 raise
-            self._forms.fail(key, error)
+            self._steps.fail(key, error)
             return None
         return Js
 
