@@ -1,15 +1,17 @@
 """CuPy's training steps as CUDA graphs, on a stand-in for CuPy: what the host asks of the GPU, and what it refuses."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
 from cuda_kernels_on_host import MISSING
 from cupy_on_host import CUDARuntimeError, installed
+from nvrtc import compiled, needs_nvrtc
 from program_cases import loaded, made, on_host, one_by_one, same
 
 import nnx
-from nnx.backends.cupy import calls
+from nnx.backends.cupy import calls, loop
 from nnx.backends.cupy.adapter import CuPy
 from nnx.backends.cupy.cublaslt import CuBlasLt
 from nnx.backends.cupy.gpu import Gpu
@@ -125,6 +127,40 @@ def test_derivatives_of_weights_are_beside_those_of_activations(gpu):
     products = [(x.m, x.n, x.k) for x in beside if hasattr(x, "k")]
     assert sorted(products) == [(512, 10, 128), (512, 512, 128)]  # dW[3], dW[2]
     assert len(beside) - len(products) >= 2
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_steps_on_all_samples_read_them_where_they_are(gpu, weights):
+    backend, cupy = gpu
+    step, state, data = made("numbers", backend, m=500, weights=weights)
+    program = loaded(backend, step, state)
+    working = cupy.used
+    program.run(data, None, 0, 500, 3)
+    picked = loaded(backend, step, state)
+    middle = cupy.used
+    order = backend.asarray(np.arange(500))
+    picked.run(data, order, 0, 500, 1)
+    assert (cupy.used - middle) - (middle - working) > data[0].nbytes / 2
+    expected, costs = one_by_one(step, state, data, None, 0, 500, 3)
+    np.testing.assert_allclose(program.read()["theta"], expected["theta"], rtol=1e-4, atol=1e-6)
+    others = tuple(None if x is None else backend.asarray(np.array(x) * 2) for x in data)  # elsewhere
+    Js = program.run(others, None, 500, 500, 2)
+    _, costs = one_by_one(step, expected, others, None, 500, 500, 2)
+    np.testing.assert_allclose(Js, np.array(costs), rtol=1e-5)
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
+def test_the_whole_source_of_a_step_compiles(gpu, architecture):
+    backend, _ = gpu
+    step, state, data = made("softmax", backend)
+    whole = loop.with_loop(render_step(step, state, data, 10))
+    prelude = calls.PRELUDE.read_text(encoding="utf-8")
+    for source in (prelude + whole.source, loop.SOURCE):
+        log = compiled(source, architecture)
+        spills = [int(n) for n in re.findall(r"(\d+) bytes spill stores", log)]
+        assert max(spills) == 0
+        assert len(spills) >= 5
 
 
 # --------------------------------------------------------------------------------------------- what must not be lost
@@ -314,8 +350,15 @@ def test_a_gpu_that_is_lost_is_told(gpu, monkeypatch):
         raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
 
     cupy.choose = lost
-    with pytest.raises(nnx.BackendError, match=r"the GPU failed .*IllegalAddress.*last checkpoint is whole"):
+    with pytest.raises(nnx.BackendError, match=r"the GPU failed .*IllegalAddress.*checkpoint .* is whole"):
         program.run(data, None, 0, 10, 3)
+
+    def asnumpy(x):
+        lost([])
+
+    monkeypatch.setattr(cupy, "asnumpy", asnumpy)
+    with pytest.raises(nnx.BackendError, match=r"the GPU failed .*IllegalAddress"):
+        backend.to_numpy(program.read("t")["t"])
 
 
 def test_a_capture_that_is_refused_leaves_calls(gpu, monkeypatch, caplog):

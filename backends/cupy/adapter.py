@@ -69,7 +69,8 @@ class CuPy(Backend):
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""
         not_forked("CUDA")
-        return self._cupy.asnumpy(x)
+        with self._gpu.use():
+            return self._cupy.asnumpy(x)
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function as kernels and products. Training steps are CUDA graphs."""

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.namespace import Array
 from nnx.backends.cupy.cublaslt import Matmul
 from nnx.backends.cupy.gpu import ALIGNED, Gpu, aligned
 from nnx.backends.cupy.step import Argument, Call, Launch, Product, RenderedStep, arguments
 from nnx.backends.cupy.streams import planned
 from nnx.compiler.ir.operations import itemsize
-from nnx.compiler.schedule import Memory
+from nnx.compiler.schedule import Memory, Place
 
 PRELUDE = Path(__file__).with_name("prelude.cuh")
 """What the kernels have in common."""
@@ -115,6 +116,13 @@ def laid_out(memory: Mapping[Memory, int]) -> tuple[dict[Memory, int], int]:
         starts[x] = end
         end += aligned(nbytes)
     return starts, end
+
+
+def lies_as(x: Array, place: Place, alignment: int) -> bool:
+    """Whether an array lies in memory as a place says, from an address on that is a multiple of some bytes."""
+    strides = [stride // x.itemsize for stride in x.strides]
+    alike = (n == 1 or a == b for n, a, b in zip(place.shape, strides, place.strides, strict=True))
+    return bool(x.data.ptr % alignment == 0 and all(alike))
 
 
 def seconds(call: Call) -> float:

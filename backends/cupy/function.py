@@ -3,7 +3,7 @@
 from typing import Any
 
 from nnx.array.namespace import Array
-from nnx.backends.cupy.calls import Calls, laid_out
+from nnx.backends.cupy.calls import Calls, laid_out, lies_as
 from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler import Value, is_array
@@ -54,9 +54,7 @@ class CudaFunction:
 
     def _laid(self, x: Array, place: Place) -> Array:
         """Return an array as it must lie in memory: itself if it does."""
-        strides = tuple(stride // x.itemsize for stride in x.strides)
-        matters = [k for k, n in enumerate(place.shape) if n > 1]
-        if x.data.ptr % ROUND == 0 and all(strides[k] == place.strides[k] for k in matters):
+        if lies_as(x, place, ROUND):
             return x
         new = self._empty(place)
         new[...] = x

@@ -1,5 +1,6 @@
 """A CUDA GPU through CuPy: memory, compiled kernels, streams and graphs, and the products of cuBLASLt."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
@@ -7,6 +8,7 @@ from typing import Any
 
 from nnx.array.namespace import Array
 from nnx.backends.cupy.cublaslt import CuBlasLt
+from nnx.errors import BackendError, first_line
 
 ALIGNED = 256
 """Bytes of which the address of each piece of memory is a multiple."""
@@ -23,6 +25,15 @@ def aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNED) * ALIGNED
 
 
+class _Thread(threading.local):
+    """The stream that a thread used before it began to capture another one."""
+
+    stream: Any = None
+
+
+_thread = _Thread()
+
+
 class Gpu:
     """One GPU, as one program uses it: with streams of the program's own, and the products that all programs share.
 
@@ -37,7 +48,6 @@ class Gpu:
         self.cupy, self.device, self.lt = cupy, device, lt
         self._modules: dict[str, Any] = {}
         self._last: Any = None  # the stream of the last call
-        self._captures = False
 
     def again(self) -> "Gpu":
         """Return the same GPU with other streams."""
@@ -49,13 +59,26 @@ class Gpu:
 
         Calls come one after the other on the GPU, also if the thread's stream is another one than before. A signal's
         handler may come here while a stream captures. Its calls go to the stream that was in use before.
+
+        Raises
+        ------
+        BackendError
+            When CUDA fails within.
         """
-        with self.device, self._last if self._captures else nullcontext():
-            stream = self.cupy.cuda.get_current_stream()
-            if self._last is not None and self._last.ptr != stream.ptr:
-                stream.wait_event(self.event(self._last))
-            self._last = stream
-            yield stream
+        try:
+            with self.device, _thread.stream or nullcontext():
+                stream = self.cupy.cuda.get_current_stream()
+                if self._last is not None and self._last.ptr != stream.ptr:
+                    stream.wait_event(self.event(self._last))
+                self._last = stream
+                yield stream
+        except Exception as error:
+            if self.is_error(error):
+                raise BackendError(
+                    f"the GPU failed ({first_line(error)}), and this process can use it no longer. A checkpoint that "
+                    "was written before is whole: start a new process, and resume a fit from there"
+                ) from error
+            raise
 
     # Memory.
 
@@ -101,7 +124,7 @@ class Gpu:
     def captured(self, enqueue: Callable[[Any], None]) -> Any:
         """Return a CUDA graph of what `enqueue` asks of a stream."""
         stream, _ = self.streams
-        self._captures = True
+        _thread.stream = self.cupy.cuda.get_current_stream()
         try:
             with stream:
                 stream.begin_capture()
@@ -113,7 +136,7 @@ class Gpu:
                     raise
                 graph = stream.end_capture()
         finally:
-            self._captures = False
+            _thread.stream = None
         return graph
 
     def is_error(self, error: Exception) -> bool:

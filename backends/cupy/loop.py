@@ -3,6 +3,7 @@
 All of them read one table in the GPU's memory, which `begin` writes at the beginning of a run.
 """
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -80,15 +81,19 @@ extern "C" __global__ void look_at_float64(int* is_finite, const double* x, long
 TABLE = Memory("table", 0)
 TABLE_BYTES = 15 * 8
 MOST_THREADS = 256
-FLAG_BYTES = 4
 
 
-def with_loop(step: RenderedStep) -> RenderedStep:
-    """Return a training step that picks its samples by the table, and writes its cost where the table says."""
-    graph = step.schedule.graph
-    batch = [leaf if isinstance(leaf, Value) else None for leaf in graph.arguments[1]]
-    cost = step.schedule.place(graph.result[1])
-    pick = _pick(step, batch)
+def with_loop(step: RenderedStep, given: Container[Memory] = ()) -> RenderedStep:
+    """Return a training step that picks its samples by the table, and writes its cost where the table says.
+
+    `given` is memory with samples that all steps read where they are.
+    """
+    graph, place = step.schedule.graph, step.schedule.place
+    picked = [
+        x if isinstance(x, Value) and place(x).memory not in given else None for x in graph.arguments[1]
+    ]
+    cost = place(graph.result[1])
+    pick = _pick(step, picked)
     kept = Argument(cost.memory, cost.offset, cost.dtype)
     count = Launch(
         "count_step", 1, 1, (Argument(TABLE, 0, "int64"), kept), (("uint32", itemsize(cost.dtype)),), False
@@ -110,7 +115,7 @@ def with_loop(step: RenderedStep) -> RenderedStep:
 
 def _pick(step: RenderedStep, batch: list[Value | None]) -> Launch:
     """Return the kernel that brings the samples of a step to where it reads them."""
-    m, most = next(x.shape[-1] for x in batch if x is not None), 1
+    m, most = max([x.shape[-1] for x in batch if x is not None], default=1), 1
     arguments, numbers = [Argument(TABLE, 0, "int64")], [("uint32", m)]
     for x in batch:
         if x is None:

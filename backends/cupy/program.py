@@ -16,7 +16,7 @@ from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.rendering import render_function, render_step
 from nnx.backends.cupy.resident import ResidentStep, step_bytes
 from nnx.backends.cupy.state import StateMemory
-from nnx.errors import BackendError, first_line, size
+from nnx.errors import first_line, size
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, not_forked
 
@@ -47,7 +47,7 @@ class CudaProgram(Program):
         self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
         self._steps = ProgramCache(SLOW, logging.INFO)
         self._functions = ProgramCache("a function runs as single operations of CuPy")
-        self._working: Any = None  # memory that the forms use in turns
+        self._working: Any = None  # memory that the steps use in turns
 
     @exclusive
     def __call__(self, *arguments: Any) -> Any:
@@ -63,7 +63,7 @@ class CudaProgram(Program):
                     raise
                 except Exception as error:
                     if self._gpu.is_error(error):
-                        raise _lost(error) from error
+                        raise
                     self._functions.fail(key, error)
             return self.function(*arguments)
 
@@ -129,26 +129,25 @@ class CudaProgram(Program):
         not_forked("CUDA")
         if not count:
             return []
-        try:
-            with self._gpu.use() as stream:
-                Js = self._in_graph(data, order, at, m, count, stream)
-                return self._as_it_is(data, order, at, m, count) if Js is None else Js
-        except Exception as error:
-            if self._gpu.is_error(error):
-                raise _lost(error) from error
-            raise
+        with self._gpu.use() as stream:
+            Js = self._in_graph(data, order, at, m, count, stream)
+            return self._as_it_is(data, order, at, m, count) if Js is None else Js
 
     def _in_graph(self, data: Data, order: Array | None, at: int, m: int, count: int, stream: Any) -> Any:
         """Do the steps, and return their costs; None if they cannot be rendered."""
-        key = self._key(data, m)
+        whole = data if order is None and m == data[1].shape[-1] else None
+        key = (
+            self._key(data, m),
+            whole and tuple(None if x is None else (x.data.ptr, x.strides) for x in whole),
+        )
         try:
-            form = self._steps.get_or_make(key, partial(self._form, data, m))
-            if form is None:
+            step = self._steps.get_or_make(key, partial(self._step, data, m, whole))
+            if step is None:
                 return None
             if order is not None and order.itemsize not in (4, 8):
                 order = order.astype("int64")
             self._memory.begin()  # the current state stays as it is until all steps are done
-            Js = form.run(data, order, at, count, stream)
+            Js = step.run(data, order, at, count, stream)
             self._memory.commit()
         except MemoryError as error:
             raise MemoryError(self._too_large(data, m, error)) from error
@@ -176,9 +175,9 @@ class CudaProgram(Program):
         samples = (None if x is None else (x.shape[:-1], x.dtype) for x in data)
         return m, *samples, *((name, form(x)) for name, x in self._memory.arrays().items())
 
-    def _form(self, data: Data, m: int) -> ResidentStep:
+    def _step(self, data: Data, m: int, whole: Data | None) -> ResidentStep:
         rendered = render_step(self.function, self._memory.arrays(), data, m)
-        return ResidentStep(self._gpu, rendered, self._memory, self._precision, self._working_memory)
+        return ResidentStep(self._gpu, rendered, self._memory, self._precision, self._working_memory, whole)
 
     def _function(self, arguments: Any) -> CudaFunction:
         return CudaFunction(self._gpu, render_function(self.function, arguments), self._precision)
@@ -207,11 +206,3 @@ class CudaProgram(Program):
         if most > 0:
             return f"{text}; a batch_size of {most} fits ({first_line(error)})"
         return f"{text}; not even one sample fits ({first_line(error)})"
-
-
-def _lost(error: Exception) -> BackendError:
-    """Return the error for a GPU on which nothing runs any more."""
-    return BackendError(
-        f"the GPU failed during training ({first_line(error)}), and this process can use it no longer. The last "
-        "checkpoint is whole: start a new process and resume from there"
-    )

@@ -7,8 +7,8 @@ from typing import Any
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy import loop
-from nnx.backends.cupy.calls import Calls, laid_out
-from nnx.backends.cupy.gpu import Gpu, aligned
+from nnx.backends.cupy.calls import Calls, laid_out, lies_as
+from nnx.backends.cupy.gpu import ALIGNED, Gpu, aligned
 from nnx.backends.cupy.state import StateMemory
 from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler.schedule import Memory
@@ -31,6 +31,8 @@ class ResidentStep:
         Of products: see `cublaslt.PRECISIONS`.
     working : callable
         Returns memory of at least so many bytes, which other steps may use between the runs of this one.
+    data : (X, Y, w), optional
+        All samples, if each step is on all of them: what lies as the step reads it is read where it is.
     """
 
     def __init__(
@@ -40,18 +42,22 @@ class ResidentStep:
         state: StateMemory,
         precision: str,
         working: Callable[[int], Array],
+        data: Data | None = None,
     ) -> None:
-        self._gpu = gpu
-        step = loop.with_loop(rendered)
-        home, place = state.home.data.ptr, step.schedule.place
-        given, (_, cost) = step.schedule.graph.arguments[0], step.schedule.graph.result
-        self._addresses = {place(x).memory: home + state.offsets[name] for name, x in given.items()}
-        self._calls = Calls(gpu, step, precision)
+        self._gpu, graph, place = gpu, rendered.schedule.graph, rendered.schedule.place
+        old, batch = graph.arguments
+        home = state.home.data.ptr
+        self._addresses = {place(x).memory: home + state.offsets[name] for name, x in old.items()}
+        samples = zip(batch, data or (), strict=data is not None)
+        whole = [(place(x), array) for x, array in samples if array is not None]
+        given = {at.memory: array.data.ptr for at, array in whole if lies_as(array, at, ALIGNED)}
+        self._addresses |= given
+        self._calls = Calls(gpu, loop.with_loop(rendered, given), precision)
         places, size = laid_out({x: n for x, n in self._calls.memory.items() if x not in self._addresses})
         self._working = working(size)
         self._addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
         self._begin = gpu.module(loop.SOURCE).get_function("begin")
-        self._cost, self._graph = cost.dtype, None
+        self._cost, self._graph = graph.result[1].dtype, None
         self._is_met = self._has_no_graph = False
 
     def run(self, data: Data, order: Array | None, at: int, count: int, stream: Any) -> Array:
