@@ -11,7 +11,7 @@ from pathlib import Path
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
-MEETING = ("__sync", "__shfl", "over_warp", "over_block", "by_last")
+MEETING = ("__sync", "__shfl")
 MISSING = "" if shutil.which("g++") else "g++ is not installed"
 
 
@@ -26,10 +26,10 @@ class KernelsOnHost:
             for name, given in KERNEL.findall(source)
         }
         bodies = dict(zip(self.parameters, KERNEL.split(source)[3::3], strict=True))
-        runs = ["static void** given;"]
+        runs, meeting = ["static void** given;"], [*MEETING, *meeting_functions(source)]
         for name, types in self.parameters.items():
             arguments = ", ".join(f"*({ctype}*)given[{k}]" for k, ctype in enumerate(types))
-            meets = str(any(word in bodies[name] for word in MEETING)).lower()
+            meets = str(any(word in bodies[name] for word in meeting)).lower()
             runs.append(f"static void call_{name}() {{ {name}({arguments}); }}")
             runs.append(f'extern "C" int run_{name}(unsigned g, unsigned b, unsigned seed, void** a) {{')
             runs.append(f"  given = a; return launch(g, b, seed, {meets}, call_{name}); }}")
@@ -46,6 +46,15 @@ class KernelsOnHost:
         pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
         if getattr(self.library, f"run_{name}")(grid, block, seed, pointers):
             raise RuntimeError(f"{name}: a barrier that not all threads reach")
+
+
+def meeting_functions(source):
+    """The names of functions in which threads wait for each other."""
+    parts = re.split(r"(?=__device__|__global__)", source)
+    with_barriers = [
+        part for part in parts if part.startswith("__device__") and any(x in part for x in MEETING)
+    ]
+    return [re.match(r"__device__[^(]*?(\w+)\(", part)[1] + "(" for part in with_barriers]
 
 
 @cache

@@ -59,7 +59,7 @@ class CuPy(Backend):
         """Return x as a CuPy array on the device; GPU arrays of other libraries come over DLPack."""
         not_forked("CUDA")
         cupy = self._cupy
-        with self._device:
+        with self._gpu.use():
             if not isinstance(x, cupy.ndarray):
                 on_gpu = hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) == 2  # kDLCUDA
                 x = cupy.from_dlpack(x) if on_gpu else as_host(x)

@@ -1,0 +1,165 @@
+"""What CuPy's backend says where it cannot compute: no driver, too little memory, a GPU that is lost. On a stand-in."""
+
+import logging
+
+import numpy as np
+import pytest
+from cuda_kernels_on_host import MISSING
+from cupy_on_host import CUDARuntimeError, installed
+from program_cases import loaded, made, on_host, one_by_one, same
+
+import nnx
+from nnx.backends.cupy.adapter import CuPy
+from nnx.backends.cupy.rendering import render_step
+from nnx.backends.cupy.resident import step_bytes
+from nnx.train.step import initial_state, training_step
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The backend and the module of CuPy."""
+    backend, cupy, _ = installed(monkeypatch)
+    return backend, cupy
+
+
+def test_too_little_memory_names_the_bytes_and_a_batch_that_fits(monkeypatch):
+    monkeypatch.setattr("nnx.backends.cupy.cublaslt.WORKSPACES", {9: 1024})
+    backend, cupy, _ = installed(monkeypatch)
+    network, optimizer = nnx.mlp([20, 300, 5]), nnx.Adam()
+    step = training_step(network, optimizer)
+    state = initial_state(network, optimizer, backend.asarray(network.init(0)))
+    data = backend.asarray(np.ones((20, 4000), "float32")), backend.asarray(np.zeros(4000, "int64")), None
+    program = loaded(backend, step, state)
+    asked = step_bytes(render_step(step, state, data, 4000))
+    cupy.limit = cupy.used + asked // 2
+    before = on_host(backend, program.read())
+    with pytest.raises(
+        MemoryError, match=r"a step on 4000 samples needs 1[0-9.]* MB .* are free; a batch_size of \d+ fits"
+    ) as raised:
+        program.run(data, None, 0, 4000, 1)
+    same(on_host(backend, program.read()), before)
+    most = int(str(raised.value).partition("batch_size of ")[2].split()[0])
+    assert 1500 < most < 2000
+    program.run(data, None, 0, most, 1)
+    assert int(program.read()["t"]) == 1
+
+
+def test_a_step_that_cannot_be_rendered_runs_as_it_is_and_the_log_says_why(gpu, caplog):
+    backend, cupy = gpu
+
+    def step(state, batch):
+        xp = nnx.array_namespace(batch[0])
+        return {"x": state["x"] + xp.sum(xp.sort(batch[0]))}, xp.sum(state["x"])
+
+    program = loaded(backend, step, {"x": backend.asarray(np.ones(3, "float32"))})
+    data = backend.asarray(np.ones((1, 8), "float32")), backend.asarray(np.ones(8, "float32")), None
+    with caplog.at_level(logging.INFO, logger="nnx"):
+        Js = program.run(data, None, 0, 4, 2)
+    assert [float(J) for J in Js] == [3, 15]
+    assert cupy.launches == 0
+    (text,) = caplog.messages
+    assert "runs as single operations" in text
+    assert "sort" in text
+
+
+def test_a_gpu_that_is_lost_is_told(gpu, monkeypatch):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+    program.run(data, None, 0, 10, 3)
+
+    def lost(ready):
+        raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
+
+    cupy.choose = lost
+    with pytest.raises(nnx.BackendError, match=r"the GPU failed .*IllegalAddress.*checkpoint .* is whole"):
+        program.run(data, None, 0, 10, 3)
+
+    def asnumpy(x):
+        lost([])
+
+    monkeypatch.setattr(cupy, "asnumpy", asnumpy)
+    with pytest.raises(nnx.BackendError, match=r"the GPU failed .*IllegalAddress"):
+        backend.to_numpy(program.read("t")["t"])
+
+
+def test_a_capture_that_is_refused_leaves_calls(gpu, monkeypatch, caplog):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+
+    def refused(self):
+        raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: operation not permitted")
+
+    monkeypatch.setattr("cupy_on_host.Stream.begin_capture", refused)
+    with caplog.at_level(logging.INFO, logger="nnx"):
+        Js = program.run(data, None, 0, 10, 5)
+    expected, costs = one_by_one(step, state, data, None, 0, 10, 5)
+    np.testing.assert_allclose(Js, np.array(costs), rtol=1e-5)
+    np.testing.assert_allclose(program.read()["theta"], expected["theta"], rtol=1e-4, atol=1e-6)
+    assert cupy.launches == 0
+    (text,) = caplog.messages
+    assert "no CUDA graph, and runs call by call: cudaErrorStreamCaptureUnsupported" in text
+
+
+def broken(cupy, error):
+    """A CuPy that cannot compute."""
+
+    def ones(shape):
+        raise error
+
+    cupy.ones = ones
+
+
+def test_a_driver_that_is_missing_or_too_old(monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    broken(cupy, CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient"))
+    cupy.cuda.runtime.driverGetVersion = lambda: 0
+    with pytest.raises(
+        nnx.BackendError, match=r"cannot compute on cuda \(there is no NVIDIA driver\); install one"
+    ):
+        CuPy()
+    cupy.cuda.runtime.driverGetVersion = lambda: 12040
+    with pytest.raises(
+        nnx.BackendError, match=r"driver is for CUDA 12.4, and CuPy for CUDA 13.2\); update .*cuda12"
+    ):
+        CuPy()
+    cupy.cuda.runtime.driverGetVersion = lambda: 13000
+    with pytest.raises(nnx.BackendError, match=r"cuda:1 \(cudaErrorInsufficientDriver"):
+        CuPy("cuda:1")
+
+
+def test_nvrtc_is_missing(monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    broken(cupy, RuntimeError("something about libnvrtc"))
+
+    def version():
+        raise RuntimeError('Failure finding "libnvrtc.so.13": No such file\nand more')
+
+    cupy.cuda.nvrtc.getVersion = version
+    with pytest.raises(
+        nnx.BackendError, match=r"NVRTC, CUDA's compiler, cannot be loaded: Failure .*; install it: .*cuda13"
+    ):
+        CuPy()
+
+
+def test_cublaslt_is_missing(monkeypatch):
+    installed(monkeypatch)
+
+    def library():
+        raise nnx.BackendError("cuBLASLt cannot be loaded")
+
+    monkeypatch.setattr("nnx.backends.cupy.adapter.library", library)
+    with pytest.raises(nnx.BackendError, match="cuBLASLt cannot be loaded"):
+        CuPy()
+
+
+def test_a_gpu_that_is_too_old(monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    cupy.cuda.Device.compute_capability = "61"
+    with pytest.raises(
+        nnx.BackendError, match=r"a GPU of NumPy has compute capability 6.1\); nnx needs 7.0 or newer"
+    ):
+        CuPy()
