@@ -48,6 +48,10 @@ class Array(np.ndarray):
         self.cupy = getattr(other, "cupy", None)
 
     @property
+    def device(self):
+        return self.cupy.cuda.Device()
+
+    @property
     def data(self):
         return Pointer(self)
 
@@ -159,6 +163,7 @@ class RawModule:
 
 class Device:
     compute_capability = "90"
+    __hash__ = None  # as CuPy's
 
     def __init__(self, index=None):
         self.id = index or 0

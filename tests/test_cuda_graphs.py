@@ -146,6 +146,23 @@ def test_steps_on_all_samples_read_them_where_they_are(gpu, weights):
     np.testing.assert_allclose(Js, np.array(costs), rtol=1e-5)
 
 
+def test_batches_that_come_one_by_one_have_one_graph(gpu, monkeypatch):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program, rendered, held = loaded(backend, step, state), [], []
+    monkeypatch.setattr(
+        "nnx.backends.cupy.program.render_step", lambda *a: rendered.append(a) or render_step(*a)
+    )
+    for _ in range(6):
+        held.append(tuple(None if x is None else backend.asarray(np.array(x)) for x in data))
+        program.run(held[-1], None, 0, 50, 1)
+    assert len(rendered) == 1
+    assert cupy.launches == 5
+    for _ in range(3):  # the same samples again: they are read where they are
+        program.run(data, None, 0, 50, 1)
+    assert len(rendered) == 2
+
+
 @needs_nvrtc
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 def test_the_whole_source_of_a_step_compiles(gpu, architecture):

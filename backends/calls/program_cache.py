@@ -68,7 +68,8 @@ class ProgramCache:
 
 def form(x: Any) -> Hashable:
     """Return what tells an array from those for which a function must be compiled anew."""
-    return x.shape, x.dtype, getattr(x, "device", None)
+    device = getattr(x, "device", None)
+    return x.shape, x.dtype, getattr(device, "id", device)  # CuPy's devices have no hash
 
 
 def signature(tree: Any) -> Hashable:

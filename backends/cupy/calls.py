@@ -18,7 +18,7 @@ from nnx.compiler.schedule import Memory, Place
 PRELUDE = Path(__file__).with_name("prelude.cuh")
 """What the kernels have in common."""
 
-LASTING = frozenset({"scratch", "flag", "constant"})
+LASTING = frozenset({"scratch", "constant"})
 """Kinds of memory whose numbers a function counts on from one call to the next. All but constants are 0 at first."""
 
 WORKSPACES = Memory("workspace", 0), Memory("workspace", 1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnx.array.gather import Data, batches
 from nnx.array.namespace import Array
-from nnx.backends.calls.program_cache import ProgramCache, form, signature
+from nnx.backends.calls.program_cache import ProgramCache, signature
 from nnx.backends.cupy import loop
 from nnx.backends.cupy.function import CudaFunction
 from nnx.backends.cupy.gpu import Gpu
@@ -47,6 +47,7 @@ class CudaProgram(Program):
         self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
         self._steps = ProgramCache(SLOW, logging.INFO)
         self._functions = ProgramCache("a function runs as single operations of CuPy")
+        self._met: Hashable = None  # where the samples of the last run on all of them were
         self._working: Any = None  # memory that the steps use in turns
 
     @exclusive
@@ -135,11 +136,8 @@ class CudaProgram(Program):
 
     def _in_graph(self, data: Data, order: Array | None, at: int, m: int, count: int, stream: Any) -> Any:
         """Do the steps, and return their costs; None if they cannot be rendered."""
-        whole = data if order is None and m == data[1].shape[-1] else None
-        key = (
-            self._key(data, m),
-            whole and tuple(None if x is None else (x.data.ptr, x.strides) for x in whole),
-        )
+        places = self._places(data, m, count) if order is None else None
+        key, whole = (self._key(data, m), places), data if places else None
         try:
             step = self._steps.get_or_make(key, partial(self._step, data, m, whole))
             if step is None:
@@ -173,7 +171,15 @@ class CudaProgram(Program):
     def _key(self, data: Data, m: int) -> Hashable:
         """Return what tells apart the steps that must be rendered by themselves."""
         samples = (None if x is None else (x.shape[:-1], x.dtype) for x in data)
-        return m, *samples, *((name, form(x)) for name, x in self._memory.arrays().items())
+        return m, *samples, self._memory.key
+
+    def _places(self, data: Data, m: int, count: int) -> Hashable:
+        """Return where all samples lie, if a step is on all of them and will come again with the same ones."""
+        if m < data[1].shape[-1]:
+            return None
+        places = tuple(None if x is None else (x.data.ptr, x.strides) for x in data)
+        again, self._met = places == self._met, places
+        return places if again or count > 1 else None
 
     def _step(self, data: Data, m: int, whole: Data | None) -> ResidentStep:
         rendered = render_step(self.function, self._memory.arrays(), data, m)

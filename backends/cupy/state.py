@@ -25,11 +25,14 @@ class StateMemory:
         The bytes of the block that steps change.
     offsets : dict
         The byte at which each array begins.
+    key : tuple
+        The names, shapes and dtypes.
     """
 
     def __init__(self, gpu: Gpu, state: dict[str, Array]) -> None:
         self._gpu = gpu
         self._forms = {name: (tuple(map(int, x.shape)), x.dtype) for name, x in state.items()}
+        self.key = tuple(self._forms.items())
         self.offsets, end = {}, 0
         for name, x in state.items():
             self.offsets[name] = end
