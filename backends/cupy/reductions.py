@@ -94,7 +94,8 @@ class Lines(KernelText):  # type: ignore[misc]  # of nnx.backends, which mypy se
             name = self.variables[op.out] = self.name(op.out)
             lines.append(f"const {op.out.dtype} {name} = {text};")
             if op.out not in kernel.internal:
-                stores.append(f"if (lane == 0) {self.store(op.out, index, name)}")
+                place = at(op, "j") if op.kind == "reduction" else index
+                stores.append(f"if (lane == 0) {self.store(op.out, place, name)}")
         return [*lines, *(["__syncwarp();", *stores] if stores else [])]
 
     def _elements(self, kernel: Kernel, later: tuple[Kernel, ...]) -> list[str]:
