@@ -12,6 +12,7 @@ import nnx
 from nnx.backends.cupy.adapter import CuPy
 from nnx.backends.cupy.rendering import render_step
 from nnx.backends.cupy.resident import step_bytes
+from nnx.support import processes
 from nnx.train.step import initial_state, training_step
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
@@ -102,6 +103,26 @@ def test_a_capture_that_is_refused_leaves_calls(gpu, monkeypatch, caplog):
     assert cupy.launches == 0
     (text,) = caplog.messages
     assert "no CUDA graph, and runs call by call: cudaErrorStreamCaptureUnsupported" in text
+
+
+def test_a_fork_is_refused(gpu, monkeypatch):
+    backend, _ = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+    monkeypatch.setattr(processes, "_generation", processes.generation() + 1)
+    for call in (
+        lambda: program.load(state),
+        lambda: program.read(),
+        lambda: program.run(data, None, 0, 10, 1),
+        lambda: program.snapshot(),
+        lambda: program.finite,
+        lambda: program(state, data),
+        lambda: backend.asarray(np.ones(2)),
+        lambda: backend.to_numpy(state["t"]),
+        lambda: backend.compile(step),
+    ):
+        with pytest.raises(nnx.BackendError, match="CUDA was used before this process was forked"):
+            call()
 
 
 def broken(cupy, error):

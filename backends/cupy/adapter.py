@@ -57,7 +57,6 @@ class CuPy(Backend):
     @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a CuPy array on the device; GPU arrays of other libraries come over DLPack."""
-        not_forked("CUDA")
         cupy = self._cupy
         with self._gpu.use():
             if not isinstance(x, cupy.ndarray):
@@ -68,7 +67,6 @@ class CuPy(Backend):
     @whole
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""
-        not_forked("CUDA")
         with self._gpu.use():
             return self._cupy.asnumpy(x)
 

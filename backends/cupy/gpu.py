@@ -9,6 +9,7 @@ from typing import Any
 from nnx.array.namespace import Array
 from nnx.backends.cupy.cublaslt import CuBlasLt
 from nnx.errors import BackendError, first_line
+from nnx.support.processes import not_forked
 
 ALIGNED = 256
 """Bytes of which the address of each piece of memory is a multiple."""
@@ -63,8 +64,9 @@ class Gpu:
         Raises
         ------
         BackendError
-            When CUDA fails within.
+            In a fork of a process that has used CUDA, or when CUDA fails within.
         """
+        not_forked("CUDA")
         try:
             with self.device, _thread.stream or nullcontext():
                 stream = self.cupy.cuda.get_current_stream()

@@ -18,7 +18,7 @@ from nnx.backends.cupy.resident import ResidentStep, step_bytes
 from nnx.backends.cupy.state import StateMemory
 from nnx.errors import first_line, size
 from nnx.port.program import Program, exclusive
-from nnx.support.processes import give_way, not_forked
+from nnx.support.processes import give_way
 
 SLOW = "a step runs as single operations of CuPy, which takes several times as long; the backend torch may be faster"
 
@@ -53,7 +53,6 @@ class CudaProgram(Program):
     @exclusive
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns, in new arrays."""
-        not_forked("CUDA")
         with self._gpu.use() as stream:
             key = signature(arguments)
             function = self._functions.get_or_make(key, partial(self._function, arguments))
@@ -71,7 +70,6 @@ class CudaProgram(Program):
     @exclusive
     def load(self, state: dict[str, Array]) -> None:
         """Copy a state in, or some arrays of a loaded state."""
-        not_forked("CUDA")
         with self._gpu.use():
             self._load(state)
 
@@ -88,7 +86,6 @@ class CudaProgram(Program):
     @exclusive
     def read(self, *names: str) -> dict[str, Array]:
         """Return copies of the state's arrays: of all of them without names."""
-        not_forked("CUDA")
         with self._gpu.use():
             arrays = self._memory.arrays()
             return {name: self._gpu.cupy.array(arrays[name], copy=True) for name in names or arrays}
@@ -127,7 +124,6 @@ class CudaProgram(Program):
     @exclusive
     def run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do `count` steps in place, each on the next m samples: see `Program.run`."""
-        not_forked("CUDA")
         if not count:
             return []
         with self._gpu.use() as stream:
