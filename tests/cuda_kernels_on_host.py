@@ -12,6 +12,9 @@ from pathlib import Path
 SHIM = Path(__file__).with_name("cuda_shim.h")
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
 MEETING = ("__sync", "__shfl")
+_BUILT = tempfile.TemporaryDirectory(prefix="nnx-cuda-")
+"""Libraries of kernels, by their text."""
+
 MISSING = "" if shutil.which("g++") else "g++ is not installed"
 
 
@@ -59,14 +62,13 @@ def meeting_functions(source):
 
 @cache
 def compiled(text):
-    """A library of C++, kept for the next time."""
+    """A library of C++, for this process."""
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / "nnx-cuda-kernels" / f"{name}.so"
-    path.parent.mkdir(exist_ok=True)
-    if not path.exists():
-        path.with_suffix(".cpp").write_text(text)
-        flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
-        new = path.with_suffix(".new.so")
-        subprocess.run(["g++", *flags, str(path.with_suffix(".cpp")), "-o", str(new)], check=True)
-        new.replace(path)
+    source, path = (Path(_BUILT.name) / f"{name}.{ending}" for ending in ("cpp", "so"))
+    source.write_text(text)
+    flags = ["-O0", "-std=c++17", "-shared", "-fPIC", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
+    made = subprocess.run(
+        ["g++", *flags, str(source), "-o", str(path)], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr[:2000]
     return ctypes.CDLL(str(path))
