@@ -299,7 +299,7 @@ def test_the_compiler_and_the_adapters_are_small():
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     cupy = sum(n for path, n in lines.items() if "cupy" in path.parts)
     assert cupy <= 3000
-    assert sum(lines.values()) - cupy <= 5900
+    assert sum(lines.values()) - cupy <= 6000
 
 
 def test_that_test_sees_what_is_too_long():

@@ -10,6 +10,7 @@ from nnx.array.host import as_host
 from nnx.backends.jax.program import JaxProgram
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
+from nnx.port.precision import FLOAT32, check_tf32, told
 from nnx.support.processes import not_forked, whole
 
 
@@ -18,7 +19,7 @@ class Jax(Backend):
 
     name = "jax"
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, precision: str = FLOAT32) -> None:
         not_forked("JAX")
         self._jax = jax = require("jax", "jax", ', with CUDA: python -m pip install "jax[cuda13]"')
         self.xp = require("jax.numpy", "jax")
@@ -32,10 +33,14 @@ class Jax(Backend):
             ) from error
         platform = "cuda" if self._device.platform == "gpu" else self._device.platform
         self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"
+        self.precision = precision
+        if precision == "tf32":
+            check_tf32(f"JAX on {self.device}", getattr(self._device, "compute_capability", 0))
 
     def describe(self) -> str:
-        """Return JAX's version, and the device's name."""
-        return f"jax {self._jax.__version__} on {self.device}: {self._device.device_kind}, every step jitted"
+        """Return JAX's version, the device's name, and the products' precision."""
+        more = f"{self._device.device_kind}, every step jitted{told(self.precision)}"
+        return f"jax {self._jax.__version__} on {self.device}: {more}"
 
     @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
@@ -62,7 +67,9 @@ class Jax(Backend):
 
     def compile(self, function: Callable[..., Any]) -> JaxProgram:
         """Return the function as a program, compiled once for each set of shapes."""
-        return JaxProgram(function, self._jax, None if self.device == "cpu" else "highest")
+        of_float32 = None if self.device == "cpu" else "highest"
+        names = {"float32": of_float32, "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+        return JaxProgram(function, self._jax, names[self.precision])
 
     def memory(self) -> Memory:
         """Return the bytes of the device where JAX tells them, the process's on the CPU."""

@@ -5,7 +5,7 @@ of 784-512-512-10 took 50 times as long at m = 1, 12 times as long at m = 32. So
 vectors are split before the first step, and joined by calls of their own when they are read.
 """
 
-from functools import reduce
+from functools import partial, reduce
 from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
@@ -98,14 +98,22 @@ class Lowered:
         return self.split(self._of_arrays(op, [joined(x, xp) for x in args]))
 
     def _of_arrays(self, op: Op, args: list[Any]) -> Any:
-        """Return what an operation makes of arrays.
+        """Return what an operation makes of arrays."""
+        dtype = self._jax.dtypes.canonicalize_dtype(op.out.dtype)  # no 64 bits, unless x64 is on
+        if op.name == "matmul":
+            return self._product(op, args[0], args[1], dtype)
+        return done(op, args, self._jax.numpy, dtype)
+
+    def _product(self, op: Op, a: Array, b: Array, dtype: Any) -> Any:
+        """Return a b. What is float64 in the graph is no TF32, though JAX may have it in float32.
 
         For few samples W^T dZ is (dZ^T W)^T. The barriers keep XLA from turning that back into the slower product.
         """
-        if op.name == "matmul" and op.out.ndim == 2 and op.out.shape[1] <= XLA_TRANSPOSED_COLUMNS:
-            maker = self._graph.makers.get(op.reads[0])
-            if maker is not None and maker.name == "permute":
-                barrier = self._jax.lax.optimization_barrier
-                return barrier(barrier(args[1].T) @ args[0].T).T
-        dtype = self._jax.dtypes.canonicalize_dtype(op.out.dtype)  # no 64 bits, unless x64 is on
-        return done(op, args, self._jax.numpy, dtype)
+        precision = "highest" if op.out.dtype == "float64" else None
+        matmul = partial(self._jax.numpy.matmul, precision=precision, preferred_element_type=dtype)
+        maker = self._graph.makers.get(op.reads[0])
+        transposed = maker is not None and maker.name == "permute" and op.out.ndim == 2
+        if transposed and op.out.shape[1] <= XLA_TRANSPOSED_COLUMNS:
+            barrier = self._jax.lax.optimization_barrier
+            return barrier(matmul(barrier(b.T), a.T)).T
+        return matmul(a, b)

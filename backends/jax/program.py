@@ -9,6 +9,8 @@ from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.jax.lowering import Layouts, Lowered, is_tree, joined, split
 from nnx.compiler import trace
+from nnx.compiler.ir.operations import ROUNDED
+from nnx.compiler.passes.round_factors import with_rounded_factors
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, not_forked, whole
 
@@ -27,7 +29,7 @@ class JaxProgram(Program):
     function : callable
     jax : module
     precision : str or None
-        Of products, if they need to be told: on a GPU (TF32) or a TPU JAX takes fewer bits.
+        JAX's name for that of products, if they need to be told: on a GPU (TF32) or a TPU it takes fewer bits.
     """
 
     def __init__(self, function: Callable[..., Any], jax: Any, precision: str | None = None) -> None:
@@ -91,7 +93,8 @@ class JaxProgram(Program):
     def _lowered(self, *arguments: Any, is_step: bool = False) -> Lowered | None:
         """Return the function by its graph; None if it cannot be traced, as it may be with a custom activation."""
         try:
-            return Lowered(trace(self.function, *arguments), self._jax)
+            graph = trace(self.function, *arguments)
+            return Lowered(with_rounded_factors(graph) if self._precision == ROUNDED else graph, self._jax)
         except Exception as error:
             level, what = (logging.INFO, "a step") if is_step else (logging.DEBUG, self.function)
             logging.getLogger("nnx").log(level, "%s runs as it is: %s: %s", what, type(error).__name__, error)

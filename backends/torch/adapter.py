@@ -15,6 +15,7 @@ from nnx.backends.torch.cuda_graph import CudaGraphProgram, captured
 from nnx.compiler import Graph
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
+from nnx.port.precision import FLOAT32, check_tf32, told
 from nnx.port.program import Program
 from nnx.support.blas_threads import Fewer
 from nnx.support.install import CPU_TORCH
@@ -43,7 +44,7 @@ class Torch(Backend):
 
     name = "torch"
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, precision: str = FLOAT32) -> None:
         self._torch = torch = require("torch", "torch", CPU_TORCH)
         import array_api_compat.torch as xp
 
@@ -62,15 +63,31 @@ class Torch(Backend):
                 "it can on 'cpu'"
                 + (f" and {torch.cuda.device_count()} CUDA GPUs" if torch.cuda.is_available() else "")
             ) from error
-        self.device = str(self._device)
+        self.device, self.precision = str(self._device), precision
+        self._check_precision()
+
+    def _check_precision(self) -> None:
+        """Raise a BackendError where the device lacks the precision: a tiny product decides."""
+        torch, where = self._torch, f"PyTorch {self._torch.__version__} on {self.device}"
+        if self.precision == "tf32":
+            check_tf32(where, torch.cuda.get_device_capability(self._device)[0] if self._on_gpu else 0)
+        if self.precision == "bfloat16" and self._on_gpu:
+            one = torch.ones(8, 8, dtype=torch.bfloat16, device=self._device)
+            try:
+                torch.mm(one, one, out_dtype=torch.float32).cpu()  # from PyTorch 2.8 on
+            except (RuntimeError, TypeError) as error:
+                why = f"no products of bfloat16 with float32 results ({first_line(error)})"
+                raise BackendError(
+                    f"{where} has {why}; give precision='float32', or another device"
+                ) from error
 
     def describe(self) -> str:
-        """Return PyTorch's version, and the GPU's name or the number of threads."""
+        """Return PyTorch's version, the GPU's name or the number of threads, and the products' precision."""
         torch = self._torch
         more = f"{torch.get_num_threads()} threads on the CPU"
         if self._on_gpu:
             more = torch.cuda.get_device_name(self._device)
-        return f"torch {torch.__version__} on {self.device}: {more}"
+        return f"torch {torch.__version__} on {self.device}: {more}{told(self.precision)}"
 
     @property
     def _on_gpu(self) -> bool:
@@ -104,11 +121,11 @@ class Torch(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function as a list of PyTorch's calls; on a GPU its steps are CUDA graphs."""
-        library, capture = library_of(self._torch, self._device), partial(captured, self._torch, self._device)
-        program = (
-            CudaGraphProgram(function, library, capture) if self._on_gpu else CallProgram(function, library)
-        )
-        return program  # type: ignore[no-any-return]
+        library = library_of(self._torch, self._device, self.precision)
+        if not self._on_gpu:
+            return CallProgram(function, library)  # type: ignore[no-any-return]
+        capture = partial(captured, self._torch, self._device)
+        return CudaGraphProgram(function, library, capture)  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes of torch's allocator on a GPU, the process's on the CPU."""
@@ -118,21 +135,36 @@ class Torch(Backend):
         return Memory(cuda.memory_allocated(self._device), cuda.max_memory_allocated(self._device))
 
 
-def library_of(torch: Any, device: Any) -> Library:
+def library_of(torch: Any, device: Any, precision: str = FLOAT32) -> Library:
     """Return what programs of calls need of PyTorch on a device."""
 
     @contextmanager
     def settings() -> Iterator[None]:
-        with torch.inference_mode(False), torch.no_grad():
+        products = nullcontext() if device.type == "cpu" else _products(torch, precision == "tf32")
+        with torch.inference_mode(False), torch.no_grad(), products:
             yield
 
     def threads(graph: Graph) -> Callable[[], AbstractContextManager[None]]:
         return _one_thread if device.type == "cpu" and is_small(graph) else nullcontext
 
     return Library(
-        render=partial(render, torch=torch, device=device),
+        render=partial(render, torch=torch, device=device, rounds=precision == "bfloat16"),
         empty=lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=device),
         take=lambda rows, places, out: torch.index_select(rows, 0, places, out=out),
         settings=settings,
         threads=threads,
     )
+
+
+@contextmanager
+def _products(torch: Any, tf32: bool) -> Iterator[None]:
+    """Let CUDA's products of float32 be TF32, or not, whatever the process has set."""
+    matmul = torch.backends.cuda.matmul
+    is_new = hasattr(matmul, "fp32_precision")  # PyTorch 2.9
+    name, values = ("fp32_precision", ("ieee", "tf32")) if is_new else ("allow_tf32", (False, True))
+    before = getattr(matmul, name)
+    setattr(matmul, name, values[tf32])
+    try:
+        yield
+    finally:
+        setattr(matmul, name, before)

@@ -10,7 +10,8 @@ from typing import Any
 
 from nnx.backends.calls.renderer import Call, CallRenderer
 from nnx.compiler import Graph, Op, TraceError, Value
-from nnx.compiler.ir.operations import FLOATS
+from nnx.compiler.ir.operations import FLOATS, ROUNDED
+from nnx.compiler.passes.round_factors import with_rounded_factors
 from nnx.compiler.pipeline import Target
 from nnx.compiler.schedule import Place
 from nnx.compiler.thresholds import SLOW_ROOT
@@ -47,15 +48,16 @@ _SCALED = {"add_scaled", "subtract_scaled", "lerp"}
 """x + n y, x - n y, and x + n (y - x), where n is a number: they may be written over x."""
 
 
-def render(graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any) -> Call:
-    """Return the function of a graph: see `CallRenderer`.
+def render(graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any, rounds: bool = False) -> Call:
+    """Return the function of a graph: see `CallRenderer`. `rounds`: factors of products are rounded to bfloat16.
 
     Raises
     ------
     TraceError
         When an operation is not known here.
     """
-    return TorchCalls(with_peepholes(graph, device.type == "cpu"), slots, torch, device).function()
+    graph = with_peepholes(with_rounded_factors(graph) if rounds else graph, device.type == "cpu")
+    return TorchCalls(graph, slots, torch, device).function()
 
 
 def _may_alias(op: Op) -> tuple[Value, ...]:
@@ -148,6 +150,10 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
             raise TraceError(f"{op.name} of several dtypes has no call in PyTorch")
         if op.name == "sqrt" and op.out.dtype == "float32" and op.out.size >= SLOW_ROOT and self._on_mkl:
             return "rsqrt({0}, out={out})\nreciprocal({out}, out={out})"
+        if op.name == "matmul" and op.reads[0].dtype == ROUNDED:
+            if self._device.type != "cpu" and op.out.ndim == 2:
+                return "mm({0}, {1}, out_dtype=float32, out={out})"
+            return "{out}.copy_(matmul({0}.float(), {1}.float()))"  # PyTorch rounds the result, too
         if op.name == "matmul" and all(x.ndim == 2 for x in op.reads):
             return "mm({0}, {1}, out={out})"
         if op.kind == "reduction" and op.option("axes") == () and op.out.ndim:  # PyTorch's () are all axes

@@ -9,7 +9,7 @@ import typer
 from nnx.cli.bench_commands import bench_app
 from nnx.cli.command import command
 from nnx.cli.help import HELP, Command, Group, examples
-from nnx.cli.option import BackendName, DeviceName, complete
+from nnx.cli.option import BackendName, DeviceName, PrecisionName, complete
 from nnx.cli.options import Options
 from nnx.metrics import METRICS
 from nnx.plots.run import FORMATS, JOINT, PICTURES
@@ -148,6 +148,7 @@ def predict(
     delimiter: Delimiter = None,
     backend: BackendName = "auto",
     device: DeviceName = None,
+    precision: PrecisionName = None,
 ) -> None:
     """Write a model's predictions for FILE as CSV or Parquet: one row a sample, with the classes' probabilities.
 
@@ -156,7 +157,7 @@ def predict(
     from nnx.cli.predict import run
 
     written = decimal_comma, thousands, units or None, missing or None, delimiter
-    run(model, piped(data), out, overwrite, format, probabilities, written, backend, device)
+    run(model, piped(data), out, overwrite, format, probabilities, written, backend, device, precision)
 
 
 @app.command(
@@ -192,12 +193,13 @@ def evaluate(
     delimiter: Delimiter = None,
     backend: BackendName = "auto",
     device: DeviceName = None,
+    precision: PrecisionName = None,
 ) -> None:
     """Print the loss and the metrics of a model on FILE, errors of numbers in the target's unit."""
     from nnx.cli.evaluate import run
 
     written = decimal_comma, thousands, units or None, missing or None, delimiter
-    run(model, piped(data), metrics, target, json, written, backend, device)
+    run(model, piped(data), metrics, target, json, written, backend, device, precision)
 
 
 def piped(data: str) -> str:

@@ -22,6 +22,7 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import LBFGS, Optimizer, base_rate, schedules
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.in_epochs import LENGTHS
+from nnx.port.precision import check_dtype, checked_precision
 from nnx.support import spec
 
 NORMS = {"batch": BatchNorm, "layer": LayerNorm}
@@ -51,6 +52,7 @@ def check(options: Options) -> None:
         if options.class_weight not in WEIGHTS:
             weights(options.class_weight)
         check_backend(options.backend)
+        check_dtype(checked_precision(options.precision), options.dtype)
         _ = options.dialect  # which refuses a delimiter that is none
         for one in metrics(options) or ():
             metric(one)

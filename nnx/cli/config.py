@@ -213,7 +213,7 @@ def _check_text(options: Options) -> None:
                 ) from error
 
 
-MAY_CHANGE = ("resume", "epochs", "backend", "device", "plots", "tensorboard", "quiet", "json")
+MAY_CHANGE = ("resume", "epochs", "backend", "device", "precision", "plots", "tensorboard", "quiet", "json")
 """The options that may be typed when a run goes on."""
 
 

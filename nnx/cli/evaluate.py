@@ -18,6 +18,7 @@ from nnx.display.names import called
 from nnx.errors import count
 from nnx.metrics import metric
 from nnx.metrics.history import without_nan
+from nnx.port.precision import checked_precision
 
 
 def run(
@@ -29,16 +30,18 @@ def run(
     written: Written,
     backend: str,
     device: str | None,
+    precision: str | None,
 ) -> None:
     """Print the loss and the metrics, as a table or as one JSON object."""
     with typed():
         check_backend(backend)
+        checked_precision(precision)
         check_order(path, data)
         PLAIN.over(*written)
         given = metric_tables.names(metrics)
         for name in given or ():
             metric(name)
-    trainer, preparation = model(path, backend, device)
+    trainer, preparation = model(path, backend, device, precision)
     n = trainer.network.n[-1]
     names = given or metric_tables.usual(trainer.network.output, n)
     baseline = Baseline(preparation, trainer.network.output, names)

@@ -121,10 +121,10 @@ def check_order(path: Path, data: str) -> None:
         raise InputError(f"the model comes first, then the data: {data} {path}")
 
 
-def model(path: Path, backend: str, device: str | None) -> tuple[Trainer, Preparation]:
+def model(path: Path, backend: str, device: str | None, precision: str | None) -> tuple[Trainer, Preparation]:
     """Return the model of a model file or a run's folder."""
     file = file_of(path)
-    trainer = Trainer.load(file, backend, device)
+    trainer = Trainer.load(file, backend, device, precision)
     try:
         return trainer, Preparation.of(trainer.metadata)
     except InputError as error:

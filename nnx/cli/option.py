@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from nnx.port.precision import FLOAT32, PRECISIONS
+
 
 def complete(names: Iterable[str], files: bool = False, several: bool = False) -> Callable[[str], list[str]]:
     """Return the completions of a value in the shell: the names, and files where they are allowed.
@@ -44,6 +46,16 @@ def option(panel: str, help: str, *names: str, **more: Any) -> Any:
 BackendName = Annotated[
     str,
     option("Where", "auto, numpy, cupy, torch, jax, ...: see `nnx backends`.", autocompletion=backends),
+]
+PrecisionName = Annotated[
+    str | None,
+    option(
+        "Where",
+        "Of the matrix products: tf32 and bfloat16 on torch and jax.",
+        metavar="|".join(PRECISIONS),
+        show_default=FLOAT32,
+        autocompletion=complete(PRECISIONS),
+    ),
 ]
 DeviceName = Annotated[
     str | None,

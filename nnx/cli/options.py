@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from nnx.cli.option import BackendName, DeviceName, complete, option
+from nnx.cli.option import BackendName, DeviceName, PrecisionName, complete, option
 from nnx.data.builtin import BUILTIN
 from nnx.data.dialect import Dialect
 from nnx.errors import unknown
@@ -260,6 +260,7 @@ class Options(DataOptions):
     ] = "float32"
     backend: BackendName = "auto"
     device: DeviceName = None
+    precision: PrecisionName = None
     out: Annotated[Path | None, option("Where", "The run's folder.", show_default="a new one in runs/")] = (
         None
     )

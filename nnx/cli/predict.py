@@ -20,6 +20,7 @@ from nnx.data.encoding import Notes
 from nnx.data.prepare import Preparation
 from nnx.errors import Error, InputError, count, first_line, unknown
 from nnx.io.atomic_write import naming, written_aside
+from nnx.port.precision import checked_precision
 
 FORMATS = {"csv": (".csv", ".txt", ""), "parquet": (".parquet", ".pq")}
 """The formats of predictions, and their endings."""
@@ -37,16 +38,18 @@ def run(
     written: Written,
     backend: str,
     device: str | None,
+    precision: str | None,
 ) -> None:
     """Write the predictions for the data to a file or to the standard output."""
     with typed():
         write_as = chosen(format, out)
         check_backend(backend)
+        checked_precision(precision)
         check_order(path, data)
         PLAIN.over(*written)
     if out is not None and not overwrite:
         refuse_existing(out)
-    trainer, preparation = model(path, backend, device)
+    trainer, preparation = model(path, backend, device, precision)
     notes, m = Notes(), 0
     dialect = preparation.dialect.over(*written)
     found = pieces(data, at_once(trainer), preparation.target, dialect=dialect)

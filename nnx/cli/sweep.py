@@ -177,7 +177,7 @@ def tested(options: Options, its: Mapping[str, Any], run: Path, reader: Reader) 
     training = prepare(options, reader)
     if training.data.test is None:
         return None
-    training.trainer = Trainer.load(run / MODEL, options.backend, options.device)
+    training.trainer = Trainer.load(run / MODEL, options.backend, options.device, options.precision)
     return {
         "run": run.name,
         "samples": len(training.data.test[2]),

@@ -95,6 +95,7 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Traini
         options.dtype,
         options.seed,
         build.regularization(options),
+        precision=options.precision,
     )
     # At once, and not in `fit`: the run's configuration names the backend.
     trainer.session.take_numba_if_worth(m * options.epochs, steps * options.epochs)
@@ -147,5 +148,6 @@ def result(training: Training, folder: Path) -> dict[str, Any]:
         "stopped": "Ctrl-C" if not training.finished else trainer.stopped,
         "backend": trainer.backend.name,
         "device": trainer.backend.device,
+        "precision": trainer.backend.precision,
         "seconds": round(training.seconds, 3),
     }

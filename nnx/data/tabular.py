@@ -36,8 +36,7 @@ class Tabular:
     """A table, and a network that predicts one of its columns from the others.
 
     What becomes of the columns is learned from the rows to train on, as `nnx train` does it: text becomes one-hot,
-    missing values are filled in, numbers are scaled. The model file holds it. The command line reads this class's
-    files, and this class the command line's.
+    missing values are filled in, numbers are scaled. The model file holds it. `nnx predict` reads it, too.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ class Tabular:
         That of the numbers among the layers.
     loss : str or None
         See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
-    optimizer, backend, device, dtype, seed, regularization
+    optimizer, backend, device, precision, dtype, seed, regularization
         As of `nnx.Trainer`. The seed draws the rows that are held out, too.
     decimal_comma, thousands, units, missing, delimiter
         How CSV is read: whether 3,14 is a number; whether 1,234 is 1234 (with a decimal comma 1.234); what stands
@@ -118,6 +117,7 @@ class Tabular:
         optimizer: Any = None,
         backend: str | Backend = "auto",
         device: str | None = None,
+        precision: str | None = None,
         dtype: str = "float32",
         seed: int = 0,
         regularization: Regularization | None = None,
@@ -153,7 +153,8 @@ class Tabular:
         ]
         output = Dense(self.preparation.n_outputs)
         network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
-        self.trainer = Trainer(network, optimizer, backend, device, dtype, seed, regularization)
+        arguments = optimizer, backend, device, dtype, seed, regularization, None, precision
+        self.trainer = Trainer(network, *arguments)
         where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
 
@@ -163,18 +164,17 @@ class Tabular:
         path: str | Path,
         backend: str | Backend = "auto",
         device: str | None = None,
+        precision: str | None = None,
     ) -> "Tabular":
         """Return the model that `save` or `nnx train` has left, from its file or its run's folder: to use, not to fit.
 
         Raises
         ------
-        FileNotFoundError
-            When there is no such file.
-        InputError, ModelFileError
+        FileNotFoundError, InputError, ModelFileError
             As `nnx.Trainer.load`; and when the model holds no description of its table.
         """
         made = cls.__new__(cls)
-        made.trainer = Trainer.load(path, backend, device)
+        made.trainer = Trainer.load(path, backend, device, precision)
         made.preparation = Preparation.of(made.trainer.metadata)
         made.reason = made._train = made._validation = None
         return made

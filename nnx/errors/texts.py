@@ -69,7 +69,7 @@ SYNONYMS = {
     "acc": "accuracy", "auc": "roc_auc", "rmse": "root_mean_squared_error", "top_k_accuracy": "top_k",
     "sensitivity": "recall", "r2_score": "r2", "pytorch": "torch", "np": "numpy", "gd": "gradient_descent",
     "rms": "rmsprop", "exponential_decay": "exponential", "onecycle": "one_cycle", "count": "counts",
-    "poisson_regression": "counts",
+    "poisson_regression": "counts", "bf16": "bfloat16",
     "classify": "classification", "classifier": "classification", "regressor": "regression",
     "on_epoch_end": "on_epoch", "on_epoch_begin": "on_epoch", "on_train_begin": "on_fit_start",
     "on_train_end": "on_fit_end", "on_train_batch_end": "on_step", "on_batch_end": "on_step",

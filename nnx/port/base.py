@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from nnx.array.namespace import Array, Namespace
 from nnx.errors import BackendError, first_line
+from nnx.port.precision import FLOAT32
 from nnx.port.program import Program
 from nnx.support.install import install
 
@@ -30,6 +31,8 @@ class Backend(ABC):
     ----------
     device : str or None
         "cpu", "cuda", "cuda:1", ... as the library has them; None: the library's best.
+    precision : {"float32", "tf32", "bfloat16"}
+        Of an adapter that has other precisions than float32; others have no such parameter. See `nnx.backend`.
 
     Raises
     ------
@@ -43,6 +46,8 @@ class Backend(ABC):
         The entry point's name.
     device : str
         Where its arrays live.
+    precision : str
+        Of the products of float32 matrices in what it compiles.
     xp : namespace
         The standard's functions, as array-api-compat gives them.
     """
@@ -50,6 +55,7 @@ class Backend(ABC):
     name: str
     device: str
     xp: Namespace
+    precision: str = FLOAT32
 
     @abstractmethod
     def __init__(self, device: str | None = None) -> None: ...

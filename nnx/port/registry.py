@@ -3,11 +3,13 @@
 import logging
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
 from nnx.errors import BackendError, InputError, first_line, shown, unknown
 from nnx.port.base import Backend
+from nnx.port.precision import FLOAT32, checked_precision, takes_precision
 from nnx.support.install import install
 from nnx.support.processes import whole
 
@@ -28,6 +30,9 @@ DEVICES = ("cpu", "gpu", "cuda")
 WORTH = 3e11
 """Additions and multiplications of a fit from which on "auto" takes numba: NumPy takes some seconds for them, as numba
 does to compile a step for the first time."""
+
+WITH_PRECISION = ("cupy", "torch", "jax")
+"""The backends that "auto" tries for another precision than float32, in this order."""
 
 STEP = 3e6
 """Additions and multiplications that NumPy does in the time of one step's calls."""
@@ -61,7 +66,7 @@ class Choice(NamedTuple):
     reason: str
 
 
-def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
+def backend(name: str | None = AUTO, device: str | None = None, precision: str | None = None) -> Backend:
     """Return a backend: the one asked for, or the best that is usable here.
 
     Parameters
@@ -72,26 +77,35 @@ def backend(name: str | None = AUTO, device: str | None = None) -> Backend:
         fit that is worth it: numba, if installed); the reason is logged once (logger "nnx", level INFO).
     device : str or None
         "cpu", "cuda", "cuda:1", ...; None: the library's best.
+    precision : {"float32", "tf32", "bfloat16"} or None
+        Of the products of float32 matrices in what the backend compiles; sums and results are float32 in any case.
+        "tf32" and "bfloat16" round the factors, to 10 and 7 bits behind the first. None: float32. "auto" takes the
+        first of CuPy, PyTorch and JAX that has another precision here.
 
     Raises
     ------
     InputError
-        For a name that no installed package provides.
+        For a name that no installed package provides, and for an unknown precision.
     BackendError
-        When the backend or device does not work here: what is missing, and how to install it. There is no silent
-        fallback.
+        When the backend, device or precision does not work here: what is missing, and how to install it. There is no
+        silent fallback.
 
     Examples
     --------
     >>> backend("numpy", device="cpu").device
     'cpu'
     """
-    return choose(name, device).backend
+    return choose(name, device, precision).backend
 
 
 @whole  # a fork would leave the lock of a module that is being imported
-def choose(name: str | Backend | None = AUTO, device: str | None = None, work: float = 0.0) -> Choice:
-    """Return `backend(name, device)` and why it was chosen; a Backend is taken as it is.
+def choose(
+    name: str | Backend | None = AUTO,
+    device: str | None = None,
+    precision: str | None = None,
+    work: float = 0.0,
+) -> Choice:
+    """Return `backend(name, device, precision)` and why it was chosen; a Backend is taken as it is.
 
     `work` is that of the fit, as far as it is known: see `WORTH`.
     """
@@ -100,19 +114,24 @@ def choose(name: str | Backend | None = AUTO, device: str | None = None, work: f
             raise InputError(
                 f"the backend {name!r} has its device already; given device={shown(device)}, too"
             )
+        if precision is not None and checked_precision(precision) != name.precision:
+            raise InputError(
+                f"the backend {name!r} has its precision already, {name.precision}; given precision={precision!r}, too"
+            )
         return Choice(name, "given")
+    precision = checked_precision(precision)
     for what, value in (("backend", name), ("device", device)):
         if not (value is None or isinstance(value, str)) or not 0 < len(value or "x") <= 100:
             raise InputError(f"{what} must be a name, such as {EXAMPLES[what]}, not {shown(value)}")
     if name not in (None, AUTO):
-        return Choice(_load(str(name), device), "asked for")
+        return Choice(_load(str(name), device, precision), "asked for")
     requested = os.environ.get("NNX_BACKEND", "").strip() or AUTO
     if requested != AUTO:
         try:
-            return Choice(_load(requested, device), f"NNX_BACKEND={requested}")
+            return Choice(_load(requested, device, precision), f"NNX_BACKEND={requested}")
         except (BackendError, InputError) as error:  # names the variable: the user has typed no backend
             raise type(error)(f"NNX_BACKEND={requested}: {error}") from error
-    choice = _best(device, work)
+    choice = _best(device, work) if precision == FLOAT32 else _first_with(precision, device)
     message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
     if message not in _logged:
         _logged.add(message)
@@ -131,6 +150,17 @@ def _best(device: str | None, work: float) -> Choice:
         why = str(error.__cause__ or error).split(";")[0]  # how to get one is in `nnx backends`
         return _on_cpu(work, f"no usable CUDA GPU: {why}")
     return Choice(gpu, f"a usable CUDA GPU ({described(gpu).detail})")
+
+
+def _first_with(precision: str, device: str | None) -> Choice:
+    """Return the first backend that has products of this precision on the device."""
+    why = []
+    for name in WITH_PRECISION:
+        try:
+            return Choice(_load(name, device, precision), f"the first with products in {precision} here")
+        except BackendError as error:
+            why.append(str(error).split(";")[0])
+    raise BackendError(f"no backend has products in {precision} here: {'; '.join(why)}")
 
 
 def _on_cpu(work: float, why: str) -> Choice:
@@ -212,7 +242,7 @@ def _entry(name: str) -> Any:
     return next(iter([*own, *found.values()]), None)
 
 
-def _load(name: str, device: str | None) -> Backend:
+def _load(name: str, device: str | None, precision: str = FLOAT32) -> Backend:
     entry = _entry(name)
     if entry is None:
         if not names():
@@ -222,7 +252,13 @@ def _load(name: str, device: str | None) -> Backend:
             raise InputError(f"{name!r} is a device, not a backend: give device={device!r}")
         raise unknown("backend", name, [AUTO, *names()])
     try:
-        made = entry.load()(device)
+        adapter = entry.load()
+        if precision != FLOAT32 and not takes_precision(adapter):
+            raise BackendError(
+                f"its products are float32; given precision={precision!r}. Leave precision out, or ask for the backend "
+                f"{' or '.join(_with_precision())}"
+            )
+        made = adapter(device) if precision == FLOAT32 else adapter(device, precision=precision)
     except BackendError as error:
         raise BackendError(f"backend {name!r} cannot be used here: {error}") from error
     except Exception as error:  # of any package: one that fails must not hide the others
@@ -234,3 +270,13 @@ def _load(name: str, device: str | None) -> Backend:
         what = f"lacks {', '.join(missing)}" if missing else "is no nnx.Backend"
         raise BackendError(f"backend {name!r} ({entry.value}) {what}; see nnx.Backend")
     return made
+
+
+def _with_precision() -> list[str]:
+    """Return the names of the backends whose adapters have other precisions than float32."""
+    found = []
+    for name in names():
+        with suppress(Exception):  # of any package
+            if takes_precision(_entry(name).load()):
+                found.append(name)
+    return found

@@ -99,7 +99,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         sizes = [X.shape[1], *hidden_sizes(self), self.n_outputs_]
         P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
         work = registry.work(P, X.shape[0] * self.max_iter, 0)
-        backend = samples.backend_for(X, self.backend, self.device, work)
+        backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
         trainer = self._trained(X, backend, dtype, regularization, incremental)
         score = None
         if self.early_stopping and self._stochastic:
@@ -215,7 +215,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             check_is_fitted(self)  # raises
         X = samples.validated(self, X, reset=False)
         work = registry.work(self.network_.P, X.shape[0] * self.max_iter, 0)  # as of a fit
-        backend = samples.backend_for(X, self.backend, self.device, work)
+        backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
         theta, known = self._theta(self.network_), (backend, self.activation)
         seen, moved, forward = self._ready.get(known, (None,) * 3)
         if seen is not theta:
@@ -260,7 +260,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the network and the views of its parameters again."""
-        super().__setstate__(state)
+        super().__setstate__({"precision": None, **state})  # a pickle from before there was a precision
         if "network_" in state:
             self.network_ = Network.from_description(state["network_"])
             self._hand_out(self._vector)

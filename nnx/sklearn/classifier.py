@@ -43,6 +43,8 @@ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         and sparse matrices NumPy, or numba where it is installed and the fit may take some seconds.
     device : str or None
         See `nnx.backend`.
+    precision : {"float32", "tf32", "bfloat16"} or None
+        Of the matrix products, see `nnx.backend`; None: float32. Others need the dtype float32.
     dtype : {"float32", "float64"} or None
         None: float32 if X is, else float64, as scikit-learn.
     dropout : float
@@ -102,6 +104,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         max_fun: int = 15000,
         backend: str | None = None,
         device: str | None = None,
+        precision: str | None = None,
         dtype: str | None = None,
         dropout: float = 0.0,
         normalization: str | None = None,

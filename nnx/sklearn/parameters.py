@@ -28,6 +28,7 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
 from nnx.optimizers.schedules import Schedule
+from nnx.port.precision import PRECISIONS
 from nnx.sklearn.optimizers import SGD, Adam
 
 ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}
@@ -65,6 +66,7 @@ CONSTRAINTS: dict[str, Any] = {
     # beyond scikit-learn's
     "backend": [str, None],
     "device": [str, None],
+    "precision": [StrOptions(set(PRECISIONS)), None],
     "dtype": [StrOptions({"float32", "float64"}), None],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "normalization": [StrOptions(set(NORMS)), None],

@@ -28,7 +28,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]  # scikit-lea
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
 validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As in scikit-learn, https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPRegressor.html
-    backend, device, dtype, dropout, normalization, optimizer, schedule, regularization, callbacks
+    backend, device, precision, dtype, dropout, normalization, optimizer, schedule, regularization, callbacks
         As in `MLPClassifier`.
 
     Attributes
@@ -81,6 +81,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         max_fun: int = 15000,
         backend: str | None = None,
         device: str | None = None,
+        precision: str | None = None,
         dtype: str | None = None,
         dropout: float = 0.0,
         normalization: str | None = None,

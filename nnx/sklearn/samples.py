@@ -21,6 +21,7 @@ from nnx.batches import frames
 from nnx.errors import BackendError, InputError, first_line, scalar, shown
 from nnx.port import registry
 from nnx.port.base import Backend
+from nnx.port.precision import FLOAT32
 
 
 def home(x: Any) -> tuple[str, str] | None:
@@ -60,26 +61,30 @@ def _cuda(platform: str) -> str:
 
 
 backend = lru_cache(registry.backend)
-"""`nnx.backend`, asked once for each name and device."""
+"""`nnx.backend`, asked once for each name, device and precision."""
 
 
 @lru_cache
 def _on_cpu(worth: bool) -> Backend:
     """Return NumPy, or numba where it is installed and worth the compilation; one for all estimators."""
-    return registry.choose("auto", "cpu", registry.WORTH if worth else 0.0).backend
+    return registry.choose("auto", "cpu", work=registry.WORTH if worth else 0.0).backend
 
 
-def backend_for(X: Any, name: str | None, device: str | None, work: float) -> Backend:
+def backend_for(X: Any, name: str | None, device: str | None, precision: str | None, work: float) -> Backend:
     """Return the backend of this name; None: that of the library and device that X is of, the CPU for the host's.
 
     `work` is that of a fit (`nnx.port.registry.work`): of it depends which of the CPU's is taken.
     """
     found = home(X)
     if name is not None:
-        return backend(name, device)
+        return backend(name, device, precision)
     if device is not None:
-        return backend(found[0] if found else "auto", device)
-    return backend(*found) if found else _on_cpu(work >= registry.WORTH)
+        return backend(found[0] if found else "auto", device, precision)
+    if found:
+        return backend(*found, precision)
+    if precision not in (None, FLOAT32):
+        return backend("auto", "cpu", precision)
+    return _on_cpu(work >= registry.WORTH)
 
 
 def table(estimator: Any, X: Any, reset: bool) -> Any:

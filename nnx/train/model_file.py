@@ -8,11 +8,14 @@ from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
-from nnx.errors import Error, InputError, ModelFileError, count, first_line
+from nnx.errors import BackendError, Error, InputError, ModelFileError, count, first_line
 from nnx.io import container
 from nnx.io.run_folder import CHECKPOINTS, MODEL, checkpoints, steps_of
 from nnx.metrics.history import with_nan, without_nan
 from nnx.optimizers import describe as describe_optimizer
+from nnx.port.base import Backend
+from nnx.port.precision import check_dtype
+from nnx.port.registry import choose
 from nnx.train import description
 from nnx.train.description import Parts
 from nnx.train.session import Session, flat_parameters
@@ -112,6 +115,22 @@ def not_loadable(path: str | Path, error: Exception) -> ModelFileError:
     """Return the error for a file whose parts are none of a run's, or do not fit together."""
     why = str(error) if isinstance(error, Error) else f"{type(error).__name__}: {first_line(error)}"
     return ModelFileError(f"{str(path)!r} does not describe a run that nnx can load: {why}")
+
+
+def load(path: Path, backend: str | Backend, device: str | None, precision: str | None) -> Session:
+    """Return the session of a model file, or of a folder's (`file_of`), on this backend: see `nnx.Trainer.load`."""
+    path = file_of(path)
+    found = read(path)
+    chosen = choose(backend, device, precision)
+    check_dtype(chosen.backend.precision, found.run["dtype"])
+    try:
+        session = make(found, chosen.backend)
+    except BackendError:
+        raise
+    except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
+        raise not_loadable(path, error) from error
+    session.reason, session.requested = chosen.reason, (backend, device, precision)
+    return session
 
 
 def checked(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> Saved:

@@ -12,6 +12,7 @@ from nnx.optimizers import Adam, Optimizer, State, rate
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.port.base import Backend
+from nnx.port.precision import check_dtype
 from nnx.port.program import Program
 from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.processes import whole
@@ -35,7 +36,7 @@ class Session:
 
     Parameters
     ----------
-    network, optimizer, backend, device, dtype, seed, regularization, theta
+    network, optimizer, backend, device, dtype, seed, regularization, theta, precision
         As of `nnx.Trainer`.
 
     Attributes
@@ -43,7 +44,7 @@ class Session:
     rng : numpy.random.Generator
         Shuffles the samples.
     requested : tuple
-        The backend and the device that were asked for.
+        The backend, the device and the precision that were asked for.
     work : float
         The work of all steps that fits have done (`nnx.port.registry.work`).
     forward, gradient, micro_batches : Program, Program, MicroBatchStep
@@ -67,6 +68,7 @@ class Session:
         seed: int = 0,
         regularization: Regularization | None = None,
         theta: Any = None,
+        precision: str | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {shown(network)}")
@@ -86,8 +88,9 @@ class Session:
         host.options(self.regularization, self.dtype)
         self.seed = host.checked_seed(seed)
         self.rng: Any = host.generator(seed)
-        self.backend, self.reason = choose(backend, device)
-        self.requested = backend, device
+        self.backend, self.reason = choose(backend, device, precision)
+        check_dtype(self.backend.precision, self.dtype)
+        self.requested = backend, device, precision
         self.work = 0.0
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
@@ -138,7 +141,7 @@ class Session:
             if found.name != self.backend.name:  # without numba it is NumPy again, and all stays compiled
                 self.backend = found
                 self._compile(self.read())
-            self.requested = found, None  # it is not asked again
+            self.requested = found, None, None  # it is not asked again
         return own
 
     def take_optimizer(self, optimizer: Optimizer) -> None:

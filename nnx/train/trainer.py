@@ -8,13 +8,14 @@ from typing import Any, Self
 
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.notebook_bar import with_progress
-from nnx.errors import BackendError, InputError, as_path, count, flag, shown
+from nnx.errors import InputError, as_path, count, flag, shown
 from nnx.metrics.history import History, columns
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.port.base import Backend
-from nnx.port.registry import AUTO, choose, described
+from nnx.port.precision import told
+from nnx.port.registry import AUTO, described
 from nnx.support.processes import whole
 from nnx.train import model_file
 from nnx.train.evaluation import Evaluator
@@ -56,6 +57,8 @@ class Trainer(Evaluator):
         Penalties, clipping, max-norm and label smoothing; None: none of them.
     theta : array-like (P,) or None
         The first parameters; None: those that `network.init` draws from the seed.
+    precision : {"float32", "tf32", "bfloat16"} or None
+        Of the matrix products, see `nnx.backend`; None: float32.
 
     Attributes
     ----------
@@ -130,8 +133,11 @@ class Trainer(Evaluator):
         seed: int = 0,
         regularization: Regularization | None = None,
         theta: Any = None,
+        precision: str | None = None,
     ) -> None:
-        self.session = Session(network, optimizer, backend, device, dtype, seed, regularization, theta)
+        self.session = Session(
+            network, optimizer, backend, device, dtype, seed, regularization, theta, precision
+        )
 
     @property
     def state(self) -> State:
@@ -283,7 +289,13 @@ class Trainer(Evaluator):
 
     @classmethod
     @whole
-    def load(cls, path: str | Path, backend: str | Backend = "auto", device: str | None = None) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        backend: str | Backend = AUTO,
+        device: str | None = None,
+        precision: str | None = None,
+    ) -> Self:
         """Return the trainer that was saved: it goes on as the saved one would have, on any backend.
 
         Of the model of a table (`nnx train`, `nnx.Tabular`) it takes X as the model's preparation makes it, scaled;
@@ -294,8 +306,8 @@ class Trainer(Evaluator):
         path : path
             A model file, a checkpoint, or the folder of a run: of it the model, or the newest checkpoint where that
             is newer, or there is no model.
-        backend, device
-            As of `Trainer`.
+        backend, device, precision
+            As of `Trainer`. A file says nothing of them.
 
         Raises
         ------
@@ -306,17 +318,7 @@ class Trainer(Evaluator):
         ModelFileError
             When it is damaged, no model of nnx, of a newer format, or its parts do not fit together.
         """
-        path = model_file.file_of(as_path("path", path))
-        found = model_file.read(path)
-        chosen = choose(backend, device)
-        try:
-            session = model_file.make(found, chosen.backend)
-        except BackendError:
-            raise
-        except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
-            raise model_file.not_loadable(path, error) from error
-        session.reason, session.requested = chosen.reason, (backend, device)
-        return cls._of(session)
+        return cls._of(model_file.load(as_path("path", path), backend, device, precision))
 
     @classmethod
     def _of(cls, session: Session) -> Self:
@@ -327,7 +329,7 @@ class Trainer(Evaluator):
     def _repr_html_(self) -> str:
         facts = (
             f"{count(self.steps, 'step')} done by {self.optimizer!r}, in {self.dtype} on "
-            f"{described(self.backend).library} ({self.backend.device})"
+            f"{described(self.backend).library} ({self.backend.device}{told(self.backend.precision)})"
         )
         curves = self.history._repr_html_() if self.records else ""
         return f"<div>{escape(facts)}{self.network._repr_html_()}{curves}</div>"

@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, TypeAlias
 
-from nnx.compiler.ir.operations import DTYPES, KIND_OF, SYMBOLS, TraceError, itemsize
+from nnx.compiler.ir.operations import DTYPES, KIND_OF, ROUNDED, SYMBOLS, TraceError, itemsize
 from nnx.support.tree import leaves
 
 
@@ -164,7 +164,7 @@ class Graph:
                     raise TraceError(f"{arg} is used before it is made, in {op}")
             if op.out.number in known:
                 raise TraceError(f"{op.out} is made twice, the second time in {op}")
-            if op.out.dtype not in DTYPES:
+            if op.out.dtype not in (*DTYPES, ROUNDED):
                 raise TraceError(f"unknown dtype {op.out.dtype!r} in {op}")
             if op.name in ("reshape", "permute") and op.out.size != op.reads[0].size:
                 raise TraceError(f"{op.name} changes the number of elements: {op}")

@@ -19,6 +19,8 @@ SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 INTEGERS = SIGNED + UNSIGNED
 DTYPES = ("bool", *INTEGERS, *FLOATS)
+ROUNDED = "bfloat16"
+"""The dtype of rounded factors of products (`nnx.compiler.passes.round_factors`): no other operation has it."""
 
 KINDS = {
     "bool": ("bool",),
