@@ -36,7 +36,7 @@ class Built(NamedTuple):
     peak : int or None
         The bytes that it had in memory at most in the second epoch, less those before it was made (a GPU: of the
         device's memory).
-    library, device, detail : str
+    library, device, detail, precision : str
         See `Contestant`.
     blas : list
         See `machine.blas`.
@@ -48,6 +48,7 @@ class Built(NamedTuple):
     library: str
     device: str
     detail: str
+    precision: str
     blas: list[dict[str, Any]]
 
 
@@ -224,4 +225,5 @@ def _build(name: str, warm: set[tuple[str, str]], case: Case) -> tuple[Contestan
     peak = None if highest is None or before is None else max(0, highest - before)
     if made.peak is not None:
         peak = made.peak()
-    return made, Built(first, epoch, peak, made.library, made.device, made.detail, machine.blas())
+    told = made.library, made.device, made.detail, made.precision or case.dtype
+    return made, Built(first, epoch, peak, *told, machine.blas())

@@ -32,6 +32,8 @@ class Contestant(NamedTuple):
         The GPU's name, the threads, ... for people.
     peak : function or None
         The peak of the bytes in the device's memory since the last call, where the process's is not what counts.
+    precision : str or None
+        Of the matrix products, as "tf32"; None: that of the case's dtype.
     """
 
     epoch: Callable[[], Any]
@@ -45,6 +47,7 @@ class Contestant(NamedTuple):
     """Of nnx: what the last call of `seconds` found outside the program's steps, the Trainer's own share."""
     time: Callable[[int], float] | None = None
     """time(k), where it is not just the clock around k epochs."""
+    precision: str | None = None
 
     def seconds(self, epochs: int) -> float:
         """Train so many epochs and return the seconds they took."""

@@ -45,7 +45,30 @@ PEERS = {
 """Every peer that `nnx bench --peers` may name."""
 
 OURS = "nnx:"
-"""Before a backend's name (and @device): `Trainer.fit` on it."""
+"""Before a backend's name (and @device, and /precision): `Trainer.fit` on it."""
+
+
+class Wanted(NamedTuple):
+    """A backend as `nnx bench --backends` names it; None: the backend's best device, and products of float32."""
+
+    name: str
+    device: str | None
+    precision: str | None
+
+
+def wanted(backend: str) -> Wanted:
+    """Return the parts of a backend's name.
+
+    Examples
+    --------
+    >>> wanted("torch@cuda:1/tf32")
+    Wanted(name='torch', device='cuda:1', precision='tf32')
+    >>> wanted("jax")
+    Wanted(name='jax', device=None, precision=None)
+    """
+    place, _, precision = backend.partition("/")
+    name, _, device = place.partition("@")
+    return Wanted(name, device or None, precision or None)
 
 
 def label(name: str) -> str:
@@ -53,11 +76,11 @@ def label(name: str) -> str:
 
     Examples
     --------
-    >>> label("torch-compiled"), label("nnx:numba")
-    ('PyTorch compiled', 'nnx numba')
+    >>> label("torch-compiled"), label("nnx:numba"), label("nnx:torch@cuda/tf32")
+    ('PyTorch compiled', 'nnx numba', 'nnx torch@cuda, tf32')
     """
     if name.startswith(OURS):
-        return f"nnx {name.removeprefix(OURS)}"
+        return f"nnx {name.removeprefix(OURS)}".replace("/", ", ")
     known = {**FLOORS, **PEERS}
     return known[name].label if name in known else name  # an older file's
 
@@ -75,10 +98,9 @@ def may_use_gpu(name: str) -> bool:
     >>> [name for name in ("nnx:numpy", "nnx:torch", "nnx:torch@cpu", "jax", "jax-cuda") if may_use_gpu(name)]
     ['nnx:torch', 'jax-cuda']
     """
-    prefix, _, backend = name.rpartition(":")
-    library, _, device = backend.partition("@")
-    if not prefix:
+    if not name.startswith(OURS):
         return "cuda" in name or "cupy" in name
+    library, device, _ = wanted(name.removeprefix(OURS))
     return device != "cpu" and library not in ("numpy", "numba")
 
 

@@ -8,9 +8,11 @@ from unittest.mock import patch
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import wall
 from nnx.bench.contestant import Absent, Contestant
+from nnx.bench.contestants import wanted
 from nnx.callbacks import Callback
 from nnx.errors import BackendError
 from nnx.port.base import Backend
+from nnx.port.precision import FLOAT32
 from nnx.port.registry import backend as find_backend
 from nnx.port.registry import described
 from nnx.train.trainer import Trainer
@@ -38,6 +40,8 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
     clock is read before and after each call of the program's steps: the rest of the time is the Trainer's own.
     """
     found = _find(backend)
+    if found.precision != FLOAT32 and case.dtype != FLOAT32:
+        raise Absent(f"{found.precision} is a precision of products of float32, not of {case.dtype}")
     network, optimizer = case.network(), case.make_optimizer()
     trainer = Trainer(network, optimizer, backend=found, dtype=case.dtype, seed=case.seed)
     trainer.parameters = case.start()
@@ -81,13 +85,13 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
         _peak(found),
         outside=lambda: max(0.0, clock.seconds - inside),
         time=seconds,
+        precision=None if found.precision == FLOAT32 else found.precision,
     )
 
 
 def _find(backend: str) -> Backend:
-    name, _, device = backend.partition("@")
     try:
-        return find_backend(name, device=device or None)
+        return find_backend(*wanted(backend))
     except BackendError as error:
         raise Absent(str(error)) from error
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nnx.bench.contestants import OURS, wanted
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
 from nnx.io.atomic_write import written_aside
@@ -34,9 +35,9 @@ def style(contestant: str) -> tuple[str, str]:
     >>> style("nnx:torch"), style("torch-compiled")
     (('#ea580c', '-'), ('#ea580c', ':'))
     """
-    prefix, _, backend = contestant.rpartition(":")
-    library = LIBRARY.get(contestant) or backend.partition("@")[0].partition("-")[0]
-    line = "-" if prefix == "nnx" else ":" if "compiled" in contestant else "--"
+    is_ours = contestant.startswith(OURS)
+    library = LIBRARY.get(contestant) or wanted(contestant.removeprefix(OURS)).name.partition("-")[0]
+    line = "-" if is_ours else ":" if "compiled" in contestant else "--"
     return COLOURS.get(library, COLOURS["other"]), "-" if library == "floor" else line
 
 

@@ -141,6 +141,7 @@ def _untold(name: str) -> dict[str, Any]:
         "library": None,
         "device": None,
         "detail": None,
+        "precision": None,
         "blas": [],
         "absent": None,
     }
@@ -179,6 +180,7 @@ def _cell(
                 "library": one.library,
                 "device": one.device,
                 "detail": one.detail,
+                "precision": one.precision,
                 "blas": one.blas,
             }
     turns: dict[str, tuple[int, int]] = {}
@@ -229,9 +231,12 @@ def _figure(
     seconds, quartiles = spread(mine)
     floor = "floor-cuda" if one.device.startswith("cuda") else "floor"
     over, over_quartiles = ratios(mine, rounds[floor]) if floor in rounds else (None, None)
+    label = contestants.label(name)
+    if one.precision not in (case.dtype, *label.split(", ")):
+        label += f", {one.precision}"
     return Figure(
         contestant=name,
-        label=contestants.label(name),
+        label=label,
         kind=contestants.kind(name),
         sizes=list(case.sizes),
         m=case.m,

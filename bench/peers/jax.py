@@ -96,7 +96,10 @@ def _contestant(case: Case, data: Data, platform: str) -> Contestant:
 
     clock = wall(lambda: jax.block_until_ready(params))
     versions = f"jax {jax.__version__}, optax {optax.__version__}"
-    on = "cpu" if platform == "cpu" else "cuda"
+    if platform == "cpu":
+        return Contestant(epoch, clock, parameters, versions, "cpu", device.device_kind)
+    by_itself = case.dtype == "float32" and jax.config.jax_default_matmul_precision is None
+    precision = "tf32" if by_itself else None  # JAX's default on a GPU
     return Contestant(
-        epoch, clock, parameters, versions, on, device.device_kind, peak if on == "cuda" else None
+        epoch, clock, parameters, versions, "cuda", device.device_kind, peak, precision=precision
     )

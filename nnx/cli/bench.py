@@ -90,11 +90,11 @@ def _ours(backends: str) -> list[str]:
     known = {row.name: row for row in survey()}
     names = _names(backends) if backends else usable()
     for name in names:
-        kind, _, device = name.partition("@")
+        kind, device, precision = contestants.wanted(name)
         if kind not in known:
             raise unknown("backend", name, sorted(known))
-        if device or not known[kind].usable:
-            make_backend(kind, device=device or None)  # says why it is not
+        if device or precision or not known[kind].usable:
+            make_backend(kind, device, precision)  # says why it is not
     return [f"{contestants.OURS}{name}" for name in names]
 
 

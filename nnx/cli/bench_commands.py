@@ -12,7 +12,9 @@ from nnx.optimizers import OPTIMIZERS
 Backends = Annotated[
     str,
     typer.Option(
-        help="Names, as numpy,torch; torch@cpu says where, too.", show_default="all that are usable"
+        help="Names, as numpy,torch; torch@cpu says where, torch/bfloat16 and torch@cuda/tf32 the products' "
+        "precision, too.",
+        show_default="all that are usable",
     ),
 ]
 Peers = Annotated[
