@@ -160,7 +160,7 @@ CALLS = {
     "Trainer": (
         nnx.Trainer,
         {"network": network(), "optimizer": "adam", "backend": "numpy", "device": "cpu", "dtype": "float64"}
-        | {"seed": 0, "regularization": nnx.Regularization(), "theta": theta()},
+        | {"seed": 0, "regularization": nnx.Regularization(), "theta": theta(), "precision": "float32"},
     ),
     "Trainer.fit": (
         fit,
@@ -178,11 +178,14 @@ CALLS = {
     "Trainer.scorer": (of(trainer, "scorer"), {"X": X, "Y": Y, "metrics": ["f1"]}),
     "Trainer.stop": (of(trainer, "stop"), {"reason": "enough"}),
     "Trainer.save": (of(trainer, "save"), {"path": "saved.safetensors"}),
-    "Trainer.load": (nnx.Trainer.load, {"path": "model.safetensors", "backend": "numpy", "device": "cpu"}),
+    "Trainer.load": (
+        nnx.Trainer.load,
+        {"path": "model.safetensors", "backend": "numpy", "device": "cpu"} | {"precision": "float32"},
+    ),
     "Trainer.theta": (setter("theta"), {"value": theta()}),
     "Trainer.parameters": (setter("parameters"), {"value": params()}),
     "Trainer.learning_rate": (setter("learning_rate"), {"value": 0.1}),
-    "backend": (nnx.backend, {"name": "numpy", "device": "cpu"}),
+    "backend": (nnx.backend, {"name": "numpy", "device": "cpu", "precision": "float32"}),
     "find_learning_rate": (
         lambda trainer=None, **rest: nnx.find_learning_rate(
             nnx_trainer() if trainer is None else trainer, **rest

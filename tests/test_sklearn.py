@@ -219,8 +219,8 @@ def test_partial_fit_and_warm_start_are_those_of_scikit_learn(solver, iris):
 def test_parameters_and_their_defaults_are_those_of_scikit_learn():
     for our, their in ((MLPClassifier(), theirs.MLPClassifier()), (MLPRegressor(), theirs.MLPRegressor())):
         own = {
-            "backend", "device", "dtype", "dropout", "normalization", "optimizer", "schedule", "regularization",
-            "callbacks",
+            "backend", "device", "precision", "dtype", "dropout", "normalization", "optimizer", "schedule",
+            "regularization", "callbacks",
         }  # fmt: skip
         assert {name: x for name, x in our.get_params().items() if name not in own} == their.get_params()
         assert repr(our) == repr(their)

@@ -50,6 +50,7 @@ SET = {
     # of nnx alone: what a difference is made by, or what the error says
     "backend": "numpy",
     "device": "cpu",
+    "precision": "bfloat16",
     "dtype": "float32",
     "dropout": 0.5,
     "normalization": "batch",
@@ -58,7 +59,7 @@ SET = {
     "regularization": nnx.Regularization(l2=5.0),
     "callbacks": (nnx.EarlyStopping("loss"),),
 }
-REFUSED = {"hidden_layer_sizes", "normalization", "loss", "early_stopping"}
+REFUSED = {"hidden_layer_sizes", "normalization", "loss", "early_stopping", "precision"}
 COUNTS = {"activation", "alpha", "dropout", "dtype", "optimizer", "schedule", "regularization"}
 """They change the second step's parameters."""
 
