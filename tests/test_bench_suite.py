@@ -607,3 +607,22 @@ def test_bad_options(cli, arguments, message):
     assert status == 1
     assert isinstance(error, nnx.InputError | nnx.BackendError)
     assert message in str(error)
+
+
+@pytest.mark.needs("torch")
+def test_each_contestant_says_its_precision(monkeypatch):
+    monkeypatch.setattr("nnx.bench.suite.LEAD", 0)
+    monkeypatch.setattr("nnx.bench.suite.PAUSE", 0)
+    names = ["nnx:torch@cpu/bfloat16", "nnx:numpy"]
+    for dtype in ("float32", "float64"):
+        found = run(Plan(names, [(6, 5, 3)], [4], dtype=dtype, rounds=2, seconds=0.001))
+        told = {one["name"]: (one["precision"], one["absent"]) for one in found.contestants}
+        assert told["floor"] == told["nnx:numpy"] == (dtype, None)
+        labels = [figure.label for figure in found.figures]
+        if dtype == "float32":
+            assert told["nnx:torch@cpu/bfloat16"] == ("bfloat16", None)
+            assert labels == ["GEMM floor", "nnx torch@cpu, bfloat16", "nnx numpy"]
+        else:
+            said = "bfloat16 is a precision of products of float32, not of float64"
+            assert told["nnx:torch@cpu/bfloat16"][1] == said
+            assert labels == ["GEMM floor", "nnx numpy"]
