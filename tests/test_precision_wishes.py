@@ -76,6 +76,13 @@ def test_no_precision(given, said):
             ask("numpy", None, given)
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "tf32"])
+def test_a_precision_is_no_dtype(name):
+    said = f"no array is {name}; for products in {name} give precision='{name}', and no dtype"
+    with pytest.raises(nnx.InputError, match=said):
+        nnx.Trainer(nnx.mlp([2, 1]), dtype=name)
+
+
 @pytest.mark.parametrize("name", WITH)
 def test_float64_has_one_precision(name, tmp_path):
     said = "precision='bfloat16' is of products of float32 arrays, but the model's are float64; give dtype='float32'"

@@ -32,6 +32,10 @@ def dtype_name(dtype: Any) -> str:
         with suppress(Exception):  # NumPy asks the class for its dtype, which may raise any error
             name = np.dtype(dtype).name
     if not isinstance(name, str) or name not in DTYPES:
+        if isinstance(name, str) and name in ("bfloat16", "tf32"):
+            raise InputError(
+                f"no array is {name}; for products in {name} give precision={name!r}, and no dtype"
+            )
         raise unknown("dtype", name, DTYPES)
     return name
 
