@@ -62,6 +62,29 @@ class Contestant(NamedTuple):
         return seconds
 
 
+class Wanted(NamedTuple):
+    """A backend as `nnx bench --backends` names it; None: the backend's best device, and products of float32."""
+
+    name: str
+    device: str | None
+    precision: str | None
+
+
+def wanted(backend: str) -> Wanted:
+    """Return the parts of a backend's name.
+
+    Examples
+    --------
+    >>> wanted("torch@cuda:1/tf32")
+    Wanted(name='torch', device='cuda:1', precision='tf32')
+    >>> wanted("jax")
+    Wanted(name='jax', device=None, precision=None)
+    """
+    place, _, precision = backend.partition("/")
+    name, _, device = place.partition("@")
+    return Wanted(name, device or None, precision or None)
+
+
 def library(name: str, extra: str) -> Any:
     """Import and return a library, or raise Absent with the command that installs it by an extra of nnx."""
     try:

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import NamedTuple, cast
 
 from nnx.bench.case import Case, Data
-from nnx.bench.contestant import Contestant
+from nnx.bench.contestant import Contestant, wanted
 from nnx.errors import unknown
 
 
@@ -46,29 +46,6 @@ PEERS = {
 
 OURS = "nnx:"
 """Before a backend's name (and @device, and /precision): `Trainer.fit` on it."""
-
-
-class Wanted(NamedTuple):
-    """A backend as `nnx bench --backends` names it; None: the backend's best device, and products of float32."""
-
-    name: str
-    device: str | None
-    precision: str | None
-
-
-def wanted(backend: str) -> Wanted:
-    """Return the parts of a backend's name.
-
-    Examples
-    --------
-    >>> wanted("torch@cuda:1/tf32")
-    Wanted(name='torch', device='cuda:1', precision='tf32')
-    >>> wanted("jax")
-    Wanted(name='jax', device=None, precision=None)
-    """
-    place, _, precision = backend.partition("/")
-    name, _, device = place.partition("@")
-    return Wanted(name, device or None, precision or None)
 
 
 def label(name: str) -> str:

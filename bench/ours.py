@@ -7,8 +7,7 @@ from unittest.mock import patch
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import wall
-from nnx.bench.contestant import Absent, Contestant
-from nnx.bench.contestants import wanted
+from nnx.bench.contestant import Absent, Contestant, wanted
 from nnx.callbacks import Callback
 from nnx.errors import BackendError
 from nnx.port.base import Backend

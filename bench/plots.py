@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nnx.bench.contestants import OURS, wanted
+from nnx.bench.contestant import wanted
+from nnx.bench.contestants import OURS
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
 from nnx.io.atomic_write import written_aside

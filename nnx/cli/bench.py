@@ -14,6 +14,7 @@ from nnx import cli
 from nnx.bench import contestants, machine, page, plots
 from nnx.bench.compare import Verdict
 from nnx.bench.compare import compare as compared
+from nnx.bench.contestant import wanted
 from nnx.bench.result import Group, Key, Result, read, write
 from nnx.bench.suite import Plan
 from nnx.bench.suite import run as measure
@@ -90,7 +91,7 @@ def _ours(backends: str) -> list[str]:
     known = {row.name: row for row in survey()}
     names = _names(backends) if backends else usable()
     for name in names:
-        kind, device, precision = contestants.wanted(name)
+        kind, device, precision = wanted(name)
         if kind not in known:
             raise unknown("backend", name, sorted(known))
         if device or precision or not known[kind].usable:
