@@ -184,3 +184,26 @@ def test_a_gpu_that_is_too_old(monkeypatch):
         nnx.BackendError, match=r"a GPU of NumPy has compute capability 6.1\); nnx needs 7.0 or newer"
     ):
         CuPy()
+
+
+def test_a_gpu_without_tf32_is_an_error_that_names_what_it_has(gpu):
+    _, cupy = gpu
+    cupy.cuda.Device.compute_capability = "75"
+    try:
+        with pytest.raises(nnx.BackendError, match=r"CuPy on cuda:0 has no products in tf32.* 8.0 or newer"):
+            CuPy(precision="tf32")
+        assert CuPy(precision="bfloat16").precision == "bfloat16"
+    finally:
+        cupy.cuda.Device.compute_capability = "90"
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("tf32", 10), ("bfloat16", 7)])
+def test_products_have_the_precision_that_is_asked_for(gpu, precision, bits):
+    """1 + 2^-k is 1 where k is above the bits of the fraction, and itself where it is not."""
+    backend = CuPy(precision=precision)
+    assert backend.describe().endswith(precision) or precision in backend.describe()
+    product = backend.compile(lambda a, b: a @ b)
+    for k, kept in ((bits, True), (bits + 2, False)):
+        a = backend.asarray(np.full((4, 4), 1 + 2.0**-k, "float32"))
+        found = backend.to_numpy(product(a, backend.asarray(np.eye(4, dtype="float32"))))
+        assert (found.max() > 1) == kept

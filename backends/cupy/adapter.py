@@ -10,6 +10,7 @@ from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.program import CudaProgram
 from nnx.errors import BackendError
 from nnx.port.base import Backend, Memory, require
+from nnx.port.precision import FLOAT32, check_tf32, told
 from nnx.port.program import Program
 from nnx.support.processes import not_forked, whole
 
@@ -19,7 +20,7 @@ class CuPy(Backend):
 
     name = "cupy"
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, precision: str = FLOAT32) -> None:
         kind, _, index = (device or "cuda").partition(":")
         if kind != "cuda" or not (index or "0").isdecimal():
             raise BackendError(f"CuPy computes on 'cuda' or 'cuda:N' only; given device={device!r}")
@@ -40,9 +41,10 @@ class CuPy(Backend):
         obstacle = capability_obstacle(capability, self._name)
         if obstacle is not None:
             raise self._unusable(device, obstacle)
+        self.xp, self.device, self.precision = xp, f"cuda:{self._device.id}", precision
+        if precision == "tf32":
+            check_tf32(f"CuPy on {self.device}", f"{capability[:-1]}.{capability[-1]}")
         self._gpu = Gpu(cupy, self._device, CuBlasLt(library(), capability))
-        self.xp = xp
-        self.device = f"cuda:{self._device.id}"
 
     def _unusable(self, device: str | None, obstacle: Obstacle) -> BackendError:
         version = self._cupy.__version__
@@ -51,8 +53,8 @@ class CuPy(Backend):
         )
 
     def describe(self) -> str:
-        """Return CuPy's version, and the GPU's name."""
-        return f"cupy {self._cupy.__version__} on {self.device}: {self._name}"
+        """Return CuPy's version, the GPU's name, and the products' precision."""
+        return f"cupy {self._cupy.__version__} on {self.device}: {self._name}{told(self.precision)}"
 
     @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
@@ -72,7 +74,7 @@ class CuPy(Backend):
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function as kernels and products. Training steps are CUDA graphs."""
-        return CudaProgram(function, self._gpu)  # type: ignore[no-any-return]
+        return CudaProgram(function, self._gpu, self.precision)  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""
