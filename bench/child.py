@@ -34,8 +34,8 @@ class Built(NamedTuple):
     epoch : float
         Seconds of its second epoch.
     peak : int or None
-        The bytes that it had in memory at most in the second epoch, less those before it was made (a GPU: of the
-        device's memory).
+        The bytes that it had in memory at most in the second epoch, less those before it was made. On a GPU: those of
+        the device's memory, less X's.
     library, device, detail, precision : str
         See `Contestant`.
     blas : list
@@ -224,6 +224,6 @@ def _build(name: str, warm: set[tuple[str, str]], case: Case) -> tuple[Contestan
     highest = memory.peak(second)
     peak = None if highest is None or before is None else max(0, highest - before)
     if made.peak is not None:
-        peak = made.peak()
+        peak = max(0, made.peak() - data.X.nbytes)
     told = made.library, made.device, made.detail, made.precision or case.dtype
     return made, Built(first, epoch, peak, *told, machine.blas())

@@ -1,5 +1,6 @@
 """Who takes part: the floor, nnx on every backend, and the peers, by name."""
 
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from typing import NamedTuple, cast
@@ -28,7 +29,9 @@ class Entry(NamedTuple):
 
 FLOORS = {
     "floor": Entry("GEMM floor", "floor", "nnx.bench.floor:numpy_floor"),
-    "floor-cuda": Entry("GEMM floor, GPU", "floor", "nnx.bench.floor:torch_floor"),
+    "floor-cuda": Entry("GEMM floor, GPU", "floor", "nnx.bench.floor_cuda:floor"),
+    "floor-cuda/tf32": Entry("GEMM floor, GPU, tf32", "floor", "nnx.bench.floor_cuda:tf32"),
+    "floor-cuda/bfloat16": Entry("GEMM floor, GPU, bfloat16", "floor", "nnx.bench.floor_cuda:bfloat16"),
 }
 
 PEERS = {
@@ -43,6 +46,9 @@ PEERS = {
     "cupy-typed": Entry("CuPy, typed", "peer", "nnx.bench.peers.cupy:contestant"),
 }
 """Every peer that `nnx bench --peers` may name."""
+
+TF32 = ("jax-cuda",)
+"""The peers whose products of float32 have this precision on a GPU, if nobody asks for another one."""
 
 OURS = "nnx:"
 """Before a backend's name (and @device, and /precision): `Trainer.fit` on it."""
@@ -79,6 +85,39 @@ def may_use_gpu(name: str) -> bool:
         return "cuda" in name or "cupy" in name
     library, device, _ = wanted(name.removeprefix(OURS))
     return device != "cpu" and library not in ("numpy", "numba")
+
+
+def floor(device: str, precision: str, dtype: str) -> str:
+    """Return the floor of a contestant on a device whose products have a precision.
+
+    Examples
+    --------
+    >>> (
+    ...     floor("cpu", "bfloat16", "float32"),
+    ...     floor("cuda:0", "float64", "float64"),
+    ...     floor("cuda", "tf32", "float32"),
+    ... )
+    ('floor', 'floor-cuda', 'floor-cuda/tf32')
+    """
+    if not device.startswith("cuda"):
+        return "floor"
+    return "floor-cuda" if precision == dtype else f"floor-cuda/{precision}"
+
+
+def floors(names: Sequence[str], dtype: str) -> list[str]:
+    """Return the floors with which contestants are compared, as far as their names tell.
+
+    Examples
+    --------
+    >>> floors(["nnx:numpy", "torch"], "float32"), floors(["nnx:cupy", "jax-cuda"], "float32")
+    (['floor'], ['floor', 'floor-cuda', 'floor-cuda/tf32'])
+    """
+    on_gpu = [name for name in names if may_use_gpu(name)]
+    precisions = {wanted(name.removeprefix(OURS)).precision or dtype for name in on_gpu if name not in TF32}
+    if any(name in TF32 for name in on_gpu):
+        precisions.add("tf32" if dtype == "float32" else dtype)
+    needed = {floor("cuda", precision, dtype) for precision in precisions}
+    return ["floor", *(name for name in FLOORS if name in needed)]
 
 
 def check_peers(names: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The GEMM floor: the matrix products of the steps, alone, into arrays that were allocated before."""
+"""The GEMM floor of a CPU: the matrix products of the steps, alone, into arrays that were allocated before."""
 
 from itertools import pairwise
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from nnx.bench.case import Case, Data
-from nnx.bench.clocks import torch_events, wall
-from nnx.bench.contestant import Absent, Contestant, library
+from nnx.bench.clocks import wall
+from nnx.bench.contestant import Contestant
 
 
 def products(case: Case, X: Any, random: Any, empty: Any) -> list[list[tuple[Any, Any, Any]]]:
@@ -46,30 +46,6 @@ def numpy_floor(case: Case, data: Data) -> Contestant:
                 np.matmul(a, b, out=out)
 
     return Contestant(epoch, wall(), dict, f"numpy {np.__version__}")
-
-
-def torch_floor(case: Case, data: Data) -> Contestant:
-    """Return the floor of a GPU: PyTorch's products."""
-    torch = library("torch", "torch")
-    if not torch.cuda.is_available():
-        raise Absent("PyTorch finds no CUDA GPU")
-    dtype = getattr(torch, case.dtype)
-
-    def random(*shape: int) -> Any:
-        return torch.randn(*shape, dtype=dtype, device="cuda")
-
-    def empty(*shape: int) -> Any:
-        return torch.empty(*shape, dtype=dtype, device="cuda")
-
-    steps = products(case, torch.from_numpy(data.X).cuda(), random, empty)
-
-    def epoch() -> None:
-        for step in steps:
-            for a, b, out in step:
-                torch.matmul(a, b, out=out)
-
-    name = torch.cuda.get_device_name()
-    return Contestant(epoch, torch_events("cuda"), dict, f"torch {torch.__version__}", "cuda", name)
 
 
 def large_product(dtype: str, n: int = 2048, rounds: int = 5) -> float:

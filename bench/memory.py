@@ -1,4 +1,4 @@
-"""The bytes that a process has in memory, and their peak over a piece of work."""
+"""The bytes that a process has in memory, or on a GPU, and their peak over a piece of work."""
 
 import ctypes
 import gc
@@ -37,6 +37,14 @@ def peak(run: Callable[[], Any]) -> int | None:
         return None
     run()
     return _read("VmHWM")
+
+
+def pool_peak(cupy: Any) -> int:
+    """Return the most bytes that CuPy's pool has held since the last call; what is free goes back to the GPU."""
+    pool = cupy.get_default_memory_pool()
+    found = int(pool.total_bytes())
+    pool.free_all_blocks()
+    return found
 
 
 def _read(name: str) -> int | None:

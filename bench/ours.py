@@ -8,6 +8,7 @@ from unittest.mock import patch
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import wall
 from nnx.bench.contestant import Absent, Contestant, wanted
+from nnx.bench.memory import pool_peak
 from nnx.callbacks import Callback
 from nnx.errors import BackendError
 from nnx.port.base import Backend
@@ -99,6 +100,8 @@ def _peak(backend: Backend) -> Any:
     """Return a function that returns the peak of a GPU's memory since its last call; on a CPU None."""
     if not backend.device.startswith("cuda"):
         return None
+    if backend.name == "cupy":
+        return lambda: pool_peak(import_module("cupy"))
 
     def since_last() -> int:
         found = backend.memory().peak or 0

@@ -34,7 +34,7 @@ class Plan:
     Parameters
     ----------
     contestants : sequence of str
-        Names, as `contestants` has them, without the floors, which always take part.
+        Names, as `contestants` has them, without the floors, which take part by themselves.
     sizes : sequence of (n[0], ..., n[L])
     batch_sizes : sequence of int
     optimizers : sequence of str
@@ -84,10 +84,7 @@ def run(
     >>> [figure.label for figure in run(plan).figures]
     ['GEMM floor', 'NumPy, typed']
     """
-    floors = list(contestants.FLOORS)
-    if not any(map(contestants.may_use_gpu, plan.contestants)):
-        floors.remove("floor-cuda")
-    names = [*floors, *plan.contestants]
+    names = [*contestants.floors(plan.contestants, plan.dtype), *plan.contestants]
     told = {name: _untold(name) for name in names}
     figures: list[Figure] = []
     about = machine.describe(), machine.versions(), _settings(plan)
@@ -98,8 +95,10 @@ def run(
         def found() -> Result:
             measured = {figure.contestant for figure in figures}
             took_part = {name: _told(one, measured) for name, one in told.items()}
-            if all(one["device"] in (None, "cpu") for one in told.values()):
-                took_part.pop("floor-cuda", None)  # no GPU, and nobody misses its floor
+            if all(one["device"] in (None, "cpu") for one in told.values()):  # no GPU, no floor of one
+                took_part = {
+                    name: one for name, one in took_part.items() if not name.startswith("floor-cuda")
+                }
             return Result(
                 result.FORMAT,
                 result.VERSION,
@@ -229,7 +228,7 @@ def _figure(
 ) -> Figure:
     one, mine = built[name], rounds[name]
     seconds, quartiles = spread(mine)
-    floor = "floor-cuda" if one.device.startswith("cuda") else "floor"
+    floor = contestants.floor(one.device, one.precision, case.dtype)
     over, over_quartiles = ratios(mine, rounds[floor]) if floor in rounds else (None, None)
     label = contestants.label(name)
     if one.precision not in (case.dtype, *label.split(", ")):

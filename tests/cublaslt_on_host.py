@@ -30,6 +30,9 @@ class CublasLtOnHost:
     def __init__(self, cupy, workspace=1000):
         self.cupy, self.made, self.destroyed, self.workspace = cupy, {}, 0, workspace
         self.asked, self.products = [], 0
+        self.algorithms = (
+            1e-6,
+        )  # the seconds of each one that there is, the likely fastest first; None: it is refused
 
     def _new(self, pointer, thing):
         number = len(self.made) + 1
@@ -76,11 +79,11 @@ class CublasLtOnHost:
         self.cupy.host_only("cublasLtMatmulAlgoGetHeuristic")
         preference = self.made[preference.value]
         self.asked.append(preference)
-        found[0].workspace = min(self.workspace, preference[1])
-        found[0].algorithm[0] = 1 + min(
-            preference[k] for k in (5, 6, 7, 8)
-        )  # the least alignment that it needs
-        found[0].status, returned._obj.value = 0, 1
+        returned._obj.value = min(count, len(self.algorithms))
+        for k in range(returned._obj.value):
+            found[k].workspace = min(self.workspace, preference[1])
+            least = min(preference[i] for i in (5, 6, 7, 8))  # the alignment that it needs
+            found[k].algorithm[0], found[k].algorithm[1], found[k].status = 1 + least, k, 0
         return 0
 
     def cublasLtMatmul(self, *arguments):
@@ -90,9 +93,13 @@ class CublasLtOnHost:
         least = algorithm._obj[0] - 1
         assert all(address % least == 0 for address in (a, b, c)), "an address is less round than was said"
         assert workspace % 256 == 0
+        seconds = self.algorithms[algorithm._obj[1]]
+        if seconds is None:
+            return 15
 
         def product():
             self.products += 1
+            self.cupy.seconds += seconds
             if nbytes:
                 ctypes.memset(workspace, 255, nbytes)
             x, y = self._factor(a, layouts[0], desc, 3), self._factor(b, layouts[1], desc, 4)

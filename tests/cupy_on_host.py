@@ -4,6 +4,7 @@ A graph does its nodes in any order that its streams and events allow, and so fi
 refuses while a stream captures is refused here, too. New memory is full of NaN.
 """
 
+import gc
 import random
 import sys
 import weakref
@@ -17,6 +18,9 @@ from cuda_kernels_on_host import KernelsOnHost
 from nnx.backends.cupy import adapter
 
 ALIGNED = 512
+
+SECONDS = 2e-6
+"""What a kernel or a copy takes by the stand-in's clock."""
 
 
 class CUDARuntimeError(RuntimeError):
@@ -36,7 +40,13 @@ class Pointer:
     def copy_from_device_async(self, source, nbytes):
         self.array.cupy.copies += 1
         to, given = (np.asarray(x.array).reshape(-1).view("uint8") for x in (self, source))
-        self.array.cupy.do(lambda: np.copyto(to[:nbytes], given[:nbytes]))
+        cupy = self.array.cupy
+
+        def copy():
+            cupy.seconds += SECONDS
+            np.copyto(to[:nbytes], given[:nbytes])
+
+        cupy.do(copy)
 
 
 class Place(str):
@@ -75,8 +85,16 @@ class Array(np.ndarray):
 
 
 class Event:
-    def __init__(self, **_):
-        self.graph, self.nodes = None, ()
+    """An event; `time` is that of the stand-in's own clock."""
+
+    def __init__(self, cupy):
+        self.cupy, self.graph, self.nodes, self.time = cupy, None, (), None
+
+    def record(self, stream=None):
+        (stream or self.cupy.cuda.get_current_stream()).record(self)
+
+    def synchronize(self):
+        self.cupy.host_only("a wait of the host")
 
 
 class Stream:
@@ -93,9 +111,12 @@ class Stream:
         assert self.cupy.stack.pop() is self
 
     def record(self, event=None):
-        event = event or Event()
-        event.graph, event.nodes = self.graph, frozenset(self.tail)
+        event = event or Event(self.cupy)
+        event.graph, event.nodes, event.time = self.graph, frozenset(self.tail), self.cupy.seconds
         return event
+
+    def synchronize(self):
+        self.cupy.host_only("a wait of the host")
 
     def wait_event(self, event):
         if event.graph is not None:
@@ -162,7 +183,12 @@ class RawModule:
         def call(grid, block, arguments):
             self.cupy.calls += 1
             (blocks,), (threads,) = grid, block
-            self.cupy.do(lambda: self.kernels.run(name, blocks, threads, arguments, self.cupy.seed))
+
+            def run():
+                self.cupy.seconds += SECONDS
+                self.kernels.run(name, blocks, threads, arguments, self.cupy.seed)
+
+            self.cupy.do(run)
 
         return call
 
@@ -200,15 +226,17 @@ class CupyOnHost:
     ndarray, dtype = Array, staticmethod(np.dtype)
 
     def __init__(self, limit=1 << 30, order="as asked", seed=0):
-        self.limit, self.seed, self.used = limit, seed, 0
+        self.limit, self.seed, self.used, self.held = limit, seed, 0, 0
         self.stack, self.streams, self.compiled = [], {}, []
         self.calls = self.launches = self.copies = 0
+        self.seconds = 0.0  # the clock: kernels and products move it on
         drawn = random.Random(0)
         self.choose = {"as asked": min, "last first": max, "any": lambda ready: drawn.choice(ready)}[order]
         self.null = self._stream()
         self.cuda = SimpleNamespace(
             Stream=lambda non_blocking: self._stream(),
-            Event=Event,
+            Event=lambda **_: Event(self),
+            get_elapsed_time=lambda start, end: 1e3 * (end.time - start.time),
             Device=type("Device", (Device,), {}),
             get_current_stream=lambda: self.stack[-1] if self.stack else self.null,
             runtime=SimpleNamespace(
@@ -237,8 +265,15 @@ class CupyOnHost:
 
     def get_default_memory_pool(self):
         return SimpleNamespace(
-            free_bytes=lambda: 0, used_bytes=lambda: self.used, total_bytes=lambda: self.used
+            free_bytes=lambda: 0,
+            used_bytes=lambda: self.used,
+            total_bytes=lambda: self.held,
+            free_all_blocks=self._free_all_blocks,
         )
+
+    def _free_all_blocks(self):
+        gc.collect()
+        self.held = self.used
 
     def empty(self, shape, dtype):
         self.host_only("new memory")
@@ -246,6 +281,7 @@ class CupyOnHost:
         if self.used + nbytes > self.limit:
             raise OutOfMemoryError(f"Out of memory allocating {nbytes} bytes")
         self.used += nbytes
+        self.held = max(self.held, self.used)
         whole = np.full(nbytes + ALIGNED, 255, "uint8")
         weakref.finalize(whole, self._free, nbytes).atexit = False
         memory = whole.view(Array)

@@ -87,7 +87,7 @@ ARRAY_LIBRARIES = {
 # The rooms, low to high. No file imports one of a room above its own. `nnx` is the package itself, nnx/__init__.py.
 ROOMS = (
     "version", "errors", "support", "array", "port", "compiler", "display", "model", "optimizers", "io", "metrics",
-    "batches", "callbacks", "plots", "train", "data", "sklearn", "nnx", "bench", "cli", "__main__", "backends",
+    "batches", "callbacks", "plots", "train", "data", "sklearn", "nnx", "backends", "bench", "cli", "__main__",
 )  # fmt: skip
 
 

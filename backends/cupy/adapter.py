@@ -16,7 +16,13 @@ from nnx.support.processes import not_forked, whole
 
 
 class CuPy(Backend):
-    """CuPy's arrays on "cuda" or "cuda:N", which becomes the current device of the thread."""
+    """CuPy's arrays on "cuda" or "cuda:N", which becomes the current device of the thread.
+
+    Attributes
+    ----------
+    gpu : Gpu
+        The device, for what is to run on it beside the programs.
+    """
 
     name = "cupy"
 
@@ -44,7 +50,7 @@ class CuPy(Backend):
         self.xp, self.device, self.precision = xp, f"cuda:{self._device.id}", precision
         if precision == "tf32":
             check_tf32(f"CuPy on {self.device}", f"{capability[:-1]}.{capability[-1]}")
-        self._gpu = Gpu(cupy, self._device, CuBlasLt(library(), capability))
+        self.gpu = Gpu(cupy, self._device, CuBlasLt(library(), capability))
 
     def _unusable(self, device: str | None, obstacle: Obstacle) -> BackendError:
         version = self._cupy.__version__
@@ -60,7 +66,7 @@ class CuPy(Backend):
     def asarray(self, x: Any, dtype: str | None = None) -> Any:
         """Return x as a CuPy array on the device; GPU arrays of other libraries come over DLPack."""
         cupy = self._cupy
-        with self._gpu.use():
+        with self.gpu.use():
             if not isinstance(x, cupy.ndarray):
                 on_gpu = hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) == 2  # kDLCUDA
                 x = cupy.from_dlpack(x) if on_gpu else as_host(x)
@@ -69,12 +75,12 @@ class CuPy(Backend):
     @whole
     def to_numpy(self, x: Any) -> Any:
         """Return x on the host."""
-        with self._gpu.use():
+        with self.gpu.use():
             return self._cupy.asnumpy(x)
 
     def compile(self, function: Callable[..., Any]) -> Program:
         """Return the function as kernels and products. Training steps are CUDA graphs."""
-        return CudaProgram(function, self._gpu, self.precision)  # type: ignore[no-any-return]
+        return CudaProgram(function, self.gpu, self.precision)  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
         """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""

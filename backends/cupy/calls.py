@@ -42,6 +42,7 @@ class Calls:
 
     Attributes
     ----------
+    calls : tuple of Launch or Product
     memory : dict
         The bytes of each memory that a caller must provide.
     """
@@ -49,7 +50,7 @@ class Calls:
     def __init__(
         self, gpu: Gpu, rendered: RenderedStep, precision: str, alignments: Mapping[Memory, int] | None = None
     ) -> None:
-        self._gpu, self._calls = gpu, rendered.calls
+        self._gpu, self.calls = gpu, rendered.calls
         self._module = gpu.module(PRELUDE.read_text(encoding="utf-8") + rendered.source)
         self._plan = planned(rendered.after, [seconds(call) for call in rendered.calls])
         names = {call.kernel for call in rendered.calls if isinstance(call, Launch)}
@@ -69,7 +70,7 @@ class Calls:
         """Describe all products and find their algorithms; return the bytes of the two workspaces."""
         self._matmuls: dict[int, Matmul] = {}
         workspaces = [0, 0]
-        for k, call in enumerate(self._calls):
+        for k, call in enumerate(self.calls):
             if isinstance(call, Product):
                 matmul = self._matmuls[k] = Matmul(self._gpu.lt.library, call, precision)
                 a, b, c = (gcd(x.alignment, alignments.get(x.memory, ALIGNED)) for x in arguments(call))
@@ -93,20 +94,28 @@ class Calls:
         if forks:
             streams[1].wait_event(gpu.event(main))
         events: dict[int, Any] = {}
-        for k, call in enumerate(self._calls):
+        for k in range(len(self.calls)):
             stream, wait = streams[plan.beside[k]], plan.waits[k]
             if wait is not None:
                 stream.wait_event(events[wait])
-            if isinstance(call, Launch):
-                with stream:
-                    self._kernels[call.kernel]((call.grid,), (call.block,), _arguments(call, addresses))
-            else:
-                workspace = addresses[WORKSPACES[plan.beside[k]]]
-                self._matmuls[k](gpu.lt, _addresses(call, addresses), workspace, stream.ptr)
+            self._ask(k, stream, addresses)
             if k in plan.awaited:
                 events[k] = gpu.event(stream)
         if forks:
             main.wait_event(gpu.event(streams[1]))
+
+    def enqueue_one(self, k: int, stream: Any, given: Mapping[Memory, int]) -> None:
+        """Ask a stream for call number k alone."""
+        self._ask(k, stream, {**self._addresses, **given})
+
+    def _ask(self, k: int, stream: Any, addresses: Mapping[Memory, int]) -> None:
+        call = self.calls[k]
+        if isinstance(call, Launch):
+            with stream:
+                self._kernels[call.kernel]((call.grid,), (call.block,), _arguments(call, addresses))
+        else:
+            workspace = addresses[WORKSPACES[self._plan.beside[k]]]
+            self._matmuls[k](self._gpu.lt, _addresses(call, addresses), workspace, stream.ptr)
 
 
 def laid_out(memory: Mapping[Memory, int]) -> tuple[dict[Memory, int], int]:

@@ -40,20 +40,24 @@ class Cost(NamedTuple):
 
 def cost(step: RenderedStep) -> Cost:
     """Return what a step costs."""
-    graph, instructions = step.schedule.graph, step.schedule.instructions
+    graph = step.schedule.graph
     products = [call for call in step.calls if isinstance(call, Product)]
-    moved = {id(x): _moved(graph, x) for x in instructions}
-    kernels = [x for x in instructions if not isinstance(x, Gemm)]
+    kernels = [x for x in step.schedule.instructions if not isinstance(x, Gemm)]
+    moved = list(zip(step.calls, moved_bytes(step), strict=True))
     return Cost(
-        kernels=sum(isinstance(call, Launch) for call in step.calls),
+        kernels=len(kernels),
         products=len(products),
-        bytes=sum(sum(map(nbytes, some)) for x in kernels for some in moved[id(x)]),
-        least_bytes=_least(graph, kernels, [moved[id(x)] for x in kernels]),
-        product_bytes=sum(
-            sum(map(nbytes, some)) for x in instructions if isinstance(x, Gemm) for some in moved[id(x)]
-        ),
+        bytes=sum(n for call, n in moved if isinstance(call, Launch)),
+        least_bytes=_least(graph, kernels, [_moved(graph, x) for x in kernels]),
+        product_bytes=sum(n for call, n in moved if isinstance(call, Product)),
         flops=sum(2 * x.m * x.n * x.k for x in products),
     )
+
+
+def moved_bytes(step: RenderedStep) -> list[int]:
+    """Return for each call the bytes that it reads and writes: each array once."""
+    graph = step.schedule.graph
+    return [sum(sum(map(nbytes, some)) for some in _moved(graph, x)) for x in step.schedule.instructions]
 
 
 Moved = tuple[set[Value], set[Value]]

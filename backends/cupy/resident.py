@@ -33,6 +33,15 @@ class ResidentStep:
         Returns memory of at least so many bytes, which other steps may use between the runs of this one.
     data : (X, Y, w), optional
         All samples, if each step is on all of them: what lies as the step reads it is read where it is.
+
+    Attributes
+    ----------
+    calls : Calls
+        The calls of a step, from picking its samples to keeping its cost.
+    addresses : dict
+        Where the memory that they use lies.
+    has_no_graph : bool
+        Whether CUDA has refused the graph.
     """
 
     def __init__(
@@ -47,37 +56,43 @@ class ResidentStep:
         self._gpu, graph, place = gpu, rendered.schedule.graph, rendered.schedule.place
         old, batch = graph.arguments
         home = state.home.data.ptr
-        self._addresses = {place(x).memory: home + state.offsets[name] for name, x in old.items()}
+        self.addresses = {place(x).memory: home + state.offsets[name] for name, x in old.items()}
         samples = zip(batch, data or (), strict=data is not None)
         whole = [(place(x), array) for x, array in samples if array is not None]
         given = {at.memory: array.data.ptr for at, array in whole if lies_as(array, at, ALIGNED)}
-        self._addresses |= given
-        self._calls = Calls(gpu, loop.with_loop(rendered, given), precision)
-        places, size = laid_out({x: n for x, n in self._calls.memory.items() if x not in self._addresses})
+        self.addresses |= given
+        self.calls = Calls(gpu, loop.with_loop(rendered, given), precision)
+        places, size = laid_out({x: n for x, n in self.calls.memory.items() if x not in self.addresses})
         self._working = working(size)
-        self._addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
+        self.addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
         self._begin = gpu.module(loop.SOURCE).get_function("begin")
         self._cost, self._graph = graph.result[1].dtype, None
-        self._is_met = self._has_no_graph = False
+        self._is_met = self.has_no_graph = False
 
     def run(self, data: Data, order: Array | None, at: int, count: int, stream: Any) -> Array:
         """Do `count` steps; return their costs. See `nnx.port.program.Program.run`."""
-        Js = self._gpu.cupy.empty(count, self._cost)
-        self._begin((1,), (1,), loop.begin(self._addresses[loop.TABLE], data, order, at, Js.data.ptr))
+        Js = self.begin(data, order, at, count)
         for _ in range(count):
-            self._step(stream)
+            self.step(stream)
             give_way()
         return Js
 
-    def _step(self, stream: Any) -> None:
-        if self._graph is None and self._is_met and not self._has_no_graph:
+    def begin(self, data: Data, order: Array | None, at: int, count: int) -> Array:
+        """Make ready for so many steps at most; return the memory of their costs."""
+        Js = self._gpu.cupy.empty(count, self._cost)
+        self._begin((1,), (1,), loop.begin(self.addresses[loop.TABLE], data, order, at, Js.data.ptr))
+        return Js
+
+    def step(self, stream: Any) -> None:
+        """Do a step, after `begin`."""
+        if self._graph is None and self._is_met and not self.has_no_graph:
             try:
                 self._graph = self._gpu.captured(self._enqueue)
             except (
                 Exception
             ) as error:  # a library or a driver may refuse; a GPU that is lost refuses the calls, too
                 logging.getLogger("nnx").info("a step is no CUDA graph, and runs call by call: %s", error)
-                self._has_no_graph = True
+                self.has_no_graph = True
         if self._graph is None:
             self._enqueue(stream)
             self._is_met = True
@@ -85,7 +100,7 @@ class ResidentStep:
             self._graph.launch(stream)
 
     def _enqueue(self, stream: Any) -> None:
-        self._calls.enqueue(stream, self._addresses)
+        self.calls.enqueue(stream, self.addresses)
 
 
 def step_bytes(rendered: RenderedStep) -> int:

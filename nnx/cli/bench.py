@@ -14,21 +14,14 @@ from nnx import cli
 from nnx.bench import contestants, machine, page, plots
 from nnx.bench.compare import Verdict
 from nnx.bench.compare import compare as compared
-from nnx.bench.contestant import wanted
 from nnx.bench.result import Group, Key, Result, read, write
 from nnx.bench.suite import Plan
 from nnx.bench.suite import run as measure
 from nnx.cli import show
-from nnx.cli.inputs import WIDTHS, UsageError, integers, refuse_existing, typed
+from nnx.cli.bench_options import ORDERS, checked_dtype, methods, names, networks, ours
+from nnx.cli.inputs import UsageError, integers, refuse_existing, typed
 from nnx.cli.terminal import Terminal
 from nnx.errors import InputError, count, positive_int, unknown
-from nnx.model.mlp import mlp
-from nnx.optimizers import optimizer
-from nnx.port.registry import backend as make_backend
-from nnx.port.registry import choose, survey
-
-ORDERS = {"in-order": (False,), "shuffled": (True,), "both": (False, True)}
-"""The order of the samples: whether they are shuffled."""
 
 
 def run(
@@ -48,17 +41,15 @@ def run(
     with typed():
         if order not in ORDERS:
             raise unknown("order", order, ORDERS)
-        if dtype not in ("float32", "float64"):
-            raise unknown("dtype", dtype, ("float32", "float64"))
         every: dict[str, list[str]] = {"all": list(contestants.PEERS), "none": []}
-        ours, named = _ours(backends), peers not in every
-        others = contestants.check_peers(_names(peers)) if named else every[peers]
+        mine, named = ours(backends), peers not in every
+        others = contestants.check_peers(names(peers)) if named else every[peers]
         plan = Plan(
-            [*ours, *others],
-            _networks(sizes),
+            [*mine, *others],
+            networks(sizes),
             integers("batch-sizes", batch_sizes),
-            _methods(optimizers),
-            dtype,
+            methods(optimizers),
+            checked_dtype(dtype),
             ORDERS[order],
             positive_int("rounds", rounds),
             note=note,
@@ -82,39 +73,8 @@ def run(
         show.console.print(f"Stopped by Ctrl-C after {done} of {count(len(plan.cases), 'cell')}.")
         return cli.INTERRUPTED
     measured = {figure.contestant for figure in result.figures} if result is not None else set()
-    asked = {*(ours if backends else ()), *(others if named else ())}
+    asked = {*(mine if backends else ()), *(others if named else ())}
     return 0 if measured and asked <= measured else 1
-
-
-def _ours(backends: str) -> list[str]:
-    """Return nnx on each of these backends, or on all that are usable, as contestants."""
-    known = {row.name: row for row in survey()}
-    names = _names(backends) if backends else usable()
-    for name in names:
-        kind, device, precision = wanted(name)
-        if kind not in known:
-            raise unknown("backend", name, sorted(known))
-        if device or precision or not known[kind].usable:
-            make_backend(kind, device, precision)  # says why it is not
-    return [f"{contestants.OURS}{name}" for name in names]
-
-
-def _networks(sizes: list[str]) -> list[tuple[int, ...]]:
-    """Return the sizes of the networks, checked by making each."""
-    networks = [tuple(integers("sizes", one, WIDTHS)) for one in sizes]
-    for one in networks:
-        mlp(one)
-    return networks
-
-
-def _methods(optimizers: str) -> list[str]:
-    """Return the names of the optimizers, which must use batches."""
-    names = _names(optimizers)
-    for method in names:
-        optimizer(method)
-    if "lbfgs" in names:
-        raise InputError("lbfgs has no steps over batches to measure; choose another optimizer")
-    return names
 
 
 def _measured(plan: Plan, out: Path | None) -> tuple[Result | None, bool]:
@@ -304,13 +264,3 @@ def _changes(group: Group, verdicts: Iterable[Verdict]) -> Table:
 def _missing(keys: list[Key]) -> Iterator[str]:
     for key in keys:
         yield f"{contestants.label(key.contestant)}, {Group(*key[:4])}, m = {key.m:,}"
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def usable() -> list[str]:
-    """Return the backends that are usable here, the one that "auto" takes first."""
-    first = choose().backend.name
-    return [first, *(row.name for row in survey() if row.usable and row.name != first)]

@@ -69,6 +69,14 @@ def bench(
     ] = "in-order",
     rounds: Annotated[int, typer.Option(help="Turns of each contestant, of about 0.1 s.")] = 9,
     note: Annotated[str, typer.Option(help="What a reader of the file should know.")] = "",
+    kernels: Annotated[
+        bool,
+        typer.Option(
+            "--kernels",
+            help="Instead, list the kernels and matrix products of a step on cupy; --backends may name its precision, "
+            "as cupy/tf32.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="A JSON file for the figures; plots and a page get its name.")
     ] = None,
@@ -80,9 +88,14 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
+    networks = sizes or ["784,512,512,10"]
+    if kernels:
+        from nnx.cli.bench_kernels import show_kernels
+
+        show_kernels(backends, networks, batch_sizes, optimizer, dtype, out)
+        return
     from nnx.cli.bench import run
 
-    networks = sizes or ["784,512,512,10"]
     status = run(
         backends,
         peers,
