@@ -1,5 +1,8 @@
 """The floor of a GPU, the kernels of a step and the memory of a fit, on a stand-in for CuPy with a clock of its own."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from cublaslt_on_host import bfloat16, tf32
@@ -251,6 +254,74 @@ def test_the_peak_of_a_fit_is_that_of_its_own_memory(stand_in):
     state = case.theory["theta"] + case.theory["optimizer"]
     least = sum(case.theory.values()) + 2 * state + 2 * library.workspace  # three copies of the state
     assert least < found < 1.5 * least
+
+
+# PyTorch's step as one graph
+
+
+@pytest.fixture
+def torch_graphs(monkeypatch):
+    """PyTorch with CUDA graphs on the CPU: a graph does the recorded operations again, into the same memory."""
+    torch = pytest.importorskip("torch")
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_flatten
+
+    class Graph(TorchDispatchMode):
+        launches = 0
+
+        def __init__(self):
+            super().__init__()
+            self.calls, self.is_new = [], True
+
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            made = function(*arguments, **(options or {}))
+            self.calls.append((function, arguments, options or {}, made))
+            return made
+
+        @torch.no_grad()
+        def replay(self):
+            Graph.launches += 1
+            calls, self.is_new = () if self.is_new else self.calls, False  # the capture has done them
+            for function, arguments, options, made in calls:
+                again = function(*arguments, **options)
+                for old, new in zip(*(tree_flatten(x)[0] for x in (made, again)), strict=True):
+                    if isinstance(old, torch.Tensor) and old is not new:
+                        old.copy_(new)
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    for name, made in {
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": lambda stream: nullcontext(),
+        "CUDAGraph": Graph,
+        "graph": lambda graph, stream: graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, made)
+    return torch, Graph
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gradient_descent"])
+@pytest.mark.parametrize("sizes", [(5, 7, 4, 3), (6, 4, 1)])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_pytorch_as_a_graph_trains_as_eager(torch_graphs, sizes, optimizer, shuffled):
+    from nnx.bench.peers import torch as peer
+
+    torch, Graph = torch_graphs
+    case = Case(sizes, 4, optimizer, "float64", shuffled, steps=5, learning_rate=0.05)
+    data, trained = case.data(), []
+    X, y = torch.from_numpy(data.X), torch.from_numpy(data.y)
+    Y = y.long() if sizes[-1] > 1 else y[:, None].to(X.dtype)
+    for is_graph in (False, True):
+        torch.manual_seed(0)
+        model = peer._model(torch, case, "cpu")
+        epoch = peer._training(torch, case, model, X, Y, is_graph, is_graph)
+        costs = [epoch() for _ in range(3)]
+        trained.append([*costs, *(x.detach().numpy() for x in model.parameters())])
+    assert Graph.launches == 3 * case.steps - peer.WARM_UP
+    for eager, graph in zip(*trained, strict=True):
+        np.testing.assert_allclose(graph, eager, rtol=1e-9)
+    assert trained[0][2] < trained[0][0] - 1e-3
 
 
 def test_the_rounding_of_the_stand_in():

@@ -1,5 +1,6 @@
 """PyTorch: its layers, losses, autograd and optimizers; eager and compiled."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +25,7 @@ def eager_on_gpu(case: Case, data: Data) -> Contestant:
 
 
 def compiled_on_gpu(case: Case, data: Data) -> Contestant:
-    """Return PyTorch on a GPU, compiled with CUDA graphs."""
+    """Return PyTorch on a GPU: the cost compiled, the whole step a CUDA graph."""
     return _contestant(case, data, "cuda", compiled=True)
 
 
@@ -41,40 +42,88 @@ def _model(torch: Any, case: Case, device: str) -> Any:
     return model
 
 
-def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contestant:
-    only(case, "gradient_descent", "adam")
-    torch = library("torch", "torch")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Absent("PyTorch finds no CUDA GPU")
-    nn, model = torch.nn, _model(torch, case, device)
-    X, y = torch.from_numpy(data.X).to(device), torch.from_numpy(data.y).to(device)
-    several = case.sizes[-1] > 1
-    loss = nn.CrossEntropyLoss() if several else nn.BCEWithLogitsLoss()
-    Y = y.long() if several else y[:, None].to(X.dtype)
+WARM_UP = 3
+"""Steps before the CUDA graph: they compile, and make what no stream may make while it captures."""
+
+
+def _captured(torch: Any, step: Callable[[], Any]) -> Callable[[], None]:
+    """Return a function that does the step: the first times as it is, then as one CUDA graph."""
+    stream, graph, done = torch.cuda.Stream(), torch.cuda.CUDAGraph(), 0
+
+    def run() -> None:
+        nonlocal done
+        if done < WARM_UP:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                step()
+            torch.cuda.current_stream().wait_stream(stream)
+        else:
+            if done == WARM_UP:
+                with torch.cuda.graph(graph, stream=stream):
+                    step()
+            graph.replay()
+        done += 1
+
+    return run
+
+
+def _training(
+    torch: Any, case: Case, model: Any, X: Any, Y: Any, compiled: bool, is_graph: bool
+) -> Callable[[], float]:
+    """Return a function that trains one epoch and returns its mean cost."""
+    nn = torch.nn
+    loss = nn.CrossEntropyLoss() if case.sizes[-1] > 1 else nn.BCEWithLogitsLoss()
+    total = torch.zeros((), dtype=X.dtype, device=X.device)
+    options = {"capturable": True, "fused": True} if is_graph and case.optimizer == "adam" else {}
     optim = torch.optim.Adam if case.optimizer == "adam" else torch.optim.SGD
-    optimizer = optim(model.parameters(), lr=case.learning_rate)
+    optimizer = optim(model.parameters(), lr=case.learning_rate, **options)
+    batch = X[: case.m].clone(), Y[: case.m].clone()  # where a graph reads its samples
 
     def cost(X: Any, Y: Any) -> Any:
         return loss(model(X), Y)
 
     update = optimizer.step
     if compiled:
-        mode = "reduce-overhead" if device == "cuda" else None
-        cost, update = torch.compile(cost, mode=mode), torch.compile(update, mode=mode)
+        cost = torch.compile(cost)
+        update = update if is_graph else torch.compile(update)
+
+    def step(X: Any, Y: Any) -> None:
+        optimizer.zero_grad()
+        J = cost(X, Y)
+        J.backward()
+        total.add_(J.detach())
+        update()
+
+    graph = _captured(torch, lambda: step(*batch)) if is_graph else None
 
     def epoch() -> float:
-        order = torch.randperm(case.M, device=device) if case.shuffled else None
-        total = torch.zeros((), dtype=X.dtype, device=device)
+        total.zero_()
+        order = torch.randperm(case.M, device=X.device) if case.shuffled else None
         for place in case.places():
             pick = place if order is None else order[place]
-            if compiled and device == "cuda":
-                torch.compiler.cudagraph_mark_step_begin()
-            optimizer.zero_grad()
-            J = cost(X[pick], Y[pick])
-            J.backward()
-            total += J.detach()  # before the next graph, which may write over it
-            update()
+            if graph is None:
+                step(X[pick], Y[pick])
+                continue
+            for values, kept in zip((X, Y), batch, strict=True):
+                if order is None:
+                    kept.copy_(values[place])
+                else:
+                    torch.index_select(values, 0, pick, out=kept)
+            graph()
         return float(total / case.steps)
+
+    return epoch
+
+
+def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contestant:
+    only(case, "gradient_descent", "adam")
+    torch = library("torch", "torch")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Absent("PyTorch finds no CUDA GPU")
+    model = _model(torch, case, device)
+    X, y = torch.from_numpy(data.X).to(device), torch.from_numpy(data.y).to(device)
+    Y = y.long() if case.sizes[-1] > 1 else y[:, None].to(X.dtype)
+    epoch = _training(torch, case, model, X, Y, compiled, compiled and device == "cuda")
 
     def parameters() -> dict[str, Any]:
         found: dict[str, Any] = {}
