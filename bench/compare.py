@@ -67,7 +67,8 @@ def compare(before: Result, after: Result) -> Comparison:
     """Compare what both have."""
     old, new = ({figure.key: figure for figure in found.figures} for found in (before, after))
     both = [key for key in old if key in new]
-    verdicts = [_verdict(old[key], new[key], old, new) for key in both if old[key].kind != "floor"]
+    floors = _common_floors(before, after)
+    verdicts = [_verdict(old[key], new[key], old, new, floors) for key in both if old[key].kind != "floor"]
     return Comparison(
         verdicts,
         [key for key in old if key not in new],
@@ -76,8 +77,20 @@ def compare(before: Result, after: Result) -> Comparison:
     )
 
 
-def _verdict(a: Figure, b: Figure, old: dict[Key, Figure], new: dict[Key, Figure]) -> Verdict:
-    mine, other = _relative(a, old), _relative(b, new)
+def _common_floors(before: Result, after: Result) -> set[str]:
+    """Return the floors that the same library has computed in both files."""
+    libraries = [
+        {(one["name"], (one["library"] or "").partition(" ")[0]) for one in found.contestants}
+        for found in (before, after)
+    ]
+    return {name for name, _ in libraries[0] & libraries[1]}
+
+
+def _verdict(
+    a: Figure, b: Figure, old: dict[Key, Figure], new: dict[Key, Figure], floors: set[str]
+) -> Verdict:
+    comparable = a.floor == b.floor and a.floor in floors
+    mine, other = (_relative(a, old), _relative(b, new)) if comparable else (None, None)
     over = [None if ratios is None else median(ratios) for ratios in (mine, other)]
     if mine is None or other is None:
         mine, other = a.rounds, b.rounds
@@ -109,7 +122,9 @@ def _uncertainty(rounds: Sequence[float]) -> float:
 
 def _warnings(before: Result, after: Result) -> list[str]:
     floors = [{f.key: f.seconds for f in one.figures if f.kind == "floor"} for one in (before, after)]
-    slower = [floors[1][key] / floors[0][key] - 1 for key in floors[0] if key in floors[1]]
+    common = _common_floors(before, after)
+    both = [key for key in floors[0] if key in floors[1] and key.contestant in common]
+    slower = [floors[1][key] / floors[0][key] - 1 for key in both]
     found = []
     if slower and abs(median(slower)) > LEAST:
         found.append(

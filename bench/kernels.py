@@ -269,7 +269,7 @@ def _times(gpu: Gpu, step: ResidentStep, data: Data, stream: Any) -> tuple[float
 
 
 def _seconds(gpu: Gpu, step: ResidentStep, k: int) -> float:
-    return seconds(gpu, lambda stream: step.calls.enqueue_one(k, stream, step.addresses))
+    return float(seconds(gpu, lambda stream: step.calls.enqueue_one(k, stream, step.addresses)))
 
 
 def copy_speed(gpu: Gpu) -> float:
@@ -277,7 +277,7 @@ def copy_speed(gpu: Gpu) -> float:
     with gpu.use():
         source, target = gpu.empty(COPIED), gpu.empty(COPIED)
         source[...] = 0
-        return 2 * COPIED / seconds(gpu, lambda stream: gpu.copy(source, target))
+        return float(2 * COPIED / seconds(gpu, lambda stream: gpu.copy(source, target)))
 
 
 def product_speed(gpu: Gpu, dtype: str, precision: str) -> float:
@@ -285,4 +285,4 @@ def product_speed(gpu: Gpu, dtype: str, precision: str) -> float:
     large = Case((LARGE, LARGE), LARGE, dtype=dtype)
     products = StepProducts(gpu, large, precision)
     with gpu.use():
-        return large.flops / fastest_round(gpu, lambda: products.launch(1))
+        return float(large.flops / fastest_round(gpu, lambda: products.launch(1)))

@@ -39,11 +39,22 @@ def peak(run: Callable[[], Any]) -> int | None:
     return _read("VmHWM")
 
 
-def pool_peak(cupy: Any) -> int:
+def cupy_peak(cupy: Any) -> int:
     """Return the most bytes that CuPy's pool has held since the last call; what is free goes back to the GPU."""
     pool = cupy.get_default_memory_pool()
     found = int(pool.total_bytes())
     pool.free_all_blocks()
+    return found
+
+
+def torch_peak(torch: Any, device: str) -> int:
+    """Return the most bytes that PyTorch's pool has held since the last call; what is free goes back to the GPU.
+
+    A CUDA graph uses memory that counts as free, so that the bytes of the tensors would say too little.
+    """
+    found = int(torch.cuda.max_memory_reserved(device))
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
     return found
 
 

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import wall
 from nnx.bench.contestant import Absent, Contestant, wanted
-from nnx.bench.memory import pool_peak
+from nnx.bench.memory import cupy_peak, torch_peak
 from nnx.callbacks import Callback
 from nnx.errors import BackendError
 from nnx.port.base import Backend
@@ -101,12 +101,7 @@ def _peak(backend: Backend) -> Any:
     if not backend.device.startswith("cuda"):
         return None
     if backend.name == "cupy":
-        return lambda: pool_peak(import_module("cupy"))
-
-    def since_last() -> int:
-        found = backend.memory().peak or 0
-        if backend.name == "torch":
-            import_module("torch").cuda.reset_peak_memory_stats(backend.device)
-        return found
-
-    return since_last
+        return lambda: cupy_peak(import_module("cupy"))
+    if backend.name == "torch":
+        return lambda: torch_peak(import_module("torch"), backend.device)
+    return lambda: backend.memory().peak or 0

@@ -360,6 +360,24 @@ def test_verdicts():
     assert one.noise == pytest.approx(math.sqrt(2) * 1.57 * 0.5 / math.sqrt(3))
 
 
+@pytest.mark.parametrize("changed", ["library", "precision"])
+def test_times_over_other_floors_are_not_compared(changed):
+    """The floor of a GPU was PyTorch's once, and one for all precisions."""
+    rounds, floors = (2e-3, 2.01e-3, 1.99e-3), ("floor-cuda", "floor-cuda/tf32")
+    after_floor = floors[changed == "precision"]
+    before = file(figure(floors[0], rounds=(1e-3,) * 3), figure(rounds=rounds, floor=floors[0]))
+    after = file(figure(after_floor, rounds=(5e-4,) * 3), figure(rounds=rounds, floor=after_floor))
+    for found, library in (
+        (before, "torch 2.11"),
+        (after, "cupy 14.2" if changed == "library" else "torch 2.12"),
+    ):
+        found.contestants[1]["library"] = library
+    found = compare(before, after)
+    (one,) = found.verdicts
+    assert (one.verdict, one.change, one.before_over, one.after_over) == ("same", 0, None, None)
+    assert found.warnings == []
+
+
 def test_a_single_round_tells_no_noise():
     one = judged((2e-3,), (4e-3,), machine=1.0)
     assert one.noise == math.inf

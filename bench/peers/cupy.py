@@ -3,7 +3,7 @@
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import cupy_events
 from nnx.bench.contestant import Absent, Contestant, library
-from nnx.bench.memory import pool_peak
+from nnx.bench.memory import cupy_peak
 from nnx.bench.peers import typed
 from nnx.errors import first_line
 
@@ -23,5 +23,5 @@ def contestant(case: Case, data: Data) -> Contestant:
         library=f"cupy {cupy.__version__}",
         device="cuda",
         detail=name,
-        peak=lambda: pool_peak(cupy),
+        peak=lambda: cupy_peak(cupy),
     )

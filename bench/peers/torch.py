@@ -7,6 +7,7 @@ from typing import Any
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import torch_events, wall
 from nnx.bench.contestant import Absent, Contestant, library, only
+from nnx.bench.memory import torch_peak
 
 
 def eager(case: Case, data: Data) -> Contestant:
@@ -132,15 +133,10 @@ def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contesta
             found[f"b{l}"] = linear.bias.detach().cpu().numpy()[:, None]
         return found
 
-    def peak() -> int:
-        found = int(torch.cuda.max_memory_allocated())
-        torch.cuda.reset_peak_memory_stats()
-        return found
-
     version = f"torch {torch.__version__}"
     if device == "cuda":
         clock, name = torch_events(device), torch.cuda.get_device_name()
-        return Contestant(epoch, clock, parameters, version, device, name, peak)
+        return Contestant(epoch, clock, parameters, version, device, name, lambda: torch_peak(torch, device))
     return Contestant(
         epoch, wall(), parameters, version, device, f"{torch.get_num_threads()} threads of its own"
     )
