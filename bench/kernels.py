@@ -72,7 +72,7 @@ class Profile:
     precision : str
     rows : tuple of Row
     least_bytes : int
-        Of all kernels but those that pick the samples and count the step: see `nnx.backends.cupy.cost.Cost`.
+        Of all kernels: see `nnx.backends.cupy.cost.Cost`.
     device, absent : str or None
         The GPU's name; why there is none.
     graph_seconds : float or None
@@ -124,15 +124,26 @@ class Profile:
     def __str__(self) -> str:
         case = self.case
         sizes = "-".join(map(str, case.sizes))
-        calls = f"{self.kernels} kernels, {self.products} products"
-        together = Row("all", calls, False, self.bytes, self.flops, self.seconds, self.least_seconds)
-        graph = Row("the step as one CUDA graph", "", False, 0, 0, self.graph_seconds)
-        rows = [*self.rows, together, *([graph] if self.graph_seconds is not None else [])]
+        rows = [
+            *self.rows,
+            self._together("all kernels", False),
+            self._together("all products", True),
+            Row("bytes that the kernels need at least", "", False, self.least_bytes, 0),
+        ]
+        if self.graph_seconds is not None:
+            rows.append(Row("the step as one CUDA graph", "", False, 0, 0, self.graph_seconds))
         columns = len(HEAD) if self.device is not None else 4  # no times without a GPU
         lines = [line[:columns] for line in (HEAD, *((row.name, row.call, *_numbers(row)) for row in rows))]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         title = f"{sizes}, {case.optimizer}, {case.dtype}, m = {case.m:,}; products in {self.precision}"
         return "\n".join([title, *(_line(cells, widths) for cells in lines)])
+
+    def _together(self, name: str, is_product: bool) -> Row:
+        """Return the sums over the kernels or the products."""
+        some = [row for row in self.rows if row.is_product == is_product]
+        moved, done = sum(row.bytes for row in some), sum(row.flops for row in some)
+        times = total(row.seconds for row in some), total(row.least_seconds for row in some)
+        return Row(name, f"{len(some)} calls", is_product, moved, done, *times)
 
 
 HEAD = "computes", "call", "kB", "MFLOP", "µs", "least µs"
@@ -196,7 +207,8 @@ def step_profile(case: Case, backend: str = "cupy") -> Profile:
     data = Stub((case.sizes[0], case.M), case.dtype), Stub(*targets), None
     rendered = render_step(step, state, data, case.m)
     rows = tuple(_rows(rendered, call_names(rendered, network)))
-    profile = Profile(case, precision or FLOAT32, rows, cost(rendered).least_bytes)
+    least = cost(rendered).least_bytes + rows[0].bytes + rows[-1].bytes
+    profile = Profile(case, precision or FLOAT32, rows, least)
     try:
         found = cast("CuPy", find_backend("cupy", device, precision))
     except BackendError as error:

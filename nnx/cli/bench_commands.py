@@ -47,6 +47,7 @@ bench_app = typer.Typer(cls=Group, add_completion=False, pretty_exceptions_enabl
         "nnx bench",
         "nnx bench --backends numpy,torch --sizes 64,64,10 --out before.json",
         "nnx bench compare before.json after.json",
+        "nnx bench --kernels --sizes 784-512-512-10 --batch-sizes 128",
     ),
 )
 def bench(

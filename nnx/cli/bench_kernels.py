@@ -37,7 +37,7 @@ def show_kernels(
 def _show(found: Profile) -> None:
     show.output.print(str(found), markup=False, highlight=False, soft_wrap=True)
     if found.bytes_per_second is None or found.flops_per_second is None:
-        text = f"times take a GPU; {found.absent}"
+        text = f"none, and so no times: {found.absent}"
     else:
         copied, multiplied = found.bytes_per_second / 1e9, found.flops_per_second / 1e9
         text = f"{found.device}; a large copy: {copied:,.0f} GB/s; a large product: {multiplied:,.0f} GFLOP/s"
