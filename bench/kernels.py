@@ -5,6 +5,7 @@ Without a GPU there are no times: the step's schedule tells the rest.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, cast
 
 from nnx.array.gather import Data
@@ -22,7 +23,7 @@ from nnx.bench.case import Case
 from nnx.bench.contestant import wanted
 from nnx.bench.floor_cuda import StepProducts
 from nnx.compiler.ir.graph import nbytes
-from nnx.errors import BackendError, InputError, shown
+from nnx.errors import BackendError, InputError, count, shown
 from nnx.port.precision import FLOAT32, check_dtype
 from nnx.port.registry import backend as find_backend
 from nnx.train.step import initial_state, training_step
@@ -143,7 +144,7 @@ class Profile:
         some = [row for row in self.rows if row.is_product == is_product]
         moved, done = sum(row.bytes for row in some), sum(row.flops for row in some)
         times = total(row.seconds for row in some), total(row.least_seconds for row in some)
-        return Row(name, f"{len(some)} calls", is_product, moved, done, *times)
+        return Row(name, count(len(some), "call"), is_product, moved, done, *times)
 
 
 HEAD = "computes", "call", "kB", "MFLOP", "µs", "least µs"
@@ -218,13 +219,13 @@ def step_profile(case: Case, backend: str = "cupy") -> Profile:
 
 def _rows(rendered: RenderedStep, names: list[str]) -> Iterable[Row]:
     """Give the rows without times."""
-    pick, *calls, count = with_loop(rendered).calls
+    pick, *calls, last = with_loop(rendered).calls
     graph = rendered.schedule.graph
     samples = sum(nbytes(x) for x in graph.arguments[1] if x is not None)
     yield Row("X, Y of the step's samples", str(pick), False, 2 * samples, 0)
     for call, name, moved in zip(calls, names, moved_bytes(rendered), strict=True):
         yield Row(name, str(call), isinstance(call, Product), moved, flops(call))
-    yield Row("the cost kept, the step counted", str(count), False, 2 * nbytes(graph.result[1]), 0)
+    yield Row("the cost kept, the step counted", str(last), False, 2 * nbytes(graph.result[1]), 0)
 
 
 def flops(call: Call) -> int:
@@ -244,8 +245,7 @@ def _timed(profile: Profile, found: CuPy, rendered: RenderedStep, state: dict[st
         memory.begin()
         step = ResidentStep(gpu, rendered, memory, profile.precision, gpu.empty)
         whole, own = _times(gpu, step, data, stream)
-    bytes_per_second = copy_speed(gpu)
-    flops_per_second = product_speed(gpu, case.dtype, profile.precision)
+    bytes_per_second, flops_per_second = speeds(found.device, case.dtype, profile.precision)
     rows = (
         replace(
             row,
@@ -284,17 +284,15 @@ def _seconds(gpu: Gpu, step: ResidentStep, k: int) -> float:
     return float(seconds(gpu, lambda stream: step.calls.enqueue_one(k, stream, step.addresses)))
 
 
-def copy_speed(gpu: Gpu) -> float:
-    """Return the bytes a second that a large copy reads and writes."""
+@cache
+def speeds(device: str, dtype: str, precision: str) -> tuple[float, float]:
+    """Return the bytes a second of a large copy, read and written, and the operations a second of large products."""
+    gpu = cast("CuPy", find_backend("cupy", device, precision)).gpu.again()
     with gpu.use():
         source, target = gpu.empty(COPIED), gpu.empty(COPIED)
         source[...] = 0
-        return float(2 * COPIED / seconds(gpu, lambda stream: gpu.copy(source, target)))
-
-
-def product_speed(gpu: Gpu, dtype: str, precision: str) -> float:
-    """Return the operations a second of large products, by their fastest algorithms."""
+        copied = 2 * COPIED / seconds(gpu, lambda stream: gpu.copy(source, target))
     large = Case((LARGE, LARGE), LARGE, dtype=dtype)
     products = StepProducts(gpu, large, precision)
     with gpu.use():
-        return float(large.flops / fastest_round(gpu, lambda: products.launch(1)))
+        return copied, large.flops / fastest_round(gpu, lambda: products.launch(1))

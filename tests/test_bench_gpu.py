@@ -30,8 +30,12 @@ CASE = Case((6, 5, 4, 3), m=7, steps=2)
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """The backend, CuPy and cuBLASLt on the host."""
-    return installed(monkeypatch, order="any")
+    """The backend, CuPy and cuBLASLt on the host, where large copies and products are small."""
+    monkeypatch.setattr(kernels, "COPIED", 1000)
+    monkeypatch.setattr(kernels, "LARGE", 8)
+    kernels.speeds.cache_clear()
+    yield installed(monkeypatch, order="any")
+    kernels.speeds.cache_clear()
 
 
 # The floor
@@ -172,10 +176,8 @@ def test_the_kernels_of_a_step_with_adam():
 
 @needs_compiler
 @pytest.mark.parametrize("backend", ["cupy", "cupy/tf32"])
-def test_the_times_of_a_step(stand_in, monkeypatch, backend):
+def test_the_times_of_a_step(stand_in, backend):
     """Kernels and products take what the stand-in's clock says, and the graph is their sum there."""
-    monkeypatch.setattr(kernels, "COPIED", 1000)
-    monkeypatch.setattr(kernels, "LARGE", 8)
     stand_in[2].algorithms = (3e-6,)
     found = step_profile(CASE, backend)
     assert found.device.startswith("a GPU of NumPy")
@@ -216,14 +218,12 @@ def test_the_table_has_every_call(sizes, optimizer):
 
 
 @needs_compiler
-def test_the_command_prints_kernels(stand_in, monkeypatch):
+def test_the_command_prints_kernels(stand_in):
     pytest.importorskip("typer")
     from typer.testing import CliRunner
 
     from nnx.cli.app import app
 
-    monkeypatch.setattr(kernels, "COPIED", 1000)
-    monkeypatch.setattr(kernels, "LARGE", 8)
     done = CliRunner().invoke(
         app, ["bench", "--kernels", "--sizes", "6-5-3", "--batch-sizes", "4,8", "--backends", "cupy/tf32"]
     )
