@@ -1,8 +1,10 @@
 """Choosing a backend: by name, or the best that is usable here."""
 
+import ctypes
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
@@ -31,8 +33,18 @@ WORTH = 3e11
 """Additions and multiplications of a fit from which on "auto" takes numba: NumPy takes some seconds for them, as numba
 does to compile a step for the first time."""
 
-WITH_PRECISION = ("cupy", "torch", "jax")
-"""The backends that "auto" tries for another precision than float32, in this order."""
+ON_GPU = {
+    "torch": "the fastest on the whole when last measured on a GPU",
+    "cupy": "the next after torch, until its times are measured",
+    "jax": "the last one, since it takes most of the GPU's memory at once",
+}
+"""The backends that "auto" tries on a GPU, in this order, each with the reason for its place (docs/benchmarks.md)."""
+
+ROUNDING_ON_CPU = ("torch", "jax")
+"""The backends that "auto" tries on a CPU for another precision than float32, in this order."""
+
+DRIVER = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+"""The library of NVIDIA's driver."""
 
 STEP = 3e6
 """Additions and multiplications that NumPy does in the time of one step's calls."""
@@ -73,14 +85,15 @@ def backend(name: str | None = AUTO, device: str | None = None, precision: str |
     ----------
     name : str
         "numpy", "numba", "cupy", "torch", "jax", or one of another installed package. "auto" takes the backend of the
-        environment variable NNX_BACKEND, else CuPy if it can compute on a CUDA GPU here, else NumPy (for a
-        fit that is worth it: numba, if installed); the reason is logged once (logger "nnx", level INFO).
+        environment variable NNX_BACKEND, else the first of PyTorch, CuPy and JAX that can compute on a CUDA GPU here,
+        else NumPy (for a fit that is worth it: numba, if installed). The reason is logged once (logger "nnx", level
+        INFO).
     device : str or None
         "cpu", "cuda", "cuda:1", ...; None: the library's best.
     precision : {"float32", "tf32", "bfloat16"} or None
         Of the products of float32 matrices in what the backend compiles; sums and results are float32 in any case.
         "tf32" and "bfloat16" round the factors, to 10 and 7 bits behind the first. None: float32. "auto" takes the
-        first of CuPy, PyTorch and JAX that has another precision here.
+        first of PyTorch, CuPy and JAX that has another precision here, on a GPU before the CPU.
 
     Raises
     ------
@@ -131,7 +144,7 @@ def choose(
             return Choice(_load(requested, device, precision), f"NNX_BACKEND={requested}")
         except (BackendError, InputError) as error:  # names the variable: the user has typed no backend
             raise type(error)(f"NNX_BACKEND={requested}: {error}") from error
-    choice = _best(device, work) if precision == FLOAT32 else _first_with(precision, device)
+    choice = _best(device, precision, work)
     message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
     if message not in _logged:
         _logged.add(message)
@@ -139,28 +152,58 @@ def choose(
     return choice
 
 
-def _best(device: str | None, work: float) -> Choice:
-    if device == "cpu":
-        return _on_cpu(work, "the CPU was asked for")
-    try:
-        gpu = _load("cupy", device)
-    except BackendError as error:
+def _best(device: str | None, precision: str, work: float) -> Choice:
+    """Return the first of `ON_GPU` that computes there, else a backend of the CPU's."""
+    why = "the CPU was asked for"
+    if device != "cpu":
+        choice, failures = _on_gpu(device, precision)
+        if choice is not None:
+            return choice
         if device is not None:
-            raise
-        why = str(error.__cause__ or error).split(";")[0]  # how to get one is in `nnx backends`
-        return _on_cpu(work, f"no usable CUDA GPU: {why}")
-    return Choice(gpu, f"a usable CUDA GPU ({described(gpu).detail})")
+            raise BackendError(f"no backend can compute on device={device!r}: {failures}. See `nnx backends`")
+        why = f"no usable CUDA GPU: {failures}"
+    if precision == FLOAT32:
+        return _on_cpu(work, why)
+    found, failures = _first(ROUNDING_ON_CPU, "cpu", precision)
+    if found is None:
+        raise BackendError(f"no backend has products in {precision} here: {why}; {failures}")
+    return Choice(found, f"{why}; the first with products in {precision} on a CPU")
 
 
-def _first_with(precision: str, device: str | None) -> Choice:
-    """Return the first backend that has products of this precision on the device."""
-    why = []
-    for name in WITH_PRECISION:
+def _on_gpu(device: str | None, precision: str) -> tuple[Choice | None, str]:
+    """Return the first of `ON_GPU` that computes on the device, and why those before it do not."""
+    if (device or "cuda").startswith("cuda") and not has_driver():
+        return None, "there is no NVIDIA driver"
+    found, failures = _first(ON_GPU, device or "cuda", precision)
+    if found is None:
+        return None, failures
+    where = "a usable CUDA GPU" if device is None else f"{device} was asked for"
+    after = f" ({failures})" if failures else ""
+    return Choice(found, f"{where} ({described(found).detail}); {ON_GPU[found.name]}{after}"), failures
+
+
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is installed. Importing a library that can ask for a GPU takes seconds; this does not.
+
+    It starts nothing on the GPU: a fork could not use the GPU any longer.
+    """
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return False
+    return True
+
+
+def _first(names: Iterable[str], device: str, precision: str) -> tuple[Backend | None, str]:
+    """Return the first backend that computes on the device in the precision, and why those before it do not."""
+    failures: list[str] = []
+    for name in names:
         try:
-            return Choice(_load(name, device, precision), f"the first with products in {precision} here")
+            return _load(name, device, precision), "; ".join(failures)
         except BackendError as error:
-            why.append(str(error).split(";")[0])
-    raise BackendError(f"no backend has products in {precision} here: {'; '.join(why)}")
+            why = str(error.__cause__ or error)
+            failures.append(why.split(";")[0])  # `nnx backends` says how to get one
+    return None, "; ".join(failures)
 
 
 def _on_cpu(work: float, why: str) -> Choice:
