@@ -9,6 +9,7 @@ from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 import pytest
@@ -86,10 +87,13 @@ def _installed(library):
 
 
 def pytest_report_header():
-    """Say once which backends the suite runs on, and which are absent."""
+    """Say once which backends the suite runs on, and what is absent."""
     usable = [name for name in BACKENDS if name not in absent()]
     without = [f"{name} ({reason.split(';')[0]})" for name, reason in absent().items()]
-    return f"backends: {', '.join(usable)}; no tests for: {', '.join(without) or 'none'}"
+    said = [f"backends: {', '.join(usable)}; no tests for: {', '.join(without) or 'none'}"]
+    if which("g++") is None:
+        said.append("g++ is not installed: the tests that compile CUDA kernels for the host are skipped")
+    return said
 
 
 @pytest.fixture
