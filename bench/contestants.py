@@ -43,6 +43,7 @@ PEERS = {
     "torch-cuda": Entry("PyTorch eager, GPU", "peer", "nnx.bench.peers.torch:eager_on_gpu"),
     "torch-compiled-cuda": Entry("PyTorch compiled, GPU", "peer", "nnx.bench.peers.torch:compiled_on_gpu"),
     "jax-cuda": Entry("JAX + optax, GPU", "peer", "nnx.bench.peers.jax:on_gpu"),
+    "jax-cuda-float32": Entry("JAX + optax, GPU, float32", "peer", "nnx.bench.peers.jax:on_gpu_in_float32"),
     "cupy-typed": Entry("CuPy, typed", "peer", "nnx.bench.peers.cupy:contestant"),
 }
 """Every peer that `nnx bench --peers` may name."""

@@ -260,6 +260,31 @@ def test_the_peak_of_a_fit_is_that_of_its_own_memory(stand_in):
     assert least < found < 1.5 * least
 
 
+# JAX's precision
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "setting"), [("jax-cuda", "tf32", None), ("jax-cuda-float32", None, "highest")]
+)
+def test_jax_names_its_precision(monkeypatch, name, precision, setting):
+    """On a GPU, here the CPU, its products are those of TF32 if nobody asks for others."""
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("optax")
+    cpus = jax.devices("cpu")
+    monkeypatch.setattr(jax, "devices", lambda platform: cpus)
+    asked = {}
+    monkeypatch.setattr(jax.config, "update", asked.__setitem__)
+    monkeypatch.setattr(
+        type(jax.config),
+        "jax_default_matmul_precision",
+        property(lambda config: asked.get("jax_default_matmul_precision")),
+    )
+    made = make(name, CASE, CASE.data())
+    assert (made.precision, asked.get("jax_default_matmul_precision")) == (precision, setting)
+    with pytest.raises(Absent, match="see jax-cuda"):
+        make("jax-cuda-float32", Case(CASE.sizes, 7, dtype="float64"), CASE.data())
+
+
 # PyTorch's step as one graph
 
 

@@ -138,10 +138,12 @@ def processes():
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-@pytest.mark.parametrize("name", [*CPU, "nnx:torch", "torch-cuda", "jax-cuda", "cupy-typed"])
+@pytest.mark.parametrize(
+    "name", [*CPU, "nnx:torch", "torch-cuda", "torch-compiled-cuda", "jax-cuda", "cupy-typed"]
+)
 def test_contestants_compute_what_nnx_computes(processes, name, case):
     """After 3 epochs of 5 steps from the same parameters, theirs agree with nnx's on NumPy."""
-    if name == "torch-compiled" and case is not CASES["softmax, adam"]:
+    if "compiled" in name and case is not CASES["softmax, adam"]:
         pytest.skip("compiling takes long: one case of it")
     try:
         processes(name).build(case)  # trains two epochs: the first, and the one whose memory is measured

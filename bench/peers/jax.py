@@ -21,6 +21,14 @@ def on_gpu(case: Case, data: Data) -> Contestant:
     return _contestant(case, data, "gpu")
 
 
+def on_gpu_in_float32(case: Case, data: Data) -> Contestant:
+    """Return JAX on a GPU with products of float32, which are not its default there."""
+    if case.dtype != "float32":
+        raise Absent(f"{case.dtype} has products of its own: see jax-cuda")
+    library("jax", "jax").config.update("jax_default_matmul_precision", "highest")
+    return on_gpu(case, data)
+
+
 def _steps(jax: Any, optax: Any, optimizer: Any, case: Case) -> tuple[Any, Any]:
     """Return a step on a batch, and one that picks its batch out of all samples."""
 

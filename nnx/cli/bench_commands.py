@@ -21,7 +21,7 @@ Peers = Annotated[
     str,
     typer.Option(
         help="all, none, or some of typed, torch, torch-compiled, jax, sklearn; on a GPU torch-cuda, "
-        "torch-compiled-cuda, jax-cuda, cupy-typed."
+        "torch-compiled-cuda, jax-cuda, jax-cuda-float32, cupy-typed."
     ),
 ]
 Sizes = Annotated[
