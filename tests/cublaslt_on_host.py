@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 DTYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 14: np.dtype("uint16")}
-ATTRIBUTE_BYTES = {3: 4, 4: 4, 7: 4, 8: 8, 11: 8, 12: 8}
+ATTRIBUTE_BYTES = {3: 4, 4: 4}
 
 
 def bfloat16(x):

@@ -24,7 +24,11 @@ SECONDS = 2e-6
 
 
 class CUDARuntimeError(RuntimeError):
-    """What CUDA's runtime raises."""
+    """What CUDA's runtime raises, with its number of the error: that of an address that is not allowed."""
+
+    def __init__(self, text, status=700):
+        super().__init__(text)
+        self.status = status
 
 
 class OutOfMemoryError(MemoryError):
@@ -128,12 +132,17 @@ class Stream:
         self.tail |= event.nodes
 
     def begin_capture(self):
-        assert self.graph is None
+        if self is self.cupy.null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        if self.graph is not None:
+            raise CUDARuntimeError("cudaErrorIllegalState: it captures already", 401)
         self.graph, self.tail = Graph(self.cupy), set()
         self.graph.streams.add(self)
 
     def end_capture(self):
         graph = self.graph
+        if graph is None:
+            raise CUDARuntimeError("cudaErrorIllegalState: it does not capture", 401)
         joined, open_ends = set(), [*self.tail]
         while open_ends:
             node = open_ends.pop()
@@ -143,7 +152,7 @@ class Stream:
         for stream in graph.streams:
             stream.graph, stream.tail = None, set()
         if len(joined) < len(graph.nodes):
-            raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: a stream was not joined")
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: a stream was not joined", 904)
         return graph
 
     def do(self, call):
@@ -183,6 +192,9 @@ class RawModule:
         def call(grid, block, arguments):
             self.cupy.calls += 1
             (blocks,), (threads,) = grid, block
+            assert type(grid) is type(block) is tuple  # CuPy takes nothing else
+            assert 0 < blocks < 2**31
+            assert 0 < threads <= 1024
 
             def run():
                 self.cupy.seconds += SECONDS
@@ -242,6 +254,7 @@ class CupyOnHost:
             runtime=SimpleNamespace(
                 CUDARuntimeError=CUDARuntimeError,
                 memGetInfo=lambda: (self.limit - self.used, self.limit),
+                getDeviceCount=lambda: 1,
                 driverGetVersion=lambda: 13020,
                 runtimeGetVersion=lambda: 13020,
                 getDeviceProperties=lambda number: {"name": b"a GPU of NumPy"},
@@ -261,7 +274,7 @@ class CupyOnHost:
 
     def host_only(self, what):
         if self.cuda.get_current_stream().graph is not None:
-            raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream captures")
+            raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream captures", 900)
 
     def get_default_memory_pool(self):
         return SimpleNamespace(

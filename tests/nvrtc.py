@@ -25,7 +25,8 @@ def compiled(source, architecture, *options):
     rtc = ctypes.CDLL(str(_path()))
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     assert not rtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"step.cu", 0, None, None)
-    every = [f"-arch={architecture}", "-std=c++17", "--ptxas-options=-v", *options]
+    cupys = "-ftz=true", "--device-as-default-execution-space"  # what CuPy adds
+    every = [f"-arch={architecture}", "-std=c++17", "--ptxas-options=-v", *cupys, *options]
     given = (ctypes.c_char_p * len(every))(*(option.encode() for option in every))
     failed = rtc.nvrtcCompileProgram(program, len(every), given)
     rtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))

@@ -26,8 +26,8 @@ def gpu(monkeypatch):
 
 
 def test_too_little_memory_names_the_bytes_and_a_batch_that_fits(monkeypatch):
-    monkeypatch.setattr("nnx.backends.cupy.cublaslt.WORKSPACES", {9: 1024})
     backend, cupy, _ = installed(monkeypatch)
+    backend._gpu.lt.workspace = 1024
     network, optimizer = nnx.mlp([20, 300, 5]), nnx.Adam()
     step = training_step(network, optimizer)
     state = initial_state(network, optimizer, backend.asarray(network.init(0)))
@@ -45,6 +45,24 @@ def test_too_little_memory_names_the_bytes_and_a_batch_that_fits(monkeypatch):
     assert 1500 < most < 2000
     program.run(data, None, 0, most, 1)
     assert int(program.read()["t"]) == 1
+
+
+@pytest.mark.parametrize("where", ["RawModule", "cuda.Stream"])
+def test_too_little_memory_beside_the_pools(gpu, monkeypatch, where):
+    """CUDA needs some for a module, a stream and a graph; CuPy's pool knows nothing of it."""
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program = loaded(backend, step, state)
+
+    def none_left(*_, **__):
+        raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory", 2)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(cupy if where == "RawModule" else cupy.cuda, where.rpartition(".")[2], none_left)
+        with pytest.raises(MemoryError, match=r"a step on 10 samples needs .*cudaErrorMemoryAllocation"):
+            program.run(data, None, 0, 10, 3)
+    program.run(data, None, 0, 10, 3)
+    assert int(program.read()["t"]) == 3
 
 
 def test_a_step_that_cannot_be_rendered_runs_as_it_is_and_the_log_says_why(gpu, caplog):
@@ -148,8 +166,20 @@ def test_a_driver_that_is_missing_or_too_old(monkeypatch):
     ):
         CuPy()
     cupy.cuda.runtime.driverGetVersion = lambda: 13000
-    with pytest.raises(nnx.BackendError, match=r"cuda:1 \(cudaErrorInsufficientDriver"):
-        CuPy("cuda:1")
+    with pytest.raises(nnx.BackendError, match=r"cuda:0 \(cudaErrorInsufficientDriver"):
+        CuPy("cuda:0")
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    broken(cupy, CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal"))
+    with pytest.raises(
+        nnx.BackendError, match=r"on cuda:3 \(CUDA finds cuda:0 only here\); ask for one of these"
+    ):
+        CuPy("cuda:3")
+    cupy.cuda.runtime.getDeviceCount = lambda: 3
+    with pytest.raises(nnx.BackendError, match=r"CUDA finds cuda:0 to cuda:2 here"):
+        CuPy("cuda:3")
 
 
 def test_nvrtc_is_missing(monkeypatch):
@@ -175,6 +205,12 @@ def test_cublaslt_is_missing(monkeypatch):
     monkeypatch.setattr("nnx.backends.cupy.adapter.library", library)
     with pytest.raises(nnx.BackendError, match="cuBLASLt cannot be loaded"):
         CuPy()
+
+
+def test_all_backends_on_a_gpu_share_one_handle(gpu):
+    backend, _ = gpu
+    lts = backend._gpu.lt, CuPy()._gpu.lt, CuPy(precision="tf32")._gpu.lt
+    assert len(set(map(id, lts))) == 1
 
 
 def test_a_gpu_that_is_too_old(monkeypatch):

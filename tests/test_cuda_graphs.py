@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from cuda_kernels_on_host import MISSING
-from cupy_on_host import installed
+from cupy_on_host import Stream, installed
 from nvrtc import compiled, needs_nvrtc
 from program_cases import loaded, made, on_host, one_by_one, same
 
@@ -237,6 +237,45 @@ def test_an_interrupt_while_a_stream_captures(gpu):
     np.testing.assert_allclose(Js, np.array(costs), rtol=1e-5)
     assert cupy.launches == 5
     np.testing.assert_allclose(program.read()["theta"], expected["theta"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("call", ["begin_capture", "end_capture"])
+def test_an_interrupt_leaves_no_stream_capturing(gpu, monkeypatch, call):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program, asked = loaded(backend, step, state), getattr(Stream, call)
+
+    def interrupted(self):
+        monkeypatch.setattr(Stream, call, asked)
+        asked(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stream, call, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        program.run(data, None, 0, 10, 5)
+    assert [stream for stream in cupy.streams.values() if stream.graph is not None] == []
+    program.run(data, None, 0, 10, 5)
+    assert cupy.launches == 5
+
+
+def test_an_interrupt_between_calls_joins_the_streams(gpu, monkeypatch):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    program, do, wait = loaded(backend, step, state), cupy.do, Stream.wait_event
+    asked, waits = [], []
+
+    def interrupted(call):
+        asked.append(cupy.cuda.get_current_stream())
+        do(call)
+        if len(asked) > 5 and asked[-1] is not cupy.null:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stream, "wait_event", lambda self, event: waits.append(self) or wait(self, event))
+    monkeypatch.setattr(cupy, "do", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        program.run(data, None, 0, 10, 1)
+    assert asked[-1] is not cupy.null
+    assert waits[-1] is cupy.null
 
 
 def test_a_handler_reads_the_state_before_the_run(gpu):

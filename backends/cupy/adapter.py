@@ -5,7 +5,7 @@ from typing import Any
 
 from nnx.array.host import as_host
 from nnx.backends.cupy.checks import Obstacle, capability_obstacle, failed
-from nnx.backends.cupy.cublaslt import CuBlasLt, library
+from nnx.backends.cupy.cublaslt import library, on_gpu
 from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.program import CudaProgram
 from nnx.errors import BackendError
@@ -13,6 +13,9 @@ from nnx.port.base import Backend, Memory, require
 from nnx.port.precision import FLOAT32, check_tf32, told
 from nnx.port.program import Program
 from nnx.support.processes import not_forked, whole
+
+CUDA_KINDS = 2, 13
+"""DLPack's numbers of a GPU's memory (kDLCUDA) and of memory that a GPU shares with the host (kDLCUDAManaged)."""
 
 
 class CuPy(Backend):
@@ -32,25 +35,27 @@ class CuPy(Backend):
             raise BackendError(f"CuPy computes on 'cuda' or 'cuda:N' only; given device={device!r}")
         not_forked("CUDA")
         self._cupy = cupy = require("cupy", "cuda13", ", or with cuda12 for a driver of CUDA 12")
+        number = int(index) if index else None
         try:
             import array_api_compat.cupy as xp
 
-            self._device = cupy.cuda.Device(int(index) if index else None)
+            self._device = cupy.cuda.Device(number)
             # What runs between the steps runs where the arrays are, too; the `with`s below serve other threads.
             self._device.use()
-            # Importing works without a driver, and adding without cuBLAS: a tiny product decides.
-            cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
+            capability = str(self._device.compute_capability)
             self._name = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
+            obstacle = capability_obstacle(capability, self._name)
+            if obstacle is None:
+                # Importing works without a driver, and adding without cuBLAS: a tiny product decides.
+                cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
         except Exception as error:  # CUDA's, NVRTC's and the loader's errors have no common base
-            raise self._unusable(device, failed(cupy, error)) from error
-        capability = str(self._device.compute_capability)
-        obstacle = capability_obstacle(capability, self._name)
+            raise self._unusable(device, failed(cupy, error, number or 0)) from error
         if obstacle is not None:
             raise self._unusable(device, obstacle)
         self.xp, self.device, self.precision = xp, f"cuda:{self._device.id}", precision
         if precision == "tf32":
             check_tf32(f"CuPy on {self.device}", f"{capability[:-1]}.{capability[-1]}")
-        self.gpu = Gpu(cupy, self._device, CuBlasLt(library(), capability))
+        self.gpu = Gpu(cupy, self._device, on_gpu(library(), self._device.id, capability))
 
     def _unusable(self, device: str | None, obstacle: Obstacle) -> BackendError:
         version = self._cupy.__version__
@@ -68,8 +73,8 @@ class CuPy(Backend):
         cupy = self._cupy
         with self.gpu.use():
             if not isinstance(x, cupy.ndarray):
-                on_gpu = hasattr(x, "__dlpack_device__") and int(x.__dlpack_device__()[0]) == 2  # kDLCUDA
-                x = cupy.from_dlpack(x) if on_gpu else as_host(x)
+                kind = int(x.__dlpack_device__()[0]) if hasattr(x, "__dlpack_device__") else None
+                x = cupy.from_dlpack(x) if kind in CUDA_KINDS else as_host(x)
             return cupy.asarray(x, dtype=dtype)
 
     @whole

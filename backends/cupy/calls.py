@@ -88,21 +88,27 @@ class Calls:
         given : dict
             The addresses of `memory`.
         """
-        gpu, plan, addresses = self._gpu, self._plan, {**self._addresses, **given}
-        streams = main, gpu.streams[1]
-        forks = any(plan.beside)
-        if forks:
-            streams[1].wait_event(gpu.event(main))
-        events: dict[int, Any] = {}
-        for k in range(len(self.calls)):
-            stream, wait = streams[plan.beside[k]], plan.waits[k]
+        addresses = {**self._addresses, **given}
+        if not any(self._plan.beside):
+            self._enqueue((main, main), addresses)
+            return
+        side = self._gpu.streams[1]
+        side.wait_event(self._gpu.event(main))
+        try:
+            self._enqueue((main, side), addresses)
+        finally:  # after an interrupt, too: the next calls must not run beside these
+            main.wait_event(self._gpu.event(side))
+
+    def _enqueue(self, streams: tuple[Any, Any], addresses: Mapping[Memory, int]) -> None:
+        plan = self._plan
+        awaited, events = plan.awaited, dict[int, Any]()
+        for k, (beside, wait) in enumerate(zip(plan.beside, plan.waits, strict=True)):
+            stream = streams[beside]
             if wait is not None:
                 stream.wait_event(events[wait])
             self._ask(k, stream, addresses)
-            if k in plan.awaited:
-                events[k] = gpu.event(stream)
-        if forks:
-            main.wait_event(gpu.event(streams[1]))
+            if k in awaited:
+                events[k] = self._gpu.event(stream)
 
     def enqueue_one(self, k: int, stream: Any, given: Mapping[Memory, int]) -> None:
         """Ask a stream for call number k alone."""

@@ -20,10 +20,11 @@ class Obstacle(NamedTuple):
         return f"({self.why}); {self.remedy}"
 
 
-def failed(cupy: Any, error: Exception) -> Obstacle:
-    """Return why a first computation failed."""
+def failed(cupy: Any, error: Exception, number: int) -> Obstacle:
+    """Return why a first computation on a GPU failed."""
     return (
         driver_obstacle(cupy)
+        or number_obstacle(cupy, number)
         or nvrtc_obstacle(cupy)
         or Obstacle(first_line(error), "it needs an NVIDIA GPU and a driver for its CUDA version")
     )
@@ -45,6 +46,15 @@ def driver_obstacle(cupy: Any) -> Obstacle | None:
             f"the driver is for CUDA {_version(driver)}, and CuPy for CUDA {_version(wanted)}", remedy
         )
     return None
+
+
+def number_obstacle(cupy: Any, number: int) -> Obstacle | None:
+    """Return what is wrong with the number of a GPU, if CUDA can count them."""
+    count = _asked(cupy.cuda.runtime, "getDeviceCount")
+    if count is None or number < count:
+        return None
+    found = "cuda:0 only" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+    return Obstacle(f"CUDA finds {found} here", "ask for one of these, or look at CUDA_VISIBLE_DEVICES")
 
 
 def nvrtc_obstacle(cupy: Any) -> Obstacle | None:

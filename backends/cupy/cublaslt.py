@@ -7,7 +7,7 @@ stream, the workspace and the algorithm are arguments of each product. Descripto
 import ctypes
 import weakref
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from nnx.backends.cupy.step import Product
 from nnx.errors import BackendError, first_line, one_of
@@ -18,23 +18,9 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 
 COMPUTE_TYPES = {"float32": 68, "tf32": 77, "bfloat16": 75, "float64": 70}  # cublasComputeType_t
 DATA_TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # cudaDataType_t
-TRANSPOSE_A, TRANSPOSE_B, EPILOGUE, BIAS, AUX, AUX_LD = 3, 4, 7, 8, 11, 12  # cublasLtMatmulDescAttributes_t
+TRANSPOSE_A, TRANSPOSE_B = 3, 4  # cublasLtMatmulDescAttributes_t
 WORKSPACE_BYTES, REDUCTION_SCHEMES, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # cublasLtMatmulPreferenceAttributes_t
 SUM_IN_COMPUTE_TYPE = 2  # cublasLtReductionScheme_t: a product divided along k adds its parts in float32
-EPILOGUES = {
-    "bias": 4,
-    "relu": 2,
-    "relu_bias": 6,
-    "relu_aux": 130,
-    "relu_aux_bias": 134,
-    "drelu": 136,
-    "drelu_bgrad": 152,
-    "gelu_bias": 36,
-    "gelu_aux_bias": 164,
-    "dgelu_bgrad": 208,
-    "bgrada": 256,
-    "bgradb": 512,
-}  # cublasLtEpilogue_t
 STATUSES = {
     1: "not initialized",
     3: "no memory",
@@ -48,6 +34,10 @@ STATUSES = {
 }
 
 
+HOPPER = 90
+"""The compute capability from which on NVIDIA advises a workspace of 32 MiB for products; 4 MiB before it."""
+
+
 class Heuristic(ctypes.Structure):
     """An algorithm for one product with the bytes of workspace that it needs: cublasLtMatmulHeuristicResult_t."""
 
@@ -58,22 +48,6 @@ class Heuristic(ctypes.Structure):
         ("waves", ctypes.c_float),
         ("reserved", ctypes.c_int * 4),
     )
-
-
-class Epilogue(NamedTuple):
-    """What is done with a product before it is stored: a name of `EPILOGUES`, and the addresses that it needs."""
-
-    name: str
-    bias: int = 0
-    aux: int = 0
-    aux_ld: int = 0
-
-
-WORKSPACES = {9: 32 << 20}
-"""Bytes of workspace for products on GPUs of a major compute capability: NVIDIA advises so much on Hopper."""
-
-WORKSPACE = 4 << 20
-"""Bytes of workspace on all other GPUs."""
 
 
 @lru_cache
@@ -117,7 +91,7 @@ def check(status: int, what: str) -> None:
 
 
 class CuBlasLt:
-    """cuBLASLt on the current GPU.
+    """cuBLASLt on the current GPU: `on_gpu` makes it, once for each GPU.
 
     Parameters
     ----------
@@ -133,9 +107,15 @@ class CuBlasLt:
     """
 
     def __init__(self, library: Any, capability: str) -> None:
-        self.library, self.workspace = library, WORKSPACES.get(int(capability[:-1]), WORKSPACE)
+        self.library, self.workspace = library, (32 if int(capability) >= HOPPER else 4) << 20
         self.handle = ctypes.c_void_p()
         check(library.cublasLtCreate(ctypes.byref(self.handle)), "be used on this GPU")
+
+
+@lru_cache
+def on_gpu(library: Any, number: int, capability: str) -> CuBlasLt:
+    """Return cuBLASLt on a GPU, the current one. It is never destroyed: that would wait for the GPU."""
+    return CuBlasLt(library, capability)
 
 
 class Matmul:
@@ -147,9 +127,7 @@ class Matmul:
         Bytes of workspace that the algorithm needs.
     """
 
-    def __init__(
-        self, library: Any, product: Product, precision: str = "float32", epilogue: Epilogue | None = None
-    ) -> None:
+    def __init__(self, library: Any, product: Product, precision: str = "float32") -> None:
         self._library, self._product, dtype = library, product, product.c.dtype
         number = ctypes.c_double if dtype == "float64" else ctypes.c_float
         self._one, self._zero = number(1), number(0)
@@ -157,8 +135,6 @@ class Matmul:
         p = product
         self._describe(TRANSPOSE_A, ctypes.c_int32(p.transpose_a))
         self._describe(TRANSPOSE_B, ctypes.c_int32(p.transpose_b))
-        if epilogue is not None:
-            self._take_epilogue(epilogue)
         a, b = (p.k, p.m) if p.transpose_a else (p.m, p.k), (p.n, p.k) if p.transpose_b else (p.k, p.n)
         self._layouts = [
             self._made("MatrixLayout", DATA_TYPES[x.dtype], *shape, ld)
@@ -180,14 +156,6 @@ class Matmul:
             self._description, attribute, ctypes.byref(value), ctypes.sizeof(value)
         )
         check(status, f"describe {self}")
-
-    def _take_epilogue(self, epilogue: Epilogue) -> None:
-        self._describe(EPILOGUE, ctypes.c_uint32(EPILOGUES[one_of("epilogue", epilogue.name, EPILOGUES)]))
-        if epilogue.bias:
-            self._describe(BIAS, ctypes.c_void_p(epilogue.bias))
-        if epilogue.aux:
-            self._describe(AUX, ctypes.c_void_p(epilogue.aux))
-            self._describe(AUX_LD, ctypes.c_int64(epilogue.aux_ld))
 
     def algorithms(self, lt: CuBlasLt, alignments: tuple[int, int, int], count: int = 1) -> list[Heuristic]:
         """Return at most `count` algorithms, the likely fastest first. Never while a stream captures: CUDA 13.3 fails.

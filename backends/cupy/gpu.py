@@ -26,6 +26,10 @@ def aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNED) * ALIGNED
 
 
+OUT_OF_MEMORY = 2
+"""The status of CUDA's error for too little memory: cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY."""
+
+
 class _Thread(threading.local):
     """The stream that a thread used before it began to capture another one."""
 
@@ -125,21 +129,30 @@ class Gpu:
 
     def captured(self, enqueue: Callable[[Any], None]) -> Any:
         """Return a CUDA graph of what `enqueue` asks of a stream."""
-        stream, _ = self.streams
-        _thread.stream = self.cupy.cuda.get_current_stream()
+        stream, outer = self.streams[0], _thread.stream
         try:
+            _thread.stream = self.cupy.cuda.get_current_stream()
             with stream:
-                stream.begin_capture()
                 try:
+                    stream.begin_capture()
                     enqueue(stream)
-                except BaseException:
+                    return stream.end_capture()
+                except BaseException:  # an interrupt may come anywhere: the stream must not go on capturing
                     with suppress(Exception):  # half a graph is an error by itself
                         stream.end_capture()
                     raise
-                graph = stream.end_capture()
         finally:
-            _thread.stream = None
-        return graph
+            _thread.stream = outer
+
+    @contextmanager
+    def memory_errors(self) -> Iterator[None]:
+        """Raise a MemoryError for CUDA's own error: modules, streams and graphs take memory beside the pool's."""
+        try:
+            yield
+        except Exception as error:
+            if self.is_error(error) and error.status == OUT_OF_MEMORY:  # type: ignore[attr-defined]
+                raise MemoryError(str(error)) from error
+            raise
 
     def is_error(self, error: Exception) -> bool:
         """Whether an error is CUDA's: the GPU is lost or a kernel was wrong, and nothing more runs there."""

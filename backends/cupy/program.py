@@ -140,8 +140,9 @@ class CudaProgram(Program):
                 return None
             if order is not None and order.itemsize not in (4, 8):
                 order = order.astype("int64")
-            self._memory.begin()  # the current state stays as it is until all steps are done
-            Js = step.run(data, order, at, count, stream)
+            with self._gpu.memory_errors():
+                self._memory.begin()  # the current state stays as it is until all steps are done
+                Js = step.run(data, order, at, count, stream)
             self._memory.commit()
         except MemoryError as error:
             raise MemoryError(self._too_large(data, m, error)) from error
@@ -179,10 +180,15 @@ class CudaProgram(Program):
 
     def _step(self, data: Data, m: int, whole: Data | None) -> ResidentStep:
         rendered = render_step(self.function, self._memory.arrays(), data, m)
-        return ResidentStep(self._gpu, rendered, self._memory, self._precision, self._working_memory, whole)
+        with self._gpu.memory_errors():
+            return ResidentStep(
+                self._gpu, rendered, self._memory, self._precision, self._working_memory, whole
+            )
 
     def _function(self, arguments: Any) -> CudaFunction:
-        return CudaFunction(self._gpu, render_function(self.function, arguments), self._precision)
+        rendered = render_function(self.function, arguments)
+        with self._gpu.memory_errors():
+            return CudaFunction(self._gpu, rendered, self._precision)
 
     def _working_memory(self, nbytes: int) -> Array:
         if self._working is None or self._working.nbytes < nbytes:
