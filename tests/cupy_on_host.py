@@ -91,6 +91,8 @@ class Array(np.ndarray):
 class Event:
     """An event; `time` is that of the stand-in's own clock."""
 
+    done = False  # for all that the host knows
+
     def __init__(self, cupy):
         self.cupy, self.graph, self.nodes, self.time = cupy, None, (), None
 
@@ -238,7 +240,7 @@ class CupyOnHost:
     ndarray, dtype = Array, staticmethod(np.dtype)
 
     def __init__(self, limit=1 << 30, order="as asked", seed=0):
-        self.limit, self.seed, self.used, self.held = limit, seed, 0, 0
+        self.limit, self.seed, self.used, self.held, self.pool_limit = limit, seed, 0, 0, 0
         self.stack, self.streams, self.compiled = [], {}, []
         self.calls = self.launches = self.copies = 0
         self.seconds = 0.0  # the clock: kernels and products move it on
@@ -279,6 +281,7 @@ class CupyOnHost:
     def get_default_memory_pool(self):
         return SimpleNamespace(
             free_bytes=lambda: 0,
+            get_limit=lambda: self.pool_limit,
             used_bytes=lambda: self.used,
             total_bytes=lambda: self.held,
             free_all_blocks=self._free_all_blocks,

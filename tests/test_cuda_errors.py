@@ -27,7 +27,7 @@ def gpu(monkeypatch):
 
 def test_too_little_memory_names_the_bytes_and_a_batch_that_fits(monkeypatch):
     backend, cupy, _ = installed(monkeypatch)
-    backend._gpu.lt.workspace = 1024
+    backend.gpu.lt.workspace = 1024
     network, optimizer = nnx.mlp([20, 300, 5]), nnx.Adam()
     step = training_step(network, optimizer)
     state = initial_state(network, optimizer, backend.asarray(network.init(0)))
@@ -43,6 +43,8 @@ def test_too_little_memory_names_the_bytes_and_a_batch_that_fits(monkeypatch):
     same(on_host(backend, program.read()), before)
     most = int(str(raised.value).partition("batch_size of ")[2].split()[0])
     assert 1500 < most < 2000
+    cupy.pool_limit, cupy.limit = cupy.limit, 1 << 30
+    assert backend.gpu.free_bytes == cupy.pool_limit - cupy.held
     program.run(data, None, 0, most, 1)
     assert int(program.read()["t"]) == 1
 
@@ -59,7 +61,9 @@ def test_too_little_memory_beside_the_pools(gpu, monkeypatch, where):
 
     with monkeypatch.context() as changed:
         changed.setattr(cupy if where == "RawModule" else cupy.cuda, where.rpartition(".")[2], none_left)
-        with pytest.raises(MemoryError, match=r"a step on 10 samples needs .*cudaErrorMemoryAllocation"):
+        with pytest.raises(
+            MemoryError, match=r"of which .* are free, but not in the pieces .*cudaErrorMemoryAllocation"
+        ):
             program.run(data, None, 0, 10, 3)
     program.run(data, None, 0, 10, 3)
     assert int(program.read()["t"]) == 3
@@ -209,7 +213,7 @@ def test_cublaslt_is_missing(monkeypatch):
 
 def test_all_backends_on_a_gpu_share_one_handle(gpu):
     backend, _ = gpu
-    lts = backend._gpu.lt, CuPy()._gpu.lt, CuPy(precision="tf32")._gpu.lt
+    lts = backend.gpu.lt, CuPy().gpu.lt, CuPy(precision="tf32").gpu.lt
     assert len(set(map(id, lts))) == 1
 
 

@@ -52,18 +52,21 @@ class Gpu:
     def __init__(self, cupy: Any, device: Any, lt: CuBlasLt) -> None:
         self.cupy, self.device, self.lt = cupy, device, lt
         self._modules: dict[str, Any] = {}
-        self._last: Any = None  # the stream of the last call
+        self._ends: dict[tuple[int, int], Any] = {}  # an event after the last call of each thread and stream
 
     def again(self) -> "Gpu":
-        """Return the same GPU with other streams."""
-        return Gpu(self.cupy, self.device, self.lt)
+        """Return the same GPU with other streams, whose calls come after those of this one, and the other way round."""
+        other = Gpu(self.cupy, self.device, self.lt)
+        other._ends = self._ends
+        return other
 
     @contextmanager
     def use(self) -> Iterator[Any]:
         """Make the GPU the current one of this thread, and give the thread's stream.
 
-        Calls come one after the other on the GPU, also if the thread's stream is another one than before. A signal's
-        handler may come here while a stream captures. Its calls go to the stream that was in use before.
+        A call comes after all calls that have returned, also those of other threads and streams: a thread reads samples
+        ahead, and its stream need not be the caller's. A signal's handler may come here while a stream captures. Its
+        calls go to the stream that was in use before.
 
         Raises
         ------
@@ -74,10 +77,17 @@ class Gpu:
         try:
             with self.device, _thread.stream or nullcontext():
                 stream = self.cupy.cuda.get_current_stream()
-                if self._last is not None and self._last.ptr != stream.ptr:
-                    stream.wait_event(self.event(self._last))
-                self._last = stream
-                yield stream
+                this = threading.get_ident(), stream.ptr
+                for which, end in list(self._ends.items()):
+                    if which != this:
+                        stream.wait_event(end)
+                        if end.done:
+                            self._ends.pop(which, None)
+                try:
+                    yield stream
+                finally:
+                    with suppress(Exception):  # a GPU that is lost refuses this, too
+                        self._ends[this] = self.event(stream)
         except Exception as error:
             if self.is_error(error):
                 raise BackendError(
@@ -105,9 +115,13 @@ class Gpu:
 
     @property
     def free_bytes(self) -> int:
-        """The bytes that can be had."""
+        """The bytes that can be had: by the GPU, and by the limit of CuPy's pool if it has one."""
         free, _ = self.cupy.cuda.runtime.memGetInfo()
-        return int(free) + int(self.cupy.get_default_memory_pool().free_bytes())
+        pool = self.cupy.get_default_memory_pool()
+        limit = pool.get_limit()
+        if limit:
+            free = min(free, limit - pool.total_bytes())
+        return int(free) + int(pool.free_bytes())
 
     # What runs.
 

@@ -206,6 +206,8 @@ class CudaProgram(Program):
         text = (
             f"a step on {m} samples needs {size(asked)} of the GPU's memory, of which {size(free)} are free"
         )
+        if asked <= free:
+            return f"{text}, but not in the pieces that it needs ({first_line(error)})"
         half = needed(max(1, m // 2))
         each = (asked - half) / max(1, m - max(1, m // 2))
         most = min(m - 1, int((free - asked + each * m) / each)) if each else 0
