@@ -5,6 +5,9 @@ import sys
 
 from nnx.cli import FAILED, INTERRUPTED, MISTYPED, streams
 
+OUT_OF_MEMORY = ("OutOfMemoryError", "RESOURCE_EXHAUSTED")
+"""In the errors of PyTorch and JAX where a GPU has too little memory."""
+
 
 def main() -> None:
     """Run the command line; what is wrong is said in one line, without a traceback unless NNX_TRACEBACK is set."""
@@ -42,7 +45,7 @@ def said(error: Exception) -> int:
     elif isinstance(error, OSError):
         why, where = error.strerror or str(error), error.filename
         complain(why if where is None else f"{os.fsdecode(where)!r}: {why}")
-    elif isinstance(error, MemoryError):
+    elif isinstance(error, MemoryError) or any(name in repr(error) for name in OUT_OF_MEMORY):
         complain(f"the memory does not suffice: {first_line(error)}")
     elif isinstance(error, RuntimeError) and "start new thread" in str(error):
         complain(

@@ -261,6 +261,7 @@ class CupyOnHost:
                 runtimeGetVersion=lambda: 13020,
                 getDeviceProperties=lambda number: {"name": b"a GPU of NumPy"},
             ),
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             driver=SimpleNamespace(CUDADriverError=CUDARuntimeError),
             nvrtc=SimpleNamespace(getVersion=lambda: (13, 2)),
         )

@@ -407,3 +407,20 @@ def test_without_the_extra_the_command_says_what_to_install(tmp_path):
     assert "python -m pip install" in done.stderr
     assert '[cli]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("the GPU has too little memory"),
+        type("OutOfMemoryError", (RuntimeError,), {})(
+            "CUDA out of memory. Tried to allocate 20.00 MiB"
+        ),  # PyTorch's
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 512 bytes."),  # JAX's
+    ],
+)
+def test_too_little_memory_is_no_fault_of_nnx(run, capsys, error):
+    from nnx.__main__ import said
+
+    assert said(error) == 1
+    assert capsys.readouterr().err.startswith(f"Error: the memory does not suffice: {error}")

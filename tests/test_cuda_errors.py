@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from cuda_kernels_on_host import MISSING
-from cupy_on_host import CUDARuntimeError, installed
+from cupy_on_host import CUDARuntimeError, OutOfMemoryError, installed
 from program_cases import loaded, made, on_host, one_by_one, same
 
 import nnx
@@ -97,7 +97,9 @@ def test_a_gpu_that_is_lost_is_told(gpu, monkeypatch):
         raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
 
     cupy.choose = lost
-    with pytest.raises(nnx.BackendError, match=r"the GPU failed .*IllegalAddress.*checkpoint .* is whole"):
+    with pytest.raises(
+        nnx.BackendError, match=r"the GPU failed .*IllegalAddress.*checkpoint, which is whole"
+    ):
         program.run(data, None, 0, 10, 3)
 
     def asnumpy(x):
@@ -226,15 +228,68 @@ def test_a_gpu_that_is_too_old(monkeypatch):
         CuPy()
 
 
-def test_a_gpu_without_tf32_is_an_error_that_names_what_it_has(gpu):
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_a_gpu_without_a_precision(gpu, precision):
     _, cupy = gpu
     cupy.cuda.Device.compute_capability = "75"
-    try:
-        with pytest.raises(nnx.BackendError, match=r"CuPy on cuda:0 has no products in tf32.* 8.0 or newer"):
-            CuPy(precision="tf32")
-        assert CuPy(precision="bfloat16").precision == "bfloat16"
-    finally:
-        cupy.cuda.Device.compute_capability = "90"
+    with pytest.raises(nnx.BackendError, match=rf"CuPy on cuda:0 has no products in {precision}.* 8.0 or n"):
+        CuPy(precision=precision)
+    assert CuPy(precision="float32").precision == "float32"
+    cupy.cuda.Device.compute_capability = "80"
+    assert CuPy(precision=precision).precision == precision
+
+
+def test_a_gpu_that_is_too_old_for_cuda_13(gpu):
+    _, cupy = gpu
+    cupy.cuda.Device.compute_capability = "70"
+    with pytest.raises(
+        nnx.BackendError, match=r"compute capability 7.0, and CUDA 13 needs 7.5 .*install .*\[cuda12\]"
+    ):
+        CuPy()
+    cupy.cuda.runtime.runtimeGetVersion = lambda: 12090
+    assert CuPy().device == "cuda:0"
+
+
+def test_a_library_of_cuda_is_missing(gpu):
+    _, cupy = gpu
+    broken(cupy, ImportError('Failure finding "libcublas.so.13": No such file\nand more'))
+    said = r"a library of CUDA cannot be loaded: Failure .*libcublas.*\); install it: .*\[cuda13\]"
+    with pytest.raises(nnx.BackendError, match=said):
+        CuPy()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("Out of memory allocating 512 bytes"),
+        CUDARuntimeError("cudaErrorMemoryAllocation: out of memory", 2),
+    ],
+)
+def test_a_gpu_whose_memory_others_use(gpu, error):
+    _, cupy = gpu
+    broken(cupy, error)
+    with pytest.raises(nnx.BackendError, match=r"(?i:out of memory).*\); other programs use its memory"):
+        CuPy()
+
+
+def test_memory_for_all_but_steps_says_what_is_asked_for_and_what_is_free(monkeypatch, rng):
+    backend, cupy, _ = installed(monkeypatch)
+    X, Y = rng.standard_normal((20, 4000)), np.zeros(4000, int)
+    trainer = nnx.Trainer(nnx.mlp([20, 300, 5]), backend=backend)
+    said = (
+        r"the GPU has too little memory, .* free \(Out of memory allocating \d+ bytes\). A smaller batch_size"
+    )
+    for room, call in (
+        (300_000, lambda: trainer.fit(X, Y, 1, 10)),  # X
+        (1_000_000, lambda: trainer.predict(X, batch_size=4000)),  # A[1]
+        (1_000, lambda: trainer.save("model.safetensors")),  # a copy of theta
+    ):
+        cupy.limit = cupy.used + room
+        with pytest.raises(MemoryError, match=said):
+            call()
+    cupy.limit = 1 << 30
+    trainer.fit(X, Y, 1, 1000)
+    assert trainer.steps == 4
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("tf32", 10), ("bfloat16", 7)])

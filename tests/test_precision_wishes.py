@@ -9,7 +9,7 @@ import pytest
 
 import nnx
 from nnx.port import registry
-from nnx.port.precision import check_tf32
+from nnx.port.precision import check_capability
 
 WITH = [
     pytest.param("torch", marks=pytest.mark.needs("torch")),
@@ -44,7 +44,7 @@ def test_float32_may_be_asked_of_every_backend(backend):
 @pytest.mark.parametrize("name", WITH)
 def test_tf32_takes_a_gpu(name):
     with pytest.raises(
-        nnx.BackendError, match=r"cpu has no products in tf32, which take a CUDA GPU .*'bfloat16'"
+        nnx.BackendError, match=r"cpu has no products in tf32, which take a CUDA GPU .*'float32'"
     ):
         nnx.backend(name, "cpu", "tf32")
 
@@ -54,10 +54,10 @@ def test_tf32_takes_a_gpu(name):
 )
 def test_tf32_takes_a_new_gpu(capability, has):
     if has:
-        check_tf32("JAX on cuda:0", capability)
+        check_capability("JAX on cuda:0", "tf32", capability)
     else:
         with pytest.raises(nnx.BackendError, match=r"JAX on cuda:0 has no products in tf32, .* 8.0 or newer"):
-            check_tf32("JAX on cuda:0", capability)
+            check_capability("JAX on cuda:0", "tf32", capability)
 
 
 @pytest.mark.parametrize(

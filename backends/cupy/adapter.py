@@ -10,7 +10,7 @@ from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.program import CudaProgram
 from nnx.errors import BackendError
 from nnx.port.base import Backend, Memory, require
-from nnx.port.precision import FLOAT32, check_tf32, told
+from nnx.port.precision import FLOAT32, check_capability, told
 from nnx.port.program import Program
 from nnx.support.processes import not_forked, whole
 
@@ -43,8 +43,9 @@ class CuPy(Backend):
             # What runs between the steps runs where the arrays are, too; the `with`s below serve other threads.
             self._device.use()
             capability = str(self._device.compute_capability)
-            self._name = cupy.cuda.runtime.getDeviceProperties(self._device.id)["name"].decode()
-            obstacle = capability_obstacle(capability, self._name)
+            runtime = cupy.cuda.runtime
+            self._name = runtime.getDeviceProperties(self._device.id)["name"].decode()
+            obstacle = capability_obstacle(capability, self._name, runtime.runtimeGetVersion())
             if obstacle is None:
                 # Importing works without a driver, and adding without cuBLAS: a tiny product decides.
                 cupy.asnumpy(cupy.ones((2, 2)) @ cupy.ones((2, 2)))
@@ -53,8 +54,8 @@ class CuPy(Backend):
         if obstacle is not None:
             raise self._unusable(device, obstacle)
         self.xp, self.device, self.precision = xp, f"cuda:{self._device.id}", precision
-        if precision == "tf32":
-            check_tf32(f"CuPy on {self.device}", f"{capability[:-1]}.{capability[-1]}")
+        if precision != FLOAT32:  # cuBLASLt would not say it, and multiply in float32
+            check_capability(f"CuPy on {self.device}", precision, f"{capability[:-1]}.{capability[-1]}")
         self.gpu = Gpu(cupy, self._device, on_gpu(library(), self._device.id, capability))
 
     def _unusable(self, device: str | None, obstacle: Obstacle) -> BackendError:

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from nnx.backends.cupy.gpu import OUT_OF_MEMORY
 from nnx.errors import first_line
 from nnx.support.install import install
 
-LEAST_CAPABILITY = 70
-"""Of a GPU: 70 is Volta (2017), of which the major number is 7 and the minor one 0."""
+VOLTA, TURING = 70, 75
+"""Compute capabilities, 7.0 and 7.5: the oldest that nnx can use, and the oldest that CUDA 13 compiles for."""
+
+INSTALL = "install it: {}, or with cuda12 for a driver of CUDA 12"
+"""The remedy where a library is missing."""
 
 
 class Obstacle(NamedTuple):
@@ -26,6 +30,8 @@ def failed(cupy: Any, error: Exception, number: int) -> Obstacle:
         driver_obstacle(cupy)
         or number_obstacle(cupy, number)
         or nvrtc_obstacle(cupy)
+        or library_obstacle(error)
+        or memory_obstacle(error)
         or Obstacle(first_line(error), "it needs an NVIDIA GPU and a driver for its CUDA version")
     )
 
@@ -67,26 +73,43 @@ def nvrtc_obstacle(cupy: Any) -> Obstacle | None:
     except Exception as error:  # the loader's errors have no common base
         return Obstacle(
             f"NVRTC, CUDA's compiler, cannot be loaded: {first_line(error)}",
-            f"install it: {install('cuda13')}, or with cuda12 for a driver of CUDA 12",
+            INSTALL.format(install("cuda13")),
         )
     return None
 
 
-def capability_obstacle(capability: str, gpu: str) -> Obstacle | None:
-    """Return what to say of a GPU that is too old.
+def library_obstacle(error: Exception) -> Obstacle | None:
+    """Return what to say of a library of CUDA's that is missing: CuPy imports each when it is needed."""
+    if not isinstance(error, ImportError):
+        return None
+    return Obstacle(
+        f"a library of CUDA cannot be loaded: {first_line(error)}", INSTALL.format(install("cuda13"))
+    )
+
+
+def memory_obstacle(error: Exception) -> Obstacle | None:
+    """Return what to say of a GPU whose memory is full before the first array."""
+    if not isinstance(error, MemoryError) and getattr(error, "status", None) != OUT_OF_MEMORY:
+        return None
+    return Obstacle(first_line(error), "other programs use its memory: `nvidia-smi` lists them")
+
+
+def capability_obstacle(capability: str, gpu: str, cuda: int) -> Obstacle | None:
+    """Return what to say of a GPU that is too old for nnx, or for CUDA of this version.
 
     Examples
     --------
-    >>> capability_obstacle("90", "NVIDIA H200")
-    >>> print(capability_obstacle("61", "NVIDIA GeForce GTX 1080"))
+    >>> capability_obstacle("90", "NVIDIA H200", 13020)
+    >>> print(capability_obstacle("61", "NVIDIA GeForce GTX 1080", 12090))
     (the NVIDIA GeForce GTX 1080 has compute capability 6.1); nnx needs 7.0 or newer: use the backend 'numba'
     """
-    if int(capability) >= LEAST_CAPABILITY:
-        return None
-    least, given = (f"{x[:-1]}.{x[-1]}" for x in (str(LEAST_CAPABILITY), capability))
-    return Obstacle(
-        f"the {gpu} has compute capability {given}", f"nnx needs {least} or newer: use the backend 'numba'"
-    )
+    why = f"the {gpu} has compute capability {capability[:-1]}.{capability[-1]}"
+    if int(capability) < VOLTA:
+        return Obstacle(why, "nnx needs 7.0 or newer: use the backend 'numba'")
+    if int(capability) < TURING and cuda >= 13000:
+        remedy = f"uninstall CuPy and install the one for CUDA 12: {install('cuda12')}"
+        return Obstacle(f"{why}, and CUDA 13 needs 7.5 or newer", remedy)
+    return None
 
 
 def _asked(runtime: Any, name: str) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnx.array.namespace import Array
 from nnx.backends.cupy.cublaslt import CuBlasLt
-from nnx.errors import BackendError, first_line
+from nnx.errors import BackendError, first_line, size
 from nnx.support.processes import not_forked
 
 ALIGNED = 256
@@ -72,6 +72,8 @@ class Gpu:
         ------
         BackendError
             In a fork of a process that has used CUDA, or when CUDA fails within.
+        MemoryError
+            When the GPU has too little.
         """
         not_forked("CUDA")
         try:
@@ -89,10 +91,13 @@ class Gpu:
                     with suppress(Exception):  # a GPU that is lost refuses this, too
                         self._ends[this] = self.event(stream)
         except Exception as error:
+            if self.lacks_memory(error):
+                raise self._memory_error(error) from error
             if self.is_error(error):
                 raise BackendError(
-                    f"the GPU failed ({first_line(error)}), and this process can use it no longer. A checkpoint that "
-                    "was written before is whole: start a new process, and resume a fit from there"
+                    f"the GPU failed ({first_line(error)}), and this process can use it no longer. Start a new one. "
+                    "A fit goes on from its last checkpoint, which is whole: fit(resume=FOLDER), or nnx train "
+                    "--resume FOLDER"
                 ) from error
             raise
 
@@ -104,10 +109,10 @@ class Gpu:
 
     def view(self, memory: Array, start: int, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return a row-major array that lies in memory, from a byte on."""
-        size = int(self.cupy.dtype(dtype).itemsize)
+        nbytes = int(self.cupy.dtype(dtype).itemsize)
         for n in shape:
-            size *= n
-        return memory[start : start + size].view(dtype).reshape(shape)
+            nbytes *= n
+        return memory[start : start + nbytes].view(dtype).reshape(shape)
 
     def copy(self, source: Array, target: Array) -> None:
         """Copy all bytes from one memory to another one."""
@@ -164,9 +169,20 @@ class Gpu:
         try:
             yield
         except Exception as error:
-            if self.is_error(error) and error.status == OUT_OF_MEMORY:  # type: ignore[attr-defined]
-                raise MemoryError(str(error)) from error
+            if self.lacks_memory(error):
+                raise self._memory_error(error) from error
             raise
+
+    def _memory_error(self, error: Exception) -> MemoryError:
+        return MemoryError(
+            f"the GPU has too little memory, {size(self.free_bytes)} are free ({first_line(error)}). A smaller "
+            "batch_size takes less, and so do samples that are read block by block (nnx.Rows, a memmap, batches)"
+        )
+
+    def lacks_memory(self, error: Exception) -> bool:
+        """Whether there is too little memory, for CuPy's pool or for CUDA itself."""
+        of_pool = isinstance(error, self.cupy.cuda.memory.OutOfMemoryError)
+        return of_pool or (self.is_error(error) and getattr(error, "status", None) == OUT_OF_MEMORY)
 
     def is_error(self, error: Exception) -> bool:
         """Whether an error is CUDA's: the GPU is lost or a kernel was wrong, and nothing more runs there."""

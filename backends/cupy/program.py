@@ -206,13 +206,14 @@ class CudaProgram(Program):
         text = (
             f"a step on {m} samples needs {size(asked)} of the GPU's memory, of which {size(free)} are free"
         )
+        why = first_line(error.__cause__ or error)
         if asked <= free:
-            return f"{text}, but not in the pieces that it needs ({first_line(error)})"
+            return f"{text}, but not in the pieces that it needs ({why})"
         half = needed(max(1, m // 2))
         each = (asked - half) / max(1, m - max(1, m // 2))
         most = min(m - 1, int((free - asked + each * m) / each)) if each else 0
         while most > 0 and needed(most) > free:  # rounding up to whole pieces of memory
             most -= max(1, most // 100)
         if most > 0:
-            return f"{text}; a batch_size of {most} fits ({first_line(error)})"
-        return f"{text}; not even one sample fits ({first_line(error)})"
+            return f"{text}; a batch_size of {most} fits ({why})"
+        return f"{text}; not even one sample fits ({why})"

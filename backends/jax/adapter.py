@@ -10,7 +10,7 @@ from nnx.array.host import as_host
 from nnx.backends.jax.program import JaxProgram
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
-from nnx.port.precision import FLOAT32, check_tf32, told
+from nnx.port.precision import FLOAT32, check_capability, told
 from nnx.support.processes import not_forked, whole
 
 
@@ -35,7 +35,9 @@ class Jax(Backend):
         self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"
         self.precision = precision
         if precision == "tf32":
-            check_tf32(f"JAX on {self.device}", getattr(self._device, "compute_capability", 0))
+            check_capability(
+                f"JAX on {self.device}", precision, getattr(self._device, "compute_capability", 0)
+            )
 
     def describe(self) -> str:
         """Return JAX's version, the device's name, and the products' precision."""

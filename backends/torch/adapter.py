@@ -15,7 +15,7 @@ from nnx.backends.torch.cuda_graph import CudaGraphProgram, captured
 from nnx.compiler import Graph
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
-from nnx.port.precision import FLOAT32, check_tf32, told
+from nnx.port.precision import FLOAT32, check_capability, told
 from nnx.port.program import Program
 from nnx.support.blas_threads import Fewer
 from nnx.support.install import CPU_TORCH
@@ -70,7 +70,11 @@ class Torch(Backend):
         """Raise a BackendError where the device lacks the precision: a tiny product decides."""
         torch, where = self._torch, f"PyTorch {self._torch.__version__} on {self.device}"
         if self.precision == "tf32":
-            check_tf32(where, torch.cuda.get_device_capability(self._device)[0] if self._on_gpu else 0)
+            check_capability(
+                where,
+                self.precision,
+                torch.cuda.get_device_capability(self._device)[0] if self._on_gpu else 0,
+            )
         if self.precision == "bfloat16" and self._on_gpu:
             one = torch.ones(8, 8, dtype=torch.bfloat16, device=self._device)
             try:

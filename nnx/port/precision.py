@@ -48,20 +48,20 @@ def check_dtype(precision: str, dtype: str) -> None:
         )
 
 
-def check_tf32(where: str, capability: Any) -> None:
-    """Raise a BackendError unless a device has TF32: a CUDA GPU does from compute capability 8.0 on.
+def check_capability(where: str, precision: str, capability: Any) -> None:
+    """Raise a BackendError unless a GPU has TF32 and bfloat16: it does from compute capability 8.0 on.
 
     Examples
     --------
-    >>> check_tf32("PyTorch on cuda:0", "7.5")
+    >>> check_capability("PyTorch on cuda:0", "tf32", "7.5")
     Traceback (most recent call last):
     nnx.errors.BackendError: PyTorch on cuda:0 has no products in tf32, which take a CUDA GPU of ...
     """
     major = str(capability).partition(".")[0]
     if not major.isdecimal() or int(major) < 8:
         raise BackendError(
-            f"{where} has no products in tf32, which take a CUDA GPU of compute capability 8.0 or newer; give "
-            "precision='float32' or 'bfloat16', or another device"
+            f"{where} has no products in {precision}, which take a CUDA GPU of compute capability 8.0 or newer; give "
+            "another precision ('float32'), or another device"
         )
 
 
