@@ -1,70 +1,23 @@
-"""A rendered step done on the host: its kernels compiled by g++ behind cuda_shim.h, its products by NumPy."""
+"""A rendered step done on the host: its kernels compiled by g++ for it, its products by NumPy."""
 
-import ctypes
-import hashlib
-import shutil
-import subprocess
-import tempfile
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import array_api_compat.numpy as xp
 import numpy as np
-import pytest
+from cuda_kernels_on_host import KernelsOnHost, RefusedError
 from numpy.lib.stride_tricks import as_strided
 
 from nnx.backends.cupy import step as cupy_step
-from nnx.backends.cupy.step import SCRATCH, Launch, Product, arguments
-from nnx.compiler.passes.barriers import spans
+from nnx.backends.cupy.step import SCRATCH, Product, arguments
+from nnx.compiler.passes.barriers import overlap, spans
 from nnx.compiler.passes.dependencies import in_memory
 from nnx.compiler.schedule import Copies, Copy
 
-SHIM = Path(__file__).with_name("cuda_shim.h")
-PRELUDE = Path(cupy_step.__file__).with_name("prelude.cuh")
+PRELUDE = Path(cupy_step.__file__).with_name("prelude.cuh").read_text(encoding="utf-8")
 GUARD = 1 << 12
 """Bytes before and behind every memory."""
-
-_BUILT = tempfile.TemporaryDirectory(prefix="nnx-cuda-")
-"""Libraries of kernels, by their text."""
-
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="kernels are run on the host by g++")
-
-
-class RefusedError(Exception):
-    """What a GPU would not forgive."""
-
-
-def library(step):
-    """The kernels as a library of the host's, each with a function run_NAME."""
-    runs = {}
-    for call in step.calls:
-        if isinstance(call, Launch):
-            given = [f"({x.dtype}*)pointers[{k}]" for k, x in enumerate(call.arguments)]
-            given += [f"*({dtype}*)numbers[{k}]" for k, (dtype, _) in enumerate(call.numbers)]
-            barriers = str(call.barriers).lower()
-            runs[call.kernel] = (
-                f"static void call_{call.kernel}() {{ {call.kernel}({', '.join(given)}); }}\n"
-                f'extern "C" int run_{call.kernel}(unsigned grid, unsigned block, unsigned seed, void** p, void** n) '
-                f"{{ pointers = p; numbers = n; return launch(grid, block, seed, {barriers}, call_{call.kernel}); }}"
-            )
-    text = "\n".join(
-        [
-            SHIM.read_text(),
-            PRELUDE.read_text(),
-            step.source,
-            "static void **pointers, **numbers;",
-            *runs.values(),
-        ]
-    )
-    path = Path(_BUILT.name) / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.so"
-    if not path.exists():
-        source = path.with_suffix(".cpp")
-        source.write_text(text)
-        options = ["-O0", "-std=c++17", "-shared", "-fPIC", "-w", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
-        command = ["g++", *options, str(source), "-o", str(path)]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert made.returncode == 0, made.stderr[:2000]
-    return ctypes.CDLL(str(path))
 
 
 class Host:
@@ -76,7 +29,7 @@ class Host:
     made = 0
 
     def __init__(self, step):
-        self.step, self.library = step, library(step)
+        self.step, self.kernels = step, KernelsOnHost(PRELUDE + step.source)
         Host.made += 1
         self.guard = (255, 165)[Host.made % 2]
         self.whole = {}
@@ -87,10 +40,6 @@ class Host:
                 self.bytes(memory)[:] = 0
         for memory, array in step.constants.items():
             self.bytes(memory)[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        outputs = step.schedule.graph.outputs
-        self.old = {
-            outputs.index(slot.new): step.schedule.places[slot.old].memory for slot in step.schedule.slots
-        }
 
     def bytes(self, memory):
         """The bytes of a memory, without what lies beside it."""
@@ -99,10 +48,7 @@ class Host:
     def __getitem__(self, value):
         """A value as an array in the step's memory."""
         place = self.step.schedule.place(value)
-        memory = (
-            self.old.get(place.memory.number, place.memory) if place.memory.kind == "output" else place.memory
-        )
-        flat = self.bytes(memory).view(place.dtype)[place.offset :]
+        flat = self.bytes(place.memory).view(place.dtype)[place.offset :]
         return as_strided(flat, place.shape, [s * flat.itemsize for s in place.strides])
 
     def run(self, seed=0, late=None):
@@ -137,6 +83,10 @@ class Host:
         reads, writes = (spans(schedule, values) for values in in_memory(schedule, instruction))
         if isinstance(instruction, Copy | Copies):
             reads = reads + writes  # it writes a part of what is given as written
+        elif any(overlap([x], [y]) and x[1] != y[1] for x, y in product(writes, reads + writes)):
+            raise RefusedError(
+                f"{self.step.calls[number]} has two pointers to one place: they are __restrict__"
+            )
         own = [(SCRATCH, 0, self.step.memory[SCRATCH])]
         constants = [
             (memory, 0, size) for memory, size in self.step.memory.items() if memory.kind == "constant"
@@ -164,14 +114,14 @@ class Host:
     def _launch(self, call, seed):
         if any(x.offset * np.dtype(x.dtype).itemsize > self.step.memory[x.memory] for x in arguments(call)):
             raise RefusedError(f"{call} begins behind its memory")
-        starts = [x.offset * np.dtype(x.dtype).itemsize for x in call.arguments]
-        places = zip(call.arguments, starts, strict=True)
-        pointers = [self.bytes(x.memory).ctypes.data + start for x, start in places]
-        numbers = [np.asarray(x, dtype) for dtype, x in call.numbers]
-        given = (ctypes.c_void_p * max(len(pointers), 1))(*pointers)
-        values = (ctypes.c_void_p * max(len(numbers), 1))(*(x.ctypes.data for x in numbers))
-        if getattr(self.library, f"run_{call.kernel}")(call.grid, call.block, seed, given, values):
-            raise RefusedError(f"{call.kernel} has a barrier that not all threads reach")
+        types = self.kernels.parameters[call.kernel]
+        for x, ctype in zip(call.arguments, types, strict=False):
+            assert ctype.split()[-1] == f"{x.dtype}*", f"{call}: {x} is given for {ctype}"
+        addresses = [
+            self.bytes(x.memory).ctypes.data + x.offset * np.dtype(x.dtype).itemsize for x in call.arguments
+        ]
+        numbers = [np.dtype(dtype).type(x) for dtype, x in call.numbers]
+        self.kernels.run(call.kernel, call.grid, call.block, [*map(np.uint64, addresses), *numbers], seed)
 
     def _product(self, call):
         """What BLAS does: matrices by columns, with leading dimensions."""

@@ -9,13 +9,23 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 SHIM = Path(__file__).with_name("cuda_shim.h")
 KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\)')
 MEETING = ("__sync", "__shfl")
+DTYPES = {"unsigned": "uint32", "long long": "int64"}
+"""Those of C's types of parameters whose names are not NumPy's."""
 _BUILT = tempfile.TemporaryDirectory(prefix="nnx-cuda-")
 """Libraries of kernels, by their text."""
 
-MISSING = "" if shutil.which("g++") else "g++ is not installed"
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="g++, which compiles kernels for the host, is not installed"
+)
+
+
+class RefusedError(Exception):
+    """What a GPU would not forgive."""
 
 
 class KernelsOnHost:
@@ -40,15 +50,13 @@ class KernelsOnHost:
 
     def run(self, name, grid, block, arguments, seed=0):
         """Call a kernel with NumPy numbers of its parameters' types; pointers are numbers, too."""
-        types = self.parameters[name]
-        assert len(types) == len(arguments), name
-        for ctype, x in zip(types, arguments, strict=True):
-            wide = 8 if "*" in ctype or ctype in ("long long", "int64", "float64", "double") else 4
-            assert x.nbytes == wide, f"{name}: {ctype} given {x!r}"
+        for ctype, x in zip(self.parameters[name], arguments, strict=True):
+            dtype = "uint64" if "*" in ctype else DTYPES.get(ctype, ctype)
+            assert x.dtype == dtype, f"{name}: {ctype} given {x!r}"
         held = [ctypes.create_string_buffer(x.tobytes()) for x in arguments]
         pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
         if getattr(self.library, f"run_{name}")(grid, block, seed, pointers):
-            raise RuntimeError(f"{name}: a barrier that not all threads reach")
+            raise RefusedError(f"{name} has a barrier that not all threads reach")
 
 
 def meeting_functions(source):

@@ -7,6 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#define FLUSH_TO_ZERO(f) _mm_setcsr((_mm_getcsr() & ~0x8040u) | ((f) ? 0x8040u : 0))
+#else
+#define FLUSH_TO_ZERO(f)
+#endif
 struct dim3 { unsigned x, y, z; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 #define __global__
@@ -65,7 +71,11 @@ static int block(unsigned threads, const unsigned *order) {
 }
 
 #define __threadfence()
-#define atomicAdd(p, x) ((*(p) += (x)) - (x))  // one thread at a time
+static unsigned atomicInc(unsigned *p, unsigned most) {  // one thread at a time
+  unsigned old = *p;
+  *p = old >= most ? 0 : old + 1;
+  return old;
+}
 #define __syncthreads() wait(BLOCK)
 #define __syncwarp() wait(WARP)
 template <class T> static T __shfl_xor_sync(unsigned, T x, unsigned d) {
@@ -85,6 +95,7 @@ static void in_order(unsigned *order, unsigned n, unsigned seed) {
 }
 static int launch(unsigned grid, unsigned threads, unsigned seed, bool barriers, void (*kernel)()) {
   unsigned order[1024], *blocks = (unsigned *)malloc(grid * sizeof *blocks), wrong = 0;
+  FLUSH_TO_ZERO(true);  // as CuPy compiles for a GPU: of float32 there, here of float64, too
   gridDim = {grid, 1, 1}; blockDim = {threads, 1, 1}; body = kernel;
   in_order(order, threads, seed);
   in_order(blocks, grid, seed);
@@ -94,6 +105,7 @@ static int launch(unsigned grid, unsigned threads, unsigned seed, bool barriers,
     if (barriers) wrong = block(threads, order);
     else for (unsigned k = 0; k < threads; k++) { threadIdx = {order[k], 0, 0}; kernel(); }
   }
+  FLUSH_TO_ZERO(false);
   free(blocks);
   return wrong;
 }

@@ -57,18 +57,11 @@ class Memory:
         self.schedule = schedule
         self.constants = evaluated(schedule.graph, {}, xp)
         self.bytes = {}
-        outputs = schedule.graph.outputs
-        self.old = {outputs.index(slot.new): schedule.places[slot.old].memory for slot in schedule.slots}
         for place in schedule.places.values():
             if place.memory.kind == "buffer":
                 self._grow(place.memory, schedule.buffers[place.memory.number])
             else:
-                self._grow(self.of(place), place.span[1])
-
-    def of(self, place):
-        """The memory of a place: a new state is in the old one's."""
-        memory = place.memory
-        return self.old.get(memory.number, memory) if memory.kind == "output" else memory
+                self._grow(place.memory, place.span[1])
 
     def _grow(self, memory, size):
         if len(self.bytes.get(memory, b"")) < size:
@@ -79,7 +72,7 @@ class Memory:
             return self.constants[value]
         place = self.schedule.place(value)
         size = np.dtype(place.dtype).itemsize
-        raw = self.bytes[self.of(place)]
+        raw = self.bytes[place.memory]
         if 0 in place.shape:
             return np.empty(place.shape, place.dtype)
         return np.ndarray(

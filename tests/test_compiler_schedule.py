@@ -232,7 +232,7 @@ def test_a_small_schedule_in_full():
         "                   %3 = 0.5 * %2 (internal)",
         "                   %4 = %0 - %3",
         "   %2 in buffer 0",
-        "   %4 in output 0",
+        "   %4 in input 0",
         "%4 replaces %0, in place",
         "72 bytes in 1 buffers; about 0.015 us on one core",
     ]

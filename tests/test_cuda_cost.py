@@ -8,6 +8,7 @@ from test_cuda_kernels import NOT_RENDERED, render
 
 import nnx
 from nnx.backends.cupy.cost import cost
+from nnx.bench.against import NETWORKS
 from nnx.compiler.ir.operations import itemsize
 
 
@@ -15,19 +16,17 @@ def of(made, m=128, dtype="float32"):
     return cost(render(made, dtype, m)[0])
 
 
-NETWORKS = {
-    "digits": (784, 512, 512, 10),
-    "small": (64, 64, 64, 10),
-    "narrow": (784, 512, 256, 10),
-    "wide": (1024, 1024, 1024, 10),
-}
-
-
 @pytest.mark.parametrize("m", [32, 128, 1024])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_with_adam(name, m):
-    found = of(lambda dtype, m: digits(m, NETWORKS[name]), m)
-    assert (found.kernels, found.products) == (9, 8)
+@pytest.mark.parametrize("sizes", NETWORKS)
+def test_networks_with_adam(sizes, m):
+    """A layer has a kernel forward and one backward; J, db of the last layer, Adam and its factors one each."""
+    layers, of_one = len(sizes) - 1, sizes[-1] == 1
+    net = nnx.mlp(list(sizes), output="sigmoid" if of_one else "softmax")
+    found = of(case(net, nnx.Adam(), Y=None if of_one else "indices"), m)
+    assert (found.kernels, found.products) == (
+        2 * layers + 3,
+        3 * layers - 1 - of_one,
+    )  # W^T dZ of one unit is no sum
     assert 1 <= found.ratio < 1.05
 
 

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from cuda_kernels_on_host import MISSING
+from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import CUDARuntimeError, OutOfMemoryError, installed
 from program_cases import loaded, made, on_host, one_by_one, same
 
@@ -15,7 +15,7 @@ from nnx.backends.cupy.resident import step_bytes
 from nnx.support import processes
 from nnx.train.step import initial_state, training_step
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = needs_compiler
 
 
 @pytest.fixture

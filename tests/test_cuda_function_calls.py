@@ -4,12 +4,12 @@ import logging
 
 import numpy as np
 import pytest
-from cuda_kernels_on_host import MISSING
+from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import installed
 
 import nnx
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = needs_compiler
 
 NETWORK = nnx.mlp([6, 9, 4])
 THETA = NETWORK.init(0)

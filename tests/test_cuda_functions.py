@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from cuda_host import needs_compiler, outputs
+from cuda_host import outputs
+from cuda_kernels_on_host import needs_compiler
 from step_cases import case, layered
 
 import nnx

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from cuda_kernels_on_host import MISSING
+from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import Stream, installed
 from nvrtc import compiled, needs_nvrtc
 from program_cases import loaded, made, on_host, one_by_one, same
@@ -19,7 +19,7 @@ from nnx.backends.cupy.rendering import render_step
 from nnx.backends.cupy.streams import Plan, planned
 from nnx.train.step import initial_state, training_step
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = needs_compiler
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from cuda_host import needs_compiler, outputs, steps
+from cuda_host import outputs, steps
+from cuda_kernels_on_host import needs_compiler
 from step_cases import CASES, SCHEDULED, case, close, digits, small
 
 import nnx
 from nnx.array.host import quiet
+from nnx.backends.cupy import form
+from nnx.backends.cupy.rendering import render_step
 from nnx.backends.cupy.step import Launch
 from nnx.backends.cupy.step_renderer import rendered, scheduled
 from nnx.compiler import TraceError, own_outputs, trace
@@ -146,3 +149,16 @@ def test_a_function_that_is_no_step():
     (A,) = outputs(made, [theta, X])
     np.testing.assert_allclose(A, net.forward(theta, X), rtol=1e-5)
     assert made.schedule.places[made.schedule.graph.outputs[0]].strides == (1, 10)  # a sample in one piece
+
+
+def test_arrays_of_more_than_2_to_the_31_elements(monkeypatch):
+    """Their elements have numbers of 64 bits. What runs here is small: "large" begins at 100 elements then."""
+    step, state, batch = digits(1, (784, 40, 10))
+    large = render_step(step, state, batch, 3 << 20)
+    assert "uint64 i" in large.source
+    assert "uint64 i" not in render_step(step, state, batch, 2 << 20).source
+    assert all(0 < call.grid < 1 << 31 for call in large.calls if isinstance(call, Launch))
+    monkeypatch.setattr(form, "LARGE", 100)
+    made, step, state, batch = render(WIDE["several blocks for a sum"], "float32", 300)
+    assert "uint32 e" not in made.source
+    close(steps(made, state, [batch]), (step(state, batch)[0], [step(state, batch)[1]]), "float32")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cuda_kernels_on_host import MISSING, KernelsOnHost
+from cuda_kernels_on_host import KernelsOnHost, needs_compiler
 from cupy_on_host import CupyOnHost
 from program_cases import NETWORKS, made
 
@@ -13,7 +13,7 @@ from nnx.backends.cupy.rendering import render_step
 from nnx.backends.cupy.step import arguments
 from nnx.compiler.ir.operations import itemsize
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = needs_compiler
 
 GUARD = 256
 """Bytes before and behind every memory."""

@@ -1,13 +1,21 @@
 """Kernels and products that are wrong on purpose: the host must find each of them."""
 
+from dataclasses import replace
+
+import cuda_host
 import numpy as np
 import pytest
-from cuda_host import RefusedError, needs_compiler, steps
+from array_api_compat import array_namespace
+from cuda_host import steps
+from cuda_kernels_on_host import RefusedError, needs_compiler
 from step_cases import digits
 from test_cuda_kernels import render
+from test_cuda_operations import run
 
 from nnx.array.host import quiet
 from nnx.backends.cupy.step import Launch, Product
+from nnx.backends.cupy.step_renderer import rendered
+from nnx.compiler.schedule import Kernel
 
 pytestmark = needs_compiler
 
@@ -47,24 +55,32 @@ def test_nothing_is_wrong_with_the_step_itself(case):
 
 
 TEXTS = {
-    "no barrier before the sum of a block's rows": ("[y][x] = s0;\n    __syncthreads();", "[y][x] = s0;"),
-    "a barrier that some threads do not reach": (
-        "__syncthreads();",
-        "if (threadIdx.x < 100) __syncthreads();",
-    ),
-    "a last block that never comes": ("== (int)(chunks) - 1", "== (int)(chunks)"),
     "columns beyond the last sample": ("if (j >= m) return;", ""),
     "one row too few": ("i < 70", "i < 69"),
     "one element too many": ("e < 70 * m", "e < 70 * m + 1"),
     "a stride off by one": ("j * 40]", "j * 41]"),
-    "a neighbour's old number": ("* p0[e]);", "* p0[e ^ 1]);"),
-    "partial sums over one another": ("else p2[chunk * 70 + i]", "else p2[i]"),
-    "a partial sum left out": ("for (uint32 k = 1; k < chunks", "for (uint32 k = 2; k < chunks"),
-    "a term left out between blocks": ("begin = chunk * each", "begin = chunk * each + (chunk > 0)"),
-    "a counter that is not set back": ("p4[group] = 0;", ";"),
+    "a neighbour's old number": ("* p0[e];", "* p0[e ^ 1];"),
+    "partial sums over one another": ("[chunk * 70 + i]", "[i]"),
+    "a partial sum left out": ("for (uint32 k = 0; k < chunks", "for (uint32 k = 1; k < chunks"),
+    "a term left out between blocks": ("j = chunk * 8 + warp", "j = chunk * 8 + warp + (chunk > 0)"),
+    "one counter for all": ("[group], chunks)", "[0], chunks)"),
     "a sum of each lane by itself": ("= over_warp(s7, plus<float32>)", "= s7"),
-    "a sum that begins somewhere": ("s7 = float32(0x0.0p+0)", "s7 = float32(1)"),
+    "a sum that begins somewhere": ("s7 = float32(0.0)", "s7 = float32(1.0)"),
     "the samples of another batch": ("float32(m)", "float32(m + 1)"),
+}
+PRELUDES = {
+    "no barrier before the sum over warps": (
+        "__syncthreads();\n  if (threadIdx.x < 32)",
+        "if (threadIdx.x < 32)",
+    ),
+    "a barrier that some threads do not reach": (
+        "__syncthreads();",
+        "if (threadIdx.x < 100) __syncthreads();",
+    ),
+    "a last block that never comes": ("== blocks - 1;", "== blocks;"),
+    "a counter that is not set back": ("counter, blocks - 1)", "counter, blocks)"),
+    "a warp left out": ("uint32 k = 1; k < blockDim", "uint32 k = 2; k < blockDim"),
+    "lanes left out": ("int d = 16", "int d = 8"),
 }
 
 
@@ -72,9 +88,48 @@ TEXTS = {
 def test_a_wrong_kernel_is_found(case, name):
     before, after = TEXTS[name]
     step = case[0]
-    which = next(kernel for kernel, text in step.kernels.items() if before in text)
-    text = step.kernels[which].replace(before, after, 1)
-    assert wrong(case, step._replace(kernels={**step.kernels, which: text})) is not None
+    kernels = {kernel: text.replace(before, after) for kernel, text in step.kernels.items()}
+    assert kernels != step.kernels
+    assert wrong(case, step._replace(kernels=kernels)) is not None
+
+
+@pytest.mark.parametrize("name", PRELUDES)
+def test_a_wrong_prelude_is_found(case, name, monkeypatch):
+    before, after = PRELUDES[name]
+    assert before in cuda_host.PRELUDE
+    monkeypatch.setattr(cuda_host, "PRELUDE", cuda_host.PRELUDE.replace(before, after, 1))
+    assert wrong(case, case[0]) is not None
+
+
+def test_a_tile_that_is_used_again_too_early_is_found(rng, monkeypatch):
+    X = rng.standard_normal((40, 70))
+
+    def sums(X):
+        xp = array_namespace(X)
+        return xp.sum(X, axis=1), xp.max(X, axis=1)
+
+    right = sums(X)
+    before = "__syncthreads();  // the tile is free for the next sum"
+    assert before in cuda_host.PRELUDE
+    for prelude in (cuda_host.PRELUDE, cuda_host.PRELUDE.replace(before, "")):
+        monkeypatch.setattr(cuda_host, "PRELUDE", prelude)
+        runs = [run(sums, X, seed=seed) for seed in (0, 1, 5)]
+        found = all(np.allclose(x, y) for made in runs for x, y in zip(made, right, strict=True))
+        assert found == (before in prelude)
+
+
+def test_two_pointers_to_one_place_are_found(case):
+    """A compiler may take it that __restrict__ pointers do not meet."""
+    step = case[0]
+    kernel = next(
+        x for x in step.schedule.instructions if isinstance(x, Kernel) and len(x.iteration_space) == 2
+    )
+    read, written = kernel.ops[0].reads[0], kernel.written[0]
+    places = dict(step.schedule.places)
+    assert places[read].memory == places[written].memory
+    places[written] = places[read]._replace(offset=1)
+    schedule = replace(step.schedule, places=places)
+    assert "two pointers" in wrong(case, rendered(schedule))
 
 
 def replaced(step, kind, change, number=0):

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from cuda_kernels_on_host import MISSING
+from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import installed
 from test_programs import (  # noqa: F401  # they are run here, too
     test_a_program_tells_what_is_not_finite,
@@ -20,7 +20,7 @@ from test_programs import (  # noqa: F401  # they are run here, too
 )
 
 pytestmark = [
-    pytest.mark.skipif(bool(MISSING), reason=MISSING),
+    needs_compiler,
     pytest.mark.parametrize("backend", ["as asked", "last first", "any"], indirect=True),
 ]
 

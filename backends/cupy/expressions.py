@@ -55,14 +55,17 @@ REDUCTIONS = {
 }  # fmt: skip
 """The reductions that kernels do; "lowest" and "highest" are the limits of the dtype."""
 
+EXACT = 1 << 20
+"""Whole numbers below have the same digits in Python and in C."""
+
 
 def literal(x: Any, dtype: str) -> str:
     """Return a number in C, to the last bit.
 
     Examples
     --------
-    >>> literal(0.1, "float32"), literal(-3, "int32"), literal(True, "bool")
-    ('float32(0x1.99999a0000000p-4)', 'int32(-3LL)', 'true')
+    >>> literal(0.1, "float32"), literal(2, "float64"), literal(-3, "int32"), literal(True, "bool")
+    ('float32(0x1.99999a0000000p-4)', 'float64(2.0)', 'int32(-3LL)', 'true')
     """
     if dtype == "bool":
         return str(bool(x)).lower()
@@ -73,19 +76,20 @@ def literal(x: Any, dtype: str) -> str:
     x = float(np.dtype(dtype).type(x))
     if math.isnan(x):
         return f"{dtype}(NAN)"
-    text = "INFINITY" if math.isinf(x) else abs(x).hex()
+    size = abs(x)
+    text = "INFINITY" if math.isinf(x) else str(size) if size.is_integer() and size < EXACT else size.hex()
     return f"{dtype}({'-' if math.copysign(1, x) < 0 else ''}{text})"
 
 
 def expression(op: Op, args: list[str]) -> str:
-    """Return an elementwise operation in C, of its dtype; a TraceError if there is none."""
+    """Return an elementwise operation in C, for a variable of its dtype; a TraceError if there is none."""
     of, dtype = op.reads[-1].dtype, op.out.dtype
     if op.name == "astype":
         if dtype == ROUNDED:
             return f"rounded({args[0]})"
         return f"({args[0]} != 0)" if dtype == "bool" else f"{dtype}({args[0]})"
     if of in SIGNED and op.name in OF_SIGNED:
-        return f"{dtype}({OF_SIGNED[op.name].format(*args, U='u' + of)})"
+        return OF_SIGNED[op.name].format(*args, U="u" + of)
     if op.name in ("floor", "ceil", "trunc", "round") and of not in FLOATS:
         return args[0]
     if op.name in ("abs", "round"):
@@ -95,8 +99,7 @@ def expression(op: Op, args: list[str]) -> str:
         return f"{op.name}{'f' * (of == 'float32')}({', '.join(args)})"
     if op.name not in OPERATORS:
         raise TraceError(f"{op.name} has no expression in CUDA C")
-    text = OPERATORS[op.name].format(*args, T=of)
-    return f"{dtype}({text})"
+    return OPERATORS[op.name].format(*args, T=of)
 
 
 def first(op: Op) -> str:

@@ -5,11 +5,15 @@ number of samples m. Which numbers do is found by comparing: the same function, 
 differs in these alone.
 """
 
+from math import prod
 from typing import Any
 
 from nnx.compiler import Op, Value
-from nnx.compiler.schedule import Place, Schedule
+from nnx.compiler.schedule import Schedule
 from nnx.support.tree import leaves
+
+LARGE = (1 << 31) - 1
+"""The elements of the largest arrays whose elements have numbers of 32 bits."""
 
 
 class Form:
@@ -30,22 +34,19 @@ class Form:
         self._m = (_samples(schedule), _samples(other)) if self._other and other else (1, 1)
         values = [*self._other.graph.inputs, *self._other.graph.makers] if self._other else []
         self._others = {x.number: x for x in values}
-        outputs = self.graph.outputs
-        self._state = {outputs.index(slot.new): schedule.places[slot.old].memory for slot in schedule.slots}
 
     @property
     def m(self) -> int:
         """The number of samples."""
         return self._m[0]
 
-    def place(self, value: Value) -> Place:
-        """Return where a value lies; the new state is in the memory of the old one."""
-        place = self.schedule.place(value)
-        kind, number = place.memory
+    @property
+    def index(self) -> str:
+        """The dtype of the number of an element: of the largest array, to which a loop adds its step once too often."""
         return (
-            place._replace(memory=self._state[number])
-            if kind == "output" and number in self._state
-            else place
+            "uint64"
+            if max(prod(place.shape) for place in self.schedule.places.values()) > LARGE
+            else "uint32"
         )
 
     def size(self, value: Value, axis: int | None = None) -> str:

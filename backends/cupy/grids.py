@@ -1,7 +1,9 @@
 """How many blocks and threads do a kernel, and the memory that they need to add up: none of it is in the text."""
 
+from itertools import accumulate
 from math import prod
 
+from nnx.compiler import Op
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Kernel
 
@@ -9,13 +11,13 @@ THREADS = 256
 """Threads of a block."""
 LANES = 32
 """Threads of a warp."""
-ROWS = 8
-"""Threads that share a sum across lines, each of which has its own lane."""
+ROWS = THREADS // LANES
+"""Warps of a block."""
 FLAT = 4
 """Elements that a thread does of a long loop, and the elements from which on a loop is long."""
 LONG = 1 << 16
 CHUNK, MOST_CHUNKS = 128, 32
-"""Terms of a sum across that a block takes at least, and blocks that share such a sum at most."""
+"""Terms of a sum across lines that a block takes at least, and blocks that share such a sum at most."""
 WHOLE, MOST_WHOLE = 2048, 64
 """The same for a sum of all elements."""
 
@@ -35,28 +37,26 @@ def line_blocks(lines: int) -> int:
     return max(1, ceil_div(lines * LANES, THREADS))
 
 
-def chunks(terms: int) -> int:
-    """Return how many blocks share each sum across `terms` lines."""
-    return max(1, min(MOST_CHUNKS, terms // CHUNK))
-
-
-def whole_blocks(size: int) -> int:
-    """Return the blocks that share a sum of all elements."""
-    return max(1, min(MOST_WHOLE, size // WHOLE))
+def shares(kernel: Kernel) -> tuple[int, int]:
+    """Return how many results a kernel's sums have, and how many blocks share each of them."""
+    shape, axes = kernel.iteration_space, _sums(kernel)[0].option("axes")
+    if len(axes) == len(shape):
+        return 1, max(1, min(MOST_WHOLE, prod(shape) // WHOLE))
+    (axis,) = axes
+    return shape[1 - axis], max(1, min(MOST_CHUNKS, shape[axis] // CHUNK))
 
 
 def scratch(kernel: Kernel) -> int:
-    """Return the bytes that a kernel needs for the sums of its blocks: a counter for each sum, and the sums."""
-    shape, sums = kernel.iteration_space, [op for op in kernel.ops if op.kind == "reduction"]
-    if not sums:
-        return 0
-    whole = len(sums[0].option("axes")) == len(shape)
-    (axis,) = (0,) if whole else sums[0].option("axes")
-    counters = 1 if whole else ceil_div(shape[1 - axis], LANES)
-    parts = whole_blocks(prod(shape)) if whole else chunks(shape[axis]) * shape[1 - axis]
-    return counter_bytes(counters) + sum(8 * ceil_div(parts * itemsize(op.out.dtype), 8) for op in sums)
+    """Return the bytes that a kernel needs for the sums that its blocks share."""
+    return scratch_starts(kernel)[-1] if _sums(kernel) else 0
 
 
-def counter_bytes(counters: int) -> int:
-    """Return the bytes of counters, to the next multiple of 8."""
-    return 8 * ceil_div(4 * counters, 8)
+def scratch_starts(kernel: Kernel) -> list[int]:
+    """Return where the counters begin, one for LANES results, where the partial sums of each sum begin, and the end."""
+    n, chunks = shares(kernel)
+    sizes = [4 * ceil_div(n, LANES), *(chunks * n * itemsize(op.out.dtype) for op in _sums(kernel))]
+    return list(accumulate((8 * ceil_div(size, 8) for size in sizes), initial=0))
+
+
+def _sums(kernel: Kernel) -> list[Op]:
+    return [op for op in kernel.ops if op.kind == "reduction"]

@@ -3,13 +3,13 @@
 import re
 from typing import Any
 
-from nnx.backends.cupy.expressions import expression, literal
+from nnx.backends.cupy.expressions import combine, expression, first, literal
 from nnx.backends.cupy.form import Form
-from nnx.backends.cupy.grids import THREADS, flat_blocks
-from nnx.backends.cupy.step import Argument, Launch
+from nnx.backends.cupy.grids import THREADS
+from nnx.backends.cupy.step import SCRATCH, Argument, Launch
 from nnx.compiler import Op, TraceError, Value
 from nnx.compiler.ir.graph import Arg
-from nnx.compiler.schedule import Copy, Kernel
+from nnx.compiler.schedule import Kernel
 
 Index = tuple[str, ...]
 """The variables with the index of an element along each axis of the iteration space."""
@@ -27,13 +27,11 @@ class KernelText:
     """
 
     threads = THREADS
-    barriers = False
 
     def __init__(self, form: Form) -> None:
         self.form = form
         self.arguments: dict[Argument, str] = {}
         self.written: set[Argument] = set()
-        self.shared: set[Argument] = set()  # what several blocks write and read
         self.numbers: list[tuple[str, Any]] = []
         self.variables: dict[Value, str] = {}
         self._names: dict[Value, int] = {}
@@ -56,19 +54,33 @@ class KernelText:
         numbers, parameters = list(self.numbers), [self._declared(x) for x in self.arguments]
         parameters += [f"{dtype} c{k}" for k, (dtype, _) in enumerate(numbers)]
         if any(re.search(r"\bm\b", line) for line in body):
-            parameters.append("uint32 m")
-            numbers.append(("uint32", self.form.m))
+            parameters.append(f"{self.form.index} m")
+            numbers.append((self.form.index, self.form.m))
         head = (
             f'extern "C" __global__ void __launch_bounds__({self.threads}) KERNEL({", ".join(parameters)}) {{'
         )
-        launch = Launch(
-            "KERNEL", self.grid(), self.threads, tuple(self.arguments), tuple(numbers), self.barriers
-        )
+        launch = Launch("KERNEL", self.grid(), self.threads, tuple(self.arguments), tuple(numbers))
         return "\n".join([head, *body, "}", ""]), launch
 
     def _declared(self, argument: Argument) -> str:
-        kind = "volatile " if argument in self.shared else "" if argument in self.written else "const "
-        return f"{kind}{argument.dtype}* __restrict__ {self.arguments[argument]}"
+        name = self.arguments[argument]
+        if argument.memory == SCRATCH:  # other blocks read and write it, too
+            return f"volatile {argument.dtype}* {name}"
+        return f"{'' if argument in self.written else 'const '}{argument.dtype}* __restrict__ {name}"
+
+    @property
+    def thread(self) -> str:
+        """The number of a thread among those of all blocks."""
+        return f"{self.form.index}(blockIdx.x) * {THREADS} + threadIdx.x"
+
+    def loop(self, size: str, lines: list[str]) -> list[str]:
+        """Return a loop of all threads over the numbers e of elements."""
+        index = self.form.index
+        return [
+            f"for ({index} e = {self.thread}; e < {size}; e += {index}(gridDim.x) * {THREADS}) {{",
+            *indented(lines),
+            "}",
+        ]
 
     # Elements.
 
@@ -84,7 +96,7 @@ class KernelText:
 
     def element(self, value: Value, index: Index, written: bool = False) -> str:
         """Return the element of a value in memory."""
-        place = self.form.place(value)
+        place = self.form.schedule.place(value)
         name = self.pointer(Argument(place.memory, place.offset, place.dtype), written)
         return f"{name}[{self._offset(value, index) or '0'}]"
 
@@ -96,16 +108,18 @@ class KernelText:
         terms = [(k, stride) for k, stride, n in strides if n > 1 and stride != "0"]
         return " + ".join(k if stride == "1" else f"{k} * {stride}" for k, stride in terms)
 
-    def read(self, arg: Arg, op: Op, k: int, index: Index) -> str:
+    def read(self, op: Op, k: int, index: Index) -> str:
         """Return argument k of an operation, at an index."""
+        arg: Arg = op.args[k]
         number = self.form.schedule.literal(arg)
-        if number is not None:
-            dtype = op.out.dtype if op.name == "where" else op.reads[0].dtype
-            return self._number(
-                arg.dtype if isinstance(arg, Value) else dtype, number, self.form.depends(op, k)
-            )
-        assert isinstance(arg, Value)
-        return self.load(arg, index)
+        if number is None:
+            assert isinstance(arg, Value)
+            return self.load(arg, index)
+        of = arg if isinstance(arg, Value) else op.out if op.name == "where" else op.reads[0]
+        if not self.form.depends(op, k):
+            return str(literal(number, of.dtype))
+        self.numbers.append((of.dtype, number))
+        return f"c{len(self.numbers) - 1}"
 
     def load(self, value: Value, index: Index) -> str:
         """Return a value's element: a variable that holds it, a constant, or in memory."""
@@ -116,12 +130,6 @@ class KernelText:
             return text
         return self.element(value, index)
 
-    def _number(self, dtype: str, number: Any, depends: bool) -> str:
-        if not depends:
-            return str(literal(number, dtype))
-        self.numbers.append((dtype, number))
-        return f"c{len(self.numbers) - 1}"
-
     def _constant(self, value: Value, base: Value, index: Index) -> str | None:
         """Return an element of a constant that need not lie in memory."""
         op = self.form.graph.makers[base]
@@ -130,20 +138,53 @@ class KernelText:
         place = self.form.schedule.place(value)
         if op.name == "arange" and min(place.strides, default=0) >= 0:
             step, start = op.option("step"), op.option("start") + op.option("step") * place.offset
-            index_there = self._offset(value, index) or "0"
-            return f"{base.dtype}({start} + {step} * {base.dtype}({index_there}))"
+            return f"{base.dtype}({start} + {step} * {base.dtype}({self._offset(value, index) or '0'}))"
         return None
 
     def store(self, value: Value, index: Index, text: str) -> str:
         """Return the line that writes an element."""
         return f"{self.element(value, index, written=True)} = {text};"
 
-    def compute(self, op: Op, index: Index, kept: bool) -> list[str]:
-        """Return the lines of an elementwise operation, whose result is stored if it is kept."""
-        text = expression(op, [self.read(arg, op, k, index) for k, arg in enumerate(op.args)])
+    def compute(self, op: Op, index: Index) -> str:
+        """Return the line that computes an element of an elementwise operation."""
+        text = expression(op, [self.read(op, k, index) for k in range(len(op.args))])
         name = self.variables[op.out] = self.name(op.out)
-        lines = [f"const {op.out.dtype} {name} = {text};"]
-        return [*lines, self.store(op.out, index, name)] if kept else lines
+        return f"const {op.out.dtype} {name} = {text};"
+
+    # Reductions.
+
+    def total(self, op: Op) -> str:
+        """Return the line that declares what a thread has of a reduction so far."""
+        return f"{op.out.dtype} {self.name(op.out, 's')} = {first(op)};"
+
+    def take(self, op: Op, index: Index) -> str:
+        """Return the line that takes one more element."""
+        total = self.name(op.out, "s")
+        return f"{total} = {combine(op)}({total}, {self.read(op, 0, index)});"
+
+    def result(self, op: Op) -> str:
+        """Return the line that makes the result: of a mean the total over the number of terms."""
+        text, name, axes = self.name(op.out, "s"), self.name(op.out), op.option("axes")
+        self.variables[op.out] = name
+        if op.name == "mean":
+            x = op.reads[0]
+            count = self.form.size(x) if len(axes) == x.ndim else self.form.size(x, axes[0])
+            text = f"{text} / {op.out.dtype}({count})"
+        return f"const {op.out.dtype} {name} = {text};"
+
+
+def whole(kernel: Kernel) -> Value:
+    """Return a value as large as a kernel's iteration space."""
+    op = kernel.ops[0]
+    return op.reads[0] if op.kind == "reduction" else op.out
+
+
+def along(op: Op, line: str) -> Index:
+    """Return the index of a reduction's result for a line: along the axes that are left."""
+    axes, x = op.option("axes"), op.reads[0]
+    if len(axes) == x.ndim:
+        return ("0", "0")
+    return (line, "0") if axes == (1,) and op.out.ndim == 2 else ("0", line)
 
 
 class KernelOf(KernelText):
@@ -152,103 +193,29 @@ class KernelOf(KernelText):
     def __init__(self, form: Form, kernel: Kernel) -> None:
         super().__init__(form)
         self.kernel = kernel
-        self.space = kernel.iteration_space
+        self.whole = whole(kernel)
 
     def computed(self, op: Op, index: Index) -> list[str]:
-        """Return the lines of an elementwise operation."""
-        return self.compute(op, index, op.out not in self.kernel.internal)
+        """Return the lines of an elementwise operation, which store what other kernels read."""
+        lines = [self.compute(op, index)]
+        if op.out not in self.kernel.internal:
+            lines.append(self.store(op.out, index, self.variables[op.out]))
+        return lines
 
-    def sizes(self) -> tuple[str, ...]:
-        """Return the elements along each axis of the iteration space."""
-        op = self.kernel.ops[0]
-        value = op.reads[0] if op.kind == "reduction" else op.out
-        return tuple(self.form.size(value, axis) for axis in range(len(self.space)))
+    def indices(self) -> tuple[list[str], Index]:
+        """Return the lines that make indices of the number e of an element, and these indices."""
+        if self.whole.ndim < 2:
+            return [], ("e",)
+        dense = self.dense_axis()
+        size, (inner, outer) = self.form.size(self.whole, dense), ("ij", "ji")[dense]
+        return [f"const {self.form.index} {outer} = e / {size}, {inner} = e - {outer} * {size};"], ("i", "j")
 
     def dense_axis(self) -> int:
         """Return the axis along which elements lie next to each other: of most of the arrays as large as the space."""
         votes = [0, 0]
         for x in {x for op in self.kernel.ops for x in (*op.reads, op.out)} - self.kernel.internal:
-            if x.shape == self.space and self.form.graph.base(x) not in self.form.constants:
+            if x.shape == self.whole.shape and self.form.graph.base(x) not in self.form.constants:
                 strides = self.form.schedule.place(x).strides
                 axes = [axis for axis in (0, 1) if strides[axis] == 1 and x.shape[axis] > 1]
                 votes[axes[0] if axes else 1] += 1
         return 0 if votes[0] > votes[1] else 1
-
-
-class Numbers(KernelOf):
-    """Single numbers, by one thread."""
-
-    threads = 1
-
-    def lines(self) -> list[str]:
-        """Return the lines of the body."""
-        return [line for op in self.kernel.ops for line in self.computed(op, ("0", "0"))]
-
-    def grid(self) -> int:
-        """Return the number of blocks."""
-        return 1
-
-
-class Flat(KernelOf):
-    """Elements that do not need each other, in the order in which they lie."""
-
-    def lines(self) -> list[str]:
-        """Return the lines of the body."""
-        where, index = split(self)
-        inner = [line for op in self.kernel.ops for line in self.computed(op, index)]
-        return flat_loop(self.form.size(self.kernel.ops[0].out), where + inner)
-
-    def grid(self) -> int:
-        """Return the number of blocks."""
-        return int(flat_blocks(self.kernel.ops[0].out.size))
-
-
-class CopyText(KernelText):
-    """Elements copied into other values, or parts of them: one copy after the other."""
-
-    def __init__(self, form: Form, copies: tuple[Copy, ...]) -> None:
-        super().__init__(form)
-        self.copies = copies
-
-    def lines(self) -> list[str]:
-        """Return the lines of the body."""
-        return [line for copy in self.copies for line in self._copied(copy)]
-
-    def grid(self) -> int:
-        """Return the number of blocks."""
-        return int(flat_blocks(max(copy.source.size for copy in self.copies)))
-
-    def _copied(self, copy: Copy) -> list[str]:
-        source, target = copy.source, copy.target
-        if target.ndim > 2:
-            raise TraceError(f"a copy of {target.ndim} axes has no kernel")
-        index: Index = ("e",)
-        where: list[str] = []
-        if source.ndim == 2:
-            columns = self.form.size(source, 1)
-            index, where = ("i", "j"), [f"const uint32 i = e / {columns}, j = e - i * {columns};"]
-        name = self.name(source)
-        to = tuple(
-            f"({k} + {copy.start})" if a == copy.axis and copy.start else k for a, k in enumerate(index)
-        )
-        lines = [f"const {source.dtype} {name} = {self.load(source, index)};", self.store(target, to, name)]
-        return flat_loop(self.form.size(source), where + lines)
-
-
-def split(text: KernelOf) -> tuple[list[str], Index]:
-    """Return the lines that make indices of the number e of an element, and these indices."""
-    if len(text.space) < 2:
-        return [], ("e",)
-    dense = text.dense_axis()
-    size, (inner, outer) = text.sizes()[dense], ("ij", "ji")[dense]
-    return [f"const uint32 {outer} = e / {size}, {inner} = e - {outer} * {size};"], ("i", "j")
-
-
-def flat_loop(size: str, lines: list[str]) -> list[str]:
-    """Return a loop of all threads over the numbers e of elements."""
-    step = f"e += gridDim.x * {THREADS}"
-    return [
-        f"for (uint32 e = blockIdx.x * {THREADS} + threadIdx.x; e < {size}; {step}) {{",
-        *indented(lines),
-        "}",
-    ]

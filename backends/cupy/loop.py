@@ -96,7 +96,7 @@ def with_loop(step: RenderedStep, given: Container[Memory] = ()) -> RenderedStep
     pick = _pick(step, picked)
     kept = Argument(cost.memory, cost.offset, cost.dtype)
     count = Launch(
-        "count_step", 1, 1, (Argument(TABLE, 0, "int64"), kept), (("uint32", itemsize(cost.dtype)),), False
+        "count_step", 1, 1, (Argument(TABLE, 0, "int64"), kept), (("uint32", itemsize(cost.dtype)),)
     )
     samples = {x.memory for x in pick.arguments[1:]}
     after = [frozenset[int]()]
@@ -132,7 +132,7 @@ def _pick(step: RenderedStep, batch: list[Value | None]) -> Launch:
             ("int64", place.strides[-1]),
         ]
         most = max(most, n)
-    return Launch("pick", m, min(MOST_THREADS, -(-most // 32) * 32), tuple(arguments), tuple(numbers), False)
+    return Launch("pick", m, min(MOST_THREADS, -(-most // 32) * 32), tuple(arguments), tuple(numbers))
 
 
 def begin(table: int, data: Data, order: Array | None, at: int, costs: int) -> tuple[Any, ...]:

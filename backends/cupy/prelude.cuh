@@ -87,3 +87,26 @@ template <class T, class F> __device__ T over_warp(T x, F f) {
   for (int d = 16; d; d >>= 1) x = f(x, __shfl_xor_sync(0xffffffffu, x, d));
   return x;
 }
+
+// f of the numbers that the same lane of each warp has: the first warp gets it. The tile has a row for each warp.
+template <class T, class F> __device__ T over_warps(T x, T (*tile)[32], F f) {
+  tile[threadIdx.x / 32][threadIdx.x % 32] = x;
+  __syncthreads();
+  if (threadIdx.x < 32)
+    for (uint32 k = 1; k < blockDim.x / 32; k++) x = f(x, tile[k][threadIdx.x]);
+  __syncthreads();  // the tile is free for the next sum
+  return x;
+}
+
+// Whether a block is the last of several that come here. Then it sees what all threads of the others have written.
+__device__ bool is_last(volatile uint32* counter, uint32 blocks) {
+  __shared__ bool last;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    __threadfence();
+    last = atomicInc((uint32*)counter, blocks - 1) == blocks - 1;  // sets the counter back to 0, too
+    __threadfence();
+  }
+  __syncthreads();
+  return last;
+}

@@ -15,7 +15,7 @@ def product(form: Form, op: Op) -> Product:
 
     BLAS's C lies by columns. Where ours lies by rows, it computes C^T = B^T A^T.
     """
-    a, b, c = (form.place(x) for x in (*op.reads, op.out))
+    a, b, c = (form.schedule.place(x) for x in (*op.reads, op.out))
     factors = {x.dtype for x in (a, b)}
     known = c.dtype in FLOATS and (factors == {c.dtype} or (factors == {ROUNDED} and c.dtype == "float32"))
     if len(op.reads) != 2 or len(c.shape) != 2 or not known:

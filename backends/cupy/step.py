@@ -28,7 +28,6 @@ class Launch(NamedTuple):
     block: int
     arguments: tuple[Argument, ...]
     numbers: tuple[tuple[str, Any], ...]
-    barriers: bool  # whether threads of a block or a warp wait for each other
 
     def __str__(self) -> str:
         return f"{self.kernel}<<<{self.grid}, {self.block}>>>"

@@ -6,12 +6,14 @@ import array_api_compat.numpy as xp
 
 from nnx.backends.cupy import grids
 from nnx.backends.cupy.arg_reductions import BEFORE, ArgLines
+from nnx.backends.cupy.elementwise import CopyText, Flat, Numbers
 from nnx.backends.cupy.expressions import iteration_space
 from nnx.backends.cupy.form import Form
-from nnx.backends.cupy.kernel_text import CopyText, Flat, KernelText, Numbers
+from nnx.backends.cupy.kernel_text import KernelOf, KernelText
+from nnx.backends.cupy.lines import Lines
 from nnx.backends.cupy.products import product
-from nnx.backends.cupy.reductions import of_columns, of_sums
 from nnx.backends.cupy.step import SCRATCH, Call, RenderedStep, arguments
+from nnx.backends.cupy.sums import Across, Whole
 from nnx.compiler import Graph, Op, TraceError, step_graph
 from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.ir.operations import itemsize
@@ -85,8 +87,8 @@ class _Renderer:
     def _text(self, instruction: Instruction) -> KernelText:
         form = self._form
         match instruction:
-            case Columns():
-                return of_columns(form, instruction)
+            case Columns(kernels):
+                return Lines(form, kernels, 0)
             case Reduce(op) if op.name in BEFORE:
                 return ArgLines(form, op)
             case Copy():
@@ -96,18 +98,25 @@ class _Renderer:
             case Kernel(iteration_space=()):
                 return Numbers(form, instruction)
             case Kernel() if len(instruction.iteration_space) <= 2:
-                if any(op.kind == "reduction" for op in instruction.ops):
-                    begin, self._scratch = self._scratch, self._scratch + instruction.scratch
-                    return of_sums(form, instruction, begin)
-                return Flat(form, instruction)
+                axes = next((op.option("axes") for op in instruction.ops if op.kind == "reduction"), None)
+                return Flat(form, instruction) if axes is None else self._with_sums(instruction, axes)
         raise TraceError(f"{str(instruction).partition('= ')[2]} has no kernel")
+
+    def _with_sums(self, kernel: Kernel, axes: tuple[int, ...]) -> KernelText:
+        start, self._scratch = self._scratch, self._scratch + kernel.scratch
+        if len(axes) == len(kernel.iteration_space):
+            return Whole(self._form, kernel, start)
+        (axis,) = axes
+        if KernelOf(self._form, kernel).dense_axis() == axis:
+            return Lines(self._form, (kernel,), axis)
+        return Across(self._form, kernel, start, axis)
 
     def _memory(self, calls: tuple[Call, ...]) -> dict[Memory, int]:
         """Return the bytes of each memory of the state, the batch and J, and of what the calls point into."""
         used = {x.memory for call in calls for x in arguments(call)}
         found: dict[Memory, int] = {SCRATCH: max(self._scratch, 8)}
         for value in self._schedule.places:
-            place = self._form.place(value)
+            place = self._schedule.place(value)
             kind, number = place.memory
             if kind == "buffer":
                 found[place.memory] = self._schedule.buffers[number]

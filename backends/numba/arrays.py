@@ -33,7 +33,6 @@ class Arrays:
         self.schedule, self._graph = schedule, schedule.graph
         self._X, self._gathered = batch[0], dict(zip(batch[1:], ("YB", "wB"), strict=False))
         self.once: list[str] = []
-        self._old = {self._graph.outputs.index(slot.new): slot.old for slot in schedule.slots}
         self._offsets = np.cumsum([0, *(-(-size // LINE) * LINE for size in schedule.buffers)]).tolist()
         # Values that share memory have one Place, and so one variable: LLVM then knows that they are the same array.
         self._variables: dict[int, str] = {}
@@ -140,9 +139,6 @@ class Arrays:
 
     def _parameter(self, memory: Memory) -> tuple[Value, str]:
         """Return the array that the step is called with for a memory, and its name."""
-        if memory.kind == "output":
-            value = self._old[memory.number]
-            return value, f"x{value.number}"
         if memory.kind == "input":
             value = self._graph.inputs[memory.number]
             return value, self._gathered.get(value, f"x{value.number}")

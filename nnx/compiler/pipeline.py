@@ -228,6 +228,7 @@ class _Builder:
         where = {x: Memory("buffer", number) for x, number in buffer.items()}
         where |= {x: Memory("input", number) for number, x in enumerate(graph.inputs)}
         where |= {x: Memory("output", number) for number, x in enumerate(graph.outputs)}
+        where |= {new: where[old] for new, old in self._slots.items()}
         for x in (x for x in values if threads and x.ndim == 0):
             by_all = x not in graph.makers or graph.makers[x].kind == "elementwise"
             where[x] = Memory("register" if by_all else "number", x.number)

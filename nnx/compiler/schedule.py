@@ -15,9 +15,10 @@ from nnx.compiler.passes.memory import Part
 class Memory(NamedTuple):
     """A piece of memory, by its kind and its number among those of the kind.
 
-    "input", "output": the arrays handed in, in the order of `Graph.inputs` and `Graph.outputs`; "buffer": temporary
-    memory. The others have the value's number. "constant": the same in every call; "copy": the transposed copy of a
-    factor; "register": a number that each thread computes for itself; "number": one that a thread computes for all.
+    "input", "output": the arrays handed in, in the order of `Graph.inputs` and `Graph.outputs`; but a new array of the
+    state is in the memory of the old one. "buffer": temporary memory. The others have the value's number.
+    "constant": the same in every call; "copy": the transposed copy of a factor; "register": a number that each thread
+    computes for itself; "number": one that a thread computes for all.
     """
 
     kind: str

@@ -86,9 +86,8 @@ def _parts(values: Iterable[Value], ranges: Iterable[tuple[int, int | None]]) ->
 
 
 def spans(schedule: Schedule, regions: Iterable[Region]) -> list[Span]:
-    """Return the bytes of regions; a new state is in the memory of the old one. Registers and constants have none."""
-    places, found = schedule.places, []
-    old = {places[slot.new].memory: places[slot.old].memory for slot in schedule.slots}
+    """Return the bytes of regions. Registers and constants have none."""
+    found = []
     for value, start, stop in regions:
         place = schedule.place(value)
         first, last = place.span
@@ -96,7 +95,7 @@ def spans(schedule: Schedule, regions: Iterable[Region]) -> list[Span]:
             ahead, size = place.strides[0] * itemsize(value.dtype), itemsize(value.dtype)
             first, last = first + start * ahead, first + (stop - 1) * ahead + size
         if place.memory.kind not in ("register", "constant"):
-            found.append((old.get(place.memory, place.memory), first, last))
+            found.append((place.memory, first, last))
     return found
 
 
