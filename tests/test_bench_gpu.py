@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cublaslt_on_host import bfloat16, tf32
-from cuda_kernels_on_host import MISSING
+from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import SECONDS, installed
 
 import nnx
@@ -22,8 +22,6 @@ from nnx.bench.suite import _figure
 from nnx.compiler.schedule import Memory
 from nnx.errors import first_line
 from nnx.port.registry import survey
-
-needs_compiler = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 CASE = Case((6, 5, 4, 3), m=7, steps=2)
 
