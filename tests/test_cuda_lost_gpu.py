@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from cuda_kernels_on_host import MISSING
+from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import CUDARuntimeError, installed
 
 import nnx
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = needs_compiler
 
 SAID = r"the GPU failed \(cudaErrorIllegalAddress.*Start a new one. A fit goes on from its last checkpoint"
 
