@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,9 @@ DTYPES = {"unsigned": "uint32", "long long": "int64"}
 """Those of C's types of parameters whose names are not NumPy's."""
 _BUILT = tempfile.TemporaryDirectory(prefix="nnx-cuda-")
 """Libraries of kernels, by their text."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while a kernel runs: the shim has one set of blocks and threads."""
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="g++, which compiles kernels for the host, is not installed"
@@ -55,7 +59,9 @@ class KernelsOnHost:
             assert x.dtype == dtype, f"{name}: {ctype} given {x!r}"
         held = [ctypes.create_string_buffer(x.tobytes()) for x in arguments]
         pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
-        if getattr(self.library, f"run_{name}")(grid, block, seed, pointers):
+        with _ONE_AT_A_TIME:
+            failed = getattr(self.library, f"run_{name}")(grid, block, seed, pointers)
+        if failed:
             raise RefusedError(f"{name} has a barrier that not all threads reach")
 
 

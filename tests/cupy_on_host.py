@@ -7,6 +7,7 @@ refuses while a stream captures is refused here, too. New memory is full of NaN.
 import gc
 import random
 import sys
+import threading
 import weakref
 from types import SimpleNamespace
 
@@ -241,7 +242,7 @@ class CupyOnHost:
 
     def __init__(self, limit=1 << 30, order="as asked", seed=0):
         self.limit, self.seed, self.used, self.held, self.pool_limit = limit, seed, 0, 0, 0
-        self.stack, self.streams, self.compiled = [], {}, []
+        self._of_thread, self.streams, self.compiled = threading.local(), {}, []
         self.calls = self.launches = self.copies = 0
         self.seconds = 0.0  # the clock: kernels and products move it on
         drawn = random.Random(0)
@@ -265,6 +266,11 @@ class CupyOnHost:
             driver=SimpleNamespace(CUDADriverError=CUDARuntimeError),
             nvrtc=SimpleNamespace(getVersion=lambda: (13, 2)),
         )
+
+    @property
+    def stack(self):
+        """The streams that a thread has entered."""
+        return self._of_thread.__dict__.setdefault("stack", [])
 
     def _stream(self):
         ptr = len(self.streams)

@@ -12,7 +12,7 @@ from program_cases import loaded, made, on_host, one_by_one, same
 
 import nnx
 from nnx.backends.cupy import calls, loop
-from nnx.backends.cupy.cublaslt import CuBlasLt
+from nnx.backends.cupy.cublaslt import CuBlasLt, Matmul
 from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.program import CudaProgram
 from nnx.backends.cupy.rendering import render_step
@@ -335,6 +335,37 @@ def test_a_call_waits_for_those_of_other_streams_and_threads(gpu):
     with other:
         program.run(data, None, 0, 10, 1)
     assert set(ends) < set(waited)
+
+
+def test_no_thread_asks_for_algorithms_while_another_one_captures(gpu, monkeypatch):
+    backend, cupy = gpu
+    step, state, data = made("softmax", backend)
+    one, other = (loaded(backend, step, state) for _ in range(2))
+    capturing, asked, find = threading.Event(), [], Matmul.algorithms
+    begin = Stream.begin_capture
+
+    def begun(self):
+        begin(self)
+        capturing.set()
+        thread.join(0.2)  # it would come by now
+
+    def algorithms(self, *arguments):
+        found = find(self, *arguments)
+        asked.append(cupy.streams[one._gpu.streams[0].ptr].graph)
+        return found
+
+    def run():
+        capturing.wait()
+        monkeypatch.setattr(Matmul, "algorithms", algorithms)
+        other.run(data, None, 0, 10, 1)
+
+    monkeypatch.setattr(Stream, "begin_capture", begun)
+    thread = threading.Thread(target=run)
+    thread.start()
+    one.run(data, None, 0, 10, 3)
+    thread.join()
+    assert asked == [None] * len(asked)
+    assert len(asked) == 5
 
 
 @pytest.mark.parametrize("order", ["as asked", "last first", "any"])

@@ -54,8 +54,9 @@ class ProgramCache:
         return self._made[key]
 
     def fail(self, key: Hashable, error: Exception) -> None:
-        """Log an error, and make no second attempt for this key."""
-        _log.log(self._level, "%s: %s: %s", self._failed, type(error).__name__, error)
+        """Log an error, with its traceback for the level DEBUG, and make no second attempt for this key."""
+        traceback = error if _log.isEnabledFor(logging.DEBUG) else None
+        _log.log(self._level, "%s: %s: %s", self._failed, type(error).__name__, error, exc_info=traceback)
         self._made[key] = None
 
     def clear(self) -> None:

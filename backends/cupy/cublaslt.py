@@ -5,6 +5,7 @@ stream, the workspace and the algorithm are arguments of each product. Descripto
 """
 
 import ctypes
+import threading
 import weakref
 from functools import lru_cache
 from typing import Any
@@ -104,11 +105,13 @@ class CuBlasLt:
     ----------
     workspace : int
         Bytes that a product may use beside its matrices.
+    lock : lock
+        A thread holds it while it captures, or asks for algorithms: other threads may do neither meanwhile.
     """
 
     def __init__(self, library: Any, capability: str) -> None:
         self.library, self.workspace = library, (32 if int(capability) >= HOPPER else 4) << 20
-        self.handle = ctypes.c_void_p()
+        self.handle, self.lock = ctypes.c_void_p(), threading.RLock()
         check(library.cublasLtCreate(ctypes.byref(self.handle)), "be used on this GPU")
 
 
@@ -171,9 +174,10 @@ class Matmul:
         preference = self._preference(lt.workspace, alignments)
         a, b, c = self._layouts
         found, returned = (Heuristic * count)(), ctypes.c_int()
-        status = self._library.cublasLtMatmulAlgoGetHeuristic(
-            lt.handle, self._description, a, b, c, c, preference, count, found, ctypes.byref(returned)
-        )
+        with lt.lock:
+            status = self._library.cublasLtMatmulAlgoGetHeuristic(
+                lt.handle, self._description, a, b, c, c, preference, count, found, ctypes.byref(returned)
+            )
         check(status, f"find an algorithm for {self}")
         usable = [x for x in found[: returned.value] if x.status == 0]
         if not usable:

@@ -151,7 +151,7 @@ class Gpu:
         stream, outer = self.streams[0], _thread.stream
         try:
             _thread.stream = self.cupy.cuda.get_current_stream()
-            with stream:
+            with self.lt.lock, stream:
                 try:
                     stream.begin_capture()
                     enqueue(stream)
