@@ -49,6 +49,18 @@ def test_a_wrong_output_is_found():
             assert_printed(wrong, "accuracy 0.94 of 5\n")
 
 
+def test_the_compilers_page_has_every_file_of_cupy():
+    text = (ROOT / "docs" / "compiler.md").read_text(encoding="utf-8")
+    table = text.partition("| files | content |")[2].partition("\n\n")[0]
+    named = [
+        name for line in table.splitlines()[2:] for name in re.findall(r"`([\w.]+)`", line.split("|")[1])
+    ]
+    files = [path for path in (ROOT / "backends" / "cupy").iterdir() if path.suffix in (".py", ".cuh")]
+    assert sorted(named) == sorted(
+        path.stem if path.suffix == ".py" else path.name for path in files if path.stem != "__init__"
+    )
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_run(page, tmp_path, monkeypatch, capsys):
