@@ -253,6 +253,7 @@ class CupyOnHost:
             Event=lambda **_: Event(self),
             get_elapsed_time=lambda start, end: 1e3 * (end.time - start.time),
             Device=type("Device", (Device,), {}),
+            set_allocator=lambda allocator: None,
             get_current_stream=lambda: self.stack[-1] if self.stack else self.null,
             runtime=SimpleNamespace(
                 CUDARuntimeError=CUDARuntimeError,
@@ -290,8 +291,13 @@ class CupyOnHost:
             free_bytes=lambda: 0,
             get_limit=lambda: self.pool_limit,
             used_bytes=lambda: self.used,
+<<<<<<< HEAD
             total_bytes=lambda: self.held,
             free_all_blocks=self._free_all_blocks,
+=======
+            total_bytes=lambda: self.used,
+            free_all_blocks=lambda: None,
+>>>>>>> 503ba76 (bench: one script does all that cannot be done without a GPU)
         )
 
     def _free_all_blocks(self):

@@ -14,6 +14,8 @@ from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler.schedule import Memory
 from nnx.support.processes import give_way
 
+_log = logging.getLogger("nnx")
+
 
 class ResidentStep:
     """A training step for one set of shapes.
@@ -88,10 +90,9 @@ class ResidentStep:
         if self._graph is None and self._is_met and not self.has_no_graph:
             try:
                 self._graph = self._gpu.captured(self._enqueue)
-            except (
-                Exception
-            ) as error:  # a library or a driver may refuse; a GPU that is lost refuses the calls, too
-                logging.getLogger("nnx").info("a step is no CUDA graph, and runs call by call: %s", error)
+                _log.debug("a step is a CUDA graph")
+            except Exception as error:  # a library or a driver may refuse; a lost GPU refuses the calls, too
+                _log.info("a step is no CUDA graph, and runs call by call: %s", error)
                 self.has_no_graph = True
         if self._graph is None:
             self._enqueue(stream)

@@ -1,0 +1,1 @@
+"""All that cannot be tried without a GPU: `python -m nnx.bench.gpu --out FOLDER`."""

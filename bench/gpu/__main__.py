@@ -1,0 +1,153 @@
+"""All that cannot be tried without a GPU, in one command of less than 8 minutes.
+
+`python -m nnx.bench.gpu --out FOLDER` compares CuPy's programs with NumPy, runs the suite's tests of cupy and
+compute-sanitizer, takes the times of a step beside those of other libraries, and prints a table last.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from nnx.bench import machine
+from nnx.bench.gpu.process import Process
+from nnx.bench.gpu.report import Row, counts, table
+from nnx.bench.gpu.sections import FIRST, SECTIONS, Options, groups, longest
+from nnx.errors import Error, InputError, one_of
+from nnx.io.atomic_write import written_aside
+
+LOG = 200_000
+"""Characters of a section's log that are kept: the last ones."""
+
+
+class Script:
+    """A run of the sections, with the files that it writes.
+
+    Parameters
+    ----------
+    folder : Path
+        For the files.
+    options : Options
+    overwrite : bool
+        Whether files of an earlier run may be replaced.
+    """
+
+    def __init__(self, folder: Path, options: Options, overwrite: bool) -> None:
+        self._folder, self._options, self._overwrite = folder, options, overwrite
+        self.rows: list[Row] = []
+        self._logs: dict[str, str] = {}
+        self._gpu: dict[str, Any] = {}
+        self._start, self._date = time.monotonic(), machine.now()
+
+    def run(self, names: list[str]) -> None:
+        """Run the first section, then the named ones if there is a GPU."""
+        with TemporaryDirectory() as scratch:
+            self._run_group([FIRST], Path(scratch))
+            self._gpu = self.rows[0].numbers
+            if "name" not in self._gpu:
+                raise InputError(f"there is no GPU to try: {self.rows[0].text}")
+            self._options = self._options._replace(out=str(self._folder / file_name(self._gpu["name"])))
+            if self._path("-checks.json").exists() and not self._overwrite:
+                raise InputError(
+                    f"{str(self._path('-checks.json'))!r} is there already; --overwrite replaces it"
+                )
+            for group in groups([name for name in names if name != FIRST]):
+                self._run_group(group, Path(scratch))
+
+    def _run_group(self, names: list[str], scratch: Path) -> None:
+        processes: list[Process] = []
+        try:
+            for name in names:
+                processes.append(Process(name, self._options, scratch))
+            for process in processes:
+                rows = process.rows()
+                self.rows += rows
+                self._logs[process.name] = process.log
+                self._say(f"{process.name}: {counts(rows)}")
+                if self._gpu:
+                    self._write()
+        finally:
+            for process in processes:
+                process.end()
+
+    def _write(self) -> None:
+        about = {"machine": machine.describe(), "versions": machine.versions(), "gpu": self._gpu}
+        found = {
+            "format": "nnx bench gpu",
+            "version": 1,
+            "date": self._date,
+            "seconds": round(time.monotonic() - self._start, 1),
+            "seed": self._options.seed,
+            **about,
+            "rows": [asdict(row) for row in self.rows],
+        }
+        with written_aside(self._path("-checks.json")) as aside:
+            aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        parts = [f"===== {name}\n{log[-LOG:]}\n" for name, log in self._logs.items()]
+        with written_aside(self._path(".log")) as aside:
+            aside.write_text("".join(parts), encoding="utf-8")
+
+    def _path(self, end: str) -> Path:
+        return Path(f"{self._options.out}{end}")
+
+    def _say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._start:4.0f} s  {text}", flush=True)
+
+
+def file_name(gpu: str) -> str:
+    """Return the beginning of the files' names.
+
+    Examples
+    --------
+    >>> file_name("NVIDIA H100 80GB HBM3"), file_name("Tesla T4")
+    ('nvidia-h100-80gb-hbm3', 'tesla-t4')
+    """
+    words = "".join(x if x.isalnum() else " " for x in gpu.lower()).split()
+    return "-".join(words) or "gpu"
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what was typed."""
+    content = "; ".join(f"{name}: {one.content}" for name, one in SECTIONS.items())
+    parser = argparse.ArgumentParser(prog="python -m nnx.bench.gpu", description=__doc__, epilog=content)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a folder for the files, made if it is not there"
+    )
+    parser.add_argument("--sections", help="some of them, as correctness,speed; default: all")
+    parser.add_argument("--seed", type=int, help="draws samples and weights; default: another one each time")
+    parser.add_argument("--tests", default="tests", help="the folder of the test suite; default: %(default)s")
+    parser.add_argument("--small", action="store_true", help="tiny networks: a try of the script itself")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier run")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sections, print the table, and return the exit status: 1 if a check failed, 130 after Ctrl-C."""
+    given = parsed(arguments)
+    seed = int(time.time()) if given.seed is None else given.seed
+    try:
+        names = [
+            one_of("section", name, SECTIONS) for name in (given.sections or ",".join(SECTIONS)).split(",")
+        ]
+        given.out.mkdir(parents=True, exist_ok=True)
+        script = Script(given.out, Options("", seed, given.small, given.tests), given.overwrite)
+        print(f"Seed {seed}; at most {longest(list(dict.fromkeys([FIRST, *names])))} s", flush=True)
+        try:
+            script.run(names)
+            status = 0
+        except KeyboardInterrupt:
+            status = 130
+    except (Error, OSError) as error:
+        print(f"{error}", file=sys.stderr)
+        return 1
+    print(f"\n{table(script.rows)}\n\n{counts(script.rows)}")
+    return status or int(any(row.outcome == "failed" for row in script.rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The times that a step on a GPU is to reach, and whether it does."""
+
+from math import inf
+from typing import Any, NamedTuple
+
+from nnx.bench.contestants import kind, label
+from nnx.bench.result import Figure, Result
+
+DIGITS, SMALL = (784, 512, 512, 10), (64, 64, 64, 10)
+
+
+class Bar(NamedTuple):
+    """A bar for a step: at most factor * floor + seconds, and at most `most`; of the floor None counts `most` alone."""
+
+    factor: float | None
+    seconds: float = 0.0
+    most: float = inf
+
+    def of(self, floor: float | None) -> float | None:
+        """Return the seconds of a step that meets the bar; None without the floor that it needs.
+
+        Examples
+        --------
+        >>> Bar(1.5, 10).of(30), Bar(1.5, 10, most=50).of(30), Bar(None, most=40).of(None), Bar(1.5).of(None)
+        (55.0, 50, 40, None)
+        """
+        if self.factor is None:
+            return self.most
+        return None if floor is None else min(self.factor * floor + self.seconds, self.most)
+
+
+BARS: dict[tuple[tuple[int, ...], int, str], Bar] = {
+    (DIGITS, 128, "float32"): Bar(1, 25e-6, most=100e-6),
+    (DIGITS, 1024, "float32"): Bar(1.3),
+    (DIGITS, 8192, "float32"): Bar(1.12),
+    (DIGITS, 128, "tf32"): Bar(1, 25e-6),
+    (DIGITS, 1024, "tf32"): Bar(1.7),
+    (DIGITS, 8192, "tf32"): Bar(1.5),
+    (DIGITS, 128, "bfloat16"): Bar(1, 25e-6),
+    (DIGITS, 1024, "bfloat16"): Bar(1.8),
+    (DIGITS, 8192, "bfloat16"): Bar(1.8),
+    (SMALL, 128, "float32"): Bar(None, most=40e-6),
+    (SMALL, 1024, "float32"): Bar(None, most=45e-6),
+}
+"""The bar of each network, m and precision, on an NVIDIA H100 or H200."""
+
+
+class Verdict(NamedTuple):
+    """Whether a step meets its bar and no other contestant is faster, in words and in numbers."""
+
+    outcome: str
+    text: str
+    numbers: dict[str, Any]
+
+
+def verdict(result: Result, sizes: tuple[int, ...], m: int, precision: str) -> Verdict:
+    """Return what a result says of CuPy's step in one cell and precision."""
+    name = "nnx:cupy" if precision == "float32" else f"nnx:cupy/{precision}"
+    precisions = {one["name"]: one["precision"] for one in result.contestants}
+    of_cell = [one for one in result.figures if tuple(one.sizes) == sizes and one.m == m]
+    ours = next((one for one in of_cell if one.contestant == name), None)
+    if ours is None:
+        reason = next((one["absent"] for one in result.contestants if one["name"] == name), None)
+        return Verdict("failed", f"it took no part: {reason}", {})
+    others = [one for one in of_cell if is_rival(one, name) and precisions[one.contestant] == precision]
+    floor = next((one.seconds for one in of_cell if one.contestant == ours.floor), None)
+    bar = BARS.get((sizes, m, precision), Bar(1, inf)).of(floor)
+    numbers: dict[str, Any] = {"seconds": ours.seconds, "floor": floor, "bar": None if bar == inf else bar}
+    text = f"{us(ours.seconds)} us"
+    if floor is not None:
+        text += f", {ours.seconds / floor:.2f} of the floor's {us(floor)}"
+    if numbers["bar"] is not None:
+        text += f"; bar {us(numbers['bar'])}"
+    numbers["others"] = {one.contestant: one.seconds for one in others}
+    text += "".join(f"; {label(one.contestant)} {us(one.seconds)}" for one in others)
+    if numbers["bar"] is None:
+        return Verdict("measured", text, numbers)
+    is_met = ours.seconds <= numbers["bar"] and all(ours.seconds <= one.seconds for one in others)
+    return Verdict("met" if is_met else "missed", text, numbers)
+
+
+def is_rival(figure: Figure, name: str) -> bool:
+    """Whether a contestant is to be slower than CuPy's step: all but the floors and CuPy itself."""
+    other = figure.contestant
+    return other != name and kind(other) != "floor" and not other.startswith("nnx:cupy")
+
+
+def us(seconds: float) -> str:
+    """Return microseconds.
+
+    Examples
+    --------
+    >>> us(83.14e-6), us(2.6211e-3)
+    ('83.1', '2,621')
+    """
+    return f"{seconds * 1e6:,.0f}" if seconds >= 1e-3 else f"{seconds * 1e6:.1f}"

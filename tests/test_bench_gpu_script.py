@@ -1,0 +1,438 @@
+"""The script for a machine with a GPU, tried on a stand-in for CuPy: what it finds, and that it finds faults."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cuda_kernels_on_host import MISSING
+from cupy_on_host import installed
+
+import nnx
+from nnx.backends.cupy import program
+from nnx.backends.cupy.gpu import Gpu
+from nnx.bench.gpu import __main__ as script
+from nnx.bench.gpu import correctness, sanitizer, suite_tests
+from nnx.bench.gpu.bars import BARS, DIGITS, SMALL, verdict
+from nnx.bench.gpu.networks import networks
+from nnx.bench.gpu.process import Process
+from nnx.bench.gpu.report import Report, Row, read_rows, table
+from nnx.bench.gpu.sections import SECTIONS, Options, Section, longest
+from nnx.bench.result import Figure, Result
+
+TESTS = Path(__file__).parent
+OPTIONS = Options(out="", seed=3, small=True, tests=str(TESTS))
+
+on_host = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+
+STAND_IN = f"""
+import sys
+sys.path.insert(0, {str(TESTS)!r})
+from cupy_on_host import install
+install(order="any")
+"""
+"""A module that Python imports before all others, by which each process of the script has a stand-in for CuPy."""
+
+
+@pytest.fixture
+def report(tmp_path):
+    return Report("tried", tmp_path / "rows")
+
+
+def outcomes(report):
+    return [row.outcome for row in read_rows(report.path)]
+
+
+# --- correctness ---
+
+
+def compare(report, name="tanh and gelu, AdamW", dtype="float32"):
+    """Compare one network with NumPy; return the row."""
+    (tried,) = [one for one in networks(small=True) if one.name == name]
+    with report.guard(name):
+        correctness.compare(report, name, tried, dtype, OPTIONS)
+    (row,) = read_rows(report.path)
+    return row
+
+
+@on_host
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("tanh and gelu, AdamW", "float32"), ("BatchNorm, Momentum", "float64")]
+)
+def test_a_right_step_passes(report, monkeypatch, name, dtype):
+    installed(monkeypatch)
+    row = compare(report, name, dtype)
+    assert row.outcome == "passed", row.text
+    assert row.numbers["same"]
+    assert 0 < row.numbers["theta"] < (1e-4 if dtype == "float32" else 1e-10)
+
+
+def planted(monkeypatch, before, after):
+    """Install a stand-in whose kernels have another text in one place."""
+    _, cupy, _ = installed(monkeypatch)
+    compiled, changed = cupy.RawModule, []
+
+    def wrong(code, options):
+        changed.append(before in code)
+        return compiled(code.replace(before, after), options)
+
+    monkeypatch.setattr(cupy, "RawModule", wrong)
+    return changed
+
+
+@on_host
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("T plus(T a, T b) { return a + b; }", "T plus(T a, T b) { return a + b * (T)1.01; }"),
+        ("tanh(", "1.0001f * tanh("),  # (tanhf in float32)
+        (
+            "table[loop::STEP] * m + j",
+            "table[loop::STEP] * m + j / 2 * 2",
+        ),  # some samples twice, others never
+        ("table[loop::STEP] += 1", "table[loop::STEP] += 0"),  # all steps on the first samples
+    ],
+)
+def test_a_kernel_that_gives_a_wrong_number_fails(report, monkeypatch, before, after):
+    changed = planted(monkeypatch, before, after)
+    row = compare(report, dtype="float64" if "tanh" in before else "float32")
+    assert any(changed)
+    assert row.outcome == "failed", row.text
+
+
+@on_host
+def test_not_a_number_fails(report, monkeypatch):
+    changed = planted(
+        monkeypatch, "T plus(T a, T b) { return a + b; }", "T plus(T a, T b) { return a + (T)NAN; }"
+    )
+    row = compare(report)
+    assert any(changed)
+    assert row.outcome == "failed", row.text
+
+
+@on_host
+def test_a_step_that_is_no_graph_fails(report, monkeypatch):
+    installed(monkeypatch)
+
+    def refused(*_):
+        raise RuntimeError("this capture is refused")
+
+    monkeypatch.setattr(Gpu, "captured", refused)
+    row = compare(report)
+    assert row.outcome == "failed"
+    assert "this capture is refused" in row.text
+
+
+@on_host
+def test_a_step_of_single_operations_fails(report, monkeypatch):
+    installed(monkeypatch)
+
+    def refused(*_):
+        raise nnx.errors.Error("this step is refused")
+
+    monkeypatch.setattr(program, "render_step", refused)
+    row = compare(report)
+    assert row.outcome == "failed"
+    assert "this step is refused" in row.text
+
+
+@on_host
+def test_other_bits_the_second_time_fail(report, monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    drawn = iter(range(10**9))
+    monkeypatch.setattr(
+        cupy, "asnumpy", lambda x, asnumpy=cupy.asnumpy: asnumpy(x) * (1 + 1e-6 * next(drawn) % 2)
+    )
+    row = compare(report)
+    assert not row.numbers["same"]
+    assert row.outcome == "failed"
+
+
+@on_host
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_a_precision_must_round_and_not_too_much(report, monkeypatch, precision):
+    _, _, library = installed(monkeypatch)
+    tried = networks(small=True)[0]
+    correctness.check_precision(report, precision, tried, OPTIONS)
+    factor = library._factor
+    for wrong in (lambda *given: factor(*given[:2], {**given[2], "compute": 68}, given[3]),
+                  lambda *given: 1.2 * factor(*given)):  # fmt: skip
+        monkeypatch.setattr(library, "_factor", wrong)
+        correctness.check_precision(report, precision, tried, OPTIONS)
+    assert outcomes(report) == ["passed", "failed", "failed"]
+
+
+def test_the_networks_are_eight_with_every_batch_size():
+    for small in (False, True):
+        tried = networks(small)
+        assert len(tried) == len({one.name for one in tried}) == 8
+        for one in tried:
+            assert any(M % m for m, M in one.batch_sizes.items())  # a shorter last batch
+    assert {m for one in networks() for m in one.batch_sizes} == {1, 33, 600}
+    assert "784-512-512-10, Adam" in {one.name for one in networks()}
+
+
+# --- compute-sanitizer, the suite ---
+
+TRAINED = "3 steps, J = 2.500000"
+RACE = "========= Error: Race reported between Write access at"
+HAZARD = "========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)"
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "outcome"),
+    [
+        (0, f"{TRAINED}\n========= ERROR SUMMARY: 0 errors", "passed"),
+        (9, f"{TRAINED}\n========= ERROR SUMMARY: 10 errors", "failed"),
+        (0, f"{TRAINED}\n========= ERROR SUMMARY: 10 errors", "failed"),
+        (1, "Traceback\n========= ERROR SUMMARY: 0 errors", "failed"),
+        (0, TRAINED, "failed"),
+        (255, "", "failed"),
+        (1, "========= Error: Device not supported", "skipped"),
+        (0, f"{TRAINED}\n========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)", "passed"),
+        (
+            9,
+            f"{RACE} k3(float *, int)+0x50\n{TRAINED}\n{HAZARD}",
+            "failed",
+        ),
+        (
+            9,
+            f"{RACE} void cutlass::Kernel2<a>(T1)+0x50\n{TRAINED}\n{HAZARD}",
+            "passed",
+        ),
+    ],
+)
+def test_a_run_of_the_sanitizer_is_judged_by_all_that_it_says(report, status, output, outcome):
+    sanitizer.judge(report, "a run", status, output)
+    assert outcomes(report) == [outcome]
+
+
+def test_files_of_the_suite_that_tell_most_come_first(tmp_path):
+    for name in ("aaa", "training", "programs", "zzz"):
+        (tmp_path / f"test_{name}.py").touch()
+    assert [path.stem for path in suite_tests.ordered(tmp_path)] == [
+        "test_programs", "test_training", "test_aaa", "test_zzz",
+    ]  # fmt: skip
+    assert all((TESTS / f"test_{name}.py").exists() for name in suite_tests.FIRST)
+
+
+# --- bars ---
+
+
+def figure(contestant, seconds, sizes=DIGITS, m=128, floor="floor-cuda"):
+    ours = {"contestant": contestant, "label": contestant, "kind": "nnx", "sizes": list(sizes), "m": m}
+    rest = {
+        "optimizer": "adam", "dtype": "float32", "order": "in order", "steps": 16, "epochs": 1, "rounds": [seconds],
+        "seconds": seconds, "quartiles": [seconds, seconds], "samples_per_second": 1.0, "flops_per_second": 1.0,
+        "floor": floor, "over_floor": None, "over_floor_quartiles": None, "first": 1.0, "peak_bytes": None,
+        "theory_bytes": {},
+    }  # fmt: skip
+    return Figure(**ours, **rest)
+
+
+def result(*figures):
+    told = [
+        {"name": one.contestant, "precision": one.contestant.partition("/")[2] or "float32", "absent": None}
+        for one in figures
+    ]
+    return Result("nnx bench", 1, "", "", {}, {}, {}, told, {}, list(figures))
+
+
+@pytest.mark.parametrize(
+    ("ours", "floor", "other", "m", "outcome"),
+    [
+        (74e-6, 50e-6, 200e-6, 128, "met"),
+        (76e-6, 50e-6, 200e-6, 128, "missed"),  # floor + 25 us
+        (101e-6, 90e-6, 200e-6, 128, "missed"),  # 100 us
+        (74e-6, 50e-6, 73e-6, 128, "missed"),  # another one is faster
+        (129e-6, 100e-6, 200e-6, 1024, "met"),
+        (131e-6, 100e-6, 200e-6, 1024, "missed"),
+        (113e-6, 100e-6, 200e-6, 8192, "missed"),
+    ],
+)
+def test_a_step_meets_its_bar_and_is_the_fastest(ours, floor, other, m, outcome):
+    cell = result(
+        figure("floor-cuda", floor, m=m),
+        figure("nnx:cupy", ours, m=m),
+        figure("nnx:cupy/tf32", ours / 2, m=m),  # another precision is no rival
+        figure("nnx:torch@cuda", other, m=m),
+        figure("nnx:torch@cuda/tf32", ours / 4, m=m),
+    )
+    assert verdict(cell, DIGITS, m, "float32").outcome == outcome
+    assert verdict(cell, DIGITS, m, "tf32").outcome == "missed"
+
+
+def test_bars_without_a_floor_and_floors_that_are_absent():
+    small = result(figure("nnx:cupy", 39e-6, SMALL, floor=None))
+    assert verdict(small, SMALL, 128, "float32").outcome == "met"
+    assert verdict(result(figure("nnx:cupy", 41e-6, SMALL)), SMALL, 128, "float32").outcome == "missed"
+    alone = verdict(result(figure("nnx:cupy", 70e-6)), DIGITS, 128, "float32")
+    assert (alone.outcome, alone.numbers["bar"]) == ("measured", None)  # no floor was measured
+    gone = verdict(result(figure("nnx:torch@cuda", 70e-6)), DIGITS, 128, "float32")
+    assert gone.outcome == "failed"
+    assert len(BARS) == 11
+
+
+# --- processes, files, the command ---
+
+
+def processes(tmp_path, monkeypatch, text, seconds=60):
+    """The rows of a section whose function `run` is given as text."""
+    (tmp_path / "some_section.py").write_text(f"import os, sys, time, subprocess\n{text}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(SECTIONS, "some", Section("some_section:run", seconds, True, ""))
+    process = Process("some", OPTIONS, tmp_path)
+    return process.rows()
+
+
+@pytest.mark.parametrize(
+    ("last", "reason"),
+    [
+        ("time.sleep(600)", "it was ended after 5 s"),
+        ("os.abort()", "status -6"),
+        ("sys.exit(3)", "status 3"),
+        ("raise ValueError('a wrong number')", "a wrong number"),
+    ],
+)
+def test_a_section_that_hangs_or_crashes_keeps_the_rows_before(tmp_path, monkeypatch, last, reason):
+    text = f"def run(report, options):\n    report.add('first', 'passed')\n    {last}\n"
+    first, whole = processes(tmp_path, monkeypatch, text, seconds=5)
+    assert (first.check, first.outcome) == ("first", "passed")
+    assert whole.outcome == "failed"
+    assert reason in whole.text
+
+
+def test_a_section_ends_with_all_that_it_has_started(tmp_path, monkeypatch):
+    text = (
+        "def run(report, options):\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "    report.add('child', 'measured', str(child.pid))\n"
+    )
+    (row,) = processes(tmp_path, monkeypatch, text)
+    for _ in range(100):
+        try:
+            os.kill(int(row.text), 0)
+        except ProcessLookupError:
+            return
+        if "State:\tZ" in Path(f"/proc/{row.text}/status").read_text():  # nobody waits for it in a container
+            return
+        time.sleep(0.1)
+    os.kill(int(row.text), signal.SIGKILL)
+    pytest.fail("the process goes on")
+
+
+def test_a_section_without_rows_has_failed(tmp_path, monkeypatch):
+    (row,) = processes(tmp_path, monkeypatch, "def run(report, options):\n    pass\n")
+    assert (row.outcome, row.text) == ("failed", "it has checked nothing")
+
+
+def test_half_a_line_is_left_out(report):
+    report.add("whole", "passed")
+    with report.path.open("a") as file:
+        file.write('{"section": "tried", "check": "ha')
+    assert [row.check for row in read_rows(report.path)] == ["whole"]
+
+
+def test_the_whole_script_is_shorter_than_eight_minutes():
+    assert longest([*SECTIONS]) < 8 * 60
+
+
+def test_the_table_has_every_row():
+    rows = [Row("a", "one", "passed", "1"), Row("b", "two", "failed", "2")]
+    assert [line.split() for line in table(rows).splitlines()] == [
+        ["a"], ["passed", "one", "1"], ["b"], ["failed", "two", "2"],
+    ]  # fmt: skip
+
+
+def test_a_section_that_there_is_not_is_named(tmp_path, capsys):
+    assert script.main(["--out", str(tmp_path), "--sections", "speeed"]) == 1
+    assert "speeed" in capsys.readouterr().err
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Run the script in a process, on the stand-in; return its status, output and folder."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(STAND_IN)
+
+    def run(*arguments, stand_in=True):
+        out = tmp_path / "out"
+        env = {**os.environ, "PYTHONPATH": str(site) if stand_in else ""}
+        done = subprocess.run(
+            [sys.executable, "-m", "nnx.bench.gpu", "--out", str(out), "--small", *arguments],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr, out
+
+    return run
+
+
+@pytest.mark.long
+def test_without_a_gpu_it_says_so(command, tmp_path):
+    (tmp_path / "site" / "sitecustomize.py").write_text("import sys\nsys.modules['cupy'] = None\n")
+    status, output, out = command()
+    assert status == 1
+    assert "there is no GPU to try" in output
+    assert not list(out.iterdir())
+
+
+@pytest.mark.long
+@on_host
+def test_a_dry_run(command, tmp_path):
+    """Every section runs on the stand-in; what has none is skipped, and says why."""
+    (tmp_path / "test_programs.py").write_text(
+        "import pytest\n\ndef test_cupy_is_right():\n    pass\n\ndef test_cupy_is_wrong():\n    assert 1 == 2\n\n"
+        "def test_cupy_is_left_out():\n    pytest.skip('no reason')\n\ndef test_another_backend():\n    assert 1 == 2\n"
+    )
+    fake = tmp_path / "bin" / "compute-sanitizer"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\nwhile [ "$1" != "-m" ]; do last="$1"; shift; done\n"$last" "$@"\n'
+                    'echo "========= ERROR SUMMARY: 0 errors"\n')  # fmt: skip
+    fake.chmod(0o755)
+    os.environ["PATH"], path = f"{fake.parent}{os.pathsep}{os.environ['PATH']}", os.environ["PATH"]
+    try:
+        status, output, out = command("--tests", str(tmp_path), "--seed", "5")
+    finally:
+        os.environ["PATH"] = path
+    checks = json.loads((out / "a-gpu-of-numpy-checks.json").read_text())
+    found = {(row["section"], row["check"]): row for row in checks["rows"]}
+    failed = {key for key, row in found.items() if row["outcome"] == "failed"}
+    wrong, suite = [key for key in found if key[0] == "tests"]
+    assert failed == {wrong, suite}, output
+    assert "test_cupy_is_wrong" in wrong[1]
+    assert found[suite]["text"].startswith("1 passed, 1 failed, 1 skipped; all of them")
+    assert status == 1
+    assert {key[0] for key in found} == set(SECTIONS)
+    assert all(found[tool, f"{tool}, {how}"]["outcome"] == "passed"
+               for tool in ("memcheck", "racecheck") for how in ("calls", "graph"))  # fmt: skip
+    assert sum(key[0] == "correctness" for key in found) == 18
+    assert checks["seed"] == 5
+    assert nnx.bench.result.read(out / "a-gpu-of-numpy.json").figures
+    assert "call by call: calls were asked for" in (out / "a-gpu-of-numpy.log").read_text()
+    assert table([Row(**row) for row in checks["rows"]]) in output
+    status, output, _ = command()
+    assert status == 1
+    assert "--overwrite replaces it" in output
+
+
+@pytest.mark.long
+@on_host
+def test_a_fault_in_a_kernel_fails_the_command(command, tmp_path):
+    plant = """
+import cupy
+made = cupy.RawModule
+cupy.RawModule = lambda code, options: made(code.replace("exp(", "1.01 * exp("), options)
+"""
+    (tmp_path / "site" / "sitecustomize.py").write_text(STAND_IN + plant)
+    status, output, _ = command("--sections", "correctness")
+    assert status == 1
+    assert "20 classes, Adam, float64" in output
+    assert "failed" in output
