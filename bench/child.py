@@ -88,6 +88,16 @@ class Child:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def begin(self, case: Case) -> None:
+        """Let it import its library, and do not wait for it: others begin meanwhile. `ready` is next."""
+        with suppress(BrokenPipeError, ConnectionResetError):  # `build` starts another process
+            self._pipe.send(("warm", (case,)))
+
+    def ready(self) -> None:
+        """Wait for what `begin` has begun. Why it cannot take part is an answer of `build`."""
+        with suppress(EOFError, ConnectionResetError):
+            self._pipe.recv()
+
     def build(self, case: Case) -> Built:
         """Make the contestant ready for this case, in place of the last one; in a new process if that one ended."""
         if not self._process.is_alive():  # the system killed it: that case took too much memory
@@ -172,7 +182,10 @@ def _serve(pipe: Connection, name: str) -> None:
             except EOFError:
                 return
             try:
-                if verb == "build":
+                if verb == "warm":
+                    _warm_up(name, warm, *arguments)
+                    pipe.send(("done", None))
+                elif verb == "build":
                     contestant = None
                     contestant, built = _build(name, warm, *arguments)
                     pipe.send(("done", tuple(built)))
@@ -197,15 +210,21 @@ def _serve(pipe: Connection, name: str) -> None:
                 pipe.send(("absent", f"{type(error).__name__}: {first_line(error)}"))
 
 
+def _warm_up(name: str, warm: set[tuple[str, str]], case: Case) -> None:
+    """Import the library and start its compilers, apart from what is measured, once for each optimizer and dtype."""
+    if (case.optimizer, case.dtype) in warm:
+        return
+    # Of another form than the case's: to compile that is part of what is measured.
+    hidden = (2, 2) if len(case.sizes) == 3 else (2,)
+    tiny = replace(case, sizes=(3, *hidden, case.sizes[-1]), m=2, steps=2)
+    made = make(name, tiny, tiny.data())
+    made.seconds(1)
+    del made
+    warm.add((case.optimizer, case.dtype))
+
+
 def _build(name: str, warm: set[tuple[str, str]], case: Case) -> tuple[Contestant, Built]:
-    if (case.optimizer, case.dtype) not in warm:  # imports, and starts compilers, apart from what is measured
-        # Of another form than the case's: to compile that is part of what is measured.
-        hidden = (2, 2) if len(case.sizes) == 3 else (2,)
-        tiny = replace(case, sizes=(3, *hidden, case.sizes[-1]), m=2, steps=2)
-        made = make(name, tiny, tiny.data())
-        made.seconds(1)
-        del made
-        warm.add((case.optimizer, case.dtype))
+    _warm_up(name, warm, case)
     data = case.data()
     before = memory.resident()
     start = time.perf_counter()

@@ -90,6 +90,10 @@ def run(
     about = machine.describe(), machine.versions(), _settings(plan)
     with ExitStack() as stack:
         children = {name: stack.enter_context(Child(name)) for name in names}
+        for child in children.values():
+            child.begin(plan.cases[0])
+        for child in children.values():
+            child.ready()
         peak = children["floor"].large_product(plan.dtype)
 
         def found() -> Result:

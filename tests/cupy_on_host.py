@@ -291,13 +291,8 @@ class CupyOnHost:
             free_bytes=lambda: 0,
             get_limit=lambda: self.pool_limit,
             used_bytes=lambda: self.used,
-<<<<<<< HEAD
             total_bytes=lambda: self.held,
             free_all_blocks=self._free_all_blocks,
-=======
-            total_bytes=lambda: self.used,
-            free_all_blocks=lambda: None,
->>>>>>> 503ba76 (bench: one script does all that cannot be done without a GPU)
         )
 
     def _free_all_blocks(self):

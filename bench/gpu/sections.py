@@ -51,14 +51,16 @@ FIRST = "device"
 SECTIONS = {
     FIRST: Section("nnx.bench.gpu.device:describe", 40, True, "the GPU's name and its libraries"),
     "correctness": Section(
-        "nnx.bench.gpu.correctness:check", 140, False, "8 networks against NumPy, in memory full of NaN"
+        "nnx.bench.gpu.correctness:check", 130, False, "8 networks against NumPy, in memory full of NaN"
     ),
-    "tests": Section("nnx.bench.gpu.suite_tests:run", 140, False, "the suite's tests of the backend cupy"),
-    "memcheck": Section("nnx.bench.gpu.sanitizer:memcheck", 140, False, "compute-sanitizer on a short fit"),
-    "racecheck": Section("nnx.bench.gpu.sanitizer:racecheck", 140, False, "compute-sanitizer on a short fit"),
-    "speed": Section("nnx.bench.gpu.speed:measure", 210, True, "a step beside the floor and other libraries"),
+    "tests": Section("nnx.bench.gpu.suite_tests:run", 130, False, "the suite's tests of the backend cupy"),
+    "memcheck": Section("nnx.bench.gpu.sanitizer:memcheck", 130, False, "compute-sanitizer on a short fit"),
+    "racecheck": Section("nnx.bench.gpu.sanitizer:racecheck", 130, False, "compute-sanitizer on a short fit"),
+    "speed": Section("nnx.bench.gpu.speed:measure", 230, True, "a step beside the floor and other libraries"),
     "kernels": Section("nnx.bench.gpu.kernels:measure", 40, True, "the time of each kernel and product"),
-    "choices": Section("nnx.bench.gpu.choices:measure", 40, True, "what a choice of the program is worth"),
+    "choices": Section(
+        "nnx.bench.gpu.kernels:compare_choices", 40, True, "what a choice of the program is worth"
+    ),
 }
 """All sections, in their order. Those that may run beside others run at the same time."""
 
@@ -82,6 +84,6 @@ def longest(names: list[str]) -> int:
     Examples
     --------
     >>> longest(["correctness", "tests", "kernels"])
-    180
+    170
     """
     return sum(max(SECTIONS[name].seconds for name in group) for group in groups(names))
