@@ -416,7 +416,16 @@ def test_a_dry_run(command, tmp_path):
     assert sum(key[0] == "correctness" for key in found) == 18
     assert checks["seed"] == 5
     assert nnx.bench.result.read(out / "a-gpu-of-numpy.json").figures
-    assert "call by call: calls were asked for" in (out / "a-gpu-of-numpy.log").read_text()
+    log = (
+        (out / "a-gpu-of-numpy.log")
+        .read_text()
+        .partition("===== memcheck")[2]
+        .partition("===== racecheck")[0]
+    )
+    calls, graph = log.split("memcheck, graph")
+    assert "call by call: calls were asked for" in calls
+    assert "is a CUDA graph" in graph
+    assert "is a CUDA graph" not in calls
     assert table([Row(**row) for row in checks["rows"]]) in output
     status, output, _ = command()
     assert status == 1

@@ -51,12 +51,13 @@ def networks(small: bool = False) -> list[Tried]:
     n, wide, less, classes = (5, 8, 7, 20) if small else (64, 96, 80, 1000)
     several = {6: 20} if small else {33: 100, 600: 1500}
     every = {1: 3 if small else 5, **several}
+    usual = several if small else every
 
     def tried(
         name: str, network: nnx.Network, optimizer: Optimizer, more: nnx.Regularization | None = None
     ) -> Tried:
         has_batch_norm = any(isinstance(layer, nnx.BatchNorm) for layer in network.layers)
-        return Tried(name, network, optimizer, more, several if has_batch_norm else every)
+        return Tried(name, network, optimizer, more, several if has_batch_norm else usual)
 
     dense, activate = nnx.Dense, nnx.Activate
     dropout = [dense(wide, "relu"), nnx.Dropout(0.3), dense(less, "silu"), dense(1)]
@@ -74,7 +75,7 @@ def networks(small: bool = False) -> list[Tried]:
     clipped = nnx.Regularization(l2=0.01, clip_norm=0.5)
     return [
         # (the costs stay so large that rounding is small beside them)
-        tried(f"{'-'.join(map(str, digits))}, Adam", nnx.mlp(digits), nnx.Adam(1e-4)),
+        Tried(f"{'-'.join(map(str, digits))}, Adam", nnx.mlp(digits), nnx.Adam(1e-4), None, every),
         tried("tanh and gelu, AdamW", nnx.Network(n, gelu, "softmax"), nnx.AdamW()),
         tried("Dropout, RMSprop", nnx.Network(n, dropout, "sigmoid"), nnx.RMSprop()),
         tried("LayerNorm and Residual, Adam", nnx.Network(n, layer_norm, "softmax"), nnx.Adam(cosine)),

@@ -1,5 +1,6 @@
 """A short fit for compute-sanitizer: `python -m nnx.bench.gpu.short_fit graph` or `... calls`."""
 
+import logging
 import sys
 from contextlib import nullcontext
 from typing import Any
@@ -18,6 +19,7 @@ def main(how: str) -> None:
     """Train 64-64-10 for some steps, as a graph or call by call; say how far it came."""
     import cupy
 
+    logging.basicConfig(stream=sys.stdout, level=logging.DEBUG)  # nnx says how the steps run
     cupy.cuda.set_allocator(None)  # each array has memory of its own, so that what is beyond its end is found
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((64, STEPS * 32), np.float32), rng.integers(0, 10, STEPS * 32)
