@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cuda_kernels_on_host import MISSING
+from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import installed
 
 import nnx
@@ -26,8 +26,6 @@ from nnx.bench.result import Figure, Result
 
 TESTS = Path(__file__).parent
 OPTIONS = Options(out="", seed=3, small=True, tests=str(TESTS))
-
-on_host = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 STAND_IN = f"""
 import sys
@@ -59,7 +57,7 @@ def compare(report, name="tanh and gelu, AdamW", dtype="float32"):
     return row
 
 
-@on_host
+@needs_compiler
 @pytest.mark.parametrize(
     ("name", "dtype"), [("tanh and gelu, AdamW", "float32"), ("BatchNorm, Momentum", "float64")]
 )
@@ -84,7 +82,7 @@ def planted(monkeypatch, before, after):
     return changed
 
 
-@on_host
+@needs_compiler
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -104,7 +102,7 @@ def test_a_kernel_that_gives_a_wrong_number_fails(report, monkeypatch, before, a
     assert row.outcome == "failed", row.text
 
 
-@on_host
+@needs_compiler
 def test_not_a_number_fails(report, monkeypatch):
     changed = planted(
         monkeypatch, "T plus(T a, T b) { return a + b; }", "T plus(T a, T b) { return a + (T)NAN; }"
@@ -114,7 +112,7 @@ def test_not_a_number_fails(report, monkeypatch):
     assert row.outcome == "failed", row.text
 
 
-@on_host
+@needs_compiler
 def test_a_step_that_is_no_graph_fails(report, monkeypatch):
     installed(monkeypatch)
 
@@ -127,7 +125,7 @@ def test_a_step_that_is_no_graph_fails(report, monkeypatch):
     assert "this capture is refused" in row.text
 
 
-@on_host
+@needs_compiler
 def test_a_step_of_single_operations_fails(report, monkeypatch):
     installed(monkeypatch)
 
@@ -140,7 +138,7 @@ def test_a_step_of_single_operations_fails(report, monkeypatch):
     assert "this step is refused" in row.text
 
 
-@on_host
+@needs_compiler
 def test_other_bits_the_second_time_fail(report, monkeypatch):
     _, cupy, _ = installed(monkeypatch)
     drawn = iter(range(10**9))
@@ -152,7 +150,7 @@ def test_other_bits_the_second_time_fail(report, monkeypatch):
     assert row.outcome == "failed"
 
 
-@on_host
+@needs_compiler
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 def test_a_precision_must_round_and_not_too_much(report, monkeypatch, precision):
     _, _, library = installed(monkeypatch)
@@ -385,7 +383,7 @@ def test_without_a_gpu_it_says_so(command, tmp_path):
 
 
 @pytest.mark.long
-@on_host
+@needs_compiler
 def test_a_dry_run(command, tmp_path):
     """Every section runs on the stand-in; what has none is skipped, and says why."""
     (tmp_path / "test_programs.py").write_text(
@@ -433,7 +431,7 @@ def test_a_dry_run(command, tmp_path):
 
 
 @pytest.mark.long
-@on_host
+@needs_compiler
 def test_a_fault_in_a_kernel_fails_the_command(command, tmp_path):
     plant = """
 import cupy

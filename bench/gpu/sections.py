@@ -57,9 +57,9 @@ SECTIONS = {
     "memcheck": Section("nnx.bench.gpu.sanitizer:memcheck", 130, False, "compute-sanitizer on a short fit"),
     "racecheck": Section("nnx.bench.gpu.sanitizer:racecheck", 130, False, "compute-sanitizer on a short fit"),
     "speed": Section("nnx.bench.gpu.speed:measure", 230, True, "a step beside the floor and other libraries"),
-    "kernels": Section("nnx.bench.gpu.kernels:measure", 40, True, "the time of each kernel and product"),
+    "kernels": Section("nnx.bench.gpu.kernels:measure", 30, True, "the time of each kernel and product"),
     "choices": Section(
-        "nnx.bench.gpu.kernels:compare_choices", 40, True, "what a choice of the program is worth"
+        "nnx.bench.gpu.kernels:compare_choices", 30, True, "what a choice of the program is worth"
     ),
 }
 """All sections, in their order. Those that may run beside others run at the same time."""
@@ -84,6 +84,6 @@ def longest(names: list[str]) -> int:
     Examples
     --------
     >>> longest(["correctness", "tests", "kernels"])
-    170
+    160
     """
     return sum(max(SECTIONS[name].seconds for name in group) for group in groups(names))

@@ -14,7 +14,7 @@ from nnx.port.precision import PRECISIONS
 OURS = ("cupy", "torch@cuda", "jax@cuda")
 """nnx's backends that take part, in each precision."""
 
-PEERS, COMPILED = ("jax-cuda",), ("torch-compiled-cuda",)
+PEERS, COMPILED = ("jax-cuda", "jax-cuda-float32"), ("torch-compiled-cuda",)
 """Other libraries. PyTorch compiles each cell for long, and so comes last, as far as the time reaches."""
 
 
