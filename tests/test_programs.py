@@ -133,7 +133,7 @@ def test_what_is_read_has_the_types_of_what_was_loaded(backend):
     found = program.read()
     assert list(found) == list(state)
     for name, x in state.items():
-        assert type(found[name]) is type(x)
+        assert isinstance(found[name], type(x))
         assert (found[name].shape, found[name].dtype) == (x.shape, x.dtype)
     assert list(program.read("t", "alpha")) == ["t", "alpha"]
 
