@@ -59,7 +59,7 @@ class Calls:
         lasting = {x: nbytes for x, nbytes in rendered.memory.items() if x.kind in LASTING}
         self.memory = {x: nbytes for x, nbytes in rendered.memory.items() if x not in lasting}
         self.memory |= dict(zip(WORKSPACES, workspaces, strict=True))
-        places, size = laid_out(lasting)
+        places, size = offsets(lasting)
         self._lasting = gpu.empty(size)
         self._lasting[...] = 0
         for x, array in ((x, array) for x, array in rendered.constants.items() if x in places):
@@ -124,7 +124,7 @@ class Calls:
             self._matmuls[k](self._gpu.lt, _addresses(call, addresses), workspace, stream.ptr)
 
 
-def laid_out(memory: Mapping[Memory, int]) -> tuple[dict[Memory, int], int]:
+def offsets(memory: Mapping[Memory, int]) -> tuple[dict[Memory, int], int]:
     """Return where each memory begins in one block, and the bytes of the block."""
     starts, end = {}, 0
     for x, nbytes in memory.items():
@@ -133,7 +133,7 @@ def laid_out(memory: Mapping[Memory, int]) -> tuple[dict[Memory, int], int]:
     return starts, end
 
 
-def lies_as(x: Array, place: Place, alignment: int) -> bool:
+def has_layout(x: Array, place: Place, alignment: int) -> bool:
     """Whether an array lies in memory as a place says, from an address on that is a multiple of some bytes."""
     strides = [stride // x.itemsize for stride in x.strides]
     alike = (n == 1 or a == b for n, a, b in zip(place.shape, strides, place.strides, strict=True))

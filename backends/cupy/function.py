@@ -3,7 +3,7 @@
 from typing import Any
 
 from nnx.array.namespace import Array
-from nnx.backends.cupy.calls import Calls, laid_out, lies_as
+from nnx.backends.cupy.calls import Calls, has_layout, offsets
 from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler import Value, is_array
@@ -32,12 +32,15 @@ class CudaFunction:
         self._calls = Calls(gpu, rendered, precision, inputs)
         outputs = [self._schedule.place(x).memory for x in graph.outputs]
         given = {*inputs, *outputs}
-        self._places, self._size = laid_out({x: n for x, n in self._calls.memory.items() if x not in given})
+        self._places, self._size = offsets({x: n for x, n in self._calls.memory.items() if x not in given})
 
     def __call__(self, arguments: Any, stream: Any) -> Any:
         """Return what the function returns for arguments like those that it was traced with."""
         gpu, graph, place = self._gpu, self._schedule.graph, self._schedule.place
-        held = [self._laid(x, place(value)) for value, x in zip(graph.inputs, arrays(arguments), strict=True)]
+        held = [
+            self._with_layout(x, place(value))
+            for value, x in zip(graph.inputs, arrays(arguments), strict=True)
+        ]
         outs = {value: self._empty(place(value)) for value in graph.outputs}
         working = gpu.empty(self._size)  # used again for what the stream does after these calls
         addresses: dict[Memory, int] = {x: working.data.ptr + start for x, start in self._places.items()}
@@ -52,9 +55,9 @@ class CudaFunction:
         new = self._gpu.cupy.empty(place.shape[::-1] if by_columns else place.shape, place.dtype)
         return new.T if by_columns else new
 
-    def _laid(self, x: Array, place: Place) -> Array:
+    def _with_layout(self, x: Array, place: Place) -> Array:
         """Return an array as it must lie in memory: itself if it does."""
-        if lies_as(x, place, ROUND):
+        if has_layout(x, place, ROUND):
             return x
         new = self._empty(place)
         new[...] = x

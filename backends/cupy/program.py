@@ -47,7 +47,7 @@ class CudaProgram(Program):
         self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
         self._steps = ProgramCache(SLOW, logging.INFO)
         self._functions = ProgramCache("a function runs as single operations of CuPy")
-        self._met: Hashable = None  # where the samples of the last run on all of them were
+        self._last_addresses: Hashable = None  # where the samples of the last run on all of them were
         self._working: Any = None  # memory that the steps use in turns
 
     @exclusive
@@ -132,10 +132,10 @@ class CudaProgram(Program):
 
     def _in_graph(self, data: Data, order: Array | None, at: int, m: int, count: int, stream: Any) -> Any:
         """Do the steps, and return their costs; None if they cannot be rendered."""
-        places = self._places(data, m, count) if order is None else None
-        key, whole = (self._key(data, m), places), data if places else None
+        addresses = self._addresses(data, m, count) if order is None else None
+        key, fixed = (self._key(data, m), addresses), data if addresses else None
         try:
-            step = self._steps.get_or_make(key, partial(self._step, data, m, whole))
+            step = self._steps.get_or_make(key, partial(self._step, data, m, fixed))
             if step is None:
                 return None
             if order is not None and order.itemsize not in (4, 8):
@@ -170,19 +170,19 @@ class CudaProgram(Program):
         samples = (None if x is None else (x.shape[:-1], x.dtype) for x in data)
         return m, *samples, self._memory.key
 
-    def _places(self, data: Data, m: int, count: int) -> Hashable:
+    def _addresses(self, data: Data, m: int, count: int) -> Hashable:
         """Return where all samples lie, if a step is on all of them and will come again with the same ones."""
         if m < data[1].shape[-1]:
             return None
-        places = tuple(None if x is None else (x.data.ptr, x.strides) for x in data)
-        again, self._met = places == self._met, places
-        return places if again or count > 1 else None
+        addresses = tuple(None if x is None else (x.data.ptr, x.strides) for x in data)
+        again, self._last_addresses = addresses == self._last_addresses, addresses
+        return addresses if again or count > 1 else None
 
-    def _step(self, data: Data, m: int, whole: Data | None) -> ResidentStep:
+    def _step(self, data: Data, m: int, fixed: Data | None) -> ResidentStep:
         rendered = render_step(self.function, self._memory.arrays(), data, m)
         with self._gpu.memory_errors():
             return ResidentStep(
-                self._gpu, rendered, self._memory, self._precision, self._working_memory, whole
+                self._gpu, rendered, self._memory, self._precision, self._working_memory, fixed
             )
 
     def _function(self, arguments: Any) -> CudaFunction:

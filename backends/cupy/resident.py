@@ -7,7 +7,7 @@ from typing import Any
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy import loop
-from nnx.backends.cupy.calls import Calls, laid_out, lies_as
+from nnx.backends.cupy.calls import Calls, has_layout, offsets
 from nnx.backends.cupy.gpu import ALIGNED, Gpu, aligned
 from nnx.backends.cupy.state import StateMemory
 from nnx.backends.cupy.step import RenderedStep
@@ -61,15 +61,15 @@ class ResidentStep:
         self.addresses = {place(x).memory: home + state.offsets[name] for name, x in old.items()}
         samples = zip(batch, data or (), strict=data is not None)
         whole = [(place(x), array) for x, array in samples if array is not None]
-        given = {at.memory: array.data.ptr for at, array in whole if lies_as(array, at, ALIGNED)}
+        given = {at.memory: array.data.ptr for at, array in whole if has_layout(array, at, ALIGNED)}
         self.addresses |= given
         self.calls = Calls(gpu, loop.with_loop(rendered, given), precision)
-        places, size = laid_out({x: n for x, n in self.calls.memory.items() if x not in self.addresses})
+        places, size = offsets({x: n for x, n in self.calls.memory.items() if x not in self.addresses})
         self._working = working(size)
         self.addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
         self._begin = gpu.module(loop.SOURCE).get_function("begin")
         self._cost, self._graph = graph.result[1].dtype, None
-        self._is_met = self.has_no_graph = False
+        self._is_warm = self.has_no_graph = False
 
     def run(self, data: Data, order: Array | None, at: int, count: int, stream: Any) -> Array:
         """Do `count` steps; return their costs. See `nnx.port.program.Program.run`."""
@@ -87,7 +87,7 @@ class ResidentStep:
 
     def step(self, stream: Any) -> None:
         """Do a step, after `begin`."""
-        if self._graph is None and self._is_met and not self.has_no_graph:
+        if self._graph is None and self._is_warm and not self.has_no_graph:
             try:
                 self._graph = self._gpu.captured(self._enqueue)
                 _log.debug("a step is a CUDA graph")
@@ -96,7 +96,7 @@ class ResidentStep:
                 self.has_no_graph = True
         if self._graph is None:
             self._enqueue(stream)
-            self._is_met = True
+            self._is_warm = True
         else:
             self._graph.launch(stream)
 
