@@ -8,6 +8,9 @@ from nnx.cli import FAILED, INTERRUPTED, MISTYPED, streams
 OUT_OF_MEMORY = ("OutOfMemoryError", "RESOURCE_EXHAUSTED")
 """In the errors of PyTorch and JAX where a GPU has too little memory."""
 
+LOST_GPU = "CUDA error"
+"""The beginning of PyTorch's error where a GPU fails."""
+
 
 def main() -> None:
     """Run the command line; what is wrong is said in one line, without a traceback unless NNX_TRACEBACK is set."""
@@ -47,6 +50,11 @@ def said(error: Exception) -> int:
         complain(why if where is None else f"{os.fsdecode(where)!r}: {why}")
     elif isinstance(error, MemoryError) or any(name in repr(error) for name in OUT_OF_MEMORY):
         complain(f"the memory does not suffice: {first_line(error)}")
+    elif isinstance(error, RuntimeError) and str(error).startswith(LOST_GPU):
+        complain(
+            f"the GPU failed ({first_line(error)}). Start again: a run goes on from its last checkpoint, which is "
+            "whole, by nnx train --resume FOLDER"
+        )
     elif isinstance(error, RuntimeError) and "start new thread" in str(error):
         complain(
             "the system starts no more threads for this user or container; end other programs, raise the limit "

@@ -424,3 +424,14 @@ def test_too_little_memory_is_no_fault_of_nnx(run, capsys, error):
 
     assert said(error) == 1
     assert capsys.readouterr().err.startswith(f"Error: the memory does not suffice: {error}")
+
+
+def test_a_gpu_that_fails_under_pytorch_is_no_fault_of_nnx(run, capsys):
+    from nnx.__main__ import said
+
+    assert said(RuntimeError("CUDA error: an illegal memory access was encountered\nand more")) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert err.startswith(
+        "Error: the GPU failed (CUDA error: an illegal memory access was encountered). Start"
+    )
+    assert err.endswith("nnx train --resume FOLDER")
