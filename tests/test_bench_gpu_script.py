@@ -218,6 +218,15 @@ def test_files_of_the_suite_that_tell_most_come_first(tmp_path):
     assert all((TESTS / f"test_{name}.py").exists() for name in suite_tests.FIRST)
 
 
+@pytest.mark.needs("xdist")
+def test_as_many_processes_as_the_gpu_has_memory_for(monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    monkeypatch.setattr(suite_tests, "cores", lambda: 5)
+    for gigabytes, arguments in {2: [], 4: [], 10: ["-n", "3"], 140: ["-n", "5"]}.items():
+        monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda n=gigabytes: (n << 30, 140 << 30))
+        assert suite_tests.in_parallel() == arguments
+
+
 # --- bars ---
 
 

@@ -145,8 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Error, OSError) as error:
         print(f"{error}", file=sys.stderr)
         return 1
+    failed = [row for row in script.rows if row.outcome == "failed"]
     print(f"\n{table(script.rows)}\n\n{counts(script.rows)}")
-    return status or int(any(row.outcome == "failed" for row in script.rows))
+    if failed:  # once more, where a long table has scrolled away
+        print(f"\n{table(failed)}")
+    return status or int(bool(failed))
 
 
 if __name__ == "__main__":

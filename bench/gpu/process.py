@@ -36,6 +36,10 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # so that all that it starts can be ended with it
+                env={
+                    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                    **os.environ,
+                },  # JAX would take most of the memory
             )
 
     def rows(self) -> list[Row]:

@@ -32,6 +32,9 @@ MARGIN = 10
 FAILURES = 20
 """Failed tests that have a row of their own."""
 
+WORKER, WORKERS = 3 << 30, 8
+"""The bytes of a GPU that a process of pytest-xdist uses by CuPy, PyTorch and JAX, and the most processes."""
+
 
 def run(report: Report, options: Options) -> None:
     """Run pytest for as long as the section may take; report how many tests passed, and those that did not."""
@@ -68,6 +71,15 @@ def run(report: Report, options: Options) -> None:
         text += f"; pytest ended with status {status}: see the log"
     is_right = status == 0 and "passed" in names and "failed" not in names
     report.judge("pytest -k cupy", is_right, text)
+
+
+def in_parallel() -> list[str]:
+    """Return pytest's arguments for as many processes as the cores and the GPU's memory allow."""
+    import cupy
+
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    workers = min(WORKERS, cores(), int(free) // WORKER)
+    return ["-n", str(workers)] if workers > 1 and find_spec("xdist") is not None else []
 
 
 def ordered(folder: Path) -> list[Path]:
