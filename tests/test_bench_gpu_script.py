@@ -16,7 +16,7 @@ import nnx
 from nnx.backends.cupy import program
 from nnx.backends.cupy.gpu import Gpu
 from nnx.bench.gpu import __main__ as script
-from nnx.bench.gpu import correctness, sanitizer, suite_tests
+from nnx.bench.gpu import correctness, sanitizer, speed, suite_tests
 from nnx.bench.gpu.bars import BARS, DIGITS, SMALL, verdict
 from nnx.bench.gpu.networks import networks
 from nnx.bench.gpu.process import Process
@@ -284,6 +284,27 @@ def test_bars_without_a_floor_and_floors_that_are_absent():
     assert len(BARS) == 11
 
 
+def test_compiled_pytorch_is_a_rival_too(report):
+    for compiled in (70e-6, 80e-6):
+        speed._keep_compiled(
+            report, result(figure("nnx:cupy", 75e-6), figure("torch-compiled-cuda", compiled))
+        )
+    alone = result(figure("nnx:cupy", 75e-6))
+    alone.contestants.append(
+        {"name": "torch-compiled-cuda", "label": "PyTorch", "absent": "there is no compiler"}
+    )
+    speed._keep_compiled(report, alone)
+    assert outcomes(report) == ["missed", "met", "skipped"]
+    assert read_rows(report.path)[-1].text == "PyTorch: there is no compiler"
+
+
+def test_cells_are_those_with_bars_and_small_batches_come_first():
+    cells = speed.Cells(["nnx:cupy"], [DIGITS, SMALL], [128, 1024, 8192]).cases
+    assert [(case.sizes, case.m) for case in cells] == [
+        (DIGITS, 128), (SMALL, 128), (DIGITS, 1024), (SMALL, 1024), (DIGITS, 8192),
+    ]  # fmt: skip
+
+
 # --- processes, files, the command ---
 
 
@@ -415,6 +436,7 @@ def test_a_dry_run(command, tmp_path):
     wrong, suite = [key for key in found if key[0] == "tests"]
     assert failed == {wrong, suite}, output
     assert "test_cupy_is_wrong" in wrong[1]
+    assert found[wrong]["text"].startswith("assert 1 == 2")
     assert found[suite]["text"].startswith("1 passed, 1 failed, 1 skipped; all of them")
     assert status == 1
     assert {key[0] for key in found} == set(SECTIONS)

@@ -10,10 +10,12 @@ VARIABLE = "NNX_BENCH_OUTCOMES"
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """Write a line of JSON: the test, its outcome, and the last line of its error."""
+    """Write a line of JSON: the test, its outcome, and the first line of its error."""
     path, is_worker = os.environ.get(VARIABLE), "PYTEST_XDIST_WORKER" in os.environ
     if path is None or is_worker or (report.passed and report.when != "call"):
         return
-    error = "" if report.passed else report.longreprtext.strip().splitlines()[-1:]
+    lines = [
+        line.removeprefix("E").strip() for line in report.longreprtext.splitlines() if line.startswith("E ")
+    ]
     with Path(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps([report.nodeid, report.outcome, *error]) + "\n")
+        file.write(json.dumps([report.nodeid, report.outcome, "".join(lines[:1])]) + "\n")

@@ -95,7 +95,7 @@ def read(outcomes: Path) -> dict[str, tuple[str, str]]:
     if outcomes.exists():
         for line in outcomes.read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):  # half a line
-                test, outcome, *error = json.loads(line)
+                test, outcome, error = json.loads(line)
                 if found.get(test, ("", ""))[0] != "failed":
-                    found[test] = outcome, "".join(error)
+                    found[test] = outcome, error
     return found
