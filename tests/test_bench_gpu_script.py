@@ -164,6 +164,14 @@ def test_a_precision_must_round_and_not_too_much(report, monkeypatch, precision)
     assert outcomes(report) == ["passed", "failed", "failed"]
 
 
+@needs_compiler
+def test_a_precision_that_the_gpu_lacks_is_skipped(report, monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    monkeypatch.setattr(cupy.cuda.Device, "compute_capability", "75")
+    correctness.check_precision(report, "tf32", networks(small=True)[0], OPTIONS)
+    assert outcomes(report) == ["skipped"]
+
+
 def test_the_networks_are_eight_with_every_batch_size():
     for small in (False, True):
         tried = networks(small)

@@ -1,7 +1,7 @@
 """Training and computing on the GPU beside NumPy, in memory that was full of NaN."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -42,16 +42,20 @@ class Errors(NamedTuple):
 
 
 def check(report: Report, options: Options) -> None:
-    """Compare all networks, then the other precisions of one of them."""
+    """Compare all networks in float32, one of them in the other precisions, and all in float64."""
     tried = networks(options.small)
-    for dtype in ("float32", "float64"):
-        for one in tried:
-            name = f"{one.name}, {dtype}"
-            with report.guard(name):
-                compare(report, name, one, dtype, options)
+    _compare_all(report, tried, "float32", options)
     for precision in ROUNDING:
         with report.guard(precision):
             check_precision(report, precision, tried[0], options)
+    _compare_all(report, tried, "float64", options)
+
+
+def _compare_all(report: Report, tried: Sequence[Tried], dtype: str, options: Options) -> None:
+    for one in tried:
+        name = f"{one.name}, {dtype}"
+        with report.guard(name):
+            compare(report, name, one, dtype, options)
 
 
 def compare(report: Report, name: str, tried: Tried, dtype: str, options: Options) -> None:
@@ -72,7 +76,7 @@ def compare(report: Report, name: str, tried: Tried, dtype: str, options: Option
     worst = Errors(*np.max(errors, axis=0).tolist())  # NaN, if there is any
     is_close = all(x <= LIMITS[dtype][kind] for kind, x in worst._asdict().items())
     text = ", ".join(f"{kind} {x:.0e}" for kind, x in worst._asdict().items())
-    text += f"; {graphs} graphs; twice the {'same' if same else 'same not: other'} bits"
+    text += f"; {graphs} graphs; {'the same bits twice' if same else 'other bits the second time'}"
     if fallbacks:
         text += f"; {fallbacks[0]}"
     is_right = is_close and same and graphs >= 2 * len(tried.batch_sizes) and not fallbacks
@@ -84,12 +88,13 @@ def check_precision(report: Report, precision: str, tried: Tried, options: Optio
     tried = tried._replace(optimizer=nnx.Momentum())
     m, M = list(tried.batch_sizes.items())[1]
     X, Y = tried.samples(M, options.seed, "float32")
-    expected = _fit(tried, "numpy", "float32", X, Y, m, True, options)
     try:
-        found = _fit(tried, "cupy", "float32", X, Y, m, True, options, precision)
+        nnx.backend("cupy", precision=precision)
     except BackendError as error:  # this GPU has no such products
         report.add(precision, "skipped", str(error))
         return
+    expected = _fit(tried, "numpy", "float32", X, Y, m, True, options)
+    found = _fit(tried, "cupy", "float32", X, Y, m, True, options, precision)
     (least, most), off = ROUNDING[precision], compared(found, expected, X, Y, options.seed).theta
     text = f"theta {off:.0e}; expected {least:.0e} to {most:.0e}"
     report.judge(precision, least < off < most, text, theta=off)
