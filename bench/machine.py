@@ -12,8 +12,8 @@ from typing import Any
 from nnx.support.limits import cores
 
 PACKAGES = (
-    "nnx-array", "numpy", "numba", "mkl", "torch", "jax", "jaxlib", "optax", "scikit-learn", "scipy", "cupy-cuda12x",
-    "cupy-cuda13x",
+    "nnx-array", "numpy", "numba", "mkl", "torch", "jax", "jaxlib", "optax", "scikit-learn", "scipy", "cupy",
+    "cupy-cuda12x", "cupy-cuda13x", "nvidia-cublas", "nvidia-cublas-cu12",
 )  # fmt: skip
 VARIABLES = (
     "OMP_NUM_THREADS",
@@ -22,6 +22,9 @@ VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
     "XLA_FLAGS",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
 
 

@@ -179,7 +179,7 @@ def test_the_times_of_a_step(stand_in, backend):
     stand_in[2].algorithms = (3e-6,)
     found = step_profile(CASE, backend)
     assert found.device.startswith("a GPU of NumPy")
-    assert found.precision == backend.partition("/")[2] or "float32"
+    assert found.precision == (backend.partition("/")[2] or "float32")
     for row in found.rows:
         assert row.seconds == pytest.approx(3e-6 if row.is_product else SECONDS)
     assert found.graph_seconds == pytest.approx(found.seconds)
@@ -281,6 +281,27 @@ def test_jax_names_its_precision(monkeypatch, name, precision, setting):
     assert (made.precision, asked.get("jax_default_matmul_precision")) == (precision, setting)
     with pytest.raises(Absent, match="see jax-cuda"):
         make("jax-cuda-float32", Case(CASE.sizes, 7, dtype="float64"), CASE.data())
+
+
+def test_pytorch_on_a_gpu_multiplies_in_float32(monkeypatch):
+    """The environment may have allowed TF32, as in NVIDIA's containers; its figures would be called float32."""
+    torch = pytest.importorskip("torch")
+    from nnx.bench.peers import torch as peer
+
+    found = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        peer, "_model", lambda *given: found.append(torch.get_float32_matmul_precision()) or given[9]
+    )
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        for contestant in (peer.eager_on_gpu, peer.compiled_on_gpu):
+            with pytest.raises(IndexError):  # the model is as far as it comes without a GPU
+                contestant(CASE, CASE.data())
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert found == ["highest", "highest"]
 
 
 # PyTorch's step as one graph

@@ -292,25 +292,42 @@ def test_bars_without_a_floor_and_floors_that_are_absent():
     assert len(BARS) == 11
 
 
-def test_compiled_pytorch_is_a_rival_too(report):
-    for compiled in (70e-6, 80e-6):
-        speed._keep_compiled(
-            report, result(figure("nnx:cupy", 75e-6), figure("torch-compiled-cuda", compiled))
-        )
-    alone = result(figure("nnx:cupy", 75e-6))
-    alone.contestants.append(
-        {"name": "torch-compiled-cuda", "label": "PyTorch", "absent": "there is no compiler"}
-    )
-    speed._keep_compiled(report, alone)
-    assert outcomes(report) == ["missed", "met", "skipped"]
-    assert read_rows(report.path)[-1].text == "PyTorch: there is no compiler"
-
-
 def test_cells_are_those_with_bars_and_small_batches_come_first():
     cells = speed.Cells(["nnx:cupy"], [DIGITS, SMALL], [128, 1024, 8192]).cases
     assert [(case.sizes, case.m) for case in cells] == [
         (DIGITS, 128), (SMALL, 128), (DIGITS, 1024), (SMALL, 1024), (DIGITS, 8192),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("other", "outcome"), [(21e-6, "measured"), (19e-6, "missed")])
+def test_a_step_without_a_bar_must_be_the_fastest(other, outcome):
+    cell = result(figure("nnx:cupy/tf32", 20e-6, SMALL), figure("nnx:torch@cuda/tf32", other, SMALL))
+    found = verdict(cell, SMALL, 128, "tf32")
+    assert (found.outcome, found.numbers["bar"]) == (outcome, None)
+
+
+@pytest.mark.parametrize(("other", "outcome"), [(75e-6, "met"), (73e-6, "missed"), (None, "skipped")])
+def test_compiled_pytorch_is_a_rival_with_a_file_of_its_own(report, tmp_path, other, outcome):
+    figures = [figure("floor-cuda", 50e-6), figure("nnx:cupy", 74e-6)]
+    found = result(*figures, *([] if other is None else [figure("torch-compiled-cuda", other)]))
+    if other is None:
+        found.contestants.append({"name": "torch-compiled-cuda", "precision": None, "absent": "no PyTorch"})
+    speed.keep_compiled(report, OPTIONS._replace(out=str(tmp_path / "a-gpu")), found)
+    (row,) = read_rows(report.path)
+    assert row.outcome == outcome, row.text
+    assert "no PyTorch" in row.text if other is None else "PyTorch compiled, GPU" in row.text
+    assert nnx.bench.result.read(tmp_path / "a-gpu-compiled.json").figures == found.figures
+
+
+def test_times_are_taken_in_the_precisions_that_the_gpu_has(report, monkeypatch):
+    def backend(name, device, precision):
+        if precision == "bfloat16":
+            raise nnx.BackendError("this GPU has no products in bfloat16")
+
+    monkeypatch.setattr(speed, "backend", backend)
+    assert speed.usable_precisions(report) == ["float32", "tf32"]
+    (row,) = read_rows(report.path)
+    assert (row.check, row.outcome) == ("bfloat16", "skipped")
 
 
 # --- processes, files, the command ---

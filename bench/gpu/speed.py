@@ -5,18 +5,20 @@ from pathlib import Path
 
 from nnx.bench.case import Case
 from nnx.bench.contestants import label
-from nnx.bench.gpu.bars import BARS, DIGITS, SMALL, us, verdict
+from nnx.bench.gpu.bars import BARS, DIGITS, SMALL, verdict
 from nnx.bench.gpu.report import Report
 from nnx.bench.gpu.sections import Options
-from nnx.bench.result import Result, write
+from nnx.bench.result import Figure, Result, write
 from nnx.bench.suite import Plan, run
-from nnx.port.precision import PRECISIONS
+from nnx.errors import BackendError
+from nnx.port.precision import FLOAT32, PRECISIONS
+from nnx.port.registry import backend
 
 OURS = ("cupy", "torch@cuda", "jax@cuda")
 """nnx's backends that take part, in each precision."""
 
 PEERS, COMPILED = ("jax-cuda", "jax-cuda-float32"), "torch-compiled-cuda"
-"""Other libraries. PyTorch compiles each cell for long, and so comes last, as far as the time reaches."""
+"""Other libraries. PyTorch takes long to compile each cell, and so comes last, as far as the time reaches."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,36 @@ class Cells(Plan):  # type: ignore[misc]  # mypy does not see nnx.bench under it
 
 
 def measure(report: Report, options: Options) -> None:
-    """Measure, report each cell when it is done, and keep the figures as `nnx bench` does."""
-    sizes, batch_sizes = [DIGITS, SMALL], [128, 1024, 8192]
-    ours = [name(library, precision) for library in OURS for precision in PRECISIONS]
+    """Measure, report each cell when it is done, and write the figures as `nnx bench` does."""
+    sizes, batch_sizes, libraries = [DIGITS, SMALL], [128, 1024, 8192], OURS
     if options.small:
-        sizes, batch_sizes = [(20, 16, 4)], [8]
-        ours = [name("cupy", precision) for precision in PRECISIONS]
+        sizes, batch_sizes, libraries = [(20, 16, 4)], [8], OURS[:1]
+    precisions = usable_precisions(report)
+    ours = [name(library, precision) for library in libraries for precision in precisions]
+
+    def keep(result: Result) -> None:
+        write(result, Path(f"{options.out}.json"))
+        for precision in precisions:
+            _report(report, result, precision)
+
     plan = Cells([*ours, *PEERS], sizes, batch_sizes, rounds=3, seconds=0.01 if options.small else 0.1)
-    run(plan, say=print, keep=lambda found: _keep(report, Path(f"{options.out}.json"), found))
+    run(plan, say=print, keep=keep)
     if not options.small:
         plan = Cells(["nnx:cupy", COMPILED], sizes, batch_sizes, rounds=3)
-        run(plan, say=print, keep=lambda found: _keep_compiled(report, found))
+        run(plan, say=print, keep=lambda result: keep_compiled(report, options, result))
+
+
+def usable_precisions(report: Report) -> list[str]:
+    """Return the precisions that the GPU has; report those that it lacks."""
+    found = [FLOAT32]
+    for precision in PRECISIONS[1:]:
+        try:
+            backend("cupy", None, precision)
+        except BackendError as error:
+            report.add(precision, "skipped", str(error))
+        else:
+            found.append(precision)
+    return found
 
 
 def name(library: str, precision: str) -> str:
@@ -53,31 +74,25 @@ def name(library: str, precision: str) -> str:
     >>> name("torch@cuda", "tf32"), name("cupy", "float32")
     ('nnx:torch@cuda/tf32', 'nnx:cupy')
     """
-    return f"nnx:{library}" if precision == "float32" else f"nnx:{library}/{precision}"
+    return f"nnx:{library}" if precision == FLOAT32 else f"nnx:{library}/{precision}"
 
 
-def _keep(report: Report, path: Path, result: Result) -> None:
-    """Write the figures; report the cell that was measured last."""
-    write(result, path)
+def keep_compiled(report: Report, options: Options, result: Result) -> None:
+    """Write the figures of compiled PyTorch; report the cell that was measured last."""
+    write(result, Path(f"{options.out}-compiled.json"))
+    if result.figures[-1].contestant == COMPILED:
+        _report(report, result, FLOAT32, f" beside {label(COMPILED)}")
+    else:
+        reason = next(one["absent"] for one in result.contestants if one["name"] == COMPILED)
+        report.add(f"{_cell(result.figures[-1])}: {label(COMPILED)}", "skipped", str(reason))
+
+
+def _report(report: Report, result: Result, precision: str, beside: str = "") -> None:
+    """Report CuPy's step in the cell that was measured last."""
     last = result.figures[-1]
-    sizes = tuple(last.sizes)
-    bars = [precision for precision in PRECISIONS if (sizes, last.m, precision) in BARS]
-    for precision in bars or PRECISIONS:
-        outcome, text, numbers = verdict(result, sizes, last.m, precision)
-        report.add(f"{'-'.join(map(str, sizes))}, m = {last.m:,}, {precision}", outcome, text, **numbers)
+    outcome, text, numbers = verdict(result, tuple(last.sizes), last.m, precision)
+    report.add(f"{_cell(last)}, {precision}{beside}", outcome, text, **numbers)
 
 
-def _keep_compiled(report: Report, result: Result) -> None:
-    """Report whether CuPy's step is faster than compiled PyTorch's in the cell that was measured last."""
-    last = result.figures[-1]
-    seconds = {
-        one.contestant: one.seconds for one in result.figures if (one.sizes, one.m) == (last.sizes, last.m)
-    }
-    check = f"{'-'.join(map(str, last.sizes))}, m = {last.m:,}: {label(COMPILED)}"
-    if COMPILED not in seconds or "nnx:cupy" not in seconds:
-        reasons = [f"{one['label']}: {one['absent']}" for one in result.contestants if one["absent"]]
-        report.add(check, "skipped", "; ".join(reasons))
-        return
-    compiled, ours = seconds[COMPILED], seconds["nnx:cupy"]
-    outcome = "met" if ours <= compiled else "missed"
-    report.add(check, outcome, f"{us(compiled)} us; nnx cupy {us(ours)} us", seconds=compiled, ours=ours)
+def _cell(figure: Figure) -> str:
+    return f"{'-'.join(map(str, figure.sizes))}, m = {figure.m:,}"

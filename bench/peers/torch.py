@@ -119,8 +119,10 @@ def _training(
 def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contestant:
     only(case, "gradient_descent", "adam")
     torch = library("torch", "torch")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Absent("PyTorch finds no CUDA GPU")
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise Absent("PyTorch finds no CUDA GPU")
+        torch.set_float32_matmul_precision("highest")  # an environment variable may have allowed TF32
     model = _model(torch, case, device)
     X, y = torch.from_numpy(data.X).to(device), torch.from_numpy(data.y).to(device)
     Y = y.long() if case.sizes[-1] > 1 else y[:, None].to(X.dtype)
