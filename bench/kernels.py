@@ -206,7 +206,7 @@ def step_profile(case: Case, backend: str = "cupy") -> Profile:
     state = initial_state(network, optimizer, network.init(case.seed, case.dtype), seed=case.seed)
     targets = ((case.M,), "int32") if case.sizes[-1] > 1 else ((1, case.M), case.dtype)
     data = Stub((case.sizes[0], case.M), case.dtype), Stub(*targets), None
-    rendered = render_step(step, state, data, case.m)
+    rendered = render_step(step, state, data, case.m, precision or FLOAT32)
     rows = tuple(_rows(rendered, call_names(rendered, network)))
     least = cost(rendered).least_bytes + rows[0].bytes + rows[-1].bytes
     profile = Profile(case, precision or FLOAT32, rows, least)

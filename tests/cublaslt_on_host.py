@@ -9,11 +9,6 @@ DTYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 14: np.dtype("uint16")
 ATTRIBUTE_BYTES = {3: 4, 4: 4}
 
 
-def bfloat16(x):
-    """float32 with the seven digits behind the point that bfloat16 has."""
-    return ((x.view("uint32") + 0x8000) & 0xFFFF0000).view("float32")
-
-
 def widened(x):
     """bfloat16 as float32."""
     return (x.astype("uint32") << 16).view("float32")
@@ -55,7 +50,7 @@ class CublasLtOnHost:
         return self._new(pointer, "handle")
 
     def cublasLtMatmulDescCreate(self, pointer, compute, scale):
-        assert (compute, scale) in {(68, 0), (75, 0), (77, 0), (70, 1)}
+        assert (compute, scale) in {(68, 0), (77, 0), (70, 1)}
         return self._new(pointer, {"compute": compute, 3: 0, 4: 0})
 
     def cublasLtMatrixLayoutCreate(self, pointer, dtype, rows, columns, ld):
@@ -112,8 +107,7 @@ class CublasLtOnHost:
     def _factor(self, address, layout, desc, transposed):
         x = _matrix(address, *layout)
         x = widened(x) if x.dtype == "uint16" else x
-        rounded = {75: bfloat16, 77: tf32}.get(desc["compute"])
-        x = x if rounded is None else rounded(np.ascontiguousarray(x))
+        x = tf32(np.ascontiguousarray(x)) if desc["compute"] == 77 else x
         return x.T if desc[transposed] else x
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cublaslt_on_host import bfloat16, tf32
+from cublaslt_on_host import tf32
 from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import SECONDS, installed
 
@@ -373,5 +373,5 @@ def test_pytorch_as_a_graph_trains_as_eager(torch_graphs, sizes, optimizer, shuf
 
 
 def test_the_rounding_of_the_stand_in():
-    x = np.float32([1 + 2**-9, 1 + 2**-7])
-    assert list(bfloat16(x)) == [1, 1 + 2**-7]
+    x = np.float32([1 + 2**-12, 1 + 2**-10])
+    assert list(tf32(x)) == [1, 1 + 2**-10]

@@ -36,7 +36,7 @@ class Calls:
     gpu : Gpu
     rendered : RenderedStep
     precision : str
-        Of products: see `cublaslt.PRECISIONS`.
+        Of products: see `nnx.backend`.
     alignments : dict
         The power of two that divides the address of a memory, where it is not `ALIGNED`.
 

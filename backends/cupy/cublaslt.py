@@ -11,13 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 from nnx.backends.cupy.step import Product
-from nnx.errors import BackendError, first_line, one_of
+from nnx.errors import BackendError, first_line
 from nnx.support.install import install
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
-"""How products of float32 are computed: as they are, with factors rounded to TF32, or to bfloat16. Sums are float32."""
-
-COMPUTE_TYPES = {"float32": 68, "tf32": 77, "bfloat16": 75, "float64": 70}  # cublasComputeType_t
+COMPUTE_TYPES = {"float32": 68, "tf32": 77, "float64": 70}  # cublasComputeType_t
 DATA_TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # cudaDataType_t
 TRANSPOSE_A, TRANSPOSE_B = 3, 4  # cublasLtMatmulDescAttributes_t
 WORKSPACE_BYTES, REDUCTION_SCHEMES, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # cublasLtMatmulPreferenceAttributes_t
@@ -223,9 +220,6 @@ class Matmul:
 
 
 def compute_type(product: Product, precision: str) -> int:
-    """Return how a product is computed. Factors that are rounded already, and float64, have one way only."""
-    one_of("precision", precision, PRECISIONS)
-    dtype = product.c.dtype
-    if dtype != "float32" or product.a.dtype != dtype:
-        return COMPUTE_TYPES["float64" if dtype == "float64" else "float32"]
-    return COMPUTE_TYPES[precision]
+    """Return how a product is computed: cuBLASLt rounds to TF32, and factors in bfloat16 are rounded before."""
+    rounds = precision == "tf32" and product.a.dtype == "float32"
+    return COMPUTE_TYPES["tf32" if rounds else product.c.dtype]

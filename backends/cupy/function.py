@@ -22,7 +22,7 @@ class CudaFunction:
     gpu : Gpu
     rendered : RenderedStep
     precision : str
-        Of products: see `cublaslt.PRECISIONS`.
+        Of products: see `nnx.backend`.
     """
 
     def __init__(self, gpu: Gpu, rendered: RenderedStep, precision: str) -> None:
@@ -39,7 +39,7 @@ class CudaFunction:
         gpu, graph, place = self._gpu, self._schedule.graph, self._schedule.place
         held = [
             self._with_layout(x, place(value))
-            for value, x in zip(graph.inputs, arrays(arguments), strict=True)
+            for value, x in zip(graph.inputs, filter(is_array, leaves(arguments)), strict=True)
         ]
         outs = {value: self._empty(place(value)) for value in graph.outputs}
         working = gpu.empty(self._size)  # used again for what the stream does after these calls
@@ -62,8 +62,3 @@ class CudaFunction:
         new = self._empty(place)
         new[...] = x
         return new
-
-
-def arrays(tree: Any) -> list[Array]:
-    """Return the arrays of a tree in order."""
-    return [leaf for leaf in leaves(tree) if is_array(leaf)]

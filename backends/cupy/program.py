@@ -16,13 +16,12 @@ from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.rendering import render_function, render_step
 from nnx.backends.cupy.resident import ResidentStep, step_bytes
 from nnx.backends.cupy.state import StateMemory
+from nnx.compiler.ir.operations import FLOATS
 from nnx.errors import first_line, size
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way
 
 SLOW = "a step runs as single operations of CuPy, which takes several times as long; the backend torch may be faster"
-
-FLOATS = ("float32", "float64")
 
 
 class CudaProgram(Program):
@@ -36,7 +35,7 @@ class CudaProgram(Program):
     function : callable
     gpu : Gpu
     precision : str
-        Of products: see `cublaslt.PRECISIONS`.
+        Of products: see `nnx.backend`.
     """
 
     def __init__(self, function: Callable[..., Any], gpu: Gpu, precision: str = "float32") -> None:
@@ -179,14 +178,14 @@ class CudaProgram(Program):
         return addresses if again or count > 1 else None
 
     def _step(self, data: Data, m: int, fixed: Data | None) -> ResidentStep:
-        rendered = render_step(self.function, self._memory.arrays(), data, m)
+        rendered = render_step(self.function, self._memory.arrays(), data, m, self._precision)
         with self._gpu.memory_errors():
             return ResidentStep(
                 self._gpu, rendered, self._memory, self._precision, self._working_memory, fixed
             )
 
     def _function(self, arguments: Any) -> CudaFunction:
-        rendered = render_function(self.function, arguments)
+        rendered = render_function(self.function, arguments, self._precision)
         with self._gpu.memory_errors():
             return CudaFunction(self._gpu, rendered, self._precision)
 
@@ -199,7 +198,7 @@ class CudaProgram(Program):
         """Return the text of the error for too little memory: the bytes asked for, and the largest m that fits."""
 
         def needed(m: int) -> int:
-            step = render_step(self.function, self._memory.arrays(), data, m)
+            step = render_step(self.function, self._memory.arrays(), data, m, self._precision)
             return int(step_bytes(step) + self._memory.missing_bytes + 2 * self._gpu.lt.workspace)
 
         asked, free = needed(m), self._gpu.free_bytes

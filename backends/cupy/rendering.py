@@ -8,7 +8,10 @@ from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy.step import RenderedStep
 from nnx.backends.cupy.step_renderer import rendered, scheduled
-from nnx.compiler import is_array, own_outputs, trace
+from nnx.compiler import Graph, is_array, own_outputs, trace
+from nnx.compiler.ir.operations import ROUNDED
+from nnx.compiler.passes.round_factors import with_rounded_factors
+from nnx.port.precision import FLOAT32
 from nnx.support.tree import leaves, mapped
 
 
@@ -25,20 +28,34 @@ def stub_batch(data: Data, m: int) -> tuple[Stub | None, ...]:
     return tuple(None if x is None else Stub((*x.shape[:-1], m), x.dtype) for x in data)
 
 
-def render_step(function: Callable[..., Any], state: dict[str, Array], data: Data, m: int) -> RenderedStep:
+def render_step(
+    function: Callable[..., Any], state: dict[str, Array], data: Data, m: int, precision: str = FLOAT32
+) -> RenderedStep:
     """Return a training step for m samples of these data; a TraceError if it cannot be."""
-    made, other = (scheduled(trace(function, state, stub_batch(data, n))) for n in (m, m + 1))
-    return rendered(made, other)
+
+    def of(m: int) -> Any:
+        return scheduled(in_precision(trace(function, state, stub_batch(data, m)), precision))
+
+    return rendered(of(m), of(m + 1))
 
 
-def render_function(function: Callable[..., Any], arguments: Any) -> RenderedStep:
+def render_function(function: Callable[..., Any], arguments: Any, precision: str = FLOAT32) -> RenderedStep:
     """Return a function of (parameters, batch, ...) whose text has no number of samples, if that can be told."""
-    graph = own_outputs(trace(function, *arguments))
+
+    def of(arguments: Any) -> Any:
+        graph = in_precision(own_outputs(trace(function, *arguments)), precision)
+        return scheduled(graph, is_step=False)
+
+    made = of(arguments)
     try:
-        other = scheduled(own_outputs(trace(function, *with_another_sample(arguments))), is_step=False)
-        return rendered(scheduled(graph, is_step=False), other)
+        return rendered(made, of(with_another_sample(arguments)))
     except Exception:  # what was taken for samples is none: the user's code may raise anything
-        return rendered(scheduled(graph, is_step=False))
+        return rendered(made)
+
+
+def in_precision(graph: Graph, precision: str) -> Graph:
+    """Return a graph whose products read what they must read for a precision. For TF32 cuBLASLt rounds by itself."""
+    return with_rounded_factors(graph) if precision == ROUNDED else graph
 
 
 def with_another_sample(arguments: Any) -> Any:

@@ -30,7 +30,7 @@ class ResidentStep:
     state : StateMemory
         Steps change its block `home` in place.
     precision : str
-        Of products: see `cublaslt.PRECISIONS`.
+        Of products: see `nnx.backend`.
     working : callable
         Returns memory of at least so many bytes, which other steps may use between the runs of this one.
     data : (X, Y, w), optional
