@@ -74,13 +74,11 @@ def no_driver(monkeypatch):
     class CUDARuntimeError(RuntimeError):
         pass
 
-    def product(shape):
+    def device(number=None):
         raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
 
-    device = types.SimpleNamespace(id=0, use=lambda: None)
-    properties = types.SimpleNamespace(getDeviceProperties=lambda number: {"name": b"none"})
-    cuda = types.SimpleNamespace(Device=lambda number=None: device, runtime=properties)
-    cupy = types.SimpleNamespace(__version__="14.2.0", cuda=cuda, ones=product, asnumpy=np.asarray)
+    cuda = types.SimpleNamespace(Device=device, runtime=types.SimpleNamespace())
+    cupy = types.SimpleNamespace(__version__="14.2.0", cuda=cuda)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "array_api_compat.cupy", types.ModuleType("array_api_compat.cupy"))
     monkeypatch.setattr(registry, "has_driver", lambda: False)
