@@ -54,7 +54,7 @@ class CuPy(Backend):
         if obstacle is not None:
             raise self._unusable(device, obstacle)
         self.xp, self.device, self.precision = xp, f"cuda:{self._device.id}", precision
-        if precision != FLOAT32:  # cuBLASLt would not say it, and multiply in float32
+        if precision != FLOAT32:  # cuBLASLt may multiply in float32, and say nothing
             check_capability(f"CuPy on {self.device}", precision, f"{capability[:-1]}.{capability[-1]}")
         self.gpu = Gpu(cupy, self._device, on_gpu(library(), self._device.id, capability))
 
