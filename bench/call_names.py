@@ -1,4 +1,4 @@
-"""What each kernel and product of a step computes, in the names of the notes: Z1 = W1 X, dW2, A1, theta."""
+"""Names for the kernels and products of a step, in the symbols of the notes: Z1 = W1 X, dW2, A1, theta."""
 
 from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler.ir.graph import Graph, Op, Value
@@ -10,9 +10,9 @@ BATCH = "X", "Y", "w"
 
 
 def call_names(step: RenderedStep, network: Network) -> list[str]:
-    """Return for each call of a training step what it computes, and from which values."""
+    """Return for each call of a training step the values that it writes and those that it reads."""
     names = _Names(step.schedule.graph, network)
-    return [names.told(instruction) for instruction in step.schedule.instructions]
+    return [names.of(instruction) for instruction in step.schedule.instructions]
 
 
 class _Names:
@@ -73,11 +73,13 @@ class _Names:
         if name is not None:
             return name
         if base.size == 1:
-            return "a number"
-        return "a number a sample" if base.size == self._m else f"{' x '.join(map(str, base.shape))} numbers"
+            return "one number"
+        return (
+            "one number per sample" if base.size == self._m else f"{' x '.join(map(str, base.shape))} numbers"
+        )
 
-    def told(self, instruction: Instruction) -> str:
-        """Return what an instruction computes."""
+    def of(self, instruction: Instruction) -> str:
+        """Return the values that an instruction writes and those that it reads."""
         reads, writes = ([region.value for region in regions] for regions in regions_of(instruction))
         made = ", ".join(dict.fromkeys(map(self._name, writes)))
         if isinstance(instruction, Gemm):

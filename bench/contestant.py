@@ -62,7 +62,7 @@ class Contestant(NamedTuple):
         return seconds
 
 
-class Wanted(NamedTuple):
+class BackendParts(NamedTuple):
     """A backend as `nnx bench --backends` names it; None: the backend's best device, and products of float32."""
 
     name: str
@@ -70,19 +70,19 @@ class Wanted(NamedTuple):
     precision: str | None
 
 
-def wanted(backend: str) -> Wanted:
+def split_backend(backend: str) -> BackendParts:
     """Return the parts of a backend's name.
 
     Examples
     --------
-    >>> wanted("torch@cuda:1/tf32")
-    Wanted(name='torch', device='cuda:1', precision='tf32')
-    >>> wanted("jax")
-    Wanted(name='jax', device=None, precision=None)
+    >>> split_backend("torch@cuda:1/tf32")
+    BackendParts(name='torch', device='cuda:1', precision='tf32')
+    >>> split_backend("jax")
+    BackendParts(name='jax', device=None, precision=None)
     """
     place, _, precision = backend.partition("/")
     name, _, device = place.partition("@")
-    return Wanted(name, device or None, precision or None)
+    return BackendParts(name, device or None, precision or None)
 
 
 def library(name: str, extra: str) -> Any:

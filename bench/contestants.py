@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import NamedTuple, cast
 
 from nnx.bench.case import Case, Data
-from nnx.bench.contestant import Contestant, wanted
+from nnx.bench.contestant import Contestant, split_backend
 from nnx.errors import unknown
 
 
@@ -84,7 +84,7 @@ def may_use_gpu(name: str) -> bool:
     """
     if not name.startswith(OURS):
         return "cuda" in name or "cupy" in name
-    library, device, _ = wanted(name.removeprefix(OURS))
+    library, device, _ = split_backend(name.removeprefix(OURS))
     return device != "cpu" and library not in ("numpy", "numba")
 
 
@@ -114,7 +114,9 @@ def floors(names: Sequence[str], dtype: str) -> list[str]:
     (['floor'], ['floor', 'floor-cuda', 'floor-cuda/tf32'])
     """
     on_gpu = [name for name in names if may_use_gpu(name)]
-    precisions = {wanted(name.removeprefix(OURS)).precision or dtype for name in on_gpu if name not in TF32}
+    precisions = {
+        split_backend(name.removeprefix(OURS)).precision or dtype for name in on_gpu if name not in TF32
+    }
     if any(name in TF32 for name in on_gpu):
         precisions.add("tf32" if dtype == "float32" else dtype)
     needed = {floor("cuda", precision, dtype) for precision in precisions}

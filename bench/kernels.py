@@ -20,11 +20,11 @@ from nnx.backends.cupy.step import Call, Product, RenderedStep
 from nnx.backends.cupy.timing import CALLS, ROUNDS, fastest_round, seconds
 from nnx.bench.call_names import call_names
 from nnx.bench.case import Case
-from nnx.bench.contestant import wanted
+from nnx.bench.contestant import split_backend
 from nnx.bench.floor_cuda import StepProducts
 from nnx.compiler.ir.graph import nbytes
 from nnx.errors import BackendError, InputError, count, shown
-from nnx.port.precision import FLOAT32, check_dtype
+from nnx.port.precision import FLOAT32, check_dtype, told
 from nnx.port.registry import backend as find_backend
 from nnx.train.step import initial_state, training_step
 
@@ -42,16 +42,16 @@ class Row:
     Attributes
     ----------
     name : str
-        What it computes.
+        The values that it writes and those that it reads: "Z1 = W1 X" is a product, "A1 from Z1, b1" a kernel.
     call : str
         "k1<<<blocks, threads>>>", or "gemm TN MxNxK" as BLAS has it.
     is_product : bool
     bytes, flops : int
-        What it reads and writes, each array once; a product's multiplications and additions.
+        The bytes of the arrays that it reads and writes, each once; a product's multiplications and additions.
     seconds : float or None
         Of the call by itself, repeated.
     least_seconds : float or None
-        What its bytes, or its operations, need at the speed of the GPU.
+        The time that its bytes, or its operations, need at the speed of the GPU.
     """
 
     name: str
@@ -129,14 +129,14 @@ class Profile:
             *self.rows,
             self._together("all kernels", False),
             self._together("all products", True),
-            Row("bytes that the kernels need at least", "", False, self.least_bytes, 0),
+            Row("all kernels, at least", "", False, self.least_bytes, 0),
         ]
         if self.graph_seconds is not None:
             rows.append(Row("the step as one CUDA graph", "", False, 0, 0, self.graph_seconds))
         columns = len(HEAD) if self.device is not None else 4  # no times without a GPU
         lines = [line[:columns] for line in (HEAD, *((row.name, row.call, *_numbers(row)) for row in rows))]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        title = f"{sizes}, {case.optimizer}, {case.dtype}, m = {case.m:,}; products in {self.precision}"
+        title = f"{sizes}, {case.optimizer}, {case.dtype}, m = {case.m:,}{told(self.precision)}"
         return "\n".join([title, *(_line(cells, widths) for cells in lines)])
 
     def _together(self, name: str, is_product: bool) -> Row:
@@ -147,7 +147,7 @@ class Profile:
         return Row(name, count(len(some), "call"), is_product, moved, done, *times)
 
 
-HEAD = "computes", "call", "kB", "MFLOP", "µs", "least µs"
+HEAD = "computes", "call", "kB", "MFLOP", "µs", "at least µs"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -195,7 +195,7 @@ def step_profile(case: Case, backend: str = "cupy") -> Profile:
     >>> profile.kernels, profile.products, profile.flops == profile.case.flops
     (11, 8, True)
     """
-    name, device, precision = wanted(backend)
+    name, device, precision = split_backend(backend)
     if name != "cupy":
         raise InputError(
             f"kernels are those of the backend cupy, as 'cupy' or 'cupy/tf32'; given {shown(backend)}"
@@ -222,10 +222,10 @@ def _rows(rendered: RenderedStep, names: list[str]) -> Iterable[Row]:
     pick, *calls, last = with_loop(rendered).calls
     graph = rendered.schedule.graph
     samples = sum(nbytes(x) for x in graph.arguments[1] if x is not None)
-    yield Row("X, Y of the step's samples", str(pick), False, 2 * samples, 0)
+    yield Row("X, Y of the mini-batch", str(pick), False, 2 * samples, 0)
     for call, name, moved in zip(calls, names, moved_bytes(rendered), strict=True):
         yield Row(name, str(call), isinstance(call, Product), moved, flops(call))
-    yield Row("the cost kept, the step counted", str(last), False, 2 * nbytes(graph.result[1]), 0)
+    yield Row("J stored, step counted", str(last), False, 2 * nbytes(graph.result[1]), 0)
 
 
 def flops(call: Call) -> int:

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import wall
-from nnx.bench.contestant import Absent, Contestant, wanted
+from nnx.bench.contestant import Absent, Contestant, split_backend
 from nnx.bench.memory import cupy_peak, torch_peak
 from nnx.callbacks import Callback
 from nnx.errors import BackendError
@@ -91,7 +91,7 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
 
 def _find(backend: str) -> Backend:
     try:
-        return find_backend(*wanted(backend))
+        return find_backend(*split_backend(backend))
     except BackendError as error:
         raise Absent(str(error)) from error
 

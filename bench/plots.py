@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nnx.bench.contestant import wanted
+from nnx.bench.contestant import split_backend
 from nnx.bench.contestants import OURS
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
@@ -37,7 +37,7 @@ def style(contestant: str) -> tuple[str, str]:
     (('#ea580c', '-'), ('#ea580c', ':'))
     """
     is_ours = contestant.startswith(OURS)
-    library = LIBRARY.get(contestant) or wanted(contestant.removeprefix(OURS)).name.partition("-")[0]
+    library = LIBRARY.get(contestant) or split_backend(contestant.removeprefix(OURS)).name.partition("-")[0]
     line = "-" if is_ours else ":" if "compiled" in contestant else "--"
     return COLOURS.get(library, COLOURS["other"]), "-" if library == "floor" else line
 

@@ -161,9 +161,11 @@ def test_the_kernels_of_a_step_with_adam():
         "dA1 = W2ᵀ dZ2",
         "dW1 = dZ1 Xᵀ",
     ]
-    assert names[0] == "X, Y of the step's samples"
-    assert {"A1 from Z1, b1", "dZ2, db2 from A2, dA2", "db3 from dZ3", "J from a number a sample"} < {*names}
-    assert names[-2:] == ["m, v, theta from m, dtheta, v, a number, theta", "the cost kept, the step counted"]
+    assert names[0] == "X, Y of the mini-batch"
+    assert {"A1 from Z1, b1", "dZ2, db2 from A2, dA2", "db3 from dZ3", "J from one number per sample"} < {
+        *names
+    }
+    assert names[-2:] == ["m, v, theta from m, dtheta, v, one number, theta", "J stored, step counted"]
     assert (found.kernels, found.products) == (11, 8)
     assert found.flops == case.flops
     adam = next(row for row in found.rows if row.name.startswith("m, v, theta"))
@@ -203,7 +205,7 @@ def test_kernels_are_those_of_cupy():
 def test_the_table_has_every_call(sizes, optimizer):
     found = step_profile(Case(sizes, 4, optimizer))
     title, head, *lines = str(found).splitlines()
-    assert title == f"{'-'.join(map(str, sizes))}, {optimizer}, float32, m = 4; products in float32"
+    assert title == f"{'-'.join(map(str, sizes))}, {optimizer}, float32, m = 4"
     assert head.split()[:4] == ["computes", "call", "kB", "MFLOP"]
     for row, line in zip(found.rows, lines, strict=False):
         assert line.startswith(f"{row.name} ")
@@ -227,7 +229,7 @@ def test_the_command_prints_kernels(stand_in):
     )
     assert done.exit_code == 0, first_line(done.exception)
     for m in (4, 8):
-        assert f"6-5-3, adam, float32, m = {m}; products in tf32" in done.output
+        assert f"6-5-3, adam, float32, m = {m}, products in tf32" in done.output
     assert len(re.findall(r"all kernels +9 calls", done.output)) == 2
     assert len(re.findall(r"all products +5 calls", done.output)) == 2
     assert done.output.count("the step as one CUDA graph") == 2

@@ -40,7 +40,7 @@ def measure(report: Report, options: Options) -> None:
                 for row in profile.rows:
                     assert row.seconds is not None
                     assert row.least_seconds is not None
-                    text = f"{us(row.seconds):>8} us, least {us(row.least_seconds):>6}  {row.name}"
+                    text = f"{us(row.seconds):>8} us, at least {us(row.least_seconds):>6}  {row.name}"
                     report.add(
                         f"m = {case.m:,}: {row.call}", "measured", text, seconds=row.seconds, bytes=row.bytes
                     )

@@ -28,8 +28,9 @@ def show_kernels(
             for name in named:
                 _show(step_profile(case, name))
     show.output.print(
-        "kB: each array that a call reads or writes, once; µs: the call by itself, repeated; least µs: what its bytes "
-        "or operations need at the speed of a large copy or a large product.",
+        "kB: the arrays that a call reads or writes, each once. µs: the time of the call alone, repeated. At least µs: "
+        "the time of its bytes at the speed of a large copy, or of its operations at that of a large product. "
+        "All kernels, at least: the bytes of a step whose kernels are fused as far as possible.",
         soft_wrap=True,
     )
 

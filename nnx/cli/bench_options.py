@@ -1,7 +1,7 @@
 """The options of `nnx bench`, checked."""
 
 from nnx.bench import contestants
-from nnx.bench.contestant import wanted
+from nnx.bench.contestant import split_backend
 from nnx.cli.inputs import WIDTHS, integers
 from nnx.errors import InputError, unknown
 from nnx.model.mlp import mlp
@@ -25,7 +25,7 @@ def ours(backends: str) -> list[str]:
     known = {row.name: row for row in survey()}
     found = names(backends) if backends else usable()
     for name in found:
-        kind, device, precision = wanted(name)
+        kind, device, precision = split_backend(name)
         if kind not in known:
             raise unknown("backend", name, sorted(known))
         if device or precision or not known[kind].usable:
