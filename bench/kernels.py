@@ -24,7 +24,7 @@ from nnx.bench.contestant import split_backend
 from nnx.bench.floor_cuda import StepProducts
 from nnx.compiler.ir.graph import nbytes
 from nnx.errors import BackendError, InputError, count, shown
-from nnx.port.precision import FLOAT32, check_dtype, told
+from nnx.port.precision import FLOAT32, check_dtype, precision_note
 from nnx.port.registry import backend as find_backend
 from nnx.train.step import initial_state, training_step
 
@@ -136,7 +136,7 @@ class Profile:
         columns = len(HEAD) if self.device is not None else 4  # no times without a GPU
         lines = [line[:columns] for line in (HEAD, *((row.name, row.call, *_numbers(row)) for row in rows))]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        title = f"{sizes}, {case.optimizer}, {case.dtype}, m = {case.m:,}{told(self.precision)}"
+        title = f"{sizes}, {case.optimizer}, {case.dtype}, m = {case.m:,}{precision_note(self.precision)}"
         return "\n".join([title, *(_line(cells, widths) for cells in lines)])
 
     def _together(self, name: str, is_product: bool) -> Row:

@@ -10,7 +10,7 @@ from nnx.backends.cupy.gpu import Gpu
 from nnx.backends.cupy.program import CudaProgram
 from nnx.errors import BackendError
 from nnx.port.base import Backend, Memory, require
-from nnx.port.precision import FLOAT32, check_capability, told
+from nnx.port.precision import FLOAT32, check_capability, precision_note
 from nnx.port.program import Program
 from nnx.support.processes import not_forked, whole
 
@@ -66,7 +66,7 @@ class CuPy(Backend):
 
     def describe(self) -> str:
         """Return CuPy's version, the GPU's name, and the products' precision."""
-        return f"cupy {self._cupy.__version__} on {self.device}: {self._name}{told(self.precision)}"
+        return f"cupy {self._cupy.__version__} on {self.device}: {self._name}{precision_note(self.precision)}"
 
     @whole
     def asarray(self, x: Any, dtype: str | None = None) -> Any:

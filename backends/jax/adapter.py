@@ -10,7 +10,7 @@ from nnx.array.host import as_host
 from nnx.backends.jax.program import JaxProgram
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
-from nnx.port.precision import FLOAT32, check_capability, told
+from nnx.port.precision import FLOAT32, check_capability, precision_note
 from nnx.support.processes import not_forked, whole
 
 
@@ -41,7 +41,7 @@ class Jax(Backend):
 
     def describe(self) -> str:
         """Return JAX's version, the device's name, and the products' precision."""
-        more = f"{self._device.device_kind}, every step jitted{told(self.precision)}"
+        more = f"{self._device.device_kind}, every step jitted{precision_note(self.precision)}"
         return f"jax {self._jax.__version__} on {self.device}: {more}"
 
     @whole

@@ -15,7 +15,7 @@ from nnx.backends.torch.cuda_graph import CudaGraphProgram, captured
 from nnx.compiler import Graph
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
-from nnx.port.precision import FLOAT32, check_capability, told
+from nnx.port.precision import FLOAT32, check_capability, precision_note
 from nnx.port.program import Program
 from nnx.support.blas_threads import Fewer
 from nnx.support.install import CPU_TORCH
@@ -91,7 +91,7 @@ class Torch(Backend):
         more = f"{torch.get_num_threads()} threads on the CPU"
         if self._on_gpu:
             more = torch.cuda.get_device_name(self._device)
-        return f"torch {torch.__version__} on {self.device}: {more}{told(self.precision)}"
+        return f"torch {torch.__version__} on {self.device}: {more}{precision_note(self.precision)}"
 
     @property
     def _on_gpu(self) -> bool:

@@ -12,7 +12,7 @@ from nnx.data.source import left_out
 from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import count
-from nnx.port.precision import told
+from nnx.port.precision import precision_note
 from nnx.port.registry import described
 
 
@@ -45,7 +45,7 @@ def describe(training: Training) -> None:
     for line in preparation.account():
         show.say("Columns", line)
     backend = trainer.backend
-    where = f"{backend.device}{told(backend.precision)}"
+    where = f"{backend.device}{precision_note(backend.precision)}"
     show.say("Backend", f"{described(backend).library} on {where}: {trainer.reason}")
     size = training.batch_size
     show.say("Optimizer", f"{trainer.optimizer!r}, {'all samples' if size is None else size} a step")

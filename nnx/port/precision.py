@@ -1,4 +1,4 @@
-"""The precision of the matrix products: what may be asked for, and of which adapters."""
+"""The precision of the matrix products: its names, its checks, and the adapters that take it."""
 
 import inspect
 from typing import Any
@@ -79,12 +79,12 @@ def takes_precision(adapter: Any) -> bool:
     return "precision" in inspect.signature(adapter).parameters
 
 
-def told(precision: str) -> str:
-    """Return what a backend's description says of its precision: nothing of float32.
+def precision_note(precision: str) -> str:
+    """Return the end of a backend's description: the precision of its products, nothing for float32.
 
     Examples
     --------
-    >>> told("float32"), told("tf32")
+    >>> precision_note("float32"), precision_note("tf32")
     ('', ', products in tf32')
     """
     return "" if precision == FLOAT32 else f", products in {precision}"

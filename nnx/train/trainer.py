@@ -14,7 +14,7 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.port.base import Backend
-from nnx.port.precision import told
+from nnx.port.precision import precision_note
 from nnx.port.registry import AUTO, described
 from nnx.support.processes import whole
 from nnx.train import model_file
@@ -329,7 +329,7 @@ class Trainer(Evaluator):
     def _repr_html_(self) -> str:
         facts = (
             f"{count(self.steps, 'step')} done by {self.optimizer!r}, in {self.dtype} on "
-            f"{described(self.backend).library} ({self.backend.device}{told(self.backend.precision)})"
+            f"{described(self.backend).library} ({self.backend.device}{precision_note(self.backend.precision)})"
         )
         curves = self.history._repr_html_() if self.records else ""
         return f"<div>{escape(facts)}{self.network._repr_html_()}{curves}</div>"
