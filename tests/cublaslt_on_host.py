@@ -46,6 +46,9 @@ class CublasLtOnHost:
 
     cublasLtMatmulPreferenceDestroy = cublasLtMatrixLayoutDestroy = cublasLtMatmulDescDestroy  # noqa: N815
 
+    def cublasLtGetVersion(self):
+        return 130200
+
     def cublasLtCreate(self, pointer):
         return self._new(pointer, "handle")
 

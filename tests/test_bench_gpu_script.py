@@ -16,7 +16,7 @@ import nnx
 from nnx.backends.cupy import program
 from nnx.backends.cupy.gpu import Gpu
 from nnx.bench.gpu import __main__ as script
-from nnx.bench.gpu import correctness, sanitizer, speed, suite_tests
+from nnx.bench.gpu import correctness, device, sanitizer, speed, suite_tests
 from nnx.bench.gpu.bars import BARS, DIGITS, SMALL, verdict
 from nnx.bench.gpu.networks import networks
 from nnx.bench.gpu.process import Process
@@ -408,6 +408,43 @@ def test_the_table_has_every_row():
 def test_a_section_that_there_is_not_is_named(tmp_path, capsys):
     assert script.main(["--out", str(tmp_path), "--sections", "speeed"]) == 1
     assert "speeed" in capsys.readouterr().err
+
+
+def test_a_full_disk_costs_no_table(tmp_path, monkeypatch, capsys):
+    def run(self, names):
+        self.rows.append(Row("correctness", "a network", "passed", "errors of rounding"))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(script.Script, "run", run)
+    assert script.main(["--out", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "No space left on device" in printed.err
+    assert "errors of rounding" in printed.out
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5", "550.54.15"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build", "580.65.06"),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_release_of_the_driver(tmp_path, monkeypatch, text, release):
+    path = tmp_path / "version"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setattr(device, "DRIVER", path)
+    assert device.driver_release() == release
+
+
+def test_the_gpu_is_described_with_its_libraries(report, monkeypatch):
+    installed(monkeypatch)
+    device.describe(report, OPTIONS)
+    gpu = read_rows(report.path)[0].numbers
+    assert gpu["name"] == "a GPU of NumPy"
+    assert (gpu["cuda_driver"], gpu["cublaslt"], gpu["nvrtc"]) == (13020, 130200, "13.2")
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ class Script:
             "date": self._date,
             "seconds": round(time.monotonic() - self._start, 1),
             "seed": self._options.seed,
+            "small": self._options.small,
             **about,
             "rows": [asdict(row) for row in self.rows],
         }
@@ -142,6 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = 0
         except KeyboardInterrupt:
             status = 130
+        except OSError as error:  # a full disk, say: the table is still printed
+            print(error, file=sys.stderr)
+            status = 1
     except (Error, OSError) as error:
         print(f"{error}", file=sys.stderr)
         return 1

@@ -50,7 +50,7 @@ def run(report: Report, options: Options) -> None:
     outcomes = report.path.with_suffix(".outcomes")
     command = [sys.executable, "-m", "pytest", "-q", "-k", "cupy", "-p", "no:cacheprovider"]
     command += ["-p", "nnx.bench.gpu.outcomes", "--continue-on-collection-errors"]
-    command += ["-n", str(min(8, cores()))] if find_spec("xdist") and cores() > 2 else []
+    command += in_parallel()
     ended = "all of them"
     with subprocess.Popen(
         [*command, *map(str, paths)], env={**os.environ, VARIABLE: str(outcomes)}
