@@ -22,7 +22,7 @@ from nnx.bench.gpu.networks import networks
 from nnx.bench.gpu.process import Process
 from nnx.bench.gpu.report import Report, Row, read_rows, table
 from nnx.bench.gpu.sections import SECTIONS, Options, Section, longest
-from nnx.bench.result import Figure, Result
+from nnx.bench.result import Figure, Result, read
 
 TESTS = Path(__file__).parent
 OPTIONS = Options(out="", seed=3, small=True, tests=str(TESTS))
@@ -447,6 +447,31 @@ def test_the_gpu_is_described_with_its_libraries(report, monkeypatch):
     assert (gpu["cuda_driver"], gpu["cublaslt"], gpu["nvrtc"]) == (13020, 130200, "13.2")
 
 
+def test_ctrl_c_ends_all_sections_and_shows_the_rows_so_far(tmp_path, monkeypatch, capsys):
+    ended = []
+
+    class Interrupted:
+        log = ""
+
+        def __init__(self, name, options, folder):
+            self.name = name
+
+        def rows(self):
+            if self.name == "tests":
+                raise KeyboardInterrupt
+            return [Row(self.name, "a check", "passed", "a figure", {"name": "Some GPU (TM) 3"})]
+
+        def end(self):
+            ended.append(self.name)
+
+    monkeypatch.setattr(script, "Process", Interrupted)
+    assert script.main(["--out", str(tmp_path)]) == 130
+    assert ended == ["device", "correctness", "tests", "memcheck", "racecheck"]
+    assert capsys.readouterr().out.count("a figure") == 2
+    rows = json.loads((tmp_path / "some-gpu-tm-3-checks.json").read_text())["rows"]
+    assert [row["section"] for row in rows] == ["device", "correctness"]
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """Run the script in a process, on the stand-in; return its status, output and folder."""
@@ -510,7 +535,8 @@ def test_a_dry_run(command, tmp_path):
                for tool in ("memcheck", "racecheck") for how in ("calls", "graph"))  # fmt: skip
     assert sum(key[0] == "correctness" for key in found) == 18
     assert checks["seed"] == 5
-    assert nnx.bench.result.read(out / "a-gpu-of-numpy.json").figures
+    assert found["speed", "20-16-4, m = 8, float32"]["outcome"] == "measured"
+    assert {one.contestant for one in read(out / "a-gpu-of-numpy.json").figures} > {"nnx:cupy", "floor-cuda"}
     log = (
         (out / "a-gpu-of-numpy.log")
         .read_text()

@@ -39,14 +39,15 @@ def measure(report: Report, options: Options) -> None:
     if options.small:
         sizes, batch_sizes, libraries = [(20, 16, 4)], [8], OURS[:1]
     precisions = usable_precisions(report)
-    ours = [name(library, precision) for library in libraries for precision in precisions]
+    names = [name(library, precision) for library in libraries for precision in precisions]
+    names += [] if options.small else PEERS
 
     def keep(result: Result) -> None:
         write(result, Path(f"{options.out}.json"))
         for precision in precisions:
             _report(report, result, precision)
 
-    plan = Cells([*ours, *PEERS], sizes, batch_sizes, rounds=3, seconds=0.01 if options.small else 0.1)
+    plan = Cells(names, sizes, batch_sizes, rounds=3, seconds=0.01 if options.small else 0.1)
     run(plan, say=print, keep=keep)
     if not options.small:
         plan = Cells(["nnx:cupy", COMPILED], sizes, batch_sizes, rounds=3)
