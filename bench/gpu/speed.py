@@ -35,11 +35,11 @@ class Cells(Plan):  # type: ignore[misc]  # mypy does not see nnx.bench under it
 
 def measure(report: Report, options: Options) -> None:
     """Measure, report each cell when it is done, and write the figures as `nnx bench` does."""
-    sizes, batch_sizes, libraries = [DIGITS, SMALL], [128, 1024, 8192], OURS
+    sizes, batch_sizes, few = [DIGITS, SMALL], [128, 1024, 8192], len(OURS)
     if options.small:
-        sizes, batch_sizes, libraries = [(20, 16, 4)], [8], OURS[:1]
+        sizes, batch_sizes, few = [(20, 16, 4)], [8], 1
     precisions = usable_precisions(report)
-    names = [name(library, precision) for library in libraries for precision in precisions]
+    names = [name(library, precision) for library in OURS[:few] for precision in precisions]
     names += [] if options.small else PEERS
 
     def keep(result: Result) -> None:

@@ -89,7 +89,7 @@ def _contestant(case: Case, data: Data, platform: str) -> Contestant:
         else:
             for batch in batches:
                 params, memory, total = step(params, memory, total, *batch)
-        return float(total) / case.steps
+        return float(total / case.steps)
 
     def parameters() -> dict[str, Any]:
         found: dict[str, Any] = {}
