@@ -89,12 +89,12 @@ class Child:
         self.close()
 
     def begin(self, case: Case) -> None:
-        """Let it import its library, and do not wait for it: others begin meanwhile. `ready` is next."""
+        """Begin to import its library, without a wait: other contestants import theirs at the same time."""
         with suppress(BrokenPipeError, ConnectionResetError):  # `build` starts another process
             self._pipe.send(("warm", (case,)))
 
     def ready(self) -> None:
-        """Wait for what `begin` has begun. Why it cannot take part is an answer of `build`."""
+        """Wait for the end of `begin`. If that failed, `build` says why."""
         with suppress(EOFError, ConnectionResetError):
             self._pipe.recv()
 
@@ -211,7 +211,7 @@ def _serve(pipe: Connection, name: str) -> None:
 
 
 def _warm_up(name: str, warm: set[tuple[str, str]], case: Case) -> None:
-    """Import the library and start its compilers, apart from what is measured, once for each optimizer and dtype."""
+    """Import the library and start its compilers before a measurement, once for each optimizer and dtype."""
     if (case.optimizer, case.dtype) in warm:
         return
     # Of another form than the case's: to compile that is part of what is measured.

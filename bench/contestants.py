@@ -49,7 +49,7 @@ PEERS = {
 """Every peer that `nnx bench --peers` may name."""
 
 TF32 = ("jax-cuda",)
-"""The peers whose products of float32 have this precision on a GPU, if nobody asks for another one."""
+"""The peers whose products of float32 have this precision on a GPU by themselves."""
 
 OURS = "nnx:"
 """Before a backend's name (and @device, and /precision): `Trainer.fit` on it."""

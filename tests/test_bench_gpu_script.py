@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,13 @@ def test_a_step_without_a_bar_must_be_the_fastest(other, outcome):
     cell = result(figure("nnx:cupy/tf32", 20e-6, SMALL), figure("nnx:torch@cuda/tf32", other, SMALL))
     found = verdict(cell, SMALL, 128, "tf32")
     assert (found.outcome, found.numbers["bar"]) == (outcome, None)
+
+
+def test_the_memory_of_a_step_stands_beside_theory():
+    ours = replace(figure("nnx:cupy", 70e-6), peak_bytes=12_000_000, theory_bytes={"theta": 4e6, "kept": 6e6})
+    found = verdict(result(ours), DIGITS, 128, "float32")
+    assert found.text.endswith("; 12.0 MB, theory 10.0 MB")
+    assert (found.numbers["peak_bytes"], found.numbers["theory_bytes"]) == (12_000_000, 10_000_000)
 
 
 @pytest.mark.parametrize(("other", "outcome"), [(75e-6, "met"), (73e-6, "missed"), (None, "skipped")])

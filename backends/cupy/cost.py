@@ -1,4 +1,4 @@
-"""What a step costs a GPU, told from its schedule: launches, products, and the bytes that its kernels move."""
+"""The cost of a step on a GPU, from its schedule: launches, products, and the bytes that its kernels move."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,17 +10,18 @@ from nnx.compiler.schedule import Gemm, Instruction
 
 
 class Cost(NamedTuple):
-    """What one step costs.
+    """The cost of one step.
 
     Attributes
     ----------
     kernels, products : int
         The calls.
     bytes : int
-        What the kernels read and write: each array once for each kernel.
+        Of the arrays that the kernels read and write: each array once for each kernel.
     least_bytes : int
-        What one could do with: the results of products, the state and the batch read once, its new arrays and what
-        products need written once. What must wait for a product that comes after it is written and read once, too.
+        Of kernels that are fused as far as possible. They read the results of products, the state and the batch once.
+        They write the new state and the factors of products once. A value that must wait for a later product is
+        written and read once, too.
     product_bytes, flops : int
         The matrices that products read and write, and their multiplications and additions.
     """
@@ -39,7 +40,7 @@ class Cost(NamedTuple):
 
 
 def cost(step: RenderedStep) -> Cost:
-    """Return what a step costs."""
+    """Return the cost of a step."""
     graph = step.schedule.graph
     products = [call for call in step.calls if isinstance(call, Product)]
     kernels = [x for x in step.schedule.instructions if not isinstance(x, Gemm)]
@@ -61,11 +62,11 @@ def moved_bytes(step: RenderedStep) -> list[int]:
 
 
 Moved = tuple[set[Value], set[Value]]
-"""What an instruction reads and writes, but for constants."""
+"""The values that an instruction reads and writes, without constants."""
 
 
 def _moved(graph: Graph, instruction: Instruction) -> Moved:
-    """Return what an instruction reads and writes of memory; of a part of a vector that part alone."""
+    """Return the values in memory that an instruction reads and writes; of a vector only the part that it uses."""
     reads, writes = ([region.value for region in regions] for regions in regions_of(instruction))
     inner = graph.constants | {op.out for op in getattr(instruction, "ops", ())}
     return {x for x in reads if graph.base(x) not in inner}, {*writes}

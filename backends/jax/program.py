@@ -29,7 +29,7 @@ class JaxProgram(Program):
     function : callable
     jax : module
     precision : str or None
-        JAX's name for that of products, if they need to be told: on a GPU (TF32) or a TPU it takes fewer bits.
+        JAX's name for the precision of products; None: JAX's default, which has fewer bits on a GPU (TF32) or a TPU.
     """
 
     def __init__(self, function: Callable[..., Any], jax: Any, precision: str | None = None) -> None:

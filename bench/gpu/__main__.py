@@ -113,7 +113,7 @@ def file_name(gpu: str) -> str:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what was typed."""
+    """Return the options that were given."""
     content = "; ".join(f"{name}: {one.content}" for name, one in SECTIONS.items())
     parser = argparse.ArgumentParser(prog="python -m nnx.bench.gpu", description=__doc__, epilog=content)
     parser.add_argument(

@@ -54,7 +54,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(result: Result, sizes: tuple[int, ...], m: int, precision: str) -> Verdict:
-    """Return what a result says of CuPy's step in one cell and precision. A step without a bar must be the fastest."""
+    """Judge CuPy's step in one cell and precision. A step without a bar must be the fastest, too."""
     name = "nnx:cupy" if precision == "float32" else f"nnx:cupy/{precision}"
     precisions = {one["name"]: one["precision"] for one in result.contestants}
     of_cell = [one for one in result.figures if tuple(one.sizes) == sizes and one.m == m]
@@ -75,9 +75,13 @@ def verdict(result: Result, sizes: tuple[int, ...], m: int, precision: str) -> V
     if bar is not None:
         text += f"; bar {us(bar)}"
     text += "".join(f"; {label(other)} {us(seconds)}" for other, seconds in others.items())
+    theory = sum(ours.theory_bytes.values())
+    if ours.peak_bytes is not None:
+        text += f"; {ours.peak_bytes / 1e6:.1f} MB, theory {theory / 1e6:.1f} MB"
     is_met = ours.seconds <= min([inf if bar is None else bar, *others.values()])
     outcome = ("met" if bar is not None else "measured") if is_met else "missed"
-    return Verdict(outcome, text, {"seconds": ours.seconds, "floor": floor, "bar": bar, "others": others})
+    numbers = {"seconds": ours.seconds, "floor": floor, "bar": bar, "others": others}
+    return Verdict(outcome, text, numbers | {"peak_bytes": ours.peak_bytes, "theory_bytes": theory})
 
 
 def is_rival(figure: Figure, name: str) -> bool:

@@ -33,7 +33,7 @@ GRAPH, FALLBACKS = "is a CUDA graph", ("single operations", "no CUDA graph")
 
 
 class Errors(NamedTuple):
-    """How far a fit is from another one, by the size of what is compared."""
+    """The relative differences between two fits."""
 
     theta: float
     costs: float
@@ -128,7 +128,7 @@ def _fit(
 
 
 def compared(found: nnx.Trainer, expected: nnx.Trainer, X: Array, Y: Array, seed: int) -> Errors:
-    """Return the errors of a fit: of theta by how far it has moved, and what is computed of the same theta."""
+    """Return the errors of a fit: theta's relative to its way from the start, the others for the same theta."""
     start = expected.network.init(seed, expected.dtype)
     theta, costs = expected.theta, expected.history["loss"]
     moved = np.linalg.norm(found.theta - theta) / np.linalg.norm(theta - start)

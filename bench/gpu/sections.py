@@ -13,7 +13,7 @@ class Section(NamedTuple):
     seconds : int
         The longest that it may take.
     alone : bool
-        Whether nothing else may run meanwhile, since it takes times.
+        Whether nothing else may run beside it, since it measures times.
     content : str
         For people.
     """
@@ -25,7 +25,7 @@ class Section(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What all sections know.
+    """The options that all sections have.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ SECTIONS = {
     "speed": Section("nnx.bench.gpu.speed:measure", 230, True, "a step beside the floor and other libraries"),
     "kernels": Section("nnx.bench.gpu.kernels:measure", 30, True, "the time of each kernel and product"),
     "choices": Section(
-        "nnx.bench.gpu.kernels:compare_choices", 30, True, "what a choice of the program is worth"
+        "nnx.bench.gpu.kernels:compare_choices", 30, True, "a step with one choice of the program changed"
     ),
 }
 """All sections, in their order. Those that may run beside others run at the same time."""
