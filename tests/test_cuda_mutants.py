@@ -61,7 +61,7 @@ TEXTS = {
     "a stride off by one": ("j * 40]", "j * 41]"),
     "a neighbour's old number": ("* p0[e];", "* p0[e ^ 1];"),
     "partial sums over one another": ("[chunk * 70 + i]", "[i]"),
-    "a partial sum left out": ("for (uint32 k = 0; k < chunks", "for (uint32 k = 1; k < chunks"),
+    "a partial sum left out": ("uint32 k = warp; k < chunks", "uint32 k = warp + 1; k < chunks"),
     "a term left out between blocks": ("j = chunk * 8 + warp", "j = chunk * 8 + warp + (chunk > 0)"),
     "one counter for all": ("[group], chunks)", "[0], chunks)"),
     "a sum of each lane by itself": ("= over_warp(s7, plus<float32>)", "= s7"),

@@ -98,11 +98,12 @@ class CallRenderer(ABC):
     def _make_array(self, value: Value, name: str) -> None:
         place = self.schedule.place(value)
         kind, number = place.memory
-        if kind == "input":
+        if self.graph.base(value) in self.graph.inputs:
             self._lines.append(f"{name} = {self.view(self.graph.makers[value])}")
-        elif kind == "output":
+        elif kind in ("input", "output"):  # a part of a new array, of the state or not
+            out = next(x for x in self.graph.outputs if self.schedule.place(x).memory == place.memory)
             self._globals[f"place_of_{name}"] = place
-            self._lines.append(f"{name} = strided(v{self.graph.outputs[number].number}, place_of_{name})")
+            self._lines.append(f"{name} = strided(v{out.number}, place_of_{name})")
         elif kind == "constant":
             self._globals[name] = self.array(self._constants[value])
         else:

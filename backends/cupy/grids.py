@@ -16,9 +16,9 @@ ROWS = THREADS // LANES
 FLAT = 4
 """Elements that a thread does of a long loop, and the elements from which on a loop is long."""
 LONG = 1 << 16
-CHUNK, MOST_CHUNKS = 128, 32
+CHUNK, MOST_CHUNKS = 128, 64
 """Terms of a sum across lines that a block takes at least, and blocks that share such a sum at most."""
-WHOLE, MOST_WHOLE = 2048, 64
+WHOLE, MOST_WHOLE = 2048, 1024
 """The same for a sum of all elements."""
 
 

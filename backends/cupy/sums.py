@@ -5,7 +5,7 @@ The sums are the same bits in every run: threads and blocks add in an order that
 
 from nnx.backends.cupy.expressions import combine, first
 from nnx.backends.cupy.form import Form
-from nnx.backends.cupy.grids import LANES, ROWS, ceil_div, scratch_starts, shares
+from nnx.backends.cupy.grids import LANES, ROWS, THREADS, ceil_div, scratch_starts, shares
 from nnx.backends.cupy.kernel_text import Index, KernelOf, along, indented
 from nnx.backends.cupy.step import SCRATCH, Argument
 from nnx.compiler import Op
@@ -17,8 +17,8 @@ class Sums(KernelOf):  # type: ignore[misc]  # of nnx.backends, which mypy sees 
     """Reductions of the elements that a loop computes.
 
     Each thread takes some of the terms. A block adds up those of its threads: one thread with `has_sum` has a total
-    then. If the total is shared by several blocks (`chunks`, of which this one is `chunk`), the last of them to be done
-    adds up all.
+    then. If several blocks share a sum (`chunks`, of which this one is number `chunk`), the last of them to be done
+    takes the totals of all as its terms.
     """
 
     index: Index
@@ -37,6 +37,10 @@ class Sums(KernelOf):  # type: ignore[misc]  # of nnx.backends, which mypy sees 
 
     def part(self, chunk: str) -> str:
         """Return the place of a block's total among the partial sums."""
+        raise NotImplementedError
+
+    def over_parts(self, line: str) -> str:
+        """Return a thread's loop over the partial sums that it takes, number k."""
         raise NotImplementedError
 
     def start(self) -> list[str]:
@@ -98,9 +102,9 @@ class Sums(KernelOf):  # type: ignore[misc]  # of nnx.backends, which mypy sees 
             sums = self.pointer(Argument(SCRATCH, start // itemsize(dtype), dtype))
             write.append(f"if (has_sum) {sums}[{self.part('chunk')}] = {total};")
             more = f"{total} = {combine(op)}({total}, {sums}[{self.part('k')}]);"
-            read += [f"{total} = {first(op)};", f"for (uint32 k = 0; k < chunks; k++) {more}"]
+            read += [f"{total} = {first(op)};", self.over_parts(more), self._block_total(op)]
         done = self.pointer(Argument(SCRATCH, counters // 4, "uint32"))
-        return [*write, f"if (!is_last(&{done}[{self.counter}], chunks) || !has_sum) return;", *read]
+        return [*write, f"if (!is_last(&{done}[{self.counter}], chunks)) return;", *read]
 
 
 class Across(Sums):
@@ -140,6 +144,10 @@ class Across(Sums):
         """Return the place of a block's total among the partial sums."""
         return f"{chunk} * {self._n} + i"
 
+    def over_parts(self, line: str) -> str:
+        """Return a thread's loop over the partial sums that it takes, number k."""
+        return f"if (i < {self._n}) for (uint32 k = warp; k < chunks; k += {ROWS}) {line}"
+
 
 class Whole(Sums):
     """Sums of all elements."""
@@ -166,3 +174,7 @@ class Whole(Sums):
     def part(self, chunk: str) -> str:
         """Return the place of a block's total among the partial sums."""
         return chunk
+
+    def over_parts(self, line: str) -> str:
+        """Return a thread's loop over the partial sums that it takes, number k."""
+        return f"for (uint32 k = threadIdx.x; k < chunks; k += {THREADS}) {line}"

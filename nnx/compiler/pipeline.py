@@ -180,12 +180,17 @@ class _Builder:
                 return [Copy(op.reads[0], op.out)]
             case "concat":
                 axis = op.option("axis")
-                others = [x for x in op.joined if Part(op.out, axis, *x[1:]) not in self._parts.values()]
+                others = [x for x in op.joined if not self._is_there(x[0], Part(op.out, axis, *x[1:]))]
                 copies = [Copy(x, op.out, axis, start) for x, start, _ in others]
                 return (
                     [Copies(tuple(copies))] if self._target.copies_at_once and len(copies) > 1 else [*copies]
                 )
         return [Kernel((op,), op.out.shape)]
+
+    def _is_there(self, value: Value, part: Part) -> bool:
+        """Whether a part of a concat is written into its place, by itself or with the vector that it is a slice of."""
+        whole = Part(part.whole, 0, 0, part.whole.size)
+        return part in self._parts.values() or self._parts.get(self._graph.base(value)) == whole
 
     def _transposed_copies(self, batch: tuple[Value, ...]) -> dict[Value, Copy]:
         """Return for each view A^T that a derivative reads a copy of it row by row."""

@@ -33,6 +33,7 @@ def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group
     at: dict[Value, int] = {}
     groups: list[list[Op]] = []
     spaces: list[Hashable] = []
+    latest = 0
     for op in _small_first(graph, todo):
         space = iteration_space(op)
 
@@ -49,25 +50,26 @@ def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group
             (at[graph.base(x)] + (not is_beside(x)) for x in op.reads if graph.base(x) in at), default=0
         )
         if op.kind == "elementwise" and all(graph.base(x) in in_memory for x in op.reads):
-            lowest = max(lowest, len(groups) - 1)  # its result takes memory until it is read: late
+            lowest = max(lowest, latest)  # its result takes memory until it is read: late
         fitting = (g for g in range(lowest, len(groups)) if space is not None and spaces[g] == space)
         g = next((g for g in fitting if _same_axes(op, groups[g])), len(groups))
         if g == len(groups):
             groups.append([])
             spaces.append(space)
+            latest = latest if space == () else g  # numbers stand between no arrays: as for `_small_first`
         groups[g].append(op)
         at[op.out] = g
     return _with_internal(graph, groups, spaces)
 
 
 def _small_first(graph: Graph, ops: list[Op]) -> list[Op]:
-    """Return the operations with those on single numbers that depend on the inputs alone in front.
+    """Return the operations with those on single numbers and pairs that depend on the inputs alone in front.
 
-    So Adam's factors, from t, do not stand between those that read them.
+    So Adam's factors, from t, and the keys of random masks do not stand between those that read them.
     """
     early = {*graph.inputs, *graph.constants}
     for op in ops:
-        if op.out.size == 1 and op.kind == "elementwise" and all(graph.base(x) in early for x in op.reads):
+        if op.out.size <= 2 and op.kind == "elementwise" and all(graph.base(x) in early for x in op.reads):
             early.add(op.out)
     return sorted(ops, key=lambda op: op.out not in early)
 

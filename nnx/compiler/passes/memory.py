@@ -26,10 +26,20 @@ class Part(NamedTuple):
 
 
 def parts_of_concats(graph: Graph, groups: Sequence[Group]) -> dict[Value, Part]:
-    """Return the values that can be written straight into the result of a concat."""
+    """Return the values that can be written straight into the result of a concat.
+
+    A concat may be a vector but for some parts, as theta with other running means: the vector is written there, and
+    those parts over it.
+    """
     parts: dict[Value, Part] = {}
     written = {op.out for group in groups for op in group.ops}
     for op in (op for group in groups for op in group.ops if op.name == "concat"):
+        updated = next(
+            (x for x in map(graph.base, op.reads) if x in written and is_updated(graph, x, op)), None
+        )
+        if updated is not None and updated not in (*graph.outputs, *parts):
+            parts[updated] = Part(op.out, 0, 0, updated.size)
+            continue
         for arg, start, stop in op.joined:
             value = graph.base(arg)
             if value not in written or value in graph.outputs or value in parts:
@@ -39,6 +49,24 @@ def parts_of_concats(graph: Graph, groups: Sequence[Group]) -> dict[Value, Part]
             if only_reshaped and views.reshaped(arg.shape, strides, value.shape) is not None:
                 parts[value] = Part(op.out, op.option("axis"), start, stop)
     return parts
+
+
+def is_updated(graph: Graph, vector: Value, concat: Op) -> bool:
+    """Whether a concat has parts of a vector where they are there, and nothing else reads the vector."""
+    if vector.ndim != 1 or vector.shape != concat.out.shape:
+        return False
+    there = {
+        x
+        for x, start, stop in concat.joined
+        if graph.extent(x) == (vector, start, stop) and _is_flat(graph, x)
+    }
+    reads = (x for op in graph.ops if op.kind != "view" for x in op.reads)
+    return all(x in there for x in reads if graph.base(x) == vector)
+
+
+def _is_flat(graph: Graph, value: Value) -> bool:
+    """Whether a value is a slice in another shape."""
+    return all(op.name == "reshape" for op in graph.views(value)[1:])
 
 
 def owner(value: Value, parts: Mapping[Value, Part]) -> Value:
