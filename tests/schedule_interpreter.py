@@ -40,7 +40,13 @@ TARGETS = {
         copies_transposed=lambda product: True,
         row_length=lambda value: value.shape[1] + 3,
     ),
-    "columns": Target(number_space, columns=lambda op: True, samples_as_rows=True, copies_at_once=True),
+    "columns": Target(
+        number_space,
+        columns=lambda op: True,
+        numbers_after_sums=True,
+        samples_as_rows=True,
+        copies_at_once=True,
+    ),
 }
 
 
@@ -114,7 +120,10 @@ def _do(instruction, memory):
             for copy in copies:
                 _do(copy, memory)
         case Columns(kernels):
-            _columns(kernels, memory)
+            axes = [op.option("axes") for op in kernels[0].ops if op.kind == "reduction"][:1]
+            (_columns if axes in ([], [(0,)]) and len(kernels[0].iteration_space) == 2 else _after_sums)(
+                kernels, memory
+            )
         case Kernel():
             if instruction.block:
                 _blocks(instruction, memory)
@@ -133,6 +142,16 @@ def _kernel(kernel, memory, part):
         local[op.out] = np.asarray(found)
         if op.out not in kernel.internal:
             memory[op.out][part if op.out.ndim and part != slice(None) else ...] = found
+
+
+def _after_sums(kernels, memory):
+    """Sums, and then numbers of the results, one for each."""
+    local = {}
+    for op in (op for kernel in kernels for op in kernel.ops):
+        args = [x if not isinstance(x, Value) else local[x] if x in local else memory[x] for x in op.args]
+        local[op.out] = np.array(done(op, args, xp))
+    for x in (x for kernel in kernels for x in kernel.written):
+        memory[x][...] = local[x]
 
 
 def _columns(kernels, memory):

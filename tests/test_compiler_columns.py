@@ -79,6 +79,26 @@ def test_a_loop_joins_the_last_one_that_it_needs():
     assert kinds(made).count("Columns") == 2
 
 
+@pytest.mark.parametrize(
+    ("function", "joined"),
+    [
+        (lambda xp, X: 1.0 / (1.0 + xp.sum(X, axis=1, keepdims=True)), True),
+        (lambda xp, X: 2.0 * xp.sqrt(xp.sum(X * X)), True),
+        (lambda xp, X: xp.sum(X, axis=1) + X[:, 0], True),  # another number of each
+        (lambda xp, X: xp.sum(X, axis=1)[::-1] + 1.0, False),  # in another order
+        (lambda xp, X: xp.sum(X, axis=1, keepdims=True) + X, False),  # no numbers
+        (lambda xp, X: xp.sum(X, axis=1) + xp.sum(X), False),  # of all sums
+        (lambda xp, X: xp.sum(xp.sqrt(xp.sum(X * X, axis=1))), False),  # a sum of them
+    ],
+)
+def test_which_numbers_join_their_sums(function, joined):
+    X = 1 + np.random.default_rng(0).random((5, 7))
+    made = plan(lambda X: function(array_namespace(X), X), X)
+    last = made.instructions[-1]
+    assert (isinstance(last, Columns) and len(last.kernels[0].ops) > 0) == joined
+    np.testing.assert_allclose(run(made, [X])[0], function(np, X))
+
+
 def test_internal_values_have_no_memory():
     for name in ("focal softmax", "layer norm", "adam"):
         made = schedule_of(*CASES[name]("float32"), TARGET)

@@ -11,6 +11,7 @@ from step_cases import CASES, digits
 from nnx.array.namespace import array_namespace
 from nnx.compiler import TraceError, own_outputs, thresholds, trace
 from nnx.compiler.passes.barriers import regions_of, with_barriers
+from nnx.compiler.passes.memory import Part
 from nnx.compiler.pipeline import Target, schedule
 from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Kernel, TileUpdate
 from nnx.compiler.thresholds import TABLE
@@ -143,6 +144,30 @@ def test_a_concat_of_a_concat_is_written_straight_into_its_place():
     plan = schedule(trace(f, np.ones(3)), LOOPS)
     assert not of_kind(plan, Copy)
     np.testing.assert_allclose(*run(plan, [np.ones(3)]), f(np.ones(3)))
+
+
+@pytest.mark.parametrize(
+    ("function", "in_place", "copies"),
+    [
+        (lambda xp, new: [new[:2], new[2:4] * 0.5, new[4:]], False, 2),  # read by others
+        (lambda xp, new: [new[:2], xp.ones(2), new[4:]], True, 1),
+        (lambda xp, new: [new[:2], xp.reshape(new[2:6], (4,))], True, 0),
+        (lambda xp, new: [new[1:3], xp.ones(2), new[4:]], False, 3),  # elsewhere
+        (lambda xp, new: [new[:2], xp.ones(4) * xp.sum(new)], False, 1),  # read as a whole, too
+    ],
+)
+def test_a_vector_with_other_parts_is_updated_in_place(function, in_place, copies):
+    def step(theta, g):
+        xp = array_namespace(theta)
+        return xp.concat(function(xp, theta - g))
+
+    theta, g = np.arange(6.0), np.arange(6.0) / 7
+    graph = trace(step, theta, g)
+    plan = schedule(graph, TARGETS["loops"], {graph.outputs[0]: graph.inputs[0]})
+    assert plan.slots[0].in_place
+    assert (Part(graph.outputs[0], 0, 0, 6) in plan.parts.values()) == in_place
+    assert sum(isinstance(x, Copy) for x in plan.instructions) == copies
+    np.testing.assert_allclose(run(plan, [theta, g])[0], step(theta, g))
 
 
 def test_a_reduction_of_the_old_state_is_no_reason_for_a_copy():

@@ -2,7 +2,6 @@
 
 from nnx.backends.cupy.form import Form
 from nnx.backends.cupy.grids import LANES
-from nnx.backends.cupy.kernel_text import along
 from nnx.backends.cupy.lines import OnLines
 from nnx.compiler import Op, TraceError
 
@@ -45,5 +44,5 @@ class ArgLines(OnLines):  # type: ignore[misc]  # of nnx.backends, which mypy se
             f"    const bool first = {before}<{x.dtype}>(x, best) || (!{before}<{x.dtype}>(best, x) && k < at);",
             f"    if (k < {size} && (at == {size} || first)) {{ best = x; at = k; }}",
             "}",
-            f"if (lane == 0) {self.store(op.out, along(op, 'j'), 'at')}",
+            f"if (lane == 0) {self.store(op.out, ('j', 'j'), 'at')}",
         ]

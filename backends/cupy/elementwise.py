@@ -14,7 +14,7 @@ class Numbers(KernelOf):  # type: ignore[misc]  # of nnx.backends, which mypy se
 
     def lines(self) -> list[str]:
         """Return the lines of the body."""
-        return [line for op in self.kernel.ops for line in self.computed(op, ("0", "0"))]
+        return [line for op in self.kernel.ops for line in self.computed(self.kernel, op, ("0", "0"))]
 
     def grid(self) -> int:
         """Return the number of blocks."""
@@ -27,7 +27,7 @@ class Flat(KernelOf):  # type: ignore[misc]
     def lines(self) -> list[str]:
         """Return the lines of the body."""
         where, index = self.indices()
-        inner = [line for op in self.kernel.ops for line in self.computed(op, index)]
+        inner = [line for op in self.kernel.ops for line in self.computed(self.kernel, op, index)]
         return list(self.loop(self.form.size(self.whole), where + inner))
 
     def grid(self) -> int:

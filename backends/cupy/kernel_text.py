@@ -101,7 +101,10 @@ class KernelText:
         return f"{name}[{self._offset(value, index) or '0'}]"
 
     def _offset(self, value: Value, index: Index) -> str:
-        """Return the sum of indices times strides; a value of fewer axes is read along the last ones."""
+        """Return the sum of indices times strides; along an axis of 1 there is none.
+
+        A value of fewer axes is read along the last ones.
+        """
         if any(stride < 0 for stride in self.form.schedule.place(value).strides):
             raise TraceError(f"{value} is read from its end")
         strides = zip(index[len(index) - value.ndim :], self.form.strides(value), value.shape, strict=True)
@@ -151,6 +154,16 @@ class KernelText:
         name = self.variables[op.out] = self.name(op.out)
         return f"const {op.out.dtype} {name} = {text};"
 
+    def computed(self, kernel: Kernel, op: Op, index: Index) -> list[str]:
+        """Return the lines of an elementwise operation, which store what other kernels read."""
+        return [self.compute(op, index), *self.kept(kernel, op, index)]
+
+    def kept(self, kernel: Kernel, op: Op, index: Index, condition: str = "") -> list[str]:
+        """Return the line that stores a result, if other kernels read it."""
+        if op.out in kernel.internal:
+            return []
+        return [condition + self.store(op.out, index, self.variables[op.out])]
+
     # Reductions.
 
     def total(self, op: Op) -> str:
@@ -179,14 +192,6 @@ def whole(kernel: Kernel) -> Value:
     return op.reads[0] if op.kind == "reduction" else op.out
 
 
-def along(op: Op, line: str) -> Index:
-    """Return the index of a reduction's result for a line: along the axes that are left."""
-    axes, x = op.option("axes"), op.reads[0]
-    if len(axes) == x.ndim:
-        return ("0", "0")
-    return (line, "0") if axes == (1,) and op.out.ndim == 2 else ("0", line)
-
-
 class KernelOf(KernelText):
     """The text of a kernel of the schedule."""
 
@@ -194,13 +199,6 @@ class KernelOf(KernelText):
         super().__init__(form)
         self.kernel = kernel
         self.whole = whole(kernel)
-
-    def computed(self, op: Op, index: Index) -> list[str]:
-        """Return the lines of an elementwise operation, which store what other kernels read."""
-        lines = [self.compute(op, index)]
-        if op.out not in self.kernel.internal:
-            lines.append(self.store(op.out, index, self.variables[op.out]))
-        return lines
 
     def indices(self) -> tuple[list[str], Index]:
         """Return the lines that make indices of the number e of an element, and these indices."""

@@ -6,7 +6,7 @@ The lanes of a warp do the elements i of its line j in turn.
 from nnx.backends.cupy.expressions import combine
 from nnx.backends.cupy.form import Form
 from nnx.backends.cupy.grids import LANES, ceil_div, line_blocks
-from nnx.backends.cupy.kernel_text import Index, KernelText, along, indented, whole
+from nnx.backends.cupy.kernel_text import Index, KernelText, indented, whole
 from nnx.compiler import Op, TraceError, Value
 from nnx.compiler.schedule import Kernel
 
@@ -55,7 +55,7 @@ class Lines(OnLines):
         body = list[str]()
         for number, kernel in enumerate(self._phases):
             space = kernel.iteration_space
-            one = len(space) == 1 or space[self.axis] == 1
+            one = len(space) < 2 or space[self.axis] == 1
             body += self._numbers(kernel) if one else self._elements(kernel, self._phases[number + 1 :])
         return [*self.start(), *self._registers, *body]
 
@@ -64,8 +64,7 @@ class Lines(OnLines):
 
         It may be written over one that is read: no lane may be late then.
         """
-        lines, stores = list[str](), list[str]()
-        index = tuple("0" if k == "i" else k for k in self.index)
+        lines, stores, index = list[str](), list[str](), ("j", "j")
         for op in kernel.ops:
             if op.kind == "elementwise":
                 lines.append(self.compute(op, index))
@@ -73,9 +72,7 @@ class Lines(OnLines):
                 name = self.name(op.out)
                 lines.append(f"const {op.out.dtype} {name} = {self.read(op, 0, index)};")
                 self.variables[op.out] = name
-            if op.out not in kernel.internal:
-                place = index if op.kind == "elementwise" else along(op, "j")
-                stores.append(f"if (lane == 0) {self.store(op.out, place, self.variables[op.out])}")
+            stores += self.kept(kernel, op, index, "if (lane == 0) ")
         return [*lines, "__syncwarp();", *stores] if stores else lines
 
     def _elements(self, kernel: Kernel, later: tuple[Kernel, ...]) -> list[str]:
@@ -88,13 +85,11 @@ class Lines(OnLines):
             if op.kind == "reduction":
                 lines.append(self.take(op, self.index))
                 continue
-            lines.append(self.compute(op, self.index))
-            if op.out not in kernel.internal:
-                lines.append(self.store(op.out, self.index, self.variables[op.out]))
+            lines += self.computed(kernel, op, self.index)
             if op.out in kept:
                 lines.append(f"{self.name(op.out, 'h')}[u] = {self.variables[op.out]};")
         self._keep([op.out for op in kernel.ops if op.kind == "elementwise"], kept, size)
-        loop = self.over_line if len(self._phases) == 1 else self._over_registers
+        loop = self._over_registers if self._registers else self.over_line
         return [*map(self.total, sums), *loop(size, lines), *self._results(kernel, sums)]
 
     def _keep(self, made: list[Value], kept: set[Value], size: str) -> None:
@@ -111,8 +106,7 @@ class Lines(OnLines):
         for op in sums:
             total = self.name(op.out, "s")
             lines += [f"{total} = over_warp({total}, {combine(op)});", self.result(op)]
-            if op.out not in kernel.internal:
-                lines.append(f"if (lane == 0) {self.store(op.out, along(op, 'j'), self.variables[op.out])}")
+            lines += self.kept(kernel, op, ("j", "j"), "if (lane == 0) ")
         return lines
 
     def _over_registers(self, size: str, lines: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """A traced function on its way to a GPU: the schedule's kernels as CUDA C, its products as calls of BLAS."""
 
+from math import prod
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -37,6 +38,7 @@ BESIDE = 1 << 22
 TARGET = Target(
     iteration_space=iteration_space,
     columns=columns,
+    numbers_after_sums=True,
     samples_as_rows=True,
     beside=BESIDE,
     copies_at_once=True,
@@ -88,7 +90,7 @@ class _Renderer:
         form = self._form
         match instruction:
             case Columns(kernels):
-                return Lines(form, kernels, 0)
+                return self._with_sums(kernels)
             case Reduce(op) if op.name in BEFORE:
                 return ArgLines(form, op)
             case Copy():
@@ -98,18 +100,24 @@ class _Renderer:
             case Kernel(iteration_space=()):
                 return Numbers(form, instruction)
             case Kernel() if len(instruction.iteration_space) <= 2:
-                axes = next((op.option("axes") for op in instruction.ops if op.kind == "reduction"), None)
-                return Flat(form, instruction) if axes is None else self._with_sums(instruction, axes)
+                if any(op.kind == "reduction" for op in instruction.ops):
+                    return self._with_sums((instruction,))
+                return Flat(form, instruction)
         raise TraceError(f"{str(instruction).partition('= ')[2]} has no kernel")
 
-    def _with_sums(self, kernel: Kernel, axes: tuple[int, ...]) -> KernelText:
+    def _with_sums(self, kernels: tuple[Kernel, ...]) -> KernelText:
+        """Return the text of a kernel with sums, or of several kernels over the same lines."""
+        kernel, *later = kernels
+        axes = next((op.option("axes") for op in kernel.ops if op.kind == "reduction"), ())
+        if not axes or any(prod(x.iteration_space) != grids.shares(kernel)[0] for x in later):
+            return Lines(self._form, kernels, 0)
         start, self._scratch = self._scratch, self._scratch + kernel.scratch
         if len(axes) == len(kernel.iteration_space):
-            return Whole(self._form, kernel, start)
+            return Whole(self._form, kernels, start)
         (axis,) = axes
         if KernelOf(self._form, kernel).dense_axis() == axis:
-            return Lines(self._form, (kernel,), axis)
-        return Across(self._form, kernel, start, axis)
+            return Lines(self._form, kernels, axis)
+        return Across(self._form, kernels, start, axis)
 
     def _memory(self, calls: tuple[Call, ...]) -> dict[Memory, int]:
         """Return the bytes of each memory of the state, the batch and J, and of what the calls point into."""

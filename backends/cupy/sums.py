@@ -6,7 +6,7 @@ The sums are the same bits in every run: threads and blocks add in an order that
 from nnx.backends.cupy.expressions import combine, first
 from nnx.backends.cupy.form import Form
 from nnx.backends.cupy.grids import LANES, ROWS, THREADS, ceil_div, scratch_starts, shares
-from nnx.backends.cupy.kernel_text import Index, KernelOf, along, indented
+from nnx.backends.cupy.kernel_text import Index, KernelOf, indented
 from nnx.backends.cupy.step import SCRATCH, Argument
 from nnx.compiler import Op
 from nnx.compiler.ir.operations import itemsize
@@ -18,12 +18,13 @@ class Sums(KernelOf):  # type: ignore[misc]  # of nnx.backends, which mypy sees 
 
     Each thread takes some of the terms. A block adds up those of its threads: one thread with `has_sum` has a total
     then. If several blocks share a sum (`chunks`, of which this one is number `chunk`), the last of them to be done
-    takes the totals of all as its terms.
+    takes the totals of all as its terms. Later kernels compute numbers of the results, one for each.
     """
 
     index: Index
 
-    def __init__(self, form: Form, kernel: Kernel, scratch: int) -> None:
+    def __init__(self, form: Form, kernels: tuple[Kernel, ...], scratch: int) -> None:
+        kernel, *self._later = kernels
         super().__init__(form, kernel)
         self._sums = [op for op in kernel.ops if op.kind == "reduction"]
         self._scratch = [scratch + start for start in scratch_starts(kernel)]
@@ -64,14 +65,11 @@ class Sums(KernelOf):  # type: ignore[misc]  # of nnx.backends, which mypy sees 
 
     def lines(self) -> list[str]:
         """Return the lines of the body."""
-        inner, results = list[str](), list[str]()
+        inner = list[str]()
         for op in self.kernel.ops:
-            inner += (
-                self.computed(op, self.index) if op.kind == "elementwise" else [self.take(op, self.index)]
-            )
+            is_sum = op.kind == "reduction"
+            inner += [self.take(op, self.index)] if is_sum else self.computed(self.kernel, op, self.index)
         shared = self._over_chunks()
-        for op in self._sums:
-            results += [self.result(op), self.store(op.out, along(op, self.at), self.variables[op.out])]
         return [
             *self.start(),
             *self._tiles(),
@@ -82,8 +80,17 @@ class Sums(KernelOf):  # type: ignore[misc]  # of nnx.backends, which mypy sees 
             *indented(shared),
             "}",
             "if (!has_sum) return;",
-            *results,
+            *self._results(),
         ]
+
+    def _results(self) -> list[str]:
+        """Return the lines of a thread that has the totals: with number `at` of the results, and of later numbers."""
+        index, found = (self.at, self.at), list[str]()
+        for op in self._sums:
+            found += [self.result(op), *self.kept(self.kernel, op, index)]
+        for kernel in self._later:
+            found += [line for op in kernel.ops for line in self.computed(kernel, op, index)]
+        return found
 
     def _tiles(self) -> list[str]:
         dtypes = sorted({op.out.dtype for op in self._sums})
@@ -112,8 +119,8 @@ class Across(Sums):
 
     at, counter = "i", "group"
 
-    def __init__(self, form: Form, kernel: Kernel, scratch: int, axis: int) -> None:
-        super().__init__(form, kernel, scratch)
+    def __init__(self, form: Form, kernels: tuple[Kernel, ...], scratch: int, axis: int) -> None:
+        super().__init__(form, kernels, scratch)
         self._n, self._terms = form.size(self.whole, 1 - axis), form.size(self.whole, axis)
         self.index = ("j", "i") if axis == 0 else ("i", "j")
 
@@ -152,8 +159,8 @@ class Across(Sums):
 class Whole(Sums):
     """Sums of all elements."""
 
-    def __init__(self, form: Form, kernel: Kernel, scratch: int) -> None:
-        super().__init__(form, kernel, scratch)
+    def __init__(self, form: Form, kernels: tuple[Kernel, ...], scratch: int) -> None:
+        super().__init__(form, kernels, scratch)
         self._where, self.index = self.indices()
 
     def start(self) -> list[str]:

@@ -63,6 +63,8 @@ class Target:
     columns : callable
         columns(op) tells whether an operation may be done column by column, so that loops that need each other's
         results by column become one `Columns`.
+    numbers_after_sums : bool
+        Whether numbers computed of sums, one for each, are in one `Columns` with these.
     samples_as_rows : bool
         Whether a sample is in one piece in memory: see `nnx.compiler.passes.layout`.
     beside : int
@@ -81,6 +83,7 @@ class Target:
     copies_transposed: Callable[[Op], bool] = lambda product: False
     row_length: Callable[[Value], int] = lambda value: value.shape[-1]
     columns: Callable[[Op], bool] = lambda op: False
+    numbers_after_sums: bool = False
     samples_as_rows: bool = False
     beside: int = 0
     copies_at_once: bool = False
@@ -99,8 +102,8 @@ def schedule(graph: Graph, target: Target, slots: Mapping[Value, Value] | None =
     late: set[Value] = set()
     while True:
         space = target.iteration_space
-        in_columns = Tiled(by_columns(graph, fused(graph, space), target.columns))
-        found = tiled(graph, space) if target.threads else in_columns
+        groups = by_columns(graph, fused(graph, space), target.columns, target.numbers_after_sums)
+        found = tiled(graph, space) if target.threads else Tiled(groups)
         in_place = updated_in_place(graph, found.groups, slots, target.may_alias, not target.block)
         read_later = {x for x in slots if x not in in_place and not (target.threads and x.ndim == 0)}
         if not read_later:

@@ -116,7 +116,8 @@ class Kernel:
 class Columns:
     """Kernels over the same columns, of which each column goes through all before the next one does.
 
-    Of what the others make each reads the same column only. Its results may be views of theirs: (m,) of (1, m).
+    Of what the others make each reads the same column only. Its results may be views of theirs: (m,) of (1, m). Or the
+    first has sums, and the others compute numbers of the results, one for each.
     """
 
     kernels: tuple[Kernel, ...]

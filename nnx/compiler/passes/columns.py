@@ -2,7 +2,7 @@
 
 A softmax needs the largest number of a column before it can subtract it, and the sum before it can divide. So it is
 several groups, between which its values would go to memory and back. Yet no group reads more than its own column of
-what the others make.
+what the others make. Likewise numbers computed of sums, one for each, need not wait for all sums.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,23 @@ from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.passes.fuse import Group
 
 
-def by_columns(graph: Graph, groups: list[Group], wanted: Callable[[Op], bool]) -> list[Group]:
+def by_columns(
+    graph: Graph, groups: list[Group], wanted: Callable[[Op], bool], after_sums: bool = False
+) -> list[Group]:
     """Return the groups with those in one, as its phases, that can be done column by column.
 
     `wanted` tells whether an operation is to be done so. A group joins the last one that it needs, if one of
-    them has sums over columns: others keep their loops, whose elements all are independent.
+    them has sums over columns: others keep their loops, whose elements all are independent. With `after_sums`, numbers
+    that are computed of sums join these.
     """
     joined: list[list[Group]] = []
     at: dict[Value, int] = {}
     for group in groups:
         g = max((at[graph.base(x)] for op in group.ops for x in op.reads if graph.base(x) in at), default=-1)
-        if g < 0 or not _follows(graph, joined[g], group, wanted):
+        joins = g >= 0 and (
+            _follows(graph, joined[g], group, wanted) or (after_sums and _is_of_sums(graph, joined[g], group))
+        )
+        if not joins:
             g = len(joined)
             joined.append([])
         joined[g].append(group)
@@ -59,6 +65,18 @@ def _follows(graph: Graph, some: list[Group], group: Group, wanted: Callable[[Op
     made = {op.out for one in some for op in one.ops}
     reads = [x for op in group.ops for x in op.reads if graph.base(x) in made]
     return all(x in made or _is_a_number_for_each(graph, x, m) for x in reads)
+
+
+def _is_of_sums(graph: Graph, some: list[Group], group: Group) -> bool:
+    """Whether a group computes numbers of the results of sums, and of such numbers, one for each result."""
+    sums, later = some[0], [op for one in (*some[1:], group) for op in one.ops]
+    if None in (sums.iteration_space, group.iteration_space):
+        return False
+    numbers = {op.out for op in sums.ops if op.kind == "reduction"} | {op.out for op in later}
+    sizes = {x.size for x in numbers}
+    made = {op.out for one in some for op in one.ops}
+    reads = [x for op in group.ops for x in op.reads if graph.base(x) in made]
+    return len(sizes) == 1 and all(op.kind == "elementwise" for op in later) and numbers.issuperset(reads)
 
 
 def _is_a_number_for_each(graph: Graph, value: Value, m: int) -> bool:
