@@ -2,7 +2,7 @@
 
 from nnx.backends.cupy.form import Form
 from nnx.backends.cupy.grids import flat_blocks
-from nnx.backends.cupy.kernel_text import Index, KernelOf, KernelText
+from nnx.backends.cupy.kernel_text import Index, KernelOf, KernelText, block
 from nnx.compiler import TraceError
 from nnx.compiler.schedule import Copy
 
@@ -28,7 +28,7 @@ class Flat(KernelOf):  # type: ignore[misc]
         """Return the lines of the body."""
         where, index = self.indices()
         inner = [line for op in self.kernel.ops for line in self.computed(self.kernel, op, index)]
-        return list(self.loop(self.form.size(self.whole), where + inner))
+        return list(block(self.each(self.form.size(self.whole)), where + inner))
 
     def grid(self) -> int:
         """Return the number of blocks."""
@@ -63,6 +63,5 @@ class CopyText(KernelText):  # type: ignore[misc]
         to = tuple(
             f"({k} + {copy.start})" if a == copy.axis and copy.start else k for a, k in enumerate(index)
         )
-        return list(
-            self.loop(self.form.size(source), [*where, self.store(target, to, self.load(source, index))])
-        )
+        copied = self.store(target, to, self.load(source, index))
+        return list(block(self.each(self.form.size(source)), [*where, copied]))

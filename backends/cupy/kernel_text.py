@@ -15,9 +15,14 @@ Index = tuple[str, ...]
 """The variables with the index of an element along each axis of the iteration space."""
 
 
-def indented(lines: list[str], depth: int = 1) -> list[str]:
+def indented(lines: list[str]) -> list[str]:
     """Return the lines further to the right."""
-    return ["    " * depth + line for line in lines]
+    return ["    " + line for line in lines]
+
+
+def block(head: str, lines: list[str]) -> list[str]:
+    """Return a loop or a condition with the lines in it."""
+    return [f"{head} {{", *indented(lines), "}"]
 
 
 class KernelText:
@@ -50,17 +55,15 @@ class KernelText:
 
     def rendered(self) -> tuple[str, Launch]:
         """Return the text, and the launch of a kernel whose name is still KERNEL."""
-        body = indented(self.lines())
+        body = self.lines()
         numbers, parameters = list(self.numbers), [self._declared(x) for x in self.arguments]
         parameters += [f"{dtype} c{k}" for k, (dtype, _) in enumerate(numbers)]
         if any(re.search(r"\bm\b", line) for line in body):
             parameters.append(f"{self.form.index} m")
             numbers.append((self.form.index, self.form.m))
-        head = (
-            f'extern "C" __global__ void __launch_bounds__({self.threads}) KERNEL({", ".join(parameters)}) {{'
-        )
+        head = f'extern "C" __global__ void __launch_bounds__({self.threads}) KERNEL({", ".join(parameters)})'
         launch = Launch("KERNEL", self.grid(), self.threads, tuple(self.arguments), tuple(numbers))
-        return "\n".join([head, *body, "}", ""]), launch
+        return "\n".join([*block(head, body), ""]), launch
 
     def _declared(self, argument: Argument) -> str:
         name = self.arguments[argument]
@@ -73,14 +76,10 @@ class KernelText:
         """The number of a thread among those of all blocks."""
         return f"{self.form.index}(blockIdx.x) * {THREADS} + threadIdx.x"
 
-    def loop(self, size: str, lines: list[str]) -> list[str]:
-        """Return a loop of all threads over the numbers e of elements."""
+    def each(self, size: str) -> str:
+        """Return the head of a loop of all threads over the numbers e of elements."""
         index = self.form.index
-        return [
-            f"for ({index} e = {self.thread}; e < {size}; e += {index}(gridDim.x) * {THREADS}) {{",
-            *indented(lines),
-            "}",
-        ]
+        return f"for ({index} e = {self.thread}; e < {size}; e += {index}(gridDim.x) * {THREADS})"
 
     # Elements.
 

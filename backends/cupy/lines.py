@@ -6,7 +6,7 @@ The lanes of a warp do the elements i of its line j in turn.
 from nnx.backends.cupy.expressions import combine
 from nnx.backends.cupy.form import Form
 from nnx.backends.cupy.grids import LANES, ceil_div, line_blocks
-from nnx.backends.cupy.kernel_text import Index, KernelText, indented, whole
+from nnx.backends.cupy.kernel_text import Index, KernelText, block, whole
 from nnx.compiler import Op, TraceError, Value
 from nnx.compiler.schedule import Kernel
 
@@ -33,8 +33,7 @@ class OnLines(KernelText):  # type: ignore[misc]  # of nnx.backends, which mypy 
 
     def over_line(self, size: str, lines: list[str]) -> list[str]:
         """Return a lane's loop over its elements."""
-        index = self.form.index
-        return [f"for ({index} i = lane; i < {size}; i += {LANES}) {{", *indented(lines), "}"]
+        return list(block(f"for ({self.form.index} i = lane; i < {size}; i += {LANES})", lines))
 
 
 class Lines(OnLines):
@@ -111,15 +110,8 @@ class Lines(OnLines):
 
     def _over_registers(self, size: str, lines: list[str]) -> list[str]:
         """Return a lane's loop over its elements, number u of which has a register."""
-        return [
-            "#pragma unroll",
-            f"for (uint32 u = 0; u < {self._turns(size)}; u++) {{",
-            f"    const uint32 i = u * {LANES} + lane;",
-            f"    if (i < {size}) {{",
-            *indented(lines, 2),
-            "    }",
-            "}",
-        ]
+        inner = [f"const uint32 i = u * {LANES} + lane;", *block(f"if (i < {size})", lines)]
+        return ["#pragma unroll", *block(f"for (uint32 u = 0; u < {self._turns(size)}; u++)", inner)]
 
     def _turns(self, size: str) -> int:
         if not size.isdecimal():

@@ -14,7 +14,7 @@ from nnx.backends.cupy.kernel_text import KernelOf, KernelText
 from nnx.backends.cupy.lines import Lines
 from nnx.backends.cupy.products import product
 from nnx.backends.cupy.step import SCRATCH, Call, RenderedStep, arguments
-from nnx.backends.cupy.sums import Across, Whole
+from nnx.backends.cupy.sums import Sums
 from nnx.compiler import Graph, Op, TraceError, step_graph
 from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.ir.operations import itemsize
@@ -112,12 +112,10 @@ class _Renderer:
         if not axes or any(prod(x.iteration_space) != grids.shares(kernel)[0] for x in later):
             return Lines(self._form, kernels, 0)
         start, self._scratch = self._scratch, self._scratch + kernel.scratch
-        if len(axes) == len(kernel.iteration_space):
-            return Whole(self._form, kernels, start)
-        (axis,) = axes
-        if KernelOf(self._form, kernel).dense_axis() == axis:
+        axis = None if len(axes) == len(kernel.iteration_space) else axes[0]
+        if axis is not None and axis == KernelOf(self._form, kernel).dense_axis():
             return Lines(self._form, kernels, axis)
-        return Across(self._form, kernels, start, axis)
+        return Sums(self._form, kernels, start, axis)
 
     def _memory(self, calls: tuple[Call, ...]) -> dict[Memory, int]:
         """Return the bytes of each memory of the state, the batch and J, and of what the calls point into."""

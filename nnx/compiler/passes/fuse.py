@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 from nnx.compiler.ir.graph import Graph, Op, Value
+from nnx.support.tree import leaves
 
 
 class Group(NamedTuple):
@@ -63,11 +64,12 @@ def fused(graph: Graph, iteration_space: Callable[[Op], Hashable]) -> list[Group
 
 
 def _small_first(graph: Graph, ops: list[Op]) -> list[Op]:
-    """Return the operations with those on single numbers and pairs that depend on the inputs alone in front.
+    """Return the operations with those on single numbers and pairs that depend on the state alone in front.
 
-    So Adam's factors, from t, and the keys of random masks do not stand between those that read them.
+    So Adam's factors, from t, and the keys of random masks do not stand between those that read them. What depends on
+    a batch stays, also if it has two samples: the schedules of all numbers of samples are alike.
     """
-    early = {*graph.inputs, *graph.constants}
+    early = {x for x in leaves(graph.arguments[:1]) if isinstance(x, Value)} | graph.constants
     for op in ops:
         if op.out.size <= 2 and op.kind == "elementwise" and all(graph.base(x) in early for x in op.reads):
             early.add(op.out)
