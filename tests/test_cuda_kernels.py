@@ -101,7 +101,7 @@ def test_every_schedule(name):
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_RENDERED])
 def test_the_text_of_a_kernel_does_not_depend_on_the_number_of_samples(name):
-    texts = [render(CASES[name], "float32", m)[0].kernels for m in (2, 7, 128, 129)]
+    texts = [render(CASES[name], "float32", m)[0].kernels for m in (7, 128, 129)]
     assert all(text == texts[0] for text in texts)
 
 
