@@ -21,7 +21,7 @@ from nnx.bench import machine, memory
 from nnx.bench.case import Case
 from nnx.bench.contestant import Absent, Contestant
 from nnx.bench.contestants import make
-from nnx.errors import BackendError, first_line
+from nnx.errors import Error, first_line
 
 
 class Built(NamedTuple):
@@ -202,7 +202,7 @@ def _serve(pipe: Connection, name: str) -> None:
                 else:
                     assert contestant is not None
                     pipe.send(("done", getattr(contestant, verb)(*arguments)))
-            except (Absent, BackendError) as error:
+            except (Absent, Error) as error:
                 contestant = None
                 pipe.send(("absent", str(error)))
             except Exception as error:  # whatever a library raises where it cannot run

@@ -143,7 +143,7 @@ def make(name: str, case: Case, data: Data) -> Contestant:
 
     Raises
     ------
-    Absent
+    Absent, nnx.errors.Error
         When it cannot take part: why.
     """
     if name.startswith(OURS):

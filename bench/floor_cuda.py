@@ -18,9 +18,9 @@ from nnx.backends.cupy.step import Argument, Product
 from nnx.backends.cupy.timing import choose_fastest
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import cupy_events
-from nnx.bench.contestant import Absent, Contestant
+from nnx.bench.contestant import Contestant
 from nnx.compiler.schedule import Memory
-from nnx.port.precision import FLOAT32
+from nnx.port.precision import FLOAT32, check_dtype
 from nnx.port.registry import backend, described
 
 BFLOAT16 = "bfloat16"
@@ -115,8 +115,7 @@ def factors(case: Case, precision: str) -> str:
 
 def floor(case: Case, data: Data, precision: str = FLOAT32) -> Contestant:
     """Return the floor of a GPU. Its samples are random, as its weights are."""
-    if FLOAT32 not in (precision, case.dtype):
-        raise Absent(f"{precision} is a precision of products of float32, not of {case.dtype}")
+    check_dtype(precision, case.dtype)
     found = cast("CuPy", backend("cupy", None, precision))
     step = StepProducts(found.gpu.again(), case, precision)
     library, detail = described(found)

@@ -7,10 +7,9 @@ from unittest.mock import patch
 
 from nnx.bench.case import Case, Data
 from nnx.bench.clocks import wall
-from nnx.bench.contestant import Absent, Contestant, split_backend
+from nnx.bench.contestant import Contestant, split_backend
 from nnx.bench.memory import cupy_peak, torch_peak
 from nnx.callbacks import Callback
-from nnx.errors import BackendError
 from nnx.port.base import Backend
 from nnx.port.precision import FLOAT32
 from nnx.port.registry import backend as find_backend
@@ -39,9 +38,7 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
     Before the epochs `fit` checks X and moves it to the device: that belongs to no step and is not timed. A second
     clock is read before and after each call of the program's steps: the rest of the time is the Trainer's own.
     """
-    found = _find(backend)
-    if found.precision != FLOAT32 and case.dtype != FLOAT32:
-        raise Absent(f"{found.precision} is a precision of products of float32, not of {case.dtype}")
+    found = find_backend(*split_backend(backend))
     network, optimizer = case.network(), case.make_optimizer()
     trainer = Trainer(network, optimizer, backend=found, dtype=case.dtype, seed=case.seed)
     trainer.parameters = case.start()
@@ -87,13 +84,6 @@ def fit(backend: str, case: Case, data: Data) -> Contestant:
         time=seconds,
         precision=None if found.precision == FLOAT32 else found.precision,
     )
-
-
-def _find(backend: str) -> Backend:
-    try:
-        return find_backend(*split_backend(backend))
-    except BackendError as error:
-        raise Absent(str(error)) from error
 
 
 def _peak(backend: Backend) -> Any:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from nnx.bench.contestants import kind, label
 from nnx.bench.result import Figure, Result
+from nnx.port.precision import FLOAT32
 
 DIGITS, SMALL = (784, 512, 512, 10), (64, 64, 64, 10)
 
@@ -55,7 +56,7 @@ class Verdict(NamedTuple):
 
 def verdict(result: Result, sizes: tuple[int, ...], m: int, precision: str) -> Verdict:
     """Judge CuPy's step in one cell and precision. A step without a bar must be the fastest, too."""
-    name = "nnx:cupy" if precision == "float32" else f"nnx:cupy/{precision}"
+    name = contestant("cupy", precision)
     precisions = {one["name"]: one["precision"] for one in result.contestants}
     of_cell = [one for one in result.figures if tuple(one.sizes) == sizes and one.m == m]
     ours = next((one for one in of_cell if one.contestant == name), None)
@@ -82,6 +83,17 @@ def verdict(result: Result, sizes: tuple[int, ...], m: int, precision: str) -> V
     outcome = ("met" if bar is not None else "measured") if is_met else "missed"
     numbers = {"seconds": ours.seconds, "floor": floor, "bar": bar, "others": others}
     return Verdict(outcome, text, numbers | {"peak_bytes": ours.peak_bytes, "theory_bytes": theory})
+
+
+def contestant(library: str, precision: str) -> str:
+    """Return a contestant's name.
+
+    Examples
+    --------
+    >>> contestant("torch@cuda", "tf32"), contestant("cupy", "float32")
+    ('nnx:torch@cuda/tf32', 'nnx:cupy')
+    """
+    return f"nnx:{library}" if precision == FLOAT32 else f"nnx:{library}/{precision}"
 
 
 def is_rival(figure: Figure, name: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnx.bench.case import Case
 from nnx.bench.contestants import label
-from nnx.bench.gpu.bars import BARS, DIGITS, SMALL, verdict
+from nnx.bench.gpu.bars import BARS, DIGITS, SMALL, contestant, verdict
 from nnx.bench.gpu.report import Report
 from nnx.bench.gpu.sections import Options
 from nnx.bench.result import Figure, Result, write
@@ -39,7 +39,7 @@ def measure(report: Report, options: Options) -> None:
     if options.small:
         sizes, batch_sizes, few = [(20, 16, 4)], [8], 1
     precisions = usable_precisions(report)
-    names = [name(library, precision) for library in OURS[:few] for precision in precisions]
+    names = [contestant(library, precision) for library in OURS[:few] for precision in precisions]
     names += [] if options.small else PEERS
 
     def keep(result: Result) -> None:
@@ -65,17 +65,6 @@ def usable_precisions(report: Report) -> list[str]:
         else:
             found.append(precision)
     return found
-
-
-def name(library: str, precision: str) -> str:
-    """Return a contestant's name.
-
-    Examples
-    --------
-    >>> name("torch@cuda", "tf32"), name("cupy", "float32")
-    ('nnx:torch@cuda/tf32', 'nnx:cupy')
-    """
-    return f"nnx:{library}" if precision == FLOAT32 else f"nnx:{library}/{precision}"
 
 
 def keep_compiled(report: Report, options: Options, result: Result) -> None:

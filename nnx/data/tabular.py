@@ -153,8 +153,8 @@ class Tabular:
         ]
         output = Dense(self.preparation.n_outputs)
         network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
-        arguments = optimizer, backend, device, dtype, seed, regularization, None, precision
-        self.trainer = Trainer(network, *arguments)
+        arguments = optimizer, backend, device, dtype, seed, regularization
+        self.trainer = Trainer(network, *arguments, precision=precision)
         where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
 
