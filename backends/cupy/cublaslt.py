@@ -103,12 +103,14 @@ class CuBlasLt:
     workspace : int
         Bytes that a product may use beside its matrices.
     lock : lock
-        A thread holds it while it captures, or asks for algorithms: other threads may do neither meanwhile.
+        A thread holds it while it captures, or asks for algorithms: other threads may do neither, on any GPU.
     """
+
+    lock = threading.RLock()
 
     def __init__(self, library: Any, capability: str) -> None:
         self.library, self.workspace = library, (32 if int(capability) >= HOPPER else 4) << 20
-        self.handle, self.lock = ctypes.c_void_p(), threading.RLock()
+        self.handle = ctypes.c_void_p()
         check(library.cublasLtCreate(ctypes.byref(self.handle)), "be used on this GPU")
 
 
