@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import types
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -383,13 +384,32 @@ def test_unknown_backends_and_devices():
         nnx.backend("numpy", device="cuda")
     with pytest.raises(nnx.BackendError, match="given device='tpu'"):
         nnx.backend("cupy", device="tpu")
-    for name in ("torch", "jax", "strict"):
-        try:
-            nnx.backend(name)
-        except nnx.BackendError:
-            continue
-        with pytest.raises(nnx.BackendError, match="warp"):
-            nnx.backend(name, device="warp")
+    with suppress(nnx.BackendError):
+        nnx.backend("strict")
+        with pytest.raises(
+            nnx.BackendError, match="warp"
+        ):  # an adapter of another package has its own devices
+            nnx.backend("strict", device="warp")
+
+
+@pytest.mark.parametrize("name", ["auto", "numpy", "torch", "jax", "cupy"])
+@pytest.mark.parametrize(
+    ("device", "meant"),
+    [
+        ("gpu", "cuda"),
+        ("CUDA", "cuda"),
+        ("cud", "cuda"),
+        ("0", "cuda:0"),
+        ("gpu:1", "cuda:1"),
+        ("cuda:", "cuda"),
+        ("cuda:x", "cuda"),
+        ("mps", None),
+    ],
+)
+def test_a_device_that_no_library_has_is_refused_before_one_is_imported(name, device, meant):
+    hint = f"; did you mean '{meant}'\\? " if meant else r"\. "
+    with pytest.raises(nnx.InputError, match=f"^unknown device '{device}'{hint}Known: cpu, cuda, cuda:1"):
+        nnx.backend(name, device=device)
 
 
 def test_strict_is_never_chosen_by_itself(no_gpu):

@@ -170,6 +170,7 @@ def test_an_existing_folder_is_never_overwritten_unasked(run, tmp_path):
 
 MISTYPED = (
     "unknown backend 'nunpy'; did you mean 'numpy'",
+    "unknown device 'gpu'; did you mean 'cuda'?",
     "unknown activation 'rleu'; did you mean 'relu'",
     "unknown optimizer 'adan'; did you mean 'adam'",
     "unknown dtype 'float16'",
@@ -204,6 +205,7 @@ MISTYPED = (
         (["train", "iris", "--target", "kind"], "has a target of its own"),
         (["train", "iris", "--backend", "nunpy"], "unknown backend 'nunpy'; did you mean 'numpy'"),
         (["train", "iris", "--backend", "numpy", "--device", "cuda"], "NumPy computes on the CPU only"),
+        (["train", "iris", "--device", "gpu"], "unknown device 'gpu'; did you mean 'cuda'?"),
         (["train", "iris", "--activation", "rleu"], "unknown activation 'rleu'; did you mean 'relu'"),
         (["train", "iris", "--optimizer", "adan"], "unknown optimizer 'adan'; did you mean 'adam'"),
         (["train", "iris", "--dtype", "float16"], "unknown dtype 'float16'"),

@@ -561,10 +561,10 @@ def test_a_run_that_was_stopped_early_stays_stopped(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--layers", "8"], "--layers cannot be given with --resume, since its layers was '128,64'"),
+        (["--layers", "8"], "a run goes on as it began, and its layers is '128,64'"),
         (["wine"], "DATA cannot be given with --resume: the run's are 'iris'"),
-        (["--l2", "0.1"], "--l2 cannot be given with --resume, since its l2 was 0.0"),
-        (["--target", "y"], "--target cannot be given with --resume, since it began without"),
+        (["--l2", "0.1"], "--l2 cannot be given with --resume: a run goes on as it began, and its l2 is 0.0"),
+        (["--target", "y"], "a run goes on as it began, and it has no target"),
         (["--out", "b"], "--out goes with a new run, not with --resume"),
         (["--config", "a/config.toml"], "--config goes with a new run, not with --resume"),
         (["--sweep", "layers=8 16"], "--sweep goes with a new run, not with --resume"),
@@ -582,6 +582,10 @@ def test_what_cannot_go_on(run, tmp_path):
     status, _, err = run("train", "--resume", "nowhere")
     assert status == 1
     assert "there is no folder 'nowhere'; give the folder that `nnx train` named" in err
+    (tmp_path / "bikes.csv").write_text("x,y\n1,2\n")
+    status, _, err = run("train", "--resume", "bikes.csv")
+    assert status == 1
+    assert "'bikes.csv' is a file; --resume takes the folder of a run" in err
     (tmp_path / "empty").mkdir()
     status, _, err = run("train", "--resume", "empty")
     assert status == 1
@@ -881,7 +885,7 @@ def test_show(run, tmp_path):
     status, out, err = run("show", "a")
     assert (status, err) == (0, "")
     assert f"written by nnx {nnx.__version__}" in out
-    assert "67 parameters, 268 bytes in float32; trained in float64" in out
+    assert "67 parameters, 268 bytes in float32; numbers in float64" in out
     assert (
         "iris: 4 features (sepal length (cm), sepal width (cm), petal length (cm), petal width (cm))" in out
     )
@@ -1016,7 +1020,7 @@ def test_backends_say_what_long_fits_get(run, monkeypatch):
     auto = found["auto"]
     if auto["name"] == "numpy":  # no GPU
         assert (auto["long_fits"]["name"], auto["long_fits"]["work"]) == ("numba", 3e11)
-        assert "for a fit of some seconds numba on cpu" in run("backends")[1]
+        assert "for fits of some seconds: numba on cpu" in run("backends")[1]
 
 
 # What holds for all commands

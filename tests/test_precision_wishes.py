@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 import tomllib
 
 import numpy as np
@@ -26,7 +27,8 @@ WITHOUT = [
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 @pytest.mark.parametrize("name", WITHOUT)
 def test_other_backends_have_float32_alone(name, precision):
-    said = rf"backend '{name}' .* its products are float32; given precision='{precision}'.*torch"
+    where = " on a CUDA GPU" if precision == "tf32" else ""
+    said = rf"backend '{name}' .* {name} multiplies in float32 only; given precision='{precision}'.*torch{where}$"
     for ask in (
         nnx.backend,
         lambda *given: nnx.Trainer(nnx.mlp([2, 1]), None, given[0], None, precision=precision),
@@ -84,7 +86,7 @@ def test_a_precision_is_no_dtype(name):
 
 @pytest.mark.parametrize("name", WITH)
 def test_float64_has_one_precision(name, tmp_path):
-    said = "precision='bfloat16' is of products of float32 arrays, but the model's are float64; give dtype='float32'"
+    said = "precision='bfloat16' takes arrays of float32; the model's are float64. Give dtype='float32'"
     with pytest.raises(nnx.InputError, match=said):
         nnx.Trainer(nnx.mlp([2, 1]), backend=name, device="cpu", dtype="float64", precision="bfloat16")
     nnx.Trainer(nnx.mlp([2, 1]), backend="numpy", dtype="float64").save(tmp_path / "m.safetensors")
@@ -109,18 +111,24 @@ def test_a_backend_that_is_made_has_its_precision(name):
 def test_auto_takes_the_first_that_has_it(monkeypatch):
     chosen = registry.choose("auto", "cpu", "bfloat16")
     assert (chosen.backend.name, chosen.backend.precision) == ("torch", "bfloat16")
-    assert chosen.reason.endswith("; the first with products in bfloat16 on a CPU")
+    assert chosen.reason.endswith("; of the backends with bfloat16 on a CPU torch comes first")
     monkeypatch.setenv("NNX_BACKEND", "numpy")
-    with pytest.raises(nnx.BackendError, match=r"NNX_BACKEND=numpy: .* its products are float32"):
+    with pytest.raises(nnx.BackendError, match=r"NNX_BACKEND=numpy: .* multiplies in float32 only"):
         nnx.backend(precision="bfloat16")
 
 
-def test_auto_says_why_none_has_it():
-    with pytest.raises(
-        nnx.BackendError,
-        match=r"no backend has products in tf32 here: the CPU was asked for; (?i:.*torch.*jax)",
-    ):
+def test_auto_says_why_none_has_it(monkeypatch):
+    with pytest.raises(nnx.BackendError, match=r"tf32' takes a CUDA GPU .*: the CPU was asked for$"):
         nnx.backend("auto", "cpu", "tf32")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "jax", None)
+    said = (
+        r"no backend has products in bfloat16 here: .*torch cannot .* jax .*python -m pip install .*torch\]"
+    )
+    with pytest.raises(nnx.BackendError, match=said):
+        nnx.backend("auto", "cpu", "bfloat16")
+    with pytest.raises(nnx.InputError, match=r"takes arrays of float32; the model's are float64"):
+        nnx.Trainer(nnx.mlp([2, 1]), dtype="float64", precision="bfloat16")
 
 
 class OfAnotherPackage(registry.Backend):
@@ -188,7 +196,7 @@ def test_an_estimator_has_it_as_a_parameter(name, samples):
     with pytest.raises(ValueError, match="'precision' parameter of MLPClassifier must be a str among"):
         one.set_params(precision="half").fit(X, y)
     with pytest.raises(
-        ValueError, match=r"precision='bfloat16' is of products of float32 arrays, .* float64"
+        ValueError, match=r"precision='bfloat16' takes arrays of float32; the model's are float64"
     ):
         one.set_params(precision="bfloat16").fit(X.astype("float64"), y)
     one.set_params(dtype="float32").fit(X.astype("float64"), y)
@@ -209,8 +217,10 @@ def test_an_estimator_of_arrays_on_the_host_finds_a_backend(samples):
     old.__setstate__(state)
     assert old.get_params()["precision"] is None
     np.testing.assert_allclose(old.predict(X), one.predict(X), atol=0.02)
-    with pytest.raises(nnx.BackendError, match="its products are float32"):
+    with pytest.raises(nnx.BackendError, match="multiplies in float32 only"):
         MLPRegressor(backend="numpy", precision="bfloat16").fit(X, y)
+    with pytest.raises(nnx.BackendError, match=r"takes a CUDA GPU .* give device='cuda'"):
+        MLPRegressor(precision="tf32").fit(X, y)
 
 
 @pytest.mark.needs("polars", "sklearn", "torch")
@@ -240,10 +250,23 @@ def test_a_run_goes_on_in_its_precision(run, tmp_path):
     assert (status, json.loads(out)["precision"]) == (0, "bfloat16")
     found = [nnx.Trainer.load(tmp_path / name, "numpy").theta for name in ("whole", "a")]
     np.testing.assert_array_equal(*found)
-    assert run("train", "--resume", "a", "--epochs", "5", "--backend", "numpy")[0] == 1
-    assert (
-        run("train", "--resume", "a", "--epochs", "5", "--backend", "numpy", "--precision", "float32")[0] == 0
-    )
+    status, _, err = run("train", "--resume", "a", "--epochs", "5", "--backend", "numpy")
+    assert (status, "Give precision='float32'" in " ".join(err.split())) == (1, True)
+    changed = ("--backend", "numpy", "--precision", "float32")
+    status, out, err = run("train", "--resume", "a", "--epochs", "5", *changed)
+    assert status == 0
+    said = "from here on backend numpy, before torch; from here on precision float32, before bfloat16"
+    assert said in " ".join((out + err).split())
+    assert "before" not in run("train", "--resume", "a", "--epochs", "6")[2]
+
+
+@pytest.mark.needs("torch", "sklearn", "typer")
+def test_a_sweep_keeps_its_precision(run):
+    wish = ("--backend", "torch", "--device", "cpu", "--epochs", "1", "--sweep", "seed=0 1")
+    assert run("train", "iris", *wish, "--out", "s")[0] == 0
+    status, _, err = run("train", "--resume", "s", "--precision", "bfloat16")
+    assert (status, "--precision cannot be changed when a sweep goes on" in err) == (2, True)
+    assert run("train", "--resume", "s", "--precision", "float32")[0] == 0
 
 
 @pytest.mark.needs("torch", "sklearn", "typer")
@@ -256,7 +279,7 @@ def test_predictions_and_scores_have_a_precision_of_their_own(run, tmp_path):
     assert 0 < abs(loss[0] - loss[1]) < 0.02
     for rest, said in (
         (("--precision", "bf16"), "did you mean 'bfloat16'"),
-        (("--precision", "tf32", "--backend", "numpy"), "its products are float32"),
+        (("--precision", "tf32", "--backend", "numpy"), "multiplies in float32 only"),
     ):
         status, _, err = run("evaluate", "a", "iris", *rest)
         assert status in (1, 2)
@@ -268,8 +291,8 @@ def test_predictions_and_scores_have_a_precision_of_their_own(run, tmp_path):
     ("wish", "status", "said"),
     [
         (("--precision", "half"), 2, "unknown precision 'half'"),
-        (("--precision", "bfloat16", "--dtype", "float64"), 2, "is of products of float32 arrays"),
-        (("--precision", "bfloat16", "--backend", "numpy"), 1, "its products are float32"),
+        (("--precision", "bfloat16", "--dtype", "float64"), 2, "takes arrays of float32"),
+        (("--precision", "bfloat16", "--backend", "numpy"), 1, "multiplies in float32 only"),
     ],
 )
 def test_what_nnx_train_refuses(run, wish, status, said):

@@ -42,7 +42,8 @@ def driver_obstacle(cupy: Any) -> Obstacle | None:
     driver, wanted = (_asked(runtime, name) for name in ("driverGetVersion", "runtimeGetVersion"))
     if driver == 0:
         return Obstacle(
-            "there is no NVIDIA driver", "install one for an NVIDIA GPU, or use the backend 'numba'"
+            "there is no NVIDIA driver",
+            "install one for an NVIDIA GPU, or use the backend 'numpy' or 'numba'",
         )
     if driver and wanted and driver // 1000 < wanted // 1000:  # within a major version any driver will do
         remedy = f"update the driver to one for CUDA {wanted // 1000}"
@@ -101,11 +102,11 @@ def capability_obstacle(capability: str, gpu: str, cuda: int) -> Obstacle | None
     --------
     >>> capability_obstacle("90", "NVIDIA H200", 13020)
     >>> print(capability_obstacle("61", "NVIDIA GeForce GTX 1080", 12090))
-    (the NVIDIA GeForce GTX 1080 has compute capability 6.1); nnx needs 7.0 or newer: use the backend 'numba'
+    (the NVIDIA GeForce GTX 1080 has compute capability 6.1); nnx needs 7.0 or newer: use the backend 'numpy' or 'numba'
     """
     why = f"the {gpu} has compute capability {capability[:-1]}.{capability[-1]}"
     if int(capability) < VOLTA:
-        return Obstacle(why, "nnx needs 7.0 or newer: use the backend 'numba'")
+        return Obstacle(why, "nnx needs 7.0 or newer: use the backend 'numpy' or 'numba'")
     if int(capability) < TURING and cuda >= 13000:
         remedy = f"uninstall CuPy and install the one for CUDA 12: {install('cuda12')}"
         return Obstacle(f"{why}, and CUDA 13 needs 7.5 or newer", remedy)

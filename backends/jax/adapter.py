@@ -13,6 +13,8 @@ from nnx.port.base import Backend, Memory, process_memory, require
 from nnx.port.precision import FLOAT32, check_capability, precision_note
 from nnx.support.processes import not_forked, whole
 
+WITH_CUDA = 'with CUDA: python -m pip install "jax[cuda13]"'
+
 
 class Jax(Backend):
     """JAX's arrays on "cpu", "cuda", "cuda:N", "tpu", ..."""
@@ -21,7 +23,7 @@ class Jax(Backend):
 
     def __init__(self, device: str | None = None, precision: str = FLOAT32) -> None:
         not_forked("JAX")
-        self._jax = jax = require("jax", "jax", ', with CUDA: python -m pip install "jax[cuda13]"')
+        self._jax = jax = require("jax", "jax", f", {WITH_CUDA}")
         self.xp = require("jax.numpy", "jax")
         kind, _, index = (device or "").partition(":")
         try:
@@ -29,7 +31,7 @@ class Jax(Backend):
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise BackendError(
                 f"JAX {jax.__version__} finds no device {device or 'at all'} ({first_line(error)}); jax.devices() "
-                "lists those of its best platform, and 'cpu' is always there"
+                f"lists those of its best platform, and 'cpu' is always there; {WITH_CUDA}"
             ) from error
         platform = "cuda" if self._device.platform == "gpu" else self._device.platform
         self.device = platform if platform == "cpu" else f"{platform}:{self._device.id}"

@@ -39,6 +39,10 @@ _one_thread = Fewer(
 )
 
 
+WITH_CUDA = "https://pytorch.org/get-started/locally"
+"""How to install PyTorch with CUDA: the command depends on the system."""
+
+
 class Torch(Backend):
     """PyTorch's tensors on "cpu", "cuda" or "cuda:N"."""
 
@@ -62,6 +66,7 @@ class Torch(Backend):
                 f"PyTorch {torch.__version__} cannot compute on device={device!r} ({first_line(error)}); "
                 "it can on 'cpu'"
                 + (f" and {torch.cuda.device_count()} CUDA GPUs" if torch.cuda.is_available() else "")
+                + ("" if torch.version.cuda else f". PyTorch with CUDA: {WITH_CUDA}")
             ) from error
         self.device, self.precision = str(self._device), precision
         self._check_precision()

@@ -51,7 +51,7 @@ def check(options: Options) -> None:
             raise unknown("task", options.task, TASKS)
         if options.class_weight not in WEIGHTS:
             weights(options.class_weight)
-        check_backend(options.backend)
+        check_backend(options.backend, options.device)
         check_dtype(checked_precision(options.precision), options.dtype)
         _ = options.dialect  # which refuses a delimiter that is none
         for one in metrics(options) or ():

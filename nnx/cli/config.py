@@ -13,6 +13,7 @@ from nnx.data.builtin import BUILTIN
 from nnx.data.files import look
 from nnx.errors import InputError, first_line, size
 from nnx.io.atomic_write import neighbours
+from nnx.port.precision import FLOAT32
 from nnx.version import __version__
 
 IN_FILES = (*OF_A_RUN, "out", "overwrite", "plots", "draws", "quiet", "json")
@@ -225,6 +226,8 @@ def _of_a_run(typed: Mapping[str, Any]) -> Options:
     from nnx.cli.folder import CONFIG
 
     run = typed["resume"]
+    if run.is_file():
+        raise InputError(f"{str(run)!r} is a file; --resume takes the folder of a run, such as runs/digits-1")
     if not (run / CONFIG).is_file():
         what = "there is no folder" if not run.is_dir() else "no run of `nnx train` is in"
         raise InputError(
@@ -240,15 +243,16 @@ def _of_a_run(typed: Mapping[str, Any]) -> Options:
                 f"--{long(name)} goes with a new run, not with --resume: a run goes on as it began. Leave it out, or "
                 "train anew"
             )
-        had = f"its {long(name)} was {found[name]!r}" if name in found else "it began without"
+        had = f"its {long(name)} is {found[name]!r}" if name in found else f"it has no {long(name)}"
         raise UsageError(
-            f"--{long(name)} cannot be given with --resume, since {had}: a run goes on as it began, with more "
-            "--epochs or on another --backend. Leave it out, or train anew"
+            f"--{long(name)} cannot be given with --resume: a run goes on as it began, and {had}. Only --epochs, "
+            "--backend, --device and --precision may change. Leave it out, or train anew"
             if name != "data"
             else f"DATA cannot be given with --resume: the run's are {found.get('data')!r}. Leave them out"
         )
-    if table and "epochs" in typed and typed["epochs"] != found.get("epochs"):
-        raise UsageError("--epochs cannot be changed when a sweep goes on: its runs would not be alike")
+    for name, had in ("epochs", found.get("epochs")), ("precision", found.get("precision", FLOAT32)):
+        if table and name in typed and typed[name] != had:
+            raise UsageError(f"--{name} cannot be changed when a sweep goes on: its runs would not be alike")
     return Options(**_over(found, typed), table=table)
 
 

@@ -34,7 +34,7 @@ def run(
 ) -> None:
     """Print the loss and the metrics, as a table or as one JSON object."""
     with typed():
-        check_backend(backend)
+        check_backend(backend, device)
         checked_precision(precision)
         check_order(path, data)
         PLAIN.over(*written)

@@ -21,7 +21,7 @@ from nnx.data.source import Arrays, Table
 from nnx.data.tables import CSV, STANDARD_INPUT
 from nnx.errors import InputError, did_you_mean, positive_int, unknown
 from nnx.io.atomic_write import neighbours
-from nnx.port.registry import AUTO, names
+from nnx.port.registry import AUTO, check_device_of, names
 from nnx.train.model_file import file_of
 from nnx.train.trainer import Trainer
 
@@ -44,10 +44,11 @@ def typed() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def check_backend(name: str) -> None:
-    """Raise an InputError for a backend of no known name."""
+def check_backend(name: str, device: str | None) -> None:
+    """Raise an InputError for a backend or a device of no known name."""
     if name != AUTO and name not in names():
         raise unknown("backend", name, [AUTO, *names()])
+    check_device_of(name, device)
 
 
 def integers(name: str, text: str, apart: str = ",") -> list[int]:

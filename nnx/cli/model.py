@@ -105,7 +105,7 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
     fixed = f", {summary.not_learned:,} of them not learned" if summary.not_learned else ""
     show.say(
         "Size",
-        f"{count(summary.parameters, 'parameter')}{fixed}, {size(summary.bytes)} in float32; trained in "
+        f"{count(summary.parameters, 'parameter')}{fixed}, {size(summary.bytes)} in float32; numbers in "
         f"{trainer.dtype}",
         to=to,
     )

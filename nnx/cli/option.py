@@ -51,7 +51,7 @@ PrecisionName = Annotated[
     str | None,
     option(
         "Where",
-        "Of the matrix products: tf32 and bfloat16 on cupy, torch and jax.",
+        "Of the matrix products. tf32: on a CUDA GPU (torch, cupy, jax); bfloat16: there, and on a CPU (torch, jax).",
         metavar="|".join(PRECISIONS),
         show_default=FLOAT32,
         autocompletion=complete(PRECISIONS),

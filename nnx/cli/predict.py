@@ -43,7 +43,7 @@ def run(
     """Write the predictions for the data to a file or to the standard output."""
     with typed():
         write_as = chosen(format, out)
-        check_backend(backend)
+        check_backend(backend, device)
         checked_precision(precision)
         check_order(path, data)
         PLAIN.over(*written)

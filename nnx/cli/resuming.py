@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnx.cli import parts
+from nnx.cli import config, parts
+from nnx.cli.folder import CONFIG
 from nnx.cli.training import Training
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, count
 from nnx.io import run_folder
 from nnx.io.run_folder import CHECKPOINTS, MODEL
+from nnx.port.precision import FLOAT32
 from nnx.train import model_file
 
 
@@ -40,13 +42,24 @@ def going_on(training: Training, folder: Path) -> str:
             f"the run {str(folder)!r} has done {count(done, 'epoch')} already; give more with --epochs, not {epochs}"
         )
     _check_schedule(training, folder, found["optimizer"].get("learning_rate"))
+    changed = _changed(training, folder)
     where = f"epoch {done}" + (f", step {position['step']} of the next" if position["step"] else "")
     if position["stopped"] is not None:
         over = f"its training is over: {position['stopped']}"
         return f"{folder} after {where}; {over}, and more epochs would not go on"
     if done == epochs:
         return f"{folder}; its training is over: {where} was the last. --epochs asks for more"
-    return f"{folder} after {where}, of {epochs}"
+    return f"{folder} after {where}, of {epochs}{changed}"
+
+
+def _changed(training: Training, folder: Path) -> str:
+    """Return which backend and precision the run has had before, where they are others from here on."""
+    before, backend = config.read(folder / CONFIG)[0], training.trainer.backend
+    pairs = (
+        ("backend", backend.name, before.get("backend", backend.name)),
+        ("precision", backend.precision, before.get("precision", FLOAT32)),
+    )
+    return "".join(f"; from here on {name} {now}, before {had}" for name, now, had in pairs if now != had)
 
 
 def _check_data(training: Training, folder: Path, metadata: Mapping[str, Any]) -> None:

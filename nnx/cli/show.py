@@ -150,5 +150,5 @@ def backends(as_json: bool = False) -> None:
     if auto:
         say("auto", "takes {name} on {device}: {reason}".format(**auto), fold=False, to=output)
         if "long_fits" in auto:
-            text = "for a fit of some seconds {name} on {device}: {reason}".format(**auto["long_fits"])
+            text = "for fits of some seconds: {name} on {device}".format(**auto["long_fits"])
             say("", text, fold=False, to=output)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from nnx.array.namespace import Array, Namespace
 from nnx.errors import BackendError, first_line
-from nnx.port.precision import FLOAT32
+from nnx.port.precision import FLOAT32, precision_note
 from nnx.port.program import Program
 from nnx.support.install import install
 
@@ -89,7 +89,7 @@ class Backend(ABC):
         return process_memory()
 
     def __repr__(self) -> str:
-        return f"<nnx backend {self.describe().partition(': ')[0]}>"
+        return f"<nnx backend {self.describe().partition(': ')[0]}{precision_note(self.precision)}>"
 
 
 def require(module: str, extra: str, more: str = "") -> Any:

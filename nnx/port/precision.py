@@ -43,7 +43,7 @@ def check_dtype(precision: str, dtype: str) -> None:
     """Raise an InputError where another precision than float32 is asked for, and the arrays are not float32."""
     if precision != FLOAT32 and dtype != FLOAT32:
         raise InputError(
-            f"precision={precision!r} is of products of float32 arrays, but the model's are {dtype}; give "
+            f"precision={precision!r} takes arrays of float32; the model's are {dtype}. Give "
             f"dtype='float32', or leave precision out"
         )
 

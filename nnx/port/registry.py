@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from nnx.errors import BackendError, InputError, first_line, shown, unknown
 from nnx.port.base import Backend
-from nnx.port.precision import FLOAT32, checked_precision, takes_precision
-from nnx.support.install import install
+from nnx.port.device import check_device
+from nnx.port.precision import FLOAT32, checked_precision, precision_note, takes_precision
+from nnx.support.install import CPU_TORCH, install
 from nnx.support.processes import whole
 
 GROUP = "nnx.backends"
@@ -92,7 +93,7 @@ def backend(name: str | None = AUTO, device: str | None = None, precision: str |
         "cpu", "cuda", "cuda:1", ...; None: the library's best.
     precision : {"float32", "tf32", "bfloat16"} or None
         Of the products of float32 matrices in what the backend compiles; sums and results are float32 in any case.
-        "tf32" and "bfloat16" round the factors, to 10 and 7 bits behind the first. None: float32. "auto" takes the
+        "tf32" and "bfloat16" round the factors, to 11 and 8 significant bits. None: float32. "auto" takes the
         first of PyTorch, CuPy and JAX that has another precision here, on a GPU before the CPU.
 
     Raises
@@ -145,7 +146,8 @@ def choose(
         except (BackendError, InputError) as error:  # names the variable: the user has typed no backend
             raise type(error)(f"NNX_BACKEND={requested}: {error}") from error
     choice = _best(device, precision, work)
-    message = f"backend {choice.backend.name} on {choice.backend.device}: {choice.reason}"
+    made = choice.backend
+    message = f"backend {made.name} on {made.device}{precision_note(made.precision)}: {choice.reason}"
     if message not in _logged:
         _logged.add(message)
         _log.info(message)
@@ -155,19 +157,24 @@ def choose(
 def _best(device: str | None, precision: str, work: float) -> Choice:
     """Return the first of `ON_GPU` that computes there, else a backend of the CPU's."""
     why = "the CPU was asked for"
+    if device is not None:
+        check_device(device)
     if device != "cpu":
         choice, failures = _on_gpu(device, precision)
         if choice is not None:
             return choice
         if device is not None:
             raise BackendError(f"no backend can compute on device={device!r}: {failures}. See `nnx backends`")
-        why = f"no usable CUDA GPU: {failures}"
+        why = f"no usable CUDA GPU ({failures})"
     if precision == FLOAT32:
         return _on_cpu(work, why)
+    if precision == "tf32":
+        raise BackendError(f"precision='tf32' takes a CUDA GPU of compute capability 8.0 or newer: {why}")
     found, failures = _first(ROUNDING_ON_CPU, "cpu", precision)
     if found is None:
-        raise BackendError(f"no backend has products in {precision} here: {why}; {failures}")
-    return Choice(found, f"{why}; the first with products in {precision} on a CPU")
+        remedy = f"PyTorch has them on a CPU: {install('torch')}{CPU_TORCH}"
+        raise BackendError(f"no backend has products in {precision} here: {why}; {failures}. {remedy}")
+    return Choice(found, f"{why}; of the backends with {precision} on a CPU {found.name} comes first")
 
 
 def _on_gpu(device: str | None, precision: str) -> tuple[Choice | None, str]:
@@ -285,6 +292,15 @@ def _entry(name: str) -> Any:
     return next(iter([*own, *found.values()]), None)
 
 
+def check_device_of(name: str, device: str | None) -> None:
+    """Raise an InputError for a device that none of nnx's own adapters has, unless the backend is another package's."""
+    if device is None:
+        return
+    entry = _entry(os.environ.get("NNX_BACKEND", "").strip() if name == AUTO else name)
+    if entry is None or entry.value.startswith(OWN):
+        check_device(device)
+
+
 def _load(name: str, device: str | None, precision: str = FLOAT32) -> Backend:
     entry = _entry(name)
     if entry is None:
@@ -294,12 +310,13 @@ def _load(name: str, device: str | None, precision: str = FLOAT32) -> Backend:
             device = name.lower().replace("gpu", "cuda")
             raise InputError(f"{name!r} is a device, not a backend: give device={device!r}")
         raise unknown("backend", name, [AUTO, *names()])
+    check_device_of(name, device)
     try:
         adapter = entry.load()
         if precision != FLOAT32 and not takes_precision(adapter):
             raise BackendError(
-                f"its products are float32; given precision={precision!r}. Leave precision out, or ask for the backend "
-                f"{' or '.join(_with_precision())}"
+                f"{name} multiplies in float32 only; given precision={precision!r}. Give precision='float32', or ask "
+                f"for the backend {' or '.join(_with_precision())}{' on a CUDA GPU' * (precision == 'tf32')}"
             )
         made = adapter(device) if precision == FLOAT32 else adapter(device, precision=precision)
     except BackendError as error:

@@ -83,7 +83,12 @@ def backend_for(X: Any, name: str | None, device: str | None, precision: str | N
     if found:
         return backend(*found, precision)
     if precision not in (None, FLOAT32):
-        return backend("auto", "cpu", precision)
+        try:
+            return backend("auto", "cpu", precision)
+        except BackendError as error:
+            raise BackendError(
+                f"{error}. For a GPU give device='cuda'; arrays on the host stay on the CPU"
+            ) from error
     return _on_cpu(work >= registry.WORTH)
 
 

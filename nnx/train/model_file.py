@@ -14,7 +14,7 @@ from nnx.io.run_folder import CHECKPOINTS, MODEL, checkpoints, steps_of
 from nnx.metrics.history import with_nan, without_nan
 from nnx.optimizers import describe as describe_optimizer
 from nnx.port.base import Backend
-from nnx.port.precision import check_dtype
+from nnx.port.precision import check_dtype, checked_precision
 from nnx.port.registry import choose
 from nnx.train import description
 from nnx.train.description import Parts
@@ -121,6 +121,7 @@ def load(path: Path, backend: str | Backend, device: str | None, precision: str 
     """Return the session of a model file, or of a folder's (`file_of`), on this backend: see `nnx.Trainer.load`."""
     path = file_of(path)
     found = read(path)
+    check_dtype(checked_precision(precision), found.run["dtype"])
     chosen = choose(backend, device, precision)
     check_dtype(chosen.backend.precision, found.run["dtype"])
     try:

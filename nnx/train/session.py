@@ -12,7 +12,7 @@ from nnx.optimizers import Adam, Optimizer, State, rate
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.port.base import Backend
-from nnx.port.precision import check_dtype
+from nnx.port.precision import check_dtype, checked_precision
 from nnx.port.program import Program
 from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.processes import whole
@@ -88,6 +88,7 @@ class Session:
         host.options(self.regularization, self.dtype)
         self.seed = host.checked_seed(seed)
         self.rng: Any = host.generator(seed)
+        check_dtype(checked_precision(precision), self.dtype)  # before a library is looked for
         self.backend, self.reason = choose(backend, device, precision)
         check_dtype(self.backend.precision, self.dtype)
         self.requested = backend, device, precision
