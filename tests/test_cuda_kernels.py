@@ -19,7 +19,11 @@ pytestmark = needs_compiler
 NOT_RENDERED = {"stack"}
 """What runs as calls: a stack of networks has matrices of three axes."""
 
-SAMPLES = (1, 45, 300)
+FORMS = [
+    pytest.param(dtype, m, marks=() if (dtype, m) == ("float32", 45) else pytest.mark.long)
+    for dtype in ("float32", "float64")
+    for m in (1, 45, 300)
+]
 
 
 def render(made, dtype, m):
@@ -33,8 +37,7 @@ OF_SEVERAL = {"batch norm", "everything"}
 """What has no variance of one sample, and of two derivatives that only rounding makes."""
 
 
-@pytest.mark.parametrize("m", SAMPLES)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("dtype", "m"), FORMS)
 @pytest.mark.parametrize("name", CASES)
 def test_two_steps(name, dtype, m):
     m = max(m, 6) if name in OF_SEVERAL else m
@@ -76,7 +79,7 @@ WIDE = {
 """Steps that need several blocks, rounds of a warp, or lines of all kinds."""
 
 
-@pytest.mark.parametrize("m", [45, 700])
+@pytest.mark.parametrize("m", [45, pytest.param(700, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", WIDE)
 def test_steps_of_other_sizes(name, m):
     made, step, state, batch = render(WIDE[name], "float32", m)
@@ -99,6 +102,7 @@ def test_every_schedule(name):
     close(steps(made, state, [batch] * 3)[0], here, "float64")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in CASES if name not in NOT_RENDERED])
 def test_the_text_of_a_kernel_does_not_depend_on_the_number_of_samples(name):
     texts = [render(CASES[name], "float32", m)[0].kernels for m in (7, 128, 129)]
@@ -115,7 +119,7 @@ def test_without_another_number_of_samples_sizes_are_literals():
     close(steps(alone, state, [batch]), (step(state, batch)[0], [step(state, batch)[1]]), "float32")
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("bad", [np.nan, *(pytest.param(x, marks=pytest.mark.long) for x in (np.inf, 1e30))])
 @pytest.mark.parametrize(
     "name", ["relu", "dropout", "hard_tanh", "huber identity", "lion", "l1", "batch norm"]
 )

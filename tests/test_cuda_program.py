@@ -19,13 +19,14 @@ from test_programs import (  # noqa: F401  # they are run here, too
     test_what_is_loaded_and_read_is_a_copy,
 )
 
+ORDERS = ["as asked", "last first", "any"]
+
 pytestmark = [
     needs_compiler,
-    pytest.mark.parametrize("backend", ["as asked", "last first", "any"], indirect=True),
+    pytest.mark.parametrize(
+        "backend", [*ORDERS[:2], pytest.param(ORDERS[2], marks=pytest.mark.long)], indirect=True
+    ),
 ]
-
-
-ORDERS = ["as asked", "last first", "any"]
 
 FALL_BACK = {"test_a_run_that_fails_changes_nothing"}
 """Tests whose steps cannot be rendered."""
