@@ -430,6 +430,15 @@ def test_a_full_disk_costs_no_table(tmp_path, monkeypatch, capsys):
     assert "errors of rounding" in printed.out
 
 
+def test_errors_that_are_no_numbers_are_json(tmp_path):
+    done = script.Script(tmp_path, OPTIONS._replace(out=str(tmp_path / "gpu")), False)
+    done.rows.append(Row("correctness", "a network", "failed", numbers={"theta": float("nan")}))
+    done._write()
+    text = (tmp_path / "gpu-checks.json").read_text()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found["rows"][0]["numbers"] == {"theta": None}
+
+
 @pytest.mark.parametrize(
     ("text", "release"),
     [

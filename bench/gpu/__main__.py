@@ -20,6 +20,7 @@ from nnx.bench.gpu.report import Row, counts, table
 from nnx.bench.gpu.sections import FIRST, SECTIONS, Options, groups, longest
 from nnx.errors import Error, InputError, one_of
 from nnx.io.atomic_write import written_aside
+from nnx.metrics.history import without_nan
 
 LOG = 200_000
 """Characters of a section's log that are kept: the last ones."""
@@ -88,7 +89,7 @@ class Script:
             "rows": [asdict(row) for row in self.rows],
         }
         with written_aside(self._path("-checks.json")) as aside:
-            aside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            aside.write_text(json.dumps(without_nan(found), indent=1) + "\n", encoding="utf-8")
         parts = [f"===== {name}\n{log[-LOG:]}\n" for name, log in self._logs.items()]
         with written_aside(self._path(".log")) as aside:
             aside.write_text("".join(parts), encoding="utf-8")
