@@ -643,6 +643,6 @@ def test_each_contestant_says_its_precision(monkeypatch):
             assert told["nnx:torch@cpu/bfloat16"] == ("bfloat16", None)
             assert labels == ["GEMM floor", "nnx torch@cpu, bfloat16", "nnx numpy"]
         else:
-            said = "precision='bfloat16' is of products of float32 arrays, but the model's are float64"
+            said = "precision='bfloat16' takes arrays of float32; the model's are float64"
             assert told["nnx:torch@cpu/bfloat16"][1].startswith(said)
             assert labels == ["GEMM floor", "nnx numpy"]
