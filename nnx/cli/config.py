@@ -250,8 +250,8 @@ def _of_a_run(typed: Mapping[str, Any]) -> Options:
             if name != "data"
             else f"DATA cannot be given with --resume: the run's are {found.get('data')!r}. Leave them out"
         )
-    for name, had in ("epochs", found.get("epochs")), ("precision", found.get("precision", FLOAT32)):
-        if table and name in typed and typed[name] != had:
+    for name, value in ("epochs", found.get("epochs")), ("precision", found.get("precision", FLOAT32)):
+        if table and name in typed and typed[name] != value:
             raise UsageError(f"--{name} cannot be changed when a sweep goes on: its runs would not be alike")
     return Options(**_over(found, typed), table=table)
 
