@@ -196,9 +196,9 @@ def step_profile(case: Case, backend: str = "cupy") -> Profile:
     (11, 8, True)
     """
     name, device, precision = split_backend(backend)
-    if name != "cupy":
+    if name != "cupy" or not (device or "cuda").startswith("cuda"):
         raise InputError(
-            f"kernels are those of the backend cupy, as 'cupy' or 'cupy/tf32'; given {shown(backend)}"
+            f"kernels are those of the backend cupy, as 'cupy' or 'cupy/tf32', on a CUDA GPU; given {shown(backend)}"
         )
     check_dtype(precision or FLOAT32, case.dtype)
     network, optimizer = case.network(), case.make_optimizer()

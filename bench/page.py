@@ -8,12 +8,19 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from nnx.bench.plots import PANELS, series, style
+from nnx.bench.plots import PANELS, marker, series, style
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
 from nnx.io.atomic_write import written_aside
 
 DASHES = {"-": "", "--": "7 4", ":": "2 3", "-.": "8 3 2 3"}
+
+CORNERS = {
+    "s": ((-1, -1), (1, -1), (1, 1), (-1, 1)),
+    "^": ((0, -1.3), (1.2, 1), (-1.2, 1)),
+    "v": ((0, 1.3), (1.2, -1), (-1.2, -1)),
+}
+"""Of a marker, about its middle. The others are circles, which the dashes of their lines tell apart."""
 
 
 def write(result: Result, path: Path) -> None:
@@ -55,7 +62,8 @@ def _facts(result: Result) -> str:
 def _line(contestant: str, label: str) -> dict[str, Any]:
     colour, line = style(contestant)
     width = 3 if contestant.startswith("nnx:") else 1.6
-    return {"label": label, "colour": colour, "dash": DASHES[line], "width": width}
+    corners = CORNERS.get(marker(contestant), ())
+    return {"label": label, "colour": colour, "dash": DASHES[line], "width": width, "corners": corners}
 
 
 def _group(result: Result, group: Group) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnx.bench.contestant import split_backend
-from nnx.bench.contestants import OURS
+from nnx.bench.contestants import OURS, TF32
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
 from nnx.io.atomic_write import written_aside
@@ -45,6 +45,29 @@ def style(contestant: str) -> tuple[str, str]:
 MARKERS = {"-": "o", "--": "D", ":": "x"}
 """By line: with a single m there is none."""
 
+OF_PRECISION = {"tf32": "s", "bfloat16": "^"}
+OF_OTHER_DEVICE = "v"
+"""Of nnx where the CPU is named, and of all else on a GPU."""
+
+
+def marker(contestant: str) -> str:
+    """Return the marker, as Matplotlib has it: of the precision, else of the device, else of the line.
+
+    Examples
+    --------
+    >>> [
+    ...     marker(name)
+    ...     for name in ("nnx:torch", "nnx:torch/tf32", "nnx:torch/bfloat16", "nnx:torch@cpu", "jax-cuda")
+    ... ]
+    ['o', 's', '^', 'v', 's']
+    """
+    _, device, precision = split_backend(contestant.removeprefix(OURS))
+    if contestant in TF32:
+        precision = "tf32"
+    is_elsewhere = device == "cpu" if contestant.startswith(OURS) else "-cuda" in contestant
+    otherwise = OF_OTHER_DEVICE if is_elsewhere else MARKERS[style(contestant)[1]]
+    return OF_PRECISION.get(precision or "", otherwise)
+
 
 def _drawn(contestant: str) -> dict[str, Any]:
     colour, line = style(contestant)
@@ -53,7 +76,7 @@ def _drawn(contestant: str) -> dict[str, Any]:
         "mfc": colour if line == "-" else "none",
         "lw": 2.2 if contestant.startswith("nnx:") else 1.3,
     }
-    return {"color": colour, "ls": line, "marker": MARKERS[line], **look}
+    return {"color": colour, "ls": line, "marker": marker(contestant), **look}
 
 
 class Panel(NamedTuple):

@@ -1,6 +1,7 @@
 """The floor of a GPU, the kernels of a step and the memory of a fit, on a stand-in for CuPy with a clock of its own."""
 
 import re
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -196,8 +197,10 @@ def test_the_times_of_a_step(stand_in, backend):
 def test_kernels_are_those_of_cupy():
     with pytest.raises(nnx.InputError, match="kernels are those of the backend cupy"):
         step_profile(CASE, "numpy")
-    with pytest.raises(nnx.InputError, match="products of float32"):
+    with pytest.raises(nnx.InputError, match="takes arrays of float32"):
         step_profile(Case((3, 2), m=1, dtype="float64"), "cupy/tf32")
+    with pytest.raises(nnx.InputError, match="on a CUDA GPU; given 'cupy@cpu'"):
+        step_profile(CASE, "cupy@cpu")
 
 
 @pytest.mark.parametrize("sizes", [(6, 5, 3), (6, 4, 1)])
@@ -234,8 +237,24 @@ def test_the_command_prints_kernels(stand_in):
     assert len(re.findall(r"all products +5 calls", done.output)) == 2
     assert done.output.count("the step as one CUDA graph") == 2
     assert "a large copy: 1 GB/s" in done.output
-    refused = CliRunner().invoke(app, ["bench", "--kernels", "--out", "a.json"])
-    assert "writes no file" in str(refused.exception)
+    assert "At least µs: " in done.output
+    for option in (["--out", "a.json"], ["--peers", "none"], ["--order", "both"], ["--rounds", "9"]):
+        refused = CliRunner().invoke(app, ["bench", "--kernels", *option])
+        assert f"leave out {option[0]}" in str(refused.exception)
+
+
+def test_without_a_gpu_the_command_says_so_once_and_explains_no_times(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    pytest.importorskip("typer")
+    from typer.testing import CliRunner
+
+    from nnx.cli.app import app
+
+    done = CliRunner().invoke(app, ["bench", "--kernels", "--sizes", "6-5-3", "--batch-sizes", "4,8"])
+    assert done.exit_code == 0, first_line(done.exception)
+    assert done.output.count("all products") == 2
+    assert done.output.count("none, and so no times") == 1
+    assert "µs" not in done.output
 
 
 # Memory

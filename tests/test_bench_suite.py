@@ -445,6 +445,22 @@ def test_plots_show_every_contestant(measured, tmp_path):
             assert tuple(bytes.fromhex(colour[1:])) in seen, name
 
 
+def test_no_two_contestants_of_a_plot_look_alike(tmp_path):
+    names = [*contestants.FLOORS, *contestants.PEERS]
+    names += [f"nnx:{name}{rest}" for name in ("torch", "jax", "cupy") for rest in ("", "/tf32", "/bfloat16")]
+    names += ["nnx:numpy", "nnx:numba", "nnx:torch@cpu"]
+    looks = {(*plots.style(name), plots.marker(name)): name for name in names}
+    assert sorted(looks.values()) == sorted(names)
+    made = file(
+        figure("nnx:torch"), figure("nnx:torch/bfloat16"), figure("nnx:torch/tf32"), figure("jax-cuda")
+    )
+    page.write(made, tmp_path / "a.html")
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, flags=re.DOTALL)
+    legend = json.loads(data)["groups"][0]["legend"]
+    assert [len(one.pop("corners")) for one in legend] == [0, 3, 4, 4]
+
+
 def luminance(colour):
     """Relative luminance, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (x / 255 for x in colour)]
@@ -491,7 +507,7 @@ def browser():
 def test_the_page_in_a_browser(browser, tmp_path, scheme):
     other = {"optimizer": "momentum"}
     made = file(
-        figure("floor", over=1.0), figure(), figure(m=128), figure("jax", m=128), figure(**other),
+        figure("floor", over=1.0), figure(), figure(m=128), figure("nnx:jax/bfloat16", m=128), figure(**other),
         figure("typed", **other),
     )  # fmt: skip
     page.write(made, tmp_path / "a.html")
@@ -513,9 +529,10 @@ def test_the_page_in_a_browser(browser, tmp_path, scheme):
     box = tab.locator("#plots svg").first.bounding_box()
     assert box["width"] > 300
     assert box["height"] > 150
-    assert tab.locator("#plots svg").nth(1).locator("circle").count() == 4
+    assert tab.locator("#plots svg").nth(1).locator(".dot").count() == 4
+    assert tab.locator("#plots svg").nth(1).locator("polygon.dot").count() == 1
     assert "NaN" not in tab.locator("#plots").inner_html()
-    tab.locator("#plots circle").first.focus()
+    tab.locator("#plots .dot").first.focus()
     assert "m = " in tab.locator("#tip").inner_text()
     tab.get_by_role("button", name="nnx numpy").click()
     assert rows() == 2
@@ -618,6 +635,8 @@ def test_who_was_asked_for_and_is_absent_is_a_failure(cli, monkeypatch):
         (["--out", "figures.txt"], "must end in .json"),
         (["--out", "/dev/null/figures.json"], "nothing can be written into '/dev/null'"),
         (["--backends", "numpy@cuda"], "NumPy computes on the CPU only"),
+        (["--backends", "torch@gpu"], "unknown device 'gpu'; did you mean 'cuda'"),
+        (["--backends", "torch/bfloat16", "--dtype", "float64"], "takes arrays of float32"),
         (["--sizes", "64-0-10"], "given '64-0-10'"),
         (["compare", "none.json", "none.json"], "cannot be read"),
     ],

@@ -97,6 +97,7 @@ def test_float64_has_one_precision(name, tmp_path):
 @pytest.mark.parametrize("name", WITH)
 def test_a_backend_that_is_made_has_its_precision(name):
     made = nnx.backend(name, "cpu", "bfloat16")
+    assert repr(made).endswith(" on cpu, products in bfloat16>")
     for precision in (None, "bfloat16"):
         assert nnx.Trainer(nnx.mlp([2, 1]), backend=made, precision=precision).backend is made
     with pytest.raises(
@@ -108,8 +109,11 @@ def test_a_backend_that_is_made_has_its_precision(name):
 
 
 @pytest.mark.needs("torch")
-def test_auto_takes_the_first_that_has_it(monkeypatch):
-    chosen = registry.choose("auto", "cpu", "bfloat16")
+def test_auto_takes_the_first_that_has_it(monkeypatch, caplog):
+    monkeypatch.setattr(registry, "_logged", set())
+    with caplog.at_level("INFO", logger="nnx"):
+        chosen = registry.choose("auto", "cpu", "bfloat16")
+    assert caplog.messages[-1].startswith("backend torch on cpu, products in bfloat16: ")
     assert (chosen.backend.name, chosen.backend.precision) == ("torch", "bfloat16")
     assert chosen.reason.endswith("; of the backends with bfloat16 on a CPU torch comes first")
     monkeypatch.setenv("NNX_BACKEND", "numpy")

@@ -42,7 +42,7 @@ def run(
         if order not in ORDERS:
             raise unknown("order", order, ORDERS)
         every: dict[str, list[str]] = {"all": list(contestants.PEERS), "none": []}
-        mine, named = ours(backends), peers not in every
+        mine, named = ours(backends, checked_dtype(dtype)), peers not in every
         others = contestants.check_peers(names(peers)) if named else every[peers]
         plan = Plan(
             [*mine, *others],

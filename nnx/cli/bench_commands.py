@@ -92,8 +92,13 @@ def bench(
     networks = sizes or ["784,512,512,10"]
     if kernels:
         from nnx.cli.bench_kernels import show_kernels
+        from nnx.cli.inputs import UsageError
 
-        show_kernels(backends, networks, batch_sizes, optimizer, dtype, out)
+        for name in ("peers", "order", "rounds", "note", "out", "overwrite"):
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise UsageError(f"--kernels measures no contestants and writes no file; leave out --{name}")
+        show_kernels(backends, networks, batch_sizes, optimizer, dtype)
         return
     from nnx.cli.bench import run
 

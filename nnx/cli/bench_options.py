@@ -6,6 +6,7 @@ from nnx.cli.inputs import WIDTHS, integers
 from nnx.errors import InputError, unknown
 from nnx.model.mlp import mlp
 from nnx.optimizers import optimizer
+from nnx.port.precision import check_dtype, checked_precision
 from nnx.port.registry import backend as make_backend
 from nnx.port.registry import choose, survey
 
@@ -20,7 +21,7 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def ours(backends: str) -> list[str]:
+def ours(backends: str, dtype: str) -> list[str]:
     """Return nnx on each of these backends, or on all that are usable, as contestants."""
     known = {row.name: row for row in survey()}
     found = names(backends) if backends else usable()
@@ -28,6 +29,7 @@ def ours(backends: str) -> list[str]:
         kind, device, precision = split_backend(name)
         if kind not in known:
             raise unknown("backend", name, sorted(known))
+        check_dtype(checked_precision(precision), dtype)
         if device or precision or not known[kind].usable:
             make_backend(kind, device, precision)  # says why it is not
     return [f"{contestants.OURS}{name}" for name in found]
