@@ -32,8 +32,8 @@ def show_kernels(backends: str, sizes: list[str], batch_sizes: str, optimizers: 
 
 CAPTION = (
     "gemm MxNxK: a product as BLAS has it: sums of K terms, and M results lie side by side in memory. kB: the arrays "
-    "that a call reads or writes, each once. All kernels, at least: the bytes of a step whose kernels are fused as far as "
-    "possible."
+    "that a call reads or writes, each once. All kernels, at least: the bytes of a step whose kernels are fused as far "
+    "as possible."
 )
 
 TIMES = (
