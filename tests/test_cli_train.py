@@ -529,6 +529,36 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(run, tmp_path, how):
     assert not list((tmp_path / "a" / "checkpoints").glob(".*"))
 
 
+def test_an_interrupted_run_gets_no_advice_on_its_model(run, tmp_path, monkeypatch):
+    rows = [f"{k * 7 % 11},{k % 2}" for k in range(100)]  # y has nothing to do with x
+    (tmp_path / "d.csv").write_text("\n".join(["x,y", *rows]))
+    barely = ("train", "d.csv", "--target", "y", "--epochs", 2, "--learning-rate", 1e-9, "--no-plots")
+    assert "than the baseline" in run(*barely, "--out", "whole")[2]
+    on_step = interrupt.Keeper.on_step
+
+    def interrupted(self, trainer, progress):
+        self.interrupt()
+        on_step(self, trainer, progress)
+
+    monkeypatch.setattr(interrupt.Keeper, "on_step", interrupted)
+    status, _, err = run(*barely, "--out", "a")
+    assert status == 130
+    assert "nnx train --resume a" in err
+    assert "baseline. Try" not in err
+    assert "Warning" not in err
+
+
+def test_pictures_that_were_interrupted_are_drawn_by_nnx_plot(run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnx.cli.saving.plots.leave", interrupted)
+    status, _, err = run("train", "iris", "--epochs", 2, "--out", "a")
+    assert status == 130
+    assert "nnx plot a draws them" in err
+    assert "--resume" not in err
+
+
 def test_a_finished_run_says_so_and_goes_on_for_more_epochs(run, tmp_path):
     assert run("train", "iris", "--epochs", 3, "--out", "a")[0] == 0
     assert run("train", "iris", "--epochs", 7, "--out", "whole")[0] == 0

@@ -92,12 +92,8 @@ def bench(
     networks = sizes or ["784,512,512,10"]
     if kernels:
         from nnx.cli.bench_kernels import show_kernels
-        from nnx.cli.inputs import UsageError
 
-        for name in ("peers", "order", "rounds", "note", "out", "overwrite"):
-            source = context.get_parameter_source(name)
-            if source is not None and source.name == "COMMANDLINE":
-                raise UsageError(f"--kernels measures no contestants and writes no file; leave out --{name}")
+        _check_kernels(context)
         show_kernels(backends, networks, batch_sizes, optimizer, dtype)
         return
     from nnx.cli.bench import run
@@ -116,6 +112,16 @@ def bench(
         overwrite,
     )
     raise typer.Exit(status)
+
+
+def _check_kernels(context: typer.Context) -> None:
+    """Raise a UsageError where an option is typed that --kernels does not use."""
+    from nnx.cli.inputs import UsageError
+
+    for name in ("peers", "order", "rounds", "note", "out", "overwrite"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"--kernels measures no contestants and writes no file; leave out --{name}")
 
 
 @bench_app.command(cls=Command, epilog=examples("nnx bench compare before.json after.json"))

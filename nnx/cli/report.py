@@ -109,7 +109,7 @@ def report(training: Training) -> None:
         show.say("", "these samples also chose the epoch; --test 0.2 keeps others apart")
     for one in metric_tables.tables(training.measured, labels):
         show.console.print(one)
-    if warned := warning(training):
+    if training.finished and (warned := warning(training)):
         show.warn(warned)
     for hint in hints(training):
         show.say("Hint", hint)

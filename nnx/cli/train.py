@@ -52,7 +52,10 @@ def single(options: Options) -> int:
     except KeyboardInterrupt:
         if training.files:  # pictures and figures were on their way
             show.console.print("Stopped by Ctrl-C once the model was saved.")
-            show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
+            if training.finished and not options.folds:
+                show.say("Pictures", f"nnx plot {folder.path} draws them", fold=False)
+            else:
+                show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
         raise
     finally:
         if training.files:
