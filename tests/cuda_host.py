@@ -45,10 +45,15 @@ class Host:
         """The bytes of a memory, without what lies beside it."""
         return self.whole[memory][GUARD : GUARD + self.step.memory[memory]]
 
+    def numbers(self, memory, dtype):
+        """A memory as numbers; it may have been made for smaller ones, of which there are some left."""
+        whole = self.bytes(memory)
+        return whole[: len(whole) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize].view(dtype)
+
     def __getitem__(self, value):
         """A value as an array in the step's memory."""
         place = self.step.schedule.place(value)
-        flat = self.bytes(place.memory).view(place.dtype)[place.offset :]
+        flat = self.numbers(place.memory, place.dtype)[place.offset :]
         return as_strided(flat, place.shape, [s * flat.itemsize for s in place.strides])
 
     def run(self, seed=0, late=None):
@@ -127,7 +132,7 @@ class Host:
         """What BLAS does: matrices by columns, with leading dimensions."""
 
         def matrix(x, ld, rows, columns):
-            flat = self.bytes(x.memory).view(x.dtype)[x.offset :]
+            flat = self.numbers(x.memory, x.dtype)[x.offset :]
             if ld < rows or (columns - 1) * ld + rows > flat.size:
                 raise RefusedError(f"{call} reads beyond {x.memory}")
             return as_strided(flat, (rows, columns), (flat.itemsize, ld * flat.itemsize))

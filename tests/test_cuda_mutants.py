@@ -63,6 +63,8 @@ TEXTS = {
     "partial sums over one another": ("[chunk * 70 + i]", "[i]"),
     "a partial sum left out": ("uint32 k = warp; k < chunks", "uint32 k = warp + 1; k < chunks"),
     "a term left out between blocks": ("j = chunk * 8 + warp", "j = chunk * 8 + warp + (chunk > 0)"),
+    "a result of every thread": ("if (!has_sum) return;", ""),
+    "results beyond the last": ("warp == 0 && i < 70", "warp == 0"),
     "one counter for all": ("[group], chunks)", "[0], chunks)"),
     "a sum of each lane by itself": ("= over_warp(s7, plus<float32>)", "= s7"),
     "a sum that begins somewhere": ("s7 = float32(0.0)", "s7 = float32(1.0)"),
