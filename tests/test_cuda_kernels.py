@@ -74,6 +74,7 @@ WIDE = {
         nnx.Network(20, [nnx.Dense(300), nnx.LayerNorm(), nnx.Activate("gelu"), nnx.Dense(3)], "softmax"),
         Y="indices",
     ),
+    "a norm of one unit": case(nnx.Network(2, [nnx.Dense(1), nnx.LayerNorm(), nnx.Dense(1)], "identity")),
     "as many samples as units": case(nnx.mlp([45, 45, 45]), Y="indices"),
 }
 """Steps that need several blocks, rounds of a warp, or lines of all kinds."""

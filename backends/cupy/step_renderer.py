@@ -109,7 +109,9 @@ class _Renderer:
         """Return the text of a kernel with sums, or of several kernels over the same lines."""
         kernel, *later = kernels
         axes = next((op.option("axes") for op in kernel.ops if op.kind == "reduction"), ())
-        if not axes or any(prod(x.iteration_space) != grids.shares(kernel)[0] for x in later):
+        if not axes or any(
+            x.partition != "elements" or prod(x.iteration_space) != grids.shares(kernel)[0] for x in later
+        ):
             return Lines(self._form, kernels, 0)
         start, self._scratch = self._scratch, self._scratch + kernel.scratch
         axis = None if len(axes) == len(kernel.iteration_space) else axes[0]
