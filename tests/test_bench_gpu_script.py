@@ -60,7 +60,11 @@ def compare(report, name="tanh and gelu, AdamW", dtype="float32"):
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("tanh and gelu, AdamW", "float32"), ("BatchNorm, Momentum", "float64")]
+    ("name", "dtype"),
+    [
+        ("tanh and gelu, AdamW", "float32"),
+        pytest.param("BatchNorm, Momentum", "float64", marks=pytest.mark.long),
+    ],
 )
 def test_a_right_step_passes(report, monkeypatch, name, dtype):
     installed(monkeypatch)
@@ -88,11 +92,10 @@ def planted(monkeypatch, before, after):
     ("before", "after"),
     [
         ("T plus(T a, T b) { return a + b; }", "T plus(T a, T b) { return a + b * (T)1.01; }"),
-        ("tanh(", "1.0001f * tanh("),  # (tanhf in float32)
-        (
-            "table[loop::STEP] * m + j",
-            "table[loop::STEP] * m + j / 2 * 2",
-        ),  # some samples twice, others never
+        pytest.param("tanh(", "1.0001f * tanh(", marks=pytest.mark.long),  # (tanhf in float32)
+        pytest.param(  # some samples twice, others never
+            "table[loop::STEP] * m + j", "table[loop::STEP] * m + j / 2 * 2", marks=pytest.mark.long
+        ),
         ("table[loop::STEP] += 1", "table[loop::STEP] += 0"),  # all steps on the first samples
     ],
 )
@@ -103,6 +106,7 @@ def test_a_kernel_that_gives_a_wrong_number_fails(report, monkeypatch, before, a
     assert row.outcome == "failed", row.text
 
 
+@pytest.mark.long
 @needs_compiler
 def test_not_a_number_fails(report, monkeypatch):
     changed = planted(
@@ -113,6 +117,7 @@ def test_not_a_number_fails(report, monkeypatch):
     assert row.outcome == "failed", row.text
 
 
+@pytest.mark.long
 @needs_compiler
 def test_a_step_that_is_no_graph_fails(report, monkeypatch):
     installed(monkeypatch)
@@ -126,6 +131,7 @@ def test_a_step_that_is_no_graph_fails(report, monkeypatch):
     assert "this capture is refused" in row.text
 
 
+@pytest.mark.long
 @needs_compiler
 def test_a_step_of_single_operations_fails(report, monkeypatch):
     installed(monkeypatch)
@@ -139,6 +145,7 @@ def test_a_step_of_single_operations_fails(report, monkeypatch):
     assert "this step is refused" in row.text
 
 
+@pytest.mark.long
 @needs_compiler
 def test_other_bits_the_second_time_fail(report, monkeypatch):
     _, cupy, _ = installed(monkeypatch)
@@ -151,6 +158,7 @@ def test_other_bits_the_second_time_fail(report, monkeypatch):
     assert row.outcome == "failed"
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 def test_a_precision_must_round_and_not_too_much(report, monkeypatch, precision):
@@ -358,8 +366,8 @@ def processes(tmp_path, monkeypatch, text, seconds=60):
     ("last", "reason"),
     [
         ("time.sleep(600)", "it was ended after 5 s"),
-        ("os.abort()", "status -6"),
-        ("sys.exit(3)", "status 3"),
+        pytest.param("os.abort()", "status -6", marks=pytest.mark.long),
+        pytest.param("sys.exit(3)", "status 3", marks=pytest.mark.long),
         ("raise ValueError('a wrong number')", "a wrong number"),
     ],
 )
@@ -371,6 +379,21 @@ def test_a_section_that_hangs_or_crashes_keeps_the_rows_before(tmp_path, monkeyp
     assert reason in whole.text
 
 
+def check_ends(pid):
+    """Fail if a process goes on."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if "State:\tZ" in Path(f"/proc/{pid}/status").read_text():  # nobody waits for it in a container
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the process goes on")
+
+
+@pytest.mark.long
 def test_a_section_ends_with_all_that_it_has_started(tmp_path, monkeypatch):
     text = (
         "def run(report, options):\n"
@@ -378,16 +401,63 @@ def test_a_section_ends_with_all_that_it_has_started(tmp_path, monkeypatch):
         "    report.add('child', 'measured', str(child.pid))\n"
     )
     (row,) = processes(tmp_path, monkeypatch, text)
-    for _ in range(100):
-        try:
-            os.kill(int(row.text), 0)
-        except ProcessLookupError:
-            return
-        if "State:\tZ" in Path(f"/proc/{row.text}/status").read_text():  # nobody waits for it in a container
-            return
-        time.sleep(0.1)
-    os.kill(int(row.text), signal.SIGKILL)
-    pytest.fail("the process goes on")
+    check_ends(int(row.text))
+
+
+STOPPED = """
+import signal
+from nnx.bench.gpu.sections import SECTIONS, Section
+SECTIONS["device"] = Section("some_section:device", 60, True, "")
+SECTIONS["correctness"] = Section("some_section:run", 60, True, "")
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # nohup, or a shell's &, has them ignored
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+"""
+
+ENDLESS = """
+import os, subprocess, sys, time
+
+def device(report, options):
+    report.add("cupy", "measured", name="A GPU")
+
+def run(report, options):
+    child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+    report.add("processes", "measured", f"{os.getpid()} {child.pid}")
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has other signals")
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", "SIGKILL", *(pytest.param(x, marks=pytest.mark.long) for x in ("SIGINT", "SIGHUP"))]
+)
+def test_a_script_that_is_stopped_leaves_no_process_and_its_rows(tmp_path, name):
+    (tmp_path / "sitecustomize.py").write_text(STOPPED)
+    (tmp_path / "some_section.py").write_text(ENDLESS)
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-m", "nnx.bench.gpu", "--out", str(out), "--sections", "correctness"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        rows, end = [], time.monotonic() + 60
+        while not rows and time.monotonic() < end:
+            time.sleep(0.1)
+            rows = [row for path in scratch.glob("*/correctness.rows") for row in read_rows(path)]
+        process.send_signal(getattr(signal, name))
+        output, _ = process.communicate()
+    assert rows, output
+    for pid in rows[0].text.split():
+        check_ends(int(pid))
+    kept = [row["outcome"] for row in json.loads((out / "a-gpu-checks.json").read_text())["rows"]]
+    if name == "SIGKILL":  # the rows of sections that have ended
+        assert kept == ["measured"]
+    else:
+        assert kept == ["measured", "measured", "interrupted"]
+        assert rows[0].text in output
+        assert not list(scratch.iterdir())
+        assert process.returncode == 130
 
 
 def test_a_section_without_rows_has_failed(tmp_path, monkeypatch):
@@ -413,9 +483,29 @@ def test_the_table_has_every_row():
     ]  # fmt: skip
 
 
-def test_a_section_that_there_is_not_is_named(tmp_path, capsys):
-    assert script.main(["--out", str(tmp_path), "--sections", "speeed"]) == 1
-    assert "speeed" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--sections", "speeed", "did you mean 'speed'"),
+        ("--seed", "-1", "seed must be an integer >= 0, not -1"),
+        ("--tests", "nowhere", "'nowhere' has no tests"),
+        ("--out", __file__, "must be a folder"),
+    ],
+)
+def test_a_wrong_option_is_named_before_anything_runs(tmp_path, capsys, option, value, text):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as error:
+        script.main(["--out", str(out), option, value])
+    assert error.value.code == 2
+    assert text in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_sections_may_be_written_with_blanks_and_need_no_tests_where_they_run_none(tmp_path):
+    given = script.parsed(
+        ["--out", str(tmp_path), "--sections", "kernels, device,kernels", "--tests", "nowhere"]
+    )
+    assert given.sections == ["kernels", "device"]
 
 
 def test_a_full_disk_costs_no_table(tmp_path, monkeypatch, capsys):
@@ -456,6 +546,7 @@ def test_the_release_of_the_driver(tmp_path, monkeypatch, text, release):
     assert device.driver_release() == release
 
 
+@pytest.mark.long  # (it imports PyTorch and JAX)
 def test_the_gpu_is_described_with_its_libraries(report, monkeypatch):
     installed(monkeypatch)
     device.describe(report, OPTIONS)
@@ -478,6 +569,9 @@ def test_ctrl_c_ends_all_sections_and_shows_the_rows_so_far(tmp_path, monkeypatc
                 raise KeyboardInterrupt
             return [Row(self.name, "a check", "passed", "a figure", {"name": "Some GPU (TM) 3"})]
 
+        def interrupted(self):
+            return [Row(self.name, "the whole section", "interrupted")]
+
         def end(self):
             ended.append(self.name)
 
@@ -486,7 +580,19 @@ def test_ctrl_c_ends_all_sections_and_shows_the_rows_so_far(tmp_path, monkeypatc
     assert ended == ["device", "correctness", "tests", "memcheck", "racecheck"]
     assert capsys.readouterr().out.count("a figure") == 2
     rows = json.loads((tmp_path / "some-gpu-tm-3-checks.json").read_text())["rows"]
-    assert [row["section"] for row in rows] == ["device", "correctness"]
+    assert [(row["section"], row["outcome"]) for row in rows] == [
+        ("device", "passed"), ("correctness", "passed"),
+        *((name, "interrupted") for name in ("tests", "memcheck", "racecheck")),
+    ]  # fmt: skip
+
+
+def test_ctrl_c_before_the_first_section_says_so(tmp_path, monkeypatch, capsys):
+    def run(self, names):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script.Script, "run", run)
+    assert script.main(["--out", str(tmp_path)]) == 130
+    assert "No section has ended" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -516,8 +622,8 @@ def test_without_a_gpu_it_says_so(command, tmp_path):
     (tmp_path / "site" / "sitecustomize.py").write_text("import sys\nsys.modules['cupy'] = None\n")
     status, output, out = command()
     assert status == 1
-    assert "there is no GPU to try" in output
-    assert not list(out.iterdir())
+    assert "Error: there is no GPU to try" in output
+    assert not out.exists()
 
 
 @pytest.mark.long

@@ -29,7 +29,7 @@ def describe(report: Report, options: Options) -> None:
     try:
         backend = cast("CuPy", nnx.backend("cupy"))
     except BackendError as error:
-        report.add("cupy", "failed", str(error))
+        report.add("cupy", "failed", str(error).partition(", or use the backend")[0])
         return
     (library, name), cuda = described(backend), backend.gpu.cupy.cuda
     properties = cuda.runtime.getDeviceProperties(backend.gpu.device.id)

@@ -32,7 +32,7 @@ class Process:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "nnx.bench.gpu.child", *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end tells the section that this process has ended
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # so that all that it starts can be ended with it
@@ -43,7 +43,10 @@ class Process:
             )
 
     def rows(self) -> list[Row]:
-        """Wait until it ends or its time is over; return its rows, and one more if it did not end well."""
+        """Wait until it ends or its time is over; return its rows, and one more if it did not end well.
+
+        A KeyboardInterrupt leaves it as it is: `interrupted` returns its rows then.
+        """
         limit = SECTIONS[self.name].seconds
         try:
             status = self._process.wait(max(0.0, self._start + limit - time.monotonic()))
@@ -55,6 +58,12 @@ class Process:
         if not rows and not failure:
             failure = "it has checked nothing"
         return [*rows, Row(self.name, "the whole section", "failed", failure)] if failure else rows
+
+    def interrupted(self) -> list[Row]:
+        """End it; return its rows, and one more that says so."""
+        self.end()
+        row = Row(self.name, "the whole section", "interrupted", "by Ctrl-C or a signal")
+        return [*read_rows(self._rows), row]
 
     @property
     def log(self) -> str:
@@ -69,6 +78,8 @@ class Process:
         elif self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def _last_line(self) -> str:
         lines = [line for line in self.log.splitlines() if line.strip()]

@@ -11,8 +11,9 @@ from typing import Any
 
 from nnx.errors import first_line
 
-OUTCOMES = ("passed", "failed", "skipped", "met", "missed", "measured")
-"""A check passed or failed; a time met its bar or missed it; a figure without a bar was measured."""
+OUTCOMES = ("passed", "failed", "skipped", "met", "missed", "measured", "interrupted")
+"""A check passed or failed; a time met its bar or missed it; a figure without a bar was measured.
+A section was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,13 @@ def table(rows: Iterable[Row]) -> str:
     --------
     >>> print(table([Row("sums", "1 + 1", "passed", "2"), Row("sums", "twice", "skipped", "no numbers")]))
     sums
-      passed    1 + 1  2
-      skipped   twice  no numbers
+      passed      1 + 1  2
+      skipped     twice  no numbers
     """
     lines = []
     for section, group in groupby(rows, lambda row: row.section):
         of_section = list(group)
         width = max(len(row.check) for row in of_section)
         lines.append(section)
-        lines += [f"  {row.outcome:9} {row.check:{width}}  {row.text}".rstrip() for row in of_section]
+        lines += [f"  {row.outcome:11} {row.check:{width}}  {row.text}".rstrip() for row in of_section]
     return "\n".join(lines)

@@ -38,12 +38,6 @@ WORKER, WORKERS = 3 << 30, 8
 
 def run(report: Report, options: Options) -> None:
     """Run pytest for as long as the section may take; report how many tests passed, and those that did not."""
-    folder = Path(options.tests)
-    paths = ordered(folder)
-    if not paths:
-        reason = f"{str(folder)!r} has no tests; run it in a checkout, or give --tests"
-        report.add("pytest -k cupy", "skipped", reason)
-        return
     if find_spec("pytest") is None:
         report.add("pytest -k cupy", "skipped", "pytest is not installed")
         return
@@ -53,7 +47,7 @@ def run(report: Report, options: Options) -> None:
     command += in_parallel()
     ended = "all of them"
     with subprocess.Popen(
-        [*command, *map(str, paths)], env={**os.environ, VARIABLE: str(outcomes)}
+        [*command, *map(str, ordered(Path(options.tests)))], env={**os.environ, VARIABLE: str(outcomes)}
     ) as process:
         try:
             status = process.wait(SECTIONS[report.section].seconds - MARGIN)
