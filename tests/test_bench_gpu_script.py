@@ -15,6 +15,7 @@ from cupy_on_host import installed
 
 import nnx
 from nnx.backends.cupy import program
+from nnx.backends.cupy.checks import driver_obstacle
 from nnx.backends.cupy.gpu import Gpu
 from nnx.bench.gpu import __main__ as script
 from nnx.bench.gpu import correctness, device, sanitizer, speed, suite_tests
@@ -553,6 +554,21 @@ def test_the_gpu_is_described_with_its_libraries(report, monkeypatch):
     gpu = read_rows(report.path)[0].numbers
     assert gpu["name"] == "a GPU of NumPy"
     assert (gpu["cuda_driver"], gpu["cublaslt"], gpu["nvrtc"]) == (13020, 130200, "13.2")
+
+
+def test_without_a_gpu_no_other_backend_is_proposed(report, monkeypatch):
+    _, cupy, _ = installed(monkeypatch)
+    monkeypatch.setattr(cupy.cuda.runtime, "driverGetVersion", lambda: 0)
+    obstacle = driver_obstacle(cupy)
+    assert "use the backend" in str(obstacle)
+
+    def backend(name):
+        raise nnx.BackendError(f"CuPy 14.2.0 is installed, but cannot compute on cuda {obstacle}")
+
+    monkeypatch.setattr(device.nnx, "backend", backend)
+    device.describe(report, OPTIONS)
+    (row,) = read_rows(report.path)
+    assert row.text.endswith("(there is no NVIDIA driver); install one for an NVIDIA GPU")
 
 
 def test_ctrl_c_ends_all_sections_and_shows_the_rows_so_far(tmp_path, monkeypatch, capsys):
