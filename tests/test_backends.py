@@ -392,6 +392,24 @@ def test_unknown_backends_and_devices():
             nnx.backend("strict", device="warp")
 
 
+def test_a_library_without_cuda_says_how_to_get_it():
+    torch = pytest.importorskip("torch")
+    if torch.version.cuda is not None:
+        pytest.skip("PyTorch has CUDA here")
+    with pytest.raises(nnx.BackendError, match="PyTorch with CUDA: https://pytorch.org/get-started/locally"):
+        nnx.backend("torch", device="cuda")
+    with pytest.raises(
+        nnx.BackendError, match="computes on 'cpu', 'cuda' or 'cuda:N' only; given device='tpu'"
+    ):
+        nnx.backend("torch", device="tpu")
+
+
+def test_jax_says_how_to_get_cuda():
+    pytest.importorskip("jax")
+    with pytest.raises(nnx.BackendError, match=r'with CUDA: python -m pip install "jax\[cuda13\]"'):
+        nnx.backend("jax", device="cuda:99")
+
+
 @pytest.mark.parametrize("name", ["auto", "numpy", "torch", "jax", "cupy"])
 @pytest.mark.parametrize(
     ("device", "meant"),

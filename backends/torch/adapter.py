@@ -55,6 +55,8 @@ class Torch(Backend):
         self.xp = xp
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device.partition(":")[0] not in ("cpu", "cuda"):
+            raise BackendError(f"PyTorch computes on 'cpu', 'cuda' or 'cuda:N' only; given device={device!r}")
         try:
             self._device = torch.device(device)
             self._check()
