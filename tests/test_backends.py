@@ -396,7 +396,9 @@ def test_a_library_without_cuda_says_how_to_get_it():
     torch = pytest.importorskip("torch")
     if torch.version.cuda is not None:
         pytest.skip("PyTorch has CUDA here")
-    with pytest.raises(nnx.BackendError, match="PyTorch with CUDA: https://pytorch.org/get-started/locally"):
+    with pytest.raises(
+        nnx.BackendError, match=r"PyTorch with CUDA: https://pytorch\.org/get-started/locally"
+    ):
         nnx.backend("torch", device="cuda")
     with pytest.raises(
         nnx.BackendError, match="computes on 'cpu', 'cuda' or 'cuda:N' only; given device='tpu'"
