@@ -82,7 +82,13 @@ def parts(kind, y, times):
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
-@pytest.mark.parametrize("name", sorted(MLPRegressor().get_params()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.needs("torch") if name == "precision" else ())
+        for name in sorted(MLPRegressor().get_params())
+    ],
+)
 def test_a_parameter_that_is_set_between_partial_fits(name, solver, samples, capsys):
     value = SET[name] if name != "solver" else {"adam": "sgd", "sgd": "adam"}[solver]
     made = [
