@@ -29,6 +29,7 @@ def made(name, backend, dtype="float32", m=50, weights=False):
     regularization = nnx.Regularization(l2=0.01, clip_norm=1.0)
     theta = backend.asarray(network.init(0), dtype)
     state = initial_state(network, optimizer, theta, regularization, seed=1)
+    state = {name: backend.asarray(x) for name, x in state.items()}  # CuPy's stand-in: NumPy has made them
     data = backend.asarray(X), backend.asarray(Y), None if w is None else backend.asarray(w)
     return training_step(network, optimizer, regularization), state, data
 
