@@ -176,7 +176,7 @@ def test_a_run_goes_on_with_the_same_parts(run, train):
         said = refused(run, "--resume", "run", status=1)
         assert f"the {part} part is not the one that the run 'run' began with" in said
         pets(name, seed=1 if part == "validation" else 2)
-    assert "its test was" in refused(run, "--resume", "run", "--test", "other.csv")
+    assert "its test is" in refused(run, "--resume", "run", "--test", "other.csv")
 
 
 def test_what_is_typed_wins_over_the_file(run, train):
@@ -248,7 +248,7 @@ def test_folds_that_were_interrupted_go_on(run, train, monkeypatch):
     assert [one["seconds"] for one in found["each"][:2]] == [one["seconds"] for one in done]
     longer = json.loads(run("train", "--resume", "run", "--epochs", "6", "--json")[1])["folds"]
     assert [one["epochs"] for one in longer["each"]] == [6, 6, 6]
-    assert "its folds was 3" in refused(run, "--resume", "run", "--folds", "4")
+    assert "its folds is 3" in refused(run, "--resume", "run", "--folds", "4")
     Path("run/folds.json").write_text('{"folds": 3}')
     assert "holds no folds of `nnx train`" in run("show", "run")[2]
 
