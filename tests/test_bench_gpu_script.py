@@ -620,7 +620,8 @@ def command(tmp_path, monkeypatch):
 
     def run(*arguments, stand_in=True):
         out = tmp_path / "out"
-        env = {**os.environ, "PYTHONPATH": str(site) if stand_in else ""}
+        env = {name: x for name, x in os.environ.items() if not name.startswith("PYTEST_")}
+        env["PYTHONPATH"] = str(site) if stand_in else ""
         done = subprocess.run(
             [sys.executable, "-m", "nnx.bench.gpu", "--out", str(out), "--small", *arguments],
             env=env,
