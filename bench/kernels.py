@@ -16,7 +16,7 @@ from nnx.backends.cupy.loop import with_loop
 from nnx.backends.cupy.rendering import Stub, render_step
 from nnx.backends.cupy.resident import ResidentStep
 from nnx.backends.cupy.state import StateMemory
-from nnx.backends.cupy.step import Call, Product, RenderedStep
+from nnx.backends.cupy.step import Product, RenderedStep
 from nnx.backends.cupy.timing import CALLS, ROUNDS, fastest_round, seconds
 from nnx.bench.call_names import call_names
 from nnx.bench.case import Case
@@ -224,13 +224,9 @@ def _rows(rendered: RenderedStep, names: list[str]) -> Iterable[Row]:
     samples = sum(nbytes(x) for x in graph.arguments[1] if x is not None)
     yield Row("X, Y of the mini-batch", str(pick), False, 2 * samples, 0)
     for call, name, moved in zip(calls, names, moved_bytes(rendered), strict=True):
-        yield Row(name, str(call), isinstance(call, Product), moved, flops(call))
+        flops = call.flops if isinstance(call, Product) else 0
+        yield Row(name, str(call), isinstance(call, Product), moved, flops)
     yield Row("J stored, step counted", str(last), False, 2 * nbytes(graph.result[1]), 0)
-
-
-def flops(call: Call) -> int:
-    """Return the multiplications and additions of a product; those of a kernel do not count."""
-    return 2 * call.m * call.n * call.k if isinstance(call, Product) else 0
 
 
 def _timed(profile: Profile, found: CuPy, rendered: RenderedStep, state: dict[str, Any]) -> Profile:

@@ -142,8 +142,7 @@ def has_layout(x: Array, place: Place, alignment: int) -> bool:
 
 def seconds(call: Call) -> float:
     """Return roughly how long a call takes."""
-    flops = 2 * call.m * call.n * call.k if isinstance(call, Product) else 0
-    return CALL_SECONDS + flops / FLOPS
+    return CALL_SECONDS + (call.flops if isinstance(call, Product) else 0) / FLOPS
 
 
 def _address(argument: Argument, addresses: Mapping[Memory, int]) -> int:

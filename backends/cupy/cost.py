@@ -51,7 +51,7 @@ def cost(step: RenderedStep) -> Cost:
         bytes=sum(n for call, n in moved if isinstance(call, Launch)),
         least_bytes=_least(graph, kernels, [_moved(graph, x) for x in kernels]),
         product_bytes=sum(n for call, n in moved if isinstance(call, Product)),
-        flops=sum(2 * x.m * x.n * x.k for x in products),
+        flops=sum(x.flops for x in products),
     )
 
 

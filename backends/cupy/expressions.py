@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx.compiler import Op, TraceError
-from nnx.compiler.ir.operations import FLOATS, SIGNED, names
+from nnx.compiler.ir.operations import FLOATS, ROUNDED, SIGNED, names
 
 FUNCTIONS = names(
     "exp expm1 log log1p log2 log10 sin cos tan sinh cosh tanh asin acos atan asinh acosh atanh sqrt "
@@ -35,10 +35,6 @@ OF_SIGNED = {
     "square": "{0} * ({U}){0}", "bitwise_left_shift": "({U}){0} << {1}", "abs": "{0} < 0 ? 0 - ({U}){0} : {0}",
 }  # fmt: skip
 """Expressions of signed integers, which wrap around: in C only unsigned ones, {U}, do."""
-
-
-ROUNDED = "bfloat16"
-"""The dtype of factors of products that are rounded; no other operation has it."""
 
 
 class Reduction(NamedTuple):

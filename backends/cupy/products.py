@@ -1,10 +1,9 @@
 """A product of the schedule as BLAS has it: matrices by columns."""
 
-from nnx.backends.cupy.expressions import ROUNDED
 from nnx.backends.cupy.form import Form
 from nnx.backends.cupy.step import Argument, Product
 from nnx.compiler import Op, TraceError
-from nnx.compiler.ir.operations import FLOATS
+from nnx.compiler.ir.operations import FLOATS, ROUNDED
 from nnx.compiler.schedule import Place
 
 

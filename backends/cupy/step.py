@@ -48,6 +48,11 @@ class Product(NamedTuple):
     c: Argument
     ldc: int
 
+    @property
+    def flops(self) -> int:
+        """The multiplications and additions."""
+        return 2 * self.m * self.n * self.k
+
     def __str__(self) -> str:
         return f"gemm {'NT'[self.transpose_a]}{'NT'[self.transpose_b]} {self.m}x{self.n}x{self.k}"
 
