@@ -12,6 +12,7 @@ from array_api_compat import is_array_api_obj
 
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, count, first_line, integer, shown, unknown
+from nnx.support.members import member, varied
 from nnx.support.spec import split
 
 DTYPES = ("float32", "float64")
@@ -190,6 +191,10 @@ def options(x: Any, dtype: str) -> None:
     kind = type(x)
     if not (is_dataclass(kind) and kind.__module__.startswith("nnx.")):
         return  # of a class of the user's it is not known what its numbers mean
+    if varied(x):
+        for k in range(min(map(len, varied(x).values()))):
+            options(member(x, k), dtype)
+        return
     for field in fields(kind):
         if isinstance(value := getattr(x, field.name), float):
             option(f"{kind.__name__}'s {field.name}", value, dtype)

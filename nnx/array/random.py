@@ -28,7 +28,7 @@ def _hash(x: Array, key_1: Array, key_2: Array) -> Array:
 
 
 def fold(key: Array, number: Array | int) -> Array:
-    """Return the key (2,), int32, of a key (2,) and a number, such as a step or a layer.
+    """Return the key (..., 2), int32, of a key (..., 2) and a number, such as a step or a layer: 0-d or (..., 1).
 
     Examples
     --------
@@ -37,17 +37,17 @@ def fold(key: Array, number: Array | int) -> Array:
     dtype('int32')
     """
     xp = array_namespace(key)
-    if not isinstance(number, int):  # NumPy warns of the wrap-around of 0-d arrays
+    if not isinstance(number, int) and number.ndim == 0:  # NumPy warns of the wrap-around of 0-d arrays
         number = xp.reshape(number, (1,))
-    return _hash(key ^ number, key[1:], key[:1])
+    return _hash(key ^ number, key[..., 1:], key[..., :1])
 
 
 def bits(key: Array, n: int, m: int, start: Array | int = 0) -> Array:
-    """Return random int32 (n, m), uniform over all of int32, one for each unit and sample.
+    """Return random int32 (..., n, m), uniform over all of int32, one for each unit and sample.
 
     Parameters
     ----------
-    key : array (2,), int32
+    key : array (..., 2), int32
     n, m : int
         Units and samples.
     start : int or 0-d array
@@ -56,17 +56,20 @@ def bits(key: Array, n: int, m: int, start: Array | int = 0) -> Array:
     xp, place = array_namespace(key), device(key)
     unit = xp.expand_dims(xp.arange(n, dtype=xp.int32, device=place), axis=-1)
     sample = xp.expand_dims(xp.arange(m, dtype=xp.int32, device=place), axis=0) + start
-    return _hash(sample * n + unit, key[:1], key[1:])
+    number, first, second = sample * n + unit, key[..., :1], key[..., 1:]
+    if key.ndim > 1:  # of a stack, as they stand beside (..., n, m)
+        first, second = xp.expand_dims(first, axis=-1), xp.expand_dims(second, axis=-1)
+    return _hash(number, first, second)
 
 
 def uniform(key: Array, n: int, m: int, start: Array | int, like: Array) -> Array:
-    """Return numbers (n, m) in (0, 1], multiples of 2^-24, of the dtype of `like`."""
+    """Return numbers (..., n, m) in (0, 1], multiples of 2^-24, of the dtype of `like`."""
     xp = array_namespace(key, like)
     return (xp.astype(_shifted(bits(key, n, m, start), 8), like.dtype) + 1) * 2.0**-24
 
 
 def normal(key: Array, n: int, m: int, start: Array | int, like: Array) -> Array:
-    """Return N(0, 1) (n, m), of the dtype of `like`: sqrt(-2 log u) cos(2 pi v) (Box and Muller, 1958)."""
+    """Return N(0, 1) (..., n, m), of the dtype of `like`: sqrt(-2 log u) cos(2 pi v) (Box and Muller, 1958)."""
     xp = array_namespace(key, like)
     u, v = (uniform(fold(key, half), n, m, start, like) for half in (1, 2))
     return xp.sqrt(-2 * xp.log(u)) * xp.cos(2 * math.pi * v)

@@ -42,9 +42,9 @@ def check_weights(weights: Array | None, X: Array) -> None:
 
 
 def check_key(key: Array | None) -> None:
-    """Raise an InputError unless a key is two int32."""
-    if key is not None and (tuple(key.shape) != (2,) or key.dtype != array_namespace(key).int32):
-        raise InputError(f"key has shape {tuple(key.shape)} and dtype {key.dtype}; expected (2,), int32")
+    """Raise an InputError unless a key is two int32, or two for each network of a stack."""
+    if key is not None and (key.ndim < 1 or key.shape[-1] != 2 or key.dtype != array_namespace(key).int32):
+        raise InputError(f"key has shape {tuple(key.shape)} and dtype {key.dtype}; expected (..., 2), int32")
 
 
 def check_named(params: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -22,6 +22,7 @@ from nnx.model.outputs.loss import Loss
 from nnx.model.outputs.targets import smoothed, targets
 from nnx.model.parameters import ParameterLayout, Tree, draw, map_leaves
 from nnx.model.summary import Summary, summary
+from nnx.support.members import Number, acts
 from nnx.support.tree import leaves
 
 
@@ -218,7 +219,7 @@ class Network:
             outside the classes belongs to no class.
         weights : array (..., m) or None
             The weights of the samples: J = sum of w_i loss_i / sum of w_i.
-        key : array (2,) int32, or None
+        key : array (..., 2) int32, or None
             The key of Dropout and noise, see `nnx.array.random`; None: they pass A on.
 
         Raises
@@ -252,12 +253,12 @@ class Network:
         Y: Array,
         weights: Array | None,
         context: Context,
-        label_smoothing: float = 0.0,
+        label_smoothing: Number = 0.0,
     ) -> tuple[Array, Array, dict[str, Array]]:
         """Return J, dtheta (see `loss_and_gradient`) and the next running statistics by name."""
         Z, params, kept = self._propagate(theta, X, context)
         Y = targets(self.output, Z, Y)
-        if label_smoothing:
+        if acts(label_smoothing):
             Y = smoothed(self.output, Y, label_smoothing)
         J, share = mean_loss(self.output, Z, Y, weights)
         # The notes' dZ[L] = A[L] - Y, with the 1/m of J: every d from here on is the derivative of J.

@@ -7,15 +7,20 @@ Dropout and noise are layers (`nnx.Dropout`, `nnx.GaussianNoise`); decoupled wei
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from nnx.array.members import beside_cost, beside_matrix
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, above_zero, between, flag, items, shown, unknown
 from nnx.model.network import Network
+from nnx.support.members import Number, acts, each
 
 
 @dataclass(frozen=True)
 class Regularization:
     """Bounds on the parameters, the gradient and the targets.
+
+    Of a stack of networks a number may be a sequence, one for each member.
 
     Parameters
     ----------
@@ -53,21 +58,21 @@ class Regularization:
     per_sample=False)
     """
 
-    l1: float = 0.0
-    l2: float = 0.0
-    max_norm: float | None = None
-    clip_value: float | None = None
-    clip_norm: float | None = None
-    label_smoothing: float = 0.0
+    l1: Number = 0.0
+    l2: Number = 0.0
+    max_norm: Number | None = None
+    clip_value: Number | None = None
+    clip_norm: Number | None = None
+    label_smoothing: Number = 0.0
     decayed: Sequence[str] | None = None
     per_sample: bool = False
 
     def __post_init__(self) -> None:
         for name, high in (("l1", math.inf), ("l2", math.inf), ("label_smoothing", 1.0)):
-            object.__setattr__(self, name, between(name, getattr(self, name), 0, high))
+            found = each(name, getattr(self, name), partial(between, low=0, high=high))
+            object.__setattr__(self, name, found)
         for name in ("max_norm", "clip_value", "clip_norm"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, above_zero(name, getattr(self, name), none=True))
+            object.__setattr__(self, name, each(name, getattr(self, name), _bound))
         if self.decayed is not None:
             names = items("decayed", self.decayed, "a list of parameters' names, such as ['W1'], or None")
             for name in names:
@@ -78,7 +83,7 @@ class Regularization:
 
     def names(self, network: Network) -> tuple[str, ...]:
         """Return the parameters of a network that are decayed, checked."""
-        if self.label_smoothing and not (network.output.classes and network.output.soft):
+        if acts(self.label_smoothing) and not (network.output.classes and network.output.soft):
             raise InputError(
                 f"label_smoothing needs targets that may lie between 0 and 1; {network.output} has none"
             )
@@ -110,16 +115,17 @@ class Regularization:
 
         total is an int, 0-d or (...,).
         """
+        l1, l2 = self.l1, self.l2
         xp = array_namespace(theta)
         w = theta * decays
         totals = total if isinstance(total, int) else xp.expand_dims(total, axis=-1)
         # Numbers are divided first and multiplied with vectors then: fewer passes over P.
-        if self.l2:
-            J = J + 0.5 * self.l2 / total * xp.vecdot(w, w)
-            dtheta = dtheta + self.l2 / totals * w
-        if self.l1:
-            J = J + self.l1 / total * xp.sum(xp.abs(w), axis=-1)
-            dtheta = dtheta + self.l1 / totals * xp.sign(w)
+        if acts(l2):
+            J = J + 0.5 * beside_cost(l2) / total * xp.vecdot(w, w)
+            dtheta = dtheta + l2 / totals * w
+        if acts(l1):
+            J = J + beside_cost(l1) / total * xp.sum(xp.abs(w), axis=-1)
+            dtheta = dtheta + l1 / totals * xp.sign(w)
         return J, dtheta
 
     def clipped(self, dtheta: Array) -> Array:
@@ -140,11 +146,15 @@ class Regularization:
         """Return theta with each row of the decayed parameters at most max_norm long."""
         if self.max_norm is None:
             return theta
-        xp = array_namespace(theta)
+        xp, max_norm = array_namespace(theta), beside_matrix(self.max_norm)
         params = network.unflatten(theta)
         for name in self.names(network):
             W = params[name]
             norm = xp.sqrt(xp.sum(W * W, axis=-1, keepdims=True))
-            longer = norm > self.max_norm
-            params[name] = xp.where(longer, W * (self.max_norm / xp.where(longer, norm, 1.0)), W)
+            longer = norm > max_norm
+            params[name] = xp.where(longer, W * (max_norm / xp.where(longer, norm, 1.0)), W)
         return network.flatten(params)
+
+
+def _bound(name: str, value: object) -> float | None:
+    return None if value is None else above_zero(name, value, none=True)

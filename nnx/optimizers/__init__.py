@@ -12,6 +12,7 @@ from nnx.optimizers.lbfgs import LBFGS
 from nnx.optimizers.schedules import Schedule
 from nnx.optimizers.updates import Adagrad, GradientDescent, Momentum, Nesterov, Optimizer, RMSprop, State
 from nnx.support import registry
+from nnx.support.members import Number
 
 __all__ = [
     "LBFGS",
@@ -95,8 +96,10 @@ def describe(optimizer: Any) -> Mapping[str, Any]:
     return found
 
 
-def base_rate(optimizer: Optimizer) -> float:
+def base_rate(optimizer: Optimizer) -> Number:
     """Return the first state["alpha"]: the learning rate, or the schedule's rate at the factor 1.
+
+    Of a stack it may be a sequence, one for each member.
 
     Examples
     --------
@@ -129,7 +132,7 @@ def rate(optimizer: Optimizer, alpha: Array, t: Array) -> Array:
     alpha : array
         state["alpha"], 0-d or (K, 1).
     t : array
-        state["t"], 0-d, including this step.
+        state["t"], 0-d or (K, 1), including this step.
     """
     schedule = optimizer.learning_rate
     if isinstance(schedule, float) or not isinstance(schedule, Schedule):  # the first test is quick

@@ -1,11 +1,13 @@
 """Adam and optimizers like it, in order of complexity. updates.py defines an optimizer."""
 
-import math
 from dataclasses import dataclass
+from typing import ClassVar
 
+from nnx.array.members import log
 from nnx.array.namespace import Array, array_namespace, device
 from nnx.optimizers.schedules import Schedule
 from nnx.optimizers.updates import State, check
+from nnx.support.members import Number, acts
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,11 @@ class Adam:
     array([-0.001,  0.001, -0.001])
     """
 
-    learning_rate: float | Schedule = 0.001
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    learning_rate: Number | Schedule = 0.001
+    beta1: Number = 0.9
+    beta2: Number = 0.999
+    epsilon: Number = 1e-8
+    shares: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
 
     def __post_init__(self) -> None:
         check(self, beta1=1, beta2=1)
@@ -54,8 +57,8 @@ class Adam:
         v = self.beta2 * state["v"] + (1 - self.beta2) * dtheta**2
         # m and v start at zero. Dividing by 1 - beta^t corrects that: m_hat = m/c1, v_hat = v/c2^2.
         # 1 - beta^t = -expm1(t log beta) keeps its digits in float32, too.
-        c1 = -xp.expm1(t * math.log(self.beta1))
-        c2 = xp.sqrt(-xp.expm1(t * math.log(self.beta2)))
+        c1 = -xp.expm1(t * log(self.beta1))
+        c2 = xp.sqrt(-xp.expm1(t * log(self.beta2)))
         # theta - alpha m_hat / (sqrt(v_hat) + epsilon), with c1 and c2 taken out of the vectors
         theta = state["theta"] - (state["alpha"] * c2 / c1) * m / (xp.sqrt(v) + self.epsilon * c2)
         return {"theta": theta, "m": m, "v": v}
@@ -86,14 +89,14 @@ class AdamW(Adam):
     array([ 9.9, 10. ])
     """
 
-    weight_decay: float = 0.01
+    weight_decay: Number = 0.01
 
     def __post_init__(self) -> None:
         check(self, "weight_decay", beta1=1, beta2=1)
 
     def update(self, state: State, dtheta: Array) -> State:
         """Return the next theta, m and v."""
-        if self.weight_decay > 0:
+        if acts(self.weight_decay):
             decayed = state["theta"] * (1 - state["alpha"] * self.weight_decay * state["decays"])
             state = {**state, "theta": decayed}
         return super().update(state, dtheta)
@@ -125,8 +128,8 @@ class NAdam(Adam):
     array([-0.001056,  0.001056])
     """
 
-    learning_rate: float | Schedule = 0.002
-    momentum_decay: float = 0.004
+    learning_rate: Number | Schedule = 0.002
+    momentum_decay: Number = 0.004
 
     def __post_init__(self) -> None:
         check(self, "momentum_decay", beta1=1, beta2=1)
@@ -146,7 +149,7 @@ class NAdam(Adam):
         m = self.beta1 * state["m"] + (1 - self.beta1) * dtheta
         v = self.beta2 * state["v"] + (1 - self.beta2) * dtheta**2
         m_hat = mu_next / (1 - product * mu_next) * m + (1 - mu) / (1 - product) * dtheta
-        v_hat = v / -xp.expm1(t * math.log(self.beta2))  # 1 - beta2^t, as in Adam
+        v_hat = v / -xp.expm1(t * log(self.beta2))  # 1 - beta2^t, as in Adam
         theta = state["theta"] - state["alpha"] * m_hat / (xp.sqrt(v_hat) + self.epsilon)
         return {"theta": theta, "m": m, "v": v, "mu_product": product}
 
@@ -176,10 +179,11 @@ class Lion:
     array([-0.0001,  0.0001, -0.0001])
     """
 
-    learning_rate: float | Schedule = 0.0001
-    beta1: float = 0.9
-    beta2: float = 0.99
-    weight_decay: float = 0.0
+    learning_rate: Number | Schedule = 0.0001
+    beta1: Number = 0.9
+    beta2: Number = 0.99
+    weight_decay: Number = 0.0
+    shares: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
 
     def __post_init__(self) -> None:
         check(self, "weight_decay", beta1=1, beta2=1)
@@ -191,7 +195,7 @@ class Lion:
     def update(self, state: State, dtheta: Array) -> State:
         """Return the next theta and m."""
         step = array_namespace(dtheta).sign(self.beta1 * state["m"] + (1 - self.beta1) * dtheta)
-        if self.weight_decay > 0:
+        if acts(self.weight_decay):
             step = step + self.weight_decay * state["decays"] * state["theta"]
         m = self.beta2 * state["m"] + (1 - self.beta2) * dtheta
         return {"theta": state["theta"] - state["alpha"] * step, "m": m}

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 from nnx.array.namespace import Array
 from nnx.errors import InputError, above_zero, between, count, scalar, unknown
+from nnx.support.members import Number, each, varied
 
 LENGTHS = ("steps", "every", "warmup")
 """The arguments of schedules that count steps."""
@@ -26,7 +27,7 @@ class InEpochs:
     """
 
     kind: Any
-    learning_rate: float
+    learning_rate: Number
     epochs: float | None
     arguments: tuple[tuple[str, float], ...]
 
@@ -36,7 +37,7 @@ class InEpochs:
             if "steps" not in names:
                 raise InputError(f"{self._name} has no end, so it takes no epochs; its length is every=")
             object.__setattr__(self, "epochs", above_zero("epochs", self.epochs))
-        object.__setattr__(self, "learning_rate", above_zero("learning_rate", self.learning_rate))
+        object.__setattr__(self, "learning_rate", each("learning_rate", self.learning_rate, above_zero))
         given: dict[str, Any] = {}
         for name, value in self.arguments:
             if name not in names - {"steps"}:
@@ -103,14 +104,15 @@ class InEpochs:
             for name, value in (("epochs", self.epochs), *self.arguments)
             if value is not None
         ]
-        return f"{self._name}.in_epochs({', '.join([f'{self.learning_rate:g}', *given])})"
+        rate = str(self.learning_rate) if varied(self) else f"{self.learning_rate:g}"
+        return f"{self._name}.in_epochs({', '.join([rate, *given])})"
 
 
 class InSteps:
     """The base of schedules with lengths in steps."""
 
     @classmethod
-    def in_epochs(cls, learning_rate: float, epochs: float | None = None, **arguments: float) -> InEpochs:
+    def in_epochs(cls, learning_rate: Number, epochs: float | None = None, **arguments: float) -> InEpochs:
         """Return this schedule with its lengths in epochs, which the first fit converts to steps.
 
         Later fits, model files and resumed fits have the same steps, whatever their batch size.

@@ -3,15 +3,17 @@
 An optimizer sees the parameters as one flat vector theta (..., P). It has constants and two pure functions: its first
 state and its update. Everything that changes from step to step, such as the learning rate and the step count, is an
 array of the state. So a compiled step never contains an old value. A number out of its range raises an InputError that
-names it.
+names it. Of a stack a number may be a sequence, one for each member; in an update it is then an array
+(`nnx.array.members`).
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, shown
 from nnx.optimizers.schedules import Schedule
+from nnx.support.members import Number
 from nnx.support.registry import numbers
 
 State = dict[str, Array]
@@ -22,7 +24,7 @@ class Optimizer(Protocol):
     """The interface that the training step calls."""
 
     @property
-    def learning_rate(self) -> float | Schedule:
+    def learning_rate(self) -> Number | Schedule:
         """The first alpha, or the schedule of alpha."""
 
     def init(self, theta: Array) -> State:
@@ -46,7 +48,7 @@ def check(optimizer: Any, *zero: str, **highest: float) -> None:
             f"learning_rate must be greater than 0 and finite, not {shown(rate)}; or a schedule, such as "
             "nnx.schedules.Cosine.in_epochs(0.01), or nnx.schedules.Custom(0.01, function) of a function of your own"
         )
-    numbers(optimizer, *zero, skip="learning_rate" if scheduled else "", **highest)
+    numbers(optimizer, *zero, skip="learning_rate" if scheduled else "", members=True, **highest)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class GradientDescent:
     {'theta': array([0.9, 1.2])}
     """
 
-    learning_rate: float | Schedule = 0.01
+    learning_rate: Number | Schedule = 0.01
 
     def __post_init__(self) -> None:
         check(self)
@@ -103,8 +105,8 @@ class Momentum:
     {'theta': array([0.9, 0.4]), 'velocity': array([1., 6.])}
     """
 
-    learning_rate: float | Schedule = 0.01
-    momentum: float = 0.9
+    learning_rate: Number | Schedule = 0.01
+    momentum: Number = 0.9
 
     def __post_init__(self) -> None:
         check(self, "momentum", momentum=1)
@@ -170,8 +172,8 @@ class Adagrad:
     {'theta': array([-0.1  , -0.075]), 'v': array([25., 16.])}
     """
 
-    learning_rate: float | Schedule = 0.01
-    epsilon: float = 1e-10
+    learning_rate: Number | Schedule = 0.01
+    epsilon: Number = 1e-10
 
     def __post_init__(self) -> None:
         check(self)
@@ -213,9 +215,10 @@ class RMSprop:
     {'theta': array([ 0.2, -0.2]), 'v': array([1., 4.])}
     """
 
-    learning_rate: float | Schedule = 0.001
-    rho: float = 0.9
-    epsilon: float = 1e-8
+    learning_rate: Number | Schedule = 0.001
+    rho: Number = 0.9
+    epsilon: Number = 1e-8
+    shares: ClassVar[tuple[str, ...]] = ("rho",)
 
     def __post_init__(self) -> None:
         check(self, rho=1)

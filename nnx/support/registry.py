@@ -11,6 +11,7 @@ from inspect import signature
 from typing import Any, TypeVar
 
 from nnx.errors import InputError, integer, number, shown, unknown
+from nnx.support.members import Number, each
 
 T = TypeVar("T")
 
@@ -18,10 +19,11 @@ STEPS = 2**31 - 1
 """The most steps, and the largest integer of a schedule or an optimizer: steps are counted in int32."""
 
 
-def numbers(x: Any, *zero: str, skip: str = "", **highest: float) -> None:
+def numbers(x: Any, *zero: str, skip: str = "", members: bool = False, **highest: float) -> None:
     """Make every field of x an int or a float, as it is declared, or raise.
 
-    All must be greater than 0 and less than `highest`; those named in `zero` may also be 0.
+    All must be greater than 0 and less than `highest`; those named in `zero` may also be 0. The learning rate, and with
+    `members` every float, may be a sequence (`nnx.support.members`).
 
     Raises
     ------
@@ -33,12 +35,15 @@ def numbers(x: Any, *zero: str, skip: str = "", **highest: float) -> None:
         if name == skip:
             continue
         high = highest.get(name, math.inf)
-        found: int | float
+        found: Number
         if field.type is int:
             expected = "an integer >= 0" if name in zero else "a positive integer"
             found = integer(name, value, 0 if name in zero else 1, STEPS, expected)
         else:
-            found = number(name, value, _expected(name in zero, high), partial(_fits, name in zero, high))
+            check = partial(
+                number, expected=_expected(name in zero, high), fits=partial(_fits, name in zero, high)
+            )
+            found = each(name, value, check) if members or name == "learning_rate" else check(name, value)
         object.__setattr__(x, name, found)
 
 

@@ -1,19 +1,26 @@
 """The training step: a pure function of arrays, so that an adapter may capture, compile or replay it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from nnx import optimizers
 from nnx.array import host
+from nnx.array.members import bound, numbers
 from nnx.array.namespace import Array, array_namespace, device
 from nnx.array.random import fold
+from nnx.errors import InputError, count
+from nnx.model import members
 from nnx.model.layers import Context
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
+from nnx.support.members import acts, member, sizes
 
 Batch: TypeAlias = tuple[Array, Array] | tuple[Array, Array, Array | None]
-"""X (n[0], m), Y (n[L], m) or class indices (m,), and the samples' weights (m,), if they have any."""
+"""X (n[0], m), Y (n[L], m) or class indices (m,), and the samples' weights (m,), if they have any.
+
+Of a stack each may have a leading axis, the members', else it is that of all; class indices are then (K, 1, m).
+"""
 
 Step: TypeAlias = Callable[[State, Batch], tuple[State, Array]]
 """step(state, batch) -> (state, J)."""
@@ -52,6 +59,7 @@ def initial_state(
     It holds "theta", the steps done "t", the learning rate "alpha", and what the optimizer keeps; "key", if a
     layer is random; "decays" (P,), 1 where weights decay, if any do.
     """
+    check_members(network, optimizer, regularization, None)
     xp, place = array_namespace(theta), device(theta)
     state = {
         "theta": theta,
@@ -60,26 +68,97 @@ def initial_state(
         **optimizer.init(theta),
     }
     regularization.names(network)  # checked, whether used or not
-    if regularization.l1 or regularization.l2 or getattr(optimizer, "weight_decay", 0):
+    if any(map(acts, (regularization.l1, regularization.l2, getattr(optimizer, "weight_decay", 0.0)))):
         state["decays"] = regularization.mask(network, theta)
     if network.random:
         state["key"] = xp.asarray(host.key(seed), dtype=xp.int32, device=place)
     return state
 
 
-def training_step(network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN) -> Step:
-    """Return the step of this network under this optimizer.
+def stacked_state(
+    network: Network,
+    optimizer: Optimizer,
+    theta: Array,
+    regularization: Regularization = PLAIN,
+    seeds: Sequence[int] = (),
+) -> State:
+    """Return the state of a stack of K networks before the first step: those of its members, one behind the other.
+
+    Each array has the members as its first axis, theta (K, P); numbers are (K, 1). An array of all members has the
+    first axis 1, such as "decays" (1, P). The numbers in which members differ are in it, by names such as
+    "optimizer.beta1".
+
+    Parameters
+    ----------
+    network, optimizer, regularization
+        Each number in them may be a sequence, one for each member: see `nnx.support.members`.
+    theta : array (K, P)
+    seeds : sequence of K int
+        Of the members' masks; empty: 0, 1, ..., K - 1.
+    """
+    K = theta.shape[0]
+    check_members(network, optimizer, regularization, K)
+    xp = array_namespace(theta)
+    states = [
+        initial_state(
+            members.member_of(network, k), member(optimizer, k), theta[k, :], member(regularization, k), seed
+        )
+        for k, seed in enumerate(seeds or range(K))
+    ]
+    found = {}
+    for name in dict.fromkeys(name for state in states for name in state):
+        each = [state[name] for state in states if name in state]
+        stacked = xp.stack(each[:1] if name == "decays" else each, axis=0)
+        found[name] = xp.expand_dims(stacked, axis=-1) if stacked.ndim == 1 else stacked
+    found |= numbers(optimizer, "optimizer", theta) | numbers(regularization, "regularization", theta)
+    return found | members.numbers(network, theta)
+
+
+def check_members(
+    network: Network, optimizer: Optimizer, regularization: Regularization, K: int | None
+) -> None:
+    """Raise an InputError unless each sequence of numbers has one for each of K members; None: there is no stack."""
+    for name, given in (sizes(optimizer, regularization) | members.layer_sizes(network)).items():
+        if K is None:
+            raise InputError(
+                f"{name} is a sequence of {given}, one for each member of a stack, and this is a single network"
+            )
+        if given != K:
+            raise InputError(f"{name} has {count(given, 'number')}; expected {K}, one for each member")
+
+
+def training_step(
+    network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN, own_weights: bool = False
+) -> Step:
+    """Return the step of this network, or of a stack of it, under this optimizer.
 
     No array is read on the host in it, no Python number in it changes from step to step, and it never
     branches on an array's values. J is the cost before the update.
+
+    With `own_weights` each member of a stack has weights of its own, and one stays as it is in a step in which all of
+    its samples weigh 0. (A single network has no such step: the batch is left out.)
     """
     gradient, update = _gradient(network, regularization), _update(network, optimizer, regularization)
 
     def step(state: State, batch: Batch) -> tuple[State, Array]:
         J, dtheta, observed = gradient(state, batch, 0)
-        return update(state, *_penalized(regularization, state, J, dtheta, lambda: _weight(batch)), observed)
+        penalized = _penalized(regularization, state, J, dtheta, lambda: _weight(batch))
+        new, J = update(state, *penalized, observed)
+        return (_moved(state, new, batch) if own_weights else new), J
 
     return step
+
+
+def _moved(state: State, new: State, batch: Batch) -> State:
+    """Return the new state of the members with a sample that weighs more than 0, and the old one of the others."""
+    weights = batch[2]  # type: ignore[misc]  # it is there
+    xp = array_namespace(weights)
+    moves = xp.sum(weights, axis=-1) > 0
+    found = {}
+    for name, old in state.items():
+        own = xp.reshape(moves, (*moves.shape, *(1,) * (old.ndim - 1))) if moves.ndim else moves
+        found[name] = old if new[name] is old else xp.where(own, new[name], old)
+    return found
 
 
 def cost_and_gradient(
@@ -144,8 +223,9 @@ def _gradient(network: Network, regularization: Regularization) -> Callable[...,
         """Return J, dtheta and the next running statistics, without the penalties."""
         key = fold(state["key"], state["t"]) if "key" in state else None
         context = Context(training=True, key=key, start=start)
-        return network.training_pass(
-            state["theta"], batch[0], batch[1], _weights(batch), context, regularization.label_smoothing
+        smoothing = bound(regularization, state, "regularization").label_smoothing
+        return members.bound(network, state).training_pass(
+            state["theta"], batch[0], batch[1], _weights(batch), context, smoothing
         )
 
     return gradient
@@ -154,8 +234,9 @@ def _gradient(network: Network, regularization: Regularization) -> Callable[...,
 def _penalized(
     regularization: Regularization, state: State, J: Array, dtheta: Array, weight: Callable[[], Array | int]
 ) -> tuple[Array, Array]:
-    if not (regularization.l1 or regularization.l2):
+    if not (acts(regularization.l1) or acts(regularization.l2)):
         return J, dtheta
+    regularization = bound(regularization, state, "regularization")
     total = weight() if regularization.per_sample else 1
     return regularization.penalized(J, dtheta, state["theta"], state["decays"], total)
 
@@ -165,11 +246,12 @@ def _update(
 ) -> Callable[..., tuple[State, Array]]:
     def update(state: State, J: Array, dtheta: Array, observed: dict[str, Array]) -> tuple[State, Array]:
         """Return the next state, and J as it is."""
-        dtheta = regularization.clipped(dtheta)
+        own = bound(regularization, state, "regularization")
+        dtheta = own.clipped(dtheta)
         state = {**state, "t": state["t"] + 1}
         alpha = optimizers.rate(optimizer, state["alpha"], state["t"])
-        state |= optimizer.update({**state, "alpha": alpha}, dtheta)
-        state["theta"] = regularization.constrained(network, state["theta"])
+        state |= bound(optimizer, state, "optimizer").update({**state, "alpha": alpha}, dtheta)
+        state["theta"] = own.constrained(network, state["theta"])
         if observed:
             state["theta"] = network.flatten({**network.unflatten(state["theta"]), **observed})
         return state, J

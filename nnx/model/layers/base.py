@@ -9,13 +9,16 @@ This file has the base class of all layers, and runs layers one after the other.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 from nnx.array import random
 from nnx.array.namespace import Array
 from nnx.errors import InputError, number, shown, unknown
 from nnx.model.initializers import Rng, zeros
+from nnx.support.members import each
 from nnx.support.registry import make
 
 Params: TypeAlias = dict[str, Array]
@@ -30,7 +33,7 @@ class Context:
     ----------
     training : bool
         Whether this is a step of the training, and not inference.
-    key : array (2,) int32, or None
+    key : array (..., 2) int32, or None
         The key of the random numbers of this layer in this step (`nnx.array.random`). None: layers such as Dropout
         pass their input on.
     start : int or 0-d array
@@ -95,7 +98,9 @@ class Layer:
 
     def describe(self) -> dict[str, Any]:
         """Return the keyword arguments that make this layer again, of types that JSON has."""
-        return {field.name: getattr(self, field.name) for field in fields(self)} if is_dataclass(self) else {}
+        if not is_dataclass(self):
+            return {}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.init}
 
 
 def forward(layers: Sequence[Layer], params: Any, A: Array, context: Context) -> tuple[Array, list[Any]]:
@@ -126,16 +131,22 @@ def backward(
     return dA, grads
 
 
-def check_number(layer: Layer, name: str, low: float, high: float = math.inf, below: bool = True) -> None:
-    """Make a field a float in [low, high), or in (low, high] unless `below`; or raise."""
+def check_number(
+    layer: Layer, name: str, low: float, high: float = math.inf, below: bool = True, members: bool = False
+) -> None:
+    """Make a field a float in [low, high), or in (low, high] unless `below`; or raise.
+
+    With `members` it may be a sequence: see `nnx.support.members`.
+    """
     span = f"in [{low:g}, {high:g})" if below else f"in ({low:g}, {high:g}]"
     span = "finite" if (low, high) == (-math.inf, math.inf) else span
 
     def fits(x: float) -> bool:
         return (low <= x < high if below else low < x <= high) and math.isfinite(x)
 
-    value = number(f"{type(layer).__name__}'s {name}", getattr(layer, name), span, fits)
-    object.__setattr__(layer, name, value)
+    called, value = f"{type(layer).__name__}'s {name}", getattr(layer, name)
+    check = partial(number, expected=span, fits=fits)
+    object.__setattr__(layer, name, each(called, value, check) if members else check(called, value))
 
 
 def _check(layer: Layer, params: Any, grads: Any) -> None:
@@ -207,6 +218,20 @@ def as_text(description: Mapping[str, Any]) -> str:
     if "layers" in description:
         arguments = [as_text(layer) for layer in description["layers"]]
     return f"{description['kind']}({', '.join(map(str, arguments))})"
+
+
+def changed(
+    layers: Sequence[Layer], function: Callable[[str, Layer], Layer], before: str = ""
+) -> tuple[Layer, ...]:
+    """Return layers with function(its place, the layer) for each: "2", or "2.0" of the first one inside layer 2."""
+    found = []
+    for l, layer in enumerate(layers):
+        new, place = function(f"{before}{l}", layer), f"{before}{l}."
+        if layer.layers:
+            new = copy(layer)
+            object.__setattr__(new, "layers", changed(layer.layers, function, place))
+        found.append(new)
+    return tuple(found)
 
 
 def every(layers: Sequence[Layer]) -> Iterator[Layer]:

@@ -1,11 +1,12 @@
 """The layers with random numbers in training: dropout and noise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nnx.array import random
 from nnx.array.namespace import Array, array_namespace
 from nnx.model.layers.base import Context, Layer, Params, check_number
+from nnx.support.members import Number, acts, each
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Dropout(Layer):
     Parameters
     ----------
     rate : float
-        In [0, 1).
+        In [0, 1). Of a stack of networks it may be a sequence, one for each member.
 
     Raises
     ------
@@ -27,31 +28,34 @@ class Dropout(Layer):
         When rate is outside [0, 1).
     """
 
-    rate: float = 0.5
+    rate: Number = 0.5
+    threshold: Number = field(init=False, repr=False, compare=False)
+    """The share `rate` of all int32 are below it."""
     random: ClassVar[bool] = True
+    shares: ClassVar[tuple[str, ...]] = ("rate",)
 
     def __post_init__(self) -> None:
-        check_number(self, "rate", 0, 1)
+        check_number(self, "rate", 0, 1, members=True)
+        object.__setattr__(self, "threshold", each("rate", self.rate, _threshold))
 
     def forward(self, params: Params, A_prev: Array, context: Context) -> tuple[Array, Any]:
-        """Return A (..., n, m) with the mask (n, m) applied, which a stack of networks shares."""
-        if not context.training or context.key is None or self.rate == 0:
+        """Return A (..., n, m) with the mask applied; (n, m), which a stack of networks shares, for a key (2,)."""
+        if not context.training or context.key is None or not acts(self.rate):
             return A_prev, None
         n, m = A_prev.shape[-2:]
-        keep = random.bits(context.key, n, m, context.start) >= self._threshold
+        keep = random.bits(context.key, n, m, context.start) >= self.threshold
         return self._masked(keep, A_prev), keep
 
     def backward(self, params: Params, kept: Any, dA: Array, need_dA_prev: bool) -> tuple[Array, Params]:
         """Return dA[l-1]: dA where a was kept, likewise scaled."""
         return (dA if kept is None else self._masked(kept, dA)), {}
 
-    @property
-    def _threshold(self) -> int:
-        """The share `rate` of all int32 are below it."""
-        return min(round(self.rate * 2**32) - 2**31, 2**31 - 1)
-
     def _masked(self, keep: Array, A: Array) -> Array:
         return array_namespace(A).where(keep, A / (1 - self.rate), 0.0)
+
+
+def _threshold(name: str, rate: float) -> int:
+    return min(round(rate * 2**32) - 2**31, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -63,18 +67,18 @@ class GaussianNoise(Layer):
     Parameters
     ----------
     std : float
-        The noise's standard deviation, in A's units; >= 0.
+        The noise's standard deviation, in A's units; >= 0. Of a stack of networks it may be a sequence.
     """
 
-    std: float = 0.1
+    std: Number = 0.1
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_number(self, "std", 0)
+        check_number(self, "std", 0, members=True)
 
     def forward(self, params: Params, A_prev: Array, context: Context) -> tuple[Array, Any]:
         """Return A + std N(0, 1) (..., n, m)."""
-        if not context.training or context.key is None or self.std == 0:
+        if not context.training or context.key is None or not acts(self.std):
             return A_prev, None
         n, m = A_prev.shape[-2:]
         return A_prev + self.std * random.normal(context.key, n, m, context.start, A_prev), None

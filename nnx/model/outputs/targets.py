@@ -1,8 +1,10 @@
 """Targets as a step takes them: arrays of any library that fit Z[L], and their shapes."""
 
+from nnx.array.members import beside_matrix
 from nnx.array.namespace import Array, array_namespace, device
 from nnx.errors import InputError
 from nnx.model.outputs.base import Output
+from nnx.support.members import Number
 
 
 def are_indices(output: Output, n: int, Y: Array) -> bool:
@@ -53,6 +55,7 @@ def wrong_targets(output: Output, n: int, m: int, given: tuple[int, ...], name: 
     return f"{name} has shape {given}; expected (n[L], m) = ({n}, {m}){vector} for the output {output}{hint}"
 
 
-def smoothed(output: Output, Y: Array, epsilon: float) -> Array:
+def smoothed(output: Output, Y: Array, epsilon: Number) -> Array:
     """Return the targets (..., n[L], m), label-smoothed: epsilon of each is shared among the classes."""
+    epsilon = beside_matrix(epsilon)
     return (1 - epsilon) * Y + epsilon / (Y.shape[-2] if output.exclusive else 2)

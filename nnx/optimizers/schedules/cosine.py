@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError
 from nnx.optimizers.in_epochs import InSteps
+from nnx.support.members import Number
 from nnx.support.registry import numbers
 
 
@@ -47,7 +48,7 @@ class Cosine(InSteps):
     array([0.5  , 1.   , 0.868, 0.55 , 0.232, 0.1  , 0.1  ])
     """
 
-    learning_rate: float
+    learning_rate: Number
     steps: int
     warmup: int = 0
     end: float = 0.0
@@ -92,7 +93,7 @@ class OneCycle(InSteps):
     array([0.1 , 0.55, 1.  , 0.75, 0.25, 0.  , 0.  , 0.  ])
     """
 
-    learning_rate: float
+    learning_rate: Number
     steps: int
     rise: float = 0.3
     start: float = 1 / 25

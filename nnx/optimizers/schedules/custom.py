@@ -8,6 +8,7 @@ from nnx.array.namespace import Array
 from nnx.errors import InputError, above_zero
 from nnx.model import custom
 from nnx.optimizers.schedules.by_name import OURS
+from nnx.support.members import Number, each
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Custom:
     array([1. , 1. , 0.5])
     """
 
-    learning_rate: float
+    learning_rate: Number
     factor: Callable[[Array], Array]
     name: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", above_zero("learning_rate", self.learning_rate))
+        object.__setattr__(self, "learning_rate", each("learning_rate", self.learning_rate, above_zero))
         object.__setattr__(self, "name", checked_name(self.factor, self.name))
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nnx.array.namespace import Array, array_namespace
 from nnx.optimizers.in_epochs import InSteps
+from nnx.support.members import Number
 from nnx.support.registry import numbers
 
 
@@ -17,7 +18,7 @@ class Constant:
         Greater than 0.
     """
 
-    learning_rate: float
+    learning_rate: Number
 
     def __post_init__(self) -> None:
         numbers(self)
@@ -49,7 +50,7 @@ class StepDecay(InSteps):
     array([1.  , 1.  , 0.5 , 0.5 , 0.25, 0.25])
     """
 
-    learning_rate: float
+    learning_rate: Number
     every: int
     decay: float = 0.1
 
@@ -84,7 +85,7 @@ class Exponential(InSteps):
     array([1.    , 0.5   , 0.25  , 0.125 , 0.0625])
     """
 
-    learning_rate: float
+    learning_rate: Number
     every: int
     decay: float = 0.1
 
@@ -123,7 +124,7 @@ class InverseScaling(InSteps):
     array([1. , 1. , 0.1, 0.1])
     """
 
-    learning_rate: float
+    learning_rate: Number
     power: float = 0.5
     every: int = 1
     samples: int = 1
@@ -161,7 +162,7 @@ class Polynomial(InSteps):
     array([1.   , 0.875, 0.75 , 0.625, 0.5  , 0.5  ])
     """
 
-    learning_rate: float
+    learning_rate: Number
     steps: int
     end: float = 0.0
     power: float = 1.0

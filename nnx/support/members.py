@@ -1,0 +1,84 @@
+"""Numbers of a stack of networks: where one network has a number, each of the K members may have its own.
+
+A stack is K networks of one architecture that are trained at once. ``nnx.Adam([0.01, 0.003])`` has a learning rate for
+each of two members; a number that is not a sequence is that of all.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeAlias, TypeVar
+
+from nnx.errors import InputError, items
+from nnx.errors.texts import shape_of
+
+Number: TypeAlias = float | Any
+"""A number, or, of a stack, a `PerMember`; within a step an array of the members' numbers."""
+
+T = TypeVar("T")
+
+
+class PerMember(tuple[Any, ...]):
+    """A number for each member of a stack."""
+
+
+def each(name: str, value: object, check: Callable[[str, Any], Any]) -> Any:
+    """Return check(name, value), or a `PerMember` of it for each number of a list, a tuple or an array of one axis.
+
+    Examples
+    --------
+    >>> each("rate", [1, 2], lambda name, x: float(x))
+    (1.0, 2.0)
+    """
+    if not isinstance(value, list | tuple) and len(shape_of(value)) != 1:
+        return check(name, value)
+    found = items(name, value, "a number, or a sequence with one for each member")
+    if not found:
+        raise InputError(f"{name} is an empty sequence; expected a number for each member")
+    return PerMember(check(f"{name}[{k}]", x) for k, x in enumerate(found))
+
+
+def varied(x: Any) -> dict[str, PerMember]:
+    """Return the fields of a dataclass that have a number for each member."""
+    if not is_dataclass(x):
+        return {}
+    found = {field.name: getattr(x, field.name) for field in fields(x)}
+    return {name: value for name, value in found.items() if isinstance(value, PerMember)}
+
+
+def member(x: T, k: int) -> T:
+    """Return a dataclass with the numbers of member k, from 0, in place of those of all.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> member(nnx.GradientDescent([0.1, 0.2]), 1)
+    GradientDescent(learning_rate=0.2)
+    """
+    if not is_dataclass(x):
+        return x
+    found = {}
+    for field in fields(x):
+        value = getattr(x, field.name)
+        if not field.init:
+            continue
+        if isinstance(value, PerMember):
+            found[field.name] = value[k]
+        elif varied(value):  # a schedule
+            found[field.name] = member(value, k)
+    return replace(x, **found) if found else x  # type: ignore[type-var]
+
+
+def sizes(*xs: Any) -> dict[str, int]:
+    """Return for each number of dataclasses that differs among members, by its name, how many there are."""
+    found: dict[str, int] = {}
+    for x in xs:
+        for name, value in varied(x).items():
+            found[f"{type(x).__name__}'s {name}"] = len(value)
+        if varied(schedule := getattr(x, "learning_rate", None)):
+            found |= sizes(schedule)
+    return found
+
+
+def acts(x: Number) -> bool:
+    """Whether a number is anything but 0; that of several members counts as such, whatever they are."""
+    return not isinstance(x, float | int) or x != 0
