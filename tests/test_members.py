@@ -234,3 +234,80 @@ def test_a_member_has_plain_numbers():
 def test_wrong_sequences_are_errors(make, says):
     with pytest.raises(nnx.InputError, match=says):
         make()
+
+
+COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch"], indirect=True)
+
+
+def orders_of(rng, kind):
+    """An order of two epochs: one for each member, one for all, or none."""
+    own = np.stack([np.concatenate([rng.permutation(M) for _ in range(2)]) for _ in range(K)])
+    return {"own": own, "one": own[0], "none": None}[kind]
+
+
+@COMPILING
+@pytest.mark.parametrize("weights", ["own weights", "weights", ""])
+@pytest.mark.parametrize("order", ["own", "one", "none"])
+def test_a_program_runs_members_as_it_runs_them_alone(backend, rng, order, weights):
+    net = layered(nnx.Dropout([0.3, 0.0, 0.9]))
+    optimizer, regularization = (
+        nnx.Adam(RATES, beta2=[0.99, 0.9, 0.999]),
+        nnx.Regularization(l2=[0.1, 0.0, 0.3]),
+    )
+    (X, Y), order = samples(rng), orders_of(rng, order)
+    own = weights == "own weights"
+    w = rng.integers(0, 3, (K, M) if own else M).astype("float32") if weights else None
+    if own:
+        w[1, :] = 0
+    thetas = np.stack([net.init(k) for k in range(K)])
+    data = backend.asarray(X, "float32"), backend.asarray(Y), None if w is None else backend.asarray(w)
+    program = backend.compile(training_step(net, optimizer, regularization, own))
+    state = stacked_state(net, optimizer, thetas, regularization)
+    program.load({name: backend.asarray(x) for name, x in state.items()})
+    calls = [(0, 4, 2), (8, 4, 1), (12, 4, 1)] if order is not None else [(0, 4, 2), (0, 4, 2)]
+    Js = []
+    for at, m, count in calls:
+        places = None if order is None else backend.asarray(order)
+        found = program.run(data, places, at, m, count)
+        Js.append(np.stack([backend.to_numpy(found[i]) for i in range(count)]))
+    assert program._steps._made or program._compiled._made  # it did not run as it is
+    assert all(
+        [*program._steps._made.values(), *getattr(program, "_compiled", program._steps)._made.values()]
+    )
+    after = {name: backend.to_numpy(x) for name, x in program.read().items()}
+    for k in range(K):
+        one = member_of(net, k), member(optimizer, k), member(regularization, k)
+        alone = backend.compile(training_step(*one))
+        single = initial_state(*one[:2], thetas[k], one[2], k)
+        alone.load({name: backend.asarray(x) for name, x in single.items()})
+        its = *data[:2], None if w is None else data[2][k, ...] if own else data[2]
+        costs = []
+        for at, m, count in calls:
+            places = None if order is None else backend.asarray(order[k] if order.ndim > 1 else order)
+            if own and k == 1:
+                costs += [0.0] * count
+                continue
+            found = alone.run(its, places, at, m, count)
+            costs += [float(found[i]) for i in range(count)]
+        for name, x in alone.read().items():
+            expected = np.reshape(
+                backend.to_numpy(x), after[name][k if after[name].shape[0] > 1 else 0].shape
+            )
+            got = after[name][k if after[name].shape[0] > 1 else 0]
+            np.testing.assert_allclose(got, expected, rtol=3e-5, atol=3e-6, err_msg=name)
+        np.testing.assert_allclose(np.concatenate(Js)[:, k], costs, rtol=3e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"], indirect=True)
+def test_members_alike_have_the_bits_of_their_single_runs(backend, rng):
+    net, optimizer = nnx.mlp([4, 5, 3]), nnx.Adam(RATES)
+    (X, Y), order = samples(rng), orders_of(rng, "own")
+    data, thetas = (X.astype("float32"), Y, None), np.stack([net.init(k) for k in range(K)])
+    program = backend.compile(training_step(net, optimizer))
+    program.load(stacked_state(net, optimizer, thetas))
+    Js = program.run(data, order, 0, 4, 4)
+    for k, rate in enumerate(RATES):
+        alone = backend.compile(training_step(net, nnx.Adam(rate)))
+        alone.load(initial_state(net, nnx.Adam(rate), thetas[k]))
+        np.testing.assert_array_equal(Js[:, k], alone.run(data, order[k], 0, 4, 4))
+        np.testing.assert_array_equal(program.read("theta")["theta"][k], alone.read("theta")["theta"])

@@ -137,8 +137,9 @@ class CallProgram(Program):
             return self._run(data, order, at, m, count) if count else []
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
-        key = self._key(data, m)
-        step = self._steps.get_or_make(key, lambda: self._traced_step(data, m))
+        own_order = order if order is not None and order.ndim > 1 else None
+        key = self._key(data, m, own_order)
+        step = self._steps.get_or_make(key, lambda: self._traced_step(data, m, own_order))
         if step is not None:
             try:
                 return self._in_place(step, data, order, at, m, count)
@@ -151,13 +152,14 @@ class CallProgram(Program):
         self._state = self._copies(tuple(self._state))
         return Js
 
-    def _key(self, data: Data, m: int) -> Hashable:
-        """Return what tells apart the steps that must be compiled by themselves."""
+    def _key(self, data: Data, m: int, own_order: Array | None = None) -> Hashable:
+        """Return what tells apart the steps that must be compiled by themselves; `own_order`: one for each member."""
         samples = (None if x is None else (x.shape[:-1], *form(x)[1:]) for x in data)
-        return m, *samples, *((name, form(x)) for name, x in self._state.items())
+        return m, own_order is None, *samples, *((name, form(x)) for name, x in self._state.items())
 
-    def _traced_step(self, data: Data, m: int) -> Step:
-        return Step(trace(self.function, self._state, mini_batch(data, None, 0, m)), self._library)
+    def _traced_step(self, data: Data, m: int, own_order: Array | None = None) -> Step:
+        batch = mini_batch(data, own_order, 0, m)
+        return Step(trace(self.function, self._state, batch), self._library)
 
     def _in_place(self, step: Step, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do the steps: the first from the current state into spare arrays, the others in place there."""

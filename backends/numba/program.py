@@ -14,8 +14,9 @@ from nnx.backends.calls.program import CallProgram, Library, State
 from nnx.backends.calls.program_cache import ProgramCache
 from nnx.backends.numba.blas import suits_blas
 from nnx.backends.numba.compiled import CompiledFunction, compiled
+from nnx.backends.numba.members import copies, is_stack, members, of_member, run_members
 from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
-from nnx.backends.numba.threads import one_thread_after_steps, run_in_threads
+from nnx.backends.numba.threads import one_thread_after_steps, run_in_threads, threads
 from nnx.backends.numpy.adapter import LIBRARY as NUMPY
 from nnx.compiler import Graph, trace
 from nnx.compiler.passes.cost import estimated_seconds
@@ -35,9 +36,18 @@ LIBRARY = NUMPY._replace(threads=one_thread_between_steps)
 
 NO_ORDER = np.empty(0, np.int64)
 
+NO_THREADS = np.zeros(8, np.int64)
+"""The barriers of a step that a single thread does."""
+
 
 def compiled_step(function: Callable[..., Any], state: State, data: Data, m: int) -> "CompiledStep":
-    """Return a training step, compiled for this state and m samples of these data; a TraceError if it cannot be."""
+    """Return a training step, compiled for this state and m samples of these data; a TraceError if it cannot be.
+
+    Of a stack it is the step of a member.
+    """
+    if is_stack(state):
+        state = {name: of_member(x, 0) for name, x in state.items()}
+        data = *data[:2], None if data[2] is None else data[2][..., :m].reshape(-1, m)[0]
     batch = tuple(None if x is None else np.empty((*x.shape[:-1], m), x.dtype) for x in data)
     source = NumbaStepRenderer(trace(function, state, batch)).source()
     return CompiledStep(source, compiled(source.text))
@@ -54,6 +64,7 @@ class CompiledStep:
 
     def __init__(self, source: Source, compiled: CompiledFunction) -> None:
         self._source, self._compiled, self.changed = source, compiled, source.changed
+        self._tables = [source.tables]
 
     def __call__(
         self, state: State, new: State, data: Data, order: Array | None, at: int, m: int, count: int
@@ -62,16 +73,31 @@ class CompiledStep:
 
         See `nnx.port.program.Program.run`.
         """
+        source, step = self._source, self._compiled.function
         rows, data, at = _samples(data, order is not None, at, m, count)
-        Js = np.empty(count, self._source.cost)
+        X, Y, w = (x if x is None or x.flags.aligned else x.copy() for x in data)
         order = NO_ORDER if order is None else order.astype(np.int64, copy=False)
-        arguments = [count, at, m, order, Js, rows]
-        arguments += [x if x.flags.aligned else x.copy() for x in data if x is not None]
-        arguments += [new[name] if name in new else _plain(x) for name, x in state.items()]
-        arguments += [_plain(state[name]) for name in new]
-        arguments += self._source.tables.values()
-        run_in_threads(self._compiled.function, self._source.estimated_seconds, *arguments)
-        return Js
+        if not is_stack(state):
+            Js = np.empty(count, source.cost)
+            run_in_threads(
+                step, source.estimated_seconds, count, at, m, order, Js, rows,
+                *_arguments(state, new, (X, Y, w)), *source.tables.values(),
+            )  # fmt: skip
+            return Js
+        K = members(state)
+        Js = np.empty((K, count), source.cost)
+
+        def one(k: int, tables: dict[str, Any]) -> None:
+            own, its = ({name: of_member(x, k) for name, x in some.items()} for some in (state, new))
+            samples = X, Y, w if w is None or w.ndim == 1 else w[k]
+            places = order if order.ndim == 1 else order[k]
+            given = _arguments(own, its, samples)
+            step(0, 1, NO_THREADS, count, at, m, places, Js[k], rows, *given, *tables.values())
+
+        if len(self._tables) < threads():
+            self._tables = copies(source.tables, threads())
+        run_members(one, K, self._tables, source.estimated_seconds * count * K)
+        return Js.T
 
 
 def _samples(data: Data, is_ordered: bool, at: int, m: int, count: int) -> tuple[Array, Data, int]:
@@ -87,6 +113,13 @@ def _samples(data: Data, is_ordered: bool, at: int, m: int, count: int) -> tuple
         data = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[place]
         at -= place.start
     return np.empty((0, 0), X.dtype), data, at
+
+
+def _arguments(state: State, new: State, data: Data) -> list[Any]:
+    """Return the arguments of a step that are its samples and the state, before and after it."""
+    samples = [x for x in data if x is not None]
+    after = [new[name] if name in new else _plain(x) for name, x in state.items()]
+    return [*samples, *after, *(_plain(state[name]) for name in new)]
 
 
 def _plain(x: Any) -> Any:

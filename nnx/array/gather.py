@@ -6,7 +6,10 @@ from typing import TypeAlias
 from nnx.array.namespace import Array, array_namespace
 
 Data: TypeAlias = tuple[Array, Array, Array | None]
-"""X (n[0], M), Y (n[L], M) or class indices (M,), and the samples' weights (M,), if they have any."""
+"""X (n[0], M), Y (n[L], M) or class indices (M,), and the samples' weights (M,), if they have any.
+
+Weights (K, M) are those of each member of a stack of networks. An order (K, ...) is one for each member.
+"""
 
 
 NUMBERS_PER_GATHER = 1 << 18
@@ -45,11 +48,27 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int, gather: Gath
         if (start, m) == (0, M):
             return data
         place = slice(start, start + m)
-        return X[:, place], Y[..., place], None if w is None else w[place]
-    xp, places = array_namespace(X), order[start : start + m]
+        return X[..., place], Y[..., place], None if w is None else w[..., place]
+    xp, places = array_namespace(X), order[..., start : start + m]
+    if places.ndim > 1:
+        return _of_members(data, places, gather)
     # Where the data came with samples as rows, each sample is one piece of memory: so X^T's rows are gathered.
     Xb = xp.matrix_transpose(gather(xp.matrix_transpose(X), places))
-    return Xb, xp.take(Y, places, axis=-1), None if w is None else xp.take(w, places, axis=0)
+    return Xb, xp.take(Y, places, axis=-1), None if w is None else xp.take(w, places, axis=-1)
+
+
+def _of_members(data: Data, places: Array, gather: GatherRows) -> Data:
+    """Return the samples of each member, whose places are (K, m): X (K, n[0], m), Y (K, n[L], m), w (K, m)."""
+    (X, Y, w), xp = data, array_namespace(data[0])
+    K, m = places.shape
+    every = xp.reshape(places, (-1,))
+    rows = xp.reshape(gather(xp.matrix_transpose(X), every), (K, m, X.shape[0]))
+    Yb = xp.reshape(xp.take(Y, every, axis=-1), (*Y.shape[:-1], K, m))
+    Yb = xp.expand_dims(Yb, axis=-2) if Y.ndim == 1 else xp.permute_dims(Yb, (1, 0, 2))
+    if w is not None:
+        own = w.ndim > 1  # and those of member k at its own places
+        w = xp.take_along_axis(w, places, axis=-1) if own else xp.reshape(xp.take(w, every), (K, m))
+    return xp.matrix_transpose(rows), Yb, w
 
 
 def batches(
@@ -64,7 +83,8 @@ def batches(
         for start in range(at, end, m):
             yield mini_batch(data, None, start, m)
         return
-    each = m * max(1, NUMBERS_PER_GATHER // max(data[0].shape[0] * m, 1))
+    members = order.shape[0] if order.ndim > 1 else 1
+    each = m * max(1, NUMBERS_PER_GATHER // max(members * data[0].shape[0] * m, 1))
     for first in range(at, end, each):
         size = min(each, end - first)
         gathered = mini_batch(data, order, first, size, gather)

@@ -1,0 +1,60 @@
+"""A stack of networks on the cores: each core does all steps of one member, in its own cache, then those of the next.
+
+A member runs the compiled step of a single network, with one thread. So its numbers are those of its single run, and
+networks that differ in their number of members share what is compiled.
+"""
+
+from collections.abc import Sequence
+from itertools import count as counter
+from typing import Any
+
+import numpy as np
+
+from nnx.array.namespace import Array
+from nnx.backends.calls.program import State
+from nnx.backends.numba.threads import run_in_threads
+from nnx.backends.numpy.calls import aligned
+
+
+def is_stack(state: State) -> bool:
+    """Whether a state is that of a stack: each of its arrays has an axis for the members (see `stacked_state`)."""
+    return all(x.ndim > 1 for x in state.values())
+
+
+def members(state: State) -> int:
+    """Return the number of members of a stack's state."""
+    return max(int(x.shape[0]) for x in state.values())
+
+
+def of_member(x: Array, k: int) -> Array:
+    """Return the part of member k of an array of the state, a view: (P,) of (K, P), () of (K, 1)."""
+    own = x[k if x.shape[0] > 1 else 0]
+    return own.reshape(()) if own.shape == (1,) else own
+
+
+def run_members(call: Any, K: int, tables: Sequence[dict[str, Any]], seconds: float) -> None:
+    """Call call(k, its tables) for each member k = 0, ..., K - 1, in as many threads as there are tables.
+
+    A thread takes the next member when it is done with one. `seconds` is about what a step of all members takes.
+    """
+    places, own = counter(), iter(tables)
+
+    def work(t: int, T: int, sync: Array) -> None:
+        table = next(own)
+        while (k := next(places)) < K and not sync[0]:  # it is set after a failure of another thread
+            call(k, table)
+
+    run_in_threads(work, seconds)
+
+
+def copies(tables: dict[str, Any], T: int) -> list[dict[str, Any]]:
+    """Return the tables of a compiled step for each of T threads: the memory that it writes is a thread's own."""
+    read_only = {name for name in tables if name == "D" or name.startswith(("C_", "scalars_", "f"))}
+    found = [tables]
+    for _ in range(T - 1):
+        found.append({name: x if name in read_only else _like(x) for name, x in tables.items()})
+    return found
+
+
+def _like(x: Any) -> Any:
+    return aligned(x.nbytes).view(x.dtype).reshape(x.shape) if x.size else np.empty_like(x)
