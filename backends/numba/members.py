@@ -11,25 +11,8 @@ from typing import Any
 import numpy as np
 
 from nnx.array.namespace import Array
-from nnx.backends.calls.program import State
 from nnx.backends.numba.threads import run_in_threads
 from nnx.backends.numpy.calls import aligned
-
-
-def is_stack(state: State) -> bool:
-    """Whether a state is that of a stack: each of its arrays has an axis for the members (see `stacked_state`)."""
-    return all(x.ndim > 1 for x in state.values())
-
-
-def members(state: State) -> int:
-    """Return the number of members of a stack's state."""
-    return max(int(x.shape[0]) for x in state.values())
-
-
-def of_member(x: Array, k: int) -> Array:
-    """Return the part of member k of an array of the state, a view: (P,) of (K, P), () of (K, 1)."""
-    own = x[k if x.shape[0] > 1 else 0]
-    return own.reshape(()) if own.shape == (1,) else own
 
 
 def run_members(call: Any, K: int, tables: Sequence[dict[str, Any]], seconds: float) -> None:

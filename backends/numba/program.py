@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from nnx.array.gather import Data
+from nnx.array.members import is_stack, members, of_member
 from nnx.array.namespace import Array
 from nnx.backends.calls.program import CallProgram, Library, State
 from nnx.backends.calls.program_cache import ProgramCache
 from nnx.backends.numba.blas import suits_blas
 from nnx.backends.numba.compiled import CompiledFunction, compiled
-from nnx.backends.numba.members import copies, is_stack, members, of_member, run_members
+from nnx.backends.numba.members import copies, run_members
 from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
 from nnx.backends.numba.threads import one_thread_after_steps, run_in_threads, threads
 from nnx.backends.numpy.adapter import LIBRARY as NUMPY

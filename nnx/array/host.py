@@ -1,7 +1,7 @@
 """NumPy as the exchange format: host arrays, their checks, and the random numbers drawn on the host."""
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import reduce
@@ -329,6 +329,11 @@ def copy(x: Any) -> Any:
 def concat(arrays: list[Any]) -> Any:
     """Return (n, m1), (n, m2), ... side by side as a new array (n, m1 + m2 + ...)."""
     return np.concatenate(arrays, axis=-1)  # of one array, too: the caller may write into it
+
+
+def stacked(arrays: Sequence[Any]) -> Any:
+    """Return arrays, or numbers, one behind the other, as a new array with one axis more."""
+    return np.stack([np.asarray(x) for x in arrays])
 
 
 def rows_contiguous(X: Array) -> Array:

@@ -6,6 +6,7 @@ it, an array: see `bound`.
 """
 
 import math
+from collections.abc import Mapping
 from copy import copy
 from typing import Any, TypeVar
 
@@ -13,6 +14,22 @@ from nnx.array.namespace import Array, array_namespace, device
 from nnx.support.members import Number, PerMember, varied
 
 T = TypeVar("T")
+
+
+def is_stack(state: Mapping[str, Array]) -> bool:
+    """Whether a training state is that of a stack: each of its arrays has a first axis for the members."""
+    return all(x.ndim > 1 for x in state.values())
+
+
+def members(state: Mapping[str, Array]) -> int:
+    """Return the number of members of a stack's state; an array of all has the first axis 1."""
+    return max(int(x.shape[0]) for x in state.values())
+
+
+def of_member(x: Array, k: int) -> Array:
+    """Return the part of member k of an array of a stack's state: (P,) of (K, P), 0-d of (K, 1)."""
+    own = x[k if x.shape[0] > 1 else 0, ...]
+    return array_namespace(x).reshape(own, ()) if own.shape == (1,) else own
 
 
 class Share:

@@ -1,11 +1,14 @@
 """The layers' numbers of a stack of networks that are trained at once, such as the rates of dropout."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nnx.array import members
 from nnx.array.namespace import Array
+from nnx.errors import InputError
 from nnx.model.layers import Layer, changed, every
 from nnx.model.network import Network
+from nnx.support import members as support
 from nnx.support.members import member, sizes, varied
 
 
@@ -43,6 +46,32 @@ def member_of(network: Network, k: int) -> Network:
     if not any(map(varied, every(network.layers))):
         return network
     return _with_layers(network, lambda _, layer: member(layer, k))
+
+
+def together(networks: Sequence[Network]) -> Network:
+    """Return the networks of members as one: a number of a layer in which they differ is one for each member.
+
+    Raises
+    ------
+    InputError
+        When they differ in more than numbers.
+    """
+    first = networks[0]
+    others = [network for network in networks if network is not first]
+    if not others or all(network.describe() == first.describe() for network in others):
+        return first
+    if any((x.shapes, x.output) != (first.shapes, first.output) for x in others):
+        raise InputError(
+            f"the networks of a stack must have one architecture; given {first!r} and "
+            f"{next(x for x in others if (x.shapes, x.output) != (first.shapes, first.output))!r}"
+        )
+    each = [iter(list(every(network.layers))) for network in networks]
+
+    def joined(place: str, layer: Layer) -> Layer:
+        same = [next(layers) for layers in each]
+        return layer if layer.layers else support.together("network", same)
+
+    return _with_layers(first, joined)
 
 
 def _with_layers(network: Network, function: Any) -> Network:

@@ -4,11 +4,11 @@ A stack is K networks of one architecture that are trained at once. ``nnx.Adam([
 each of two members; a number that is not a sequence is that of all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
-from nnx.errors import InputError, items
+from nnx.errors import InputError, items, shown
 from nnx.errors.texts import shape_of
 
 Number: TypeAlias = float | Any
@@ -39,7 +39,7 @@ def each(name: str, value: object, check: Callable[[str, Any], Any]) -> Any:
 
 def varied(x: Any) -> dict[str, PerMember]:
     """Return the fields of a dataclass that have a number for each member."""
-    if not is_dataclass(x):
+    if not is_dataclass(x) or isinstance(x, type):
         return {}
     found = {field.name: getattr(x, field.name) for field in fields(x)}
     return {name: value for name, value in found.items() if isinstance(value, PerMember)}
@@ -66,6 +66,44 @@ def member(x: T, k: int) -> T:
         elif varied(value):  # a schedule
             found[field.name] = member(value, k)
     return replace(x, **found) if found else x  # type: ignore[type-var]
+
+
+def together(called: str, xs: Sequence[T]) -> T:
+    """Return dataclasses of one class, those of K members, as one: a field in which they differ is a `PerMember`.
+
+    Raises
+    ------
+    InputError
+        When they differ in more than numbers.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> together("optimizer", [nnx.Momentum(0.1), nnx.Momentum(0.2)])
+    Momentum(learning_rate=(0.1, 0.2), momentum=0.9)
+    """
+    first = xs[0]
+    if all(x is first or x == first for x in xs):
+        return first
+    if not is_dataclass(first) or any(type(x) is not type(first) for x in xs):
+        raise InputError(
+            f"members of a stack may differ in numbers, and in nothing else of the {called}: {_two(xs)}"
+        )
+    found: dict[str, Any] = {}
+    for field in fields(first):
+        values = [getattr(x, field.name) for x in xs]
+        if not field.init or all(value == values[0] for value in values):
+            continue
+        if all(isinstance(value, float | None) for value in values):
+            found[field.name] = values
+        else:
+            found[field.name] = together(f"{called}'s {field.name}", values)
+    return replace(first, **found)  # type: ignore[type-var]
+
+
+def _two(xs: Sequence[Any]) -> str:
+    """Return the first of some objects and the first that is not equal to it."""
+    return f"{shown(xs[0])} and {shown(next(x for x in xs if x != xs[0]))}"
 
 
 def sizes(*xs: Any) -> dict[str, int]:

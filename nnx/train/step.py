@@ -98,19 +98,30 @@ def stacked_state(
     """
     K = theta.shape[0]
     check_members(network, optimizer, regularization, K)
-    xp = array_namespace(theta)
     states = [
         initial_state(
             members.member_of(network, k), member(optimizer, k), theta[k, :], member(regularization, k), seed
         )
         for k, seed in enumerate(seeds or range(K))
     ]
-    found = {}
+    return stacked(states) | members_numbers(network, optimizer, theta, regularization)
+
+
+def stacked(states: Sequence[State]) -> State:
+    """Return the states of members one behind the other: see `stacked_state`."""
+    found, xp = {}, array_namespace(states[0]["theta"])
     for name in dict.fromkeys(name for state in states for name in state):
         each = [state[name] for state in states if name in state]
-        stacked = xp.stack(each[:1] if name == "decays" else each, axis=0)
-        found[name] = xp.expand_dims(stacked, axis=-1) if stacked.ndim == 1 else stacked
-    found |= numbers(optimizer, "optimizer", theta) | numbers(regularization, "regularization", theta)
+        joined = xp.stack(each[:1] if name == "decays" else each, axis=0)
+        found[name] = xp.expand_dims(joined, axis=-1) if joined.ndim == 1 else joined
+    return found
+
+
+def members_numbers(
+    network: Network, optimizer: Optimizer, theta: Array, regularization: Regularization = PLAIN
+) -> State:
+    """Return the numbers in which members differ, (K, 1), as arrays like theta, by their names in the state."""
+    found = numbers(optimizer, "optimizer", theta) | numbers(regularization, "regularization", theta)
     return found | members.numbers(network, theta)
 
 

@@ -1,0 +1,80 @@
+"""Mini-batches of a stack of networks: each member has an order of its own, of all samples or of some."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nnx.array import host
+from nnx.array.namespace import Array, array_namespace
+from nnx.batches import Batches
+from nnx.port.base import Backend
+
+
+class MemberBatches(Batches):
+    """The mini-batches of each epoch of a stack.
+
+    Parameters
+    ----------
+    backend, X, Y, batch_size
+        As of `Batches`.
+    w : array (m,), (K, m) or None
+        The weights of the samples, of all members or of each.
+    rngs : sequence of K numpy.random.Generator, or None
+        Each shuffles a member's samples anew each epoch, as it would in a single run; None leaves them in order.
+    rows : list of int
+        The member in each row of the stack; -1: it is gone.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        X: Array,
+        Y: Array,
+        w: Array | None,
+        batch_size: int | None,
+        rngs: Sequence[Any] | None,
+        rows: list[int],
+    ) -> None:
+        super().__init__(backend, X, Y, None, batch_size, rngs)
+        self.data = X, Y, w
+        self.rngs, self.rows = rngs, rows
+
+    def order(self, epochs: int = 1) -> Array | None:
+        """Draw the orders of the members in the next epochs, one after the other; None: as they are."""
+        if self._rng is None or self.rngs is None:
+            return None
+        drawn: dict[int, Any] = {}
+        for k in self.rows:
+            if k >= 0:
+                drawn[k] = host.concat([self.rngs[k].permutation(self.m) for _ in range(epochs)])
+        any_order = next(iter(drawn.values()))  # of a member that is gone, which draws no more
+        return self._backend.asarray(host.stacked([drawn.get(k, any_order) for k in self.rows]))
+
+    def idle(self, order: Array | None) -> list[int]:
+        """Return no step: the step of a stack leaves a member as it is whose samples all weigh 0."""
+        return []
+
+    def weights(self, order: Array | None, step: int, m: int, count: int) -> list[Any]:
+        """Return the weights of as many steps of m samples, each the sum over its samples: (), or one for each row."""
+        w = self.data[2]
+        if w is None:
+            return [float(m)] * count
+        xp, found = array_namespace(w), []
+        for k in range(step, step + count):
+            place = slice(k * self.batch_size, k * self.batch_size + m)
+            if order is None:
+                own = w[..., place]
+            elif w.ndim == 1:
+                places = order[:, place]
+                own = xp.reshape(xp.take(w, xp.reshape(places, (-1,))), places.shape)
+            else:
+                own = xp.take_along_axis(w, order[:, place], axis=-1)
+            found.append(xp.sum(own, axis=-1))
+        return found
+
+    def keep(self, rows: Sequence[int], members: list[int]) -> None:
+        """Go on with the members that are in some of the rows."""
+        X, Y, w = self.data
+        if w is not None and w.ndim > 1:
+            w = array_namespace(w).take(w, self._backend.asarray(host.stacked(rows)), axis=0)
+        self.data = X, Y, w
+        self.rows = members

@@ -1,0 +1,190 @@
+"""A stack: sessions of one architecture whose steps are done together, by one program."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nnx.array import host
+from nnx.array.members import of_member
+from nnx.array.namespace import Array, array_namespace
+from nnx.errors import InputError
+from nnx.model import members
+from nnx.optimizers import LBFGS, State
+from nnx.port.program import Program
+from nnx.support.members import together
+from nnx.train.session import Session
+from nnx.train.step import members_numbers, stacked, training_step
+
+
+class Row(Program):
+    """The program of a member: while it is in the stack its part of the stack's state, else a state of its own."""
+
+    def __init__(self, stack: "Stack", k: int, state: State) -> None:
+        super().__init__(_no_step)
+        self._stack, self._k = stack, k
+        self._state = state
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        copied = Program(_no_step)
+        copied.load(self.read())
+        return copied
+
+    def lock(self) -> Any:
+        """Return the lock of the stack's program."""
+        return self._stack.program.lock()
+
+    def load(self, state: State) -> None:
+        """Copy arrays into the member's state."""
+        if self._k in self._stack.rows:
+            self._stack.load(self._k, state)
+        else:
+            super().load(state)
+
+    def read(self, *names: str) -> State:
+        """Return copies of the member's arrays."""
+        if self._k in self._stack.rows:
+            return self._stack.read(self._k, names or tuple(self._state))
+        found: State = super().read(*names)
+        return found
+
+    def snapshot(self) -> None:
+        """Remember the member's state."""
+        self._saved = self.read()
+
+    def rollback(self) -> None:
+        """Go back to it."""
+        self.load(self._saved)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number of the member's state is."""
+        state = self.read().values()
+        return host.is_finite(*(x for x in state if array_namespace(x).isdtype(x.dtype, "real floating")))
+
+
+class Stack:
+    """K sessions of one architecture, trained by one program.
+
+    Each session keeps all that is its own: its numbers, its random numbers, its records. While it is in the stack,
+    its arrays are a row of those of the stack's program.
+
+    Parameters
+    ----------
+    sessions : sequence of K Session
+        Of one backend, dtype and architecture, whose optimizers and regularizations differ in numbers alone.
+
+    Attributes
+    ----------
+    program : Program
+        Does the steps of all rows.
+    rows : list of int
+        The member in each row.
+    """
+
+    def __init__(self, sessions: Sequence[Session], own_weights: bool = False) -> None:
+        self.sessions = list(sessions)
+        first = self.sessions[0]
+        self.backend, self.dtype = first.backend, first.dtype
+        for session in self.sessions:
+            if (session.backend, session.dtype) != (self.backend, self.dtype):
+                raise InputError("the members of a stack must have one backend and one dtype")
+            if isinstance(session.optimizer, LBFGS):
+                raise InputError("L-BFGS trains one network: its line search ends elsewhere for each member")
+        self.network = members.together([session.network for session in self.sessions])
+        self.optimizer = together("optimizer", [session.optimizer for session in self.sessions])
+        self.regularization = together(
+            "regularization", [session.regularization for session in self.sessions]
+        )
+        parts = self.network, self.optimizer, self.regularization
+        self.program: Program = self.backend.compile(training_step(*parts, own_weights))
+        self.rows: list[int] = []
+        self._copies: State = {}
+        self._own = [session.read() for session in self.sessions]
+        for k, session in enumerate(self.sessions):
+            session.program, session._copies = Row(self, k, self._own[k]), {}
+
+    def enter(self) -> None:
+        """Take all members in."""
+        states = [session.read() for session in self.sessions]
+        rows = [*range(len(states))]
+        state = stacked(states)
+        theta = self.backend.to_numpy(state["theta"])
+        found = members_numbers(self.network, self.optimizer, theta, self.regularization)
+        state |= {name: self.backend.asarray(x) for name, x in found.items()}
+        self._change(self.program.load, state)
+        self.rows = rows
+
+    def leave(self, *gone: int) -> None:
+        """Let members go with their states; the others come closer when they are three quarters of the rows or less."""
+        for k in gone:
+            row, session = self.rows.index(k), self.sessions[k]
+            state = {name: of_member(x, row) for name, x in self._read(tuple(session._names)).items()}
+            self.rows[row] = -1
+            session.load(state)
+
+    def compact(self) -> list[int] | None:
+        """Drop the rows of members that are gone, if they are a quarter or more; return those that stay, else None."""
+        stay = [row for row, k in enumerate(self.rows) if k >= 0]
+        if not stay or 4 * len(stay) > 3 * len(self.rows):
+            return None
+        places = self.backend.asarray(host.stacked(stay))
+        state = self.program.read()
+        xp = array_namespace(state["theta"])
+        kept = {name: x if x.shape[0] == 1 else xp.take(x, places, axis=0) for name, x in state.items()}
+        self._change(self.program.load, kept)
+        self.rows = [self.rows[row] for row in stay]
+        return stay
+
+    def run(self, data: Any, order: Array | None, at: int, m: int, count: int) -> Any:
+        """Do steps of all rows; return their costs (count, rows)."""
+        return self._change(self.program.run, data, order, at, m, count)
+
+    def rollback(self, *which: int) -> None:
+        """Take the members in some rows back to the state of the program's last snapshot."""
+        now = self.program.read()
+        self._change(self.program.rollback)
+        if len(which) < len(self.rows):
+            before, xp = self.program.read(), array_namespace(now["theta"])
+            back = xp.asarray([row in which for row in range(len(self.rows))])
+            mixed = {
+                name: x if x.shape[0] == 1 else xp.where(_beside(back, x), before[name], x)
+                for name, x in now.items()
+            }
+            self._change(self.program.load, mixed)
+
+    def read(self, k: int, names: Sequence[str]) -> State:
+        """Return arrays of the state of a member in the stack."""
+        row = self.rows.index(k)
+        return {name: of_member(x, row) for name, x in self._read(tuple(names)).items()}
+
+    def load(self, k: int, state: State) -> None:
+        """Copy arrays into the state of a member in the stack."""
+        row, found = self.rows.index(k), {}
+        for name, x in self.program.read(*state).items():
+            xp = array_namespace(x)
+            new = xp.reshape(xp.astype(xp.asarray(state[name]), x.dtype), (1, *x.shape[1:]))
+            found[name] = xp.concat([x[:row, ...], new, x[row + 1 :, ...]])
+        self._change(self.program.load, found)
+
+    def _read(self, names: tuple[str, ...]) -> State:
+        missing = [name for name in names if name not in self._copies]
+        if missing:
+            self._copies |= self.program.read(*missing)
+        return {name: self._copies[name] for name in names}
+
+    def _change(self, change: Callable[..., Any], *arguments: Any) -> Any:
+        with self.program.lock():
+            try:
+                return change(*arguments)
+            finally:
+                self._copies = {}
+                for k in self.rows:
+                    if k >= 0:
+                        self.sessions[k]._copies = {}
+
+
+def _beside(back: Array, x: Array) -> Array:
+    return array_namespace(back).reshape(back, (-1, *(1,) * (x.ndim - 1)))
+
+
+def _no_step(state: State, batch: Any) -> Any:
+    raise InputError("a member of a stack steps with the others: fit the stack")

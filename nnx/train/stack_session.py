@@ -1,0 +1,146 @@
+"""The session of a trainer with members: K sessions, and the stack that trains them together."""
+
+from typing import Any
+
+from nnx.array import host
+from nnx.errors import InputError, count, items, positive_int, shown
+from nnx.model import members
+from nnx.model.network import Network
+from nnx.model.regularization import Regularization
+from nnx.optimizers import Optimizer, State
+from nnx.optimizers import optimizer as find_optimizer
+from nnx.port.registry import choose
+from nnx.support.members import member
+from nnx.train.session import Session
+from nnx.train.stack import Stack
+from nnx.train.step import PLAIN, check_members
+
+
+def _of_each(name: str) -> Any:
+    """Return a property: the attribute of this name of each member, as a list."""
+    return property(
+        lambda stack: [getattr(session, name) for session in stack.members],
+        doc=f"`Session.{name}` of each member.",
+    )
+
+
+class StackSession:
+    """K sessions of one architecture: what a `Trainer` with members has for its session.
+
+    Member k is the session that a trainer would have with its seed and its numbers.
+
+    Parameters
+    ----------
+    K : int
+        The number of members.
+    network, optimizer, backend, device, dtype, regularization, precision
+        As of `nnx.Trainer`; each number may be a sequence, one for each member.
+    seed : int or sequence of K int
+        An int is that of member 0; the others have the integers behind it.
+    theta : array-like (K, P) or None
+
+    Attributes
+    ----------
+    members : list of K Session
+    errors : list of K DivergenceError or None
+        Why members have diverged in the last fit.
+    """
+
+    checkpoint = None
+    steps, stopped, kept = _of_each("steps"), _of_each("stopped"), _of_each("kept")
+    records, rng = _of_each("records"), _of_each("rng")
+
+    def __init__(
+        self,
+        K: int,
+        network: Network,
+        optimizer: str | Optimizer | None = None,
+        backend: Any = None,
+        device: str | None = None,
+        dtype: str = "float32",
+        seed: Any = 0,
+        regularization: Regularization | None = None,
+        theta: Any = None,
+        precision: str | None = None,
+    ) -> None:
+        self.K = K = positive_int("members", K)
+        if not isinstance(network, Network):
+            raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {shown(network)}")
+        optimizer = find_optimizer("adam" if optimizer is None else optimizer)
+        regularization = PLAIN if regularization is None else regularization
+        check_members(network, optimizer, regularization, K)
+        self.seed = seeds(seed, K)
+        self.backend, self.reason = choose(backend, device, precision)
+        self.dtype = host.dtype_name(dtype)
+        if theta is not None and (host.as_host(theta).ndim, len(host.as_host(theta))) != (2, K):
+            raise InputError(
+                f"theta has shape {host.as_host(theta).shape}; expected (K, P) = ({K}, {network.P})"
+            )
+        self.members = [
+            Session(
+                members.member_of(network, k), member(optimizer, k), self.backend, None, dtype, its,
+                member(regularization, k), None if theta is None else theta[k],
+            )
+            for k, its in enumerate(self.seed)
+        ]  # fmt: skip
+        self.errors: list[Any] = [None] * K
+        self._stacks: dict[bool, tuple[list[Any], Stack]] = {}
+
+    def stack(self, own_weights: bool) -> Stack:
+        """Return the stack of the members as they are: with their optimizers, whose schedules a fit may have bound."""
+        now = [session.optimizer for session in self.members]
+        before, found = self._stacks.get(own_weights, ([], None))
+        if found is None or any(x is not y for x, y in zip(now, before, strict=True)):
+            found = Stack(self.members, own_weights)
+            self._stacks = {own_weights: (now, found)}
+        return found
+
+    # --- as a session of one network has them ---
+
+    @property
+    def first(self) -> Session:
+        """Member 0: what all have in common is that of its session."""
+        return self.members[0]
+
+    @property
+    def network(self) -> Network:
+        """The network, with the numbers of all members."""
+        return members.together([session.network for session in self.members])
+
+    @property
+    def forward(self) -> Any:
+        """The program of the network's outputs."""
+        return self.first.forward
+
+    def read(self, *names: str) -> State:
+        """Return arrays of all members, (K, ...)."""
+        each = [session.read(*names) for session in self.members]
+        to_numpy, asarray = self.backend.to_numpy, self.backend.asarray
+        return {name: asarray(host.stacked([to_numpy(its[name]) for its in each])) for name in each[0]}
+
+    @property
+    def theta(self) -> Any:
+        """All parameters (K, P), a NumPy array of its own memory."""
+        return host.stacked([session.theta for session in self.members])
+
+    @property
+    def learning_rate(self) -> list[float]:
+        """The rate alpha of each member's next step."""
+        return [session.learning_rate for session in self.members]
+
+
+def seeds(seed: Any, K: int) -> list[int]:
+    """Return the seed of each of K members.
+
+    Examples
+    --------
+    >>> seeds(4, 3), seeds([4, 9, 2], 3)
+    ([4, 5, 6], [4, 9, 2])
+    """
+    if not isinstance(seed, list | tuple) and not getattr(seed, "shape", ()):
+        first = host.checked_seed(seed)
+        return [first + k for k in range(K)]
+    found = [host.checked_seed(one) for one in items("seed", seed, "an integer, or a list of integers")]
+    if len(found) != K:
+        raise InputError(f"seed has {count(len(found), 'number')}; expected {K}, one for each member")
+    return found
