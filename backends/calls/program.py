@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 from nnx.array.gather import Data, batches, mini_batch
@@ -216,6 +217,6 @@ def arrays(tree: Any) -> list[Array]:
 
 
 def is_small(graph: Graph) -> bool:
-    """Whether a graph has products, all of them so small that one thread is faster."""
-    products = [2 * op.reads[0].size * op.out.shape[-1] for op in graph.ops if op.name == "matmul"]
-    return bool(products) and max(products) < ONE_THREAD_FLOPS
+    """Whether a graph has products, each matrix of them so small that one thread is faster."""
+    flops = (2 * prod(op.reads[0].shape[-2:]) * op.out.shape[-1] for op in graph.ops if op.name == "matmul")
+    return 0 < max(flops, default=0) < ONE_THREAD_FLOPS

@@ -4,7 +4,6 @@ A member runs the compiled step of a single network, with one thread. So its num
 networks that differ in their number of members share what is compiled.
 """
 
-from collections.abc import Sequence
 from itertools import count as counter
 from typing import Any
 
@@ -15,7 +14,7 @@ from nnx.backends.numba.threads import run_in_threads
 from nnx.backends.numpy.calls import aligned
 
 
-def run_members(call: Any, K: int, tables: Sequence[dict[str, Any]], seconds: float) -> None:
+def run_members(call: Any, K: int, tables: list[dict[str, Any]], seconds: float) -> None:
     """Call call(k, its tables) for each member k = 0, ..., K - 1, in as many threads as there are tables.
 
     A thread takes the next member when it is done with one. `seconds` is about what a step of all members takes.
