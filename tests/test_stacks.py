@@ -1,18 +1,14 @@
 """A fit of a stack: each member has the history, the end and the parameters of its single run."""
 
-from dataclasses import fields
+from copy import deepcopy
 
 import numpy as np
 import pytest
 
 import nnx
-from nnx.callbacks.base import Callbacks
 from nnx.model.members import member_of
 from nnx.model.network import Network
 from nnx.support.members import member
-from nnx.train.request import Request
-from nnx.train.stack_fit import fit_stack, own_callbacks
-from nnx.train.stack_session import StackSession
 
 K, SEEDS, RATES = 5, [4, 9, 2, 7, 30], [0.01, 0.003, 0.03, 0.1, 0.001]
 COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch"], indirect=True)
@@ -31,20 +27,11 @@ def to_learn(rng, m):
     return X, (X[0] > 0) + (X[1] > 0.3 * X[2])
 
 
-def request(X, Y, **given):
-    names = [field.name for field in fields(Request)[2:-1]]
-    values = {**dict.fromkeys(names), "shuffle": True, "rows": False, **given}
-    return Request(X, Y, *(values[name] for name in names))
-
-
 def stacked(network, X, Y, callbacks=(), optimizer=None, regularization=None, backend="numpy", **given):
-    """A stack after a fit, with its single runs."""
+    """A trainer with members after a fit, and its single runs."""
     optimizer = optimizer or nnx.Adam(RATES)
-    stack = StackSession(K, network, optimizer, backend, seed=SEEDS, regularization=regularization)
-    own = own_callbacks(Callbacks(callbacks), K)
-    for k, one in enumerate(own):
-        one.trainer = nnx.Trainer._of(stack.members[k])
-    fit_stack(stack, request(X, Y, **given), own)
+    stack = nnx.Trainer(network, optimizer, backend, seed=SEEDS, regularization=regularization, members=K)
+    stack.fit(X, Y, callbacks=callbacks, **given)
     singles = []
     for k, seed in enumerate(SEEDS):
         its = member_of(network, k), member(optimizer, k)
@@ -54,7 +41,7 @@ def stacked(network, X, Y, callbacks=(), optimizer=None, regularization=None, ba
         weights = given.get("sample_weight")
         its = {**given, "sample_weight": weights[k]} if weights is not None and weights.ndim > 1 else given
         try:
-            single.fit(X, Y, callbacks=own_callbacks(Callbacks(callbacks), 1)[0].all, **its)
+            single.fit(X, Y, callbacks=deepcopy(callbacks), **its)
         except nnx.DivergenceError as error:
             single.error = error
         singles.append(single)
@@ -63,7 +50,7 @@ def stacked(network, X, Y, callbacks=(), optimizer=None, regularization=None, ba
 
 def check(stack, singles, rtol=1e-5):
     for k, single in enumerate(singles):
-        session = stack.members[k]
+        session = stack.each[k].session
         assert (session.stopped or "")[:50] == (single.stopped or "")[:50], k  # behind it are digits
         assert session.kept == single.kept, k
         assert session.steps == single.steps
@@ -89,7 +76,7 @@ def test_members_are_their_single_runs(backend, rng, batch_size, shuffle):
 
 def test_members_are_their_single_runs_bit_for_bit_on_numpy(rng):
     stack, singles = stacked(net(), *samples(rng), epochs=6, batch_size=10)
-    for session, single in zip(stack.members, singles, strict=True):
+    for session, single in zip(stack.each, singles, strict=True):
         assert session.records == single.records
         np.testing.assert_array_equal(session.theta, single.theta)
 
@@ -142,14 +129,98 @@ def test_members_have_weights_of_their_own(rng):
 
 def test_fits_go_on(rng):
     X, Y = samples(rng)
-    stack = StackSession(K, net(), nnx.Adam(RATES), "numpy", seed=SEEDS)
+    stack = nnx.Trainer(net(), nnx.Adam(RATES), "numpy", seed=SEEDS, members=K)
     for _ in range(2):
-        fit_stack(
-            stack,
-            request(X, Y, epochs=2, batch_size=10, callbacks=Callbacks(())),
-            own_callbacks(Callbacks(()), K),
-        )
+        stack.fit(X, Y, epochs=2, batch_size=10)
     for k, seed in enumerate(SEEDS):
         single = nnx.Trainer(net(), nnx.Adam(RATES[k]), "numpy", seed=seed)
         single.fit(X, Y, epochs=4, batch_size=10)
-        np.testing.assert_array_equal(stack.members[k].theta, single.theta)
+        np.testing.assert_array_equal(stack.each[k].theta, single.theta)
+
+
+def test_a_trainer_with_members_has_what_a_trainer_has(rng):
+    X, Y = to_learn(rng, 60)
+    stack = nnx.Trainer(net(), nnx.Adam([0.1, 0.01, 0.03]), "numpy", seed=4, members=3)
+    assert stack.seed == [4, 5, 6]
+    stopping = nnx.EarlyStopping("loss", patience=1, min_delta=0.02)
+    history = stack.fit(X, Y, epochs=30, batch_size=20, callbacks=stopping)
+    lengths = [len(records) for records in stack.records]
+    assert len({*lengths}) > 1
+    assert len(history["loss"]) == max(lengths)
+    for k, n in enumerate(lengths):
+        column = [row[k] for row in history["loss"]]
+        assert [*column[:n]] == [record["loss"] for record in stack.records[k]]
+        assert np.isnan(column[n:]).all()
+    assert stack.predict(X).shape == (3, 3, 60)
+    assert stack.predict(X.T, rows=True).shape == (3, 60, 3)
+    assert stack.classify(X).shape == (3, 60)
+    assert stack.theta.shape == stack.state["theta"].shape == (3, stack.network.P)
+    assert stack.parameters["W1"].shape == (3, 6, 4)
+    np.testing.assert_allclose(stack.learning_rate, [0.1, 0.01, 0.03], rtol=1e-6)
+    assert stack.optimizer == nnx.Adam([0.1, 0.01, 0.03])
+    found, score, before = stack.evaluate(X, Y), stack.scorer(X, Y), stack.theta
+    for k in range(3):
+        one = stack.member(k)
+        assert {name: x[k] for name, x in found.items()} == one.evaluate(X, Y)
+        assert {name: x[k] for name, x in score().items()} == one.evaluate(X, Y)
+        assert one.optimizer == nnx.Adam([0.1, 0.01, 0.03][k])
+        assert (one.seed, one.records, one.kept) == (4 + k, stack.records[k], stack.kept[k])
+        one.fit(X, Y, epochs=2)
+        np.testing.assert_array_equal(stack.theta, before)  # it is a copy
+    stack.theta = before[::-1]
+    np.testing.assert_array_equal(stack.theta, before[::-1])
+
+
+def test_callbacks_of_all_members_see_means(rng):
+    X, Y = samples(rng)
+    stack, seen = nnx.Trainer(net(), backend="numpy", members=3), []
+    stack.fit(X, Y, epochs=2, batch_size=10, callbacks=seen.append)
+    assert [(now.epoch, now.step, now.measured is None) for now in seen[:4]] == [
+        (1, 1, True), (1, 2, True), (1, 3, True), (1, 3, False),
+    ]  # fmt: skip
+    assert seen[-1].measured["loss"] == pytest.approx(np.mean(stack.history["loss"][-1]))
+    assert np.isfinite(seen[0].cost)
+
+
+def test_a_trainer_without_members_has_none():
+    single = nnx.Trainer(net(), backend="numpy")
+    assert (single.each, single.errors) == ([], [])
+    with pytest.raises(nnx.InputError, match="no members"):
+        single.member(0)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"members": 0}, "members must be a positive integer"),
+        ({"members": 2, "seed": [1, 2, 3]}, "seed has 3 numbers; expected 2"),
+        ({"members": 2, "theta": np.zeros(3)}, r"theta has shape \(3,\); expected \(K, P\) = \(2, 51\)"),
+        ({"members": 2, "optimizer": nnx.LBFGS()}, "L-BFGS trains one network"),
+        ({"members": 2, "optimizer": nnx.Adam([0.1] * 3)}, "Adam's learning_rate has 3 numbers; expected 2"),
+        ({"optimizer": nnx.Adam([0.1] * 3)}, "Adam's learning_rate is a sequence of 3"),
+        ({"seed": [1, 2]}, "seed must be"),
+    ],
+)
+def test_wrong_members_are_errors(given, says, rng):
+    with pytest.raises(nnx.InputError, match=says):
+        nnx.Trainer(net(), backend="numpy", **given).fit(*samples(rng), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"micro_batch": 2}, "micro_batch is given"),
+        ({"validation_split": 0.2}, "validation_split is given"),
+        ({"callbacks": nnx.MovingAverage(0.9)}, "MovingAverage: no callback sees each step"),
+        ({"sample_weight": np.ones((2, 30))}, r"sample_weight of shape \(2, 30\) must be"),
+        ({"sample_weight": np.zeros((3, 30))}, "some of each member above 0"),
+    ],
+)
+def test_what_members_do_not_have_is_an_error(given, says, rng):
+    with pytest.raises(nnx.InputError, match=says):
+        nnx.Trainer(net(), backend="numpy", members=3).fit(*samples(rng), epochs=1, **given)
+
+
+def test_a_member_that_is_not_there_is_an_error():
+    with pytest.raises(nnx.InputError, match="must be 0 to 2"):
+        nnx.Trainer(net(), backend="numpy", members=3).member(3)

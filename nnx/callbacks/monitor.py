@@ -43,6 +43,8 @@ class Monitor(Resumable):
         name that it does not measure.
     """
 
+    each_member = True
+
     def __init__(self, monitor: str, min_delta: float = 0.0, mode: str = "auto") -> None:
         if not isinstance(monitor, str):
             raise InputError(

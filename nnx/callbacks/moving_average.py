@@ -54,6 +54,8 @@ class MovingAverage(Resumable):
     True
     """
 
+    each_member = True
+
     def __init__(self, decay: float = 0.999) -> None:
         self.decay = above_zero("decay", decay, 1)
         self._average: Average = {}

@@ -39,6 +39,8 @@ class Snapshots(Resumable):
     [0, 4, 8, 9]
     """
 
+    each_member = True
+
     def __init__(self, most: int = 60) -> None:
         self.most = integer("most", most, 2, expected="an integer of 2 or more")
         self.epochs: list[int] = []

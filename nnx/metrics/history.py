@@ -1,12 +1,13 @@
 """The history of a fit: the numbers of each epoch, as lists and as JSON."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nnx.display import html
 
 
-class History(dict[str, list[float]]):
+class History(dict[str, list[Any]]):
     """A dict of lists with one number an epoch: "loss", and with validation "validation_loss" and its scores.
 
     A notebook shows it as curves.
@@ -35,6 +36,28 @@ def columns(records: list[dict[str, float]], kept: int | None = None) -> History
     history = History((name, [record.get(name, math.nan) for record in records]) for name in names)
     history.kept = kept
     return history
+
+
+def columns_of_members(records: Sequence[list[dict[str, float]]]) -> History:
+    """Return the records of K members as one list a name, of lists of K numbers: NaN behind a member's end.
+
+    Examples
+    --------
+    >>> columns_of_members([[{"loss": 2.0}, {"loss": 1.0}], [{"loss": 3.0}]])
+    {'loss': [[2.0, 3.0], [1.0, nan]]}
+    """
+    each = [columns(own) for own in records]
+    names, epochs = dict.fromkeys(name for own in each for name in own), max(map(len, records), default=0)
+    return History(
+        (
+            name,
+            [
+                [own[name][i] if i < len(own.get(name, ())) else math.nan for own in each]
+                for i in range(epochs)
+            ],
+        )
+        for name in names
+    )
 
 
 def without_nan(x: Any) -> Any:

@@ -27,10 +27,17 @@ MAX_NUMBERS = 2**24
 class Evaluator:
     """The part of a trainer that computes without learning."""
 
-    session: Session
+    session: Any
+
+    @property
+    def each(self) -> "Sequence[Evaluator]":
+        """The members; none of one network."""
+        return ()
 
     def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return A[L] as a NumPy array (n[L], m), with `rows` (m, n[L]); of one sample (n[0],) it is (n[L],).
+
+        Of K members it has K as its first axis.
 
         Parameters
         ----------
@@ -52,6 +59,8 @@ class Evaluator:
         array([[4.5],
                [2.5]], dtype=float32)
         """
+        if self.each:
+            return host.stacked([one.predict(X, batch_size, rows=rows) for one in self.each])
         A, alone = outputs(self.session, X, batch_size, rows)
         return A[:, 0] if alone else A.T if rows else A
 
@@ -76,6 +85,8 @@ class Evaluator:
         >>> trainer.classify([0, 4])
         1
         """
+        if self.each:
+            return host.stacked([one.classify(X, batch_size, rows=rows) for one in self.each])
         output = self.session.network.output
         if not output.classes:
             raise InputError(f"the output {output} is of numbers, which predict gives; there are no classes")
@@ -98,6 +109,8 @@ class Evaluator:
     ) -> dict[str, Any]:
         """Return {"loss": ..., "accuracy": ...}, {"loss": ..., "r2": ...} without classes, or the `metrics`.
 
+        Of K members each is an array with K as its first axis.
+
         Parameters
         ----------
         X, Y : array-like
@@ -111,11 +124,17 @@ class Evaluator:
         rows : bool
             Whether samples are rows, as in `fit`.
         """
-        session = self.session
+        session = self.each[0].session if self.each else self.session
         if flag("rows", rows):
             X, Y = pair_as_rows("", X, Y, session.network.n)
         samples = held_out(session, "", X, Y, sample_weight, batch_size, resident=False)
-        return measure(session, samples, find_metrics(session, metrics))
+        return self._measured(samples, find_metrics(session, metrics))
+
+    def _measured(self, samples: Provider, metrics: Sequence[Any]) -> dict[str, Any]:
+        if not self.each:
+            return measure(self.session, samples, metrics)
+        found = [measure(one.session, samples, metrics) for one in self.each]
+        return {name: host.stacked([its[name] for its in found]) for name in found[0]}
 
     def scorer(self, X: Any, Y: Any, metrics: Sequence[Any] | None = None) -> Callable[[], dict[str, Any]]:
         """Return a function that evaluates the trainer, as it then is, on these samples, which stay on the device.
@@ -130,8 +149,8 @@ class Evaluator:
         >>> sorted(score())
         ['accuracy', 'loss']
         """
-        session = self.session
-        return partial(measure, session, held_out(session, "", X, Y), find_metrics(session, metrics))
+        session = self.each[0].session if self.each else self.session
+        return partial(self._measured, held_out(session, "", X, Y), find_metrics(session, metrics))
 
 
 def outputs(session: Session, X: Any, batch_size: int | None, rows: bool) -> tuple[Any, bool]:

@@ -44,6 +44,8 @@ class Saved:
 
 def write(session: Session, path: str | Path) -> None:
     """Write a session to one file, with the position of its fit, if one runs."""
+    if not isinstance(session, Session):
+        raise InputError("a trainer with members cannot be saved yet; save trainer.member(k)")
     container.write(path, *collect(session, in_fit=True))
 
 

@@ -103,6 +103,7 @@ class Session:
         self.measures: tuple[str, ...] = ()
         self.held_out: Any = None
         self.checkpoint: CheckpointParts | None = None
+        self.errors: list[Any] = []
         self._copies: State = {}
         self._compile()
         self.start(network.init(self.seed, self.dtype) if theta is None else self.checked_theta(theta))
@@ -196,6 +197,11 @@ class Session:
                 return change(*arguments)
             finally:
                 self._copies = {}
+
+    @property
+    def state(self) -> State:
+        """The state, copies of arrays on the device. Change it through `theta`, `parameters` and `learning_rate`."""
+        return self.program.read()  # not the session's copies, which others read
 
     @property
     def finite(self) -> bool:

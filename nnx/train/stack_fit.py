@@ -1,5 +1,6 @@
 """One fit of a stack, from its arguments to the histories of its members."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -17,16 +18,21 @@ from nnx.train.stack_loop import StackLoop
 from nnx.train.stack_session import StackSession
 
 
-def fit_stack(stack: StackSession, asked: Request, callbacks: list[Callbacks]) -> list[list[dict[str, Any]]]:
-    """Train all members; return the records of this fit of each.
+def fit_stack(stack: StackSession, asked: Request, trainers: Sequence[Any]) -> None:
+    """Train all members.
 
     Parameters
     ----------
     stack : StackSession
     asked : Request
         The arguments of `Trainer.fit` as they were handed in. `sample_weight` may be (K, m).
-    callbacks : list of K Callbacks
-        Each member's own.
+    trainers : sequence of K Trainer
+        The members, as their callbacks see them.
+
+    Raises
+    ------
+    DivergenceError
+        When all members have diverged: that of the first.
     """
     request = checked(asked, stack.network)
     _check(request)
@@ -45,28 +51,27 @@ def fit_stack(stack: StackSession, asked: Request, callbacks: list[Callbacks]) -
             session.take_optimizer(
                 with_rate(session.optimizer, schedule.bound(batches.steps, request.epochs))
             )
-    first_record = [len(session.records) for session in stack.members]
-    loop = StackLoop(
-        stack.stack(batches.data[2] is not None),
-        batches,
-        request.epochs,
-        callbacks,
-        validation,
-        None,
-        metrics,
-    )
+    together = stack.stack(own_weights=batches.data[2] is not None)
+    own, shared = _callbacks(request.callbacks, trainers)
+    loop = StackLoop(together, batches, request.epochs, own, shared, validation, None, metrics)
     try:
         loop.run()
     finally:
         stack.errors = [loop.errors.get(k) for k in range(stack.K)]
     if all(stack.errors):
         raise stack.errors[0]
-    return [session.records[start:] for session, start in zip(stack.members, first_record, strict=True)]
 
 
-def own_callbacks(given: Callbacks, K: int) -> list[Callbacks]:
-    """Return callbacks for each of K members: copies, for each remembers what it has seen of its member."""
-    return [Callbacks(deepcopy(given.all)) for _ in range(K)]
+def _callbacks(given: Callbacks, trainers: Sequence[Any]) -> tuple[list[Callbacks], Callbacks]:
+    """Return the callbacks of each member, copies, and those of all members together."""
+    own, shared = [], Callbacks([one for one in given.all if not one.each_member])
+    for trainer in trainers:
+        own.append(Callbacks([deepcopy(one) for one in given.all if one.each_member]))
+        own[-1].trainer = trainer
+        if own[-1].each_step:
+            raise InputError(f"{', '.join(own[-1].names)}: no callback sees each step of a member yet")
+    shared.trainer = given.trainer
+    return own, shared
 
 
 def _check(request: Request) -> None:

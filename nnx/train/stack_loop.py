@@ -96,7 +96,9 @@ class StackLoop:
     batches : MemberBatches
     epochs : int
     callbacks : sequence of K Callbacks
-        Each member's own, whose trainer is that member's.
+        Each member's own, whose trainer is that member.
+    shared : Callbacks
+        They see the means over the members that are left.
     validation, training, metrics
         As of `FitLoop`.
 
@@ -112,18 +114,20 @@ class StackLoop:
         batches: MemberBatches,
         epochs: int,
         callbacks: Sequence[Callbacks],
+        shared: Callbacks,
         validation: Any = None,
         training: Any = None,
         metrics: Any = (),
     ) -> None:
-        self.stack, self.batches, self.epochs, self.callbacks = stack, batches, epochs, callbacks
+        self.stack, self.batches, self.epochs = stack, batches, epochs
+        self.callbacks, self.shared, self._all = callbacks, shared, [*callbacks, shared]
         self.validation, self.training, self.metrics = validation, training, metrics
-        self.steps = Steps(stack, batches, one_by_one=False)  # type: ignore[arg-type]  # of a session it needs less
+        self.steps = Steps(stack, batches, shared.each_step)  # type: ignore[arg-type]  # of a session it needs less
         self.epoch = 1
         self.errors: dict[int, DivergenceError] = {}
         self._done = [session.steps for session in stack.sessions]
         self._several_per_call = validation is None and training is None
-        self._several_per_call &= not any(one.each_epoch or one.each_step for one in callbacks)
+        self._several_per_call &= not any(one.each_epoch or one.each_step for one in self._all)
 
     def run(self) -> None:
         """Do the fit. The members then have their states, and the stack none."""
@@ -131,8 +135,8 @@ class StackLoop:
         stack.enter()
         self.batches.rows = stack.rows
         try:
-            for own in self.callbacks:
-                own.call("on_fit_start", self.epochs)
+            for some in self._all:
+                some.call("on_fit_start", self.epochs)
             self._leave(k for k in stack.rows if stack.sessions[k].stopped is not None)
             while self.epoch <= self.epochs and any(k >= 0 for k in stack.rows):
                 epochs = 0
@@ -144,8 +148,8 @@ class StackLoop:
             raise
         finally:
             stack.leave(*(k for k in stack.rows if k >= 0))
-            for own in self.callbacks:
-                own.end()
+            for some in self._all:
+                some.end()
 
     def _do(self, epochs: int) -> None:
         """Do so many epochs in one call, or one; all of them or none."""
@@ -177,8 +181,9 @@ class StackLoop:
     def _one(self) -> list[StackCosts]:
         costs = StackCosts()
         with closing(self.steps.epoch(0, costs)) as steps:  # type: ignore[arg-type]
-            for _ in steps:
-                pass
+            for step, done in enumerate(steps, 1):
+                if done.samples and self.shared.on_steps:
+                    self.shared.call("on_step", self._shared_progress(step, costs, None, 0.0))
         costs.read(self.stack.backend)
         if not costs.samples:
             raise nothing_to_train_on(f"in epoch {self.epoch}", self.steps.least)
@@ -239,7 +244,23 @@ class StackLoop:
                 self._done[k] + (self.epoch - 1) * batches.steps, partial(_last_cost, found[-1], row),
             )  # fmt: skip
             self.callbacks[k].call("on_epoch", now)
+        live = [stack.sessions[k].records[-1] for k in stack.rows if k >= 0]
+        if self.shared and live:
+            numbers = {name for name, x in live[0].items() if isinstance(x, float)}
+            means = {name: sum(own[name] for own in live) / len(live) for name in live[0] if name in numbers}
+            now = self._shared_progress(batches.steps, found[-1], means, seconds, self.epoch - 1)
+            self.shared.call("on_epoch", now)
         self._leave(k for k in stack.rows if k >= 0 and stack.sessions[k].stopped is not None)
+
+    def _shared_progress(
+        self, step: int, costs: StackCosts, measured: Any, seconds: float, epoch: int | None = None
+    ) -> Progress:
+        epoch, steps = epoch or self.epoch, self.batches.steps
+        done = max(self._done) + (epoch - 1) * steps + step
+        return Progress(
+            epoch, self.epochs, step, steps, costs.samples, seconds, measured, done,
+            partial(_mean_last_cost, self.stack.backend, costs),
+        )  # fmt: skip
 
     def _leave(self, gone: Any) -> None:
         self.stack.leave(*gone)
@@ -249,3 +270,8 @@ class StackLoop:
 
 def _last_cost(costs: StackCosts, row: int) -> float:
     return float(costs.costs[-1][-1, row])
+
+
+def _mean_last_cost(backend: Backend, costs: StackCosts) -> float:
+    costs.read(backend)
+    return float(costs.costs[-1][-1].mean())

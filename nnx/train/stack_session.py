@@ -10,18 +10,28 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.port.registry import choose
-from nnx.support.members import member
+from nnx.support.members import member, together
 from nnx.train.session import Session
 from nnx.train.stack import Stack
-from nnx.train.step import PLAIN, check_members
+from nnx.train.step import PLAIN, check_members, stacked
 
 
 def _of_each(name: str) -> Any:
-    """Return a property: the attribute of this name of each member, as a list."""
-    return property(
-        lambda stack: [getattr(session, name) for session in stack.members],
-        doc=f"`Session.{name}` of each member.",
-    )
+    """Return a property: the attribute of this name of each member, as a list. Setting it sets that of all."""
+
+    def read(stack: "StackSession") -> list[Any]:
+        return [getattr(session, name) for session in stack.members]
+
+    def write(stack: "StackSession", value: Any) -> None:
+        for session in stack.members:
+            setattr(session, name, value)
+
+    return property(read, write, doc=f"`Session.{name}` of each member.")
+
+
+def _of_first(name: str) -> Any:
+    """Return a property: the attribute of this name, which all members have in common."""
+    return property(lambda stack: getattr(stack.first, name), doc=f"`Session.{name}` of all members.")
 
 
 class StackSession:
@@ -48,7 +58,9 @@ class StackSession:
 
     checkpoint = None
     steps, stopped, kept = _of_each("steps"), _of_each("stopped"), _of_each("kept")
-    records, rng = _of_each("records"), _of_each("rng")
+    records, rng, learning_rate = _of_each("records"), _of_each("rng"), _of_each("learning_rate")
+    features, targets, metadata = _of_first("features"), _of_first("targets"), _of_first("metadata")
+    measures, resumes, held_out = _of_first("measures"), _of_first("resumes"), _of_first("held_out")
 
     def __init__(
         self,
@@ -72,14 +84,11 @@ class StackSession:
         self.seed = seeds(seed, K)
         self.backend, self.reason = choose(backend, device, precision)
         self.dtype = host.dtype_name(dtype)
-        if theta is not None and (host.as_host(theta).ndim, len(host.as_host(theta))) != (2, K):
-            raise InputError(
-                f"theta has shape {host.as_host(theta).shape}; expected (K, P) = ({K}, {network.P})"
-            )
+        thetas = [None] * K if theta is None else checked_thetas(theta, K, network.P, self.dtype)
         self.members = [
             Session(
                 members.member_of(network, k), member(optimizer, k), self.backend, None, dtype, its,
-                member(regularization, k), None if theta is None else theta[k],
+                member(regularization, k), thetas[k],
             )
             for k, its in enumerate(self.seed)
         ]  # fmt: skip
@@ -108,25 +117,39 @@ class StackSession:
         return members.together([session.network for session in self.members])
 
     @property
-    def forward(self) -> Any:
-        """The program of the network's outputs."""
-        return self.first.forward
+    def optimizer(self) -> Optimizer:
+        """The optimizer, with the numbers of all members."""
+        return together("optimizer", [session.optimizer for session in self.members])
 
-    def read(self, *names: str) -> State:
-        """Return arrays of all members, (K, ...)."""
-        each = [session.read(*names) for session in self.members]
-        to_numpy, asarray = self.backend.to_numpy, self.backend.asarray
-        return {name: asarray(host.stacked([to_numpy(its[name]) for its in each])) for name in each[0]}
+    @property
+    def regularization(self) -> Regularization:
+        """The regularization, with the numbers of all members."""
+        return together("regularization", [session.regularization for session in self.members])
+
+    @property
+    def state(self) -> State:
+        """The states of all members, (K, ...) each."""
+        return stacked([session.read() for session in self.members])
 
     @property
     def theta(self) -> Any:
         """All parameters (K, P), a NumPy array of its own memory."""
         return host.stacked([session.theta for session in self.members])
 
-    @property
-    def learning_rate(self) -> list[float]:
-        """The rate alpha of each member's next step."""
-        return [session.learning_rate for session in self.members]
+    @theta.setter
+    def theta(self, theta: Any) -> None:
+        for session, own in zip(
+            self.members, checked_thetas(theta, self.K, self.first.network.P, self.dtype), strict=True
+        ):
+            session.theta = own
+
+
+def checked_thetas(theta: Any, K: int, P: int, dtype: str) -> Any:
+    """Return parameters (K, P) that were handed in as a NumPy array."""
+    found = host.numbers("theta", theta, dtype)
+    if found.shape != (K, P):
+        raise InputError(f"theta has shape {found.shape}; expected (K, P) = ({K}, {P})")
+    return found
 
 
 def seeds(seed: Any, K: int) -> list[int]:

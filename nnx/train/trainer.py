@@ -8,35 +8,26 @@ from typing import Any, Self
 
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.notebook_bar import with_progress
-from nnx.errors import InputError, as_path, count, flag, shown
-from nnx.metrics.history import History, columns
+from nnx.errors import InputError, as_path, count, flag, integer, shown
+from nnx.metrics.history import History, columns, columns_of_members
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
-from nnx.optimizers import Optimizer, State
+from nnx.optimizers import Optimizer
 from nnx.port.base import Backend
 from nnx.port.precision import precision_note
 from nnx.port.registry import AUTO, described
 from nnx.support.processes import whole
 from nnx.train import model_file
+from nnx.train.attributes import Attributes
 from nnx.train.evaluation import Evaluator
 from nnx.train.fit import fit
 from nnx.train.request import Request
 from nnx.train.session import Session, flat_parameters
+from nnx.train.stack_fit import fit_stack
+from nnx.train.stack_session import StackSession
 
 
-def _of_session(name: str) -> Any:
-    """Return a property that is the session's attribute of this name."""
-
-    def read(trainer: "Trainer") -> Any:
-        return getattr(trainer.session, name)
-
-    def write(trainer: "Trainer", value: Any) -> None:
-        setattr(trainer.session, name, value)
-
-    return property(read, write, doc=getattr(getattr(Session, name, None), "__doc__", None))
-
-
-class Trainer(Evaluator):
+class Trainer(Attributes, Evaluator):
     """Trains a network on a backend.
 
     Parameters
@@ -50,15 +41,19 @@ class Trainer(Evaluator):
         See `nnx.backend`.
     dtype : {"float32", "float64"}
         Of all arrays. Integers and booleans in X are converted, once.
-    seed : int
+    seed : int, or sequence of int
         Draws the first weights, shuffles the samples, masks the units (`nnx.Dropout`); the same on every
-        backend.
+        backend. Of members: a seed for each, or that of member 0; the others then have the integers behind it.
     regularization : Regularization or None
         Penalties, clipping, max-norm and label smoothing; None: none of them.
     theta : array-like (P,) or None
         The first parameters; None: those that `network.init` draws from the seed.
     precision : {"float32", "tf32", "bfloat16"} or None
         Of the matrix products, see `nnx.backend`; None: float32.
+    members : int or None
+        K: train K networks of this architecture at once. Each number of the optimizer, the regularization, `Dropout`
+        and `GaussianNoise` may then be a sequence with one for each member, and theta is (K, P). Member k is the run
+        of a trainer with its seed and its numbers. None: one network.
 
     Attributes
     ----------
@@ -80,6 +75,8 @@ class Trainer(Evaluator):
         The same of Y's columns, where there are several.
     stopped : str or None
         Why the last fit ended before its epochs were over, if a callback said so.
+    errors : list of DivergenceError or None
+        Why members have diverged in the last fit; empty of one network.
     kept : int or None
         The epoch, from 1 in `records`, whose parameters these are, where `nnx.EarlyStopping` took back those of an
         earlier epoch or kept those of the last; None where nothing chose an epoch.
@@ -102,27 +99,6 @@ class Trainer(Evaluator):
     True
     """
 
-    network: Network = _of_session("network")
-    optimizer: Optimizer = _of_session("optimizer")
-    regularization: Regularization = _of_session("regularization")
-    backend: Backend = _of_session("backend")
-    reason: str = _of_session("reason")
-    dtype: str = _of_session("dtype")
-    seed: int = _of_session("seed")
-    rng: Any = _of_session("rng")
-    records: list[dict[str, float]] = _of_session("records")
-    metadata: dict[str, Any] = _of_session("metadata")
-    features: list[str] | None = _of_session("features")
-    targets: list[str] | None = _of_session("targets")
-    stopped: str | None = _of_session("stopped")
-    kept: int | None = _of_session("kept")
-    resumes: bool = _of_session("resumes")
-    measures: tuple[str, ...] = _of_session("measures")
-    held_out: Any = _of_session("held_out")
-    steps: int = _of_session("steps")
-    learning_rate: float = _of_session("learning_rate")
-    theta: Any = _of_session("theta")
-
     def __init__(
         self,
         network: Network,
@@ -130,24 +106,35 @@ class Trainer(Evaluator):
         backend: str | Backend = AUTO,
         device: str | None = None,
         dtype: str = "float32",
-        seed: int = 0,
+        seed: Any = 0,
         regularization: Regularization | None = None,
         theta: Any = None,
         precision: str | None = None,
+        members: int | None = None,
     ) -> None:
-        self.session = Session(
-            network, optimizer, backend, device, dtype, seed, regularization, theta, precision
-        )
-
-    @property
-    def state(self) -> State:
-        """The state, copies of arrays on the device. Change it through `theta`, `parameters` and `learning_rate`."""
-        return self.session.program.read()  # not the session's copies, which others read
+        arguments = network, optimizer, backend, device, dtype, seed, regularization, theta, precision
+        self.session = Session(*arguments) if members is None else StackSession(members, *arguments)
 
     @property
     def history(self) -> History:
-        """The records by name, over all calls of `fit`: {"loss": [...], ...}."""
-        return columns(self.records, self.kept)
+        """The records by name, over all calls of `fit`: {"loss": [...], ...}. Of members each entry is a list of K."""
+        return columns_of_members(self.records) if self.each else columns(self.records, self.kept)
+
+    @property
+    def each(self) -> "list[Trainer]":
+        """The members, each as a trainer that trains with the others; empty of one network."""
+        return (
+            [Trainer._of(one) for one in self.session.members]
+            if isinstance(self.session, StackSession)
+            else []
+        )
+
+    def member(self, k: int) -> "Trainer":
+        """Return an ordinary trainer of member k, from 0, as it is now: a copy."""
+        each = self.each
+        if not each:
+            raise InputError("this trainer has one network, and no members")
+        return deepcopy(each[integer("k, the member,", k, 0, len(each) - 1, f"0 to {len(each) - 1}")])
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -277,6 +264,9 @@ class Trainer(Evaluator):
             X, Y, epochs, batch_size, validation, shuffle, shown, sample_weight, class_weight, metrics, micro_batch,
             steps, resume, rows, validation_split, training_metrics,
         )  # fmt: skip
+        if isinstance(self.session, StackSession):
+            fit_stack(self.session, asked, self.each)
+            return self.history
         return fit(self.session, asked, stacklevel=3)
 
     def save(self, path: str | Path) -> None:

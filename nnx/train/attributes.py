@@ -1,0 +1,50 @@
+"""The attributes of a trainer that are its session's; of one with members several are lists, one value a member."""
+
+from typing import Any
+
+from nnx.model.network import Network
+from nnx.model.regularization import Regularization
+from nnx.optimizers import Optimizer, State
+from nnx.port.base import Backend
+from nnx.train.session import Session
+
+
+def _of_session(name: str) -> Any:
+    """Return a property that is the session's attribute of this name."""
+
+    def read(trainer: Any) -> Any:
+        return getattr(trainer.session, name)
+
+    def write(trainer: Any, value: Any) -> None:
+        setattr(trainer.session, name, value)
+
+    return property(read, write, doc=getattr(getattr(Session, name, None), "__doc__", None))
+
+
+class Attributes:
+    """What a trainer has of its session: see `nnx.Trainer`."""
+
+    session: Any
+
+    network: Network = _of_session("network")
+    optimizer: Optimizer = _of_session("optimizer")
+    regularization: Regularization = _of_session("regularization")
+    backend: Backend = _of_session("backend")
+    reason: str = _of_session("reason")
+    dtype: str = _of_session("dtype")
+    seed: Any = _of_session("seed")
+    rng: Any = _of_session("rng")
+    records: Any = _of_session("records")
+    metadata: dict[str, Any] = _of_session("metadata")
+    features: list[str] | None = _of_session("features")
+    targets: list[str] | None = _of_session("targets")
+    stopped: Any = _of_session("stopped")
+    kept: Any = _of_session("kept")
+    resumes: bool = _of_session("resumes")
+    measures: tuple[str, ...] = _of_session("measures")
+    held_out: Any = _of_session("held_out")
+    steps: Any = _of_session("steps")
+    learning_rate: Any = _of_session("learning_rate")
+    theta: Any = _of_session("theta")
+    errors: list[Any] = _of_session("errors")
+    state: State = _of_session("state")
