@@ -11,7 +11,7 @@ from nnx.model.network import Network
 from nnx.support.members import member
 
 K, SEEDS, RATES = 5, [4, 9, 2, 7, 30], [0.01, 0.003, 0.03, 0.1, 0.001]
-COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch"], indirect=True)
+COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax"], indirect=True)
 
 
 def net(*layers):

@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nnx.array.gather import Data
+from nnx.array.gather import Data, member_batch
 from nnx.array.namespace import Array
 from nnx.backends.jax.lowering import Layouts, Lowered, is_tree, joined, split
 from nnx.compiler import trace
@@ -67,7 +67,8 @@ class JaxProgram(Program):
             data = (self._transpose_of(data[0]), *data[1:])
         forget_shapes(self._looped)
         state = self._split_state(data, order, m)
-        Js, done = self._jax.numpy.zeros(max(COSTS, 1 << (count - 1).bit_length())), 0
+        own = state["t"].shape[:-1] if "t" in state else ()  # the members of a stack
+        Js, done = self._jax.numpy.zeros((max(COSTS, 1 << (count - 1).bit_length()), *own)), 0
         for places, first, some in self._epochs(order, data[1].shape[-1], at, m, count):
             with self._jax.default_matmul_precision(self._precision):
                 state, Js = self._looped(state, data, places, Js, first, done, some, m=m)
@@ -142,19 +143,21 @@ class JaxProgram(Program):
         """Return the m samples that begin at a place known only when it runs; with an order, X is there as X^T."""
         (X, Y, w), cut = data, self._jax.lax.dynamic_slice_in_dim
         if order is None:
-            return cut(X, start, m, -1), cut(Y, start, m, -1), None if w is None else cut(w, start, m)
-        picked = cut(order, start, m)
-        return X[picked].T, Y[..., picked], None if w is None else w[picked]
+            return cut(X, start, m, -1), cut(Y, start, m, -1), None if w is None else cut(w, start, m, -1)
+        picked = cut(order, start, m, -1)
+        if picked.ndim > 1:
+            return member_batch((X.T, Y, w), picked, lambda rows, places: rows[places])
+        return X[picked].T, Y[..., picked], None if w is None else w[..., picked]
 
     def _epochs(self, order: Any, M: int, at: int, m: int, count: int) -> Iterator[tuple[Any, int, int]]:
         """Yield the places of at most M samples, where in them the steps begin, and how many steps they are for."""
-        if order is None or order.shape[0] <= M:
+        if order is None or order.shape[-1] <= M:
             yield order, at, count
             return
         for done in range(0, count, M // m):
             start = at + done * m
-            first = min(start, order.shape[0] - M)
-            places = self._jax.lax.dynamic_slice_in_dim(order, first, M)
+            first = min(start, order.shape[-1] - M)
+            places = self._jax.lax.dynamic_slice_in_dim(order, first, M, -1)
             yield places, start - first, min(M // m, count - done)
 
     def _numbers_are_finite(self, state: Any) -> Any:

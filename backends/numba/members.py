@@ -15,9 +15,9 @@ from nnx.backends.numpy.calls import aligned
 
 
 def run_members(call: Any, K: int, tables: list[dict[str, Any]], seconds: float) -> None:
-    """Call call(k, its tables) for each member k = 0, ..., K - 1, in as many threads as there are tables.
+    """Call call(k, its tables) for each member k, in threads with a table each; `seconds`: about what all take.
 
-    A thread takes the next member when it is done with one. `seconds` is about what a step of all members takes.
+    A thread takes the next member when it is done with one.
     """
     places, own = counter(), iter(tables)
 
@@ -32,10 +32,8 @@ def run_members(call: Any, K: int, tables: list[dict[str, Any]], seconds: float)
 def copies(tables: dict[str, Any], T: int) -> list[dict[str, Any]]:
     """Return the tables of a compiled step for each of T threads: the memory that it writes is a thread's own."""
     read_only = {name for name in tables if name == "D" or name.startswith(("C_", "scalars_", "f"))}
-    found = [tables]
-    for _ in range(T - 1):
-        found.append({name: x if name in read_only else _like(x) for name, x in tables.items()})
-    return found
+    own = ({name: x if name in read_only else _like(x) for name, x in tables.items()} for _ in range(T - 1))
+    return [tables, *own]
 
 
 def _like(x: Any) -> Any:

@@ -37,9 +37,6 @@ LIBRARY = NUMPY._replace(threads=one_thread_between_steps)
 
 NO_ORDER = np.empty(0, np.int64)
 
-NO_THREADS = np.zeros(8, np.int64)
-"""The barriers of a step that a single thread does."""
-
 
 def compiled_step(function: Callable[..., Any], state: State, data: Data, m: int) -> "CompiledStep":
     """Return a training step, compiled for this state and m samples of these data; a TraceError if it cannot be.
@@ -93,7 +90,7 @@ class CompiledStep:
             samples = X, Y, w if w is None or w.ndim == 1 else w[k]
             places = order if order.ndim == 1 else order[k]
             given = _arguments(own, its, samples)
-            step(0, 1, NO_THREADS, count, at, m, places, Js[k], rows, *given, *tables.values())
+            step(0, 1, np.zeros(8, np.int64), count, at, m, places, Js[k], rows, *given, *tables.values())
 
         if len(self._tables) < threads():
             self._tables = copies(source.tables, threads())
@@ -111,7 +108,7 @@ def _samples(data: Data, is_ordered: bool, at: int, m: int, count: int) -> tuple
         return np.ascontiguousarray(X.T), data, at
     if not suits_blas(X):
         place = slice(at, at + m * count) if at + m * count <= X.shape[1] else slice(0, None)
-        data = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[place]
+        data = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[..., place]
         at -= place.start
     return np.empty((0, 0), X.dtype), data, at
 

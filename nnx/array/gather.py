@@ -51,13 +51,13 @@ def mini_batch(data: Data, order: Array | None, start: int, m: int, gather: Gath
         return X[..., place], Y[..., place], None if w is None else w[..., place]
     xp, places = array_namespace(X), order[..., start : start + m]
     if places.ndim > 1:
-        return _of_members(data, places, gather)
+        return member_batch(data, places, gather)
     # Where the data came with samples as rows, each sample is one piece of memory: so X^T's rows are gathered.
     Xb = xp.matrix_transpose(gather(xp.matrix_transpose(X), places))
     return Xb, xp.take(Y, places, axis=-1), None if w is None else xp.take(w, places, axis=-1)
 
 
-def _of_members(data: Data, places: Array, gather: GatherRows) -> Data:
+def member_batch(data: Data, places: Array, gather: GatherRows) -> Data:
     """Return the samples of each member, whose places are (K, m): X (K, n[0], m), Y (K, n[L], m), w (K, m)."""
     (X, Y, w), xp = data, array_namespace(data[0])
     K, m = places.shape

@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 
 def is_stack(state: Mapping[str, Array]) -> bool:
-    """Whether a training state is that of a stack: each of its arrays has a first axis for the members."""
-    return all(x.ndim > 1 for x in state.values())
+    """Whether a training state is that of a stack: the step count t is (K, 1), as all its arrays have that axis."""
+    return "t" in state and state["t"].ndim > 1
 
 
 def members(state: Mapping[str, Array]) -> int:
-    """Return the number of members of a stack's state; an array of all has the first axis 1."""
-    return max(int(x.shape[0]) for x in state.values())
+    """Return the number of members of a stack's state."""
+    return int(state["t"].shape[0])
 
 
 def of_member(x: Array, k: int) -> Array:
