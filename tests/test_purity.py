@@ -6,7 +6,7 @@ from unreadable_arrays import Guarded, HostReadError, unwrap, wrap
 
 import nnx
 from nnx.data import flower
-from nnx.train.step import initial_state, training_step
+from nnx.train.step import initial_state, stacked_state, training_step
 
 
 def flower_task(rng):
@@ -104,3 +104,19 @@ def test_learning_rates_of_a_stack(backend, rng):
         one.fit(X, Y, epochs=3)
         expected = net.flatten(one.parameters)
         np.testing.assert_allclose(backend.to_numpy(state["theta"])[k], expected, rtol=1e-10)
+
+
+def test_the_step_of_a_stack_reads_nothing_on_the_host(backend, rng):
+    net = nnx.Network(4, [nnx.Dense(5, "relu"), nnx.Dropout([0.1, 0.2, 0.3]), nnx.Dense(3)], "softmax")
+    optimizer = nnx.AdamW([0.1, 0.2, 0.3], beta2=[0.9, 0.99, 0.999], weight_decay=[0.0, 0.1, 0.2])
+    own = nnx.Regularization(
+        l1=[0, 1, 2], l2=0.1, max_norm=[1, None, 2], clip_norm=[1, 2, None], label_smoothing=0.1
+    )
+    theta = backend.asarray(np.stack([net.init(seed) for seed in range(3)]), "float32")
+    state = stacked_state(net, optimizer, theta, own)
+    X, w = backend.asarray(rng.random((4, 6)), "float32"), backend.asarray(rng.random((3, 6)), "float32")
+    batch = X, backend.asarray(rng.integers(0, 3, 6), "int32"), w
+    step = training_step(net, optimizer, own, own_weights=True)
+    after, J = step(wrap(state, backend.xp), wrap(batch, backend.xp))
+    assert tuple(unwrap(J).shape) == (3,)
+    assert all(isinstance(x, Guarded) for x in (J, *after.values()))

@@ -224,3 +224,45 @@ def test_what_members_do_not_have_is_an_error(given, says, rng):
 def test_a_member_that_is_not_there_is_an_error():
     with pytest.raises(nnx.InputError, match="must be 0 to 2"):
         nnx.Trainer(net(), backend="numpy", members=3).member(3)
+
+
+@pytest.mark.parametrize("K", [1, 3, 8])
+def test_any_number_of_members(rng, K):
+    X, Y = samples(rng)
+    stack = nnx.Trainer(net(nnx.Dropout(0.2)), nnx.NAdam(), "numpy", seed=5, members=K)
+    stack.fit(X, Y, epochs=3, batch_size=8)
+    for k in range(K):
+        single = nnx.Trainer(net(nnx.Dropout(0.2)), nnx.NAdam(), "numpy", seed=5 + k)
+        single.fit(X, Y, epochs=3, batch_size=8)
+        assert stack.each[k].records == single.records
+        np.testing.assert_array_equal(stack.each[k].theta, single.theta)
+
+
+@pytest.mark.parametrize("epochs_at_once", [False, True])
+def test_an_interrupt_takes_all_members_back(rng, monkeypatch, epochs_at_once):
+    """To the end of the call before; a later fit goes on from there as one that was not interrupted."""
+    X, Y = samples(rng)
+    stack, whole = (nnx.Trainer(net(), nnx.Adam(RATES), "numpy", seed=SEEDS, members=K) for _ in range(2))
+    callbacks = () if epochs_at_once else [lambda now: None]
+    stack.fit(X, Y, epochs=2, batch_size=10, callbacks=callbacks)
+    program = stack.session.stack(False).program
+    run, calls = program.run, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        found = run(*arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(program, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stack.fit(X, Y, epochs=50, batch_size=10, callbacks=callbacks)
+    monkeypatch.undo()
+    done = len(stack.records[0])
+    assert [len(records) for records in stack.records] == [done] * K
+    assert stack.steps == [3 * done] * K
+    stack.fit(X, Y, epochs=2, batch_size=10)
+    whole.fit(X, Y, epochs=done + 2, batch_size=10)
+    np.testing.assert_array_equal(stack.theta, whole.theta)
+    assert stack.records == whole.records
