@@ -266,3 +266,22 @@ def test_an_interrupt_takes_all_members_back(rng, monkeypatch, epochs_at_once):
     whole.fit(X, Y, epochs=done + 2, batch_size=10)
     np.testing.assert_array_equal(stack.theta, whole.theta)
     assert stack.records == whole.records
+
+
+def test_auto_takes_numba_for_the_work_of_all_members(rng, monkeypatch):
+    X, Y = samples(rng)
+    monkeypatch.setattr(
+        nnx.train.stack_session, "WORTH", nnx.port.registry.work(net().P, 30 * 4, 3 * 4) * 2.5
+    )
+    asked = []
+
+    def choose(*arguments):
+        asked.append(arguments)
+        return nnx.port.registry.Choice(nnx.backend("numba" if len(arguments) > 3 else "numpy"), "a test")
+
+    monkeypatch.setattr(nnx.train.stack_session, "choose", choose)
+    stacks = [nnx.Trainer(net(), nnx.Adam(), seed=4, members=members) for members in (2, 3)]
+    for stack in stacks:
+        stack.fit(X, Y, epochs=4, batch_size=10)
+    assert [stack.backend.name for stack in stacks] == ["numpy", "numba"]
+    np.testing.assert_allclose(stacks[1].theta[:2], stacks[0].theta, rtol=1e-4, atol=1e-6)

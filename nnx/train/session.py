@@ -141,10 +141,14 @@ class Session:
         if self.requested[0] in (None, AUTO) and self.backend.name == "numpy" and together >= WORTH:
             found, self.reason = choose(*self.requested, together)
             if found.name != self.backend.name:  # without numba it is NumPy again, and all stays compiled
-                self.backend = found
-                self._compile(self.read())
+                self.take_backend(found)
             self.requested = found, None, None  # it is not asked again
         return own
+
+    def take_backend(self, backend: Backend) -> None:
+        """Go on with a backend that has the same arrays."""
+        self.backend = backend
+        self._compile(self.read())
 
     def take_optimizer(self, optimizer: Optimizer) -> None:
         """Take the optimizer with another schedule; the state stays."""

@@ -51,6 +51,7 @@ def fit_stack(stack: StackSession, asked: Request, trainers: Sequence[Any]) -> N
             session.take_optimizer(
                 with_rate(session.optimizer, schedule.bound(batches.steps, request.epochs))
             )
+    stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     together = stack.stack(own_weights=batches.data[2] is not None)
     own, shared = _callbacks(request.callbacks, trainers)
     loop = StackLoop(together, batches, request.epochs, own, shared, validation, None, metrics)

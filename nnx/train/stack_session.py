@@ -9,7 +9,7 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.optimizers import optimizer as find_optimizer
-from nnx.port.registry import choose
+from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.members import member, together
 from nnx.train.session import Session
 from nnx.train.stack import Stack
@@ -82,6 +82,8 @@ class StackSession:
         regularization = PLAIN if regularization is None else regularization
         check_members(network, optimizer, regularization, K)
         self.seed = seeds(seed, K)
+        self.requested = backend, device, precision
+        self.work = 0.0
         self.backend, self.reason = choose(backend, device, precision)
         self.dtype = host.dtype_name(dtype)
         thetas = [None] * K if theta is None else checked_thetas(theta, K, network.P, self.dtype)
@@ -103,6 +105,20 @@ class StackSession:
             found = Stack(self.members, own_weights)
             self._stacks = {own_weights: (now, found)}
         return found
+
+    def take_numba_if_worth(self, samples: int, steps: int) -> None:
+        """Take numba in NumPy's place if "auto" was asked for, and the work of all members is worth it.
+
+        See `Session.take_numba_if_worth`.
+        """
+        self.work += self.K * work(self.network.P, samples, steps)
+        if self.requested[0] not in (None, AUTO) or self.backend.name != "numpy" or self.work < WORTH:
+            return
+        found, self.reason = choose(*self.requested, self.work)
+        if found.name != self.backend.name:
+            self.backend, self._stacks = found, {}
+            for session in self.members:
+                session.take_backend(found)
 
     # --- as a session of one network has them ---
 
