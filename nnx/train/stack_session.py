@@ -54,6 +54,8 @@ class StackSession:
     members : list of K Session
     errors : list of K DivergenceError or None
         Why members have diverged in the last fit.
+    selection : list of K float or None
+        The weights of the members in the ensemble; None: all alike.
     """
 
     checkpoint = None
@@ -95,6 +97,7 @@ class StackSession:
             for k, its in enumerate(self.seed)
         ]  # fmt: skip
         self.errors: list[Any] = [None] * K
+        self.selection: list[float] | None = None
         self._stacks: dict[bool, tuple[list[Any], Stack]] = {}
 
     def stack(self, own_weights: bool) -> Stack:

@@ -19,6 +19,7 @@ from nnx.port.registry import AUTO, described
 from nnx.support.processes import whole
 from nnx.train import model_file
 from nnx.train.attributes import Attributes
+from nnx.train.ensemble import Ensemble
 from nnx.train.evaluation import Evaluator
 from nnx.train.fit import fit
 from nnx.train.request import Request
@@ -128,6 +129,11 @@ class Trainer(Attributes, Evaluator):
             if isinstance(self.session, StackSession)
             else []
         )
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The members as one predictor."""
+        return Ensemble(self)
 
     def member(self, k: int) -> "Trainer":
         """Return an ordinary trainer of member k, from 0, as it is now: a copy."""

@@ -1,0 +1,210 @@
+"""The members of a trainer as one predictor: the mean of their predictions, or of a selection of them."""
+
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from nnx.array import host
+from nnx.array.namespace import Array, array_namespace
+from nnx.batches.rows import pair_as_rows
+from nnx.callbacks.monitor import best_is
+from nnx.errors import InputError, positive_int
+from nnx.model.outputs.base import Output, mean_loss
+from nnx.model.outputs.targets import targets
+from nnx.train.evaluation import check_metrics, find_metrics, held_out
+
+
+class Ensemble:
+    """The mean of K members' predictions: `nnx.Trainer.ensemble`.
+
+    The members are taken as they are when a method is called.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        With members.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import nnx
+    >>> X = np.random.default_rng(0).standard_normal((2, 200))
+    >>> Y = X[0] * X[1]
+    >>> trainer = nnx.Trainer(nnx.mlp([2, 16, 1], output="identity"), nnx.Adam(0.02), "numpy", members=4)
+    >>> history = trainer.fit(X, Y, epochs=50, batch_size=50)
+    >>> trainer.ensemble.predict(X).shape
+    (1, 200)
+    >>> bool(trainer.ensemble.evaluate(X, Y)["loss"] < trainer.evaluate(X, Y)["loss"].mean())
+    True
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        if not trainer.each:
+            raise InputError("this trainer has one network, and no members; give members=K")
+        self._each, self._session = trainer.each, trainer.session
+
+    @property
+    def weights(self) -> list[float]:
+        """The share of each member in the mean: 1/K, or what `select` found."""
+        K = len(self._each)
+        found: list[float] | None = self._session.selection
+        return [1 / K] * K if found is None else list(found)
+
+    @weights.setter
+    def weights(self, weights: Any) -> None:
+        found = host.numbers("weights", weights, "float64")
+        if found.shape != (len(self._each),) or (found < 0).any() or not found.any():
+            raise InputError(
+                f"weights must be {len(self._each)} numbers >= 0, one for each member, some of them above 0; given "
+                f"an array of shape {found.shape}"
+            )
+        self._session.selection = (found / found.sum()).tolist()
+
+    def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
+        """Return the mean of the members' A[L]: see `Trainer.predict`."""
+        return self._mean(self._members(X, batch_size, rows))
+
+    def spread(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
+        """Return the standard deviation of the members' A[L] around their mean, of the shape of `predict`."""
+        A = self._members(X, batch_size, rows)
+        return self._mean((A - self._mean(A)) ** 2) ** 0.5
+
+    def evaluate(
+        self,
+        X: Any,
+        Y: Any,
+        *,
+        sample_weight: Any = None,
+        metrics: Sequence[Any] | None = None,
+        rows: bool = False,
+    ) -> dict[str, Any]:
+        """Return the loss and the metrics of the mean: see `Trainer.evaluate`."""
+        A, Y, w, wanted = self._outputs(X, Y, sample_weight, metrics, rows)
+        return measured(self._output, self._mean(A), Y, w, wanted)
+
+    def select(
+        self,
+        X: Any,
+        Y: Any,
+        metric: Any = "loss",
+        rounds: int | None = None,
+        *,
+        sample_weight: Any = None,
+        rows: bool = False,
+    ) -> list[float]:
+        """Choose members by samples that they have not seen; return their weights, with which it predicts from now on.
+
+        Each round adds the member that makes the mean best, again and again (Caruana et al., 2004,
+        https://doi.org/10.1145/1015330.1015432, section 2.1, with replacement). The weights are those of the best
+        round. Of several members that are as good, the first is taken.
+
+        Parameters
+        ----------
+        X, Y, sample_weight, rows
+            As of `evaluate`.
+        metric : str or metric
+            "loss", or a metric that is a number; for one of your own less is better.
+        rounds : int or None
+            None: 2 K.
+        """
+        K = len(self._each)
+        rounds = 2 * K if rounds is None else positive_int("rounds", rounds)
+        is_loss = isinstance(metric, str) and metric == "loss"
+        A, Y, w, wanted = self._outputs(X, Y, sample_weight, () if is_loss else (metric,), rows)
+        name = "loss" if is_loss else wanted[0].name
+        sign = 1.0 if best_is(name, "min") == "min" else -1.0
+
+        def score(mean: Array) -> float:
+            found = sign * float(measured(self._output, mean, Y, w, wanted)[name])
+            return found if math.isfinite(found) else math.inf
+
+        counts, best, chosen, total = [0] * K, math.inf, [0] * K, 0.0 * A[0, ...]
+        for n in range(1, rounds + 1):
+            scores = [score((total + A[k, ...]) / n) for k in range(K)]
+            k = min(range(K), key=scores.__getitem__)
+            counts[k] += 1
+            total = total + A[k, ...]
+            if scores[k] < best:
+                best, chosen = scores[k], [*counts]
+        if not any(chosen):
+            raise InputError(
+                f"{name} of the mean is no finite number with any of the members; choose another metric"
+            )
+        self.weights = chosen
+        found: list[float] = self.weights
+        return found
+
+    @property
+    def _output(self) -> Output:
+        output: Output = self._session.network.output
+        return output
+
+    def _members(self, X: Any, batch_size: int | None, rows: bool) -> Any:
+        found = [one.predict(X, batch_size, rows=rows) for one in self._each]
+        return host.stacked(found)
+
+    def _mean(self, A: Array) -> Array:
+        """Return the mean over the first axis."""
+        total = 0.0
+        for weight, own in zip(self.weights, A, strict=True):
+            total = total + weight * own
+        return total
+
+    def _outputs(
+        self, X: Any, Y: Any, sample_weight: Any, metrics: Any, rows: bool
+    ) -> tuple[Any, Any, Any, Any]:
+        """Return the members' A (K, n[L], m) in float64, Y and the weights on the host, and the metrics."""
+        session = self._each[0].session
+        wanted = find_metrics(session, metrics) if metrics is None or metrics else ()
+        X, Y = pair_as_rows("", X, Y, session.network.n) if rows else (X, Y)
+        samples, to_numpy = (
+            held_out(session, "", X, Y, sample_weight, resident=False),
+            session.backend.to_numpy,
+        )
+        found: list[list[Any]] = [[], [], []]
+        thetas = [one.session.read("theta")["theta"] for one in self._each]
+        with closing(samples.epoch()) as batches:
+            for (x, y, w), _, _ in batches:
+                if not x.shape[-1]:
+                    continue  # its weights are all 0
+                check_metrics(session, wanted, (x, y, w))
+                each = zip(self._each, thetas, strict=True)
+                A = host.stacked([to_numpy(one.session.forward(theta, x)) for one, theta in each])
+                found[0].append(host.as_dtype(A, "float64"))
+                found[1].append(host.copy(to_numpy(y)))
+                if w is not None:
+                    found[2].append(host.as_dtype(to_numpy(w), "float64"))
+        if not found[0]:
+            raise InputError(
+                "the weights of all samples are 0: there is no mean of their losses; leave out the weights"
+            )
+        return (
+            host.concat(found[0]),
+            host.concat(found[1]),
+            host.concat(found[2]) if found[2] else None,
+            wanted,
+        )
+
+
+def measured(output: Output, A: Array, Y: Array, w: Array | None, metrics: Sequence[Any]) -> dict[str, Any]:
+    """Return the loss and the metrics of predictions A (n[L], m) on the host."""
+    with host.quiet():
+        Z = before_link(output, A)
+        J, _ = mean_loss(output, Z, targets(output, Z, Y), w)
+        found: dict[str, Any] = {"loss": float(J)}
+        for one in metrics:
+            found[one.name] = one.result([one.partial(output, A, Y, w)], host.as_host)
+    return found
+
+
+def before_link(output: Output, A: Array) -> Array:
+    """Return Z[L] with the link A[L] = g(Z[L]); probabilities of 0 and 1 are brought inside."""
+    xp = array_namespace(A)
+    least = host.smallest("float64")
+    match output.name:
+        case "softmax" | "exp":
+            return xp.log(xp.maximum(A, least))
+        case "sigmoid":
+            return xp.log(xp.maximum(A, least)) - xp.log(xp.maximum(1 - A, least))
+    return A
