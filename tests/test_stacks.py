@@ -1,14 +1,17 @@
 """A fit of a stack: each member has the history, the end and the parameters of its single run."""
 
+import pickle
 from copy import deepcopy
 
 import numpy as np
 import pytest
 
 import nnx
+from nnx.io.container import write
 from nnx.model.members import member_of
 from nnx.model.network import Network
 from nnx.support.members import member
+from nnx.train.model_file import collect
 
 K, SEEDS, RATES = 5, [4, 9, 2, 7, 30], [0.01, 0.003, 0.03, 0.1, 0.001]
 COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax"], indirect=True)
@@ -285,3 +288,55 @@ def test_auto_takes_numba_for_the_work_of_all_members(rng, monkeypatch):
         stack.fit(X, Y, epochs=4, batch_size=10)
     assert [stack.backend.name for stack in stacks] == ["numpy", "numba"]
     np.testing.assert_allclose(stacks[1].theta[:2], stacks[0].theta, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["file", "pickle", "deepcopy"])
+def test_members_are_saved_and_go_on(rng, tmp_path, way):
+    X, Y = samples(rng)
+    regularization = nnx.Regularization(l2=[0.1, 0.0, 0.01, 0.0, 0.3])
+    network, optimizer = (
+        net(nnx.Dropout([0.1, 0.2, 0.0, 0.5, 0.3])),
+        nnx.Adam(RATES, beta2=[0.9, 0.99, 0.999, 0.9, 0.5]),
+    )
+    stack = nnx.Trainer(network, optimizer, "numpy", seed=SEEDS, regularization=regularization, members=K)
+    stack.fit(X, Y, epochs=3, batch_size=10)
+    stack.ensemble.weights = [1, 2, 3, 4, 0]
+    if way == "file":
+        stack.save(tmp_path / "stack.safetensors")
+        other = nnx.Trainer.load(tmp_path / "stack.safetensors", "numpy")
+        other.save(tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "stack.safetensors").read_bytes()
+    else:
+        other = pickle.loads(pickle.dumps(stack)) if way == "pickle" else deepcopy(stack)
+    assert (other.seed, other.steps, other.records) == (stack.seed, stack.steps, stack.records)
+    assert (other.optimizer, other.regularization) == (stack.optimizer, stack.regularization)
+    assert other.ensemble.weights == stack.ensemble.weights
+    assert other.network.describe() == stack.network.describe()
+    before = stack.theta
+    for one in (stack, other):
+        one.fit(X, Y, epochs=2, batch_size=10)
+    np.testing.assert_allclose(other.theta, stack.theta, rtol=1e-6)
+    assert not np.array_equal(before, stack.theta)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda tensors, run: run.update(members=run["members"][:2]), "expected 2 members as its first axis"),
+        (lambda tensors, run: run.update(members=[]), "expected 0 members"),
+        (lambda tensors, run: run.update(members=3), "description.members"),
+        (lambda tensors, run: run.update(selection=[1.0]), "selection has 1 weights"),
+        (lambda tensors, run: run.update(extra=1), "extra"),
+        (lambda tensors, run: run["members"][1].pop("seed"), "seed"),
+        (lambda tensors, run: tensors.pop("W1"), "W1"),
+        (lambda tensors, run: tensors.update(W1=tensors["W1"][0]), "expected 3 members"),
+        (lambda tensors, run: run["members"][1]["network"].update(output="sigmoid"), "one architecture"),
+    ],
+)
+def test_a_damaged_file_of_members_is_an_error(tmp_path, change, says):
+    stack = nnx.Trainer(net(), backend="numpy", members=3)
+    tensors, run = deepcopy(collect(stack.session))
+    change(tensors, run)
+    write(tmp_path / "stack.safetensors", tensors, run)
+    with pytest.raises(nnx.ModelFileError, match=says):
+        nnx.Trainer.load(tmp_path / "stack.safetensors", "numpy")

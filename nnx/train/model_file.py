@@ -16,9 +16,11 @@ from nnx.optimizers import describe as describe_optimizer
 from nnx.port.base import Backend
 from nnx.port.precision import check_dtype, checked_precision
 from nnx.port.registry import choose
+from nnx.support.schema import check
 from nnx.train import description
 from nnx.train.description import Parts
 from nnx.train.session import Session, flat_parameters
+from nnx.train.stack_session import StackSession
 
 OURS = ("theta", "t", "alpha", "key", "decays")
 """The parts of the state that are not the optimizer's own."""
@@ -35,25 +37,31 @@ class Saved:
         The description, of types that JSON has.
     parts : Parts
         The network, the optimizer and the regularization that the description is of.
+    members : tuple of Saved
+        Those of a trainer with members: their own tensors, runs and parts.
     """
 
     tensors: Mapping[str, Any]
     run: Mapping[str, Any]
     parts: Parts
+    members: "tuple[Saved, ...]" = ()
 
 
-def write(session: Session, path: str | Path) -> None:
+def write(session: Session | StackSession, path: str | Path) -> None:
     """Write a session to one file, with the position of its fit, if one runs."""
-    if not isinstance(session, Session):
-        raise InputError("a trainer with members cannot be saved yet; save trainer.member(k)")
     container.write(path, *collect(session, in_fit=True))
 
 
-def collect(session: Session, in_fit: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a session as NumPy arrays by name, and a description of types that JSON has.
 
-    With `in_fit` also the position of the fit that runs, and its callbacks' states.
+    With `in_fit` also the position of the fit that runs, and its callbacks' states. Of members each array has them as
+    its first axis, and the description is a list of theirs.
     """
+    if isinstance(session, StackSession):
+        each = [collect(one) for one in session.members]
+        stacked = {name: host.stacked([tensors[name] for tensors, _ in each]) for name in each[0][0]}
+        return stacked, {"members": [run for _, run in each], "selection": session.selection}
     to_numpy, state = session.backend.to_numpy, session.read()
     tensors = {**session.network.unflatten(host.copy(to_numpy(state["theta"])))}
     tensors |= {f"optimizer.{name}": to_numpy(x) for name, x in state.items() if name not in OURS}
@@ -108,7 +116,7 @@ def read(path: str | Path) -> Saved:
 def _read(path: Path) -> Saved:
     tensors, run = container.read(path)
     try:
-        return Saved(tensors, run, description.parts(run, tensors))
+        return checked(tensors, run)
     except Exception as error:  # a file with odd content must not look like a fault of nnx
         raise not_loadable(path, error) from error
 
@@ -119,13 +127,15 @@ def not_loadable(path: str | Path, error: Exception) -> ModelFileError:
     return ModelFileError(f"{str(path)!r} does not describe a run that nnx can load: {why}")
 
 
-def load(path: Path, backend: str | Backend, device: str | None, precision: str | None) -> Session:
+def load(
+    path: Path, backend: str | Backend, device: str | None, precision: str | None
+) -> Session | StackSession:
     """Return the session of a model file, or of a folder's (`file_of`), on this backend: see `nnx.Trainer.load`."""
     path = file_of(path)
     found = read(path)
     check_dtype(checked_precision(precision), found.run["dtype"])
     chosen = choose(backend, device, precision)
-    check_dtype(chosen.backend.precision, found.run["dtype"])
+    check_dtype(chosen.backend.precision, (found.members[0] if found.members else found).run["dtype"])
     try:
         session = make(found, chosen.backend)
     except BackendError:
@@ -138,11 +148,30 @@ def load(path: Path, backend: str | Backend, device: str | None, precision: str 
 
 def checked(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> Saved:
     """Return the result of `collect`, checked as the content of a file."""
-    return Saved(tensors, run, description.parts(run, tensors))
+    if "members" not in run:
+        return Saved(tensors, run, description.parts(run, tensors))
+    check("description", run, {"members": [dict], "selection": ([float], None)})
+    K = len(run["members"])
+    for name, x in tensors.items():
+        if x.shape[:1] != (K,):
+            raise InputError(f"{name} has shape {x.shape}; expected {K} members as its first axis")
+    if not K or len(run["selection"] or run["members"]) != K:
+        raise InputError(
+            f"selection has {len(run['selection'] or ())} weights; expected one for each of {K} members"
+        )
+    each = [{name: x[k] for name, x in tensors.items()} for k in range(K)]
+    members = tuple(map(checked, each, run["members"]))
+    return Saved(tensors, run, members[0].parts, members)
 
 
-def make(found: Saved, backend: Any) -> Session:
+def make(found: Saved, backend: Any) -> Session | StackSession:
     """Return the session that was saved."""
+    if found.members:
+        backend = choose(backend).backend
+        sessions: Any = [make(one, backend) for one in found.members]
+        stack = StackSession.of(sessions)
+        stack.selection = found.run["selection"]
+        return stack
     parts, run = found.parts, found.run
     theta = flat_parameters(parts.network, _parameters(found.tensors), run["dtype"])
     session = Session(

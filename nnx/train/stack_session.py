@@ -1,6 +1,6 @@
 """The session of a trainer with members: K sessions, and the stack that trains them together."""
 
-from typing import Any
+from typing import Any, Self
 
 from nnx.array import host
 from nnx.errors import InputError, count, items, positive_int, shown
@@ -96,9 +96,24 @@ class StackSession:
             )
             for k, its in enumerate(self.seed)
         ]  # fmt: skip
-        self.errors: list[Any] = [None] * K
+        self._begin()
+
+    def _begin(self) -> None:
+        self.errors: list[Any] = [None] * self.K
         self.selection: list[float] | None = None
         self._stacks: dict[bool, tuple[list[Any], Stack]] = {}
+
+    @classmethod
+    def of(cls, sessions: list[Session]) -> Self:
+        """Return the session of members that there are already, of one backend and architecture."""
+        stack = cls.__new__(cls)
+        first = sessions[0]
+        stack.members, stack.K, stack.seed = sessions, len(sessions), [session.seed for session in sessions]
+        stack.backend, stack.reason, stack.dtype = first.backend, first.reason, first.dtype
+        stack.requested, stack.work = first.requested, 0.0
+        stack._begin()
+        Stack(sessions)  # an error if they do not fit together
+        return stack
 
     def stack(self, own_weights: bool) -> Stack:
         """Return the stack of the members as they are: with their optimizers, whose schedules a fit may have bound."""

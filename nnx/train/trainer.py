@@ -317,7 +317,7 @@ class Trainer(Attributes, Evaluator):
         return cls._of(model_file.load(as_path("path", path), backend, device, precision))
 
     @classmethod
-    def _of(cls, session: Session) -> Self:
+    def _of(cls, session: Session | StackSession) -> Self:
         made = cls.__new__(cls)
         made.session = session
         return made
