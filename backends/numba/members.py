@@ -1,7 +1,6 @@
 """A stack of networks on the cores: each core does all steps of one member, in its own cache, then those of the next.
 
-A member runs the compiled step of a single network, with one thread. So its numbers are those of its single run, and
-networks that differ in their number of members share what is compiled.
+A member runs the compiled step of a single network, with one thread. So its numbers are those of its single run.
 """
 
 from itertools import count as counter
@@ -15,18 +14,21 @@ from nnx.backends.numpy.calls import aligned
 
 
 def run_members(call: Any, K: int, tables: list[dict[str, Any]], seconds: float) -> None:
-    """Call call(k, its tables) for each member k, in threads with a table each; `seconds`: about what all take.
-
-    A thread takes the next member when it is done with one.
-    """
+    """Call call(k, its tables) for each member k, in threads with a table each; `seconds`: about what all take."""
     places, own = counter(), iter(tables)
 
     def work(t: int, T: int, sync: Array) -> None:
         table = next(own)
-        while (k := next(places)) < K and not sync[0]:  # it is set after a failure of another thread
+        while (k := next(places)) < K and not sync[0]:  # which a failure of another thread sets
             call(k, table)
 
     run_in_threads(work, seconds)
+
+
+def of_members(x: Array, K: int) -> list[Array]:
+    """Return `of_member(x, k)` for each member k."""
+    own = range(K) if x.shape[0] == K else [0] * K
+    return [x[k, 0, ...] for k in own] if x.shape[1:] == (1,) else [x[k] for k in own]
 
 
 def copies(tables: dict[str, Any], T: int) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from nnx.backends.calls.program import CallProgram, Library, State
 from nnx.backends.calls.program_cache import ProgramCache
 from nnx.backends.numba.blas import suits_blas
 from nnx.backends.numba.compiled import CompiledFunction, compiled
-from nnx.backends.numba.members import copies, run_members
+from nnx.backends.numba.members import copies, of_members, run_members
 from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
 from nnx.backends.numba.threads import one_thread_after_steps, run_in_threads, threads
 from nnx.backends.numpy.adapter import LIBRARY as NUMPY
@@ -35,7 +35,7 @@ def one_thread_between_steps(graph: Graph) -> Callable[[], AbstractContextManage
 
 LIBRARY = NUMPY._replace(threads=one_thread_between_steps)
 
-NO_ORDER = np.empty(0, np.int64)
+NO_ORDER, NO_BARRIERS = np.empty(0, np.int64), np.zeros(8, np.int64)
 
 
 def compiled_step(function: Callable[..., Any], state: State, data: Data, m: int) -> "CompiledStep":
@@ -83,14 +83,13 @@ class CompiledStep:
             )  # fmt: skip
             return Js
         K = members(state)
-        Js = np.empty((K, count), source.cost)
+        Js, arrays = np.empty((K, count), source.cost), _arguments(state, new, (None, None, None))
+        rows_of_state = [*zip(*(of_members(x, K) for x in arrays), strict=True)]
 
         def one(k: int, tables: dict[str, Any]) -> None:
-            own, its = ({name: of_member(x, k) for name, x in some.items()} for some in (state, new))
-            samples = X, Y, w if w is None or w.ndim == 1 else w[k]
-            places = order if order.ndim == 1 else order[k]
-            given = _arguments(own, its, samples)
-            step(0, 1, np.zeros(8, np.int64), count, at, m, places, Js[k], rows, *given, *tables.values())
+            samples = [x for x in (X, Y, w if w is None or w.ndim == 1 else w[k]) if x is not None]
+            first = 0, 1, NO_BARRIERS, count, at, m, order if order.ndim == 1 else order[k], Js[k], rows
+            step(*first, *samples, *rows_of_state[k], *tables.values())
 
         if len(self._tables) < threads():
             self._tables = copies(source.tables, threads())
