@@ -41,6 +41,10 @@ def trainer():
     return nnx.Trainer(network(), backend="numpy")
 
 
+def members(**given):
+    return nnx.Trainer(network(), backend="numpy", **{"members": 2, **given})
+
+
 def theta(dtype="float64"):
     return network().init(0, dtype)
 
@@ -160,7 +164,27 @@ CALLS = {
     "Trainer": (
         nnx.Trainer,
         {"network": network(), "optimizer": "adam", "backend": "numpy", "device": "cpu", "dtype": "float64"}
-        | {"seed": 0, "regularization": nnx.Regularization(), "theta": theta(), "precision": "float32"},
+        | {"seed": 0, "regularization": nnx.Regularization(), "theta": theta(), "precision": "float32"}
+        | {"members": None},
+    ),
+    "Trainer of members": (
+        members,
+        {"optimizer": nnx.Adam([0.1, 0.2]), "seed": [3, 4], "regularization": nnx.Regularization(l2=[0.1, 0])}
+        | {"theta": np.stack([theta()] * 2), "members": 2},
+    ),
+    "Trainer.fit of members": (
+        lambda **given: members().fit(**given),
+        {"X": X, "Y": Y, "epochs": 1, "batch_size": 4, "validation": (X, Y), "shuffle": True, "callbacks": ()}
+        | {"sample_weight": np.ones((2, 12)), "metrics": ["f1"], "progress": False},
+    ),
+    "Trainer.member": (of(members, "member"), {"k": 1}),
+    "Ensemble.select": (
+        lambda **given: members().ensemble.select(**given),
+        {"X": X, "Y": Y, "metric": "accuracy", "rounds": 3, "sample_weight": np.ones(12)},
+    ),
+    "Ensemble.evaluate": (
+        lambda **given: members().ensemble.evaluate(**given),
+        {"X": X, "Y": Y, "metrics": ["f1"]},
     ),
     "Trainer.fit": (
         fit,

@@ -46,5 +46,14 @@ class Attributes:
     steps: Any = _of_session("steps")
     learning_rate: Any = _of_session("learning_rate")
     theta: Any = _of_session("theta")
-    errors: list[Any] = _of_session("errors")
-    state: State = _of_session("state")
+
+    @property
+    def errors(self) -> list[Any]:
+        """Why members have diverged in the last fit: an error for each that has, else None; empty of one network."""
+        return list(self.session.errors)
+
+    @property
+    def state(self) -> State:
+        """The state, copies of arrays on the device. Change it through `theta`, `parameters` and `learning_rate`."""
+        found: State = self.session.state
+        return found

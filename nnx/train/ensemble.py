@@ -111,7 +111,7 @@ class Ensemble:
         K = len(self._each)
         rounds = 2 * K if rounds is None else positive_int("rounds", rounds)
         is_loss = isinstance(metric, str) and metric == "loss"
-        A, Y, w, wanted = self._outputs(X, Y, sample_weight, () if is_loss else (metric,), rows)
+        A, Y, w, wanted = self._outputs(X, Y, sample_weight, [] if is_loss else [metric], rows)
         name = "loss" if is_loss else wanted[0].name
         sign = 1.0 if best_is(name, "min") == "min" else -1.0
 
@@ -156,7 +156,7 @@ class Ensemble:
     ) -> tuple[Any, Any, Any, Any]:
         """Return the members' A (K, n[L], m) in float64, Y and the weights on the host, and the metrics."""
         session = self._each[0].session
-        wanted = find_metrics(session, metrics) if metrics is None or metrics else ()
+        wanted = find_metrics(session, metrics)
         X, Y = pair_as_rows("", X, Y, session.network.n) if rows else (X, Y)
         samples, to_numpy = (
             held_out(session, "", X, Y, sample_weight, resident=False),

@@ -9,6 +9,7 @@ from nnx.batches import Batches
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.errors import InputError
+from nnx.errors.texts import shape_of
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.train.evaluation import find_metrics, held_out
@@ -86,7 +87,7 @@ def _check(request: Request) -> None:
 def _batches(stack: StackSession, request: Request) -> MemberBatches:
     """Return the batches of the members."""
     first, w = stack.first, request.sample_weight
-    own = w is not None and len(getattr(w, "shape", ())) == 2
+    own = w is not None and len(shape_of(w)) == 2
     found = make_batches(
         first, "", request.X, request.Y, None if own else w, request.class_weight, request.batch_size,
         first.rng if request.shuffle else None, learns=True,

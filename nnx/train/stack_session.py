@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from nnx.array import host
 from nnx.errors import InputError, count, items, positive_int, shown
+from nnx.errors.texts import shape_of
 from nnx.model import members
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
@@ -194,7 +195,7 @@ def seeds(seed: Any, K: int) -> list[int]:
     >>> seeds(4, 3), seeds([4, 9, 2], 3)
     ([4, 5, 6], [4, 9, 2])
     """
-    if not isinstance(seed, list | tuple) and not getattr(seed, "shape", ()):
+    if not isinstance(seed, list | tuple) and not shape_of(seed):
         first = host.checked_seed(seed)
         return [first + k for k in range(K)]
     found = [host.checked_seed(one) for one in items("seed", seed, "an integer, or a list of integers")]
