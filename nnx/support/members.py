@@ -38,11 +38,9 @@ def each(name: str, value: object, check: Callable[[str, Any], Any]) -> Any:
 
 
 def varied(x: Any) -> dict[str, PerMember]:
-    """Return the fields of a dataclass that have a number for each member."""
-    if not is_dataclass(x) or isinstance(x, type):
-        return {}
-    found = {field.name: getattr(x, field.name) for field in fields(x)}
-    return {name: value for name, value in found.items() if isinstance(value, PerMember)}
+    """Return the attributes of an object, such as an optimizer, that have a number for each member."""
+    found = getattr(x, "__dict__", {})
+    return {name: value for name, value in found.items() if type(value) is PerMember}
 
 
 def member(x: T, k: int) -> T:

@@ -1,7 +1,7 @@
 """The training step: a pure function of arrays, so that an adapter may capture, compile or replay it."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from nnx import optimizers
 from nnx.array import host
@@ -14,7 +14,7 @@ from nnx.model.layers import Context
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
-from nnx.support.members import acts, member, sizes
+from nnx.support.members import acts, member, sizes, varied
 
 Batch: TypeAlias = tuple[Array, Array] | tuple[Array, Array, Array | None]
 """X (n[0], m), Y (n[L], m) or class indices (m,), and the samples' weights (m,), if they have any.
@@ -32,6 +32,8 @@ Gradient: TypeAlias = tuple[Array, Array, dict[str, Array]]
 """J, dtheta, and the next running statistics by name."""
 
 PLAIN = Regularization()
+
+T = TypeVar("T")
 
 
 class MicroBatchStep(NamedTuple):
@@ -229,15 +231,23 @@ def _weight(batch: Batch) -> Array | int:
     return xp.where(total > 0, total, 1.0)
 
 
+def _with_numbers(x: T, owner: str) -> Callable[[State], T]:
+    """Return a function of the state: it returns x with arrays of the state for what differs among members."""
+    return (lambda state: bound(x, state, owner)) if varied(x) else lambda state: x
+
+
 def _gradient(network: Network, regularization: Regularization) -> Callable[..., Gradient]:
+    differ, regularized = bool(members.layer_sizes(network)), _with_numbers(regularization, "regularization")
+
     def gradient(state: State, batch: Batch, start: Array | int) -> Gradient:
         """Return J, dtheta and the next running statistics, without the penalties."""
         key = fold(state["key"], state["t"]) if "key" in state else None
         context = Context(training=True, key=key, start=start)
-        smoothing = bound(regularization, state, "regularization").label_smoothing
-        return members.bound(network, state).training_pass(
-            state["theta"], batch[0], batch[1], _weights(batch), context, smoothing
+        own, smoothing = (
+            members.bound(network, state) if differ else network,
+            regularized(state).label_smoothing,
         )
+        return own.training_pass(state["theta"], batch[0], batch[1], _weights(batch), context, smoothing)
 
     return gradient
 
@@ -255,13 +265,18 @@ def _penalized(
 def _update(
     network: Network, optimizer: Optimizer, regularization: Regularization
 ) -> Callable[..., tuple[State, Array]]:
+    regularized, optimized = (
+        _with_numbers(regularization, "regularization"),
+        _with_numbers(optimizer, "optimizer"),
+    )
+
     def update(state: State, J: Array, dtheta: Array, observed: dict[str, Array]) -> tuple[State, Array]:
         """Return the next state, and J as it is."""
-        own = bound(regularization, state, "regularization")
+        own = regularized(state)
         dtheta = own.clipped(dtheta)
         state = {**state, "t": state["t"] + 1}
         alpha = optimizers.rate(optimizer, state["alpha"], state["t"])
-        state |= bound(optimizer, state, "optimizer").update({**state, "alpha": alpha}, dtheta)
+        state |= optimized(state).update({**state, "alpha": alpha}, dtheta)
         state["theta"] = own.constrained(network, state["theta"])
         if observed:
             state["theta"] = network.flatten({**network.unflatten(state["theta"]), **observed})
