@@ -116,6 +116,17 @@ def test_a_member_that_diverges_ends_and_the_others_go_on(backend, rng):
     check(stack, singles)
 
 
+@pytest.mark.parametrize("callbacks", [(), nnx.EarlyStopping("loss", patience=2, min_delta=0.01)])
+def test_many_members_diverge_at_once(rng, callbacks):
+    """The stack is compacted at once, and the others have their own costs."""
+    X, _ = samples(rng)
+    optimizer = nnx.GradientDescent([1e38, 0.1, 1e38, 0.01, 1e38])
+    network = nnx.mlp([4, 6, 1], "relu", "identity")
+    stack, singles = stacked(network, X, X[1], callbacks, optimizer, epochs=40, batch_size=10)
+    assert [error is not None for error in stack.errors] == [True, False, True, False, True]
+    check(stack, singles)
+
+
 def test_a_stack_whose_every_member_diverges_is_an_error(rng):
     X, Y = samples(rng)
     with pytest.raises(nnx.DivergenceError, match="the cost became"):

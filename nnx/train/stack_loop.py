@@ -170,12 +170,13 @@ class StackLoop:
             self._back(range(len(stack.rows)), sessions, drawn)
             raise
         for row in bad:
-            if (k := stack.rows[row]) >= 0:
-                session, costs = stack.sessions[k], found[-1].of_row(row, found[-1].samples)
-                self.errors[k] = diverged(session, costs, None, self._done[k])
-                session.rng.bit_generator.state = drawn[sessions.index(session)]
-        stack.rollback(*bad) if bad else None
-        self._leave(stack.rows[row] for row in bad if stack.rows[row] >= 0)
+            k = stack.rows[row]
+            session, costs = stack.sessions[k], found[-1].of_row(row, found[-1].samples)
+            self.errors[k] = diverged(session, costs, None, self._done[k])
+            session.rng.bit_generator.state = drawn[sessions.index(session)]
+        if bad:
+            stack.rollback(*bad)
+            stack.leave(*(stack.rows[row] for row in bad))  # the others stay in their rows, as the costs are
         self._record(found, seconds)
 
     def _one(self) -> list[StackCosts]:
@@ -208,13 +209,11 @@ class StackLoop:
         return found
 
     def _bad(self, found: Sequence[StackCosts]) -> list[int]:
-        """Return the rows of members whose costs or states are not finite."""
-        rows = range(len(self.stack.rows))
-        bad = {row for costs in found for row in rows if not math.isfinite(costs.total[row])}
+        """Return the rows of members that are left whose costs or states are not finite."""
+        live = [row for row, k in enumerate(self.stack.rows) if k >= 0]
+        bad = {row for costs in found for row in live if not math.isfinite(costs.total[row])}
         if not self.stack.program.finite:
-            bad |= {
-                row for row in rows if (k := self.stack.rows[row]) >= 0 and not self.stack.sessions[k].finite
-            }
+            bad |= {row for row in live if not self.stack.sessions[self.stack.rows[row]].finite}
         return sorted(bad)
 
     def _back(self, rows: Any, sessions: Sequence[Any], drawn: Sequence[Any]) -> None:
