@@ -133,9 +133,10 @@ def load(
     """Return the session of a model file, or of a folder's (`file_of`), on this backend: see `nnx.Trainer.load`."""
     path = file_of(path)
     found = read(path)
-    check_dtype(checked_precision(precision), found.run["dtype"])
+    dtype = (found.members[0] if found.members else found).run["dtype"]
+    check_dtype(checked_precision(precision), dtype)
     chosen = choose(backend, device, precision)
-    check_dtype(chosen.backend.precision, (found.members[0] if found.members else found).run["dtype"])
+    check_dtype(chosen.backend.precision, dtype)
     try:
         session = make(found, chosen.backend)
     except BackendError:
