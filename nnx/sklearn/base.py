@@ -21,7 +21,7 @@ from nnx.optimizers import lbfgs
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
-from nnx.sklearn.fitting import TOO_LARGE, hold_out, run, scorer
+from nnx.sklearn.fitting import TOO_LARGE, Fit, hold_out, ready, run, scorer
 from nnx.sklearn.memory import optimizer_memory, remember
 from nnx.sklearn.parameters import (
     ACTIVATIONS,
@@ -77,6 +77,13 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     # --- fit ------------------------------------------------------------------------------------------------------
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
+        fit = self._prepare(X, y, sample_weight, incremental)
+        run(fit)
+        self._take_up(fit)
+        return self
+
+    def _prepare(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Fit:
+        """Return the fit of this estimator to X and y, ready to run, with a trainer at its first parameters."""
         check_parameters(self, incremental)
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         if not first:
@@ -107,9 +114,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             score = scorer(self, backend, X, Y, weights, held_out)
             X, Y = samples.take(X, kept), Y[kept]
             weights = None if weights is None else weights[kept]
-        run(self, trainer, X, Y, weights, incremental, score)
-        self._take_up(trainer.session.read("theta")["theta"], backend, X)
-        return self
+        return ready(self, trainer, X, Y, weights, incremental, score)
 
     def _begin(self, X: Any) -> None:
         """Draw the first parameters and forget the last fit."""
@@ -190,16 +195,16 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             params |= {f"W{l}": host.as_host(W).T, f"b{l}": host.as_host(b)[:, None]}
         return network.flatten(params)
 
-    def _take_up(self, theta: Array, backend: Backend, X: Any) -> None:
-        """Hand out coefs_ and intercepts_: views of theta, where X's library is the backend's."""
-        dtype = self.dtype or samples.dtype_of(X)
+    def _take_up(self, fit: Fit) -> None:
+        """Hand out coefs_ and intercepts_ of a fit that has run: views of theta, where X's library is the backend's."""
+        theta, dtype = fit.trainer.session.read("theta")["theta"], self.dtype or samples.dtype_of(fit.X)
         xp = array_namespace(theta)
         if samples.dtype_of(theta) != dtype:
             theta = xp.astype(theta, getattr(xp, dtype))
         if not host.is_finite(theta):
             raise ValueError(TOO_LARGE)
         self._vector = theta
-        self._hand_out(samples.given_back(theta, backend, X))
+        self._hand_out(samples.given_back(theta, fit.trainer.backend, fit.X))
 
     def _hand_out(self, theta: Array) -> None:
         params = self.network_.unflatten(theta)

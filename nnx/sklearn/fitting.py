@@ -1,6 +1,7 @@
 """A fit as scikit-learn runs it: epochs, samples held out, warnings, and the state that is left."""
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,60 +27,107 @@ TOO_LARGE = (
 )
 
 
-def run(
-    estimator: Any, trainer: Trainer, X: Any, Y: Any, weights: Any, incremental: bool, score: Any
-) -> None:
-    """Fit, and leave the attributes and warnings that scikit-learn leaves.
+@dataclass(frozen=True)
+class Fit:
+    """A fit of an estimator that is ready to run.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
     trainer : Trainer
-    X, Y : arrays (m, n), (m,) or (m, n[L])
+        At the first parameters of the fit.
+    X, Y : arrays (m, n) and (m, 1), (m,) or (m, n[L])
+        The samples that it trains on, as rows.
     weights : array (m,) or None
+    batch_size : int or None
+        None: L-BFGS, which takes all samples.
+    epochs : int
+    callbacks : list of callbacks
+        `Convergence`, and those of the estimator.
     incremental : bool
         Whether `partial_fit` was called: one epoch.
     score : callable or None
         See `scorer`; None: no early stopping.
     """
-    m = X.shape[0]
-    batch_size = _batch_size(estimator, m) if estimator._stochastic else None
+
+    estimator: Any
+    trainer: Trainer
+    X: Any
+    Y: Any
+    weights: Any
+    batch_size: int | None
+    epochs: int
+    callbacks: list[Any]
+    incremental: bool
+    score: Any
+
+    @property
+    def columns(self) -> Any:
+        """X with samples as columns."""
+        return Rows(self.X) if sparse.issparse(self.X) else self.X.T
+
+
+def ready(
+    estimator: Any, trainer: Trainer, X: Any, Y: Any, weights: Any, incremental: bool, score: Any
+) -> Fit:
+    """Return the fit of a trainer to samples, see `Fit`."""
+    m, stochastic = X.shape[0], estimator._stochastic
+    batch_size = _batch_size(estimator, m) if stochastic else None
     epochs = 1 if incremental else estimator.max_iter
     estimator.n_iter_ = 0
-    alone = estimator._stochastic and estimator.shuffle and batch_size == m
+    alone = stochastic and estimator.shuffle and batch_size == m
     callbacks = [Convergence(estimator, m, score, alone), *Callbacks(estimator.callbacks).all]
-    columns = Rows(X) if sparse.issparse(X) else X.T
+    return Fit(estimator, trainer, X, Y, weights, batch_size, epochs, callbacks, incremental, score)
+
+
+def run(fit: Fit) -> None:
+    """Train, and leave the attributes and warnings that scikit-learn leaves."""
+    X, estimator = fit.X, fit.estimator
     few = max(1, 2**24 // X.shape[1])  # of a sparse matrix no more is made dense at once
-    pieces = {"micro_batch": few} if sparse.issparse(X) and not estimator._stochastic and few < m else {}
+    whole = not estimator._stochastic and few < X.shape[0]
+    pieces = {"micro_batch": few} if sparse.issparse(X) and whole else {}
+    error: BaseException | None = None
     try:
-        trainer.fit(
-            columns,
-            Y.T,
-            epochs=epochs,
-            batch_size=batch_size,
+        fit.trainer.fit(
+            fit.columns,
+            fit.Y.T,
+            epochs=fit.epochs,
+            batch_size=fit.batch_size,
             shuffle=estimator.shuffle,
-            callbacks=callbacks,
-            sample_weight=weights,
+            callbacks=fit.callbacks,
+            sample_weight=fit.weights,
             progress=False,  # as scikit-learn's: a search fits many
             **pieces,
         )
-    except DivergenceError as error:
+    except (DivergenceError, KeyboardInterrupt) as caught:
+        error = caught
+    finish(fit, error)
+
+
+def finish(fit: Fit, error: BaseException | None) -> None:
+    """Leave the attributes and warnings of a fit that has run: to its end, or to an interrupt or a divergence.
+
+    Raises
+    ------
+    ValueError
+        When it has diverged without samples held out: there are no best parameters to go back to.
+    """
+    estimator, trainer, score = fit.estimator, fit.trainer, fit.score
+    if isinstance(error, DivergenceError):
         if score is None:
             raise ValueError(TOO_LARGE) from error
         # The best weights are kept; what came after has no score.
         estimator.n_iter_ += 1
         estimator.loss_ = np.nan
         estimator.loss_curve_.append(estimator.loss_)
-        assert estimator.validation_scores_ is not None
         estimator.validation_scores_.append(float("nan"))
-        warnings.warn(f"Stochastic Optimizer: {error}", ConvergenceWarning, stacklevel=4)
-    except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=4)
-    else:
-        if not incremental:
-            _warn_unless_converged(estimator, trainer)
+        warnings.warn(f"Stochastic Optimizer: {error}", ConvergenceWarning, stacklevel=5)
+    elif error is not None:
+        warnings.warn("Training interrupted by user.", stacklevel=5)
+    elif not fit.incremental:
+        _warn_unless_converged(estimator, trainer)
     if not estimator._stochastic and not trainer.records:  # it began where it would have ended
-        estimator.loss_ = _cost(estimator, trainer, columns, Y, weights)
+        estimator.loss_ = _cost(estimator, trainer, fit.columns, fit.Y, fit.weights)
     if score is not None and hasattr(estimator, "_best"):
         best = trainer.backend.asarray(estimator._best, trainer.dtype)
         trainer.session.load({"theta": best})
@@ -92,7 +140,7 @@ def _warn_unless_converged(estimator: Any, trainer: Trainer) -> None:
                 f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
     elif not (trainer.stopped or "").startswith(lbfgs.CONVERGED):
         warnings.warn(
@@ -101,7 +149,7 @@ def _warn_unless_converged(estimator: Any, trainer: Trainer) -> None:
             "Increase the number of iterations (max_iter) or scale the data as shown in:\n"
             "    https://scikit-learn.org/stable/modules/preprocessing.html",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -111,7 +159,7 @@ def _batch_size(estimator: Any, m: int) -> int:
     if estimator.batch_size > m:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=5,
+            stacklevel=6,
         )
     return int(min(estimator.batch_size, m))
 
