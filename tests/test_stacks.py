@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.batches.members import MemberBatches
+from nnx.callbacks.base import Callbacks
 from nnx.io.container import write
 from nnx.model.members import member_of
 from nnx.model.network import Network
 from nnx.support.members import member
 from nnx.train.model_file import collect
+from nnx.train.stack_loop import StackLoop
 
 K, SEEDS, RATES = 5, [4, 9, 2, 7, 30], [0.01, 0.003, 0.03, 0.1, 0.001]
 COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax"], indirect=True)
@@ -139,6 +142,25 @@ def test_members_have_weights_of_their_own(rng):
     stack, singles = stacked(net(), X, Y, epochs=3, batch_size=3, sample_weight=w)
     assert len({single.steps for single in singles}) > 1  # batches without weight are left out
     check(stack, singles)
+
+
+@pytest.mark.parametrize("batch_size", [4, 5, None])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_members_train_on_samples_of_their_own(rng, batch_size, shuffle):
+    """Places in one pool: the folds of a cross-validation, or a bootstrap."""
+    X, Y = samples(rng)
+    places = [rng.choice(30, 20) for _ in range(K)]
+    stack, backend = nnx.Trainer(net(), nnx.Adam(RATES), "numpy", seed=SEEDS, members=K), nnx.backend("numpy")
+    rngs = stack.rng if shuffle else None
+    batches = MemberBatches(backend, X, Y, None, batch_size, rngs, [*range(K)], places)
+    StackLoop(stack.session.stack(False), batches, 7, [Callbacks(())] * K, Callbacks(())).run()
+    for k, own in enumerate(places):
+        single = nnx.Trainer(net(), nnx.Adam(RATES[k]), "numpy", seed=SEEDS[k])
+        single.fit(X[:, own], Y[own], 7, batch_size, shuffle=shuffle)
+        assert stack.each[k].records == single.records
+        np.testing.assert_array_equal(stack.each[k].theta, single.theta)
+    with pytest.raises(nnx.InputError, match="members train on 19 and 20 samples"):
+        MemberBatches(backend, X, Y, None, batch_size, rngs, [*range(K)], [places[0][1:], *places[1:]])
 
 
 def test_fits_go_on(rng):

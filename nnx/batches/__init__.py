@@ -137,6 +137,8 @@ class Batches(Counted):
         Shuffles the samples anew each epoch; None leaves them in order.
     micro_batch : int or None
         The samples computed at once: a larger batch comes in pieces. None: the batch.
+    m : int or None
+        The samples of an epoch, where they are some of X; None: all.
     """
 
     def __init__(
@@ -148,8 +150,9 @@ class Batches(Counted):
         batch_size: int | None = None,
         rng: Any = None,
         micro_batch: int | None = None,
+        m: int | None = None,
     ) -> None:
-        self.m: int = X.shape[-1]
+        self.m: int = X.shape[-1] if m is None else m
         self.batch_size: int = min(batch_size or self.m, self.m)
         self.micro_batch = micro_batch
         self._backend, self._rng = backend, rng if self.steps > 1 else None  # one step: any order is the same

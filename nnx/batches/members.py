@@ -6,6 +6,7 @@ from typing import Any
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
 from nnx.batches import Batches
+from nnx.errors import InputError
 from nnx.port.base import Backend
 
 
@@ -22,6 +23,14 @@ class MemberBatches(Batches):
         Each shuffles a member's samples anew each epoch, as it would in a single run; None leaves them in order.
     rows : list of int
         The member in each row of the stack; -1: it is gone.
+    samples : sequence of K integer arrays (m,), or None
+        The samples that each member trains on, as their places in X, in the order of its single run; all of one
+        length. None: all of X.
+
+    Raises
+    ------
+    InputError
+        When the members have different numbers of samples.
     """
 
     def __init__(
@@ -33,21 +42,33 @@ class MemberBatches(Batches):
         batch_size: int | None,
         rngs: Sequence[Any] | None,
         rows: list[int],
+        samples: Sequence[Any] | None = None,
     ) -> None:
-        super().__init__(backend, X, Y, None, batch_size, rngs)
+        lengths = {len(places) for places in samples or ()}
+        if len(lengths) > 1:
+            raise InputError(
+                f"members train on {' and '.join(map(str, sorted(lengths)))} samples; members of one stack need the "
+                "same number of samples: train those with another number in another stack"
+            )
+        super().__init__(backend, X, Y, None, batch_size, rngs, m=lengths.pop() if lengths else None)
         self.data = X, Y, w
-        self.rngs, self.rows = rngs, rows
+        self.rngs, self.rows, self.samples = rngs, rows, samples
 
     def order(self, epochs: int = 1) -> Array | None:
-        """Draw the orders of the members in the next epochs, one after the other; None: as they are."""
-        if self._rng is None or self.rngs is None:
+        """Return the orders of the members in the next epochs, one after the other; None: as they are."""
+        if self._rng is None and self.samples is None:
             return None
-        drawn: dict[int, Any] = {}
-        for k in self.rows:
-            if k >= 0:
-                drawn[k] = host.concat([self.rngs[k].permutation(self.m) for _ in range(epochs)])
-        any_order = next(iter(drawn.values()))  # of a member that is gone, which draws no more
-        return self._backend.asarray(host.stacked([drawn.get(k, any_order) for k in self.rows]))
+        live = {k: self._order(k, epochs) for k in self.rows if k >= 0}
+        any_order = next(iter(live.values()))  # of a member that is gone, which draws no more
+        return self._backend.asarray(host.stacked([live.get(k, any_order) for k in self.rows]))
+
+    def _order(self, k: int, epochs: int) -> Any:
+        """Return the places of a member's samples in the next epochs; a shuffled order is drawn here."""
+        own = None if self.samples is None else self.samples[k]
+        if self._rng is None or self.rngs is None:
+            return host.concat([own] * epochs)
+        drawn = host.concat([self.rngs[k].permutation(self.m) for _ in range(epochs)])
+        return drawn if own is None else own[drawn]
 
     def idle(self, order: Array | None) -> list[int]:
         """Return no step: the step of a stack leaves a member as it is whose samples all weigh 0."""
