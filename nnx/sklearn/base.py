@@ -108,13 +108,11 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         work = registry.work(P, X.shape[0] * self.max_iter, 0)
         backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
         trainer = self._trained(X, backend, dtype, regularization, incremental)
-        score = None
+        rows, score = None, None
         if self.early_stopping and self._stochastic:
-            kept, held_out = hold_out(self, X.shape[0], Y)
+            rows, held_out = hold_out(self, X.shape[0], Y)
             score = scorer(self, backend, X, Y, weights, held_out)
-            X, Y = samples.take(X, kept), Y[kept]
-            weights = None if weights is None else weights[kept]
-        return ready(self, trainer, X, Y, weights, incremental, score)
+        return ready(self, trainer, X, Y, weights, rows, incremental, score)
 
     def _begin(self, X: Any) -> None:
         """Draw the first parameters and forget the last fit."""

@@ -37,8 +37,10 @@ class Fit:
     trainer : Trainer
         At the first parameters of the fit.
     X, Y : arrays (m, n) and (m, 1), (m,) or (m, n[L])
-        The samples that it trains on, as rows.
+        The samples, as rows.
     weights : array (m,) or None
+    rows : array of int or None
+        The numbers of the samples that it trains on; None: all.
     batch_size : int or None
         None: L-BFGS, which takes all samples.
     epochs : int
@@ -55,6 +57,7 @@ class Fit:
     X: Any
     Y: Any
     weights: Any
+    rows: Any
     batch_size: int | None
     epochs: int
     callbacks: list[Any]
@@ -62,50 +65,67 @@ class Fit:
     score: Any
 
     @property
-    def columns(self) -> Any:
-        """X with samples as columns."""
-        return Rows(self.X) if sparse.issparse(self.X) else self.X.T
+    def samples(self) -> tuple[Any, Any, Any]:
+        """X and Y of the samples that it trains on, as columns, and their weights."""
+        X, Y, weights, rows = self.X, self.Y, self.weights, self.rows
+        if rows is not None:
+            X, Y, weights = samples.take(X, rows), Y[rows], None if weights is None else weights[rows]
+        return Rows(X) if sparse.issparse(X) else X.T, Y.T, weights
 
 
 def ready(
-    estimator: Any, trainer: Trainer, X: Any, Y: Any, weights: Any, incremental: bool, score: Any
+    estimator: Any,
+    trainer: Trainer,
+    X: Any,
+    Y: Any,
+    weights: Any,
+    rows: Any,
+    incremental: bool,
+    score: Any,
 ) -> Fit:
     """Return the fit of a trainer to samples, see `Fit`."""
-    m, stochastic = X.shape[0], estimator._stochastic
+    m, stochastic = X.shape[0] if rows is None else len(rows), estimator._stochastic
     batch_size = _batch_size(estimator, m) if stochastic else None
     epochs = 1 if incremental else estimator.max_iter
     estimator.n_iter_ = 0
     alone = stochastic and estimator.shuffle and batch_size == m
     callbacks = [Convergence(estimator, m, score, alone), *Callbacks(estimator.callbacks).all]
-    return Fit(estimator, trainer, X, Y, weights, batch_size, epochs, callbacks, incremental, score)
+    return Fit(estimator, trainer, X, Y, weights, rows, batch_size, epochs, callbacks, incremental, score)
 
 
 def run(fit: Fit) -> None:
     """Train, and leave the attributes and warnings that scikit-learn leaves."""
-    X, estimator = fit.X, fit.estimator
-    few = max(1, 2**24 // X.shape[1])  # of a sparse matrix no more is made dense at once
-    whole = not estimator._stochastic and few < X.shape[0]
-    pieces = {"micro_batch": few} if sparse.issparse(X) and whole else {}
+    estimator, (X, Y, weights) = fit.estimator, fit.samples
+    few = max(1, 2**24 // fit.X.shape[1])  # of a sparse matrix no more is made dense at once
+    whole = not estimator._stochastic and few < fit.X.shape[0]
+    pieces = {"micro_batch": few} if sparse.issparse(fit.X) and whole else {}
     error: BaseException | None = None
     try:
         fit.trainer.fit(
-            fit.columns,
-            fit.Y.T,
+            X,
+            Y,
             epochs=fit.epochs,
             batch_size=fit.batch_size,
             shuffle=estimator.shuffle,
             callbacks=fit.callbacks,
-            sample_weight=fit.weights,
+            sample_weight=weights,
             progress=False,  # as scikit-learn's: a search fits many
             **pieces,
         )
     except (DivergenceError, KeyboardInterrupt) as caught:
         error = caught
-    finish(fit, error)
+    warning = finish(fit, error)
+    if warning is not None:
+        warnings.warn(warning, stacklevel=4)
 
 
-def finish(fit: Fit, error: BaseException | None) -> None:
-    """Leave the attributes and warnings of a fit that has run: to its end, or to an interrupt or a divergence.
+def finish(fit: Fit, error: BaseException | None) -> Warning | None:
+    """Leave the attributes of a fit that has run: to its end, or to an interrupt or a divergence.
+
+    Returns
+    -------
+    Warning or None
+        That of scikit-learn.
 
     Raises
     ------
@@ -113,6 +133,7 @@ def finish(fit: Fit, error: BaseException | None) -> None:
         When it has diverged without samples held out: there are no best parameters to go back to.
     """
     estimator, trainer, score = fit.estimator, fit.trainer, fit.score
+    warning: Warning | None = None
     if isinstance(error, DivergenceError):
         if score is None:
             raise ValueError(TOO_LARGE) from error
@@ -121,36 +142,34 @@ def finish(fit: Fit, error: BaseException | None) -> None:
         estimator.loss_ = np.nan
         estimator.loss_curve_.append(estimator.loss_)
         estimator.validation_scores_.append(float("nan"))
-        warnings.warn(f"Stochastic Optimizer: {error}", ConvergenceWarning, stacklevel=5)
+        warning = ConvergenceWarning(f"Stochastic Optimizer: {error}")
     elif error is not None:
-        warnings.warn("Training interrupted by user.", stacklevel=5)
+        warning = UserWarning("Training interrupted by user.")
     elif not fit.incremental:
-        _warn_unless_converged(estimator, trainer)
+        warning = _unless_converged(estimator, trainer)
     if not estimator._stochastic and not trainer.records:  # it began where it would have ended
-        estimator.loss_ = _cost(estimator, trainer, fit.columns, fit.Y, fit.weights)
+        estimator.loss_ = _cost(estimator, trainer, *fit.samples)
     if score is not None and hasattr(estimator, "_best"):
         best = trainer.backend.asarray(estimator._best, trainer.dtype)
         trainer.session.load({"theta": best})
+    return warning
 
 
-def _warn_unless_converged(estimator: Any, trainer: Trainer) -> None:
+def _unless_converged(estimator: Any, trainer: Trainer) -> Warning | None:
     if estimator._stochastic:
         if trainer.stopped is None:
-            warnings.warn(
+            return ConvergenceWarning(
                 f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
-                "converged yet.",
-                ConvergenceWarning,
-                stacklevel=6,
+                "converged yet."
             )
     elif not (trainer.stopped or "").startswith(lbfgs.CONVERGED):
-        warnings.warn(
+        return ConvergenceWarning(
             f"lbfgs failed to converge after {estimator.n_iter_} iteration(s): "
             f"{trainer.stopped or 'the iterations of max_iter are done'}.\n\n"
             "Increase the number of iterations (max_iter) or scale the data as shown in:\n"
-            "    https://scikit-learn.org/stable/modules/preprocessing.html",
-            ConvergenceWarning,
-            stacklevel=6,
+            "    https://scikit-learn.org/stable/modules/preprocessing.html"
         )
+    return None
 
 
 def _batch_size(estimator: Any, m: int) -> int:
@@ -164,10 +183,10 @@ def _batch_size(estimator: Any, m: int) -> int:
     return int(min(estimator.batch_size, m))
 
 
-def _cost(estimator: Any, trainer: Trainer, columns: Any, Y: Any, weights: Any) -> float:
+def _cost(estimator: Any, trainer: Trainer, X: Any, Y: Any, weights: Any) -> float:
     """Return J at the trainer's parameters, with the penalty."""
-    loss = trainer.evaluate(columns, Y.T, sample_weight=weights)["loss"]
-    total = len(Y) if weights is None else weights.sum()
+    loss = trainer.evaluate(X, Y, sample_weight=weights)["loss"]
+    total = Y.shape[-1] if weights is None else weights.sum()
     parameters, own = trainer.parameters, trainer.regularization
     decayed = [parameters[name] for name in own.names(trainer.network)]
     penalty = sum(0.5 * own.l2 * float((W**2).sum()) + own.l1 * float(np.abs(W).sum()) for W in decayed)
