@@ -120,30 +120,19 @@ def test_not_a_number_fails(report, monkeypatch):
 
 @pytest.mark.long
 @needs_compiler
-def test_a_step_that_is_no_graph_fails(report, monkeypatch):
+@pytest.mark.parametrize(
+    ("owner", "name", "error"), [(Gpu, "captured", RuntimeError), (program, "render_step", nnx.errors.Error)]
+)
+def test_a_step_that_is_no_graph_fails(report, monkeypatch, owner, name, error):
     installed(monkeypatch)
 
     def refused(*_):
-        raise RuntimeError("this capture is refused")
+        raise error(f"{name} is refused")
 
-    monkeypatch.setattr(Gpu, "captured", refused)
+    monkeypatch.setattr(owner, name, refused)
     row = compare(report)
     assert row.outcome == "failed"
-    assert "this capture is refused" in row.text
-
-
-@pytest.mark.long
-@needs_compiler
-def test_a_step_of_single_operations_fails(report, monkeypatch):
-    installed(monkeypatch)
-
-    def refused(*_):
-        raise nnx.errors.Error("this step is refused")
-
-    monkeypatch.setattr(program, "render_step", refused)
-    row = compare(report)
-    assert row.outcome == "failed"
-    assert "this step is refused" in row.text
+    assert f"{name} is refused" in row.text
 
 
 @pytest.mark.long
@@ -168,7 +157,7 @@ def test_a_precision_must_round_and_not_too_much(report, monkeypatch, precision)
     correctness.check_precision(report, precision, tried, OPTIONS)
     factor = library._factor
     with monkeypatch.context() as changed:  # nothing rounds
-        changed.setattr("nnx.backends.cupy.rendering.with_rounded_factors", lambda graph: graph)
+        changed.setattr("nnx.backends.cupy.rendering.in_precision", lambda graph, precision: graph)
         changed.setattr(
             library, "_factor", lambda *given: factor(*given[:2], {**given[2], "compute": 68}, given[3])
         )

@@ -243,7 +243,7 @@ def test_the_calls_of_a_gpu_have_results_in_float32():
 
     elsewhere = torch.device("meta")  # shapes and dtypes without numbers
     graph = trace(lambda W, X: W @ X, np.zeros((10, 2), "f4"), np.zeros((2, 3), "f4"))
-    call = render(graph, {}, torch, elsewhere, rounds=True)
+    call = render(graph, {}, torch, elsewhere, precision="bfloat16")
     assert "out_dtype=float32" in call.source
     assert ".float()" not in call.source
     W, X, out = (torch.zeros(shape, device=elsewhere) for shape in ((10, 2), (2, 3), (10, 3)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnx.array.namespace import Array
 from nnx.backends.cupy.cublaslt import Matmul
-from nnx.backends.cupy.gpu import ALIGNED, Gpu, aligned
+from nnx.backends.cupy.gpu import ALIGNED, Gpu, offsets
 from nnx.backends.cupy.step import Argument, Call, Launch, Product, RenderedStep, arguments
 from nnx.backends.cupy.streams import planned
 from nnx.compiler.ir.operations import itemsize
@@ -122,15 +122,6 @@ class Calls:
         else:
             workspace = addresses[WORKSPACES[self._plan.beside[k]]]
             self._matmuls[k](self._gpu.lt, _addresses(call, addresses), workspace, stream.ptr)
-
-
-def offsets(memory: Mapping[Memory, int]) -> tuple[dict[Memory, int], int]:
-    """Return where each memory begins in one block, and the bytes of the block."""
-    starts, end = {}, 0
-    for x, nbytes in memory.items():
-        starts[x] = end
-        end += aligned(nbytes)
-    return starts, end
 
 
 def has_layout(x: Array, place: Place, alignment: int) -> bool:

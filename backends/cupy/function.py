@@ -3,8 +3,8 @@
 from typing import Any
 
 from nnx.array.namespace import Array
-from nnx.backends.cupy.calls import Calls, has_layout, offsets
-from nnx.backends.cupy.gpu import Gpu
+from nnx.backends.cupy.calls import Calls, has_layout
+from nnx.backends.cupy.gpu import Gpu, offsets
 from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler import Value, is_array
 from nnx.compiler.schedule import Memory, Place

@@ -1,15 +1,18 @@
 """A CUDA GPU through CuPy: memory, compiled kernels, streams and graphs, and the products of cuBLASLt."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeVar
 
 from nnx.array.namespace import Array
 from nnx.backends.cupy.cublaslt import CuBlasLt
 from nnx.errors import BackendError, first_line, size
 from nnx.support.processes import not_forked
+
+T = TypeVar("T")
 
 ALIGNED = 256
 """Bytes of which the address of each piece of memory is a multiple."""
@@ -24,6 +27,12 @@ def aligned(nbytes: int) -> int:
     (256, 512)
     """
     return -(-nbytes // ALIGNED) * ALIGNED
+
+
+def offsets(memory: Mapping[T, int]) -> tuple[dict[T, int], int]:
+    """Return where each piece of memory, given with its bytes, begins in one block, and the bytes of the block."""
+    *starts, end = accumulate(map(aligned, memory.values()), initial=0)
+    return dict(zip(memory, starts, strict=True)), end
 
 
 OUT_OF_MEMORY = 2

@@ -8,9 +8,8 @@ from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy.step import RenderedStep
 from nnx.backends.cupy.step_renderer import rendered, scheduled
-from nnx.compiler import Graph, is_array, own_outputs, trace
-from nnx.compiler.ir.operations import ROUNDED
-from nnx.compiler.passes.round_factors import with_rounded_factors
+from nnx.compiler import is_array, own_outputs, trace
+from nnx.compiler.passes.round_factors import in_precision
 from nnx.port.precision import FLOAT32
 from nnx.support.tree import leaves, mapped
 
@@ -51,11 +50,6 @@ def render_function(function: Callable[..., Any], arguments: Any, precision: str
         return rendered(made, of(with_another_sample(arguments)))
     except Exception:  # what was taken for samples is none: the user's code may raise anything
         return rendered(made)
-
-
-def in_precision(graph: Graph, precision: str) -> Graph:
-    """Return a graph whose products read what they must read for a precision. For TF32 cuBLASLt rounds by itself."""
-    return with_rounded_factors(graph) if precision == ROUNDED else graph
 
 
 def with_another_sample(arguments: Any) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy import loop
-from nnx.backends.cupy.calls import Calls, has_layout, offsets
-from nnx.backends.cupy.gpu import ALIGNED, Gpu, aligned
+from nnx.backends.cupy.calls import Calls, has_layout
+from nnx.backends.cupy.gpu import ALIGNED, Gpu, aligned, offsets
 from nnx.backends.cupy.state import StateMemory
 from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler.schedule import Memory

@@ -3,7 +3,7 @@
 from typing import Any
 
 from nnx.array.namespace import Array
-from nnx.backends.cupy.gpu import Gpu, aligned
+from nnx.backends.cupy.gpu import Gpu, offsets
 
 
 class StateMemory:
@@ -33,12 +33,8 @@ class StateMemory:
         self._gpu = gpu
         self._forms = {name: (tuple(map(int, x.shape)), x.dtype) for name, x in state.items()}
         self.key = tuple(self._forms.items())
-        self.offsets, end = {}, 0
-        for name, x in state.items():
-            self.offsets[name] = end
-            end += aligned(int(x.nbytes))
-        self.nbytes = end
-        self.home = gpu.empty(end)
+        self.offsets, self.nbytes = offsets({name: int(x.nbytes) for name, x in state.items()})
+        self.home = gpu.empty(self.nbytes)
         self._blocks = [self.home]
         self._current = self._same = self.home  # `_same`: another block that home is a copy of, or home
         self._saved: Array | None = None

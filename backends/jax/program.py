@@ -9,8 +9,7 @@ from nnx.array.gather import Data, member_batch
 from nnx.array.namespace import Array
 from nnx.backends.jax.lowering import Layouts, Lowered, is_tree, joined, split
 from nnx.compiler import trace
-from nnx.compiler.ir.operations import ROUNDED
-from nnx.compiler.passes.round_factors import with_rounded_factors
+from nnx.compiler.passes.round_factors import in_precision
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, not_forked, whole
 
@@ -94,8 +93,7 @@ class JaxProgram(Program):
     def _lowered(self, *arguments: Any, is_step: bool = False) -> Lowered | None:
         """Return the function by its graph; None if it cannot be traced, as it may be with a custom activation."""
         try:
-            graph = trace(self.function, *arguments)
-            return Lowered(with_rounded_factors(graph) if self._precision == ROUNDED else graph, self._jax)
+            return Lowered(in_precision(trace(self.function, *arguments), self._precision), self._jax)
         except Exception as error:
             level, what = (logging.INFO, "a step") if is_step else (logging.DEBUG, self.function)
             logging.getLogger("nnx").log(level, "%s runs as it is: %s: %s", what, type(error).__name__, error)

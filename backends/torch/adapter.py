@@ -159,7 +159,7 @@ def library_of(torch: Any, device: Any, precision: str = FLOAT32) -> Library:
         return _one_thread if device.type == "cpu" and is_small(graph) else nullcontext
 
     return Library(
-        render=partial(render, torch=torch, device=device, rounds=precision == "bfloat16"),
+        render=partial(render, torch=torch, device=device, precision=precision),
         empty=lambda shape, dtype: torch.empty(shape, dtype=getattr(torch, dtype), device=device),
         take=lambda rows, places, out: torch.index_select(rows, 0, places, out=out),
         settings=settings,

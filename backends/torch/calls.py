@@ -11,7 +11,7 @@ from typing import Any
 from nnx.backends.calls.renderer import Call, CallRenderer
 from nnx.compiler import Graph, Op, TraceError, Value
 from nnx.compiler.ir.operations import FLOATS, ROUNDED
-from nnx.compiler.passes.round_factors import with_rounded_factors
+from nnx.compiler.passes.round_factors import in_precision
 from nnx.compiler.pipeline import Target
 from nnx.compiler.schedule import Place
 from nnx.compiler.thresholds import SLOW_ROOT
@@ -48,15 +48,17 @@ _SCALED = {"add_scaled", "subtract_scaled", "lerp"}
 """x + n y, x - n y, and x + n (y - x), where n is a number: they may be written over x."""
 
 
-def render(graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any, rounds: bool = False) -> Call:
-    """Return the function of a graph: see `CallRenderer`. `rounds`: factors of products are rounded to bfloat16.
+def render(
+    graph: Graph, slots: Mapping[Value, Value], torch: Any, device: Any, precision: str | None = None
+) -> Call:
+    """Return the function of a graph: see `CallRenderer`.
 
     Raises
     ------
     TraceError
         When an operation is not known here.
     """
-    graph = with_peepholes(with_rounded_factors(graph) if rounds else graph, device.type == "cpu")
+    graph = with_peepholes(in_precision(graph, precision), device.type == "cpu")
     return TorchCalls(graph, slots, torch, device).function()
 
 

@@ -6,6 +6,11 @@ from nnx.compiler.ir.graph import Graph, Op, Value
 from nnx.compiler.ir.operations import ROUNDED
 
 
+def in_precision(graph: Graph, precision: str | None) -> Graph:
+    """Return a graph whose products read the factors of a precision: "bfloat16" rounds them."""
+    return with_rounded_factors(graph) if precision == ROUNDED else graph
+
+
 def with_rounded_factors(graph: Graph) -> Graph:
     """Return the graph with a copy in bfloat16 of each factor of a product of float32, which the product reads.
 
