@@ -19,7 +19,13 @@ from nnx.train.stack_loop import StackLoop
 from nnx.train.stack_session import StackSession
 
 
-def fit_stack(stack: StackSession, asked: Request, trainers: Sequence[Any]) -> None:
+def fit_stack(
+    stack: StackSession,
+    asked: Request,
+    trainers: Sequence[Any],
+    callbacks: Sequence[Sequence[Any]] = (),
+    places: Sequence[Any] | None = None,
+) -> None:
     """Train all members.
 
     Parameters
@@ -29,6 +35,10 @@ def fit_stack(stack: StackSession, asked: Request, trainers: Sequence[Any]) -> N
         The arguments of `Trainer.fit` as they were handed in. `sample_weight` may be (K, m).
     trainers : sequence of K Trainer
         The members, as their callbacks see them.
+    callbacks : sequence of K sequences of Callback
+        Each member's own, called before the copies of those in `asked`; empty: there are none.
+    places : sequence of K integer arrays (m,), or None
+        The samples that each member trains on: see `MemberBatches`.
 
     Raises
     ------
@@ -37,7 +47,7 @@ def fit_stack(stack: StackSession, asked: Request, trainers: Sequence[Any]) -> N
     """
     request = checked(asked, stack.network)
     _check(request)
-    batches = _batches(stack, request)
+    batches = _batches(stack, request, places)
     validation = None
     if request.validation is not None:
         given = checked_validation(request.validation, request.epochs)
@@ -54,7 +64,7 @@ def fit_stack(stack: StackSession, asked: Request, trainers: Sequence[Any]) -> N
             )
     stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     together = stack.stack(own_weights=batches.data[2] is not None)
-    own, shared = _callbacks(request.callbacks, trainers)
+    own, shared = _callbacks(request.callbacks, trainers, callbacks)
     loop = StackLoop(together, batches, request.epochs, own, shared, validation, None, metrics)
     try:
         loop.run()
@@ -64,11 +74,14 @@ def fit_stack(stack: StackSession, asked: Request, trainers: Sequence[Any]) -> N
         raise stack.errors[0]
 
 
-def _callbacks(given: Callbacks, trainers: Sequence[Any]) -> tuple[list[Callbacks], Callbacks]:
-    """Return the callbacks of each member, copies, and those of all members together."""
+def _callbacks(
+    given: Callbacks, trainers: Sequence[Any], known: Sequence[Sequence[Any]]
+) -> tuple[list[Callbacks], Callbacks]:
+    """Return the callbacks of each member, copies beside those that are known, and those of all members together."""
     own, shared = [], Callbacks([one for one in given.all if not one.each_member])
-    for trainer in trainers:
-        own.append(Callbacks([deepcopy(one) for one in given.all if one.each_member]))
+    for k, trainer in enumerate(trainers):
+        copies = [deepcopy(one) for one in given.all if one.each_member]
+        own.append(Callbacks([*(known[k] if known else ()), *copies]))
         own[-1].trainer = trainer
         if own[-1].each_step:
             raise InputError(f"{', '.join(own[-1].names)}: no callback sees each step of a member yet")
@@ -84,7 +97,7 @@ def _check(request: Request) -> None:
         raise InputError("a trainer with members takes X and Y, arrays in memory, and no batches")
 
 
-def _batches(stack: StackSession, request: Request) -> MemberBatches:
+def _batches(stack: StackSession, request: Request, places: Sequence[Any] | None) -> MemberBatches:
     """Return the batches of the members."""
     first, w = stack.first, request.sample_weight
     own = w is not None and len(shape_of(w)) == 2
@@ -98,7 +111,7 @@ def _batches(stack: StackSession, request: Request) -> MemberBatches:
     if own:
         weights = stack.backend.asarray(_own_weights(w, stack.K, found.m, stack.dtype))
     rngs = [session.rng for session in stack.members] if request.shuffle else None
-    return MemberBatches(stack.backend, X, Y, weights, request.batch_size, rngs, [*range(stack.K)])
+    return MemberBatches(stack.backend, X, Y, weights, request.batch_size, rngs, [*range(stack.K)], places)
 
 
 def _own_weights(w: Any, K: int, m: int, dtype: str) -> Any:
