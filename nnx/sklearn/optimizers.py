@@ -1,10 +1,22 @@
-"""scikit-learn's two optimizers, to the letter: nnx's own differ from them in where a factor stands."""
+"""scikit-learn's two optimizers, to the letter: nnx's own differ from them in where a factor stands.
 
-import math
+As of nnx's own, each number may be a sequence, one for each member of a stack.
+"""
+
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+from nnx.array.members import log
 from nnx.array.namespace import Array, array_namespace
 from nnx.optimizers import Schedule, State
+from nnx.support.members import Number, acts, each
+
+
+def _as_floats(optimizer: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(optimizer, name)
+        if not isinstance(value, Schedule):
+            object.__setattr__(optimizer, name, each(name, value, lambda _, x: float(x)))
 
 
 @dataclass(frozen=True)
@@ -29,9 +41,12 @@ class SGD:
     array([0.9, 0.4])
     """
 
-    learning_rate: float | Schedule
-    momentum: float
+    learning_rate: Number | Schedule
+    momentum: Number
     nesterov: bool
+
+    def __post_init__(self) -> None:
+        _as_floats(self, "learning_rate", "momentum")
 
     def init(self, theta: Array) -> State:
         """Return the velocity: zeros."""
@@ -69,10 +84,14 @@ class Adam:
     array([-0.001 ,  0.00024])
     """
 
-    learning_rate: float | Schedule
-    beta1: float
-    beta2: float
-    epsilon: float
+    learning_rate: Number | Schedule
+    beta1: Number
+    beta2: Number
+    epsilon: Number
+    shares: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
+
+    def __post_init__(self) -> None:
+        _as_floats(self, "learning_rate", "beta1", "beta2", "epsilon")
 
     def init(self, theta: Array) -> State:
         """Return the means of the gradient, "m", and of its square, "v": zeros."""
@@ -87,8 +106,8 @@ class Adam:
         v = self.beta2 * state["v"] + (1 - self.beta2) * dtheta**2
         # 1 - beta^t = -expm1(t log beta), see nnx.Adam; beta = 0 has no log, and no correction
         alpha = state["alpha"]
-        if self.beta2:
-            alpha = alpha * xp.sqrt(-xp.expm1(t * math.log(self.beta2)))
-        if self.beta1:
-            alpha = alpha / -xp.expm1(t * math.log(self.beta1))
+        if acts(self.beta2):
+            alpha = alpha * xp.sqrt(-xp.expm1(t * log(self.beta2)))
+        if acts(self.beta1):
+            alpha = alpha / -xp.expm1(t * log(self.beta1))
         return {"theta": state["theta"] - alpha * m / (xp.sqrt(v) + self.epsilon), "m": m, "v": v}
