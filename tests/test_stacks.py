@@ -1,12 +1,14 @@
 """A fit of a stack: each member has the history, the end and the parameters of its single run."""
 
 import pickle
+import shutil
 from copy import deepcopy
 
 import numpy as np
 import pytest
 
 import nnx
+from nnx.callbacks.base import Callbacks
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.io.container import write
@@ -14,6 +16,9 @@ from nnx.model.members import member_of
 from nnx.model.network import Network
 from nnx.support.members import member
 from nnx.train.model_file import collect
+from nnx.train.request import Request
+from nnx.train.stack_fit import fit_stack
+from nnx.train.stack_session import StackSession
 from nnx.train.stack_loop import StackLoop
 
 K, SEEDS, RATES = 5, [4, 9, 2, 7, 30], [0.01, 0.003, 0.03, 0.1, 0.001]
@@ -373,3 +378,47 @@ def test_a_damaged_file_of_members_is_an_error(tmp_path, change, says):
     write(tmp_path / "stack.safetensors", tensors, run)
     with pytest.raises(nnx.ModelFileError, match=says):
         nnx.Trainer.load(tmp_path / "stack.safetensors", "numpy")
+
+
+def test_a_stack_goes_on_from_the_checkpoints_of_its_members_and_so_does_a_single_run(rng, tmp_path):
+    X, Y = to_learn(rng, 40)
+    given = {"epochs": 9, "batch_size": 8, "validation": samples(rng, 20)}
+
+    def own(*names):
+        return [
+            [nnx.EarlyStopping(patience=2), nnx.Checkpoints(tmp_path / name, epochs=1)] for name in names
+        ]
+
+    def trainers(K):
+        return [nnx.Trainer(net(), nnx.Adam(rate), "numpy", seed=3) for rate in RATES[:K]]
+
+    def fit(trainers, interrupt=None, checkpoints=()):
+        asked = Callbacks([] if interrupt is None else [interrupt])
+        request = Request(
+            X, Y, 9, 8, given["validation"], True, asked, None, None, None, None, None, None, False, None, None
+        )  # fmt: skip
+        stack = StackSession.of([trainer.session for trainer in trainers])
+        fit_stack(stack, request, trainers, own(*"abc"), None, checkpoints)
+        return stack
+
+    class Interrupt(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            if progress.epoch == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(trainers(3), Interrupt())
+    shutil.copytree(tmp_path / "b", tmp_path / "d")
+    [alone] = trainers(2)[1:]
+    alone.fit(X, Y, **given, callbacks=own("d")[0], resume=tmp_path / "d")
+    whole, resumed = trainers(3), trainers(3)
+    for trainer in whole:
+        trainer.fit(X, Y, **given, callbacks=nnx.EarlyStopping(patience=2))
+    fit(resumed, checkpoints=[tmp_path / name for name in "abc"])
+    assert len({len(trainer.records) for trainer in whole}) > 1  # some have stopped early
+    for one, other in [*zip(whole, resumed, strict=True), (whole[1], alone)]:
+        assert one.records == other.records
+        assert (one.kept, one.stopped) == (other.kept, other.stopped)
+        np.testing.assert_array_equal(one.theta, other.theta)
+    with pytest.raises(nnx.errors.InputError, match="and these stand apart"):
+        fit(trainers(3), checkpoints=[tmp_path / "a", tmp_path / "b", tmp_path / "empty"])

@@ -1,6 +1,7 @@
 """One fit, from its arguments to its history: it makes batches, takes up a checkpoint, and runs the loop."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         samples.training,
         samples.metrics,
         request.callbacks,
-        _plan(request, samples),
+        plan(request, samples.batches, samples.validation, samples.metrics, samples.split is not None),
     )
     _begin(session, request, samples)
     unbound = session.optimizer
@@ -179,24 +180,25 @@ def _metrics(session: Session, request: Request, *samples: Provider | None) -> t
     return wanted
 
 
-def _plan(request: Request, samples: Samples) -> dict[str, Any]:
+def plan(
+    request: Request, batches: Provider, validation: Provider | None, metrics: Sequence[Any], split: bool
+) -> dict[str, Any]:
     """Return the arguments that a checkpoint must agree with for the fit to go on."""
-    plan: dict[str, Any] = {
-        "m": samples.batches.m,
+    found: dict[str, Any] = {
+        "m": batches.m,
         "batch_size": request.batch_size,
         "micro_batch": request.micro_batch,
         "shuffle": request.shuffle,
         "steps": request.steps,
     }
-    if samples.validation is not None:
-        names = [one.name for one in samples.metrics]
-        plan |= {"validation": samples.validation.m, "metrics": names}
-    if samples.split is not None:
-        plan |= {"validation_split": request.validation_split}
+    if validation is not None:
+        found |= {"validation": validation.m, "metrics": [one.name for one in metrics]}
+    if split:
+        found |= {"validation_split": request.validation_split}
     weights = request.class_weight, request.sample_weight
     if any(one is not None for one in weights):
-        plan |= {"class_weight": repr(weights[0]), "sample_weight": weights[1] is not None}
-    return plan
+        found |= {"class_weight": repr(weights[0]), "sample_weight": weights[1] is not None}
+    return found
 
 
 def _begin(session: Session, request: Request, samples: Samples) -> None:

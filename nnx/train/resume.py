@@ -4,19 +4,30 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from nnx.callbacks.base import Callbacks
 from nnx.errors import BackendError, InputError, ModelFileError, count
 from nnx.io.run_folder import CHECKPOINTS, checkpoints
 from nnx.model.layers import as_text
 from nnx.optimizers import describe as describe_optimizer
 from nnx.support.schema import check
-from nnx.train.loop import FitLoop
 from nnx.train.model_file import Saved, newest, none_readable, not_loadable, read, restore
 from nnx.train.session import Session
 
 
-def resume(session: Session, loop: FitLoop, path: Path) -> None:
+class Resumed(Protocol):
+    """A fit that can go on from a checkpoint: the loop of one network, or a member of a stack."""
+
+    plan: dict[str, Any]
+    callbacks: Callbacks
+    batches: Any
+
+    def restore(self, position: Mapping[str, Any]) -> None:
+        """Go on from a position that was checked."""
+
+
+def resume(session: Session, loop: Resumed, path: Path) -> None:
     """Take up the fit that a checkpoint, or the newest good one in a folder (or a run's), was written in.
 
     Raises
@@ -41,7 +52,7 @@ def resume(session: Session, loop: FitLoop, path: Path) -> None:
         logging.getLogger("nnx").info("there is no checkpoint in %r yet: the fit begins", str(path))
 
 
-def _take_up(session: Session, loop: FitLoop, path: Path, found: Saved) -> None:
+def _take_up(session: Session, loop: Resumed, path: Path, found: Saved) -> None:
     tensors, saved = found.tensors, found.run
     _check_parts(session, saved, f"the checkpoint {str(path)!r}")
     position = saved.get("position")
@@ -93,7 +104,7 @@ def _check_parts(session: Session, saved: Mapping[str, Any], where: str) -> None
             )
 
 
-def _check_position(loop: FitLoop, position: Mapping[str, Any], where: str) -> None:
+def _check_position(loop: Resumed, position: Mapping[str, Any], where: str) -> None:
     """Raise an InputError unless a position, in a file, is of this fit: which of its arguments differ."""
     for name, value in {**dict.fromkeys(loop.plan), **position["plan"]}.items():
         if value != loop.plan.get(name):

@@ -85,7 +85,7 @@ class Stack:
         first = self.sessions[0]
         self.backend, self.dtype = first.backend, first.dtype
         for session in self.sessions:
-            if (session.backend, session.dtype) != (self.backend, self.dtype):
+            if _where(session) != _where(first):
                 raise InputError("the members of a stack must have one backend and one dtype")
             if isinstance(session.optimizer, LBFGS):
                 raise InputError("L-BFGS trains one network: its line search ends elsewhere for each member")
@@ -180,6 +180,10 @@ class Stack:
                 for k in self.rows:
                     if k >= 0:
                         self.sessions[k]._copies = {}
+
+
+def _where(session: Session) -> tuple[str, ...]:
+    return session.backend.name, session.backend.device, session.backend.precision, session.dtype
 
 
 def _beside(back: Array, x: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 from nnx.array import host
@@ -13,6 +14,8 @@ from nnx.errors.texts import shape_of
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.train.evaluation import find_metrics, held_out
+from nnx.train.fit import plan
+from nnx.train.member_fit import MemberFit, resume_members
 from nnx.train.request import Request, checked, checked_validation
 from nnx.train.samples import make_batches
 from nnx.train.stack_loop import StackLoop
@@ -25,6 +28,7 @@ def fit_stack(
     trainers: Sequence[Any],
     callbacks: Sequence[Sequence[Any]] = (),
     places: Sequence[Any] | None = None,
+    checkpoints: Sequence[Path] = (),
 ) -> None:
     """Train all members.
 
@@ -36,9 +40,12 @@ def fit_stack(
     trainers : sequence of K Trainer
         The members, as their callbacks see them.
     callbacks : sequence of K sequences of Callback
-        Each member's own, called before the copies of those in `asked`; empty: there are none.
+        Each member's own, called before the copies of those in `asked`; empty: there are none. A file that they save
+        is a checkpoint of the member's single run.
     places : sequence of K integer arrays (m,), or None
         The samples that each member trains on: see `MemberBatches`.
+    checkpoints : sequence of K paths
+        To go on from: those of the members' single runs, all of one epoch. Empty: the fit begins.
 
     Raises
     ------
@@ -66,10 +73,18 @@ def fit_stack(
     together = stack.stack(own_weights=batches.data[2] is not None)
     own, shared = _callbacks(request.callbacks, trainers, callbacks)
     loop = StackLoop(together, batches, request.epochs, own, shared, validation, None, metrics)
+    its_plan = plan(request, batches, validation, metrics, split=False)
+    fits = [MemberFit(loop, k, its_plan) for k in range(stack.K)]
+    if checkpoints:
+        resume_members(loop, fits, checkpoints)
     try:
+        for fit in fits:
+            fit.session.checkpoint = fit.checkpoint
         loop.run()
     finally:
         stack.errors = [loop.errors.get(k) for k in range(stack.K)]
+        for fit in fits:
+            fit.session.checkpoint = None
     if all(stack.errors):
         raise stack.errors[0]
 

@@ -125,9 +125,14 @@ class StackLoop:
         self.steps = Steps(stack, batches, shared.each_step)  # type: ignore[arg-type]  # of a session it needs less
         self.epoch = 1
         self.errors: dict[int, DivergenceError] = {}
-        self._done = [session.steps for session in stack.sessions]
+        self._done = [session.steps for session in stack.sessions]  # before this fit
         self._several_per_call = validation is None and training is None
         self._several_per_call &= not any(one.each_epoch or one.each_step for one in self._all)
+
+    def go_on(self, epoch: int) -> None:
+        """Begin with this epoch: all members have done those before it in this fit."""
+        self.epoch = epoch
+        self._done = [done - (epoch - 1) * self.batches.steps for done in self._done]
 
     def run(self) -> None:
         """Do the fit. The members then have their states, and the stack none."""
