@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.callbacks.base import Callbacks
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.io.container import write
@@ -18,8 +17,8 @@ from nnx.support.members import member
 from nnx.train.model_file import collect
 from nnx.train.request import Request
 from nnx.train.stack_fit import fit_stack
-from nnx.train.stack_session import StackSession
 from nnx.train.stack_loop import StackLoop
+from nnx.train.stack_session import StackSession
 
 K, SEEDS, RATES = 5, [4, 9, 2, 7, 30], [0.01, 0.003, 0.03, 0.1, 0.001]
 COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax"], indirect=True)
@@ -385,9 +384,7 @@ def test_a_stack_goes_on_from_the_checkpoints_of_its_members_and_so_does_a_singl
     given = {"epochs": 9, "batch_size": 8, "validation": samples(rng, 20)}
 
     def own(*names):
-        return [
-            [nnx.EarlyStopping(patience=2), nnx.Checkpoints(tmp_path / name, epochs=1)] for name in names
-        ]
+        return [[nnx.EarlyStopping(patience=2), nnx.Checkpoints(tmp_path / name, epochs=1)] for name in names]
 
     def trainers(K):
         return [nnx.Trainer(net(), nnx.Adam(rate), "numpy", seed=3) for rate in RATES[:K]]

@@ -1,4 +1,4 @@
-"""The place of a member of a stack in its fit, as that of a single network: its own checkpoints, and going on from them."""
+"""The fit of a member of a stack as that of a single network: its own checkpoints, and going on from them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +44,9 @@ class MemberFit:
 
     def restore(self, position: Mapping[str, Any]) -> None:
         """Go on from a position that was checked."""
-        self.epoch, self.step, self.first_record = (position[name] for name in ("epoch", "step", "first_record"))
+        self.epoch, self.step, self.first_record = (
+            position[name] for name in ("epoch", "step", "first_record")
+        )
         self.session.rng.bit_generator.state = position["rng"]
         self.session.stopped = position["stopped"]
 
@@ -61,5 +63,7 @@ def resume_members(loop: StackLoop, fits: Sequence[MemberFit], checkpoints: Sequ
         resume(fit.session, fit, path)
     places = {(fit.epoch, fit.step) for fit in fits}
     if len(places) > 1 or fits[0].step:
-        raise InputError("the members of a stack go on together from the end of one epoch, and these stand apart")
+        raise InputError(
+            "the members of a stack go on together from the end of one epoch, and these stand apart"
+        )
     loop.go_on(fits[0].epoch)

@@ -132,7 +132,7 @@ class StackLoop:
     def go_on(self, epoch: int) -> None:
         """Begin with this epoch: all members have done those before it in this fit."""
         self.epoch = epoch
-        self._done = [done - (epoch - 1) * self.batches.steps for done in self._done]
+        self._done = [session.steps - (epoch - 1) * self.batches.steps for session in self.stack.sessions]
 
     def run(self) -> None:
         """Do the fit. The members then have their states, and the stack none."""
