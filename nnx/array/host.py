@@ -331,6 +331,11 @@ def concat(arrays: list[Any]) -> Any:
     return np.concatenate(arrays, axis=-1)  # of one array, too: the caller may write into it
 
 
+def transposed(x: Any) -> Any:
+    """Return NumPy arrays (..., n, m) with the last two axes swapped, as views."""
+    return np.swapaxes(x, -1, -2)
+
+
 def stacked(arrays: Sequence[Any]) -> Any:
     """Return arrays, or numbers, one behind the other, as a new array with one axis more."""
     return np.stack([np.asarray(x) for x in arrays])

@@ -4,6 +4,9 @@ A metric has two parts. `partial` runs on the device for each batch, and returns
 under the ROC curve is no sum: its part is the batch itself.) `result` puts the parts together on the host, in float64.
 So the value is that of all samples at once, whatever the sizes of the batches.
 
+nnx's own metrics compute the parts of a stack of networks at once: A (K, n[L], m), with Y (1, n[L], m) and w (1, m) of
+all members. Each array of the parts then has the members as its first axis, or 1 where it is that of all.
+
 There are four tasks, by the output and the form of the targets: "numbers"; "two classes" (one output); "one
 class of several" (class indices, or a softmax); "several labels at once" (several outputs, each yes or no).
 """
@@ -73,8 +76,18 @@ def wide(x: Array) -> Array:
 
 
 def weights_of(A: Array, w: Array | None) -> Array:
-    """Return the weights of the samples (m,); 1 each if w is None."""
-    return wide(array_namespace(A).ones_like(A[0, :]) if w is None else w)
+    """Return the weights of the samples (..., m); 1 each if w is None."""
+    return wide(array_namespace(A).ones_like(A[..., 0, :]) if w is None else w)
+
+
+def row(x: Array) -> Array:
+    """Return numbers of samples (..., m) as one row of a matrix (..., 1, m)."""
+    return array_namespace(x).expand_dims(x, axis=-2)
+
+
+def of_samples(Y: Array) -> Array:
+    """Return targets (m,) or (..., 1, m) with one number a sample, (..., m)."""
+    return Y if Y.ndim == 1 else Y[..., 0, :]
 
 
 def totals(partials: Sequence[Partial], to_numpy: ToNumpy) -> list[Any]:
@@ -86,6 +99,11 @@ def ratio(above: Any, below: Any) -> Any:
     """Return above / below, 0 where below is 0."""
     xp = array_namespace(below)
     return xp.where(below > 0, above / xp.where(below > 0, below, 1.0), 0.0)
+
+
+def as_number(x: Any) -> Any:
+    """Return a NumPy array of no axes as a float; that of a stack, (K,), as it is."""
+    return float(x) if x.ndim == 0 else x
 
 
 METRICS: dict[str, "type[Measure]"] = {}
@@ -101,6 +119,9 @@ class Measure(ABC):
     needs_probabilities: ClassVar[bool] = False
     sums: ClassVar[bool] = False
     """Whether the result has sums of the weights, and is no mean."""
+
+    stacks: ClassVar[bool] = False
+    """Whether `result` takes the parts of a stack, too, and returns (K,)."""
 
     @property
     def name(self) -> str:
@@ -123,7 +144,7 @@ class Measure(ABC):
 
     def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         """Return a batch's part: see `Metric`."""
-        self.check(output, A.shape[0], Y)
+        self.check(output, A.shape[-2], Y)
         return self._partial(output, A, Y, w)
 
     @abstractmethod
@@ -137,15 +158,17 @@ class Measure(ABC):
 class Mean(Measure):
     """A mean over the samples."""
 
+    stacks: ClassVar[bool] = True
+
     @abstractmethod
     def each(self, output: Output, A: Array, Y: Array) -> Array:
-        """Return the value of each sample (m,)."""
+        """Return the value of each sample (..., m)."""
 
     def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         xp, w = array_namespace(A, Y), weights_of(A, w)
-        return xp.sum(w * wide(self.each(output, A, Y))), xp.sum(w)
+        return xp.sum(w * wide(self.each(output, A, Y)), axis=-1), xp.sum(w, axis=-1)
 
-    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> Any:
         """Return the mean."""
         total, weight = totals(partials, to_numpy)
-        return float(total / weight)
+        return as_number(total / weight)

@@ -16,7 +16,9 @@ from nnx.metrics.measure import (
     Measure,
     Partial,
     ToNumpy,
+    of_samples,
     ratio,
+    row,
     task,
     totals,
     weights_of,
@@ -29,32 +31,40 @@ AVERAGES = ("auto", "macro", "micro", "weighted", None)
 
 
 def decide(A: Array, threshold: float = 0.5) -> Array:
-    """Return the predicted class of each sample (m,), int32: A (n[L], m) -> argmax, or a > threshold when n[L] = 1."""
+    """Return the predicted class of each sample, int32: A (..., n[L], m) -> argmax, or a > threshold when n[L] = 1."""
     xp = array_namespace(A)
-    return xp.astype(A[0, :] > threshold if A.shape[0] == 1 else xp.argmax(A, axis=0), xp.int32)
+    return xp.astype(A[..., 0, :] > threshold if A.shape[-2] == 1 else xp.argmax(A, axis=-2), xp.int32)
 
 
 def classes(output: Output, A: Array, Y: Array) -> tuple[Array, Array]:
-    """Return the predicted and the true class of each sample (m,), int32; for labels yes or no (n, m)."""
-    xp, n = array_namespace(A, Y), A.shape[0]
+    """Return the predicted and the true class of each sample (..., m), int32; for labels yes or no (..., n, m)."""
+    xp, n = array_namespace(A, Y), A.shape[-2]
     what = task(output, n, Y)
     if what == LABELS:
         return A > output.threshold, wide(Y) > 0.5
     if what == TWO:
-        true = wide(xp.reshape(Y, (-1,))) > 0.5
+        true = wide(of_samples(Y)) > 0.5
     elif are_indices(output, n, Y):
-        true = xp.reshape(Y, (-1,))
+        true = of_samples(Y)
     else:
-        true = xp.argmax(Y, axis=0)
+        true = xp.argmax(Y, axis=-2)
     return decide(A, output.threshold), xp.astype(true, xp.int32)
 
 
 def is_class(labels: Array, K: int) -> Array:
-    """Return whether each sample is of each class, (K, m); labels (n, m) are returned as they are."""
-    if labels.ndim == 2:
-        return labels
-    xp = array_namespace(labels)
-    return xp.arange(K, dtype=xp.int32, device=device(labels))[:, None] == labels
+    """Return whether each sample is of each class, (..., K, m); labels (..., n, m) are returned as they are."""
+    return labels if _are_labels(labels) else column(K, labels) == row(labels)
+
+
+def column(n: int, like: Array) -> Array:
+    """Return the classes 0, 1, ..., n - 1 as a column (n, 1)."""
+    xp = array_namespace(like)
+    return xp.arange(n, dtype=xp.int32, device=device(like))[:, None]
+
+
+def _are_labels(found: Array) -> bool:
+    """Whether `classes` found labels, yes or no, and no classes."""
+    return bool(found.dtype == array_namespace(found).bool)
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class Accuracy(Mean):
         """Return whether each sample is right."""
         predicted, true = classes(output, A, Y)
         right = predicted == true
-        return right if right.ndim == 1 else array_namespace(right).all(right, axis=0)
+        return array_namespace(right).all(right, axis=-2) if _are_labels(true) else right
 
 
 @dataclass(frozen=True)
@@ -117,12 +127,11 @@ class TopK(Mean):
 
     def each(self, output: Output, A: Array, Y: Array) -> Array:
         """Return whether fewer than k outputs stand before that of the true class."""
-        xp, n = array_namespace(A, Y), A.shape[0]
+        xp, n = array_namespace(A, Y), A.shape[-2]
         _, true = classes(output, A, Y)
-        score = xp.sum(xp.where(is_class(true, n), A, 0.0), axis=0)
-        earlier = xp.arange(n, dtype=xp.int32, device=device(true))[:, None] < true
-        before = (A > score) | ((A == score) & earlier)
-        return xp.sum(xp.astype(before, xp.int32), axis=0) < self.k
+        score = xp.sum(xp.where(is_class(true, n), A, 0.0), axis=-2, keepdims=True)
+        before = (A > score) | ((A == score) & (column(n, true) < row(true)))
+        return xp.sum(xp.astype(before, xp.int32), axis=-2) < self.k
 
 
 @dataclass(frozen=True)
@@ -144,8 +153,8 @@ class LogLoss(Mean):
         Y, A = wide(targets(output, A, Y)), wide(A)
         A = xp.minimum(xp.maximum(A, eps), 1 - eps)
         if output.exclusive:
-            return -xp.sum(Y * xp.log(A), axis=0)
-        return -xp.mean(Y * xp.log(A) + (1 - Y) * xp.log1p(-A), axis=0)
+            return -xp.sum(Y * xp.log(A), axis=-2)
+        return -xp.mean(Y * xp.log(A) + (1 - Y) * xp.log1p(-A), axis=-2)
 
 
 @dataclass(frozen=True)
@@ -174,11 +183,11 @@ class _ByClass(Measure):
         """Return numerator and denominator from the counts: predicted and right, predicted, true."""
 
     def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
-        xp, n, w = array_namespace(A, Y), A.shape[0], weights_of(A, w)
+        xp, n, w = array_namespace(A, Y), A.shape[-2], row(weights_of(A, w))
         P, T = (wide(is_class(labels, max(n, 2))) for labels in classes(output, A, Y))
         two_classes = n == 1 or (n == 2 and task(output, n, Y) != LABELS)
         if two_classes and self.average == "auto":
-            P, T = P[1:, :], T[1:, :]
+            P, T = P[..., 1:, :], T[..., 1:, :]
         right, predicted, true = (xp.sum(w * x, axis=-1) for x in (P * T, P, T))
         counted = xp.ones_like(true) if task(output, n, Y) == LABELS else predicted + true
         return right, predicted, true, counted
@@ -269,8 +278,8 @@ class ConfusionMatrix(Measure):
 
     def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         xp = array_namespace(A, Y)
-        P, T = (wide(is_class(labels, max(A.shape[0], 2))) for labels in classes(output, A, Y))
-        matrix = (T if w is None else T * wide(w)) @ xp.matrix_transpose(P)
+        P, T = (wide(is_class(labels, max(A.shape[-2], 2))) for labels in classes(output, A, Y))
+        matrix = (T if w is None else T * row(wide(w))) @ xp.matrix_transpose(P)
         return (xp.astype(matrix, xp.int32) if w is None else matrix,)
 
     def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> Any:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from inspect import signature
 
 from nnx.array import host
-from nnx.array.namespace import Array, array_namespace
+from nnx.array.namespace import Array
 from nnx.errors import InputError, number, shown
-from nnx.metrics.measure import Partial, ToNumpy
+from nnx.metrics.measure import Partial, ToNumpy, of_samples
 from nnx.model.custom import name_of
 from nnx.model.outputs.base import Output
+from nnx.model.outputs.targets import are_indices
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class OfFunction:
 
     def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         """Return a batch's predictions, targets and weights, which stay on the device until the last batch."""
-        if A.shape[0] == 1:
-            xp = array_namespace(A, Y)
-            A, Y = xp.reshape(A, (-1,)), xp.reshape(Y, (-1,))
+        n = A.shape[-2]
+        if n == 1 or are_indices(output, n, Y):
+            A, Y = A if n > 1 else of_samples(A), of_samples(Y)
         return (A, Y) if w is None else (A, Y, w)
 
     def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:

@@ -2,10 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from nnx.array.namespace import Array, array_namespace
-from nnx.metrics.measure import NUMBERS, Mean, Measure, Partial, ToNumpy, ratio, totals, weights_of, wide
+from nnx.metrics.measure import (
+    NUMBERS,
+    Mean,
+    Measure,
+    Partial,
+    ToNumpy,
+    as_number,
+    ratio,
+    row,
+    totals,
+    weights_of,
+    wide,
+)
 from nnx.model.outputs.base import Output
 
 
@@ -19,7 +31,7 @@ class MeanAbsoluteError(Mean):
     def each(self, output: Output, A: Array, Y: Array) -> Array:
         """Return each sample's mean over the outputs."""
         xp = array_namespace(A, Y)
-        return xp.mean(xp.abs(_residuals(A, Y)), axis=0)
+        return xp.mean(xp.abs(_residuals(A, Y)), axis=-2)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class MeanSquaredError(Mean):
 
     def each(self, output: Output, A: Array, Y: Array) -> Array:
         """Return each sample's mean over the outputs."""
-        return array_namespace(A, Y).mean(_residuals(A, Y) ** 2, axis=0)
+        return array_namespace(A, Y).mean(_residuals(A, Y) ** 2, axis=-2)
 
 
 @dataclass(frozen=True)
@@ -39,21 +51,27 @@ class RootMeanSquaredError(Measure):
     """The root of the mean of (y - a)^2 over the samples; the mean of it over the outputs, as in scikit-learn."""
 
     kind: ClassVar[str] = "root_mean_squared_error"
+    stacks: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...]] = (NUMBERS,)
 
     def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         xp, w = array_namespace(A, Y), weights_of(A, w)
-        return xp.sum(w * _residuals(A, Y) ** 2, axis=-1), xp.sum(w)
+        return xp.sum(row(w) * _residuals(A, Y) ** 2, axis=-1), xp.sum(w, axis=-1)
 
-    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> Any:
         """Return the mean of the outputs' roots."""
         squares, weight = totals(partials, to_numpy)
         xp = array_namespace(squares)
-        return float(xp.mean(xp.sqrt(squares / weight)))
+        return as_number(xp.mean(xp.sqrt(squares / weight[..., None]), axis=-1))
 
 
 def _residuals(A: Array, Y: Array) -> Array:
-    return wide(array_namespace(A, Y).reshape(Y, A.shape)) - wide(A)
+    return wide(_matrix(Y)) - wide(A)
+
+
+def _matrix(Y: Array) -> Array:
+    """Return targets (..., n[L], m); of one output they may be (m,)."""
+    return row(Y) if Y.ndim == 1 else Y
 
 
 @dataclass(frozen=True)
@@ -67,28 +85,30 @@ class R2(Measure):
     """
 
     kind: ClassVar[str] = "r2"
+    stacks: ClassVar[bool] = True
     tasks: ClassVar[tuple[str, ...]] = (NUMBERS,)
 
     def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         xp, w = array_namespace(A, Y), weights_of(A, w)
-        residual = xp.sum(w * _residuals(A, Y) ** 2, axis=-1)
-        Y = wide(xp.reshape(Y, A.shape))
-        weight, first = xp.sum(w), Y[:, 0]
+        residual = xp.sum(row(w) * _residuals(A, Y) ** 2, axis=-1)
+        Y = wide(_matrix(Y))
+        weight, first = xp.sum(w, axis=-1), Y[..., 0]
         # About the first target: exactly 0 where all are equal, and small numbers have more digits.
-        D = Y - first[:, None]
-        shift = xp.sum(w * D, axis=-1) / xp.where(weight > 0, weight, 1.0)
-        squares = xp.sum(w * (D - shift[:, None]) ** 2, axis=-1)
+        D = Y - first[..., None]
+        shift = xp.sum(row(w) * D, axis=-1) / xp.where(weight > 0, weight, 1.0)[..., None]
+        squares = xp.sum(row(w) * (D - shift[..., None]) ** 2, axis=-1)
         return weight, first, shift, squares, residual
 
-    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> float:
+    def result(self, partials: Sequence[Partial], to_numpy: ToNumpy) -> Any:
         """Return R2."""
         host = [[wide(to_numpy(part)) for part in parts] for parts in partials]
         origin = host[0][1]
         means = [(first - origin) + shift for _, first, shift, _, _ in host]  # of the batches, from there
-        weights, squares, residuals = ([parts[i] for parts in host] for i in (0, 3, 4))
+        squares, residuals = ([parts[i] for parts in host] for i in (3, 4))
+        weights = [parts[0][..., None] for parts in host]
         mean = sum(w * x for w, x in zip(weights, means, strict=True)) / sum(weights)
         total = sum(s + w * (x - mean) ** 2 for w, x, s in zip(weights, means, squares, strict=True))
         residual = sum(residuals)
         xp = array_namespace(residual)
         share = xp.where(total > 0, ratio(residual, total), wide(residual > 0))
-        return float(xp.mean(1 - share))
+        return as_number(xp.mean(1 - share, axis=-1))

@@ -42,21 +42,21 @@ class Ensemble:
     def __init__(self, trainer: Any) -> None:
         if not trainer.each:
             raise InputError("this trainer has one network, and no members; give members=K")
-        self._each, self._session = trainer.each, trainer.session
+        self._trainer, self._session = trainer, trainer.session
 
     @property
     def weights(self) -> list[float]:
         """The share of each member in the mean: 1/K, or what `select` found."""
-        K = len(self._each)
+        K = self._session.K
         found: list[float] | None = self._session.selection
         return [1 / K] * K if found is None else list(found)
 
     @weights.setter
     def weights(self, weights: Any) -> None:
-        found = host.numbers("weights", weights, "float64")
-        if found.shape != (len(self._each),) or (found < 0).any() or not found.any():
+        found, K = host.numbers("weights", weights, "float64"), self._session.K
+        if found.shape != (K,) or (found < 0).any() or not found.any():
             raise InputError(
-                f"weights must be {len(self._each)} numbers >= 0, one for each member, some of them above 0; given "
+                f"weights must be {K} numbers >= 0, one for each member, some of them above 0; given "
                 f"an array of shape {found.shape}"
             )
         self._session.selection = (found / found.sum()).tolist()
@@ -108,7 +108,7 @@ class Ensemble:
         rounds : int or None
             None: 2 K.
         """
-        K = len(self._each)
+        K = self._session.K
         rounds = 2 * K if rounds is None else positive_int("rounds", rounds)
         is_loss = isinstance(metric, str) and metric == "loss"
         A, Y, w, wanted = self._outputs(X, Y, sample_weight, [] if is_loss else [metric], rows)
@@ -141,8 +141,7 @@ class Ensemble:
         return output
 
     def _members(self, X: Any, batch_size: int | None, rows: bool) -> Any:
-        found = [one.predict(X, batch_size, rows=rows) for one in self._each]
-        return host.stacked(found)
+        return self._trainer.predict(X, batch_size, rows=rows)
 
     def _mean(self, A: Array) -> Array:
         """Return the mean over the first axis."""
@@ -155,23 +154,18 @@ class Ensemble:
         self, X: Any, Y: Any, sample_weight: Any, metrics: Any, rows: bool
     ) -> tuple[Any, Any, Any, Any]:
         """Return the members' A (K, n[L], m) in float64, Y and the weights on the host, and the metrics."""
-        session = self._each[0].session
+        session = self._session
         wanted = find_metrics(session, metrics)
         X, Y = pair_as_rows("", X, Y, session.network.n) if rows else (X, Y)
-        samples, to_numpy = (
-            held_out(session, "", X, Y, sample_weight, resident=False),
-            session.backend.to_numpy,
-        )
+        samples = held_out(session, "", X, Y, sample_weight, resident=False)
         found: list[list[Any]] = [[], [], []]
-        thetas = [one.session.read("theta")["theta"] for one in self._each]
+        theta, to_numpy = session.device_theta, session.backend.to_numpy
         with closing(samples.epoch()) as batches:
             for (x, y, w), _, _ in batches:
                 if not x.shape[-1]:
                     continue  # its weights are all 0
                 check_metrics(session, wanted, (x, y, w))
-                each = zip(self._each, thetas, strict=True)
-                A = host.stacked([to_numpy(one.session.forward(theta, x)) for one, theta in each])
-                found[0].append(host.as_dtype(A, "float64"))
+                found[0].append(host.as_dtype(to_numpy(session.forward(theta, x)), "float64"))
                 found[1].append(host.copy(to_numpy(y)))
                 if w is not None:
                     found[2].append(host.as_dtype(to_numpy(w), "float64"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
@@ -13,6 +13,9 @@ from nnx.batches.stream import Stream
 from nnx.errors import InputError, flag, items, positive_int
 from nnx.metrics import check, decide, score_name
 from nnx.metrics import metric as find_metric
+from nnx.metrics.of_stack import beside_members, partial_of_stack, result_of_stack
+from nnx.model.network import Network
+from nnx.port.base import Backend
 from nnx.train.samples import checks, make_batches
 from nnx.train.session import Session
 from nnx.train.step import Batch
@@ -24,15 +27,22 @@ MAX_NUMBERS = 2**24
 """Numbers of the widest layer that are computed at once, unless a batch size says otherwise."""
 
 
+class Evaluated(Protocol):
+    """A network, or a stack of it, as it is evaluated: a `Session`, a `StackSession` or, in a fit, a `Stack`."""
+
+    network: Network
+    backend: Backend
+    compiled_metrics: dict[Any, Any]
+
+    @property
+    def device_theta(self) -> Array:
+        """Parameters (P,) on the device; (K, P) of a stack."""
+
+
 class Evaluator:
     """The part of a trainer that computes without learning."""
 
     session: Any
-
-    @property
-    def each(self) -> "Sequence[Evaluator]":
-        """The members; none of one network."""
-        return ()
 
     def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return A[L] as a NumPy array (n[L], m), with `rows` (m, n[L]); of one sample (n[0],) it is (n[L],).
@@ -59,10 +69,8 @@ class Evaluator:
         array([[4.5],
                [2.5]], dtype=float32)
         """
-        if self.each:
-            return host.stacked([one.predict(X, batch_size, rows=rows) for one in self.each])
         A, alone = outputs(self.session, X, batch_size, rows)
-        return A[:, 0] if alone else A.T if rows else A
+        return A[..., 0] if alone else host.transposed(A) if rows else A
 
     def classify(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return the class of each sample, (m,), int; of several labels at once (sigmoid) 0 or 1 for each, (n[L], m).
@@ -85,17 +93,17 @@ class Evaluator:
         >>> trainer.classify([0, 4])
         1
         """
-        if self.each:
-            return host.stacked([one.classify(X, batch_size, rows=rows) for one in self.each])
         output = self.session.network.output
         if not output.classes:
             raise InputError(f"the output {output} is of numbers, which predict gives; there are no classes")
         A, alone = outputs(self.session, X, batch_size, rows)
-        if A.shape[0] > 1 and output.name == "sigmoid":
+        if A.shape[-2] > 1 and output.name == "sigmoid":
             labels = host.integers(A > output.threshold)
-            return labels[:, 0] if alone else labels.T if rows else labels
+            return labels[..., 0] if alone else host.transposed(labels) if rows else labels
         classes = host.integers(decide(A, output.threshold))
-        return int(classes[0]) if alone else classes
+        if not alone:
+            return classes
+        return int(classes[0]) if A.ndim == 2 else classes[:, 0]
 
     def evaluate(
         self,
@@ -124,17 +132,10 @@ class Evaluator:
         rows : bool
             Whether samples are rows, as in `fit`.
         """
-        session = self.each[0].session if self.each else self.session
         if flag("rows", rows):
-            X, Y = pair_as_rows("", X, Y, session.network.n)
-        samples = held_out(session, "", X, Y, sample_weight, batch_size, resident=False)
-        return self._measured(samples, find_metrics(session, metrics))
-
-    def _measured(self, samples: Provider, metrics: Sequence[Any]) -> dict[str, Any]:
-        if not self.each:
-            return measure(self.session, samples, metrics)
-        found = [measure(one.session, samples, metrics) for one in self.each]
-        return {name: host.stacked([its[name] for its in found]) for name in found[0]}
+            X, Y = pair_as_rows("", X, Y, self.session.network.n)
+        samples = held_out(self.session, "", X, Y, sample_weight, batch_size, resident=False)
+        return measure(self.session, samples, find_metrics(self.session, metrics))
 
     def scorer(self, X: Any, Y: Any, metrics: Sequence[Any] | None = None) -> Callable[[], dict[str, Any]]:
         """Return a function that evaluates the trainer, as it then is, on these samples, which stay on the device.
@@ -149,12 +150,12 @@ class Evaluator:
         >>> sorted(score())
         ['accuracy', 'loss']
         """
-        session = self.each[0].session if self.each else self.session
-        return partial(self._measured, held_out(session, "", X, Y), find_metrics(session, metrics))
+        session = self.session
+        return partial(measure, session, held_out(session, "", X, Y), find_metrics(session, metrics))
 
 
 def outputs(session: Session, X: Any, batch_size: int | None, rows: bool) -> tuple[Any, bool]:
-    """Return A[L] (n[L], m), and whether X was one sample (n[0],)."""
+    """Return A[L] (n[L], m), of members (K, n[L], m), and whether X was one sample (n[0],)."""
     size, n = evaluation_size(session, batch_size), session.network.n_features
     row = one_row(X, session.features)
     looks = checks(session)
@@ -162,7 +163,7 @@ def outputs(session: Session, X: Any, batch_size: int | None, rows: bool) -> tup
         looks.recognise("X", "X", as_rows("X", row, n) if flag("rows", rows) else row), n
     )
     stream = Stream(session.backend, samples, None, None, size, checks=looks, dtype=session.dtype)
-    theta, to_numpy = session.read("theta")["theta"], session.backend.to_numpy
+    theta, to_numpy = session.device_theta, session.backend.to_numpy
     with closing(stream.epoch()) as batches:
         A = host.concat([host.copy(to_numpy(session.forward(theta, X))) for (X, *_), _, _ in batches])
     return A, alone or row is not X
@@ -171,7 +172,7 @@ def outputs(session: Session, X: Any, batch_size: int | None, rows: bool) -> tup
 def evaluation_size(session: Session, batch_size: int | None = None) -> int:
     """Return how many samples are computed at once, where nothing is learned."""
     if batch_size is None:
-        return max(1, MAX_NUMBERS // session.network.widest)
+        return max(1, MAX_NUMBERS // (session.network.widest * session.K))
     return positive_int("batch_size", batch_size)
 
 
@@ -202,14 +203,14 @@ def find_metrics(session: Session, metrics: Sequence[Any] | None) -> tuple[Any, 
     return found
 
 
-def check_metrics(session: Session, metrics: Sequence[Any], batch: Batch) -> None:
+def check_metrics(session: Evaluated, metrics: Sequence[Any], batch: Batch) -> None:
     """Raise an InputError if a metric has no meaning for these targets."""
     for one in metrics:
         check(one, session.network.output, session.network.n[-1], batch[1])
 
 
 def scores(
-    session: Session, validation: Provider | None, training: Provider | None, wanted: Sequence[Any]
+    session: Evaluated, validation: Provider | None, training: Provider | None, wanted: Sequence[Any]
 ) -> dict[str, Any]:
     """Return the measured numbers of an epoch, as numbers and lists: a metric may be an array."""
     found: dict[str, Any] = {}
@@ -221,30 +222,31 @@ def scores(
     return {name: x.tolist() if hasattr(x, "tolist") else x for name, x in found.items()}
 
 
-def measure(session: Session, samples: Provider, wanted: Sequence[Any]) -> dict[str, Any]:
-    """Return the loss and the metrics over these samples."""
-    parts = _measured_parts(session, samples, wanted)
-    to_numpy = session.backend.to_numpy
-    weights = [float(w if isinstance(w, int) else to_numpy(w)) for _, w, _ in parts]
-    loss = sum(float(to_numpy(J)) * weight for (J, _, _), weight in zip(parts, weights, strict=True))
-    if not sum(weights) > 0:
+def measure(session: Evaluated, samples: Provider, wanted: Sequence[Any]) -> dict[str, Any]:
+    """Return the loss and the metrics over these samples; of a stack each is an array, K its first axis."""
+    theta, to_numpy = session.device_theta, session.backend.to_numpy
+    K = theta.shape[0] if theta.ndim > 1 else 0
+    parts = _measured_parts(session, theta, samples, wanted)
+    costs = [host.as_dtype(to_numpy(J), "float64") for J, _, _ in parts]
+    weights = [host.as_dtype(w if isinstance(w, int) else to_numpy(w), "float64") for _, w, _ in parts]
+    if not parts or not (sum(weights) > 0).all():
         raise InputError(
             "the weights of all samples are 0: there is no mean of their losses; leave out the weights"
         )
-    measured: dict[str, Any] = {"loss": loss / sum(weights)}
+    loss = sum(J * w for J, w in zip(costs, weights, strict=True)) / sum(weights)
+    measured: dict[str, Any] = {"loss": loss if K else float(loss)}
     with host.quiet():  # of predictions far out of range
         for i, one in enumerate(wanted):
-            found = one.result([partials[i] for _, _, partials in parts], to_numpy)
+            its = [partials[i] for _, _, partials in parts]
+            found = result_of_stack(one, its, K, to_numpy) if K else one.result(its, to_numpy)
             sums = samples.exponent and getattr(one, "sums", False)
             measured[one.name] = host.times_power_of_two(found, -samples.exponent) if sums else found
     return measured
 
 
-def _measured_parts(session: Session, samples: Provider, wanted: Sequence[Any]) -> list[Any]:
+def _measured_parts(session: Evaluated, theta: Array, samples: Provider, wanted: Sequence[Any]) -> list[Any]:
     """Return (J, weight, [a partial result of each metric]) of each batch, on the device."""
-    program = _compiled(session, wanted)
-    theta = session.read("theta")["theta"]
-    parts: list[Any] = []
+    program, parts = _compiled(session, wanted), list[Any]()
     with closing(samples.epoch()) as batches:
         for batch, _, _ in batches:
             if not batch[0].shape[-1]:
@@ -255,7 +257,7 @@ def _measured_parts(session: Session, samples: Provider, wanted: Sequence[Any]) 
     return parts
 
 
-def _compiled(session: Session, wanted: Sequence[Any]) -> Any:
+def _compiled(session: Evaluated, wanted: Sequence[Any]) -> Any:
     """Return the program of these metrics."""
     names, known = tuple(one.name for one in wanted), session.compiled_metrics
     if names not in known or known[names][0] != tuple(wanted):
@@ -263,11 +265,18 @@ def _compiled(session: Session, wanted: Sequence[Any]) -> Any:
 
         def function(theta: Array, batch: tuple[Array, Array, Array | None]) -> Any:
             X, Y, w = batch
+            if theta.ndim > 1:
+                Y, w = beside_members(Y, w)
             A, J = network.forward_and_loss(theta, X, Y, w)
-            weight = X.shape[-1] if w is None else array_namespace(w).sum(w)
-            return J, weight, [one.partial(output, A, Y, w) for one in wanted]
+            weight = X.shape[-1] if w is None else array_namespace(w).sum(w, axis=-1)
+            partial = partial_of_stack if theta.ndim > 1 else _partial
+            return J, weight, [partial(one, output, A, Y, w) for one in wanted]
 
         known[names] = tuple(wanted), session.backend.compile(function)
         if len(known) > MAX_METRIC_SETS:
             del known[next(iter(known))]
     return known[names][1]
+
+
+def _partial(one: Any, *arguments: Any) -> Any:
+    return one.partial(*arguments)

@@ -57,6 +57,9 @@ class Session:
         As of `nnx.Trainer`.
     """
 
+    K = 1
+    """Networks."""
+
     @whole  # a backend imports modules, which a fork may not cut
     def __init__(
         self,
@@ -232,6 +235,11 @@ class Session:
     def learning_rate(self, alpha: float) -> None:
         alpha = host.option("learning_rate", above_zero("learning_rate", alpha), self.dtype)
         self.load({"alpha": self.backend.asarray(alpha, self.dtype)})
+
+    @property
+    def device_theta(self) -> Array:
+        """A copy of all parameters (P,) on the device; as `read` has it."""
+        return self.read("theta")["theta"]
 
     @property
     def theta(self) -> Any:

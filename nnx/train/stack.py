@@ -151,6 +151,16 @@ class Stack:
             }
             self._change(self.program.load, mixed)
 
+    @property
+    def compiled_metrics(self) -> dict[Any, Any]:
+        """The programs of sets of metrics, by the metrics' names: those of member 0, compiled for stacks, too."""
+        return self.sessions[0].compiled_metrics
+
+    @property
+    def device_theta(self) -> Array:
+        """A copy of all rows' parameters on the device."""
+        return self._read(("theta",))["theta"]
+
     def read(self, k: int, names: Sequence[str]) -> State:
         """Return arrays of the state of a member in the stack."""
         row = self.rows.index(k)

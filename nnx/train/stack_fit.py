@@ -58,7 +58,7 @@ def fit_stack(
     validation = None
     if request.validation is not None:
         given = checked_validation(request.validation, request.epochs)
-        validation = held_out(stack.first, "the validation's ", *given)
+        validation = held_out(stack, "the validation's ", *given)
     metrics = find_metrics(stack.first, request.metrics) if validation is not None else ()
     names = [one.name for one in metrics]
     measures = ("loss", *(f"validation_{name}" for name in ("loss", *names) if validation is not None))

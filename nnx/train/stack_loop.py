@@ -229,15 +229,20 @@ class StackLoop:
     def _record(self, found: Sequence[StackCosts], seconds: float) -> None:
         """Add the epochs' records to those of each member, and tell its callbacks."""
         stack, batches = self.stack, self.batches
+        found_scores: dict[str, Any] = {}
+        if self.validation is not None or self.training is not None:
+            found_scores = scores(
+                stack, self.validation, self.training, self.metrics
+            )  # in such a fit: one epoch
         for costs in found:
             for row, k in enumerate(stack.rows):
                 if k < 0:
                     continue
                 weight = costs.weight if isinstance(costs.weight, float) else costs.weight[row]
                 measured: dict[str, Any] = {"loss": float(costs.total[row] / weight) if weight > 0 else 0.0}
-                if self.validation is not None or self.training is not None:
-                    measured |= scores(stack.sessions[k], self.validation, self.training, self.metrics)
-                stack.sessions[k].records.append(measured)
+                stack.sessions[k].records.append(
+                    measured | {name: x[row] for name, x in found_scores.items()}
+                )
             self.epoch += 1
         for row, k in enumerate([*stack.rows]):
             if k < 0 or not self.callbacks[k]:

@@ -1,8 +1,10 @@
 """The session of a trainer with members: K sessions, and the stack that trains them together."""
 
+from functools import cached_property
 from typing import Any, Self
 
 from nnx.array import host
+from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, count, items, positive_int, shown
 from nnx.errors.texts import shape_of
 from nnx.model import members
@@ -63,6 +65,7 @@ class StackSession:
     steps, stopped, kept = _of_each("steps"), _of_each("stopped"), _of_each("kept")
     records, rng, learning_rate = _of_each("records"), _of_each("rng"), _of_each("learning_rate")
     features, targets, metadata = _of_first("features"), _of_first("targets"), _of_first("metadata")
+    forward, compiled_metrics = _of_first("forward"), _of_first("compiled_metrics")
     measures, resumes, held_out = _of_first("measures"), _of_first("resumes"), _of_first("held_out")
 
     def __init__(
@@ -146,7 +149,7 @@ class StackSession:
         """Member 0: what all have in common is that of its session."""
         return self.members[0]
 
-    @property
+    @cached_property
     def network(self) -> Network:
         """The network, with the numbers of all members."""
         return members.together([session.network for session in self.members])
@@ -165,6 +168,12 @@ class StackSession:
     def state(self) -> State:
         """The states of all members, (K, ...) each."""
         return stacked([session.read() for session in self.members])
+
+    @property
+    def device_theta(self) -> Array:
+        """A copy of all parameters (K, P) on the device."""
+        each = [session.device_theta for session in self.members]
+        return array_namespace(each[0]).stack(each, axis=0)
 
     @property
     def theta(self) -> Any:
