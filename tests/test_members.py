@@ -309,3 +309,42 @@ def test_members_alike_have_the_bits_of_their_single_runs(backend, rng):
         alone.load(initial_state(net, nnx.Adam(rate), thetas[k]))
         np.testing.assert_array_equal(Js[:, k], alone.run(data, order[k], 0, 4, 4))
         np.testing.assert_array_equal(program.read("theta")["theta"][k], alone.read("theta")["theta"])
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"], indirect=True)
+@pytest.mark.parametrize(
+    ("live", "size", "groups"),
+    [
+        (None, 1, [0, 1, 2]),
+        (None, 2, [slice(0, 2), 2]),
+        ([0, 2], 1, [0, 2]),
+        ([1], 2, [slice(0, 2)]),
+        (None, 9, [slice(0, 3)]),
+    ],
+)
+def test_members_run_in_groups_as_they_run_all_at_once(backend, rng, live, size, groups):
+    net = layered(nnx.BatchNorm(), nnx.Dropout([0.3, 0.0, 0.9]), nnx.PReLU())
+    optimizer, own = nnx.Momentum(RATES, momentum=[0.9, 0.5, 0.1]), nnx.Regularization(l2=[0.1, 0.0, 0.3])
+    (X, Y), order, w = samples(rng), orders_of(rng, "own"), rng.integers(0, 3, (K, M)).astype("float32")
+    data = backend.asarray(X, "float32"), backend.asarray(Y), backend.asarray(w)
+    state = stacked_state(net, optimizer, np.stack([net.init(k) for k in range(K)]), own)
+    found, costs, order = [], [], backend.asarray(order)
+    for most, its in ((size, live), (np.inf, None)):
+        program = backend.compile(training_step(net, optimizer, own, own_weights=live is not None))
+        program.load({name: backend.asarray(x) for name, x in state.items()})
+        _, member = program._step(data, order, 4, 0)
+        program._library, program.live = program._library._replace(group_bytes=most * member.bytes), its
+        assert program._groups(data, order, 4) == (groups if most < np.inf else [None])
+        costs.append(backend.to_numpy(program.run(data, order, 0, 4, 4)))
+        assert all(program._steps._made.values())  # it did not run as it is
+        found.append({name: backend.to_numpy(x) for name, x in program.read().items()})
+    (ours, whole), rtol = found, 0 if backend.name == "numpy" else 1e-5
+    for k in live or range(K):
+        np.testing.assert_allclose(costs[0][:, k], costs[1][:, k], rtol=rtol)
+        for name, x in ours.items():
+            row = k if len(x) == K else 0
+            np.testing.assert_allclose(x[row], whole[name][row], rtol=rtol, atol=rtol / 10, err_msg=name)
+    left_out = {*range(K)} - {k for rows in groups for k in np.arange(K)[rows].reshape(-1).tolist()}
+    for k in left_out:
+        np.testing.assert_array_equal(ours["theta"][k], state["theta"][k])
+        assert not costs[0][:, k].any()

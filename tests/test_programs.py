@@ -25,7 +25,7 @@ from nnx.compiler.thresholds import BLOCK
 from nnx.optimizers import OPTIMIZERS
 from nnx.port.program import Program
 from nnx.support import processes
-from nnx.train.step import initial_state, training_step
+from nnx.train.step import initial_state, stacked_state, training_step
 
 
 def close(backend, found, expected, rtol=1e-8, atol=1e-10):
@@ -895,6 +895,20 @@ def test_steps_as_graphs_are_one_after_the_other(name, weights):
         close(numpy, program.read(), expected)
         same(held, before)
     assert len(captures) == 2
+
+
+def test_members_have_orders_of_their_own_in_a_graph(rng):
+    net, optimizer = nnx.mlp([4, 5, 3]), nnx.Adam([0.01, 0.1])
+    step = training_step(net, optimizer)
+    state = stacked_state(net, optimizer, np.stack([net.init(0), net.init(1)]))
+    data = rng.standard_normal((4, 12)).astype("float32"), rng.integers(0, 3, 12), None
+    order = np.stack([rng.permutation(12), rng.permutation(12)])
+    program = graphs_of_numpys(step, state)
+    Js = program.run(data, order, 0, 4, 3)
+    assert all(program._graphs._made.values())
+    expected, costs = one_by_one(step, state, data, order, 0, 4, 3)
+    np.testing.assert_allclose(Js, costs, rtol=1e-5)
+    close(nnx.backend("numpy"), program.read(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_graphs_and_snapshots(monkeypatch):

@@ -4,14 +4,17 @@ import logging
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 from typing import Any, NamedTuple, TypeAlias
 
 from nnx.array.gather import Data, batches, mini_batch
+from nnx.array.members import is_stack, members
 from nnx.array.namespace import Array
+from nnx.backends.calls.groups import Rows, groups, samples_of, state_of
 from nnx.backends.calls.program_cache import ProgramCache, form, signature
 from nnx.backends.calls.renderer import Call
 from nnx.compiler import Graph, Value, is_array, own_outputs, step_graph, trace
+from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.thresholds import ONE_THREAD_FLOPS
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, uncut
@@ -33,6 +36,8 @@ class Library(NamedTuple):
     """The context in which functions are traced and called."""
     threads: Callable[[Graph], Callable[[], AbstractContextManager[Any]]]
     """Of a graph: a function that makes the context with the threads that suit it."""
+    group_bytes: float = inf
+    """Bytes that a group of a stack's members may work on; infinite: all members are one group."""
 
     def empty_like(self, x: Array, shape: tuple[int, ...] | None = None) -> Array:
         """Return a new array of the dtype of another one, and of its shape unless one is given."""
@@ -69,6 +74,8 @@ class Step:
         From the arrays of the state and the batch into those that change and J.
     threads : callable
         See `Library`.
+    bytes : int
+        Of the state, the batch and the buffers.
     """
 
     def __init__(self, graph: Graph, library: Library) -> None:
@@ -76,6 +83,7 @@ class Step:
         changed, self.J = graph.result
         self.changed = tuple(changed)
         self.call = library.render(graph, slots)
+        self.bytes = getattr(self.call, "bytes", 0) + sum(x.size * itemsize(x.dtype) for x in graph.inputs)
         self.threads = library.threads(graph)
 
 
@@ -138,40 +146,68 @@ class CallProgram(Program):
             return self._run(data, order, at, m, count) if count else []
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
-        own_order = order if order is not None and order.ndim > 1 else None
-        key = self._key(data, m, own_order)
-        step = self._steps.get_or_make(key, lambda: self._traced_step(data, m, own_order))
-        if step is not None:
+        found = [(rows, *self._step(data, order, m, rows)) for rows in self._groups(data, order, m)]
+        if all(step is not None for _, _, step in found):
             try:
-                return self._in_place(step, data, order, at, m, count)
+                return self._in_place([(rows, step) for rows, _, step in found], data, order, at, m, count)
             except MemoryError:
                 raise
             except Exception as error:  # the state is as before
-                self._steps.fail(key, error)
+                self._steps.fail(found[0][1], error)
         self._arrays = {}  # the function may return parts of them, and of the data
         Js = self._one_by_one(data, order, at, m, count)
         self._state = self._copies(tuple(self._state))
         return Js
 
-    def _key(self, data: Data, m: int, own_order: Array | None = None) -> Hashable:
-        """Return what tells apart the steps that must be compiled by themselves; `own_order`: one for each member."""
+    def _groups(self, data: Data, order: Array | None, m: int) -> list[Rows]:
+        """Return the rows of each group of a stack: as many as stay in the cache; [None]: all, or a single network."""
+        most = self._library.group_bytes
+        if not is_stack(self._state) or most == inf:
+            return [None]
+        _, member = self._step(data, order, m, 0)
+        if member is None:
+            return [None]
+        K = members(self._state)
+        return [*groups(range(K) if self.live is None else self.live, K, max(1, int(most) // member.bytes))]
+
+    def _step(self, data: Data, order: Array | None, m: int, rows: Rows) -> tuple[Hashable, Step | None]:
+        """Return the key of the step of some rows, and the step; None if it cannot be traced."""
+        state, (data, order) = state_of(self._state, rows), samples_of(data, order, rows)
+        key = self._key(state, data, m, order)
+        return key, self._steps.get_or_make(key, lambda: self._traced_step(state, data, order, m))
+
+    def _key(self, state: State, data: Data, m: int, order: Array | None = None) -> Hashable:
+        """Return what tells apart the steps that must be compiled by themselves."""
         samples = (None if x is None else (x.shape[:-1], *form(x)[1:]) for x in data)
-        return m, own_order is None, *samples, *((name, form(x)) for name, x in self._state.items())
+        own_order = order is not None and order.ndim > 1
+        return m, own_order, *samples, *((name, form(x)) for name, x in state.items())
 
-    def _traced_step(self, data: Data, m: int, own_order: Array | None = None) -> Step:
-        batch = mini_batch(data, own_order, 0, m)
-        return Step(trace(self.function, self._state, batch), self._library)
+    def _traced_step(self, state: State, data: Data, order: Array | None, m: int) -> Step:
+        batch = mini_batch(data, order if order is not None and order.ndim > 1 else None, 0, m)
+        return Step(trace(self.function, state, batch), self._library)
 
-    def _in_place(self, step: Step, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
+    def _in_place(
+        self, steps: list[tuple[Rows, Any]], data: Data, order: Array | None, at: int, m: int, count: int
+    ) -> Any:
         """Do the steps: the first from the current state into spare arrays, the others in place there."""
-        spare = self._spares(step.changed)
-        after, Js = {**self._state, **spare}, self._library.empty((count, *step.J.shape), step.J.dtype)
-        state, later, outs = [*self._state.values()], [*after.values()], [*spare.values()]
-        with step.threads():
-            for k, batch in enumerate(batches(data, order, at, m, count, self._gathered)):
-                step.call([*state, *(x for x in batch if x is not None)], [*outs, Js[k, ...]])
-                state = later
-                give_way()
+        first, state = steps[0][1], self._state
+        costs = first.J.shape if steps[0][0] is None else (members(state),)
+        spare, Js = self._spares(first.changed), self._library.empty((count, *costs), first.J.dtype)
+        if self.live is not None:  # the rows that are left out stay as they are
+            Js[...] = 0
+            for name, x in spare.items():
+                x[...] = state[name]
+        after = {**state, **spare}
+        for rows, step in steps:
+            old, new = (state_of(x, rows) for x in (state, after))
+            outs, (own, places) = [new[name] for name in step.changed], samples_of(data, order, rows)
+            before, later = [*old.values()], [*new.values()]
+            with step.threads():
+                for k, batch in enumerate(batches(own, places, at, m, count, self._gathered)):
+                    J = Js[k, ...] if rows is None else Js[k, rows, ...]
+                    step.call([*before, *(x for x in batch if x is not None)], [*outs, J])
+                    before = later
+                    give_way()
         self._state = after
         return Js
 

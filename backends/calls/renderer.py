@@ -70,7 +70,7 @@ class CallRenderer(ABC):
     # What is the same for all.
 
     def function(self) -> Call:
-        """Return the function. Its attribute `source` is its text."""
+        """Return the function. Its attributes: its text `source`, and the `bytes` of its buffers."""
         if self.graph.inputs:
             self._lines.append(f"{_names(self.graph.inputs)}, = inputs")
         self._lines.append(f"{_names(self.graph.outputs)}, = outs")
@@ -81,7 +81,7 @@ class CallRenderer(ABC):
         made = {**vars(self._library), **self._globals}
         exec(_code(source), made)
         function: Call = made["call"]
-        function.source = source  # type: ignore[attr-defined]
+        vars(function).update(source=source, bytes=sum(self.schedule.buffers))
         return function
 
     # The arrays.

@@ -139,7 +139,7 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
     def compiled(self, data: Data, m: int) -> CompiledStep | None:
         """Return what is compiled for the state and m samples of the data; None if it cannot be."""
         make = partial(compiled_step, self.function, self._state, data, m)
-        step: CompiledStep | None = self._compiled.get_or_make(self._key(data, m), make)
+        step: CompiledStep | None = self._compiled.get_or_make(self._key(self._state, data, m), make)
         return step
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:

@@ -11,6 +11,7 @@ from nnx.array.host import as_host, quiet
 from nnx.backends.calls.program import CallProgram, Library, is_small
 from nnx.backends.numpy.calls import render
 from nnx.compiler import Graph
+from nnx.compiler.thresholds import GROUP_BYTES
 from nnx.port.base import Backend, only_cpu
 from nnx.port.program import Program
 from nnx.support.blas_threads import one_thread
@@ -51,4 +52,4 @@ def _threads(graph: Graph) -> Callable[[], AbstractContextManager[None]]:
     return (is_small(graph) and one_thread()) or nullcontext
 
 
-LIBRARY = Library(render, np.empty, _take, settings=quiet, threads=_threads)
+LIBRARY = Library(render, np.empty, _take, quiet, _threads, GROUP_BYTES)

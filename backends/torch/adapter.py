@@ -13,6 +13,7 @@ from nnx.backends.calls.program import CallProgram, Library, is_small
 from nnx.backends.torch.calls import render
 from nnx.backends.torch.cuda_graph import CudaGraphProgram, captured
 from nnx.compiler import Graph
+from nnx.compiler.thresholds import GROUP_BYTES
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
 from nnx.port.precision import FLOAT32, check_capability, precision_note
@@ -164,6 +165,7 @@ def library_of(torch: Any, device: Any, precision: str = FLOAT32) -> Library:
         take=lambda rows, places, out: torch.index_select(rows, 0, places, out=out),
         settings=settings,
         threads=threads,
+        group_bytes=GROUP_BYTES if device.type == "cpu" else float("inf"),
     )
 
 

@@ -134,7 +134,7 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
     def strided(self, memory: Any, place: Place) -> Any:
         """Return a tensor at a place in one that lies in row-major order."""
         flat = memory.view(-1).view(getattr(self._torch, place.dtype))
-        return flat.as_strided(place.shape, place.strides, place.offset)
+        return flat.as_strided(place.shape, place.strides, flat.storage_offset() + place.offset)
 
     def array(self, x: Any) -> Any:
         """Return it as a tensor."""

@@ -37,7 +37,7 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
         self._graphs = ProgramCache("a step is no CUDA graph", logging.INFO)
 
     def _run(self, data: Data, order: Array | None, at: int, m: int, count: int) -> Any:
-        key = self._key(data, m)
+        key = self._key(self._state, data, m, order)
         graph = None
         if count > 1 or key in self._graphs or key in self._met:
             graph = self._graphs.get_or_make(key, lambda: self._graph(data, order, at, m))
@@ -61,7 +61,7 @@ class CudaGraphProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, w
         if signature(self._memory) != signature(self._state):
             self._memory = self._copies(tuple(self._state))
             self._graphs.clear()
-        step, batch = self._traced_step(data, m), mini_batch(data, order, at, m)
+        step, batch = self._traced_step(self._state, data, order, m), mini_batch(data, order, at, m)
         return _Graph(step, self._memory, batch, self._library, self._capture)
 
 

@@ -47,6 +47,11 @@ class Program:
     >>> program.read("t")
     {'t': array(4.)}
 
+    Attributes
+    ----------
+    live : list of int or None
+        The rows of a stack whose members train; None: all. A program may leave out the others, and their costs.
+
     Notes
     -----
     `run` does all its steps or none: after an interrupt or an error within it the state is as before the call.
@@ -58,6 +63,7 @@ class Program:
         self._others = others  # the other arguments of a subclass: its copies need them
         self._state: dict[str, Array] = {}
         self._saved: dict[str, Array] = {}
+        self.live: list[int] | None = None
         self._lock, self._forks = threading.RLock(), generation()
 
     def __deepcopy__(self, memo: Any) -> Self:

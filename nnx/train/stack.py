@@ -111,7 +111,7 @@ class Stack:
         found = members_numbers(self.network, self.optimizer, theta, self.regularization)
         state |= {name: self.backend.asarray(x) for name, x in found.items()}
         self._change(self.program.load, state)
-        self.rows = rows
+        self.rows, self.program.live = rows, None
 
     def leave(self, *gone: int) -> None:
         """Let members go with their states; the others come closer when they are three quarters of the rows or less."""
@@ -120,6 +120,8 @@ class Stack:
             state = {name: of_member(x, row) for name, x in self._read(tuple(session._names)).items()}
             self.rows[row] = -1
             session.load(state)
+        if gone:
+            self.program.live = [row for row, k in enumerate(self.rows) if k >= 0]
 
     def compact(self) -> list[int] | None:
         """Drop the rows of members that are gone, if they are a quarter or more; return those that stay, else None."""
@@ -131,7 +133,7 @@ class Stack:
         xp = array_namespace(state["theta"])
         kept = {name: x if x.shape[0] == 1 else xp.take(x, places, axis=0) for name, x in state.items()}
         self._change(self.program.load, kept)
-        self.rows = [self.rows[row] for row in stay]
+        self.rows, self.program.live = [self.rows[row] for row in stay], None
         return stay
 
     def run(self, data: Any, order: Array | None, at: int, m: int, count: int) -> Any:
