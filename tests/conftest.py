@@ -71,13 +71,22 @@ def _parametrized(metafunc):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what needs a library that is not installed: `@pytest.mark.needs("torch")`."""
-    left_out = [
-        item for item in items for mark in item.iter_markers("needs") if not all(map(_installed, mark.args))
-    ]
+    """Leave out what needs a library that is not installed, `@pytest.mark.needs("torch")`, or a backend that is not."""
+    left_out = [item for item in items if _lacks(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _lacks(item):
+    """Whether a test needs what is not here; its own marks may name the backends of the fixture."""
+    needs = [library for mark in item.iter_markers("needs") for library in mark.args]
+    named = any(
+        mark.kwargs.get("indirect") and mark.args[0] == "backend" for mark in item.iter_markers("parametrize")
+    )
+    return (named and item.callspec.params["backend"].split()[0] in absent()) or not all(
+        map(_installed, needs)
+    )
 
 
 @cache

@@ -308,6 +308,7 @@ def test_an_interrupt_takes_all_members_back(rng, monkeypatch, epochs_at_once):
     assert stack.records == whole.records
 
 
+@pytest.mark.needs("numba")
 def test_auto_takes_numba_for_the_work_of_all_members(rng, monkeypatch):
     X, Y = samples(rng)
     monkeypatch.setattr(
