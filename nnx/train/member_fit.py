@@ -1,69 +1,78 @@
-"""The fit of a member of a stack as that of a single network: its own checkpoints, and going on from them."""
+"""The fit of one member of a stack, as that of a single network: its position and its checkpoints."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from nnx.errors import InputError
-from nnx.train.resume import resume
-from nnx.train.stack_loop import StackLoop
+from nnx.callbacks.base import Callbacks
+from nnx.train.costs import EpochCosts
+from nnx.train.divergence import diverged
+from nnx.train.session import Session
 
 
 class MemberFit:
-    """The fit of one member: at the end of an epoch it stands where the fit of a single network would.
+    """The fit of one member. Its checkpoints are those of a single network's fit, which can go on from them.
 
     Parameters
     ----------
     loop : StackLoop
+        The fit of all members.
     k : int
     plan : dict
-        The arguments that a checkpoint must share, as of `FitLoop`.
+        As of `FitLoop`.
+
+    Attributes
+    ----------
+    drawn : dict or None
+        The state of the random numbers before the epoch that is under way draws its order.
+    done : int
+        The member's steps before that epoch, over all fits.
+    ended : dict or None
+        The position where it ended; None while it trains.
     """
 
-    def __init__(self, loop: StackLoop, k: int, plan: Mapping[str, Any]) -> None:
-        self.session, self.callbacks, self.batches = loop.stack.sessions[k], loop.callbacks[k], loop.batches
-        self.plan = dict(plan)
-        self.epoch, self.step, self.first_record = 1, 0, len(self.session.records)
-        self._loop = loop
+    def __init__(self, loop: Any, k: int, plan: Mapping[str, Any]) -> None:
+        self.loop, self.k, self.plan = loop, k, dict(plan)
+        self.session: Session = loop.stack.sessions[k]
+        self.callbacks: Callbacks = loop.callbacks[k]
+        self.batches = loop.batches
+        self.first_record = len(self.session.records)
+        self.drawn: Any = None
+        self.done = 0
+        self.ended: dict[str, Any] | None = None
 
-    def checkpoint(self) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-        """Return the position and the callbacks' states, as `FitLoop.checkpoint` does between two epochs."""
-        position = {
-            "epoch": self._loop.epoch,
-            "step": 0,
-            "rng": self.session.rng.bit_generator.state,
-            "samples": 0,
-            "total": 0.0,
-            "weight": 0.0,
-            "last": None,
+    def position(self, costs: EpochCosts, step: int) -> dict[str, Any]:
+        """Return the position after this step of the epoch, as that of `FitLoop`."""
+        return {
+            "epoch": self.loop.epoch,
+            "step": step,
+            "rng": self.drawn if step and self.batches.draws else self.session.rng.bit_generator.state,
+            "samples": costs.samples,
+            "total": costs.total,
+            "weight": costs.weight,
+            "last": costs.last,
             "first_record": self.first_record,
             "stopped": self.session.stopped,
             "plan": self.plan,
         }
-        return position, self.callbacks.states()
+
+    def checkpoint(self) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+        """Return the position, of types that JSON has, and the callbacks' states.
+
+        Raises
+        ------
+        DivergenceError
+            When the costs so far are not finite.
+        """
+        if self.ended is not None:
+            return self.ended, self.callbacks.states()
+        costs = self.loop.costs_of(self)
+        if costs.bad or not self.session.finite:
+            raise diverged(self.session, costs, None)
+        return self.position(costs, self.loop.step), self.callbacks.states()
 
     def restore(self, position: Mapping[str, Any]) -> None:
-        """Go on from a position that was checked."""
-        self.epoch, self.step, self.first_record = (
-            position[name] for name in ("epoch", "step", "first_record")
-        )
+        """Go on from a position that was checked. The caller restores the session."""
+        self.first_record, self.drawn = position["first_record"], position["rng"]
         self.session.rng.bit_generator.state = position["rng"]
         self.session.stopped = position["stopped"]
-
-
-def resume_members(loop: StackLoop, fits: Sequence[MemberFit], checkpoints: Sequence[Path]) -> None:
-    """Let a stack go on from its members' own checkpoints.
-
-    Raises
-    ------
-    InputError
-        When they are not between the same two epochs, or not of these fits.
-    """
-    for fit, path in zip(fits, checkpoints, strict=True):
-        resume(fit.session, fit, path)
-    places = {(fit.epoch, fit.step) for fit in fits}
-    if len(places) > 1 or fits[0].step:
-        raise InputError(
-            "the members of a stack go on together from the end of one epoch, and these stand apart"
-        )
-    loop.go_on(fits[0].epoch)
+        self.loop.restored[self] = position

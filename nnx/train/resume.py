@@ -1,7 +1,7 @@
 """A fit goes on from a checkpoint of the same network, optimizer, data and arguments."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +12,12 @@ from nnx.io.run_folder import CHECKPOINTS, checkpoints
 from nnx.model.layers import as_text
 from nnx.optimizers import describe as describe_optimizer
 from nnx.support.schema import check
-from nnx.train.model_file import Saved, newest, none_readable, not_loadable, read, restore
+from nnx.train.model_file import Saved, collect, newest, none_readable, not_loadable, read, restore
 from nnx.train.session import Session
 
 
 class Resumed(Protocol):
-    """A fit that can go on from a checkpoint: the loop of one network, or a member of a stack."""
+    """A fit that can go on from a checkpoint: the loop of one network, or a member's part of a stack's."""
 
     plan: dict[str, Any]
     callbacks: Callbacks
@@ -30,39 +30,87 @@ class Resumed(Protocol):
 def resume(session: Session, loop: Resumed, path: Path) -> None:
     """Take up the fit that a checkpoint, or the newest good one in a folder (or a run's), was written in.
 
+    See `checkpoint_of`.
+
     Raises
     ------
-    FileNotFoundError
-        When there is no such file. (A folder without one is a fit that begins.)
     InputError
         When it is of another network, optimizer, or fit. The message says where they differ.
     ModelFileError
         When it cannot be read.
     """
+    if found := checkpoint_of(path):
+        path, saved = found
+        if saved.members:
+            raise InputError(
+                f"the checkpoint {str(path)!r} is of a trainer with {len(saved.members)} members, and this one has one "
+                f"network: make it with members={len(saved.members)}"
+            )
+        take_up([(path, session, loop, saved)])
+
+
+def checkpoint_of(path: Path) -> tuple[Path, Saved] | None:
+    """Return a checkpoint, or the newest good one in a folder (or a run's), and its content; None: there is none yet.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file. (A folder without one is a fit that begins.)
+    ModelFileError
+        When it cannot be read.
+    """
     if path.suffix == ".safetensors":
-        _take_up(session, loop, path, read(path))
-        return
+        return path, read(path)
     own = path / CHECKPOINTS  # of a run's folder
     folder = own if checkpoints(own) and not checkpoints(path) else path
     if found := newest(folder, complain=True):
-        _take_up(session, loop, *found)
-    elif there := len(checkpoints(folder)):
+        return found
+    if there := len(checkpoints(folder)):
         raise none_readable(folder, there)
-    else:
-        logging.getLogger("nnx").info("there is no checkpoint in %r yet: the fit begins", str(path))
+    logging.getLogger("nnx").info("there is no checkpoint in %r yet: the fit begins", str(path))
+    return None
 
 
-def _take_up(session: Session, loop: Resumed, path: Path, found: Saved) -> None:
-    tensors, saved = found.tensors, found.run
-    _check_parts(session, saved, f"the checkpoint {str(path)!r}")
-    position = saved.get("position")
-    if position is None:
-        raise InputError(
-            f"the checkpoint {str(path)!r} was not written in a fit, so there is none to resume; nnx.Trainer.load goes "
-            "on from it"
-        )
-    callbacks, remembering = saved.get("callbacks", []), loop.callbacks.remembering
-    names, own = [one["name"] for one in callbacks], [name for name, _ in remembering]
+def take_up(fits: Sequence[tuple[Path, Session, Resumed, Saved]]) -> None:
+    """Let fits go on from checkpoints and their contents: that of one network, or of all members. All or none do."""
+    before = [collect(session) for _, session, _, _ in fits]
+    for path, session, loop, saved in fits:
+        where = f"the checkpoint {str(path)!r}"
+        _check_parts(session, saved.run, where)
+        if saved.run.get("position") is None:
+            raise InputError(
+                f"{where} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
+            )
+        _check_position(loop, saved.run["position"], str(path))
+    states = [states_of(path, loop.callbacks, saved.tensors, saved.run) for path, _, loop, saved in fits]
+    try:
+        for path, session, _, saved in fits:
+            restore(session, saved.tensors, saved.run)
+    except BackendError:
+        raise
+    except Exception as error:
+        for (_, session, _, _), own in zip(fits, before, strict=True):
+            restore(session, *own)
+        raise not_loadable(path, error) from error
+    for (_, _, loop, saved), its in zip(fits, states, strict=True):
+        loop.restore(saved.run["position"])
+        loop.callbacks.restore(its)
+
+
+def states_of(
+    path: Path, callbacks: Callbacks, tensors: Mapping[str, Any], run: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the states in a checkpoint of those of these callbacks that have one.
+
+    Raises
+    ------
+    InputError
+        When it was written with other callbacks.
+    ModelFileError
+        When a state is none of its callback's.
+    """
+    saved, remembering = run.get("callbacks", []), callbacks.remembering
+    names, own = [one["name"] for one in saved], [name for name, _ in remembering]
     if names != own:
         raise InputError(
             f"the checkpoint {str(path)!r} was written with the callbacks {', '.join(names) or 'none'}, this fit has "
@@ -70,20 +118,15 @@ def _take_up(session: Session, loop: Resumed, path: Path, found: Saved) -> None:
         )
     states = [
         {**one["state"], **{key: tensors[f"callback.{i}.{key}"] for key in one["arrays"]}}
-        for i, one in enumerate(callbacks)
+        for i, one in enumerate(saved)
     ]
-    _check_position(loop, position, str(path))
     try:
         for state, (name, callback) in zip(states, remembering, strict=True):
-            if expected := callback.expects(loop.callbacks.trainer, state):
+            if expected := callback.expects(callbacks.trainer, state):
                 check(f"the state of {name}", state, expected)
-        restore(session, tensors, saved)
-    except BackendError:
-        raise
     except Exception as error:
         raise not_loadable(path, error) from error
-    loop.restore(position)
-    loop.callbacks.restore(states)
+    return states
 
 
 def _check_parts(session: Session, saved: Mapping[str, Any], where: str) -> None:

@@ -77,7 +77,7 @@ class Stack:
     program : Program
         Does the steps of all rows.
     rows : list of int
-        The member in each row.
+        The member in each row; -1: it has left.
     """
 
     def __init__(self, sessions: Sequence[Session], own_weights: bool = False) -> None:
@@ -97,6 +97,7 @@ class Stack:
         parts = self.network, self.optimizer, self.regularization
         self.program: Program = self.backend.compile(training_step(*parts, own_weights))
         self.rows: list[int] = []
+        self.own_weights = own_weights
         self._copies: State = {}
         self._own = [session.read() for session in self.sessions]
         for k, session in enumerate(self.sessions):
@@ -167,6 +168,11 @@ class Stack:
         """Return arrays of the state of a member in the stack."""
         row = self.rows.index(k)
         return {name: of_member(x, row) for name, x in self._read(tuple(names)).items()}
+
+    def steps(self) -> dict[int, int]:
+        """Return the steps that each member in the stack has done."""
+        t = self.backend.to_numpy(self._read(("t",))["t"])
+        return {k: int(t[row, 0]) for row, k in enumerate(self.rows) if k >= 0}
 
     def load(self, k: int, state: State) -> None:
         """Copy arrays into the state of a member in the stack."""

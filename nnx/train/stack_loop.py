@@ -2,92 +2,26 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
 
-from nnx.array import host
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
-from nnx.errors import DivergenceError
-from nnx.port.base import Backend
+from nnx.errors import Error
 from nnx.support.blas_threads import leave_interrupted
-from nnx.train.costs import EpochCosts
-from nnx.train.divergence import diverged
 from nnx.train.evaluation import scores
+from nnx.train.loop import LOOK_EVERY
+from nnx.train.member_fit import MemberFit
 from nnx.train.stack import Stack
-from nnx.train.steps import Steps, nothing_to_train_on
+from nnx.train.stack_costs import StackCosts, added, costs_of, weights_of
+from nnx.train.stack_position import StackPosition
+from nnx.train.steps import Done, Steps, nothing_to_train_on
 
 
-class StackCosts:
-    """The costs of an epoch's steps so far, of each row of a stack; they stay on the device until they are read.
-
-    Attributes
-    ----------
-    total, weight : array (rows,)
-        The sums of w J and w over the steps whose costs are read.
-    costs : list of array (count, rows)
-        All costs that are read.
-    samples : int
-    unread : list
-        (first, Js, weights) of each call of the program.
-    """
-
-    def __init__(self) -> None:
-        self.total: Any = 0.0
-        self.weight: Any = 0.0
-        self.samples = 0
-        self.costs: list[Any] = []
-        self.unread: list[tuple[int, Any, Sequence[Any]]] = []
-
-    def add(self, first: int, Js: Any, weights: Sequence[Any], samples: int) -> None:
-        """Add the steps of a call. To read their costs may wait for them."""
-        self.samples += samples
-        self.unread.append((first, Js, weights))
-
-    def read(self, backend: Backend) -> None:
-        """Read the costs and weights of all calls since the last read."""
-        for _, Js, weights in self.unread:
-            found = costs_of(backend, Js, len(weights))
-            self.costs.append(found)
-            self.total, self.weight = added((self.total, self.weight), found, weights_of(backend, weights))
-        del self.unread[:]
-
-    def of_row(self, row: int, samples: int) -> EpochCosts:
-        """Return the costs of one row."""
-        found = EpochCosts(samples=samples)
-        column = [J for part in self.costs for J in part[:, row].tolist()]
-        bad = next((k for k, J in enumerate(column) if not math.isfinite(J)), None)
-        if bad is not None:
-            found.bad, column = (bad + 1, column[bad]), column[:bad]
-        found.last = (len(column), column[-1]) if column else None
-        return found
-
-
-def costs_of(backend: Backend, Js: Any, count: int) -> Any:
-    """Return the costs (count, rows) in float64, on the host."""
-    if isinstance(Js, list):
-        return host.as_dtype(host.stacked([backend.to_numpy(J) for J in Js]), "float64")
-    return host.as_dtype(backend.to_numpy(Js)[:count], "float64")
-
-
-def weights_of(backend: Backend, weights: Sequence[Any]) -> list[Any]:
-    """Return the weights of steps, each a number or (rows,) in float64, on the host."""
-    return [w if isinstance(w, float) else host.as_dtype(backend.to_numpy(w), "float64") for w in weights]
-
-
-def added(sums: tuple[Any, Any], costs: Any, weights: Sequence[Any]) -> tuple[Any, Any]:
-    """Return the sums of w J and w with these steps added one by one, as those of a single network are."""
-    total, weight = sums
-    for J, w in zip(costs, weights, strict=True):
-        total = total + J * w
-        weight = weight + w
-    return total, weight
-
-
-class StackLoop:
+class StackLoop(StackPosition):
     """One fit of a stack.
 
     Parameters
@@ -99,13 +33,8 @@ class StackLoop:
         Each member's own, whose trainer is that member.
     shared : Callbacks
         They see the means over the members that are left.
-    validation, training, metrics
+    validation, training, metrics, plan
         As of `FitLoop`.
-
-    Attributes
-    ----------
-    errors : dict of int to DivergenceError
-        Why a member ended that has diverged. It has the state before that epoch.
     """
 
     def __init__(
@@ -118,82 +47,84 @@ class StackLoop:
         validation: Any = None,
         training: Any = None,
         metrics: Any = (),
+        plan: Mapping[str, Any] | None = None,
     ) -> None:
-        self.stack, self.batches, self.epochs = stack, batches, epochs
+        super().__init__(stack, batches)
+        self.epochs = epochs
         self.callbacks, self.shared, self._all = callbacks, shared, [*callbacks, shared]
         self.validation, self.training, self.metrics = validation, training, metrics
-        self.steps = Steps(stack, batches, shared.each_step)  # type: ignore[arg-type]  # of a session it needs less
-        self.epoch = 1
-        self.errors: dict[int, DivergenceError] = {}
-        self._done = [session.steps for session in stack.sessions]  # before this fit
-        self._several_per_call = validation is None and training is None
-        self._several_per_call &= not any(one.each_epoch or one.each_step for one in self._all)
+        self._on_steps = any(one.on_steps for one in self._all)
+        each_step = any(one.each_step for one in self._all)
+        self.steps = Steps(stack, batches, each_step)  # type: ignore[arg-type]  # of a session it needs less
+        self.members = [MemberFit(self, k, plan or {}) for k in range(len(stack.sessions))]
+        self._several_per_call = validation is None and training is None and not each_step
+        self._several_per_call &= not any(one.each_epoch for one in self._all)
 
-    def go_on(self, epoch: int) -> None:
-        """Begin with this epoch: all members have done those before it in this fit."""
-        self.epoch = epoch
-        self._done = [session.steps - (epoch - 1) * self.batches.steps for session in self.stack.sessions]
+    # --- the fit ---
 
     def run(self) -> None:
         """Do the fit. The members then have their states, and the stack none."""
         stack = self.stack
+        for member in self.members:
+            member.done, member.session.checkpoint = member.session.steps, member.checkpoint
         stack.enter()
         self.batches.rows = stack.rows
         try:
             for some in self._all:
                 some.call("on_fit_start", self.epochs)
-            self._leave(k for k in stack.rows if stack.sessions[k].stopped is not None)
-            while self.epoch <= self.epochs and any(k >= 0 for k in stack.rows):
+            self._go_on()
+            while self.epoch <= self.epochs and self._live:
                 epochs = 0
-                if self._several_per_call:
+                if self._several_per_call and not self.step:
                     epochs = min(self.steps.epochs_per_call(), self.epochs - self.epoch + 1)
-                self._do(max(epochs, 1))
-        except BaseException:
+                if epochs < 2 or not self._epochs_in_one_call(epochs):
+                    self._one_epoch()
+        except BaseException as error:
             leave_interrupted()
+            self._end(error)
             raise
-        finally:
-            stack.leave(*(k for k in stack.rows if k >= 0))
-            for some in self._all:
-                some.end()
+        self._end(None)
 
-    def _do(self, epochs: int) -> None:
-        """Do so many epochs in one call, or one; all of them or none."""
-        stack = self.stack
-        sessions = [stack.sessions[k] for k in stack.rows if k >= 0]
-        stack.program.snapshot()
-        drawn = [session.rng.bit_generator.state for session in sessions]
+    def _end(self, error: BaseException | None) -> None:
+        """Give the members their states, and end all callbacks; the first error is the one that is raised."""
+        self.stack.leave(*(k for _, k in self._live))
+        errors = []
+        for some in self._all:
+            try:
+                some.end()
+            except Error as later:
+                errors.append(later)
+        for member in self.members:
+            member.session.checkpoint = None
+        if error is None and errors:
+            raise errors[0]
+        for later in errors:
+            error.add_note(f"Beside that: {later}")  # type: ignore[union-attr]  # it is there
+
+    # --- epochs ---
+
+    def _epochs_in_one_call(self, epochs: int) -> bool:
+        """Do so many epochs in one call, all of them or none; return whether they are done.
+
+        If a member diverges in one of them, all are as before, and the caller does them one by one to find that epoch.
+        """
+        self._note_random_numbers()
+        self.stack.program.snapshot()
         start = time.perf_counter()
         try:
-            found = self._several(epochs) if epochs > 1 else self._one()
-            seconds = (time.perf_counter() - start) / epochs
-            bad = self._bad(found)
-            if bad and epochs > 1:  # one by one, to find the epoch
-                self._several_per_call = False
-                self._back(range(len(stack.rows)), sessions, drawn)
-                return
+            found = self._several(epochs)
+            good = not any(self._bad(costs) for costs in found)
         except BaseException:
-            self._back(range(len(stack.rows)), sessions, drawn)
+            self._back()
             raise
-        for row in bad:
-            k = stack.rows[row]
-            session, costs = stack.sessions[k], found[-1].of_row(row, found[-1].samples)
-            self.errors[k] = diverged(session, costs, None, self._done[k])
-            session.rng.bit_generator.state = drawn[sessions.index(session)]
-        if bad:
-            stack.rollback(*bad)
-            stack.leave(*(stack.rows[row] for row in bad))  # the others stay in their rows, as the costs are
-        self._record(found, seconds)
-
-    def _one(self) -> list[StackCosts]:
-        costs = StackCosts()
-        with closing(self.steps.epoch(0, costs)) as steps:  # type: ignore[arg-type]
-            for step, done in enumerate(steps, 1):
-                if done.samples and self.shared.on_steps:
-                    self.shared.call("on_step", self._shared_progress(step, costs, None, 0.0))
-        costs.read(self.stack.backend)
-        if not costs.samples:
-            raise nothing_to_train_on(f"in epoch {self.epoch}", self.steps.least)
-        return [costs]
+        if good:
+            losses = [{k: {"loss": costs.loss(row)} for row, k in self._live} for costs in found]
+            self._taken = epochs * self.batches.steps
+            self._record(losses, found[-1], (time.perf_counter() - start) / epochs)
+            return True
+        self._back()
+        self._several_per_call = False
+        return False
 
     def _several(self, epochs: int) -> list[StackCosts]:
         """Do so many epochs in one call; return the costs of each."""
@@ -203,84 +134,127 @@ class StackLoop:
         Js = costs_of(stack.backend, stack.run(batches.data, order, 0, size, count), count)
         self.steps.pace = (time.perf_counter() - start) / count
         drawn = 1 if order is None else epochs
-        weights = weights_of(stack.backend, batches.weights(order, 0, size, drawn * steps)) * (
-            epochs // drawn
-        )
+        weights = weights_of(stack.backend, batches.weights(order, 0, size, drawn * steps))
+        weights = weights * (epochs // drawn)
         for first in range(0, count, steps):
             costs, place = StackCosts(), slice(first, first + steps)
             costs.total, costs.weight = added((0.0, 0.0), Js[place], weights[place])
-            costs.costs, costs.samples = [Js[place]], batches.m
+            costs.parts, costs.samples = [(1, Js[place])], batches.m
             found.append(costs)
         return found
 
-    def _bad(self, found: Sequence[StackCosts]) -> list[int]:
-        """Return the rows of members that are left whose costs or states are not finite."""
-        live = [row for row, k in enumerate(self.stack.rows) if k >= 0]
-        bad = {row for costs in found for row in live if not math.isfinite(costs.total[row])}
-        if not self.stack.program.finite:
-            bad |= {row for row in live if not self.stack.sessions[self.stack.rows[row]].finite}
-        return sorted(bad)
+    def _one_epoch(self) -> None:
+        """Do the rest of the epoch."""
+        stack, first = self.stack, self.step
+        if not first:
+            self._note_random_numbers()
+        stack.program.snapshot()
+        start = time.perf_counter()
+        try:
+            self._steps_of_epoch(start)
+            seconds = time.perf_counter() - start
+            self._diverge(self._bad(self.costs), first)
+            found = self._measured()
+            bad = {
+                k: x for k, one in found.items() if not math.isfinite(x := one.get("validation_loss", 0.0))
+            }
+            self._diverge([row for row, k in self._live if k in bad], first, bad)
+        except BaseException:
+            self._stay_or_go_back(first)
+            raise
+        if self._live:
+            self._record([{k: found[k] for _, k in self._live}], self.costs, seconds)
 
-    def _back(self, rows: Any, sessions: Sequence[Any], drawn: Sequence[Any]) -> None:
-        self.stack.rollback(*rows)
-        for session, state in zip(sessions, drawn, strict=True):
-            session.rng.bit_generator.state = state
-
-    def _record(self, found: Sequence[StackCosts], seconds: float) -> None:
-        """Add the epochs' records to those of each member, and tell its callbacks."""
-        stack, batches = self.stack, self.batches
-        found_scores: dict[str, Any] = {}
-        if self.validation is not None or self.training is not None:
-            found_scores = scores(
-                stack, self.validation, self.training, self.metrics
-            )  # in such a fit: one epoch
-        for costs in found:
-            for row, k in enumerate(stack.rows):
-                if k < 0:
+    def _steps_of_epoch(self, start: float) -> None:
+        """Do the remaining steps of the epoch."""
+        costs, backend = self.costs, self.stack.backend
+        for _, k in self._live:
+            self.members[k].session.rng.bit_generator.state = self.members[k].drawn
+        with closing(self.steps.epoch(self.step, costs)) as steps:  # type: ignore[arg-type]
+            for done in steps:
+                if not done.samples:
+                    self.step += 1
                     continue
-                weight = costs.weight if isinstance(costs.weight, float) else costs.weight[row]
-                measured: dict[str, Any] = {"loss": float(costs.total[row] / weight) if weight > 0 else 0.0}
-                stack.sessions[k].records.append(
-                    measured | {name: x[row] for name, x in found_scores.items()}
-                )
-            self.epoch += 1
-        for row, k in enumerate([*stack.rows]):
-            if k < 0 or not self.callbacks[k]:
-                continue
-            session = stack.sessions[k]
-            now = Progress(
-                self.epoch - 1, self.epochs, batches.steps, batches.steps, batches.m, seconds, session.records[-1],
-                self._done[k] + (self.epoch - 1) * batches.steps, partial(_last_cost, found[-1], row),
-            )  # fmt: skip
-            self.callbacks[k].call("on_epoch", now)
-        live = [stack.sessions[k].records[-1] for k in stack.rows if k >= 0]
-        if self.shared and live:
-            numbers = {name for name, x in live[0].items() if isinstance(x, float)}
-            means = {name: sum(own[name] for own in live) / len(live) for name in live[0] if name in numbers}
-            now = self._shared_progress(batches.steps, found[-1], means, seconds, self.epoch - 1)
-            self.shared.call("on_epoch", now)
-        self._leave(k for k in stack.rows if k >= 0 and stack.sessions[k].stopped is not None)
+                count = len(done.weights)
+                self.step, self._taken = self.step + count, self._taken + count
+                if costs.unread and self.step + 1 - costs.unread[0][0] >= LOOK_EVERY:
+                    costs.read(backend)
+                if self._on_steps and not self._call_after_steps(start, done):
+                    return
+        costs.read(backend)
+        if not costs.samples:
+            raise nothing_to_train_on(f"in epoch {self.epoch}", self.steps.least)
 
-    def _shared_progress(
-        self, step: int, costs: StackCosts, measured: Any, seconds: float, epoch: int | None = None
+    def _call_after_steps(self, start: float, done: Done) -> bool:
+        """Call the callbacks; members that are stopped leave. Return whether some are left."""
+        seconds, cost = time.perf_counter() - start, partial(_cost, self.stack.backend, done)
+        for row, k in self._live:
+            if self.callbacks[k].on_steps:
+                now = self._progress(self._done(k), seconds, None, partial(cost, [row]))
+                self.callbacks[k].call("on_step", now)
+        if self.shared.on_steps:
+            rows = [row for row, _ in self._live]
+            now = self._progress(self._most_done(), seconds, None, partial(cost, rows))
+            self.shared.call("on_step", now)
+        stopped = [row for row, k in self._live if self.members[k].session.stopped is not None]
+        if stopped:
+            self.costs.read(self.stack.backend)
+            bad = [row for row in self._bad(self.costs) if row in stopped]
+            self._leave(self.stack.rows[row] for row in stopped if row not in bad)
+            self._diverge(bad, self.step - self._taken)
+        return bool(self._live)
+
+    def _measured(self) -> dict[int, dict[str, Any]]:
+        """Return the records of the epoch of the members that are left."""
+        found = {k: {"loss": self.costs.loss(row)} for row, k in self._live}
+        if self.validation is not None or self.training is not None:
+            for k, own in found.items():
+                own |= scores(self.stack.sessions[k], self.validation, self.training, self.metrics)
+        return found
+
+    def _record(self, found: Sequence[Mapping[int, Any]], costs: StackCosts, seconds: float) -> None:
+        """Add the epochs' records to those of each member, and tell the callbacks."""
+        for _, k in self._live:
+            self.members[k].session.records.extend(own[k] for own in found)
+            self.members[k].done = self._done(k)
+        steps, last = self.step or self.batches.steps, found[-1]
+        self.epoch += len(found)
+        self._begin_epoch()
+        now = partial(
+            self._progress, seconds=seconds, epoch=self.epoch - 1, step=steps, samples=costs.samples
+        )
+        for row, k in self._live:
+            if self.callbacks[k]:
+                cost = partial(_last_cost, costs, [row])
+                self.callbacks[k].call("on_epoch", now(self.members[k].done, measured=last[k], cost=cost))
+        if self.shared:
+            names = [name for name, x in next(iter(last.values())).items() if isinstance(x, float)]
+            means = {name: sum(own[name] for own in last.values()) / len(last) for name in names}
+            cost = partial(_last_cost, costs, [row for row, _ in self._live])
+            self.shared.call("on_epoch", now(self._most_done(), measured=means, cost=cost))
+        self._leave(k for _, k in self._live if self.members[k].session.stopped is not None)
+        self._close_up()
+
+    # --- progress ---
+
+    def _progress(
+        self,
+        done: int,
+        seconds: float,
+        measured: Mapping[str, float] | None,
+        cost: Any,
+        epoch: int | None = None,
+        step: int | None = None,
+        samples: int | None = None,
     ) -> Progress:
-        epoch, steps = epoch or self.epoch, self.batches.steps
-        done = max(self._done) + (epoch - 1) * steps + step
-        return Progress(
-            epoch, self.epochs, step, steps, costs.samples, seconds, measured, done,
-            partial(_mean_last_cost, self.stack.backend, costs),
-        )  # fmt: skip
-
-    def _leave(self, gone: Any) -> None:
-        self.stack.leave(*gone)
-        if (rows := self.stack.compact()) is not None:
-            self.batches.keep(rows, self.stack.rows)
+        epoch, step, samples = epoch or self.epoch, step or self.step, samples or self.costs.samples
+        return Progress(epoch, self.epochs, step, self.batches.steps, samples, seconds, measured, done, cost)
 
 
-def _last_cost(costs: StackCosts, row: int) -> float:
-    return float(costs.costs[-1][-1, row])
+def _cost(backend: Any, done: Done, rows: Sequence[int]) -> float:
+    """Return the mean cost of these rows in the last of the steps."""
+    return float(costs_of(backend, done.Js, len(done.weights))[-1][rows].mean())
 
 
-def _mean_last_cost(backend: Backend, costs: StackCosts) -> float:
-    costs.read(backend)
-    return float(costs.costs[-1][-1].mean())
+def _last_cost(costs: StackCosts, rows: Sequence[int]) -> float:
+    return float(costs.parts[-1][1][-1][rows].mean())

@@ -1,0 +1,148 @@
+"""Where the fit of a stack stands: its epoch and step, and the members that are left."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nnx.errors import DivergenceError
+from nnx.train.costs import EpochCosts
+from nnx.train.divergence import diverged
+from nnx.train.member_fit import MemberFit
+from nnx.train.stack import Stack
+from nnx.train.stack_costs import StackCosts, costs_before
+
+
+class StackPosition:
+    """Where the fit of a stack stands. Members end one by one, and the stack closes up.
+
+    Parameters
+    ----------
+    stack : Stack
+    batches : MemberBatches
+
+    Attributes
+    ----------
+    epoch, step : int
+        The epoch that is under way, and its steps that are done or left out.
+    costs : StackCosts
+        Of these steps.
+    members : list of K MemberFit
+    errors : dict of int to DivergenceError
+        Why a member ended that has diverged. It has the state before that epoch.
+    restored : dict of MemberFit to dict
+        The positions of a checkpoint, which the fit goes on from; empty: it begins.
+    """
+
+    def __init__(self, stack: Stack, batches: Any) -> None:
+        self.stack, self.batches = stack, batches
+        self.members: list[MemberFit] = []
+        self.errors: dict[int, DivergenceError] = {}
+        self.restored: dict[MemberFit, Mapping[str, Any]] = {}
+        self.epoch = 1
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self.step = 0  # done in this epoch, left out or not
+        self._taken = 0  # by this call of the fit, none of them left out
+        self.costs = StackCosts()
+
+    @property
+    def _live(self) -> list[tuple[int, int]]:
+        """The rows of the members that are left, and these members."""
+        return [(row, k) for row, k in enumerate(self.stack.rows) if k >= 0]
+
+    def _go_on(self) -> None:
+        """Go on from the positions of a checkpoint, if there are some; members that have ended leave."""
+        left = [k for _, k in self._live if self.members[k].session.stopped is None and k not in self.errors]
+        for k in {*range(len(self.members))} - {*left}:
+            position = self.restored.get(self.members[k])
+            self.members[k].ended = dict(position) if position else None
+        self._leave(k for _, k in self._live if k not in left)
+        self._close_up()
+        if self.restored and left:
+            position = self.restored[self.members[left[0]]]
+            self.epoch, self.step = position["epoch"], position["step"]
+            before = [self.restored.get(self.members[k]) if k >= 0 else None for k in self.stack.rows]
+            self.costs = StackCosts([costs_before(position) for position in before])
+            self.batches.go_on(self.epoch - 1)
+
+    # --- members that diverge, stop or go back ---
+
+    def _bad(self, costs: StackCosts) -> list[int]:
+        """Return the rows of members that are left whose costs or states are not finite."""
+        stack = self.stack
+        bad = {row for row, _ in self._live if not costs.finite(row)}
+        if not stack.program.finite:
+            bad |= {row for row, k in self._live if not stack.sessions[k].finite}
+        return sorted(bad)
+
+    def _diverge(
+        self, rows: Sequence[int], first: int, validation: Mapping[int, float] | None = None
+    ) -> None:
+        """End members that have diverged, as they were before the epoch, or before the step `first` of it."""
+        if not rows:
+            return
+        for row in rows:
+            k = self.stack.rows[row]
+            member, value = self.members[k], (validation or {}).get(k)
+            costs = self.costs.of_row(row)
+            self.errors[k] = diverged(member.session, costs, None, member.done - first, value)
+            member.session.rng.bit_generator.state = member.drawn
+        self.stack.rollback(*rows)
+        for row in rows:
+            member = self.members[self.stack.rows[row]]
+            member.ended = member.position(EpochCosts(), 0)
+        self.stack.leave(
+            *(self.stack.rows[row] for row in rows)
+        )  # the others stay in their rows, as the costs are
+
+    def _leave(self, gone: Iterable[int]) -> None:
+        gone = [*gone]
+        for member in (self.members[k] for k in gone):
+            if member.ended is None:
+                member.done = self._done(member.k)
+                member.ended = member.position(self.costs_of(member), self.step)
+        self.stack.leave(*gone)
+
+    def _close_up(self) -> None:
+        """Drop the rows of members that are gone, if they are many; no costs of an epoch may be under way."""
+        if (rows := self.stack.compact()) is not None:
+            self.batches.keep(rows, self.stack.rows)
+
+    def _note_random_numbers(self) -> None:
+        for _, k in self._live:
+            self.members[k].drawn = self.members[k].session.rng.bit_generator.state
+
+    def _back(self, rows: Sequence[int] | None = None) -> None:
+        """Take members back to the snapshot, with their random numbers: those in these rows, or all."""
+        rows = [row for row, _ in self._live] if rows is None else rows
+        self.stack.rollback(*(rows if len(rows) < len(self._live) else range(len(self.stack.rows))))
+        for row in rows:
+            member = self.members[self.stack.rows[row]]
+            member.session.rng.bit_generator.state = member.drawn
+
+    def _stay_or_go_back(self, first: int) -> None:
+        """After an error or an interrupt: the steps done stay, but those of members that have diverged."""
+        steps = self.stack.steps()
+        if not first and all(t == self.members[k].done for k, t in steps.items()):
+            bad = [
+                row for row, _ in self._live
+            ]  # before the first step: the next fit draws this epoch's order
+        else:
+            bad = self._bad(self.costs)
+        if bad:
+            self._back(bad)
+
+    def costs_of(self, member: MemberFit) -> EpochCosts:
+        """Return the costs of a member's steps in the epoch that is under way."""
+        self.costs.read(self.stack.backend)
+        return self.costs.of_row(self.stack.rows.index(member.k))
+
+    def _done(self, k: int) -> int:
+        """Return the steps that a member has done, over all fits."""
+        if self.stack.own_weights and k in self.stack.rows:  # it may have stayed as it was in some
+            return self.stack.steps()[k]
+        return self.members[k].done + self._taken * (self.members[k].ended is None)
+
+    def _most_done(self) -> int:
+        """Return the steps of the member that has done the most."""
+        return max(self._done(k) for k in range(len(self.members)))
