@@ -263,9 +263,9 @@ def test_model_files_that_do_not_fit_together(model, tmp_path):
         load(rewritten(copy, format_version="two"))
     copy = shutil.copy(model, tmp_path / "copy.safetensors")
     with raises(
-        "format version '2'", "reads up to version 1", "python -m pip install -U", error=nnx.ModelFileError
+        "format version '3'", "reads up to version 2", "python -m pip install -U", error=nnx.ModelFileError
     ):
-        load(rewritten(copy, format_version="2"))
+        load(rewritten(copy, format_version="3"))
     copy = shutil.copy(model, tmp_path / "copy.safetensors")
     with raises("does not describe a run", r"W1 has shape \(2, 2\)", error=nnx.ModelFileError):
         load(rewritten(copy, {"W1": np.zeros((2, 2))}))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnx.callbacks.fit import Fit
+from nnx.callbacks.fit import Fit, steps_done, why_ended
 from nnx.callbacks.monitor import Monitor
 from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
@@ -109,7 +109,7 @@ class Checkpoints(Resumable):
         except OSError as error:
             raise InputError(f"the folder {str(self.folder)!r} cannot be made: {error.strerror}") from error
         self._hold = Hold(self.folder, trainer)
-        self._done = trainer.steps
+        self._done = steps_done(trainer)
         if self.monitor is not None:
             self.monitor.begin(trainer, state if state is not None else self.monitor.state())
         later = [path for path in run_folder.checkpoints(self.folder) if _steps(path) > self._done]
@@ -146,7 +146,7 @@ class Checkpoints(Resumable):
         """Write a checkpoint if it is time; after the last step of an epoch `on_epoch` does."""
         self._done = progress.done
         ends = progress.step == progress.steps
-        if trainer.stopped is not None or (self._due() and not ends):
+        if why_ended(trainer) is not None or (self._due() and not ends):
             self._write(trainer, self._path())
 
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:
@@ -155,7 +155,7 @@ class Checkpoints(Resumable):
         if self.monitor is not None and self.monitor.improved(progress):
             self._write(trainer, self.folder / BEST)
         every = self.epochs is not None and progress.epoch % self.epochs == 0
-        ends = progress.epoch == progress.epochs or trainer.stopped is not None
+        ends = progress.epoch == progress.epochs or why_ended(trainer) is not None
         if every or ends or self._due():
             self._write(trainer, self._path())
 

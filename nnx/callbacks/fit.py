@@ -1,4 +1,4 @@
-"""The part of a trainer that nnx's own callbacks use."""
+"""The part of a trainer that nnx's own callbacks use, and its numbers where it has members."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,3 +62,32 @@ class Fit(Protocol):
 
     def save(self, path: str | Path) -> None:
         """Write a model file."""
+
+
+def steps_done(trainer: Fit) -> int:
+    """Return the steps that a trainer has done; of members those of the one that has done the most."""
+    return max(trainer.steps) if isinstance(trainer.steps, list) else trainer.steps
+
+
+def epochs_done(trainer: Fit) -> int:
+    """Return the epochs that a trainer has recorded; of members those of the one that has recorded the most."""
+    records: Any = trainer.records
+    each = getattr(trainer, "each", ())
+    return max(map(len, records)) if each else len(records)
+
+
+def rate_of(trainer: Fit) -> float:
+    """Return the learning rate of the next step; of members the mean."""
+    rate = trainer.learning_rate
+    return sum(rate) / len(rate) if isinstance(rate, list) else float(rate)
+
+
+def why_ended(trainer: Fit) -> str | None:
+    """Return why a fit was told to end; of members None while one of them trains."""
+    stopped: Any = trainer.stopped
+    if not isinstance(stopped, list):
+        return None if stopped is None else str(stopped)
+    errors = getattr(trainer, "errors", ())
+    if any(why is None and error is None for why, error in zip(stopped, errors, strict=True)):
+        return None
+    return "all members have ended"

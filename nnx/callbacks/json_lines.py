@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nnx.callbacks.fit import Fit
+from nnx.callbacks.fit import Fit, epochs_done
 from nnx.callbacks.line_log import LineLog
 from nnx.callbacks.progress import Progress
 from nnx.errors import positive_int
@@ -56,7 +56,7 @@ class JSONLines(LineLog):
     def on_step(self, trainer: Fit, progress: Progress) -> None:
         """Write the step's line, if it is time."""
         if self.every_steps is not None and progress.done % self.every_steps == 0:
-            self.write({"epoch": len(trainer.records) + 1, "step": progress.done, "cost": progress.cost})
+            self.write({"epoch": epochs_done(trainer) + 1, "step": progress.done, "cost": progress.cost})
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record to the file."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nnx.callbacks.fit import Fit
+from nnx.callbacks.fit import Fit, epochs_done, rate_of
 from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
 from nnx.errors import InputError, as_path, flag
@@ -93,10 +93,10 @@ class LineLog(Resumable):
             Where another callback has put a number under one of the line's own names.
         """
         own = {
-            "epoch": len(trainer.records),
+            "epoch": epochs_done(trainer),
             "step": progress.done,
             "seconds": round(progress.seconds, 6),
-            "learning_rate": trainer.learning_rate,
+            "learning_rate": rate_of(trainer),
         }
         measured = progress.measured or {}
         refuse_taken(own, measured)

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from nnx.callbacks.base import Callback, Callbacks
-from nnx.callbacks.fit import Fit
+from nnx.callbacks.fit import Fit, why_ended
 from nnx.callbacks.progress import Progress
 from nnx.callbacks.progress_bar import ProgressBar, numbers
 from nnx.callbacks.terminal_bar import TerminalBar, in_terminal
@@ -55,8 +55,8 @@ class NotebookBar(Callback):
     def on_fit_end(self, trainer: Fit) -> None:
         """Leave the last numbers, and say why the fit ended before its epochs were over."""
         if self._display is not None:
-            if trainer.stopped is not None:
-                self._text += f"; stopped: {trainer.stopped}"
+            if (why := why_ended(trainer)) is not None:
+                self._text += f"; stopped: {why}"
             elif not self._over:
                 self._text += "; ended before its last epoch"
             self._show(trainer)

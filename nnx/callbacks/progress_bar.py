@@ -8,7 +8,7 @@ from threading import Timer
 from typing import Any
 
 from nnx.callbacks.base import Callback
-from nnx.callbacks.fit import Fit
+from nnx.callbacks.fit import Fit, why_ended
 from nnx.callbacks.progress import Progress
 from nnx.display.rounding import percent, significant
 from nnx.port.base import require
@@ -118,7 +118,7 @@ class ProgressBar(Callback):
         """Show the epoch's numbers."""
         self._steps()
         self._measured = progress.measured or {}
-        last = progress.epoch == progress.epochs or trainer.stopped is not None
+        last = progress.epoch == progress.epochs or why_ended(trainer) is not None
         if last or time.monotonic() >= self._next:
             self._show(progress)
         elif not self._on.is_terminal:
@@ -137,7 +137,7 @@ class ProgressBar(Callback):
                 self._on.print(line, soft_wrap=True, markup=False)
 
     def _why(self, trainer: Fit) -> str:
-        return f"stopped: {trainer.stopped}" if trainer.stopped else ""
+        return f"stopped: {why}" if (why := why_ended(trainer)) else ""
 
     def _text(self, progress: Progress) -> str:
         rate = f"{progress.samples / progress.seconds:,.0f} samples/s" if progress.seconds > 0 else ""

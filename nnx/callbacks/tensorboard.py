@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnx.callbacks.base import Callback
-from nnx.callbacks.fit import Fit
+from nnx.callbacks.fit import Fit, rate_of, steps_done
 from nnx.callbacks.line_log import refuse_taken
 from nnx.callbacks.progress import Progress
 from nnx.errors import as_path, flag, positive_int
@@ -69,7 +69,7 @@ class TensorBoard(Callback):
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        self._done = trainer.steps
+        self._done = steps_done(trainer)
         self.folder.mkdir(parents=True, exist_ok=True)
         # The file's name has the second in which it begins, which another fit may share.
         suffix = f".{self._done:08d}.{os.getpid()}"
@@ -90,7 +90,7 @@ class TensorBoard(Callback):
 
         self._done = progress.done
         refuse_taken(("learning_rate", "cost"), progress.measured or {})
-        for name, value in {**(progress.measured or {}), "learning_rate": trainer.learning_rate}.items():
+        for name, value in {**(progress.measured or {}), "learning_rate": rate_of(trainer)}.items():
             if isinstance(value, Real):
                 self._scalar(name, value)
         if self.histograms:

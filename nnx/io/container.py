@@ -19,8 +19,8 @@ from nnx.io.atomic_write import naming, neighbours, written_aside
 from nnx.support.install import install
 from nnx.version import __version__
 
-FORMAT = 1
-"""The version of the format that this nnx writes; it reads this and all earlier ones."""
+FORMAT = 2
+"""The newest version of the format: it reads this and all earlier ones. Version 2 is that of a trainer with members."""
 
 BEGIN = b'{"__metadata__":{"sha256":"'
 """The beginning of the header, before the checksum; older files have none."""
@@ -32,8 +32,12 @@ KNOWN = {"format", "format_version", "nnx_version", "description"}
 """The other metadata."""
 
 
-def write(path: str | Path, tensors: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+def write(
+    path: str | Path, tensors: Mapping[str, Any], description: Mapping[str, Any], version: int = 1
+) -> None:
     """Write a model file, aside first, then renamed over `path`. The same content gives the same bytes.
+
+    `version` is that of the format: the first that has all of this content.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def write(path: str | Path, tensors: Mapping[str, Any], description: Mapping[str
     OSError
         When the disk is full, read-only or failing.
     """
-    metadata = {"format": "nnx", "format_version": str(FORMAT), "nnx_version": __version__}
+    metadata = {"format": "nnx", "format_version": str(version), "nnx_version": __version__}
     for name, part in description.items():
         try:
             json.dumps(part, allow_nan=False)

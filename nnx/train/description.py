@@ -37,7 +37,7 @@ def parts(description: Mapping[str, Any], tensors: Mapping[str, Any]) -> Parts:
         For a wrong type, a missing or unknown key, a value out of its range: where, what is there, what was expected.
     """
     check("description", description, _EXPECTED)
-    _callbacks(description.get("callbacks", []), tensors)
+    check_callbacks(description.get("callbacks", []), tensors)
     position, records = description.get("position"), description["records"]
     if position is not None and position["first_record"] > len(records):
         raise InputError(
@@ -149,7 +149,7 @@ def _expected(hint: Any) -> tuple[Any, ...]:
     return tuple(_OF_HINTS[kind] for kind in kinds if kind in _OF_HINTS)
 
 
-def _callbacks(callbacks: list[Any], tensors: Mapping[str, Any]) -> None:
+def check_callbacks(callbacks: list[Any], tensors: Mapping[str, Any]) -> None:
     """Check that each callback has its arrays, and that there are no others."""
     named = {f"callback.{i}.{key}" for i, one in enumerate(callbacks) for key in one["arrays"]}
     there = {name for name in tensors if name.startswith("callback.")}

@@ -28,6 +28,8 @@ from nnx.train.session import Session
 LARGE_BYTE = 100
 """fit warns of a byte in X above this: X is likely an unscaled picture."""
 
+IN_A_FIT = "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -53,9 +55,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         Of warnings: how many calls lie between this function and the user's, and 1.
     """
     if session.checkpoint is not None:
-        raise InputError(
-            "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
-        )
+        raise InputError(IN_A_FIT)
     request = checked(asked, session.network)
     samples = _samples(session, request)
     kind = FullBatchLoop if isinstance(session.optimizer, LBFGS) else FitLoop
@@ -76,11 +76,12 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         session.take_optimizer(with_rate(unbound, bound))
     if request.resume is not None:
         try:
-            same_columns = _resume(session, loop, request)
+            ours = session.features, session.targets
+            resume(session, loop, request.resume)
         except BaseException:
             session.take_optimizer(unbound)
             raise
-        if not same_columns:  # again, with batches whose columns have the checkpoint's order
+        if not same_columns(session, *ours):  # again, with batches whose columns have the checkpoint's order
             return fit(session, asked, stacklevel + 1)
     _warn_of_bytes(session, asked, stacklevel + 1)
     session.checkpoint = loop.checkpoint
@@ -213,11 +214,15 @@ def _begin(session: Session, request: Request, samples: Samples) -> None:
     )
 
 
-def _resume(session: Session, loop: FitLoop, request: Request) -> bool:
-    """Take up the fit of a checkpoint; return whether its columns have the order of the loop's batches."""
-    ours = session.features, session.targets
-    resume(session, loop, request.resume)
-    saved = session.features, session.targets
+def same_columns(session: Any, features: list[str] | None, targets: list[str] | None) -> bool:
+    """Return whether the columns of a resumed session, or of a stack's, have the order of its batches.
+
+    Parameters
+    ----------
+    features, targets
+        The columns of the batches, which the session gets where its checkpoint has none.
+    """
+    ours, saved = (features, targets), (session.features, session.targets)
     session.features, session.targets = saved[0] or ours[0], saved[1] or ours[1]
     return not any(mine and other and mine != other for mine, other in zip(ours, saved, strict=True))
 

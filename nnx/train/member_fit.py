@@ -5,7 +5,6 @@ from typing import Any
 
 from nnx.callbacks.base import Callbacks
 from nnx.train.costs import EpochCosts
-from nnx.train.divergence import diverged
 from nnx.train.session import Session
 
 
@@ -58,17 +57,14 @@ class MemberFit:
     def checkpoint(self) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
         """Return the position, of types that JSON has, and the callbacks' states.
 
-        Raises
-        ------
-        DivergenceError
-            When the costs so far are not finite.
+        A member whose costs or state are not finite ends here, as it would at the end of the epoch.
         """
-        if self.ended is not None:
-            return self.ended, self.callbacks.states()
-        costs = self.loop.costs_of(self)
-        if costs.bad or not self.session.finite:
-            raise diverged(self.session, costs, None)
-        return self.position(costs, self.loop.step), self.callbacks.states()
+        if self.ended is None:
+            costs = self.loop.costs_of(self)
+            if costs.bad or not self.session.finite:
+                self.loop.diverge([self.loop.stack.rows.index(self.k)])
+        found = self.position(costs, self.loop.step) if self.ended is None else self.ended
+        return found, self.callbacks.states()
 
     def restore(self, position: Mapping[str, Any]) -> None:
         """Go on from a position that was checked. The caller restores the session."""

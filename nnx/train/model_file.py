@@ -8,7 +8,7 @@ from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
-from nnx.errors import BackendError, Error, InputError, ModelFileError, count, first_line
+from nnx.errors import BackendError, DivergenceError, Error, InputError, ModelFileError, count, first_line
 from nnx.io import container
 from nnx.io.run_folder import CHECKPOINTS, MODEL, checkpoints, steps_of
 from nnx.metrics.history import with_nan, without_nan
@@ -16,10 +16,10 @@ from nnx.optimizers import describe as describe_optimizer
 from nnx.port.base import Backend
 from nnx.port.precision import check_dtype, checked_precision
 from nnx.port.registry import choose
-from nnx.support.schema import check
 from nnx.train import description
 from nnx.train.description import Parts
 from nnx.train.session import Session, flat_parameters
+from nnx.train.stack_file import collect_callbacks, collect_members, tensors_of_members
 from nnx.train.stack_session import StackSession
 
 OURS = ("theta", "t", "alpha", "key", "decays")
@@ -46,10 +46,20 @@ class Saved:
     parts: Parts
     members: "tuple[Saved, ...]" = ()
 
+    @property
+    def steps(self) -> int:
+        """The steps that are done; of members those of the one that has done the most."""
+        return max(one.steps for one in self.members) if self.members else int(self.run["steps"])
+
 
 def write(session: Session | StackSession, path: str | Path) -> None:
     """Write a session to one file, with the position of its fit, if one runs."""
-    container.write(path, *collect(session, in_fit=True))
+    container.write(path, *collect(session, in_fit=True), version=version_of(session))
+
+
+def version_of(session: Session | StackSession) -> int:
+    """Return the version of the format of a session's file: an older nnx reads only those of one network."""
+    return 2 if isinstance(session, StackSession) else 1
 
 
 def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -59,13 +69,13 @@ def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict
     its first axis, and the description is a list of theirs.
     """
     if isinstance(session, StackSession):
-        each = [collect(one) for one in session.members]
-        stacked = {name: host.stacked([tensors[name] for tensors, _ in each]) for name in each[0][0]}
-        return stacked, {"members": [run for _, run in each], "selection": session.selection}
+        return collect_members(session, [collect(one, in_fit) for one in session.members], in_fit)
+    position, states = session.checkpoint() if in_fit and session.checkpoint is not None else (None, [])
+    callback_arrays, callbacks = collect_callbacks(states)
     to_numpy, state = session.backend.to_numpy, session.read()
     tensors = {**session.network.unflatten(host.copy(to_numpy(state["theta"])))}
     tensors |= {f"optimizer.{name}": to_numpy(x) for name, x in state.items() if name not in OURS}
-    run: dict[str, Any] = {
+    run = {
         "network": session.network.describe(),
         "optimizer": describe_optimizer(session.optimizer),
         "regularization": asdict(session.regularization),
@@ -79,17 +89,10 @@ def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict
         "metadata": session.metadata,
         "features": session.features,
         "targets": session.targets,
-        "position": None,
-        "callbacks": [],
+        "position": position,
+        "callbacks": callbacks,
     }
-    if in_fit and session.checkpoint is not None:
-        run["position"], states = session.checkpoint()
-        for i, (name, own) in enumerate(states):
-            arrays = {key: x for key, x in own.items() if hasattr(x, "dtype")}
-            tensors |= {f"callback.{i}.{key}": x for key, x in arrays.items()}
-            plain = {key: x for key, x in own.items() if key not in arrays}
-            run["callbacks"].append({"name": name, "state": plain, "arrays": sorted(arrays)})
-    return tensors, run
+    return tensors | callback_arrays, run
 
 
 def read(path: str | Path) -> Saved:
@@ -151,17 +154,7 @@ def checked(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> Saved:
     """Return the result of `collect`, checked as the content of a file."""
     if "members" not in run:
         return Saved(tensors, run, description.parts(run, tensors))
-    check("description", run, {"members": [dict], "selection": ([float], None)})
-    K = len(run["members"])
-    for name, x in tensors.items():
-        if x.shape[:1] != (K,):
-            raise InputError(f"{name} has shape {x.shape}; expected {K} members as its first axis")
-    if not K or len(run["selection"] or run["members"]) != K:
-        raise InputError(
-            f"selection has {len(run['selection'] or ())} weights; expected one for each of {K} members"
-        )
-    each = [{name: x[k] for name, x in tensors.items()} for k in range(K)]
-    members = tuple(map(checked, each, run["members"]))
+    members = tuple(map(checked, tensors_of_members(tensors, run), run["members"]))
     return Saved(tensors, run, members[0].parts, members)
 
 
@@ -172,6 +165,8 @@ def make(found: Saved, backend: Any) -> Session | StackSession:
         sessions: Any = [make(one, backend) for one in found.members]
         stack = StackSession.of(sessions)
         stack.selection = found.run["selection"]
+        errors = enumerate(found.run["errors"])
+        stack.failures = {k: DivergenceError(text) for k, text in errors if text is not None}
         return stack
     parts, run = found.parts, found.run
     theta = flat_parameters(parts.network, _parameters(found.tensors), run["dtype"])
@@ -229,9 +224,9 @@ def newest(folder: Path, but: Path | None = None, complain: bool = False) -> tup
             continue
         try:
             found = _read(path)
-            if found.run["steps"] != steps_of(path.name):
+            if found.steps != steps_of(path.name):
                 raise ModelFileError(
-                    f"{str(path)!r} holds a run after {count(found.run['steps'], 'step')}: nnx gives it another name"
+                    f"{str(path)!r} holds a run after {count(found.steps, 'step')}: nnx gives it another name"
                 )
         except ModelFileError as error:
             if complain:
@@ -265,7 +260,7 @@ def file_of(run: Path) -> Path:
             f"the folder {str(run)!r} holds no run: there is no {MODEL} in it, and no checkpoint; {hint}"
         )
     if found is not None and found.stat().st_mtime_ns > model.stat().st_mtime_ns:
-        steps = [read(path).run["steps"] for path in (model, found)]
+        steps = [read(path).steps for path in (model, found)]
         if steps[0] != steps[1]:  # else the run ended there, and a copy has the times of its copying
             return found
     return model
@@ -275,7 +270,7 @@ def _newest_or_damaged(folder: Path) -> Path | None:
     """Return the newest checkpoint of a folder, damaged or not; the caller reads it, and so gets the error."""
     for path in reversed(checkpoints(folder)):
         try:
-            if read(path).run["steps"] == steps_of(path.name):
+            if read(path).steps == steps_of(path.name):
                 return path
         except ModelFileError:
             return path

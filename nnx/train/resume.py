@@ -73,25 +73,26 @@ def checkpoint_of(path: Path) -> tuple[Path, Saved] | None:
 
 def take_up(fits: Sequence[tuple[Path, Session, Resumed, Saved]]) -> None:
     """Let fits go on from checkpoints and their contents: that of one network, or of all members. All or none do."""
-    before = [collect(session) for _, session, _, _ in fits]
+    where, before = fits[0][0], [collect(session) for _, session, _, _ in fits]
     for path, session, loop, saved in fits:
-        where = f"the checkpoint {str(path)!r}"
-        _check_parts(session, saved.run, where)
+        said = f"the checkpoint {str(path)!r}"
+        _check_parts(session, saved.run, said)
         if saved.run.get("position") is None:
             raise InputError(
-                f"{where} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
+                f"{said} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
             )
         _check_position(loop, saved.run["position"], str(path))
     states = [states_of(path, loop.callbacks, saved.tensors, saved.run) for path, _, loop, saved in fits]
     try:
-        for path, session, _, saved in fits:
+        for at, session, _, saved in fits:
+            where = at
             restore(session, saved.tensors, saved.run)
     except BackendError:
         raise
     except Exception as error:
         for (_, session, _, _), own in zip(fits, before, strict=True):
             restore(session, *own)
-        raise not_loadable(path, error) from error
+        raise not_loadable(where, error) from error
     for (_, _, loop, saved), its in zip(fits, states, strict=True):
         loop.restore(saved.run["position"])
         loop.callbacks.restore(its)

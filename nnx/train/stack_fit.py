@@ -11,14 +11,15 @@ from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.errors import InputError
 from nnx.errors.texts import shape_of
+from nnx.metrics.history import History, columns_of_members
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.train.evaluation import find_metrics, held_out
-from nnx.train.fit import plan
-from nnx.train.member_fit import MemberFit, resume_members
+from nnx.train.fit import IN_A_FIT, plan, same_columns
 from nnx.train.request import Request, checked, checked_validation
 from nnx.train.samples import make_batches
 from nnx.train.stack_loop import StackLoop
+from nnx.train.stack_resume import resume_members, resume_stack
 from nnx.train.stack_session import StackSession
 
 
@@ -29,8 +30,8 @@ def fit_stack(
     callbacks: Sequence[Sequence[Any]] = (),
     places: Sequence[Any] | None = None,
     checkpoints: Sequence[Path] = (),
-) -> None:
-    """Train all members.
+) -> History:
+    """Train all members; return the history of this fit.
 
     Parameters
     ----------
@@ -52,6 +53,8 @@ def fit_stack(
     DivergenceError
         When all members have diverged: that of the first.
     """
+    if stack.checkpoint is not None:
+        raise InputError(IN_A_FIT)
     request = checked(asked, stack.network)
     _check(request)
     batches = _batches(stack, request, places)
@@ -60,33 +63,44 @@ def fit_stack(
         given = checked_validation(request.validation, request.epochs)
         validation = held_out(stack, "the validation's ", *given)
     metrics = find_metrics(stack.first, request.metrics) if validation is not None else ()
-    names = [one.name for one in metrics]
-    measures = ("loss", *(f"validation_{name}" for name in ("loss", *names) if validation is not None))
-    for session in stack.members:
-        session.features, session.targets = stack.first.features, stack.first.targets
-        session.stopped, session.kept, session.resumes, session.measures = None, None, False, measures
-        if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
-            session.take_optimizer(
-                with_rate(session.optimizer, schedule.bound(batches.steps, request.epochs))
-            )
+    resumes, unbound = request.resume is not None or bool(checkpoints), stack.optimizers
+    _begin(stack, resumes, batches.steps, request.epochs, validation, metrics)
     stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     together = stack.stack(own_weights=batches.data[2] is not None)
     own, shared = _callbacks(request.callbacks, trainers, callbacks)
-    loop = StackLoop(together, batches, request.epochs, own, shared, validation, None, metrics)
     its_plan = plan(request, batches, validation, metrics, split=False)
-    fits = [MemberFit(loop, k, its_plan) for k in range(stack.K)]
-    if checkpoints:
-        resume_members(loop, fits, checkpoints)
+    loop = StackLoop(together, batches, request.epochs, own, shared, validation, None, metrics, its_plan)
+    if resumes:
+        ours = stack.features, stack.targets
+        try:
+            resume_members(loop, checkpoints) if checkpoints else resume_stack(loop, request.resume)
+        except BaseException:
+            stack.optimizers = unbound
+            raise
+        if not same_columns(stack, *ours):  # again, with batches whose columns have the checkpoint's order
+            return fit_stack(stack, asked, trainers, callbacks, places, checkpoints)
+    stack.failures, stack.checkpoint = loop.errors, shared.states
     try:
-        for fit in fits:
-            fit.session.checkpoint = fit.checkpoint
         loop.run()
     finally:
-        stack.errors = [loop.errors.get(k) for k in range(stack.K)]
-        for fit in fits:
-            fit.session.checkpoint = None
+        stack.checkpoint = None
     if all(stack.errors):
-        raise stack.errors[0]
+        raise loop.errors[0]
+    return columns_of_members([own.session.records[own.first_record :] for own in loop.members])
+
+
+def _begin(
+    stack: StackSession, resumes: bool, steps: int, epochs: int, validation: Any, metrics: Sequence[Any]
+) -> None:
+    """Set the attributes by which callbacks know the fit that begins, and the lengths of schedules."""
+    names = [f"validation_{name}" for name in ("loss", *(one.name for one in metrics))]
+    measures = ("loss", *(names if validation is not None else ()))
+    columns = stack.features, stack.targets
+    for session in stack.members:
+        session.features, session.targets = columns
+        session.stopped, session.kept, session.resumes, session.measures = None, None, resumes, measures
+        if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
+            session.take_optimizer(with_rate(session.optimizer, schedule.bound(steps, epochs)))
 
 
 def _callbacks(
@@ -98,14 +112,12 @@ def _callbacks(
         copies = [deepcopy(one) for one in given.all if one.each_member]
         own.append(Callbacks([*(known[k] if known else ()), *copies]))
         own[-1].trainer = trainer
-        if own[-1].each_step:
-            raise InputError(f"{', '.join(own[-1].names)}: no callback sees each step of a member yet")
     shared.trainer = given.trainer
     return own, shared
 
 
 def _check(request: Request) -> None:
-    for name in ("micro_batch", "steps", "resume", "validation_split", "training_metrics"):
+    for name in ("micro_batch", "steps", "validation_split", "training_metrics"):
         if getattr(request, name) is not None:
             raise InputError(f"{name} is given; a trainer with members does not have it yet")
     if request.Y is None:

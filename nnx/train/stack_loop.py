@@ -92,13 +92,13 @@ class StackLoop(StackPosition):
         for some in self._all:
             try:
                 some.end()
-            except Error as later:
-                errors.append(later)
+            except Error as own:
+                errors.append(own)
         for member in self.members:
             member.session.checkpoint = None
         if error is None and errors:
             raise errors[0]
-        for later in errors:
+        for later in errors if error is not None else ():
             error.add_note(f"Beside that: {later}")  # type: ignore[union-attr]  # it is there
 
     # --- epochs ---
@@ -145,22 +145,21 @@ class StackLoop(StackPosition):
 
     def _one_epoch(self) -> None:
         """Do the rest of the epoch."""
-        stack, first = self.stack, self.step
-        if not first:
+        if not self.step:
             self._note_random_numbers()
-        stack.program.snapshot()
+        self.stack.program.snapshot()
         start = time.perf_counter()
         try:
             self._steps_of_epoch(start)
             seconds = time.perf_counter() - start
-            self._diverge(self._bad(self.costs), first)
+            self.diverge(self._bad(self.costs))
             found = self._measured()
             bad = {
                 k: x for k, one in found.items() if not math.isfinite(x := one.get("validation_loss", 0.0))
             }
-            self._diverge([row for row, k in self._live if k in bad], first, bad)
+            self.diverge([row for row, k in self._live if k in bad], bad)
         except BaseException:
-            self._stay_or_go_back(first)
+            self._stay_or_go_back()
             raise
         if self._live:
             self._record([{k: found[k] for _, k in self._live}], self.costs, seconds)
@@ -201,15 +200,16 @@ class StackLoop(StackPosition):
             self.costs.read(self.stack.backend)
             bad = [row for row in self._bad(self.costs) if row in stopped]
             self._leave(self.stack.rows[row] for row in stopped if row not in bad)
-            self._diverge(bad, self.step - self._taken)
+            self.diverge(bad)
         return bool(self._live)
 
     def _measured(self) -> dict[int, dict[str, Any]]:
         """Return the records of the epoch of the members that are left."""
         found = {k: {"loss": self.costs.loss(row)} for row, k in self._live}
         if self.validation is not None or self.training is not None:
-            for k, own in found.items():
-                own |= scores(self.stack.sessions[k], self.validation, self.training, self.metrics)
+            its = scores(self.stack, self.validation, self.training, self.metrics)
+            for row, k in self._live:
+                found[k] |= {name: x[row] for name, x in its.items()}
         return found
 
     def _record(self, found: Sequence[Mapping[int, Any]], costs: StackCosts, seconds: float) -> None:

@@ -42,6 +42,7 @@ class StackPosition:
 
     def _begin_epoch(self) -> None:
         self.step = 0  # done in this epoch, left out or not
+        self._first = 0  # of them done by an earlier fit
         self._taken = 0  # by this call of the fit, none of them left out
         self.costs = StackCosts()
 
@@ -61,6 +62,7 @@ class StackPosition:
         if self.restored and left:
             position = self.restored[self.members[left[0]]]
             self.epoch, self.step = position["epoch"], position["step"]
+            self._first = self.step
             before = [self.restored.get(self.members[k]) if k >= 0 else None for k in self.stack.rows]
             self.costs = StackCosts([costs_before(position) for position in before])
             self.batches.go_on(self.epoch - 1)
@@ -75,17 +77,22 @@ class StackPosition:
             bad |= {row for row, k in self._live if not stack.sessions[k].finite}
         return sorted(bad)
 
-    def _diverge(
-        self, rows: Sequence[int], first: int, validation: Mapping[int, float] | None = None
-    ) -> None:
-        """End members that have diverged, as they were before the epoch, or before the step `first` of it."""
+    def diverge(self, rows: Sequence[int], validation: Mapping[int, float] | None = None) -> None:
+        """End the members in these rows, which have diverged, as they were before the epoch that is under way.
+
+        Parameters
+        ----------
+        rows : sequence of int
+        validation : dict or None
+            The costs of the validation, of members for which these are not finite.
+        """
         if not rows:
             return
         for row in rows:
             k = self.stack.rows[row]
             member, value = self.members[k], (validation or {}).get(k)
             costs = self.costs.of_row(row)
-            self.errors[k] = diverged(member.session, costs, None, member.done - first, value)
+            self.errors[k] = diverged(member.session, costs, None, member.done - self._first, value)
             member.session.rng.bit_generator.state = member.drawn
         self.stack.rollback(*rows)
         for row in rows:
@@ -120,10 +127,10 @@ class StackPosition:
             member = self.members[self.stack.rows[row]]
             member.session.rng.bit_generator.state = member.drawn
 
-    def _stay_or_go_back(self, first: int) -> None:
+    def _stay_or_go_back(self) -> None:
         """After an error or an interrupt: the steps done stay, but those of members that have diverged."""
         steps = self.stack.steps()
-        if not first and all(t == self.members[k].done for k, t in steps.items()):
+        if not self._first and all(t == self.members[k].done for k, t in steps.items()):
             bad = [
                 row for row, _ in self._live
             ]  # before the first step: the next fit draws this epoch's order

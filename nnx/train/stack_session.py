@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
-from nnx.errors import InputError, count, items, positive_int, shown
+from nnx.errors import DivergenceError, InputError, count, items, positive_int, shown
 from nnx.errors.texts import shape_of
 from nnx.model import members
 from nnx.model.network import Network
@@ -20,21 +20,34 @@ from nnx.train.step import PLAIN, check_members, stacked
 
 
 def _of_each(name: str) -> Any:
-    """Return a property: the attribute of this name of each member, as a list. Setting it sets that of all."""
+    """Return a property: the attribute of this name of each member, as a list.
+
+    Setting it to a list sets those of each, and to anything else that of all.
+    """
 
     def read(stack: "StackSession") -> list[Any]:
         return [getattr(session, name) for session in stack.members]
 
     def write(stack: "StackSession", value: Any) -> None:
-        for session in stack.members:
-            setattr(session, name, value)
+        its = value if isinstance(value, list) else [value] * stack.K
+        if len(its) != stack.K:
+            raise InputError(
+                f"{name} has {count(len(its), 'value')}; expected {stack.K}, one for each member"
+            )
+        for session, own in zip(stack.members, its, strict=True):
+            setattr(session, name, own)
 
     return property(read, write, doc=f"`Session.{name}` of each member.")
 
 
 def _of_first(name: str) -> Any:
     """Return a property: the attribute of this name, which all members have in common."""
-    return property(lambda stack: getattr(stack.first, name), doc=f"`Session.{name}` of all members.")
+
+    def write(stack: "StackSession", value: Any) -> None:
+        for session in stack.members:
+            setattr(session, name, value)
+
+    return property(lambda stack: getattr(stack.first, name), write, doc=f"`Session.{name}` of all members.")
 
 
 class StackSession:
@@ -55,14 +68,14 @@ class StackSession:
     Attributes
     ----------
     members : list of K Session
-    errors : list of K DivergenceError or None
-        Why members have diverged in the last fit.
+    failures : dict of int to DivergenceError
+        Why members have diverged in the last fit, or the one that runs.
     selection : list of K float or None
         The weights of the members in the ensemble; None: all alike.
     """
 
-    checkpoint = None
-    steps, stopped, kept = _of_each("steps"), _of_each("stopped"), _of_each("kept")
+    checkpoint: Any = None
+    steps, kept = _of_each("steps"), _of_each("kept")
     records, rng, learning_rate = _of_each("records"), _of_each("rng"), _of_each("learning_rate")
     features, targets, metadata = _of_first("features"), _of_first("targets"), _of_first("metadata")
     forward, compiled_metrics = _of_first("forward"), _of_first("compiled_metrics")
@@ -103,7 +116,7 @@ class StackSession:
         self._begin()
 
     def _begin(self) -> None:
-        self.errors: list[Any] = [None] * self.K
+        self.failures: dict[int, DivergenceError] = {}
         self.selection: list[float] | None = None
         self._stacks: dict[bool, tuple[list[Any], Stack]] = {}
 
@@ -121,7 +134,7 @@ class StackSession:
 
     def stack(self, own_weights: bool) -> Stack:
         """Return the stack of the members as they are: with their optimizers, whose schedules a fit may have bound."""
-        now = [session.optimizer for session in self.members]
+        now = self.optimizers
         before, found = self._stacks.get(own_weights, ([], None))
         if found is None or any(x is not y for x, y in zip(now, before, strict=True)):
             found = Stack(self.members, own_weights)
@@ -145,6 +158,32 @@ class StackSession:
     # --- as a session of one network has them ---
 
     @property
+    def stopped(self) -> list[str | None]:
+        """Why each member's last fit ended early. Setting it stops the members that have not ended."""
+        return [session.stopped for session in self.members]
+
+    @stopped.setter
+    def stopped(self, why: str | None) -> None:
+        for k, session in enumerate(self.members):
+            if session.stopped is None and k not in self.failures:
+                session.stopped = why
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizer of each member."""
+        return [session.optimizer for session in self.members]
+
+    @optimizers.setter
+    def optimizers(self, optimizers: list[Optimizer]) -> None:
+        for session, own in zip(self.members, optimizers, strict=True):
+            session.take_optimizer(own)
+
+    @property
+    def errors(self) -> list[DivergenceError | None]:
+        """Why each member has diverged in the last fit; None: it has not."""
+        return [self.failures.get(k) for k in range(self.K)]
+
+    @property
     def first(self) -> Session:
         """Member 0: what all have in common is that of its session."""
         return self.members[0]
@@ -157,7 +196,7 @@ class StackSession:
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer, with the numbers of all members."""
-        return together("optimizer", [session.optimizer for session in self.members])
+        return together("optimizer", self.optimizers)
 
     @property
     def regularization(self) -> Regularization:

@@ -271,8 +271,7 @@ class Trainer(Attributes, Evaluator):
             steps, resume, rows, validation_split, training_metrics,
         )  # fmt: skip
         if isinstance(self.session, StackSession):
-            fit_stack(self.session, asked, self.each)
-            return self.history
+            return fit_stack(self.session, asked, self.each)
         return fit(self.session, asked, stacklevel=3)
 
     def save(self, path: str | Path) -> None:
