@@ -78,6 +78,9 @@ EDGES = {
     "sklearn/parameters.py",
     "sklearn/regressor.py",
     "sklearn/samples.py",
+    "sklearn/search.py",
+    "sklearn/search_tasks.py",
+    "sklearn/stacked_fits.py",
 }
 ARRAY_LIBRARIES = {
     "numpy", "cupy", "torch", "jax", "numba", "array_api_strict", "scipy", "sklearn", "pandas", "polars",

@@ -54,8 +54,11 @@ class Share:
 
 
 def log(x: Number) -> Number:
-    """Return the logarithm of a number, or of a `Share`."""
-    return array_namespace(x.rest).log1p(-x.rest) if isinstance(x, Share) else math.log(x)
+    """Return the logarithm of a number, or of a `Share`; that of the share 0 is that of the last digit of 1."""
+    if not isinstance(x, Share):
+        return math.log(x)
+    xp = array_namespace(x.rest)
+    return xp.log1p(-xp.minimum(x.rest, 1 - xp.finfo(x.rest.dtype).eps))
 
 
 def numbers(x: Any, owner: str, theta: Array) -> dict[str, Array]:

@@ -10,6 +10,7 @@ from nnx.support.install import install
 try:
     from nnx.sklearn.classifier import MLPClassifier
     from nnx.sklearn.regressor import MLPRegressor
+    from nnx.sklearn.search import StackedSearchCV
 except ModuleNotFoundError as error:
     if not error.name or error.name.startswith("nnx"):
         raise
@@ -17,4 +18,4 @@ except ModuleNotFoundError as error:
         f"nnx.sklearn needs {error.name}: {install('sklearn')}", name=error.name
     ) from error
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "StackedSearchCV"]

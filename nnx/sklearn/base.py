@@ -35,6 +35,7 @@ from nnx.sklearn.parameters import (
     regularization_of,
 )
 from nnx.sklearn.shuffles import Shuffles
+from nnx.sklearn.stacked_fits import DEFERRED
 from nnx.train.trainer import Trainer
 
 MAX_NUMBERS = 2**20
@@ -77,6 +78,10 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     # --- fit ------------------------------------------------------------------------------------------------------
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
+        wait = DEFERRED.get()
+        if wait is not None and not incremental:
+            wait(self, X, y, sample_weight)
+            return self
         fit = self._prepare(X, y, sample_weight, incremental)
         run(fit)
         self._take_up(fit)
@@ -226,6 +231,15 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             moved, forward = backend.asarray(theta, dtype), backend.compile(self._network_as_set().forward)
             self._ready[known] = theta, moved, forward
         return self._outputs(backend, forward, moved, samples.dtype_of(moved), X), backend, X
+
+    def _take_forward(self, backend: Backend, forward: Any) -> None:
+        """Predict on a backend with a compiled `forward`, which other estimators may have, too."""
+        theta = self._theta(self.network_)
+        self._ready[backend, self.activation] = (
+            theta,
+            backend.asarray(theta, samples.dtype_of(theta)),
+            forward,
+        )
 
     def _network_as_set(self) -> Network:
         """Return the network that predicts: as in scikit-learn, with the activation as it is set now."""

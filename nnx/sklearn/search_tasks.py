@@ -1,0 +1,211 @@
+"""The fits of a search, as joblib's tasks: they are collected, and those that a stack can run wait for each other."""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from joblib import Parallel
+from joblib.parallel import ParallelBackendBase
+from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params
+
+from nnx.sklearn.base import BaseMLP
+from nnx.sklearn.fitting import Fit
+from nnx.sklearn.stacked_fits import Outcome, deferred, groups, run_stack, suits_a_stack
+
+
+class Stacks(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
+    """A backend of joblib that collects all tasks of a search, and does them when the first result is asked for.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Of the tasks that no stack can run.
+    begun : callable
+        Is called when joblib has taken this backend.
+    """
+
+    uses_threads = True
+    supports_sharedmem = True
+
+    def __init__(self, n_jobs: int | None, begun: Callable[[], None]) -> None:
+        super().__init__(nesting_level=0)
+        self._n_jobs, self._begun = n_jobs, begun
+        self._tasks: list[Task] = []
+        self._results: list[Any] = []
+
+    def configure(self, *given: Any, **named: Any) -> int:
+        """Return the number of workers, as far as joblib is concerned."""
+        self._begun()
+        n_jobs: int = super().configure(*given, **named)
+        return n_jobs
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return 2: of one worker joblib would do the tasks itself."""
+        return 2
+
+    def submit(self, func: Any, callback: Any = None) -> "Submitted":
+        """Collect tasks."""
+        first = len(self._tasks)
+        self._tasks += [Task(*item) for item in func.items]
+        return Submitted(self, slice(first, len(self._tasks)), callback)
+
+    apply_async = submit  # its name before joblib 1.5
+
+    def results(self, place: slice) -> list[Any]:
+        """Return the results of some of the tasks."""
+        if not self._results:
+            self._results = results(self._tasks, self._n_jobs)
+        return self._results[place]
+
+
+class Submitted:
+    """Some tasks that a `Stacks` has collected, for joblib."""
+
+    def __init__(self, backend: Stacks, place: slice, callback: Any) -> None:
+        self._backend, self._place, self._callback = backend, place, callback
+
+    def get(self, timeout: float | None = None) -> list[Any]:
+        """Return their results."""
+        found = self._backend.results(self._place)
+        self._callback(found)
+        return found
+
+
+class Task:
+    """A call of scikit-learn's function that fits an estimator to a fold and scores it.
+
+    Parameters
+    ----------
+    function, given, named
+        The call, as joblib has it. It is done as it is where no stack can run the fit.
+    """
+
+    def __init__(self, function: Any, given: Sequence[Any], named: dict[str, Any]) -> None:
+        self.call = function, given, named
+        self._estimator: Any = None
+        self._outcome: Outcome | None = None
+        self._seconds = 0.0
+
+    def wait(self, folds: "Folds") -> Fit | None:
+        """Return the fit that a stack can run; None: the task is to be done as it is.
+
+        An error is no error here: the task does it again as it is, and scikit-learn says what has failed.
+        """
+        start = time.perf_counter()
+        try:
+            (base, X, y), named = self.call[1:]
+            parameters, train, others = (named[name] for name in ("parameters", "train", "fit_params"))
+            estimator = clone(base).set_params(**clone(parameters, safe=False))
+            if trained_last(estimator) is None:
+                return None
+            fit = folds.fit(estimator, X, y, train, others or {}, parameters)
+        except Exception:  # whatever it is
+            return None
+        self._estimator, self._seconds = estimator, time.perf_counter() - start
+        return fit
+
+    def end(self, outcome: Outcome) -> None:
+        """Take the end of the fit, which `wait` has returned, in a stack."""
+        self._outcome = outcome
+        if outcome.warning is not None:
+            warnings.warn(outcome.warning, stacklevel=2)
+
+    @property
+    def stacked(self) -> bool:
+        """Whether a stack has run the fit."""
+        return self._outcome is not None
+
+    def scores(self) -> dict[str, Any]:
+        """Return the scores of what a stack has trained."""
+        assert self._outcome is not None
+        trained = Trained(self._estimator, self._outcome.error)
+        found: dict[str, Any] = self.call[0](trained, *self.call[1][1:], **self.call[2])
+        found["fit_time"] = self._seconds + self._outcome.seconds
+        self._estimator = None
+        return found
+
+
+class Trained:
+    """Stands in the place of an estimator that is to get its parameters and be fitted: it is, or has failed."""
+
+    def __init__(self, estimator: Any, error: Exception | None) -> None:
+        self._estimator, self._error = estimator, error
+
+    def set_params(self, **_: Any) -> Any:
+        """Return the estimator, whose `fit` does nothing, or fails."""
+        self._estimator.fit = self._fit
+        return self._estimator
+
+    def _fit(self, *_: Any, **__: Any) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._estimator
+
+
+class Folds:
+    """The training samples of the folds. Candidates that differ in the network alone share the transformed samples."""
+
+    def __init__(self) -> None:
+        self._samples: dict[int, Any] = {}
+        self._transformed: dict[Any, Any] = {}
+
+    def fit(
+        self, estimator: Any, X: Any, y: Any, train: Any, others: dict[str, Any], parameters: dict[str, Any]
+    ) -> Fit | None:
+        """Fit an estimator to a fold, but for its network; return the fit of that, if there is one."""
+        if id(train) not in self._samples:
+            own = _check_method_params(X, params=others, indices=train)
+            self._samples[id(train)] = *_safe_split(estimator, X, y, train), own, train
+        X_train, y_train, own, _ = self._samples[id(train)]
+        key = None
+        if isinstance(estimator, Pipeline) and isinstance(estimator.steps[-1][1], BaseMLP):
+            last = estimator.steps[-1][0]
+            before = {k: v for k, v in parameters.items() if k != last and not k.startswith(f"{last}__")}
+            key = id(train), tuple((name, id(value)) for name, value in sorted(before.items()))
+        if key in self._transformed:
+            steps, given = self._transformed[key]
+            network = estimator.steps[-1]
+            estimator.steps = [*steps, network]
+            fit: Fit = network[1]._prepare(*given, False)
+            return fit
+        waiting: list[Any] = []
+        with deferred(lambda *given: waiting.append(given)):
+            estimator.fit(X_train, **own) if y_train is None else estimator.fit(X_train, y_train, **own)
+        if len(waiting) != 1:
+            return None
+        ((network, *given),) = waiting
+        if key is not None:
+            self._transformed[key] = estimator.steps[:-1], given
+        fit = network._prepare(*given, False)
+        return fit
+
+
+def trained_last(estimator: Any) -> BaseMLP | None:
+    """Return the network of ours whose training is the last thing that the `fit` of an estimator does."""
+    if isinstance(estimator, Pipeline):
+        return trained_last(estimator.steps[-1][1])
+    if isinstance(estimator, TransformedTargetRegressor):
+        return trained_last(estimator.regressor)
+    return estimator if isinstance(estimator, BaseMLP) else None
+
+
+def results(tasks: Sequence[Task], n_jobs: int | None) -> list[Any]:
+    """Return the results of tasks, whose fits run in as few stacks as they can."""
+    folds = Folds()
+    waiting = [(task, fit) for task in tasks if (fit := task.wait(folds)) is not None and suits_a_stack(fit)]
+    for group in groups([fit for _, fit in waiting]):
+        if len(group) == 1:
+            continue
+        try:
+            outcomes = run_stack([waiting[k][1] for k in group])
+        except Exception:  # one by one, each has its own
+            continue
+        for k, outcome in zip(group, outcomes, strict=True):
+            waiting[k][0].end(outcome)
+    alone = iter(Parallel(n_jobs=n_jobs)([task.call for task in tasks if not task.stacked]))
+    return [task.scores() if task.stacked else next(alone) for task in tasks]

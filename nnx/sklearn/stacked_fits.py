@@ -1,0 +1,181 @@
+"""Fits of several estimators, on samples of their own, that run together: those of one architecture in one stack."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from nnx.array.namespace import array_namespace
+from nnx.callbacks.base import Callbacks
+from nnx.errors import DivergenceError, InputError
+from nnx.model import members
+from nnx.port import registry
+from nnx.port.base import Backend
+from nnx.sklearn import samples
+from nnx.sklearn.fitting import Fit, finish
+from nnx.support.members import together
+from nnx.train.request import Request
+from nnx.train.stack_fit import fit_stack
+from nnx.train.stack_session import StackSession
+
+DEFERRED: ContextVar[Callable[..., None] | None] = ContextVar("DEFERRED", default=None)
+"""Where the fits of this thread wait: see `deferred`."""
+
+
+@contextmanager
+def deferred(wait: Callable[..., None]) -> Generator[None, None, None]:
+    """Within it `fit` of an estimator calls wait(estimator, X, y, sample_weight), and trains nothing."""
+    token = DEFERRED.set(wait)
+    try:
+        yield
+    finally:
+        DEFERRED.reset(token)
+
+
+@dataclass
+class Outcome:
+    """The end of a fit in a stack.
+
+    Attributes
+    ----------
+    seconds : float
+        Its share of the time of the stack.
+    warning : Warning or None
+    error : Exception or None
+        Why it failed.
+    """
+
+    seconds: float
+    warning: Warning | None = None
+    error: Exception | None = None
+
+
+def suits_a_stack(fit: Fit) -> bool:
+    """Whether a stack can run a fit: not L-BFGS, no sparse matrix, and no callback that sees each step."""
+    return fit.estimator._stochastic and not sparse.issparse(fit.X) and not Callbacks(fit.callbacks).each_step
+
+
+def groups(fits: Sequence[Fit]) -> list[list[int]]:
+    """Return the numbers of the fits of each stack: one architecture and backend, the same steps in an epoch."""
+    found: dict[Any, list[list[int]]] = {}
+    for k, fit in enumerate(fits):
+        alike = found.setdefault(_key(fit), [])
+        group = next((group for group in alike if _fit_together(fits[group[0]], fit)), None)
+        if group is None:
+            alike.append([k])
+        else:
+            group.append(k)
+    return [group for alike in found.values() for group in alike]
+
+
+def _key(fit: Fit) -> Any:
+    """Return the numbers and names that fits of one stack have in common."""
+    estimator, session = fit.estimator, fit.trainer.session
+    m = fit.X.shape[0] if fit.rows is None else len(fit.rows)
+    network = tuple(session.network.shapes.items()), estimator.activation, estimator.normalization
+    return (
+        *network, estimator.out_activation_, estimator.dropout > 0, m, fit.batch_size, fit.epochs,
+        bool(estimator.shuffle), fit.weights is None, id(session.backend), session.dtype, samples.home(fit.X),
+        fit.Y.ndim, str(fit.Y.dtype), estimator.backend, estimator.device, estimator.precision,
+    )  # fmt: skip
+
+
+def _fit_together(one: Fit, other: Fit) -> bool:
+    """Whether two trainers differ in numbers alone."""
+    a, b = one.trainer.session, other.trainer.session
+    try:
+        members.together([a.network, b.network])
+        together("optimizer", [a.optimizer, b.optimizer])
+        together("regularization", [a.regularization, b.regularization])
+    except InputError:
+        return False
+    return True
+
+
+def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
+    """Run fits of one group in one stack, and leave each estimator as its own fit does.
+
+    A fit that diverges has an error in its outcome. Any other error is that of the stack, and is raised.
+    """
+    start = time.perf_counter()
+    first, pool = fits[0], Pool()
+    places = [pool.add(fit) for fit in fits]
+    X, Y, weights = pool.samples
+    backends = {first.trainer.backend, _take_backend(fits)}
+    stack = StackSession.of([fit.trainer.session for fit in fits])
+    asked = Request(
+        X, Y, first.epochs, first.batch_size, None, first.estimator.shuffle, Callbacks(None), weights,
+        None, None, None, None, None, False, None, None,
+    )  # fmt: skip
+    with suppress(DivergenceError):  # of all of them: each has its own
+        fit_stack(stack, asked, [fit.trainer for fit in fits], [fit.callbacks for fit in fits], places)
+    found = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]
+    for backend in backends:
+        forward = backend.compile(first.trainer.network.forward)
+        for fit, outcome in zip(fits, found, strict=True):
+            if outcome.error is None:
+                fit.estimator._take_forward(backend, forward)
+    for outcome in found:
+        outcome.seconds = (time.perf_counter() - start) / len(fits)
+    return found
+
+
+def _take_backend(fits: Sequence[Fit]) -> Backend:
+    """Let all sessions take the backend that their work together is worth; return it."""
+    first = fits[0]
+    m, epochs = first.X.shape[0], first.epochs * len(fits)
+    work = registry.work(first.trainer.network.P, m * epochs, m / first.batch_size * epochs)
+    estimator = first.estimator
+    backend = samples.backend_for(first.X, estimator.backend, estimator.device, estimator.precision, work)
+    for fit in fits:
+        if fit.trainer.session.backend is not backend:
+            fit.trainer.session.take_backend(backend)
+    return backend
+
+
+def _finished(fit: Fit, error: BaseException | None) -> Outcome:
+    try:
+        warning = finish(fit, error)
+        fit.estimator._take_up(fit)
+    except ValueError as failure:
+        return Outcome(0.0, error=failure)
+    return Outcome(0.0, warning)
+
+
+class Pool:
+    """The samples of several fits side by side; samples that are equal are there once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, int] = {}
+        self._parts: list[tuple[Any, Any, Any]] = []
+        self._M = 0
+
+    def add(self, fit: Fit) -> Any:
+        """Return the places in the pool of the samples that a fit trains on."""
+        key = _content(fit.X), _content(fit.Y), _content(fit.weights)
+        if key not in self._known:
+            self._known[key] = self._M
+            self._parts.append((fit.X, fit.Y, fit.weights))
+            self._M += fit.X.shape[0]
+        start, rows = self._known[key], fit.rows
+        return start + (np.arange(fit.X.shape[0]) if rows is None else np.asarray(rows))
+
+    @property
+    def samples(self) -> tuple[Any, Any, Any]:
+        """X and Y as columns, and the weights."""
+        X, Y, weights = ([part[i] for part in self._parts] for i in range(3))
+        w = None if weights[0] is None else np.concatenate(weights)
+        return array_namespace(X[0]).concat(X, axis=0).T, np.concatenate(Y).T, w
+
+
+def _content(x: Any) -> Any:
+    """Return a key of an array: of its numbers, or, where they are not on the host, of the object."""
+    if not isinstance(x, np.ndarray):
+        return None if x is None else id(x)
+    return x.shape, str(x.dtype), blake2b(np.ascontiguousarray(x)).digest()
