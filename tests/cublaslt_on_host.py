@@ -7,6 +7,8 @@ from numpy.lib.stride_tricks import as_strided
 
 DTYPES = {0: np.dtype("float32"), 1: np.dtype("float64"), 14: np.dtype("uint16")}
 ATTRIBUTE_BYTES = {3: 4, 4: 4}
+LAYOUT_BYTES = {5: 4, 6: 8}
+"""Of the number of matrices in a batch, and of the elements from one to the next."""
 
 
 def widened(x):
@@ -58,13 +60,18 @@ class CublasLtOnHost:
 
     def cublasLtMatrixLayoutCreate(self, pointer, dtype, rows, columns, ld):
         assert ld >= rows
-        return self._new(pointer, (DTYPES[dtype], rows, columns, ld))
+        return self._new(pointer, {"matrix": (DTYPES[dtype], rows, columns, ld), 5: 1, 6: 0})
 
     def cublasLtMatmulPreferenceCreate(self, pointer):
         return self._new(pointer, {})
 
     def cublasLtMatmulDescSetAttribute(self, handle, attribute, value, nbytes):
         assert nbytes == ATTRIBUTE_BYTES[attribute]
+        self.made[handle.value][attribute] = value._obj.value
+        return 0
+
+    def cublasLtMatrixLayoutSetAttribute(self, handle, attribute, value, nbytes):
+        assert nbytes == LAYOUT_BYTES[attribute]
         self.made[handle.value][attribute] = value._obj.value
         return 0
 
@@ -89,7 +96,10 @@ class CublasLtOnHost:
         assert (one._obj.value, zero._obj.value, d, ld) == (1, 0, c, lc)
         desc, layouts = self.made[desc.value], [self.made[x.value] for x in (la, lb, lc)]
         least = algorithm._obj[0] - 1
-        assert all(address % least == 0 for address in (a, b, c)), "an address is less round than was said"
+        assert len({layout[5] for layout in layouts}) == 1, "matrices of one product are as many"
+        for address, layout in zip((a, b, c), layouts, strict=True):
+            stride = layout[6] * layout["matrix"][0].itemsize
+            assert address % least == stride % least == 0, "an address is less round than was said"
         assert workspace % 256 == 0
         seconds = self.algorithms[algorithm._obj[1]]
         if seconds is None:
@@ -100,22 +110,25 @@ class CublasLtOnHost:
             self.cupy.seconds += seconds
             if nbytes:
                 ctypes.memset(workspace, 255, nbytes)
-            x, y = self._factor(a, layouts[0], desc, 3), self._factor(b, layouts[1], desc, 4)
-            with np.errstate(all="ignore"):
-                _matrix(c, *layouts[2])[...] = x @ y
+            for k in range(layouts[0][5]):
+                x, y = self._factor(a, k, layouts[0], desc, 3), self._factor(b, k, layouts[1], desc, 4)
+                with np.errstate(all="ignore"):
+                    _matrix(c, k, layouts[2])[...] = x @ y
 
         self.cupy.streams[stream].do(product)
         return 0
 
-    def _factor(self, address, layout, desc, transposed):
-        x = _matrix(address, *layout)
+    def _factor(self, address, k, layout, desc, transposed):
+        x = _matrix(address, k, layout)
         x = widened(x) if x.dtype == "uint16" else x
         x = tf32(np.ascontiguousarray(x)) if desc["compute"] == 77 else x
         return x.T if desc[transposed] else x
 
 
-def _matrix(address, dtype, rows, columns, ld):
-    """The matrix at an address, column by column."""
+def _matrix(address, k, layout):
+    """Matrix number k of a batch that begins at an address, column by column."""
+    dtype, rows, columns, ld = layout["matrix"]
+    address += k * layout[6] * dtype.itemsize
     size = (columns - 1) * ld + rows
     memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(address)
     return as_strided(np.frombuffer(memory, dtype), (rows, columns), (dtype.itemsize, ld * dtype.itemsize))

@@ -51,10 +51,21 @@ class Host:
         return whole[: len(whole) // np.dtype(dtype).itemsize * np.dtype(dtype).itemsize].view(dtype)
 
     def __getitem__(self, value):
-        """A value as an array in the step's memory."""
+        """A value as an array in the step's memory; of a stack with the members as its first axis."""
         place = self.step.schedule.place(value)
         flat = self.numbers(place.memory, place.dtype)[place.offset :]
-        return as_strided(flat, place.shape, [s * flat.itemsize for s in place.strides])
+        shape, strides = place.shape, [s * flat.itemsize for s in place.strides]
+        if self.step.members is not None:
+            shape, strides = (self.step.members, *shape), [self.step.strides[place.memory], *strides]
+        return as_strided(flat, shape, strides)
+
+    def spans(self, values):
+        """Where values lie, of all members: a memory, its first byte and the last one."""
+        return [
+            (memory, *(end + k * self.step.strides.get(memory, 0) for end in ends))
+            for memory, *ends in spans(self.step.schedule, values)
+            for k in range(self.step.members or 1)
+        ]
 
     def run(self, seed=0, late=None):
         """Do the step: calls, blocks and threads in an order that depends on the seed: 0: as they are; 1: reversed.
@@ -85,7 +96,7 @@ class Host:
     def _alone_with_its_own(self, number):
         """Let a call see only what its instruction reads, and see that it changes only what its instruction writes."""
         schedule, instruction = self.step.schedule, self.step.schedule.instructions[number]
-        reads, writes = (spans(schedule, values) for values in in_memory(schedule, instruction))
+        reads, writes = map(self.spans, in_memory(schedule, instruction))
         if isinstance(instruction, Copy | Copies):
             reads = reads + writes  # it writes a part of what is given as written
         elif any(overlap([x], [y]) and x[1] != y[1] for x, y in product(writes, reads + writes)):
@@ -126,11 +137,16 @@ class Host:
             self.bytes(x.memory).ctypes.data + x.offset * np.dtype(x.dtype).itemsize for x in call.arguments
         ]
         numbers = [np.dtype(dtype).type(x) for dtype, x in call.numbers]
-        self.kernels.run(call.kernel, call.grid, call.block, [*map(np.uint64, addresses), *numbers], seed)
+        grid = call.grid, call.members
+        self.kernels.run(call.kernel, grid, call.block, [*map(np.uint64, addresses), *numbers], seed)
 
     def _product(self, call):
-        """What BLAS does: matrices by columns, with leading dimensions."""
+        """What BLAS does: matrices by columns, with leading dimensions; of each member."""
+        for k in range(call.members):
+            parts = zip((call.a, call.b, call.c), call.strides, strict=True)
+            self._product_of(call, *(x._replace(offset=x.offset + k * stride) for x, stride in parts))
 
+    def _product_of(self, call, a, b, c):
         def matrix(x, ld, rows, columns):
             flat = self.numbers(x.memory, x.dtype)[x.offset :]
             if ld < rows or (columns - 1) * ld + rows > flat.size:
@@ -138,21 +154,22 @@ class Host:
             return as_strided(flat, (rows, columns), (flat.itemsize, ld * flat.itemsize))
 
         m, n, k = call.m, call.n, call.k
-        a = matrix(call.a, call.lda, k, m).T if call.transpose_a else matrix(call.a, call.lda, m, k)
-        b = matrix(call.b, call.ldb, n, k).T if call.transpose_b else matrix(call.b, call.ldb, k, n)
-        c = matrix(call.c, call.ldc, m, n)
+        a = matrix(a, call.lda, k, m).T if call.transpose_a else matrix(a, call.lda, m, k)
+        b = matrix(b, call.ldb, n, k).T if call.transpose_b else matrix(b, call.ldb, k, n)
+        c = matrix(c, call.ldc, m, n)
         if np.shares_memory(a, c) or np.shares_memory(b, c):
             raise RefusedError(f"{call} writes over a factor")
         c[...] = xp.matmul(a, b)
 
 
 def steps(step, state, batches, seed=0, late=None):
-    """Do a step on each batch; return the state and the costs."""
+    """Do a step on each batch; return the state and the costs. The state of a stack is (K, ...)."""
     host = Host(step)
     graph = step.schedule.graph
     given, new = graph.arguments[0], graph.result[0]
     for name, x in state.items():
-        host[given[name]][...] = x
+        held = host[given[name]]
+        held[...] = x.reshape(-1) if held.ndim < x.ndim else x
     Js = []
     for batch in batches:
         for value, x in zip(graph.arguments[1], batch, strict=True):
@@ -161,7 +178,9 @@ def steps(step, state, batches, seed=0, late=None):
         host.run(seed, late)
         Js.append(host[graph.result[1]].copy())
     assert all(name in given for name in new)
-    return {name: host[value].copy() for name, value in given.items()}, Js
+    if step.members is None:
+        return {name: host[value].copy() for name, value in given.items()}, Js
+    return {name: host[given[name]][: len(x)].reshape(x.shape).copy() for name, x in state.items()}, Js
 
 
 def outputs(step, inputs, seed=0):

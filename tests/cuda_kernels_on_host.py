@@ -48,19 +48,19 @@ class KernelsOnHost:
             arguments = ", ".join(f"*({ctype}*)given[{k}]" for k, ctype in enumerate(types))
             meets = str(any(word in bodies[name] for word in meeting)).lower()
             runs.append(f"static void call_{name}() {{ {name}({arguments}); }}")
-            runs.append(f'extern "C" int run_{name}(unsigned g, unsigned b, unsigned seed, void** a) {{')
-            runs.append(f"  given = a; return launch(g, b, seed, {meets}, call_{name}); }}")
+            runs.append(f'extern "C" int run_{name}(unsigned x, unsigned y, unsigned b, unsigned seed, void** a) {{')
+            runs.append(f"  given = a; return launch(x, y, b, seed, {meets}, call_{name}); }}")
         self.library = compiled("\n".join([SHIM.read_text(), source, *runs]))
 
     def run(self, name, grid, block, arguments, seed=0):
-        """Call a kernel with NumPy numbers of its parameters' types; pointers are numbers, too."""
+        """Call a kernel with NumPy numbers of its parameters' types; pointers are numbers, too. The grid is (x, y)."""
         for ctype, x in zip(self.parameters[name], arguments, strict=True):
             dtype = "uint64" if "*" in ctype else DTYPES.get(ctype, ctype)
             assert x.dtype == dtype, f"{name}: {ctype} given {x!r}"
         held = [ctypes.create_string_buffer(x.tobytes()) for x in arguments]
         pointers = (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
         with _ONE_AT_A_TIME:
-            failed = getattr(self.library, f"run_{name}")(grid, block, seed, pointers)
+            failed = getattr(self.library, f"run_{name}")(*grid, block, seed, pointers)
         if failed:
             raise RefusedError(f"{name} has a barrier that not all threads reach")
 

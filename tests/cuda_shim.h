@@ -93,14 +93,14 @@ static void in_order(unsigned *order, unsigned n, unsigned seed) {
   srand(seed);
   for (unsigned i = n; i-- > 1;) { unsigned j = rand() % (i + 1), k = order[i]; order[i] = order[j]; order[j] = k; }
 }
-static int launch(unsigned grid, unsigned threads, unsigned seed, bool barriers, void (*kernel)()) {
-  unsigned order[1024], *blocks = (unsigned *)malloc(grid * sizeof *blocks), wrong = 0;
+static int launch(unsigned wide, unsigned high, unsigned threads, unsigned seed, bool barriers, void (*kernel)()) {
+  unsigned grid = wide * high, order[1024], *blocks = (unsigned *)malloc(grid * sizeof *blocks), wrong = 0;
   FLUSH_TO_ZERO(true);  // as CuPy compiles for a GPU: of float32 there, here of float64, too
-  gridDim = {grid, 1, 1}; blockDim = {threads, 1, 1}; body = kernel;
+  gridDim = {wide, high, 1}; blockDim = {threads, 1, 1}; body = kernel;
   in_order(order, threads, seed);
   in_order(blocks, grid, seed);
   for (unsigned b = 0; b < grid && !wrong; b++) {
-    blockIdx = {blocks[b], 0, 0};
+    blockIdx = {blocks[b] % wide, blocks[b] / wide, 0};
     if (__start_shared_memory) memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
     if (barriers) wrong = block(threads, order);
     else for (unsigned k = 0; k < threads; k++) { threadIdx = {order[k], 0, 0}; kernel(); }

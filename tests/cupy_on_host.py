@@ -194,14 +194,15 @@ class RawModule:
 
         def call(grid, block, arguments):
             self.cupy.calls += 1
-            (blocks,), (threads,) = grid, block
+            blocks, members, threads = *(*grid, 1)[:2], *block
             assert type(grid) is type(block) is tuple  # CuPy takes nothing else
             assert 0 < blocks < 2**31
+            assert 0 < members < 2**16
             assert 0 < threads <= 1024
 
             def run():
                 self.cupy.seconds += SECONDS
-                self.kernels.run(name, blocks, threads, arguments, self.cupy.seed)
+                self.kernels.run(name, (blocks, members), threads, arguments, self.cupy.seed)
 
             self.cupy.do(run)
 
@@ -332,11 +333,14 @@ class CupyOnHost:
     def array(self, x, dtype=None, copy=True):
         """A copy, with the layout of x."""
         x = np.asarray(x, dtype)
-        turned = x.ndim == 2 and not x.flags.c_contiguous
+        turned = x.ndim == 2 and abs(x.strides[0]) < abs(x.strides[1])
         new = self.empty(x.shape[::-1] if turned else x.shape, x.dtype)
         new = new.T if turned else new
         new[...] = x
         return new
+
+    def ascontiguousarray(self, x):
+        return x if x.flags.c_contiguous else self.array(np.ascontiguousarray(x))
 
     def RawModule(self, code, options):  # CuPy's name
         return RawModule(self, code, options)

@@ -44,7 +44,7 @@ def run(kernels, launch, memory, seed):
         address = memory[x.memory].bytes.ctypes.data + x.offset * itemsize(x.dtype)
         pointers.append(np.uint64(address))
     numbers = [np.dtype(dtype).type(number) for dtype, number in launch.numbers]
-    kernels.run(launch.kernel, launch.grid, launch.block, (*pointers, *numbers), seed)
+    kernels.run(launch.kernel, (launch.grid, launch.members), launch.block, (*pointers, *numbers), seed)
 
 
 @pytest.mark.parametrize("weights", [False, True])

@@ -118,7 +118,8 @@ class Calls:
         call = self.calls[k]
         if isinstance(call, Launch):
             with stream:
-                self._kernels[call.kernel]((call.grid,), (call.block,), _arguments(call, addresses))
+                grid = (call.grid,) if call.members == 1 else (call.grid, call.members)
+                self._kernels[call.kernel](grid, (call.block,), _arguments(call, addresses))
         else:
             workspace = addresses[WORKSPACES[self._plan.beside[k]]]
             self._matmuls[k](self._gpu.lt, _addresses(call, addresses), workspace, stream.ptr)

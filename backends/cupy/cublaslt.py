@@ -17,6 +17,7 @@ from nnx.support.install import install
 COMPUTE_TYPES = {"float32": 68, "tf32": 77, "float64": 70}  # cublasComputeType_t
 DATA_TYPES = {"float32": 0, "float64": 1, "bfloat16": 14}  # cudaDataType_t
 TRANSPOSE_A, TRANSPOSE_B = 3, 4  # cublasLtMatmulDescAttributes_t
+BATCH_COUNT, BATCH_STRIDE = 5, 6  # cublasLtMatrixLayoutAttribute_t
 WORKSPACE_BYTES, REDUCTION_SCHEMES, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # cublasLtMatmulPreferenceAttributes_t
 SUM_IN_COMPUTE_TYPE = 2  # cublasLtReductionScheme_t: a product divided along k adds its parts in float32
 STATUSES = {
@@ -71,7 +72,7 @@ def library() -> Any:
     found.cublasLtMatmulDescCreate.argtypes = [p, i, i]
     found.cublasLtMatrixLayoutCreate.argtypes = [p, i, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64]
     found.cublasLtMatmulPreferenceCreate.argtypes = [p]
-    for name in ("MatmulDesc", "MatmulPreference"):
+    for name in ("MatmulDesc", "MatmulPreference", "MatrixLayout"):
         getattr(found, f"cublasLt{name}SetAttribute").argtypes = [p, i, p, size]
     for name in ("MatmulDesc", "MatmulPreference", "MatrixLayout"):
         getattr(found, f"cublasLt{name}Destroy").argtypes = [p]
@@ -135,13 +136,17 @@ class Matmul:
         self._one, self._zero = number(1), number(0)
         self._description = self._made("MatmulDesc", compute_type(product, precision), DATA_TYPES[dtype])
         p = product
-        self._describe(TRANSPOSE_A, ctypes.c_int32(p.transpose_a))
-        self._describe(TRANSPOSE_B, ctypes.c_int32(p.transpose_b))
+        self._set("MatmulDesc", self._description, TRANSPOSE_A, ctypes.c_int32(p.transpose_a))
+        self._set("MatmulDesc", self._description, TRANSPOSE_B, ctypes.c_int32(p.transpose_b))
         a, b = (p.k, p.m) if p.transpose_a else (p.m, p.k), (p.n, p.k) if p.transpose_b else (p.k, p.n)
         self._layouts = [
             self._made("MatrixLayout", DATA_TYPES[x.dtype], *shape, ld)
             for x, shape, ld in ((p.a, a, p.lda), (p.b, b, p.ldb), (p.c, (p.m, p.n), p.ldc))
         ]
+        if p.members > 1:
+            for layout, stride in zip(self._layouts, p.strides, strict=True):
+                self._set("MatrixLayout", layout, BATCH_COUNT, ctypes.c_int32(p.members))
+                self._set("MatrixLayout", layout, BATCH_STRIDE, ctypes.c_int64(stride))
         self._algorithm: Heuristic | None = None
         self.workspace = 0
 
@@ -153,11 +158,9 @@ class Matmul:
         weakref.finalize(self, getattr(self._library, f"cublasLt{kind}Destroy"), made).atexit = False
         return made
 
-    def _describe(self, attribute: int, value: Any) -> None:
-        status = self._library.cublasLtMatmulDescSetAttribute(
-            self._description, attribute, ctypes.byref(value), ctypes.sizeof(value)
-        )
-        check(status, f"describe {self}")
+    def _set(self, kind: str, descriptor: Any, attribute: int, value: Any) -> None:
+        change = getattr(self._library, f"cublasLt{kind}SetAttribute")
+        check(change(descriptor, attribute, ctypes.byref(value), ctypes.sizeof(value)), f"describe {self}")
 
     def algorithms(self, lt: CuBlasLt, alignments: tuple[int, int, int], count: int = 1) -> list[Heuristic]:
         """Return at most `count` algorithms, the likely fastest first. Never while a stream captures: CUDA 13.3 fails.
@@ -192,10 +195,7 @@ class Matmul:
         for attribute, nbytes in zip(ALIGNMENTS, (*alignments, alignments[2]), strict=True):
             wanted.append((attribute, ctypes.c_uint32(nbytes)))  # it assumes 256 unless it is told
         for attribute, value in wanted:
-            status = self._library.cublasLtMatmulPreferenceSetAttribute(
-                preference, attribute, ctypes.byref(value), ctypes.sizeof(value)
-            )
-            check(status, f"describe {self}")
+            self._set("MatmulPreference", preference, attribute, value)
         return preference
 
     def choose(self, algorithm: Heuristic) -> None:
@@ -218,7 +218,8 @@ class Matmul:
     def __str__(self) -> str:
         p = self._product
         form = f"{'NT'[p.transpose_a]}{'NT'[p.transpose_b]}"
-        return f"a product {form} of ({p.m}, {p.k}) and ({p.k}, {p.n}) in {p.c.dtype}"
+        text = f"a product {form} of ({p.m}, {p.k}) and ({p.k}, {p.n}) in {p.c.dtype}"
+        return text if p.members == 1 else f"{text}, {p.members} times"
 
 
 def compute_type(product: Product, precision: str) -> int:

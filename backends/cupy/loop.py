@@ -20,8 +20,8 @@ namespace loop {
 typedef long long number;
 
 // Of X, Y and the weights each: the address, and the elements from one feature and from one sample to the next. Then
-// the places in which samples are taken (their address, or 0, and the bytes of each), the number of samples, where the
-// first step's samples begin, where the costs go, and how many steps are done.
+// the places in which samples are taken (their address, or 0, and the bytes of each), the number of samples or of these
+// places, where the first step's samples begin, where the costs go, and how many steps are done.
 enum { X = 0, Y = 3, W = 6, ORDER = 9, ORDER_BYTES, SAMPLES, AT, COSTS, STEP, SIZE };
 
 __device__ void copy(void* to, number i, const void* from, number k, unsigned bytes) {
@@ -78,6 +78,37 @@ extern "C" __global__ void look_at_float64(int* is_finite, const double* x, long
 }
 """
 
+MEMBERS = r"""
+// The same for the members of a stack, of which each may have samples of its own: mx, my and mw are the bytes from a
+// member's X, Y and weights to the next one's, or 0 where they are those of all. Its places in the order are as many as
+// the table says. A block does a sample of a member.
+extern "C" __global__ void pick_members(const long long* table, char* x, char* y, char* w, unsigned m,
+                                        unsigned nx, unsigned xb, long long xi, long long xj,
+                                        unsigned ny, unsigned yb, long long yi, long long yj,
+                                        unsigned nw, unsigned wb, long long wi, long long wj,
+                                        long long mx, long long my, long long mw) {
+    const loop::number k = blockIdx.y, j = blockIdx.x, at = table[loop::AT] + table[loop::STEP] * m + j;
+    const void* order = (const void*)table[loop::ORDER];
+    const loop::number place = my ? k * table[loop::SAMPLES] + at : at;
+    const loop::number sample = !order ? at % table[loop::SAMPLES]
+        : table[loop::ORDER_BYTES] == 8 ? ((const loop::number*)order)[place] : ((const int*)order)[place];
+    if (mx || !k) loop::copy_sample(table + loop::X, sample, j, x + k * mx, nx, xb, xi, xj);
+    if (my || !k) loop::copy_sample(table + loop::Y, sample, j, y + k * my, ny, yb, yi, yj);
+    if (nw && !threadIdx.x && (mw || !k))  // of weights (K, M) the table has the elements to the next member's
+        loop::copy(w + k * mw, j * wj, (const void*)table[loop::W],
+                   k * table[loop::W + 1] + sample * table[loop::W + 2], wb);
+}
+
+extern "C" __global__ void count_members(long long* table, const char* cost, unsigned bytes, unsigned members,
+                                         long long row) {
+    const loop::number step = table[loop::STEP];
+    for (loop::number k = threadIdx.x; k < members; k += blockDim.x)
+        loop::copy((void*)table[loop::COSTS], step * members + k, cost + k * row, 0, bytes);
+    __syncthreads();
+    if (!threadIdx.x) table[loop::STEP] = step + 1;
+}
+"""
+
 TABLE = Memory("table", 0)
 TABLE_BYTES = 15 * 8
 MOST_THREADS = 256
@@ -105,8 +136,10 @@ def with_loop(step: RenderedStep, given: Container[Memory] = ()) -> RenderedStep
         after.append(frozenset(waits))
     makers = {k for k, call in enumerate(step.calls, 1) if cost.memory in {x.memory for x in arguments(call)}}
     after.append(frozenset({0, *makers}))
+    if step.members is not None:
+        pick, count = _pick_members(step, pick), _count_members(step, count)
     return step._replace(
-        kernels={**step.kernels, "loop": SOURCE},
+        kernels={**step.kernels, "loop": SOURCE if step.members is None else SOURCE + MEMBERS},
         calls=(pick, *step.calls, count),
         memory={**step.memory, TABLE: TABLE_BYTES},
         after=tuple(after),
@@ -135,11 +168,28 @@ def _pick(step: RenderedStep, batch: list[Value | None]) -> Launch:
     return Launch("pick", m, min(MOST_THREADS, -(-most // 32) * 32), tuple(arguments), tuple(numbers))
 
 
+def _pick_members(step: RenderedStep, pick: Launch) -> Launch:
+    """Return the kernel that brings members their samples: one row of blocks where they have the same."""
+    strides = [step.strides.get(x.memory, 0) for x in pick.arguments[1:]]
+    return pick._replace(
+        kernel="pick_members",
+        members=step.members if any(strides) else 1,
+        numbers=(*pick.numbers, *(("int64", stride) for stride in strides)),
+    )
+
+
+def _count_members(step: RenderedStep, count: Launch) -> Launch:
+    row = step.strides[count.arguments[1].memory]
+    numbers = (*count.numbers, ("uint32", step.members), ("int64", row))
+    return count._replace(kernel="count_members", block=MOST_THREADS, numbers=numbers)
+
+
 def begin(table: int, data: Data, order: Array | None, at: int, costs: int) -> tuple[Any, ...]:
     """Return the arguments of `begin`; see `nnx.port.program.Program.run`."""
     numbers = [number for x in data for number in _source(x)]
     numbers += [0, 0] if order is None else [order.data.ptr, order.itemsize]
-    return np.uint64(table), *map(np.int64, [*numbers, data[1].shape[-1], at, costs])
+    samples = (data[1] if order is None else order).shape[-1]
+    return np.uint64(table), *map(np.int64, [*numbers, samples, at, costs])
 
 
 def _source(x: Array | None) -> tuple[int, int, int]:

@@ -9,13 +9,15 @@ import numpy as np
 
 from nnx.array.gather import Data, batches
 from nnx.array.namespace import Array
-from nnx.backends.calls.program_cache import ProgramCache, signature
+from nnx.backends.calls.program_cache import PROGRAMS, ProgramCache, signature
 from nnx.backends.cupy import loop
 from nnx.backends.cupy.function import CudaFunction
 from nnx.backends.cupy.gpu import Gpu
+from nnx.backends.cupy.members import member_data, member_state, of_members, own_parts
 from nnx.backends.cupy.rendering import render_function, render_step
 from nnx.backends.cupy.resident import ResidentStep, step_bytes
 from nnx.backends.cupy.state import StateMemory
+from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler.ir.operations import FLOATS
 from nnx.errors import first_line, size
 from nnx.port.program import Program, exclusive
@@ -46,6 +48,7 @@ class CudaProgram(Program):
         self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
         self._steps = ProgramCache(SLOW, logging.INFO)
         self._functions = ProgramCache("a function runs as single operations of CuPy")
+        self._of_member: dict[Hashable, RenderedStep] = {}  # the steps of a stack's member, whatever their number
         self._last_addresses: Hashable = None  # where the samples of the last run on all of them were
         self._working: Any = None  # memory that the steps use in turns
 
@@ -112,7 +115,7 @@ class CudaProgram(Program):
         with gpu.use():
             flag = gpu.view(gpu.empty(4), 0, (1,), "int32")
             flag[...] = 1
-            for x in self._memory.arrays().values():
+            for x in self._memory.flat():
                 if str(x.dtype) in FLOATS and x.size:
                     kernel = module.get_function(f"look_at_{x.dtype}")
                     blocks = min(1024, -(-x.size // loop.MOST_THREADS))
@@ -132,19 +135,22 @@ class CudaProgram(Program):
     def _in_graph(self, data: Data, order: Array | None, at: int, m: int, count: int, stream: Any) -> Any:
         """Do the steps, and return their costs; None if they cannot be rendered."""
         addresses = self._addresses(data, m, count) if order is None else None
-        key, fixed = (self._key(data, m), addresses), data if addresses else None
+        own, fixed = self._own(data, order), data if addresses else None
+        key = self._key(data, m), own, addresses
         try:
-            step = self._steps.get_or_make(key, partial(self._step, data, m, fixed))
+            step = self._steps.get_or_make(key, partial(self._step, data, m, own, fixed))
             if step is None:
                 return None
             if order is not None and order.itemsize not in (4, 8):
                 order = order.astype("int64")
+            if order is not None and order.ndim > 1:
+                order = self._gpu.cupy.ascontiguousarray(order)
             with self._gpu.memory_errors():
                 self._memory.begin()  # the current state stays as it is until all steps are done
                 Js = step.run(data, order, at, count, stream)
             self._memory.commit()
         except MemoryError as error:
-            raise MemoryError(self._too_large(data, m, error)) from error
+            raise MemoryError(self._too_large(data, m, own, error)) from error
         except Exception as error:
             if self._gpu.is_error(error):
                 raise
@@ -177,12 +183,32 @@ class CudaProgram(Program):
         again, self._last_addresses = addresses == self._last_addresses, addresses
         return addresses if again or count > 1 else None
 
-    def _step(self, data: Data, m: int, fixed: Data | None) -> ResidentStep:
-        rendered = render_step(self.function, self._memory.arrays(), data, m, self._precision)
+    def _own(self, data: Data, order: Array | None) -> Hashable:
+        """Return which of X, Y and weights each member of a stack has by itself in a batch; None: it is no stack."""
+        return None if self._memory.members is None else own_parts(data, order)
+
+    def _step(self, data: Data, m: int, own: Any, fixed: Data | None) -> ResidentStep:
+        rendered = self._rendered(data, m, own)
         with self._gpu.memory_errors():
             return ResidentStep(
                 self._gpu, rendered, self._memory, self._precision, self._working_memory, fixed
             )
+
+    def _rendered(self, data: Data, m: int, own: Any) -> RenderedStep:
+        state, members = self._memory.arrays(), self._memory.members
+        if members is None:
+            return render_step(self.function, state, data, m, self._precision)
+        of_one, samples = member_state(state), member_data(data)
+        key = m, signature(of_one), signature(samples)
+        if key not in self._of_member:
+            if len(self._of_member) >= PROGRAMS:
+                self._of_member.clear()
+            self._of_member[key] = render_step(self.function, of_one, samples, m, self._precision)
+        step = self._of_member[key]
+        old, batch = step.schedule.graph.arguments
+        is_shared = {x: state[name].shape[0] == 1 < members for name, x in old.items()}
+        is_shared |= {x: not is_own for x, is_own in zip(batch, own, strict=True) if x is not None}
+        return of_members(step, members, {step.schedule.place(x).memory: k for x, k in is_shared.items()})
 
     def _function(self, arguments: Any) -> CudaFunction:
         rendered = render_function(self.function, arguments, self._precision)
@@ -194,11 +220,11 @@ class CudaProgram(Program):
             self._working = self._gpu.empty(nbytes)
         return self._working
 
-    def _too_large(self, data: Data, m: int, error: Exception) -> str:
+    def _too_large(self, data: Data, m: int, own: Any, error: Exception) -> str:
         """Return the text of the error for too little memory: the bytes asked for, and the largest m that fits."""
 
         def needed(m: int) -> int:
-            step = render_step(self.function, self._memory.arrays(), data, m, self._precision)
+            step = self._rendered(data, m, own)
             return int(step_bytes(step) + self._memory.missing_bytes + 2 * self._gpu.lt.workspace)
 
         asked, free = needed(m), self._gpu.free_bytes

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from math import gcd
 from typing import Any
 
 from nnx.array.gather import Data
@@ -60,15 +61,18 @@ class ResidentStep:
         home = state.home.data.ptr
         self.addresses = {place(x).memory: home + state.offsets[name] for name, x in old.items()}
         samples = zip(batch, data or (), strict=data is not None)
-        whole = [(place(x), array) for x, array in samples if array is not None]
+        own = {x for x, stride in rendered.strides.items() if stride}
+        whole = [(place(x), array) for x, array in samples if array is not None and place(x).memory not in own]
         given = {at.memory: array.data.ptr for at, array in whole if has_layout(array, at, ALIGNED)}
         self.addresses |= given
-        self.calls = Calls(gpu, loop.with_loop(rendered, given), precision)
+        alignments = {x: gcd(ALIGNED, rendered.strides[x]) for x in own}
+        self.calls = Calls(gpu, loop.with_loop(rendered, given), precision, alignments)
         places, size = offsets({x: n for x, n in self.calls.memory.items() if x not in self.addresses})
         self._working = working(size)
         self.addresses |= {x: self._working.data.ptr + start for x, start in places.items()}
         self._begin = gpu.module(loop.SOURCE).get_function("begin")
         self._cost, self._graph = graph.result[1].dtype, None
+        self._members = () if rendered.members is None else (rendered.members,)
         self._is_warm = self.has_no_graph = False
 
     def run(self, data: Data, order: Array | None, at: int, count: int, stream: Any) -> Array:
@@ -81,7 +85,7 @@ class ResidentStep:
 
     def begin(self, data: Data, order: Array | None, at: int, count: int) -> Array:
         """Make ready for so many steps at most; return the memory of their costs."""
-        Js = self._gpu.cupy.empty(count, self._cost)
+        Js = self._gpu.cupy.empty((count, *self._members), self._cost)
         self._begin((1,), (1,), loop.begin(self.addresses[loop.TABLE], data, order, at, Js.data.ptr))
         return Js
 

@@ -1,6 +1,8 @@
 """A step as a GPU does it: kernels with their arguments, matrix products as BLAS has them, and memory. Numbers only."""
 
+from collections.abc import Mapping
 from math import gcd
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 from nnx.compiler.ir.operations import itemsize
@@ -21,20 +23,28 @@ class Argument(NamedTuple):
 
 
 class Launch(NamedTuple):
-    """A kernel with what it is called with: pointers, and then numbers, each a dtype and a value."""
+    """A kernel with what it is called with: pointers, and then numbers, each a dtype and a value.
+
+    In a stack of networks `blockIdx.y` is the member.
+    """
 
     kernel: str
     grid: int
     block: int
     arguments: tuple[Argument, ...]
     numbers: tuple[tuple[str, Any], ...]
+    members: int = 1
 
     def __str__(self) -> str:
-        return f"{self.kernel}<<<{self.grid}, {self.block}>>>"
+        grid = f"{self.grid}" if self.members == 1 else f"({self.grid}, {self.members})"
+        return f"{self.kernel}<<<{grid}, {self.block}>>>"
 
 
 class Product(NamedTuple):
-    """C = op(A) op(B) as BLAS has it: matrices by columns, C (m, n), the sum over k, and leading dimensions."""
+    """C = op(A) op(B) as BLAS has it: matrices by columns, C (m, n), the sum over k, and leading dimensions.
+
+    In a stack of networks each member has this product; `strides` are the elements from its A, B, C to the next one's.
+    """
 
     transpose_a: bool
     transpose_b: bool
@@ -47,14 +57,17 @@ class Product(NamedTuple):
     ldb: int
     c: Argument
     ldc: int
+    members: int = 1
+    strides: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def flops(self) -> int:
         """The multiplications and additions."""
-        return 2 * self.m * self.n * self.k
+        return 2 * self.m * self.n * self.k * self.members
 
     def __str__(self) -> str:
-        return f"gemm {'NT'[self.transpose_a]}{'NT'[self.transpose_b]} {self.m}x{self.n}x{self.k}"
+        form = f"gemm {'NT'[self.transpose_a]}{'NT'[self.transpose_b]} {self.m}x{self.n}x{self.k}"
+        return form if self.members == 1 else f"{self.members} x {form}"
 
 
 Call: TypeAlias = Launch | Product
@@ -81,7 +94,12 @@ class RenderedStep(NamedTuple):
     constants : dict of Memory to array
         What is in memories of kind "constant".
     schedule : Schedule
-        Its places tell where values lie; the new state is in the memory of the old one.
+        Its places tell where values lie; the new state is in the memory of the old one. In a stack: of the first
+        member.
+    members : int or None
+        Those of a stack of networks.
+    strides : dict of Memory to int
+        In a stack the bytes from a member's part of a memory to that of the next; 0: it is that of all.
     """
 
     kernels: dict[str, str]
@@ -90,6 +108,8 @@ class RenderedStep(NamedTuple):
     memory: dict[Memory, int]
     constants: dict[Memory, Any]
     schedule: Schedule
+    members: int | None = None
+    strides: Mapping[Memory, int] = MappingProxyType({})
 
     @property
     def source(self) -> str:

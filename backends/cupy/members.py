@@ -1,0 +1,94 @@
+"""The step of one network as that of a stack: a kernel's blockIdx.y is the member, and products are batches.
+
+One member is traced and rendered, as a single network is. So each member has the numbers of its single run, and the
+number of members is in no kernel's text.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nnx.array.gather import Data
+from nnx.array.namespace import Array
+from nnx.backends.cupy.rendering import Stub
+from nnx.backends.cupy.step import Argument, Call, Launch, RenderedStep
+from nnx.compiler import TraceError
+from nnx.compiler.ir.operations import itemsize
+from nnx.compiler.schedule import Memory
+
+ROUND = 16
+"""Bytes of which a member's part of a memory is a multiple: products need that to be fast."""
+
+MOST_MEMBERS = (1 << 16) - 1
+"""The largest number of blocks along y."""
+
+
+def row_bytes(nbytes: int) -> int:
+    """Return the bytes from one member's part to the next, of so many bytes each.
+
+    Examples
+    --------
+    >>> row_bytes(4), row_bytes(32)
+    (16, 32)
+    """
+    return -(-nbytes // ROUND) * ROUND
+
+
+def of_members(step: RenderedStep, K: int, shared: Mapping[Memory, bool]) -> RenderedStep:
+    """Return the step of K members.
+
+    Parameters
+    ----------
+    step : RenderedStep
+        Of one member.
+    K : int
+    shared : dict of Memory to bool
+        Whether a memory of the state or of the batch is that of all members. Constants are, too; each member has its
+        own part of all other memories.
+    """
+    if K > MOST_MEMBERS:
+        raise TraceError(f"{K} members are more than the {MOST_MEMBERS} blocks that CUDA allows along one axis")
+    strides = {
+        x: 0 if x.kind == "constant" or shared.get(x) else row_bytes(nbytes) for x, nbytes in step.memory.items()
+    }
+    return step._replace(
+        kernels={name: _of_member(text) for name, text in step.kernels.items()},
+        calls=tuple(_call(call, K, strides) for call in step.calls),
+        memory={x: K * strides[x] or nbytes for x, nbytes in step.memory.items()},
+        members=K,
+        strides=strides,
+    )
+
+
+def _of_member(text: str) -> str:
+    """Return the text of a kernel whose pointers go to the part of member blockIdx.y before anything else."""
+    head, body = text.split(") {\n", 1)
+    pointers = range(head.count("*"))
+    moves = "".join(f"    p{k} += blockIdx.y * d{k};\n" for k in pointers)
+    return f"{head}, {', '.join(f'uint64 d{k}' for k in pointers)}) {{\n{moves}{body}"
+
+
+def _call(call: Call, K: int, strides: Mapping[Memory, int]) -> Call:
+    def stride(x: Argument) -> int:
+        return strides[x.memory] // int(itemsize(x.dtype))
+
+    if isinstance(call, Launch):
+        moves = tuple(("uint64", stride(x)) for x in call.arguments)
+        return call._replace(members=K, numbers=call.numbers + moves)
+    return call._replace(members=K, strides=(stride(call.a), stride(call.b), stride(call.c)))
+
+
+def member_state(state: Mapping[str, Array]) -> dict[str, Stub]:
+    """Return the forms of a member's part of a stack's state, as `nnx.array.members.of_member` has them."""
+    return {name: Stub(() if x.shape[1:] == (1,) else x.shape[1:], x.dtype) for name, x in state.items()}
+
+
+def member_data(data: Data) -> tuple[Any, ...]:
+    """Return the samples as a member sees them: of weights (K, M) the form of its own."""
+    X, Y, w = data
+    return X, Y, w if w is None else Stub(w.shape[-1:], w.dtype)
+
+
+def own_parts(data: Data, order: Array | None) -> tuple[bool, bool, bool]:
+    """Return whether each member has X, Y and weights of its own in a mini-batch."""
+    w, gathers = data[2], order is not None and order.ndim > 1
+    return gathers, gathers, gathers or (w is not None and w.ndim > 1)
