@@ -236,7 +236,7 @@ def test_wrong_sequences_are_errors(make, says):
         make()
 
 
-COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax"], indirect=True)
+COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax", "cupy"], indirect=True)
 
 
 def orders_of(rng, kind):
