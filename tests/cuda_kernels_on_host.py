@@ -48,7 +48,9 @@ class KernelsOnHost:
             arguments = ", ".join(f"*({ctype}*)given[{k}]" for k, ctype in enumerate(types))
             meets = str(any(word in bodies[name] for word in meeting)).lower()
             runs.append(f"static void call_{name}() {{ {name}({arguments}); }}")
-            runs.append(f'extern "C" int run_{name}(unsigned x, unsigned y, unsigned b, unsigned seed, void** a) {{')
+            runs.append(
+                f'extern "C" int run_{name}(unsigned x, unsigned y, unsigned b, unsigned seed, void** a) {{'
+            )
             runs.append(f"  given = a; return launch(x, y, b, seed, {meets}, call_{name}); }}")
         self.library = compiled("\n".join([SHIM.read_text(), source, *runs]))
 

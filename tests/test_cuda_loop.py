@@ -63,7 +63,7 @@ def test_samples_are_picked_and_costs_kept(kernels, name, order, weights, seed):
     M = 50 if order else 42  # whole batches
     cut = tuple(None if x is None else x[..., :M] for x in given)
     table = memory[loop.TABLE].bytes.ctypes.data
-    kernels.run("begin", 1, 1, loop.begin(table, cut, places, at, Js.data.ptr), seed)
+    kernels.run("begin", (1, 1), 1, loop.begin(table, cut, places, at, Js.data.ptr), seed)
     pick, count_step = whole.calls[0], whole.calls[-1]
     cost = memory[count_step.arguments[1].memory].bytes.view("float32")
     for k in range(count):
@@ -107,5 +107,5 @@ def test_a_number_that_is_not_finite_is_seen(kernels, dtype, bad):
         if where is not None:
             x[where] = bad
         given = np.uint64(flag.ctypes.data), np.uint64(x.ctypes.data), np.int64(1000)
-        kernels.run(f"look_at_{dtype}", 3, 64, given, 5)
+        kernels.run(f"look_at_{dtype}", (3, 1), 64, given, 5)
         assert flag[0] == (where is None)

@@ -55,7 +55,7 @@ class Calls:
         self._plan = planned(rendered.after, [seconds(call) for call in rendered.calls])
         names = {call.kernel for call in rendered.calls if isinstance(call, Launch)}
         self._kernels = {name: self._module.get_function(name) for name in names}
-        workspaces = self._find_algorithms(precision, alignments or {})
+        workspaces = self._find_algorithms(precision, alignments or {}, rendered.strides)
         lasting = {x: nbytes for x, nbytes in rendered.memory.items() if x.kind in LASTING}
         self.memory = {x: nbytes for x, nbytes in rendered.memory.items() if x not in lasting}
         self.memory |= dict(zip(WORKSPACES, workspaces, strict=True))
@@ -66,14 +66,19 @@ class Calls:
             gpu.view(self._lasting, places[x], array.shape, array.dtype)[...] = gpu.cupy.asarray(array)
         self._addresses = {x: self._lasting.data.ptr + start for x, start in places.items()}
 
-    def _find_algorithms(self, precision: str, alignments: Mapping[Memory, int]) -> list[int]:
+    def _find_algorithms(
+        self, precision: str, alignments: Mapping[Memory, int], strides: Mapping[Memory, int]
+    ) -> list[int]:
         """Describe all products and find their algorithms; return the bytes of the two workspaces."""
         self._matmuls: dict[int, Matmul] = {}
         workspaces = [0, 0]
         for k, call in enumerate(self.calls):
             if isinstance(call, Product):
                 matmul = self._matmuls[k] = Matmul(self._gpu.lt.library, call, precision)
-                a, b, c = (gcd(x.alignment, alignments.get(x.memory, ALIGNED)) for x in arguments(call))
+                a, b, c = (
+                    gcd(x.alignment, alignments.get(x.memory, ALIGNED), strides.get(x.memory, 0))
+                    for x in arguments(call)
+                )
                 matmul.choose(matmul.algorithms(self._gpu.lt, (a, b, c))[0])
                 side = self._plan.beside[k]
                 workspaces[side] = max(workspaces[side], matmul.workspace)

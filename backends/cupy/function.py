@@ -1,21 +1,24 @@
 """A function on a GPU: its kernels and products, asked for one after the other. It leaves no memory in use."""
 
+from math import prod
 from typing import Any
 
 from nnx.array.namespace import Array
 from nnx.backends.cupy.calls import Calls, has_layout
 from nnx.backends.cupy.gpu import Gpu, offsets
+from nnx.backends.cupy.members import ROUND
 from nnx.backends.cupy.step import RenderedStep
 from nnx.compiler import Value, is_array
+from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Memory, Place
 from nnx.support.tree import leaves, mapped
-
-ROUND = 16
-"""Bytes of which the address of an argument is a multiple, or it is copied: what products need to be fast."""
 
 
 class CudaFunction:
     """A rendered function that returns new arrays.
+
+    Of a stack the first argument and all results have the members as their first axis. An argument whose address is no
+    multiple of `ROUND` is copied.
 
     Parameters
     ----------
@@ -27,6 +30,7 @@ class CudaFunction:
 
     def __init__(self, gpu: Gpu, rendered: RenderedStep, precision: str) -> None:
         self._gpu, self._schedule = gpu, rendered.schedule
+        self._members, self._strides = rendered.members, rendered.strides
         graph = self._schedule.graph
         inputs = {self._schedule.place(x).memory: ROUND for x in graph.inputs}
         self._calls = Calls(gpu, rendered, precision, inputs)
@@ -52,12 +56,21 @@ class CudaFunction:
     def _empty(self, place: Place) -> Array:
         """Return a new array with the strides of a place: of a matrix rows or columns may be dense."""
         by_columns = len(place.shape) == 2 and place.strides == (1, place.shape[0])
-        new = self._gpu.cupy.empty(place.shape[::-1] if by_columns else place.shape, place.dtype)
+        shape = place.shape[::-1] if by_columns else place.shape
+        if row := self._strides.get(place.memory):
+            rows = self._gpu.cupy.empty((self._members, row // itemsize(place.dtype)), place.dtype)
+            new = rows[:, : prod(shape)].reshape((self._members, *shape))
+            return new.transpose(0, 2, 1) if by_columns else new
+        new = self._gpu.cupy.empty(shape, place.dtype)
         return new.T if by_columns else new
 
     def _with_layout(self, x: Array, place: Place) -> Array:
         """Return an array as it must lie in memory: itself if it does."""
-        if has_layout(x, place, ROUND):
+        x, row = self._gpu.cupy.asarray(x), self._strides.get(place.memory)
+        if row:
+            if x.data.ptr % ROUND == 0 and x.strides == (row, x.itemsize):
+                return x
+        elif has_layout(x, place, ROUND):
             return x
         new = self._empty(place)
         new[...] = x

@@ -4,16 +4,17 @@ One member is traced and rendered, as a single network is. So each member has th
 number of members is in no kernel's text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy.rendering import Stub
 from nnx.backends.cupy.step import Argument, Call, Launch, RenderedStep
-from nnx.compiler import TraceError
+from nnx.compiler import TraceError, is_array
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Memory
+from nnx.support.tree import leaves
 
 ROUND = 16
 """Bytes of which a member's part of a memory is a multiple: products need that to be fast."""
@@ -46,9 +47,12 @@ def of_members(step: RenderedStep, K: int, shared: Mapping[Memory, bool]) -> Ren
         own part of all other memories.
     """
     if K > MOST_MEMBERS:
-        raise TraceError(f"{K} members are more than the {MOST_MEMBERS} blocks that CUDA allows along one axis")
+        raise TraceError(
+            f"{K} members are more than the {MOST_MEMBERS} blocks that CUDA allows along one axis"
+        )
     strides = {
-        x: 0 if x.kind == "constant" or shared.get(x) else row_bytes(nbytes) for x, nbytes in step.memory.items()
+        x: 0 if x.kind == "constant" or shared.get(x) else row_bytes(nbytes)
+        for x, nbytes in step.memory.items()
     }
     return step._replace(
         kernels={name: _of_member(text) for name, text in step.kernels.items()},
@@ -80,6 +84,20 @@ def _call(call: Call, K: int, strides: Mapping[Memory, int]) -> Call:
 def member_state(state: Mapping[str, Array]) -> dict[str, Stub]:
     """Return the forms of a member's part of a stack's state, as `nnx.array.members.of_member` has them."""
     return {name: Stub(() if x.shape[1:] == (1,) else x.shape[1:], x.dtype) for name, x in state.items()}
+
+
+def is_stack_of_parameters(function: Callable[..., Any], arguments: Any) -> bool:
+    """Whether a function of (theta, ...) is called for the members of a stack, theta (K, P)."""
+    marked = getattr(function, "for_each_member", False) and arguments[0].ndim > 1
+    return marked and all(
+        x.ndim <= 2 for x in leaves(arguments[1:]) if is_array(x)
+    )  # their samples are the same
+
+
+def of_first_member(arguments: Any) -> Any:
+    """Return the forms of such arguments for one member."""
+    theta, *others = arguments
+    return Stub(theta.shape[1:], theta.dtype), *others
 
 
 def member_data(data: Data) -> tuple[Any, ...]:

@@ -13,7 +13,14 @@ from nnx.backends.calls.program_cache import PROGRAMS, ProgramCache, signature
 from nnx.backends.cupy import loop
 from nnx.backends.cupy.function import CudaFunction
 from nnx.backends.cupy.gpu import Gpu
-from nnx.backends.cupy.members import member_data, member_state, of_members, own_parts
+from nnx.backends.cupy.members import (
+    is_stack_of_parameters,
+    member_data,
+    member_state,
+    of_first_member,
+    of_members,
+    own_parts,
+)
 from nnx.backends.cupy.rendering import render_function, render_step
 from nnx.backends.cupy.resident import ResidentStep, step_bytes
 from nnx.backends.cupy.state import StateMemory
@@ -48,7 +55,9 @@ class CudaProgram(Program):
         self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
         self._steps = ProgramCache(SLOW, logging.INFO)
         self._functions = ProgramCache("a function runs as single operations of CuPy")
-        self._of_member: dict[Hashable, RenderedStep] = {}  # the steps of a stack's member, whatever their number
+        self._of_member: dict[
+            Hashable, RenderedStep
+        ] = {}  # the steps of a stack's member, whatever their number
         self._last_addresses: Hashable = None  # where the samples of the last run on all of them were
         self._working: Any = None  # memory that the steps use in turns
 
@@ -211,7 +220,12 @@ class CudaProgram(Program):
         return of_members(step, members, {step.schedule.place(x).memory: k for x, k in is_shared.items()})
 
     def _function(self, arguments: Any) -> CudaFunction:
-        rendered = render_function(self.function, arguments, self._precision)
+        stack = is_stack_of_parameters(self.function, arguments)
+        of_one = of_first_member(arguments) if stack else arguments
+        rendered = render_function(self.function, of_one, self._precision)
+        if stack:
+            others = map(rendered.schedule.place, rendered.schedule.graph.inputs[1:])
+            rendered = of_members(rendered, arguments[0].shape[0], {x.memory: True for x in others})
         with self._gpu.memory_errors():
             return CudaFunction(self._gpu, rendered, self._precision)
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from math import gcd
 from typing import Any
 
 from nnx.array.gather import Data
@@ -62,11 +61,12 @@ class ResidentStep:
         self.addresses = {place(x).memory: home + state.offsets[name] for name, x in old.items()}
         samples = zip(batch, data or (), strict=data is not None)
         own = {x for x, stride in rendered.strides.items() if stride}
-        whole = [(place(x), array) for x, array in samples if array is not None and place(x).memory not in own]
+        whole = [
+            (place(x), array) for x, array in samples if array is not None and place(x).memory not in own
+        ]
         given = {at.memory: array.data.ptr for at, array in whole if has_layout(array, at, ALIGNED)}
         self.addresses |= given
-        alignments = {x: gcd(ALIGNED, rendered.strides[x]) for x in own}
-        self.calls = Calls(gpu, loop.with_loop(rendered, given), precision, alignments)
+        self.calls = Calls(gpu, loop.with_loop(rendered, given), precision)
         places, size = offsets({x: n for x, n in self.calls.memory.items() if x not in self.addresses})
         self._working = working(size)
         self.addresses |= {x: self._working.data.ptr + start for x, start in places.items()}

@@ -125,7 +125,8 @@ class StateMemory:
             return {name: view(block, self.offsets[name], *form) for name, form in self._forms.items()}
         flat = zip(self.flat(block), self._forms.items(), strict=True)
         return {
-            name: x.reshape(shape[0], -1)[:, : prod(shape[1:])].reshape(shape) for x, (name, (shape, _)) in flat
+            name: x.reshape(shape[0], -1)[:, : prod(shape[1:])].reshape(shape)
+            for x, (name, (shape, _)) in flat
         }
 
     def flat(self, block: Array | None = None) -> list[Array]:

@@ -22,7 +22,7 @@ from nnx.model.outputs.loss import Loss
 from nnx.model.outputs.targets import smoothed, targets
 from nnx.model.parameters import ParameterLayout, Tree, draw, map_leaves
 from nnx.model.summary import Summary, summary
-from nnx.support.members import Number, acts
+from nnx.support.members import Number, acts, for_each_member
 from nnx.support.tree import leaves
 
 
@@ -159,6 +159,7 @@ class Network:
         check_named(params, self.shapes)
         return self._layout.join_named(params)
 
+    @for_each_member
     @host.quiet()
     def forward(self, theta: Array, X: Array) -> Array:
         """Return A[L] (..., n[L], m).

@@ -15,6 +15,7 @@ Number: TypeAlias = float | Any
 """A number, or, of a stack, a `PerMember`; within a step an array of the members' numbers."""
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Any)
 
 
 class PerMember(tuple[Any, ...]):
@@ -35,6 +36,15 @@ def each(name: str, value: object, check: Callable[[str, Any], Any]) -> Any:
     if not found:
         raise InputError(f"{name} is an empty sequence; expected a number for each member")
     return PerMember(check(f"{name}[{k}]", x) for k, x in enumerate(found))
+
+
+def for_each_member(function: F) -> F:
+    """Mark a function of (theta, ...): of theta (K, P) it returns an array of each member's results, K or 1 of them.
+
+    So a backend may compute them as those of K functions of theta (P,), on the same other arguments.
+    """
+    function.for_each_member = True
+    return function
 
 
 def varied(x: Any) -> dict[str, PerMember]:

@@ -16,6 +16,7 @@ from nnx.metrics import metric as find_metric
 from nnx.metrics.of_stack import beside_members, partial_of_stack, result_of_stack
 from nnx.model.network import Network
 from nnx.port.base import Backend
+from nnx.support.members import for_each_member
 from nnx.train.samples import checks, make_batches
 from nnx.train.session import Session
 from nnx.train.step import Batch
@@ -263,6 +264,7 @@ def _compiled(session: Evaluated, wanted: Sequence[Any]) -> Any:
     if names not in known or known[names][0] != tuple(wanted):
         network, output = session.network, session.network.output
 
+        @for_each_member
         def function(theta: Array, batch: tuple[Array, Array, Array | None]) -> Any:
             X, Y, w = batch
             if theta.ndim > 1:
