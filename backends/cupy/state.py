@@ -50,7 +50,7 @@ class StateMemory:
     @property
     def missing_bytes(self) -> int:
         """The bytes of the blocks that steps and snapshots will need, and that are not there yet."""
-        return max(0, 3 - len(self._blocks)) * self.nbytes
+        return int(max(0, 3 - len(self._blocks)) * self.nbytes)
 
     def fits(self, state: dict[str, Array]) -> bool:
         """Whether arrays have the names, shapes and dtypes of the state."""
@@ -116,8 +116,8 @@ class StateMemory:
         """Return the bytes of an array, with those behind the rows of members."""
         shape, dtype = self._forms[name]
         if self.members is None:
-            return int(prod(shape)) * int(dtype.itemsize)
-        return shape[0] * row_bytes(int(prod(shape[1:])) * int(dtype.itemsize))
+            return int(prod(shape) * dtype.itemsize)
+        return int(shape[0] * row_bytes(prod(shape[1:]) * dtype.itemsize))
 
     def _arrays(self, block: Array) -> dict[str, Array]:
         view = self._gpu.view
