@@ -82,6 +82,17 @@ SKIPPED = {
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks([MLPClassifier(max_iter=100), MLPRegressor(max_iter=100)])
 def test_the_checks_of_scikit_learn_pass(estimator, check):
+    passes(estimator, check)
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks([MLPClassifier(max_iter=100, n_members=2), MLPRegressor(max_iter=100, n_members=2)])
+def test_the_checks_of_scikit_learn_pass_with_members(estimator, check):
+    passes(estimator, check)
+
+
+def passes(estimator, check):
     try:
         check(estimator)
     except pytest.skip.Exception:
@@ -220,7 +231,8 @@ def test_parameters_and_their_defaults_are_those_of_scikit_learn():
     for our, their in ((MLPClassifier(), theirs.MLPClassifier()), (MLPRegressor(), theirs.MLPRegressor())):
         own = {
             "backend", "device", "precision", "dtype", "dropout", "normalization", "optimizer", "schedule",
-            "regularization", "callbacks",
+            "regularization", "callbacks", "n_members", "member_params",
+                "selection",
         }  # fmt: skip
         assert {name: x for name, x in our.get_params().items() if name not in own} == their.get_params()
         assert repr(our) == repr(their)

@@ -58,8 +58,14 @@ SET = {
     "schedule": nnx.schedules.Constant(0.7),
     "regularization": nnx.Regularization(l2=5.0),
     "callbacks": (nnx.EarlyStopping("loss"),),
+    "n_members": 3,
+    "member_params": {"alpha": [0.1]},
+    "selection": "greedy",
 }
-REFUSED = {"hidden_layer_sizes", "normalization", "loss", "early_stopping", "precision"}
+REFUSED = {
+    "hidden_layer_sizes", "normalization", "loss", "early_stopping", "precision", "n_members", "member_params",
+    "selection",
+}  # fmt: skip
 COUNTS = {"activation", "alpha", "dropout", "dtype", "optimizer", "schedule", "regularization"}
 """They change the second step's parameters."""
 

@@ -172,9 +172,10 @@ def test_fits_go_on(rng):
     stack = nnx.Trainer(net(), nnx.Adam(RATES), "numpy", seed=SEEDS, members=K)
     for _ in range(2):
         stack.fit(X, Y, epochs=2, batch_size=10)
+        stack.each[1].fit(X, Y, epochs=3, batch_size=10)  # alone
     for k, seed in enumerate(SEEDS):
         single = nnx.Trainer(net(), nnx.Adam(RATES[k]), "numpy", seed=seed)
-        single.fit(X, Y, epochs=4, batch_size=10)
+        single.fit(X, Y, epochs=10 if k == 1 else 4, batch_size=10)
         np.testing.assert_array_equal(stack.each[k].theta, single.theta)
 
 

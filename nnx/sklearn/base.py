@@ -1,14 +1,14 @@
-"""The base of the classifier and the regressor: a fit by a `Trainer`, and the parameters that it leaves."""
+"""The base of the classifier and the regressor: a fit by a `Trainer`, and the predictions after it."""
 
+import math
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
 from nnx.batches.sample_weights import in_range
 from nnx.errors import (
@@ -21,7 +21,10 @@ from nnx.optimizers import lbfgs
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
-from nnx.sklearn.fitting import TOO_LARGE, Fit, hold_out, ready, run, scorer
+from nnx.sklearn.fitted import Fitted
+from nnx.sklearn.fitting import Fit, Given, hold_out, ready, run, scorer
+from nnx.sklearn.member_params import check_goes_on
+from nnx.sklearn.members import OF_MEMBERS, fit_members, outputs
 from nnx.sklearn.memory import optimizer_memory, remember
 from nnx.sklearn.parameters import (
     ACTIVATIONS,
@@ -42,7 +45,7 @@ MAX_NUMBERS = 2**20
 """Numbers of the widest layer that a prediction computes at once on the host: more would leave the caches."""
 
 
-class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class BaseMLP(Fitted):
     """The parameters, fit and forward of both estimators."""
 
     _parameter_constraints = CONSTRAINTS
@@ -79,21 +82,31 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
         wait = DEFERRED.get()
-        if wait is not None and not incremental:
+        if wait is not None and not incremental and self.n_members is None:
             wait(self, X, y, sample_weight)
             return self
-        fit = self._prepare(X, y, sample_weight, incremental)
-        run(fit)
-        self._take_up(fit)
+        given = self._check(X, y, sample_weight, incremental)
+        if self.n_members is None:
+            fit = self._ready_for(given)
+            run(fit)
+            self._take_up(fit)
+        else:
+            fit_members(self, given)
         return self
 
     def _prepare(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Fit:
-        """Return the fit of this estimator to X and y, ready to run, with a trainer at its first parameters."""
+        """Return the fit of this estimator of one network to X and y, ready to run."""
+        return self._ready_for(self._check(X, y, sample_weight, incremental))
+
+    def _check(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Given:
+        """Return the samples of a fit, as it takes them."""
         check_parameters(self, incremental)
-        first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        if not first:
-            check_design(self)
-        X, Y = self._validate(samples.table(self, X, first), y, incremental, first)
+        goes_on = (self.warm_start or incremental) and bool({"coefs_", "members_"} & {*vars(self)})
+        if goes_on:
+            check_goes_on(self)
+            if self.n_members is None:
+                check_design(self)
+        X, Y = self._validate(samples.table(self, X, not goes_on), y, incremental, not goes_on)
         dtype = self.dtype or samples.dtype_of(X)
         if self.dtype is None and not self._stochastic and samples.home(X) is None:
             dtype = "float64"  # whose line search finds nothing lower in float32
@@ -102,26 +115,40 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             m, given = X.shape[0], samples.weights(sample_weight, X.shape[0])
             together = not self._stochastic or m <= (200 if self.batch_size == "auto" else self.batch_size)
             weights, exponent = in_range(given, dtype, together)
-        regularization = regularization_of(self, exponent, dtype)
+        return Given(X, Y, weights, exponent, dtype, not goes_on, incremental)
+
+    def _ready_for(self, given: Given, K: int = 1, split: Any = None) -> Fit:
+        """Return the fit of this estimator of one network, ready to run, with a trainer at its first parameters.
+
+        Parameters
+        ----------
+        given : Given
+        K : int
+            How many networks are trained at once.
+        split : pair of arrays of int, or None
+            The samples that are trained on, and those that `early_stopping` holds out; None: it draws them.
+        """
+        X, Y, dtype = given.X, given.Y, given.dtype
+        regularization = regularization_of(self, given.exponent, dtype)
         self._random_state = check_random_state(self.random_state)
-        if first:
+        if given.first:
             self._begin(X)
         elif self._stochastic:
             self._go_on()
         sizes = [X.shape[1], *hidden_sizes(self), self.n_outputs_]
         P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
-        work = registry.work(P, X.shape[0] * self.max_iter, 0)
+        work = registry.work(K * P, X.shape[0] * self.max_iter, 0)
         backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
-        trainer = self._trained(X, backend, dtype, regularization, incremental)
+        trainer = self._trained(X, backend, dtype, regularization, given.incremental)
         rows, score = None, None
         if self.early_stopping and self._stochastic:
-            rows, held_out = hold_out(self, X.shape[0], Y)
-            score = scorer(self, backend, X, Y, weights, held_out)
-        return ready(self, trainer, X, Y, weights, rows, incremental, score)
+            rows, held_out = split or hold_out(self, X.shape[0], Y)
+            score = scorer(self, backend, given, held_out)
+        return ready(self, trainer, given, rows, score)
 
     def _begin(self, X: Any) -> None:
         """Draw the first parameters and forget the last fit."""
-        for name in ("_vector", "_views", "_best"):
+        for name in ("_vector", "_views", "_best", *OF_MEMBERS):
             self.__dict__.pop(name, None)
         self.n_iter_, self.t_ = 0, 0
         sizes = [X.shape[1], *hidden_sizes(self), self.n_outputs_]
@@ -183,42 +210,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self.network_, self._trainer, self._made, self._designed = network, trainer, made, design
         return trainer
 
-    # --- parameters, as they are --------------------------------------------------------------------------------------
-
-    def _theta(self, network: Network) -> Array:
-        """Return all parameters as one vector: that which coefs_ and intercepts_ are views of, unless they were set."""
-        handed = [*self.coefs_, *self.intercepts_]
-        views = self.__dict__.get("_views", [])
-        if len(views) == len(handed) and all(a is b for a, b in zip(views, handed, strict=True)):
-            return self._vector
-        params = network.unflatten(
-            network.init(0, "float64") if "_vector" not in self.__dict__ else host.as_host(self._vector)
-        )
-        for l, (W, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
-            params |= {f"W{l}": host.as_host(W).T, f"b{l}": host.as_host(b)[:, None]}
-        return network.flatten(params)
-
-    def _take_up(self, fit: Fit) -> None:
-        """Hand out coefs_ and intercepts_ of a fit that has run: views of theta, where X's library is the backend's."""
-        theta, dtype = fit.trainer.session.read("theta")["theta"], self.dtype or samples.dtype_of(fit.X)
-        xp = array_namespace(theta)
-        if samples.dtype_of(theta) != dtype:
-            theta = xp.astype(theta, getattr(xp, dtype))
-        if not host.is_finite(theta):
-            raise ValueError(TOO_LARGE)
-        self._vector = theta
-        self._hand_out(samples.given_back(theta, fit.trainer.backend, fit.X))
-
-    def _hand_out(self, theta: Array) -> None:
-        params = self.network_.unflatten(theta)
-        hidden = range(1, self.network_.L + 1)
-        self.coefs_ = [params[f"W{l}"].T for l in hidden]
-        self.intercepts_ = [params[f"b{l}"][:, 0] for l in hidden]
-        self._views = [*self.coefs_, *self.intercepts_]
-        self._ready: dict[Any, Any] = {}
+    # --- predictions --------------------------------------------------------------------------------------------------
 
     def _rows(self, X: Any) -> tuple[Any, Backend, Any]:
         """Return A[L] (n[L], m) on the backend, the backend, and X as it was validated."""
+        if "members_" in self.__dict__:
+            return outputs(self, X)
         if "network_" not in self.__dict__:
             check_is_fitted(self)  # raises
         X = samples.validated(self, X, reset=False)
@@ -230,7 +227,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             dtype = samples.dtype_of(theta)
             moved, forward = backend.asarray(theta, dtype), backend.compile(self._network_as_set().forward)
             self._ready[known] = theta, moved, forward
-        return self._outputs(backend, forward, moved, samples.dtype_of(moved), X), backend, X
+        return self._outputs(backend, forward, moved, X), backend, X
 
     def _take_forward(self, backend: Backend, forward: Any) -> None:
         """Predict on a backend with a compiled `forward`, which other estimators may have, too."""
@@ -248,39 +245,17 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             return self.network_
         return network_of(self, self.network_.n[0], {**self._designed, "activation": activation})
 
-    def _outputs(self, backend: Backend, forward: Any, theta: Array, dtype: str, X: Any) -> Array:
-        """Return A[L] (n[L], m), computed as many samples at a time as is good."""
-        at_once = MAX_NUMBERS if backend.device == "cpu" else 16 * MAX_NUMBERS
-        size = max(1, at_once // self.network_.widest)
-        parts = [forward(theta, backend.asarray(part, dtype)) for part in samples.pieces(X, size)]
+    def _outputs(self, backend: Backend, forward: Any, theta: Array, X: Any) -> Array:
+        """Return A[L] (n[L], m)."""
+        parts = [*self._pieces(backend, forward, theta, X)]
         return parts[0] if len(parts) == 1 else array_namespace(theta).concat(parts, axis=-1)
 
-    # --- pickle -------------------------------------------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the fitted attributes as NumPy arrays, which any machine can load."""
-        state = {**super().__getstate__()}
-        trainer = state.pop("_trainer", None)
-        for name in ("_ready", "_made", "_looked_at"):
-            state.pop(name, None)
-        if "network_" in state:
-            vector = host.copy(host.as_host(self._theta(self.network_)))
-            state |= {"network_": self.network_.describe(), "_vector": vector}
-            for name in ("coefs_", "intercepts_", "_views"):
-                del state[name]
-        if trainer is not None and trainer.optimizer is state.get("_optimizer"):
-            state["_memory"] = optimizer_memory(trainer)
-        for name in ("classes_", "_best"):
-            if name in state:
-                state[name] = host.as_host(state[name])
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make the network and the views of its parameters again."""
-        super().__setstate__({"precision": None, **state})  # a pickle from before there was a precision
-        if "network_" in state:
-            self.network_ = Network.from_description(state["network_"])
-            self._hand_out(self._vector)
+    def _pieces(self, backend: Backend, forward: Any, theta: Array, X: Any) -> Iterator[Array]:
+        """Yield A[L] (..., n[L], m) of theta (..., P), as many samples m at a time as is good."""
+        at_once = MAX_NUMBERS if backend.device == "cpu" else 16 * MAX_NUMBERS
+        K, dtype = math.prod(theta.shape[:-1]), samples.dtype_of(theta)
+        for part in samples.pieces(X, max(1, at_once // (K * self.network_.widest))):
+            yield forward(theta, backend.asarray(part, dtype))
 
     def __sklearn_tags__(self) -> Any:
         """Sparse X is taken."""

@@ -16,6 +16,14 @@ from nnx.array.namespace import array_namespace
 from nnx.errors import shown
 from nnx.sklearn import labels, samples
 from nnx.sklearn.base import BaseMLP
+from nnx.sklearn.members import outputs
+
+
+def has_members(estimator: Any) -> bool:
+    """Return whether there are members; else there is no `predict_std`."""
+    if estimator.n_members is None:
+        raise AttributeError("predict_std is the deviation of members; give n_members=8, say, before fit")
+    return True
 
 
 def can_partial_fit(estimator: Any) -> bool:
@@ -59,6 +67,15 @@ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         `nnx.Regularization`, in place of alpha.
     callbacks : callback, or sequence of them
         See `nnx.Callback`. `trainer` is the estimator's own.
+    n_members : int or None
+        The number of networks that are trained at once, each as an estimator of its own with a `random_state` drawn
+        from that of this one. Predictions are the means of theirs. None: one network.
+    member_params : dict or None
+        By the name of a parameter, such as "alpha" or "learning_rate_init", a list with one value for each member, or
+        a distribution of scipy.stats.
+    selection : {"all", "greedy"}
+        "greedy": the members, with their shares in the mean, that are best together on the samples that
+        `early_stopping` holds out, the same of all members (`nnx.train.ensemble.Ensemble.select`).
 
     Attributes
     ----------
@@ -67,6 +84,11 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         As in scikit-learn. coefs_ and intercepts_ are views of the network's parameters.
     network_ : Network
         The trained network.
+    members_ : list of MLPClassifier
+        With `n_members` the members, fitted. They have the attributes that belong to one network, such as coefs_.
+        n_iter_ is the largest of theirs.
+    member_weights_ : array (n_members,)
+        Their shares in the mean.
 
     Examples
     --------
@@ -112,6 +134,9 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         schedule: Any = None,
         regularization: Any = None,
         callbacks: Any = (),
+        n_members: int | None = None,
+        member_params: Any = None,
+        selection: str = "all",
     ) -> None:
         given = dict(locals())
         del given["self"]
@@ -178,6 +203,13 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         A, backend, X = self._rows(X)
         if A.shape[0] == 1:
             A = array_namespace(A).concat([1 - A, A], axis=0)
+        return samples.given_back(A.T, backend, X)
+
+    @available_if(has_members)  # type: ignore[untyped-decorator]
+    def predict_std(self, X: Any) -> Any:
+        """Return the standard deviation of the members' `predict_proba` around its mean, of the same shape."""
+        A, backend, X = outputs(self, X, deviation=True)
+        A = array_namespace(A).concat([A, A], axis=0) if A.shape[0] == 1 else A
         return samples.given_back(A.T, backend, X)
 
     def predict_log_proba(self, X: Any) -> Any:

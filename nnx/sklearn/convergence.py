@@ -21,7 +21,14 @@ class Convergence(Callback):
     draws : bool
         Whether an order is drawn for each epoch though one batch has all samples, which the trainer does not order:
         scikit-learn draws it, and the random_state must be left where scikit-learn leaves it.
+
+    Attributes
+    ----------
+    prefix : str
+        Stands before all that it prints.
     """
+
+    prefix = ""
 
     def __init__(
         self, estimator: Any, m: int, score: Callable[[Trainer], float] | None, draws: bool = False
@@ -91,4 +98,4 @@ class Convergence(Callback):
 
     def _say(self, line: str) -> None:
         if self._estimator.verbose:
-            print(line)
+            print(self.prefix + line)

@@ -27,6 +27,36 @@ TOO_LARGE = (
 )
 
 
+@dataclass
+class Given:
+    """Samples that were given to `fit` or `partial_fit`, as it takes them.
+
+    Parameters
+    ----------
+    X, Y : arrays (m, n) and (m, 1), (m,) or (m, n[L])
+    weights : array (m,) or None
+    exponent : int
+        The weights were multiplied by 2^exponent.
+    dtype : str
+        Of the training.
+    first : bool
+        Whether the fit begins, or goes on from the last one.
+    incremental : bool
+        Whether `partial_fit` was called: one epoch.
+    forward : callable or None
+        `Network.forward`, compiled for the scores of the samples held out; one for all members.
+    """
+
+    X: Any
+    Y: Any
+    weights: Any
+    exponent: int
+    dtype: str
+    first: bool
+    incremental: bool
+    forward: Any = None
+
+
 @dataclass(frozen=True)
 class Fit:
     """A fit of an estimator that is ready to run.
@@ -73,33 +103,33 @@ class Fit:
         return Rows(X) if sparse.issparse(X) else X.T, Y.T, weights
 
 
-def ready(
-    estimator: Any,
-    trainer: Trainer,
-    X: Any,
-    Y: Any,
-    weights: Any,
-    rows: Any,
-    incremental: bool,
-    score: Any,
-) -> Fit:
+def ready(estimator: Any, trainer: Trainer, given: Given, rows: Any, score: Any) -> Fit:
     """Return the fit of a trainer to samples, see `Fit`."""
-    m, stochastic = X.shape[0] if rows is None else len(rows), estimator._stochastic
+    X, stochastic, incremental = given.X, estimator._stochastic, given.incremental
+    m = X.shape[0] if rows is None else len(rows)
     batch_size = _batch_size(estimator, m) if stochastic else None
     epochs = 1 if incremental else estimator.max_iter
     estimator.n_iter_ = 0
     alone = stochastic and estimator.shuffle and batch_size == m
     callbacks = [Convergence(estimator, m, score, alone), *Callbacks(estimator.callbacks).all]
-    return Fit(estimator, trainer, X, Y, weights, rows, batch_size, epochs, callbacks, incremental, score)
+    return Fit(
+        estimator, trainer, X, given.Y, given.weights, rows, batch_size, epochs, callbacks, incremental, score
+    )
 
 
 def run(fit: Fit) -> None:
     """Train, and leave the attributes and warnings that scikit-learn leaves."""
+    warning = finish(fit, train(fit))
+    if warning is not None:
+        warnings.warn(warning, stacklevel=4)
+
+
+def train(fit: Fit) -> BaseException | None:
+    """Train one network; return the divergence or the interrupt that ended it, if one did."""
     estimator, (X, Y, weights) = fit.estimator, fit.samples
     few = max(1, 2**24 // fit.X.shape[1])  # of a sparse matrix no more is made dense at once
     whole = not estimator._stochastic and few < fit.X.shape[0]
     pieces = {"micro_batch": few} if sparse.issparse(fit.X) and whole else {}
-    error: BaseException | None = None
     try:
         fit.trainer.fit(
             X,
@@ -112,11 +142,9 @@ def run(fit: Fit) -> None:
             progress=False,  # as scikit-learn's: a search fits many
             **pieces,
         )
-    except (DivergenceError, KeyboardInterrupt) as caught:
-        error = caught
-    warning = finish(fit, error)
-    if warning is not None:
-        warnings.warn(warning, stacklevel=4)
+    except (DivergenceError, KeyboardInterrupt) as error:
+        return error
+    return None
 
 
 def finish(fit: Fit, error: BaseException | None) -> Warning | None:
@@ -208,20 +236,21 @@ def hold_out(estimator: Any, m: int, Y: Any) -> tuple[Any, Any]:
     return kept, held_out
 
 
-def scorer(estimator: Any, backend: Backend, X: Any, Y: Any, weights: Any, rows: Any) -> Any:
+def scorer(estimator: Any, backend: Backend, given: Given, rows: Any) -> Any:
     """Return the function trainer -> score of the samples held out, NaN if an output is not finite."""
-    X, Y = samples.take(X, rows), Y[rows]
-    weights = None if weights is None else weights[rows]
+    X, Y = samples.take(given.X, rows), given.Y[rows]
+    weights = None if given.weights is None else given.weights[rows]
     if weights is not None and not weights.any():
         raise InputError(
             f"sample_weight is 0 for all of the {len(Y)} samples that early_stopping holds out: they have no "
             "score. Raise validation_fraction, or leave out the samples without weight"
         )
-    forward = backend.compile(estimator.network_.forward)
+    if given.forward is None:
+        given.forward = backend.compile(estimator.network_.forward)
 
     def score(trainer: Trainer) -> float:
         theta = trainer.session.read("theta")["theta"]
-        A = estimator._outputs(backend, forward, theta, trainer.dtype, X)
+        A = estimator._outputs(backend, given.forward, theta, X)
         found = backend.to_numpy(A).T
         return estimator._score(found, Y, weights) if np.isfinite(found).all() else float("nan")
 

@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -29,6 +29,7 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
 from nnx.optimizers.schedules import Schedule
 from nnx.port.precision import PRECISIONS
+from nnx.sklearn.member_params import check_members
 from nnx.sklearn.optimizers import SGD, Adam
 
 ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}
@@ -74,6 +75,9 @@ CONSTRAINTS: dict[str, Any] = {
     "schedule": "no_validation",
     "regularization": "no_validation",
     "callbacks": "no_validation",
+    "n_members": [_at_least(Integral, 1), None],
+    "member_params": [dict, None],
+    "selection": [StrOptions({"all", "greedy"})],
 }
 
 """scikit-learn's checks of each parameter."""
@@ -110,6 +114,7 @@ def check_parameters(estimator: Any, incremental: bool) -> None:
                 number(name, value, "a number that floats hold", math.isfinite)
         estimator._looked_at = given
     hidden_sizes(estimator)
+    check_members(estimator)
     if estimator.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
     if estimator.optimizer is not None:
@@ -154,6 +159,17 @@ def check_design(estimator: Any) -> None:
             )
 
 
+@dataclass(frozen=True)
+class _MeanLoss:
+    """The mean of a loss over the outputs, whose sum is given. Two of the same are equal."""
+
+    loss: Any
+    n: int
+
+    def __call__(self, Z: Any, Y: Any) -> Any:
+        return self.loss(Z, Y) / self.n
+
+
 def network_of(estimator: Any, n_features: int, design: Mapping[str, Any]) -> Network:
     """Return the network of a design, see `design_of`."""
     made: list[layers.Layer] = []
@@ -170,7 +186,7 @@ def network_of(estimator: Any, n_features: int, design: Mapping[str, Any]) -> Ne
     if estimator.n_outputs_ > 1 and estimator.out_activation_ == "identity" and estimator._stochastic:
         # The loss that scikit-learn shows is the mean over the outputs; it follows the derivative of their sum.
         output, n = network.output, estimator.n_outputs_
-        network.output = replace(output, loss=lambda Z, Y: output.loss(Z, Y) / n)
+        network.output = replace(output, loss=_MeanLoss(output.loss, n))
     return network
 
 

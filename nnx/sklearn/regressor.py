@@ -14,7 +14,8 @@ from sklearn.utils.validation import validate_data
 from nnx.array import host
 from nnx.sklearn import samples
 from nnx.sklearn.base import BaseMLP
-from nnx.sklearn.classifier import can_partial_fit
+from nnx.sklearn.classifier import can_partial_fit, has_members
+from nnx.sklearn.members import outputs
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]  # scikit-learn has no types
@@ -28,7 +29,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]  # scikit-lea
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
 validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As in scikit-learn, https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPRegressor.html
-    backend, device, precision, dtype, dropout, normalization, optimizer, schedule, regularization, callbacks
+    backend, device, precision, dtype, dropout, normalization, optimizer, schedule, regularization, callbacks, \
+n_members, member_params, selection
         As in `MLPClassifier`.
 
     Attributes
@@ -38,6 +40,8 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         As in scikit-learn. coefs_ and intercepts_ are views of the network's parameters.
     network_ : Network
         The trained network.
+    members_, member_weights_
+        As in `MLPClassifier`.
 
     Examples
     --------
@@ -89,6 +93,9 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         schedule: Any = None,
         regularization: Any = None,
         callbacks: Any = (),
+        n_members: int | None = None,
+        member_params: Any = None,
+        selection: str = "all",
     ) -> None:
         given = dict(locals())
         del given["self"]
@@ -119,6 +126,12 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     def predict(self, X: Any) -> Any:
         """Return the predicted numbers (m,) or (m, outputs): of X's library and device."""
         A, backend, X = self._rows(X)
+        return samples.given_back(A[0, :] if A.shape[0] == 1 else A.T, backend, X)
+
+    @available_if(has_members)  # type: ignore[untyped-decorator]
+    def predict_std(self, X: Any) -> Any:
+        """Return the standard deviation of the members' predictions around their mean, of the shape of `predict`."""
+        A, backend, X = outputs(self, X, deviation=True)
         return samples.given_back(A[0, :] if A.shape[0] == 1 else A.T, backend, X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

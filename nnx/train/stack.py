@@ -99,9 +99,6 @@ class Stack:
         self.rows: list[int] = []
         self.own_weights = own_weights
         self._copies: State = {}
-        self._own = [session.read() for session in self.sessions]
-        for k, session in enumerate(self.sessions):
-            session.program, session._copies = Row(self, k, self._own[k]), {}
 
     def enter(self) -> None:
         """Take all members in."""
@@ -112,6 +109,8 @@ class Stack:
         found = members_numbers(self.network, self.optimizer, theta, self.regularization)
         state |= {name: self.backend.asarray(x) for name, x in found.items()}
         self._change(self.program.load, state)
+        for k, session in enumerate(self.sessions):
+            session.program, session._copies = Row(self, k, states[k]), {}
         self.rows, self.program.live = rows, None
 
     def leave(self, *gone: int) -> None:

@@ -129,7 +129,7 @@ class StackSession:
         stack.backend, stack.reason, stack.dtype = first.backend, first.reason, first.dtype
         stack.requested, stack.work = first.requested, 0.0
         stack._begin()
-        Stack(sessions)  # an error if they do not fit together
+        stack.stack(own_weights=False)  # an error if they do not fit together
         return stack
 
     def stack(self, own_weights: bool) -> Stack:

@@ -1,0 +1,228 @@
+"""Estimators with members: K networks of one architecture that are fitted in one stack and predict by their mean.
+
+Each member is an estimator of one network. The stack changes how the members are fitted, and nothing of their fits.
+"""
+
+import warnings
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from nnx.array.namespace import Array, array_namespace
+from nnx.callbacks.base import Callbacks
+from nnx.errors import DivergenceError, InputError
+from nnx.port import registry
+from nnx.port.base import Backend
+from nnx.sklearn import samples
+from nnx.sklearn.fitting import Fit, Given, finish, hold_out, train
+from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
+from nnx.sklearn.parameters import check_design, check_parameters
+from nnx.train.request import Request
+from nnx.train.stack_fit import fit_stack
+from nnx.train.stack_session import StackSession
+from nnx.train.trainer import Trainer
+
+OF_ALL = (
+    "n_features_in_", "feature_names_in_", "_column_names", "n_outputs_", "out_activation_", "classes_", "_kind",
+    "_sparse_labels",
+)  # fmt: skip
+"""The attributes that the estimator learns of X and y for all members."""
+
+OF_MEMBERS = (
+    "members_", "member_weights_", "_own", "_member_params", "_copied", "_stack", "_moved"
+)  # fmt: skip
+"""The attributes of an estimator with members, of which one of a single network has none."""
+
+MOST_DENSE = 2**24
+"""Numbers of a sparse X that are made dense for a stack. On a larger X members train one after the other."""
+
+
+def fit_members(estimator: Any, given: Given) -> None:
+    """Train all members, or train them on, and find their shares in the mean."""
+    random_state = estimator._random_state = check_random_state(estimator.random_state)
+    seeds = random_state.randint(2**31 - 1, size=estimator.n_members)
+    if given.first:
+        forget(estimator)
+        estimator._own, estimator._member_params = draw(estimator, random_state), member_params(estimator)
+    members = [clone(estimator) for _ in seeds] if given.first else estimator.members_
+    _set_parameters(estimator, members, seeds)
+    split = None
+    if estimator.selection == "greedy":  # no member may see the samples that choose members
+        split = hold_out(estimator, given.X.shape[0], given.Y)
+    fits = [_ready(estimator, k, member, given, split) for k, member in enumerate(members)]
+    trainer, errors = _train(estimator, fits)
+    left_out = _finish(fits, errors)
+    shares = np.asarray([k not in left_out for k in range(len(fits))], np.float64)
+    if split is not None:
+        X, Y, weights = replace(fits[0], rows=split[1]).samples
+        shares = np.asarray(trainer.ensemble.select(X, Y, sample_weight=weights))
+    estimator.members_, estimator.member_weights_ = members, shares / shares.sum()
+    estimator.n_layers_, estimator.n_iter_ = members[0].n_layers_, max(member.n_iter_ for member in members)
+    estimator._moved = {}
+
+
+def forget(estimator: Any) -> None:
+    """Forget the last fit, of one network or of members."""
+    private = "_vector", "_views", "_best", "_trainer", "_optimizer", "_asked", "_memory"
+    for name in (*OF_ONE, *private, *OF_MEMBERS):
+        vars(estimator).pop(name, None)
+
+
+def _set_parameters(estimator: Any, members: Sequence[Any], seeds: Any) -> None:
+    """Give the members the estimator's parameters and their own, and copies of the callbacks that are each member's."""
+    parameters = {**estimator.get_params(deep=False), **ALONE}
+    callbacks = parameters.pop("callbacks")
+    is_new = vars(estimator).get("_copied", members) is not callbacks
+    estimator._copied = callbacks
+    for member, own, seed in zip(members, estimator._own, seeds, strict=True):
+        member.set_params(**{**parameters, "random_state": int(seed), **own})
+        if is_new:
+            member.callbacks = [deepcopy(one) for one in Callbacks(callbacks).all if one.each_member]
+
+
+def _ready(estimator: Any, k: int, member: Any, given: Given, split: Any) -> Fit:
+    """Return the fit of member k, ready to run."""
+    vars(member).update({name: vars(estimator)[name] for name in OF_ALL if name in vars(estimator)})
+    try:
+        check_parameters(member, given.incremental)
+        if not given.first:
+            check_design(member)
+    except ValueError as error:
+        own = estimator._own[k]
+        raise (InputError(f"member {k}, with {own}: {error}") if own else error) from error
+    fit: Fit = member._ready_for(given, len(estimator._own), split)
+    fit.callbacks[0].prefix = f"Member {k}: "
+    return fit
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def _train(estimator: Any, fits: Sequence[Fit]) -> tuple[Any, Sequence[BaseException | None]]:
+    """Train all members.
+
+    Returns
+    -------
+    trainer : Trainer or None
+        That of all members; None for L-BFGS, whose line search ends elsewhere for each.
+    errors : sequence of K
+        Why a member ended before its end: a divergence, an interrupt, or None.
+    """
+    if not estimator._stochastic:
+        return None, _one_by_one(fits)
+    first, trainer = fits[0], _together(estimator, fits)
+    if sparse.issparse(first.X):
+        if np.prod(first.X.shape) > MOST_DENSE:
+            return trainer, _one_by_one(fits)
+        fits = [replace(fit, X=X) for X in [first.X.toarray()] for fit in fits]
+    same = all(fit.rows is first.rows for fit in fits)
+    X, Y, weights = (fits[0] if same else replace(fits[0], rows=None)).samples
+    shared = Callbacks([one for one in Callbacks(estimator.callbacks).all if not one.each_member])
+    shared.trainer, interrupt = trainer, None
+    asked = Request(
+        X, Y, first.epochs, first.batch_size, None, estimator.shuffle, shared, weights, None, None, None, None, None,
+        False, None, None,
+    )  # fmt: skip
+    try:
+        fit_stack(
+            trainer.session,
+            asked,
+            [fit.trainer for fit in fits],
+            [fit.callbacks for fit in fits],
+            None if same else [fit.rows for fit in fits],
+        )
+    except KeyboardInterrupt as error:
+        interrupt = error
+    except DivergenceError:
+        pass  # each member has its own
+    return trainer, [error or interrupt for error in trainer.session.errors]
+
+
+def _together(estimator: Any, fits: Sequence[Fit]) -> Trainer:
+    """Return the trainer of all members; that of the fit before where the members go on."""
+    sessions = [fit.trainer.session for fit in fits]
+    known: Trainer | None = vars(estimator).get("_stack")
+    if known is None or any(a is not b for a, b in zip(known.session.members, sessions, strict=True)):
+        known = estimator._stack = Trainer._of(StackSession.of(sessions))
+    return known
+
+
+def _one_by_one(fits: Sequence[Fit]) -> list[BaseException | None]:
+    """Train one member after the other; an interrupt is that of all behind it, too."""
+    errors: list[BaseException | None] = []
+    for fit in fits:
+        interrupt = errors[-1] if errors and isinstance(errors[-1], KeyboardInterrupt) else None
+        errors.append(interrupt or train(fit))
+    return errors
+
+
+def _finish(fits: Sequence[Fit], errors: Sequence[BaseException | None]) -> set[int]:
+    """Leave the attributes of each member, and the warnings of all; return the members that take no part in the mean.
+
+    Raises
+    ------
+    ValueError
+        When no member has come through.
+    """
+    failed: dict[int, ValueError] = {}
+    warned: dict[tuple[type, str], list[int]] = {}
+    for k, (fit, error) in enumerate(zip(fits, errors, strict=True)):
+        try:
+            warning = finish(fit, error)
+        except ValueError as too_large:
+            failed[k] = too_large
+            warning = ConvergenceWarning(f"left out of the mean, as it has diverged: {error}")
+        fit.estimator._take_up(fit)
+        if warning is not None:
+            warned.setdefault((type(warning), str(warning)), []).append(k)
+    if len(failed) == len(fits):
+        raise failed[0]
+    for (kind, text), which in warned.items():
+        if kind is not UserWarning:  # an interrupt is not that of a member
+            text = f"{_named(which, len(fits))}: {text}"
+        warnings.warn(text, kind, stacklevel=5)
+    untrained = {k for k, fit in enumerate(fits) if errors[k] and not fit.estimator.n_iter_}
+    return {*failed} | (untrained if len({*failed} | untrained) < len(fits) else set())
+
+
+def _named(which: Sequence[int], K: int) -> str:
+    if len(which) == K:
+        return f"All {K} members" if K > 1 else "The member"
+    numbers = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
+    return f"Member {numbers}" if len(which) == 1 else f"{len(which)} of {K} members ({numbers})"
+
+
+# --- prediction -------------------------------------------------------------------------------------------------------
+
+
+def outputs(estimator: Any, X: Any, deviation: bool = False) -> tuple[Array, Backend, Any]:
+    """Return the mean of the members' A[L] (n[L], m), or their standard deviation, the backend, and X as validated."""
+    check_is_fitted(estimator, "members_")
+    X = samples.validated(estimator, X, reset=False)
+    chosen = [k for k, share in enumerate(estimator.member_weights_) if share > 0]
+    members, first = [estimator.members_[k] for k in chosen], estimator.members_[0]
+    work = registry.work(len(members) * first.network_.P, X.shape[0] * first.max_iter, 0)
+    backend = samples.backend_for(X, first.backend, first.device, first.precision, work)
+    thetas = [member._theta(member.network_) for member in members]
+    moved = vars(estimator).setdefault("_moved", {})
+    known, theta, forward = moved.get(backend, ([], None, None))
+    if len(known) != len(thetas) or any(a is not b for a, b in zip(known, thetas, strict=True)):
+        own = [backend.asarray(theta, samples.dtype_of(theta)) for theta in thetas]
+        theta = array_namespace(own[0]).stack(own)
+        forward = backend.compile(first._network_as_set().forward)
+        moved[backend] = thetas, theta, forward
+    shares = backend.asarray(estimator.member_weights_[chosen].reshape(-1, 1, 1), samples.dtype_of(theta))
+    parts = []
+    for A in first._pieces(backend, forward, theta, X):
+        xp = array_namespace(A)
+        mean = xp.sum(shares * A, axis=0)
+        parts.append(xp.sqrt(xp.sum(shares * (A - mean) ** 2, axis=0)) if deviation else mean)
+    return parts[0] if len(parts) == 1 else array_namespace(theta).concat(parts, axis=-1), backend, X
