@@ -14,12 +14,12 @@ from sklearn import datasets
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
-from sklearn.model_selection import ParameterSampler, cross_val_score, train_test_split
+from sklearn.model_selection import GridSearchCV, ParameterSampler, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import nnx
-from nnx.sklearn import MLPClassifier, MLPRegressor, members
+from nnx.sklearn import MLPClassifier, MLPRegressor, StackedSearchCV, members
 
 BOTH = [MLPClassifier, MLPRegressor]
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -342,8 +342,13 @@ def test_arrays_of_every_library(backend, iris):
 
 def test_members_beside_the_rest_of_scikit_learn(iris):
     X, y = iris
-    model = make_pipeline(StandardScaler(), made(n_members=2, max_iter=60, learning_rate_init=0.02))
+    model = make_pipeline(StandardScaler(), made(n_members=2, max_iter=40, learning_rate_init=0.03))
     assert cross_val_score(model, X, np.asarray(["a", "b", "c"])[y], cv=2).mean() > 0.9
+    grid = {"mlpclassifier__n_members": [None, 2], "mlpclassifier__alpha": [1e-4, 1.0]}
+    found, expected = (
+        kind(model, grid, cv=2).fit(X, y).cv_results_ for kind in (StackedSearchCV, GridSearchCV)
+    )
+    np.testing.assert_allclose(found["mean_test_score"], expected["mean_test_score"], rtol=1e-9)
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=[*"pqrs"])
     one = made().fit(frame, y)

@@ -186,12 +186,12 @@ class Folds:
 
 
 def trained_last(estimator: Any) -> BaseMLP | None:
-    """Return the network of ours whose training is the last thing that the `fit` of an estimator does."""
+    """Return the estimator of one network of ours whose training is the last thing that a `fit` does."""
     if isinstance(estimator, Pipeline):
         return trained_last(estimator.steps[-1][1])
     if isinstance(estimator, TransformedTargetRegressor):
         return trained_last(estimator.regressor)
-    return estimator if isinstance(estimator, BaseMLP) else None
+    return estimator if isinstance(estimator, BaseMLP) and estimator.n_members is None else None
 
 
 def results(tasks: Sequence[Task], n_jobs: int | None) -> list[Any]:
