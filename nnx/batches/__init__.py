@@ -83,6 +83,14 @@ def pieces(
             yield slice(first + piece.start, first + piece.stop), piece.start, piece.stop == size
 
 
+def chosen(m: int, weights: Any, count: int, seed: int) -> Any:
+    """Return the places of this number of m samples, drawn from those of weight above 0, ascending."""
+    weighs = range(m) if weights is None else weights.nonzero()[0]
+    found = host.generator(seed).choice(weighs, min(count, len(weighs)), replace=False)
+    found.sort()
+    return found
+
+
 class Counted:
     """The base of providers with known samples: epochs differ only in their random numbers."""
 
@@ -206,10 +214,8 @@ class Batches(Counted):
         """Return the batches, in order, of this number of samples of weight above 0; None: of all."""
         X, Y, w = self.data
         if count is not None and count < self.m:
-            weighs = range(self.m) if w is None else self._backend.to_numpy(w).nonzero()[0]
-            chosen = host.generator(seed).choice(weighs, min(count, len(weighs)), replace=False)
-            chosen.sort()
-            xp, places = array_namespace(X), self._backend.asarray(chosen)
+            weights = None if w is None else self._backend.to_numpy(w)
+            xp, places = array_namespace(X), self._backend.asarray(chosen(self.m, weights, count, seed))
             X, Y = xp.take(X, places, axis=-1), xp.take(Y, places, axis=-1)
             w = None if w is None else xp.take(w, places, axis=0)
         found = Batches(self._backend, X, Y, w, batch_size)

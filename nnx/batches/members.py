@@ -15,7 +15,7 @@ class MemberBatches(Batches):
 
     Parameters
     ----------
-    backend, X, Y, batch_size
+    backend, X, Y, batch_size, micro_batch
         As of `Batches`.
     w : array (m,), (K, m) or None
         The weights of the samples, of all members or of each.
@@ -43,6 +43,7 @@ class MemberBatches(Batches):
         rngs: Sequence[Any] | None,
         rows: list[int],
         samples: Sequence[Any] | None = None,
+        micro_batch: int | None = None,
     ) -> None:
         lengths = {len(places) for places in samples or ()}
         if len(lengths) > 1:
@@ -50,14 +51,26 @@ class MemberBatches(Batches):
                 f"members train on {' and '.join(map(str, sorted(lengths)))} samples; members of one stack need the "
                 "same number of samples: train those with another number in another stack"
             )
-        super().__init__(backend, X, Y, None, batch_size, rngs, m=lengths.pop() if lengths else None)
+        super().__init__(
+            backend, X, Y, None, batch_size, rngs, micro_batch, lengths.pop() if lengths else None
+        )
         self.data = X, Y, w
         self.rngs, self.rows, self.samples = rngs, rows, samples
+        self._fixed: Array | None = None
 
     def order(self, epochs: int = 1) -> Array | None:
         """Return the orders of the members in the next epochs, one after the other; None: as they are."""
-        if self._rng is None and self.samples is None:
-            return None
+        if self._rng is None:
+            return self._in_order(epochs)
+        return self._drawn(epochs)
+
+    def _in_order(self, epochs: int) -> Array | None:
+        """Return the places of samples that are not shuffled, which stay on the device."""
+        if self.samples is not None and (self._fixed is None or self._fixed.shape[-1] < epochs * self.m):
+            self._fixed = self._drawn(epochs)
+        return self._fixed
+
+    def _drawn(self, epochs: int) -> Array:
         live = {k: self._order(k, epochs) for k in self.rows if k >= 0}
         any_order = next(iter(live.values()))  # of a member that is gone, which draws no more
         return self._backend.asarray(host.stacked([live.get(k, any_order) for k in self.rows]))
@@ -98,4 +111,4 @@ class MemberBatches(Batches):
         if w is not None and w.ndim > 1:
             w = array_namespace(w).take(w, self._backend.asarray(host.stacked(rows)), axis=0)
         self.data = X, Y, w
-        self.rows = members
+        self.rows, self._fixed = members, None

@@ -1,5 +1,6 @@
 """Samples that are held out of a training, a share of each class."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,54 @@ def share_out(order: Any, share: float) -> tuple[Any, Any]:
     return order[~held], order[held]
 
 
+def split_places(share: float, output: Output, Y: Any, seed: int) -> tuple[Any, Any]:
+    """Return the places of the samples to train on, and of those held out, each ascending; of classes a share of each.
+
+    Parameters
+    ----------
+    share : float
+        Of those held out.
+    output : Output
+    Y : array (n, m), or class indices (m,)
+    seed : int
+    """
+    train, held = share_out(by_class(np.arange(Y.shape[-1]), seed, _classes(output, Y)), share)
+    return np.sort(train), np.sort(held)
+
+
+def weights_of_members(
+    sample_weights_of: Sequence[Any],
+    class_weight: Any,
+    Y: Any,
+    output: Output,
+    n: int,
+    places: Sequence[Any] | None,
+    learns: bool,
+) -> Any:
+    """Return weights (K, M) of members' samples, float64, and 0 for other samples.
+
+    Parameters
+    ----------
+    sample_weights_of : sequence of K arrays (M,), numbers or None
+    class_weight : dict, sequence, "balanced" or None
+    Y, output, n
+        As of `sample_weights`.
+    places : sequence of K integer arrays (m,), or None
+        The samples of each member; None: all.
+    learns : bool
+        Whether each trains on these samples; then "balanced" counts the classes among them, else among all.
+    """
+    M = Y.shape[-1]
+    found = np.zeros((len(sample_weights_of), M))
+    for k, (row, w) in enumerate(zip(found, sample_weights_of, strict=True)):
+        own = np.arange(M) if places is None else places[k]
+        if learns:
+            row[own] = sample_weights(_only(w, own), class_weight, Y[..., own], output, n, len(own))
+        else:
+            row[own] = sample_weights(w, class_weight, Y, output, n, M)[own]
+    return found
+
+
 class Split(NamedTuple):
     """Samples (X, Y, w) to train on, those held out, and the latter's places (k,) among all."""
 
@@ -95,7 +144,7 @@ def hold_out(
         else host.as_numbers("w", whole(checks.recognise("w", "w", sample_weight)))
     )
     weights = sample_weights(w, class_weight, Y, output, n, m)
-    train, held = map(np.sort, share_out(by_class(np.arange(m), seed, _classes(output, Y)), share))
+    train, held = split_places(share, output, Y, seed)
     return Split(
         (_only(X, train), _only(Y, train), _only(w, train)),
         (_only(X, held), _only(Y, held), _only(weights, held)),

@@ -14,6 +14,7 @@ from nnx.batches.split import Split, hold_out
 from nnx.errors import InputError, integer, scalar
 from nnx.metrics.history import History
 from nnx.model.layers import Dense
+from nnx.model.network import Network
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.optimizers.lbfgs import LBFGS
@@ -28,6 +29,10 @@ from nnx.train.stack import Row
 
 LARGE_BYTE = 100
 """fit warns of a byte in X above this: X is likely an unscaled picture."""
+
+NOTHING_TO_MEASURE = (
+    "metrics are given, and nothing to measure them on: give validation=(X, Y), or training_metrics=True"
+)
 
 IN_A_FIT = "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
 
@@ -86,7 +91,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
             raise
         if not same_columns(session, *ours):  # again, with batches whose columns have the checkpoint's order
             return fit(session, asked, stacklevel + 1)
-    _warn_of_bytes(session, asked, stacklevel + 1)
+    warn_of_bytes(session, asked, stacklevel + 1)
     session.checkpoint = loop.checkpoint
     try:
         history = loop.run()
@@ -94,7 +99,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         session.checkpoint = None
         session.work += samples.work * loop.share_done
     if not request.epochs_given and kind is FitLoop and request.Y is not None:
-        _warn_of_one_step(session, stacklevel + 1)
+        warn_of_one_step(session, stacklevel + 1)
     return history
 
 
@@ -117,22 +122,25 @@ def _samples(session: Session, request: Request) -> Samples:
     work = 0.0
     if m is not None and batches.steps is not None:
         work = session.take_numba_if_worth(m * request.epochs, batches.steps * request.epochs)
-    if session.network.whole_batches and m is not None and min(size or m, m) == 1:
-        raise InputError(
-            f"each batch would have a single sample (m = {m}, batch_size = {size}), on which BatchNorm "
-            "cannot train; choose a larger batch_size, or use LayerNorm"
-        )
+    check_sizes(session.network, m, size)
     validation = split.held if split else request.validation
     if validation is not None:
         given = checked_validation(validation, request.epochs)
         validation = held_out(session, "the validation's ", *given)
     training = _training_samples(session, request, batches, X, Y, sample_weight)
     if request.metrics is not None and validation is None and training is None:
-        raise InputError(
-            "metrics are given, and nothing to measure them on: give validation=(X, Y), or training_metrics=True"
-        )
+        raise InputError(NOTHING_TO_MEASURE)
     metrics = _metrics(session, request, validation, training)
     return Samples(batches, validation, training, metrics, split, work)
+
+
+def check_sizes(network: Network, m: int | None, batch_size: int | None) -> None:
+    """Raise an InputError if each batch would have a single sample, where BatchNorm needs two."""
+    if network.whole_batches and m is not None and min(batch_size or m, m) == 1:
+        raise InputError(
+            f"each batch would have a single sample (m = {m}, batch_size = {batch_size}), on which BatchNorm "
+            "cannot train; choose a larger batch_size, or use LayerNorm"
+        )
 
 
 def _split(session: Session, request: Request) -> Split:
@@ -151,15 +159,21 @@ def _split(session: Session, request: Request) -> Split:
     )
 
 
+def training_samples_asked(request: Request, in_memory: bool) -> bool | int:
+    """Return whether training samples are measured, or how many."""
+    asked = request.training_metrics
+    if asked is None:
+        return request.metrics is not None and in_memory
+    if isinstance(found := scalar(asked), bool):
+        return found
+    return integer("training_metrics", asked, 1, expected="True, False, None, or a positive integer")
+
+
 def _training_samples(
     session: Session, request: Request, batches: Provider, X: Any, Y: Any, sample_weight: Any
 ) -> Provider | None:
     """Return the samples that are trained on and measured after every epoch; None: none are."""
-    asked = request.training_metrics
-    if asked is None:
-        asked = request.metrics is not None and isinstance(batches, Batches)
-    if not isinstance(scalar(asked), bool):
-        asked = integer("training_metrics", asked, 1, expected="True, False, None, or a positive integer")
+    asked = training_samples_asked(request, isinstance(batches, Batches))
     if not asked:
         return None
     size = evaluation_size(session)
@@ -209,12 +223,16 @@ def _begin(session: Session, request: Request, samples: Samples) -> None:
     """Set the attributes by which callbacks know the fit that begins."""
     session.stopped, session.kept, session.resumes = None, None, request.resume is not None
     session.held_out = None if samples.split is None else samples.split.places
-    names = [one.name for one in samples.metrics]
-    session.measures = (
-        "loss",
-        *(names if samples.training is not None else ()),
-        *([] if samples.validation is None else [f"validation_{name}" for name in ("loss", *names)]),
-    )
+    session.measures = measured_names(samples.validation, samples.training, samples.metrics)
+
+
+def measured_names(
+    validation: Provider | None, training: Provider | None, metrics: Sequence[Any]
+) -> tuple[str, ...]:
+    """Return the names of the numbers that a fit measures in every epoch."""
+    names = [one.name for one in metrics]
+    held = [f"validation_{name}" for name in ("loss", *names)] if validation is not None else []
+    return ("loss", *(names if training is not None else ()), *held)
 
 
 def same_columns(session: Any, features: list[str] | None, targets: list[str] | None) -> bool:
@@ -230,7 +248,7 @@ def same_columns(session: Any, features: list[str] | None, targets: list[str] | 
     return not any(mine and other and mine != other for mine, other in zip(ours, saved, strict=True))
 
 
-def _warn_of_bytes(session: Session, asked: Request, stacklevel: int) -> None:
+def warn_of_bytes(session: Session, asked: Request, stacklevel: int) -> None:
     """Warn before the first step of X that is bytes as pictures have them."""
     if session.steps or not isinstance(session.network.layers[0], Dense):
         return
@@ -243,7 +261,7 @@ def _warn_of_bytes(session: Session, asked: Request, stacklevel: int) -> None:
         )
 
 
-def _warn_of_one_step(session: Session, stacklevel: int) -> None:
+def warn_of_one_step(session: Session, stacklevel: int) -> None:
     """Warn after a fit of one step that was not told how many epochs to do."""
     if session.steps == 1 and session.stopped is None:
         warnings.warn(

@@ -5,21 +5,16 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from nnx.array import host
-from nnx.batches import Batches
-from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.errors import InputError
-from nnx.errors.texts import shape_of
 from nnx.metrics.history import History, columns_of_members
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
-from nnx.train.evaluation import find_metrics, held_out
-from nnx.train.fit import IN_A_FIT, plan, same_columns
-from nnx.train.request import Request, checked, checked_validation
-from nnx.train.samples import make_batches
+from nnx.train.fit import IN_A_FIT, measured_names, plan, same_columns, warn_of_bytes, warn_of_one_step
+from nnx.train.request import Request, checked
 from nnx.train.stack_loop import StackLoop
 from nnx.train.stack_resume import resume_members, resume_stack
+from nnx.train.stack_samples import StackSamples, stack_samples
 from nnx.train.stack_session import StackSession
 
 
@@ -30,6 +25,7 @@ def fit_stack(
     callbacks: Sequence[Sequence[Any]] = (),
     places: Sequence[Any] | None = None,
     checkpoints: Sequence[Path] = (),
+    stacklevel: int = 3,
 ) -> History:
     """Train all members; return the history of this fit.
 
@@ -47,6 +43,8 @@ def fit_stack(
         The samples that each member trains on: see `MemberBatches`.
     checkpoints : sequence of K paths
         To go on from: those of the members' single runs, all of one epoch. Empty: the fit begins.
+    stacklevel : int
+        As of `nnx.train.fit.fit`.
 
     Raises
     ------
@@ -57,19 +55,16 @@ def fit_stack(
         raise InputError(IN_A_FIT)
     request = checked(asked, stack.network)
     _check(request)
-    batches = _batches(stack, request, places)
-    validation = None
-    if request.validation is not None:
-        given = checked_validation(request.validation, request.epochs)
-        validation = held_out(stack, "the validation's ", *given)
-    metrics = find_metrics(stack.first, request.metrics) if validation is not None else ()
+    samples = stack_samples(stack, request, places)
+    batches = samples.batches
     resumes, unbound = request.resume is not None or bool(checkpoints), stack.optimizers
-    _begin(stack, resumes, batches.steps, request.epochs, validation, metrics)
+    _begin(stack, resumes, request.epochs, samples)
     stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     together = stack.stack(own_weights=batches.data[2] is not None)
     own, shared = _callbacks(request.callbacks, trainers, callbacks)
-    its_plan = plan(request, batches, validation, metrics, split=False)
-    loop = StackLoop(together, batches, request.epochs, own, shared, validation, None, metrics, its_plan)
+    measured = samples.validation, samples.training, samples.metrics
+    its_plan = plan(request, batches, samples.validation, samples.metrics, samples.held is not None)
+    loop = StackLoop(together, batches, request.epochs, own, shared, *measured, its_plan)
     if resumes:
         ours = stack.features, stack.targets
         try:
@@ -78,7 +73,8 @@ def fit_stack(
             stack.optimizers = unbound
             raise
         if not same_columns(stack, *ours):  # again, with batches whose columns have the checkpoint's order
-            return fit_stack(stack, asked, trainers, callbacks, places, checkpoints)
+            return fit_stack(stack, asked, trainers, callbacks, places, checkpoints, stacklevel + 1)
+    warn_of_bytes(stack.first, asked, stacklevel + 1)
     stack.failures, stack.checkpoint = loop.errors, shared.states
     try:
         loop.run()
@@ -86,21 +82,21 @@ def fit_stack(
         stack.checkpoint = None
     if all(stack.errors):
         raise loop.errors[0]
+    if not request.epochs_given:
+        warn_of_one_step(stack.first, stacklevel + 1)
     return columns_of_members([own.session.records[own.first_record :] for own in loop.members])
 
 
-def _begin(
-    stack: StackSession, resumes: bool, steps: int, epochs: int, validation: Any, metrics: Sequence[Any]
-) -> None:
+def _begin(stack: StackSession, resumes: bool, epochs: int, samples: StackSamples) -> None:
     """Set the attributes by which callbacks know the fit that begins, and the lengths of schedules."""
-    names = [f"validation_{name}" for name in ("loss", *(one.name for one in metrics))]
-    measures = ("loss", *(names if validation is not None else ()))
-    columns = stack.features, stack.targets
-    for session in stack.members:
+    measures, columns = measured_names(*samples[1:4]), (stack.features, stack.targets)
+    for k, session in enumerate(stack.members):
         session.features, session.targets = columns
         session.stopped, session.kept, session.resumes, session.measures = None, None, resumes, measures
+        session.held_out = None if samples.held is None else samples.held[k]
         if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
-            session.take_optimizer(with_rate(session.optimizer, schedule.bound(steps, epochs)))
+            bound = schedule.bound(samples.batches.steps, epochs)
+            session.take_optimizer(with_rate(session.optimizer, bound))
 
 
 def _callbacks(
@@ -117,35 +113,8 @@ def _callbacks(
 
 
 def _check(request: Request) -> None:
-    for name in ("micro_batch", "steps", "validation_split", "training_metrics"):
+    for name in ("micro_batch", "steps"):
         if getattr(request, name) is not None:
             raise InputError(f"{name} is given; a trainer with members does not have it yet")
     if request.Y is None:
         raise InputError("a trainer with members takes X and Y, arrays in memory, and no batches")
-
-
-def _batches(stack: StackSession, request: Request, places: Sequence[Any] | None) -> MemberBatches:
-    """Return the batches of the members."""
-    first, w = stack.first, request.sample_weight
-    own = w is not None and len(shape_of(w)) == 2
-    found = make_batches(
-        first, "", request.X, request.Y, None if own else w, request.class_weight, request.batch_size,
-        first.rng if request.shuffle else None, learns=True,
-    )  # fmt: skip
-    if not isinstance(found, Batches):
-        raise InputError("a trainer with members takes samples that fit into memory: arrays, no files")
-    X, Y, weights = found.data
-    if own:
-        weights = stack.backend.asarray(_own_weights(w, stack.K, found.m, stack.dtype))
-    rngs = [session.rng for session in stack.members] if request.shuffle else None
-    return MemberBatches(stack.backend, X, Y, weights, request.batch_size, rngs, [*range(stack.K)], places)
-
-
-def _own_weights(w: Any, K: int, m: int, dtype: str) -> Any:
-    found = host.numbers("sample_weight", w, dtype)
-    if found.shape != (K, m) or (found < 0).any() or not found.any(axis=-1).all():
-        raise InputError(
-            f"sample_weight of shape {found.shape} must be (m,), or (K, m) = ({K}, {m}) of numbers >= 0, some of each "
-            "member above 0"
-        )
-    return found

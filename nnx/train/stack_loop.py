@@ -49,10 +49,10 @@ class StackLoop(StackPosition):
         metrics: Any = (),
         plan: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(stack, batches)
+        super().__init__(stack, batches, validation, training)
         self.epochs = epochs
         self.callbacks, self.shared, self._all = callbacks, shared, [*callbacks, shared]
-        self.validation, self.training, self.metrics = validation, training, metrics
+        self.metrics = metrics
         self._on_steps = any(one.on_steps for one in self._all)
         each_step = any(one.each_step for one in self._all)
         self.steps = Steps(stack, batches, each_step)  # type: ignore[arg-type]  # of a session it needs less
@@ -68,7 +68,8 @@ class StackLoop(StackPosition):
         for member in self.members:
             member.done, member.session.checkpoint = member.session.steps, member.checkpoint
         stack.enter()
-        self.batches.rows = stack.rows
+        for batches in self._of_members():
+            batches.rows = stack.rows
         try:
             for some in self._all:
                 some.call("on_fit_start", self.epochs)

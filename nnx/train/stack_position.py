@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nnx.batches.members import MemberBatches
 from nnx.errors import DivergenceError
 from nnx.train.costs import EpochCosts
 from nnx.train.divergence import diverged
@@ -18,6 +19,8 @@ class StackPosition:
     ----------
     stack : Stack
     batches : MemberBatches
+    validation, training : Batches, Stream or Iterated, or None
+        Samples that are measured after every epoch.
 
     Attributes
     ----------
@@ -32,8 +35,8 @@ class StackPosition:
         The positions of a checkpoint, which the fit goes on from; empty: it begins.
     """
 
-    def __init__(self, stack: Stack, batches: Any) -> None:
-        self.stack, self.batches = stack, batches
+    def __init__(self, stack: Stack, batches: Any, validation: Any, training: Any) -> None:
+        self.stack, self.batches, self.validation, self.training = stack, batches, validation, training
         self.members: list[MemberFit] = []
         self.errors: dict[int, DivergenceError] = {}
         self.restored: dict[MemberFit, Mapping[str, Any]] = {}
@@ -113,7 +116,14 @@ class StackPosition:
     def _close_up(self) -> None:
         """Drop the rows of members that are gone, if they are many; no costs of an epoch may be under way."""
         if (rows := self.stack.compact()) is not None:
-            self.batches.keep(rows, self.stack.rows)
+            for some in self._of_members():
+                some.keep(rows, self.stack.rows)
+
+    def _of_members(self) -> list[MemberBatches]:
+        """Return the batches in which members have samples of their own."""
+        return [
+            one for one in (self.batches, self.validation, self.training) if isinstance(one, MemberBatches)
+        ]
 
     def _note_random_numbers(self) -> None:
         for _, k in self._live:

@@ -79,7 +79,7 @@ class StackSession:
     records, rng, learning_rate = _of_each("records"), _of_each("rng"), _of_each("learning_rate")
     features, targets, metadata = _of_first("features"), _of_first("targets"), _of_first("metadata")
     forward, compiled_metrics = _of_first("forward"), _of_first("compiled_metrics")
-    measures, resumes, held_out = _of_first("measures"), _of_first("resumes"), _of_first("held_out")
+    measures, resumes, held_out = _of_first("measures"), _of_first("resumes"), _of_each("held_out")
 
     def __init__(
         self,

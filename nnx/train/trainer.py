@@ -86,7 +86,7 @@ class Trainer(Attributes, Evaluator):
     measures : tuple of str
         What it measures in every epoch.
     held_out : array (k,) or None
-        Which of the samples `validation_split` held out in it, in ascending order.
+        Which of the samples `validation_split` held out in it, in ascending order; of members one for each.
 
     Examples
     --------

@@ -1,0 +1,178 @@
+"""The samples of a stack's fit: one pool, of which each member may train on some and hold out others."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nnx.array import host
+from nnx.batches import Batches, Provider, chosen
+from nnx.batches.members import MemberBatches
+from nnx.batches.sample_weights import fitting, in_range
+from nnx.batches.split import split_places, weights_of_members
+from nnx.errors import InputError
+from nnx.errors.texts import shape_of
+from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
+from nnx.train.fit import NOTHING_TO_MEASURE, check_sizes, training_samples_asked
+from nnx.train.request import Request, checked_split, checked_validation
+from nnx.train.samples import make_batches
+from nnx.train.stack_session import StackSession
+
+Weights = tuple[Any, int] | None
+"""Weights (K, M) of each member, and the exponent of the power of two that they are multiplied by."""
+
+
+class StackSamples(NamedTuple):
+    """The samples of a fit as batches, the metrics that are measured on them, and the places that are held out."""
+
+    batches: MemberBatches
+    validation: Provider | None
+    training: Provider | None
+    metrics: tuple[Any, ...]
+    held: Sequence[Any] | None
+
+
+def stack_samples(stack: StackSession, request: Request, places: Sequence[Any] | None) -> StackSamples:
+    """Return the samples of a fit.
+
+    Parameters
+    ----------
+    stack : StackSession
+    request : Request
+    places : sequence of K integer arrays (m,), or None
+        The samples that each member trains on; None: those that its `validation_split` leaves, or all.
+    """
+    share = None if request.validation_split is None else checked_split(request)
+    w = _sample_weight(stack, request)
+    shared = share is None and (w is None or len(shape_of(w)) < 2)
+    pool = _pool(stack, request, w if shared else None, request.class_weight if shared else None)
+    held = None
+    if share is not None:
+        Y, output = stack.backend.to_numpy(pool.data[1]), stack.network.output
+        places, held = zip(*(split_places(share, output, Y, seed) for seed in stack.seed), strict=True)
+    theirs = None if shared else _weights(stack, request, pool, w, places, True)
+    rngs = [session.rng for session in stack.members] if request.shuffle else None
+    batches = _batches(stack, pool, theirs, request.batch_size, rngs, places)
+    check_sizes(stack.network, batches.m, request.batch_size)
+    size = evaluation_size(stack)
+    validation: Provider | None = None
+    if held is not None:
+        theirs = _weights(stack, request, pool, w, held, False)
+        validation = _batches(stack, pool, theirs, size, None, held)
+    elif request.validation is not None:
+        given = checked_validation(request.validation, request.epochs)
+        validation = held_out(stack, "the validation's ", *given)
+    training = _training(stack, request, batches, pool, shared and places is None, size)
+    if request.metrics is not None and validation is None and training is None:
+        raise InputError(NOTHING_TO_MEASURE)
+    measures = validation is not None or training is not None
+    metrics = find_metrics(stack.first, request.metrics) if measures else ()
+    check_metrics(stack.first, metrics, pool.data)
+    return StackSamples(batches, validation, training, metrics, held)
+
+
+def _sample_weight(stack: StackSession, request: Request) -> Any:
+    """Return the weights that are given: (m,), or (K, m) on the host; None: there are none."""
+    w, K = request.sample_weight, stack.K
+    if w is None or len(shape_of(w)) < 2:
+        return w
+    found = host.numbers("sample_weight", w, "float64")
+    if found.shape[:1] != (K,) or (found < 0).any() or not found.any(axis=-1).all():
+        raise InputError(
+            f"sample_weight of shape {found.shape} must be (m,), or (K, m) with K = {K}, of numbers >= 0, some of each "
+            "member above 0"
+        )
+    return found
+
+
+def _pool(stack: StackSession, request: Request, w: Any, class_weight: Any) -> Batches:
+    """Return all samples, with the weights that all members share."""
+    first, rng = stack.first, stack.first.rng if request.shuffle else None
+    found = make_batches(
+        first, "", request.X, request.Y, w, class_weight, request.batch_size, rng, request.micro_batch, learns=True
+    )  # fmt: skip
+    if not isinstance(found, Batches):
+        raise InputError("a trainer with members takes samples that fit into memory: arrays, no files")
+    return found
+
+
+def _batches(
+    stack: StackSession,
+    pool: Batches,
+    w: Weights,
+    batch_size: int | None,
+    rngs: Any,
+    places: Sequence[Any] | None,
+) -> MemberBatches:
+    """Return batches of samples of the pool, with weights (K, M) of each member, or else those of the pool."""
+    X, Y, weights = pool.data
+    if w is not None:
+        weights = stack.backend.asarray(w[0], stack.dtype)
+    found = MemberBatches(
+        stack.backend,
+        X,
+        Y,
+        weights,
+        batch_size,
+        rngs,
+        [*range(stack.K)],
+        places,
+        pool.micro_batch if rngs else None,
+    )
+    found.exponent = pool.exponent if w is None else w[1]
+    return found
+
+
+def _weights(
+    stack: StackSession, request: Request, pool: Batches, w: Any, places: Sequence[Any] | None, learns: bool
+) -> Weights:
+    """Return the weights (K, M) of each member's samples of the pool, 0 elsewhere, and the exponent of their factor.
+
+    Those that are held out have the weights of their classes among all samples.
+    """
+    if w is None and request.class_weight is None:
+        return None
+    network, K = stack.network, stack.K
+    each = [w] * K if w is None or len(shape_of(w)) < 2 else w
+    Y = stack.backend.to_numpy(pool.data[1])
+    if len(shape_of(w)) == 2 and w.shape[-1] != pool.m:
+        raise InputError(f"sample_weight of shape {w.shape} must be (m,), or (K, m) = ({K}, {pool.m})")
+    found = weights_of_members(each, request.class_weight, Y, network.output, network.n[-1], places, learns)
+    if stack.regularization.per_sample:
+        return fitting(found, stack.dtype), 0
+    m = pool.m if places is None else len(places[0])
+    together = not learns or request.batch_size is None or request.batch_size >= m
+    return in_range(found, stack.dtype, together)
+
+
+def _training(
+    stack: StackSession, request: Request, batches: MemberBatches, pool: Batches, shared: bool, size: int
+) -> Provider | None:
+    """Return the samples that are trained on and measured after every epoch; None: none are."""
+    count = training_samples_asked(request, in_memory=True)
+    if not count:
+        return None
+    if shared and (count is True or count >= pool.m):
+        return pool.some(None, size, 0)
+    X, Y, w = batches.data
+    all_of_them = count is True or count >= batches.m
+    places = batches.samples if all_of_them else _chosen(stack, batches, count)
+    measured = MemberBatches(stack.backend, X, Y, w, size, None, [*range(stack.K)], places)
+    measured.exponent = batches.exponent
+    return measured
+
+
+def _chosen(stack: StackSession, batches: MemberBatches, count: int) -> list[Any]:
+    """Return the places of so many samples of each member, drawn by its seed."""
+    w, found = batches.data[2], []
+    weights = None if w is None else stack.backend.to_numpy(w)
+    for k, seed in enumerate(stack.seed):
+        own = None if batches.samples is None else batches.samples[k]
+        its = weights if weights is None or weights.ndim == 1 else weights[k]
+        its = its if its is None or own is None else its[own]
+        at = chosen(batches.m, its, count, seed)
+        found.append(at if own is None else own[at])
+    if len({len(own) for own in found}) > 1:
+        least = min(map(len, found))
+        raise InputError(
+            f"training_metrics={count}, and a member has {least} samples with weights above 0; give {least} or less"
+        )
+    return found
