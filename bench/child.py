@@ -14,13 +14,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Self
 
 from nnx.bench import machine, memory
 from nnx.bench.case import Case
 from nnx.bench.contestant import Absent, Contestant
-from nnx.bench.contestants import make
+from nnx.bench.contestants import WITH_WORKERS, make
 from nnx.errors import Error, first_line
 
 
@@ -74,8 +75,12 @@ class Child:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would take the parent's pools along
+        if os.name == "posix":  # started by the first process otherwise, which would let Ctrl-C through
+            resource_tracker.ensure_running()
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(other, self.name), daemon=True)
+        # (a daemon would end with this process, but may have no processes of its own)
+        is_daemon = self.name not in WITH_WORKERS
+        self._process = context.Process(target=serve, args=(other, self.name), daemon=is_daemon)
         with (
             _uninterrupted()
         ):  # Ctrl-C goes to it, too, and it has nobody who would catch it before it serves
@@ -216,7 +221,7 @@ def _warm_up(name: str, warm: set[tuple[str, str]], case: Case) -> None:
         return
     # Of another form than the case's: to compile that is part of what is measured.
     hidden = (2, 2) if len(case.sizes) == 3 else (2,)
-    tiny = replace(case, sizes=(3, *hidden, case.sizes[-1]), m=2, steps=2)
+    tiny = replace(case, sizes=(3, *hidden, case.sizes[-1]), m=2, steps=2, members=case.members and 2)
     made = make(name, tiny, tiny.data())
     made.seconds(1)
     del made
@@ -241,7 +246,7 @@ def _build(name: str, warm: set[tuple[str, str]], case: Case) -> tuple[Contestan
         epoch = made.seconds(1)
 
     highest = memory.peak(second)
-    peak = None if highest is None or before is None else max(0, highest - before)
+    peak = None if highest is None or before is None or made.has_workers else max(0, highest - before)
     if made.peak is not None:
         peak = max(0, made.peak() - data.X.nbytes)
     told = made.library, made.device, made.detail, made.precision or case.dtype

@@ -48,6 +48,8 @@ class Contestant(NamedTuple):
     time: Callable[[int], float] | None = None
     """time(k), where it is not just the clock around k epochs."""
     precision: str | None = None
+    has_workers: bool = False
+    """Whether other processes do the work, so that this one's memory says nothing."""
 
     def seconds(self, epochs: int) -> float:
         """Train so many epochs and return the seconds they took."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 from nnx.bench.case import Case, Data
 from nnx.bench.contestant import Contestant, split_backend
-from nnx.errors import unknown
+from nnx.errors import InputError, unknown
 
 
 class Entry(NamedTuple):
@@ -20,11 +20,14 @@ class Entry(NamedTuple):
     kind : {"floor", "peer"}
     where : str
         module:function that makes it.
+    members : bool
+        Whether it trains members, as `nnx bench --members` has them; else one network.
     """
 
     label: str
     kind: str
     where: str
+    members: bool = False
 
 
 FLOORS = {
@@ -45,14 +48,36 @@ PEERS = {
     "jax-cuda": Entry("JAX + optax, GPU", "peer", "nnx.bench.peers.jax:on_gpu"),
     "jax-cuda-float32": Entry("JAX + optax, GPU, float32", "peer", "nnx.bench.peers.jax:on_gpu_in_float32"),
     "cupy-typed": Entry("CuPy, typed", "peer", "nnx.bench.peers.cupy:contestant"),
+    "torch-vmap": Entry("PyTorch vmap", "peer", "nnx.bench.peers.torch_vmap:on_cpu", True),
+    "jax-vmap": Entry("JAX vmap + optax", "peer", "nnx.bench.peers.jax_vmap:on_cpu", True),
+    "sklearn-jobs": Entry("scikit-learn, n_jobs", "peer", "nnx.bench.peers.sklearn_jobs:contestant", True),
+    "torch-vmap-cuda": Entry("PyTorch vmap, GPU", "peer", "nnx.bench.peers.torch_vmap:on_gpu", True),
+    "jax-vmap-cuda": Entry("JAX vmap + optax, GPU", "peer", "nnx.bench.peers.jax_vmap:on_gpu", True),
 }
 """Every peer that `nnx bench --peers` may name."""
 
-TF32 = ("jax-cuda",)
+TF32 = ("jax-cuda", "jax-vmap-cuda")
 """The peers whose products of float32 have this precision on a GPU by themselves."""
+
+WITH_WORKERS = ("sklearn-jobs",)
+"""The peers that start processes."""
 
 OURS = "nnx:"
 """Before a backend's name (and @device, and /precision): `Trainer.fit` on it."""
+
+SINGLES = "nnx-single:"
+"""Before a backend's name: K fits of single networks on it, one after the other."""
+
+
+def backend_of(name: str) -> str | None:
+    """Return the backend of a contestant that is nnx, else None.
+
+    Examples
+    --------
+    >>> backend_of("nnx:torch/tf32"), backend_of("nnx-single:numba"), backend_of("torch")
+    ('torch/tf32', 'numba', None)
+    """
+    return next((name.removeprefix(one) for one in (OURS, SINGLES) if name.startswith(one)), None)
 
 
 def label(name: str) -> str:
@@ -60,18 +85,18 @@ def label(name: str) -> str:
 
     Examples
     --------
-    >>> label("torch-compiled"), label("nnx:numba"), label("nnx:torch@cuda/tf32")
-    ('PyTorch compiled', 'nnx numba', 'nnx torch@cuda, tf32')
+    >>> label("torch-compiled"), label("nnx:torch@cuda/tf32"), label("nnx-single:numba")
+    ('PyTorch compiled', 'nnx torch@cuda, tf32', 'nnx numba, one by one')
     """
-    if name.startswith(OURS):
-        return f"nnx {name.removeprefix(OURS)}".replace("/", ", ")
+    if (backend := backend_of(name)) is not None:
+        return f"nnx {backend}".replace("/", ", ") + ", one by one" * name.startswith(SINGLES)
     known = {**FLOORS, **PEERS}
     return known[name].label if name in known else name  # an older file's
 
 
 def kind(name: str) -> str:
     """Return "floor", "nnx" or "peer"."""
-    return "nnx" if name.startswith(OURS) else {**FLOORS, **PEERS}[name].kind
+    return "nnx" if backend_of(name) is not None else {**FLOORS, **PEERS}[name].kind
 
 
 def may_use_gpu(name: str) -> bool:
@@ -82,9 +107,9 @@ def may_use_gpu(name: str) -> bool:
     >>> [name for name in ("nnx:numpy", "nnx:torch", "nnx:torch@cpu", "jax", "jax-cuda") if may_use_gpu(name)]
     ['nnx:torch', 'jax-cuda']
     """
-    if not name.startswith(OURS):
+    if (backend := backend_of(name)) is None:
         return "cuda" in name or "cupy" in name
-    library, device, _ = split_backend(name.removeprefix(OURS))
+    library, device, _ = split_backend(backend)
     return device != "cpu" and library not in ("numpy", "numba")
 
 
@@ -115,7 +140,7 @@ def floors(names: Sequence[str], dtype: str) -> list[str]:
     """
     on_gpu = [name for name in names if may_use_gpu(name)]
     precisions = {
-        split_backend(name.removeprefix(OURS)).precision or dtype for name in on_gpu if name not in TF32
+        split_backend(backend_of(name) or "").precision or dtype for name in on_gpu if name not in TF32
     }
     if any(name in TF32 for name in on_gpu):
         precisions.add("tf32" if dtype == "float32" else dtype)
@@ -123,18 +148,37 @@ def floors(names: Sequence[str], dtype: str) -> list[str]:
     return ["floor", *(name for name in FLOORS if name in needed)]
 
 
-def check_peers(names: list[str]) -> list[str]:
-    """Return these names, or raise an InputError for one that is not among PEERS.
+def peers(members: bool) -> list[str]:
+    """Return the names of the peers that train members, or of those that train one network.
+
+    Examples
+    --------
+    >>> peers(members=True)
+    ['torch-vmap', 'jax-vmap', 'sklearn-jobs', 'torch-vmap-cuda', 'jax-vmap-cuda']
+    """
+    return [name for name, entry in PEERS.items() if entry.members == members]
+
+
+def check_peers(names: list[str], members: bool = False) -> list[str]:
+    """Return these names, or raise an InputError for one that is no peer, or one of the other kind.
 
     Examples
     --------
     >>> check_peers(["torhc"])
     Traceback (most recent call last):
     nnx.errors.InputError: unknown peer 'torhc'; did you mean 'torch'? Known: typed, torch, torch-compiled, jax, ...
+    >>> check_peers(["torch-vmap"])
+    Traceback (most recent call last):
+    nnx.errors.InputError: the peer 'torch-vmap' trains members: give --members, or take some of typed, torch, ...
     """
     for name in names:
         if name not in PEERS:
             raise unknown("peer", name, PEERS)
+        if PEERS[name].members != members:
+            trains = "one network: leave out --members" if members else "members: give --members"
+            raise InputError(
+                f"the peer {name!r} trains {trains}, or take some of {', '.join(peers(members))}"
+            )
     return names
 
 
@@ -146,10 +190,10 @@ def make(name: str, case: Case, data: Data) -> Contestant:
     Absent, nnx.errors.Error
         When it cannot take part: why.
     """
-    if name.startswith(OURS):
+    if (backend := backend_of(name)) is not None:
         from nnx.bench import ours
 
-        maker = partial(ours.fit, name.removeprefix(OURS))
+        maker = partial(ours.one_by_one if name.startswith(SINGLES) else ours.fit, backend)
     else:
         module, _, function = {**FLOORS, **PEERS}[name].where.partition(":")
         maker = getattr(import_module(module), function)

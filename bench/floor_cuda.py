@@ -120,7 +120,7 @@ def floor(case: Case, data: Data, precision: str = FLOAT32) -> Contestant:
     step = StepProducts(found.gpu.again(), case, precision)
     library, detail = described(found)
     return Contestant(
-        lambda: step.launch(case.steps),
+        lambda: step.launch(case.K * case.steps),  # of members the products of one after the other
         cupy_events(),
         dict,
         library,

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from nnx.bench.contestants import OURS
 from nnx.bench.plots import PANELS, marker, series, style
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
@@ -61,7 +62,7 @@ def _facts(result: Result) -> str:
 
 def _line(contestant: str, label: str) -> dict[str, Any]:
     colour, line = style(contestant)
-    width = 3 if contestant.startswith("nnx:") else 1.6
+    width = 3 if contestant.startswith(OURS) else 1.6
     corners = CORNERS.get(marker(contestant), ())
     return {"label": label, "colour": colour, "dash": DASHES[line], "width": width, "corners": corners}
 
@@ -69,18 +70,19 @@ def _line(contestant: str, label: str) -> dict[str, Any]:
 def _group(result: Result, group: Group) -> dict[str, Any]:
     figures = result.of(group)
     labels = {figure.contestant: figure.label for figure in figures}
-    theory = sorted({(figure.m, sum(figure.theory_bytes.values()) / 1e6) for figure in figures})
+    theory = sorted({(figure.key.x, sum(figure.theory_bytes.values()) / 1e6) for figure in figures})
     lines: dict[int, list[dict[str, Any]]] = {
         2: [{"label": "a large product", "points": [[1, result.peaks[group.dtype] / 1e9]]}],
         3: [{"label": "theory", "points": theory}],
     }
     return {
         "name": str(group),
+        "axis": group.axis,
         "legend": [_line(contestant, label) for contestant, label in labels.items()],
         "panels": [
             {
                 "title": panel.title,
-                "m": sorted({figure.m for figure in figures}),
+                "x": sorted({figure.key.x for figure in figures}),
                 "lines": lines.get(i, []),
                 "series": [
                     {**_line(contestant, labels[contestant]), "points": points}
@@ -97,22 +99,28 @@ COLUMNS = (
     "start-up, s", "peak MB", "theory MB",
 )  # fmt: skip
 
+OF_MEMBERS = "K", "times one by one"
+"""The columns behind them, where there are members."""
+
 
 def _table(result: Result) -> str:
+    has_members = any(figure.members is not None for figure in result.figures)
+    columns = (*COLUMNS, *OF_MEMBERS) if has_members else COLUMNS
     rows = []
     for i, group in enumerate(result.groups):
         for figure in result.of(group):
             cells = "".join(
-                f'<td data-value="{value}">{escape(text)}' for value, text in _cells(group, figure)
+                f'<td data-value="{value}">{escape(text)}'
+                for value, text in _cells(result, group, figure)[: len(columns)]
             )
             label = escape(figure.label, quote=True)
             rows.append(f'<tr data-group="{i}" data-label="{label}" class="{figure.kind}">{cells}')
-    head = "".join(f"<th>{escape(name)}" for name in COLUMNS)
+    head = "".join(f"<th>{escape(name)}" for name in columns)
     return f"<table><thead><tr>{head}<tbody>{''.join(rows)}</table>"
 
 
-def _cells(group: Group, figure: Figure) -> list[tuple[Any, str]]:
-    """Return (what to sort by, what is shown) of each column."""
+def _cells(result: Result, group: Group, figure: Figure) -> list[tuple[Any, str]]:
+    """Return (the value to sort by, the text) of each column."""
 
     def number(value: float | None, form: str) -> tuple[Any, str]:
         return (-1, "") if value is None else (value, format(value, form))
@@ -122,7 +130,7 @@ def _cells(group: Group, figure: Figure) -> list[tuple[Any, str]]:
         (escape(figure.label, quote=True), figure.label),
         number(figure.m, ",d"),
         number(figure.samples_per_second, ",.0f"),
-        number(figure.seconds * 1e6, ",.1f"),
+        number(figure.each * 1e6, ",.1f"),
         number((figure.quartiles[1] - figure.quartiles[0]) / 2 / figure.seconds, ".0%"),
         number(figure.over_floor, ".2f"),
         number(figure.own, ".1%"),
@@ -130,4 +138,6 @@ def _cells(group: Group, figure: Figure) -> list[tuple[Any, str]]:
         number(figure.startup, ".2f"),
         number(None if figure.peak_bytes is None else figure.peak_bytes / 1e6, ",.1f"),
         number(sum(figure.theory_bytes.values()) / 1e6, ",.1f"),
+        number(figure.members, ",d"),
+        number(result.over_singles(figure), ".2f"),
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnx.bench.contestant import split_backend
-from nnx.bench.contestants import OURS, TF32
+from nnx.bench.contestants import OURS, SINGLES, TF32, backend_of
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
 from nnx.io.atomic_write import written_aside
@@ -29,21 +29,26 @@ LIBRARY = {"typed": "numpy", "cupy-typed": "cupy"}
 
 
 def style(contestant: str) -> tuple[str, str]:
-    """Return the colour, of the library, and the line: whole for nnx, dashed for a peer, dotted for a compiled one.
+    """Return the colour, of the library, and the line.
+
+    It is whole for nnx, dashed and dotted for its runs one after the other, dashed for a peer, dotted for a compiled
+    one.
 
     Examples
     --------
-    >>> style("nnx:torch"), style("torch-compiled")
-    (('#ea580c', '-'), ('#ea580c', ':'))
+    >>> style("nnx:torch"), style("nnx-single:torch"), style("torch-compiled")
+    (('#ea580c', '-'), ('#ea580c', '-.'), ('#ea580c', ':'))
     """
-    is_ours = contestant.startswith(OURS)
-    library = LIBRARY.get(contestant) or split_backend(contestant.removeprefix(OURS)).name.partition("-")[0]
-    line = "-" if is_ours else ":" if "compiled" in contestant else "--"
+    ours = backend_of(contestant)
+    library = LIBRARY.get(contestant) or split_backend(ours or contestant).name.partition("-")[0]
+    line = ":" if "compiled" in contestant else "--"
+    if ours is not None:
+        line = "-." if contestant.startswith(SINGLES) else "-"
     return COLOURS.get(library, COLOURS["other"]), "-" if library == "floor" else line
 
 
-MARKERS = {"-": "o", "--": "D", ":": "x"}
-"""By line: with a single m there is none."""
+MARKERS = {"-": "o", "-.": "P", "--": "D", ":": "x"}
+"""By line: with a single point there is none."""
 
 OF_PRECISION = {"tf32": "s", "bfloat16": "^"}
 OF_OTHER_DEVICE = "v"
@@ -61,10 +66,11 @@ def marker(contestant: str) -> str:
     ... ]
     ['o', 's', '^', 'v', 's']
     """
-    _, device, precision = split_backend(contestant.removeprefix(OURS))
+    ours = backend_of(contestant)
+    _, device, precision = split_backend(ours or contestant)
     if contestant in TF32:
         precision = "tf32"
-    is_elsewhere = device == "cpu" if contestant.startswith(OURS) else "-cuda" in contestant
+    is_elsewhere = device == "cpu" if ours is not None else "-cuda" in contestant
     otherwise = OF_OTHER_DEVICE if is_elsewhere else MARKERS[style(contestant)[1]]
     return OF_PRECISION.get(precision or "", otherwise)
 
@@ -74,13 +80,13 @@ def _drawn(contestant: str) -> dict[str, Any]:
     look = {
         "ms": 3.5,
         "mfc": colour if line == "-" else "none",
-        "lw": 2.2 if contestant.startswith("nnx:") else 1.3,
+        "lw": 2.2 if contestant.startswith(OURS) else 1.3,
     }
     return {"color": colour, "ls": line, "marker": marker(contestant), **look}
 
 
 class Panel(NamedTuple):
-    """One plot over m.
+    """One plot over m, or over the members.
 
     Attributes
     ----------
@@ -113,8 +119,8 @@ PANELS = [
     Panel(
         "samples per second",
         lambda f: f.samples_per_second,
-        _quartile(1, lambda f, s: f.m / s),
-        _quartile(0, lambda f, s: f.m / s),
+        _quartile(1, lambda f, s: f.samples_per_second * f.seconds / s),
+        _quartile(0, lambda f, s: f.samples_per_second * f.seconds / s),
     ),
     Panel("time over the GEMM floor", lambda f: f.over_floor, _over(0), _over(1)),
     Panel(
@@ -128,12 +134,12 @@ PANELS = [
 
 
 def series(figures: list[Figure], panel: Panel) -> dict[str, list[tuple[int, float, float, float]]]:
-    """Return (m, value, low, high) by contestant, those that have any."""
+    """Return (m or K, value, low, high) by contestant, those that have any."""
     found: dict[str, list[tuple[int, float, float, float]]] = {}
     for figure in figures:
         value, low, high = panel.value(figure), panel.low(figure), panel.high(figure)
         if value is not None and low is not None and high is not None:
-            found.setdefault(figure.contestant, []).append((figure.m, value, low, high))
+            found.setdefault(figure.contestant, []).append((figure.key.x, value, low, high))
     return found
 
 
@@ -145,7 +151,7 @@ def slug(group: Group) -> str:
     >>> slug(Group((64, 64, 10), "adam", "float32", "in order"))
     '64-64-10-adam-float32-in-order'
     """
-    return str(group).replace(", ", "-").replace(" ", "-")
+    return str(group).replace(", ", "-").replace(" = ", "-").replace(" ", "-")
 
 
 def draw(result: Result, group: Group, path: Path) -> None:
@@ -156,7 +162,7 @@ def draw(result: Result, group: Group, path: Path) -> None:
 
     figures = result.of(group)
     labels = {figure.contestant: figure.label for figure in figures}
-    batch_sizes = sorted({figure.m for figure in figures})
+    places = sorted({figure.key.x for figure in figures})
     colours: Any = dict.fromkeys(
         ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"),
         INK,
@@ -166,12 +172,12 @@ def draw(result: Result, group: Group, path: Path) -> None:
         canvas.suptitle(f"{group}\n{_where(result)}", fontsize=10, color=INK)
         for axes, panel in zip(canvas.subplots(2, 2).flat, PANELS, strict=True):
             for contestant, points in series(figures, panel).items():
-                m, value, low, high = zip(*points, strict=True)
-                axes.plot(m, value, **_drawn(contestant))
-                axes.fill_between(m, low, high, color=style(contestant)[0], alpha=0.15, lw=0)
+                x, value, low, high = zip(*points, strict=True)
+                axes.plot(x, value, **_drawn(contestant))
+                axes.fill_between(x, low, high, color=style(contestant)[0], alpha=0.15, lw=0)
             _extras(axes, panel, result, figures)
-            axes.set(title=panel.title, xlabel="m", xscale="log", yscale="log")
-            axes.set_xticks(batch_sizes, [f"{m:,}" for m in batch_sizes])
+            axes.set(title=panel.title, xlabel=group.axis, xscale="log", yscale="log")
+            axes.set_xticks(places, [f"{x:,}" for x in places])
             axes.minorticks_off()
             low, high = axes.get_ylim()
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
@@ -192,7 +198,7 @@ def _extras(axes: Any, panel: Panel, result: Result, figures: list[Figure]) -> N
         where: Any = ("axes fraction", "data")
         axes.annotate("a large product", (0.02, peak), (0, -2), where, "offset points", va="top")
     if panel is PANELS[3]:
-        theory = sorted({(figure.m, sum(figure.theory_bytes.values()) / 1e6) for figure in figures})
+        theory = sorted({(figure.key.x, sum(figure.theory_bytes.values()) / 1e6) for figure in figures})
         axes.plot(*zip(*theory, strict=True), color=INK, lw=1, ls=(0, (1, 3)), marker=".", ms=3)
         axes.annotate("theory", theory[0], (0, 4), textcoords="offset points", va="bottom")
 

@@ -9,6 +9,7 @@ from statistics import quantiles
 from types import UnionType
 from typing import Any, NamedTuple, get_origin, get_type_hints
 
+from nnx.bench.contestants import SINGLES, backend_of
 from nnx.errors import InputError
 from nnx.io.atomic_write import written_aside
 
@@ -26,18 +27,36 @@ class Key(NamedTuple):
     order: str
     m: int
     contestant: str
+    members: int | None = None
+
+    @property
+    def group(self) -> "Group":
+        """The table and the plot that it stands in."""
+        return Group(*self[:4], None if self.members is None else self.m)
+
+    @property
+    def x(self) -> int:
+        """Its place in them: m, or of members K."""
+        return self.m if self.members is None else self.members
 
 
 class Group(NamedTuple):
-    """What stands in one table and one plot."""
+    """What stands in one table and one plot: over m, or over the members K at one m."""
 
     sizes: tuple[int, ...]
     optimizer: str
     dtype: str
     order: str
+    m: int | None = None
+
+    @property
+    def axis(self) -> str:
+        """The symbol of the place in it."""
+        return "m" if self.m is None else "K"
 
     def __str__(self) -> str:
-        return f"{'-'.join(map(str, self.sizes))}, {self.optimizer}, {self.dtype}, {self.order}"
+        name = f"{'-'.join(map(str, self.sizes))}, {self.optimizer}, {self.dtype}, {self.order}"
+        return name if self.m is None else f"{name}, m = {self.m:,}"
 
 
 @dataclass(frozen=True)
@@ -66,16 +85,23 @@ class Figure:
     peak_bytes: int | None
     theory_bytes: dict[str, int]
     outside: float | None = None
+    members: int | None = None
 
     @property
     def key(self) -> Key:
         """What tells this figure from all others."""
-        return Key(tuple(self.sizes), self.optimizer, self.dtype, self.order, self.m, self.contestant)
+        cell = tuple(self.sizes), self.optimizer, self.dtype, self.order, self.m
+        return Key(*cell, self.contestant, self.members)
 
     @property
     def group(self) -> Group:
         """What it is shown together with."""
-        return Group(tuple(self.sizes), self.optimizer, self.dtype, self.order)
+        return self.key.group
+
+    @property
+    def each(self) -> float:
+        """Seconds of a step of one network."""
+        return self.seconds / (self.members or 1)
 
     @property
     def startup(self) -> float:
@@ -111,6 +137,21 @@ class Result:
     def of(self, group: Group) -> list[Figure]:
         """Return the figures of a group."""
         return [figure for figure in self.figures if figure.group == group]
+
+    def over_singles(self, figure: Figure) -> float | None:
+        """Return how many times as fast nnx trains members as one after the other: the median, round by round."""
+        backend = backend_of(figure.contestant)
+        if figure.members is None or backend is None or figure.contestant.startswith(SINGLES):
+            return None
+        key = figure.key._replace(contestant=f"{SINGLES}{backend}")
+        singles = next((one for one in self.figures if one.key == key), None)
+        same = singles is not None and len(singles.rounds) == len(figure.rounds)
+        return ratios(singles.rounds, figure.rounds)[0] if singles is not None and same else None
+
+    @property
+    def cells(self) -> set[Key]:
+        """The cells that are measured: keys without a contestant."""
+        return {figure.key._replace(contestant="") for figure in self.figures}
 
     @property
     def absent(self) -> list[dict[str, Any]]:
@@ -185,11 +226,13 @@ def _check(result: Result, path: Path) -> None:
     known = {one.get("name") for one in result.contestants}
     seen = set()
     for figure in result.figures:
-        called = f"{str(path)!r} has a figure of {figure.contestant!r}, {figure.group}, m = {figure.m}"
+        called = f"{str(path)!r} has a figure of {figure.contestant!r}, {figure.group}, "
+        called += f"{figure.group.axis} = {figure.key.x}"
         times = [figure.seconds, *figure.rounds, *figure.quartiles]
         if not (figure.rounds and len(figure.quartiles) == 2):
             raise InputError(f"{called} with {figure.rounds} as rounds and {figure.quartiles} as quartiles")
-        if not all(isinstance(x, int | float) and 0 < x < inf for x in (figure.m, *times)):
+        numbers = figure.m, 1 if figure.members is None else figure.members, *times
+        if not all(isinstance(x, int | float) and 0 < x < inf for x in numbers):
             raise InputError(f"{called} in which not all times are positive and finite: {times}")
         if figure.contestant not in known:
             raise InputError(f"{called}, which is not among its contestants")

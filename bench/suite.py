@@ -16,7 +16,7 @@ from nnx.bench import contestants, machine, result
 from nnx.bench.case import Case, steps_within
 from nnx.bench.child import Built, Child
 from nnx.bench.contestant import Absent
-from nnx.bench.result import Figure, Result, ratios, spread
+from nnx.bench.result import Figure, Group, Key, Result, ratios, spread
 
 PAUSE = 0.1
 """Seconds before each turn in which nobody computes: the threads of whoever had the turn before go on spinning for a
@@ -25,6 +25,13 @@ took five times as long in its first 0.1 s."""
 
 LEAD = 0.05
 """Seconds of training before each turn that are not timed: the caches fill. An epoch ten times as long needs none."""
+
+
+SECONDS = 0.1
+"""Of a turn, about."""
+
+SECONDS_OF_MEMBERS = 0.5
+"""Of a turn of members, so that each is trained for several epochs: a fit of one epoch has its own costs."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class Plan:
         How long a turn lasts, about: at least one epoch.
     note : str
         What a reader of the file should know.
+    members : sequence of int
+        The numbers K of networks that are trained at once; empty: one network, by contestants that train one.
     """
 
     contestants: Sequence[str]
@@ -55,19 +64,28 @@ class Plan:
     dtype: str = "float32"
     shuffled: Sequence[bool] = (False,)
     rounds: int = 9
-    seconds: float = 0.1
+    seconds: float = SECONDS
     note: str = ""
+    members: Sequence[int] = ()
 
     @property
     def cases(self) -> list[Case]:
         """The cells, in order."""
         found = (
-            Case(sizes, m, optimizer, self.dtype, shuffled, steps_within(sizes[0], m, self.dtype))
-            for sizes, optimizer, shuffled, m in product(
-                self.sizes, self.optimizers, self.shuffled, self.batch_sizes
+            Case(sizes, m, optimizer, self.dtype, shuffled, steps_within(sizes[0], m, self.dtype), members=K)
+            for sizes, optimizer, shuffled, m, K in product(
+                self.sizes, self.optimizers, self.shuffled, self.batch_sizes, self.members or (None,)
             )
         )
         return list(dict.fromkeys(found))  # each once
+
+    @property
+    def groups(self) -> list[Group]:
+        """The groups that the figures will stand in, in order."""
+        keys = (
+            Key(one.sizes, one.optimizer, one.dtype, one.order, one.m, "", one.members) for one in self.cases
+        )
+        return list(dict.fromkeys(key.group for key in keys))
 
 
 def run(
@@ -151,7 +169,8 @@ def _untold(name: str) -> dict[str, Any]:
 
 
 def _called(case: Case) -> str:
-    return f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}"
+    name = f"{'-'.join(map(str, case.sizes))}, {case.optimizer}, {case.order}, m = {case.m:,}"
+    return name if case.members is None else f"{name}, K = {case.members:,}"
 
 
 def _told(one: dict[str, Any], measured: set[str]) -> dict[str, Any]:
@@ -251,7 +270,7 @@ def _figure(
         rounds=mine,
         seconds=seconds,
         quartiles=quartiles,
-        samples_per_second=case.m / seconds,
+        samples_per_second=case.K * case.m / seconds,
         flops_per_second=case.flops / seconds,
         floor=floor if over is not None else None,
         over_floor=over,
@@ -260,4 +279,5 @@ def _figure(
         peak_bytes=one.peak,
         theory_bytes=case.theory,
         outside=spread(outside)[0] if outside else None,
+        members=case.members,
     )

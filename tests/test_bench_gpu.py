@@ -312,7 +312,7 @@ def test_pytorch_on_a_gpu_multiplies_in_float32(monkeypatch):
     found = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(
-        peer, "_model", lambda *given: found.append(torch.get_float32_matmul_precision()) or given[9]
+        peer, "module", lambda *given: found.append(torch.get_float32_matmul_precision()) or given[9]
     )
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
@@ -383,7 +383,7 @@ def test_pytorch_as_a_graph_trains_as_eager(torch_graphs, sizes, optimizer, shuf
     Y = y.long() if sizes[-1] > 1 else y[:, None].to(X.dtype)
     for is_graph in (False, True):
         torch.manual_seed(0)
-        model = peer._model(torch, case, "cpu")
+        model = peer.module(torch, case, "cpu", case.start())
         epoch = peer._training(torch, case, model, X, Y, is_graph, is_graph)
         costs = [epoch() for _ in range(3)]
         trained.append([*costs, *(x.detach().numpy() for x in model.parameters())])

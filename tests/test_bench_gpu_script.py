@@ -17,8 +17,9 @@ import nnx
 from nnx.backends.cupy import program
 from nnx.backends.cupy.checks import driver_obstacle
 from nnx.backends.cupy.gpu import Gpu
+from nnx.bench.case import Case
 from nnx.bench.gpu import __main__ as script
-from nnx.bench.gpu import correctness, device, sanitizer, speed, suite_tests
+from nnx.bench.gpu import correctness, device, members, sanitizer, speed, suite_tests
 from nnx.bench.gpu.bars import BARS, DIGITS, SMALL, verdict
 from nnx.bench.gpu.networks import networks
 from nnx.bench.gpu.process import Process
@@ -338,6 +339,26 @@ def test_times_are_taken_in_the_precisions_that_the_gpu_has(report, monkeypatch)
     assert speed.usable_precisions(report) == ["float32", "tf32"]
     (row,) = read_rows(report.path)
     assert (row.check, row.outcome) == ("bfloat16", "skipped")
+
+
+# --- members ---
+
+
+@needs_compiler
+@pytest.mark.parametrize("is_right", [True, False])
+def test_members_are_their_single_runs_and_have_a_bar(report, monkeypatch, is_right):
+    installed(monkeypatch)
+    if not is_right:  # the single runs get other orders of their samples
+        orders = Case.orders
+        monkeypatch.setattr(Case, "orders", lambda case: orders(case)[::-1])
+    members.measure(report, OPTIONS)
+    results, speed = read_rows(report.path)
+    assert results.outcome == ("passed" if is_right else "failed"), results.text
+    assert results.check == "4 of 20-16-4, m = 8: their results"
+    assert speed.outcome == (
+        "met" if speed.numbers["one_by_one"] >= 50 * speed.numbers["seconds"] else "missed"
+    )
+    assert speed.numbers["members"] == 4
 
 
 # --- processes, files, the command ---

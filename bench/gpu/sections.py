@@ -56,7 +56,10 @@ SECTIONS = {
     "tests": Section("nnx.bench.gpu.suite_tests:run", 130, False, "the suite's tests of the backend cupy"),
     "memcheck": Section("nnx.bench.gpu.sanitizer:memcheck", 130, False, "compute-sanitizer on a short fit"),
     "racecheck": Section("nnx.bench.gpu.sanitizer:racecheck", 130, False, "compute-sanitizer on a short fit"),
-    "speed": Section("nnx.bench.gpu.speed:measure", 230, True, "a step beside the floor and other libraries"),
+    "speed": Section("nnx.bench.gpu.speed:measure", 210, True, "a step beside the floor and other libraries"),
+    "members": Section(
+        "nnx.bench.gpu.members:measure", 35, True, "1,000 networks at once, beside one after the other"
+    ),
     "kernels": Section("nnx.bench.gpu.kernels:measure", 30, True, "the time of each kernel and product"),
     "choices": Section(
         "nnx.bench.gpu.kernels:compare_choices", 30, True, "a step with one choice of the program changed"

@@ -29,8 +29,43 @@ def on_gpu_in_float32(case: Case, data: Data) -> Contestant:
     return on_gpu(case, data)
 
 
-def _steps(jax: Any, optax: Any, optimizer: Any, case: Case) -> tuple[Any, Any]:
-    """Return a step on a batch, and one that gathers its batch from all samples. Each adds its cost to a total."""
+def begin(case: Case, platform: str) -> tuple[Any, Any, Any, Any]:
+    """Return JAX with the case's dtype, optax, the device of this platform and the optimizer; or raise Absent."""
+    only(case, "gradient_descent", "adam")
+    jax = library("jax", "jax")
+    optax = library("optax", "bench")
+    try:
+        device = jax.devices(platform)[0]
+    except RuntimeError as error:
+        raise Absent(f"JAX finds no {platform} ({first_line(error)})") from error
+    jax.config.update("jax_enable_x64", case.dtype == "float64")
+    jax.config.update("jax_default_device", device)
+    return jax, optax, device, (optax.adam if case.optimizer == "adam" else optax.sgd)(case.learning_rate)
+
+
+def layers(jax: Any, start: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Return these parameters as JAX's users have them: [(W^T, b), ...], of members with an axis before."""
+    return [
+        (jax.numpy.array(start[f"W{l}"].mT), jax.numpy.array(start[f"b{l}"][..., 0]))
+        for l in range(1, len(start) // 2 + 1)
+    ]
+
+
+def named(params: Any) -> dict[str, Any]:
+    """Return the parameters by the notes' names, in their shapes."""
+    found: dict[str, Any] = {}
+    for l, (W, b) in enumerate(params, 1):
+        found |= {f"W{l}": np.asarray(W).mT, f"b{l}": np.asarray(b)[..., None]}
+    return found
+
+
+def targets(case: Case, data: Data) -> Any:
+    """Return the classes, for the sigmoid as numbers of the case's dtype."""
+    return data.y if case.sizes[-1] > 1 else data.y.astype(case.dtype)
+
+
+def cost_of(jax: Any, optax: Any, case: Case) -> Any:
+    """Return the cost, a function of the parameters of one network and a batch."""
 
     def cost(params: Any, X: Any, y: Any) -> Any:
         *hidden, (W, b) = params
@@ -41,6 +76,27 @@ def _steps(jax: Any, optax: Any, optimizer: Any, case: Case) -> tuple[Any, Any]:
         if case.sizes[-1] > 1:
             return optax.softmax_cross_entropy_with_integer_labels(Z, y).mean()
         return optax.sigmoid_binary_cross_entropy(Z[:, 0], y).mean()
+
+    return cost
+
+
+def about(jax: Any, optax: Any, case: Case, device: Any, platform: str) -> dict[str, Any]:
+    """Return the part of a contestant that tells about the libraries and the device."""
+    told = {
+        "library": f"jax {jax.__version__}, optax {optax.__version__}",
+        "device": "cpu" if platform == "cpu" else "cuda",
+        "detail": device.device_kind,
+    }
+    if platform == "cpu":
+        return told
+    by_itself = case.dtype == "float32" and jax.config.jax_default_matmul_precision is None
+    told["precision"] = "tf32" if by_itself else None  # JAX's default on a GPU
+    return told | {"peak": lambda: int((device.memory_stats() or {}).get("peak_bytes_in_use", 0))}
+
+
+def _steps(jax: Any, optax: Any, optimizer: Any, case: Case) -> tuple[Any, Any]:
+    """Return a step on a batch, and one that gathers its batch from all samples. Each adds its cost to a total."""
+    cost = cost_of(jax, optax, case)
 
     @partial(jax.jit, donate_argnums=(0, 1, 2))
     def step(params: Any, memory: Any, total: Any, X: Any, y: Any) -> Any:
@@ -56,23 +112,13 @@ def _steps(jax: Any, optax: Any, optimizer: Any, case: Case) -> tuple[Any, Any]:
 
 
 def _contestant(case: Case, data: Data, platform: str) -> Contestant:
-    only(case, "gradient_descent", "adam")
-    jax = library("jax", "jax")
-    optax = library("optax", "bench")
+    jax, optax, device, optimizer = begin(case, platform)
     jnp = jax.numpy
-    try:
-        device = jax.devices(platform)[0]
-    except RuntimeError as error:
-        raise Absent(f"JAX finds no {platform} ({first_line(error)})") from error
-    jax.config.update("jax_enable_x64", case.dtype == "float64")
-    jax.config.update("jax_default_device", device)
-    start, L = case.start(), len(case.sizes) - 1
-    params: Any = [(jnp.array(start[f"W{l}"].T), jnp.array(start[f"b{l}"][:, 0])) for l in range(1, L + 1)]
-    optimizer = (optax.adam if case.optimizer == "adam" else optax.sgd)(case.learning_rate)
+    params: Any = layers(jax, case.start())
     memory = optimizer.init(params)
 
     step, gathering_step = _steps(jax, optax, optimizer, case)
-    y = data.y if case.sizes[-1] > 1 else data.y.astype(case.dtype)
+    y = targets(case, data)
     if case.shuffled:
         X, y = jnp.array(data.X), jnp.array(y)
     else:  # slicing is a call of its own in JAX, so the batches are cut before
@@ -91,21 +137,5 @@ def _contestant(case: Case, data: Data, platform: str) -> Contestant:
                 params, memory, total = step(params, memory, total, *batch)
         return float(total / case.steps)
 
-    def parameters() -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for l, (W, b) in enumerate(params, 1):
-            found |= {f"W{l}": np.asarray(W).T, f"b{l}": np.asarray(b)[:, None]}
-        return found
-
-    def peak() -> int:
-        return int((device.memory_stats() or {}).get("peak_bytes_in_use", 0))
-
     clock = wall(lambda: jax.block_until_ready(params))
-    versions = f"jax {jax.__version__}, optax {optax.__version__}"
-    if platform == "cpu":
-        return Contestant(epoch, clock, parameters, versions, "cpu", device.device_kind)
-    by_itself = case.dtype == "float32" and jax.config.jax_default_matmul_precision is None
-    precision = "tf32" if by_itself else None  # JAX's default on a GPU
-    return Contestant(
-        epoch, clock, parameters, versions, "cuda", device.device_kind, peak, precision=precision
-    )
+    return Contestant(epoch, clock, lambda: named(params), **about(jax, optax, case, device, platform))

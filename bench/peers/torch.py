@@ -30,9 +30,19 @@ def compiled_on_gpu(case: Case, data: Data) -> Contestant:
     return _contestant(case, data, "cuda", compiled=True)
 
 
-def _model(torch: Any, case: Case, device: str) -> Any:
-    """Return the network with the case's first parameters."""
-    nn, layers, start = torch.nn, [], case.start()
+def usable(device: str) -> Any:
+    """Return PyTorch, or raise Absent where it cannot use the device."""
+    torch = library("torch", "torch")
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise Absent("PyTorch finds no CUDA GPU")
+        torch.set_float32_matmul_precision("highest")  # an environment variable may have allowed TF32
+    return torch
+
+
+def module(torch: Any, case: Case, device: str, start: dict[str, Any]) -> Any:
+    """Return the network with these parameters."""
+    nn, layers = torch.nn, []
     for n_prev, n in pairwise(case.sizes):
         layers += [nn.Linear(n_prev, n), nn.ReLU()]
     model = nn.Sequential(*layers[:-1]).to(device, getattr(torch, case.dtype))
@@ -68,12 +78,31 @@ def _captured(torch: Any, step: Callable[[], Any]) -> Callable[[], None]:
     return run
 
 
+def loss_of(torch: Any, case: Case) -> Any:
+    """Return the loss."""
+    return torch.nn.CrossEntropyLoss() if case.sizes[-1] > 1 else torch.nn.BCEWithLogitsLoss()
+
+
+def samples(torch: Any, case: Case, data: Data, device: str) -> tuple[Any, Any]:
+    """Return X (M, n[0]), and the classes (M,) or, for the sigmoid, (M, 1)."""
+    X, y = torch.from_numpy(data.X).to(device), torch.from_numpy(data.y).to(device)
+    return X, y.long() if case.sizes[-1] > 1 else y[:, None].to(X.dtype)
+
+
+def about(torch: Any, device: str) -> dict[str, Any]:
+    """Return the part of a contestant that tells about the library and the device."""
+    told = {"library": f"torch {torch.__version__}", "device": device}
+    if device == "cpu":
+        return {**told, "clock": wall(), "detail": f"{torch.get_num_threads()} threads of its own"}
+    told |= {"clock": torch_events(device), "detail": torch.cuda.get_device_name()}
+    return {**told, "peak": lambda: torch_peak(torch, device)}
+
+
 def _training(
     torch: Any, case: Case, model: Any, X: Any, Y: Any, compiled: bool, is_graph: bool
 ) -> Callable[[], float]:
     """Return a function that trains one epoch and returns its mean cost."""
-    nn = torch.nn
-    loss = nn.CrossEntropyLoss() if case.sizes[-1] > 1 else nn.BCEWithLogitsLoss()
+    loss = loss_of(torch, case)
     total = torch.zeros((), dtype=X.dtype, device=X.device)
     options = {"capturable": True, "fused": True} if is_graph and case.optimizer == "adam" else {}
     optim = torch.optim.Adam if case.optimizer == "adam" else torch.optim.SGD
@@ -118,14 +147,9 @@ def _training(
 
 def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contestant:
     only(case, "gradient_descent", "adam")
-    torch = library("torch", "torch")
-    if device == "cuda":
-        if not torch.cuda.is_available():
-            raise Absent("PyTorch finds no CUDA GPU")
-        torch.set_float32_matmul_precision("highest")  # an environment variable may have allowed TF32
-    model = _model(torch, case, device)
-    X, y = torch.from_numpy(data.X).to(device), torch.from_numpy(data.y).to(device)
-    Y = y.long() if case.sizes[-1] > 1 else y[:, None].to(X.dtype)
+    torch = usable(device)
+    model = module(torch, case, device, case.start())
+    X, Y = samples(torch, case, data, device)
     epoch = _training(torch, case, model, X, Y, compiled, compiled and device == "cuda")
 
     def parameters() -> dict[str, Any]:
@@ -135,10 +159,4 @@ def _contestant(case: Case, data: Data, device: str, compiled: bool) -> Contesta
             found[f"b{l}"] = linear.bias.detach().cpu().numpy()[:, None]
         return found
 
-    version = f"torch {torch.__version__}"
-    if device == "cuda":
-        clock, name = torch_events(device), torch.cuda.get_device_name()
-        return Contestant(epoch, clock, parameters, version, device, name, lambda: torch_peak(torch, device))
-    return Contestant(
-        epoch, wall(), parameters, version, device, f"{torch.get_num_threads()} threads of its own"
-    )
+    return Contestant(epoch, parameters=parameters, **about(torch, device))

@@ -14,8 +14,8 @@ from nnx import cli
 from nnx.bench import contestants, machine, page, plots
 from nnx.bench.compare import Verdict
 from nnx.bench.compare import compare as compared
-from nnx.bench.result import Group, Key, Result, read, write
-from nnx.bench.suite import Plan
+from nnx.bench.result import Figure, Group, Key, Result, read, write
+from nnx.bench.suite import SECONDS, SECONDS_OF_MEMBERS, Plan
 from nnx.bench.suite import run as measure
 from nnx.cli import show
 from nnx.cli.bench_options import ORDERS, checked_dtype, methods, names, networks, ours
@@ -34,6 +34,7 @@ def run(
     order: str,
     rounds: int,
     note: str,
+    members: str | None,
     out: Path | None,
     overwrite: bool,
 ) -> int:
@@ -41,9 +42,10 @@ def run(
     with typed():
         if order not in ORDERS:
             raise unknown("order", order, ORDERS)
-        every: dict[str, list[str]] = {"all": list(contestants.PEERS), "none": []}
-        mine, named = ours(backends, checked_dtype(dtype)), peers not in every
-        others = contestants.check_peers(names(peers)) if named else every[peers]
+        K = () if members is None else integers("members", members)
+        every: dict[str, list[str]] = {"all": contestants.peers(bool(K)), "none": []}
+        mine, named = ours(backends, checked_dtype(dtype), bool(K)), peers not in every
+        others = contestants.check_peers(names(peers), bool(K)) if named else every[peers]
         plan = Plan(
             [*mine, *others],
             networks(sizes),
@@ -52,13 +54,14 @@ def run(
             checked_dtype(dtype),
             ORDERS[order],
             positive_int("rounds", rounds),
-            note=note,
+            SECONDS_OF_MEMBERS if K else SECONDS,
+            note,
+            K,
         )
     if out is not None:
         if out.suffix != ".json":
             raise UsageError(f"{str(out)!r} must end in .json; the plots and the page get its name, too")
-        groups = [Group(case.sizes, case.optimizer, case.dtype, case.order) for case in plan.cases]
-        _check([out, *targets(groups, out)], overwrite)
+        _check([out, *targets(plan.groups, out)], overwrite)
     load, here = machine.load(), machine.describe()
     if machine.is_busy(load, here):
         cores = count(here["cores"], "core")
@@ -69,7 +72,7 @@ def run(
         if out is not None:
             show.say("Saved", ", ".join(map(str, [out, *pictures(result, out)])))
     if interrupted:
-        done = 0 if result is None else len({figure.key[:-1] for figure in result.figures})
+        done = 0 if result is None else len(result.cells)
         show.console.print(f"Stopped by Ctrl-C after {done} of {count(len(plan.cases), 'cell')}.")
         return cli.INTERRUPTED
     measured = {figure.contestant for figure in result.figures} if result is not None else set()
@@ -146,7 +149,7 @@ def tables(result: Result) -> None:
         _print(_table(result, group))
     for one in result.absent:
         show.say("Absent", f"{one['label']}: {one['absent']}", fold=False, to=show.output)
-    done, cells = len({figure.key[:-1] for figure in result.figures}), result.settings.get("cells", 0)
+    done, cells = len(result.cells), result.settings.get("cells", 0)
     if done < cells:
         show.say("Partial", f"{done} of {count(cells, 'cell')} measured", fold=False, to=show.output)
     peaks = ", ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in result.peaks.items())
@@ -157,15 +160,22 @@ def tables(result: Result) -> None:
         fold=False,
         to=show.output,
     )
-    show.output.print(
-        "µs/step: the median; ±: half the distance of the quartiles; /floor: over the matrix products alone; own: "
-        "what of it nnx's Trainer takes outside the compiled steps; start s: what the first epoch took more "
-        "(compiling); MB: the peak beside the samples, and what theory asks.",
-        soft_wrap=True,
-    )
+    members = any(figure.members is not None for figure in result.figures)
+    show.output.print(CAPTION + OF_MEMBERS * members, soft_wrap=True)
     if result.note:
         show.say("Note", result.note, fold=False, to=show.output)
 
+
+CAPTION = (
+    "µs/step: the median; ±: half the distance of the quartiles; /floor: over the matrix products alone; own: "
+    "what of it nnx's Trainer takes outside the compiled steps; start s: what the first epoch took more "
+    "(compiling); MB: the peak beside the samples, and what theory asks."
+)
+
+OF_MEMBERS = (
+    " Of members: samples/s of all; µs/step of one; the floor has their products one after the other; ×single: the "
+    "speed over that of their single runs one after the other."
+)
 
 WIDTH = 96
 """Of a table with the longest numbers."""
@@ -182,6 +192,8 @@ COLUMNS = (
     "contestant", "samples/s", "µs/step", "±", "/floor", "own", "GFLOP/s", "start s", "MB", "theory",
 )  # fmt: skip
 
+COLUMNS_OF_MEMBERS = "contestant", "samples/s", "µs/step", "×single", "±", "/floor", "own", "start s", "MB"
+
 
 def _table(result: Result, group: Group) -> Table:
     table = Table(
@@ -191,28 +203,36 @@ def _table(result: Result, group: Group) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for name in COLUMNS:
+    columns = COLUMNS if group.m is None else COLUMNS_OF_MEMBERS
+    for name in columns:
         table.add_column(name, justify="left" if name == "contestant" else "right", no_wrap=True)
-    for m, figures in groupby(result.of(group), lambda figure: figure.m):
+    for x, figures in groupby(result.of(group), lambda figure: figure.key.x):
         table.add_section()
-        table.add_row(f"[bold]m = {m:,}[/]")
+        table.add_row(f"[bold]{group.axis} = {x:,}[/]")
         for figure in figures:
-            low, high = figure.quartiles
-            megabytes = sum(figure.theory_bytes.values()) / 1e6
-            floor = figure.kind == "floor"
-            table.add_row(
-                escape(figure.label),
-                f"{figure.samples_per_second:,.0f}",
-                f"{figure.seconds * 1e6:,.0f}" if figure.seconds > 1e-3 else f"{figure.seconds * 1e6:.1f}",
-                f"{(high - low) / 2 / figure.seconds:.0%}" if len(figure.rounds) > 1 else "",
-                "" if figure.over_floor is None else f"{figure.over_floor:.2f}",
-                "" if figure.own is None else f"{figure.own:.1%}",
-                f"{figure.flops_per_second / 1e9:,.1f}",
-                "" if floor else f"{figure.startup:.1f}",
-                "" if floor or figure.peak_bytes is None else f"{figure.peak_bytes / 1e6:,.1f}",
-                "" if floor else f"{megabytes:,.1f}",
-            )
+            cells = _cells(result, figure)
+            table.add_row(*(cells[name] for name in columns))
     return table
+
+
+def _cells(result: Result, figure: Figure) -> dict[str, str]:
+    """Return the text in each column."""
+    low, high = figure.quartiles
+    megabytes = sum(figure.theory_bytes.values()) / 1e6
+    floor, speedup = figure.kind == "floor", result.over_singles(figure)
+    return {
+        "contestant": escape(figure.label),
+        "samples/s": f"{figure.samples_per_second:,.0f}",
+        "µs/step": f"{figure.each * 1e6:,.0f}" if figure.each > 1e-3 else f"{figure.each * 1e6:.1f}",
+        "×single": "" if speedup is None else f"{speedup:.2f}",
+        "±": f"{(high - low) / 2 / figure.seconds:.0%}" if len(figure.rounds) > 1 else "",
+        "/floor": "" if figure.over_floor is None else f"{figure.over_floor:.2f}",
+        "own": "" if figure.own is None else f"{figure.own:.1%}",
+        "GFLOP/s": f"{figure.flops_per_second / 1e9:,.1f}",
+        "start s": "" if floor else f"{figure.startup:.1f}",
+        "MB": "" if floor or figure.peak_bytes is None else f"{figure.peak_bytes / 1e6:,.1f}",
+        "theory": "" if floor else f"{megabytes:,.1f}",
+    }
 
 
 def compare(before: Path, after: Path) -> None:
@@ -223,7 +243,7 @@ def compare(before: Path, after: Path) -> None:
     for warning in found.warnings:
         show.say("Differs", warning, fold=False, to=show.output)
     changed = [one for one in found.verdicts if one.verdict != "same"]
-    for group, verdicts in groupby(changed, lambda one: Group(*one.key[:4])):
+    for group, verdicts in groupby(changed, lambda one: one.key.group):
         _print(_changes(group, verdicts))
     if changed:
         show.output.print(
@@ -244,12 +264,22 @@ def compare(before: Path, after: Path) -> None:
 
 def _changes(group: Group, verdicts: Iterable[Verdict]) -> Table:
     table = Table(title=f"Faster or slower: {group}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("m", "contestant", "µs/step", "after", "/floor", "after", "change", "noise", "verdict"):
+    for name in (
+        group.axis,
+        "contestant",
+        "µs/step",
+        "after",
+        "/floor",
+        "after",
+        "change",
+        "noise",
+        "verdict",
+    ):
         table.add_column(name, justify="left" if name in ("contestant", "verdict") else "right", no_wrap=True)
     for one in verdicts:
         over = one.before_over, one.after_over
         table.add_row(
-            f"{one.key.m:,}",
+            f"{one.key.x:,}",
             escape(one.label),
             f"{one.before * 1e6:,.1f}",
             f"{one.after * 1e6:,.1f}",
@@ -263,4 +293,4 @@ def _changes(group: Group, verdicts: Iterable[Verdict]) -> Table:
 
 def _missing(keys: list[Key]) -> Iterator[str]:
     for key in keys:
-        yield f"{contestants.label(key.contestant)}, {Group(*key[:4])}, m = {key.m:,}"
+        yield f"{contestants.label(key.contestant)}, {key.group}, {key.group.axis} = {key.x:,}"

@@ -21,13 +21,15 @@ Peers = Annotated[
     str,
     typer.Option(
         help="all, none, or some of typed, torch, torch-compiled, jax, sklearn; on a GPU torch-cuda, "
-        "torch-compiled-cuda, jax-cuda, jax-cuda-float32, cupy-typed."
+        "torch-compiled-cuda, jax-cuda, jax-cuda-float32, cupy-typed. With --members: torch-vmap, jax-vmap, "
+        "sklearn-jobs; on a GPU torch-vmap-cuda, jax-vmap-cuda."
     ),
 ]
 Sizes = Annotated[
     list[str] | None,
     typer.Option(
-        help="The network: n[0],...,n[L], or n[0]-...-n[L]; repeatable.", show_default="784,512,512,10"
+        help="The network: n[0],...,n[L], or n[0]-...-n[L]; repeatable.",
+        show_default="784,512,512,10; with --members 64,64,64,10",
     ),
 ]
 Optimizers = Annotated[
@@ -47,6 +49,7 @@ bench_app = typer.Typer(cls=Group, add_completion=False, pretty_exceptions_enabl
         "nnx bench",
         "nnx bench --backends numpy,torch --sizes 64,64,10 --out before.json",
         "nnx bench compare before.json after.json",
+        "nnx bench --members 1,8,64 --backends numba --peers jax-vmap",
         "nnx bench --kernels --sizes 784-512-512-10 --batch-sizes 128",
     ),
 )
@@ -55,7 +58,19 @@ def bench(
     backends: Backends = "",
     peers: Peers = "all",
     sizes: Sizes = None,
-    batch_sizes: Annotated[str, typer.Option(help="The samples m of a step.")] = "1,16,128,1024,8192",
+    batch_sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="The samples m of a step.", show_default="1,16,128,1024,8192; with --members 32,128"
+        ),
+    ] = None,
+    members: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers K of networks, as 1,8,64: train K at once, and beside that one after the other.",
+            show_default="one network",
+        ),
+    ] = None,
     optimizer: Optimizers = "adam",
     dtype: Annotated[
         str,
@@ -68,7 +83,9 @@ def bench(
             autocompletion=complete(("in-order", "shuffled", "both")),
         ),
     ] = "in-order",
-    rounds: Annotated[int, typer.Option(help="Turns of each contestant, of about 0.1 s.")] = 9,
+    rounds: Annotated[
+        int, typer.Option(help="Turns of each contestant, of about 0.1 s; of members 0.5 s.")
+    ] = 9,
     note: Annotated[str, typer.Option(help="What a reader of the file should know.")] = "",
     kernels: Annotated[
         bool,
@@ -89,7 +106,9 @@ def bench(
     """
     if context.invoked_subcommand is not None:
         return
-    networks = sizes or ["784,512,512,10"]
+    networks = sizes or ["784,512,512,10" if members is None else "64,64,64,10"]
+    if batch_sizes is None:
+        batch_sizes = "1,16,128,1024,8192" if members is None else "32,128"
     if kernels:
         from nnx.cli.bench_kernels import show_kernels
 
@@ -108,6 +127,7 @@ def bench(
         order,
         rounds,
         note,
+        members,
         out,
         overwrite,
     )
@@ -118,7 +138,7 @@ def _check_kernels(context: typer.Context) -> None:
     """Raise a UsageError where an option is typed that --kernels does not use."""
     from nnx.cli.inputs import UsageError
 
-    for name in ("peers", "order", "rounds", "note", "out", "overwrite"):
+    for name in ("peers", "order", "rounds", "note", "members", "out", "overwrite"):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise UsageError(f"--kernels measures no contestants and writes no file; leave out --{name}")

@@ -21,8 +21,11 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def ours(backends: str, dtype: str) -> list[str]:
-    """Return nnx on each of these backends, or on all that are usable, as contestants."""
+def ours(backends: str, dtype: str, members: bool = False) -> list[str]:
+    """Return nnx on each of these backends, or on all that are usable, as contestants.
+
+    Of members each backend takes part twice: with all at once, and with one after the other.
+    """
     known = {row.name: row for row in survey()}
     found = names(backends) if backends else usable()
     for name in found:
@@ -32,7 +35,8 @@ def ours(backends: str, dtype: str) -> list[str]:
         check_dtype(checked_precision(precision), dtype)
         if device or precision or not known[kind].usable:
             make_backend(kind, device, precision)  # says why it is not
-    return [f"{contestants.OURS}{name}" for name in found]
+    forms = (contestants.OURS, contestants.SINGLES) if members else (contestants.OURS,)
+    return [f"{form}{name}" for name in found for form in forms]
 
 
 def usable() -> list[str]:
