@@ -32,6 +32,25 @@ Sizes = Annotated[
         show_default="784,512,512,10; with --members 64,64,64,10",
     ),
 ]
+BatchSizes = Annotated[
+    str | None,
+    typer.Option(help="The samples m of a step.", show_default="1,16,128,1024,8192; with --members 32,128"),
+]
+Members = Annotated[
+    str | None,
+    typer.Option(
+        help="Numbers K of networks, as 1,8,64: train K at once, and beside that one after the other.",
+        show_default="one network",
+    ),
+]
+Kernels = Annotated[
+    bool,
+    typer.Option(
+        "--kernels",
+        help="Instead, list the kernels and matrix products of a step on cupy; --backends may name its precision, "
+        "as cupy/tf32.",
+    ),
+]
 Optimizers = Annotated[
     str,
     typer.Option(
@@ -58,19 +77,8 @@ def bench(
     backends: Backends = "",
     peers: Peers = "all",
     sizes: Sizes = None,
-    batch_sizes: Annotated[
-        str | None,
-        typer.Option(
-            help="The samples m of a step.", show_default="1,16,128,1024,8192; with --members 32,128"
-        ),
-    ] = None,
-    members: Annotated[
-        str | None,
-        typer.Option(
-            help="Numbers K of networks, as 1,8,64: train K at once, and beside that one after the other.",
-            show_default="one network",
-        ),
-    ] = None,
+    batch_sizes: BatchSizes = None,
+    members: Members = None,
     optimizer: Optimizers = "adam",
     dtype: Annotated[
         str,
@@ -87,14 +95,7 @@ def bench(
         int, typer.Option(help="Turns of each contestant, of about 0.1 s; of members 0.5 s.")
     ] = 9,
     note: Annotated[str, typer.Option(help="What a reader of the file should know.")] = "",
-    kernels: Annotated[
-        bool,
-        typer.Option(
-            "--kernels",
-            help="Instead, list the kernels and matrix products of a step on cupy; --backends may name its precision, "
-            "as cupy/tf32.",
-        ),
-    ] = False,
+    kernels: Kernels = False,
     out: Annotated[
         Path | None, typer.Option(help="A JSON file for the figures; plots and a page get its name.")
     ] = None,
