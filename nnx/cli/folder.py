@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,12 +133,12 @@ class Folder:
         """Whether an earlier run or sweep is there, which stays until there is something to put in its place."""
         return RESULTS in self._before or (CONFIG in self._before and (self.path / MODEL).is_file())
 
-    def clear(self, names: Iterable[str], but: str = "") -> None:
-        """Remove these files of an earlier run or sweep, and the runs of the sweep but one."""
+    def clear(self, names: Iterable[str], but: Collection[str] = ()) -> None:
+        """Remove these files of an earlier run or sweep, and the runs of the sweep but some."""
         for name in names:
             (self.path / name).unlink(missing_ok=True)
         for run in self._runs:
-            if run.name != but:
+            if run.name not in but:
                 with suppress(OSError):
                     _remove_run(run)
 

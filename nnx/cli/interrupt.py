@@ -3,11 +3,12 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from nnx.callbacks import Checkpoints
+from nnx.callbacks import Callback, Checkpoints
 from nnx.callbacks.fit import Fit
 from nnx.callbacks.progress import Progress
 from nnx.cli import disk
@@ -70,8 +71,70 @@ class Keeper(Checkpoints):
         self._rest()
 
 
+class MemberKeeper(Keeper):
+    """Writes the last checkpoint of a member of a stack; `StackKeeper` says when it writes others."""
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder)
+        self._trainer: Fit | None = None
+        self.epoch = 0
+
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
+        """Prepare the folder."""
+        super().begin(trainer, state)
+        self._trainer = trainer
+
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
+        """Write a checkpoint if the member's training ends."""
+        self.epoch = progress.epoch
+        super().on_epoch(trainer, progress)
+
+    def write(self) -> None:
+        """Write a checkpoint, of a member that is still being trained."""
+        if self._trainer is not None and self._trainer.stopped is None:
+            self._write(self._trainer, self._path())
+
+    def _due(self) -> bool:
+        return False
+
+
+class StackKeeper(Callback):
+    """Writes the checkpoints of all members of a stack, as `Keeper` does that of one run.
+
+    At Ctrl-C it writes them after the epoch that is being done, and ends the fit there.
+
+    Parameters
+    ----------
+    keepers : sequence of MemberKeeper
+    """
+
+    last = True
+
+    def __init__(self, keepers: Sequence[MemberKeeper]) -> None:
+        self._keepers, self.interrupted = keepers, False
+        self._next = time.monotonic() + EVERY
+
+    def interrupt(self) -> None:
+        """End the fit after the epoch that is being done."""
+        self.interrupted = True
+
+    def on_epoch(self, trainer: Fit, progress: Progress) -> None:
+        """Write the checkpoints of the members that have done this epoch if it is time, or if the fit is to end."""
+        start = time.monotonic()
+        if self.interrupted or start >= self._next:
+            for keeper in self._keepers:
+                if (
+                    keeper.epoch == progress.epoch < progress.epochs
+                ):  # else it has diverged, or is written already
+                    keeper.write()
+            seconds = time.monotonic() - start
+            self._next = time.monotonic() + max(EVERY, seconds / SHARE)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def interruptible(keeper: Keeper) -> Iterator[None]:
+def interruptible(keeper: Keeper | StackKeeper) -> Iterator[None]:
     """Let the first Ctrl-C end the fit after a step; the second ends it at once."""
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -27,22 +27,19 @@ def train(training: Training, folder: Folder, watch: Callback, resume: bool = Fa
 
     After Ctrl-C `training.finished` stays False; whatever else ends the fit is raised, and the epochs before are kept.
     """
-    trainer, options = training.trainer, training.options
+    trainer = training.trainer
     checkpoints = folder.path / CHECKPOINTS
     keeper = Keeper(checkpoints)
-    folder.begin(config.text(options, "trains this run again", backend=trainer.backend.name), resume)
+    begin(training, folder, resume)
     start = time.perf_counter()
     keep = False
-    if sample := training_sample(training.data):
-        trainer.metadata[TRAINING_SAMPLE] = sample
     try:
         with interruptible(keeper):
-            board = [in_units.Board(folder.path, training.data.preparation)] if options.tensorboard else []
             fit(
                 training,
-                [*training.snapshots, watch, *board, keeper],
+                [*training.snapshots, watch, *boards(training, folder), keeper],
                 checkpoints if resume else None,
-                sample,
+                training_sample(training.data),
             )
         training.finished = keep = True
     except KeyboardInterrupt:
@@ -52,25 +49,48 @@ def train(training: Training, folder: Folder, watch: Callback, resume: bool = Fa
         raise
     finally:
         training.seconds = time.perf_counter() - start
-        try:
-            if keep:
-                save_surely(training, folder)
-            else:
+        leave(training, folder, keep)
+    if keep:
+        measure(training)
+
+
+def begin(training: Training, folder: Folder, resume: bool) -> None:
+    """Write the run's configuration, and have the folder alone until `leave`."""
+    trainer = training.trainer
+    written = config.text(training.options, "trains this run again", backend=trainer.backend.name)
+    folder.begin(written, resume)
+    if sample := training_sample(training.data):
+        trainer.metadata[TRAINING_SAMPLE] = sample
+
+
+def boards(training: Training, folder: Folder) -> list[Callback]:
+    """Return the callback that writes event files, if they are asked for."""
+    return [in_units.Board(folder.path, training.data.preparation)] if training.options.tensorboard else []
+
+
+def leave(training: Training, folder: Folder, keep: bool) -> None:
+    """Save the model and all else, or give up the folder where nothing is to be kept; let others write into it."""
+    try:
+        if keep:
+            save_surely(training, folder)
+        else:
+            folder.give_up()
+    except (OSError, Error):
+        if not training.files:  # the model before stays, and so does its configuration
+            with suppress(OSError):
                 folder.give_up()
-        except (OSError, Error):
-            if not training.files:  # the model before stays, and so does its configuration
-                with suppress(OSError):
-                    folder.give_up()
-            raise
-        finally:
-            folder.end()
-    if keep and training.data.reported is not None:
-        training.measured = evaluate(training, training.data.reported)
-        training.validated = (
-            evaluate(training, training.data.validation)
-            if training.data.test and training.data.validation
-            else {}
-        )
+        raise
+    finally:
+        folder.end()
+
+
+def measure(training: Training) -> None:
+    """Evaluate the model on the samples that are reported, and on the validation beside a test."""
+    data = training.data
+    if data.reported is None:
+        return
+    training.measured = evaluate(training, data.reported)
+    training.validated = evaluate(training, data.validation) if data.test and data.validation else {}
 
 
 def fit(

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from nnx import cli
 from nnx.callbacks import Callback
-from nnx.cli import build, config, folds, in_units, parts, show
+from nnx.cli import build, config, folds, in_units, parts, show, stack_running
 from nnx.cli.folder import CONFIG, OF_A_RUN, OF_A_SWEEP, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
@@ -18,8 +18,9 @@ from nnx.cli.options import Options, long
 from nnx.cli.prepared import Reader
 from nnx.cli.resuming import going_on
 from nnx.cli.running import train
+from nnx.cli.stacks import Run, epoch_of, stacks, words
 from nnx.cli.sweep_results import DONE, FAILED, INTERRUPTED, present, ranked, results, shown, tell, write
-from nnx.cli.training import evaluate, prepare, score
+from nnx.cli.training import Training, evaluate, prepare, score
 from nnx.errors import Error, count, first_line
 from nnx.io.run_folder import MODEL
 from nnx.metrics import is_number
@@ -37,56 +38,105 @@ def sweep(options: Options) -> int:
         if options.resume
         else Folder.make(options.out, name_of(options.data or "sweep"))
     )
-    rows = {row["run"]: row for row in results(folder.path)["runs"]} if resume else {}
+    earlier = results(folder.path)["runs"] if resume else []
     folder.begin(config.text(options, "makes this sweep again"), resume)
     show.say("Sweep", f"{count(len(values), 'run')} in {folder.path}: {', '.join(map(long, values[0]))}")
-    reader, interrupted, earlier = Reader(), False, folder.replaces
-    found: dict[str, Any] = {"score": None, "swept": list(map(long, values[0])), "runs": []}
-    if options.folds:
-        found["folds"] = options.folds
+    made = Sweep(options, values, folder)
+    interrupted = False
     try:
+        made.plan(earlier)
         with show.console.status("") as status:
-            for i, its in enumerate(values, 1):
-                name = f"{i:0{len(str(len(values)))}}"
-                row = rows.get(name)
-                if row is None or row["status"] != DONE:
-                    what = f"run {i} of {len(values)}, {shown(its)}"
-                    status.update(escape(what))
-                    goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
-                    row = one(options, its, folder.path / name, reader, watching(status, what), goes_on)
-                    tell(row, its)
-                found["runs"].append(row)
-                found["score"] = found["score"] or row.get("score_name")
-                if earlier and row["status"] != FAILED and ("loss" in row or row["epochs"]):
-                    folder.clear((*OF_A_RUN, *OF_A_SWEEP), but=name)
-                    earlier = False
-                if not earlier:
-                    write(found, folder.path)
-                if row["status"] == INTERRUPTED:
-                    interrupted = True
-                    break
-            if not interrupted and not earlier and (best := ranked(found)[0])["status"] == DONE:
-                found["test"] = tested(
-                    options, values[int(best["run"]) - 1], folder.path / best["run"], reader
-                )
-                write(found, folder.path)
+            interrupted = made.train(status)
     except KeyboardInterrupt:  # between two runs, or while one was made ready
         interrupted = True
     finally:
         try:
-            if earlier or not found["runs"]:
+            if made.replaces or not made.rows:
                 folder.give_up()
         finally:
             folder.end()
-    if found["runs"]:
-        present(found, folder.path, saved=not earlier)
+    if made.rows:
+        present(made.found, folder.path, saved=not made.replaces)
     if interrupted:
-        left = len(values) - sum(row["status"] != INTERRUPTED for row in found["runs"])
+        left = len(values) - sum(row["status"] != INTERRUPTED for row in made.rows)
         show.console.print(f"Stopped by Ctrl-C with {count(left, 'run')} to go.")
-        if not earlier:
+        if not made.replaces:
             show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
         return cli.INTERRUPTED
-    return 1 if _all_failed(found["runs"]) else 0
+    return 1 if _all_failed(made.rows) else 0
+
+
+class Sweep:
+    """The runs of a sweep, in stacks, and their rows of the table.
+
+    Attributes
+    ----------
+    found : dict
+        The results, with the rows in the order of the runs.
+    replaces : bool
+        Whether an earlier run or sweep is in the folder, which stays until a run has learned something.
+    """
+
+    def __init__(self, options: Options, values: Sequence[Mapping[str, Any]], folder: Folder) -> None:
+        self.options, self.values, self.folder = options, values, folder
+        self.found: dict[str, Any] = {"score": None, "swept": list(map(long, values[0])), "runs": []}
+        if options.folds:
+            self.found["folds"] = options.folds
+        self.replaces = folder.replaces
+        self._stacks: list[list[Run]] = []
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows so far."""
+        found: list[dict[str, Any]] = self.found["runs"]
+        return found
+
+    def plan(self, earlier: Sequence[dict[str, Any]]) -> None:
+        """Take the rows that are done from an earlier part of this sweep; put the other runs into stacks."""
+        known, runs = {row["run"]: row for row in earlier}, []
+        resume = self.options.resume is not None
+        for i, its in enumerate(self.values, 1):
+            name = f"{i:0{len(str(len(self.values)))}}"
+            row, path = known.get(name), self.folder.path / name
+            if row is not None and row["status"] == DONE:
+                self._add([row])
+                continue
+            goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
+            goes_on = goes_on and (path / CONFIG).is_file()
+            runs.append(Run(name, its, of_one(self.options, its), epoch_of(path) if goes_on else 1, goes_on))
+        self._stacks = stacks(runs)
+        if runs:
+            show.say("Stacks", words(self._stacks))
+
+    def train(self, status: Any) -> bool:
+        """Train the runs; return whether Ctrl-C has ended them."""
+        reader, path = Reader(), self.folder.path
+        for stack in self._stacks:
+            what = ", ".join(f"run {run.name} of {len(self.values)}, {shown(run.its)}" for run in stack[:1])
+            if len(stack) > 1:
+                what = f"{count(len(stack), 'run')} in a stack"
+            status.update(escape(what))
+            rows = trained(stack, path, reader, watching(status, what))
+            for run, row in zip(stack, rows, strict=True):
+                tell(row, run.its)
+            self._add(rows)
+            learned = [row for row in rows if row["status"] != FAILED and ("loss" in row or row["epochs"])]
+            if self.replaces and learned:
+                self.folder.clear((*OF_A_RUN, *OF_A_SWEEP), but=[run.name for run in stack])
+                self.replaces = False
+            if not self.replaces:
+                write(self.found, path)
+            if any(row["status"] == INTERRUPTED for row in rows):
+                return True
+        if not self.replaces and (best := ranked(self.found)[0])["status"] == DONE:
+            its = self.values[int(best["run"]) - 1]
+            self.found["test"] = tested(self.options, its, path / best["run"], reader)
+            write(self.found, path)
+        return False
+
+    def _add(self, rows: Sequence[dict[str, Any]]) -> None:
+        self.found["runs"] = sorted([*self.rows, *rows], key=lambda row: int(row["run"]))
+        self.found["score"] = next((row["score_name"] for row in self.rows if "score_name" in row), None)
 
 
 def _all_failed(runs: Sequence[Mapping[str, Any]]) -> bool:
@@ -118,44 +168,74 @@ def watching(status: Any, what: str) -> Callable[[str], Callback]:
     return lambda part: in_units.Watch(status, f"{what}, {part}" if part else what)
 
 
-def one(
-    options: Options,
-    its: Mapping[str, Any],
-    path: Path,
-    reader: Reader,
-    watch: Callable[[str], Callback],
-    goes_on: bool,
+def trained(
+    stack: Sequence[Run], path: Path, reader: Reader, watch: Callable[[str], Callback]
+) -> list[dict[str, Any]]:
+    """Train the runs of a stack at once, or one alone; return their rows of the table, also of those that fail.
+
+    Parameters
+    ----------
+    stack : sequence of Run
+    path : Path
+        The folder of the sweep.
+    reader : Reader
+    watch : function
+        Returns what shows the progress, from words for a part of a run.
+    """
+    rows = [{"run": run.name, **{long(name): value for name, value in run.its.items()}} for run in stack]
+    errors: list[Exception | None] = [None] * len(stack)
+    begun: dict[int, tuple[Training, Folder]] = {}
+    for k, run in enumerate(stack):
+        try:
+            begun[k] = made_ready(run, path / run.name, reader)
+            rows[k]["score_name"] = score(begun[k][0])
+        except Exception as error:
+            errors[k] = error
+    if len(stack) > 1 and begun:
+        resumed = [stack[k].goes_on for k in begun]
+        found = stack_running.train([*begun.values()], resumed, watch(""), stack[0].epoch or 1)
+        for k, error in zip(begun, found, strict=True):
+            errors[k] = error
+    for k, (training, folder) in begun.items():
+        try:
+            if len(stack) == 1:
+                train(training, folder, watch(""), resume=stack[k].goes_on)
+            if errors[k] is None:
+                rows[k] |= cross_validated(stack[k].options, training, folder, reader, watch)
+        except Exception as error:
+            errors[k] = error
+    return [
+        finished(row, begun[k][0]) if error is None else failed(row, error)
+        for k, (row, error) in enumerate(zip(rows, errors, strict=True))
+    ]
+
+
+def made_ready(run: Run, path: Path, reader: Reader) -> tuple[Training, Folder]:
+    """Return the training of a run, and its folder, which goes on or is made."""
+    training = prepare(run.options, reader)
+    training.data = replace(training.data, test=None)  # the runs are compared by what is not reported
+    training.asks = False
+    training.pictures = False  # which would take longer than many a run
+    if not run.goes_on:
+        return training, Folder.make(path, "")
+    going_on(training, path)
+    return training, Folder(path)
+
+
+def cross_validated(
+    options: Options, training: Training, folder: Folder, reader: Reader, watch: Callable[[str], Callback]
 ) -> dict[str, Any]:
-    """Train one run of the sweep; return its row of the table, also if it fails."""
-    row: dict[str, Any] = {"run": path.name, **{long(name): value for name, value in its.items()}}
-    try:
-        of_run = of_one(options, its)
-        training = prepare(of_run, reader)
-        training.data = replace(training.data, test=None)  # the runs are compared by what is not reported
-        training.asks = False
-        training.pictures = False  # which would take longer than many a run
-        row["score_name"] = score(training)
-        if goes_on and (path / CONFIG).is_file():
-            going_on(training, path)
-            folder = Folder(path)
-            train(training, folder, watch(""), resume=True)
-        else:
-            folder = Folder.make(path, "")
-            train(training, folder, watch(""))
-        if options.folds and training.finished:
-            over = folds.train(of_run, reader, folder, watch)
-            training.finished = over["mean"] is not None
-            training.measured = over["mean"] or {}
-            row |= {f"{name}_deviation": value for name, value in (over["deviation"] or {}).items()}
-    except Exception as error:
-        if os.environ.get("NNX_TRACEBACK") and not isinstance(error, Error | OSError):
-            raise
-        said = (
-            str(error)
-            if isinstance(error, Error | OSError)
-            else f"{type(error).__name__}: {first_line(error)}"
-        )
-        return {**row, "status": FAILED, "error": said}
+    """Cross-validate a run, where that is asked for: its score is then the mean. Return the deviations."""
+    if not options.folds or not training.finished:
+        return {}
+    over = folds.train(options, reader, folder, watch)
+    training.finished = over["mean"] is not None
+    training.measured = over["mean"] or {}
+    return {f"{name}_deviation": value for name, value in (over["deviation"] or {}).items()}
+
+
+def finished(row: dict[str, Any], training: Training) -> dict[str, Any]:
+    """Return the row of a run that is done or was interrupted."""
     return {
         **row,
         "status": DONE if training.finished else INTERRUPTED,
@@ -163,6 +243,15 @@ def one(
         "epochs": len(training.trainer.records),
         "seconds": round(training.seconds, 3),
     }
+
+
+def failed(row: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """Return the row of a run that has failed."""
+    ours = isinstance(error, Error | OSError)
+    if os.environ.get("NNX_TRACEBACK") and not ours:
+        raise error
+    said = str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
+    return {**row, "status": FAILED, "error": said}
 
 
 def of_one(options: Options, its: Mapping[str, Any]) -> Options:

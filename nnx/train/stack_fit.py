@@ -59,7 +59,7 @@ def fit_stack(
     batches = samples.batches
     resumes, unbound = request.resume is not None or bool(checkpoints), stack.optimizers
     _begin(stack, resumes, request.epochs, samples)
-    stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
+    stack.work += stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     together = stack.stack(own_weights=batches.data[2] is not None)
     own, shared = _callbacks(request.callbacks, trainers, callbacks)
     measured = samples.validation, samples.training, samples.metrics

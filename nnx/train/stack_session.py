@@ -141,19 +141,21 @@ class StackSession:
             self._stacks = {own_weights: (now, found)}
         return found
 
-    def take_numba_if_worth(self, samples: int, steps: int) -> None:
+    def take_numba_if_worth(self, samples: int, steps: int) -> float:
         """Take numba in NumPy's place if "auto" was asked for, and the work of all members is worth it.
 
-        See `Session.take_numba_if_worth`.
+        Return the work of this fit: see `Session.take_numba_if_worth`.
         """
-        self.work += self.K * work(self.network.P, samples, steps)
-        if self.requested[0] not in (None, AUTO) or self.backend.name != "numpy" or self.work < WORTH:
-            return
-        found, self.reason = choose(*self.requested, self.work)
+        own = self.K * work(self.first.network.P, samples, steps)
+        together = self.work + own
+        if self.requested[0] not in (None, AUTO) or self.backend.name != "numpy" or together < WORTH:
+            return own
+        found, self.reason = choose(*self.requested, together)
         if found.name != self.backend.name:
             self.backend, self._stacks = found, {}
             for session in self.members:
                 session.take_backend(found)
+        return own
 
     # --- as a session of one network has them ---
 

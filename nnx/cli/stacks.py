@@ -1,0 +1,153 @@
+"""Which runs of a sweep train together: those of one architecture, whose options differ in numbers alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nnx.cli import build
+from nnx.cli.options import OF_A_RUN, Options
+from nnx.errors import Error, InputError, count, listed
+from nnx.io.run_folder import CHECKPOINTS
+from nnx.model import members
+from nnx.model.layers import every
+from nnx.model.network import Network
+from nnx.model.outputs import LOSSES
+from nnx.model.regularization import Regularization
+from nnx.optimizers import LBFGS, Optimizer
+from nnx.support import spec
+from nnx.support.members import together
+from nnx.train import model_file
+from nnx.train.step import check_members
+
+OWN = (
+    "dropout", "optimizer", "learning_rate", "schedule", "early_stopping", "l1", "l2", "weight_decay", "max_norm",
+    "clip_norm", "label_smoothing",
+)  # fmt: skip
+"""The options in which runs of a stack may differ, where they differ in numbers alone."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a sweep.
+
+    Attributes
+    ----------
+    name : str
+        Of its folder.
+    its : dict
+        Its own options.
+    options : Options
+    epoch : int or None
+        The epoch from which it goes on; 1: it begins. None: it goes on from the midst of one, or has ended.
+    goes_on : bool
+        Whether its folder is there.
+    """
+
+    name: str
+    its: Mapping[str, Any]
+    options: Options
+    epoch: int | None = 1
+    goes_on: bool = False
+
+
+def stacks(runs: Iterable[Run]) -> list[list[Run]]:
+    """Return the runs in stacks, in the order of the first run of each. A run that goes with no other is alone.
+
+    Examples
+    --------
+    >>> rates = [Run(str(k), {}, Options(learning_rate=rate)) for k, rate in enumerate([0.1, 0.2])]
+    >>> [len(stack) for stack in stacks([*rates, Run("2", {}, Options(layers="8"))])]
+    [2, 1]
+    """
+    found: list[list[Run]] = []
+    firsts: dict[Any, list[tuple[_Parts, list[Run]]]] = {}
+    for run in runs:
+        parts = None if run.epoch is None else _parts(run.options)
+        if parts is None:
+            found.append([run])
+            continue
+        shared = tuple(str(getattr(run.options, name)) for name in OF_A_RUN if name not in OWN)
+        known = firsts.setdefault((run.epoch, parts.kinds, shared), [])
+        stack = next((stack for its, stack in known if _fit(its, parts)), None)
+        if stack is None:
+            stack = []
+            known.append((parts, stack))
+            found.append(stack)
+        stack.append(run)
+    return found
+
+
+class _Parts(NamedTuple):
+    """The parts of a run in which those of a stack may differ in numbers."""
+
+    network: Network
+    optimizer: Optimizer
+    regularization: Regularization
+
+    @property
+    def kinds(self) -> tuple[type, ...]:
+        return type(self.optimizer), *(type(layer) for layer in every(self.network.layers))
+
+
+def _parts(options: Options) -> _Parts | None:
+    """Return the parts of a run; None where it trains alone, or where they are wrong, which it says when it trains.
+
+    The network has one feature and one output: the runs of a sweep have one table.
+    """
+    loss = None if options.loss is None else spec.split(options.loss)[0]
+    link = next((link for link in LOSSES if loss is None or loss in LOSSES[link]), "identity")
+    try:
+        optimizer = build.optimizer(options, 1000)
+        found = _Parts(build.network(options, 1, link, 1), optimizer, build.regularization(options))
+    except InputError:
+        return None
+    return None if isinstance(optimizer, LBFGS) else found
+
+
+def _fit(one: _Parts, other: _Parts) -> bool:
+    """Whether runs can train in one stack."""
+    networks, optimizers, penalties = zip(one, other, strict=True)
+    try:
+        both = together("optimizer", optimizers), together("regularization", penalties)
+        check_members(members.together(networks), *both, 2)
+    except InputError:  # they differ in more than numbers
+        return False
+    return True
+
+
+def epoch_of(folder: Path) -> int | None:
+    """Return the epoch from which the run in a folder goes on, see `Run`."""
+    try:
+        found = model_file.newest(folder / CHECKPOINTS)
+    except (Error, OSError):
+        return None
+    position = found[1].run.get("position") if found else {"epoch": 1, "step": 0, "stopped": None}
+    if position is None or position["step"] or position["stopped"] is not None:
+        return None
+    epoch: int = position["epoch"]
+    return epoch
+
+
+def words(found: Sequence[Sequence[Run]]) -> str:
+    """Say which runs train together, and which do not.
+
+    Examples
+    --------
+    >>> a, b, c = (Run(name, {}, Options(optimizer=name)) for name in ("adam", "momentum", "lbfgs"))
+    >>> words([[a, a], [b], [c]])
+    '2 runs in 1 stack, which trains them at once; alone: momentum (no other run is alike), lbfgs (L-BFGS)'
+    """
+    together, alone = [one for one in found if len(one) > 1], [one[0] for one in found if len(one) == 1]
+    many = count(sum(map(len, together)), "run"), count(len(together), "stack")
+    said = [f"{many[0]} in {many[1]}, which train{'s' * (len(together) == 1)} them at once"] * bool(together)
+    if alone:
+        each = listed((f"{run.name} ({_why_alone(run)})" for run in alone), 4)
+        said.append(f"alone: {each}")
+    return "; ".join(said)
+
+
+def _why_alone(run: Run) -> str:
+    if spec.split(run.options.optimizer)[0] == "lbfgs":
+        return "L-BFGS"
+    return "it goes on from the midst of an epoch" if run.epoch is None else "no other run is alike"
