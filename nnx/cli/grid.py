@@ -137,7 +137,10 @@ def _read(name: str, text: str) -> Any:
         return None
     kind = KINDS[name]
     try:
-        return kind(text)
+        value = kind(text)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError  # nor has JSON such a number
+        return value
     except ValueError:
         if re.match(r"\w+\(", text):
             raise unknown("range", text.partition("(")[0], ("log", "uniform")) from None

@@ -130,20 +130,22 @@ def epoch_of(folder: Path) -> int | None:
 
 
 def words(found: Sequence[Sequence[Run]]) -> str:
-    """Say which runs train together, and which do not.
+    """Say which runs train together, and why others do not.
 
     Examples
     --------
     >>> a, b, c = (Run(name, {}, Options(optimizer=name)) for name in ("adam", "momentum", "lbfgs"))
     >>> words([[a, a], [b], [c]])
-    '2 runs in 1 stack, which trains them at once; alone: momentum (no other run is alike), lbfgs (L-BFGS)'
+    '2 runs in 1 stack, trained at once; alone: momentum (no other run is alike), lbfgs (L-BFGS)'
     """
     together, alone = [one for one in found if len(one) > 1], [one[0] for one in found if len(one) == 1]
-    many = count(sum(map(len, together)), "run"), count(len(together), "stack")
-    said = [f"{many[0]} in {many[1]}, which train{'s' * (len(together) == 1)} them at once"] * bool(together)
+    runs, many = count(sum(map(len, together)), "run"), count(len(together), "stack")
+    said = [f"{runs} in {many}, {'each ' * (len(together) > 1)}trained at once" if together else "none"]
     if alone:
-        each = listed((f"{run.name} ({_why_alone(run)})" for run in alone), 4)
-        said.append(f"alone: {each}")
+        reasons: dict[str, list[str]] = {}
+        for run in alone:
+            reasons.setdefault(_why_alone(run), []).append(run.name)
+        said.append(f"alone: {', '.join(f'{listed(names, 6)} ({why})' for why, names in reasons.items())}")
     return "; ".join(said)
 
 
