@@ -72,26 +72,34 @@ class Keeper(Checkpoints):
 
 
 class MemberKeeper(Keeper):
-    """Writes the last checkpoint of a member of a stack; `StackKeeper` says when it writes others."""
+    """Writes the checkpoints of a member of a stack: the last by itself, others when `StackKeeper` says so."""
+
+    __name__ = Keeper.__name__  # in the checkpoints, from which the run can go on alone
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__(folder)
         self._trainer: Fit | None = None
-        self.epoch = 0
+        self._at: tuple[int, int] | None = None  # epoch and step
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Prepare the folder."""
         super().begin(trainer, state)
         self._trainer = trainer
 
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
+        """Note the step."""
+        super().on_step(trainer, progress)
+        self._at = progress.epoch, progress.step
+
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Write a checkpoint if the member's training ends."""
-        self.epoch = progress.epoch
         super().on_epoch(trainer, progress)
+        self._at = progress.epoch, progress.step
 
-    def write(self) -> None:
-        """Write a checkpoint, of a member that is still being trained."""
-        if self._trainer is not None and self._trainer.stopped is None:
+    def write(self, progress: Progress) -> None:
+        """Write a checkpoint, unless the member has ended, by now or before."""
+        diverged = self._at != (progress.epoch, progress.step)
+        if self._trainer is not None and self._trainer.stopped is None and not diverged:
             self._write(self._trainer, self._path())
 
     def _due(self) -> bool:
@@ -99,34 +107,39 @@ class MemberKeeper(Keeper):
 
 
 class StackKeeper(Callback):
-    """Writes the checkpoints of all members of a stack, as `Keeper` does that of one run.
-
-    At Ctrl-C it writes them after the epoch that is being done, and ends the fit there.
+    """Writes the checkpoints of all members of a stack when `Keeper` would write that of one run.
 
     Parameters
     ----------
-    keepers : sequence of MemberKeeper
+    members : sequence of MemberKeeper
     """
 
     last = True
+    often = False
 
-    def __init__(self, keepers: Sequence[MemberKeeper]) -> None:
-        self._keepers, self.interrupted = keepers, False
+    def __init__(self, members: Sequence[MemberKeeper]) -> None:
+        self._members, self.interrupted = members, False
         self._next = time.monotonic() + EVERY
 
     def interrupt(self) -> None:
-        """End the fit after the epoch that is being done."""
+        """End the fit after the step that is being done."""
         self.interrupted = True
 
+    def on_step(self, trainer: Fit, progress: Progress) -> None:
+        """Write the checkpoints if it is time, or if the fit is to end."""
+        if progress.step != progress.steps:  # else once the epoch is measured
+            self._look(progress)
+
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:
-        """Write the checkpoints of the members that have done this epoch if it is time, or if the fit is to end."""
+        """Write the checkpoints if it is time, or if the fit is to end."""
+        if progress.epoch < progress.epochs or self.interrupted:  # else each has written its last
+            self._look(progress)
+
+    def _look(self, progress: Progress) -> None:
         start = time.monotonic()
         if self.interrupted or start >= self._next:
-            for keeper in self._keepers:
-                if (
-                    keeper.epoch == progress.epoch < progress.epochs
-                ):  # else it has diverged, or is written already
-                    keeper.write()
+            for member in self._members:
+                member.write(progress)
             seconds = time.monotonic() - start
             self._next = time.monotonic() + max(EVERY, seconds / SHARE)
         if self.interrupted:

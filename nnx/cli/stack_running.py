@@ -21,7 +21,7 @@ Run = tuple[Training, Folder]
 
 
 def train(
-    runs: Sequence[Run], resumed: Sequence[bool], watch: Callback, epoch: int = 1
+    runs: Sequence[Run], resumed: Sequence[bool], watch: Callback, go_on: bool
 ) -> list[Exception | None]:
     """Train all, and leave the model and all else in their folders; return the error of each that has failed.
 
@@ -35,8 +35,8 @@ def train(
         Whether the folder of each is that of an earlier part of the run.
     watch : Callback
         Shows the progress.
-    epoch : int
-        They go on from their checkpoints to do this epoch; 1: they begin.
+    go_on : bool
+        Whether they have checkpoints, all of one place, to go on from.
     """
     _take_backend([training for training, _ in runs])
     errors: list[Exception | None] = [None] * len(runs)
@@ -50,7 +50,7 @@ def train(
                 held.callback(folder.end)
         left = [k for k, error in enumerate(errors) if error is None]
         if left:
-            found, whole = _fit([runs[k] for k in left], watch, epoch)
+            found, whole = _fit([runs[k] for k in left], watch, go_on)
             for k, error in zip(left, found, strict=True):
                 errors[k] = _left(*runs[k], error, whole)
     return errors
@@ -65,7 +65,7 @@ def _take_backend(trainings: Sequence[Training]) -> None:
     stack.take_numba_if_worth(m * epochs, steps * epochs)
 
 
-def _fit(runs: Sequence[Run], watch: Callback, epoch: int) -> tuple[list[Exception | None], bool]:
+def _fit(runs: Sequence[Run], watch: Callback, go_on: bool) -> tuple[list[Exception | None], bool]:
     """Do the fit; return the error of each run, and whether the fit came to its end."""
     first, trainers = runs[0][0], [training.trainer for training, _ in runs]
     folders = [folder.path / CHECKPOINTS for _, folder in runs]
@@ -73,14 +73,12 @@ def _fit(runs: Sequence[Run], watch: Callback, epoch: int) -> tuple[list[Excepti
     keepers = [MemberKeeper(folder) for folder in folders]
     keeper = StackKeeper(keepers)
     own = [[*_callbacks(*run), its] for run, its in zip(runs, keepers, strict=True)]
-    before, start = [len(trainer.records) for trainer in trainers], time.perf_counter()
+    before, start = [trainer.steps for trainer in trainers], time.perf_counter()
     errors: list[Exception | None] = [None] * len(runs)
     whole = True
     try:
         with interruptible(keeper):
-            fit_stack(
-                stack, _request(first, [watch, keeper]), trainers, own, None, folders if epoch > 1 else ()
-            )
+            fit_stack(stack, _request(first, [watch, keeper]), trainers, own, None, folders if go_on else ())
     except KeyboardInterrupt:
         whole = False
     except DivergenceError:  # of all: each has its own
@@ -88,9 +86,9 @@ def _fit(runs: Sequence[Run], watch: Callback, epoch: int) -> tuple[list[Excepti
     except Exception as error:
         errors = [error] * len(runs)
     seconds = time.perf_counter() - start
-    epochs = [len(trainer.records) - done for trainer, done in zip(trainers, before, strict=True)]
-    for (training, _), its in zip(runs, epochs, strict=True):
-        training.seconds = seconds * its / max(1, sum(epochs))  # its share, which sums to the time of all
+    done = [trainer.steps - steps for trainer, steps in zip(trainers, before, strict=True)]
+    for (training, _), steps in zip(runs, done, strict=True):
+        training.seconds = seconds * steps / max(1, sum(done))  # its share of the time of all
     return [own or error for own, error in zip(stack.errors, errors, strict=True)], whole
 
 

@@ -27,6 +27,10 @@ OWN = (
 """The options in which runs of a stack may differ, where they differ in numbers alone."""
 
 
+BEGIN = (1, 0)
+"""The place of a run that begins."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run of a sweep.
@@ -38,17 +42,17 @@ class Run:
     its : dict
         Its own options.
     options : Options
-    epoch : int or None
-        The epoch from which it goes on; 1: it begins. None: it goes on from the midst of one, or has ended.
     goes_on : bool
-        Whether its folder is there.
+        Whether its folder is that of an earlier part of it.
+    place : (int, int) or None
+        The epoch, and the step in it, from which it goes on; None: its training has ended.
     """
 
     name: str
     its: Mapping[str, Any]
     options: Options
-    epoch: int | None = 1
     goes_on: bool = False
+    place: tuple[int, int] | None = BEGIN
 
 
 def stacks(runs: Iterable[Run]) -> list[list[Run]]:
@@ -63,12 +67,12 @@ def stacks(runs: Iterable[Run]) -> list[list[Run]]:
     found: list[list[Run]] = []
     firsts: dict[Any, list[tuple[_Parts, list[Run]]]] = {}
     for run in runs:
-        parts = None if run.epoch is None else _parts(run.options)
+        parts = None if run.place is None else _parts(run.options)
         if parts is None:
             found.append([run])
             continue
         shared = tuple(str(getattr(run.options, name)) for name in OF_A_RUN if name not in OWN)
-        known = firsts.setdefault((run.epoch, parts.kinds, shared), [])
+        known = firsts.setdefault((run.place, parts.kinds, shared), [])
         stack = next((stack for its, stack in known if _fit(its, parts)), None)
         if stack is None:
             stack = []
@@ -116,17 +120,18 @@ def _fit(one: _Parts, other: _Parts) -> bool:
     return True
 
 
-def epoch_of(folder: Path) -> int | None:
-    """Return the epoch from which the run in a folder goes on, see `Run`."""
+def place_of(folder: Path) -> tuple[int, int] | None:
+    """Return the place from which the run in a folder goes on, see `Run`."""
     try:
         found = model_file.newest(folder / CHECKPOINTS)
-    except (Error, OSError):
+    except (Error, OSError):  # which it says when it trains
         return None
-    position = found[1].run.get("position") if found else {"epoch": 1, "step": 0, "stopped": None}
-    if position is None or position["step"] or position["stopped"] is not None:
+    if found is None:
+        return BEGIN
+    position = found[1].run.get("position")
+    if position is None or position["stopped"] is not None:
         return None
-    epoch: int = position["epoch"]
-    return epoch
+    return position["epoch"], position["step"]
 
 
 def words(found: Sequence[Sequence[Run]]) -> str:
@@ -152,4 +157,4 @@ def words(found: Sequence[Sequence[Run]]) -> str:
 def _why_alone(run: Run) -> str:
     if spec.split(run.options.optimizer)[0] == "lbfgs":
         return "L-BFGS"
-    return "it goes on from the midst of an epoch" if run.epoch is None else "no other run is alike"
+    return "its training has ended" if run.place is None else "no other run is alike"

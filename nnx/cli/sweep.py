@@ -18,7 +18,7 @@ from nnx.cli.options import Options, long
 from nnx.cli.prepared import Reader
 from nnx.cli.resuming import going_on
 from nnx.cli.running import train
-from nnx.cli.stacks import Run, epoch_of, stacks, words
+from nnx.cli.stacks import BEGIN, Run, place_of, stacks, words
 from nnx.cli.sweep_results import DONE, FAILED, INTERRUPTED, present, ranked, results, shown, tell, write
 from nnx.cli.training import Training, evaluate, prepare, score
 from nnx.errors import Error, count, first_line
@@ -103,7 +103,8 @@ class Sweep:
                 continue
             goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
             goes_on = goes_on and (path / CONFIG).is_file()
-            runs.append(Run(name, its, of_one(self.options, its), epoch_of(path) if goes_on else 1, goes_on))
+            place = place_of(path) if goes_on else BEGIN
+            runs.append(Run(name, its, of_one(self.options, its), goes_on, place))
         self._stacks = stacks(runs)
         if runs:
             show.say("Stacks", words(self._stacks))
@@ -193,7 +194,7 @@ def trained(
             errors[k] = error
     if len(stack) > 1 and begun:
         resumed = [stack[k].goes_on for k in begun]
-        found = stack_running.train([*begun.values()], resumed, watch(""), stack[0].epoch or 1)
+        found = stack_running.train([*begun.values()], resumed, watch(""), stack[0].place != BEGIN)
         for k, error in zip(begun, found, strict=True):
             errors[k] = error
     for k, (training, folder) in begun.items():
