@@ -270,6 +270,7 @@ def test_a_program_runs_members_as_it_runs_them_alone(backend, rng, order, weigh
         places = None if order is None else backend.asarray(order)
         found = program.run(data, places, at, m, count)
         Js.append(np.stack([backend.to_numpy(found[i]) for i in range(count)]))
+    assert getattr(program, "_layouts", True)
     caches = [getattr(program, name)._made for name in ("_steps", "_compiled") if hasattr(program, name)]
     assert not caches or all(any(made.values()) or not made for made in caches)  # it did not run as it is
     after = {name: backend.to_numpy(x) for name, x in program.read().items()}
@@ -348,3 +349,23 @@ def test_members_run_in_groups_as_they_run_all_at_once(backend, rng, live, size,
     for k in left_out:
         np.testing.assert_array_equal(ours["theta"][k], state["theta"][k])
         assert not costs[0][:, k].any()
+
+
+@pytest.mark.parametrize("backend", ["jax"], indirect=True)
+def test_jax_computes_as_many_members_at_once_as_stay_in_the_cache(backend, rng):
+    net, optimizer = layered(nnx.BatchNorm(), nnx.Dropout([0.3, 0.0, 0.9])), nnx.Momentum(RATES)
+    (X, Y), w = samples(rng), backend.asarray(rng.integers(1, 3, (K, M)), "float32")
+    data, order = (
+        (backend.asarray(X, "float32"), backend.asarray(Y), w),
+        backend.asarray(orders_of(rng, "own")),
+    )
+    state = stacked_state(net, optimizer, np.stack([net.init(k) for k in range(K)]))
+    member = 2 * sum(x.nbytes for x in state.values()) // K
+    found = []
+    for most in (np.inf, 2 * member):  # 2 and 1
+        program = backend.compile(training_step(net, optimizer))
+        program._group_bytes = most
+        program.load({name: backend.asarray(x) for name, x in state.items()})
+        found.append((program.run(data, order, 0, 4, 4)[:4], program.read("theta")["theta"]))
+    for ours, whole in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, whole, rtol=1e-5, atol=1e-6)

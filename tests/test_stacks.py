@@ -420,3 +420,14 @@ def test_a_stack_goes_on_from_the_checkpoints_of_its_members_and_so_does_a_singl
         np.testing.assert_array_equal(one.theta, other.theta)
     with pytest.raises(nnx.errors.InputError, match="and these stand apart"):
         fit(trainers(3), checkpoints=[tmp_path / "a", tmp_path / "b", tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_members_have_products_of_bfloat16(name, rng):
+    given = {"epochs": 3, "batch_size": 10, "optimizer": nnx.Momentum(RATES)}
+    X, Y = samples(rng)
+    rounded = nnx.backend(name, "cpu", precision="bfloat16")
+    stack, singles = stacked(net(), X, Y, backend=rounded, **given)
+    check(stack, singles, rtol=1e-4)
+    plain, _ = stacked(net(), X, Y, backend="numpy", **given)
+    assert np.abs(plain.theta - stack.theta).max() > 1e-4

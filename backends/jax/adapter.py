@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from nnx.array.host import as_host
 from nnx.backends.jax.program import JaxProgram
+from nnx.compiler.thresholds import GROUP_BYTES
 from nnx.errors import BackendError, first_line
 from nnx.port.base import Backend, Memory, process_memory, require
 from nnx.port.precision import FLOAT32, check_capability, precision_note
@@ -73,7 +75,8 @@ class Jax(Backend):
         """Return the function as a program, compiled once for each set of shapes."""
         of_float32 = None if self.device == "cpu" else "highest"
         names = {"float32": of_float32, "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
-        return JaxProgram(function, self._jax, names[self.precision])
+        group_bytes = GROUP_BYTES if self.device == "cpu" else inf
+        return JaxProgram(function, self._jax, names[self.precision], group_bytes)
 
     def memory(self) -> Memory:
         """Return the bytes of the device where JAX tells them, the process's on the CPU."""

@@ -3,11 +3,15 @@
 import logging
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
+from math import inf
 from typing import Any
 
-from nnx.array.gather import Data, member_batch
+from nnx.array.gather import Data
+from nnx.array.members import is_stack
 from nnx.array.namespace import Array
 from nnx.backends.jax.lowering import Layouts, Lowered, is_tree, joined, split
+from nnx.backends.jax.members import first_member, loop_of_stack
 from nnx.compiler import trace
 from nnx.compiler.passes.round_factors import in_precision
 from nnx.port.program import Program, exclusive
@@ -29,16 +33,21 @@ class JaxProgram(Program):
     jax : module
     precision : str or None
         JAX's name for the precision of products; None: JAX's default, which has fewer bits on a GPU (TF32) or a TPU.
+    group_bytes : float
+        Members of a stack that have so many bytes of state are computed at once.
     """
 
-    def __init__(self, function: Callable[..., Any], jax: Any, precision: str | None = None) -> None:
-        super().__init__(function, jax, precision)
-        self._jax, self._precision = jax, precision
+    def __init__(
+        self, function: Callable[..., Any], jax: Any, precision: str | None = None, group_bytes: float = inf
+    ) -> None:
+        super().__init__(function, jax, precision, group_bytes)
+        self._jax, self._precision, self._group_bytes = jax, precision, group_bytes
         self._layouts: Layouts | None = None  # of the state's vectors
         self._transposed: tuple[Any, dict[str, Any]] | None = None  # the last X, weakly, and its transpose
         self._called = jax.jit(lambda *arguments: (self._lowered(*arguments) or function)(*arguments))
         self._looped = jax.jit(self._loop, static_argnames="m")
         self._split = jax.jit(lambda x: split(x, self._layouts or {}, jax.numpy))
+        self._split_each, self._join_each = jax.jit(jax.vmap(self._split)), jax.jit(jax.vmap(self._joined))
         self._transpose = jax.jit(jax.numpy.transpose)
         self._all_finite = jax.jit(self._numbers_are_finite)
 
@@ -67,19 +76,20 @@ class JaxProgram(Program):
         forget_shapes(self._looped)
         state = self._split_state(data, order, m)
         own = state["t"].shape[:-1] if "t" in state else ()  # the members of a stack
-        Js, done = self._jax.numpy.zeros((max(COSTS, 1 << (count - 1).bit_length()), *own)), 0
+        Js, done = self._jax.numpy.zeros((*own, max(COSTS, 1 << (count - 1).bit_length()))), 0
         for places, first, some in self._epochs(order, data[1].shape[-1], at, m, count):
             with self._jax.default_matmul_precision(self._precision):
                 state, Js = self._looped(state, data, places, Js, first, done, some, m=m)
             done += some
             give_way()
         self._state = {name: state[name] for name in self._state}  # JAX sorts them
-        return Js
+        return Js.T if own else Js
 
     @exclusive
     def read(self, *names: str) -> dict[str, Array]:
         """Return the state's arrays, which never change: all of them without names."""
-        return {name: self._joined(self._state[name]) for name in names or self._state}
+        joined = self._join_each if is_stack(self._state) else self._joined
+        return {name: joined(self._state[name]) for name in names or self._state}
 
     @property
     @exclusive
@@ -101,12 +111,21 @@ class JaxProgram(Program):
 
     def _split_state(self, data: Data, order: Any, m: int) -> dict[str, Any]:
         """Return the current state with its vectors split into parameters, as the loop returns them."""
+        stack = is_stack(self._state)
         if self._layouts is None:
-            batch = self._jax.eval_shape(lambda: self._mini_batch(data, order, 0, m))
-            lowered = self._lowered(self._state, batch)
+
+            def arguments() -> Any:
+                state, its, places = self._state, data, order
+                if stack:
+                    state, its, places = first_member(state, its, places)
+                return state, self._mini_batch(its, places, 0, m)
+
+            lowered = self._lowered(*self._jax.eval_shape(arguments))
             self._layouts = lowered.layouts if lowered else {}
         return {
-            name: self._split(x) if not is_tree(x) and x.shape in self._layouts else x
+            name: (self._split_each if stack else self._split)(x)
+            if not is_tree(x) and x.shape[stack:] in self._layouts
+            else x
             for name, x in self._state.items()
         }
 
@@ -114,6 +133,9 @@ class JaxProgram(Program):
         self, state: Any, data: Data, order: Any, Js: Any, at: Any, done: Any, count: Any, m: int
     ) -> tuple[Any, Any]:
         """Return the state after `count` steps, and the costs with theirs from `done` on."""
+        if is_stack(state):
+            loop = partial(self._loop, at=at, done=done, count=count, m=m)
+            return loop_of_stack(loop, self._jax, self._group_bytes, state, data, order, Js)  # type: ignore[no-any-return]
         lax, M = self._jax.lax, data[1].shape[-1]
 
         def batch(k: Any) -> Data:
@@ -143,8 +165,6 @@ class JaxProgram(Program):
         if order is None:
             return cut(X, start, m, -1), cut(Y, start, m, -1), None if w is None else cut(w, start, m, -1)
         picked = cut(order, start, m, -1)
-        if picked.ndim > 1:
-            return member_batch((X.T, Y, w), picked, lambda rows, places: rows[places])
         return X[picked].T, Y[..., picked], None if w is None else w[..., picked]
 
     def _epochs(self, order: Any, M: int, at: int, m: int, count: int) -> Iterator[tuple[Any, int, int]]:

@@ -37,7 +37,8 @@ SLOW_ROOT = _row("SLOW_ROOT", 1 << 12, "elements", "from it on, PyTorch with MKL
     "784-512-512-10 with Adam took 1.6 times as long at m = 1: MKL is slow at the root of 0", "AMD EPYC, Zen 4")
 ONE_THREAD_FLOPS = _row("ONE_THREAD_FLOPS", 1 << 23, "flop", "up to it, products in NumPy and PyTorch have one thread",
     "two threads take about as long to meet")
-GROUP_BYTES = _row("GROUP_BYTES", 8 << 20, "bytes", "NumPy and PyTorch compute so many members of a stack at once",
+GROUP_BYTES = _row("GROUP_BYTES", 8 << 20, "bytes",
+    "up to it, NumPy, PyTorch and JAX compute members of a stack at once",
     "784-512-512-10 took 1.3 times as long with 4 members as with 1; 256-256-256-10 0.9 times with 2, 1.3 with 16",
     "AMD EPYC, Zen 4")
 
