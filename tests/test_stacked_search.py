@@ -239,6 +239,7 @@ def test_an_interrupt_ends_the_search(wine):
         (LogisticRegression(), {"C": [0.1, 1.0]}),
         (make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 1.0]}),
         (net(max_iter=2), {"alpha": [0, 1.0]}),  # of a sparse X
+        (net(max_iter=2), {"n_members": [2, 3]}),
     ],
 )
 def test_others_are_fitted_one_by_one(wine, stacks, estimator, grid):

@@ -82,7 +82,7 @@ class BaseMLP(Fitted):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
         wait = DEFERRED.get()
-        if wait is not None and not incremental and self.n_members is None:
+        if wait is not None and not incremental:
             wait(self, X, y, sample_weight)
             return self
         given = self._check(X, y, sample_weight, incremental)
@@ -93,10 +93,6 @@ class BaseMLP(Fitted):
         else:
             fit_members(self, given)
         return self
-
-    def _prepare(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Fit:
-        """Return the fit of this estimator of one network to X and y, ready to run."""
-        return self._ready_for(self._check(X, y, sample_weight, incremental))
 
     def _check(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Given:
         """Return the samples of a fit, as it takes them."""

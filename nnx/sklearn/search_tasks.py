@@ -15,7 +15,14 @@ from sklearn.utils.validation import _check_method_params
 
 from nnx.sklearn.base import BaseMLP
 from nnx.sklearn.fitting import Fit
-from nnx.sklearn.stacked_fits import Outcome, deferred, groups, run_stack, suits_a_stack
+from nnx.sklearn.stacked_fits import (
+    Outcome,
+    architecture,
+    deferred,
+    groups,
+    run_stack,
+    suits_a_stack,
+)
 
 
 class Stacks(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
@@ -153,6 +160,7 @@ class Folds:
     def __init__(self) -> None:
         self._samples: dict[int, Any] = {}
         self._transformed: dict[Any, Any] = {}
+        self._forwards: dict[Any, Any] = {}
 
     def fit(
         self, estimator: Any, X: Any, y: Any, train: Any, others: dict[str, Any], parameters: dict[str, Any]
@@ -171,8 +179,7 @@ class Folds:
             steps, given = self._transformed[key]
             network = estimator.steps[-1]
             estimator.steps = [*steps, network]
-            fit: Fit = network[1]._prepare(*given, False)
-            return fit
+            return self._ready(network[1], given)
         waiting: list[Any] = []
         with deferred(lambda *given: waiting.append(given)):
             estimator.fit(X_train, **own) if y_train is None else estimator.fit(X_train, y_train, **own)
@@ -181,7 +188,14 @@ class Folds:
         ((network, *given),) = waiting
         if key is not None:
             self._transformed[key] = estimator.steps[:-1], given
-        fit = network._prepare(*given, False)
+        return self._ready(network, given)
+
+    def _ready(self, network: BaseMLP, given: Any) -> Fit:
+        """Return the fit of a network; those of one architecture score the samples held out by one program."""
+        X, y, sample_weight = given
+        samples = network._check(X, y, sample_weight, False)
+        fit = network._ready_for(samples)
+        samples.forward = self._forwards.setdefault(architecture(fit), samples.forward)
         return fit
 
 

@@ -74,15 +74,22 @@ def groups(fits: Sequence[Fit]) -> list[list[int]]:
     return [group for alike in found.values() for group in alike]
 
 
+def architecture(fit: Fit) -> Any:
+    """Return all that a fit's `Network.forward` depends on."""
+    estimator, session = fit.estimator, fit.trainer.session
+    return (
+        *session.network.shapes.items(), estimator.activation, estimator.normalization, estimator.out_activation_,
+        estimator.dropout > 0, id(session.backend), session.dtype,
+    )  # fmt: skip
+
+
 def _key(fit: Fit) -> Any:
     """Return the numbers and names that fits of one stack have in common."""
-    estimator, session = fit.estimator, fit.trainer.session
+    estimator = fit.estimator
     m = fit.X.shape[0] if fit.rows is None else len(fit.rows)
-    network = tuple(session.network.shapes.items()), estimator.activation, estimator.normalization
     return (
-        *network, estimator.out_activation_, estimator.dropout > 0, m, fit.batch_size, fit.epochs,
-        bool(estimator.shuffle), fit.weights is None, id(session.backend), session.dtype, samples.home(fit.X),
-        fit.Y.ndim, str(fit.Y.dtype), estimator.backend, estimator.device, estimator.precision,
+        architecture(fit), m, fit.batch_size, fit.epochs, bool(estimator.shuffle), fit.weights is None,
+        samples.home(fit.X), fit.Y.ndim, str(fit.Y.dtype), estimator.backend, estimator.device, estimator.precision,
     )  # fmt: skip
 
 
