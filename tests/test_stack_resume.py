@@ -1,7 +1,8 @@
 """A fit of a stack that ends, however it ends, goes on as if nothing had happened."""
 
 import json
-from contextlib import nullcontext
+import pickle
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 
 import numpy as np
@@ -318,3 +319,38 @@ def test_a_list_of_another_length_is_an_error():
     np.testing.assert_allclose(trainer.learning_rate, [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
     with pytest.raises(nnx.InputError, match="learning_rate has 2 values; expected 4, one for each member"):
         trainer.learning_rate = [0.1, 0.2]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"], indirect=True)
+@pytest.mark.parametrize("w", [None, to_learn()[2]])
+def test_the_moving_averages_of_members_are_those_of_their_single_runs(backend, w, tmp_path):
+    """Of members that stop early, that diverge, that sit steps out, and after an interrupt."""
+    (X, Y), validation, _ = to_learn()
+    given = {"epochs": 8, "batch_size": 4, "validation": validation}
+    trainer, broken, again = (new(backend) for _ in range(3))
+    averages = [nnx.MovingAverage(0.9) for _ in range(3)]
+    stopping = nnx.EarlyStopping(patience=2)
+    trainer.fit(X, Y, callbacks=[stopping, averages[0]], sample_weight=w, **given)
+    steps = []
+    for k, rate in enumerate(RATES):
+        single, average = nnx.Trainer(net(), nnx.Momentum(rate), backend, seed=3 + k), nnx.MovingAverage(0.9)
+        its = {**given, "sample_weight": None if w is None else w[k]}
+        with suppress(nnx.DivergenceError):
+            single.fit(X, Y, callbacks=[nnx.EarlyStopping(patience=2), average], **its)
+        steps.append(average.state()["n"])
+        expected = average.theta if steps[-1] else single.theta
+        np.testing.assert_allclose(averages[0].theta[k], expected, rtol=1e-4, atol=1e-5)
+    assert steps[2] == 0
+    assert len({*steps}) > 1
+    kept, theta = trainer.kept, trainer.theta
+    with averages[0].applied(trainer):
+        np.testing.assert_array_equal(trainer.theta, averages[0].theta)
+    assert trainer.kept == kept
+    np.testing.assert_array_equal(trainer.theta, theta)
+    checkpoints = [nnx.Checkpoints(tmp_path, steps=1) for _ in range(2)]
+    given["sample_weight"] = w
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(X, Y, callbacks=[stopping, averages[1], checkpoints[0], Interrupt(25)], **given)
+    again.fit(X, Y, callbacks=[stopping, averages[2], checkpoints[1]], resume=tmp_path, **given)
+    np.testing.assert_array_equal(averages[2].theta, averages[0].theta)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(averages[2])).theta, averages[0].theta)

@@ -15,7 +15,7 @@ Expected = Any
 - `str`, `bool`, `dict`, `list`, `None`, or `object` for anything; `int` of 64 bits, and `float`, which also takes
   integers, but neither NaN nor infinities;
 - `Whole(low, high)`: an int between these;
-- `Vector(n)`: an array (n,) of floats;
+- `Vector(n)`: an array (n,) of floats, with `members` (K, n);
 - a list with one of these in it: a list of them; a tuple: one of several; a dict by keys: an object with exactly these
   keys, without those that end with "?" if they are not there;
 - a function (where, value) that raises an InputError.
@@ -37,9 +37,15 @@ class Whole:
 
 @dataclass(frozen=True)
 class Vector:
-    """An array (n,) of floats."""
+    """An array (n,) of floats, or (members, n)."""
 
     n: int
+    members: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The array's shape."""
+        return (self.n,) if self.members is None else (self.members, self.n)
 
 
 def check(where: str, value: Any, expected: Expected) -> None:
@@ -93,7 +99,7 @@ def _fits(value: Any, expected: Expected) -> bool:
         whole = isinstance(value, int) and not isinstance(value, bool)
         return whole and expected.low <= value <= (math.inf if expected.high is None else expected.high)
     if isinstance(expected, Vector):
-        return getattr(value, "shape", None) == (expected.n,) and getattr(value.dtype, "kind", "") == "f"
+        return getattr(value, "shape", None) == expected.shape and getattr(value.dtype, "kind", "") == "f"
     if expected in (None, NoneType):
         return value is None
     if expected is int:
@@ -116,7 +122,7 @@ def _in_words(expected: Expected) -> str:
         high = "" if expected.high in (None, 2**63 - 1) else f" to {expected.high}"
         return f"a whole number {'>= ' if not high else 'from '}{expected.low}{high}"
     if isinstance(expected, Vector):
-        return f"{expected.n} numbers"
+        return f"{' x '.join(map(str, expected.shape))} numbers"
     if isinstance(expected, dict | list):
         return _NAMES[type(expected)]
     return _NAMES.get(expected, "a description") if isinstance(expected, type | None) else "a description"

@@ -117,7 +117,7 @@ class Stack:
         """Let members go with their states; the others come closer when they are three quarters of the rows or less."""
         for k in gone:
             row, session = self.rows.index(k), self.sessions[k]
-            state = {name: of_member(x, row) for name, x in self._read(tuple(session._names)).items()}
+            state = {name: of_member(x, row) for name, x in self.read_all(*session._names).items()}
             self.rows[row] = -1
             session.load(state)
         if gone:
@@ -161,16 +161,16 @@ class Stack:
     @property
     def device_theta(self) -> Array:
         """A copy of all rows' parameters on the device."""
-        return self._read(("theta",))["theta"]
+        return self.read_all("theta")["theta"]
 
     def read(self, k: int, names: Sequence[str]) -> State:
         """Return arrays of the state of a member in the stack."""
         row = self.rows.index(k)
-        return {name: of_member(x, row) for name, x in self._read(tuple(names)).items()}
+        return {name: of_member(x, row) for name, x in self.read_all(*names).items()}
 
     def steps(self) -> dict[int, int]:
         """Return the steps that each member in the stack has done."""
-        t = self.backend.to_numpy(self._read(("t",))["t"])
+        t = self.backend.to_numpy(self.read_all("t")["t"])
         return {k: int(t[row, 0]) for row, k in enumerate(self.rows) if k >= 0}
 
     def load(self, k: int, state: State) -> None:
@@ -182,7 +182,8 @@ class Stack:
             found[name] = xp.concat([x[:row, ...], new, x[row + 1 :, ...]])
         self._change(self.program.load, found)
 
-    def _read(self, names: tuple[str, ...]) -> State:
+    def read_all(self, *names: str) -> State:
+        """Return copies of these arrays of the state, of all rows; the same ones until the state changes."""
         missing = [name for name in names if name not in self._copies]
         if missing:
             self._copies |= self.program.read(*missing)

@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from nnx.array import host
-from nnx.array.namespace import Array, array_namespace
+from nnx.array.namespace import Array
 from nnx.errors import DivergenceError, InputError, count, items, positive_int, shown
 from nnx.errors.texts import shape_of
 from nnx.model import members
@@ -213,8 +213,14 @@ class StackSession:
     @property
     def device_theta(self) -> Array:
         """A copy of all parameters (K, P) on the device."""
-        each = [session.device_theta for session in self.members]
-        return array_namespace(each[0]).stack(each, axis=0)
+        return self.read("theta")["theta"]
+
+    def read(self, *names: str) -> State:
+        """Return copies of these arrays of the states of all members, (K, ...) each. Write into none of them."""
+        for _, stack in self._stacks.values():
+            if stack.rows == [*range(self.K)]:  # in a fit that no member has left
+                return stack.read_all(*names)
+        return stacked([session.read(*names) for session in self.members])
 
     @property
     def theta(self) -> Any:

@@ -111,7 +111,7 @@ def stacked_state(
 
 def stacked(states: Sequence[State]) -> State:
     """Return the states of members one behind the other: see `stacked_state`."""
-    found, xp = {}, array_namespace(states[0]["theta"])
+    found, xp = {}, array_namespace(next(iter(states[0].values())))
     for name in dict.fromkeys(name for state in states for name in state):
         each = [state[name] for state in states if name in state]
         joined = xp.stack(each[:1] if name == "decays" else each, axis=0)
