@@ -60,6 +60,14 @@ def test_a_product_is_described(library, transpose_a, transpose_b):
     assert found == [a, b, (512, 128, 600)]
 
 
+def test_a_product_of_members_is_a_batch(library):
+    batch = product()._replace(members=5, strides=(401408, 0, 1 << 40))
+    layouts = Matmul(library, batch)._layouts
+    assert [asked(library, "MatrixLayout", x, cublaslt.BATCH_COUNT) for x in layouts] == [5, 5, 5]
+    strides = [asked(library, "MatrixLayout", x, cublaslt.BATCH_STRIDE, ctypes.c_int64) for x in layouts]
+    assert strides == [401408, 0, 1 << 40]
+
+
 @pytest.mark.parametrize(
     ("a", "c", "precision", "compute", "types"),
     [

@@ -171,7 +171,7 @@ def test_the_whole_source_of_a_step_compiles(gpu, architecture):
     step, state, data = made("softmax", backend)
     whole = loop.with_loop(render_step(step, state, data, 10))
     prelude = calls.PRELUDE.read_text(encoding="utf-8")
-    for source in (prelude + whole.source, loop.SOURCE):
+    for source in (prelude + whole.source, loop.SOURCE + loop.MEMBERS):
         log = compiled(source, architecture)
         spills = [int(n) for n in re.findall(r"(\d+) bytes spill stores", log)]
         assert max(spills) == 0

@@ -17,7 +17,7 @@ from nnx.compiler import TraceError, own_outputs, trace
 pytestmark = needs_compiler
 
 NOT_RENDERED = {"stack"}
-"""What runs as calls: a stack of networks has matrices of three axes."""
+"""What runs as calls: theta (K, P) in the state of one network makes matrices of three axes."""
 
 FORMS = [
     pytest.param(dtype, m, marks=() if (dtype, m) == ("float32", 45) else pytest.mark.long)

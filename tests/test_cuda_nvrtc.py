@@ -13,6 +13,7 @@ from step_cases import CASES, case, digits
 from test_cuda_kernels import NOT_RENDERED, OF_SEVERAL, WIDE, render
 
 import nnx
+from nnx.backends.cupy.members import of_members
 from nnx.compiler.ir.operations import ARITY
 
 pytestmark = needs_nvrtc
@@ -37,6 +38,9 @@ def kernels(dtype):
     every = {name: made for name, made in {**CASES, **WIDE, **LARGE}.items() if name not in NOT_RENDERED}
     steps = [render(made, dtype, 45)[0] for made in every.values()]
     steps += [render(CASES[name], dtype, 1)[0] for name in CASES.keys() - {*NOT_RENDERED, *OF_SEVERAL}]
+    steps += [
+        of_members(render(made, dtype, 45)[0], 3, {}) for made in (CASES["everything"], LARGE["digits"])
+    ]
     texts = {text.replace(f" {name}(", " KERNEL(") for step in steps for name, text in step.kernels.items()}
     return [text.replace(" KERNEL(", f" kernel_{n}(") for n, text in enumerate(sorted(texts))]
 
