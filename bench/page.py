@@ -78,6 +78,7 @@ def _group(result: Result, group: Group) -> dict[str, Any]:
     return {
         "name": str(group),
         "axis": group.axis,
+        "label": {"m": "m, samples in a step", "K": "K, members"}[group.axis],
         "legend": [_line(contestant, label) for contestant, label in labels.items()],
         "panels": [
             {

@@ -154,6 +154,10 @@ def slug(group: Group) -> str:
     return str(group).replace(", ", "-").replace(" = ", "-").replace(" ", "-")
 
 
+AXES = {"m": "m", "K": "K, members"}
+"""The labels of the horizontal axis."""
+
+
 def draw(result: Result, group: Group, path: Path) -> None:
     """Draw the four plots of a group into one PNG."""
     import matplotlib as mpl
@@ -176,7 +180,7 @@ def draw(result: Result, group: Group, path: Path) -> None:
                 axes.plot(x, value, **_drawn(contestant))
                 axes.fill_between(x, low, high, color=style(contestant)[0], alpha=0.15, lw=0)
             _extras(axes, panel, result, figures)
-            axes.set(title=panel.title, xlabel=group.axis, xscale="log", yscale="log")
+            axes.set(title=panel.title, xlabel=AXES[group.axis], xscale="log", yscale="log")
             axes.set_xticks(places, [f"{x:,}" for x in places])
             axes.minorticks_off()
             low, high = axes.get_ylim()
