@@ -134,8 +134,9 @@ def one_by_one(backend: str, case: Case, data: Data) -> Contestant:
         return total
 
     def parameters() -> dict[str, Any]:
-        to_numpy, unflatten = trainer.backend.to_numpy, trainer.network.unflatten
-        return stacked([unflatten(to_numpy(state["theta"])) for state in states])
+        thetas = [trainer.backend.to_numpy(state["theta"]) for state in states]
+        found: dict[str, Any] = stacked([trainer.network.unflatten(theta) for theta in thetas])
+        return found
 
     return timed.contestant(seconds, parameters, lambda: outside)
 
