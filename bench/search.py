@@ -55,7 +55,7 @@ def measure(
     return median(seconds["stacked"]), median(seconds["grid"]), same, float(np.abs(ours - theirs).max())
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--n-jobs", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     settings: Any = SETTINGS
     if arguments.hidden or arguments.batch_size:
         settings = [(arguments.hidden or 100, arguments.batch_size or "auto")]

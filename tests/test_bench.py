@@ -11,7 +11,7 @@ pytest.importorskip("sklearn")
 
 from sklearn.datasets import load_digits
 
-from nnx.bench import accuracy, recipe
+from nnx.bench import accuracy, recipe, search
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +127,27 @@ def test_every_contestant_sees_the_same_split():
     assert np.allclose(one.X.mean(axis=1), 0)
     assert np.allclose(one.X.std(axis=1), 1)
     assert one.X_held_out.shape[1] == 45
+
+
+@pytest.mark.long
+def test_a_stacked_search_beside_scikit_learns(capsys):
+    search.main(
+        [
+            "--data",
+            "breast_cancer",
+            "--hidden",
+            "4",
+            "--max-iter",
+            "2",
+            "--folds",
+            "2",
+            "--turns",
+            "1",
+            "--n-jobs",
+            "1",
+        ]
+    )
+    (row,) = capsys.readouterr().out.splitlines()[1:]
+    name, hidden, batch_size, *_, same, most = row.split()
+    assert (name, hidden, batch_size, same) == ("breast_cancer", "4", "auto", "True")
+    assert float(most) < 1e-9
