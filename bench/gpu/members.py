@@ -76,6 +76,6 @@ def error(found: dict[str, Any], expected: dict[str, Any], start: dict[str, Any]
 
 def fastest(one: Contestant, seconds: float) -> float:
     """Return the seconds of an epoch in the fastest of some turns, each as long as `seconds`, about."""
-    epochs = max(1, round(seconds / one.seconds(2) * 2))
+    epochs: int = max(1, round(seconds / one.seconds(2) * 2))
     found: float = min(one.seconds(epochs) for _ in range(TURNS))
     return found / epochs
