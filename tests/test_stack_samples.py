@@ -18,16 +18,17 @@ def samples(m=42):
     return X, (X[0] > 0) + 1 * (X[1] > 0.7)
 
 
-def check_single_runs(given, network=None, backend="numpy", rtol=0, **fit):
+def check_single_runs(given, network=None, backend="numpy", rtol=0, X=None, **fit):
     """Fit a stack and its single runs; `given(k)` are the arguments of member k, `given(None)` those of the stack."""
     network = network or net()
     stack = nnx.Trainer(network, nnx.Momentum(RATES), backend, seed=SEEDS, members=3)
-    X, Y = samples()
+    given_X = samples()[0] if X is None else X
+    Y = samples()[1] if hasattr(given_X, "shape") else None
     fit = {"epochs": 4, "batch_size": 8, **fit}
-    stack.fit(X, Y, **fit, **given(None))
+    stack.fit(given_X, Y, **fit, **given(None))
     for k, (rate, seed) in enumerate(zip(RATES, SEEDS, strict=True)):
         single = nnx.Trainer(network, nnx.Momentum(rate), backend, seed=seed)
-        single.fit(X, Y, **fit, **given(k))
+        single.fit(given_X, Y, **fit, **given(k))
         session = stack.each[k].session
         assert session.measures == single.measures
         assert (session.stopped, session.kept) == (single.stopped, single.kept)
@@ -84,6 +85,22 @@ def test_training_metrics_of_all_members():
     assert sorted(stack.records[0][0]) == ["accuracy", "loss"]
 
 
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("torch", "numba")]
+
+
+@pytest.mark.parametrize("backend", ["numpy", *LONG], indirect=True)
+@pytest.mark.parametrize(("micro_batch", "own"), [(3, False), (3, True), (8, True), (100, False)])
+def test_members_train_in_micro_batches(backend, micro_batch, own):
+    w = np.random.default_rng(1).integers(0, 2, (3, 42)) * (np.arange(42) // 8 != 2) if own else None
+
+    def given(k):
+        its = w if k is None or w is None else w[k]
+        return {"sample_weight": its, "micro_batch": micro_batch, "shuffle": micro_batch < 8}
+
+    rtol = 0 if backend.name == "numpy" and not own else 1e-4
+    check_single_runs(given, net(nnx.Dropout(0.3)), backend, rtol, epochs=3)
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -96,12 +113,56 @@ def test_training_metrics_of_all_members():
         ({"batch_size": 1}, "on which BatchNorm cannot train"),
         ({"micro_batch": 2}, "micro_batch cannot be used with BatchNorm"),
         ({"metrics": ["r2"], "validation_split": 0.2}, "r2"),
+        ({"X": "file"}, "each would shuffle it in its own; give shuffle=False"),
+        ({"X": "file", "validation_split": 0.2}, "are for samples in memory"),
+        ({"X": "file", "sample_weight": np.ones((3, 42))}, "are for samples in memory"),
+        ({"X": [samples()], "Y": None, "validation_split": 0.2}, "batches that are given cannot be split"),
+        ({"steps": 3}, "steps=3 is given with X and Y"),
     ],
 )
-def test_wrong_samples_of_members_are_errors(given, says):
+def test_wrong_samples_of_members_are_errors(given, says, tmp_path):
     stack = nnx.Trainer(net(nnx.BatchNorm()), backend="numpy", members=3)
+    X, Y = samples()
+    if given.get("X") == "file":
+        np.save(tmp_path / "X.npy", X)
+        given = {**given, "X": np.load(tmp_path / "X.npy", mmap_mode="r")}
     with pytest.raises(nnx.InputError, match=says):
-        stack.fit(*samples(), **{"epochs": 1, "batch_size": 8, **given})
+        stack.fit(**{"X": X, "Y": Y, "epochs": 1, "batch_size": 8 if "Y" not in given else None, **given})
+
+
+def test_members_train_on_a_file_and_on_batches_that_are_given(tmp_path):
+    """In one order for all; with weights of 0, too, and batches of different sizes."""
+    X, Y = samples()
+    w = 1.0 * (np.arange(42) // 8 != 2)
+    np.save(tmp_path / "X.npy", X)
+    stored = np.load(tmp_path / "X.npy", mmap_mode="r")
+    given = {"metrics": ["accuracy"], "training_metrics": True, "shuffle": False}
+    check_single_runs(both(sample_weight=w, **given), X=stored)
+    check_single_runs(
+        both(micro_batch=3, class_weight="balanced", validation=samples(), **given), X=stored, rtol=1e-4
+    )
+    sizes = [(0, 10), (10, 17), (17, 42)]
+    batches = [(X[:, a:b], Y[a:b], w[a:b]) for a, b in sizes]
+    check_single_runs(both(validation=samples()), X=batches, batch_size=None)
+    check_single_runs(both(steps=2, micro_batch=4), X=lambda: iter(batches), batch_size=None, rtol=1e-4)
+
+
+def test_a_stack_goes_on_within_batches_that_are_given(tmp_path):
+    X, Y = samples()
+    batches = [(X[:, a:b], Y[a:b]) for a, b in [(0, 10), (10, 17), (17, 42)]]
+
+    class Interrupt(nnx.Callback):
+        def on_step(self, trainer, progress):
+            if progress.done == 5:
+                raise KeyboardInterrupt
+
+    whole, broken, again = (nnx.Trainer(net(), nnx.Momentum(RATES), "numpy", members=3) for _ in range(3))
+    whole.fit(batches, epochs=3, callbacks=[nnx.Callback()])
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(batches, epochs=3, callbacks=[nnx.Checkpoints(tmp_path, steps=1), Interrupt()])
+    again.fit(batches, epochs=3, callbacks=nnx.Checkpoints(tmp_path, steps=1), resume=tmp_path)
+    np.testing.assert_array_equal(again.theta, whole.theta)
+    assert again.records == whole.records
 
 
 def test_a_stack_warns_as_one_network_does():

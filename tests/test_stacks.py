@@ -250,7 +250,6 @@ def test_wrong_members_are_errors(given, says, rng):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"micro_batch": 2}, "micro_batch is given"),
         ({"validation_split": 2}, "validation_split must be"),
         ({"sample_weight": np.ones((2, 30))}, r"sample_weight of shape \(2, 30\) must be"),
         ({"sample_weight": np.zeros((3, 30))}, "some of each member above 0"),

@@ -33,7 +33,10 @@ class Evaluated(Protocol):
 
     network: Network
     backend: Backend
-    compiled_metrics: dict[Any, Any]
+
+    @property
+    def compiled_metrics(self) -> dict[Any, Any]:
+        """The programs of sets of metrics, by the metrics' names."""
 
     @property
     def device_theta(self) -> Array:

@@ -127,10 +127,10 @@ def _samples(session: Session, request: Request) -> Samples:
     if validation is not None:
         given = checked_validation(validation, request.epochs)
         validation = held_out(session, "the validation's ", *given)
-    training = _training_samples(session, request, batches, X, Y, sample_weight)
+    training = training_samples(session, request, batches, X, Y, sample_weight)
     if request.metrics is not None and validation is None and training is None:
         raise InputError(NOTHING_TO_MEASURE)
-    metrics = _metrics(session, request, validation, training)
+    metrics = metrics_of(session, request, validation, training)
     return Samples(batches, validation, training, metrics, split, work)
 
 
@@ -169,7 +169,7 @@ def training_samples_asked(request: Request, in_memory: bool) -> bool | int:
     return integer("training_metrics", asked, 1, expected="True, False, None, or a positive integer")
 
 
-def _training_samples(
+def training_samples(
     session: Session, request: Request, batches: Provider, X: Any, Y: Any, sample_weight: Any
 ) -> Provider | None:
     """Return the samples that are trained on and measured after every epoch; None: none are."""
@@ -187,7 +187,7 @@ def _training_samples(
     return make_batches(session, "", X, Y, sample_weight, request.class_weight, size)
 
 
-def _metrics(session: Session, request: Request, *samples: Provider | None) -> tuple[Any, ...]:
+def metrics_of(session: Session, request: Request, *samples: Provider | None) -> tuple[Any, ...]:
     """Return the metrics to measure on samples, if there are any."""
     given = [one for one in samples if one is not None]
     wanted = find_metrics(session, request.metrics) if given else ()

@@ -1,6 +1,7 @@
 """A stack: sessions of one architecture whose steps are done together, by one program."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from nnx.array import host
@@ -12,7 +13,7 @@ from nnx.optimizers import LBFGS, State
 from nnx.port.program import Program
 from nnx.support.members import together
 from nnx.train.session import Session
-from nnx.train.step import members_numbers, stacked, training_step
+from nnx.train.step import MicroBatchStep, members_numbers, micro_batch_step, stacked, training_step
 
 
 class Row(Program):
@@ -35,14 +36,14 @@ class Row(Program):
     def load(self, state: State) -> None:
         """Copy arrays into the member's state."""
         if self._k in self._stack.rows:
-            self._stack.load(self._k, state)
+            self._stack.load_row(self._k, state)
         else:
             super().load(state)
 
     def read(self, *names: str) -> State:
         """Return copies of the member's arrays."""
         if self._k in self._stack.rows:
-            return self._stack.read(self._k, names or tuple(self._state))
+            return self._stack.read_row(self._k, names or tuple(self._state))
         found: State = super().read(*names)
         return found
 
@@ -117,7 +118,7 @@ class Stack:
         """Let members go with their states; the others come closer when they are three quarters of the rows or less."""
         for k in gone:
             row, session = self.rows.index(k), self.sessions[k]
-            state = {name: of_member(x, row) for name, x in self.read_all(*session._names).items()}
+            state = {name: of_member(x, row) for name, x in self.read(*session._names).items()}
             self.rows[row] = -1
             session.load(state)
         if gone:
@@ -140,6 +141,16 @@ class Stack:
         """Do steps of all rows; return their costs (count, rows)."""
         return self._change(self.program.run, data, order, at, m, count)
 
+    def load(self, state: State) -> None:
+        """Copy arrays into the state of all rows."""
+        self._change(self.program.load, state)
+
+    @cached_property
+    def micro_batches(self) -> MicroBatchStep:
+        """The parts of a step in micro-batches."""
+        parts = micro_batch_step(self.network, self.optimizer, self.regularization, self.own_weights)
+        return MicroBatchStep(*(self.backend.compile(part) for part in parts))
+
     def rollback(self, *which: int) -> None:
         """Take the members in some rows back to the state of the program's last snapshot."""
         now = self.program.read()
@@ -161,19 +172,19 @@ class Stack:
     @property
     def device_theta(self) -> Array:
         """A copy of all rows' parameters on the device."""
-        return self.read_all("theta")["theta"]
+        return self.read("theta")["theta"]
 
-    def read(self, k: int, names: Sequence[str]) -> State:
+    def read_row(self, k: int, names: Sequence[str]) -> State:
         """Return arrays of the state of a member in the stack."""
         row = self.rows.index(k)
-        return {name: of_member(x, row) for name, x in self.read_all(*names).items()}
+        return {name: of_member(x, row) for name, x in self.read(*names).items()}
 
     def steps(self) -> dict[int, int]:
         """Return the steps that each member in the stack has done."""
-        t = self.backend.to_numpy(self.read_all("t")["t"])
+        t = self.backend.to_numpy(self.read("t")["t"])
         return {k: int(t[row, 0]) for row, k in enumerate(self.rows) if k >= 0}
 
-    def load(self, k: int, state: State) -> None:
+    def load_row(self, k: int, state: State) -> None:
         """Copy arrays into the state of a member in the stack."""
         row, found = self.rows.index(k), {}
         for name, x in self.program.read(*state).items():
@@ -182,12 +193,12 @@ class Stack:
             found[name] = xp.concat([x[:row, ...], new, x[row + 1 :, ...]])
         self._change(self.program.load, found)
 
-    def read_all(self, *names: str) -> State:
-        """Return copies of these arrays of the state, of all rows; the same ones until the state changes."""
+    def read(self, *names: str) -> State:
+        """Return copies of these arrays of the state, or of all, of all rows; the same ones until the state changes."""
         missing = [name for name in names if name not in self._copies]
-        if missing:
+        if missing or not names:
             self._copies |= self.program.read(*missing)
-        return {name: self._copies[name] for name in names}
+        return {name: self._copies[name] for name in names or self._copies}
 
     def _change(self, change: Callable[..., Any], *arguments: Any) -> Any:
         with self.program.lock():

@@ -5,6 +5,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.errors import InputError
 from nnx.metrics.history import History, columns_of_members
@@ -54,13 +55,19 @@ def fit_stack(
     if stack.checkpoint is not None:
         raise InputError(IN_A_FIT)
     request = checked(asked, stack.network)
-    _check(request)
-    samples = stack_samples(stack, request, places)
+    columns = stack.features, stack.targets
+    try:
+        samples = stack_samples(stack, request, places)
+    except InputError:
+        stack.features, stack.targets = columns
+        raise
     batches = samples.batches
     resumes, unbound = request.resume is not None or bool(checkpoints), stack.optimizers
     _begin(stack, resumes, request.epochs, samples)
-    stack.work += stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
-    together = stack.stack(own_weights=batches.data[2] is not None)
+    if batches.m is not None and batches.steps is not None:
+        stack.work += stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
+    weighted = isinstance(batches, MemberBatches) and batches.data[2] is not None
+    together = stack.stack(own_weights=weighted)
     own, shared = _callbacks(request.callbacks, trainers, callbacks)
     measured = samples.validation, samples.training, samples.metrics
     its_plan = plan(request, batches, samples.validation, samples.metrics, samples.held is not None)
@@ -82,7 +89,7 @@ def fit_stack(
         stack.checkpoint = None
     if all(stack.errors):
         raise loop.errors[0]
-    if not request.epochs_given:
+    if not request.epochs_given and request.Y is not None:
         warn_of_one_step(stack.first, stacklevel + 1)
     return columns_of_members([own.session.records[own.first_record :] for own in loop.members])
 
@@ -110,11 +117,3 @@ def _callbacks(
         own[-1].trainer = trainer
     shared.trainer = given.trainer
     return own, shared
-
-
-def _check(request: Request) -> None:
-    for name in ("micro_batch", "steps"):
-        if getattr(request, name) is not None:
-            raise InputError(f"{name} is given; a trainer with members does not have it yet")
-    if request.Y is None:
-        raise InputError("a trainer with members takes X and Y, arrays in memory, and no batches")

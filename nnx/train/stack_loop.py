@@ -7,7 +7,6 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
-from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import Error
@@ -27,7 +26,7 @@ class StackLoop(StackPosition):
     Parameters
     ----------
     stack : Stack
-    batches : MemberBatches
+    batches : MemberBatches, or Stream or Iterated whose batches are those of all members
     epochs : int
     callbacks : sequence of K Callbacks
         Each member's own, whose trainer is that member.
@@ -40,7 +39,7 @@ class StackLoop(StackPosition):
     def __init__(
         self,
         stack: Stack,
-        batches: MemberBatches,
+        batches: Any,
         epochs: int,
         callbacks: Sequence[Callbacks],
         shared: Callbacks,

@@ -11,10 +11,15 @@ from nnx.batches.split import split_places, weights_of_members
 from nnx.errors import InputError
 from nnx.errors.texts import shape_of
 from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
-from nnx.train.fit import NOTHING_TO_MEASURE, check_sizes, training_samples_asked
+from nnx.train.fit import (
+    NOTHING_TO_MEASURE,
+    check_sizes,
+    metrics_of,
+    training_samples,
+    training_samples_asked,
+)
 from nnx.train.request import Request, checked_split, checked_validation
 from nnx.train.samples import make_batches
-from nnx.train.stack_session import StackSession
 
 Weights = tuple[Any, int] | None
 """Weights (K, M) of each member, and the exponent of the power of two that they are multiplied by."""
@@ -23,19 +28,20 @@ Weights = tuple[Any, int] | None
 class StackSamples(NamedTuple):
     """The samples of a fit as batches, the metrics that are measured on them, and the places that are held out."""
 
-    batches: MemberBatches
+    batches: Provider
     validation: Provider | None
     training: Provider | None
     metrics: tuple[Any, ...]
     held: Sequence[Any] | None
 
 
-def stack_samples(stack: StackSession, request: Request, places: Sequence[Any] | None) -> StackSamples:
+def stack_samples(stack: Any, request: Request, places: Sequence[Any] | None) -> StackSamples:
     """Return the samples of a fit.
 
     Parameters
     ----------
     stack : StackSession
+        It has, of a session, what evaluation needs.
     request : Request
     places : sequence of K integer arrays (m,), or None
         The samples that each member trains on; None: those that its `validation_split` leaves, or all.
@@ -44,22 +50,22 @@ def stack_samples(stack: StackSession, request: Request, places: Sequence[Any] |
     w = _sample_weight(stack, request)
     shared = share is None and (w is None or len(shape_of(w)) < 2)
     pool = _pool(stack, request, w if shared else None, request.class_weight if shared else None)
+    if not isinstance(pool, Batches):
+        return _read_in_pieces(stack, request, pool, shared)
     held = None
     if share is not None:
         Y, output = stack.backend.to_numpy(pool.data[1]), stack.network.output
         places, held = zip(*(split_places(share, output, Y, seed) for seed in stack.seed), strict=True)
     theirs = None if shared else _weights(stack, request, pool, w, places, True)
     rngs = [session.rng for session in stack.members] if request.shuffle else None
-    batches = _batches(stack, pool, theirs, request.batch_size, rngs, places)
+    batches = _batches(stack, pool, theirs, request.batch_size, rngs, places, request.micro_batch)
     check_sizes(stack.network, batches.m, request.batch_size)
     size = evaluation_size(stack)
-    validation: Provider | None = None
-    if held is not None:
+    if held is None:
+        validation = _validation(stack, request)
+    else:
         theirs = _weights(stack, request, pool, w, held, False)
         validation = _batches(stack, pool, theirs, size, None, held)
-    elif request.validation is not None:
-        given = checked_validation(request.validation, request.epochs)
-        validation = held_out(stack, "the validation's ", *given)
     training = _training(stack, request, batches, pool, shared and places is None, size)
     if request.metrics is not None and validation is None and training is None:
         raise InputError(NOTHING_TO_MEASURE)
@@ -69,7 +75,7 @@ def stack_samples(stack: StackSession, request: Request, places: Sequence[Any] |
     return StackSamples(batches, validation, training, metrics, held)
 
 
-def _sample_weight(stack: StackSession, request: Request) -> Any:
+def _sample_weight(stack: Any, request: Request) -> Any:
     """Return the weights that are given: (m,), or (K, m) on the host; None: there are none."""
     w, K = request.sample_weight, stack.K
     if w is None or len(shape_of(w)) < 2:
@@ -83,24 +89,51 @@ def _sample_weight(stack: StackSession, request: Request) -> Any:
     return found
 
 
-def _pool(stack: StackSession, request: Request, w: Any, class_weight: Any) -> Batches:
+def _pool(stack: Any, request: Request, w: Any, class_weight: Any) -> Provider:
     """Return all samples, with the weights that all members share."""
     first, rng = stack.first, stack.first.rng if request.shuffle else None
-    found = make_batches(
-        first, "", request.X, request.Y, w, class_weight, request.batch_size, rng, request.micro_batch, learns=True
+    return make_batches(
+        first, "", request.X, request.Y, w, class_weight, request.batch_size, rng, request.micro_batch,
+        request.steps, learns=True,
     )  # fmt: skip
-    if not isinstance(found, Batches):
-        raise InputError("a trainer with members takes samples that fit into memory: arrays, no files")
-    return found
+
+
+def _read_in_pieces(stack: Any, request: Request, batches: Provider, shared: bool) -> StackSamples:
+    """Return samples that are read piece by piece, or batches that are given: the same ones for all members."""
+    if not shared:
+        raise InputError(
+            "validation_split and sample_weight (K, m) are for samples in memory; X is read piece by piece. Give "
+            "validation=(X, Y), and weights (m,)"
+        )
+    if request.shuffle and request.Y is not None:
+        raise InputError(
+            "X is read piece by piece, in one order for all members, and each would shuffle it in its own; give "
+            "shuffle=False, or load it into memory, as by X[:]"
+        )
+    validation = _validation(stack, request)
+    training = training_samples(stack, request, batches, request.X, request.Y, request.sample_weight)
+    if request.metrics is not None and validation is None and training is None:
+        raise InputError(NOTHING_TO_MEASURE)
+    metrics = metrics_of(stack, request, validation, training)
+    return StackSamples(batches, validation, training, metrics, None)
+
+
+def _validation(stack: Any, request: Request) -> Provider | None:
+    """Return the samples of `validation`, which all members share."""
+    if request.validation is None:
+        return None
+    given = checked_validation(request.validation, request.epochs)
+    return held_out(stack, "the validation's ", *given)
 
 
 def _batches(
-    stack: StackSession,
+    stack: Any,
     pool: Batches,
     w: Weights,
     batch_size: int | None,
     rngs: Any,
     places: Sequence[Any] | None,
+    micro_batch: int | None = None,
 ) -> MemberBatches:
     """Return batches of samples of the pool, with weights (K, M) of each member, or else those of the pool."""
     X, Y, weights = pool.data
@@ -115,14 +148,14 @@ def _batches(
         rngs,
         [*range(stack.K)],
         places,
-        pool.micro_batch if rngs else None,
+        micro_batch,
     )
     found.exponent = pool.exponent if w is None else w[1]
     return found
 
 
 def _weights(
-    stack: StackSession, request: Request, pool: Batches, w: Any, places: Sequence[Any] | None, learns: bool
+    stack: Any, request: Request, pool: Batches, w: Any, places: Sequence[Any] | None, learns: bool
 ) -> Weights:
     """Return the weights (K, M) of each member's samples of the pool, 0 elsewhere, and the exponent of their factor.
 
@@ -144,7 +177,7 @@ def _weights(
 
 
 def _training(
-    stack: StackSession, request: Request, batches: MemberBatches, pool: Batches, shared: bool, size: int
+    stack: Any, request: Request, batches: MemberBatches, pool: Batches, shared: bool, size: int
 ) -> Provider | None:
     """Return the samples that are trained on and measured after every epoch; None: none are."""
     count = training_samples_asked(request, in_memory=True)
@@ -160,7 +193,7 @@ def _training(
     return measured
 
 
-def _chosen(stack: StackSession, batches: MemberBatches, count: int) -> list[Any]:
+def _chosen(stack: Any, batches: MemberBatches, count: int) -> list[Any]:
     """Return the places of so many samples of each member, drawn by its seed."""
     w, found = batches.data[2], []
     weights = None if w is None else stack.backend.to_numpy(w)

@@ -157,16 +157,20 @@ def training_step(
         J, dtheta, observed = gradient(state, batch, 0)
         penalized = _penalized(regularization, state, J, dtheta, lambda: _weight(batch))
         new, J = update(state, *penalized, observed)
-        return (_moved(state, new, batch) if own_weights else new), J
+        return (_moved(state, new, _sum_of_weights(batch)) if own_weights else new), J
 
     return step
 
 
-def _moved(state: State, new: State, batch: Batch) -> State:
-    """Return the new state of the members with a sample that weighs more than 0, and the old one of the others."""
+def _sum_of_weights(batch: Batch) -> Array:
     weights = batch[2]  # type: ignore[misc]  # it is there
-    xp = array_namespace(weights)
-    moves = xp.sum(weights, axis=-1) > 0
+    return array_namespace(weights).sum(weights, axis=-1)
+
+
+def _moved(state: State, new: State, weight: Array) -> State:
+    """Return the new state of the members whose samples weigh more than 0 together, and the old one of the others."""
+    xp = array_namespace(weight)
+    moves = weight > 0
     found = {}
     for name, old in state.items():
         own = xp.reshape(moves, (*moves.shape, *(1,) * (old.ndim - 1))) if moves.ndim else moves
@@ -188,9 +192,9 @@ def cost_and_gradient(
 
 
 def micro_batch_step(
-    network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN
+    network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN, own_weights: bool = False
 ) -> MicroBatchStep:
-    """Return the step for batches in micro-batches: the same result, to rounding."""
+    """Return the step for batches in micro-batches: the same result, to rounding. See `training_step`."""
     gradient, finish = _gradient(network, regularization), _update(network, optimizer, regularization)
 
     def first(state: State, batch: Batch, start: Array) -> Sums:
@@ -211,7 +215,8 @@ def micro_batch_step(
         return _penalized(regularization, state, J, dtheta, lambda: weight)
 
     def update(state: State, sums: Sums) -> tuple[State, Array]:
-        return finish(state, *total(state, sums), {})
+        new, J = finish(state, *total(state, sums), {})
+        return (_moved(state, new, sums["weight"]) if own_weights else new), J
 
     return MicroBatchStep(first, add, total, update)
 

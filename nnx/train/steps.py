@@ -120,7 +120,7 @@ class Steps:
                 step += ends
                 if start == 0 and ends and m >= self.least:
                     w = batch[2]
-                    weights = [float(m) if w is None else array_namespace(w).sum(w)]
+                    weights = [float(m) if w is None else array_namespace(w).sum(w, axis=-1)]
                     Js = session.run(batch, None, 0, m, 1)
                     found.add(step, Js, weights, m)
                     yield Done(Js, m, weights, partial(tuple, batch), None)
