@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import installed
 
 import nnx
-from nnx.backends.cupy import program
+from nnx.backends.cupy import loop, program
 from nnx.backends.cupy.checks import driver_obstacle
 from nnx.backends.cupy.gpu import Gpu
 from nnx.bench.case import Case
@@ -219,6 +220,12 @@ HAZARD = "========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)"
 def test_a_run_of_the_sanitizer_is_judged_by_all_that_it_says(report, status, output, outcome):
     sanitizer.judge(report, "a run", status, output)
     assert outcomes(report) == [outcome]
+
+
+def test_a_race_in_any_kernel_of_nnx_is_nnx_s():
+    names = re.findall(r"__global__ void (\w+)\(", loop.SOURCE + loop.MEMBERS)
+    assert len(names) > 5
+    assert all(sanitizer.OURS.search(f"{name}(long long *, int)+0x50") for name in [*names, "k0", "k12"])
 
 
 def test_files_of_the_suite_that_tell_most_come_first(tmp_path):

@@ -42,7 +42,8 @@ def measure(report: Report, options: Options) -> None:
     with report.guard(f"{name}: their results"):
         off = error(together.parameters(), singles.parameters(), stacked(case.starts()[:SINGLES]))
         text = f"theta {off:.0e}" + "".join(f"; {one}" for one in fallbacks[:1])
-        report.judge(f"{name}: their results", off <= LIMITS["float32"]["theta"], text, theta=off)
+        is_right = off <= LIMITS["float32"]["theta"] and not fallbacks
+        report.judge(f"{name}: their results", is_right, text, theta=off)
     with report.guard(name):
         seconds = 0.005 if options.small else 0.5
         alone, each = (

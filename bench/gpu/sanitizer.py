@@ -19,7 +19,7 @@ FOUND = 9
 MARGIN = 5
 """Seconds of the section that are not given to compute-sanitizer."""
 
-OURS = re.compile(r"\b(k\d+|begin|pick|count_step|look_at_\w+)\b *[(+]")
+OURS = re.compile(r"\b(k\d+|begin|pick|pick_members|count_step|count_members|look_at_\w+)\b *[(+]")
 """A kernel of nnx in a line of compute-sanitizer's."""
 
 

@@ -16,7 +16,7 @@ STEPS = 3
 
 
 def main(how: str) -> None:
-    """Train 64-64-10 for some steps, as a graph or call by call; say how far it came."""
+    """Train 64-64-10, alone and as two members, for some steps, as a graph or call by call; say how far it came."""
     import cupy
 
     logging.basicConfig(stream=sys.stdout, level=logging.DEBUG)  # nnx says how the steps run
@@ -26,6 +26,9 @@ def main(how: str) -> None:
     trainer = nnx.Trainer(nnx.mlp([64, 64, 10]), nnx.Adam(), "cupy")
     with patch.object(Gpu, "captured", _refused) if how == "calls" else nullcontext():
         history = trainer.fit(X, y, epochs=1, batch_size=32, progress=False)
+        nnx.Trainer(nnx.mlp([64, 64, 10]), nnx.Adam(), "cupy", members=2).fit(
+            X, y, epochs=1, batch_size=32, progress=False
+        )
     print(f"{trainer.steps} steps, J = {history['loss'][-1]:.6f}")
 
 

@@ -17,6 +17,8 @@ FIRST = (
     "programs",
     "training",
     "trainer",
+    "members",
+    "stacks",
     "operations",
     "layers",
     "optimizers",
