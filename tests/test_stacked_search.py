@@ -19,6 +19,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nnx
+from nnx.port import registry
 from nnx.sklearn import MLPClassifier, MLPRegressor, StackedSearchCV, search_tasks
 
 pytestmark = [
@@ -86,7 +87,6 @@ RATES = {"learning_rate_init": [0.001, 0.03], "alpha": [0, 0.5]}
         ({}, [{"beta_1": [0, 0.9], "beta_2": [0]}, {"epsilon": [1e-3]}], [9]),
         ({"early_stopping": True, "n_iter_no_change": 1}, {"tol": [1e-4, 0.5], "random_state": [0, 1]}, [12]),
         ({"dropout": 0.1, "shuffle": False}, {"dropout": [0.2, 0.4], "normalization": [None, "layer"]}, [6, 6]),
-        pytest.param({"backend": "numba", "dtype": "float32"}, RATES, [12], marks=pytest.mark.long),
         ({}, {"optimizer": [nnx.Lion(0.001), nnx.Lion(0.01), "momentum"]}, [3, 6]),
         ({}, {"schedule": [nnx.schedules.Cosine.in_epochs(r) for r in (0.1, 0.01)], "max_iter": [3]}, [6]),
         ({}, {"solver": ["lbfgs", "adam"]}, [3]),
@@ -97,6 +97,31 @@ def test_the_scores_are_those_of_scikit_learns_search(wine, stacks, parameters, 
     assert sorted(stacks) == sizes
     assert ours.best_params_ == theirs.best_params_
     assert np.array_equal(ours.best_estimator_.predict(wine[0]), theirs.best_estimator_.predict(wine[0]))
+
+
+def test_samples_of_a_fold_are_in_memory_once(wine, monkeypatch):
+    sizes, run = [], search_tasks.run_stack
+    monkeypatch.setattr(
+        search_tasks, "run_stack", lambda fits: sizes.append(len({id(fit.X) for fit in fits})) or run(fits)
+    )
+    X = (100 * wine[0]).astype(int)  # each fit makes floats of it
+    StackedSearchCV(net(), RATES, cv=3, refit=False).fit(X, wine[1])
+    assert sizes == [3]
+
+
+@pytest.mark.long
+def test_numba_is_taken_when_the_work_of_all_candidates_is_worth_it(wine, monkeypatch):
+    taken, run = [], search_tasks.run_stack
+
+    def noted(fits):
+        before, found = fits[0].trainer.backend.name, run(fits)
+        taken.append((before, fits[0].trainer.backend.name))
+        return found
+
+    monkeypatch.setattr(search_tasks, "run_stack", noted)
+    monkeypatch.setattr(registry, "WORTH", 2 * registry.work(13 * 6 + 6 + 6 * 3 + 3, 60 * 4, 3 * 4))
+    searched(net(), RATES, *wine)
+    assert taken == [("numpy", "numba")]
 
 
 class CountedScaler(StandardScaler):

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_method_params
 from nnx.sklearn.base import BaseMLP
 from nnx.sklearn.fitting import Fit
 from nnx.sklearn.stacked_fits import (
+    Distinct,
     Outcome,
     architecture,
     deferred,
@@ -161,6 +162,7 @@ class Folds:
         self._samples: dict[int, Any] = {}
         self._transformed: dict[Any, Any] = {}
         self._forwards: dict[Any, Any] = {}
+        self._distinct = Distinct()
 
     def fit(
         self, estimator: Any, X: Any, y: Any, train: Any, others: dict[str, Any], parameters: dict[str, Any]
@@ -194,6 +196,9 @@ class Folds:
         """Return the fit of a network; those of one architecture score the samples held out by one program."""
         X, y, sample_weight = given
         samples = network._check(X, y, sample_weight, False)
+        samples.X, samples.Y, samples.weights = map(
+            self._distinct.first, (samples.X, samples.Y, samples.weights)
+        )
         fit = network._ready_for(samples)
         samples.forward = self._forwards.setdefault(architecture(fit), samples.forward)
         return fit

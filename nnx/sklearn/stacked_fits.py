@@ -155,23 +155,40 @@ def _finished(fit: Fit, error: BaseException | None) -> Outcome:
     return Outcome(0.0, warning)
 
 
-class Pool:
-    """The samples of several fits side by side; samples that are equal are there once."""
+class Distinct:
+    """Arrays on the host by their numbers: of those that are equal, the first stands for all."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, int] = {}
+        self._first: dict[Any, Any] = {}
+        self._known: set[int] = set()
+
+    def first(self, x: Any) -> Any:
+        """Return the first array equal to x; what is no array on the host as it is."""
+        if not isinstance(x, np.ndarray) or id(x) in self._known:
+            return x
+        key = x.shape, str(x.dtype), blake2b(np.ascontiguousarray(x).data).digest()
+        found = self._first.setdefault(key, x)
+        self._known.add(id(found))
+        return found
+
+
+class Pool:
+    """The samples of several fits side by side; those that several fits have are there once."""
+
+    def __init__(self) -> None:
+        self._starts: dict[Any, int] = {}
         self._parts: list[tuple[Any, Any, Any]] = []
         self._M = 0
 
     def add(self, fit: Fit) -> Any:
         """Return the places in the pool of the samples that a fit trains on."""
-        key = _content(fit.X), _content(fit.Y), _content(fit.weights)
-        if key not in self._known:
-            self._known[key] = self._M
-            self._parts.append((fit.X, fit.Y, fit.weights))
+        part, rows = (fit.X, fit.Y, fit.weights), fit.rows
+        key = tuple(map(id, part))
+        if key not in self._starts:
+            self._starts[key] = self._M
+            self._parts.append(part)
             self._M += fit.X.shape[0]
-        start, rows = self._known[key], fit.rows
-        return start + (np.arange(fit.X.shape[0]) if rows is None else np.asarray(rows))
+        return self._starts[key] + (np.arange(fit.X.shape[0]) if rows is None else np.asarray(rows))
 
     @property
     def samples(self) -> tuple[Any, Any, Any]:
@@ -179,10 +196,3 @@ class Pool:
         X, Y, weights = ([part[i] for part in self._parts] for i in range(3))
         w = None if weights[0] is None else np.concatenate(weights)
         return array_namespace(X[0]).concat(X, axis=0).T, np.concatenate(Y).T, w
-
-
-def _content(x: Any) -> Any:
-    """Return a key of an array: of its numbers, or, where they are not on the host, of the object."""
-    if not isinstance(x, np.ndarray):
-        return None if x is None else id(x)
-    return x.shape, str(x.dtype), blake2b(np.ascontiguousarray(x).data).digest()
