@@ -286,3 +286,16 @@ def test_predictions_and_metrics_of_members_are_kernels(gpu, rng):
         own = single.evaluate(X, Y, sample_weight=w, metrics=wanted)
         for name, x in own.items():
             np.testing.assert_array_equal(measured[name][k], x)
+
+
+@pytest.mark.long
+def test_members_are_measured_on_samples_of_their_own(gpu, rng):
+    backend, _ = gpu
+    net, X, Y = nnx.mlp([6, 9, 4]), rng.standard_normal((6, 40)), rng.integers(0, 4, 40)
+    given = {"epochs": 2, "batch_size": 10, "validation_split": 0.3, "training_metrics": True}
+    trainer = nnx.Trainer(net, nnx.Adam([0.01, 0.02]), backend, seed=[4, 9], members=2, dtype="float64")
+    trainer.fit(X, Y, **given)
+    for k, (seed, rate) in enumerate([(4, 0.01), (9, 0.02)]):
+        single = nnx.Trainer(net, nnx.Adam(rate), backend, seed=seed, dtype="float64")
+        single.fit(X, Y, **given)
+        assert trainer.each[k].session.records == single.records

@@ -68,7 +68,8 @@ class CudaFunction:
         """Return an array as it must lie in memory: itself if it does."""
         x, row = self._gpu.cupy.asarray(x), self._strides.get(place.memory)
         if row:
-            if x.data.ptr % ROUND == 0 and x.strides == (row, x.itemsize):
+            x = x.reshape((self._members, *place.shape))
+            if x.strides[0] == row and has_layout(x[0], place, ROUND):
                 return x
         elif has_layout(x, place, ROUND):
             return x

@@ -14,7 +14,7 @@ from nnx.backends.cupy.step import Argument, Call, Launch, RenderedStep
 from nnx.compiler import TraceError, is_array
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Memory
-from nnx.support.tree import leaves
+from nnx.support.tree import leaves, mapped
 
 ROUND = 16
 """Bytes of which a member's part of a memory is a multiple: products need that to be fast."""
@@ -88,16 +88,30 @@ def member_state(state: Mapping[str, Array]) -> dict[str, Stub]:
 
 def is_stack_of_parameters(function: Callable[..., Any], arguments: Any) -> bool:
     """Whether a function of (theta, ...) is called for the members of a stack, theta (K, P)."""
-    marked = getattr(function, "for_each_member", False) and arguments[0].ndim > 1
-    return marked and all(
-        x.ndim <= 2 for x in leaves(arguments[1:]) if is_array(x)
-    )  # their samples are the same
+    return getattr(function, "for_each_member", False) and arguments[0].ndim > 1
+
+
+def own_arguments(arguments: Any) -> list[bool]:
+    """Return which arrays among the arguments (theta, X, ...) each member has by itself.
+
+    Of X (K, n[0], m) all have the members as their first axis, but weights (m,) of all.
+    """
+    _, X, *others = filter(is_array, leaves(arguments))
+    return [True, X.ndim > 2, *(X.ndim > 2 and x.ndim > 1 for x in others)]
 
 
 def of_first_member(arguments: Any) -> Any:
-    """Return the forms of such arguments for one member."""
-    theta, *others = arguments
-    return Stub(theta.shape[1:], theta.dtype), *others
+    """Return the forms of such arguments for one member. Its targets (1, m) are (m,)."""
+    _, X, *_ = filter(is_array, leaves(arguments))
+    own = iter(own_arguments(arguments))
+
+    def of_one(x: Any) -> Any:
+        if not is_array(x) or not next(own):
+            return x
+        shape = x.shape[1:]
+        return Stub(shape[-1:] if x is not X and len(shape) == 2 and shape[0] == 1 else shape, x.dtype)
+
+    return mapped(arguments, of_one)
 
 
 def member_data(data: Data) -> tuple[Any, ...]:

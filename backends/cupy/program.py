@@ -19,6 +19,7 @@ from nnx.backends.cupy.members import (
     member_state,
     of_first_member,
     of_members,
+    own_arguments,
     own_parts,
 )
 from nnx.backends.cupy.rendering import render_function, render_step
@@ -224,8 +225,12 @@ class CudaProgram(Program):
         of_one = of_first_member(arguments) if stack else arguments
         rendered = render_function(self.function, of_one, self._precision)
         if stack:
-            others = map(rendered.schedule.place, rendered.schedule.graph.inputs[1:])
-            rendered = of_members(rendered, arguments[0].shape[0], {x.memory: True for x in others})
+            places, own = (
+                map(rendered.schedule.place, rendered.schedule.graph.inputs),
+                own_arguments(arguments),
+            )
+            shared = {x.memory: not is_own for x, is_own in zip(places, own, strict=True)}
+            rendered = of_members(rendered, arguments[0].shape[0], shared)
         with self._gpu.memory_errors():
             return CudaFunction(self._gpu, rendered, self._precision)
 
