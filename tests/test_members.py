@@ -369,3 +369,11 @@ def test_jax_computes_as_many_members_at_once_as_stay_in_the_cache(backend, rng)
         found.append((program.run(data, order, 0, 4, 4)[:4], program.read("theta")["theta"]))
     for ours, whole in zip(*found, strict=True):
         np.testing.assert_allclose(ours, whole, rtol=1e-5, atol=1e-6)
+
+
+def test_the_summary_of_a_network_with_numbers_of_each_member():
+    network, one = (
+        nnx.Network(4, [nnx.Dense(6, "tanh"), nnx.Dropout(rate), nnx.Dense(3)], "softmax")
+        for rate in ([0.1, 0.5], 0.1)
+    )
+    assert repr(network.summary()) == repr(one.summary())

@@ -430,3 +430,12 @@ def test_members_have_products_of_bfloat16(name, rng):
     check(stack, singles, rtol=1e-4)
     plain, _ = stacked(net(), X, Y, backend="numpy", **given)
     assert np.abs(plain.theta - stack.theta).max() > 1e-4
+
+
+def test_all_members_diverge_while_training_samples_are_measured(rng):
+    X, Y = to_learn(rng, 40)
+    network = nnx.mlp([4, 6, 3], output="softmax")
+    stack = nnx.Trainer(network, nnx.GradientDescent(1e30), "numpy", members=3)
+    with pytest.raises(nnx.DivergenceError):
+        stack.fit(X, Y, 2, 8, (X, Y), metrics=["accuracy"], training_metrics=10)
+    assert stack.records == [[], [], []]

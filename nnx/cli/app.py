@@ -141,6 +141,15 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option(help="Leave out the classes' probabilities.", rich_help_panel="Data")
     ] = True,
+    spread: Annotated[
+        bool,
+        typer.Option(
+            "--spread",
+            help="Of a model with members, add a column: their standard deviation around the mean, of the number or of "
+            "the predicted class's probability.",
+            rich_help_panel="Data",
+        ),
+    ] = False,
     decimal_comma: DecimalComma = None,
     thousands: Thousands = None,
     units: Units = None,
@@ -157,7 +166,8 @@ def predict(
     from nnx.cli.predict import run
 
     written = decimal_comma, thousands, units or None, missing or None, delimiter
-    run(model, piped(data), out, overwrite, format, probabilities, written, backend, device, precision)
+    where = backend, device, precision
+    run(model, piped(data), out, overwrite, format, probabilities, spread, written, *where)
 
 
 @app.command(

@@ -7,10 +7,10 @@ from nnx.callbacks import Callback, EarlyStopping, TensorBoard
 from nnx.callbacks.early_stopping import PATIENCE
 from nnx.cli import metric_tables, parts
 from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
-from nnx.cli.options import LOSS, Options
+from nnx.cli.options import LOSS, OF_EACH_MEMBER, Options, long
 from nnx.data.prepare import Preparation
 from nnx.data.task import TASKS
-from nnx.errors import InputError, between, integer, number, positive_int, unknown
+from nnx.errors import InputError, between, integer, number, one_of, positive_int, unknown
 from nnx.metrics import METRICS, is_number, metric, score_name
 from nnx.model.activations import activation
 from nnx.model.initializers import initializer
@@ -24,6 +24,7 @@ from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.in_epochs import LENGTHS
 from nnx.port.precision import check_dtype, checked_precision
 from nnx.support import spec
+from nnx.support.members import each
 
 NORMS = {"batch": BatchNorm, "layer": LayerNorm}
 WEIGHTS = ("balanced", "none")
@@ -66,12 +67,40 @@ def check(options: Options) -> None:
             raise unknown("loss", loss, dict.fromkeys(name for link in LOSSES.values() for name in link))
         if links == ["exp"] and options.task != "counts":
             raise InputError(f"the loss {loss} is of counts; say so: --task counts")
+        check_of_members(options, bool(validation))
         network(options, 1, links[0], 1)
         optimizer(options, 1000)
         regularization(options)
         callbacks(options, validates=True)
     if options.tensorboard:
         TensorBoard("runs")  # says what is missing
+
+
+def check_of_members(options: Options, validates: bool) -> None:
+    """Raise an InputError unless the members, their numbers and their selection go together."""
+    K = options.members
+    if K is not None:
+        positive_int("members", K)
+        if spec.call(options.optimizer)[0] == "lbfgs":
+            raise InputError("lbfgs trains one network; leave out --members, or take another optimizer")
+    for name in OF_EACH_MEMBER:
+        if not isinstance(value := getattr(options, name), list):
+            continue
+        if K is None:
+            raise InputError(
+                f"{long(name)} has {len(value)} numbers, one for each member; say --members {len(value)}, or compare "
+                f'runs: --sweep "{long(name)}={" ".join(map(str, value))}"'
+            )
+        if len(value) != K:
+            raise InputError(f"{long(name)} has {len(value)} numbers; expected {K}, one for each member")
+    one_of("selection", options.selection, ("all", "greedy"))
+    if options.selection == "greedy" and (K is None or not validates):
+        lacks = "members: give --members 16" if K is None else "a validation part: give --validation 0.2"
+        raise InputError(f"selection greedy needs {lacks}")
+
+
+def _share(name: str, value: object) -> float:
+    return number(name, value, "at least 0 and less than 1", lambda x: 0 <= x < 1)
 
 
 def sizes(layers: str) -> list[int]:
@@ -86,7 +115,7 @@ def network(
     layers: list[Layer] = []
     if options.norm not in (*NORMS, "none"):
         raise unknown("norm", options.norm, (*NORMS, "none"))
-    number("dropout", options.dropout, "at least 0 and less than 1", lambda x: 0 <= x < 1)
+    each("dropout", options.dropout, _share)
     if options.init is not None:
         initializer(options.init)
     learned = options.activation == "prelu"

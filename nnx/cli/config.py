@@ -8,7 +8,7 @@ from typing import Any
 
 from nnx.cli import parts
 from nnx.cli.inputs import UsageError
-from nnx.cli.options import KINDS, OF_A_RUN, OF_THE_COMMAND, Options, long, named
+from nnx.cli.options import KINDS, OF_A_RUN, OF_EACH_MEMBER, OF_THE_COMMAND, Options, long, named
 from nnx.data.builtin import BUILTIN
 from nnx.data.files import look
 from nnx.errors import InputError, first_line, size
@@ -105,6 +105,8 @@ def checked(name: str, value: Any) -> Any:
         return kind(value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
+    if name in OF_EACH_MEMBER and isinstance(value, list) and value:
+        return [checked(name, one) for one in value if not isinstance(one, list)]
     if kind in (int, bool) and type(value) is kind:
         return value
     if kind not in EXPECTED:  # list[str]

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from nnx.cli import metric_tables, show
 from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, typed
+from nnx.cli.members import predictor
 from nnx.cli.predict import tell
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import PLAIN, Written
@@ -56,7 +57,7 @@ def run(
             baseline.add(Y)
             yield X, Y
 
-    found = preparation.in_units(trainer.evaluate(batches, metrics=names))
+    found = preparation.in_units(predictor(trainer).evaluate(batches, None, metrics=names))
     tell(labelled.said())
     base = baseline.scores()
     for name, value in list(base.items())[:1]:
@@ -70,6 +71,7 @@ def run(
             {
                 "model": str(path),
                 "data": data,
+                **({"members": len(trainer.each)} if trainer.each else {}),
                 "samples": m,
                 "left_out": rows - m,
                 **labels,
@@ -78,7 +80,8 @@ def run(
             }
         )
         return
-    show.output.print(f"{escape(data)}: {count(m, 'sample')}")
+    of = f", the mean of {count(len(trainer.each), 'member')}" if trainer.each else ""
+    show.output.print(f"{escape(data)}: {count(m, 'sample')}{of}")
     _print(found, trainer.network.output.loss_name, preparation, baseline)
 
 

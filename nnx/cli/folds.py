@@ -10,11 +10,12 @@ from typing import Any
 from rich.table import Table
 
 from nnx.callbacks import Callback
+from nnx.callbacks.fit import epochs_done
 from nnx.cli import metric_tables, show
 from nnx.cli.folder import FOLDS, Folder
 from nnx.cli.options import Options
 from nnx.cli.prepared import Reader
-from nnx.cli.running import fit
+from nnx.cli.running import choose_members, fit
 from nnx.cli.training import evaluate, prepare
 from nnx.display.names import called
 from nnx.errors import InputError
@@ -69,6 +70,7 @@ def _one(options: Options, reader: Reader, i: int, watch: Callback) -> dict[str,
     try:
         training = prepare(options, reader, fold=i)
         fit(training, [watch])
+        choose_members(training)
     except InputError as error:
         raise InputError(f"in fold {i + 1} of {options.folds}: {error}") from error
     assert training.data.test is not None
@@ -76,8 +78,8 @@ def _one(options: Options, reader: Reader, i: int, watch: Callback) -> dict[str,
         "fold": i + 1,
         "samples": len(training.data.test[2]),
         "trained_on": training.data.X.shape[1],
-        "epochs": len(training.trainer.records),
-        "kept_epoch": training.trainer.kept,
+        "epochs": epochs_done(training.trainer),
+        "kept_epoch": None if training.trainer.each else training.trainer.kept,
         "seconds": round(time.perf_counter() - start, 3),
         **without_nan(evaluate(training, training.data.test)),
     }

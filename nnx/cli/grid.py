@@ -14,7 +14,10 @@ from nnx.errors import InputError, positive_int, unknown
 COMPARED_BY = ("data", "target", "task", "held_out", "validation", "test", "folds", "metrics")
 """The options that the runs of a sweep must share: otherwise their scores cannot be compared."""
 
-SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name not in COMPARED_BY)
+NOT_SWEPT = (*COMPARED_BY, "members", "selection")
+"""Those that are not swept: of members, a sweep would have too many."""
+
+SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name not in NOT_SWEPT)
 """The options that can be swept: not the lists, either."""
 
 
@@ -101,7 +104,7 @@ def _values(name: str, given: Any) -> list[Any] | Range:
         values = [_read(name, part) for part in parts]
     elif isinstance(given, list):
         try:
-            values = [checked(name, value) for value in given]
+            values = [checked(name, _one(value)) for value in given]
         except InputError as error:
             raise InputError(f"the sweep's {error}") from None
     else:
@@ -112,6 +115,12 @@ def _values(name: str, given: Any) -> list[Any] | Range:
     if not values:
         raise InputError(f"the sweep's {key} has no values")
     return list(dict.fromkeys(values))
+
+
+def _one(value: Any) -> Any:
+    if isinstance(value, list):
+        raise InputError(f"values must be single ones: a sweep has no members; given {value!r}")
+    return value
 
 
 def _range(name: str, kind: str, low: str, high: str) -> Range:

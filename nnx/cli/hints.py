@@ -66,7 +66,7 @@ def hints(training: Training) -> Iterator[str]:
 def overfits(training: Training) -> str | None:
     """Return that the training part is predicted far better than the validation part, at the epoch that is kept."""
     trainer, name, validation = training.trainer, first_number(training.measures), training.data.validation
-    if validation is None or name is None or not trainer.records:
+    if validation is None or name is None or trainer.each or not trainer.records:
         return None
     record = training.data.preparation.in_units(trainer.records[(trainer.kept or len(trainer.records)) - 1])
     trained, held = record.get(name), record.get(f"validation_{name}")
@@ -94,7 +94,9 @@ def _tries(training: Training) -> list[str]:
     """Return the remedies, at least two."""
     trainer, options = training.trainer, training.options
     found = ["--class-weight balanced"] if _rare(training) else []
-    last = trainer.stopped is None and trainer.kept in (None, len(trainer.records))
+    last = all(
+        one.stopped is None and one.kept in (None, len(one.records)) for one in trainer.each or [trainer]
+    )
     if training.finished and last and overfits(training) is None:
         found.append(f"more --epochs than {options.epochs}")
     columns = f"columns that tell more of {training.data.preparation.target!r}"

@@ -7,8 +7,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from nnx.callbacks.fit import epochs_done, steps_done
 from nnx.callbacks.monitor import best_is
-from nnx.cli import folds, parts, show, sweep_results
+from nnx.cli import folds, members, parts, show, sweep_results
 from nnx.cli.folder import FOLDS, RESULTS
 from nnx.data.prepare import Preparation
 from nnx.display.names import called
@@ -16,7 +17,7 @@ from nnx.display.rounding import significant
 from nnx.errors import count, listed, size
 from nnx.io import container
 from nnx.io.run_folder import MODEL
-from nnx.metrics.history import without_nan
+from nnx.metrics.history import columns, mean_records, without_nan
 from nnx.plots.run import TRAINING_SAMPLE
 from nnx.train.model_file import file_of
 from nnx.train.trainer import Trainer
@@ -48,6 +49,7 @@ def run(model: Path, as_json: bool) -> None:
 def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str, Any]:
     """Return all that is shown, of types that JSON has."""
     summary = trainer.network.summary()
+    rows = members.of_kept_epochs(trainer, preparation_of(trainer)) if trainer.each else []
     return {
         "model": str(path),
         "nnx_version": written,
@@ -61,9 +63,10 @@ def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str
         "regularization": repr(trainer.regularization),
         "dtype": trainer.dtype,
         "seed": trainer.seed,
-        "steps": trainer.steps,
-        "epochs": len(trainer.records),
-        "kept_epoch": trainer.kept,
+        "steps": steps_done(trainer),
+        "epochs": epochs_done(trainer),
+        "kept_epoch": None if trainer.each else trainer.kept,
+        **({"members": without_nan(rows)} if trainer.each else {}),
         "best": bests(trainer),
         "history": without_nan(measured(trainer)),
         "data": trainer.metadata.get("data"),
@@ -73,10 +76,15 @@ def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str
 
 
 def measured(trainer: Trainer) -> dict[str, Any]:
-    """Return the history, errors in the target's own unit where the model knows it."""
-    if "preparation" not in trainer.metadata:
-        return trainer.history
-    return Preparation.of(trainer.metadata).in_units(trainer.history)
+    """Return the history, of members their means, errors in the target's own unit where the model knows it."""
+    history = columns(mean_records(trainer.records)) if trainer.each else trainer.history
+    preparation = preparation_of(trainer)
+    return history if preparation is None else preparation.in_units(history)
+
+
+def preparation_of(trainer: Trainer) -> Preparation | None:
+    """Return the preparation of the data, if the model knows it."""
+    return Preparation.of(trainer.metadata) if "preparation" in trainer.metadata else None
 
 
 def bests(trainer: Trainer) -> dict[str, dict[str, float]]:
@@ -113,13 +121,17 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
     for label, name in zip(("Validated", "Tested"), parts.NAMES, strict=True):
         if part := parts.read(trainer.metadata).get(name):
             show.say(label, parts.origin(part), to=to)
-    show.say(
-        "Optimizer", f"{trainer.optimizer!r}; {count(trainer.steps, 'step')}, seed {trainer.seed}", to=to
-    )
+    if trainer.each:
+        show.say("Members", members.words(trainer), to=to)
+    seed = "" if trainer.each else f", seed {trainer.seed}"
+    show.say("Optimizer", f"{trainer.optimizer!r}; {count(steps_done(trainer), 'step')}{seed}", to=to)
     if trainer.regularization != type(trainer.regularization)():
         show.say("Penalties", repr(trainer.regularization), to=to)
     to.print(show.network_table(trainer.network))
-    if trainer.records:
+    if trainer.each:
+        rows = members.of_kept_epochs(trainer, preparation_of(trainer))
+        to.print(members.table_of_kept(rows, measured(trainer)))
+    if epochs_done(trainer):
         to.print(history(trainer))
         if isinstance(sample := trainer.metadata.get(TRAINING_SAMPLE), int):
             to.print(
@@ -162,8 +174,10 @@ def history(trainer: Trainer) -> Table:
 
 
 def _history(trainer: Trainer, room: int = 0, first: bool = True) -> Table:
-    kept = "" if trainer.kept is None else f", of which epoch {trainer.kept} was kept"
-    table = Table(title=f"History: {count(len(trainer.records), 'epoch')}{kept}", title_justify="left")
+    at = None if trainer.each else trainer.kept
+    kept = "" if at is None else f", of which epoch {at} was kept"
+    of = "History of the members' means" if trainer.each else "History"
+    table = Table(title=f"{of}: {count(epochs_done(trainer), 'epoch')}{kept}", title_justify="left")
     table.add_column("number", overflow="fold")
     for name in (*["first"] * first, "best", "in epoch", "kept" if kept else "last"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -174,12 +188,12 @@ def _history(trainer: Trainer, room: int = 0, first: bool = True) -> Table:
     for name, values in measured(trainer).items():
         if not single(values):
             continue
-        at = best.get(name)
+        found = best.get(name)
         table.add_row(
             escape(called(name)),
             *[significant(values[0], 4)] * first,
-            *((significant(at["value"], 4), str(at["epoch"])) if at else ("", "")),
-            significant(values[(trainer.kept or 0) - 1], 4),
+            *((significant(found["value"], 4), str(found["epoch"])) if found else ("", "")),
+            significant(values[(at or 0) - 1], 4),
             *[curve(values, bars, room)] * bool(room),
         )
     return table

@@ -43,6 +43,26 @@ def option(panel: str, help: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
+def number_or_numbers(text: str) -> float | list[float]:
+    """Return "0.01" as 0.01, and "0.01,0.003" as [0.01, 0.003]: one for each member.
+
+    Raises
+    ------
+    typer.BadParameter
+        When it is no number.
+    """
+    try:
+        found = [float(part) for part in str(text).split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a valid float.") from None
+    return found if len(found) > 1 else found[0]
+
+
+def numbers(panel: str, help: str, *names: str, **more: Any) -> Any:
+    """Return an option whose value is a number, or one for each member."""
+    return option(panel, help, *names, parser=number_or_numbers, metavar="<float>", **more)
+
+
 BackendName = Annotated[
     str,
     option("Where", "auto, numpy, cupy, torch, jax, ...: see `nnx backends`.", autocompletion=backends),

@@ -6,11 +6,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, get_args, get_type_hints
 
-import typer
-
-from nnx.cli.option import BackendName, DeviceName, PrecisionName, complete, option
-from nnx.data.builtin import BUILTIN
-from nnx.data.dialect import Dialect
+from nnx.cli.data_options import DataOptions
+from nnx.cli.option import BackendName, DeviceName, PrecisionName, complete, numbers, option
 from nnx.errors import unknown
 from nnx.metrics import METRICS
 from nnx.model.activations import ACTIVATIONS
@@ -21,116 +18,6 @@ from nnx.optimizers.schedules import SCHEDULES
 
 LOSS = "loss"
 """The number that stops the training unless a metric is named."""
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """The options of the data, and of the parts that stop the training and test it."""
-
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA",
-            help=f"A data set ({', '.join(BUILTIN)}) or a file: CSV, Parquet, .npz, or IDX as MNIST's.",
-            show_default=False,
-            autocompletion=complete(BUILTIN, files=True),
-        ),
-    ] = ""
-
-    target: Annotated[
-        str | None,
-        option(
-            "Data",
-            "What to predict: a column (CSV, Parquet), an array (.npz; y), a file (IDX; the labels beside it).",
-        ),
-    ] = None
-    drop: Annotated[list[str] | None, option("Data", "A column to leave out; may be repeated.")] = None
-    decimal_comma: Annotated[bool, option("Data", "In CSV, 3,14 is a number.", "--decimal-comma")] = False
-    thousands: Annotated[
-        bool,
-        option("Data", "In CSV, 1,234 is 1234; with --decimal-comma, 1.234 is.", "--thousands"),
-    ] = False
-    units: Annotated[
-        list[str] | None,
-        option("Data", "In CSV, what stands beside numbers, as $ or %: left out; may be repeated."),
-    ] = None
-    missing: Annotated[
-        list[str] | None,
-        option("Data", "In CSV, what means that there is no value, as ?; may be repeated."),
-    ] = None
-    delimiter: Annotated[
-        str | None,
-        option("Data", "Of CSV: one character, or tab.", show_default="the one that the first rows tell"),
-    ] = None
-    day_first: Annotated[
-        bool | None,
-        option(
-            "Data",
-            "Whether 1/3/2024 is the first of March, or the third of January.",
-            "--day-first/--month-first",
-            show_default="what other dates of the column tell",
-        ),
-    ] = None
-    task: Annotated[
-        str,
-        option(
-            "Data",
-            "classification, regression, counts (numbers >= 0, by Poisson deviance), or auto: text and few, small "
-            "whole numbers are classes.",
-            autocompletion=complete(("auto", "classification", "regression", "counts")),
-        ),
-    ] = "auto"
-    held_out: Annotated[
-        float,
-        option(
-            "Data", "The share of the samples for validation, unless --validation says it; 0: train on all."
-        ),
-    ] = 0.2
-    validation: Annotated[
-        str | None,
-        option(
-            "Data",
-            "What stops the training and chooses the epoch: a file, or a share of the samples.",
-            metavar="FILE|SHARE",
-            show_default="--held-out",
-            autocompletion=complete((), files=True),
-        ),
-    ] = None
-    test: Annotated[
-        str | None,
-        option(
-            "Data",
-            "What the scores and pictures are of: a file, or a share of the samples.",
-            metavar="FILE|SHARE",
-            show_default="the validation part",
-            autocompletion=complete((), files=True),
-        ),
-    ] = None
-    folds: Annotated[
-        int | None,
-        option(
-            "Data",
-            "Also train so many times, each time without another part of the samples, and score it on that part.",
-            metavar="K",
-            show_default="no cross-validation",
-        ),
-    ] = None
-    metrics: Annotated[
-        str | None,
-        option(
-            "Data",
-            "What to measure on them, as f1,roc_auc.",
-            metavar="NAMES",
-            show_default="accuracy of classes, R2 of numbers",
-            autocompletion=complete(METRICS, several=True),
-        ),
-    ] = None
-
-    @property
-    def dialect(self) -> Dialect:
-        """How CSV is written."""
-        units, missing = tuple(self.units or ()), tuple(self.missing or ())
-        return Dialect(self.decimal_comma, self.thousands, units, missing, self.delimiter)
 
 
 @dataclass(frozen=True)
@@ -157,7 +44,9 @@ class Options(DataOptions):
             autocompletion=complete(("batch", "layer", "none")),
         ),
     ] = "none"
-    dropout: Annotated[float, option("Network", "The share of each hidden layer's units to leave out.")] = 0.0
+    dropout: Annotated[float, numbers("Network", "The share of each hidden layer's units to leave out.")] = (
+        0.0
+    )
     init: Annotated[
         str | None,
         option(
@@ -187,7 +76,7 @@ class Options(DataOptions):
     ] = "adam"
     learning_rate: Annotated[
         float | None,
-        option("Training", "alpha.", "--learning-rate", "--lr", show_default="the optimizer's own"),
+        numbers("Training", "alpha.", "--learning-rate", "--lr", show_default="the optimizer's own"),
     ] = None
     schedule: Annotated[
         str,
@@ -221,6 +110,26 @@ class Options(DataOptions):
         ),
     ] = LOSS
     batch_size: Annotated[int, option("Training", "Samples in a step; 0, and lbfgs: all of them.")] = 32
+    members: Annotated[
+        int | None,
+        option(
+            "Training",
+            "Networks to train at once, with this seed and those behind it; their mean predicts. Each may have its own "
+            "--learning-rate, --weight-decay, --dropout, --l1, --l2, --max-norm, --clip-norm and --label-smoothing: "
+            "0.01,0.003.",
+            metavar="K",
+            show_default="one network",
+        ),
+    ] = None
+    selection: Annotated[
+        str,
+        option(
+            "Training",
+            "Of the members whose mean predicts. greedy: those that make it best on the validation part.",
+            metavar="all|greedy",
+            autocompletion=complete(("all", "greedy")),
+        ),
+    ] = "all"
     class_weight: Annotated[
         str,
         option(
@@ -232,21 +141,21 @@ class Options(DataOptions):
     ] = "none"
     seed: Annotated[int, option("Training", "Of the weights, the split and the shuffling.")] = 0
 
-    l1: Annotated[float, option("Regularization", "The penalty l1 sum |w|.")] = 0.0
-    l2: Annotated[float, option("Regularization", "The penalty l2/2 sum w^2.")] = 0.0
+    l1: Annotated[float, numbers("Regularization", "The penalty l1 sum |w|.")] = 0.0
+    l2: Annotated[float, numbers("Regularization", "The penalty l2/2 sum w^2.")] = 0.0
     weight_decay: Annotated[
         float | None,
-        option("Regularization", "Decoupled, of adamw and lion.", show_default="the optimizer's own"),
+        numbers("Regularization", "Decoupled, of adamw and lion.", show_default="the optimizer's own"),
     ] = None
     max_norm: Annotated[
         float | None,
-        option("Regularization", "The longest that a unit's weights may be.", show_default="none"),
+        numbers("Regularization", "The longest that a unit's weights may be.", show_default="none"),
     ] = None
     clip_norm: Annotated[
-        float | None, option("Regularization", "The longest that the gradient may be.", show_default="none")
+        float | None, numbers("Regularization", "The longest that the gradient may be.", show_default="none")
     ] = None
     label_smoothing: Annotated[
-        float, option("Regularization", "The share of each label given to all classes.")
+        float, numbers("Regularization", "The share of each label given to all classes.")
     ] = 0.0
 
     dtype: Annotated[
@@ -303,6 +212,11 @@ class Options(DataOptions):
     table: dict[str, Any] = field(default_factory=dict, metadata={"typed": False})
     """[sweep] of the configuration file: values, or a range, under the options' long names."""
 
+
+OF_EACH_MEMBER = (
+    "dropout", "learning_rate", "l1", "l2", "weight_decay", "max_norm", "clip_norm", "label_smoothing",
+)  # fmt: skip
+"""The options that may have a number for each member: a list."""
 
 OF_THE_COMMAND = frozenset(
     {"no_early_stopping", "out", "overwrite", "plots", "config", "resume", "sweep", "draws", "quiet", "json"}

@@ -152,7 +152,7 @@ def history(folder: Path) -> History:
     if model is not None and (not path.is_file() or model.name != MODEL):
         trainer = Trainer.load(model, backend="numpy")
         found = History(measured(trainer))
-        found.kept = trainer.kept
+        found.kept = None if trainer.each else trainer.kept
         return found
     records: list[dict[str, Any]] = []
     kept = None

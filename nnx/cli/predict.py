@@ -1,9 +1,10 @@
 """`nnx predict`: a model and data in, predictions out, piece by piece."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from itertools import count as count_from
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ from rich.markup import escape
 
 from nnx.cli import streams
 from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, refuse_existing, typed
+from nnx.cli.members import predictor
 from nnx.cli.show import errors
 from nnx.cli.terminal import line, visible
 from nnx.data import labels as label
@@ -35,6 +37,7 @@ def run(
     overwrite: bool,
     format: str | None,
     probabilities: bool,
+    spread: bool,
     written: Written,
     backend: str,
     device: str | None,
@@ -50,13 +53,18 @@ def run(
     if out is not None and not overwrite:
         refuse_existing(out)
     trainer, preparation = model(path, backend, device, precision)
+    if spread and not trainer.each:
+        raise InputError(
+            f"{str(path)!r} is one network; --spread is that of members: train with --members 16"
+        )
     notes, m = Notes(), 0
     dialect = preparation.dialect.over(*written)
     found = pieces(data, at_once(trainer), preparation.target, dialect=dialect)
     found = _read(data, found)
     tell(renamed(preparation) if probabilities else ())
     frames = (
-        predictions(preparation, A, probabilities) for A in _outputs(found, trainer, preparation, notes)
+        predictions(preparation, A, probabilities, deviation)
+        for A, deviation in _outputs(found, trainer, preparation, notes, spread)
     )
     first = next(frames)  # before anything is written
     with _written(write_as, out) as write:
@@ -91,16 +99,40 @@ def chosen(format: str | None, out: Path | None) -> str:
     )
 
 
-def predictions(preparation: Preparation, A: Any, probabilities: bool = True) -> Any:
-    """Return a polars DataFrame: the prediction, and for classes the probability of each."""
+def predictions(preparation: Preparation, A: Any, probabilities: bool = True, spread: Any = None) -> Any:
+    """Return a polars DataFrame: the prediction, for classes the probability of each, and the spread of members.
+
+    The spread of numbers is their standard deviation, in the target's unit; that of classes is of the probability of
+    the class that is predicted.
+    """
     import polars
 
     found = preparation.predicted(A)
     if found.dtype == object:  # integers beyond 64 bits
         found = [label.text(one) for one in found]
     shares = preparation.probabilities(A).T if probabilities and preparation.labels else []
-    columns = zip(names(preparation), shares, strict=False)
-    return polars.DataFrame({preparation.target: found} | dict(columns))
+    columns = dict(zip(names(preparation), shares, strict=False))
+    if spread is not None:
+        columns[spread_name([preparation.target, *columns])] = _of_predicted(preparation, A, spread)
+    return polars.DataFrame({preparation.target: found} | columns)
+
+
+def _of_predicted(preparation: Preparation, A: Any, spread: Any) -> Any:
+    """Return the spread (m,) of the number, or of the probability of the class that is predicted."""
+    if preparation.labels is None:
+        return spread[0] * preparation.y_scale
+    return spread[0] if len(A) == 1 else spread[A.argmax(axis=0), range(A.shape[1])]
+
+
+def spread_name(taken: Sequence[str]) -> str:
+    """Return the name of the column with the spread: none that is taken.
+
+    Examples
+    --------
+    >>> spread_name(["price"]), spread_name(["spread"])
+    ('spread', 'spread 2')
+    """
+    return next(name for n in count_from(1) if (name := f"spread {n}" if n > 1 else "spread") not in taken)
 
 
 def names(preparation: Preparation) -> list[str]:
@@ -140,10 +172,13 @@ def _read(data: str, found: Iterator[Any]) -> Iterator[Any]:
         yield from found
 
 
-def _outputs(found: Iterator[Any], trainer: Any, preparation: Preparation, notes: Notes) -> Iterator[Any]:
+def _outputs(
+    found: Iterator[Any], trainer: Any, preparation: Preparation, notes: Notes, spread: bool
+) -> Iterator[tuple[Any, Any]]:
+    """Yield the outputs for each piece, and the spread of the members if it is asked for."""
     for piece in found:
-        values = piece.values(preparation.features, preparation.named)
-        yield trainer.predict(preparation.X(values, trainer.dtype, notes))
+        X = preparation.X(piece.values(preparation.features, preparation.named), trainer.dtype, notes)
+        yield predictor(trainer).predict(X), trainer.ensemble.spread(X) if spread else None
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nnx.cli import build, metric_tables, parts, show
+from nnx.cli import build, members, metric_tables, parts, show
 from nnx.cli.hints import hints, warning
 from nnx.cli.options import LOSS
 from nnx.cli.prepared import Data
@@ -11,7 +11,7 @@ from nnx.cli.training import Training, evaluate
 from nnx.data.source import left_out
 from nnx.display.names import called
 from nnx.display.rounding import significant
-from nnx.errors import count
+from nnx.errors import count, listed
 from nnx.port.precision import precision_note
 from nnx.port.registry import described
 
@@ -47,6 +47,8 @@ def describe(training: Training) -> None:
     backend = trainer.backend
     where = f"{backend.device}{precision_note(backend.precision)}"
     show.say("Backend", f"{described(backend).library} on {where}: {trainer.reason}")
+    if trainer.each:
+        show.say("Members", members.words(trainer))
     size = training.batch_size
     show.say("Optimizer", f"{trainer.optimizer!r}, {'all samples' if size is None else size} a step")
     if training.patience:
@@ -77,6 +79,8 @@ def _drawn_beside(data: Data) -> str | None:
 def tell_epoch(training: Training) -> None:
     """Say which epoch's parameters are kept, where it is not the last or the training stopped early."""
     trainer = training.trainer
+    if trainer.each:
+        return
     done, kept = len(trainer.records), trainer.kept
     if trainer.stopped and kept is None:
         show.say("Stopped", f"after epoch {done}: {trainer.stopped}; the last parameters are kept")
@@ -94,6 +98,9 @@ def tell_epoch(training: Training) -> None:
 def report(training: Training) -> None:
     """Say how good the model is on the samples held out."""
     tell_epoch(training)
+    if training.members:
+        show.console.print(members.table(training.members, members.first_score(training.measures)))
+        tell_ended(training)
     data, labels = training.data, training.data.preparation.labels
     if data.reported is None and training.finished:
         said = numbers(training, evaluate(training, (data.X, data.Y, None)), data.X.shape[1])
@@ -115,6 +122,20 @@ def report(training: Training) -> None:
         show.say("Hint", hint)
 
 
+def tell_ended(training: Training) -> None:
+    """Say which members have diverged, and how many predict."""
+    gone = [row for row in training.members if row["error"] is not None]
+    if gone:
+        numbers = listed((row["member"] for row in gone), 8)
+        said = f"{count(len(gone), 'member')} diverged: {numbers}"
+        if not any(row["weight"] for row in gone):
+            said += ", without which the mean is taken"
+        show.warn(f"{said}. The first: {gone[0]['error']}")
+    if training.options.selection == "greedy":
+        chosen = sum(row["weight"] > 0 for row in training.members)
+        show.say("Selection", f"{chosen} of {count(len(training.members), 'member')}, by the validation part")
+
+
 def numbers(training: Training, found: Mapping[str, Any], m: int) -> str:
     """Return the scores on m samples, in a line."""
     said = []
@@ -127,4 +148,5 @@ def numbers(training: Training, found: Mapping[str, Any], m: int) -> str:
         said.append(f"{called(name)} {shown}")
     if training.data.preparation.labels is not None:
         said.append(f"{called('loss')} {found['loss']:.4f}")
-    return ", ".join(said)
+    K = len(training.trainer.each)
+    return (f"mean of {count(K, 'member')}: " if K else "") + ", ".join(said)

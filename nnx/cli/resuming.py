@@ -14,6 +14,7 @@ from nnx.io import run_folder
 from nnx.io.run_folder import CHECKPOINTS, MODEL
 from nnx.port.precision import FLOAT32
 from nnx.train import model_file
+from nnx.train.model_file import Saved
 
 
 def going_on(training: Training, folder: Path) -> str:
@@ -31,9 +32,9 @@ def going_on(training: Training, folder: Path) -> str:
             cost = f", which writes over {MODEL} there: take a copy of it before"
             raise model_file.none_readable(folder / CHECKPOINTS, there, cost)
         return f"{folder} from its beginning, for it has no checkpoint yet"
-    path, found = good[0], good[1].run
+    path, found, epochs = good[0], _of_the_last(good[1]), training.options.epochs
     _check_data(training, folder, found["metadata"])
-    position, epochs = found.get("position"), training.options.epochs
+    position = found.get("position")
     if position is None:
         raise InputError(f"{str(path)!r} was not written in a run, so there is none to go on with; remove it")
     done = len(found["records"])
@@ -50,6 +51,18 @@ def going_on(training: Training, folder: Path) -> str:
     if done == epochs:
         return f"{folder}; its training is over: {where} was the last. --epochs asks for more"
     return f"{folder} after {where}, of {epochs}{changed}"
+
+
+def _of_the_last(saved: Saved) -> Mapping[str, Any]:
+    """Return the description of the run; of members that of one that still trains, or that has trained longest."""
+    if not saved.members:
+        return saved.run
+
+    def place(run: Mapping[str, Any]) -> tuple[bool, int]:
+        return (run.get("position") or {"stopped": None})["stopped"] is None, len(run["records"])
+
+    left = [one.run for one, error in zip(saved.members, saved.run["errors"], strict=True) if error is None]
+    return max(left or [one.run for one in saved.members], key=place)
 
 
 def _changed(training: Training, folder: Path) -> str:

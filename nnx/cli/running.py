@@ -8,12 +8,13 @@ from typing import Any
 
 from nnx.batches.sample_weights import held_out_weights
 from nnx.callbacks import Callback
+from nnx.callbacks.fit import epochs_done, steps_done
 from nnx.cli import build, config, in_units
 from nnx.cli.folder import Folder
 from nnx.cli.interrupt import Keeper, interruptible
 from nnx.cli.prepared import Data
 from nnx.cli.saving import save_surely
-from nnx.cli.training import Training, evaluate
+from nnx.cli.training import Training, evaluate, evaluate_members
 from nnx.errors import Error
 from nnx.io.run_folder import CHECKPOINTS
 from nnx.plots.run import TRAINING_SAMPLE
@@ -43,9 +44,9 @@ def train(training: Training, folder: Folder, watch: Callback, resume: bool = Fa
             )
         training.finished = keep = True
     except KeyboardInterrupt:
-        keep = trainer.steps > 0
+        keep = steps_done(trainer) > 0
     except BaseException:
-        keep = bool(trainer.records)
+        keep = epochs_done(trainer) > 0
         raise
     finally:
         training.seconds = time.perf_counter() - start
@@ -72,6 +73,7 @@ def leave(training: Training, folder: Folder, keep: bool) -> None:
     """Save the model and all else, or give up the folder where nothing is to be kept; let others write into it."""
     try:
         if keep:
+            choose_members(training)
             save_surely(training, folder)
         else:
             folder.give_up()
@@ -84,6 +86,19 @@ def leave(training: Training, folder: Folder, keep: bool) -> None:
         folder.end()
 
 
+def choose_members(training: Training) -> None:
+    """Choose the members whose mean predicts: all that have not diverged, or those that `--selection` finds."""
+    trainer = training.trainer
+    if not trainer.each:
+        return
+    left = [float(error is None) for error in trainer.errors]
+    if training.options.selection == "greedy" and (X_Y := validation(training)) is not None:
+        X, Y, w = X_Y
+        trainer.ensemble.select(X, Y, build.stop_by(training.options), sample_weight=w)
+    elif 0 < sum(left) < len(left):
+        trainer.ensemble.weights = left
+
+
 def measure(training: Training) -> None:
     """Evaluate the model on the samples that are reported, and on the validation beside a test."""
     data = training.data
@@ -91,6 +106,8 @@ def measure(training: Training) -> None:
         return
     training.measured = evaluate(training, data.reported)
     training.validated = evaluate(training, data.validation) if data.test and data.validation else {}
+    if training.trainer.each:
+        training.members = evaluate_members(training, data.reported)
 
 
 def fit(

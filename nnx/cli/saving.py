@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 from nnx import plots
+from nnx.callbacks.fit import epochs_done
 from nnx.cli import disk, show
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
 from nnx.cli.training import Training
 from nnx.errors import Error
 from nnx.io.atomic_write import written_aside
 from nnx.io.run_folder import CHECKPOINTS, MODEL
-from nnx.metrics.history import without_nan
+from nnx.metrics.history import mean_records, without_nan
 from nnx.train import model_file
 
 
@@ -44,7 +45,7 @@ def save(training: Training, where: Folder) -> None:
     trainer.save(folder / MODEL)
     where.clear((HISTORY, *OF_A_SWEEP))  # those of an earlier run or sweep do not belong to this model
     training.files = [MODEL]
-    if trainer.records:  # else stopped in the first epoch
+    if epochs_done(trainer):  # else stopped in the first epoch
         log(training, folder / HISTORY)
         training.files.append(HISTORY)
     training.files += plots.leave(
@@ -60,7 +61,12 @@ def save(training: Training, where: Folder) -> None:
 
 
 def log(training: Training, path: Path) -> None:
-    """Write the history, an epoch a line, errors in the target's own unit; the epoch that was kept says so."""
+    """Write the history, an epoch a line, errors in the target's own unit; the epoch that was kept says so.
+
+    Of members these are means, and "members" has the numbers of each: null after its end.
+    """
+    if training.trainer.each:
+        return log_of_members(training, path)
     kept = training.trainer.kept
     with written_aside(path) as aside:
         rows = [
@@ -73,3 +79,13 @@ def log(training: Training, path: Path) -> None:
         ]
         lines = (json.dumps(without_nan(row)) for row in rows)
         aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def log_of_members(training: Training, path: Path) -> None:
+    """Write the histories of members, an epoch a line."""
+    in_units, records = training.data.preparation.in_units, training.trainer.records
+    with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
+        for i, means in enumerate(mean_records(records)):
+            own = [in_units(its[i]) if i < len(its) else None for its in records]
+            row = {"epoch": i + 1, **in_units(means), "members": own}
+            file.write(f"{json.dumps(without_nan(row))}\n")

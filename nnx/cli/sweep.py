@@ -21,7 +21,7 @@ from nnx.cli.running import train
 from nnx.cli.stacks import BEGIN, Run, place_of, stacks, words
 from nnx.cli.sweep_results import DONE, FAILED, INTERRUPTED, present, ranked, results, shown, tell, write
 from nnx.cli.training import Training, evaluate, prepare, score
-from nnx.errors import Error, count, first_line
+from nnx.errors import Error, InputError, count, first_line
 from nnx.io.run_folder import MODEL
 from nnx.metrics import is_number
 from nnx.metrics.history import without_nan
@@ -153,6 +153,8 @@ def _check(options: Options) -> None:
     """Raise a UsageError unless the runs can be compared: by one number, on samples held out."""
     with typed():
         validation, _ = parts.check(options)
+        if options.members is not None:
+            raise InputError("a sweep trains one network a run, and its runs at once; leave out --members")
     if not validation and not options.folds:
         raise UsageError(
             "a sweep compares its runs on the samples held out for validation; --held-out 0 leaves none"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nnx.callbacks.fit import epochs_done, steps_done
 from nnx.cli import INTERRUPTED, folds, show
 from nnx.cli.folder import FOLDS, Folder, name_of
 from nnx.cli.in_units import Bar, Watch
@@ -46,7 +47,7 @@ def single(options: Options) -> int:
     try:
         train(training, folder, Bar(show.console, training.data.preparation), options.resume is not None)
         if not training.finished:
-            done = f"after {count(len(trainer.records), 'epoch')}, {count(trainer.steps, 'step')}"
+            done = f"after {count(epochs_done(trainer), 'epoch')}, {count(steps_done(trainer), 'step')}"
             none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights
             show.console.print(f"Stopped by Ctrl-C {done if training.files else none}.")
     except KeyboardInterrupt:

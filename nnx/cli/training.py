@@ -7,13 +7,14 @@ from typing import Any
 
 from nnx import plots
 from nnx.callbacks import Callback
-from nnx.cli import build, metric_tables, show
+from nnx.callbacks.fit import epochs_done, steps_done, why_ended
+from nnx.cli import build, members, metric_tables, show
 from nnx.cli.options import Options
 from nnx.cli.parts import Part
 from nnx.cli.prepared import Data, Reader
 from nnx.data.baseline import Baseline
 from nnx.metrics import metric
-from nnx.metrics.history import without_nan
+from nnx.metrics.history import mean_records, without_nan
 from nnx.train.trainer import Trainer
 
 
@@ -34,6 +35,7 @@ class Training:
     )  # the validation part's numbers beside those of a test
     seconds: float = 0.0
     files: list[str] = field(default_factory=list)
+    members: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def batch_size(self) -> int | None:
@@ -96,13 +98,15 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Traini
         options.seed,
         build.regularization(options),
         precision=options.precision,
+        members=options.members,
     )
     # At once, and not in `fit`: the run's configuration names the backend.
     trainer.session.take_numba_if_worth(m * options.epochs, steps * options.epochs)
+    snapshots = plots.callbacks(network) if options.members is None else []
     trainer.metadata = {
         "preparation": preparation.describe(), "data": options.data, "parts": data.parts,
     }  # fmt: skip
-    return Training(options, data, trainer, options.plots, plots.callbacks(network))
+    return Training(options, data, trainer, options.plots, snapshots)
 
 
 def evaluate(training: Training, part: Part) -> dict[str, Any]:
@@ -111,7 +115,13 @@ def evaluate(training: Training, part: Part) -> dict[str, Any]:
     metrics = training.measures
     if preparation.labels is None and "root_mean_squared_error" not in metrics:
         metrics.append("root_mean_squared_error")
-    return preparation.in_units(trainer.evaluate(*part[:2], metrics=metrics))
+    return preparation.in_units(members.predictor(trainer).evaluate(*part[:2], metrics=metrics))
+
+
+def evaluate_members(training: Training, part: Part) -> list[dict[str, Any]]:
+    """Return what is known of each member, with its numbers on a part of the samples."""
+    measured = training.trainer.evaluate(*part[:2], metrics=training.measures)
+    return members.with_scores(members.each(training.trainer), training.data.preparation.in_units(measured))
 
 
 def score(training: Training) -> str:
@@ -124,6 +134,7 @@ def result(training: Training, folder: Path) -> dict[str, Any]:
     trainer, held, validation = training.trainer, training.data.reported, training.data.validation
     found = {} if held is None else {"samples": len(held[2]), **without_nan(training.measured)}
     tested = training.data.test is not None
+    records = mean_records(trainer.records) if trainer.each else trainer.records
     if tested and validation is not None:
         validated = {"samples": len(validation[2]), **without_nan(training.validated)}
     else:
@@ -138,14 +149,13 @@ def result(training: Training, folder: Path) -> dict[str, Any]:
         "validation": validated if validation is not None else None,
         "test": found if tested else None,
         "baseline": None if training.data.reported is None else training.baseline.described(),
-        "epochs": len(trainer.records),
-        "kept_epoch": trainer.kept,
-        "steps": trainer.steps,
+        **({"members": without_nan(training.members)} if trainer.each else {}),
+        "epochs": epochs_done(trainer),
+        "kept_epoch": None if trainer.each else trainer.kept,
+        "steps": steps_done(trainer),
         "parameters": trainer.network.P,
-        "training": without_nan(training.data.preparation.in_units(trainer.records[-1]))
-        if trainer.records
-        else None,
-        "stopped": "Ctrl-C" if not training.finished else trainer.stopped,
+        "training": without_nan(training.data.preparation.in_units(records[-1])) if records else None,
+        "stopped": "Ctrl-C" if not training.finished else why_ended(trainer),
         "backend": trainer.backend.name,
         "device": trainer.backend.device,
         "precision": trainer.backend.precision,

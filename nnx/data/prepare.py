@@ -332,8 +332,13 @@ class Preparation:
         for name, value in measured.items():
             if power := UNITS.get(name.removeprefix("validation_")):
                 unit = self.y_scale**power
-                found[name] = [x * unit for x in value] if isinstance(value, list) else value * unit
+                found[name] = _times(value, unit)
         return found
+
+
+def _times(value: Any, unit: float) -> Any:
+    """Return a number, an array, or the numbers in lists, of epochs and of members, times a unit."""
+    return [_times(one, unit) for one in value] if isinstance(value, list) else value * unit
 
 
 def _checked(made: Preparation) -> Preparation:

@@ -60,6 +60,22 @@ def columns_of_members(records: Sequence[list[dict[str, float]]]) -> History:
     )
 
 
+def mean_records(records: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the records of K members as one list: the means over the members that have an epoch.
+
+    Examples
+    --------
+    >>> mean_records([[{"loss": 2.0}, {"loss": 1.0}], [{"loss": 3.0}]])
+    [{'loss': 2.5}, {'loss': 1.0}]
+    """
+    found = []
+    for i in range(max(map(len, records), default=0)):
+        there = [own[i] for own in records if i < len(own)]
+        numbers = [name for name, x in there[0].items() if isinstance(x, float)]
+        found.append({name: sum(own[name] for own in there) / len(there) for name in numbers})
+    return found
+
+
 def without_nan(x: Any) -> Any:
     """Return records as JSON values: None for NaN and infinities (a metric without a meaning), lists for arrays.
 

@@ -10,7 +10,8 @@ from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
 from nnx.display import html
 from nnx.errors import count, size
-from nnx.model.layers import Context, Layer, forward
+from nnx.model.layers import Context, Layer, changed, forward
+from nnx.support.members import member
 
 NUMBERS = {"l", "units", "parameters", "not learned", "kept"}
 """Columns of numbers."""
@@ -194,6 +195,7 @@ def summary(n_features: int, layers: Sequence[Layer], names: Iterable[str], outp
 
 def _kept(n_features: int, layers: Sequence[Layer]) -> list[int]:
     """Return the numbers a sample that each layer saves: the difference between three samples and two."""
+    layers = changed(layers, lambda _, layer: member(layer, 0))  # of a stack all members save as many
     two, three = (_kept_of(n_features, layers, m) for m in (2, 3))
     return [more - less for more, less in zip(three, two, strict=True)]
 

@@ -36,6 +36,7 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
     ----------
     histories : dict
         One run's history, as `Trainer.fit` returns it and `trainer.history` has it; or several by the runs' names.
+        Of a trainer with members their curves are thin, and their mean is thick; beside other runs it is the mean.
         Of more than twelve runs the twelve that end best have a colour each, the others are grey. The epoch that
         early stopping kept (`History.kept`) is marked.
     title : str
@@ -72,7 +73,8 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
         training_sample = integer("training_sample", training_sample)
     several = bool(histories) and all(isinstance(one, Mapping) for one in histories.values())
     given = dict(histories) if several else {"": histories}
-    runs = {name: series(one) for name, one in given.items()}
+    members = [] if several else each_member(histories)
+    runs = {name: series(mean_of_members(one)) for name, one in given.items()}
     kept = {name: epoch_kept(given[name], run) for name, run in runs.items()}
     panels = list(dict.fromkeys(quantity(name) for run in runs.values() for name in run))
     if not panels:
@@ -93,6 +95,8 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
         for axes in places[len(panels) :]:
             axes.remove()
         for axes, panel in zip(places, panels, strict=False):
+            for own in members:
+                _draw_member(axes, panel, own)
             for name in sorted(runs, key=lambda name: name in best):  # those with a colour lie above
                 k = best.index(name) if name in best else None
                 _draw(axes, panel, runs[name], k, said[name] if several else "")
@@ -100,12 +104,41 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
                     _ring(axes, panel, runs[name], k, kept[name])
             if not several and kept[""]:
                 axes.axvline(kept[""], color=INK, lw=1.2, ls="--", label=f"kept: epoch {kept['']:,}")
-            _finish(axes, panel, runs.values())
+            _finish(axes, panel, [*runs.values(), *members])
             if not several:
-                _legend_of_one(axes, panel, training_sample)
+                _legend_of_one(axes, panel, training_sample, len(members))
         if several:
             _legend(made, [said[name] for name in best], panels, runs, kept)
     return made
+
+
+def each_member(history: Mapping[str, Any]) -> list[dict[str, list[float]]]:
+    """Return the series of each member, if the history is that of a trainer with members; else none.
+
+    Examples
+    --------
+    >>> each_member({"loss": [[2.0, 3.0], [1.0, 2.5]]}), each_member({"loss": [2.0, 1.0]})
+    ([{'loss': [2.0, 1.0]}, {'loss': [3.0, 2.5]}], [])
+    """
+    loss = history.get("loss")
+    if not isinstance(loss, list) or not loss or not isinstance(loss[0], list):
+        return []
+    return [
+        series({name: [epoch[k] for epoch in values] for name, values in history.items()})
+        for k in range(len(loss[0]))
+    ]
+
+
+def mean_of_members(history: Any) -> Any:
+    """Return the history with the means over the members that have an epoch; that of one network as it is."""
+    if not isinstance(history, Mapping) or not (members := each_member(history)):
+        return history
+    found = {}
+    for name in members[0]:
+        epochs = zip(*(own[name] for own in members), strict=True)
+        finite = ([x for x in values if math.isfinite(x)] for values in epochs)
+        found[name] = [sum(values) / len(values) if values else math.nan for values in finite]
+    return found
 
 
 def series(history: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -196,6 +229,13 @@ def _draw(axes: Any, panel: str, run: Mapping[str, list[float]], k: int | None, 
             )
 
 
+def _draw_member(axes: Any, panel: str, run: Mapping[str, list[float]]) -> None:
+    """Draw the curves of one member, thin."""
+    for held_out, key in enumerate((panel, f"validation_{panel}")):
+        if key in run:
+            axes.plot(range(1, len(run[key]) + 1), run[key], color=colour(held_out), lw=0.5, alpha=0.5)
+
+
 def _ring(axes: Any, panel: str, run: Mapping[str, list[float]], k: int | None, kept: int | None) -> None:
     """Mark the epoch that was kept on a run's curve."""
     values = run.get(f"validation_{panel}", run.get(panel, []))
@@ -226,13 +266,18 @@ def _finish(axes: Any, panel: str, runs: Iterable[Mapping[str, list[float]]]) ->
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend_of_one(axes: Any, panel: str, training_sample: int | None) -> None:
-    """Name the curves, and the samples of the training's scores."""
+def _legend_of_one(axes: Any, panel: str, training_sample: int | None, members: int) -> None:
+    """Name the curves, the samples of the training's scores, and the members."""
+    from matplotlib.lines import Line2D
+
     handles, texts = axes.get_legend_handles_labels()
     if training_sample is not None and panel != "loss":
         texts = [
             f"training ({training_sample:,} of its samples)" if text == "training" else text for text in texts
         ]
+    if members:
+        handles = [*handles, Line2D([], [], color=INK, lw=0.5)]
+        texts = [*(f"{text}, mean" for text in texts), f"thin: each of {members:,} members"]
     few = sum(len(line.get_xdata()) for line in axes.get_lines()) <= POINTS
     legend(axes, handles, texts, loc="best" if few else "lower right" if rises(panel) else "upper right")
 

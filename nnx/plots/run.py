@@ -116,6 +116,8 @@ def _predicted_against_true(left: Left) -> Draw | None:
 
 
 def _first_layer(left: Left) -> Draw | None:
+    if left.trainer.each:  # a matrix for each member
+        return None
     shape, W = image_shape(left.preparation), left.trainer.parameters.get("W1")
     if shape is None or W is None or W.shape[1] != left.trainer.network.n[0]:
         return None
@@ -128,7 +130,10 @@ def _decision_boundary(left: Left) -> Draw | None:
     to_X, arguments = _plane(left)
 
     def predict(points: Any) -> Any:
-        return _numbers(left, left.trainer.predict(to_X(points)), keep=True)
+        trainer = left.trainer
+        return _numbers(
+            left, (trainer.ensemble if trainer.each else trainer).predict(to_X(points)), keep=True
+        )
 
     return _saved(decision_boundary, predict, *arguments, left.of_held, left.held.total)
 

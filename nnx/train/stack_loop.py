@@ -153,7 +153,7 @@ class StackLoop(StackPosition):
             self._steps_of_epoch(start)
             seconds = time.perf_counter() - start
             self.diverge(self._bad(self.costs))
-            found = self._measured()
+            found = self._measured() if self._live else {}
             bad = {
                 k: x for k, one in found.items() if not math.isfinite(x := one.get("validation_loss", 0.0))
             }

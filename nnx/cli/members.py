@@ -1,0 +1,156 @@
+"""The members of a run: what each has for itself, and their mean as one predictor."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from nnx.callbacks.monitor import best_is
+from nnx.cli import metric_tables
+from nnx.data.prepare import Preparation
+from nnx.display.names import called
+from nnx.display.rounding import significant
+from nnx.errors import count
+from nnx.metrics import is_number, metric
+from nnx.support.members import varied
+from nnx.train.trainer import Trainer
+
+MOST = 16
+"""Members that a table has; of more, the best."""
+
+
+def predictor(trainer: Trainer) -> Any:
+    """Return what predicts: the trainer, or the mean of its members."""
+    return trainer.ensemble if trainer.each else trainer
+
+
+def numbers(trainer: Trainer) -> dict[str, Sequence[Any]]:
+    """Return the numbers in which the members differ, by the names of the options.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> numbers(nnx.Trainer(nnx.mlp([1, 1]), nnx.Adam([0.1, 0.2]), "numpy", members=2))
+    {'learning-rate': (0.1, 0.2)}
+    """
+    found: dict[str, Sequence[Any]] = {}
+    optimizer = trainer.optimizer
+    owners = (
+        optimizer,
+        getattr(optimizer, "learning_rate", None),
+        trainer.regularization,
+        *trainer.network.layers,
+    )
+    for owner in owners:
+        for name, values in varied(owner).items():
+            option = "dropout" if name == "rate" else name.replace("_", "-")
+            found[option] = tuple(values)
+    return found
+
+
+def each(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return what is known of each member: its seed, its numbers, its epochs, its weight, and why it ended."""
+    own, weights = numbers(trainer), trainer.ensemble.weights
+    rows = []
+    for k, (member, error) in enumerate(zip(trainer.each, trainer.errors, strict=True)):
+        row = {"member": k, "seed": member.seed, **{name: values[k] for name, values in own.items()}}
+        row |= {"epochs": len(member.records), "kept_epoch": member.kept, "weight": weights[k]}
+        rows.append(row | {"stopped": member.stopped, "error": None if error is None else str(error)})
+    return rows
+
+
+def of_kept_epochs(trainer: Trainer, preparation: Preparation | None) -> list[dict[str, Any]]:
+    """Return `each`, with the numbers of the epoch that a member has kept, errors in the target's own unit."""
+    found: list[dict[str, Any]] = []
+    for member in trainer.each:
+        records = member.records
+        record = records[(member.kept or len(records)) - 1] if records else {}
+        found.append(dict(record) if preparation is None else preparation.in_units(record))
+    return [{**row, "scores": scores} for row, scores in zip(each(trainer), found, strict=True)]
+
+
+def table_of_kept(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Table:
+    """Return the members as a table, by the first score of the validation, else by the cost of the training."""
+    score = next(
+        (name for name in names if name.startswith("validation_") and name != "validation_loss"), "loss"
+    )
+    if score == "loss":
+        return table(rows, score, ", by their training")
+    shown = [
+        {
+            **row,
+            "scores": {
+                name.removeprefix("validation_"): x
+                for name, x in row["scores"].items()
+                if name.startswith("validation_")
+            },
+        }
+        for row in rows
+    ]
+    return table(shown, score.removeprefix("validation_"), ", by the samples held out")
+
+
+def with_scores(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows with each member's scores: {"accuracy": array (K,), ...}."""
+    columns = {name: x.tolist() for name, x in scores.items()}
+    return [{**row, "scores": {name: x[k] for name, x in columns.items()}} for k, row in enumerate(rows)]
+
+
+COMMON = ("member", "epochs", "kept_epoch", "weight", "stopped", "error", "scores")
+"""The entries of a row that each member has; the others are its seed and its numbers."""
+
+
+def table(rows: Sequence[Mapping[str, Any]], score: str, of: str = "") -> Table:
+    """Return the members as a table; of many those with the best score. `of` says which samples have the scores."""
+    own = [name for name in rows[0] if name not in COMMON]
+    weighed = len({row["weight"] for row in rows}) > 1
+    names = [score, *["loss"] * (score != "loss")]
+    shown, title = rows, "Members"
+    if len(rows) > MOST:
+        shown, title = ranked(rows, score)[:MOST], f"The best {MOST} of {len(rows):,} members"
+    made = Table(title=f"{title}{of}", title_justify="left")
+    for name in ("member", *own, *map(called, names), "epochs", *["weight"] * weighed):
+        made.add_column(escape(name), justify="right", no_wrap=True)
+    for row in shown:
+        figures = (metric_tables.figure(name, row["scores"].get(name)) for name in names)
+        values = (
+            significant(row[name], 4) if isinstance(row[name], float) else str(row[name]) for name in own
+        )
+        weight = [significant(row["weight"], 3)] * weighed
+        made.add_row(str(row["member"]), *values, *figures, _epochs(row), *weight)
+    return made
+
+
+def ranked(rows: Sequence[Mapping[str, Any]], score: str) -> list[Mapping[str, Any]]:
+    """Return the members, the best first, those that have diverged last."""
+    sign = -1 if best_is(score, "min") == "max" else 1
+
+    def place(row: Mapping[str, Any]) -> tuple[bool, float]:
+        value = row["scores"].get(score)
+        there = isinstance(value, float) and math.isfinite(value) and row["error"] is None
+        return not there, sign * value if there else 0.0
+
+    return sorted(rows, key=place)
+
+
+def _epochs(row: Mapping[str, Any]) -> str:
+    if row["error"] is not None:
+        return f"{row['epochs']}, [red]diverged[/]"
+    kept = row["kept_epoch"]
+    return str(row["epochs"]) if kept in (None, row["epochs"]) else f"{kept} of {row['epochs']}"
+
+
+def words(trainer: Trainer) -> str:
+    """Say how many members there are, with which seeds, and which numbers they have for themselves."""
+    seeds = trainer.seed
+    said = f"{count(len(seeds), 'network')}, trained at once, seeds {seeds[0]} to {seeds[-1]}"
+    if own := numbers(trainer):
+        said += f", each with its {', '.join(own)}"
+    return f"{said}; their mean predicts"
+
+
+def first_score(names: Sequence[str]) -> str:
+    """Return the name of the first metric that is one number; "loss" where there is none."""
+    return next((metric(name).name for name in names if is_number(name)), "loss")

@@ -1,0 +1,186 @@
+"""`nnx train --members`, and the commands on a model file with members."""
+
+import csv
+import json
+import shutil
+import signal
+import tomllib
+
+import numpy as np
+import pytest
+
+import nnx
+
+for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
+    pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
+
+from nnx.cli import in_units  # noqa: E402
+from nnx.data import Preparation  # noqa: E402
+from nnx.data.builtin import load  # noqa: E402
+from nnx.data.encoding import Notes  # noqa: E402
+
+IRIS = ("train", "iris", "--layers", "8", "--backend", "numpy", "--epochs", 6, "--no-plots")
+RATES = "0.003,0.1,1e30"
+
+
+def model(folder):
+    return nnx.Trainer.load(folder / "model.safetensors", "numpy")
+
+
+def test_members_train_at_once_and_their_mean_predicts(run, tmp_path):
+    numbers = ("--learning-rate", RATES, "--dropout", "0.1,0.2,0.3", "--seed", 4)
+    status, out, err = run(*IRIS, "--members", 3, *numbers, "--early-stopping", 2, "--out", "m", "--json")
+    assert status == 0
+    assert "Members   3 networks, trained at once, seeds 4 to 6, each with its learning-rate, dropout" in err
+    assert (
+        "Warning: 1 member diverged: 2, without which the mean is taken. The first: the cost became nan"
+        in err
+    )
+    found, trainer = json.loads(out), model(tmp_path / "m")
+    rows = found["members"]
+    assert [(row["seed"], row["learning-rate"], row["dropout"]) for row in rows] == [
+        (4, 0.003, 0.1), (5, 0.1, 0.2), (6, 1e30, 0.3)
+    ]  # fmt: skip
+    assert [row["weight"] for row in rows] == [0.5, 0.5, 0]
+    assert found["steps"] == max(trainer.steps)
+    assert [row["epochs"] for row in rows] == [*map(len, trainer.records)]
+    lines = [json.loads(line) for line in (tmp_path / "m" / "history.jsonl").read_text().splitlines()]
+    assert len(lines) == found["epochs"] == max(row["epochs"] for row in rows)
+    assert lines[0]["loss"] == pytest.approx(np.mean([own["loss"] for own in lines[0]["members"][:2]]))
+    assert lines[0]["members"][2] is None
+    single = ("--learning-rate", 0.1, "--dropout", 0.2, "--early-stopping", 2, "--seed", 4)
+    written = tomllib.loads((tmp_path / "m" / "config.toml").read_text())
+    assert (written["members"], written["learning-rate"]) == (3, [0.003, 0.1, 1e30])
+    assert run("train", "--config", "m/config.toml", "--out", "again")[0] == 0
+    for name in ("model.safetensors", "history.jsonl"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "m" / name).read_bytes()
+    assert run(*IRIS, *single, "--out", "one")[0] == 0  # member 1 has seed 5, but the split of seed 4
+    assert [*model(tmp_path / "one").history] == [*trainer.history]
+
+
+def test_the_commands_on_a_model_with_members(run, tmp_path):
+    assert run("train", "diabetes", *IRIS[2:], "--members", 3, "--selection", "greedy", "--out", "m")[0] == 0
+    trainer = model(tmp_path / "m")
+    preparation = Preparation.of(trainer.metadata)
+    data = load("diabetes")
+    X = preparation.X(data.values(preparation.features, False), "float32", Notes())
+    status, out, _ = run("predict", "m", "diabetes", "--spread")
+    assert status == 0
+    rows = [*csv.DictReader(out.splitlines())]
+    assert [*rows[0]] == ["target", "spread"]
+    mean, spread = trainer.ensemble.predict(X)[0], trainer.ensemble.spread(X)[0]
+    scale = preparation.y_scale
+    np.testing.assert_allclose([float(row["spread"]) for row in rows], spread * scale, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        [float(row["target"]) for row in rows], mean * scale + preparation.y_mean, rtol=1e-4
+    )
+    status, out, _ = run("evaluate", "m", "diabetes", "--json")
+    found, Y = json.loads(out), (data.y - preparation.y_mean) / scale
+    assert (status, found["members"]) == (0, 3)
+    assert found["r2"] == pytest.approx(trainer.ensemble.evaluate(X, Y)["r2"], rel=1e-4)
+    status, out, _ = run("show", "m")
+    assert status == 0
+    assert "3 networks, trained at once, seeds 0 to 2; their mean predicts" in " ".join(out.split())
+    assert "Members, by the samples held out" in out
+    shown = json.loads(run("show", "m", "--json")[1])
+    assert [row["weight"] for row in shown["members"]] == trainer.ensemble.weights
+    first = [own[0]["validation_loss"] for own in trainer.records]
+    assert shown["history"]["validation_loss"][0] == pytest.approx(np.mean(first))
+    status, _, err = run("plot", "m")
+    assert (status, "learning_curve.png, predicted_against_true.png" in err) == (0, True)
+    assert run("plot", "m", "m", "--out", "pictures")[0] == 0  # the mean of each
+    assert run(*IRIS, "--out", "one")[0] == 0
+    status, _, err = run("predict", "one", "iris", "--spread")
+    assert status == 1
+    assert "'one' is one network; --spread is that of members: train with --members 16" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--members", 0], "members must be a positive integer, not 0"),
+        (["--members", 2, "--lr", "1,2,3"], "learning-rate has 3 numbers; expected 2, one for each member"),
+        (
+            ["--l2", "0.1,0.2"],
+            'l2 has 2 numbers, one for each member; say --members 2, or compare runs: --sweep "l2=',
+        ),
+        (["--lr", "a,b"], "'a,b' is not a valid float"),
+        (["--members", 2, "--selection", "gredy"], "unknown selection 'gredy'; did you mean 'greedy'"),
+        (["--selection", "greedy"], "selection greedy needs members: give --members 16"),
+        (["--members", 2, "--selection", "greedy", "--held-out", 0], "greedy needs a validation part"),
+        (["--members", 2, "--optimizer", "lbfgs"], "lbfgs trains one network; leave out --members"),
+        (["--members", 2, "--sweep", "l2=1 2"], "a sweep trains one network a run, and its runs at once"),
+        (["--sweep", "members=2 3"], "members cannot be swept"),
+    ],
+)
+def test_options_of_members_that_do_not_go_together(run, tmp_path, options, message):
+    status, _, err = run("train", "iris", *options)
+    assert (status, any(tmp_path.iterdir())) == (2, False)
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('learning-rate = [0.1, "x"]', "learning-rate must be a number; given 'x'"),
+        ("epochs = [1, 2]", "epochs must be a whole number; given [1, 2]"),
+        (
+            "[sweep]\nl2 = [[1, 2], [3, 4]]",
+            "values must be single ones: a sweep has no members; given [1, 2]",
+        ),
+    ],
+)
+def test_lists_of_numbers_in_a_configuration(run, tmp_path, text, message):
+    (tmp_path / "c.toml").write_text(f'data = "iris"\n{text}\n')
+    status, _, err = run("train", "--config", "c.toml")
+    assert status == 2
+    assert message in err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", [None, 7])
+def test_ctrl_c_leaves_members_to_go_on_as_they_would_have(run, tmp_path, monkeypatch, step):
+    options = ("--members", 3, "--lr", "0.003,0.1,1e30", "--batch-size", 8, "--selection", "greedy")
+    assert run(*IRIS, *options, "--out", "whole")[0] == 0
+
+    class Bar(in_units.Bar):
+        often = True
+
+        def on_step(self, trainer, progress):
+            if (progress.epoch, progress.step) == (3, step):
+                signal.raise_signal(signal.SIGINT)
+
+        def on_epoch(self, trainer, progress):
+            if progress.epoch == 3 and step is None:
+                signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nnx.cli.train.Bar", Bar)
+        status, _, err = run(*IRIS, *options, "--out", "m")
+    assert status == 130
+    assert "Go on     nnx train --resume m" in err
+    shutil.copytree(tmp_path / "m", tmp_path / "other")
+    status, _, err = run("train", "--resume", "m")
+    assert status == 0
+    assert f"Resumed   m after epoch {2 if step else 3}" in err
+    for name in ("model.safetensors", "history.jsonl", "config.toml"):
+        assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    status, _, err = run("train", "--resume", "other", "--members", 4)
+    assert status == 2
+    assert "--members cannot be given with --resume: a run goes on as it began, and its members is 3" in err
+
+
+@pytest.mark.long
+def test_members_in_folds_on_a_plane_and_without_a_validation(run, tmp_path):
+    short = ("--epochs", 3, "--backend", "numpy", "--members", 18, "--layers", "4")
+    status, _, err = run("train", "spirals", *short, "--test", 0.2, "--folds", 2, "--out", "s")
+    assert status == 0
+    assert "The best 16 of 18 members" in err
+    assert "mean of 18 members: accuracy" in err
+    assert (tmp_path / "s" / "decision_boundary.png").is_file()
+    status, _, err = run("train", "iris", *short, "--held-out", 0, "--out", "i")
+    assert status == 0
+    assert "none; on the samples that it was trained on: mean of 18 members" in err
+    status, _, err = run("train", "iris", *short, "--lr", 1e30, "--out", "d")
+    assert status == 1
+    assert "the cost became nan" in err
