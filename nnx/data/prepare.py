@@ -27,6 +27,7 @@ from nnx.data.targets import class_indices, scaled
 from nnx.data.task import target_numbers
 from nnx.errors import InputError, count, listed, unknown
 from nnx.metrics import decide
+from nnx.metrics.history import times
 from nnx.model.activations import activation as as_activation
 from nnx.model.activations.base import Activation
 
@@ -332,13 +333,8 @@ class Preparation:
         for name, value in measured.items():
             if power := UNITS.get(name.removeprefix("validation_")):
                 unit = self.y_scale**power
-                found[name] = _times(value, unit)
+                found[name] = times(value, unit)
         return found
-
-
-def _times(value: Any, unit: float) -> Any:
-    """Return a number, an array, or the numbers in lists, of epochs and of members, times a unit."""
-    return [_times(one, unit) for one in value] if isinstance(value, list) else value * unit
 
 
 def _checked(made: Preparation) -> Preparation:

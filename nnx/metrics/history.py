@@ -76,6 +76,17 @@ def mean_records(records: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]
     return found
 
 
+def times(value: Any, unit: float) -> Any:
+    """Return a number, an array, or the numbers in lists, of epochs and of members, times a unit.
+
+    Examples
+    --------
+    >>> times([[1.0, 2.0], [3.0, 4.0]], 10)
+    [[10.0, 20.0], [30.0, 40.0]]
+    """
+    return [times(one, unit) for one in value] if isinstance(value, list) else value * unit
+
+
 def without_nan(x: Any) -> Any:
     """Return records as JSON values: None for NaN and infinities (a metric without a meaning), lists for arrays.
 
