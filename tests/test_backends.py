@@ -56,6 +56,7 @@ def test_the_rest_of_the_port(backend):
     memory = backend.memory()
     assert memory.in_use > 0
     assert memory.peak >= memory.in_use
+    assert memory.free is None or memory.free > 0
     step = backend.compile(lambda state, batch: ({"x": state["x"] + batch}, state["x"]))
     state, before = step({"x": x}, x)
     assert (float(state["x"]), float(before)) == (2.0, 1.0)

@@ -97,7 +97,7 @@ class CallProgram(Program):
 
     def __init__(self, function: Callable[..., Any], library: Library, *others: Any) -> None:
         super().__init__(function, library, *others)
-        self._library = library
+        self._library, self.buffers_of_all = library, library.group_bytes == inf
         self._functions = ProgramCache(f"{function} runs as it is")
         self._steps = ProgramCache("a step runs as it is", logging.INFO)
         self._arrays: dict[str, list[Array]] = {}

@@ -89,7 +89,7 @@ class CuPy(Backend):
         return CudaProgram(function, self.gpu, self.precision)  # type: ignore[no-any-return]
 
     def memory(self) -> Memory:
-        """Return the bytes in use and those that CuPy's pool holds, which never shrinks by itself."""
+        """Return the bytes in use, those that CuPy's pool holds, which never shrinks by itself, and the free ones."""
         with self._device:
             pool = self._cupy.get_default_memory_pool()
-            return Memory(pool.used_bytes(), pool.total_bytes())
+            return Memory(pool.used_bytes(), pool.total_bytes(), self.gpu.free_bytes)

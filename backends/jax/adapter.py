@@ -83,4 +83,6 @@ class Jax(Backend):
         stats = self._device.memory_stats()
         if not stats:
             return process_memory()
-        return Memory(stats.get("bytes_in_use"), stats.get("peak_bytes_in_use"))
+        used, limit = stats.get("bytes_in_use"), stats.get("bytes_limit")
+        free = None if used is None or limit is None else limit - used
+        return Memory(used, stats.get("peak_bytes_in_use"), free)

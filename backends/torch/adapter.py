@@ -144,7 +144,9 @@ class Torch(Backend):
         if not self._on_gpu:
             return process_memory()
         cuda = self._torch.cuda
-        return Memory(cuda.memory_allocated(self._device), cuda.max_memory_allocated(self._device))
+        used, held = cuda.memory_allocated(self._device), cuda.memory_reserved(self._device)
+        free = cuda.mem_get_info(self._device)[0] + held - used
+        return Memory(used, cuda.max_memory_allocated(self._device), free)
 
 
 def library_of(torch: Any, device: Any, precision: str = FLOAT32) -> Library:

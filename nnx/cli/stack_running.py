@@ -120,6 +120,7 @@ def _request(training: Training, callbacks: list[Callback]) -> Request:
         rows=False,
         validation_split=None,
         training_metrics=sample or None,
+        rounds=True,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from nnx.array import members
 from nnx.array.namespace import Array
-from nnx.errors import InputError
+from nnx.errors import InputError, shown
 from nnx.model.layers import Layer, changed, every
 from nnx.model.network import Network
 from nnx.support import members as support
@@ -60,18 +60,42 @@ def together(networks: Sequence[Network]) -> Network:
     others = [network for network in networks if network is not first]
     if not others or all(network.describe() == first.describe() for network in others):
         return first
-    if any((x.shapes, x.output) != (first.shapes, first.output) for x in others):
-        raise InputError(
-            f"the networks of a stack must have one architecture; given {first!r} and "
-            f"{next(x for x in others if (x.shapes, x.output) != (first.shapes, first.output))!r}"
-        )
+    for other in others:
+        if place := difference(first.describe(), other.describe()) or "output" * (
+            first.output != other.output
+        ):
+            raise InputError(
+                f"the networks of a stack must have one architecture; two of them differ in {place}: {first!r} and "
+                f"{other!r}"
+            )
     each = [iter(list(every(network.layers))) for network in networks]
 
     def joined(place: str, layer: Layer) -> Layer:
         same = [next(layers) for layers in each]
-        return layer if layer.layers else support.together("network", same)
+        return layer if layer.layers else support.together(f"network's layers.{place}", same)
 
     return _with_layers(first, joined)
+
+
+def difference(x: Any, y: Any, place: str = "") -> str:
+    """Return the first place in which two descriptions differ in more than a number; "" if there is none.
+
+    Examples
+    --------
+    >>> difference({"layers": [{"n": 3}, {"rate": 0.1}]}, {"layers": [{"n": 4}, {"rate": 0.2}]})
+    'layers.0.n, 3 and 4'
+    """
+    if isinstance(x, dict | list) and type(x) is type(y):
+        if len(x) != len(y):
+            return f"the number of {place}, {len(x)} and {len(y)}"
+        pairs = x.items() if isinstance(x, dict) else enumerate(x)
+        inside = (
+            difference(value, y[key] if isinstance(y, list) else y.get(key), f"{place}.{key}".lstrip("."))
+            for key, value in pairs
+        )
+        return next(filter(None, inside), "")
+    is_number = isinstance(x, float) and isinstance(y, float)
+    return "" if x == y or is_number else f"{place}, {shown(x)} and {shown(y)}"
 
 
 def _with_layers(network: Network, function: Any) -> Network:

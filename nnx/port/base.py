@@ -15,13 +15,15 @@ from nnx.errors import BackendError, first_line
 from nnx.port.precision import FLOAT32, precision_note
 from nnx.port.program import Program
 from nnx.support.install import install
+from nnx.support.limits import available
 
 
 class Memory(NamedTuple):
-    """Bytes in use and at the peak; None where the library or the system does not tell."""
+    """Bytes in use, at the peak, and those that can still be had; None where the library or system does not tell."""
 
     in_use: int | None
     peak: int | None
+    free: int | None = None
 
 
 class Backend(ABC):
@@ -85,7 +87,7 @@ class Backend(ABC):
         return f"{self.name} on {self.device}"
 
     def memory(self) -> Memory:
-        """Return the bytes in use on the device and their peak. Here: the process's."""
+        """Return the bytes in use on the device, their peak, and the free ones. Here: the process's."""
         return process_memory()
 
     def __repr__(self) -> str:
@@ -113,7 +115,7 @@ def only_cpu(name: str, device: str | None) -> str:
 
 
 def process_memory() -> Memory:
-    """Return the resident bytes of this process and their peak."""
+    """Return the resident bytes of this process, their peak, and those that it may still take."""
     try:
         import resource
         import sys
@@ -123,5 +125,5 @@ def process_memory() -> Memory:
         statm = Path("/proc/self/statm")
         in_use = int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else None
     except ImportError:  # not a Unix
-        return Memory(None, None)
-    return Memory(in_use, max(peak, in_use or 0))  # the two are sampled apart
+        return Memory(None, None, available())
+    return Memory(in_use, max(peak, in_use or 0), available())  # the two are sampled apart

@@ -51,6 +51,8 @@ class Program:
     ----------
     live : list of int or None
         The rows of a stack whose members train; None: all. A program may leave out the others, and their costs.
+    buffers_of_all : bool
+        Whether a step of a stack has buffers for all members at once, and not for the few that are computed together.
 
     Notes
     -----
@@ -64,6 +66,7 @@ class Program:
         self._state: dict[str, Array] = {}
         self._saved: dict[str, Array] = {}
         self.live: list[int] | None = None
+        self.buffers_of_all = True
         self._lock, self._forks = threading.RLock(), generation()
 
     def __deepcopy__(self, memo: Any) -> Self:

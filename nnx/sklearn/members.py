@@ -129,7 +129,7 @@ def _train(estimator: Any, fits: Sequence[Fit]) -> tuple[Any, Sequence[BaseExcep
     shared.trainer, interrupt = trainer, None
     asked = Request(
         X, Y, first.epochs, first.batch_size, None, estimator.shuffle, shared, weights, None, None, None, None, None,
-        False, None, None,
+        False, None, None, rounds=True,
     )  # fmt: skip
     try:
         fit_stack(

@@ -119,6 +119,7 @@ def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
     asked = Request(
         X, Y, first.epochs, first.batch_size, None, first.estimator.shuffle, Callbacks(None), weights,
         None, None, None, None, None, False, None, None,
+        rounds=True,
     )  # fmt: skip
     with suppress(DivergenceError):  # of all of them: each has its own
         fit_stack(stack, asked, [fit.trainer for fit in fits], [fit.callbacks for fit in fits], places)

@@ -103,10 +103,20 @@ def together(called: str, xs: Sequence[T]) -> T:
         if not field.init or all(value == values[0] for value in values):
             continue
         if all(isinstance(value, float | None) for value in values):
-            found[field.name] = values
+            found[field.name] = _checked(first, called, field.name, values)
         else:
             found[field.name] = together(f"{called}'s {field.name}", values)
     return replace(first, **found)  # type: ignore[type-var]
+
+
+def _checked(x: Any, called: str, name: str, values: list[Any]) -> list[Any]:
+    """Return the values of a field in which members differ; an InputError if the field takes one number alone."""
+    try:
+        if isinstance(getattr(replace(x, **{name: values}), name), PerMember):
+            return values
+    except InputError:
+        pass
+    raise InputError(f"members of a stack cannot differ in the {called}'s {name}: {_two(values)}")
 
 
 def _two(xs: Sequence[Any]) -> str:

@@ -38,6 +38,7 @@ class Request:
     rows: Any
     validation_split: Any
     training_metrics: Any
+    rounds: Any = False
     epochs_given: bool = True
 
 
@@ -83,6 +84,7 @@ def checked(asked: Request, network: Network) -> Request:
         micro_batch=micro_batch,
         steps=steps,
         resume=resume,
+        rounds=flag("rounds", asked.rounds),
         epochs_given=asked.epochs is not None,
     )
 

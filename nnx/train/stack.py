@@ -87,7 +87,10 @@ class Stack:
         self.backend, self.dtype = first.backend, first.dtype
         for session in self.sessions:
             if _where(session) != _where(first):
-                raise InputError("the members of a stack must have one backend and one dtype")
+                raise InputError(
+                    f"the members of a stack must have one backend and one dtype; given {_where(first)} and "
+                    f"{_where(session)}"
+                )
             if isinstance(session.optimizer, LBFGS):
                 raise InputError("L-BFGS trains one network: its line search ends elsewhere for each member")
         self.network = members.together([session.network for session in self.sessions])

@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
-from nnx.errors import InputError
+from nnx.callbacks.checkpoints import Checkpoints
+from nnx.callbacks.moving_average import MovingAverage
+from nnx.errors import DivergenceError, InputError
+from nnx.errors.texts import shape_of
 from nnx.metrics.history import History, columns_of_members
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.train.fit import IN_A_FIT, measured_names, plan, same_columns, warn_of_bytes, warn_of_one_step
 from nnx.train.request import Request, checked
 from nnx.train.stack_loop import StackLoop
+from nnx.train.stack_memory import check_room, needed, parts, room
 from nnx.train.stack_resume import resume_members, resume_stack
 from nnx.train.stack_samples import StackSamples, stack_samples
 from nnx.train.stack_session import StackSession
@@ -50,7 +55,7 @@ def fit_stack(
     Raises
     ------
     DivergenceError
-        When all members have diverged: that of the first.
+        When all members have diverged; it names the reason of the first.
     """
     if stack.checkpoint is not None:
         raise InputError(IN_A_FIT)
@@ -66,6 +71,9 @@ def fit_stack(
     _begin(stack, resumes, request.epochs, samples)
     if batches.m is not None and batches.steps is not None:
         stack.work += stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
+    if len(rounds := _rounds(stack, request, samples)) > 1:
+        del samples, batches  # each round has its own
+        return _in_rounds(rounds, stack, asked, trainers, callbacks, places, checkpoints, stacklevel + 2)
     weighted = isinstance(batches, MemberBatches) and batches.data[2] is not None
     together = stack.stack(own_weights=weighted)
     own, shared = _callbacks(request.callbacks, trainers, callbacks)
@@ -88,10 +96,18 @@ def fit_stack(
     finally:
         stack.checkpoint = None
     if all(stack.errors):
-        raise loop.errors[0]
+        raise all_diverged(stack)
     if not request.epochs_given and request.Y is not None:
         warn_of_one_step(stack.first, stacklevel + 1)
     return columns_of_members([own.session.records[own.first_record :] for own in loop.members])
+
+
+def all_diverged(stack: StackSession) -> DivergenceError:
+    """Return the error for a stack whose every member has diverged."""
+    first = stack.failures[0]
+    return (
+        first if stack.K == 1 else DivergenceError(f"all {stack.K} members have diverged; the first: {first}")
+    )
 
 
 def _begin(stack: StackSession, resumes: bool, epochs: int, samples: StackSamples) -> None:
@@ -117,3 +133,68 @@ def _callbacks(
         own[-1].trainer = trainer
     shared.trainer = given.trainer
     return own, shared
+
+
+def _rounds(stack: StackSession, request: Request, samples: StackSamples) -> list[range]:
+    """Return the members that train at once, round by round; an InputError if there must be several unasked."""
+    K, validation = stack.K, samples.validation
+    need = needed(stack.first, K, samples.batches, 0 if validation is None else validation.m or 0)
+
+    def free() -> int | None:
+        return stack.backend.memory().free
+
+    if not request.rounds:
+        check_room(
+            K, need, free, "Give rounds=True: as many as fit then train at once; or give fewer members"
+        )
+        return parts(K, K)
+    found = parts(K, room(K, need, free))
+    given = [one for one in request.callbacks.all if isinstance(one, Checkpoints | MovingAverage)]
+    if len(found) > 1 and not samples.batches.again:
+        raise InputError(
+            f"the batches can be gone through but once, and the members train in {len(found)} rounds; give a list of "
+            "batches, or a function that returns a new iterator"
+        )
+    if len(found) > 1 and (given or request.resume is not None):
+        name = type(given[0]).__name__ if given else "resume"
+        raise InputError(
+            f"{name} is of all members at once, and they train in {len(found)} rounds; leave it out"
+        )
+    return found
+
+
+def _in_rounds(
+    rounds: Sequence[range],
+    stack: StackSession,
+    asked: Request,
+    trainers: Sequence[Any],
+    callbacks: Sequence[Sequence[Any]],
+    places: Sequence[Any] | None,
+    checkpoints: Sequence[Path],
+    stacklevel: int,
+) -> History:
+    """Train the members round by round, each round as a stack of its own, or in rounds itself; see `fit_stack`."""
+    before = [len(session.records) for session in stack.members]
+    stack.failures = {}
+    for part in rounds:
+        own = slice(part.start, part.stop)
+        one, w = StackSession.of(stack.members[own]), asked.sample_weight
+        some = Callbacks(asked.callbacks.all)
+        some.trainer = type(trainers[0])._of(one)
+        its = replace(
+            asked,
+            callbacks=some,
+            sample_weight=w[own] if w is not None and len(shape_of(w)) > 1 else w,
+        )
+        given = trainers[own], callbacks[own], None if places is None else places[own], checkpoints[own]
+        try:
+            fit_stack(one, its, *given, stacklevel)
+        except DivergenceError:  # all of this round, and perhaps none of another one
+            if len(one.failures) < one.K:
+                raise
+        finally:
+            stack.failures |= {part[k]: error for k, error in one.failures.items()}
+            one.release()
+    if len(stack.failures) == stack.K:
+        raise all_diverged(stack)
+    return columns_of_members([x.records[n:] for x, n in zip(stack.members, before, strict=True)])

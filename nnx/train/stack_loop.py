@@ -19,6 +19,9 @@ from nnx.train.stack_costs import StackCosts, added, costs_of, weights_of
 from nnx.train.stack_position import StackPosition
 from nnx.train.steps import Done, Steps, nothing_to_train_on
 
+MAX_PLACES_PER_CALL = 2**23
+"""Places of samples that the orders of all members in a call have at most, unless it is one epoch: 64 MB."""
+
 
 class StackLoop(StackPosition):
     """One fit of a stack.
@@ -77,6 +80,7 @@ class StackLoop(StackPosition):
                 epochs = 0
                 if self._several_per_call and not self.step:
                     epochs = min(self.steps.epochs_per_call(), self.epochs - self.epoch + 1)
+                    epochs = min(epochs, MAX_PLACES_PER_CALL // (len(stack.rows) * (self.batches.m or 1)))
                 if epochs < 2 or not self._epochs_in_one_call(epochs):
                     self._one_epoch()
         except BaseException as error:

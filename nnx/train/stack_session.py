@@ -1,5 +1,6 @@
 """The session of a trainer with members: K sessions, and the stack that trains them together."""
 
+from copy import deepcopy
 from functools import cached_property
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.members import member, together
 from nnx.train.session import Session
 from nnx.train.stack import Stack
+from nnx.train.stack_memory import check_sessions
 from nnx.train.step import PLAIN, check_members, stacked
 
 
@@ -95,6 +97,7 @@ class StackSession:
         precision: str | None = None,
     ) -> None:
         self.K = K = positive_int("members", K)
+        check_sessions(K)
         if not isinstance(network, Network):
             raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {shown(network)}")
         optimizer = find_optimizer("adam" if optimizer is None else optimizer)
@@ -106,13 +109,13 @@ class StackSession:
         self.backend, self.reason = choose(backend, device, precision)
         self.dtype = host.dtype_name(dtype)
         thetas = [None] * K if theta is None else checked_thetas(theta, K, network.P, self.dtype)
-        self.members = [
-            Session(
-                members.member_of(network, k), member(optimizer, k), self.backend, None, dtype, its,
-                member(regularization, k), thetas[k],
-            )
-            for k, its in enumerate(self.seed)
-        ]  # fmt: skip
+        self.members: list[Session] = []
+        for k, its in enumerate(self.seed):
+            numbers = members.member_of(network, k), member(optimizer, k), member(regularization, k)
+            own = numbers[0], numbers[1], self.backend, None, dtype, its, numbers[2], thetas[k]
+            self.members.append(Session(*own))
+            if k == 0:
+                check_sessions(K, self.first)
         self._begin()
 
     def _begin(self) -> None:
@@ -141,12 +144,18 @@ class StackSession:
             self._stacks = {own_weights: (now, found)}
         return found
 
+    def release(self) -> None:
+        """Give the members programs of their own, and forget the stack: its memory is then free."""
+        self._stacks = {}
+        for session in self.members:
+            session.program, session._copies = deepcopy(session.program), {}
+
     def take_numba_if_worth(self, samples: int, steps: int) -> float:
         """Take numba in NumPy's place if "auto" was asked for, and the work of all members is worth it.
 
         Return the work of this fit: see `Session.take_numba_if_worth`.
         """
-        own = self.K * work(self.first.network.P, samples, steps)
+        own = work(self.first.network.P, samples, steps, self.K)
         together = self.work + own
         if self.requested[0] not in (None, AUTO) or self.backend.name != "numpy" or together < WORTH:
             return own

@@ -183,6 +183,7 @@ class Trainer(Attributes, Evaluator):
         rows: bool = False,
         validation_split: float | None = None,
         training_metrics: bool | int | None = None,
+        rounds: bool = False,
     ) -> History:
         """Train, going on from where the trainer is.
 
@@ -240,6 +241,8 @@ class Trainer(Attributes, Evaluator):
             Whether `metrics` are measured on the training samples, too, after every epoch: on all, or on so many that
             the seed draws, with the weights that they have in training. None: on all where `metrics` are given and X
             is an array.
+        rounds : bool
+            Whether members that do not fit into the memory together train in rounds, as many at once as fit.
 
         Returns
         -------
@@ -268,7 +271,7 @@ class Trainer(Attributes, Evaluator):
         shown.trainer = self
         asked = Request(
             X, Y, epochs, batch_size, validation, shuffle, shown, sample_weight, class_weight, metrics, micro_batch,
-            steps, resume, rows, validation_split, training_metrics,
+            steps, resume, rows, validation_split, training_metrics, rounds,
         )  # fmt: skip
         if isinstance(self.session, StackSession):
             return fit_stack(self.session, asked, self.each)

@@ -1,0 +1,140 @@
+"""The memory of a stack, estimated before it is taken, and rounds of as many members as fit."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+from nnx.array.namespace import Array
+from nnx.batches import Provider
+from nnx.batches.members import MemberBatches
+from nnx.compiler import step_graph, trace
+from nnx.compiler.pipeline import Target, schedule
+from nnx.errors import InputError, size
+from nnx.support.limits import available, cores
+from nnx.train.evaluation import MAX_NUMBERS
+from nnx.train.session import Session
+from nnx.train.step import Batch, training_step
+
+STATES = 4
+"""Copies of a member's state in a fit: the current one, a spare one, that of the snapshot, and one that is read."""
+
+ORDERS = 3
+"""Copies of the order in which a member takes its samples: as it is drawn, beside the others', and on the device."""
+
+SESSION_BYTES = 30_000
+"""Bytes on the host of a member that does not train, beside its state (CPython 3.11, 64 bits)."""
+
+SMALL = 2**27
+"""Bytes that a fit takes without a look at the free memory."""
+
+USABLE = 0.9
+"""The share of the free memory that a stack may take: its pieces do not fill it."""
+
+
+class Need(NamedTuple):
+    """The bytes of each member that trains, and those that all share."""
+
+    each: int
+    shared: int
+
+    def fits(self, free: int) -> int:
+        """Return how many members fit into free bytes."""
+        return max(0, int(USABLE * free - self.shared) // self.each)
+
+
+def room(K: int, need: Need, free: Callable[[], int | None]) -> int:
+    """Return how many of K members fit into the free memory; K where they are small, or the system does not say.
+
+    Examples
+    --------
+    >>> room(1_000, Need(10**6, 10**7), lambda: 2 * 10**8), room(100, Need(10**6, 10**7), lambda: 2 * 10**8)
+    (170, 100)
+    """
+    if K * need.each + need.shared < SMALL or (left := free()) is None:
+        return K
+    return min(K, need.fits(left))
+
+
+def check_room(K: int, need: Need, free: Callable[[], int | None], advice: str) -> None:
+    """Raise an InputError unless K members fit into the free memory; it says how many do."""
+    if (most := room(K, need, free)) < K:
+        raise InputError(
+            f"{K:,} members take about {size(K * need.each + need.shared)} of memory, of which {size(free() or 0)} are "
+            f"free: {f'{most:,} fit' if most else 'not even one fits'}. {advice}"
+        )
+
+
+def parts(K: int, most: int) -> list[range]:
+    """Return the members of each round of at most so many, all rounds about as large.
+
+    Examples
+    --------
+    >>> parts(10, 4), parts(3, 5)
+    ([range(0, 3), range(3, 6), range(6, 10)], [range(0, 3)])
+    """
+    rounds = -(-K // max(1, most))
+    return [range(K * i // rounds, K * (i + 1) // rounds) for i in range(rounds)]
+
+
+def check_sessions(K: int, first: Session | None = None) -> None:
+    """Raise an InputError if there is no room for K sessions, or for K states like that of the first one."""
+    advice = "Give fewer members, or train them by several trainers, one after the other"
+    if first is None:
+        check_room(K, Need(SESSION_BYTES, 0), available, advice)
+        return
+    check_room(K, Need(_bytes(first, _numbers(first.read())), 0), lambda: first.backend.memory().free, advice)
+
+
+def needed(one: Session, K: int, batches: Provider, evaluated: int = 0) -> Need:
+    """Return the bytes that a fit of members takes, beside their sessions and the samples.
+
+    Parameters
+    ----------
+    one : Session
+        A member; all others are like it.
+    K : int
+        The number of members.
+    batches : Provider
+        With those that are given, whose sizes are not known, a step counts as one of a sample.
+    evaluated : int
+        Samples of a validation.
+    """
+    network, state, m = one.network, one.read(), batches.at_once or 1
+    gathered = m * (network.n[0] + network.n[-1] + 2)
+    kept = 4 * m * sum(network.n) + 2 * network.P  # about what a step keeps, if that cannot be told exactly
+    each = _bytes(one, STATES * _numbers(state) + gathered)
+    in_memory = batches if isinstance(batches, MemberBatches) else None
+    if in_memory is not None and (in_memory.draws or in_memory.samples is not None):
+        each += ORDERS * 8 * in_memory.m
+    outputs = 3 * min(MAX_NUMBERS, K * network.widest * evaluated)
+    if in_memory is None or K * (each + _bytes(one, kept)) < SMALL:  # it is not worth a trace
+        return Need(each + _bytes(one, kept), _bytes(one, outputs))
+    buffers = _buffers(one, state, _batch(in_memory, m)) or _bytes(one, kept)
+    buffers *= 1 if in_memory.even else 2  # the last batch's step is another one
+    if one.forward.buffers_of_all:
+        return Need(each + buffers, _bytes(one, outputs))
+    return Need(each, _bytes(one, outputs) + cores() * buffers)
+
+
+def _buffers(one: Session, state: dict[str, Array], batch: Batch) -> int:
+    """Return the bytes of the buffers of a step of one member; 0 if it cannot be traced."""
+    try:
+        step = training_step(one.network, one.optimizer, one.regularization)
+        graph, slots = step_graph(trace(step, state, batch))
+        return sum(schedule(graph, Target(), slots).buffers)
+    except Exception:  # of a layer or an activation of the user's
+        return 0
+
+
+def _batch(batches: MemberBatches, m: int) -> Any:
+    """Return m samples, and the weights of one member."""
+    X, Y, w = (None if x is None else x[..., :m] for x in batches.data)
+    return X, Y, w if w is None or w.ndim == 1 else w[0, ...]
+
+
+def _numbers(state: dict[str, Array]) -> int:
+    return sum(prod(x.shape) for x in state.values())
+
+
+def _bytes(one: Session, numbers: int) -> int:
+    return numbers * (8 if one.dtype == "float64" else 4)
