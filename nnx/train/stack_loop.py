@@ -117,7 +117,7 @@ class StackLoop(StackPosition):
         start = time.perf_counter()
         try:
             found = self._several(epochs)
-            good = not any(self._bad(costs) for costs in found)
+            good = not self._bad(*found)
         except BaseException:
             self._back()
             raise
@@ -191,13 +191,14 @@ class StackLoop(StackPosition):
     def _call_after_steps(self, start: float, done: Done) -> bool:
         """Call the callbacks; members that are stopped leave. Return whether some are left."""
         seconds, cost = time.perf_counter() - start, partial(_cost, self.stack.backend, done)
+        steps = self._done()
         for row, k in self._live:
             if self.callbacks[k].on_steps:
-                now = self._progress(self._done(k), seconds, None, partial(cost, [row]))
+                now = self._progress(steps[k], seconds, None, partial(cost, [row]))
                 self.callbacks[k].call("on_step", now)
         if self.shared.on_steps:
             rows = [row for row, _ in self._live]
-            now = self._progress(self._most_done(), seconds, None, partial(cost, rows))
+            now = self._progress(max(steps), seconds, None, partial(cost, rows))
             self.shared.call("on_step", now)
         stopped = [row for row, k in self._live if self.members[k].session.stopped is not None]
         if stopped:
@@ -218,9 +219,10 @@ class StackLoop(StackPosition):
 
     def _record(self, found: Sequence[Mapping[int, Any]], costs: StackCosts, seconds: float) -> None:
         """Add the epochs' records to those of each member, and tell the callbacks."""
+        done = self._done()
         for _, k in self._live:
             self.members[k].session.records.extend(own[k] for own in found)
-            self.members[k].done = self._done(k)
+            self.members[k].done = done[k]
         steps, last = self.step or self.batches.steps, found[-1]
         self.epoch += len(found)
         self._begin_epoch()
@@ -235,7 +237,7 @@ class StackLoop(StackPosition):
             names = [name for name, x in next(iter(last.values())).items() if isinstance(x, float)]
             means = {name: sum(own[name] for own in last.values()) / len(last) for name in names}
             cost = partial(_last_cost, costs, [row for row, _ in self._live])
-            self.shared.call("on_epoch", now(self._most_done(), measured=means, cost=cost))
+            self.shared.call("on_epoch", now(max(done), measured=means, cost=cost))
         self._leave(k for _, k in self._live if self.members[k].session.stopped is not None)
         self._close_up()
 

@@ -72,10 +72,10 @@ class StackPosition:
 
     # --- members that diverge, stop or go back ---
 
-    def _bad(self, costs: StackCosts) -> list[int]:
+    def _bad(self, *found: StackCosts) -> list[int]:
         """Return the rows of members that are left whose costs or states are not finite."""
         stack = self.stack
-        bad = {row for row, _ in self._live if not costs.finite(row)}
+        bad = {row for costs in found for row, _ in self._live if not costs.finite(row)}
         if not stack.program.finite:
             bad |= {row for row, k in self._live if not stack.sessions[k].finite}
         return sorted(bad)
@@ -107,9 +107,10 @@ class StackPosition:
 
     def _leave(self, gone: Iterable[int]) -> None:
         gone = [*gone]
+        done = self._done() if gone else []
         for member in (self.members[k] for k in gone):
             if member.ended is None:
-                member.done = self._done(member.k)
+                member.done = done[member.k]
                 member.ended = member.position(self.costs_of(member), self.step)
         self.stack.leave(*gone)
 
@@ -154,12 +155,9 @@ class StackPosition:
         self.costs.read(self.stack.backend)
         return self.costs.of_row(self.stack.rows.index(member.k))
 
-    def _done(self, k: int) -> int:
-        """Return the steps that a member has done, over all fits."""
-        if self.stack.own_weights and k in self.stack.rows:  # it may have stayed as it was in some
-            return self.stack.steps()[k]
-        return self.members[k].done + self._taken * (self.members[k].ended is None)
-
-    def _most_done(self) -> int:
-        """Return the steps of the member that has done the most."""
-        return max(self._done(k) for k in range(len(self.members)))
+    def _done(self) -> list[int]:
+        """Return the steps that each member has done, over all fits."""
+        if self.stack.own_weights:  # it may have stayed as it was in some
+            now = self.stack.steps()
+            return [now.get(member.k, member.done) for member in self.members]
+        return [member.done + (self._taken if member.ended is None else 0) for member in self.members]
