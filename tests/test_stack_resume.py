@@ -12,7 +12,7 @@ import nnx
 from nnx.io import container
 from nnx.train.model_file import collect
 
-LONG = pytest.mark.long
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("torch", "numba")]
 K, RATES = 4, [0.1, 0.02, 1e38, 0.3]
 
 
@@ -60,19 +60,23 @@ def same(one, other):
         np.testing.assert_array_equal(other.state[name], x, err_msg=name)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch", pytest.param("numba", marks=LONG)], indirect=True)
-@pytest.mark.parametrize("step", [7, 33, 45])
-def test_a_stack_goes_on_from_within_an_epoch(backend, step, tmp_path):
+@pytest.mark.parametrize("backend", ["numpy", *LONG], indirect=True)
+@pytest.mark.parametrize(("step", "given"), [(7, {}), (33, {}), (45, {"micro_batch": 3})])
+def test_a_stack_goes_on_from_within_an_epoch(backend, step, given, tmp_path):
     """Members have diverged or stopped before, or go on; the history returned is that of the whole fit."""
     whole, broken, again = (new(backend) for _ in range(3))
-    history = fit(whole, nnx.Callback(), nnx.Checkpoints(tmp_path / "whole", keep=None))
+    history = fit(whole, nnx.Callback(), nnx.Checkpoints(tmp_path / "whole", epochs=3), **given)
     ends = [len(records) for records in whole.records]
     assert whole.errors[2] is not None
     assert len({*ends}) > 2
     with pytest.raises(KeyboardInterrupt):
-        fit(broken, Interrupt(step), nnx.Checkpoints(tmp_path / "broken", steps=1, keep=1))
+        fit(broken, Interrupt(step), nnx.Checkpoints(tmp_path / "broken", steps=1, keep=1), **given)
     found = fit(
-        again, Interrupt(0), nnx.Checkpoints(tmp_path / "broken", steps=1, keep=1), resume=tmp_path / "broken"
+        again,
+        Interrupt(0),
+        nnx.Checkpoints(tmp_path / "broken", steps=1, keep=1),
+        resume=tmp_path / "broken",
+        **given,
     )
     np.testing.assert_array_equal(found["loss"], history["loss"])
     same(again, whole)
@@ -321,7 +325,7 @@ def test_a_list_of_another_length_is_an_error():
         trainer.learning_rate = [0.1, 0.2]
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch"], indirect=True)
+@pytest.mark.parametrize("backend", ["numpy", *LONG], indirect=True)
 @pytest.mark.parametrize("w", [None, to_learn()[2]])
 def test_the_moving_averages_of_members_are_those_of_their_single_runs(backend, w, tmp_path):
     """Of members that stop early, that diverge, that sit steps out, and after an interrupt."""
