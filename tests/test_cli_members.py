@@ -58,6 +58,7 @@ def test_members_train_at_once_and_their_mean_predicts(run, tmp_path):
     assert [*model(tmp_path / "one").history] == [*trainer.history]
 
 
+@pytest.mark.long
 def test_the_commands_on_a_model_with_members(run, tmp_path):
     assert run("train", "diabetes", *IRIS[2:], "--members", 3, "--selection", "greedy", "--out", "m")[0] == 0
     trainer = model(tmp_path / "m")

@@ -741,3 +741,22 @@ def test_a_damaged_file_of_held_out_samples(run, three, damage):
     status, _, err = run("plot", "three")
     assert status == 1
     assert "held_out.npz' cannot be read" in err
+
+
+def test_members_have_thin_curves_and_their_mean_a_thick_one():
+    history = {
+        "loss": [[2.0, 4.0], [1.0, np.nan]],
+        "validation_loss": [[2.5, 4.5], [1.5, np.nan]],
+        "validation_accuracy": [[0.5, 0.25], [0.75, np.nan]],
+    }
+    made = nnx.plots.learning_curves(history, "two members")
+    cost, accuracy = made.axes
+    thin = [line for line in cost.get_lines() if line.get_linewidth() == 0.5]
+    assert [line.get_ydata()[0] for line in thin] == [2.0, 2.5, 4.0, 4.5]
+    thick = {line.get_label(): list(line.get_ydata()) for line in cost.get_lines() if line not in thin}
+    assert thick == {"training": [3.0, 1.0], "held out": [3.5, 1.5]}
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
+        "held out, mean", "thin: each of 2 members"
+    ]  # fmt: skip
+    beside = nnx.plots.learning_curves({"members": history, "one": {"loss": [1.0, 0.5]}})
+    assert [0.5 * (2.0 + 4.0), 1.0] in [list(line.get_ydata()) for line in beside.axes[0].get_lines()]

@@ -111,10 +111,13 @@ def _parts(options: Options) -> _Parts | None:
 
 def _fit(one: _Parts, other: _Parts) -> bool:
     """Whether runs can train in one stack."""
-    networks, optimizers, penalties = zip(one, other, strict=True)
     try:
-        both = together("optimizer", optimizers), together("regularization", penalties)
-        check_members(members.together(networks), *both, 2)
+        check_members(
+            members.together([one.network, other.network]),
+            together("optimizer", [one.optimizer, other.optimizer]),
+            together("regularization", [one.regularization, other.regularization]),
+            2,
+        )
     except InputError:  # they differ in more than numbers
         return False
     return True
