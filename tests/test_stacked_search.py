@@ -193,6 +193,20 @@ def test_every_option_of_scikit_learns_search(wine, stacks, options, given):
         assert ours.score(*wine) == pytest.approx(theirs.score(*wine))
 
 
+def test_a_scorer_may_keep_and_train_on_the_estimators_that_it_sees(wine, stacks):
+    seen = []
+
+    def score(estimator, X, y):
+        seen.append(estimator)
+        return estimator.score(X, y)
+
+    StackedSearchCV(net(), {"alpha": [0, 1.0]}, scoring=score, cv=3, refit=False).fit(*wine)
+    again = pickle.loads(pickle.dumps(seen[0]))
+    assert again.partial_fit(*wine).t_ == seen[0].partial_fit(*wine).t_ > 4 * 60
+    assert np.allclose(again.coefs_[0], seen[0].coefs_[0])
+    assert seen[1].fit(*wine).n_iter_ == 4
+
+
 @pytest.mark.parametrize("y", ["binary", "labels", "numbers"])
 def test_targets_of_every_kind(rng, stacks, y):
     X, z = rng.standard_normal((60, 3)), rng.standard_normal((60, 2))

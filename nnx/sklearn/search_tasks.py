@@ -145,11 +145,12 @@ class Trained:
         self._estimator, self._error = estimator, error
 
     def set_params(self, **_: Any) -> Any:
-        """Return the estimator, whose `fit` does nothing, or fails."""
+        """Return the estimator, whose next `fit` does nothing, or fails."""
         self._estimator.fit = self._fit
         return self._estimator
 
     def _fit(self, *_: Any, **__: Any) -> Any:
+        del self._estimator.fit
         if self._error is not None:
             raise self._error
         return self._estimator
