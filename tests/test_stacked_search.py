@@ -111,14 +111,14 @@ def test_samples_of_a_fold_are_in_memory_once(wine, monkeypatch):
 
 @pytest.mark.long
 def test_numba_is_taken_when_the_work_of_all_candidates_is_worth_it(wine, monkeypatch):
-    taken, run = [], search_tasks.run_stack
+    taken, take = [], search_tasks.take_backends
 
     def noted(fits):
-        before, found = fits[0].trainer.backend.name, run(fits)
+        before = fits[0].trainer.backend.name
+        take(fits)
         taken.append((before, fits[0].trainer.backend.name))
-        return found
 
-    monkeypatch.setattr(search_tasks, "run_stack", noted)
+    monkeypatch.setattr(search_tasks, "take_backends", noted)
     monkeypatch.setattr(registry, "WORTH", 2 * registry.work(13 * 6 + 6 + 6 * 3 + 3, 60 * 4, 3 * 4))
     searched(net(), RATES, *wine)
     assert taken == [("numpy", "numba")]

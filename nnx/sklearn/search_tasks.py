@@ -23,6 +23,7 @@ from nnx.sklearn.stacked_fits import (
     groups,
     run_stack,
     suits_a_stack,
+    take_backends,
 )
 
 
@@ -218,9 +219,9 @@ def results(tasks: Sequence[Task], n_jobs: int | None) -> list[Any]:
     """Return the results of tasks, whose fits run in as few stacks as they can."""
     folds = Folds()
     waiting = [(task, fit) for task in tasks if (fit := task.wait(folds)) is not None and suits_a_stack(fit)]
-    for group in groups([fit for _, fit in waiting]):
-        if len(group) == 1:
-            continue
+    stacks = [group for group in groups([fit for _, fit in waiting]) if len(group) > 1]
+    take_backends([waiting[k][1] for group in stacks for k in group])
+    for group in stacks:
         try:
             outcomes = run_stack([waiting[k][1] for k in group])
         except Exception:  # one by one, each has its own

@@ -16,7 +16,6 @@ from nnx.callbacks.base import Callbacks
 from nnx.errors import DivergenceError, InputError
 from nnx.model import members
 from nnx.port import registry
-from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.fitting import Fit, finish
 from nnx.support.members import together
@@ -83,13 +82,17 @@ def architecture(fit: Fit) -> Any:
     )  # fmt: skip
 
 
+def _asked(fit: Fit) -> tuple[Any, Any, Any]:
+    return fit.estimator.backend, fit.estimator.device, fit.estimator.precision
+
+
 def _key(fit: Fit) -> Any:
     """Return the numbers and names that fits of one stack have in common."""
     estimator = fit.estimator
     m = fit.X.shape[0] if fit.rows is None else len(fit.rows)
     return (
         architecture(fit), m, fit.batch_size, fit.epochs, bool(estimator.shuffle), fit.weights is None,
-        samples.home(fit.X), fit.Y.ndim, str(fit.Y.dtype), estimator.backend, estimator.device, estimator.precision,
+        samples.home(fit.X), fit.Y.ndim, str(fit.Y.dtype), _asked(fit),
     )  # fmt: skip
 
 
@@ -105,6 +108,22 @@ def _fit_together(one: Fit, other: Fit) -> bool:
     return True
 
 
+def take_backends(fits: Sequence[Fit]) -> None:
+    """Let fits that are to run in stacks take the backend that all of one architecture are worth together."""
+    alike: dict[Any, list[Fit]] = {}
+    for fit in fits:
+        alike.setdefault((architecture(fit), _asked(fit)), []).append(fit)
+    for some in alike.values():
+        work, P = 0.0, some[0].trainer.network.P
+        for fit in some:
+            m = fit.X.shape[0]
+            work += registry.work(P, m * fit.epochs, -(-m // (fit.batch_size or m)) * fit.epochs)
+        backend = samples.backend_for(some[0].X, *_asked(some[0]), work)
+        for fit in some:
+            if fit.trainer.session.backend is not backend:
+                fit.trainer.session.take_backend(backend)
+
+
 def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
     """Run fits of one group in one stack, and leave each estimator as its own fit does.
 
@@ -114,7 +133,6 @@ def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
     first, pool = fits[0], Pool()
     places = [pool.add(fit) for fit in fits]
     X, Y, weights = pool.samples
-    backends = {first.trainer.backend, _take_backend(fits)}
     stack = StackSession.of([fit.trainer.session for fit in fits])
     asked = Request(
         X, Y, first.epochs, first.batch_size, None, first.estimator.shuffle, Callbacks(None), weights,
@@ -124,27 +142,21 @@ def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
     with suppress(DivergenceError):  # of all of them: each has its own
         fit_stack(stack, asked, [fit.trainer for fit in fits], [fit.callbacks for fit in fits], places)
     found = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]
-    for backend in backends:
-        forward = backend.compile(first.trainer.network.forward)
-        for fit, outcome in zip(fits, found, strict=True):
-            if outcome.error is None:
-                fit.estimator._take_forward(backend, forward)
+    _share_forward([fit for fit, outcome in zip(fits, found, strict=True) if outcome.error is None])
     for outcome in found:
         outcome.seconds = (time.perf_counter() - start) / len(fits)
     return found
 
 
-def _take_backend(fits: Sequence[Fit]) -> Backend:
-    """Let all sessions take the backend that their work together is worth; return it."""
-    first = fits[0]
-    m, epochs = first.X.shape[0], first.epochs * len(fits)
-    work = registry.work(first.trainer.network.P, m * epochs, m / first.batch_size * epochs)
-    estimator = first.estimator
-    backend = samples.backend_for(first.X, estimator.backend, estimator.device, estimator.precision, work)
-    for fit in fits:
-        if fit.trainer.session.backend is not backend:
-            fit.trainer.session.take_backend(backend)
-    return backend
+def _share_forward(fits: Sequence[Fit]) -> None:
+    """Let the estimators of a stack predict by one compiled `forward`: on its backend, and on that of few samples."""
+    if not fits:
+        return
+    trainer = fits[0].trainer
+    for backend in {trainer.backend, samples.backend_for(fits[0].X, *_asked(fits[0]), 0.0)}:
+        forward = backend.compile(trainer.network.forward)
+        for fit in fits:
+            fit.estimator._take_forward(backend, forward)
 
 
 def _finished(fit: Fit, error: BaseException | None) -> Outcome:
