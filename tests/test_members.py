@@ -377,3 +377,28 @@ def test_the_summary_of_a_network_with_numbers_of_each_member():
         for rate in ([0.1, 0.5], 0.1)
     )
     assert repr(network.summary()) == repr(one.summary())
+
+
+@pytest.mark.parametrize("backend", ["numba"], indirect=True)
+@pytest.mark.parametrize(("live", "last"), [([0, 2], 0), ([1], 0), (None, 2), ([0, 2], 1)])
+def test_numba_leaves_out_members_that_are_gone(backend, rng, monkeypatch, live, last):
+    """And all threads do the last members together, one after the other."""
+    monkeypatch.setattr("nnx.backends.numba.members.with_all_threads", lambda n, T, seconds: last)
+    net, optimizer = nnx.mlp([4, 5, 3]), nnx.Adam(RATES)
+    (X, Y), order, w = samples(rng), orders_of(rng, "own"), rng.integers(1, 3, (K, M)).astype("float32")
+    state = stacked_state(net, optimizer, np.stack([net.init(k) for k in range(K)]))
+    program = backend.compile(training_step(net, optimizer))
+    program.load(state)
+    program.live = live
+    Js = program.run((X.astype("float32"), Y, w), order, 0, 4, 4)
+    after = program.read()
+    for k, rate in enumerate(RATES):
+        if live is not None and k not in live:
+            assert not Js[:, k].any()
+            for name, x in after.items():
+                np.testing.assert_array_equal(x[k], state[name][k])
+            continue
+        alone = backend.compile(training_step(net, nnx.Adam(rate)))
+        alone.load(initial_state(net, nnx.Adam(rate), state["theta"][k]))
+        np.testing.assert_array_equal(Js[:, k], alone.run((X.astype("float32"), Y, w[k]), order[k], 0, 4, 4))
+        np.testing.assert_array_equal(after["theta"][k], alone.read("theta")["theta"])

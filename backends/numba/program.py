@@ -1,7 +1,7 @@
 """The program of a function whose training steps numba compiles."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from nnx.backends.calls.program import CallProgram, Library, State
 from nnx.backends.calls.program_cache import ProgramCache
 from nnx.backends.numba.blas import suits_blas
 from nnx.backends.numba.compiled import CompiledFunction, compiled
-from nnx.backends.numba.members import copies, of_members, run_members
+from nnx.backends.numba.members import Segment, copies, run_members
 from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
 from nnx.backends.numba.threads import one_thread_after_steps, run_in_threads, threads
 from nnx.backends.numpy.adapter import LIBRARY as NUMPY
@@ -35,7 +35,7 @@ def one_thread_between_steps(graph: Graph) -> Callable[[], AbstractContextManage
 
 LIBRARY = NUMPY._replace(threads=one_thread_between_steps)
 
-NO_ORDER, NO_BARRIERS = np.empty(0, np.int64), np.zeros(8, np.int64)
+NO_ORDER = np.empty(0, np.int64)
 
 
 def compiled_step(function: Callable[..., Any], state: State, data: Data, m: int) -> "CompiledStep":
@@ -71,52 +71,70 @@ class CompiledStep:
 
         See `nnx.port.program.Program.run`.
         """
-        source, step = self._source, self._compiled.function
-        rows, data, at = _samples(data, order is not None, at, m, count)
-        X, Y, w = (x if x is None or x.flags.aligned else x.copy() for x in data)
-        order = NO_ORDER if order is None else order.astype(np.int64, copy=False)
-        if not is_stack(state):
-            Js = np.empty(count, source.cost)
-            run_in_threads(
-                step, source.estimated_seconds, count, at, m, order, Js, rows,
-                *_arguments(state, new, (X, Y, w)), *source.tables.values(),
-            )  # fmt: skip
-            return Js
-        K = members(state)
-        Js, arrays = np.empty((K, count), source.cost), _arguments(state, new, (None, None, None))
-        rows_of_state = [*zip(*(of_members(x, K) for x in arrays), strict=True)]
+        source = self._source
+        (order, rows, *samples), at = _samples(data, order, at, m, count)
+        Js = np.empty(count, source.cost)
+        run_in_threads(
+            self._compiled.function, source.estimated_seconds, count, at, m, order, Js, rows, *samples,
+            *_arguments(state, new), *source.tables.values(),
+        )  # fmt: skip
+        return Js
 
-        def one(k: int, tables: dict[str, Any]) -> None:
-            samples = [x for x in (X, Y, w if w is None or w.ndim == 1 else w[k]) if x is not None]
-            first = 0, 1, NO_BARRIERS, count, at, m, order if order.ndim == 1 else order[k], Js[k], rows
-            step(*first, *samples, *rows_of_state[k], *tables.values())
-
+    def segment(self, places: tuple[int, int, int], K: int) -> Segment:
+        """Return steps of K members: see `Segment`."""
         if len(self._tables) < threads():
-            self._tables = copies(source.tables, threads())
-        run_members(one, K, self._tables, source.estimated_seconds * count * K)
-        return Js.T
+            self._tables = copies(self._source.tables, threads())
+        Js = np.zeros((K, places[0]), self._source.cost)
+        return Segment(self._compiled.function, self._tables, places, Js, self._source.estimated_seconds)
 
 
-def _samples(data: Data, is_ordered: bool, at: int, m: int, count: int) -> tuple[Array, Data, int]:
-    """Return X^T in rows, of which samples are gathered in an order; the data; and the first sample in them.
+def run_stack(
+    steps: Sequence[tuple[CompiledStep, tuple[int, int, int]]], state: State, new: State, data: Data,
+    order: Array | None, live: Sequence[int] | None,
+) -> Array:  # fmt: skip
+    """Do steps of a stack, each with its (count, at, m), one behind the other; return the costs (count, K).
 
-    Without an order the first is empty, and the step takes X as BLAS can: row- or column-major.
+    The rows that are not among `live` stay as they are, and their costs are 0.
+    """
+    count, at, m = steps[0][1] if len(steps) == 1 else (1, 0, data[1].shape[-1])
+    (order, rows, *samples), first = _samples(data, order, at, m, count)
+    K, own_w = members(state), len(samples) > 2 and samples[2].ndim > 1
+    if live is not None:
+        gone = [k for k in range(K) if k not in live]
+        for name, x in new.items():
+            x[gone] = state[name][gone]
+    segments = [step.segment((count, its - at + first, m), K) for step, (count, its, m) in steps]
+
+    def samples_of(k: int) -> tuple[Array, ...]:
+        its = [*samples[:2], samples[2][k]] if own_w else samples
+        return order if order.ndim == 1 else order[k], rows, *its
+
+    live = range(K) if live is None else live
+    run_members(segments, live, samples_of, _arguments(state, new), _arguments({**state, **new}, new))
+    return np.concatenate([segment.Js for segment in segments], axis=1).T
+
+
+def _samples(data: Data, order: Array | None, at: int, m: int, count: int) -> tuple[tuple[Array, ...], int]:
+    """Return the order, X^T in rows, of which samples are gathered in it, X, Y, any w; and the first sample in them.
+
+    Without an order these are empty, and the step takes X as BLAS can: row- or column-major.
     """
     X, Y, w = data
-    if is_ordered:
-        return np.ascontiguousarray(X.T), data, at
-    if not suits_blas(X):
+    rows = np.empty((0, 0), X.dtype)
+    if order is not None:
+        order, rows = order.astype(np.int64, copy=False), np.ascontiguousarray(X.T)
+    elif not suits_blas(X):
         place = slice(at, at + m * count) if at + m * count <= X.shape[1] else slice(0, None)
-        data = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[..., place]
+        X, Y, w = np.ascontiguousarray(X[:, place]), Y[..., place], None if w is None else w[..., place]
         at -= place.start
-    return np.empty((0, 0), X.dtype), data, at
+    samples = (x if x.flags.aligned else x.copy() for x in (X, Y, w) if x is not None)
+    return (NO_ORDER if order is None else order, rows, *samples), at
 
 
-def _arguments(state: State, new: State, data: Data) -> list[Any]:
-    """Return the arguments of a step that are its samples and the state, before and after it."""
-    samples = [x for x in data if x is not None]
+def _arguments(state: State, new: State) -> list[Any]:
+    """Return the arguments of a step that are the state, before and after it."""
     after = [new[name] if name in new else _plain(x) for name, x in state.items()]
-    return [*samples, *after, *(_plain(state[name]) for name in new)]
+    return [*after, *(_plain(state[name]) for name in new)]
 
 
 def _plain(x: Any) -> Any:
@@ -147,7 +165,10 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
         if step is None:
             return super()._run(data, order, at, m, count)
         new = self._spares(step.changed)
-        Js = step(self._state, new, data, order, at, m, count)
+        if is_stack(self._state):
+            Js = run_stack([(step, (count, at, m))], self._state, new, data, order, self.live)
+        else:
+            Js = step(self._state, new, data, order, at, m, count)
         self._state = {**self._state, **new}
         return Js
 
