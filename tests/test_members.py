@@ -383,7 +383,7 @@ def test_the_summary_of_a_network_with_numbers_of_each_member():
 @pytest.mark.parametrize(("live", "last"), [([0, 2], 0), ([1], 0), (None, 2), ([0, 2], 1)])
 def test_numba_leaves_out_members_that_are_gone(backend, rng, monkeypatch, live, last):
     """And all threads do the last members together, one after the other."""
-    monkeypatch.setattr("nnx.backends.numba.members.with_all_threads", lambda n, T, seconds: last)
+    monkeypatch.setattr("nnx.backends.numba.members.members_behind", lambda n, T, seconds: last)
     net, optimizer = nnx.mlp([4, 5, 3]), nnx.Adam(RATES)
     (X, Y), order, w = samples(rng), orders_of(rng, "own"), rng.integers(1, 3, (K, M)).astype("float32")
     state = stacked_state(net, optimizer, np.stack([net.init(k) for k in range(K)]))

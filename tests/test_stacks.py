@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.backends.numba.program import NumbaProgram
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.io.container import write
@@ -437,3 +438,21 @@ def test_all_members_diverge_while_training_samples_are_measured(rng):
     with pytest.raises(nnx.DivergenceError):
         stack.fit(X, Y, 2, 8, (X, Y), metrics=["accuracy"], training_metrics=10)
     assert stack.records == [[], [], []]
+
+
+@pytest.mark.parametrize(
+    ("shuffle", "own", "compiles"),
+    [(True, False, True), (False, False, True), (True, True, True), (True, True, False)],
+)
+def test_a_call_of_numba_does_epochs_whose_last_batch_is_smaller(rng, monkeypatch, shuffle, own, compiles):
+    done, whole = [], NumbaProgram.run_epochs
+    monkeypatch.setattr(NumbaProgram, "run_epochs", lambda *given: done.append(given[-1]) or whole(*given))
+    if not compiles:
+        monkeypatch.setattr(NumbaProgram, "compiled", lambda *given: None)
+    given = {"epochs": 6, "batch_size": 8, "shuffle": shuffle, "backend": "numba"}
+    given["sample_weight"] = rng.uniform(0.1, 2, (K, 30)) if own else None
+    stack, singles = stacked(net(), *samples(rng), **given)
+    assert max(done) > 1
+    for session, single in zip(stack.each, singles, strict=True):
+        assert session.records == single.records
+        np.testing.assert_array_equal(session.theta, single.theta)

@@ -3,8 +3,8 @@
 A group of several members runs the step of a stack of that many, a group of one the step of a single network.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
@@ -13,18 +13,16 @@ Rows: TypeAlias = slice | int | None
 """The rows of a group: several, one, or, of a single network, None."""
 
 
-def groups(live: Sequence[int], K: int, size: int) -> Iterator[slice | int]:
-    """Yield the rows of each group of at most `size` of K members; those without a member that is live are left out.
+def groups(live: Sequence[int], K: int, size: int) -> list[Rows]:
+    """Return the rows of each group of at most `size` of K members; groups without a live member are left out.
 
-    Examples
-    --------
-    >>> [*groups(range(5), 5, 2)], [*groups([0, 4], 5, 2)]
-    ([slice(0, 2, None), slice(2, 4, None), 4], [slice(0, 2, None), 4])
+    >>> groups([0, 4], 5, 2)
+    [slice(0, 2, None), 4]
     """
-    for low in range(0, K, size):
-        high = min(low + size, K)
-        if any(low <= k < high for k in live):
-            yield slice(low, high) if high - low > 1 else low
+    bounds = [
+        (low, min(low + size, K)) for low in range(0, K, size) if any(low <= k < low + size for k in live)
+    ]
+    return [slice(low, high) if high - low > 1 else low for low, high in bounds]
 
 
 def state_of(state: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
@@ -40,10 +38,7 @@ def state_of(state: Mapping[str, Array], rows: Rows) -> dict[str, Array]:
 
 
 def samples_of(data: Data, order: Array | None, rows: Rows) -> tuple[Data, Array | None]:
-    """Return the samples and the order of a group: the weights and the orders that are a member's are its rows'."""
-    X, Y, w = data
-    return (X, Y, _own(w, rows)), _own(order, rows)
-
-
-def _own(x: Any, rows: Rows) -> Any:
-    return x if rows is None or x is None or x.ndim == 1 else x[rows, ...]
+    """Return the samples and the order of a group: weights and orders (K, ...) are those of its rows."""
+    X, Y, *others = *data, order
+    w, order = (x if rows is None or x is None or x.ndim == 1 else x[rows, ...] for x in others)
+    return (X, Y, w), order

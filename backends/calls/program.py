@@ -62,20 +62,8 @@ class Function:
 class Step:
     """A traced training step that writes the new state and the cost into arrays that are handed in.
 
-    See `nnx.compiler.passes.outputs.step_graph`.
-
-    Attributes
-    ----------
-    changed : tuple of str
-        The names of the arrays that a step changes. All others stay as they are.
-    J : Value
-        The cost.
-    call : Call
-        From the arrays of the state and the batch into those that change and J.
-    threads : callable
-        See `Library`.
-    bytes : int
-        Of the state, the batch and the buffers.
+    See `nnx.compiler.passes.outputs.step_graph`. `call` goes from the arrays of the state and the batch into those that
+    it changes, whose names are in `changed`, and the cost J. `bytes` are those of all that it reads and writes.
     """
 
     def __init__(self, graph: Graph, library: Library) -> None:
@@ -162,13 +150,12 @@ class CallProgram(Program):
     def _groups(self, data: Data, order: Array | None, m: int) -> list[Rows]:
         """Return the rows of each group of a stack: as many as stay in the cache; [None]: all, or a single network."""
         most = self._library.group_bytes
-        if not is_stack(self._state) or most == inf:
-            return [None]
-        _, member = self._step(data, order, m, 0)
-        if member is None:
+        stays = not is_stack(self._state) or most == inf
+        if stays or (member := self._step(data, order, m, 0)[1]) is None:
             return [None]
         K = members(self._state)
-        return [*groups(range(K) if self.live is None else self.live, K, max(1, int(most) // member.bytes))]
+        live = range(K) if self.live is None else self.live
+        return groups(live, K, max(1, int(most) // member.bytes))  # type: ignore[no-any-return]
 
     def _step(self, data: Data, order: Array | None, m: int, rows: Rows) -> tuple[Hashable, Step | None]:
         """Return the key of the step of some rows, and the step; None if it cannot be traced."""

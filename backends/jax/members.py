@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+from nnx.array.members import is_stack
 from nnx.backends.jax.lowering import is_tree
 
 
 def first_member(state: dict[str, Any], data: Any, order: Any) -> Any:
-    """Return the state, the data and the order of a stack's first member."""
+    """Return the state, the data and the order of a stack's first member; those of a single network as they are."""
+    if not is_stack(state):
+        return state, data, order
     X, Y, w = data
     w, order = (x[0] if _is_own(x) else x for x in (w, order))
     return {name: _numbers(x)[0] for name, x in state.items()}, (X, Y, w), order

@@ -111,16 +111,10 @@ class JaxProgram(Program):
 
     def _split_state(self, data: Data, order: Any, m: int) -> dict[str, Any]:
         """Return the current state with its vectors split into parameters, as the loop returns them."""
-        stack = is_stack(self._state)
+        stack, shapes = is_stack(self._state), self._jax.eval_shape
         if self._layouts is None:
-
-            def arguments() -> Any:
-                state, its, places = self._state, data, order
-                if stack:
-                    state, its, places = first_member(state, its, places)
-                return state, self._mini_batch(its, places, 0, m)
-
-            lowered = self._lowered(*self._jax.eval_shape(arguments))
+            state, *samples = shapes(first_member, self._state, data, order)
+            lowered = self._lowered(state, shapes(partial(self._mini_batch, start=0, m=m), *samples))
             self._layouts = lowered.layouts if lowered else {}
         return {
             name: (self._split_each if stack else self._split)(x)

@@ -5,7 +5,7 @@ for bit if that has one thread, too.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,74 +17,50 @@ from nnx.compiler.thresholds import SINGLE_THREAD_SECONDS
 NO_BARRIERS = np.zeros(8, np.int64)
 
 
-class Segment(NamedTuple):
-    """Steps of one size that each member does before those of the next segment.
-
-    Attributes
-    ----------
-    function : callable
-        The compiled step.
-    tables : list of dict
-        Its tables, for each thread: see `copies`.
-    places : tuple of int
-        count, at, m: see `nnx.port.program.Program.run`.
-    Js : array (K, count)
-    seconds : float
-        About what a step takes on one core.
-    """
-
-    function: Callable[..., None]
-    tables: list[dict[str, Any]]
-    places: tuple[int, int, int]
-    Js: Array
-    seconds: float
+Segment: TypeAlias = tuple[Any, tuple[int, int, int], Array]
+"""A `CompiledStep`, (count, at, m) as of `nnx.port.program.Program.run`, and Js (K, count)."""
 
 
 def run_members(
     segments: Sequence[Segment], live: Sequence[int], samples_of: Callable[[int], tuple[Array, ...]],
     first: Sequence[Array], later: Sequence[Array],
 ) -> None:  # fmt: skip
-    """Do the segments of each of the members in the rows `live`.
+    """Do the segments of each of the members in the rows `live`, one behind the other.
 
     `samples_of` returns a member's order, X^T in rows, and its samples. The other arguments of the step, of all
     members, are `first` in the first segment, and `later` in the others, which go on in place.
     """
-    states = [
-        dict(zip(live, zip(*(of_members(x, live) for x in arrays), strict=True), strict=True))
-        for arrays in (first, later)
-    ]
+    states = [[*zip(*(of_members(x, live) for x in arrays), strict=True)] for arrays in (first, later)]
+    for step, _, _ in segments:
+        if len(step.tables) < threads():
+            step.tables = copies(step.tables[0], threads())
 
-    def member(k: int, call: Callable[..., None]) -> None:
-        order, rows, *samples = samples_of(k)
-        for segment, state in zip(segments, [states[0], *[states[1]] * (len(segments) - 1)], strict=True):
-            call(segment, *segment.places, order, segment.Js[k], rows, *samples, *state[k])
+    def member(place: int, call: Callable[..., None]) -> None:
+        order, rows, *samples = samples_of(k := live[place])
+        for number, (step, places, Js) in enumerate(segments):
+            call(step, *places, order, Js[k], rows, *samples, *states[number > 0][place])
 
     def work(t: int, T: int, sync: Array) -> None:
-        def alone(segment: Segment, *arguments: Any) -> None:
-            segment.function(0, 1, NO_BARRIERS, *arguments, *segment.tables[t].values())
+        def alone(step: Any, *arguments: Any) -> None:
+            step.function(0, 1, NO_BARRIERS, *arguments, *step.tables[t].values())
 
-        while (k := next(places, -1)) >= 0 and not sync[0]:  # which a failure of another thread sets
-            member(k, alone)
+        while (place := next(left, None)) is not None and not sync[0]:  # a failure of another thread sets it
+            member(place, alone)
 
-    def together(segment: Segment, *arguments: Any) -> None:
-        run_in_threads(segment.function, segment.seconds, *arguments, *segment.tables[0].values())
+    def together(step: Any, *arguments: Any) -> None:
+        run_in_threads(step.function, step.seconds, *arguments, *step.tables[0].values())
 
-    n = len(live) - with_all_threads(len(live), threads(), segments[0].seconds)
-    places = iter(live[:n])
-    run_in_threads(work, n * sum(segment.seconds * segment.places[0] for segment in segments))
-    for k in live[n:]:
-        member(k, together)
+    side_by_side = len(live) - members_behind(len(live), threads(), segments[0][0].seconds)
+    left = iter(range(side_by_side))
+    run_in_threads(work, side_by_side * sum(step.seconds * count for step, (count, _, _), _ in segments))
+    for place in range(side_by_side, len(live)):
+        member(place, together)
 
 
-def with_all_threads(n: int, T: int, seconds: float) -> int:
-    """Return how many of n members all T threads do together, one after the other; a step takes `seconds`.
+def members_behind(n: int, T: int, seconds: float) -> int:
+    """Return how many of n members are behind the last round of T threads, if they leave half of them idle or more.
 
-    Those are the members behind the last round of T, if they would be work for at most half of the threads.
-
-    Examples
-    --------
-    >>> [with_all_threads(n, 4, 1e-3) for n in range(1, 9)]
-    [1, 2, 0, 0, 1, 2, 0, 0]
+    All threads do those together, one after the other; `seconds` of a step are worth it.
     """
     rest = n % T
     return rest if 2 * rest <= T and seconds > SINGLE_THREAD_SECONDS else 0

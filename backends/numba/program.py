@@ -15,13 +15,14 @@ from nnx.backends.calls.program import CallProgram, Library, State
 from nnx.backends.calls.program_cache import ProgramCache
 from nnx.backends.numba.blas import suits_blas
 from nnx.backends.numba.compiled import CompiledFunction, compiled
-from nnx.backends.numba.members import Segment, copies, run_members
+from nnx.backends.numba.members import run_members
 from nnx.backends.numba.step_renderer import NumbaStepRenderer, Source
-from nnx.backends.numba.threads import one_thread_after_steps, run_in_threads, threads
+from nnx.backends.numba.threads import one_thread_after_steps, run_in_threads
 from nnx.backends.numpy.adapter import LIBRARY as NUMPY
 from nnx.compiler import Graph, trace
 from nnx.compiler.passes.cost import estimated_seconds
 from nnx.compiler.thresholds import NO_SECOND_THREAD_SECONDS
+from nnx.port.program import exclusive
 
 
 def one_thread_between_steps(graph: Graph) -> Callable[[], AbstractContextManager[None]]:
@@ -52,17 +53,11 @@ def compiled_step(function: Callable[..., Any], state: State, data: Data, m: int
 
 
 class CompiledStep:
-    """Steps in place.
-
-    Attributes
-    ----------
-    changed : tuple of str
-        The state's arrays that a step changes.
-    """
+    """Steps in place. `changed` has the names of the state's arrays that they change."""
 
     def __init__(self, source: Source, compiled: CompiledFunction) -> None:
-        self._source, self._compiled, self.changed = source, compiled, source.changed
-        self._tables = [source.tables]
+        self._compiled, self.function, self.tables = compiled, compiled.function, [source.tables]
+        self.changed, self.seconds, self.cost = source.changed, source.estimated_seconds, source.cost
 
     def __call__(
         self, state: State, new: State, data: Data, order: Array | None, at: int, m: int, count: int
@@ -71,21 +66,13 @@ class CompiledStep:
 
         See `nnx.port.program.Program.run`.
         """
-        source = self._source
         (order, rows, *samples), at = _samples(data, order, at, m, count)
-        Js = np.empty(count, source.cost)
+        Js = np.empty(count, self.cost)
         run_in_threads(
-            self._compiled.function, source.estimated_seconds, count, at, m, order, Js, rows, *samples,
-            *_arguments(state, new), *source.tables.values(),
+            self.function, self.seconds, count, at, m, order, Js, rows, *samples,
+            *_arguments(state, new), *self.tables[0].values(),
         )  # fmt: skip
         return Js
-
-    def segment(self, places: tuple[int, int, int], K: int) -> Segment:
-        """Return steps of K members: see `Segment`."""
-        if len(self._tables) < threads():
-            self._tables = copies(self._source.tables, threads())
-        Js = np.zeros((K, places[0]), self._source.cost)
-        return Segment(self._compiled.function, self._tables, places, Js, self._source.estimated_seconds)
 
 
 def run_stack(
@@ -103,7 +90,10 @@ def run_stack(
         gone = [k for k in range(K) if k not in live]
         for name, x in new.items():
             x[gone] = state[name][gone]
-    segments = [step.segment((count, its - at + first, m), K) for step, (count, its, m) in steps]
+    segments = [
+        (step, (count, its - at + first, m), np.zeros((K, count), step.cost))
+        for step, (count, its, m) in steps
+    ]
 
     def samples_of(k: int) -> tuple[Array, ...]:
         its = [*samples[:2], samples[2][k]] if own_w else samples
@@ -111,7 +101,7 @@ def run_stack(
 
     live = range(K) if live is None else live
     run_members(segments, live, samples_of, _arguments(state, new), _arguments({**state, **new}, new))
-    return np.concatenate([segment.Js for segment in segments], axis=1).T
+    return np.concatenate([Js for _, _, Js in segments], axis=1).T
 
 
 def _samples(data: Data, order: Array | None, at: int, m: int, count: int) -> tuple[tuple[Array, ...], int]:
@@ -164,11 +154,30 @@ class NumbaProgram(CallProgram):  # type: ignore[misc]  # of nnx.backends, which
         step = self.compiled(data, m)
         if step is None:
             return super()._run(data, order, at, m, count)
-        new = self._spares(step.changed)
         if is_stack(self._state):
-            Js = run_stack([(step, (count, at, m))], self._state, new, data, order, self.live)
-        else:
-            Js = step(self._state, new, data, order, at, m, count)
+            return self._run_stack({m: step}, data, order, [(count, at, m)])
+        new = self._spares(step.changed)
+        Js = step(self._state, new, data, order, at, m, count)
+        self._state = {**self._state, **new}
+        return Js
+
+    @exclusive
+    def run_epochs(self, data: Data, order: Array | None, M: int, m: int, epochs: int) -> Any:
+        """Do all steps of a stack in epochs of M samples, the last one of each on fewer; return their costs."""
+        full, rest = divmod(M, m)
+        one = (full, 0, m), (1, full * m, rest)
+        places = [(count, epoch * M + at, size) for epoch in range(epochs) for count, at, size in one]
+        steps = {size: self.compiled(data, size) for size in (m, rest)}
+        with self._library.settings():
+            if None in steps.values():
+                return np.concatenate([self._run(data, order, at, size, count) for count, at, size in places])
+            return self._run_stack(steps, data, order, places)
+
+    def _run_stack(
+        self, steps: Any, data: Data, order: Array | None, places: list[tuple[int, int, int]]
+    ) -> Array:
+        new = self._spares(steps[places[0][2]].changed)
+        Js = run_stack([(steps[its[2]], its) for its in places], self._state, new, data, order, self.live)
         self._state = {**self._state, **new}
         return Js
 

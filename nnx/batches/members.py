@@ -105,6 +105,16 @@ class MemberBatches(Batches):
             found.append(xp.sum(own, axis=-1))
         return found
 
+    def weights_of_epochs(self, order: Array | None, epochs: int) -> list[Any]:
+        """Return the weights of all steps of epochs: see `weights`."""
+        full, found = self.m // self.batch_size, []
+        for epoch in range(epochs):
+            own = None if order is None else order[:, epoch * self.m : (epoch + 1) * self.m]
+            found += self.weights(own, 0, self.batch_size, full)
+            if full < self.steps:
+                found += self.weights(own, full, self.size(-1), 1)
+        return found
+
     def keep(self, rows: Sequence[int], members: list[int]) -> None:
         """Go on with the members that are in some of the rows."""
         X, Y, w = self.data

@@ -154,6 +154,17 @@ class Stack:
         parts = micro_batch_step(self.network, self.optimizer, self.regularization, self.own_weights)
         return MicroBatchStep(*(self.backend.compile(part) for part in parts))
 
+    @property
+    def runs_epochs(self) -> bool:
+        """Whether the program does epochs in one call whose last batch is smaller."""
+        return hasattr(self.program, "run_epochs")
+
+    def run_epochs(self, data: Any, order: Array | None, M: int, m: int, epochs: int) -> Any:
+        """Do all steps of epochs of M samples; return their costs (count, rows)."""
+        if M % m == 0:
+            return self.run(data, order, 0, m, epochs * (M // m))
+        return self._change(self.program.run_epochs, data, order, M, m, epochs)  # type: ignore[attr-defined]
+
     def rollback(self, *which: int) -> None:
         """Take the members in some rows back to the state of the program's last snapshot."""
         now = self.program.read()

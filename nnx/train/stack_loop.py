@@ -79,7 +79,8 @@ class StackLoop(StackPosition):
             while self.epoch <= self.epochs and self._live:
                 epochs = 0
                 if self._several_per_call and not self.step:
-                    epochs = min(self.steps.epochs_per_call(), self.epochs - self.epoch + 1)
+                    epochs = self.steps.epochs_per_call(stack.runs_epochs)
+                    epochs = min(epochs, self.epochs - self.epoch + 1)
                     epochs = min(epochs, MAX_PLACES_PER_CALL // (len(stack.rows) * (self.batches.m or 1)))
                 if epochs < 2 or not self._epochs_in_one_call(epochs):
                     self._one_epoch()
@@ -133,13 +134,13 @@ class StackLoop(StackPosition):
     def _several(self, epochs: int) -> list[StackCosts]:
         """Do so many epochs in one call; return the costs of each."""
         batches, stack, found = self.batches, self.stack, []
-        size, steps, order = batches.batch_size, batches.steps, batches.order(epochs)
+        steps, order = batches.steps, batches.order(epochs)
         start, count = time.perf_counter(), epochs * steps
-        Js = costs_of(stack.backend, stack.run(batches.data, order, 0, size, count), count)
+        Js = stack.run_epochs(batches.data, order, batches.m, batches.batch_size, epochs)
+        Js = costs_of(stack.backend, Js, count)
         self.steps.pace = (time.perf_counter() - start) / count
         drawn = 1 if order is None else epochs
-        weights = weights_of(stack.backend, batches.weights(order, 0, size, drawn * steps))
-        weights = weights * (epochs // drawn)
+        weights = weights_of(stack.backend, batches.weights_of_epochs(order, drawn)) * (epochs // drawn)
         for first in range(0, count, steps):
             costs, place = StackCosts(), slice(first, first + steps)
             costs.total, costs.weight = added((0.0, 0.0), Js[place], weights[place])

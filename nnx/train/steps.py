@@ -136,10 +136,14 @@ class Steps:
                     found.add(step, [J], [sums["weight"]], samples)
                     yield Done([J], samples, [sums["weight"]], partial(tuple, batch), sums)
 
-    def epochs_per_call(self) -> int:
-        """Return how many epochs one call may do at most; 0 where an epoch has a batch that must be left out."""
+    def epochs_per_call(self, uneven: bool = False) -> int:
+        """Return how many epochs one call may do at most; 0 where an epoch has a batch that must be left out.
+
+        `uneven`: also epochs whose last batch is smaller.
+        """
         batches = self._in_memory
-        if batches is None or not self.pace or not batches.even:
+        uneven = uneven and batches is not None and batches.size(-1) >= self.least
+        if batches is None or not self.pace or not (batches.even or uneven):
             return 0
         epochs = int(min(MAX_STEPS_PER_CALL, SECONDS_PER_CALL / self.pace)) // batches.steps
         return min(epochs, MAX_PLACES_PER_CALL // batches.m) if batches.draws else epochs
