@@ -89,8 +89,13 @@ CASES = {
 }  # fmt: skip
 
 
+QUICK = {"each number", "sgd", "samples held out", "dropout", "lbfgs", "one batch"}
+
+
 @pytest.mark.filterwarnings("ignore:Got `batch_size`")
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.long) for case in CASES]
+)
 def test_a_member_is_its_clone_fitted_alone(case, iris):
     X, y = iris
     for kind, targets in ((MLPClassifier, y), (MLPRegressor, np.c_[y, X[:, 0] ** 2])):
@@ -163,8 +168,10 @@ def test_without_a_seed_each_part_is_shuffled_anew(iris):
 # --- the mean ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weights", [[1, 1, 1], [1, 0, 3]])
-@pytest.mark.parametrize("case", ["two", "three", "labels"])
+@pytest.mark.parametrize(
+    ("case", "weights"),
+    [("two", [1, 0, 3]), ("three", [1, 1, 1]), ("three", [1, 0, 3]), ("labels", [2, 1, 1])],
+)
 def test_probabilities_are_means(case, weights, iris, rng):
     X, y = iris
     if case == "labels":
@@ -184,8 +191,7 @@ def test_probabilities_are_means(case, weights, iris, rng):
     assert one.score(X, y) == np.mean((expected == y).reshape(len(X), -1).all(axis=1))
 
 
-@pytest.mark.parametrize("n_outputs", [1, 2])
-@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+@pytest.mark.parametrize(("n_outputs", "loss"), [(1, "squared_error"), (2, "squared_error"), (1, "poisson")])
 def test_predictions_are_means(n_outputs, loss, iris, monkeypatch):
     X, y = iris[0], np.abs(iris[0][:, :n_outputs]).squeeze()
     one = made(MLPRegressor, loss=loss).fit(X, y)
@@ -321,12 +327,14 @@ def test_sparse_samples(most, iris, monkeypatch):
     assert made(early_stopping=True, selection="greedy").fit(sparse.csr_array(X), y).score(X, y) > 0.3
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax", "strict"], indirect=True)
+@pytest.mark.parametrize(
+    "backend", ["numpy", "numba", "torch", pytest.param("jax", marks=pytest.mark.long)], indirect=True
+)
 def test_arrays_of_every_library(backend, iris):
     X, y = iris
     x, targets = backend.asarray(X, "float64"), backend.asarray(y, "int64")
     one = made(backend=None if backend.name in ("torch", "jax") else backend.name, max_iter=3)
-    if backend.name in ("numba", "strict"):
+    if backend.name == "numba":
         x, targets = X, y
     one.fit(x, targets)
     here = made(max_iter=3, backend="numpy").fit(X, y)
