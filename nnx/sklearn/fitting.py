@@ -184,20 +184,22 @@ def finish(fit: Fit, error: BaseException | None) -> Warning | None:
 
 
 def _unless_converged(estimator: Any, trainer: Trainer) -> Warning | None:
+    text = None
     if estimator._stochastic:
         if trainer.stopped is None:
-            return ConvergenceWarning(
+            text = (
                 f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the optimization hasn't "
                 "converged yet."
             )
     elif not (trainer.stopped or "").startswith(lbfgs.CONVERGED):
-        return ConvergenceWarning(
+        text = (
             f"lbfgs failed to converge after {estimator.n_iter_} iteration(s): "
             f"{trainer.stopped or 'the iterations of max_iter are done'}.\n\n"
             "Increase the number of iterations (max_iter) or scale the data as shown in:\n"
             "    https://scikit-learn.org/stable/modules/preprocessing.html"
         )
-    return None
+    found: Warning | None = None if text is None else ConvergenceWarning(text)
+    return found
 
 
 def _batch_size(estimator: Any, m: int) -> int:
