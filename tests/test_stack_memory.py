@@ -157,8 +157,14 @@ def test_a_system_that_does_not_tell_has_room():
     assert room(10**9, Need(10**9, 0), lambda: None) == 10**9
 
 
-@pytest.mark.parametrize("batch_size", [32, 600])
-@pytest.mark.parametrize("network", [nnx.mlp([64, 64, 64, 10]), nnx.mlp([100, 400, 1], output="identity")])
+@pytest.mark.parametrize(
+    ("network", "batch_size"),
+    [
+        (nnx.mlp([64, 64, 64, 10]), 32),
+        (nnx.mlp([64, 64, 64, 10]), 600),
+        (nnx.mlp([100, 400, 1], output="identity"), 32),
+    ],
+)
 def test_the_estimate_is_about_the_memory_that_a_fit_takes(rng, monkeypatch, network, batch_size):
     """Of NumPy, whose arrays tracemalloc sees; here all members are one group, as on a GPU."""
     monkeypatch.setattr("nnx.backends.calls.program.CallProgram._groups", lambda *_: [None])

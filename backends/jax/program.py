@@ -42,6 +42,7 @@ class JaxProgram(Program):
     ) -> None:
         super().__init__(function, jax, precision, group_bytes)
         self._jax, self._precision, self._group_bytes = jax, precision, group_bytes
+        self.buffers_of_all = group_bytes == inf
         self._layouts: Layouts | None = None  # of the state's vectors
         self._transposed: tuple[Any, dict[str, Any]] | None = None  # the last X, weakly, and its transpose
         self._called = jax.jit(lambda *arguments: (self._lowered(*arguments) or function)(*arguments))

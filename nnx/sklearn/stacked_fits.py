@@ -117,7 +117,8 @@ def take_backends(fits: Sequence[Fit]) -> None:
         work, P = 0.0, some[0].trainer.network.P
         for fit in some:
             m = fit.X.shape[0]
-            work += registry.work(P, m * fit.epochs, -(-m // (fit.batch_size or m)) * fit.epochs)
+            steps = -(-m // (fit.batch_size or m)) * fit.epochs
+            work += registry.work(P, m * fit.epochs, steps, len(some)) / len(some)  # its share of a stack's
         backend = samples.backend_for(some[0].X, *_asked(some[0]), work)
         for fit in some:
             if fit.trainer.session.backend is not backend:
