@@ -101,7 +101,7 @@ def test_members_are_evaluated_at_once_as_each_is(form, weighted, rng):
 
 @pytest.mark.long
 @pytest.mark.parametrize("form", ["identity, two", "softmax, indices"])
-@pytest.mark.parametrize("backend", ["torch", "jax", "strict"], indirect=True)
+@pytest.mark.parametrize("backend", ["torch", "jax", "strict", "cupy"], indirect=True)
 def test_members_are_evaluated_at_once_elsewhere(backend, form, rng):
     check_all(backend, form, True, rng, 2, (None,))
 

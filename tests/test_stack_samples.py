@@ -47,7 +47,7 @@ def both(**given):
     return lambda k: given
 
 
-@pytest.mark.parametrize("backend", ["numpy", LONG[0]], indirect=True)
+@pytest.mark.parametrize("backend", ["numpy", "cupy", LONG[0]], indirect=True)
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_each_member_holds_out_samples_by_its_seed(backend, shuffle):
     metrics = ["accuracy", "top_k(2)", "confusion_matrix"]
