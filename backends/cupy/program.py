@@ -56,9 +56,9 @@ class CudaProgram(Program):
         self._snapshot: tuple[StateMemory, Any] = self._memory, self._memory.home
         self._steps = ProgramCache(SLOW, logging.INFO)
         self._functions = ProgramCache("a function runs as single operations of CuPy")
-        self._of_member: dict[
+        self._of_member = dict[
             Hashable, RenderedStep
-        ] = {}  # the steps of a stack's member, whatever their number
+        ]()  # the steps of a stack's member, for any number of them
         self._last_addresses: Hashable = None  # where the samples of the last run on all of them were
         self._working: Any = None  # memory that the steps use in turns
 
@@ -225,11 +225,8 @@ class CudaProgram(Program):
         of_one = of_first_member(arguments) if stack else arguments
         rendered = render_function(self.function, of_one, self._precision)
         if stack:
-            places, own = (
-                map(rendered.schedule.place, rendered.schedule.graph.inputs),
-                own_arguments(arguments),
-            )
-            shared = {x.memory: not is_own for x, is_own in zip(places, own, strict=True)}
+            places = map(rendered.schedule.place, rendered.schedule.graph.inputs)
+            shared = {x.memory: not own for x, own in zip(places, own_arguments(arguments), strict=True)}
             rendered = of_members(rendered, arguments[0].shape[0], shared)
         with self._gpu.memory_errors():
             return CudaFunction(self._gpu, rendered, self._precision)
