@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx.array.gather import Data, batches
+from nnx.array.host import quiet
 from nnx.array.namespace import Array
 from nnx.backends.calls.program_cache import PROGRAMS, ProgramCache, signature
 from nnx.backends.cupy import loop
@@ -77,7 +78,8 @@ class CudaProgram(Program):
                     if self._gpu.is_error(error):
                         raise
                     self._functions.fail(key, error)
-            return self.function(*arguments)
+            with quiet():
+                return self.function(*arguments)
 
     @exclusive
     def load(self, state: dict[str, Array]) -> None:
@@ -172,7 +174,8 @@ class CudaProgram(Program):
         """Do the steps by calls of the function."""
         state, Js = self._memory.arrays(), []
         for batch in batches(data, order, at, m, count):
-            state, J = self.function(state, batch)
+            with quiet():
+                state, J = self.function(state, batch)
             Js.append(J)
             give_way()
         self._load(state)
