@@ -137,3 +137,29 @@ def test_a_sweep_in_stacks_takes_the_place_of_another(run, tmp_path):
         3,
         3,
     ]
+
+
+@pytest.mark.long
+def test_ctrl_c_in_the_second_round_of_a_stack_that_memory_does_not_hold_at_once(run, tmp_path, monkeypatch):
+    swept = ("--sweep", "learning-rate=0.01 0.02 0.03 0.04 0.05", "--no-early-stopping")
+    assert run(*IRIS, *swept, "--out", "whole")[0] == 0
+    epochs = []
+
+    def look(self, trainer, progress):
+        epochs.append(progress.epoch)
+        if len(epochs) == 6 + 6:  # at the end of the second round
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nnx.train.stack_fit.room", lambda K, need, free: min(K, 2))
+        patch.setattr(in_units.Watch, "on_epoch", look)
+        assert run(*IRIS, *swept, "--out", "s")[0] == 130
+    statuses = [row["status"] for row in rows_of(tmp_path / "s")]
+    assert statuses.count("done") in (3, 4)  # the rounds are 1, 2 and 2, or 2, 2 and 1
+    assert statuses.count("interrupted") == 5 - statuses.count("done")
+    for name in "12345":
+        status, _, err = run("train", "--resume", f"s/{name}")
+        assert status == 0 or "there is no folder" in err, name  # a finished run says that it is over
+    assert run("train", "--resume", "s")[0] == 0
+    for name in "12345":
+        same_files(tmp_path / "s" / name, tmp_path / "whole" / name)

@@ -96,6 +96,11 @@ class MemberKeeper(Keeper):
         super().on_epoch(trainer, progress)
         self._at = progress.epoch, progress.step
 
+    def on_fit_end(self, trainer: Fit) -> None:
+        """Write no more: the members may train in rounds."""
+        super().on_fit_end(trainer)
+        self._trainer = None
+
     def write(self, progress: Progress) -> None:
         """Write a checkpoint, unless the member has ended, by now or before."""
         diverged = self._at != (progress.epoch, progress.step)
