@@ -21,8 +21,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import nnx
 from nnx.port import registry
 from nnx.sklearn import MLPClassifier, MLPRegressor, StackedSearchCV, search_tasks
+from nnx.train import stack_fit
 
 pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite"),
 ]
@@ -107,6 +109,16 @@ def test_samples_of_a_fold_are_in_memory_once(wine, monkeypatch):
     X = (100 * wine[0]).astype(int)  # each fit makes floats of it
     StackedSearchCV(net(), RATES, cv=3, refit=False).fit(X, wine[1])
     assert sizes == [3]
+
+
+def test_a_stack_that_memory_does_not_hold_is_trained_in_rounds(wine, stacks, monkeypatch):
+    sizes, room = [], stack_fit.room
+    monkeypatch.setattr(
+        stack_fit, "room", lambda K, *given: sizes.append(min(5, room(K, *given))) or sizes[-1]
+    )
+    searched(net(), RATES | {"learning_rate_init": [0.001, 1e300]}, *wine, error_score=-1)
+    assert stacks == [12]
+    assert max(sizes) == 5
 
 
 @pytest.mark.long
