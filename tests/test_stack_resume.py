@@ -358,3 +358,13 @@ def test_the_moving_averages_of_members_are_those_of_their_single_runs(backend, 
     again.fit(X, Y, callbacks=[stopping, averages[2], checkpoints[1]], resume=tmp_path, **given)
     np.testing.assert_array_equal(averages[2].theta, averages[0].theta)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(averages[2])).theta, averages[0].theta)
+
+
+def test_bars_and_pages_show_the_numbers_of_all_members(capsys):
+    trainer = new(rates=[0.1, 0.02])
+    assert repr(trainer).endswith(": 2 members, 0 steps done>")
+    fit(trainer, nnx.ProgressBar(), epochs=50, sample_weight=None)
+    assert capsys.readouterr().out.rstrip().endswith("stopped: all members have ended")
+    page = trainer._repr_html_()
+    assert "2 members, " in page
+    assert "<svg" in page

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from nnx.errors import count
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
@@ -46,6 +47,12 @@ class Attributes:
     steps: Any = _of_session("steps")
     learning_rate: Any = _of_session("learning_rate")
     theta: Any = _of_session("theta")
+
+    @property
+    def _steps_done(self) -> str:
+        if not isinstance(self.steps, list):
+            return f"{count(self.steps, 'step')} done"
+        return f"{count(len(self.steps), 'member')}, {count(max(self.steps), 'step')} done"
 
     @property
     def errors(self) -> list[Any]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from nnx.callbacks.base import Callbacks
+from nnx.callbacks.fit import epochs_done
 from nnx.callbacks.notebook_bar import with_progress
-from nnx.errors import InputError, as_path, count, flag, integer, shown
+from nnx.errors import InputError, as_path, flag, integer, shown
 from nnx.metrics.history import History, columns, columns_of_members
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
@@ -326,10 +327,10 @@ class Trainer(Attributes, Evaluator):
 
     def _repr_html_(self) -> str:
         facts = (
-            f"{count(self.steps, 'step')} done by {self.optimizer!r}, in {self.dtype} on "
+            f"{self._steps_done} by {self.optimizer!r}, in {self.dtype} on "
             f"{described(self.backend).library} ({self.backend.device}{precision_note(self.backend.precision)})"
         )
-        curves = self.history._repr_html_() if self.records else ""
+        curves = self.history._repr_html_() if epochs_done(self) else ""
         return f"<div>{escape(facts)}{self.network._repr_html_()}{curves}</div>"
 
     def __reduce__(self) -> Any:
@@ -339,7 +340,7 @@ class Trainer(Attributes, Evaluator):
         return _unpickled(*deepcopy(model_file.collect(self.session), memo), self.backend)
 
     def __repr__(self) -> str:
-        return f"<Trainer of {self.network!r} by {self.optimizer!r} on {self.backend!r}: {self.steps} steps done>"
+        return f"<Trainer of {self.network!r} by {self.optimizer!r} on {self.backend!r}: {self._steps_done}>"
 
 
 def _unpickled(tensors: Mapping[str, Any], run: Mapping[str, Any], backend: Any = AUTO) -> Trainer:
