@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from nnx.callbacks.base import Callback, Callbacks
-from nnx.callbacks.fit import Fit, why_ended
+from nnx.callbacks.fit import Fit, epochs_done, why_ended
 from nnx.callbacks.progress import Progress
 from nnx.callbacks.progress_bar import ProgressBar, numbers
 from nnx.callbacks.terminal_bar import TerminalBar, in_terminal
@@ -72,7 +72,7 @@ class NotebookBar(Callback):
         )
 
     def _show(self, trainer: Fit) -> None:
-        curves = html.history(trainer.history) if trainer.records else ""
+        curves = trainer.history._repr_html_() if epochs_done(trainer) else ""
         shown = html.progress(self._share, self._text, curves), self._text
         if self._display is None:
             self._display = Display(*shown)

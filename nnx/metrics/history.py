@@ -16,12 +16,15 @@ class History(dict[str, list[Any]]):
     ----------
     kept : int or None
         The epoch, from 1, whose parameters the trainer has restored, as `nnx.EarlyStopping` does.
+    means : History or None
+        Of members, whose entries are lists, the means, which a notebook shows.
     """
 
     kept: int | None = None
+    means: "History | None" = None
 
     def _repr_html_(self) -> str:
-        return html.history(self)
+        return html.history(self if self.means is None else self.means)
 
 
 def columns(records: list[dict[str, float]], kept: int | None = None) -> History:
@@ -48,7 +51,7 @@ def columns_of_members(records: Sequence[list[dict[str, float]]]) -> History:
     """
     each = [columns(own) for own in records]
     names, epochs = dict.fromkeys(name for own in each for name in own), max(map(len, records), default=0)
-    return History(
+    found = History(
         (
             name,
             [
@@ -58,6 +61,8 @@ def columns_of_members(records: Sequence[list[dict[str, float]]]) -> History:
         )
         for name in names
     )
+    found.means = columns(mean_records(records))
+    return found
 
 
 def mean_records(records: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
