@@ -51,8 +51,8 @@ def train(
         left = [k for k, error in enumerate(errors) if error is None]
         if left:
             found, whole = _fit([runs[k] for k in left], watch, go_on)
-            for k, error in zip(left, found, strict=True):
-                errors[k] = _left(*runs[k], error, whole)
+            for k, its in zip(left, found, strict=True):
+                errors[k] = _left(*runs[k], its, whole)
     return errors
 
 

@@ -190,15 +190,16 @@ def trained(
     begun: dict[int, tuple[Training, Folder]] = {}
     for k, run in enumerate(stack):
         try:
-            begun[k] = made_ready(run, path / run.name, reader)
-            rows[k]["score_name"] = score(begun[k][0])
+            ready = made_ready(run, path / run.name, reader)
+            rows[k]["score_name"] = score(ready[0])
+            begun[k] = ready
         except Exception as error:
             errors[k] = error
     if len(stack) > 1 and begun:
         resumed = [stack[k].goes_on for k in begun]
-        found = stack_running.train([*begun.values()], resumed, watch(""), stack[0].place != BEGIN)
-        for k, error in zip(begun, found, strict=True):
-            errors[k] = error
+        its = stack_running.train([*begun.values()], resumed, watch(""), stack[0].place != BEGIN)
+        found = dict(zip(begun, its, strict=True))
+        errors = [found.get(k, error) for k, error in enumerate(errors)]
     for k, (training, folder) in begun.items():
         try:
             if len(stack) == 1:
