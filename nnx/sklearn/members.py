@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -52,8 +51,9 @@ def fit_members(estimator: Any, given: Given) -> None:
     if given.first:
         forget(estimator)
         estimator._own, estimator._member_params = draw(estimator, random_state), member_params(estimator)
-    members = [clone(estimator) for _ in seeds] if given.first else estimator.members_
-    _set_parameters(estimator, members, seeds)
+    parameters = estimator.get_params(deep=False)
+    members = [type(estimator)(**parameters) for _ in seeds] if given.first else estimator.members_
+    _set_parameters(estimator, members, {**parameters, **ALONE}, seeds)
     split = None
     if estimator.selection == "greedy":  # no member may see the samples that choose members
         split = hold_out(estimator, given.X.shape[0], given.Y)
@@ -76,14 +76,14 @@ def forget(estimator: Any) -> None:
         vars(estimator).pop(name, None)
 
 
-def _set_parameters(estimator: Any, members: Sequence[Any], seeds: Any) -> None:
+def _set_parameters(estimator: Any, members: Sequence[Any], parameters: dict[str, Any], seeds: Any) -> None:
     """Give the members the estimator's parameters and their own, and copies of the callbacks that are each member's."""
-    parameters = {**estimator.get_params(deep=False), **ALONE}
     callbacks = parameters.pop("callbacks")
     is_new = vars(estimator).get("_copied", members) is not callbacks
     estimator._copied = callbacks
     for member, own, seed in zip(members, estimator._own, seeds, strict=True):
-        member.set_params(**{**parameters, "random_state": int(seed), **own})
+        for name, value in {**parameters, "random_state": int(seed), **own}.items():
+            setattr(member, name, value)
         if is_new:
             member.callbacks = [deepcopy(one) for one in Callbacks(callbacks).all if one.each_member]
 

@@ -115,13 +115,17 @@ class Ensemble:
         name = "loss" if is_loss else wanted[0].name
         sign = 1.0 if best_is(name, "min") == "min" else -1.0
 
-        def score(mean: Array) -> float:
-            found = sign * float(measured(self._output, mean, Y, w, wanted)[name])
-            return found if math.isfinite(found) else math.inf
+        def scores_of(means: Array) -> list[float]:
+            """Return the score of each of (K, n[L], m), less is better."""
+            if is_loss:
+                found = [*losses(self._output, means, Y, w)]
+            else:
+                found = [measured(self._output, mean, Y, w, wanted)[name] for mean in means]
+            return [sign * float(x) if math.isfinite(x) else math.inf for x in found]
 
         counts, best, chosen, total = [0] * K, math.inf, [0] * K, 0.0 * A[0, ...]
         for n in range(1, rounds + 1):
-            scores = [score((total + A[k, ...]) / n) for k in range(K)]
+            scores = scores_of((total + A) / n)
             k = min(range(K), key=scores.__getitem__)
             counts[k] += 1
             total = total + A[k, ...]
@@ -183,13 +187,18 @@ class Ensemble:
 
 def measured(output: Output, A: Array, Y: Array, w: Array | None, metrics: Sequence[Any]) -> dict[str, Any]:
     """Return the loss and the metrics of predictions A (n[L], m) on the host."""
+    found: dict[str, Any] = {"loss": float(losses(output, A, Y, w))}
     with host.quiet():
-        Z = before_link(output, A)
-        J, _ = mean_loss(output, Z, targets(output, Z, Y), w)
-        found: dict[str, Any] = {"loss": float(J)}
         for one in metrics:
             found[one.name] = one.result([one.partial(output, A, Y, w)], host.as_host)
     return found
+
+
+def losses(output: Output, A: Array, Y: Array, w: Array | None) -> Any:
+    """Return J (...,) of predictions A (..., n[L], m) on the host."""
+    with host.quiet():
+        Z = before_link(output, A)
+        return mean_loss(output, Z, targets(output, Z, Y), w)[0]
 
 
 def before_link(output: Output, A: Array) -> Array:
