@@ -68,11 +68,13 @@ class StackLoop(StackPosition):
         """Do the fit. The members then have their states, and the stack none."""
         stack = self.stack
         for member in self.members:
-            member.done, member.session.checkpoint = member.session.steps, member.checkpoint
+            member.done = member.session.steps
         stack.enter()
         for batches in self._of_members():
             batches.rows = stack.rows
         try:
+            for member in self.members:
+                member.session.checkpoint = member.checkpoint
             for some in self._all:
                 some.call("on_fit_start", self.epochs)
             self._go_on()

@@ -101,9 +101,8 @@ class StackPosition:
         for row in rows:
             member = self.members[self.stack.rows[row]]
             member.ended = member.position(EpochCosts(), 0)
-        self.stack.leave(
-            *(self.stack.rows[row] for row in rows)
-        )  # the others stay in their rows, as the costs are
+        # The others stay in their rows, as the costs are.
+        self.stack.leave(*(self.stack.rows[row] for row in rows))
 
     def _leave(self, gone: Iterable[int]) -> None:
         gone = [*gone]
@@ -142,9 +141,8 @@ class StackPosition:
         """After an error or an interrupt: the steps done stay, but those of members that have diverged."""
         steps = self.stack.steps()
         if not self._first and all(t == self.members[k].done for k, t in steps.items()):
-            bad = [
-                row for row, _ in self._live
-            ]  # before the first step: the next fit draws this epoch's order
+            # Before the first step: the next fit draws this epoch's order.
+            bad = [row for row, _ in self._live]
         else:
             bad = self._bad(self.costs)
         if bad:
