@@ -420,7 +420,7 @@ def test_a_stack_goes_on_from_the_checkpoints_of_its_members_and_so_does_a_singl
         fit(trainers(3), checkpoints=[tmp_path / "a", tmp_path / "b", tmp_path / "empty"])
 
 
-@pytest.mark.parametrize("name", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["torch", pytest.param("jax", marks=pytest.mark.long)])
 def test_members_have_products_of_bfloat16(name, rng):
     given = {"epochs": 3, "batch_size": 10, "optimizer": nnx.Momentum(RATES)}
     X, Y = samples(rng)
