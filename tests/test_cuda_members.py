@@ -299,3 +299,25 @@ def test_members_are_measured_on_samples_of_their_own(gpu, rng):
         single = nnx.Trainer(net, nnx.Adam(rate), backend, seed=seed, dtype="float64")
         single.fit(X, Y, **given)
         assert trainer.each[k].session.records == single.records
+
+
+@pytest.mark.long
+def test_micro_batches_of_members_are_kernels(gpu, rng):
+    backend, _ = gpu
+    net = nnx.Network(6, [nnx.Dense(9, "tanh"), nnx.Dropout(0.3), nnx.Dense(4)], "softmax")
+    X, Y, w = (
+        rng.standard_normal((6, 40)),
+        rng.integers(0, 4, 40),
+        rng.integers(1, 3, (2, 40)).astype("float64"),
+    )
+    for shuffle in (True, False):
+        given = {"epochs": 2, "batch_size": 20, "micro_batch": 10, "shuffle": shuffle}
+        more = nnx.Regularization(l2=0.1)
+        trainer = nnx.Trainer(
+            net, nnx.Adam([0.01, 0.02]), backend, seed=[4, 9], members=2, regularization=more
+        )
+        trainer.fit(X, Y, sample_weight=w, **given)
+        for k, (seed, rate) in enumerate([(4, 0.01), (9, 0.02)]):
+            single = nnx.Trainer(net, nnx.Adam(rate), backend, seed=seed, regularization=more)
+            single.fit(X, Y, sample_weight=w[k], **given)
+            np.testing.assert_allclose(trainer.theta[k], single.theta, rtol=1e-5, atol=1e-7)

@@ -69,10 +69,12 @@ class CudaFunction:
         x, row = self._gpu.cupy.asarray(x), self._strides.get(place.memory)
         if row:
             x = x.reshape((self._members, *place.shape))
-            if x.strides[0] == row and has_layout(x[0], place, ROUND):
+            if x.strides[0] == row and has_layout(x[0, ...], place, ROUND):
                 return x
-        elif has_layout(x, place, ROUND):
-            return x
+        else:
+            x = x.reshape(place.shape)
+            if has_layout(x, place, ROUND):
+                return x
         new = self._empty(place)
         new[...] = x
         return new

@@ -14,7 +14,7 @@ from nnx.backends.cupy.step import Argument, Call, Launch, RenderedStep
 from nnx.compiler import TraceError, is_array
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Memory
-from nnx.support.tree import leaves, mapped
+from nnx.support.tree import leaves
 
 ROUND = 16
 """Bytes of which a member's part of a memory is a multiple: products need that to be fast."""
@@ -86,32 +86,50 @@ def member_state(state: Mapping[str, Array]) -> dict[str, Stub]:
     return {name: Stub(() if x.shape[1:] == (1,) else x.shape[1:], x.dtype) for name, x in state.items()}
 
 
+BATCH = 2, 2, 1
+"""The axes of X, Y and weights that are those of all members. There is one more where each member has its own."""
+
+
+def members_of(arguments: Any) -> int:
+    """Return the number of members, of which the first argument has theta (K, P) or a stack's state."""
+    return int(_first(arguments).shape[0])
+
+
 def is_stack_of_parameters(function: Callable[..., Any], arguments: Any) -> bool:
-    """Whether a function of (theta, ...) is called for the members of a stack, theta (K, P)."""
-    return getattr(function, "for_each_member", False) and arguments[0].ndim > 1
+    """Whether a function of (theta, ...) or (state, ...) is called for the members of a stack."""
+    return getattr(function, "for_each_member", False) and _first(arguments).ndim > 1
 
 
 def own_arguments(arguments: Any) -> list[bool]:
-    """Return which arrays among the arguments (theta, X, ...) each member has by itself.
-
-    Of X (K, n[0], m) all have the members as their first axis, but weights (m,) of all.
-    """
-    _, X, *others = filter(is_array, leaves(arguments))
-    return [True, X.ndim > 2, *(X.ndim > 2 and x.ndim > 1 for x in others)]
+    """Return which arrays each member has by itself: in a dict those of K rows, in a batch those with an axis more."""
+    K, found = members_of(arguments), list[bool]()
+    for x in arguments:
+        if isinstance(x, dict):
+            found += [array.shape[0] == K for array in x.values()]
+        elif isinstance(x, tuple):
+            found += [array.ndim > axes for array, axes in zip(x, BATCH, strict=False) if array is not None]
+        elif is_array(x):
+            found.append(x is arguments[0] or x.ndim > 2)
+    return found
 
 
 def of_first_member(arguments: Any) -> Any:
     """Return the forms of such arguments for one member. Its targets (1, m) are (m,)."""
-    _, X, *_ = filter(is_array, leaves(arguments))
-    own = iter(own_arguments(arguments))
 
     def of_one(x: Any) -> Any:
-        if not is_array(x) or not next(own):
-            return x
-        shape = x.shape[1:]
-        return Stub(shape[-1:] if x is not X and len(shape) == 2 and shape[0] == 1 else shape, x.dtype)
+        if isinstance(x, dict):
+            return member_state(x)
+        if isinstance(x, tuple):
+            X, Y, *w = x
+            Y = Y if Y.ndim < 3 else Stub(Y.shape[2:] if Y.shape[1] == 1 else Y.shape[1:], Y.dtype)
+            return of_one(X), Y, *(each if each is None else Stub(each.shape[-1:], each.dtype) for each in w)
+        return Stub(x.shape[1:], x.dtype) if x is arguments[0] or (is_array(x) and x.ndim > 2) else x
 
-    return mapped(arguments, of_one)
+    return tuple(map(of_one, arguments))
+
+
+def _first(arguments: Any) -> Array:
+    return next(filter(is_array, leaves(arguments)))
 
 
 def member_data(data: Data) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from nnx.backends.cupy.members import (
     is_stack_of_parameters,
     member_data,
     member_state,
+    members_of,
     of_first_member,
     of_members,
     own_arguments,
@@ -230,7 +231,7 @@ class CudaProgram(Program):
         if stack:
             places = map(rendered.schedule.place, rendered.schedule.graph.inputs)
             shared = {x.memory: not own for x, own in zip(places, own_arguments(arguments), strict=True)}
-            rendered = of_members(rendered, arguments[0].shape[0], shared)
+            rendered = of_members(rendered, members_of(arguments), shared)
         with self._gpu.memory_errors():
             return CudaFunction(self._gpu, rendered, self._precision)
 

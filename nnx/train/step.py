@@ -14,7 +14,7 @@ from nnx.model.layers import Context
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
-from nnx.support.members import acts, member, sizes, varied
+from nnx.support.members import acts, for_each_member, member, sizes, varied
 
 Batch: TypeAlias = tuple[Array, Array] | tuple[Array, Array, Array | None]
 """X (n[0], m), Y (n[L], m) or class indices (m,), and the samples' weights (m,), if they have any.
@@ -197,6 +197,7 @@ def micro_batch_step(
     """Return the step for batches in micro-batches: the same result, to rounding. See `training_step`."""
     gradient, finish = _gradient(network, regularization), _update(network, optimizer, regularization)
 
+    @for_each_member
     def first(state: State, batch: Batch, start: Array) -> Sums:
         J, dtheta, _ = gradient(state, batch, start)
         weights = _weights(batch)
@@ -204,6 +205,7 @@ def micro_batch_step(
         weight = xp.ones_like(J) * batch[0].shape[-1] if weights is None else xp.sum(weights, axis=-1)
         return {"J": weight * J, "dtheta": xp.expand_dims(weight, axis=-1) * dtheta, "weight": weight}
 
+    @for_each_member
     def add(state: State, sums: Sums, batch: Batch, start: Array) -> Sums:
         piece = first(state, batch, start)
         return {name: total + piece[name] for name, total in sums.items()}
