@@ -420,7 +420,13 @@ def test_a_stack_goes_on_from_the_checkpoints_of_its_members_and_so_does_a_singl
         fit(trainers(3), checkpoints=[tmp_path / "a", tmp_path / "b", tmp_path / "empty"])
 
 
-@pytest.mark.parametrize("name", ["torch", pytest.param("jax", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("torch", marks=pytest.mark.needs("torch")),
+        pytest.param("jax", marks=[pytest.mark.needs("jax"), pytest.mark.long]),
+    ],
+)
 def test_members_have_products_of_bfloat16(name, rng):
     given = {"epochs": 3, "batch_size": 10, "optimizer": nnx.Momentum(RATES)}
     X, Y = samples(rng)
@@ -440,6 +446,7 @@ def test_all_members_diverge_while_training_samples_are_measured(rng):
     assert stack.records == [[], [], []]
 
 
+@pytest.mark.needs("numba")
 @pytest.mark.parametrize(
     ("shuffle", "own", "compiles"),
     [(True, False, True), (False, False, True), (True, True, True), (True, True, False)],
