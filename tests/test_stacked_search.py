@@ -30,6 +30,11 @@ pytestmark = [
 ]
 
 
+def long(*cases):
+    """The same cases, as parameters of long tests."""
+    return [pytest.param(*case, marks=pytest.mark.long) for case in cases]
+
+
 @pytest.fixture(scope="module")
 def wine():
     X, y = datasets.load_wine(return_X_y=True)
@@ -84,14 +89,16 @@ RATES = {"learning_rate_init": [0.001, 0.03], "alpha": [0, 0.5]}
     ("parameters", "grid", "sizes"),
     [
         ({}, RATES | {"batch_size": [20, 30]}, [12, 12]),
-        ({}, {"hidden_layer_sizes": [(6,), 6, (4, 4)], "tol": [1e-4, 1.0], "n_iter_no_change": [1]}, [6, 12]),
-        ({"solver": "sgd"}, {"momentum": [0, 0.9], "learning_rate": ["constant", "invscaling", "adaptive"]}, [18]),
-        ({}, [{"beta_1": [0, 0.9], "beta_2": [0]}, {"epsilon": [1e-3]}], [9]),
         ({"early_stopping": True, "n_iter_no_change": 1}, {"tol": [1e-4, 0.5], "random_state": [0, 1]}, [12]),
-        ({"dropout": 0.1, "shuffle": False}, {"dropout": [0.2, 0.4], "normalization": [None, "layer"]}, [6, 6]),
         ({}, {"optimizer": [nnx.Lion(0.001), nnx.Lion(0.01), "momentum"]}, [3, 6]),
-        ({}, {"schedule": [nnx.schedules.Cosine.in_epochs(r) for r in (0.1, 0.01)], "max_iter": [3]}, [6]),
-        ({}, {"solver": ["lbfgs", "adam"]}, [3]),
+        *long(
+            ({}, {"hidden_layer_sizes": [(6,), 6, (4, 4)], "tol": [1e-4, 1.0], "n_iter_no_change": [1]}, [6, 12]),
+            ({"solver": "sgd"}, {"momentum": [0, 0.9], "learning_rate": ["constant", "invscaling", "adaptive"]}, [18]),
+            ({}, [{"beta_1": [0, 0.9], "beta_2": [0]}, {"epsilon": [1e-3]}], [9]),
+            ({"dropout": 0.1, "shuffle": False}, {"dropout": [0.2, 0.4], "normalization": [None, "layer"]}, [6, 6]),
+            ({}, {"schedule": [nnx.schedules.Cosine.in_epochs(r) for r in (0.1, 0.01)], "max_iter": [3]}, [6]),
+            ({}, {"solver": ["lbfgs", "adam"]}, [3]),
+        ),
     ],
 )  # fmt: skip
 def test_the_scores_are_those_of_scikit_learns_search(wine, stacks, parameters, grid, sizes):
@@ -186,13 +193,15 @@ def f1_and_accuracy(estimator, X, y):
     ("options", "given"),
     [
         ({"scoring": ["accuracy", "f1_macro", "neg_log_loss"], "refit": "f1_macro"}, {}),
-        ({"scoring": f1_and_accuracy, "refit": "a"}, {}),
-        ({"scoring": "roc_auc_ovr", "refit": least_alpha}, {}),
-        ({"scoring": ["accuracy", "f1_macro"], "refit": False}, {}),
         ({"cv": ShuffleSplit(3, test_size=30, random_state=0)}, {}),
         ({"cv": GroupKFold(3)}, {"groups": np.arange(90) % 7}),
-        ({"cv": [(np.arange(60), np.arange(60, 90)), (np.arange(40, 90), np.arange(40))]}, {}),
         ({}, {"sample_weight": np.r_[np.zeros(5), np.ones(85)]}),
+        *long(
+            ({"scoring": f1_and_accuracy, "refit": "a"}, {}),
+            ({"scoring": "roc_auc_ovr", "refit": least_alpha}, {}),
+            ({"scoring": ["accuracy", "f1_macro"], "refit": False}, {}),
+            ({"cv": [(np.arange(60), np.arange(60, 90)), (np.arange(40, 90), np.arange(40))]}, {}),
+        ),
     ],
 )
 def test_every_option_of_scikit_learns_search(wine, stacks, options, given):
