@@ -75,9 +75,10 @@ def check(stack, singles, rtol=1e-5):
 
 
 @COMPILING
-@pytest.mark.parametrize("shuffle", [True, False])
-@pytest.mark.parametrize("batch_size", [8, 10, None])
+@pytest.mark.parametrize(("batch_size", "shuffle"), [(8, True), (10, False), (None, True)])
 def test_members_are_their_single_runs(backend, rng, batch_size, shuffle):
+    if backend.name == "jax" and batch_size != 8:
+        pytest.skip("JAX compiles six steps of each form, for 20 seconds")
     regularization = nnx.Regularization(l2=[0.1, 0.0, 0.01, 0.0, 0.3], clip_norm=[1, None, 0.1, None, 0.2])
     network = net(nnx.Dropout([0.1, 0.2, 0.0, 0.5, 0.3]), nnx.BatchNorm())
     optimizer = nnx.Momentum(nnx.schedules.Cosine.in_epochs(RATES))
