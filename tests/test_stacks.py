@@ -17,6 +17,7 @@ from nnx.model.network import Network
 from nnx.support.members import member
 from nnx.train.model_file import collect
 from nnx.train.request import Request
+from nnx.train.stack import Row
 from nnx.train.stack_fit import fit_stack
 from nnx.train.stack_loop import StackLoop
 from nnx.train.stack_session import StackSession
@@ -212,6 +213,16 @@ def test_a_trainer_with_members_has_what_a_trainer_has(rng):
         np.testing.assert_array_equal(stack.theta, before)  # it is a copy
     stack.theta = before[::-1]
     np.testing.assert_array_equal(stack.theta, before[::-1])
+    for given in (0.2, (0.2, 0.2, 0.2), np.full(3, 0.2)):
+        stack.learning_rate = given
+        np.testing.assert_allclose(stack.learning_rate, 0.2, rtol=1e-6)
+    stack.parameters = before = stack.parameters
+    assert stack.steps == [0, 0, 0]
+    np.testing.assert_array_equal(stack.parameters["W1"], before["W1"])
+    with pytest.raises(
+        nnx.InputError, match=r"parameters of 3 members; given arrays with the first axes \(\)"
+    ):
+        stack.parameters = stack.member(0).parameters
 
 
 def test_callbacks_of_all_members_see_means(rng):
@@ -277,6 +288,44 @@ def test_any_number_of_members(rng, K):
         single.fit(X, Y, epochs=3, batch_size=8)
         assert stack.each[k].records == single.records
         np.testing.assert_array_equal(stack.each[k].theta, single.theta)
+
+
+@pytest.mark.parametrize("when", ["compact", "leave", "enter"])
+def test_an_interrupt_leaves_each_member_its_state(when, monkeypatch):
+    """It comes right after a program has copied a state in: that of the stack, or that of a member which leaves."""
+    session = nnx.Trainer(net(), nnx.Adam(RATES), "numpy", seed=SEEDS, members=K).session
+    stack = session.stack(own_weights=False)
+    stack.enter()
+    changed = (session.theta + np.arange(K)[:, None]).astype("float32")
+    stack.load({"theta": changed})
+    if when == "compact":
+        stack.leave(0, 2)
+
+    def interrupted(*state):
+        load(*state)
+        raise KeyboardInterrupt
+
+    where = (Row, "take_out") if when == "leave" else (stack.program, "load")
+    load = getattr(*where)
+    monkeypatch.setattr(*where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stack.leave(1, 2) if when == "leave" else getattr(stack, when)()
+    monkeypatch.undo()
+    np.testing.assert_array_equal(session.theta, changed)
+    stack.leave(*(k for k in stack.rows if k >= 0))
+    np.testing.assert_array_equal(session.theta, changed)
+
+
+def test_a_callback_loads_the_whole_state_of_a_member(rng):
+    """Beside its own arrays it has those of all members: which weights decay."""
+
+    class Reloads(nnx.Callback):
+        each_member = True
+
+        def on_epoch(self, trainer, progress):
+            trainer.session.load(trainer.session.read())
+
+    check(*stacked(net(), *samples(rng), Reloads(), regularization=nnx.Regularization(l2=0.1), epochs=2))
 
 
 def test_an_interrupt_of_many_epochs_at_once_takes_all_members_back(rng, monkeypatch):

@@ -25,7 +25,7 @@ from nnx.train.request import Request, checked, checked_split, checked_validatio
 from nnx.train.resume import resume
 from nnx.train.samples import checks, make_batches
 from nnx.train.session import Session
-from nnx.train.stack import Row
+from nnx.train.stack import OwnState
 
 LARGE_BYTE = 100
 """fit warns of a byte in X above this: X is likely an unscaled picture."""
@@ -62,7 +62,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
     """
     if session.checkpoint is not None:
         raise InputError(IN_A_FIT)
-    if isinstance(session.program, Row):  # it was in a stack, and goes on alone
+    if isinstance(session.program, OwnState):  # it was in a stack, and goes on alone
         session.take_backend(session.backend)
     request = checked(asked, session.network)
     samples = _samples(session, request)

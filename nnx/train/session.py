@@ -5,7 +5,7 @@ from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import Array
-from nnx.errors import InputError, above_zero, shown
+from nnx.errors import InputError, above_zero, count, shown
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Adam, Optimizer, State, rate
@@ -262,8 +262,8 @@ class Session:
         return host.copy(theta)
 
 
-def flat_parameters(network: Network, parameters: Any, dtype: str) -> Any:
-    """Return parameters by name as one NumPy array (P,).
+def flat_parameters(network: Network, parameters: Any, dtype: str, members: int | None = None) -> Any:
+    """Return parameters by name as one NumPy array (P,); those of K members, with K as their first axis, as (K, P).
 
     Raises
     ------
@@ -276,8 +276,9 @@ def flat_parameters(network: Network, parameters: Any, dtype: str) -> Any:
         )
     arrays = {name: host.numbers(str(name), x, dtype) for name, x in parameters.items()}
     theta = network.flatten(arrays)
-    if theta.ndim != 1:
+    if theta.shape[:-1] != (() if members is None else (members,)):
+        expected = "one network, not a stack" if members is None else count(members, "member")
         raise InputError(
-            f"a Trainer trains one network, not a stack; given parameters {theta.shape[:-1]} times"
+            f"expected the parameters of {expected}; given arrays with the first axes {theta.shape[:-1]}"
         )
     return theta

@@ -16,18 +16,23 @@ from nnx.train.session import Session
 from nnx.train.step import MicroBatchStep, members_numbers, micro_batch_step, stacked, training_step
 
 
-class Row(Program):
+class OwnState(Program):
+    """The program of a member that is in no stack: it has a state, and no step until one is compiled."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(_no_step)
+        self._state = state
+
+    def __deepcopy__(self, memo: Any) -> "OwnState":
+        return OwnState(self.read())
+
+
+class Row(OwnState):
     """The program of a member: while it is in the stack its part of the stack's state, else a state of its own."""
 
     def __init__(self, stack: "Stack", k: int, state: State) -> None:
-        super().__init__(_no_step)
+        super().__init__(state)
         self._stack, self._k = stack, k
-        self._state = state
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        copied = Program(_no_step)
-        copied.load(self.read())
-        return copied
 
     def lock(self) -> Any:
         """Return the lock of the stack's program."""
@@ -39,6 +44,10 @@ class Row(Program):
             self._stack.load_row(self._k, state)
         else:
             super().load(state)
+
+    def take_out(self, state: State) -> None:
+        """Copy the member's part of the stack's state into its own, which it has once it leaves."""
+        super().load(state)
 
     def read(self, *names: str) -> State:
         """Return copies of the member's arrays."""
@@ -112,18 +121,16 @@ class Stack:
         theta = self.backend.to_numpy(state["theta"])
         found = members_numbers(self.network, self.optimizer, theta, self.regularization)
         state |= {name: self.backend.asarray(x) for name, x in found.items()}
-        self._change(self.program.load, state)
         for k, session in enumerate(self.sessions):
             session.program, session._copies = Row(self, k, states[k]), {}
-        self.rows, self.program.live = rows, None
+        self._load_rows(state, rows)
 
     def leave(self, *gone: int) -> None:
-        """Let members go with their states; the others come closer when they are three quarters of the rows or less."""
+        """Let members go with their states."""
+        self._take_out(gone)
         for k in gone:
-            row, session = self.rows.index(k), self.sessions[k]
-            state = {name: of_member(x, row) for name, x in self.read(*session._names).items()}
-            self.rows[row] = -1
-            session.load(state)
+            self.rows[self.rows.index(k)] = -1
+            self.sessions[k]._copies = {}
         if gone:
             self.program.live = [row for row, k in enumerate(self.rows) if k >= 0]
 
@@ -136,9 +143,24 @@ class Stack:
         state = self.program.read()
         xp = array_namespace(state["theta"])
         kept = {name: x if x.shape[0] == 1 else xp.take(x, places, axis=0) for name, x in state.items()}
-        self._change(self.program.load, kept)
-        self.rows, self.program.live = [self.rows[row] for row in stay], None
+        rows = [self.rows[row] for row in stay]
+        self._take_out(rows)
+        self._load_rows(kept, rows)
         return stay
+
+    def _take_out(self, members: Sequence[int]) -> None:
+        """Copy the rows of members into states of their own."""
+        for k in members:
+            self.sessions[k].program.take_out(self.read_row(k, self.sessions[k]._names))  # type: ignore[attr-defined]
+
+    def _load_rows(self, state: State, rows: list[int]) -> None:
+        """Load a state whose rows are those of these members, which have it as states of their own.
+
+        In between no row is theirs, so that an interrupt leaves each member with its state.
+        """
+        self.rows = []
+        self._change(self.program.load, state)
+        self.rows, self.program.live = rows, None
 
     def run(self, data: Any, order: Array | None, at: int, m: int, count: int) -> Any:
         """Do steps of all rows; return their costs (count, rows)."""
@@ -202,6 +224,8 @@ class Stack:
         """Copy arrays into the state of a member in the stack."""
         row, found = self.rows.index(k), {}
         for name, x in self.program.read(*state).items():
+            if x.shape[0] < len(self.rows):
+                continue  # it is of all members
             xp = array_namespace(x)
             new = xp.reshape(xp.astype(xp.asarray(state[name]), x.dtype), (1, *x.shape[1:]))
             found[name] = xp.concat([x[:row, ...], new, x[row + 1 :, ...]])

@@ -24,14 +24,15 @@ from nnx.train.step import PLAIN, check_members, stacked
 def _of_each(name: str) -> Any:
     """Return a property: the attribute of this name of each member, as a list.
 
-    Setting it to a list sets those of each, and to anything else that of all.
+    Setting it to a list, a tuple or an array of one axis sets those of each, and to anything else that of all.
     """
 
     def read(stack: "StackSession") -> list[Any]:
         return [getattr(session, name) for session in stack.members]
 
     def write(stack: "StackSession", value: Any) -> None:
-        its = value if isinstance(value, list) else [value] * stack.K
+        several = isinstance(value, list | tuple) or len(shape_of(value)) == 1
+        its = items(name, value, "a value for each member") if several else [value] * stack.K
         if len(its) != stack.K:
             raise InputError(
                 f"{name} has {count(len(its), 'value')}; expected {stack.K}, one for each member"
@@ -213,6 +214,12 @@ class StackSession:
     def regularization(self) -> Regularization:
         """The regularization, with the numbers of all members."""
         return together("regularization", [session.regularization for session in self.members])
+
+    def start(self, theta: Any) -> None:
+        """Start anew from parameters (K, P): see `Session.start`."""
+        found = checked_thetas(theta, self.K, self.first.network.P, self.dtype)
+        for session, own in zip(self.members, found, strict=True):
+            session.start(own)
 
     @property
     def state(self) -> State:

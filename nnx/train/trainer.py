@@ -147,8 +147,8 @@ class Trainer(Attributes, Evaluator):
     def parameters(self) -> dict[str, Any]:
         """The parameters by name, NumPy arrays in the notes' shapes: {"W1": (n[1], n[0]), "b1": ...}.
 
-        Reading gives copies. Setting starts anew from them: the step count and the optimizer's memory go
-        back to zero.
+        Those of members have K as their first axis. Reading gives copies. Setting starts anew from them: the step
+        count and the optimizer's memory go back to zero.
         """
         return self.network.unflatten(self.theta)
 
@@ -158,7 +158,8 @@ class Trainer(Attributes, Evaluator):
             raise InputError(
                 "setting parameters starts anew, which cannot be in the middle of a fit; set theta"
             )
-        self.session.start(flat_parameters(self.network, params, self.dtype))
+        K = self.session.K if isinstance(self.session, StackSession) else None
+        self.session.start(flat_parameters(self.network, params, self.dtype, K))
 
     def stop(self, reason: str = "a callback said so") -> None:
         """End the fit after the step, or epoch, whose callbacks are being called; see `stopped`."""
