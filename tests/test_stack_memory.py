@@ -7,6 +7,7 @@ import pytest
 
 import nnx
 from nnx import Dense, Dropout, GaussianNoise, LayerNorm, Network, Residual
+from nnx.optimizers.schedules import Cosine
 from nnx.port.base import Memory
 from nnx.train import stack_memory
 from nnx.train.session import Session
@@ -88,6 +89,35 @@ def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
     for trainer in (whole, rounds):
         trainer.fit(X, Y, epochs=2, batch_size=10)
     np.testing.assert_array_equal(rounds.theta, whole.theta)
+
+
+def test_a_member_goes_on_alone_after_rounds(rng, free):
+    whole, rounds = many(), many()
+    whole.fit(*samples(rng), epochs=2, batch_size=10)
+    free(3000)
+    rounds.fit(*samples(rng), epochs=2, batch_size=10, rounds=True)
+    X, Y = samples(rng)
+    for trainer in (whole, rounds):
+        trainer.each[1].fit(X, Y, epochs=1, batch_size=10)
+    assert rounds.steps == [6, 9, 6, 6, 6]
+
+
+def test_no_callback_fits_in_rounds(rng, free):
+    trainer, (X, Y) = many(), samples(rng)
+    free(3000)
+    with pytest.raises(nnx.InputError, match="in the middle of a fit"):
+        trainer.fit(X, Y, epochs=2, rounds=True, callbacks=lambda now: trainer.fit(X, Y))
+    free(9000)
+    assert trainer.fit(X, Y, epochs=1)["loss"]
+
+
+def test_a_fit_without_room_leaves_a_schedule_in_epochs(rng, free):
+    trainer = nnx.Trainer(net(), nnx.Adam(Cosine.in_epochs(0.1)), "numpy", members=K)
+    before = trainer.optimizer
+    free(1000)
+    with pytest.raises(nnx.InputError, match="not even one fits"):
+        trainer.fit(*samples(rng), epochs=2)
+    assert trainer.optimizer == before
 
 
 def test_members_of_rounds_diverge_by_themselves(rng, free):

@@ -71,7 +71,12 @@ def fit_stack(
     _begin(stack, resumes, request.epochs, samples)
     if batches.m is not None and batches.steps is not None:
         stack.work += stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
-    if len(rounds := _rounds(stack, request, samples)) > 1:
+    try:
+        rounds = _rounds(stack, request, samples)
+    except BaseException:
+        stack.optimizers = unbound
+        raise
+    if len(rounds) > 1:
         del samples, batches  # each round has its own
         return _in_rounds(rounds, stack, asked, trainers, callbacks, places, checkpoints, stacklevel + 2)
     weighted = isinstance(batches, MemberBatches) and batches.data[2] is not None
@@ -94,7 +99,7 @@ def fit_stack(
     try:
         loop.run()
     finally:
-        stack.checkpoint = None
+        _end(stack)
     if all(stack.errors):
         raise all_diverged(stack)
     if not request.epochs_given and request.Y is not None:
@@ -120,6 +125,13 @@ def _begin(stack: StackSession, resumes: bool, epochs: int, samples: StackSample
         if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
             bound = schedule.bound(samples.batches.steps, epochs)
             session.take_optimizer(with_rate(session.optimizer, bound))
+
+
+def _end(stack: StackSession) -> None:
+    """Forget the position of the fit, which is over."""
+    stack.checkpoint = None
+    for session in stack.members:
+        session.checkpoint = None
 
 
 def _callbacks(
@@ -174,27 +186,26 @@ def _in_rounds(
     stacklevel: int,
 ) -> History:
     """Train the members round by round, each round as a stack of its own, or in rounds itself; see `fit_stack`."""
-    before = [len(session.records) for session in stack.members]
-    stack.failures = {}
-    for part in rounds:
-        own = slice(part.start, part.stop)
-        one, w = StackSession.of(stack.members[own]), asked.sample_weight
-        some = Callbacks(asked.callbacks.all)
-        some.trainer = type(trainers[0])._of(one)
-        its = replace(
-            asked,
-            callbacks=some,
-            sample_weight=w[own] if w is not None and len(shape_of(w)) > 1 else w,
-        )
-        given = trainers[own], callbacks[own], None if places is None else places[own], checkpoints[own]
-        try:
-            fit_stack(one, its, *given, stacklevel)
-        except DivergenceError:  # all of this round, and perhaps none of another one
-            if len(one.failures) < one.K:
-                raise
-        finally:
-            stack.failures |= {part[k]: error for k, error in one.failures.items()}
-            one.release()
+    before, w = [len(session.records) for session in stack.members], asked.sample_weight
+    stack.failures, stack.checkpoint = {}, list  # without callbacks' states, as no fit in rounds is resumed
+    try:
+        for part in rounds:
+            own = slice(part.start, part.stop)
+            one, some = StackSession.of(stack.members[own]), Callbacks(asked.callbacks.all)
+            some.trainer = type(trainers[0])._of(one)
+            weights = w[own] if w is not None and len(shape_of(w)) > 1 else w
+            its = replace(asked, callbacks=some, sample_weight=weights)
+            given = trainers[own], callbacks[own], None if places is None else places[own], checkpoints[own]
+            try:
+                fit_stack(one, its, *given, stacklevel)
+            except DivergenceError:  # all of this round, and perhaps none of another one
+                if len(one.failures) < one.K:
+                    raise
+            finally:
+                stack.failures |= {part[k]: error for k, error in one.failures.items()}
+                one.release()
+    finally:
+        _end(stack)
     if len(stack.failures) == stack.K:
         raise all_diverged(stack)
     return columns_of_members([x.records[n:] for x, n in zip(stack.members, before, strict=True)])

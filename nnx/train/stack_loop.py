@@ -101,8 +101,6 @@ class StackLoop(StackPosition):
                 some.end()
             except Error as own:
                 errors.append(own)
-        for member in self.members:
-            member.session.checkpoint = None
         if error is None and errors:
             raise errors[0]
         for later in errors if error is not None else ():
