@@ -31,7 +31,9 @@ def test_members_train_at_once_and_their_mean_predicts(run, tmp_path):
     numbers = ("--learning-rate", RATES, "--dropout", "0.1,0.2,0.3", "--seed", 4)
     status, out, err = run(*IRIS, "--members", 3, *numbers, "--early-stopping", 2, "--out", "m", "--json")
     assert status == 0
-    assert "Members   3 networks, trained at once, seeds 4 to 6, each with its learning-rate, dropout" in err
+    own = "seeds 4 to 6, each with its learning-rate, dropout; their mean predicts"
+    assert f"Members 3 networks, trained at once, {own}" in " ".join(err.split())
+    assert "mean of 2 of 3 members: accuracy" in err
     assert (
         "Warning: 1 member diverged: 2, without which the mean is taken. The first: the cost became nan"
         in err
@@ -124,6 +126,7 @@ def test_options_of_members_that_do_not_go_together(run, tmp_path, options, mess
     ("text", "message"),
     [
         ('learning-rate = [0.1, "x"]', "learning-rate must be a number; given 'x'"),
+        ("learning-rate = [[0.1], 0.2]", "learning-rate must be a number; given [[0.1], 0.2]"),
         ("epochs = [1, 2]", "epochs must be a whole number; given [1, 2]"),
         (
             "[sweep]\nl2 = [[1, 2], [3, 4]]",

@@ -105,8 +105,9 @@ def checked(name: str, value: Any) -> Any:
         return kind(value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    if name in OF_EACH_MEMBER and isinstance(value, list) and value:
-        return [checked(name, one) for one in value if not isinstance(one, list)]
+    is_numbers = isinstance(value, list) and value and not any(isinstance(one, list) for one in value)
+    if name in OF_EACH_MEMBER and is_numbers:
+        return [checked(name, one) for one in value]
     if kind in (int, bool) and type(value) is kind:
         return value
     if kind not in EXPECTED:  # list[str]

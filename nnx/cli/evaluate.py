@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nnx.cli import metric_tables, show
 from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, typed
-from nnx.cli.members import predictor
+from nnx.cli.members import mean_of, predictor
 from nnx.cli.predict import tell
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import PLAIN, Written
@@ -80,7 +80,7 @@ def run(
             }
         )
         return
-    of = f", the mean of {count(len(trainer.each), 'member')}" if trainer.each else ""
+    of = f", the {mean_of(trainer)}" if trainer.each else ""
     show.output.print(f"{escape(data)}: {count(m, 'sample')}{of}")
     _print(found, trainer.network.output.loss_name, preparation, baseline)
 

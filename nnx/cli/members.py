@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 from rich.markup import escape
@@ -45,8 +46,10 @@ def numbers(trainer: Trainer) -> dict[str, Sequence[Any]]:
     )
     for owner in owners:
         for name, values in varied(owner).items():
-            option = "dropout" if name == "rate" else name.replace("_", "-")
-            found[option] = tuple(values)
+            if (
+                name in signature(type(owner)).parameters
+            ):  # others follow from those, such as a dropout's threshold
+                found["dropout" if name == "rate" else name.replace("_", "-")] = tuple(values)
     return found
 
 
@@ -145,10 +148,27 @@ def _epochs(row: Mapping[str, Any]) -> str:
 def words(trainer: Trainer) -> str:
     """Say how many members there are, with which seeds, and which numbers they have for themselves."""
     seeds = trainer.seed
-    said = f"{count(len(seeds), 'network')}, trained at once, seeds {seeds[0]} to {seeds[-1]}"
+    if len(seeds) == 1:
+        return f"1 network, seed {seeds[0]}"
+    said = f"{len(seeds):,} networks, trained at once, seeds {seeds[0]} to {seeds[-1]}"
     if own := numbers(trainer):
         said += f", each with its {', '.join(own)}"
     return f"{said}; their mean predicts"
+
+
+def mean_of(trainer: Trainer) -> str:
+    """Say how many of the members have a share in the mean.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy", members=3)
+    >>> trainer.ensemble.weights = [1, 0, 1]
+    >>> mean_of(trainer)
+    'mean of 2 of 3 members'
+    """
+    K, used = len(trainer.each), sum(weight > 0 for weight in trainer.ensemble.weights)
+    return f"mean of {count(K, 'member')}" if used == K else f"mean of {used:,} of {count(K, 'member')}"
 
 
 def first_score(names: Sequence[str]) -> str:

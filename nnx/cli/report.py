@@ -148,5 +148,5 @@ def numbers(training: Training, found: Mapping[str, Any], m: int) -> str:
         said.append(f"{called(name)} {shown}")
     if training.data.preparation.labels is not None:
         said.append(f"{called('loss')} {found['loss']:.4f}")
-    K = len(training.trainer.each)
-    return (f"mean of {count(K, 'member')}: " if K else "") + ", ".join(said)
+    of = f"{members.mean_of(training.trainer)}: " if training.trainer.each else ""
+    return of + ", ".join(said)
