@@ -313,6 +313,15 @@ def test_callbacks_of_all_and_of_each(iris, capsys):
     assert f"Member 2: Iteration 1, loss = {losses[2]:.8f}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("x", ["dense", "sparse"])
+def test_members_that_train_one_after_the_other_call_all_callbacks(x, iris, monkeypatch):
+    monkeypatch.setattr(members, "MOST_DENSE", 10)
+    seen = []
+    X, solver = (iris[0], "lbfgs") if x == "dense" else (sparse.csr_array(iris[0]), "adam")
+    one = made(solver=solver, callbacks=lambda now: seen.append(now.measured)).fit(X, iris[1])
+    assert len([x for x in seen if x]) == sum(member.n_iter_ for member in one.members_)
+
+
 # --- data -------------------------------------------------------------------------------------------------------------
 
 

@@ -117,15 +117,15 @@ def _train(estimator: Any, fits: Sequence[Fit]) -> tuple[Any, Sequence[BaseExcep
         Why a member ended before its end: a divergence, an interrupt, or None.
     """
     if not estimator._stochastic:
-        return None, _one_by_one(fits)
+        return None, _one_by_one(estimator, fits)
     first, trainer = fits[0], _together(estimator, fits)
     if sparse.issparse(first.X):
         if np.prod(first.X.shape) > MOST_DENSE:
-            return trainer, _one_by_one(fits)
+            return trainer, _one_by_one(estimator, fits)
         fits = [replace(fit, X=X) for X in [first.X.toarray()] for fit in fits]
     same = all(fit.rows is first.rows for fit in fits)
     X, Y, weights = (fits[0] if same else replace(fits[0], rows=None)).samples
-    shared = Callbacks([one for one in Callbacks(estimator.callbacks).all if not one.each_member])
+    shared = Callbacks(_of_all(estimator))
     shared.trainer, interrupt = trainer, None
     asked = Request(
         X, Y, first.epochs, first.batch_size, None, estimator.shuffle, shared, weights, None, None, None, None, None,
@@ -155,12 +155,17 @@ def _together(estimator: Any, fits: Sequence[Fit]) -> Trainer:
     return known
 
 
-def _one_by_one(fits: Sequence[Fit]) -> list[BaseException | None]:
-    """Train one member after the other; an interrupt is that of all behind it, too."""
+def _of_all(estimator: Any) -> list[Any]:
+    """Return the callbacks of which the members have no copies."""
+    return [one for one in Callbacks(estimator.callbacks).all if not one.each_member]
+
+
+def _one_by_one(estimator: Any, fits: Sequence[Fit]) -> list[BaseException | None]:
+    """Train one member after the other; each fit calls all callbacks. An interrupt is that of all behind it, too."""
     errors: list[BaseException | None] = []
     for fit in fits:
         interrupt = errors[-1] if errors and isinstance(errors[-1], KeyboardInterrupt) else None
-        errors.append(interrupt or train(fit))
+        errors.append(interrupt or train(replace(fit, callbacks=[*fit.callbacks, *_of_all(estimator)])))
     return errors
 
 
