@@ -157,7 +157,7 @@ def _rounds(stack: StackSession, request: Request, samples: StackSamples) -> lis
 
     if not request.rounds:
         check_room(
-            K, need, free, "Give rounds=True: as many as fit then train at once; or give fewer members"
+            K, need, free, "Give fewer members; or, in Python, fit(rounds=True) trains as many at once as fit"
         )
         return parts(K, K)
     found = parts(K, room(K, need, free))

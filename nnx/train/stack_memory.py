@@ -59,8 +59,9 @@ def check_room(K: int, need: Need, free: Callable[[], int | None], advice: str) 
     """Raise an InputError unless K members fit into the free memory; it says how many do."""
     if (most := room(K, need, free)) < K:
         raise InputError(
-            f"{K:,} members take about {size(K * need.each + need.shared)} of memory, of which {size(free() or 0)} are "
-            f"free: {f'{most:,} fit' if most else 'not even one fits'}. {advice}"
+            f"{K:,} members take about {size(K * need.each + need.shared)} of memory; "
+            f"{f'{most:,} fit' if most else 'not even one fits'} into {USABLE:.0%} of the {size(free() or 0)} that are "
+            f"free. {advice}"
         )
 
 
