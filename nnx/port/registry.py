@@ -53,14 +53,16 @@ STEP = 3e6
 _log = logging.getLogger("nnx")
 _logged: set[str] = set()
 
-
 SHARED = 0.8
 """The share of a step's calls that the members of a stack have in common. (2 cores of an AMD EPYC, 30 November 2026: a
 member's step took 45 us alone, 18 in a stack of 4, 11 of 16 and 9 of 64: 13-50-1, m = 32.)"""
 
+MEMBERS_MORE = 4
+"""How many times as much the work of members counts, at most: numba has all cores, and a member in a core's cache."""
+
 
 def work(P: int, samples: float, steps: float, K: int = 1) -> float:
-    """Return the work of a fit: its additions and multiplications, and the calls of its steps.
+    """Return the work of a fit: its additions and multiplications, and its steps' calls; of members `MEMBERS_MORE`.
 
     Parameters
     ----------
@@ -77,7 +79,7 @@ def work(P: int, samples: float, steps: float, K: int = 1) -> float:
     True
     """
     products = 6.0 * P * samples  # three with each W: W A, dZ A^T, W^T dZ
-    return K * products + (SHARED + (1 - SHARED) * K) * STEP * steps
+    return min(K, MEMBERS_MORE) * (K * products + (SHARED + (1 - SHARED) * K) * STEP * steps)
 
 
 class Choice(NamedTuple):
@@ -224,10 +226,8 @@ def _first(names: Iterable[str], device: str, precision: str) -> tuple[Backend |
 def _on_cpu(work: float, why: str) -> Choice:
     """Return numba where it is installed and its compilation worth the time, else NumPy."""
     if work >= WORTH and "numba" in names():
-        try:
+        with suppress(BackendError):
             return Choice(_load("numba", None), f"{why}; the fit is long enough to let numba compile it")
-        except BackendError:
-            pass
     return Choice(_load("numpy", None), why)
 
 

@@ -133,7 +133,7 @@ class BaseMLP(Fitted):
             self._go_on()
         sizes = [X.shape[1], *hidden_sizes(self), self.n_outputs_]
         P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
-        work = registry.work(K * P, X.shape[0] * self.max_iter, 0)
+        work = registry.work(P, X.shape[0] * self.max_iter, 0, K)
         backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
         trainer = self._trained(X, backend, dtype, regularization, given.incremental)
         rows, score = None, None

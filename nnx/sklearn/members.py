@@ -214,7 +214,7 @@ def outputs(estimator: Any, X: Any, deviation: bool = False) -> tuple[Array, Bac
     X = samples.validated(estimator, X, reset=False)
     chosen = [k for k, share in enumerate(estimator.member_weights_) if share > 0]
     members, first = [estimator.members_[k] for k in chosen], estimator.members_[0]
-    work = registry.work(len(members) * first.network_.P, X.shape[0] * first.max_iter, 0)
+    work = registry.work(first.network_.P, X.shape[0] * first.max_iter, 0, len(members))
     backend = samples.backend_for(X, first.backend, first.device, first.precision, work)
     thetas = [member._theta(member.network_) for member in members]
     moved = vars(estimator).setdefault("_moved", {})

@@ -174,6 +174,8 @@ class StackLoop(StackPosition):
         costs, backend = self.costs, self.stack.backend
         for _, k in self._live:
             self.members[k].session.rng.bit_generator.state = self.members[k].drawn
+        if self._epoch_in_one_call():
+            return
         with closing(self.steps.epoch(self.step, costs)) as steps:  # type: ignore[arg-type]
             for done in steps:
                 if not done.samples:
@@ -188,6 +190,16 @@ class StackLoop(StackPosition):
         costs.read(backend)
         if not costs.samples:
             raise nothing_to_train_on(f"in epoch {self.epoch}", self.steps.least)
+
+    def _epoch_in_one_call(self) -> bool:
+        """Do the epoch in one call where its last batch is smaller, if the program can; return whether it is done."""
+        if self.step or self._on_steps or not self.steps.epochs_per_call(self.stack.runs_epochs):
+            return False
+        if self.batches.even:
+            return False  # it is one call in any case
+        (self.costs,) = self._several(1)
+        self.step = self._taken = self.batches.steps
+        return True
 
     def _call_after_steps(self, start: float, done: Done) -> bool:
         """Call the callbacks; members that are stopped leave. Return whether some are left."""
