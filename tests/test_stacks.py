@@ -216,6 +216,8 @@ def test_a_trainer_with_members_has_what_a_trainer_has(rng):
     for given in (0.2, (0.2, 0.2, 0.2), np.full(3, 0.2)):
         stack.learning_rate = given
         np.testing.assert_allclose(stack.learning_rate, 0.2, rtol=1e-6)
+    stack.metadata["scale"] = 2
+    assert [one.metadata for one in (*stack.each, stack.member(2))] == [{"scale": 2}] * 4
     stack.parameters = before = stack.parameters
     assert stack.steps == [0, 0, 0]
     np.testing.assert_array_equal(stack.parameters["W1"], before["W1"])

@@ -80,7 +80,7 @@ class StackSession:
     checkpoint: Any = None
     steps, kept = _of_each("steps"), _of_each("kept")
     records, rng, learning_rate = _of_each("records"), _of_each("rng"), _of_each("learning_rate")
-    features, targets, metadata = _of_first("features"), _of_first("targets"), _of_first("metadata")
+    features, targets = _of_first("features"), _of_first("targets")
     forward, compiled_metrics = _of_first("forward"), _of_first("compiled_metrics")
     measures, resumes, held_out = _of_first("measures"), _of_first("resumes"), _of_each("held_out")
 
@@ -179,6 +179,20 @@ class StackSession:
         for k, session in enumerate(self.members):
             if session.stopped is None and k not in self.failures:
                 session.stopped = why
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """`Session.metadata` of all members: one dict, so that a change in it is one of all."""
+        found = self.first.metadata
+        for session in self.members:
+            if session.metadata == found:
+                session.metadata = found
+        return found
+
+    @metadata.setter
+    def metadata(self, metadata: dict[str, Any]) -> None:
+        for session in self.members:
+            session.metadata = metadata
 
     @property
     def optimizers(self) -> list[Optimizer]:
