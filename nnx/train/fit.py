@@ -30,10 +30,6 @@ from nnx.train.stack import OwnState
 LARGE_BYTE = 100
 """fit warns of a byte in X above this: X is likely an unscaled picture."""
 
-NOTHING_TO_MEASURE = (
-    "metrics are given, and nothing to measure them on: give validation=(X, Y), or training_metrics=True"
-)
-
 IN_A_FIT = "this trainer is in the middle of a fit; a callback may evaluate, save and stop, not fit"
 
 
@@ -128,8 +124,6 @@ def _samples(session: Session, request: Request) -> Samples:
         given = checked_validation(validation, request.epochs)
         validation = held_out(session, "the validation's ", *given)
     training = training_samples(session, request, batches, X, Y, sample_weight)
-    if request.metrics is not None and validation is None and training is None:
-        raise InputError(NOTHING_TO_MEASURE)
     metrics = metrics_of(session, request, validation, training)
     return Samples(batches, validation, training, metrics, split, work)
 
@@ -189,13 +183,23 @@ def training_samples(
 
 def metrics_of(session: Session, request: Request, *samples: Provider | None) -> tuple[Any, ...]:
     """Return the metrics to measure on samples, if there are any."""
-    given = [one for one in samples if one is not None]
-    wanted = find_metrics(session, request.metrics) if given else ()
-    for one in given:
+    wanted = metrics_asked(session, request, *samples)
+    for one in (one for one in samples if one is not None):
         if not isinstance(one, Iterated):  # such batches may be readable only once
             with closing(one.epoch()) as first:
                 check_metrics(session, wanted, next(first)[0])
     return wanted
+
+
+def metrics_asked(session: Session, request: Request, *samples: Provider | None) -> tuple[Any, ...]:
+    """Return the metrics of samples, unchecked; none where there are no samples."""
+    if any(one is not None for one in samples):
+        return find_metrics(session, request.metrics)
+    if request.metrics is None:
+        return ()
+    raise InputError(
+        "metrics are given, and nothing to measure them on: give validation=(X, Y), or training_metrics=True"
+    )
 
 
 def plan(

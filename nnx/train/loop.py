@@ -16,6 +16,7 @@ from nnx.support.blas_threads import leave_interrupted
 from nnx.train.costs import EpochCosts, added, mean, number, numbers
 from nnx.train.divergence import diverged, last_gradient
 from nnx.train.evaluation import scores
+from nnx.train.position import costs_of, position_of
 from nnx.train.session import Session
 from nnx.train.steps import Steps, nothing_to_train_on
 
@@ -293,26 +294,17 @@ class FitLoop:
         self.costs.read(self.session.backend)
         if self.costs.bad or not self.session.finite:
             raise diverged(self.session, self.costs, None)
-        position = {
-            "epoch": self.epoch,
-            "step": self.step,
-            "rng": self._rng_before if self.step and self.batches.draws else self._rng_state(),
-            "samples": self.costs.samples,
-            "total": self.costs.total,
-            "weight": self.costs.weight,
-            "last": self.costs.last,
-            "first_record": self.first_record,
-            "stopped": self.session.stopped,
-            "plan": self.plan,
-        }
+        rng = self._rng_before if self.step and self.batches.draws else None
+        position = position_of(
+            self.session, self.epoch, self.step, rng, self.costs, self.first_record, self.plan
+        )
         return position, self.callbacks.states()
 
     def restore(self, position: Mapping[str, Any]) -> None:
         """Go on from a position that was checked. The caller restores the session."""
         for name in ("epoch", "step", "first_record"):
             setattr(self, name, position[name])
-        last = tuple(position["last"]) if position["last"] else None
-        self.costs = EpochCosts(position["total"], position["weight"], last, position["samples"])
+        self.costs = costs_of(position)
         self.draw_from(position["rng"])
         self._rng_before = position["rng"] if self.batches.draws else None
         self.session.stopped = position["stopped"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from nnx.callbacks.base import Callbacks
 from nnx.train.costs import EpochCosts
+from nnx.train.position import position_of
 from nnx.train.session import Session
 
 
@@ -41,18 +42,8 @@ class MemberFit:
 
     def position(self, costs: EpochCosts, step: int) -> dict[str, Any]:
         """Return the position after this step of the epoch, as that of `FitLoop`."""
-        return {
-            "epoch": self.loop.epoch,
-            "step": step,
-            "rng": self.drawn if step and self.batches.draws else self.session.rng.bit_generator.state,
-            "samples": costs.samples,
-            "total": costs.total,
-            "weight": costs.weight,
-            "last": costs.last,
-            "first_record": self.first_record,
-            "stopped": self.session.stopped,
-            "plan": self.plan,
-        }
+        rng = self.drawn if step and self.batches.draws else None
+        return position_of(self.session, self.loop.epoch, step, rng, costs, self.first_record, self.plan)
 
     def checkpoint(self) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
         """Return the position, of types that JSON has, and the callbacks' states.

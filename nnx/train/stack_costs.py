@@ -1,7 +1,7 @@
 """The costs of an epoch's steps of a stack, of each of its rows."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nnx.array import host
@@ -71,14 +71,6 @@ class StackCosts:
                     return found
                 found.last = step, J
         return found
-
-
-def costs_before(position: Mapping[str, Any] | None) -> EpochCosts:
-    """Return the costs of an epoch's first steps that the position of a checkpoint has; None: no step is done."""
-    if position is None:
-        return EpochCosts()
-    last = tuple(position["last"]) if position["last"] else None
-    return EpochCosts(position["total"], position["weight"], last, position["samples"])
 
 
 def costs_of(backend: Backend, Js: Any, count: int) -> Any:

@@ -8,8 +8,9 @@ from nnx.errors import DivergenceError
 from nnx.train.costs import EpochCosts
 from nnx.train.divergence import diverged
 from nnx.train.member_fit import MemberFit
+from nnx.train.position import costs_of
 from nnx.train.stack import Stack
-from nnx.train.stack_costs import StackCosts, costs_before
+from nnx.train.stack_costs import StackCosts
 
 
 class StackPosition:
@@ -67,7 +68,7 @@ class StackPosition:
             self.epoch, self.step = position["epoch"], position["step"]
             self._first = self.step
             before = [self.restored.get(self.members[k]) if k >= 0 else None for k in self.stack.rows]
-            self.costs = StackCosts([costs_before(position) for position in before])
+            self.costs = StackCosts([costs_of(one) if one else EpochCosts() for one in before])
             self.batches.go_on(self.epoch - 1)
 
     # --- members that diverge, stop or go back ---

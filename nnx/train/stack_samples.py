@@ -10,10 +10,10 @@ from nnx.batches.sample_weights import fitting, in_range
 from nnx.batches.split import split_places, weights_of_members
 from nnx.errors import InputError
 from nnx.errors.texts import shape_of
-from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
+from nnx.train.evaluation import check_metrics, evaluation_size, held_out
 from nnx.train.fit import (
-    NOTHING_TO_MEASURE,
     check_sizes,
+    metrics_asked,
     metrics_of,
     training_samples,
     training_samples_asked,
@@ -67,10 +67,7 @@ def stack_samples(stack: Any, request: Request, places: Sequence[Any] | None) ->
         theirs = _weights(stack, request, pool, w, held, False)
         validation = _batches(stack, pool, theirs, size, None, held)
     training = _training(stack, request, batches, pool, shared and places is None, size)
-    if request.metrics is not None and validation is None and training is None:
-        raise InputError(NOTHING_TO_MEASURE)
-    measures = validation is not None or training is not None
-    metrics = find_metrics(stack.first, request.metrics) if measures else ()
+    metrics = metrics_asked(stack.first, request, validation, training)
     check_metrics(stack.first, metrics, pool.data)
     return StackSamples(batches, validation, training, metrics, held)
 
@@ -112,8 +109,6 @@ def _read_in_pieces(stack: Any, request: Request, batches: Provider, shared: boo
         )
     validation = _validation(stack, request)
     training = training_samples(stack, request, batches, request.X, request.Y, request.sample_weight)
-    if request.metrics is not None and validation is None and training is None:
-        raise InputError(NOTHING_TO_MEASURE)
     metrics = metrics_of(stack, request, validation, training)
     return StackSamples(batches, validation, training, metrics, None)
 
