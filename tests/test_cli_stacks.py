@@ -82,6 +82,21 @@ def test_runs_that_differ_in_more_than_numbers_are_in_stacks_of_their_own():
     assert names(*swept) == found
 
 
+@pytest.mark.long
+def test_a_stack_opens_no_more_files_than_the_process_may(run, tmp_path):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        swept = ("--sweep", "learning-rate=log(1e-3,1e-2)", "--draws", 60, "--tensorboard")
+        status, _, err = run(*IRIS[:-1], 1, *swept, "--out", "s")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert status == 0
+    assert "60 runs in 4 stacks" in err
+    assert {row["status"] for row in rows_of(tmp_path / "s")} == {"done"}
+
+
 @pytest.mark.parametrize("step", [None, 7])
 @pytest.mark.long
 def test_ctrl_c_in_a_stack_leaves_every_run_to_go_on_as_it_would_have(run, tmp_path, monkeypatch, step):

@@ -16,6 +16,7 @@ from nnx.model.outputs import LOSSES
 from nnx.model.regularization import Regularization
 from nnx.optimizers import LBFGS, Optimizer
 from nnx.support import spec
+from nnx.support.limits import open_files
 from nnx.support.members import together
 from nnx.train import model_file
 from nnx.train.step import check_members
@@ -26,6 +27,9 @@ OWN = (
 )  # fmt: skip
 """The options in which runs of a stack may differ, where they differ in numbers alone."""
 
+
+FILES_OF_A_RUN, FILES_OF_THE_REST = 4, 64
+"""Files that are open at once: locks, a checkpoint and an event file of each run; those of Python and its libraries."""
 
 BEGIN = (1, 0)
 """The place of a run that begins."""
@@ -58,12 +62,15 @@ class Run:
 def stacks(runs: Iterable[Run]) -> list[list[Run]]:
     """Return the runs in stacks, in the order of the first run of each. A run that goes with no other is alone.
 
+    No stack has more runs than the process may have files open for.
+
     Examples
     --------
     >>> rates = [Run(str(k), {}, Options(learning_rate=rate)) for k, rate in enumerate([0.1, 0.2])]
     >>> [len(stack) for stack in stacks([*rates, Run("2", {}, Options(layers="8"))])]
     [2, 1]
     """
+    most = max(1, (open_files() - FILES_OF_THE_REST) // FILES_OF_A_RUN)
     found: list[list[Run]] = []
     firsts: dict[Any, list[tuple[_Parts, list[Run]]]] = {}
     for run in runs:
@@ -73,7 +80,7 @@ def stacks(runs: Iterable[Run]) -> list[list[Run]]:
             continue
         shared = tuple(str(getattr(run.options, name)) for name in OF_A_RUN if name not in OWN)
         known = firsts.setdefault((run.place, parts.kinds, shared), [])
-        stack = next((stack for its, stack in known if _fit(its, parts)), None)
+        stack = next((stack for its, stack in known if len(stack) < most and _fit(its, parts)), None)
         if stack is None:
             stack = []
             known.append((parts, stack))

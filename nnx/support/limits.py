@@ -1,4 +1,4 @@
-"""The cores and the memory that this process may use: those of the machine, or fewer within a limit.
+"""The cores, the memory and the open files of this process: those of the machine, or fewer within a limit.
 
 A container or a batch job has limits of its own (control groups, version 1 or 2, on Linux), often far below those of
 the machine.
@@ -29,6 +29,16 @@ def available() -> int | None:
     within the limit of each control group, and the rest of the process's own address space (``ulimit -v``).
     """
     return min((max(0, left) for left in (*_of_machine(), *_of_groups(), *_of_process())), default=None)
+
+
+def open_files() -> int:
+    """Return how many files this process may have open at once (``ulimit -n``)."""
+    try:
+        import resource
+    except ImportError:  # Windows: the limit of its C library
+        return 8192
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
 
 def _cores() -> int:
