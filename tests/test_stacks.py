@@ -442,9 +442,7 @@ def test_a_stack_goes_on_from_the_checkpoints_of_its_members_and_so_does_a_singl
 
     def fit(trainers, interrupt=None, checkpoints=()):
         asked = Callbacks([] if interrupt is None else [interrupt])
-        request = Request(
-            X, Y, 9, 8, given["validation"], True, asked, None, None, None, None, None, None, False, None, None
-        )  # fmt: skip
+        request = Request(X, Y, 9, 8, given["validation"], True, asked)
         stack = StackSession.of([trainer.session for trainer in trainers])
         fit_stack(stack, request, trainers, own(*"abc"), None, checkpoints)
         return stack

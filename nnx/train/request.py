@@ -29,15 +29,15 @@ class Request:
     validation: Any
     shuffle: Any
     callbacks: Callbacks
-    sample_weight: Any
-    class_weight: Any
-    metrics: Any
-    micro_batch: Any
-    steps: Any
-    resume: Any
-    rows: Any
-    validation_split: Any
-    training_metrics: Any
+    sample_weight: Any = None
+    class_weight: Any = None
+    metrics: Any = None
+    micro_batch: Any = None
+    steps: Any = None
+    resume: Any = None
+    rows: Any = False
+    validation_split: Any = None
+    training_metrics: Any = None
     rounds: Any = False
     epochs_given: bool = True
 
