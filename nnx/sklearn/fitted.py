@@ -61,7 +61,7 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Return the fitted attributes as NumPy arrays, which any machine can load."""
         state = {**super().__getstate__()}
         trainer = state.pop("_trainer", None)
-        for name in ("_ready", "_made", "_looked_at", "_moved", "_stack"):
+        for name in ("_ready", "_made", "_looked_at", "_forwards", "_stack"):
             state.pop(name, None)
         if "network_" in state:
             vector = host.copy(host.as_host(self._theta(self.network_)))

@@ -4,7 +4,7 @@ from typing import Any
 
 from sklearn.model_selection import ParameterSampler
 
-from nnx.errors import InputError, items, shown
+from nnx.errors import InputError, items, shown, unknown
 
 OWN = (
     "random_state", "alpha", "learning_rate", "learning_rate_init", "power_t", "momentum", "beta_1", "beta_2",
@@ -54,10 +54,12 @@ def member_params(estimator: Any) -> dict[str, Any]:
     expected = f"a list of n_members={estimator.n_members} values, or a distribution of scipy.stats"
     found = {}
     for name, values in (estimator.member_params or {}).items():
+        if name not in estimator.get_params(deep=False):
+            raise unknown("parameter of members", name, OWN)
         if name not in OWN:
             raise InputError(
-                f"member_params has {shown(name)}. The members of one stack may differ in {', '.join(OWN)}; what all "
-                "have in common is a parameter of the estimator"
+                f"member_params has {shown(name)}, which is the same for all members: give it to the estimator. "
+                f"Members may differ in {', '.join(OWN)}"
             )
         is_random = hasattr(values, "rvs")
         found[name] = values if is_random else items(f"member_params[{name!r}]", values, expected)

@@ -36,7 +36,7 @@ OF_ALL = (
 """The attributes that the estimator learns of X and y for all members."""
 
 OF_MEMBERS = (
-    "members_", "member_weights_", "_own", "_member_params", "_copied", "_stack", "_moved"
+    "members_", "member_weights_", "_own", "_member_params", "_copied", "_stack", "_forwards"
 )  # fmt: skip
 """The attributes of an estimator with members, of which one of a single network has none."""
 
@@ -66,7 +66,7 @@ def fit_members(estimator: Any, given: Given) -> None:
         shares = np.asarray(trainer.ensemble.select(X, Y, sample_weight=weights))
     estimator.members_, estimator.member_weights_ = members, shares / shares.sum()
     estimator.n_layers_, estimator.n_iter_ = members[0].n_layers_, max(member.n_iter_ for member in members)
-    estimator._moved = {}
+    estimator._forwards = {}
 
 
 def forget(estimator: Any) -> None:
@@ -128,9 +128,8 @@ def _train(estimator: Any, fits: Sequence[Fit]) -> tuple[Any, Sequence[BaseExcep
     shared = Callbacks(_of_all(estimator))
     shared.trainer, interrupt = trainer, None
     asked = Request(
-        X, Y, first.epochs, first.batch_size, None, estimator.shuffle, shared, weights, None, None, None, None, None,
-        False, None, None, rounds=True,
-    )  # fmt: skip
+        X, Y, first.epochs, first.batch_size, None, estimator.shuffle, shared, weights, rounds=True
+    )
     try:
         fit_stack(
             trainer.session,
@@ -217,16 +216,14 @@ def outputs(estimator: Any, X: Any, deviation: bool = False) -> tuple[Array, Bac
     work = registry.work(first.network_.P, X.shape[0] * first.max_iter, 0, len(members))
     backend = samples.backend_for(X, first.backend, first.device, first.precision, work)
     thetas = [member._theta(member.network_) for member in members]
-    moved = vars(estimator).setdefault("_moved", {})
-    known, theta, forward = moved.get(backend, ([], None, None))
-    if len(known) != len(thetas) or any(a is not b for a, b in zip(known, thetas, strict=True)):
-        own = [backend.asarray(theta, samples.dtype_of(theta)) for theta in thetas]
-        theta = array_namespace(own[0]).stack(own)
-        forward = backend.compile(first._network_as_set().forward)
-        moved[backend] = thetas, theta, forward
+    theta = array_namespace(thetas[0]).stack(thetas)  # anew each time: coefs_ may have been written into
+    theta = backend.asarray(theta, samples.dtype_of(theta))
+    forwards = vars(estimator).setdefault("_forwards", {})
+    if backend not in forwards:
+        forwards[backend] = backend.compile(first._network_as_set().forward)
     shares = backend.asarray(estimator.member_weights_[chosen].reshape(-1, 1, 1), samples.dtype_of(theta))
     parts = []
-    for A in first._pieces(backend, forward, theta, X):
+    for A in first._pieces(backend, forwards[backend], theta, X):
         xp = array_namespace(A)
         mean = xp.sum(shares * A, axis=0)
         parts.append(xp.sqrt(xp.sum(shares * (A - mean) ** 2, axis=0)) if deviation else mean)
