@@ -331,6 +331,19 @@ def concat(arrays: list[Any]) -> Any:
     return np.concatenate(arrays, axis=-1)  # of one array, too: the caller may write into it
 
 
+def in_order(*shape: int) -> Any:
+    """Return an array (..., m) of places 0..m-1, again and again."""
+    found = np.empty(shape, np.int64)
+    found[:] = np.arange(shape[-1])
+    return found
+
+
+def not_finite(x: Any) -> list[int]:
+    """Return the places of the numbers of x (m,) that are not finite."""
+    found: list[int] = np.flatnonzero(~np.isfinite(x)).tolist()
+    return found
+
+
 def transposed(x: Any) -> Any:
     """Return NumPy arrays (..., n, m) with the last two axes swapped, as views."""
     return np.swapaxes(x, -1, -2)

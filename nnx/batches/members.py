@@ -71,17 +71,16 @@ class MemberBatches(Batches):
         return self._fixed
 
     def _drawn(self, epochs: int) -> Array:
-        live = {k: self._order(k, epochs) for k in self.rows if k >= 0}
-        any_order = next(iter(live.values()))  # of a member that is gone, which draws no more
-        return self._backend.asarray(host.stacked([live.get(k, any_order) for k in self.rows]))
-
-    def _order(self, k: int, epochs: int) -> Any:
-        """Return the places of a member's samples in the next epochs; a shuffled order is drawn here."""
-        own = None if self.samples is None else self.samples[k]
-        if self._rng is None or self.rngs is None:
-            return host.concat([own] * epochs)
-        drawn = host.concat([self.rngs[k].permutation(self.m) for _ in range(epochs)])
-        return drawn if own is None else own[drawn]
+        live = [k for k in self.rows if k >= 0]
+        found = host.in_order(len(live), epochs, self.m)
+        for orders, k in zip(found, live, strict=True):
+            if self._rng is not None:  # as `permutation(m)` draws them, one an epoch
+                self._rng[k].permuted(orders, axis=1, out=orders)
+            if self.samples is not None:
+                orders[:] = self.samples[k][orders]
+        if len(live) < len(self.rows):  # those that are gone draw no more: theirs is any order
+            found = found[[live.index(k) if k >= 0 else 0 for k in self.rows]]
+        return self._backend.asarray(found.reshape(len(self.rows), -1))
 
     def idle(self, order: Array | None) -> list[int]:
         """Return no step: the step of a stack leaves a member as it is whose samples all weigh 0."""

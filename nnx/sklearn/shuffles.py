@@ -34,6 +34,12 @@ class Shuffles:
             self._orders = {self.state - 1: last, self.state: drawn if last is None else last[drawn]}
         return self._orders[self.state]
 
+    def permuted(self, orders: Any, axis: int, out: Any) -> Any:
+        """Draw an order into each row of `out`."""
+        for order in out:
+            order[:] = self.permutation(len(order))
+        return out
+
     @property
     def bit_generator(self) -> "Shuffles":
         """The object with `state`: itself. The state is the number of drawn orders, and may be set one back."""

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nnx.array import host
+from nnx.array.namespace import array_namespace
 from nnx.port.base import Backend
-from nnx.train.costs import EpochCosts, mean
+from nnx.train.costs import EpochCosts
 
 
 class StackCosts:
@@ -51,13 +52,15 @@ class StackCosts:
         (self.total, self.weight), self.parts = sums, parts
         del self.unread[:]
 
-    def loss(self, row: int) -> float:
-        """Return the mean cost of the steps of a row that are read."""
-        return mean(_of_row(self.total, row), _of_row(self.weight, row))
+    @property
+    def losses(self) -> Any:
+        """The mean cost (rows,) of the steps that are read."""
+        return means(self.total, self.weight)
 
-    def finite(self, row: int) -> bool:
-        """Whether the costs of a row that are read are finite."""
-        return math.isfinite(_of_row(self.total, row))
+    @property
+    def bad(self) -> list[int]:
+        """The rows of which a cost that is read is not finite."""
+        return host.not_finite(self.total)
 
     def of_row(self, row: int) -> EpochCosts:
         """Return the costs of one row that are read."""
@@ -92,6 +95,13 @@ def added(sums: tuple[Any, Any], costs: Any, weights: Sequence[Any]) -> tuple[An
         total = total + J * w
         weight = weight + w
     return total, weight
+
+
+def means(total: Any, weight: Any) -> Any:
+    """Return each row's mean cost (..., rows); 0 where no step has a weight."""
+    xp = array_namespace(total)
+    some = xp.asarray(weight > 0)
+    return xp.where(some, total / xp.where(some, weight, 1.0), 0.0)
 
 
 def _of_row(sums: Any, row: int) -> float:

@@ -7,6 +7,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+from nnx.array import host
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import Error
@@ -15,7 +16,7 @@ from nnx.train.evaluation import scores
 from nnx.train.loop import LOOK_EVERY
 from nnx.train.member_fit import MemberFit
 from nnx.train.stack import Stack
-from nnx.train.stack_costs import StackCosts, added, costs_of, weights_of
+from nnx.train.stack_costs import StackCosts, added, costs_of, means, weights_of
 from nnx.train.stack_position import StackPosition
 from nnx.train.steps import Done, Steps, nothing_to_train_on
 
@@ -117,36 +118,37 @@ class StackLoop(StackPosition):
         self.stack.program.snapshot()
         start = time.perf_counter()
         try:
-            found = self._several(epochs)
-            good = not self._bad(*found)
+            losses, costs = self._several(epochs)
+            good = not self._bad(costs)
         except BaseException:
             self._back()
             raise
         if good:
-            losses = [{k: {"loss": costs.loss(row)} for row, k in self._live} for costs in found]
+            found = {k: [{"loss": loss} for loss in losses[:, row].tolist()] for row, k in self._live}
             self._taken = epochs * self.batches.steps
-            self._record(losses, found[-1], (time.perf_counter() - start) / epochs)
+            self._record(found, costs, (time.perf_counter() - start) / epochs)
             return True
         self._back()
         self._several_per_call = False
         return False
 
-    def _several(self, epochs: int) -> list[StackCosts]:
-        """Do so many epochs in one call; return the costs of each."""
-        batches, stack, found = self.batches, self.stack, []
+    def _several(self, epochs: int) -> tuple[Any, StackCosts]:
+        """Do so many epochs in one call; return the losses (epochs, rows), and the costs with those of the last."""
+        batches, stack, found = self.batches, self.stack, StackCosts()
         steps, order = batches.steps, batches.order(epochs)
         start, count = time.perf_counter(), epochs * steps
         Js = stack.run_epochs(batches.data, order, batches.m, batches.batch_size, epochs)
         Js = costs_of(stack.backend, Js, count)
         self.steps.pace = (time.perf_counter() - start) / count
         drawn = 1 if order is None else epochs
-        weights = weights_of(stack.backend, batches.weights_of_epochs(order, drawn)) * (epochs // drawn)
-        for first in range(0, count, steps):
-            costs, place = StackCosts(), slice(first, first + steps)
-            costs.total, costs.weight = added((0.0, 0.0), Js[place], weights[place])
-            costs.parts, costs.samples = [(1, Js[place])], batches.m
-            found.append(costs)
-        return found
+        weights = host.stacked(weights_of(stack.backend, batches.weights_of_epochs(order, drawn)))
+        # (steps, epochs, rows): step by step, of all epochs at once.
+        each = [x.reshape(n, steps, -1).swapaxes(0, 1) for x, n in ((Js, epochs), (weights, drawn))]
+        total, weight = added((0.0, 0.0), *each)
+        with host.quiet():
+            found.total = total.sum(axis=0)
+        found.parts, found.samples = [(1, Js[-steps:])], batches.m
+        return means(total, weight), found
 
     def _one_epoch(self) -> None:
         """Do the rest of the epoch."""
@@ -167,12 +169,12 @@ class StackLoop(StackPosition):
             self._stay_or_go_back()
             raise
         if self._live:
-            self._record([{k: found[k] for _, k in self._live}], self.costs, seconds)
+            self._record({k: [found[k]] for _, k in self._live}, self.costs, seconds)
 
     def _steps_of_epoch(self, start: float) -> None:
         """Do the remaining steps of the epoch."""
         costs, backend = self.costs, self.stack.backend
-        for _, k in self._live:
+        for _, k in self._live if self.step else ():  # the epoch's order once more
             self.members[k].session.rng.bit_generator.state = self.members[k].drawn
         if self._epoch_in_one_call():
             return
@@ -223,21 +225,22 @@ class StackLoop(StackPosition):
 
     def _measured(self) -> dict[int, dict[str, Any]]:
         """Return the records of the epoch of the members that are left."""
-        found = {k: {"loss": self.costs.loss(row)} for row, k in self._live}
+        losses = self.costs.losses.tolist()
+        found = {k: {"loss": losses[row]} for row, k in self._live}
         if self.validation is not None or self.training is not None:
             its = scores(self.stack, self.validation, self.training, self.metrics)
             for row, k in self._live:
                 found[k] |= {name: x[row] for name, x in its.items()}
         return found
 
-    def _record(self, found: Sequence[Mapping[int, Any]], costs: StackCosts, seconds: float) -> None:
-        """Add the epochs' records to those of each member, and tell the callbacks."""
+    def _record(self, found: Mapping[int, list[Any]], costs: StackCosts, seconds: float) -> None:
+        """Add each member's records of the epochs to its others, and tell the callbacks."""
         done = self._done()
-        for _, k in self._live:
-            self.members[k].session.records.extend(own[k] for own in found)
+        for k, records in found.items():
+            self.members[k].session.records += records
             self.members[k].done = done[k]
-        steps, last = self.step or self.batches.steps, found[-1]
-        self.epoch += len(found)
+        steps, last = self.step or self.batches.steps, {k: records[-1] for k, records in found.items()}
+        self.epoch += max(map(len, found.values()))
         self._begin_epoch()
         now = partial(
             self._progress, seconds=seconds, epoch=self.epoch - 1, step=steps, samples=costs.samples

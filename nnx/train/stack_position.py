@@ -73,13 +73,10 @@ class StackPosition:
 
     # --- members that diverge, stop or go back ---
 
-    def _bad(self, *found: StackCosts) -> list[int]:
+    def _bad(self, costs: StackCosts) -> list[int]:
         """Return the rows of members that are left whose costs or states are not finite."""
-        stack = self.stack
-        bad = {row for costs in found for row, _ in self._live if not costs.finite(row)}
-        if not stack.program.finite:
-            bad |= {row for row, k in self._live if not stack.sessions[k].finite}
-        return sorted(bad)
+        sessions, bad, finite = self.stack.sessions, costs.bad, self.stack.program.finite
+        return [row for row, k in self._live if row in bad or not (finite or sessions[k].finite)]
 
     def diverge(self, rows: Sequence[int], validation: Mapping[int, float] | None = None) -> None:
         """End the members in these rows, which have diverged, as they were before the epoch that is under way.
