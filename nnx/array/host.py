@@ -173,11 +173,10 @@ def option(name: str, value: float, dtype: str) -> float:
     info = np.finfo(dtype)
     if value == 0 or float(info.tiny) <= abs(value) <= float(info.max):
         return value
-    size = "small" if abs(value) < 1 else "large"
     wide = ", or train in float64" if dtype == "float32" else ""
     raise InputError(
-        f"{name} is {value:g}, which is too {size} for {dtype}; expected {float(info.tiny):.3g} to "
-        f"{float(info.max):.3g} in size{wide}"
+        f"{name} is {value:g}, which is too {'small' if abs(value) < 1 else 'large'} for {dtype}; expected "
+        f"{float(info.tiny):.3g} to {float(info.max):.3g} in size{wide}"
     )
 
 
@@ -331,17 +330,9 @@ def concat(arrays: list[Any]) -> Any:
     return np.concatenate(arrays, axis=-1)  # of one array, too: the caller may write into it
 
 
-def in_order(*shape: int) -> Any:
-    """Return an array (..., m) of places 0..m-1, again and again."""
-    found = np.empty(shape, np.int64)
-    found[:] = np.arange(shape[-1])
-    return found
-
-
-def not_finite(x: Any) -> list[int]:
-    """Return the places of the numbers of x (m,) that are not finite."""
-    found: list[int] = np.flatnonzero(~np.isfinite(x)).tolist()
-    return found
+def in_order(K: int, epochs: int, m: int) -> Any:
+    """Return the places 0..m-1 of each epoch of each of K members, a new array (K, epochs, m)."""
+    return np.tile(np.arange(m), (K, epochs, 1))
 
 
 def transposed(x: Any) -> Any:

@@ -60,7 +60,9 @@ class StackCosts:
     @property
     def bad(self) -> list[int]:
         """The rows of which a cost that is read is not finite."""
-        return host.not_finite(self.total)
+        if isinstance(self.total, float):  # none is read
+            return []
+        return [row for row, total in enumerate(self.total.tolist()) if not math.isfinite(total)]
 
     def of_row(self, row: int) -> EpochCosts:
         """Return the costs of one row that are read."""

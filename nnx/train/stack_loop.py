@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from nnx.array import host
+from nnx.array.namespace import array_namespace
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import Error
@@ -133,7 +134,7 @@ class StackLoop(StackPosition):
         return False
 
     def _several(self, epochs: int) -> tuple[Any, StackCosts]:
-        """Do so many epochs in one call; return the losses (epochs, rows), and the costs with those of the last."""
+        """Do so many epochs in one call; return the losses (epochs, rows), and the costs with the last one's."""
         batches, stack, found = self.batches, self.stack, StackCosts()
         steps, order = batches.steps, batches.order(epochs)
         start, count = time.perf_counter(), epochs * steps
@@ -144,9 +145,9 @@ class StackLoop(StackPosition):
         weights = host.stacked(weights_of(stack.backend, batches.weights_of_epochs(order, drawn)))
         # (steps, epochs, rows): step by step, of all epochs at once.
         each = [x.reshape(n, steps, -1).swapaxes(0, 1) for x, n in ((Js, epochs), (weights, drawn))]
-        total, weight = added((0.0, 0.0), *each)
+        total, weight = added((0.0, 0.0), *array_namespace(Js).broadcast_arrays(*each))
         with host.quiet():
-            found.total = total.sum(axis=0)
+            found.total, found.weight = total.sum(axis=0), weight.sum(axis=0)
         found.parts, found.samples = [(1, Js[-steps:])], batches.m
         return means(total, weight), found
 
@@ -199,7 +200,7 @@ class StackLoop(StackPosition):
             return False
         if self.batches.even:
             return False  # it is one call in any case
-        (self.costs,) = self._several(1)
+        _, self.costs = self._several(1)
         self.step = self._taken = self.batches.steps
         return True
 
