@@ -136,6 +136,17 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture(scope="module")
+def processes():
+    """Processes of the benchmarks' contestants by their names, each started once."""
+    from nnx.bench.child import Child
+
+    found = {}
+    yield lambda name: found.setdefault(name, Child(name))
+    for child in found.values():
+        child.close()
+
+
 def some_targets(rng, output, n, m, lead=()):
     """Targets that an output allows."""
     Y = rng.random((*lead, n, m))

@@ -11,7 +11,6 @@ import pytest
 import nnx
 from nnx.bench import contestants, page, plots, result
 from nnx.bench.case import Case, stacked
-from nnx.bench.child import Child
 from nnx.bench.compare import compare
 from nnx.bench.contestant import Absent
 from nnx.bench.contestants import make
@@ -49,14 +48,6 @@ def compared(reached, case, epochs):
     for name, parameters in expected.items():
         np.testing.assert_allclose(reached[name], parameters, rtol=tolerance, atol=tolerance, err_msg=name)
         assert not np.allclose(parameters, start[name], atol=1e-2), "nothing was learned"
-
-
-@pytest.fixture(scope="module")
-def processes():
-    found = {}
-    yield lambda name: found.setdefault(name, Child(name))
-    for child in found.values():
-        child.close()
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

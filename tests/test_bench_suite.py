@@ -128,14 +128,6 @@ def measured():
 # What is computed
 
 
-@pytest.fixture(scope="module")
-def processes():
-    found = {}
-    yield lambda name: found.setdefault(name, Child(name))
-    for child in found.values():
-        child.close()
-
-
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @pytest.mark.parametrize(
     "name", [*CPU, "nnx:torch", "torch-cuda", "torch-compiled-cuda", "jax-cuda", "cupy-typed"]

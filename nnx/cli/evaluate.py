@@ -9,7 +9,7 @@ from rich.table import Table
 
 from nnx.cli import metric_tables, show
 from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, typed
-from nnx.cli.members import mean_of, predictor
+from nnx.cli.members import mean_of
 from nnx.cli.predict import tell
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import PLAIN, Written
@@ -57,7 +57,7 @@ def run(
             baseline.add(Y)
             yield X, Y
 
-    found = preparation.in_units(predictor(trainer).evaluate(batches, None, metrics=names))
+    found = preparation.in_units(trainer._predictor.evaluate(batches, None, metrics=names))
     tell(labelled.said())
     base = baseline.scores()
     for name, value in list(base.items())[:1]:

@@ -22,11 +22,6 @@ MOST = 16
 """Members that a table has; of more, the best."""
 
 
-def predictor(trainer: Trainer) -> Any:
-    """Return what predicts: the trainer, or the mean of its members."""
-    return trainer.ensemble if trainer.each else trainer
-
-
 def numbers(trainer: Trainer) -> dict[str, Sequence[Any]]:
     """Return the numbers in which the members differ, by the names of the options.
 

@@ -13,7 +13,6 @@ from rich.markup import escape
 
 from nnx.cli import streams
 from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, refuse_existing, typed
-from nnx.cli.members import predictor
 from nnx.cli.show import errors
 from nnx.cli.terminal import line, visible
 from nnx.data import labels as label
@@ -178,7 +177,7 @@ def _outputs(
     """Yield the outputs for each piece, and the spread of the members if it is asked for."""
     for piece in found:
         X = preparation.X(piece.values(preparation.features, preparation.named), trainer.dtype, notes)
-        yield predictor(trainer).predict(X), trainer.ensemble.spread(X) if spread else None
+        yield trainer._predictor.predict(X), trainer.ensemble.spread(X) if spread else None
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def evaluate(training: Training, part: Part) -> dict[str, Any]:
     metrics = training.measures
     if preparation.labels is None and "root_mean_squared_error" not in metrics:
         metrics.append("root_mean_squared_error")
-    return preparation.in_units(members.predictor(trainer).evaluate(*part[:2], metrics=metrics))
+    return preparation.in_units(trainer._predictor.evaluate(*part[:2], metrics=metrics))
 
 
 def evaluate_members(training: Training, part: Part) -> list[dict[str, Any]]:

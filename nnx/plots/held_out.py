@@ -51,7 +51,7 @@ def of(trainer: Any, X: Any, Y: Any, y: Any, snapshots: Any = None) -> HeldOut:
     total = np.asarray(X).shape[1]
     every = -(-total * trainer.network.n[-1] // MOST)
     X = np.asarray(X)[:, ::every]
-    output, A = trainer.network.output, (trainer.ensemble if trainer.each else trainer).predict(X)
+    output, A = trainer.network.output, trainer._predictor.predict(X)
     true = np.asarray(Y if output.classes else y)[..., ::every]
     if true.ndim == 2 and len(true) > 1 and output.classes and output.exclusive:  # one-hot
         true = true.argmax(axis=0)

@@ -130,10 +130,7 @@ def _decision_boundary(left: Left) -> Draw | None:
     to_X, arguments = _plane(left)
 
     def predict(points: Any) -> Any:
-        trainer = left.trainer
-        return _numbers(
-            left, (trainer.ensemble if trainer.each else trainer).predict(to_X(points)), keep=True
-        )
+        return _numbers(left, left.trainer._predictor.predict(to_X(points)), keep=True)
 
     return _saved(decision_boundary, predict, *arguments, left.of_held, left.held.total)
 

@@ -136,10 +136,16 @@ def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
     X, Y, weights = pool.samples
     stack = StackSession.of([fit.trainer.session for fit in fits])
     asked = Request(
-        X, Y, first.epochs, first.batch_size, None, first.estimator.shuffle, Callbacks(None), weights,
-        None, None, None, None, None, False, None, None,
+        X,
+        Y,
+        first.epochs,
+        first.batch_size,
+        None,
+        first.estimator.shuffle,
+        Callbacks(None),
+        weights,
         rounds=True,
-    )  # fmt: skip
+    )
     with suppress(DivergenceError):  # of all of them: each has its own
         fit_stack(stack, asked, [fit.trainer for fit in fits], [fit.callbacks for fit in fits], places)
     found = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]

@@ -125,16 +125,17 @@ class Trainer(Attributes, Evaluator):
     @property
     def each(self) -> "list[Trainer]":
         """The members, each as a trainer that trains with the others; empty of one network."""
-        return (
-            [Trainer._of(one) for one in self.session.members]
-            if isinstance(self.session, StackSession)
-            else []
-        )
+        stack = self.session if isinstance(self.session, StackSession) else None
+        return [] if stack is None else [Trainer._of(one) for one in stack.members]
 
     @property
     def ensemble(self) -> Ensemble:
         """The members as one predictor."""
         return Ensemble(self)
+
+    @property
+    def _predictor(self) -> "Trainer | Ensemble":  # of a run: its network, or the mean of its members
+        return self.ensemble if isinstance(self.session, StackSession) else self
 
     def member(self, k: int) -> "Trainer":
         """Return an ordinary trainer of member k, from 0, as it is now: a copy."""
