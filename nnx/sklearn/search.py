@@ -19,7 +19,8 @@ class StackedSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has n
     """scikit-learn's `GridSearchCV` or `RandomizedSearchCV`; fits of one architecture are trained together.
 
     All candidates with the same layers, batch size, number of epochs and solver, in all folds of one size, are the
-    members of one stack: one program does their steps. The scores are those of scikit-learn's searches, to rounding.
+    members of one stack: one program does their steps. Where the estimator has a `random_state`, the
+    scores are those of scikit-learn's searches, to rounding.
     Candidates that no stack can train are fitted one by one: L-BFGS, sparse X, other libraries' estimators.
 
     Parameters
