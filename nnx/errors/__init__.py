@@ -18,6 +18,7 @@ __all__ = [
     "LARGEST",
     "BackendError",
     "CallbackError",
+    "CommunicatorError",
     "DivergenceError",
     "Error",
     "InputError",
@@ -53,6 +54,10 @@ class InputError(Error, ValueError):
 
 class BackendError(Error, RuntimeError):
     """A backend does not work on this machine."""
+
+
+class CommunicatorError(BackendError):
+    """The processes of a run cannot reach each other, or do not fit each other."""
 
 
 class DivergenceError(Error, ArithmeticError):

@@ -3,13 +3,12 @@
 import ctypes
 import logging
 import os
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
 from typing import Any, NamedTuple
 
 from nnx.errors import BackendError, InputError, first_line, shown, unknown
+from nnx.port import entry_points
 from nnx.port.base import Backend
 from nnx.port.device import check_device
 from nnx.port.precision import FLOAT32, checked_precision, precision_note, takes_precision
@@ -233,7 +232,7 @@ def _on_cpu(work: float, why: str) -> Choice:
 
 def names() -> list[str]:
     """Return the names of all backends that installed packages provide, usable here or not."""
-    return list(dict.fromkeys(entry.name for entry in _entries(tuple(sys.path))))
+    return entry_points.names(GROUP)
 
 
 class Row(NamedTuple):
@@ -280,24 +279,9 @@ def survey() -> list[Row]:
     return rows
 
 
-@cache
-def _entries(path: tuple[str, ...]) -> Any:
-    """Return the entry points of all adapters on a `sys.path`: it takes a look at every package that is installed."""
-    from importlib.metadata import entry_points
-
-    return entry_points(group=GROUP)
-
-
 def _entry(name: str) -> Any:
-    """Return the entry point of a backend, nnx's own before those of other packages; None if there is none."""
-    if name not in names():
-        _entries.cache_clear()  # a package that was installed meanwhile
-    found: dict[str, Any] = {entry.value: entry for entry in _entries(tuple(sys.path)) if entry.name == name}
-    own = [entry for value, entry in found.items() if value.startswith(OWN)]
-    if len(found) > 1 and not own:
-        packages = " and ".join(f"{entry.dist.name} ({value})" for value, entry in found.items())
-        raise BackendError(f"several packages have a backend {name!r}: {packages}; uninstall all but one")
-    return next(iter([*own, *found.values()]), None)
+    """Return the entry point of a backend; None if there is none."""
+    return entry_points.entry(GROUP, name)
 
 
 def check_device_of(name: str, device: str | None) -> None:

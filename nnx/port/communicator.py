@@ -1,0 +1,87 @@
+"""The communicator: the processes that train one network together, its ranks, and sums over all of them."""
+
+import sys
+from abc import ABC, abstractmethod
+from typing import Any, NoReturn, Self
+
+
+class Communicator(ABC):
+    """The ranks of a run: processes with the same program, each with samples of its own.
+
+    All ranks call the same methods in the same order, but for `abort`. An array that is handed in is one of NumPy's, of
+    floats or integers in one piece of memory, of the same length on all ranks.
+
+    Attributes
+    ----------
+    name : str
+        The entry point's name.
+    rank : int
+        The number of this process, from 0.
+    size : int
+        The number of processes.
+    """
+
+    name: str
+    rank: int = 0
+    size: int = 1
+
+    @abstractmethod
+    def sum(self, vector: Any) -> None:
+        """Put the sum of all ranks' vectors into each of them. All ranks get the same bits."""
+
+    @abstractmethod
+    def broadcast(self, vector: Any, root: int = 0) -> None:
+        """Put the numbers of the rank `root` into the vectors of all."""
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+
+    @abstractmethod
+    def abort(self, code: int = 1) -> NoReturn:
+        """End the processes of all ranks at once, with this exit status."""
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this process among those on this machine, from 0."""
+        return 0
+
+    @property
+    def local_size(self) -> int:
+        """The number of processes on this machine."""
+        return 1
+
+    def describe(self) -> str:
+        """Return "name: more", for people."""
+        return f"{self.name}: rank {self.rank} of {self.size}"
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # it is that of the process
+
+    def __repr__(self) -> str:
+        return f"<nnx communicator {self.describe()}>"
+
+
+class Alone(Communicator):
+    """The communicator of one process.
+
+    Examples
+    --------
+    >>> Alone()
+    <nnx communicator alone: rank 0 of 1>
+    """
+
+    name = "alone"
+
+    def sum(self, vector: Any) -> None:
+        """Leave the vector as it is."""
+
+    def broadcast(self, vector: Any, root: int = 0) -> None:
+        """Leave the vector as it is."""
+
+    def barrier(self) -> None:
+        """Do nothing."""
+
+    def abort(self, code: int = 1) -> NoReturn:
+        """End this process."""
+        sys.exit(code)

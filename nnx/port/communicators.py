@@ -1,0 +1,62 @@
+"""Choosing a communicator by its name."""
+
+from typing import Any
+
+from nnx.errors import BackendError, CommunicatorError, InputError, first_line, shown, unknown
+from nnx.port import entry_points
+from nnx.port.communicator import Communicator
+
+GROUP = "nnx.communicators"
+"""The entry-point group of all communicators, nnx's own and others."""
+
+_made: dict[str, Communicator] = {}
+
+
+def communicator(name: str | Communicator | None = None) -> Communicator:
+    """Return a communicator, the same one for each call with its name.
+
+    Parameters
+    ----------
+    name : {"alone", "mpi"}, Communicator or None
+        "mpi": the processes that mpiexec or a cluster's scheduler has started, by mpi4py. A name may be that of another
+        installed package; a communicator is taken as it is. None: "alone", this process.
+
+    Raises
+    ------
+    InputError
+        For a name that no installed package provides.
+    CommunicatorError
+        When it does not work here: what is missing, and how to install it.
+
+    Examples
+    --------
+    >>> communicator("alone").size
+    1
+    """
+    if isinstance(name, Communicator):
+        return name
+    name = "alone" if name is None else name
+    if not isinstance(name, str) or not 0 < len(name) <= 100:
+        raise InputError(
+            f"communicator must be a name, such as 'mpi', or an nnx.Communicator, not {shown(name)}"
+        )
+    if name not in _made:
+        _made[name] = _load(name)
+    return _made[name]
+
+
+def _load(name: str) -> Communicator:
+    entry = entry_points.entry(GROUP, name)
+    if entry is None:
+        raise unknown("communicator", name, entry_points.names(GROUP))
+    try:
+        made: Any = entry.load()()
+    except BackendError as error:
+        raise CommunicatorError(f"communicator {name!r} cannot be used here: {error}") from error
+    except Exception as error:  # of any package
+        raise CommunicatorError(
+            f"communicator {name!r} ({entry.value}) fails: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not isinstance(made, Communicator):
+        raise CommunicatorError(f"communicator {name!r} ({entry.value}) is no nnx.Communicator")
+    return made
