@@ -16,6 +16,7 @@ from nnx.backends.calls.renderer import Call
 from nnx.compiler import Graph, Value, is_array, own_outputs, step_graph, trace
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.thresholds import ONE_THREAD_FLOPS
+from nnx.errors import CommunicatorError
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, uncut
 from nnx.support.tree import leaves, mapped
@@ -103,7 +104,7 @@ class CallProgram(Program):
             if function is not None:
                 try:
                     return function(*arguments)
-                except MemoryError:
+                except (MemoryError, CommunicatorError):
                     raise
                 except Exception as error:
                     self._functions.fail(key, error)
@@ -138,7 +139,7 @@ class CallProgram(Program):
         if all(step is not None for _, _, step in found):
             try:
                 return self._in_place([(rows, step) for rows, _, step in found], data, order, at, m, count)
-            except MemoryError:
+            except (MemoryError, CommunicatorError):  # the other ranks do no sum twice
                 raise
             except Exception as error:  # the state is as before
                 self._steps.fail(found[0][1], error)

@@ -13,7 +13,7 @@ from nnx.compiler import Graph, Op, TraceError, Value
 from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.ir.graph import shown
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Copy, Gemm, Instruction, Kernel, Place, Reduce
+from nnx.compiler.schedule import AllReduce, Copy, Gemm, Instruction, Kernel, Place, Reduce
 
 Call: TypeAlias = Callable[[Sequence[Any], Sequence[Any]], None]
 """call(inputs, outs): from a graph's inputs into arrays for its outputs, both in the graph's order."""
@@ -66,6 +66,10 @@ class CallRenderer(ABC):
     @abstractmethod
     def array(self, x: Any) -> Any:
         """Return a NumPy array as one of the library's."""
+
+    @abstractmethod
+    def on_host(self, name: str) -> str:
+        """Return the expression for the memory of an array, by its name, as an array of NumPy's."""
 
     # What is the same for all.
 
@@ -138,7 +142,17 @@ class CallRenderer(ABC):
                 whole = source.shape == target.shape
                 part = "" if whole else f"[{':, ' * axis}{start}:{instruction.stop}]"
                 return [self.calls["copy"].format(f"v{source.number}", out=f"v{target.number}{part}")]
+            case AllReduce(op):
+                return self._summed_over_ranks(op)
         raise TraceError(f"{instruction} has no calls")
+
+    def _summed_over_ranks(self, op: Op) -> list[str]:
+        """Return the lines of a sum over all ranks, in place: the vector is copied first, unless it may be lost."""
+        (vector,), sum_of, out = op.reads, f"sum_{op.out.number}", f"v{op.out.number}"
+        self._globals[sum_of] = op.option("communicator").sum
+        same = self.schedule.place(vector) == self.schedule.place(op.out)
+        copy = [] if same else [self.calls["copy"].format(f"v{vector.number}", out=out)]
+        return [*copy, f"{sum_of}({self.on_host(out)})"]
 
     def call(self, op: Op) -> str:
         """Return the lines of an operation, with the fields of `calls`."""

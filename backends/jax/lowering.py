@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
+from nnx.array.all_reduce import all_reduce
 from nnx.array.namespace import Array
 from nnx.compiler import Graph, Op, Value
 from nnx.compiler.ir.evaluate import done
@@ -102,7 +103,15 @@ class Lowered:
         dtype = self._jax.dtypes.canonicalize_dtype(op.out.dtype)  # no 64 bits, unless x64 is on
         if op.name == "matmul":
             return self._product(op, args[0], args[1], dtype)
+        if op.name == "all_reduce":
+            return self._summed(op.option("communicator"), args[0])
         return done(op, args, self._jax.numpy, dtype)
+
+    def _summed(self, communicator: Any, x: Array) -> Array:
+        """Return the sum of a vector over all ranks: a call of the host, one after the other, in the order of steps."""
+        from jax.experimental import io_callback
+
+        return io_callback(partial(all_reduce, communicator=communicator), x, x, ordered=True)
 
     def _product(self, op: Op, a: Array, b: Array, dtype: Any) -> Any:
         """Return a b. What is float64 in the graph is no TF32, though JAX may have it in float32.

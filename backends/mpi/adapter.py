@@ -88,7 +88,9 @@ class Mpi(Communicator):
             while not request.Test():
                 give_way()
         except self._mpi.Exception as error:
-            raise CommunicatorError(f"MPI's {name} of {self.size} ranks failed: {first_line(error)}") from error
+            raise CommunicatorError(
+                f"MPI's {name} of {self.size} ranks failed: {first_line(error)}"
+            ) from error
 
     def abort(self, code: int = 1) -> NoReturn:
         """End the processes of all ranks at once, with this exit status."""

@@ -56,7 +56,7 @@ def _may_alias(op: Op) -> tuple[Value, ...]:
     """Return the arguments over which NumPy can write the result."""
     if op.name == "where":  # it copies its last argument, and writes the other one over that
         return op.reads[-1:] if isinstance(op.args[2], Value) and op.args[2] not in op.args[:2] else ()
-    return op.reads if op.kind == "elementwise" else ()
+    return op.reads if op.kind in ("elementwise", "all_reduce") else ()
 
 
 TARGET = Target(_long_vector, _may_alias, BLOCK)
@@ -80,6 +80,10 @@ class NumpyCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
     def array(self, x: Any) -> Any:
         """Return it as it is."""
         return x
+
+    def on_host(self, name: str) -> str:
+        """Return it as it is."""
+        return name
 
 
 def aligned(size: int) -> Any:

@@ -67,7 +67,7 @@ def _may_alias(op: Op) -> tuple[Value, ...]:
     if op.name in _SCALED:
         return op.reads[:1]
     same = all(x.dtype == op.out.dtype for x in op.reads)
-    return op.reads if op.kind == "elementwise" and same else ()
+    return op.reads if op.kind in ("elementwise", "all_reduce") and same else ()
 
 
 TARGET = Target(may_alias=_may_alias)
@@ -139,6 +139,12 @@ class TorchCalls(CallRenderer):  # type: ignore[misc]  # of nnx.backends, which 
     def array(self, x: Any) -> Any:
         """Return it as a tensor."""
         return self._torch.from_numpy(x.copy()).to(self._device)
+
+    def on_host(self, name: str) -> str:
+        """Return the expression of the tensor's memory as a NumPy array."""
+        if self._device.type != "cpu":
+            raise TraceError("the sum over ranks has no call on a GPU")
+        return f"{name}.numpy()"
 
     def view(self, op: Op) -> str:
         """Return the expression of an input's view."""

@@ -23,6 +23,7 @@ from nnx.compiler.passes.memory import (
 from nnx.compiler.passes.outputs import with_copies
 from nnx.compiler.passes.tile_update import Tiled, tiled
 from nnx.compiler.schedule import (
+    AllReduce,
     Columns,
     Copies,
     Copy,
@@ -179,6 +180,8 @@ class _Builder:
                 return [Gemm(op, bool(self._tiled.parts) and of_weights)]
             case "reduction":
                 return [Reduce(op)]
+            case "all_reduce":
+                return [AllReduce(op)]
             case "copy":
                 return [Copy(op.reads[0], op.out)]
             case "concat":

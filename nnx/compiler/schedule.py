@@ -156,6 +156,16 @@ class Reduce:
 
 
 @dataclass(frozen=True)
+class AllReduce:
+    """The sum of a vector over all ranks of a run: see `nnx.array.all_reduce`."""
+
+    op: Op
+
+    def __str__(self) -> str:
+        return f"all_reduce {self.op.out} = {self.op.reads[0]}"
+
+
+@dataclass(frozen=True)
 class Copy:
     """Elements copied into another value, or into a part of it: along an axis of the target, from an index on.
 
@@ -228,7 +238,9 @@ class Barrier:
         return "barrier"
 
 
-Instruction: TypeAlias = Gemm | Kernel | Columns | Reduce | Copy | Copies | Gather | TileUpdate | Barrier
+Instruction: TypeAlias = (
+    Gemm | Kernel | Columns | Reduce | AllReduce | Copy | Copies | Gather | TileUpdate | Barrier
+)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.support.members import acts, for_each_member, member, sizes, varied
+from nnx.train.share import Share, check_network, of_all_ranks
 
 Batch: TypeAlias = tuple[Array, Array] | tuple[Array, Array, Array | None]
 """X (n[0], m), Y (n[L], m) or class indices (m,), and the samples' weights (m,), if they have any.
@@ -141,7 +142,11 @@ def check_members(
 
 
 def training_step(
-    network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN, own_weights: bool = False
+    network: Network,
+    optimizer: Optimizer,
+    regularization: Regularization = PLAIN,
+    own_weights: bool = False,
+    share: Share | None = None,
 ) -> Step:
     """Return the step of this network, or of a stack of it, under this optimizer.
 
@@ -150,7 +155,11 @@ def training_step(
 
     With `own_weights` each member of a stack has weights of its own, and one stays as it is in a step in which all of
     its samples weigh 0. (A single network has no such step: the batch is left out.)
+
+    With a `share` the batch is this rank's part of the step's. J and the gradient are those of all ranks' samples.
     """
+    if share is not None:
+        return _step_of_ranks(micro_batch_step(network, optimizer, regularization, share=share), share)
     gradient, update = _gradient(network, regularization), _update(network, optimizer, regularization)
 
     def step(state: State, batch: Batch) -> tuple[State, Array]:
@@ -179,10 +188,13 @@ def _moved(state: State, new: State, weight: Array) -> State:
 
 
 def cost_and_gradient(
-    network: Network, regularization: Regularization = PLAIN
+    network: Network, regularization: Regularization = PLAIN, share: Share | None = None
 ) -> Callable[[State, Batch], tuple[Array, Array]]:
     """Return the function of a state and a batch that a step follows: J and dtheta, with the penalties."""
     gradient = _gradient(network, regularization)
+    if share is not None:
+        first, total = _first(gradient, share), _total(regularization)
+        return lambda state, batch: total(state, of_all_ranks(first(state, batch, 0), share.communicator))
 
     def function(state: State, batch: Batch) -> tuple[Array, Array]:
         J, dtheta, _ = gradient(state, batch, 0)
@@ -192,23 +204,57 @@ def cost_and_gradient(
 
 
 def micro_batch_step(
-    network: Network, optimizer: Optimizer, regularization: Regularization = PLAIN, own_weights: bool = False
+    network: Network,
+    optimizer: Optimizer,
+    regularization: Regularization = PLAIN,
+    own_weights: bool = False,
+    share: Share | None = None,
 ) -> MicroBatchStep:
-    """Return the step for batches in micro-batches: the same result, to rounding. See `training_step`."""
-    gradient, finish = _gradient(network, regularization), _update(network, optimizer, regularization)
+    """Return the step for batches in micro-batches: the same result, to rounding. See `training_step`.
 
-    @for_each_member
-    def first(state: State, batch: Batch, start: Array) -> Sums:
-        J, dtheta, _ = gradient(state, batch, start)
-        weights = _weights(batch)
-        xp = array_namespace(J)
-        weight = xp.ones_like(J) * batch[0].shape[-1] if weights is None else xp.sum(weights, axis=-1)
-        return {"J": weight * J, "dtheta": xp.expand_dims(weight, axis=-1) * dtheta, "weight": weight}
+    With a `share` the sums are those of this rank's samples. `of_all_ranks` comes before `total` and `update`.
+    """
+    if share is not None:
+        check_network(network)
+    gradient, finish = _gradient(network, regularization), _update(network, optimizer, regularization)
+    first, total = _first(gradient, share), _total(regularization)
 
     @for_each_member
     def add(state: State, sums: Sums, batch: Batch, start: Array) -> Sums:
         piece = first(state, batch, start)
         return {name: total + piece[name] for name, total in sums.items()}
+
+    def update(state: State, sums: Sums) -> tuple[State, Array]:
+        new, J = finish(state, *total(state, sums), {})
+        return (_moved(state, new, sums["weight"]) if own_weights else new), J
+
+    return MicroBatchStep(first, add, total, update)
+
+
+def _step_of_ranks(parts: MicroBatchStep, share: Share) -> Step:
+    def step(state: State, batch: Batch) -> tuple[State, Array]:
+        return parts.update(state, of_all_ranks(parts.first(state, batch, 0), share.communicator))
+
+    return step
+
+
+def _first(gradient: Callable[..., Gradient], share: Share | None) -> Callable[..., Sums]:
+    """Return the function that begins the sums of a step: those over its first samples."""
+    ahead = 0 if share is None else share.start
+
+    @for_each_member
+    def first(state: State, batch: Batch, start: Array | int) -> Sums:
+        J, dtheta, _ = gradient(state, batch, start + ahead if ahead else start)
+        weights = _weights(batch)
+        xp = array_namespace(J)
+        weight = xp.ones_like(J) * batch[0].shape[-1] if weights is None else xp.sum(weights, axis=-1)
+        return {"J": weight * J, "dtheta": xp.expand_dims(weight, axis=-1) * dtheta, "weight": weight}
+
+    return first
+
+
+def _total(regularization: Regularization) -> Callable[..., tuple[Array, Array]]:
+    """Return the function from the sums of a step to J and dtheta."""
 
     def total(state: State, sums: Sums) -> tuple[Array, Array]:
         xp = array_namespace(sums["J"])
@@ -216,11 +262,7 @@ def micro_batch_step(
         J, dtheta = sums["J"] / weight, sums["dtheta"] / xp.expand_dims(weight, axis=-1)
         return _penalized(regularization, state, J, dtheta, lambda: weight)
 
-    def update(state: State, sums: Sums) -> tuple[State, Array]:
-        new, J = finish(state, *total(state, sums), {})
-        return (_moved(state, new, sums["weight"]) if own_weights else new), J
-
-    return MicroBatchStep(first, add, total, update)
+    return total
 
 
 def _weights(batch: Batch) -> Array | None:

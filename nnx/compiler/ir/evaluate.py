@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from nnx.array.all_reduce import all_reduce
 from nnx.compiler.ir.graph import Graph, Op, Value
 
 
@@ -32,6 +33,8 @@ def done(op: Op, args: list[Any], xp: Any, dtype: Any = None) -> Any:
             return xp.asarray(args[0], copy=True)
         case "concat":
             return xp.concat(args, axis=option["axis"])
+        case "all_reduce":
+            return all_reduce(args[0], option["communicator"])
         case "full":
             return xp.full(out.shape, option["value"], dtype=dtype)
         case "arange":

@@ -53,7 +53,7 @@ class Op:
     out: Value
     options: tuple[tuple[str, Any], ...] = ()  # axis, keepdims, shape, key, ...: never an array
     kind: str = field(init=False, compare=False)
-    """One of elementwise, reduction, view and source, or the name itself: matmul, concat, copy."""
+    """One of elementwise, reduction, view and source, or the name itself: matmul, concat, copy, all_reduce."""
     reads: tuple[Value, ...] = field(init=False, compare=False)
     """The arrays among its arguments."""
 
@@ -149,7 +149,7 @@ class Graph:
         """The values that depend on no input and are the same in every call, but for copies of them."""
         found: set[Value] = set()
         for op in self.ops:
-            if op.name != "copy" and all(arg in found for arg in op.reads):
+            if op.name not in ("copy", "all_reduce") and all(arg in found for arg in op.reads):
                 found.add(op.out)
         return frozenset(found)
 

@@ -188,6 +188,13 @@ class Namespace(GraphBuilder):
         axis %= arrays[0].ndim + 1
         return self.concat([self.expand_dims(x, axis=axis) for x in arrays], axis=axis)
 
+    # Sums over the ranks of a run: beside the standard, see `nnx.array.all_reduce`.
+
+    def all_reduce(self, x: Tracer, communicator: Any) -> Tracer:
+        if x.ndim != 1 or x.dtype not in FLOATS:
+            raise TraceError(f"all_reduce of a {x.dtype} array {x.shape}: it takes a vector of floats")
+        return self.write("all_reduce", [x], x.shape, x.dtype, communicator=communicator)
+
     # Creation.
 
     def full(self, shape: Any, value: Any, *, dtype: str | None = None, device: Any = None) -> Tracer:

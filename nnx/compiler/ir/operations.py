@@ -69,7 +69,7 @@ KIND_OF = {
     **dict.fromkeys(names("reshape slice permute broadcast"), "view"),  # no new elements
     **dict.fromkeys(names("full arange"), "source"),  # constants
 }  # fmt: skip
-"""The kind of each operation; matmul, concat and copy are kinds of their own."""
+"""The kind of each operation; matmul, concat, copy and all_reduce are kinds of their own."""
 
 SYMBOLS = {
     "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//", "remainder": "%",

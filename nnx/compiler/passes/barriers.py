@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeAlias
 from nnx.compiler.ir.graph import Value
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import (
+    AllReduce,
     Barrier,
     Columns,
     Copies,
@@ -59,7 +60,7 @@ def with_barriers(schedule: Schedule) -> tuple[Instruction, ...]:
 def regions_of(instruction: Instruction) -> tuple[list[Region], list[Region]]:
     """Return what an instruction reads and writes. Behind a gather the renderer lets the threads wait by itself."""
     match instruction:
-        case Gemm(op) | Reduce(op):
+        case Gemm(op) | Reduce(op) | AllReduce(op):
             return [*map(Region, op.reads)], [Region(op.out)]
         case Copy(source, target, _, start):
             part = target.ndim == 1 and source.size < target.size
