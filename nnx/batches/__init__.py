@@ -197,6 +197,10 @@ class Batches(Counted):
         found = self._weightless if order is None else self._weightless[self._backend.to_numpy(order)]
         return [step for step, place in enumerate(places(self.m, self.batch_size)) if found[place].all()]
 
+    def taken(self, order: Array | None, step: int, m: int) -> tuple[Data, Array | None, int, int]:
+        """Return data, order, at and m, as `Program.run` takes them, for a step of m samples and those behind it."""
+        return self.data, order, step * self.batch_size, m
+
     def batch(self, order: Array | None, step: int) -> Data:
         """Return the batch of a step."""
         return mini_batch(self.data, order, step * self.batch_size, self.size(step))

@@ -6,11 +6,13 @@ from typing import Any
 from nnx.array import host
 from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
+from nnx.batches.shares import RankBatches
 from nnx.batches.source import Source
 from nnx.batches.sources import whole
 from nnx.batches.stream import Checks, Stream
 from nnx.errors import InputError
 from nnx.port.base import Backend
+from nnx.port.communicator import Communicator
 
 
 def provide(
@@ -28,6 +30,7 @@ def provide(
     resident: bool = True,
     ahead: int = 2,
     whose: str = "",
+    communicator: Communicator | None = None,
 ) -> Provider:
     """Return the provider of the batches of X, Y and w.
 
@@ -44,6 +47,8 @@ def provide(
         As of `Stream`.
     steps : int or None
         The batches of an epoch, for an iterable.
+    communicator : Communicator or None
+        Of several ranks each takes its share of the batches: `RankBatches`. None: all of them.
     resident : bool
         Whether arrays are put on the device whole, as `Batches`; else in pieces, as `Stream`.
 
@@ -103,5 +108,8 @@ def provide(
     w = checks.weights(f"{whose}w", whole(w), Y, m)
     if rng is not None and batch_size is not None and batch_size < m:
         X = host.rows_contiguous(X)  # so that gathering a sample reads one piece of memory
+    if communicator is not None and communicator.size > 1:
+        X, w = (None if x is None else host.as_dtype(host.as_host(x), dtype) for x in (X, w))
+        return RankBatches(backend, X, host.as_host(Y), w, batch_size, rng, micro_batch, communicator)
     w = None if w is None else backend.asarray(w, dtype)
     return Batches(backend, backend.asarray(X, dtype), backend.asarray(Y), w, batch_size, rng, micro_batch)

@@ -8,8 +8,8 @@ from typing import Any, NoReturn, Self
 class Communicator(ABC):
     """The ranks of a run: processes with the same program, each with samples of its own.
 
-    All ranks call the same methods in the same order, but for `abort`. An array that is handed in is one of NumPy's, of
-    floats or integers in one piece of memory, of the same length on all ranks.
+    All ranks make their communicators together, and call the same methods in the same order, but for `abort`. An array
+    that is handed in is one of NumPy's, of floats or integers in one piece of memory, of the same length on all ranks.
 
     Attributes
     ----------
@@ -36,6 +36,10 @@ class Communicator(ABC):
     @abstractmethod
     def barrier(self) -> None:
         """Wait until all ranks are here."""
+
+    @abstractmethod
+    def meet(self, seconds: float) -> bool:
+        """Return whether all ranks call this within so many seconds. After False the caller must `abort`."""
 
     @abstractmethod
     def abort(self, code: int = 1) -> NoReturn:
@@ -81,6 +85,10 @@ class Alone(Communicator):
 
     def barrier(self) -> None:
         """Do nothing."""
+
+    def meet(self, seconds: float) -> bool:
+        """Return True."""
+        return True
 
     def abort(self, code: int = 1) -> NoReturn:
         """End this process."""

@@ -5,6 +5,7 @@ from typing import Any
 from nnx.errors import BackendError, CommunicatorError, InputError, first_line, shown, unknown
 from nnx.port import entry_points
 from nnx.port.communicator import Communicator
+from nnx.port.failures import watch
 
 GROUP = "nnx.communicators"
 """The entry-point group of all communicators, nnx's own and others."""
@@ -13,7 +14,7 @@ _made: dict[str, Communicator] = {}
 
 
 def communicator(name: str | Communicator | None = None) -> Communicator:
-    """Return a communicator, the same one for each call with its name.
+    """Return a communicator, the same one for each call with its name. All ranks call this together.
 
     Parameters
     ----------
@@ -59,4 +60,6 @@ def _load(name: str) -> Communicator:
         ) from error
     if not isinstance(made, Communicator):
         raise CommunicatorError(f"communicator {name!r} ({entry.value}) is no nnx.Communicator")
+    if made.size > 1:
+        watch(made)
     return made

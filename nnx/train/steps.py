@@ -102,7 +102,7 @@ class Steps:
             if self.pace and not one_by_one:
                 count = max(1, min(ahead, MAX_STEPS_PER_CALL, int(SECONDS_PER_CALL / self.pace)))
             weights, start = batches.weights(order, step, m, count), time.perf_counter()
-            Js = self.session.run(batches.data, order, step * batches.batch_size, m, count)
+            Js = self.session.run(*batches.taken(order, step, m), count)
             found.add(step + 1, Js, weights, m * count)
             if not self.one_by_one:  # reading waits for the steps, and so tells their pace
                 found.read(self.session.backend)
@@ -154,7 +154,7 @@ class Steps:
         assert batches is not None  # epochs_per_call has looked at it
         size, steps, order = batches.batch_size, batches.steps, batches.order(epochs)
         start, count = time.perf_counter(), epochs * steps
-        Js = costs(self.session.backend, self.session.run(batches.data, order, 0, size, count), count)
+        Js = costs(self.session.backend, self.session.run(*batches.taken(order, 0, size), count), count)
         self.pace = (time.perf_counter() - start) / count
         drawn = 1 if order is None else epochs  # in order, each epoch's weights are those of the first
         weights = batches.weights(order, 0, size, drawn * steps)

@@ -1,0 +1,149 @@
+"""Mini-batches of several ranks: of each batch a rank takes its share."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from nnx.array import host
+from nnx.array.gather import Data, mini_batch
+from nnx.array.namespace import Array, array_namespace
+from nnx.batches import Batches, Piece, pieces, places
+from nnx.port.base import Backend
+from nnx.port.communicator import Communicator
+
+
+class Order(NamedTuple):
+    """The order of the samples in one epoch or several."""
+
+    whole: Any
+    """Of all samples, a NumPy array; the same on all ranks."""
+    own: Array
+    """Of this rank's, on its device."""
+
+
+class RankBatches(Batches):
+    """This rank's share of the mini-batches of each epoch. All ranks have the same samples and draw the same orders.
+
+    Of a batch of m samples the rank r takes those from r s to (r + 1) s, where s is a full batch divided by the number
+    of ranks, rounded up. So a rank's first place in a batch is the same in all batches, also in the smaller last one. A
+    rank without samples in a batch takes one with the weight 0.
+
+    Parameters
+    ----------
+    backend, batch_size, rng, micro_batch
+        As of `Batches`. A micro-batch is a part of the rank's share.
+    X, Y, w : NumPy arrays
+        All samples, as of `Batches`. Without rng the rank's samples alone go to the device.
+    communicator : Communicator
+
+    Attributes
+    ----------
+    m, batch_size, steps
+        Those of all ranks' samples.
+    data : (X, Y, w)
+        On the device: the samples of which this rank takes some.
+    start : int
+        The place of its first sample in each batch.
+
+    Examples
+    --------
+    >>> import numpy as np, nnx
+    >>> from nnx.port.communicator import Alone
+    >>> second = Alone()
+    >>> second.rank, second.size = 1, 2
+    >>> found = RankBatches(nnx.backend("numpy"), np.ones((1, 9)), np.arange(9), None, 4, None, None, second)
+    >>> [Y.tolist() for (_, Y, _), _, _ in found.epoch()]  # of the last batch, [8], it has none
+    [[2, 3], [6, 7], [0]]
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        X: Any,
+        Y: Any,
+        w: Any,
+        batch_size: int | None,
+        rng: Any,
+        micro_batch: int | None,
+        communicator: Communicator,
+    ) -> None:
+        super().__init__(backend, X, Y, None, batch_size, rng, micro_batch)
+        self._whole = X, Y, w
+        each = -(-self.batch_size // communicator.size)
+        self.start, self._stop = communicator.rank * each, (communicator.rank + 1) * each
+        if w is not None and int((w == 0).sum()) >= self.size(-1):
+            self._weightless = w == 0
+        self.data: Data = self._on_device(X, Y, w, None if self.draws else self._own(_in_order(self.m)))
+        X, Y, _ = self._on_device(X, Y, None, _in_order(1))
+        self._nothing: Data = X, Y, array_namespace(X).zeros_like(X[0, :])
+
+    def _on_device(self, X: Any, Y: Any, w: Any, own: Any) -> Data:
+        """Return samples on the device: those at some places, or all."""
+        if own is not None:
+            X, Y, w = X[:, own], Y[..., own], None if w is None else w[own]
+        put = self._backend.asarray
+        return put(X), put(Y), None if w is None else put(w)
+
+    def _own(self, order: Any) -> Any:
+        """Return this rank's part of an order: of each batch its share."""
+        size, full = self.batch_size, len(order) // self.batch_size
+        whole, rest = order[: full * size].reshape(full, size), order[full * size :]
+        share = slice(self.start, self._stop)
+        return host.concat([whole[:, share].reshape(-1), rest[share]])
+
+    def _share(self, m: int) -> int:
+        """Return how many of the samples of a batch this rank takes."""
+        return max(0, min(self._stop, m) - self.start)
+
+    def order(self, epochs: int = 1) -> Any:
+        """Draw the order of the samples in the next epochs, one after the other; None: as they are."""
+        if self._rng is None:
+            return None
+        whole = host.concat([self._rng.permutation(self.m) for _ in range(epochs)])
+        return Order(whole, self._backend.asarray(self._own(whole)))
+
+    def idle(self, order: Any) -> list[int]:
+        """Return the steps of an epoch in which all ranks' samples have the weight 0, ascending."""
+        if self._weightless is None:
+            return []
+        found = self._weightless if order is None else self._weightless[order.whole]
+        return [step for step, place in enumerate(places(self.m, self.batch_size)) if found[place].all()]
+
+    def taken(self, order: Any, step: int, m: int) -> tuple[Data, Array | None, int, int]:
+        """Return data, order, at and m, as `Program.run` takes them, for a step of m samples of all ranks."""
+        own = self._share(m)
+        if not own:
+            return self._nothing, None, 0, 1
+        return self.data, None if order is None else order.own, step * self._share(self.batch_size), own
+
+    def batch(self, order: Any, step: int) -> Data:
+        """Return this rank's share of the batch of a step."""
+        return mini_batch(*self.taken(order, step, self.size(step)))
+
+    def weights(self, order: Any, step: int, m: int, count: int) -> list[Any]:
+        """Return the weights of as many steps of m samples, each the sum over the samples of all ranks."""
+        w = self._whole[2]
+        if w is None:
+            return [float(m)] * count
+        found = w if order is None else w[order.whole]
+        starts = range(step * self.batch_size, (step + count) * self.batch_size, self.batch_size)
+        return [float(found[start : start + m].sum()) for start in starts]
+
+    def some(self, count: int | None, batch_size: int, seed: int) -> Batches:
+        """Return the batches, in order, of this number of all samples of weight above 0; None: of all."""
+        whole = Batches(self._backend, *self._on_device(*self._whole, None))
+        whole.exponent = self.exponent
+        return whole.some(count, batch_size, seed)
+
+    def _pieces(self, order: Any, skip: int) -> Iterator[Piece]:  # type: ignore[override]
+        left_out = set(self.idle(order))
+        for step in range(skip, self.steps):
+            data, own, at, m = self.taken(order, step, self.size(step))
+            if step in left_out:
+                yield mini_batch(data, own, at, 0), 0, True
+                continue
+            for place, start, ends in pieces(m, m, self.micro_batch):
+                yield mini_batch(data, own, at + place.start, place.stop - place.start), start, ends
+
+
+def _in_order(m: int) -> Any:
+    return host.in_order(1, 1, m)[0, 0, :]

@@ -1,0 +1,54 @@
+"""Failures of a run of several ranks: an error on one of them ends all, since the others would wait for it for ever."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from nnx.errors import Error
+from nnx.port.communicator import Communicator
+
+GRACE = 2.0
+"""Seconds in which the other ranks must fail, too, if the error is that of all: the same wrong argument, say."""
+
+FAILED, INTERRUPTED = 1, 130
+"""Exit statuses."""
+
+
+@contextmanager
+def together(communicator: Communicator) -> Iterator[None]:
+    """Let an error within be that of all ranks: it is raised on each of them, or ends all processes.
+
+    If all ranks fail within `GRACE` seconds, each raises its own error. Else this rank says its error, and ends all.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if communicator.size > 1 and not communicator.meet(GRACE):
+            end_all(communicator, error)
+        raise
+
+
+def end_all(communicator: Communicator, error: BaseException) -> None:
+    """Say the error of this rank, and end the processes of all."""
+    where = f"rank {communicator.rank} of {communicator.size} failed, and ends all"
+    if isinstance(error, Error):
+        print(f"nnx: {where}: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+        print(f"nnx: {where}", file=sys.stderr)
+    communicator.abort(INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED)
+
+
+def watch(communicator: Communicator) -> None:
+    """Let an error that nothing catches end all ranks. If it is that of all, rank 0 alone prints it."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        if not communicator.meet(GRACE):
+            end_all(communicator, error)
+        if communicator.rank == 0:
+            before(kind, error, where)
+
+    sys.excepthook = hook
