@@ -27,7 +27,15 @@ from nnx.callbacks import (
     TensorBoard,
 )
 from nnx.callbacks.progress import Progress
-from nnx.errors import BackendError, CallbackError, DivergenceError, Error, InputError, ModelFileError
+from nnx.errors import (
+    BackendError,
+    CallbackError,
+    CommunicatorError,
+    DivergenceError,
+    Error,
+    InputError,
+    ModelFileError,
+)
 from nnx.io import convert
 from nnx.metrics import METRICS, Metric
 from nnx.model.activations import ACTIVATIONS
@@ -72,6 +80,8 @@ from nnx.optimizers import (
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.optimizers.schedules import register as register_schedule
 from nnx.port.base import Backend, Memory
+from nnx.port.communicator import Communicator
+from nnx.port.communicators import communicator
 from nnx.port.registry import backend
 from nnx.train.lr_finder import RateSearch, find_learning_rate
 from nnx.train.trainer import Trainer
@@ -98,6 +108,8 @@ __all__ = [
     "Callback",
     "CallbackError",
     "Checkpoints",
+    "Communicator",
+    "CommunicatorError",
     "Context",
     "Dense",
     "DivergenceError",
@@ -138,6 +150,7 @@ __all__ = [
     "array_namespace",
     "backend",
     "check_gradient",
+    "communicator",
     "convert",
     "elu",
     "find_learning_rate",

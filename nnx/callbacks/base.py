@@ -43,6 +43,10 @@ class Callback:
     """Whether, of a trainer with members, each has a copy of its own, whose trainer is the member. If not, it is called
     once for all, with the means of what is measured."""
 
+    writes = False
+    """Whether it only writes, draws or prints. Of several ranks (`communicator`) the first alone then calls its hooks,
+    else all do."""
+
     def on_fit_start(self, trainer: Any, epochs: int) -> None:
         """Do something before the first epoch; in a resumed fit after `restore`."""
 
@@ -96,9 +100,12 @@ class Callbacks:
     ----------
     trainer : nnx.Trainer
         The trainer that fits; the hooks take it.
+    rank : int
+        The number of this process; above 0 those that write are not called.
     """
 
     trainer: Any = None
+    rank = 0
 
     def __init__(self, given: Any) -> None:
         if given is None:
@@ -147,7 +154,11 @@ class Callbacks:
     def restore(self, states: Iterable[dict[str, Any]]) -> None:
         """Give those that have a state their states back."""
         for (_, one), state in zip(self.remembering, states, strict=True):
-            _call(one, "restore", state)
+            if self._is_called(one):
+                _call(one, "restore", state)
+
+    def _is_called(self, one: Callback) -> bool:
+        return not (one.writes and self.rank)
 
     def call(self, hook: str, *arguments: Any) -> None:
         """Call one hook of all, with the trainer and these arguments.
@@ -157,13 +168,13 @@ class Callbacks:
         CallbackError
             When one raises an error that is not nnx's own.
         """
-        for one in self.on_steps if hook == "on_step" else self.all:
+        for one in filter(self._is_called, self.on_steps if hook == "on_step" else self.all):
             _call(one, hook, self.trainer, *arguments)
 
     def end(self) -> None:
         """Call `on_fit_end` of all, also when one of them raises; then raise the first such error."""
         errors = []
-        for one in self.all:
+        for one in filter(self._is_called, self.all):
             try:
                 _call(one, "on_fit_end", self.trainer)
             except Error as error:

@@ -71,6 +71,7 @@ class Checkpoints(Resumable):
     array([ True,  True])
     """
 
+    writes = True
     last = True  # so that the state of all others is that after the step, or epoch
 
     def __init__(

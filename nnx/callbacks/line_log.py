@@ -30,6 +30,8 @@ class LineLog(Resumable):
         was no checkpoint yet.
     """
 
+    writes = True
+
     def __init__(self, path: str | Path, overwrite: bool = False) -> None:
         self.path = as_path("path", path)
         self.overwrite = flag("overwrite", overwrite)

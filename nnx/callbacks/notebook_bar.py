@@ -24,6 +24,7 @@ class NotebookBar(Callback):
 
     often = False
     each_epoch = False
+    writes = True
     _display: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class NotebookBar(Callback):
         self._next = time.monotonic() + BETWEEN
 
 
-def with_progress(callbacks: Callbacks, progress: bool | None) -> Callbacks:
+def with_progress(callbacks: Callbacks, progress: bool | None, ranks: int = 1) -> Callbacks:
     """Return the callbacks, with one that shows the progress if it is wanted and none of them does.
 
     Parameters
@@ -89,6 +90,8 @@ def with_progress(callbacks: Callbacks, progress: bool | None) -> Callbacks:
     callbacks : Callbacks
     progress : bool or None
         None: in a notebook or a terminal.
+    ranks : int
+        The processes of the fit. All have the same callbacks: of several none has one by itself.
 
     Raises
     ------
@@ -99,7 +102,11 @@ def with_progress(callbacks: Callbacks, progress: bool | None) -> Callbacks:
         raise InputError(
             f"progress must be True, False, or None, which is True in a notebook or terminal; given {progress!r}"
         )
-    if progress is False or any(isinstance(one, ProgressBar | NotebookBar) for one in callbacks.all):
+    if (
+        progress is False
+        or (progress is None and ranks > 1)
+        or any(isinstance(one, ProgressBar | NotebookBar) for one in callbacks.all)
+    ):
         return callbacks
     if in_notebook():
         return Callbacks([*callbacks.all, NotebookBar()])

@@ -50,6 +50,7 @@ class ProgressBar(Callback):
 
     often = False
     each_epoch = False
+    writes = True
     _timer: Timer | None = None  # until the first step is done
 
     def __init__(self, console: Any = None) -> None:

@@ -49,6 +49,8 @@ class TensorBoard(Callback):
     >>> trainer.fit([[0.0, 1.0]], [0, 1], epochs=9, callbacks=board)  # doctest: +SKIP
     """
 
+    writes = True
+
     def __init__(self, folder: str | Path, every_steps: int | None = None, histograms: bool = False) -> None:
         self.folder = as_path("folder", folder)
         self.every_steps = None if every_steps is None else positive_int("every_steps", every_steps)

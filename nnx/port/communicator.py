@@ -8,8 +8,8 @@ from typing import Any, NoReturn, Self
 class Communicator(ABC):
     """The ranks of a run: processes with the same program, each with samples of its own.
 
-    All ranks make their communicators together, and call the same methods in the same order, but for `abort`. An array
-    that is handed in is one of NumPy's, of floats or integers in one piece of memory, of the same length on all ranks.
+    All ranks make their communicators together, and call the same methods in the same order, but for `abort`. A vector
+    that is handed in is an array of NumPy's or of Python's, in one piece of memory and of one length on all ranks.
 
     Attributes
     ----------

@@ -7,6 +7,7 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.port.base import Backend
+from nnx.port.communicator import Communicator
 from nnx.train.session import Session
 
 
@@ -31,6 +32,7 @@ class Attributes:
     optimizer: Optimizer = _of_session("optimizer")
     regularization: Regularization = _of_session("regularization")
     backend: Backend = _of_session("backend")
+    communicator: Communicator = _of_session("communicator")
     reason: str = _of_session("reason")
     dtype: str = _of_session("dtype")
     seed: Any = _of_session("seed")

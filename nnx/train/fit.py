@@ -18,9 +18,11 @@ from nnx.model.network import Network
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.optimizers.lbfgs import LBFGS
+from nnx.port.failures import together
 from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
 from nnx.train.full_batch_loop import FullBatchLoop
 from nnx.train.loop import FitLoop
+from nnx.train.ranks import check_alike
 from nnx.train.request import Request, checked, checked_split, checked_validation
 from nnx.train.resume import resume
 from nnx.train.samples import checks, make_batches
@@ -56,12 +58,21 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
     stacklevel : int
         Of warnings: how many calls lie between this function and the user's, and 1.
     """
+    with together(session.communicator):
+        return _fit(session, asked, stacklevel + 1)
+
+
+def _fit(session: Session, asked: Request, stacklevel: int) -> History:
     if session.checkpoint is not None:
         raise InputError(IN_A_FIT)
     if isinstance(session.program, OwnState):  # it was in a stack, and goes on alone
         session.take_backend(session.backend)
     request = checked(asked, session.network)
     samples = _samples(session, request)
+    request.callbacks.rank = session.communicator.rank
+    agreed = plan(request, samples.batches, samples.validation, samples.metrics, samples.split is not None)
+    check_alike(session, request.epochs, request.callbacks.names, agreed)
+    session.take_share(getattr(samples.batches, "start", 0) if session.network.random else 0)
     kind = FullBatchLoop if isinstance(session.optimizer, LBFGS) else FitLoop
     loop = kind(
         session,
@@ -71,7 +82,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         samples.training,
         samples.metrics,
         request.callbacks,
-        plan(request, samples.batches, samples.validation, samples.metrics, samples.split is not None),
+        agreed,
     )
     _begin(session, request, samples)
     unbound = session.optimizer
@@ -86,7 +97,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
             session.take_optimizer(unbound)
             raise
         if not same_columns(session, *ours):  # again, with batches whose columns have the checkpoint's order
-            return fit(session, asked, stacklevel + 1)
+            return _fit(session, asked, stacklevel + 1)
     warn_of_bytes(session, asked, stacklevel + 1)
     session.checkpoint = loop.checkpoint
     try:

@@ -17,6 +17,7 @@ from nnx.train.costs import EpochCosts, added, mean, number, numbers
 from nnx.train.divergence import diverged, last_gradient
 from nnx.train.evaluation import scores
 from nnx.train.position import costs_of, position_of
+from nnx.train.ranks import agree_on_end, check_state, of_first
 from nnx.train.session import Session
 from nnx.train.steps import Steps, nothing_to_train_on
 
@@ -132,6 +133,7 @@ class FitLoop:
                 self.draw_from(rng)
                 self._several_per_call = False
                 return False
+            check_state(session)
             session.records.extend({"loss": loss} for loss in losses)
             self.epoch += epochs
             self.done += epochs * steps
@@ -146,6 +148,7 @@ class FitLoop:
                 self.epoch - 1, self.epochs, steps, steps, samples, seconds, session.records[-1], self.done
             )
             self.callbacks.call("on_epoch", now)
+            agree_on_end(session)
         return True
 
     def _losses(self, epochs: int, steps: int) -> list[float]:
@@ -200,6 +203,7 @@ class FitLoop:
                 if callbacks.on_steps:
                     now = self.progress(time.perf_counter() - start, None, self._last_cost)
                     callbacks.call("on_step", now)
+                    agree_on_end(session)
                     if session.stopped is not None:
                         return
         finally:
@@ -213,6 +217,7 @@ class FitLoop:
         self._begin_epoch()
         if now:
             self.callbacks.call("on_epoch", now)
+            agree_on_end(self.session)
 
     def progress(self, seconds: float, measured: Mapping[str, float] | None, J: Any) -> Progress:
         """Return where the fit stands."""
@@ -227,7 +232,8 @@ class FitLoop:
         loss = self._loss(saved)
         if not self.costs.weight:
             raise nothing_to_train_on(f"in epoch {self.epoch}", self.steps.least)
-        found = self.scores()
+        check_state(self.session)
+        found = of_first(self.session.communicator, self.scores())
         if not math.isfinite(found.get("validation_loss", 0.0)):
             raise self._diverged(saved, found["validation_loss"])
         return {"loss": loss, **found}

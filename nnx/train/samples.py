@@ -40,7 +40,8 @@ def make_batches(
     batch_size, rng, resident
         As of `nnx.batches.provide.provide`.
     learns : bool
-        Whether the session takes the columns' names of a first table.
+        Whether the session takes the columns' names of a first table, and trains on the samples: of several ranks each
+        has its share of the batches.
     """
     exponents: list[int] = []
     found = provide(
@@ -56,6 +57,7 @@ def make_batches(
         steps=steps,
         resident=resident,
         whose=whose,
+        communicator=session.communicator if learns else None,
     )
     found.exponent = exponents[-1] if exponents else 0
     return found

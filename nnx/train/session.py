@@ -12,10 +12,13 @@ from nnx.optimizers import Adam, Optimizer, State, rate
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.port.base import Backend
+from nnx.port.communicator import Communicator
+from nnx.port.communicators import communicator as find_communicator
 from nnx.port.precision import check_dtype, checked_precision
 from nnx.port.program import Program
 from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.processes import whole
+from nnx.train.share import Share
 from nnx.train.step import (
     PLAIN,
     MicroBatchStep,
@@ -36,7 +39,7 @@ class Session:
 
     Parameters
     ----------
-    network, optimizer, backend, device, dtype, seed, regularization, theta, precision
+    network, optimizer, backend, device, dtype, seed, regularization, theta, precision, communicator
         As of `nnx.Trainer`.
 
     Attributes
@@ -45,6 +48,8 @@ class Session:
         Shuffles the samples.
     requested : tuple
         The backend, the device and the precision that were asked for.
+    share : Share or None
+        The part of each batch that this process computes, of several ranks.
     work : float
         The work of all steps that fits have done (`nnx.port.registry.work`).
     forward, gradient, micro_batches : Program, Program, MicroBatchStep
@@ -72,6 +77,7 @@ class Session:
         regularization: Regularization | None = None,
         theta: Any = None,
         precision: str | None = None,
+        communicator: str | Communicator | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise InputError(f"network must be an nnx.Network, as nnx.mlp makes it; given {shown(network)}")
@@ -95,6 +101,8 @@ class Session:
         self.backend, self.reason = choose(backend, device, precision)
         check_dtype(self.backend.precision, self.dtype)
         self.requested = backend, device, precision
+        self.communicator = find_communicator(communicator)
+        self.share: Share | None = None
         self.work = 0.0
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
@@ -116,17 +124,19 @@ class Session:
     def _compile(self, state: State | None = None) -> None:
         self._compile_step(state)
         self.forward = self.backend.compile(self.network.forward)
-        self.gradient = self.backend.compile(cost_and_gradient(self.network, self.regularization))
         self.compiled_metrics: dict[Any, Any] = {}
 
     def _compile_step(self, state: State | None) -> None:
         """Compile the step. A state is loaded first: an interrupt leaves the former program with its state."""
-        parts = self.network, self.optimizer, self.regularization
+        parts, share = (self.network, self.optimizer, self.regularization), self.share
         compiled = self.backend.compile
-        program: Program = compiled(training_step(*parts))
+        program: Program = compiled(training_step(*parts, share=share))
         if state is not None:
             program.load(state)
-        self.micro_batches = MicroBatchStep(*(compiled(part) for part in micro_batch_step(*parts)))
+        self.micro_batches = MicroBatchStep(
+            *(compiled(part) for part in micro_batch_step(*parts, share=share))
+        )
+        self.gradient = compiled(cost_and_gradient(self.network, self.regularization, share))
         self.program, self._copies = program, {}
 
     def take_numba_if_worth(self, samples: int, steps: int) -> float:
@@ -158,6 +168,12 @@ class Session:
         if optimizer is not self.optimizer:
             host.options(optimizer.learning_rate, self.dtype)
             self.optimizer = optimizer
+            self._compile_step(self.read())
+
+    def take_share(self, start: int) -> None:
+        """Compute the part of each batch that begins at this place, of several ranks; the state stays."""
+        if self.communicator.size > 1 and self.share != (share := Share(self.communicator, start)):
+            self.share = share
             self._compile_step(self.read())
 
     # --- the state ---

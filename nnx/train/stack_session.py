@@ -13,6 +13,8 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.optimizers import optimizer as find_optimizer
+from nnx.port.communicator import Communicator
+from nnx.port.communicators import communicator as find_communicator
 from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.members import member, together
 from nnx.train.session import Session
@@ -96,7 +98,14 @@ class StackSession:
         regularization: Regularization | None = None,
         theta: Any = None,
         precision: str | None = None,
+        communicator: str | Communicator | None = None,
     ) -> None:
+        self.communicator = find_communicator(communicator)
+        if self.communicator.size > 1:
+            raise InputError(
+                f"members cannot be trained on several ranks ({self.communicator.size}): they know nothing of each "
+                "other. Give each rank members of its own, and no communicator"
+            )
         self.K = K = positive_int("members", K)
         check_sessions(K)
         if not isinstance(network, Network):

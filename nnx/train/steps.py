@@ -13,7 +13,9 @@ from nnx.errors import InputError
 from nnx.model.network import Network
 from nnx.optimizers import State
 from nnx.train.costs import EpochCosts, costs
+from nnx.train.ranks import of_first
 from nnx.train.session import Session
+from nnx.train.share import of_all_ranks
 from nnx.train.step import Batch, Sums
 
 SECONDS_PER_CALL = 0.5
@@ -106,7 +108,7 @@ class Steps:
             found.add(step + 1, Js, weights, m * count)
             if not self.one_by_one:  # reading waits for the steps, and so tells their pace
                 found.read(self.session.backend)
-                self.pace = (time.perf_counter() - start) / count
+                self.pace = self._agreed((time.perf_counter() - start) / count)
             yield Done(Js, m * count, weights, partial(batches.batch, order, step), None)
             step += count
 
@@ -118,7 +120,7 @@ class Steps:
             for batch, start, ends in pieces:
                 m = batch[0].shape[-1]
                 step += ends
-                if start == 0 and ends and m >= self.least:
+                if start == 0 and ends and m >= self.least and session.share is None:
                     w = batch[2]
                     weights = [float(m) if w is None else array_namespace(w).sum(w, axis=-1)]
                     Js = session.run(batch, None, 0, m, 1)
@@ -131,10 +133,17 @@ class Steps:
                 if ends and not sums:
                     yield LEFT_OUT
                 elif ends:
+                    if session.share is not None:
+                        sums = of_all_ranks(sums, session.share.communicator)
+                        samples = self.batches.size(step - 1)
                     after, J = session.micro_batches.update(session.read(), sums)
                     session.load(after)
                     found.add(step, [J], [sums["weight"]], samples)
                     yield Done([J], samples, [sums["weight"]], partial(tuple, batch), sums)
+
+    def _agreed(self, pace: float) -> float:
+        """Return the pace of rank 0: all ranks then do the same number of steps in a call."""
+        return float(of_first(self.session.communicator, pace))
 
     def epochs_per_call(self, uneven: bool = False) -> int:
         """Return how many epochs one call may do at most; 0 where an epoch has a batch that must be left out.
@@ -155,7 +164,7 @@ class Steps:
         size, steps, order = batches.batch_size, batches.steps, batches.order(epochs)
         start, count = time.perf_counter(), epochs * steps
         Js = costs(self.session.backend, self.session.run(*batches.taken(order, 0, size), count), count)
-        self.pace = (time.perf_counter() - start) / count
+        self.pace = self._agreed((time.perf_counter() - start) / count)
         drawn = 1 if order is None else epochs  # in order, each epoch's weights are those of the first
         weights = batches.weights(order, 0, size, drawn * steps)
         return Js, [*weights] * (epochs // drawn)

@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from html import escape
 from pathlib import Path
 from typing import Any, Self
 
 from nnx.callbacks.base import Callbacks
-from nnx.callbacks.fit import epochs_done
 from nnx.callbacks.notebook_bar import with_progress
 from nnx.errors import InputError, as_path, flag, integer, shown
 from nnx.metrics.history import History, columns, columns_of_members
@@ -15,8 +13,8 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer
 from nnx.port.base import Backend
-from nnx.port.precision import precision_note
-from nnx.port.registry import AUTO, described
+from nnx.port.communicator import Communicator
+from nnx.port.registry import AUTO
 from nnx.support.processes import whole
 from nnx.train import model_file
 from nnx.train.attributes import Attributes
@@ -27,6 +25,7 @@ from nnx.train.request import Request
 from nnx.train.session import Session, flat_parameters
 from nnx.train.stack_fit import fit_stack
 from nnx.train.stack_session import StackSession
+from nnx.train.trainer_html import html_of
 
 
 class Trainer(Attributes, Evaluator):
@@ -56,6 +55,9 @@ class Trainer(Attributes, Evaluator):
         K: train K networks of this architecture at once. Each number of the optimizer, the regularization, `Dropout`
         and `GaussianNoise` may then be a sequence with one for each member, and theta is (K, P). Member k is the run
         of a trainer with its seed and its numbers. None: one network.
+    communicator : {"mpi"}, Communicator or None
+        The processes that train this network, each with its share of every batch (`nnx.communicator`). All call
+        the same methods with the same arguments. None: this process.
 
     Attributes
     ----------
@@ -113,9 +115,13 @@ class Trainer(Attributes, Evaluator):
         theta: Any = None,
         precision: str | None = None,
         members: int | None = None,
+        communicator: str | Communicator | None = None,
     ) -> None:
         arguments = network, optimizer, backend, device, dtype, seed, regularization, theta, precision
-        self.session = Session(*arguments) if members is None else StackSession(members, *arguments)
+        if members is None:
+            self.session = Session(*arguments, communicator)
+        else:
+            self.session = StackSession(members, *arguments, communicator)
 
     @property
     def history(self) -> History:
@@ -270,7 +276,7 @@ class Trainer(Attributes, Evaluator):
         """
         if progress is not None:
             progress = flag("progress", progress, "True, False, or None")
-        shown = with_progress(Callbacks(callbacks), progress)
+        shown = with_progress(Callbacks(callbacks), progress, self.communicator.size)
         shown.trainer = self
         asked = Request(
             X, Y, epochs, batch_size, validation, shuffle, shown, sample_weight, class_weight, metrics, micro_batch,
@@ -328,12 +334,7 @@ class Trainer(Attributes, Evaluator):
         return made
 
     def _repr_html_(self) -> str:
-        facts = (
-            f"{self._steps_done} by {self.optimizer!r}, in {self.dtype} on "
-            f"{described(self.backend).library} ({self.backend.device}{precision_note(self.backend.precision)})"
-        )
-        curves = self.history._repr_html_() if epochs_done(self) else ""
-        return f"<div>{escape(facts)}{self.network._repr_html_()}{curves}</div>"
+        return html_of(self)
 
     def __reduce__(self) -> Any:
         return _unpickled, model_file.collect(self.session)  # as NumPy arrays: any machine can read them
