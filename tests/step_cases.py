@@ -39,10 +39,13 @@ def close(found, expected, dtype):
 
 
 def case(net, optimizer=None, regularization=None, m=6, Y=None, weights=False, lead=()):
-    """A function of a dtype, and of the number of samples if it is another one, for a step, a state and a batch."""
+    """A function of a dtype, and of the number of samples if it is another one, for a step, a state and a batch.
+
+    With a share the step is that of a rank; the batch is the whole one all the same.
+    """
     optimizer, regularization = optimizer or nnx.Momentum(), regularization or nnx.Regularization()
 
-    def made(dtype, m=m):
+    def made(dtype, m=m, share=None):
         rng = np.random.default_rng(0)
         theta = net.init(0, dtype)
         if lead:
@@ -56,8 +59,9 @@ def case(net, optimizer=None, regularization=None, m=6, Y=None, weights=False, l
             batch = X, (rng.random((n, m)) > 0.5).astype(dtype)
         if weights:
             batch = (*batch, rng.random(m).astype(dtype))
-        return training_step(net, optimizer, regularization), state, batch
+        return training_step(net, optimizer, regularization, share=share), state, batch
 
+    made.network, made.regularization = net, regularization
     return made
 
 

@@ -109,7 +109,7 @@ class CallRenderer(ABC):
             self._globals[f"place_of_{name}"] = place
             self._lines.append(f"{name} = strided(v{out.number}, place_of_{name})")
         elif kind == "constant":
-            self._globals[name] = self.array(self._constants[value])
+            self._globals[name] = self.array(np.asarray(self._constants[value]))
         else:
             if place not in self._arrays:
                 self._arrays[place] = self.strided(self._buffers[number], place)

@@ -1,0 +1,76 @@
+"""Ranks as threads of one process: quick, and without MPI."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from nnx.port.communicator import Communicator
+
+SECONDS = 30
+"""A rank that waits so long for the others fails."""
+
+
+class _Shared:
+    def __init__(self, size):
+        self.barrier = threading.Barrier(size, timeout=SECONDS)
+        self.vectors = [None] * size
+
+
+class ThreadRank(Communicator):
+    """A rank that is a thread. Sums are in the order of the ranks."""
+
+    name = "threads"
+
+    def __init__(self, rank, shared):
+        self.rank, self.size, self._shared = rank, len(shared.vectors), shared
+        self.sums = []
+
+    def _exchanged(self, vector):
+        self._shared.vectors[self.rank] = np.array(vector)
+        self._shared.barrier.wait()
+        found = list(self._shared.vectors)
+        self._shared.barrier.wait()
+        assert len({(x.shape, x.dtype) for x in found}) == 1, found
+        return found
+
+    def sum(self, vector):
+        self.sums.append(len(vector))
+        vector[:] = (
+            type(vector)(vector.typecode, sum(self._exchanged(vector)))
+            if hasattr(vector, "typecode")
+            else sum(self._exchanged(vector))
+        )
+
+    def broadcast(self, vector, root=0):
+        its = self._exchanged(np.frombuffer(vector, np.uint8))[root]
+        np.frombuffer(vector, np.uint8)[:] = its
+
+    def barrier(self):
+        self._shared.barrier.wait()
+
+    def meet(self, seconds):
+        try:
+            self._shared.barrier.wait(seconds)
+        except threading.BrokenBarrierError:
+            return False
+        return True
+
+    def abort(self, code=1):
+        self._shared.barrier.abort()
+        raise SystemExit(code)
+
+
+def in_ranks(size, function):
+    """Return function(communicator) of each rank, a list."""
+    shared = _Shared(size)
+
+    def rank(number):
+        try:
+            return function(ThreadRank(number, shared))
+        except BaseException:
+            shared.barrier.abort()  # the others need not wait
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        return [each.result() for each in [pool.submit(rank, number) for number in range(size)]]
