@@ -14,6 +14,7 @@ SECONDS = 30
 class _Shared:
     def __init__(self, size):
         self.barrier = threading.Barrier(size, timeout=SECONDS)
+        self.failures = threading.Barrier(size)
         self.vectors = [None] * size
 
 
@@ -51,7 +52,7 @@ class ThreadRank(Communicator):
 
     def meet(self, seconds):
         try:
-            self._shared.barrier.wait(seconds)
+            self._shared.failures.wait(seconds)
         except threading.BrokenBarrierError:
             return False
         return True

@@ -1,5 +1,6 @@
 """Choosing a communicator by its name."""
 
+import logging
 from typing import Any
 
 from nnx.errors import BackendError, CommunicatorError, InputError, first_line, shown, unknown
@@ -10,6 +11,9 @@ from nnx.port.failures import watch
 GROUP = "nnx.communicators"
 """The entry-point group of all communicators, nnx's own and others."""
 
+ALONE = "alone"
+
+_log = logging.getLogger("nnx")
 _made: dict[str, Communicator] = {}
 
 
@@ -36,7 +40,7 @@ def communicator(name: str | Communicator | None = None) -> Communicator:
     """
     if isinstance(name, Communicator):
         return name
-    name = "alone" if name is None else name
+    name = ALONE if name is None else name
     if not isinstance(name, str) or not 0 < len(name) <= 100:
         raise InputError(
             f"communicator must be a name, such as 'mpi', or an nnx.Communicator, not {shown(name)}"
@@ -62,4 +66,8 @@ def _load(name: str) -> Communicator:
         raise CommunicatorError(f"communicator {name!r} ({entry.value}) is no nnx.Communicator")
     if made.size > 1:
         watch(made)
+    elif name != ALONE:
+        _log.warning(
+            "communicator %r has one rank, this process. To have four: mpiexec -n 4 python PROGRAM", name
+        )
     return made

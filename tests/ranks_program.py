@@ -1,0 +1,196 @@
+"""What the ranks of the tests do: as threads, or started by mpiexec, python ranks_program.py NAME ARGUMENTS.
+
+Each function takes the communicator first.
+"""
+
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+import nnx
+from nnx.array.gather import mini_batch
+from nnx.batches.shares import RankBatches
+from nnx.model.network import Network
+from nnx.train.share import Share
+from nnx.train.step import PLAIN, cost_and_gradient, initial_state
+
+M = 53
+X = np.random.default_rng(0).standard_normal((4, M))
+Y = np.random.default_rng(1).integers(0, 3, M)
+W = np.random.default_rng(2).random(M) * (np.arange(M) % 7 > 0)
+REGULARIZATION = nnx.Regularization(l2=0.01, clip_norm=0.3, per_sample=True, label_smoothing=0.1)
+
+
+def network():
+    return Network(4, [nnx.Dense(7, "tanh"), nnx.Dropout(0.3), nnx.Dense(3)], "softmax")
+
+
+def trainer(communicator=None, backend="numpy", **options):
+    options = {"dtype": "float64", "seed": 3, "regularization": REGULARIZATION} | options
+    return nnx.Trainer(network(), nnx.Adam(0.01), backend, communicator=communicator, **options)
+
+
+def gradient(communicator, backend="numpy"):
+    """The gradient of all ranks is that of one."""
+    net, made = network(), nnx.backend(backend)
+    state = initial_state(net, nnx.Adam(), made.asarray(net.init(0, "float64")), REGULARIZATION)
+    for m, weights in ((M, None), (M, W), (5, None), (3, W), (1, None)):
+        w = None if weights is None else weights[:m]
+        whole = tuple(None if x is None else made.asarray(x) for x in (X[:, :m], Y[:m], w))
+        J, dtheta = made.compile(cost_and_gradient(net, REGULARIZATION))(state, whole)
+        own = RankBatches(made, X[:, :m], Y[:m], w, None, None, None, communicator)
+        program = made.compile(cost_and_gradient(net, REGULARIZATION, Share(communicator, own.start)))
+        its_J, its_dtheta = program(state, mini_batch(*own.taken(None, 0, m)))
+        assert abs(float(J) - float(its_J)) < 1e-12, (m, J, its_J)
+        found, expected = made.to_numpy(its_dtheta), made.to_numpy(dtheta)
+        assert np.abs(found - expected).max() < 1e-12, (m, found - expected)
+    assert PLAIN != REGULARIZATION
+
+
+def fit(communicator, backend="numpy"):
+    """Fits of all kinds are those of one rank, twice the same bits, and the same on all ranks."""
+    for options in (
+        {"batch_size": 10},
+        {"batch_size": 10, "sample_weight": W},
+        {"batch_size": 10, "micro_batch": 2, "shuffle": False},
+        {"batch_size": 3, "epochs": 1},
+        {"batch_size": 16, "validation": (X, Y), "callbacks": nnx.EarlyStopping(patience=1)},
+        {
+            "batch_size": 10,
+            "callbacks": lambda progress: None,
+            "training_metrics": 20,
+            "metrics": ["accuracy"],
+        },
+    ):
+        options = {"epochs": 3, **options}
+        alone = trainer(None, backend)
+        expected = alone.fit(X, Y, **options)
+        thetas = []
+        for _ in range(2):
+            together = trainer(communicator, backend)
+            history = together.fit(X, Y, **options)
+            thetas.append(together.theta)
+        assert [*history] == [*expected]
+        for name, numbers in expected.items():
+            np.testing.assert_allclose(history[name], numbers, rtol=1e-10)
+        assert np.abs(thetas[0] - alone.theta).max() < 1e-10
+        assert np.array_equal(*thetas)
+        assert (together.steps, together.stopped) == (alone.steps, alone.stopped)
+        its = together.theta
+        communicator.broadcast(its)
+        assert np.array_equal(its, together.theta)
+
+
+def checkpoints(communicator, folder, epochs, resume):
+    """A fit with checkpoints; rank 0 writes the parameters at its end."""
+    together = trainer(communicator)
+    told = []
+    together.fit(
+        X, Y, int(epochs), 10, resume=folder if resume == "resume" else None,
+        callbacks=[nnx.Checkpoints(folder), nnx.CSVLog(f"{folder}/log.csv"), lambda now: told.append(now.epoch)],
+    )  # fmt: skip
+    assert told  # a function is called on all ranks
+    if communicator.rank == 0:
+        together.save(f"{folder}/of-{communicator.size}.safetensors")
+
+
+def stops(communicator, rank):
+    """A callback of one rank ends the fit of all."""
+    together = trainer(communicator)
+
+    def stop(progress):
+        if progress.done == 8 and communicator.rank == int(rank):
+            together.stop("that is enough")
+
+    together.fit(X, Y, 5, 10, callbacks=stop)
+    assert (together.steps, together.stopped) == (8, "that is enough")
+
+
+def differs(communicator, what):
+    """One rank has something else: all must say so."""
+    rank = communicator.rank
+    odd, options, samples = rank == 1, {}, (X, Y)
+    net, optimizer = network(), nnx.Adam(0.01)
+    if what == "seed":
+        options = {"seed": 3 + odd}
+    elif what == "network":
+        net = nnx.mlp([4, 7 + odd, 3])
+    elif what == "optimizer":
+        optimizer = nnx.Adam(0.02 if odd else 0.01)
+    elif what == "width" and odd:
+        net, samples = nnx.mlp([5, 7, 3]), (np.ones((5, M)), Y)
+    elif what == "samples" and odd:
+        samples = X[:, :-1], Y[:-1]
+    elif what == "parameters":
+        options = {"theta": net.init(rank)}
+    elif what == "callbacks":
+        options = {}
+    elif what == "lbfgs":
+        net, optimizer = nnx.mlp([4, 7, 3]), nnx.LBFGS()
+    elif what == "batch norm":
+        net = Network(4, [nnx.Dense(7), nnx.BatchNorm(), nnx.Dense(3)], "softmax")
+    elif what == "members":
+        options = {"members": 2}
+    together = nnx.Trainer(net, optimizer, "numpy", communicator=communicator, **options)
+    together.fit(
+        *samples, 2, None if what == "lbfgs" else 10, callbacks=[print] if what == "callbacks" and odd else []
+    )
+
+
+def changes(communicator, what):
+    """A callback changes one rank only: the ranks find it at the end of the epoch."""
+    together = trainer(communicator)
+
+    def change(progress):
+        if communicator.rank == 1 and progress.done == 2:
+            if what == "theta":
+                together.theta = together.theta + 1e-15
+            else:
+                together.learning_rate = 0.1
+
+    together.fit(X, Y, 3, 10, callbacks=change)
+
+
+def fails(communicator, how, rank):
+    """A rank fails in the midst of a fit."""
+    together = trainer(communicator)
+
+    def fail(progress):
+        if progress.done == 9 and communicator.rank == int(rank):
+            print("fails at", time.time(), flush=True)
+            if how == "raise":
+                raise ValueError("a mistake of one rank")
+            if how == "interrupt":
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), getattr(signal, how))
+
+    if how == "outside":
+        together.fit(X, Y, 1, 10)
+        if communicator.rank == int(rank):
+            raise ValueError("a mistake of one rank")
+    together.fit(X, Y, 1_000_000, 10, callbacks=fail)
+
+
+def alone(communicator):
+    """Without mpiexec there is one rank, with the bits of no communicator."""
+    assert (communicator.rank, communicator.size) == (0, 1)
+    assert (communicator.local_rank, communicator.local_size) == (0, 1)
+    assert nnx.communicator(communicator) is nnx.communicator("mpi") is communicator
+    assert repr(communicator).startswith("<nnx communicator mpi: rank 0 of 1, ")
+    found = [trainer(None), trainer("mpi")]
+    for one in found:
+        one.fit(X, Y, 2, 10)
+    assert np.array_equal(found[0].theta, found[1].theta)
+
+
+def diverges(communicator):
+    net, optimizer = nnx.mlp([4, 7, 3], output="identity"), nnx.GradientDescent(1e30)
+    nnx.Trainer(net, optimizer, "numpy", communicator=communicator).fit(X, np.ones((3, M)), 50, 10)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](nnx.communicator("mpi"), *sys.argv[2:])
+    print("done", flush=True)

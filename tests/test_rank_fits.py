@@ -1,0 +1,117 @@
+"""Fits of several ranks, which are threads here: `test_ranks` has real ones."""
+
+import numpy as np
+import pytest
+import ranks_program
+from thread_ranks import in_ranks
+
+import nnx
+from nnx.port import communicators
+from nnx.port.communicator import Alone, Communicator
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_fit_is_that_of_one_rank(size):
+    in_ranks(size, ranks_program.fit)
+
+
+def test_a_fit_goes_on_with_other_ranks(tmp_path):
+    whole, cut, again = (tmp_path / name for name in ("whole", "cut", "again"))
+    for size, folder, epochs, begins in (
+        (2, whole, 4, "anew"),
+        (2, cut, 2, "anew"),
+        (3, cut, 3, "resume"),
+        (2, cut, 4, "resume"),
+        (2, again, 2, "anew"),
+        (2, again, 4, "resume"),
+    ):
+        (folder / "of-2.safetensors").unlink(missing_ok=True)
+        in_ranks(size, lambda c: ranks_program.checkpoints(c, folder, epochs, begins))  # noqa: B023
+    first, second, third = (nnx.Trainer.load(f / "of-2.safetensors", "numpy") for f in (whole, cut, again))
+    np.testing.assert_allclose(first.theta, second.theta, rtol=1e-10)
+    assert np.array_equal(first.theta, third.theta)
+    assert first.steps == second.steps == 24
+    for folder in (whole, cut, again):
+        assert len((folder / "log.csv").read_text().splitlines()) == 5  # rank 0 alone writes
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_callback_of_one_rank_stops_all(rank):
+    in_ranks(2, lambda communicator: ranks_program.stops(communicator, rank))
+
+
+DIFFERENCES = {
+    "seed": "rank 1 has seed = 4, rank 0 has 3",
+    "network": "rank 1 has network = ",
+    "optimizer": "rank 1 has optimizer = .*0.02",
+    "width": "rank 1 has network = ",
+    "samples": "rank 1 has m = 52, rank 0 has 53",
+    "parameters": "rank 1 has parameters = ",
+    "callbacks": r"rank 1 has callbacks = \['print'\], rank 0 has \[\]",
+    "lbfgs": "L-BFGS cannot be used on several ranks",
+    "batch norm": "BatchNorm cannot be trained on several ranks",
+    "members": "members cannot be trained on several ranks",
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENCES)
+def test_ranks_that_do_not_fit_each_other(what):
+    """Each raises the error."""
+
+    def rank(communicator):
+        with pytest.raises(nnx.InputError, match=DIFFERENCES[what]):
+            ranks_program.differs(communicator, what)
+
+    in_ranks(3, rank)
+
+
+@pytest.mark.parametrize("what", ["theta", "learning_rate"])
+def test_a_callback_that_changes_one_rank_is_found(what):
+    def rank(communicator):
+        with pytest.raises(
+            nnx.CommunicatorError, match="rank 1 has other parameters than rank 0 after epoch 0"
+        ):
+            ranks_program.changes(communicator, what)
+
+    in_ranks(2, rank)
+
+
+def test_a_divergence_is_that_of_all():
+    def rank(communicator):
+        with pytest.raises(nnx.DivergenceError) as error:
+            ranks_program.diverges(communicator)
+        return str(error.value)
+
+    first, *others = in_ranks(3, rank)
+    assert others == [first, first]
+    with pytest.raises(nnx.DivergenceError) as alone:
+        ranks_program.diverges(None)
+    assert first == str(alone.value)
+
+
+@pytest.mark.parametrize("name", ["mpl", 3, "", None.__class__])
+def test_a_communicator_that_is_none(name):
+    with pytest.raises(nnx.InputError, match="communicator"):
+        nnx.Trainer(nnx.mlp([2, 1]), communicator=name)
+
+
+def test_a_communicator_of_ones_own():
+    class Own(Alone):
+        name = "own"
+
+    own = Own()
+    trainer = nnx.Trainer(nnx.mlp([2, 1]), backend="numpy", communicator=own)
+    assert trainer.communicator is own
+    assert isinstance(own, Communicator)
+    assert repr(own) == "<nnx communicator own: rank 0 of 1>"
+
+
+def test_mpi4py_is_missing(monkeypatch):
+    import sys
+
+    monkeypatch.setattr(communicators, "_made", {})
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", None)
+    with pytest.raises(
+        nnx.CommunicatorError, match=r"mpi4py.MPI cannot be imported.*\[mpi\].*pip install mpich"
+    ):
+        nnx.communicator("mpi")

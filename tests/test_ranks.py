@@ -1,0 +1,84 @@
+"""Ranks that are processes of MPI. `test_rank_fits` has the same as threads."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+from mpi import HERE, ended, needs_mpi, run, started
+
+import nnx
+
+PROGRAM = HERE / "ranks_program.py"
+pytestmark = needs_mpi
+
+
+def long(*values):
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("n", [long(1), 2, long(3), 4])
+def test_a_gradient_is_that_of_one_rank(n):
+    assert run(n, PROGRAM, "gradient").count("done") == n
+
+
+@pytest.mark.parametrize("n", [long(1), 2, long(3), long(4)])
+def test_a_fit_is_that_of_one_rank(n):
+    assert run(n, PROGRAM, "fit").count("done") == n
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "library", [pytest.param(x, marks=pytest.mark.needs(x)) for x in ("torch", "numba", "jax")]
+)
+def test_on_other_backends(library):
+    run(2, PROGRAM, "gradient", library, JAX_ENABLE_X64="1")
+    run(2, PROGRAM, "fit", library, seconds=300)
+
+
+@pytest.mark.long
+def test_a_fit_goes_on_with_other_ranks(tmp_path):
+    run(2, PROGRAM, "checkpoints", tmp_path, 2, "anew")
+    run(3, PROGRAM, "checkpoints", tmp_path, 4, "resume")
+    assert nnx.Trainer.load(tmp_path / "of-3.safetensors", "numpy").steps == 24
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
+
+
+def test_ranks_that_do_not_fit_each_other():
+    """Each raises the error, and one says it."""
+    output, status, _ = ended(started(3, PROGRAM, "differs", "seed"))
+    assert status == 1
+    assert output.count("InputError: rank 1 has seed = 4, rank 0 has 3") == 1, output
+    assert "done" not in output
+
+
+FAILURES = {
+    "raise": "nnx: rank 1 of 3 failed, and ends all: the callback .*fail raised ValueError.*a mistake of one rank",
+    "outside": "ValueError: a mistake of one rank\nnnx: rank 1 of 3 failed, and ends all",
+    "interrupt": "KeyboardInterrupt\nnnx: rank 1 of 3 failed, and ends all",
+    "SIGKILL": "",
+    "SIGSEGV": "",
+    "SIGTERM": "",
+}
+
+
+@pytest.mark.parametrize(
+    "how", ["raise", "SIGKILL", *map(long, ("outside", "interrupt", "SIGSEGV", "SIGTERM"))]
+)
+def test_a_rank_that_fails_ends_all(how):
+    output, status, _ = ended(started(3, PROGRAM, "fails", how, 1))
+    told = re.search(r"fails at ([\d.]+)", output)
+    assert told is None or time.time() - float(told[1]) < 10
+    assert status != 0, output
+    assert "done" not in output
+    assert re.search(FAILURES[how], output), output
+    assert output.count("Traceback") <= 1
+
+
+def test_without_mpiexec_there_is_one_rank():
+    found = subprocess.run(
+        [sys.executable, PROGRAM, "alone"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "communicator 'mpi' has one rank, this process. To have four: mpiexec -n 4" in found.stderr
+    assert found.stdout == "done\n"
