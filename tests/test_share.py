@@ -229,3 +229,40 @@ def test_the_first_state_is_no_ranks(backend):
         program.run((backend.asarray(X, "float32"), backend.asarray(Y), None), None, 0, M, 4)
         found.append(backend.to_numpy(program.read("theta")["theta"]))
     np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.needs("numba")
+def test_numba_sums_within_its_loop():
+    """One call does many steps. An error of a sum is raised behind them, and the state is as before the call."""
+    network = nnx.mlp([4, 5, 3], "tanh", "softmax")
+    regularization = nnx.Regularization(l2=0.01, clip_norm=0.3)
+    X, Y = np.random.default_rng(0).standard_normal((4, 40)), np.arange(40) % 3
+    order = np.random.default_rng(1).permutation(40)
+
+    class Doubles(Alone):  # as of two ranks with the same samples
+        sums, last = 0, 100
+
+        def sum(self, vector):
+            self.sums += 1
+            if self.sums > self.last:
+                raise nnx.CommunicatorError("the other rank is gone")
+            vector += vector
+
+    both = Doubles()
+    found, programs = [], []
+    for share in (None, Share(both, 0)):
+        step = training_step(network, nnx.Adam(), regularization, share=share)
+        program = nnx.backend("numba").compile(step)
+        program.load(initial_state(network, nnx.Adam(), network.init(0, "float64"), regularization))
+        Js = program.run((X, Y, None), order, 0, 10, 4)
+        found.append(([float(J) for J in Js], program.read()))
+        assert all(step is not None for step in program._compiled._made.values())
+        programs.append(program)
+    assert both.sums == 4
+    close(found[1], found[0])
+    both.last = both.sums + 2
+    with pytest.raises(nnx.CommunicatorError, match="is gone"):
+        programs[1].run((X, Y, None), order, 0, 10, 4)
+    assert both.sums == both.last + 1  # no sum behind the one that failed
+    for name, x in programs[1].read().items():
+        assert np.array_equal(x, found[1][1][name])

@@ -9,6 +9,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 
 from nnx.backends.numba.blas import copy_limit
+from nnx.backends.numba.ranks import RankSum
 from nnx.backends.numpy.calls import aligned
 from nnx.compiler import Op, TraceError, Value
 from nnx.compiler.ir.evaluate import evaluated
@@ -42,6 +43,7 @@ class Arrays:
         self._buffers: set[str] = set()  # dtypes
         self._constants: dict[str, Value] = {}
         self._memory: dict[str, tuple[tuple[int, ...], str]] = {}
+        self.sums: list[RankSum] = []
 
     # Numbers.
 
@@ -68,7 +70,7 @@ class Arrays:
         """Return an operation's argument where it is a number, literal or computed by the step; None: an array."""
         number = self.schedule.literal(arg)
         if number is None:
-            return self.single(arg) if self.is_single(arg) else None
+            return self.single(arg) if self.is_single(arg) else self.element(arg)
         of = arg if isinstance(arg, Value) else op.out if op.name == "where" else op.reads[0]
         return self.number(number, of.dtype)
 
@@ -84,6 +86,19 @@ class Arrays:
         if self.schedule.places[base].memory.kind == "register":
             return f"s{base.number}"
         return f"{'bool_' if base.dtype == 'bool' else base.dtype}({self.result(base)})"
+
+    def element(self, value: Value) -> str | None:
+        """Return the element of a vector that a value is; None for another value."""
+        base = self._graph.base(value)
+        if value.ndim or base.ndim != 1:
+            return None
+        at = self.schedule.place(value).offset - self.schedule.place(base).offset
+        return f"{self.name(base)}[{self.row(at, (1,))}[0]]"
+
+    def sum_of(self, op: Op) -> str:
+        """Return the element of the table R for the function that sums a vector over all ranks."""
+        self.sums.append(RankSum(op.option("communicator"), op.out.dtype))
+        return f"R[{len(self.sums) - 1}]"
 
     def result(self, value: Value) -> str:
         """Return the element of S for a number that one thread computes for all."""
@@ -172,6 +187,8 @@ class Arrays:
             "D": np.asarray(self._rows, np.int64).reshape(-1, 4),
             "S": np.zeros(max(len(self._results), 1)),
         }
+        if self.sums:
+            tables["R"] = np.asarray([one.address for one in self.sums], np.int64)
         tables |= {f"C_{dtype}": np.asarray(numbers, dtype) for dtype, numbers in self._numbers.items()}
         tables |= {
             f"scalars_{dtype}": np.asarray([1, 0, copy_limit()], dtype) for dtype in ("float32", "float64")

@@ -8,7 +8,7 @@ from nnx.backends.numba.kernel import KernelSource
 from nnx.backends.numba.threads import threads
 from nnx.compiler import Op, TraceError
 from nnx.compiler.ir.operations import FLOATS
-from nnx.compiler.schedule import Barrier, Copy, Gather, Gemm, Instruction, Kernel, TileUpdate
+from nnx.compiler.schedule import AllReduce, Barrier, Copy, Gather, Gemm, Instruction, Kernel, TileUpdate
 from nnx.compiler.thresholds import PARTIAL_SUMS_SAMPLES
 
 BARRIER = "next_barrier = barrier(sync, T, next_barrier)"
@@ -51,6 +51,8 @@ class Instructions:
                 self._copy(instruction)
             case TileUpdate():
                 self._tile_update(instruction)
+            case AllReduce(op):
+                self._all_reduce(op)
             case Barrier():
                 self.lines.append(BARRIER)
             case _:
@@ -129,6 +131,9 @@ class Instructions:
             if not arrays.is_single(source):
                 raise TraceError("an element of an array")
             self.lines += ["if t == 0:", f"    {arrays.result(target)} = {arrays.single(source)}"]
+        elif arrays.is_single(source) and source.size == 1:
+            part = arrays.part(target, copy.start, copy.stop)
+            self.lines += ["if t == 0:", f"    {part}[0] = {arrays.single(source)}"]
         elif source.ndim == target.ndim == 1:
             part = arrays.part(target, copy.start, copy.stop)
             self.lines.append(f"copy_state(t, T, {arrays.name(source)}, {part})")
@@ -136,6 +141,12 @@ class Instructions:
             self.lines += ["if t == 0:", f"    {arrays.name(target)}[...] = {arrays.name(source)}"]
         else:
             raise TraceError(f"{copy} has no loop")
+
+    def _all_reduce(self, op: Op) -> None:
+        """Sum a vector over all ranks: one thread does it, and the others wait."""
+        vector, out = map(self._arrays.name, (op.reads[0], op.out))
+        copy = [f"    {out}[...] = {vector}"] if vector != out else []
+        self.lines += ["if t == 0:", *copy, f"    sum_over_ranks({self._arrays.sum_of(op)}, {out})"]
 
     def _tile_update(self, tile: TileUpdate) -> None:
         (a, b), copy, arrays = tile.product.reads, tile.transposed, self._arrays

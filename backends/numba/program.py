@@ -58,6 +58,7 @@ class CompiledStep:
     def __init__(self, source: Source, compiled: CompiledFunction) -> None:
         self._compiled, self.function, self.tables = compiled, compiled.function, [source.tables]
         self.changed, self.seconds, self.cost = source.changed, source.estimated_seconds, source.cost
+        self._sums = source.sums
 
     def __call__(
         self, state: State, new: State, data: Data, order: Array | None, at: int, m: int, count: int
@@ -72,6 +73,8 @@ class CompiledStep:
             self.function, self.seconds, count, at, m, order, Js, rows, *samples,
             *_arguments(state, new), *self.tables[0].values(),
         )  # fmt: skip
+        for one in self._sums:
+            one.check()
         return Js
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from nnx.backends.numba.arrays import LINE, Arrays
 from nnx.backends.numba.expressions import indented, iteration_space
 from nnx.backends.numba.instructions import BARRIER, Instructions
+from nnx.backends.numba.ranks import RankSum
 from nnx.compiler import Graph, Op, TraceError, Value, step_graph, thresholds
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.pipeline import Target, schedule
@@ -37,8 +38,14 @@ def row_length(value: Value) -> int:
     return columns if lines < 4 else each * (lines if lines % 32 else lines + 1)
 
 
+def may_alias(op: Op) -> tuple[Value, ...]:
+    """Return the arguments that an operation may be written over."""
+    return op.reads if op.kind in ("elementwise", "all_reduce") else ()
+
+
 TARGET = Target(
     iteration_space=iteration_space,
+    may_alias=may_alias,
     threads=True,
     copies_transposed=copies_transposed,
     row_length=row_length,
@@ -59,6 +66,8 @@ class Source(NamedTuple):
         Of a step on one core.
     cost : str
         The dtype of J.
+    sums : list of RankSum
+        What it calls back: see `nnx.backends.numba.ranks`.
     """
 
     text: str
@@ -66,6 +75,7 @@ class Source(NamedTuple):
     tables: dict[str, Any]
     estimated_seconds: float
     cost: str
+    sums: list[RankSum]
 
 
 class NumbaStepRenderer:
@@ -108,7 +118,14 @@ class NumbaStepRenderer:
         ]
         kernels = [text.replace("KERNEL", name) for text, name in self._instructions.kernels.items()]
         text = "\n\n\n".join([*kernels, "\n".join(step) + "\n"])
-        return Source(text, tuple(self._changed), tables, self.schedule.estimated_seconds, self._J.dtype)
+        return Source(
+            text,
+            tuple(self._changed),
+            tables,
+            self.schedule.estimated_seconds,
+            self._J.dtype,
+            self._arrays.sums,
+        )
 
     def _parameters(self) -> dict[str, str]:
         """Return numba's types of the arguments that differ from call to call."""

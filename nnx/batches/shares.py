@@ -21,7 +21,7 @@ class Order(NamedTuple):
 
 
 class RankBatches(Batches):
-    """This rank's share of the mini-batches of each epoch. All ranks have the same samples and draw the same orders.
+    """The share of one rank in the mini-batches of each epoch. All ranks have the same samples and draw the same orders.
 
     Of a batch of m samples the rank r takes those from r s to (r + 1) s, where s is a full batch divided by the number
     of ranks, rounded up. So a rank's first place in a batch is the same in all batches, also in the smaller last one. A

@@ -122,7 +122,10 @@ class _Builder:
         self._graph, self._target, self._slots, self._tiled = graph, target, slots, tiles
         self._groups = tiles.groups
         self._internal = frozenset().union(*(group.internal for group in self._groups))
-        self._parts = parts_of_concats(graph, self._groups)
+        parts = parts_of_concats(graph, self._groups)
+        self._parts = {
+            x: part for x, part in parts.items() if x.ndim or not target.threads
+        }  # not of a register
         self._column_major = (
             column_major(graph, self._parts) if target.samples_as_rows else frozenset[Value]()
         )

@@ -59,10 +59,11 @@ def agree_on_end(session: Session) -> None:
 
 def check_state(session: Session) -> None:
     """Raise a CommunicatorError unless all ranks have the same parameters, learning rate and steps."""
-    communicator, first = session.communicator, _hash(session)
-    if communicator.size > 1 and (
-        differ := ranks_that(communicator, text_of(communicator, 0, first) != first)
-    ):
+    communicator = session.communicator
+    if communicator.size == 1:
+        return
+    own = _hash(session)
+    if differ := ranks_that(communicator, text_of(communicator, 0, own) != own):
         raise CommunicatorError(
             f"rank {differ[0]} has other parameters than rank 0 after epoch {len(session.records)}: all do the same "
             "steps, so a callback has changed them on some ranks only, or the ranks' processors or libraries differ"

@@ -10,6 +10,7 @@ from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError
 from nnx.model import members
 from nnx.optimizers import LBFGS, State
+from nnx.port.communicator import Alone, Communicator
 from nnx.port.program import Program
 from nnx.support.members import together
 from nnx.train.session import Session
@@ -89,6 +90,9 @@ class Stack:
     rows : list of int
         The member in each row; -1: it has left.
     """
+
+    communicator: Communicator = Alone()
+    share = None  # of each batch a stack takes all: members are not trained on several ranks
 
     def __init__(self, sessions: Sequence[Session], own_weights: bool = False) -> None:
         self.sessions = list(sessions)

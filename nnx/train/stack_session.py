@@ -13,7 +13,7 @@ from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.optimizers import optimizer as find_optimizer
-from nnx.port.communicator import Communicator
+from nnx.port.communicator import Alone, Communicator
 from nnx.port.communicators import communicator as find_communicator
 from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.members import member, together
@@ -80,6 +80,7 @@ class StackSession:
     """
 
     checkpoint: Any = None
+    communicator: Communicator = Alone()
     steps, kept = _of_each("steps"), _of_each("kept")
     records, rng, learning_rate = _of_each("records"), _of_each("rng"), _of_each("learning_rate")
     features, targets = _of_first("features"), _of_first("targets")
@@ -100,10 +101,9 @@ class StackSession:
         precision: str | None = None,
         communicator: str | Communicator | None = None,
     ) -> None:
-        self.communicator = find_communicator(communicator)
-        if self.communicator.size > 1:
+        if (ranks := find_communicator(communicator).size) > 1:
             raise InputError(
-                f"members cannot be trained on several ranks ({self.communicator.size}): they know nothing of each "
+                f"members cannot be trained on several ranks ({ranks}): they know nothing of each "
                 "other. Give each rank members of its own, and no communicator"
             )
         self.K = K = positive_int("members", K)

@@ -247,7 +247,7 @@ def _first(gradient: Callable[..., Gradient], share: Share | None) -> Callable[.
         J, dtheta, _ = gradient(state, batch, start + ahead if ahead else start)
         weights = _weights(batch)
         xp = array_namespace(J)
-        weight = xp.ones_like(J) * batch[0].shape[-1] if weights is None else xp.sum(weights, axis=-1)
+        weight = xp.full_like(J, batch[0].shape[-1]) if weights is None else xp.sum(weights, axis=-1)
         return {"J": weight * J, "dtheta": xp.expand_dims(weight, axis=-1) * dtheta, "weight": weight}
 
     return first

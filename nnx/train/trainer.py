@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,10 +119,8 @@ class Trainer(Attributes, Evaluator):
         communicator: str | Communicator | None = None,
     ) -> None:
         arguments = network, optimizer, backend, device, dtype, seed, regularization, theta, precision
-        if members is None:
-            self.session = Session(*arguments, communicator)
-        else:
-            self.session = StackSession(members, *arguments, communicator)
+        kind: Any = Session if members is None else partial(StackSession, members)
+        self.session = kind(*arguments, communicator)
 
     @property
     def history(self) -> History:

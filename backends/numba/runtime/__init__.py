@@ -7,5 +7,5 @@ waits for the others where one reads what another has written. BLAS has one thre
 keeps on disk what it has compiled of it, so that all steps share it.
 """
 
-FILES = ("options", "threads", "parts", "blocks", "gemm", "tiles", "copies", "elementary")
+FILES = ("options", "threads", "parts", "blocks", "gemm", "tiles", "copies", "elementary", "ranks")
 """The files in an order in which each uses only those before it."""
