@@ -35,6 +35,42 @@ def test_a_fit_goes_on_with_other_ranks(tmp_path):
         assert len((folder / "log.csv").read_text().splitlines()) == 5  # rank 0 alone writes
 
 
+@pytest.mark.parametrize("micro_batch", [None, 3])
+@pytest.mark.parametrize("kind", ["file", "sparse"])
+def test_samples_that_are_read_piece_by_piece(tmp_path, kind, micro_batch):
+    X, Y, W = ranks_program.X, ranks_program.Y, ranks_program.W
+    if kind == "file":
+        np.save(tmp_path / "X.npy", np.ascontiguousarray(X.T))
+        X = np.load(tmp_path / "X.npy", mmap_mode="r").T
+    else:
+        X = pytest.importorskip("scipy.sparse").csc_array(X * (X > 0))
+
+    def fit(communicator):
+        made = ranks_program.trainer(communicator)
+        histories = [
+            made.fit(
+                X, Y, 2, 10, sample_weight=w, micro_batch=micro_batch, shuffle=shuffle, training_metrics=True
+            )
+            for w, shuffle in ((None, True), (W, True), (np.where(np.arange(len(W)) < 20, 0, W), False))
+        ]
+        return histories, made.theta, made.steps
+
+    histories, theta, steps = fit(None)
+    for its_histories, its_theta, its_steps in in_ranks(3, fit):
+        assert its_steps == steps == 2 * (6 + 6 + 4)  # two batches of the last fit weigh nothing
+        np.testing.assert_allclose(its_theta, theta, rtol=1e-10)
+        for found, expected in zip(its_histories, histories, strict=True):
+            np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-10)
+
+
+def test_batches_that_are_given_are_refused():
+    def rank(communicator):
+        with pytest.raises(nnx.InputError, match="several ranks take their shares of X and Y"):
+            ranks_program.trainer(communicator).fit([(ranks_program.X, ranks_program.Y)], epochs=2)
+
+    in_ranks(2, rank)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_callback_of_one_rank_stops_all(rank):
     in_ranks(2, lambda communicator: ranks_program.stops(communicator, rank))

@@ -1,12 +1,13 @@
 """Choosing the provider of batches for samples: `Batches`, `Stream` or `Iterated`."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from nnx.array import host
 from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
-from nnx.batches.shares import RankBatches
+from nnx.batches.shares import RankBatches, RankStream
 from nnx.batches.source import Source
 from nnx.batches.sources import whole
 from nnx.batches.stream import Checks, Stream
@@ -78,6 +79,11 @@ def provide(
                     f"{whose}{name} is given, but no {whose}Y; without Y, X is an iterable of batches, which have "
                     "their own sizes, and weights as (X, Y, w)"
                 )
+        if communicator is not None and communicator.size > 1:
+            raise InputError(
+                f"several ranks take their shares of X and Y, arrays or files; {whose}X is an iterable of batches. "
+                "Give arrays, or a numpy.memmap"
+            )
         return Iterated(
             backend, X, micro_batch, checks=checks, dtype=dtype, steps=steps, ahead=ahead, whose=whose
         )
@@ -88,8 +94,10 @@ def provide(
     X, Y = checks.recognise("X", f"{whose}X", X), checks.recognise("Y", f"{whose}Y", Y)
     if not (w is None or isinstance(w, str | Mapping)):
         w = checks.recognise("w", f"{whose}w", w)
+    ranks = communicator if communicator is not None and communicator.size > 1 else None
     if isinstance(X, Source) or not resident:
-        return Stream(
+        kind = Stream if ranks is None else partial(RankStream, communicator=ranks)
+        return kind(
             backend,
             X,
             Y,
@@ -108,8 +116,8 @@ def provide(
     w = checks.weights(f"{whose}w", whole(w), Y, m)
     if rng is not None and batch_size is not None and batch_size < m:
         X = host.rows_contiguous(X)  # so that gathering a sample reads one piece of memory
-    if communicator is not None and communicator.size > 1:
+    if ranks is not None:
         X, w = (None if x is None else host.as_dtype(host.as_host(x), dtype) for x in (X, w))
-        return RankBatches(backend, X, host.as_host(Y), w, batch_size, rng, micro_batch, communicator)
+        return RankBatches(backend, X, host.as_host(Y), w, batch_size, rng, micro_batch, ranks)
     w = None if w is None else backend.asarray(w, dtype)
     return Batches(backend, backend.asarray(X, dtype), backend.asarray(Y), w, batch_size, rng, micro_batch)

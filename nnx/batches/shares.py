@@ -1,14 +1,30 @@
 """Mini-batches of several ranks: of each batch a rank takes its share."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from nnx.array import host
 from nnx.array.gather import Data, mini_batch
 from nnx.array.namespace import Array, array_namespace
 from nnx.batches import Batches, Piece, pieces, places
+from nnx.batches.stream import Host, Stream
 from nnx.port.base import Backend
 from nnx.port.communicator import Communicator
+
+
+def share_of(batch_size: int, communicator: Communicator) -> slice:
+    """Return the places in a batch that a rank takes.
+
+    Examples
+    --------
+    >>> from nnx.port.communicator import Alone
+    >>> second = Alone()
+    >>> second.rank, second.size = 1, 2
+    >>> share_of(9, second)
+    slice(5, 10, None)
+    """
+    each = -(-batch_size // communicator.size)
+    return slice(communicator.rank * each, (communicator.rank + 1) * each)
 
 
 class Order(NamedTuple):
@@ -21,7 +37,7 @@ class Order(NamedTuple):
 
 
 class RankBatches(Batches):
-    """The share of one rank in the mini-batches of each epoch. All ranks have the same samples and draw the same orders.
+    """One rank's share of the mini-batches of each epoch. All ranks have the same samples and draw the same orders.
 
     Of a batch of m samples the rank r takes those from r s to (r + 1) s, where s is a full batch divided by the number
     of ranks, rounded up. So a rank's first place in a batch is the same in all batches, also in the smaller last one. A
@@ -68,8 +84,8 @@ class RankBatches(Batches):
     ) -> None:
         super().__init__(backend, X, Y, None, batch_size, rng, micro_batch)
         self._whole = X, Y, w
-        each = -(-self.batch_size // communicator.size)
-        self.start, self._stop = communicator.rank * each, (communicator.rank + 1) * each
+        self._places = share_of(self.batch_size, communicator)
+        self.start = self._places.start
         if w is not None and int((w == 0).sum()) >= self.size(-1):
             self._weightless = w == 0
         self.data: Data = self._on_device(X, Y, w, None if self.draws else self._own(_in_order(self.m)))
@@ -87,12 +103,11 @@ class RankBatches(Batches):
         """Return this rank's part of an order: of each batch its share."""
         size, full = self.batch_size, len(order) // self.batch_size
         whole, rest = order[: full * size].reshape(full, size), order[full * size :]
-        share = slice(self.start, self._stop)
-        return host.concat([whole[:, share].reshape(-1), rest[share]])
+        return host.concat([whole[:, self._places].reshape(-1), rest[self._places]])
 
     def _share(self, m: int) -> int:
         """Return how many of the samples of a batch this rank takes."""
-        return max(0, min(self._stop, m) - self.start)
+        return max(0, min(self._places.stop, m) - self.start)
 
     def order(self, epochs: int = 1) -> Any:
         """Draw the order of the samples in the next epochs, one after the other; None: as they are."""
@@ -143,6 +158,29 @@ class RankBatches(Batches):
                 continue
             for place, start, ends in pieces(m, m, self.micro_batch):
                 yield mini_batch(data, own, at + place.start, place.stop - place.start), start, ends
+
+
+class RankStream(Stream):
+    """One rank's share of the mini-batches of a source, which it reads whole.
+
+    The parameters are those of `Stream`, and the communicator. Each step has at least one piece, perhaps without samples.
+    """
+
+    def __init__(self, *arguments: Any, communicator: Communicator, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._places = share_of(self.batch_size, communicator)
+        self.start = self._places.start
+
+    def _on_device(self, samples: Iterator[tuple[Host, int, bool]]) -> Generator[Piece, None, None]:
+        return super()._on_device(self._shares(samples))
+
+    def _shares(self, samples: Iterator[tuple[Host, int, bool]]) -> Iterator[tuple[Host, int, bool]]:
+        taken = 0  # samples of the step
+        for held, start, ends in samples:
+            low, high = (min(max(place - start, 0), held.m) for place in (self.start, self._places.stop))
+            if low < high or ends:
+                yield held.cut(slice(low, high)), taken, ends
+            taken = 0 if ends else taken + high - low
 
 
 def _in_order(m: int) -> Any:

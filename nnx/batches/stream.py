@@ -58,6 +58,11 @@ class Host(NamedTuple):
     Y: Any
     w: Any
 
+    @property
+    def m(self) -> int:
+        """The number of samples."""
+        return int(self.X.shape[-1])
+
     def cut(self, part: Any) -> "Host":
         """Return the samples that a slice, or an array of numbers, names."""
         return Host(*(cut(x, part) for x in self))

@@ -12,10 +12,10 @@ from nnx.batches import Batches, Provider
 from nnx.errors import InputError
 from nnx.model.network import Network
 from nnx.optimizers import State
-from nnx.train.costs import EpochCosts, costs
+from nnx.train.costs import EpochCosts, costs, number
 from nnx.train.ranks import of_first
 from nnx.train.session import Session
-from nnx.train.share import of_all_ranks
+from nnx.train.share import Share, of_all_ranks
 from nnx.train.step import Batch, Sums
 
 SECONDS_PER_CALL = 0.5
@@ -130,16 +130,29 @@ class Steps:
                 samples, sums = (m, {}) if start == 0 else (samples + m, sums)
                 if m and self.least == 1:
                     sums = add_micro_batch(session, session.read(), sums, batch, start)
+                if ends and session.share is not None:
+                    sums = self._of_all_ranks(sums, session.share)
+                    samples = min(self.batches.batch_size, self.batches.m - found.samples)
                 if ends and not sums:
                     yield LEFT_OUT
                 elif ends:
-                    if session.share is not None:
-                        sums = of_all_ranks(sums, session.share.communicator)
-                        samples = self.batches.size(step - 1)
                     after, J = session.micro_batches.update(session.read(), sums)
                     session.load(after)
                     found.add(step, [J], [sums["weight"]], samples)
                     yield Done([J], samples, [sums["weight"]], partial(tuple, batch), sums)
+
+    def _of_all_ranks(self, sums: Sums, share: Share) -> Sums:
+        """Return the sums of a step over the samples of all ranks; empty where all of these weigh 0.
+
+        Empty sums are those of a rank without samples.
+        """
+        session = self.session
+        if not sums:
+            theta = session.read("theta")["theta"]
+            zeros, zero = (array_namespace(theta).zeros_like(x) for x in (theta, theta[0]))
+            sums = {"J": zero, "dtheta": zeros, "weight": zero}
+        sums = of_all_ranks(sums, share.communicator)
+        return sums if number(session.backend, sums["weight"]) > 0 else {}
 
     def _agreed(self, pace: float) -> float:
         """Return the pace of rank 0: all ranks then do the same number of steps in a call."""
