@@ -37,7 +37,7 @@ class RankSum:
             return
         try:
             if (address, size) not in self._vectors:
-                memory = (ctypes.c_uint8 * (size * self._dtype.itemsize)).from_address(address)
+                memory: Any = (ctypes.c_uint8 * (size * self._dtype.itemsize)).from_address(address)
                 self._vectors = {(address, size): np.frombuffer(memory, self._dtype)}
             self._communicator.sum(self._vectors[address, size])
         except BaseException as error:

@@ -72,18 +72,9 @@ def provide(
     >>> [X.shape for (X, Y, w), start, ends in batches.epoch()]
     [(2, 4), (2, 4), (2, 1)]
     """
+    ranks = communicator if communicator is not None and communicator.size > 1 else None
     if Y is None:
-        for name, value in (("batch_size", batch_size), ("sample_weight", w)):
-            if value is not None:
-                raise InputError(
-                    f"{whose}{name} is given, but no {whose}Y; without Y, X is an iterable of batches, which have "
-                    "their own sizes, and weights as (X, Y, w)"
-                )
-        if communicator is not None and communicator.size > 1:
-            raise InputError(
-                f"several ranks take their shares of X and Y, arrays or files; {whose}X is an iterable of batches. "
-                "Give arrays, or a numpy.memmap"
-            )
+        _check_iterable(whose, batch_size, w, ranks)
         return Iterated(
             backend, X, micro_batch, checks=checks, dtype=dtype, steps=steps, ahead=ahead, whose=whose
         )
@@ -94,7 +85,6 @@ def provide(
     X, Y = checks.recognise("X", f"{whose}X", X), checks.recognise("Y", f"{whose}Y", Y)
     if not (w is None or isinstance(w, str | Mapping)):
         w = checks.recognise("w", f"{whose}w", w)
-    ranks = communicator if communicator is not None and communicator.size > 1 else None
     if isinstance(X, Source) or not resident:
         kind = Stream if ranks is None else partial(RankStream, communicator=ranks)
         return kind(
@@ -121,3 +111,18 @@ def provide(
         return RankBatches(backend, X, host.as_host(Y), w, batch_size, rng, micro_batch, ranks)
     w = None if w is None else backend.asarray(w, dtype)
     return Batches(backend, backend.asarray(X, dtype), backend.asarray(Y), w, batch_size, rng, micro_batch)
+
+
+def _check_iterable(whose: str, batch_size: int | None, w: Any, ranks: Communicator | None) -> None:
+    """Raise an InputError for what cannot be given with an iterable of batches."""
+    for name, value in (("batch_size", batch_size), ("sample_weight", w)):
+        if value is not None:
+            raise InputError(
+                f"{whose}{name} is given, but no {whose}Y; without Y, X is an iterable of batches, which have "
+                "their own sizes, and weights as (X, Y, w)"
+            )
+    if ranks is not None:
+        raise InputError(
+            f"several ranks take their shares of X and Y, arrays or files; {whose}X is an iterable of batches. "
+            "Give arrays, or a numpy.memmap"
+        )

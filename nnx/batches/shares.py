@@ -107,7 +107,7 @@ class RankBatches(Batches):
 
     def _share(self, m: int) -> int:
         """Return how many of the samples of a batch this rank takes."""
-        return max(0, min(self._places.stop, m) - self.start)
+        return max(0, min(int(self._places.stop), m) - int(self.start))
 
     def order(self, epochs: int = 1) -> Any:
         """Draw the order of the samples in the next epochs, one after the other; None: as they are."""
@@ -163,7 +163,7 @@ class RankBatches(Batches):
 class RankStream(Stream):
     """One rank's share of the mini-batches of a source, which it reads whole.
 
-    The parameters are those of `Stream`, and the communicator. Each step has at least one piece, perhaps without samples.
+    The parameters are those of `Stream`, and the communicator. Each step has a piece, perhaps without samples.
     """
 
     def __init__(self, *arguments: Any, communicator: Communicator, **named: Any) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from nnx.array.namespace import array_namespace
-from nnx.batches import Batches, Provider
+from nnx.batches import Batches, Counted, Provider
 from nnx.errors import InputError
 from nnx.model.network import Network
 from nnx.optimizers import State
@@ -113,10 +113,10 @@ class Steps:
             step += count
 
     def _micro_batches(self, skip: int, found: EpochCosts) -> Generator[Done, None, None]:
-        session, step = self.session, skip
+        session, batches, step = self.session, self.batches, skip
         sums: Sums = {}
         samples = 0
-        with closing(self.batches.epoch(skip)) as pieces:
+        with closing(batches.epoch(skip)) as pieces:
             for batch, start, ends in pieces:
                 m = batch[0].shape[-1]
                 step += ends
@@ -132,7 +132,8 @@ class Steps:
                     sums = add_micro_batch(session, session.read(), sums, batch, start)
                 if ends and session.share is not None:
                     sums = self._of_all_ranks(sums, session.share)
-                    samples = min(self.batches.batch_size, self.batches.m - found.samples)
+                    assert isinstance(batches, Counted)  # an iterable is refused
+                    samples = min(batches.batch_size, batches.m - found.samples)
                 if ends and not sums:
                     yield LEFT_OUT
                 elif ends:
