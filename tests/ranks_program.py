@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -184,6 +185,16 @@ def alone(communicator):
     for one in found:
         one.fit(X, Y, 2, 10)
     assert np.array_equal(found[0].theta, found[1].theta)
+
+
+def killed(communicator, folder):
+    """A fit that goes on from its last checkpoint, if there is one; each rank says its process."""
+    together = trainer(communicator)
+    Path(folder).mkdir(exist_ok=True)
+    print(f"rank {communicator.rank} is {os.getpid()}.", flush=True)
+    together.fit(X, Y, 400, 10, callbacks=nnx.Checkpoints(folder, steps=11), resume=folder)
+    if communicator.rank == 0:
+        np.save(f"{folder}/theta.npy", together.theta)
 
 
 def diverges(communicator):

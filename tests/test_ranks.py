@@ -1,10 +1,13 @@
 """Ranks that are processes of MPI. `test_rank_fits` has the same as threads."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from mpi import HERE, ended, needs_mpi, run, started
 
@@ -74,6 +77,27 @@ def test_a_rank_that_fails_ends_all(how):
     assert "done" not in output
     assert re.search(FAILURES[how], output), output
     assert output.count("Traceback") <= 1
+
+
+@pytest.mark.long
+def test_ranks_that_are_killed_go_on_with_the_same_bits(tmp_path):
+    """At any moment: all end, and the last checkpoint is whole."""
+    rng, kills, whole = np.random.default_rng(), int(os.environ.get("NNX_TEST_KILLS", 4)), tmp_path / "whole"
+    run(3, PROGRAM, "killed", whole)
+    expected = np.load(whole / "theta.npy")
+    for number, rank in enumerate(rng.integers(0, 3, kills)):
+        folder = tmp_path / str(number // 2)  # the second kill hits a fit that goes on
+        process, pids = started(3, PROGRAM, "killed", folder), {}
+        while len(pids) < 3:
+            pids |= re.findall(r"rank (\d) is (\d+)\.", process.stdout.readline())
+        time.sleep(rng.random() * 1.5)
+        os.kill(int(pids[str(rank)]), signal.SIGKILL)
+        output, status, seconds = ended(process)
+        assert seconds < 10
+        assert status != 0, output
+        if number % 2:
+            run(3, PROGRAM, "killed", folder)
+            assert np.array_equal(np.load(folder / "theta.npy"), expected)
 
 
 def test_without_mpiexec_there_is_one_rank():
