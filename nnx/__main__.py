@@ -16,6 +16,10 @@ def main() -> None:
     """Run the command line; what is wrong is said in one line, without a traceback unless NNX_TRACEBACK is set."""
     streams.prepare()
     try:
+        if any(word.partition("=")[0] == "--communicator" for word in sys.argv[1:]):
+            from nnx.cli.ranks import begin
+
+            begin(sys.argv[1:])
         from nnx.cli.app import app
 
         try:

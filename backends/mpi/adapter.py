@@ -101,7 +101,7 @@ class Mpi(Communicator):
 
     def abort(self, code: int = 1) -> NoReturn:
         """End the processes of all ranks at once, with this exit status."""
-        for stream in (sys.stdout, sys.stderr):
+        for stream in (sys.stdout, sys.stderr, sys.__stderr__):
             if stream is not None:
                 stream.flush()
         time.sleep(PASSED_ON)

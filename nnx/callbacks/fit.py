@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from nnx.metrics.history import History
 from nnx.model.network import Network
 from nnx.port.base import Backend
+from nnx.port.communicator import Communicator
 
 
 class Fit(Protocol):
@@ -24,6 +25,10 @@ class Fit(Protocol):
     @property
     def backend(self) -> Backend:
         """Where it runs."""
+
+    @property
+    def communicator(self) -> Communicator:
+        """The processes that train it together."""
 
     @property
     def dtype(self) -> str:

@@ -217,7 +217,9 @@ def _check_text(options: Options) -> None:
                 ) from error
 
 
-MAY_CHANGE = ("resume", "epochs", "backend", "device", "precision", "plots", "tensorboard", "quiet", "json")
+MAY_CHANGE = (
+    "resume", "epochs", "backend", "device", "precision", "communicator", "plots", "tensorboard", "quiet", "json",
+)  # fmt: skip
 """The options that may be typed when a run goes on."""
 
 

@@ -21,6 +21,9 @@ EVERY = 10
 SHARE = 1 / 20
 """The most of a run's time that goes into its checkpoints."""
 
+CTRL_C = "Ctrl-C"
+"""Why a fit of several ranks ends. The first one has written a checkpoint."""
+
 
 class Keeper(Checkpoints):
     """Writes a checkpoint every ten seconds, but for no more than a twentieth of the time, and after the last epoch.
@@ -46,14 +49,20 @@ class Keeper(Checkpoints):
         super().on_step(trainer, progress)
         if self.interrupted and progress.step != progress.steps:  # else once the epoch is measured
             self._write(trainer, self._path())
-            raise KeyboardInterrupt
+            self._end(trainer)
 
     def on_epoch(self, trainer: Fit, progress: Progress) -> None:
         """Write a checkpoint if it is time, or if the fit is to end."""
         super().on_epoch(trainer, progress)
         if self.interrupted:
             self._write(trainer, self._path())
+            self._end(trainer)
+
+    def _end(self, trainer: Fit) -> None:
+        """End the fit, with that of the other ranks, which are to do no step more."""
+        if trainer.communicator.size == 1:
             raise KeyboardInterrupt
+        trainer.stop(CTRL_C)
 
     def _write(self, trainer: Fit, path: Path) -> None:
         start = time.monotonic()
@@ -168,3 +177,13 @@ def interruptible(keeper: Keeper | StackKeeper) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def left_to_first_rank() -> Iterator[None]:
+    """Let Ctrl-C, which all ranks get, be that of the first one: it ends the fit of all."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

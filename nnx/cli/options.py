@@ -170,6 +170,16 @@ class Options(DataOptions):
     backend: BackendName = "auto"
     device: DeviceName = None
     precision: PrecisionName = None
+    communicator: Annotated[
+        str | None,
+        option(
+            "Where",
+            "mpi: all processes that mpiexec has started train one network, each with its share of every batch.",
+            metavar="mpi",
+            show_default="this process alone",
+            autocompletion=complete(("mpi",)),
+        ),
+    ] = None
     out: Annotated[Path | None, option("Where", "The run's folder.", show_default="a new one in runs/")] = (
         None
     )
@@ -219,7 +229,19 @@ OF_EACH_MEMBER = (
 """The options that may have a number for each member: a list."""
 
 OF_THE_COMMAND = frozenset(
-    {"no_early_stopping", "out", "overwrite", "plots", "config", "resume", "sweep", "draws", "quiet", "json"}
+    {
+        "no_early_stopping",
+        "communicator",
+        "out",
+        "overwrite",
+        "plots",
+        "config",
+        "resume",
+        "sweep",
+        "draws",
+        "quiet",
+        "json",
+    }
 )
 """The options of the command that are no part of the run."""
 

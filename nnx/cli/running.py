@@ -9,9 +9,9 @@ from typing import Any
 from nnx.batches.sample_weights import held_out_weights
 from nnx.callbacks import Callback
 from nnx.callbacks.fit import epochs_done, steps_done
-from nnx.cli import build, config, in_units
+from nnx.cli import INTERRUPTED, build, config, in_units, show
 from nnx.cli.folder import Folder
-from nnx.cli.interrupt import Keeper, interruptible
+from nnx.cli.interrupt import CTRL_C, Keeper, interruptible, left_to_first_rank
 from nnx.cli.prepared import Data
 from nnx.cli.saving import save_surely
 from nnx.cli.training import Training, evaluate, evaluate_members
@@ -42,6 +42,9 @@ def train(training: Training, folder: Folder, watch: Callback, resume: bool = Fa
                 checkpoints if resume else None,
                 training_sample(training.data),
             )
+        if trainer.stopped == CTRL_C:
+            trainer.stopped = None
+            raise KeyboardInterrupt
         training.finished = keep = True
     except KeyboardInterrupt:
         keep = steps_done(trainer) > 0
@@ -53,6 +56,28 @@ def train(training: Training, folder: Folder, watch: Callback, resume: bool = Fa
         leave(training, folder, keep)
     if keep:
         measure(training)
+
+
+def follow(training: Training, resume: Path | None) -> int:
+    """Train with rank 0, which alone writes and says something; return the exit status.
+
+    Parameters
+    ----------
+    training : Training
+    resume : path or None
+        The folder of the run to go on with.
+    """
+    folder = Folder(resume or Path())
+    bar = in_units.Bar(show.console, training.data.preparation)
+    keeper = Keeper(folder.path / CHECKPOINTS)
+    with left_to_first_rank():
+        fit(
+            training,
+            [*training.snapshots, bar, *boards(training, folder), keeper],
+            keeper.folder if resume else None,
+            training_sample(training.data),
+        )
+    return INTERRUPTED if training.trainer.stopped == CTRL_C else 0
 
 
 def begin(training: Training, folder: Folder, resume: bool) -> None:

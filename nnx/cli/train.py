@@ -11,16 +11,21 @@ from nnx.cli.options import Options
 from nnx.cli.prepared import Reader
 from nnx.cli.report import describe, report
 from nnx.cli.resuming import going_on
-from nnx.cli.running import train
+from nnx.cli.running import follow, train
 from nnx.cli.training import prepare, result
 from nnx.errors import count
+from nnx.port.communicator import Communicator
+from nnx.port.communicators import communicator
+from nnx.port.failures import together
 
 
 def run(options: Options) -> int:
     """Train as the options say; return the exit status."""
     if options.out is not None and not options.overwrite:
         refuse_existing(options.out, empty_folder=True)
-    with show.told(options.quiet, options.json):
+    ranks = communicator(options.communicator)
+    with show.told(options.quiet, options.json), together(ranks):
+        check_alone(options, ranks)
         if options.table:
             from nnx.cli.sweep import sweep
 
@@ -30,6 +35,16 @@ def run(options: Options) -> int:
         return single(options)
 
 
+def check_alone(options: Options, ranks: Communicator) -> None:
+    """Raise a UsageError for options that several ranks do not have."""
+    for given, name in ((options.table, "--sweep"), (options.folds, "--folds")):
+        if given and ranks.size > 1:
+            raise UsageError(
+                f"{name} trains networks that know nothing of each other, and --communicator one network on several "
+                "ranks; leave out one of them"
+            )
+
+
 def single(options: Options) -> int:
     """Train one network; return the exit status."""
     reader = Reader()
@@ -37,6 +52,9 @@ def single(options: Options) -> int:
     if options.resume is not None:
         folder = Folder(options.resume)
         resumed = going_on(training, folder.path)  # errors come before any report
+    if training.trainer.communicator.rank:
+        return follow(training, options.resume)
+    if options.resume is not None:
         folder.check()
         describe(training)
         show.say("Resumed", resumed)

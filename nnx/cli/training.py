@@ -99,6 +99,7 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Traini
         build.regularization(options),
         precision=options.precision,
         members=options.members,
+        communicator=options.communicator,
     )
     # At once, and not in `fit`: the run's configuration names the backend.
     trainer.session.take_numba_if_worth(m * options.epochs, steps * options.epochs)

@@ -31,13 +31,13 @@ def together(communicator: Communicator) -> Iterator[None]:
 
 
 def end_all(communicator: Communicator, error: BaseException) -> None:
-    """Say the error of this rank, and end the processes of all."""
+    """Say the error of this rank, whatever the program has made of `sys.stderr`, and end the processes of all."""
     where = f"rank {communicator.rank} of {communicator.size} failed, and ends all"
     if isinstance(error, Error):
-        print(f"nnx: {where}: {error}", file=sys.stderr)
+        print(f"nnx: {where}: {error}", file=sys.__stderr__)
     else:
-        traceback.print_exception(error)
-        print(f"nnx: {where}", file=sys.stderr)
+        traceback.print_exception(error, file=sys.__stderr__)
+        print(f"nnx: {where}", file=sys.__stderr__)
     communicator.abort(INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED)
 
 

@@ -1,0 +1,124 @@
+"""`nnx train --communicator mpi`."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+from mpi import ended, needs_mpi, run, started
+
+import nnx
+
+pytestmark = needs_mpi
+COMMAND = "-m", "nnx", "train"
+
+
+def history(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_run_is_that_of_one_process(tmp_path):
+    """The first rank alone writes and says something."""
+    options = (
+        "iris",
+        "--epochs",
+        "4",
+        "--backend",
+        "numpy",
+        "--no-plots",
+        "--early-stopping",
+        "2",
+        "--tensorboard",
+    )
+    outputs = [
+        run(n, *COMMAND, *options, *more, "--out", tmp_path / str(n))
+        for n, more in ((1, ()), (2, ("--communicator", "mpi")))
+    ]
+    for output in outputs:
+        assert output.count("Optimizer ") == output.count("Held out  ") == output.count("Saved  ") == 1, (
+            output
+        )
+    first, second = (history(tmp_path / str(n)) for n in (1, 2))
+    assert len(first) == len(second) == 4
+    for row, other in zip(first, second, strict=True):
+        assert row.keys() == other.keys()
+        for name, x in row.items():
+            assert x == pytest.approx(other[name], rel=1e-4)
+    first, second = (nnx.Trainer.load(tmp_path / str(n), "numpy").theta for n in (1, 2))
+    np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-5)
+    assert [len([*(tmp_path / str(n)).glob("events*")]) for n in (1, 2)] == [1, 1]
+    assert "communicator" not in (tmp_path / "2" / "config.toml").read_text()
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_all_and_the_run_goes_on_with_other_ranks(tmp_path):
+    options = (
+        "--no-early-stopping",
+        "--epochs",
+        "1000000",
+        "--backend",
+        "numpy",
+        "--no-plots",
+        "--out",
+        tmp_path,
+    )
+    process = started(2, *COMMAND, "digits", "--communicator", "mpi", *options)
+    while "epoch 1/" not in process.stdout.readline():
+        pass
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output, status, seconds = ended(process)
+    assert status == 130, output
+    assert seconds < 10
+    assert output.count("Stopped by Ctrl-C after") == output.count("Go on  ") == 1, output
+    done = len(history(tmp_path))
+    (checkpoint,) = tmp_path.glob("checkpoints/*")
+    saved = nnx.Trainer.load(checkpoint, "numpy")
+    assert saved.stopped is None
+    assert len(saved.records) == done
+    again = run(3, *COMMAND, "--resume", tmp_path, "--communicator=mpi", "--epochs", done + 2)
+    assert again.count(f"Resumed   {tmp_path} after epoch {done}") == 1, again
+    assert len(history(tmp_path)) == done + 2
+
+
+FAULTS = {
+    "sweep": (
+        ("digits", "--sweep", "layers=64 32"),
+        2,
+        "--sweep trains networks that know nothing of each other",
+    ),
+    "folds": (("digits", "--folds", "3"), 2, "--folds trains networks that know nothing of each other"),
+    "no number": (("digits", "--epochs", "x"), 2, "Invalid value for"),
+    "no file": (("nowhere.csv",), 1, "there is no file"),
+    "batch norm": (
+        ("digits", "--norm", "batch", "--no-plots", "--out", "OUT"),
+        1,
+        "BatchNorm cannot be trained on",
+    ),
+    "of one rank": (
+        ("digits", "--no-plots", "--out", "/proc/x"),
+        1,
+        "nnx: rank 0 of 2 failed, and ends all: the run",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "fault", ["no file", *(pytest.param(x, marks=pytest.mark.long) for x in FAULTS if x != "no file")]
+)
+def test_a_fault_is_said_once(tmp_path, fault):
+    options, expected, said = FAULTS[fault]
+    options = [str(tmp_path / "run") if x == "OUT" else x for x in options]
+    output, status, seconds = ended(
+        started(2, *COMMAND, *options, "--communicator", "mpi", "--backend", "numpy")
+    )
+    assert status == expected, output
+    assert output.count(said) == 1, output
+    assert seconds < 20
+
+
+def test_an_unknown_communicator(tmp_path):
+    output, status, _ = ended(started(1, *COMMAND, "iris", "--communicator", "mpx"))
+    assert status == 1
+    assert "unknown communicator 'mpx'; did you mean 'mpi'?" in output
