@@ -10,7 +10,9 @@ import pytest
 
 import nnx
 from nnx.port import registry
+from nnx.port.communicator import Alone
 from nnx.port.precision import PRECISIONS
+from nnx.port.rank_device import choose_of_rank
 
 
 @pytest.fixture
@@ -22,7 +24,10 @@ def machine(monkeypatch):
         class Adapter(nnx.Backend):
             def __init__(self, device=None, precision="float32"):
                 asked.append((name, device, precision))
-                if device.partition(":")[0] not in has or precision not in has[device.partition(":")[0]]:
+                has_it = (
+                    device if ":" in device and any(":" in one for one in has) else device.partition(":")[0]
+                )
+                if precision not in has.get(has_it, ()):
                     raise nnx.BackendError(f"{name} lacks {device} in {precision}; a remedy")
                 self.name, self.precision, self.xp = name, precision, np
                 self.device = "cuda:0" if device == "cuda" else device
@@ -146,3 +151,50 @@ def test_auto_takes_the_first_that_is_usable_here():
         assert nnx.backend().name == expected.name
         return
     pytest.skip("no backend computes on a GPU here")
+
+
+def of_rank(local_rank, local_size):
+    class Rank(Alone):
+        pass
+
+    Rank.rank, Rank.size, Rank.local_rank, Rank.local_size = local_rank + 4, 8, local_rank, local_size
+    return Rank()
+
+
+GPUS = {"cuda": PRECISIONS, "cpu": ("float32",), "cuda:0": PRECISIONS, "cuda:1": PRECISIONS}
+
+
+@pytest.mark.parametrize("device", [None, "cuda"])
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_each_rank_of_a_machine_takes_its_own_gpu(machine, backend, device):
+    asked = machine(torch=GPUS)
+    for local_rank in (0, 1):
+        made = choose_of_rank(backend, device, None, of_rank(local_rank, 2)).backend
+        assert (made.name, made.device) == ("torch", f"cuda:{local_rank}")
+    assert asked == [
+        ("torch", "cuda:0", "float32"),
+        ("torch", "cuda:1", "float32"),
+    ]  # and no other GPU was touched
+
+
+def test_a_rank_that_is_alone_on_its_machine_takes_the_best_gpu(machine):
+    asked = machine(torch=GPUS)
+    choose_of_rank("auto", None, None, of_rank(0, 1))
+    choose_of_rank("auto", "cuda:1", None, of_rank(0, 2))
+    assert asked == [("torch", "cuda", "float32"), ("torch", "cuda:1", "float32")]
+
+
+def test_ranks_without_gpus_take_the_cpu(machine):
+    machine()
+    assert choose_of_rank("auto", None, None, of_rank(1, 2)).backend.name == "numpy"
+    machine(torch=GPUS)
+    assert choose_of_rank("numpy", None, None, of_rank(1, 2)).backend.name == "numpy"
+    assert choose_of_rank("auto", "cpu", None, of_rank(1, 2)).backend.device == "cpu"
+
+
+def test_more_ranks_than_gpus(machine):
+    machine(torch=GPUS)
+    said = "rank 6 is number 2 of 3 on its machine, and has no GPU cuda:2: .*torch lacks cuda:2 .*no more ranks on a"
+    for backend, device in (("auto", None), ("torch", "cuda")):
+        with pytest.raises(nnx.BackendError, match=said):
+            choose_of_rank(backend, device, None, of_rank(2, 3))

@@ -16,6 +16,7 @@ from nnx.port.communicator import Communicator
 from nnx.port.communicators import communicator as find_communicator
 from nnx.port.precision import check_dtype, checked_precision
 from nnx.port.program import Program
+from nnx.port.rank_device import choose_of_rank
 from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.processes import whole
 from nnx.train.share import Share
@@ -98,10 +99,10 @@ class Session:
         self.seed = host.checked_seed(seed)
         self.rng: Any = host.generator(seed)
         check_dtype(checked_precision(precision), self.dtype)  # before a library is looked for
-        self.backend, self.reason = choose(backend, device, precision)
+        self.communicator = find_communicator(communicator)
+        self.backend, self.reason = choose_of_rank(backend, device, precision, self.communicator)
         check_dtype(self.backend.precision, self.dtype)
         self.requested = backend, device, precision
-        self.communicator = find_communicator(communicator)
         self.share: Share | None = None
         self.work = 0.0
         self.records: list[dict[str, float]] = []
