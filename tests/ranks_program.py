@@ -125,6 +125,8 @@ def differs(communicator, what):
         net, samples = nnx.mlp([5, 7, 3]), (np.ones((5, M)), Y)
     elif what == "samples" and odd:
         samples = X[:, :-1], Y[:-1]
+    elif what == "other samples" and odd:
+        samples = X, Y[::-1]
     elif what == "parameters":
         options = {"theta": net.init(rank)}
     elif what == "callbacks":

@@ -15,6 +15,11 @@ def test_a_fit_is_that_of_one_rank(size):
     in_ranks(size, ranks_program.fit)
 
 
+@pytest.mark.long
+def test_ranks_that_come_late():
+    in_ranks(3, ranks_program.fit, slow=True)
+
+
 def test_a_fit_goes_on_with_other_ranks(tmp_path):
     whole, cut, again = (tmp_path / name for name in ("whole", "cut", "again"))
     for size, folder, epochs, begins in (
@@ -82,6 +87,7 @@ DIFFERENCES = {
     "optimizer": "rank 1 has optimizer = .*0.02",
     "width": "rank 1 has network = ",
     "samples": "rank 1 has m = 52, rank 0 has 53",
+    "other samples": "rank 1 has samples = ",
     "parameters": "rank 1 has parameters = ",
     "callbacks": r"rank 1 has callbacks = \['print'\], rank 0 has \[\]",
     "lbfgs": "L-BFGS cannot be used on several ranks",

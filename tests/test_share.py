@@ -266,3 +266,34 @@ def test_numba_sums_within_its_loop():
     assert both.sums == both.last + 1  # no sum behind the one that failed
     for name, x in programs[1].read().items():
         assert np.array_equal(x, found[1][1][name])
+
+
+def test_a_sum_that_fails_is_not_done_again(backend):
+    """The other ranks do it once. The state is as before the call."""
+    network = nnx.mlp([4, 5, 3], "tanh", "softmax")
+    X, Y = np.random.default_rng(0).standard_normal((4, 40)), np.arange(40) % 3
+    data = backend.asarray(X, "float32"), backend.asarray(Y), None
+
+    class Fails(Alone):
+        sums, last = 0, 100
+
+        def sum(self, vector):
+            self.sums += 1
+            if self.sums > self.last:
+                raise OSError("the other rank is gone")
+
+    one = Fails()
+    program = backend.compile(training_step(network, nnx.Adam(), share=Share(one, 0)))
+    program.load(initial_state(network, nnx.Adam(), backend.asarray(network.init(0))))
+    program.run(data, None, 0, 10, 2)
+    before = backend.to_numpy(program.read("theta")["theta"])
+    one.last = one.sums + 2
+
+    def run():
+        Js = program.run(data, None, 0, 10, 4)
+        return backend.to_numpy(Js[0] if isinstance(Js, list) else Js)
+
+    with pytest.raises(Exception, match="the other rank is gone"):  # JAX's own, or the OSError
+        run()
+    assert one.sums == one.last + 1
+    assert np.array_equal(backend.to_numpy(program.read("theta")["theta"]), before)

@@ -1,6 +1,8 @@
 """Ranks as threads of one process: quick, and without MPI."""
 
+import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,6 +30,8 @@ class ThreadRank(Communicator):
         self.sums = []
 
     def _exchanged(self, vector):
+        if self._shared.seconds:
+            time.sleep(random.random() * self._shared.seconds)
         self._shared.vectors[self.rank] = np.array(vector)
         self._shared.barrier.wait()
         found = list(self._shared.vectors)
@@ -62,9 +66,10 @@ class ThreadRank(Communicator):
         raise SystemExit(code)
 
 
-def in_ranks(size, function):
-    """Return function(communicator) of each rank, a list."""
+def in_ranks(size, function, slow=False):
+    """Return function(communicator) of each rank, a list. `slow`: each comes late, by some milliseconds, at random."""
     shared = _Shared(size)
+    shared.seconds = 0.004 * slow
 
     def rank(number):
         try:

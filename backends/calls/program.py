@@ -16,7 +16,6 @@ from nnx.backends.calls.renderer import Call
 from nnx.compiler import Graph, Value, is_array, own_outputs, step_graph, trace
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.thresholds import ONE_THREAD_FLOPS
-from nnx.errors import CommunicatorError
 from nnx.port.program import Program, exclusive
 from nnx.support.processes import give_way, uncut
 from nnx.support.tree import leaves, mapped
@@ -51,6 +50,7 @@ class Function:
     def __init__(self, graph: Graph, library: Library) -> None:
         self._graph, self._library = own_outputs(graph), library
         self._call, self._threads = library.render(self._graph, {}), library.threads(self._graph)
+        self.sums = sums_over_ranks(graph)
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns for arguments like those that it was traced with."""
@@ -64,7 +64,8 @@ class Step:
     """A traced training step that writes the new state and the cost into arrays that are handed in.
 
     See `nnx.compiler.passes.outputs.step_graph`. `call` goes from the arrays of the state and the batch into those that
-    it changes, whose names are in `changed`, and the cost J. `bytes` are those of all that it reads and writes.
+    it changes, whose names are in `changed`, and the cost J. `bytes` are those of all that it reads and writes. `sums`:
+    it adds up numbers of several ranks.
     """
 
     def __init__(self, graph: Graph, library: Library) -> None:
@@ -73,7 +74,7 @@ class Step:
         self.changed = tuple(changed)
         self.call = library.render(graph, slots)
         self.bytes = getattr(self.call, "bytes", 0) + sum(x.size * itemsize(x.dtype) for x in graph.inputs)
-        self.threads = library.threads(graph)
+        self.threads, self.sums = library.threads(graph), sums_over_ranks(graph)
 
 
 class CallProgram(Program):
@@ -104,9 +105,11 @@ class CallProgram(Program):
             if function is not None:
                 try:
                     return function(*arguments)
-                except (MemoryError, CommunicatorError):
+                except MemoryError:
                     raise
                 except Exception as error:
+                    if function.sums:
+                        raise
                     self._functions.fail(key, error)
             return self.function(*arguments)
 
@@ -139,9 +142,11 @@ class CallProgram(Program):
         if all(step is not None for _, _, step in found):
             try:
                 return self._in_place([(rows, step) for rows, _, step in found], data, order, at, m, count)
-            except (MemoryError, CommunicatorError):  # the other ranks do no sum twice
+            except MemoryError:
                 raise
             except Exception as error:  # the state is as before
+                if any(step is not None and step.sums for _, _, step in found):
+                    raise  # the other ranks do no sum twice
                 self._steps.fail(found[0][1], error)
         self._arrays = {}  # the function may return parts of them, and of the data
         Js = self._one_by_one(data, order, at, m, count)
@@ -238,6 +243,11 @@ def dtype_name(dtype: Any) -> str:
 def arrays(tree: Any) -> list[Array]:
     """Return the arrays of a tree in order."""
     return [leaf for leaf in leaves(tree) if is_array(leaf)]
+
+
+def sums_over_ranks(graph: Graph) -> bool:
+    """Whether a graph adds up numbers of several ranks, which all must do as often."""
+    return any(op.name == "all_reduce" for op in graph.ops)
 
 
 def is_small(graph: Graph) -> bool:

@@ -24,6 +24,10 @@ class Provider(Protocol):
     """The weights that were given are multiplied by 2^exponent: see `nnx.batches.sample_weights.in_range`."""
 
     @property
+    def fingerprint(self) -> str:
+        """A hash of some samples, of several ranks that must have the same; else empty."""
+
+    @property
     def again(self) -> bool:
         """Whether an epoch can be read again."""
 
@@ -99,6 +103,11 @@ class Counted:
     micro_batch: int | None
     exponent = 0
     _rng: Any
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of some samples, of several ranks that must have the same; else empty."""
+        return ""
 
     @property
     def draws(self) -> bool:

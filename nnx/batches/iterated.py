@@ -61,7 +61,7 @@ class Iterated:
     (2, 5)
     """
 
-    exponent = 0
+    exponent, fingerprint = 0, ""
     at_once = None  # known of each batch when it comes
 
     def __init__(

@@ -71,7 +71,7 @@ def _fit(session: Session, asked: Request, stacklevel: int) -> History:
     samples = _samples(session, request)
     request.callbacks.rank = session.communicator.rank
     agreed = plan(request, samples.batches, samples.validation, samples.metrics, samples.split is not None)
-    check_alike(session, request.epochs, request.callbacks.names, agreed)
+    check_alike(session, request.epochs, request.callbacks.names, agreed, samples.batches.fingerprint)
     session.take_share(getattr(samples.batches, "start", 0) if session.network.random else 0)
     kind = FullBatchLoop if isinstance(session.optimizer, LBFGS) else FitLoop
     loop = kind(

@@ -28,7 +28,7 @@ def of_first(communicator: Communicator, numbers: Any) -> Any:
     vector = array("d", leaves(numbers))
     communicator.broadcast(vector)
     its = iter(vector)
-    return mapped(numbers, lambda leaf: next(its))
+    return mapped(numbers, lambda leaf: type(leaf)(next(its)))
 
 
 def text_of(communicator: Communicator, root: int, text: str) -> str:
@@ -78,7 +78,9 @@ def _hash(session: Session) -> str:
     return found.hexdigest()
 
 
-def check_alike(session: Session, epochs: int, callbacks: list[str], plan: Mapping[str, Any]) -> None:
+def check_alike(
+    session: Session, epochs: int, callbacks: list[str], plan: Mapping[str, Any], samples: str
+) -> None:
     """Raise an InputError unless the fit that begins is the same on all ranks. The message names the first difference.
 
     Parameters
@@ -89,6 +91,8 @@ def check_alike(session: Session, epochs: int, callbacks: list[str], plan: Mappi
         Their names.
     plan : dict
         As of `FitLoop`: the number of samples, batch_size, ...
+    samples : str
+        A hash of some samples.
     """
     communicator = session.communicator
     if communicator.size == 1:
@@ -113,6 +117,7 @@ def check_alike(session: Session, epochs: int, callbacks: list[str], plan: Mappi
             "epochs": epochs,
             "callbacks": callbacks,
             **plan,
+            "samples": samples,
         }
     )
     first = json.loads(text_of(communicator, 0, json.dumps(own)))

@@ -19,6 +19,7 @@ from nnx.port.program import Program
 from nnx.port.rank_device import choose_of_rank
 from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.processes import whole
+from nnx.train.costs import costs
 from nnx.train.share import Share
 from nnx.train.step import (
     PLAIN,
@@ -204,8 +205,12 @@ class Session:
         self._change(self.program.load, state)
 
     def run(self, data: Any, order: Array | None, at: int, m: int, count: int) -> Any:
-        """Do steps, and return their costs: see `nnx.port.program.Program.run`."""
-        return self._change(self.program.run, data, order, at, m, count)
+        """Do steps, and return their costs: see `nnx.port.program.Program.run`.
+
+        Of several ranks the costs are numbers: the steps are done, and no sum of theirs meets one that comes later.
+        """
+        Js = self._change(self.program.run, data, order, at, m, count)
+        return Js if self.share is None else costs(self.backend, Js, count)
 
     def rollback(self) -> None:
         """Go back to the state of the program's last snapshot."""
