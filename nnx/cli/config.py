@@ -218,7 +218,8 @@ def _check_text(options: Options) -> None:
 
 
 MAY_CHANGE = (
-    "resume", "epochs", "backend", "device", "precision", "communicator", "plots", "tensorboard", "quiet", "json",
+    "resume", "epochs", "backend", "device", "precision", "communicator", "jobs", "scheduler", "plots", "tensorboard",
+    "quiet", "json",
 )  # fmt: skip
 """The options that may be typed when a run goes on."""
 

@@ -216,6 +216,19 @@ class Options(DataOptions):
     draws: Annotated[
         int | None, option("Runs", "Combinations to draw at random.", show_default="all of them")
     ] = None
+    jobs: Annotated[
+        int | None,
+        option("Runs", "Processes that train the runs of a sweep.", show_default="one, this process"),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        option(
+            "Runs",
+            "Of workers that train them and see the disk: Dask's, tcp://HOST:8786, or Ray's, ray://HOST:10001.",
+            metavar="ADDRESS",
+            show_default="processes of this machine",
+        ),
+    ] = None
     quiet: Annotated[bool, option("Runs", "Say nothing but errors.", "--quiet", "-q")] = False
     json: Annotated[bool, option("Runs", "Print the results as one JSON object.", "--json")] = False
 
@@ -230,19 +243,10 @@ OF_EACH_MEMBER = (
 
 OF_THE_COMMAND = frozenset(
     {
-        "no_early_stopping",
-        "communicator",
-        "out",
-        "overwrite",
-        "plots",
-        "config",
-        "resume",
-        "sweep",
-        "draws",
-        "quiet",
-        "json",
+        "no_early_stopping", "communicator", "out", "overwrite", "plots", "config", "resume", "sweep", "draws", "jobs",
+        "scheduler", "quiet", "json",
     }
-)
+)  # fmt: skip
 """The options of the command that are no part of the run."""
 
 TYPED: dict[str, Field[Any]] = {f.name: f for f in fields(Options) if f.metadata.get("typed", True)}

@@ -1,7 +1,7 @@
 """A sweep: one run after another, each with other options, and a table of their scores."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from nnx import cli
 from nnx.callbacks import Callback
-from nnx.cli import build, config, folds, in_units, parts, show, stack_running
+from nnx.cli import build, config, folds, in_units, parts, show, stack_running, sweep_workers
 from nnx.cli.folder import CONFIG, OF_A_RUN, OF_A_SWEEP, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
@@ -21,7 +21,7 @@ from nnx.cli.running import train
 from nnx.cli.stacks import BEGIN, Run, place_of, stacks, words
 from nnx.cli.sweep_results import DONE, FAILED, INTERRUPTED, present, ranked, results, shown, tell, write
 from nnx.cli.training import Training, evaluate, prepare, score
-from nnx.errors import Error, InputError, count, first_line
+from nnx.errors import Error, InputError, count, first_line, positive_int
 from nnx.io.run_folder import MODEL
 from nnx.metrics import is_number
 from nnx.metrics.history import without_nan
@@ -112,12 +112,7 @@ class Sweep:
     def train(self, status: Any) -> bool:
         """Train the runs; return whether Ctrl-C has ended them."""
         reader, path = Reader(), self.folder.path
-        for stack in self._stacks:
-            what = ", ".join(f"run {run.name} of {len(self.values)}, {shown(run.its)}" for run in stack[:1])
-            if len(stack) > 1:
-                what = f"{count(len(stack), 'run')} in a stack"
-            status.update(escape(what))
-            rows = trained(stack, path, reader, watching(status, what))
+        for stack, rows in self._results(reader, status):
             for run, row in zip(stack, rows, strict=True):
                 tell(row, run.its)
             self._add(rows)
@@ -134,6 +129,24 @@ class Sweep:
             self.found["test"] = tested(self.options, its, path / best["run"], reader)
             write(self.found, path)
         return False
+
+    def _results(self, reader: Reader, status: Any) -> Iterator[tuple[Sequence[Run], list[dict[str, Any]]]]:
+        """Yield the runs that are done, and their rows: those of a stack at once, or one alone."""
+        options, path = self.options, self.folder.path
+        if options.jobs is None and options.scheduler is None:
+            for stack in self._stacks:
+                what = f"{count(len(stack), 'run')} in a stack"
+                if len(stack) == 1:
+                    what = f"run {stack[0].name} of {len(self.values)}, {shown(stack[0].its)}"
+                status.update(escape(what))
+                yield stack, trained(stack, path, reader, watching(status, what))
+            return
+        tasks = sweep_workers.shares(self._stacks, options.jobs)
+        left = sum(map(len, tasks))
+        for runs, found in sweep_workers.results(trained, tasks, path, options.jobs, options.scheduler):
+            left -= len(runs)
+            status.update(f"{count(left, 'run')} of {len(self.values)} to go")
+            yield runs, [failed(named(run), found) for run in runs] if isinstance(found, Exception) else found
 
     def _add(self, rows: Sequence[dict[str, Any]]) -> None:
         self.found["runs"] = sorted([*self.rows, *rows], key=lambda row: int(row["run"]))
@@ -152,6 +165,8 @@ def _all_failed(runs: Sequence[Mapping[str, Any]]) -> bool:
 def _check(options: Options) -> None:
     """Raise a UsageError unless the runs can be compared: by one number, on samples held out."""
     with typed():
+        if options.jobs is not None:
+            positive_int("jobs", options.jobs)
         validation, _ = parts.check(options)
         if options.members is not None:
             raise InputError("a sweep trains one network a run, and its runs at once; leave out --members")
@@ -185,7 +200,7 @@ def trained(
     watch : function
         Returns what shows the progress, from words for a part of a run.
     """
-    rows = [{"run": run.name, **{long(name): value for name, value in run.its.items()}} for run in stack]
+    rows = [named(run) for run in stack]
     errors: list[Exception | None] = [None] * len(stack)
     begun: dict[int, tuple[Training, Folder]] = {}
     for k, run in enumerate(stack):
@@ -212,6 +227,11 @@ def trained(
         finished(row, begun[k][0]) if error is None else failed(row, error)
         for k, (row, error) in enumerate(zip(rows, errors, strict=True))
     ]
+
+
+def named(run: Run) -> dict[str, Any]:
+    """Return the beginning of a run's row: its name, and its own options."""
+    return {"run": run.name, **{long(name): value for name, value in run.its.items()}}
 
 
 def made_ready(run: Run, path: Path, reader: Reader) -> tuple[Training, Folder]:

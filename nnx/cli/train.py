@@ -30,6 +30,9 @@ def run(options: Options) -> int:
             from nnx.cli.sweep import sweep
 
             return sweep(options)
+        for name in ("jobs", "scheduler"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name} is of a sweep, whose runs it shares out: --sweep OPTION=VALUES")
         if options.draws is not None:
             raise UsageError("--draws are of a sweep; say what is swept: --sweep OPTION=VALUES")
         return single(options)

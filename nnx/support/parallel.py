@@ -1,0 +1,158 @@
+"""Tasks done by workers: processes of this machine, or those of Dask or Ray. A worker that dies costs no result."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple, TypeAlias
+
+from nnx.errors import BackendError, InputError, first_line
+from nnx.support.install import install
+from nnx.support.limits import cores
+
+ATTEMPTS = 2
+"""How often a task is begun beside others, and then by itself, where its worker dies."""
+
+SECONDS = 10
+"""In which a scheduler must answer."""
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""The variables by which libraries know how many threads they may have."""
+
+ATTEMPTS_ON_DASK = 1
+"""Dask itself begins a task four times, on other workers."""
+
+Submit: TypeAlias = Callable[..., "Future[Any]"]
+"""submit(function, *arguments): begins a call in a worker."""
+
+
+class Result(NamedTuple):
+    """The result of a task, by its number: a value, or the error that it raised."""
+
+    task: int
+    value: Any
+    error: Exception | None
+
+
+def done(
+    function: Callable[..., Any],
+    tasks: Sequence[tuple[Any, ...]],
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> Iterator[Result]:
+    """Yield the result of function(*task) for each task, as they come.
+
+    Parameters
+    ----------
+    function : function of a module
+        The workers import it. It must bear to be begun again.
+    tasks : sequence of tuples
+        What pickle takes.
+    jobs : int or None
+        Tasks at once; None: as many as there are cores, or workers of the scheduler.
+    scheduler : str or None
+        Of Dask, "tcp://host:8786", or of Ray, "ray://host:10001" (or "ray", a new one). None: this machine's processes.
+    goes_on : function
+        Whether more tasks are to be begun. Those that are under way come to their ends.
+
+    Raises
+    ------
+    InputError
+        When a library is missing, or the scheduler does not answer.
+    """
+    beside, alone = deque(range(len(tasks))), deque[int]()
+    deaths: Counter[int] = Counter()
+    running: dict[Future[Any], int] = {}
+    with _workers(jobs, scheduler) as (submit, most, attempts):
+        while running or ((beside or alone) and goes_on()):
+            while goes_on() and len(running) < most and (beside or (alone and not running)):
+                number = (beside or alone).popleft()
+                running[submit(_result, function, number, tasks[number])] = number
+                if deaths[number] >= attempts:
+                    break  # none beside it: so none of the others is the cause, if its worker dies again
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number = running.pop(future)
+                try:
+                    yield future.result()
+                except Exception as error:  # the worker has died, or another one, which ends all of loky's
+                    deaths[number] += 1
+                    if deaths[number] < 2 * attempts:
+                        (beside if deaths[number] < attempts else alone).append(number)
+                    else:
+                        said = f"the process that did it dies each time: {first_line(error)}"
+                        yield Result(number, None, BackendError(said))
+
+
+def _result(function: Callable[..., Any], number: int, task: tuple[Any, ...]) -> Result:
+    """Do a task in a worker. Its own error is a value: others are of the worker."""
+    try:
+        return Result(number, function(*task), None)
+    except Exception as error:
+        return Result(number, None, error)
+
+
+@contextmanager
+def _workers(jobs: int | None, scheduler: str | None) -> Iterator[tuple[Submit, int, int]]:
+    """Return a function that begins a call, how many there may be at once, and how often each is begun (`ATTEMPTS`)."""
+    kind = _processes if scheduler is None else _ray if scheduler.partition(":")[0] == "ray" else _dask
+    with kind(jobs, scheduler or "") as found:
+        yield found
+
+
+@contextmanager
+def _processes(jobs: int | None, _: str) -> Iterator[tuple[Submit, int, int]]:
+    loky, most = _library("joblib.externals.loky", install("sklearn")), jobs or cores()
+    threads = str(max(1, cores() // most))
+    env = {name: os.environ.get(name, threads) for name in THREADS}
+
+    def executor() -> Any:  # another one, once a worker has died
+        return loky.get_reusable_executor(max_workers=most, env=env)
+
+    try:
+        yield lambda *call: executor().submit(*call), most, ATTEMPTS
+    finally:
+        executor().shutdown(kill_workers=True)
+
+
+@contextmanager
+def _dask(jobs: int | None, scheduler: str) -> Iterator[tuple[Submit, int, int]]:
+    distributed = _library("distributed", 'python -m pip install "dask[distributed]"')
+    try:
+        client = distributed.Client(scheduler, timeout=SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"no scheduler of Dask answers at {scheduler!r} ({first_line(error)}); give the address that `dask "
+            "scheduler` prints, such as tcp://127.0.0.1:8786"
+        ) from error
+    with client, client.get_executor(pure=False) as executor:
+        yield executor.submit, jobs or max(1, sum(client.ncores().values())), ATTEMPTS_ON_DASK
+
+
+@contextmanager
+def _ray(jobs: int | None, scheduler: str) -> Iterator[tuple[Submit, int, int]]:
+    ray = _library("ray", "python -m pip install ray")
+    ours = not ray.is_initialized()
+    try:
+        if ours:
+            ray.init(**({} if scheduler == "ray" else {"address": scheduler}), logging_level="ERROR")
+    except Exception as error:  # Ray's own
+        raise InputError(
+            f"no cluster of Ray answers at {scheduler!r} ({first_line(error)}); give its address, ray://host:10001"
+        ) from error
+    call = ray.remote(max_retries=0)(lambda function, *arguments: function(*arguments))
+    try:
+        most = jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield lambda *given: call.remote(*given).future(), most, ATTEMPTS
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _library(name: str, how: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(f"{name} cannot be imported ({first_line(error)}); install it: {how}") from error

@@ -1,0 +1,219 @@
+"""Sweeps whose runs are trained by several processes."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import nnx
+from nnx.support.parallel import done
+
+SWEEP = "--sweep", "layers=8 4", "--sweep", "learning-rate=0.001 0.01 0.1", "--backend", "numpy"
+
+
+def started(folder, *options, data="iris", epochs=4):
+    """`nnx train --sweep` in a group of processes of its own."""
+    words = sys.executable, "-m", "nnx", "train", data, *SWEEP, "--epochs", epochs, "--out", folder, *options
+    return subprocess.Popen(
+        [*map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process, status=0, seconds=240):
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"the sweep hangs: {process.communicate()[0]}")
+    assert process.returncode == status, output
+    return output
+
+
+def table(folder):
+    """The results, without the times."""
+    with (folder / "results.csv").open(encoding="utf-8") as file:
+        rows = [{name: x for name, x in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+    return sorted(rows, key=lambda row: row["run"])
+
+
+def same(found, expected):
+    assert [row.keys() for row in found] == [row.keys() for row in expected]
+    for row, other in zip(found, expected, strict=True):
+        for name, x in row.items():
+            try:
+                assert float(x) == pytest.approx(float(other[name]), rel=1e-3, abs=1e-6)
+            except ValueError:
+                assert x == other[name]
+
+
+@pytest.fixture(scope="module")
+def sequential(tmp_path_factory):
+    """The tables of one process, by the number of epochs."""
+    made = {}
+
+    def of(data, epochs):
+        if (data, epochs) not in made:
+            folder = tmp_path_factory.mktemp("sequential") / "sweep"
+            ended(started(folder, data=data, epochs=epochs))
+            made[data, epochs] = table(folder)
+        return made[data, epochs]
+
+    return of
+
+
+def test_the_table_is_that_of_one_process(tmp_path, sequential):
+    output = ended(started(tmp_path / "sweep", "--jobs", 2))
+    assert output.count("Best ") == 1
+    assert len(re.findall(r"^\d +layers=", output, re.MULTILINE)) == 6  # a line for each run
+    same(table(tmp_path / "sweep"), sequential("iris", 4))
+    assert all((tmp_path / "sweep" / str(k) / "model.safetensors").is_file() for k in range(1, 7))
+
+
+def workers(pid):
+    """The processes of loky below a process."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    named = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return [child for child, command in named.items() if b"popen_loky" in command]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="it looks for processes as Linux has them")
+def test_a_worker_that_is_killed_costs_no_run(tmp_path, sequential):
+    process = started(tmp_path / "sweep", "--jobs", 2, data="digits", epochs=120)
+    begun = tmp_path / "sweep" / "1" / "config.toml"
+    while not begun.exists():
+        time.sleep(0.02)
+    time.sleep(1)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    ended(process)
+    same(table(tmp_path / "sweep"), sequential("digits", 120))
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_the_workers_and_the_sweep_goes_on(tmp_path, sequential):
+    process = started(tmp_path / "sweep", "--jobs", 2, data="digits", epochs=120)
+    while not (tmp_path / "sweep" / "1" / "config.toml").exists():
+        time.sleep(0.02)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    start = time.monotonic()
+    output = ended(process, 130)
+    assert time.monotonic() - start < 20
+    assert "Stopped by Ctrl-C with" in output
+    words = sys.executable, "-m", "nnx", "train", "--resume", str(tmp_path / "sweep"), "--jobs", "2"
+    subprocess.run(words, check=True, capture_output=True, timeout=240)
+    same(table(tmp_path / "sweep"), sequential("digits", 120))
+
+
+@pytest.mark.long
+@pytest.mark.needs("distributed")
+def test_on_dask_also_where_a_worker_is_killed(tmp_path, sequential):
+    code = """if True:
+        import os, signal, sys, threading, time
+        from pathlib import Path
+        from distributed import LocalCluster
+        if __name__ == "__main__":
+            with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+                print("at", cluster.scheduler_address, flush=True)
+                pids = [worker.process.pid for worker in cluster.workers.values()]
+                while not Path(sys.argv[1], "1", "config.toml").exists():
+                    time.sleep(0.02)
+                time.sleep(1)
+                os.kill(pids[0], signal.SIGKILL)
+                sys.stdin.read()
+    """
+    (tmp_path / "cluster.py").write_text(code)
+    words = [sys.executable, tmp_path / "cluster.py", tmp_path / "sweep"]
+    cluster = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        address = cluster.stdout.readline().split()[1]
+        ended(started(tmp_path / "sweep", "--scheduler", address, data="digits", epochs=120))
+    finally:
+        cluster.communicate(timeout=60)
+    same(table(tmp_path / "sweep"), sequential("digits", 120))
+
+
+@pytest.mark.long
+@pytest.mark.needs("ray")
+def test_on_ray(tmp_path, sequential):
+    ended(started(tmp_path / "sweep", "--scheduler", "ray", "--jobs", 2))
+    same(table(tmp_path / "sweep"), sequential("iris", 4))
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--jobs", "0"), 2, "jobs must be a positive integer, not 0"),
+        (("--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"), 1, "no scheduler of Dask answers at"),
+    ],
+)
+def test_workers_that_cannot_be_had(tmp_path, options, status, said, monkeypatch):
+    if "tcp" in said or "Dask" in said:
+        pytest.importorskip("distributed")
+    output = ended(started(tmp_path / "sweep", *options), status)
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_workers_are_of_a_sweep():
+    for option, value in (("--jobs", "2"), ("--scheduler", "tcp://127.0.0.1:9")):
+        words = sys.executable, "-m", "nnx", "train", "iris", option, value
+        found = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        assert found.returncode == 2
+        assert f"{option} is of a sweep, whose runs it shares out" in found.stderr
+
+
+# ------------------------------------------------------------------------------------------------ the tasks themselves
+
+
+def task(number, folder):
+    """A task that dies once, one that always does, and one that fails."""
+    if number == 3 and not Path(folder, "3").exists():
+        Path(folder, "3").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 6:
+        raise ValueError("its own")
+    return number**2
+
+
+def checked(results):
+    found = {result.task: result.value if result.error is None else result.error for result in results}
+    assert {k: x for k, x in found.items() if k not in (5, 6)} == {
+        k: k**2 for k in range(8) if k not in (5, 6)
+    }
+    assert isinstance(found[5], nnx.BackendError)
+    assert "the process that did it dies each time" in str(found[5])
+    assert repr(found[6]) == "ValueError('its own')"
+
+
+@pytest.mark.long
+def test_tasks_whose_workers_die(tmp_path):
+    checked(done(task, [(k, tmp_path) for k in range(8)], jobs=2))
+
+
+@pytest.mark.long
+@pytest.mark.needs("ray")
+def test_tasks_on_ray_whose_workers_die(tmp_path):
+    checked(done(task, [(k, tmp_path) for k in range(8)], jobs=2, scheduler="ray"))
+
+
+def test_a_library_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(
+        nnx.InputError, match=r"distributed cannot be imported .*pip install \"dask\[distributed\]\""
+    ):
+        next(done(task, [(1, "")], scheduler="tcp://127.0.0.1:9"))
