@@ -82,7 +82,8 @@ def done(
                     if deaths[number] < 2 * attempts:
                         (beside if deaths[number] < attempts else alone).append(number)
                     else:
-                        said = f"the process that did it dies each time: {first_line(error)}"
+                        why = getattr(error, "cause", None) or error  # Ray's errors have one
+                        said = f"no worker does it, {2 * attempts} have tried: {type(why).__name__}: {first_line(why)}"
                         yield Result(number, None, BackendError(said))
 
 
