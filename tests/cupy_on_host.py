@@ -9,6 +9,7 @@ import random
 import sys
 import threading
 import weakref
+from ctypes import memmove
 from types import SimpleNamespace
 
 import array_api_compat.numpy as xp
@@ -260,6 +261,9 @@ class CupyOnHost:
                 CUDARuntimeError=CUDARuntimeError,
                 memGetInfo=lambda: (self.limit - self.used, self.limit),
                 getDeviceCount=lambda: 1,
+                memcpy=lambda to, source, nbytes, kind: (
+                    self.host_only("a copy") or memmove(to, source, nbytes)
+                ),
                 driverGetVersion=lambda: 13020,
                 runtimeGetVersion=lambda: 13020,
                 getDeviceProperties=lambda number: {"name": b"a GPU of NumPy"},

@@ -199,6 +199,18 @@ def killed(communicator, folder):
         np.save(f"{folder}/theta.npy", together.theta)
 
 
+def nccl_on_host(communicator):
+    """The same on a stand-in for CuPy and NCCL, whose sums MPI does."""
+    from cupy_on_host import install
+    from test_cuda_ranks import nccl
+
+    cupy, _ = install()
+    cupy.cuda.nccl = nccl(cupy, communicator)
+    cupy.cuda.runtime.getDeviceCount = lambda: communicator.local_size
+    fit(nnx.communicator("nccl"), "cupy")
+    assert cupy.launches > 100
+
+
 def diverges(communicator):
     net, optimizer = nnx.mlp([4, 7, 3], output="identity"), nnx.GradientDescent(1e30)
     nnx.Trainer(net, optimizer, "numpy", communicator=communicator).fit(X, np.ones((3, M)), 50, 10)

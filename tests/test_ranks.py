@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from shutil import which
 
 import numpy as np
 import pytest
@@ -38,6 +39,12 @@ def test_a_fit_is_that_of_one_rank(n):
 def test_on_other_backends(library):
     run(2, PROGRAM, "gradient", library, JAX_ENABLE_X64="1")
     run(2, PROGRAM, "fit", library, seconds=300)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(which("g++") is None, reason="g++ is not installed")
+def test_nccl_on_a_stand_in():
+    assert run(2, PROGRAM, "nccl_on_host", seconds=200).count("done") == 2
 
 
 @pytest.mark.long

@@ -307,7 +307,7 @@ def test_the_compiler_and_the_adapters_are_small():
     files = [path for room in ("backends", "nnx/compiler") for path in (TOP / room).rglob("*.py")]
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     cupy = sum(n for path, n in lines.items() if "cupy" in path.parts)
-    assert cupy <= 3300
+    assert cupy <= 3450
     assert sum(lines.values()) - cupy <= 6700
 
 

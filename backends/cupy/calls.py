@@ -10,7 +10,8 @@ import numpy as np
 from nnx.array.namespace import Array
 from nnx.backends.cupy.cublaslt import Matmul
 from nnx.backends.cupy.gpu import ALIGNED, Gpu, offsets
-from nnx.backends.cupy.step import Argument, Call, Launch, Product, RenderedStep, arguments
+from nnx.backends.cupy.ranks import enqueue
+from nnx.backends.cupy.step import Argument, Call, Launch, Product, RenderedStep, SumOverRanks, arguments
 from nnx.backends.cupy.streams import planned
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Memory, Place
@@ -42,7 +43,9 @@ class Calls:
 
     Attributes
     ----------
-    calls : tuple of Launch or Product
+    calls : tuple of Launch, Product or SumOverRanks
+    sums : bool
+        Whether numbers of several ranks are added up.
     memory : dict
         The bytes of each memory that a caller must provide.
     """
@@ -51,6 +54,7 @@ class Calls:
         self, gpu: Gpu, rendered: RenderedStep, precision: str, alignments: Mapping[Memory, int] | None = None
     ) -> None:
         self._gpu, self.calls = gpu, rendered.calls
+        self.sums = any(isinstance(call, SumOverRanks) for call in rendered.calls)
         self._module = gpu.module(PRELUDE.read_text(encoding="utf-8") + rendered.source)
         self._plan = planned(rendered.after, [seconds(call) for call in rendered.calls])
         names = {call.kernel for call in rendered.calls if isinstance(call, Launch)}
@@ -121,7 +125,9 @@ class Calls:
 
     def _ask(self, k: int, stream: Any, addresses: Mapping[Memory, int]) -> None:
         call = self.calls[k]
-        if isinstance(call, Launch):
+        if isinstance(call, SumOverRanks):
+            enqueue(self._gpu.cupy, call, *(_address(x, addresses) for x in arguments(call)), stream)
+        elif isinstance(call, Launch):
             with stream:
                 grid = (call.grid,) if call.members == 1 else (call.grid, call.members)
                 self._kernels[call.kernel](grid, (call.block,), _arguments(call, addresses))

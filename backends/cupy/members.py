@@ -10,7 +10,7 @@ from typing import Any
 from nnx.array.gather import Data
 from nnx.array.namespace import Array
 from nnx.backends.cupy.rendering import Stub
-from nnx.backends.cupy.step import Argument, Call, Launch, RenderedStep
+from nnx.backends.cupy.step import Argument, Call, Launch, Product, RenderedStep
 from nnx.compiler import TraceError, is_array
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.schedule import Memory
@@ -78,6 +78,7 @@ def _call(call: Call, K: int, strides: Mapping[Memory, int]) -> Call:
     if isinstance(call, Launch):
         moves = tuple(("uint64", stride(x)) for x in call.arguments)
         return call._replace(members=K, numbers=call.numbers + moves)
+    assert isinstance(call, Product)  # members are not trained on several ranks
     return call._replace(members=K, strides=(stride(call.a), stride(call.b), stride(call.c)))
 
 

@@ -149,7 +149,7 @@ class CudaProgram(Program):
         """Do the steps, and return their costs; None if they cannot be rendered."""
         addresses = self._addresses(data, m, count) if order is None else None
         own, fixed = self._own(data, order), data if addresses else None
-        key = self._key(data, m), own, addresses
+        key, step = (self._key(data, m), own, addresses), None
         try:
             step = self._steps.get_or_make(key, partial(self._step, data, m, own, fixed))
             if step is None:
@@ -165,8 +165,8 @@ class CudaProgram(Program):
         except MemoryError as error:
             raise MemoryError(self._too_large(data, m, own, error)) from error
         except Exception as error:
-            if self._gpu.is_error(error):
-                raise
+            if self._gpu.is_error(error) or (step is not None and step.calls.sums):
+                raise  # the other ranks do no sum twice
             self._steps.fail(key, error)
             return None
         return Js

@@ -70,12 +70,29 @@ class Product(NamedTuple):
         return form if self.members == 1 else f"{self.members} x {form}"
 
 
-Call: TypeAlias = Launch | Product
+class SumOverRanks(NamedTuple):
+    """The sum of the vectors of all ranks of a run: see `nnx.backends.cupy.ranks`."""
+
+    vector: Argument
+    total: Argument
+    size: int
+    communicator: Any
+
+    def __str__(self) -> str:
+        return f"all_reduce {self.size}"
+
+
+Call: TypeAlias = Launch | Product | SumOverRanks
 
 
 def arguments(call: Call) -> tuple[Argument, ...]:
     """Return the addresses that a call gets."""
-    return call.arguments if isinstance(call, Launch) else (call.a, call.b, call.c)
+    match call:
+        case Launch():
+            return call.arguments
+        case SumOverRanks():
+            return call.vector, call.total
+    return call.a, call.b, call.c
 
 
 class RenderedStep(NamedTuple):
@@ -85,7 +102,7 @@ class RenderedStep(NamedTuple):
     ----------
     kernels : dict of str to str
         Each kernel in CUDA C, by its name.
-    calls : tuple of Launch or Product
+    calls : tuple of Launch, Product or SumOverRanks
         In order. Call number i belongs to instruction number i of the schedule.
     after : tuple of frozenset of int
         For each call the earlier ones whose end it waits for.

@@ -13,6 +13,7 @@ from nnx.backends.cupy.form import Form
 from nnx.backends.cupy.kernel_text import KernelOf, KernelText
 from nnx.backends.cupy.lines import Lines
 from nnx.backends.cupy.products import product
+from nnx.backends.cupy.ranks import sum_over_ranks
 from nnx.backends.cupy.step import SCRATCH, Call, RenderedStep, arguments
 from nnx.backends.cupy.sums import Sums
 from nnx.compiler import Graph, Op, TraceError, step_graph
@@ -20,7 +21,18 @@ from nnx.compiler.ir.evaluate import evaluated
 from nnx.compiler.ir.operations import itemsize
 from nnx.compiler.passes.dependencies import dependencies
 from nnx.compiler.pipeline import Target, schedule
-from nnx.compiler.schedule import Columns, Copies, Copy, Gemm, Instruction, Kernel, Memory, Reduce, Schedule
+from nnx.compiler.schedule import (
+    AllReduce,
+    Columns,
+    Copies,
+    Copy,
+    Gemm,
+    Instruction,
+    Kernel,
+    Memory,
+    Reduce,
+    Schedule,
+)
 
 COLUMN = 4096
 """The bytes of the longest columns that a warp holds in its registers: several of them, 128 bytes for each lane."""
@@ -83,6 +95,8 @@ class _Renderer:
     def _call(self, instruction: Instruction) -> Call:
         if isinstance(instruction, Gemm):
             return product(self._form, instruction.op)
+        if isinstance(instruction, AllReduce):
+            return sum_over_ranks(self._form, instruction.op)
         text, launch = self._text(instruction).rendered()
         return launch._replace(kernel=self._texts.setdefault(text, f"k{len(self._texts)}"))
 

@@ -38,14 +38,8 @@ def row_length(value: Value) -> int:
     return columns if lines < 4 else each * (lines if lines % 32 else lines + 1)
 
 
-def may_alias(op: Op) -> tuple[Value, ...]:
-    """Return the arguments that an operation may be written over."""
-    return op.reads if op.kind in ("elementwise", "all_reduce") else ()
-
-
 TARGET = Target(
     iteration_space=iteration_space,
-    may_alias=may_alias,
     threads=True,
     copies_transposed=copies_transposed,
     row_length=row_length,

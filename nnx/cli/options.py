@@ -174,10 +174,11 @@ class Options(DataOptions):
         str | None,
         option(
             "Where",
-            "mpi: all processes that mpiexec has started train one network, each with its share of every batch.",
-            metavar="mpi",
+            "mpi: all processes that mpiexec has started train one network, each with its share of every batch; nccl: "
+            "CuPy's sums by NCCL.",
+            metavar="mpi|nccl",
             show_default="this process alone",
-            autocompletion=complete(("mpi",)),
+            autocompletion=complete(("mpi", "nccl")),
         ),
     ] = None
     out: Annotated[Path | None, option("Where", "The run's folder.", show_default="a new one in runs/")] = (

@@ -22,9 +22,10 @@ def communicator(name: str | Communicator | None = None) -> Communicator:
 
     Parameters
     ----------
-    name : {"alone", "mpi"}, Communicator or None
-        "mpi": the processes that mpiexec or a cluster's scheduler has started, by mpi4py. A name may be that of another
-        installed package; a communicator is taken as it is. None: "alone", this process.
+    name : {"alone", "mpi", "nccl"}, Communicator or None
+        "mpi": the processes that mpiexec or a cluster's scheduler has started, by mpi4py. "nccl": the same, and CuPy's
+        gradients are summed by NCCL. A name may be that of another installed package; a communicator is taken as it
+        is. None: "alone", this process.
 
     Raises
     ------

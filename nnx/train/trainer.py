@@ -56,7 +56,7 @@ class Trainer(Attributes, Evaluator):
         K: train K networks of this architecture at once. Each number of the optimizer, the regularization, `Dropout`
         and `GaussianNoise` may then be a sequence with one for each member, and theta is (K, P). Member k is the run
         of a trainer with its seed and its numbers. None: one network.
-    communicator : {"mpi"}, Communicator or None
+    communicator : {"mpi", "nccl"}, Communicator or None
         The processes that train this network, each with its share of every batch (`nnx.communicator`). All call
         the same methods with the same arguments. None: this process.
 

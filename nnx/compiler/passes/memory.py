@@ -12,8 +12,8 @@ MayAlias = Callable[[Op], tuple[Value, ...]]
 
 
 def elementwise_arguments(op: Op) -> tuple[Value, ...]:
-    """Return the arguments that an elementwise operation may be written over."""
-    return op.reads if op.kind == "elementwise" else ()
+    """Return the arguments that an elementwise operation, or a sum over ranks, may be written over."""
+    return op.reads if op.kind in ("elementwise", "all_reduce") else ()
 
 
 class Part(NamedTuple):
