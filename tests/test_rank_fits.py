@@ -40,6 +40,19 @@ def test_a_fit_goes_on_with_other_ranks(tmp_path):
         assert len((folder / "log.csv").read_text().splitlines()) == 5  # rank 0 alone writes
 
 
+def test_ranks_that_see_other_disks(tmp_path):
+    in_ranks(1, lambda communicator: ranks_program.checkpoints(communicator, tmp_path / "0", 2, "anew"))
+    (tmp_path / "1").mkdir()
+
+    def rank(communicator):
+        with pytest.raises(
+            nnx.InputError, match="rank 1 goes on from another checkpoint than rank 0, or from none"
+        ):
+            ranks_program.checkpoints(communicator, tmp_path / str(communicator.rank), 4, "resume")
+
+    in_ranks(2, rank)
+
+
 @pytest.mark.parametrize("micro_batch", [None, 3])
 @pytest.mark.parametrize("kind", ["file", "sparse"])
 def test_samples_that_are_read_piece_by_piece(tmp_path, kind, micro_batch):
@@ -68,10 +81,50 @@ def test_samples_that_are_read_piece_by_piece(tmp_path, kind, micro_batch):
             np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-10)
 
 
-def test_batches_that_are_given_are_refused():
+BATCHES = [[(0, 9), (9, 20), (20, 26)], [(26, 30), (30, 31)], [(31, 40), (40, 45), (45, 53), (50, 53)]]
+"""The samples in each batch of three ranks: one has three batches, one two, one four."""
+
+
+@pytest.mark.parametrize("kind", ["list", "function"])
+@pytest.mark.parametrize("weights", [False, True])
+def test_batches_that_are_given(kind, weights):
+    """A step has the batches of all ranks, side by side."""
+    X, Y, W = ranks_program.X, ranks_program.Y, ranks_program.W.copy()
+    W[31:40] = 0  # one rank's batch weighs nothing
+
+    def batch(places):
+        places = np.concatenate([np.arange(*place) for place in places])
+        return (X[:, places], Y[places], W[places]) if weights else (X[:, places], Y[places])
+
+    together = [
+        [places for places in (its[step : step + 1] for its in BATCHES) if places] for step in range(4)
+    ]
+    alone = ranks_program.trainer()
+    expected = alone.fit([batch([place[0] for place in step]) for step in together], epochs=3)
+
     def rank(communicator):
-        with pytest.raises(nnx.InputError, match="several ranks take their shares of X and Y"):
-            ranks_program.trainer(communicator).fit([(ranks_program.X, ranks_program.Y)], epochs=2)
+        given = [batch([place]) for place in BATCHES[communicator.rank]]
+        source = given if kind == "list" else lambda: iter(given)
+        made = ranks_program.trainer(communicator)
+        samples = []
+        found = made.fit(source, epochs=3, callbacks=lambda now: samples.append(now.samples))
+        assert samples[-1] == sum(b - a for its in BATCHES for a, b in its)
+        return found["loss"], made.theta, made.steps
+
+    for loss, theta, steps in in_ranks(3, rank):
+        assert steps == alone.steps == 12
+        np.testing.assert_allclose(loss, expected["loss"], rtol=1e-10)
+        np.testing.assert_allclose(theta, alone.theta, rtol=1e-10)
+
+
+def test_batches_that_are_given_have_no_micro_batches():
+    def rank(communicator):
+        with pytest.raises(
+            nnx.InputError, match="micro_batch=3 is given with an iterable of batches and several ranks"
+        ):
+            ranks_program.trainer(communicator).fit(
+                [(ranks_program.X, ranks_program.Y)], epochs=2, micro_batch=3
+            )
 
     in_ranks(2, rank)
 

@@ -63,6 +63,8 @@ class Iterated:
 
     exponent, fingerprint = 0, ""
     at_once = None  # known of each batch when it comes
+    whole = False
+    """Whether batches whose weights are all 0 have their samples all the same."""
 
     def __init__(
         self,
@@ -144,7 +146,7 @@ class Iterated:
                 m += k
                 for place, start, ends in pieces(k, k, self.micro_batch):
                     piece = samples if place == slice(0, k) else samples.cut(place)
-                    yield piece.piece(self._backend, self._dtype), start, ends
+                    yield piece.piece(self._backend, self._dtype, self.whole), start, ends
         finally:
             if not self._once and hasattr(batches, "close"):  # an iterator that the caller began stays open
                 batches.close()

@@ -7,7 +7,7 @@ from typing import Any
 from nnx.array import host
 from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
-from nnx.batches.shares import RankBatches, RankStream
+from nnx.batches.shares import RankBatches, RankIterated, RankStream
 from nnx.batches.source import Source
 from nnx.batches.sources import whole
 from nnx.batches.stream import Checks, Stream
@@ -49,7 +49,8 @@ def provide(
     steps : int or None
         The batches of an epoch, for an iterable.
     communicator : Communicator or None
-        Of several ranks each takes its share of the batches: `RankBatches`. None: all of them.
+        Of several ranks each takes its share of the batches, or its own of an iterable: `nnx.batches.shares`. None: all
+        of them.
     resident : bool
         Whether arrays are put on the device whole, as `Batches`; else in pieces, as `Stream`.
 
@@ -74,10 +75,11 @@ def provide(
     """
     ranks = communicator if communicator is not None and communicator.size > 1 else None
     if Y is None:
-        _check_iterable(whose, batch_size, w, ranks)
-        return Iterated(
+        _check_iterable(whose, batch_size, w, micro_batch, ranks)
+        found = Iterated(
             backend, X, micro_batch, checks=checks, dtype=dtype, steps=steps, ahead=ahead, whose=whose
         )
+        return found if ranks is None else RankIterated(found, ranks)
     if steps is not None:
         raise InputError(
             f"steps={steps} is given with X and Y; it is for an iterable of batches. Use batch_size"
@@ -113,7 +115,9 @@ def provide(
     return Batches(backend, backend.asarray(X, dtype), backend.asarray(Y), w, batch_size, rng, micro_batch)
 
 
-def _check_iterable(whose: str, batch_size: int | None, w: Any, ranks: Communicator | None) -> None:
+def _check_iterable(
+    whose: str, batch_size: int | None, w: Any, micro_batch: int | None, ranks: Communicator | None
+) -> None:
     """Raise an InputError for what cannot be given with an iterable of batches."""
     for name, value in (("batch_size", batch_size), ("sample_weight", w)):
         if value is not None:
@@ -121,8 +125,8 @@ def _check_iterable(whose: str, batch_size: int | None, w: Any, ranks: Communica
                 f"{whose}{name} is given, but no {whose}Y; without Y, X is an iterable of batches, which have "
                 "their own sizes, and weights as (X, Y, w)"
             )
-    if ranks is not None:
+    if ranks is not None and micro_batch is not None:
         raise InputError(
-            f"several ranks take their shares of X and Y, arrays or files; {whose}X is an iterable of batches. "
-            "Give arrays, or a numpy.memmap"
+            f"micro_batch={micro_batch} is given with an iterable of batches and several ranks, each of which has its "
+            "own; give smaller batches, or more ranks"
         )

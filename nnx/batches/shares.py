@@ -1,13 +1,16 @@
 """Mini-batches of several ranks: of each batch a rank takes its share."""
 
 import hashlib
+from array import array
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from nnx.array import host
 from nnx.array.gather import Data, mini_batch
 from nnx.array.namespace import Array, array_namespace
 from nnx.batches import Batches, Piece, pieces, places
+from nnx.batches.iterated import Iterated
 from nnx.batches.stream import Host, Stream
 from nnx.port.base import Backend
 from nnx.port.communicator import Communicator
@@ -194,6 +197,68 @@ class RankStream(Stream):
             if low < high or ends:
                 yield held.cut(slice(low, high)), taken, ends
             taken = 0 if ends else taken + high - low
+
+
+class RankIterated:
+    """The batches that each rank is given, side by side: a step has those of all ranks.
+
+    An epoch has as many steps as the longest of them. A rank whose batches have ended has no samples in the others.
+
+    Parameters
+    ----------
+    own : Iterated
+        The batches of this rank, each in one piece.
+    communicator : Communicator
+
+    Attributes
+    ----------
+    ahead, samples : int
+        Of the step under way: the samples of the ranks before this one, and those of all.
+    """
+
+    exponent, fingerprint, at_once, draws = 0, "", None, True
+
+    def __init__(self, own: Iterated, communicator: Communicator) -> None:
+        self._own, self._communicator = own, communicator
+        own.whole = True  # the places of other ranks' samples depend on them
+        self.ahead = self.samples = 0
+        self.m: int | None = None
+        self.steps = self._longest(own.steps)
+
+    def _longest(self, steps: int | None) -> int | None:
+        """Return the steps of the longest epoch of all ranks; None where one is not known."""
+        found = array("q", [0] * self._communicator.size)
+        found[self._communicator.rank] = -1 if steps is None else steps
+        self._communicator.sum(found)
+        return None if min(found) < 0 else max(found)
+
+    @property
+    def again(self) -> bool:
+        """Whether an epoch can be read again."""
+        return self._own.again
+
+    def go_on(self, epochs: int) -> None:
+        """Go on as after this number of epochs."""
+        self._own.go_on(epochs)
+
+    def epoch(self, skip: int = 0) -> Generator[Piece, None, None]:
+        """Return this rank's batches of one epoch without its first `skip` steps."""
+        rank, m, steps = self._communicator.rank, 0, skip
+        none: Any = None
+        with closing(self._own.epoch(skip)) as pieces:
+            while True:
+                piece = next(pieces, None)
+                there = array("q", [0] * (self._communicator.size + 1))  # samples, and how many have a batch
+                if piece is not None:
+                    there[rank], there[-1] = piece[0][0].shape[-1], 1
+                    none = tuple(None if x is None else x[..., :0] for x in piece[0])
+                self._communicator.sum(there)
+                if not there[-1]:
+                    break
+                self.ahead, self.samples = sum(there[:rank]), sum(there[:-1])
+                m, steps = m + self.samples, steps + 1
+                yield (none, 0, True) if piece is None else piece  # `Iterated` sees to a batch at least
+        self.steps, self.m = steps, self.m if skip else m
 
 
 def _in_order(m: int) -> Any:

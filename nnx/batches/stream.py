@@ -67,10 +67,10 @@ class Host(NamedTuple):
         """Return the samples that a slice, or an array of numbers, names."""
         return Host(*(cut(x, part) for x in self))
 
-    def piece(self, backend: Backend, dtype: str) -> tuple[Any, Any, Any]:
-        """Return the samples on the device, X and w in this dtype; no samples where the weights are all 0."""
+    def piece(self, backend: Backend, dtype: str, whole: bool = False) -> tuple[Any, Any, Any]:
+        """Return the samples on the device, X and w in this dtype; none where the weights are all 0, unless `whole`."""
         X, Y, w = self
-        if w is not None and not w.any():
+        if w is not None and not whole and not w.any():
             X, Y, w = self.cut(slice(0, 0))
         return (
             backend.asarray(converted(X, dtype), dtype),

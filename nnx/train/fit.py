@@ -22,7 +22,7 @@ from nnx.port.failures import together
 from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
 from nnx.train.full_batch_loop import FullBatchLoop
 from nnx.train.loop import FitLoop
-from nnx.train.ranks import check_alike
+from nnx.train.ranks import check_alike, check_resumed
 from nnx.train.request import Request, checked, checked_split, checked_validation
 from nnx.train.resume import resume
 from nnx.train.samples import checks, make_batches
@@ -93,6 +93,7 @@ def _fit(session: Session, asked: Request, stacklevel: int) -> History:
         try:
             ours = session.features, session.targets
             resume(session, loop, request.resume)
+            check_resumed(session)
         except BaseException:
             session.take_optimizer(unbound)
             raise

@@ -57,17 +57,31 @@ def agree_on_end(session: Session) -> None:
         session.stopped = text_of(communicator, stopping[0], session.stopped or "")
 
 
+def check_resumed(session: Session) -> None:
+    """Raise an InputError unless all ranks go on from the same checkpoint."""
+    if differ := _others(session):
+        raise InputError(
+            f"rank {differ[0]} goes on from another checkpoint than rank 0, or from none; give a folder on a disk that "
+            "all ranks see"
+        )
+
+
 def check_state(session: Session) -> None:
     """Raise a CommunicatorError unless all ranks have the same parameters, learning rate and steps."""
-    communicator = session.communicator
-    if communicator.size == 1:
-        return
-    own = _hash(session)
-    if differ := ranks_that(communicator, text_of(communicator, 0, own) != own):
+    if differ := _others(session):
         raise CommunicatorError(
             f"rank {differ[0]} has other parameters than rank 0 after epoch {len(session.records)}: all do the same "
             "steps, so a callback has changed them on some ranks only, or the ranks' processors or libraries differ"
         )
+
+
+def _others(session: Session) -> list[int]:
+    """Return the ranks that have other parameters than rank 0, another learning rate or other steps."""
+    communicator = session.communicator
+    if communicator.size == 1:
+        return []
+    own = _hash(session)
+    return ranks_that(communicator, text_of(communicator, 0, own) != own)
 
 
 def _hash(session: Session) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from nnx.array.namespace import array_namespace
 from nnx.batches import Batches, Counted, Provider
+from nnx.batches.shares import RankIterated
 from nnx.errors import InputError
 from nnx.model.network import Network
 from nnx.optimizers import State
@@ -129,11 +130,11 @@ class Steps:
                     continue
                 samples, sums = (m, {}) if start == 0 else (samples + m, sums)
                 if m and self.least == 1:
-                    sums = add_micro_batch(session, session.read(), sums, batch, start)
+                    place = start + batches.ahead if isinstance(batches, RankIterated) else start
+                    sums = add_micro_batch(session, session.read(), sums, batch, place)
                 if ends and session.share is not None:
                     sums = self._of_all_ranks(sums, session.share)
-                    assert isinstance(batches, Counted)  # an iterable is refused
-                    samples = min(batches.batch_size, batches.m - found.samples)
+                    samples = self._samples(found.samples)
                 if ends and not sums:
                     yield LEFT_OUT
                 elif ends:
@@ -154,6 +155,14 @@ class Steps:
             sums = {"J": zero, "dtheta": zeros, "weight": zero}
         sums = of_all_ranks(sums, share.communicator)
         return sums if number(session.backend, sums["weight"]) > 0 else {}
+
+    def _samples(self, before: int) -> int:
+        """Return the samples of all ranks in a step, behind so many in its epoch."""
+        batches = self.batches
+        if isinstance(batches, RankIterated):
+            return batches.samples
+        assert isinstance(batches, Counted)
+        return min(batches.batch_size, batches.m - before)
 
     def _agreed(self, pace: float) -> float:
         """Return the pace of rank 0: all ranks then do the same number of steps in a call."""
