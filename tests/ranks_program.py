@@ -98,6 +98,18 @@ def checkpoints(communicator, folder, epochs, resume):
         together.save(f"{folder}/of-{communicator.size}.safetensors")
 
 
+def loaded(communicator, path):
+    """A trainer of one process goes on as that of all ranks, and then alone again."""
+    alone, together = (nnx.Trainer.load(path, "numpy") for _ in range(2))
+    together.communicator = communicator
+    for one in (alone, together):
+        one.fit(X, Y, 2, 10)
+    together.communicator = None
+    for one in (alone, together):
+        one.fit(X, Y, 2, 10)
+    np.testing.assert_allclose(alone.theta, together.theta, rtol=1e-10)
+
+
 def stops(communicator, rank):
     """A callback of one rank ends the fit of all."""
     together = trainer(communicator)

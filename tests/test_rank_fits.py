@@ -40,6 +40,15 @@ def test_a_fit_goes_on_with_other_ranks(tmp_path):
         assert len((folder / "log.csv").read_text().splitlines()) == 5  # rank 0 alone writes
 
 
+def test_a_loaded_trainer_takes_ranks(tmp_path):
+    ranks_program.trainer().save(tmp_path / "model.safetensors")
+    in_ranks(3, lambda communicator: ranks_program.loaded(communicator, tmp_path / "model.safetensors"))
+    many = nnx.Trainer(nnx.mlp([2, 1]), backend="numpy", members=2)
+    assert many.communicator.size == 1
+    with pytest.raises(AttributeError):
+        many.communicator = "mpi"
+
+
 def test_ranks_that_see_other_disks(tmp_path):
     in_ranks(1, lambda communicator: ranks_program.checkpoints(communicator, tmp_path / "0", 2, "anew"))
     (tmp_path / "1").mkdir()

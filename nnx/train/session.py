@@ -66,6 +66,7 @@ class Session:
 
     K = 1
     """Networks."""
+    share: Share | None
 
     @whole  # a backend imports modules, which a fork may not cut
     def __init__(
@@ -100,11 +101,10 @@ class Session:
         self.seed = host.checked_seed(seed)
         self.rng: Any = host.generator(seed)
         check_dtype(checked_precision(precision), self.dtype)  # before a library is looked for
-        self.communicator = find_communicator(communicator)
+        self._communicator, self.share = find_communicator(communicator), None
         self.backend, self.reason = choose_of_rank(backend, device, precision, self.communicator)
         check_dtype(self.backend.precision, self.dtype)
         self.requested = backend, device, precision
-        self.share: Share | None = None
         self.work = 0.0
         self.records: list[dict[str, float]] = []
         self.metadata: dict[str, Any] = {}
@@ -170,6 +170,18 @@ class Session:
         if optimizer is not self.optimizer:
             host.options(optimizer.learning_rate, self.dtype)
             self.optimizer = optimizer
+            self._compile_step(self.read())
+
+    @property
+    def communicator(self) -> Communicator:
+        """The processes that train it together; setting it takes one, or its name, from the next fit on."""
+        return self._communicator
+
+    @communicator.setter
+    def communicator(self, communicator: str | Communicator | None) -> None:
+        self._communicator = find_communicator(communicator)
+        if self.share is not None:
+            self.share = None
             self._compile_step(self.read())
 
     def take_share(self, start: int) -> None:

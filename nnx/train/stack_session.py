@@ -80,7 +80,12 @@ class StackSession:
     """
 
     checkpoint: Any = None
-    communicator: Communicator = Alone()
+
+    @property
+    def communicator(self) -> Communicator:
+        """Return that of one process: members are not trained on several ranks."""
+        return Alone()
+
     steps, kept = _of_each("steps"), _of_each("kept")
     records, rng, learning_rate = _of_each("records"), _of_each("rng"), _of_each("learning_rate")
     features, targets = _of_first("features"), _of_first("targets")
