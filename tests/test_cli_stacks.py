@@ -85,6 +85,7 @@ def test_runs_that_differ_in_more_than_numbers_are_in_stacks_of_their_own():
 @pytest.mark.long
 def test_a_stack_opens_no_more_files_than_the_process_may(run, tmp_path):
     resource = pytest.importorskip("resource")
+    pytest.importorskip("tensorboardX")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     try:
