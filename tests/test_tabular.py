@@ -195,6 +195,50 @@ def test_a_file_of_a_trainer_alone_has_no_table(tmp_path):
         nnx.Tabular.load(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize("target", ["kind", "price"])
+def test_members_predict_by_their_mean(pets, target, tmp_path, caplog):
+    made = nnx.Tabular(
+        pets, target, layers=[4], backend="numpy", members=3, optimizer=nnx.Adam([0.01, 0.02, 0.03])
+    )
+    for model, state in (
+        (made, "3 members, not trained yet"),
+        (made, "3 members, 2 epochs done, on average cost J"),
+    ):
+        assert f": {state}" in repr(model)
+        assert ": 3 members, " in model._repr_html_()
+        model.save(tmp_path / "model.safetensors")
+        loaded = nnx.Tabular.load(tmp_path / "model.safetensors", "numpy")
+        assert repr(loaded).endswith(repr(model).split(": ")[-1])
+        each, ours = [], loaded.preparation
+        for k in range(3):
+            alone = copy.copy(loaded)
+            alone.trainer = loaded.trainer.member(k)
+            each.append(alone._outputs(pets))
+        A = np.mean(each, axis=0)
+        assert np.allclose(loaded._outputs(pets), A)
+        Y = np.array([one if target == "price" else loaded.classes.index(one) for one in pets[target]])
+        measured = loaded.evaluate(pets)
+        if target == "kind":
+            assert np.allclose(loaded.predict_proba(pets)[:, 1], A[0])
+            assert loaded.predict(pets).tolist() == [loaded.classes[int(a > 0.5)] for a in A[0]]
+            assert measured["accuracy"] == np.mean((A[0] > 0.5) == Y)
+        else:
+            predicted = A[0] * ours.y_scale + ours.y_mean
+            assert np.allclose(loaded.predict(pets), predicted)
+            assert measured["root_mean_squared_error"] == pytest.approx(
+                np.sqrt(np.mean((predicted - Y) ** 2))
+            )
+        assert ("not trained yet" in caplog.text) == (model.trainer.steps == [0, 0, 0])
+        caplog.clear()
+        if not model.history:
+            history = model.fit(2, metrics=None if target == "kind" else ["mean_absolute_error"])
+            assert np.shape(history["loss"]) == (2, 3)
+    if target == "price":  # the means that a notebook shows are in the target's unit, too
+        assert np.allclose(
+            np.mean(history["mean_absolute_error"], axis=1), history.means["mean_absolute_error"]
+        )
+
+
 def test_the_command_line_takes_its_files_and_it_the_command_line_s(run, fitted, pets, tmp_path):
     fitted.save(tmp_path / "pets.safetensors")
     pl.DataFrame(pets).write_csv(tmp_path / "pets.csv")
@@ -357,6 +401,8 @@ def test_it_says_what_it_is(pets, fitted):
         ({"layers": 16}, "layers must be a list"),
         ({"layers": ["relu"]}, "layers must be an integer >= 1, not 'relu'"),
         ({"optimizer": "adma"}, "did you mean 'adam'"),
+        ({"members": True}, "members must be a positive integer, not True"),
+        ({"members": 10**12}, "30000000 GB of memory"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, message, pets):
