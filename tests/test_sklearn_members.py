@@ -391,8 +391,11 @@ def test_attributes_of_one_network_are_the_members(iris):
     single = one.set_params(n_members=None).fit(X, y)
     assert hasattr(single, "coefs_")
     assert not {"members_", "member_weights_"} & {*vars(single)}
-    assert not hasattr(single, "predict_std")
+    with pytest.raises(AttributeError, match="deviation of members; give n_members=8"):
+        _ = single.predict_std
     again = single.set_params(n_members=2).fit(X, y)
+    with pytest.raises(nnx.InputError, match=r"this MLPClassifier has 2 networks; .*: its members_\[0\]"):
+        nnx.convert.from_sklearn(again)
     assert not hasattr(again, "coefs_")
     assert len(again.members_) == 2
     with pytest.raises(NotFittedError):
@@ -415,6 +418,8 @@ def test_a_pickle_from_before_there_were_members(iris):
     [
         ({"n_members": 0}, "'n_members' parameter"),
         ({"n_members": 2.5}, "'n_members' parameter"),
+        ({"n_members": 10**12}, r"1,000,000,000,000 members take .* fit .* Give a smaller n_members"),
+        ({"n_members": True}, "n_members must be a positive integer, not True"),
         ({"n_members": None, "member_params": {}}, "member_params is given without n_members"),
         ({"n_members": None, "selection": "greedy"}, "selection='greedy' is given without n_members"),
         ({"selection": "best"}, "'selection' parameter"),
@@ -426,6 +431,10 @@ def test_a_pickle_from_before_there_were_members(iris):
         ({"member_params": {"alpha": [0.1, 0.2]}}, r"member_params\['alpha'\] has length 2; expected n_members=3"),
         ({"member_params": {"alpha": 0.1}}, r"member_params\['alpha'\] must be a list of n_members=3 values"),
         ({"member_params": {"learning_rate": "constant"}}, r"member_params\['learning_rate'\] must be a list"),
+        (
+            {"member_params": {"alpha": stats.loguniform}},
+            r"no value of the distribution of alpha: .* missing .* as in scipy.stats.loguniform\(1e-4, 1\)",
+        ),
         ({"member_params": {"alpha": [0.1, -1.0, 0.2]}}, r"member 1, with {'alpha': -1.0}: .*'alpha' parameter"),
         ({"member_params": {"dropout": [0.0, 0.5, 0.5]}}, "a network without dropout has another architecture"),
         (
@@ -443,7 +452,8 @@ def test_what_is_refused(parameters, message, iris):
 def test_what_partial_fit_refuses(iris):
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping"):
         made(early_stopping=True, selection="greedy").partial_fit(*iris, classes=[0, 1, 2])
-    assert not hasattr(made(solver="lbfgs"), "partial_fit")
+    with pytest.raises(AttributeError, match="partial_fit is only available for stochastic optimizers"):
+        _ = made(solver="lbfgs").partial_fit
 
 
 def test_no_warning_where_all_have_converged(iris):

@@ -1,5 +1,6 @@
 """What a fit leaves in an estimator: coefs_ and intercepts_, views of one vector, or members; and its pickle."""
 
+from inspect import getattr_static
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -49,7 +50,9 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self._ready: dict[Any, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error that says where the attributes of members are."""
+        """Raise an error that says where the attributes of members are, or why the estimator has no such method."""
+        if (is_there := getattr(getattr_static(type(self), name, None), "check", None)) is not None:
+            is_there(self)  # that of an `available_if`, which raises
         text = f"{type(self).__name__!r} object has no attribute {name!r}"
         if name in OF_ONE and "members_" in self.__dict__:
             text = f"each of the {len(self.members_)} members has its own {name}: take members_[0].{name}"

@@ -23,9 +23,11 @@ from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.fitting import Fit, Given, finish, hold_out, train
 from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
-from nnx.sklearn.parameters import check_design, check_parameters
+from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
+from nnx.support.limits import available
 from nnx.train.request import Request
 from nnx.train.stack_fit import fit_stack
+from nnx.train.stack_memory import Need, check_room
 from nnx.train.stack_session import StackSession
 from nnx.train.trainer import Trainer
 
@@ -40,12 +42,20 @@ OF_MEMBERS = (
 )  # fmt: skip
 """The attributes of an estimator with members, of which one of a single network has none."""
 
+MEMBER_BYTES = 40_000
+"""Bytes on the host of a member of a small network (CPython 3.11, 64 bits)."""
+
+MEMBER_COPIES = 20
+"""Copies of a member's parameters: its own, those of the stack, and those of its optimizer."""
+
 MOST_DENSE = 2**24
 """Numbers of a sparse X that are made dense for a stack. On a larger X members train one after the other."""
 
 
 def fit_members(estimator: Any, given: Given) -> None:
     """Train all members, or train them on, and find their shares in the mean."""
+    if given.first:
+        check_memory(estimator, given)
     random_state = estimator._random_state = check_random_state(estimator.random_state)
     seeds = random_state.randint(2**31 - 1, size=estimator.n_members)
     if given.first:
@@ -67,6 +77,13 @@ def fit_members(estimator: Any, given: Given) -> None:
     estimator.members_, estimator.member_weights_ = members, shares / shares.sum()
     estimator.n_layers_, estimator.n_iter_ = members[0].n_layers_, max(member.n_iter_ for member in members)
     estimator._forwards = {}
+
+
+def check_memory(estimator: Any, given: Given) -> None:
+    """Raise an InputError if there is no room for so many members."""
+    P = count_parameters(layer_sizes(estimator, given.X.shape[1]))
+    each = MEMBER_BYTES + MEMBER_COPIES * P * (4 if given.dtype == "float32" else 8)
+    check_room(estimator.n_members, Need(each, 0), available, "Give a smaller n_members")
 
 
 def forget(estimator: Any) -> None:

@@ -2,8 +2,9 @@
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -97,6 +98,16 @@ def hidden_sizes(estimator: Any) -> list[int]:
     if any(size <= 0 for size in sizes):
         raise InputError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return sizes
+
+
+def layer_sizes(estimator: Any, n_features: int) -> list[int]:
+    """Return n[0], ..., n[L]."""
+    return [n_features, *hidden_sizes(estimator), estimator.n_outputs_]
+
+
+def count_parameters(sizes: Sequence[int]) -> int:
+    """Return the number of weights and biases of the layers of a network."""
+    return sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
 
 
 def check_parameters(estimator: Any, incremental: bool) -> None:
