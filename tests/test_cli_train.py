@@ -803,8 +803,9 @@ def test_random_draws(run):
     assert run("train", "iris", *options, "--draws", 6, "--seed", 1, "--out", "c")[0] == 0
     assert {row["learning-rate"] for row in rows("c")} != {row["learning-rate"] for row in found}
     options = ("--sweep", "layers=1 2", "--sweep", "seed=1 2", "--epochs", 1, "--draws", 9)
-    assert run("train", "iris", *options, "--out", "d")[0] == 0
-    assert len(rows("d")) == 4  # each of the grid once
+    status, _, err = run("train", "iris", *options, "--out", "d")
+    assert (status, len(rows("d"))) == (0, 4)  # each of the grid once
+    assert "Note: there are no more than 4 combinations to draw" in err
 
 
 def test_a_sweep_in_the_configuration(run, tmp_path):
@@ -831,10 +832,16 @@ def test_an_option_swept_twice_is_refused(run):
         (["quiet=1"], "unknown option 'quiet'"),
         (["drop=a b"], "drop cannot be swept; train once with each"),
         (["held-out=0 0.2"], "held-out cannot be swept: runs of different held-out cannot be compared"),
+        (["data=iris digits"], "data cannot be swept: runs of different data cannot be compared"),
         (["task=auto regression"], "task cannot be swept"),
         (["target=a b"], "target cannot be swept"),
         (["epochs=1 two"], "the sweep's epochs must be a whole number; given 'two'"),
         (["epochs=1.5"], "the sweep's epochs must be a whole number; given '1.5'"),
+        (
+            ["lr=0.1,1"],
+            "learning-rate must be a number; given '0.1,1'; put spaces between values, and no commas",
+        ),
+        (["lr=0.1", "--learning-rate", 1], "learning-rate is given and swept; leave out one of the two"),
         (["l2=log(1e-4, 1)"], "how many numbers are to be drawn from l2? Say --draws N"),
         (["l2=log(0, 1)", "--draws", 3], "log(from, to) for l2 must be greater than 0"),
         (["l2=uniform(1, 0)", "--draws", 3], "uniform(from, to) for l2 must rise"),

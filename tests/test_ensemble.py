@@ -88,6 +88,15 @@ def test_selection_by_the_greatest(rng):
     assert trainer.ensemble.evaluate(X, Y)["accuracy"] >= each.max()
 
 
+def test_selection_takes_no_member_that_has_diverged(rng):
+    X, network = rng.standard_normal((3, 80)).astype("float32"), nnx.mlp([3, 8, 1], output="identity")
+    Y = nnx.Trainer(network, backend="numpy", seed=1).predict(X)[0]  # as member 1 is before its first step
+    trainer = nnx.Trainer(network, nnx.GradientDescent([0.1, 1e30]), "numpy", members=2)
+    trainer.fit(X, X[0], epochs=2, batch_size=10)
+    assert trainer.evaluate(X, Y)["loss"][1] < 1e-10
+    assert trainer.ensemble.select(X, Y) == [1, 0]
+
+
 def test_wrong_ensembles_are_errors(rng):
     with pytest.raises(nnx.InputError, match="no members"):
         _ = nnx.Trainer(nnx.mlp([3, 1]), backend="numpy").ensemble

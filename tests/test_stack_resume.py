@@ -139,6 +139,16 @@ def test_a_checkpoint_of_another_fit_is_an_error(make, callbacks, given, says, t
     np.testing.assert_array_equal(trainer.theta, before.theta)
 
 
+def test_another_fit_is_told_before_callbacks_that_lack(tmp_path):
+    fit(new(), nnx.Checkpoints(tmp_path), epochs=2)
+    for given, says in (
+        ({"batch_size": 5}, "a fit with batch_size = 4"),
+        ({}, "with the callbacks .*Checkpoints"),
+    ):
+        with pytest.raises(nnx.InputError, match=says):
+            fit(new(), resume=tmp_path, **given)
+
+
 def test_a_stack_does_not_go_on_from_one_network(tmp_path):
     fit(nnx.Trainer(net(), "momentum", "numpy"), nnx.Checkpoints(tmp_path), epochs=2, sample_weight=None)
     with pytest.raises(nnx.InputError, match="is of a trainer with one network, and this one has members=4"):

@@ -166,7 +166,7 @@ def optimizer(options: Options, steps: int) -> Optimizer:
     for key in LENGTHS:  # in epochs
         length = given.get(key)
         if isinstance(length, int | float):
-            given[key] = round(length * steps)
+            given[key] = round(between(key, length, 0) * steps)
     return find_optimizer(name, **{**arguments, "learning_rate": {"name": kind, **given}})
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from nnx.callbacks.monitor import best_is
 from nnx.cli import metric_tables
+from nnx.cli.options import in_options
 from nnx.data.prepare import Preparation
 from nnx.display.names import called
 from nnx.display.rounding import significant
@@ -55,7 +56,9 @@ def each(trainer: Trainer) -> list[dict[str, Any]]:
     for k, (member, error) in enumerate(zip(trainer.each, trainer.errors, strict=True)):
         row = {"member": k, "seed": member.seed, **{name: values[k] for name, values in own.items()}}
         row |= {"epochs": len(member.records), "kept_epoch": member.kept, "weight": weights[k]}
-        rows.append(row | {"stopped": member.stopped, "error": None if error is None else str(error)})
+        rows.append(
+            row | {"stopped": member.stopped, "error": None if error is None else in_options(str(error))}
+        )
     return rows
 
 
@@ -140,15 +143,16 @@ def _epochs(row: Mapping[str, Any]) -> str:
     return str(row["epochs"]) if kept in (None, row["epochs"]) else f"{kept} of {row['epochs']}"
 
 
-def words(trainer: Trainer) -> str:
-    """Say how many members there are, with which seeds, and which numbers they have for themselves."""
+def describe(trainer: Trainer) -> str:
+    """Say how many members there are, with which seeds, which numbers they have for themselves, and which predict."""
     seeds = trainer.seed
     if len(seeds) == 1:
         return f"1 network, seed {seeds[0]}"
     said = f"{len(seeds):,} networks, trained at once, seeds {seeds[0]} to {seeds[-1]}"
     if own := numbers(trainer):
         said += f", each with its {', '.join(own)}"
-    return f"{said}; their mean predicts"
+    mean = "their mean" if all(trainer.ensemble.weights) else f"the {mean_of(trainer)}"
+    return f"{said}; {mean} predicts"
 
 
 def mean_of(trainer: Trainer) -> str:

@@ -122,7 +122,7 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
         if part := parts.read(trainer.metadata).get(name):
             show.say(label, parts.origin(part), to=to)
     if trainer.each:
-        show.say("Members", members.words(trainer), to=to)
+        show.say("Members", members.describe(trainer), to=to)
     seed = "" if trainer.each else f", seed {trainer.seed}"
     show.say("Optimizer", f"{trainer.optimizer!r}; {count(steps_done(trainer), 'step')}{seed}", to=to)
     if trainer.regularization != type(trainer.regularization)():

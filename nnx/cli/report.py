@@ -48,7 +48,7 @@ def describe(training: Training) -> None:
     where = f"{backend.device}{precision_note(backend.precision)}"
     show.say("Backend", f"{described(backend).library} on {where}: {trainer.reason}")
     if trainer.each:
-        show.say("Members", members.words(trainer))
+        show.say("Members", members.describe(trainer))
     size = training.batch_size
     show.say("Optimizer", f"{trainer.optimizer!r}, {'all samples' if size is None else size} a step")
     if training.patience:

@@ -91,11 +91,10 @@ def choose_members(training: Training) -> None:
     trainer = training.trainer
     if not trainer.each:
         return
-    left = [float(error is None) for error in trainer.errors]
     if training.options.selection == "greedy" and (X_Y := validation(training)) is not None:
         X, Y, w = X_Y
         trainer.ensemble.select(X, Y, build.stop_by(training.options), sample_weight=w)
-    elif 0 < sum(left) < len(left):
+    elif 0 < sum(left := [error is None for error in trainer.errors]) < len(left):
         trainer.ensemble.weights = left
 
 

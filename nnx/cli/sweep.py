@@ -14,7 +14,7 @@ from nnx.cli import build, config, folds, in_units, parts, show, stack_running
 from nnx.cli.folder import CONFIG, OF_A_RUN, OF_A_SWEEP, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
-from nnx.cli.options import Options, long
+from nnx.cli.options import Options, in_options, long
 from nnx.cli.prepared import Reader
 from nnx.cli.resuming import going_on
 from nnx.cli.running import train
@@ -32,6 +32,8 @@ def sweep(options: Options) -> int:
     """Train with every combination; return the exit status: 1 if all failed, 130 after Ctrl-C."""
     _check(options)
     values = combinations(options.table, options.draws, options.seed)
+    if options.draws and len(values) < options.draws:
+        show.warn(f"there are no more than {count(len(values), 'combination')} to draw", "Note")
     resume = options.resume is not None
     folder = (
         Folder(options.resume)
@@ -254,7 +256,7 @@ def failed(row: dict[str, Any], error: Exception) -> dict[str, Any]:
     ours = isinstance(error, Error | OSError)
     if os.environ.get("NNX_TRACEBACK") and not ours:
         raise error
-    said = str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
+    said = in_options(str(error)) if ours else f"{type(error).__name__}: {first_line(error)}"
     return {**row, "status": FAILED, "error": said}
 
 

@@ -129,7 +129,8 @@ def sizes(*xs: Any) -> dict[str, int]:
     found: dict[str, int] = {}
     for x in xs:
         for name, value in varied(x).items():
-            found[f"{type(x).__name__}'s {name}"] = len(value)
+            kind = getattr(x, "kind", type(x))  # of a schedule in epochs, the schedule's class
+            found[f"{kind.__name__}'s {name}"] = len(value)
         if varied(schedule := getattr(x, "learning_rate", None)):
             found |= sizes(schedule)
     return found

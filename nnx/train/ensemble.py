@@ -97,7 +97,7 @@ class Ensemble:
 
         Each round adds the member that makes the mean best, again and again (Caruana et al., 2004,
         https://doi.org/10.1145/1015330.1015432, section 2.1, with replacement). The weights are those of the best
-        round. Of several members that are as good, the first is taken.
+        round. Of several members that are as good, the first is taken. A member that has diverged is not.
 
         Parameters
         ----------
@@ -123,10 +123,11 @@ class Ensemble:
                 found = [measured(self._output, mean, Y, w, wanted)[name] for mean in means]
             return [sign * float(x) if math.isfinite(x) else math.inf for x in found]
 
+        left = [k for k in range(K) if k not in self._session.failures] or range(K)
         counts, best, chosen, total = [0] * K, math.inf, [0] * K, 0.0 * A[0, ...]
         for n in range(1, rounds + 1):
             scores = scores_of((total + A) / n)
-            k = min(range(K), key=scores.__getitem__)
+            k = min(left, key=scores.__getitem__)
             counts[k] += 1
             total = total + A[k, ...]
             if scores[k] < best:

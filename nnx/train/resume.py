@@ -73,15 +73,8 @@ def checkpoint_of(path: Path) -> tuple[Path, Saved] | None:
 
 def take_up(fits: Sequence[tuple[Path, Session, Resumed, Saved]]) -> None:
     """Let fits go on from checkpoints and their contents: that of one network, or of all members. All or none do."""
+    check_fits(fits)
     where, before = fits[0][0], [collect(session) for _, session, _, _ in fits]
-    for path, session, loop, saved in fits:
-        said = f"the checkpoint {str(path)!r}"
-        _check_parts(session, saved.run, said)
-        if saved.run.get("position") is None:
-            raise InputError(
-                f"{said} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
-            )
-        _check_position(loop, saved.run["position"], str(path))
     states = [states_of(path, loop.callbacks, saved.tensors, saved.run) for path, _, loop, saved in fits]
     try:
         for at, session, _, saved in fits:
@@ -96,6 +89,18 @@ def take_up(fits: Sequence[tuple[Path, Session, Resumed, Saved]]) -> None:
     for (_, _, loop, saved), its in zip(fits, states, strict=True):
         loop.restore(saved.run["position"])
         loop.callbacks.restore(its)
+
+
+def check_fits(fits: Sequence[tuple[Path, Session, Resumed, Saved]]) -> None:
+    """Raise an InputError unless the checkpoints are of these fits: of their networks, arguments and data."""
+    for path, session, loop, saved in fits:
+        said = f"the checkpoint {str(path)!r}"
+        _check_parts(session, saved.run, said)
+        if saved.run.get("position") is None:
+            raise InputError(
+                f"{said} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
+            )
+        _check_position(loop, saved.run["position"], str(path))
 
 
 def states_of(

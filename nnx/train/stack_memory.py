@@ -79,7 +79,7 @@ def parts(K: int, most: int) -> list[range]:
 
 def check_sessions(K: int, first: Session | None = None) -> None:
     """Raise an InputError if there is no room for K sessions, or for K states like that of the first one."""
-    advice = "Give fewer members, or train them by several trainers, one after the other"
+    advice = "Give fewer members, or train them in parts, one after the other"
     if first is None:
         check_room(K, Need(SESSION_BYTES, 0), available, advice)
         return
