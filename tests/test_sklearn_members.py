@@ -442,6 +442,7 @@ def test_a_pickle_from_before_there_were_members(iris):
             r"members of a stack may differ in numbers, and in nothing else of the optimizer",
         ),
         ({"regularization": 3}, "regularization must be an nnx.Regularization"),
+        ({"callbacks": [print, nnx.Checkpoints("folder")]}, "has Checkpoints, from which no estimator goes on"),
     ],
 )  # fmt: skip
 def test_what_is_refused(parameters, message, iris):

@@ -349,6 +349,7 @@ def test_sizes_of_every_kind(sizes, samples):
         ({"regularization": 0}, "regularization must be an nnx.Regularization"),
         ({"callbacks": 3}, "callback"),
         ({"callbacks": [nnx.EarlyStopping]}, "callback"),
+        ({"callbacks": nnx.Checkpoints("folder")}, "has Checkpoints, from which .* Pickle the estimator"),
     ],
     ids=str,
 )

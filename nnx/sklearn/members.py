@@ -17,16 +17,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from nnx.array.namespace import Array, array_namespace
 from nnx.callbacks.base import Callbacks
-from nnx.errors import DivergenceError, InputError
+from nnx.errors import InputError
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.fitting import Fit, Given, finish, hold_out, train
 from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
 from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
+from nnx.sklearn.stacked_fits import member_bytes, train_together
 from nnx.support.limits import available
-from nnx.train.request import Request
-from nnx.train.stack_fit import fit_stack
 from nnx.train.stack_memory import Need, check_room
 from nnx.train.stack_session import StackSession
 from nnx.train.trainer import Trainer
@@ -41,12 +40,6 @@ OF_MEMBERS = (
     "members_", "member_weights_", "_own", "_member_params", "_copied", "_stack", "_forwards"
 )  # fmt: skip
 """The attributes of an estimator with members, of which one of a single network has none."""
-
-MEMBER_BYTES = 40_000
-"""Bytes on the host of a member of a small network (CPython 3.11, 64 bits)."""
-
-MEMBER_COPIES = 20
-"""Copies of a member's parameters: its own, those of the stack, and those of its optimizer."""
 
 MOST_DENSE = 2**24
 """Numbers of a sparse X that are made dense for a stack. On a larger X members train one after the other."""
@@ -81,8 +74,7 @@ def fit_members(estimator: Any, given: Given) -> None:
 
 def check_memory(estimator: Any, given: Given) -> None:
     """Raise an InputError if there is no room for so many members."""
-    P = count_parameters(layer_sizes(estimator, given.X.shape[1]))
-    each = MEMBER_BYTES + MEMBER_COPIES * P * (4 if given.dtype == "float32" else 8)
+    each = member_bytes(count_parameters(layer_sizes(estimator, given.X.shape[1])), given.dtype)
     check_room(estimator.n_members, Need(each, 0), available, "Give a smaller n_members")
 
 
@@ -141,24 +133,13 @@ def _train(estimator: Any, fits: Sequence[Fit]) -> tuple[Any, Sequence[BaseExcep
             return trainer, _one_by_one(estimator, fits)
         fits = [replace(fit, X=X) for X in [first.X.toarray()] for fit in fits]
     same = all(fit.rows is first.rows for fit in fits)
-    X, Y, weights = (fits[0] if same else replace(fits[0], rows=None)).samples
-    shared = Callbacks(_of_all(estimator))
-    shared.trainer, interrupt = trainer, None
-    asked = Request(
-        X, Y, first.epochs, first.batch_size, None, estimator.shuffle, shared, weights, rounds=True
-    )
+    pool = (fits[0] if same else replace(fits[0], rows=None)).samples
+    shared, interrupt = Callbacks(_of_all(estimator)), None
+    shared.trainer = trainer
     try:
-        fit_stack(
-            trainer.session,
-            asked,
-            [fit.trainer for fit in fits],
-            [fit.callbacks for fit in fits],
-            None if same else [fit.rows for fit in fits],
-        )
+        train_together(trainer.session, fits, pool, None if same else [fit.rows for fit in fits], shared)
     except KeyboardInterrupt as error:
         interrupt = error
-    except DivergenceError:
-        pass  # each member has its own
     return trainer, [error or interrupt for error in trainer.session.errors]
 
 

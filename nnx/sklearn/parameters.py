@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from nnx import optimizers
 from nnx.callbacks.base import Callbacks
+from nnx.callbacks.checkpoints import Checkpoints
 from nnx.errors import (
     LARGEST,
     InputError,
@@ -146,7 +147,11 @@ def check_parameters(estimator: Any, incremental: bool) -> None:
             "regularization must be an nnx.Regularization, such as nnx.Regularization(l2=1e-4), or None; given "
             f"{shown(estimator.regularization)}"
         )
-    Callbacks(estimator.callbacks)
+    if any(isinstance(one, Checkpoints) for one in Callbacks(estimator.callbacks).all):
+        raise InputError(
+            "callbacks has Checkpoints, from which no estimator goes on: a model file holds neither scikit-learn's "
+            "optimizers nor its random numbers. Pickle the estimator between calls of partial_fit, or use nnx.Trainer"
+        )
 
 
 def design_of(estimator: Any) -> dict[str, Any]:

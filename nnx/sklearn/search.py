@@ -13,6 +13,11 @@ from sklearn.utils._param_validation import Interval
 
 from nnx.errors import InputError
 from nnx.sklearn.search_tasks import Stacks
+from nnx.support.limits import available
+from nnx.train.stack_memory import Need, check_room
+
+CANDIDATE_BYTES = 8_000
+"""Bytes that scikit-learn's search takes for a candidate in two folds, beside its fits (CPython 3.11, 64 bits)."""
 
 
 class StackedSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no types
@@ -108,7 +113,9 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         **params
             As in scikit-learn: of the estimator's `fit`, such as `sample_weight`, and `groups` for `cv`.
         """
-        self._candidates()  # an error comes before any fit
+        candidates = self._candidates()  # an error comes before any fit
+        advice = "Give fewer values, or a smaller n_iter"
+        check_room(len(candidates), Need(CANDIDATE_BYTES, 0), available, advice, "candidates")
         with ExitStack() as context:
             context.enter_context(parallel_config(backend=Stacks(self.n_jobs, context.close)))
             super().fit(X, y, **params)

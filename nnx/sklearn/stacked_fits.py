@@ -27,6 +27,18 @@ DEFERRED: ContextVar[Callable[..., None] | None] = ContextVar("DEFERRED", defaul
 """Where the fits of this thread wait: see `deferred`."""
 
 
+MEMBER_BYTES = 40_000
+"""Bytes on the host of an estimator and its fit beside the parameters (CPython 3.11, 64 bits)."""
+
+MEMBER_COPIES = 20
+"""Copies of its parameters: its own, those of the stack, and those of the optimizer."""
+
+
+def member_bytes(P: int, dtype: str) -> int:
+    """Return the bytes of an estimator that is trained in a stack."""
+    return MEMBER_BYTES + MEMBER_COPIES * P * (4 if dtype == "float32" else 8)
+
+
 @contextmanager
 def deferred(wait: Callable[..., None]) -> Generator[None, None, None]:
     """Within it `fit` of an estimator calls wait(estimator, X, y, sample_weight), and trains nothing."""
@@ -56,8 +68,12 @@ class Outcome:
 
 
 def suits_a_stack(fit: Fit) -> bool:
-    """Whether a stack can run a fit: not L-BFGS, no sparse matrix, and no callback that sees each step."""
-    return fit.estimator._stochastic and not sparse.issparse(fit.X) and not Callbacks(fit.callbacks).each_step
+    """Whether a stack can run a fit: not L-BFGS, no sparse matrix, and no callback that is one for all members."""
+    own = Callbacks(
+        fit.estimator.callbacks
+    )  # if a stack fails, its fits begin anew, each with copies of these
+    suits = all(one.each_member for one in own.all) and not own.each_step
+    return suits and fit.estimator._stochastic and not sparse.issparse(fit.X)
 
 
 def groups(fits: Sequence[Fit]) -> list[list[int]]:
@@ -131,28 +147,40 @@ def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
     A fit that diverges has an error in its outcome. Any other error is that of the stack, and is raised.
     """
     start = time.perf_counter()
-    first, pool = fits[0], Pool()
+    pool = Pool()
     places = [pool.add(fit) for fit in fits]
-    X, Y, weights = pool.samples
     stack = StackSession.of([fit.trainer.session for fit in fits])
-    asked = Request(
-        X,
-        Y,
-        first.epochs,
-        first.batch_size,
-        None,
-        first.estimator.shuffle,
-        Callbacks(None),
-        weights,
-        rounds=True,
+    train_together(stack, fits, pool.samples, places, Callbacks(None))
+    outcomes = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]
+    _share_forward([fit for fit, outcome in zip(fits, outcomes, strict=True) if outcome.error is None])
+    for outcome in outcomes:
+        outcome.seconds = (time.perf_counter() - start) / len(fits)
+    return outcomes
+
+
+def train_together(
+    stack: StackSession, fits: Sequence[Fit], data: Any, places: Any, callbacks: Callbacks
+) -> None:
+    """Train all fits in one stack, in rounds where memory ends. Those that diverge are in `stack.errors`.
+
+    Parameters
+    ----------
+    stack : StackSession
+        Of the fits' sessions.
+    fits : sequence of K Fit
+    data : (X, Y, weights)
+        As columns.
+    places : sequence of K arrays of int, or None
+        The samples of each fit; None: each has all.
+    callbacks : Callbacks
+        Those of all fits together.
+    """
+    first, (X, Y, weights) = fits[0], data
+    request = Request(
+        X, Y, first.epochs, first.batch_size, None, first.estimator.shuffle, callbacks, weights, rounds=True
     )
     with suppress(DivergenceError):  # of all of them: each has its own
-        fit_stack(stack, asked, [fit.trainer for fit in fits], [fit.callbacks for fit in fits], places)
-    found = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]
-    _share_forward([fit for fit, outcome in zip(fits, found, strict=True) if outcome.error is None])
-    for outcome in found:
-        outcome.seconds = (time.perf_counter() - start) / len(fits)
-    return found
+        fit_stack(stack, request, [fit.trainer for fit in fits], [fit.callbacks for fit in fits], places)
 
 
 def _share_forward(fits: Sequence[Fit]) -> None:

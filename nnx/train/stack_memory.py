@@ -55,11 +55,13 @@ def room(K: int, need: Need, free: Callable[[], int | None]) -> int:
     return min(K, need.fits(left))
 
 
-def check_room(K: int, need: Need, free: Callable[[], int | None], advice: str) -> None:
-    """Raise an InputError unless K members fit into the free memory; it says how many do."""
+def check_room(
+    K: int, need: Need, free: Callable[[], int | None], advice: str, things: str = "members"
+) -> None:
+    """Raise an InputError unless K members, or other things, fit into the free memory; it says how many do."""
     if (most := room(K, need, free)) < K:
         raise InputError(
-            f"{K:,} members take about {size(K * need.each + need.shared)} of memory; "
+            f"{K:,} {things} take about {size(K * need.each + need.shared)} of memory; "
             f"{f'{most:,} fit' if most else 'not even one fits'} into {USABLE:.0%} of the {size(free() or 0)} that are "
             f"free. {advice}"
         )
