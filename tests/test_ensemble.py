@@ -88,13 +88,60 @@ def test_selection_by_the_greatest(rng):
     assert trainer.ensemble.evaluate(X, Y)["accuracy"] >= each.max()
 
 
-def test_selection_takes_no_member_that_has_diverged(rng):
-    X, network = rng.standard_normal((3, 80)).astype("float32"), nnx.mlp([3, 8, 1], output="identity")
-    Y = nnx.Trainer(network, backend="numpy", seed=1).predict(X)[0]  # as member 1 is before its first step
-    trainer = nnx.Trainer(network, nnx.GradientDescent([0.1, 1e30]), "numpy", members=2)
-    trainer.fit(X, X[0], epochs=2, batch_size=10)
-    assert trainer.evaluate(X, Y)["loss"][1] < 1e-10
-    assert trainer.ensemble.select(X, Y) == [1, 0]
+class Explodes(nnx.Callback):
+    """Gives member 1 a rate, after its first epoch, at which it diverges."""
+
+    each_member = True
+
+    def on_epoch(self, trainer, progress):
+        if trainer.seed == 1 and progress.epoch == 1:
+            trainer.learning_rate = 1e38
+
+
+def test_a_member_that_has_diverged_is_left_out(rng, tmp_path):
+    X = rng.standard_normal((3, 40)).astype("float32")
+    trainer = nnx.Trainer(nnx.mlp([3, 6, 1], output="identity"), nnx.GradientDescent(0.1), "numpy", members=3)
+    with pytest.warns(
+        UserWarning, match="^Member 1 diverged; trainer.ensemble leaves out .* the cost became"
+    ):
+        trainer.fit(X, X[0], epochs=3, batch_size=10, callbacks=Explodes())
+    trainer.save(tmp_path / "members.safetensors")
+    for one in (trainer, nnx.Trainer.load(tmp_path / "members.safetensors", "numpy")):
+        ensemble, A = one.ensemble, one.predict(X)
+        assert ensemble.weights == [0.5, 0, 0.5]
+        assert "mean of 2 of 3 members of Network(" in repr(ensemble)
+        assert "Member 1 diverged" in repr(ensemble)
+        np.testing.assert_allclose(ensemble.predict(X), (A[0] + A[2]) / 2, rtol=1e-5, atol=1e-7)
+        assert ensemble.select(X, A[1])[1] == 0  # though it would be the best
+        ensemble.weights = [1, 2, 1]
+        assert ensemble.weights == [0.5, 0, 0.5]
+        ensemble.weights = [0, 1, 0]
+        with pytest.raises(
+            nnx.InputError, match=r"no member left: Member 1 diverged.*The first: the cost became"
+        ):
+            ensemble.spread(X)
+    trainer.each[1].parameters = trainer.member(0).parameters
+    assert trainer.ensemble.weights == [0, 1, 0]
+
+
+def test_a_member_that_has_diverged_stays_with_its_best_epoch(rng):
+    X = rng.standard_normal((3, 40)).astype("float32")
+    trainer = nnx.Trainer(nnx.mlp([3, 6, 1], output="identity"), nnx.GradientDescent(0.1), "numpy", members=3)
+    trainer.fit(X, X[0], epochs=3, batch_size=10, callbacks=[Explodes(), nnx.EarlyStopping("loss")])
+    assert [error is None for error in trainer.errors] == [True, False, True]
+    assert trainer.kept == [3, 1, 3]
+    assert trainer.ensemble.weights == [1 / 3] * 3
+
+
+def test_an_ensemble_of_which_all_have_diverged_is_an_error(rng):
+    X = 1e20 * rng.standard_normal((3, 40)).astype("float32")
+    trainer = nnx.Trainer(nnx.mlp([3, 1], output="identity"), nnx.GradientDescent(1e38), "numpy", members=2)
+    with pytest.raises(nnx.DivergenceError):
+        trainer.fit(X, X[0], epochs=3)
+    assert "mean of 0 of 2 members" in repr(trainer.ensemble)
+    for use in (trainer.ensemble.predict, lambda X: trainer.ensemble.select(X, X[0])):
+        with pytest.raises(nnx.InputError, match=r"no member left: All 2 members diverged. Train again"):
+            use(X)
 
 
 def test_wrong_ensembles_are_errors(rng):

@@ -9,6 +9,7 @@ import nnx
 from nnx import Dense, Dropout, GaussianNoise, LayerNorm, Network, Residual
 from nnx.optimizers.schedules import Cosine
 from nnx.port.base import Memory
+from nnx.port.registry import work
 from nnx.train import stack_memory
 from nnx.train.session import Session
 from nnx.train.stack import Row, Stack
@@ -81,6 +82,8 @@ def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
     assert rounds.records == whole.records
     assert (rounds.stopped, rounds.kept) == (whole.stopped, whole.kept)
     np.testing.assert_array_equal(rounds.theta, whole.theta)
+    assert rounds.session.work == pytest.approx(whole.session.work)
+    assert 0 < whole.session.work < work(net().P, 270, 27, K)
     starts = [at for at, epoch in enumerate(seen) if epoch == 1 and (at == 0 or seen[at - 1] > 1)]
     assert len(starts) == 3
     assert not any(
@@ -90,6 +93,25 @@ def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
     for trainer in (whole, rounds):
         trainer.fit(X, Y, epochs=2, batch_size=10)
     np.testing.assert_array_equal(rounds.theta, whole.theta)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_stop_ends_the_rounds_behind_it_and_no_member_that_is_done(rng, free, whole):
+    trainer, seen = many(), []
+
+    class Stops(nnx.Callback):
+        def on_epoch(self, its, progress):
+            seen.append(progress.epoch)
+            if seen.count(2) == 2:  # the second round
+                (trainer if whole else its).stop("enough")
+
+    free(3000)
+    history = trainer.fit(*samples(rng), epochs=3, batch_size=10, rounds=True, callbacks=Stops())
+    assert [len(records) for records in trainer.records] == [3, 2, 2, 0, 0]
+    assert trainer.stopped == [None, *["enough"] * 4]
+    assert np.isnan(history["loss"][1][3:]).all()
+    trainer.fit(*samples(rng), epochs=3, batch_size=10, rounds=True)
+    assert trainer.stopped == [None] * K
 
 
 def test_a_member_goes_on_alone_after_rounds(rng, free):
@@ -121,6 +143,7 @@ def test_a_fit_without_room_leaves_a_schedule_in_epochs(rng, free):
     assert trainer.optimizer == before
 
 
+@pytest.mark.filterwarnings("ignore:4? ?3 of 5 members .0, 1, 4. diverged")
 def test_members_of_rounds_diverge_by_themselves(rng, free):
     X, _ = samples(rng)
     network, rates = nnx.mlp([4, 6, 1], "relu", "identity"), [1e38, 1e38, 0.1, 0.01, 1e38]

@@ -12,6 +12,7 @@ import nnx
 from nnx.io import container
 from nnx.train.model_file import collect
 
+pytestmark = pytest.mark.filterwarnings("ignore:Member [012] diverged")  # that with the rate 1e38
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("torch", "numba")]
 K, RATES = 4, [0.1, 0.02, 1e38, 0.3]
 

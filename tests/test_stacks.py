@@ -23,6 +23,7 @@ from nnx.train.stack_loop import StackLoop
 from nnx.train.stack_session import StackSession
 
 K, SEEDS, RATES = 5, [4, 9, 2, 7, 30], [0.01, 0.003, 0.03, 0.1, 0.001]
+LEAVES_OUT = pytest.mark.filterwarnings("ignore:.*leaves out such members")
 COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax", "cupy"], indirect=True)
 
 
@@ -114,6 +115,7 @@ def test_callbacks_change_a_members_rate(rng):
     check(stack, singles, rtol=1e-4)
 
 
+@LEAVES_OUT
 @COMPILING
 def test_a_member_that_diverges_ends_and_the_others_go_on(backend, rng):
     X, _ = samples(rng)
@@ -126,6 +128,7 @@ def test_a_member_that_diverges_ends_and_the_others_go_on(backend, rng):
     check(stack, singles)
 
 
+@LEAVES_OUT
 @pytest.mark.parametrize("callbacks", [(), nnx.EarlyStopping("loss", patience=2, min_delta=0.01)])
 def test_many_members_diverge_at_once(rng, callbacks):
     """The stack is compacted at once, and the others have their own costs."""
@@ -276,8 +279,26 @@ def test_what_members_do_not_have_is_an_error(given, says, rng):
 
 
 def test_a_member_that_is_not_there_is_an_error():
-    with pytest.raises(nnx.InputError, match="must be 0 to 2"):
-        nnx.Trainer(net(), backend="numpy", members=3).member(3)
+    trainer = nnx.Trainer(net(), backend="numpy", members=3)
+    for missing in (trainer.member, trainer.each.__getitem__):
+        with pytest.raises(nnx.InputError, match="there is no member 3; the last one is 2"):
+            missing(3)
+    with pytest.raises(nnx.InputError, match="k, the member, must be an integer >= 0, not -1"):
+        trainer.member(-1)
+    with pytest.raises(
+        nnx.InputError, match=r"expected an nnx.Trainer of one network.*give .* trainer.member\(k\)"
+    ):
+        nnx.find_learning_rate(trainer, np.ones((4, 3)), [0, 1, 2])
+
+
+@pytest.mark.parametrize("members", [None, 2])
+@pytest.mark.parametrize("name", ["network", "optimizer", "regularization", "backend", "dtype", "seed"])
+def test_what_a_step_was_compiled_for_stays(name, members):
+    trainer = nnx.Trainer(net(), backend="numpy", members=members)
+    with pytest.raises(
+        nnx.InputError, match=f"a trainer keeps its {name}; make another one: .*{name}=..., theta="
+    ):
+        setattr(trainer, name, getattr(trainer, name))
 
 
 @pytest.mark.parametrize("K", [1, 3, 8])
@@ -355,6 +376,27 @@ def test_an_interrupt_of_many_epochs_at_once_takes_all_members_back(rng, monkeyp
     whole.fit(X, Y, epochs=done + 2, batch_size=10)
     np.testing.assert_array_equal(stack.theta, whole.theta)
     assert stack.records == whole.records
+
+
+@pytest.mark.parametrize("callbacks", [(), lambda now: None])
+def test_an_interrupt_while_records_are_added_leaves_those_of_all_members_or_none(rng, callbacks):
+    """Of many epochs at once none are done; of one epoch the steps are."""
+    X, Y = samples(rng)
+    stack = nnx.Trainer(net(), nnx.Adam(RATES), "numpy", seed=SEEDS, members=K)
+    stack.fit(X, Y, epochs=2, batch_size=10)
+
+    class Interrupts(list):
+        def extend(self, records):
+            super().extend(records)
+            if callbacks or len(records) > 1:
+                raise KeyboardInterrupt
+
+    stack.each[3].session.records = Interrupts(stack.records[3])
+    with pytest.raises(KeyboardInterrupt):
+        stack.fit(X, Y, epochs=50, batch_size=10, callbacks=callbacks)
+    lengths = {len(records) for records in stack.records}
+    assert stack.steps == [9 if callbacks else 3 * min(lengths)] * K
+    assert len(lengths) == 1
 
 
 @pytest.mark.needs("numba")

@@ -58,6 +58,17 @@ class MemberBatches(Batches):
         self.rngs, self.rows, self.samples = rngs, rows, samples
         self._fixed: Array | None = None
 
+    def of(self, part: range) -> "MemberBatches":
+        """Return the batches of some of the members, of the same samples."""
+        own = slice(part.start, part.stop)
+        X, Y, w = self.data
+        found = MemberBatches(
+            self._backend, X, Y, w if w is None or w.ndim == 1 else w[own, ...], self.batch_size,
+            self.rngs and self.rngs[own], [*range(len(part))], self.samples and self.samples[own], self.micro_batch,
+        )  # fmt: skip
+        found.exponent = self.exponent
+        return found
+
     def order(self, epochs: int = 1) -> Array | None:
         """Return the orders of the members in the next epochs, one after the other; None: as they are."""
         if self._rng is None:

@@ -1,6 +1,7 @@
 """Running a training: the fit with its checkpoints, an end by Ctrl-C, and the scores at the end."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -87,15 +88,11 @@ def leave(training: Training, folder: Folder, keep: bool) -> None:
 
 
 def choose_members(training: Training) -> None:
-    """Choose the members whose mean predicts: all that have not diverged, or those that `--selection` finds."""
+    """Choose the members whose mean predicts, where `--selection` says so."""
     trainer = training.trainer
-    if not trainer.each:
-        return
-    if training.options.selection == "greedy" and (X_Y := validation(training)) is not None:
+    if trainer.each and training.options.selection == "greedy" and (X_Y := validation(training)) is not None:
         X, Y, w = X_Y
         trainer.ensemble.select(X, Y, build.stop_by(training.options), sample_weight=w)
-    elif 0 < sum(left := [error is None for error in trainer.errors]) < len(left):
-        trainer.ensemble.weights = left
 
 
 def measure(training: Training) -> None:
@@ -114,19 +111,21 @@ def fit(
 ) -> None:
     """Train as the options say; so many of the training samples are measured beside the validation."""
     options, X_Y = training.options, validation(training)
-    training.trainer.fit(
-        training.data.X,
-        training.data.Y,
-        options.epochs,
-        training.batch_size,
-        X_Y,
-        callbacks=[*build.callbacks(options, training.validates), *callbacks],
-        class_weight=build.class_weight(options, training.data.preparation),
-        metrics=training.measures if X_Y else None,
-        training_metrics=sample or False,
-        progress=False,  # a callback shows it
-        resume=resume,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*leaves out such members")  # the report says it
+        training.trainer.fit(
+            training.data.X,
+            training.data.Y,
+            options.epochs,
+            training.batch_size,
+            X_Y,
+            callbacks=[*build.callbacks(options, training.validates), *callbacks],
+            class_weight=build.class_weight(options, training.data.preparation),
+            metrics=training.measures if X_Y else None,
+            training_metrics=sample or False,
+            progress=False,  # a callback shows it
+            resume=resume,
+        )
 
 
 def validation(training: Training) -> tuple[Any, Any, Any] | None:

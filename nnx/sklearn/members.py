@@ -26,6 +26,7 @@ from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
 from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
 from nnx.sklearn.stacked_fits import member_bytes, train_together
 from nnx.support.limits import available
+from nnx.support.members import named
 from nnx.train.stack_memory import Need, check_room
 from nnx.train.stack_session import StackSession
 from nnx.train.trainer import Trainer
@@ -189,17 +190,10 @@ def _finish(fits: Sequence[Fit], errors: Sequence[BaseException | None]) -> set[
         raise failed[0]
     for (kind, text), which in warned.items():
         if kind is not UserWarning:  # an interrupt is not that of a member
-            text = f"{_named(which, len(fits))}: {text}"
+            text = f"{named(which, len(fits))}: {text}"
         warnings.warn(text, kind, stacklevel=5)
     untrained = {k for k, fit in enumerate(fits) if errors[k] and not fit.estimator.n_iter_}
     return {*failed} | (untrained if len({*failed} | untrained) < len(fits) else set())
-
-
-def _named(which: Sequence[int], K: int) -> str:
-    if len(which) == K:
-        return f"All {K} members" if K > 1 else "The member"
-    numbers = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
-    return f"Member {numbers}" if len(which) == 1 else f"{len(which)} of {K} members ({numbers})"
 
 
 # --- prediction -------------------------------------------------------------------------------------------------------

@@ -136,6 +136,20 @@ def sizes(*xs: Any) -> dict[str, int]:
     return found
 
 
+def named(which: Sequence[int], K: int) -> str:
+    """Return some of K members for people.
+
+    Examples
+    --------
+    >>> named([1], 3), named([0, 2], 3), named([0, 1, 2], 3)
+    ('Member 1', '2 of 3 members (0, 2)', 'All 3 members')
+    """
+    if len(which) == K:
+        return f"All {K} members" if K > 1 else "The member"
+    numbers = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
+    return f"Member {numbers}" if len(which) == 1 else f"{len(which)} of {K} members ({numbers})"
+
+
 def acts(x: Number) -> bool:
     """Whether a number is anything but 0; that of several members counts as such, whatever they are."""
     return not isinstance(x, float | int) or x != 0

@@ -3,22 +3,24 @@
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, NoReturn
 
 from nnx.array import host
-from nnx.array.namespace import Array, array_namespace
+from nnx.array.namespace import Array
 from nnx.batches.rows import pair_as_rows
 from nnx.callbacks.monitor import best_is
 from nnx.errors import InputError, positive_int
 from nnx.model.outputs.base import Output, mean_loss
 from nnx.model.outputs.targets import targets
+from nnx.support.members import named
 from nnx.train.evaluation import check_metrics, find_metrics, held_out
 
 
 class Ensemble:
     """The mean of K members' predictions: `nnx.Trainer.ensemble`.
 
-    The members are taken as they are when a method is called.
+    The members are taken as they are when a method is called. Those that diverged in their last fit are left out,
+    unless early stopping has restored their best epoch.
 
     Parameters
     ----------
@@ -46,10 +48,20 @@ class Ensemble:
 
     @property
     def weights(self) -> list[float]:
-        """The share of each member in the mean: 1/K, or what `select` found."""
-        K = self._session.K
-        found: list[float] | None = self._session.selection
-        return [1 / K] * K if found is None else list(found)
+        """The share of each member in the mean: the same, or that which `select` found; 0 of those that have diverged.
+
+        Raises
+        ------
+        InputError
+            When all members, or all that are selected, have diverged.
+        """
+        session = self._session
+        shares: list[float] = session.selection or [1 / session.K] * session.K
+        if not (left_out := session.left_out):
+            return [*shares]
+        found = [0.0 if k in left_out else share for k, share in enumerate(shares)]
+        total = sum(found) or self._mean_of_none()
+        return [share / total for share in found]
 
     @weights.setter
     def weights(self, weights: Any) -> None:
@@ -60,6 +72,13 @@ class Ensemble:
                 f"an array of shape {found.shape}"
             )
         self._session.selection = (found / found.sum()).tolist()
+
+    def __repr__(self) -> str:
+        K, left_out = self._session.K, self._session.left_out
+        shares = self._session.selection or [1.0] * K
+        used = sum(share > 0 for k, share in enumerate(shares) if k not in left_out)
+        gone = f"; {named(left_out, K)} diverged" if left_out else ""
+        return f"<Ensemble: mean of {used} of {K} members of {self._session.network!r}{gone}>"
 
     def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return the mean of the members' A[L]: see `Trainer.predict`."""
@@ -108,7 +127,8 @@ class Ensemble:
         rounds : int or None
             None: 2 K.
         """
-        K = self._session.K
+        K, left_out = self._session.K, self._session.left_out
+        candidates = [k for k in range(K) if k not in left_out] or self._mean_of_none()
         rounds = 2 * K if rounds is None else positive_int("rounds", rounds)
         is_loss = isinstance(metric, str) and metric == "loss"
         A, Y, w, wanted = self._outputs(X, Y, sample_weight, [] if is_loss else [metric], rows)
@@ -123,11 +143,10 @@ class Ensemble:
                 found = [measured(self._output, mean, Y, w, wanted)[name] for mean in means]
             return [sign * float(x) if math.isfinite(x) else math.inf for x in found]
 
-        left = [k for k in range(K) if k not in self._session.failures] or range(K)
-        counts, best, chosen, total = [0] * K, math.inf, [0] * K, 0.0 * A[0, ...]
+        counts, best, chosen, total = [0] * K, math.inf, [0] * K, 0.0
         for n in range(1, rounds + 1):
             scores = scores_of((total + A) / n)
-            k = min(left, key=scores.__getitem__)
+            k = min(candidates, key=scores.__getitem__)
             counts[k] += 1
             total = total + A[k, ...]
             if scores[k] < best:
@@ -139,6 +158,13 @@ class Ensemble:
         self.weights = chosen
         found: list[float] = self.weights
         return found
+
+    def _mean_of_none(self) -> NoReturn:
+        session, left_out = self._session, self._session.left_out
+        raise InputError(
+            f"the ensemble has no member left: {named(left_out, session.K)} diverged. Train again, or give weights to "
+            f"the others. The first: {session.errors[left_out[0]]}"
+        )
 
     @property
     def _output(self) -> Output:
@@ -152,7 +178,8 @@ class Ensemble:
         """Return the mean over the first axis."""
         total = 0.0
         for weight, own in zip(self.weights, A, strict=True):
-            total = total + weight * own
+            if weight:  # the predictions of a member that is left out may be infinite
+                total = total + weight * own
         return total
 
     def _outputs(
@@ -198,17 +225,5 @@ def measured(output: Output, A: Array, Y: Array, w: Array | None, metrics: Seque
 def losses(output: Output, A: Array, Y: Array, w: Array | None) -> Any:
     """Return J (...,) of predictions A (..., n[L], m) on the host."""
     with host.quiet():
-        Z = before_link(output, A)
+        Z = output.inverse(A)
         return mean_loss(output, Z, targets(output, Z, Y), w)[0]
-
-
-def before_link(output: Output, A: Array) -> Array:
-    """Return Z[L] with the link A[L] = g(Z[L]); probabilities of 0 and 1 are brought inside."""
-    xp = array_namespace(A)
-    least = host.smallest("float64")
-    match output.name:
-        case "softmax" | "exp":
-            return xp.log(xp.maximum(A, least))
-        case "sigmoid":
-            return xp.log(xp.maximum(A, least)) - xp.log(xp.maximum(1 - A, least))
-    return A

@@ -11,7 +11,7 @@ from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
 from nnx.batches.source import Rows
 from nnx.batches.split import Split, hold_out
-from nnx.errors import InputError, integer, scalar
+from nnx.errors import DivergenceError, InputError, integer, scalar
 from nnx.metrics.history import History
 from nnx.model.layers import Dense
 from nnx.model.network import Network
@@ -91,6 +91,9 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
     session.checkpoint = loop.checkpoint
     try:
         history = loop.run()
+    except DivergenceError as error:
+        session.failure = DivergenceError(str(error))  # without a traceback, which would keep the samples
+        raise
     finally:
         session.checkpoint = None
         session.work += samples.work * loop.share_done
@@ -225,7 +228,8 @@ def plan(
 
 def _begin(session: Session, request: Request, samples: Samples) -> None:
     """Set the attributes by which callbacks know the fit that begins."""
-    session.stopped, session.kept, session.resumes = None, None, request.resume is not None
+    session.stopped = session.kept = session.failure = None
+    session.resumes = request.resume is not None
     session.held_out = None if samples.split is None else samples.split.places
     session.measures = measured_names(samples.validation, samples.training, samples.metrics)
 

@@ -165,8 +165,8 @@ def make(found: Saved, backend: Any) -> Session | StackSession:
         sessions: Any = [make(one, backend) for one in found.members]
         stack = StackSession.of(sessions)
         stack.selection = found.run["selection"]
-        errors = enumerate(found.run["errors"])
-        stack.failures = {k: DivergenceError(text) for k, text in errors if text is not None}
+        for session, text in zip(sessions, found.run["errors"], strict=True):
+            session.failure = None if text is None else DivergenceError(text)
         return stack
     parts, run = found.parts, found.run
     theta = flat_parameters(parts.network, _parameters(found.tensors), run["dtype"])

@@ -5,7 +5,7 @@ from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import Array
-from nnx.errors import InputError, above_zero, count, shown
+from nnx.errors import DivergenceError, InputError, above_zero, count, shown
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Adam, Optimizer, State, rate
@@ -53,6 +53,8 @@ class Session:
         The programs of sets of metrics, by the metrics' names.
     checkpoint : function or None
         Returns the position of the running fit and its callbacks' states; None while no fit runs.
+    failure : DivergenceError or None
+        Why the last fit diverged; None: it has not.
     records, metadata, features, targets, stopped, kept, resumes, measures, held_out, reason
         As of `nnx.Trainer`.
     """
@@ -107,6 +109,7 @@ class Session:
         self.held_out: Any = None
         self.checkpoint: CheckpointParts | None = None
         self.errors: list[Any] = []
+        self.failure: DivergenceError | None = None
         self._copies: State = {}
         self._compile()
         self.start(network.init(self.seed, self.dtype) if theta is None else self.checked_theta(theta))
@@ -168,7 +171,7 @@ class Session:
         state = initial_state(self.network, self.optimizer, theta, self.regularization, self.seed)
         self._names = tuple(state)
         self.load(state)
-        self.kept = None
+        self.kept = self.failure = None
 
     def read(self, *names: str) -> State:
         """Return copies of these arrays of the state; of all without names.

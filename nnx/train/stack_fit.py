@@ -1,20 +1,21 @@
 """One fit of a stack, from its arguments to the histories of its members."""
 
+import warnings
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nnx.batches import Provider
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.checkpoints import Checkpoints
 from nnx.callbacks.moving_average import MovingAverage
 from nnx.errors import DivergenceError, InputError
-from nnx.errors.texts import shape_of
 from nnx.metrics.history import History, columns_of_members
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
+from nnx.support.members import named
 from nnx.train.fit import IN_A_FIT, measured_names, plan, same_columns, warn_of_bytes, warn_of_one_step
 from nnx.train.request import Request, checked
 from nnx.train.stack_loop import StackLoop
@@ -66,65 +67,123 @@ def fit_stack(
     except InputError:
         stack.features, stack.targets = columns
         raise
-    batches = samples.batches
-    resumes, unbound = request.resume is not None or bool(checkpoints), stack.optimizers
-    _begin(stack, resumes, request.epochs, samples)
+    batches, estimate, unbound = samples.batches, 0.0, stack.optimizers
+    columns = stack.features, stack.targets
     if batches.m is not None and batches.steps is not None:
-        stack.work += stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
+        estimate = stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     try:
+        _bind_schedules(stack, batches, request.epochs)
         rounds = _rounds(stack, request, samples)
+        _begin(stack, request.resume is not None or bool(checkpoints), samples)
+        loops = [_loop(stack, part, request, samples, trainers, callbacks) for part in rounds]
+        if request.resume is not None:
+            resume_stack(loops[0][1], request.resume)
+        for part, (_, loop) in zip(rounds, loops if checkpoints else (), strict=False):
+            resume_members(loop, checkpoints[part.start : part.stop])
     except BaseException:
         stack.optimizers = unbound
         raise
-    if len(rounds) > 1:
-        del samples, batches  # each round has its own
-        return _in_rounds(rounds, stack, asked, trainers, callbacks, places, checkpoints, stacklevel + 2)
-    weighted = isinstance(batches, MemberBatches) and batches.data[2] is not None
-    together = stack.stack(own_weights=weighted)
-    own, shared = _callbacks(request.callbacks, trainers, callbacks)
-    measured = samples.validation, samples.training, samples.metrics
-    its_plan = plan(request, batches, samples.validation, samples.metrics, samples.held is not None)
-    loop = StackLoop(together, batches, request.epochs, own, shared, *measured, its_plan)
-    if resumes:
-        ours = stack.features, stack.targets
-        try:
-            resume_members(loop, checkpoints) if checkpoints else resume_stack(loop, request.resume)
-        except BaseException:
-            stack.optimizers = unbound
-            raise
-        if not same_columns(stack, *ours):  # again, with batches whose columns have the checkpoint's order
-            return fit_stack(stack, asked, trainers, callbacks, places, checkpoints, stacklevel + 1)
+    if not same_columns(stack, *columns):  # again, with batches whose columns have the checkpoint's order
+        return fit_stack(stack, asked, trainers, callbacks, places, checkpoints, stacklevel + 1)
     warn_of_bytes(stack.first, asked, stacklevel + 1)
-    stack.failures, stack.checkpoint = loop.errors, shared.states
-    try:
-        loop.run()
-    finally:
-        _end(stack)
+    first_records = [member.first_record for _, loop in loops for member in loop.members]
+    _run(stack, loops, estimate)
     if all(stack.errors):
         raise all_diverged(stack)
     if not request.epochs_given and request.Y is not None:
         warn_of_one_step(stack.first, stacklevel + 1)
-    return columns_of_members([own.session.records[own.first_record :] for own in loop.members])
+    return columns_of_members([x.records[n:] for x, n in zip(stack.members, first_records, strict=True)])
 
 
 def all_diverged(stack: StackSession) -> DivergenceError:
     """Return the error for a stack whose every member has diverged."""
-    first = stack.failures[0]
-    return (
-        first if stack.K == 1 else DivergenceError(f"all {stack.K} members have diverged; the first: {first}")
+    first = stack.errors[0]
+    return DivergenceError(
+        str(first) if stack.K == 1 else f"all {stack.K} members have diverged; the first: {first}"
     )
 
 
-def _begin(stack: StackSession, resumes: bool, epochs: int, samples: StackSamples) -> None:
-    """Set the attributes by which callbacks know the fit that begins, and the lengths of schedules."""
+def warn_of_left_out(stack: StackSession, stacklevel: int) -> None:
+    """Warn of members that have diverged in a fit, and so take no part in the ensemble."""
+    if left_out := stack.left_out:
+        warnings.warn(
+            f"{named(left_out, stack.K)} diverged; trainer.ensemble leaves out such members, and trainer.errors says "
+            f"why. The first: {stack.errors[left_out[0]]}",
+            stacklevel=stacklevel,
+        )
+
+
+def _bind_schedules(stack: StackSession, batches: Provider, epochs: int) -> None:
+    """Give schedules in epochs the steps of this fit."""
+    for session in stack.members:
+        if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
+            session.take_optimizer(with_rate(session.optimizer, schedule.bound(batches.steps, epochs)))
+
+
+def _begin(stack: StackSession, resumes: bool, samples: StackSamples) -> None:
+    """Set the attributes by which callbacks know the fit that begins."""
     measures, columns = measured_names(*samples[1:4]), (stack.features, stack.targets)
+    stack.stop_reason = None
     for k, session in enumerate(stack.members):
         session.features, session.targets = columns
-        session.stopped, session.kept, session.resumes, session.measures = None, None, resumes, measures
+        session.stopped = session.kept = session.failure = None
+        session.resumes, session.measures = resumes, measures
         session.held_out = None if samples.held is None else samples.held[k]
-        if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
-            bound = schedule.bound(samples.batches.steps, epochs)
-            session.take_optimizer(with_rate(session.optimizer, bound))
+
+
+def _loop(
+    stack: StackSession,
+    part: range,
+    request: Request,
+    samples: StackSamples,
+    trainers: Sequence[Any],
+    known: Sequence[Sequence[Any]],
+) -> tuple[StackSession, StackLoop]:
+    """Return the members of a round as a session, and the loop that trains them.
+
+    Each member has its known callbacks, and copies of those that are each member's.
+    """
+    given, one, trainer = request.callbacks.all, stack, request.callbacks.trainer
+    if len(part) < stack.K:
+        one, samples = StackSession.of(stack.members[part.start : part.stop]), samples.of(part)
+        trainer = type(trainers[0])._of(one)
+    shared = Callbacks([callback for callback in given if not callback.each_member])
+    shared.trainer = trainer
+    callbacks = []
+    for k in part:
+        copies = [deepcopy(callback) for callback in given if callback.each_member]
+        callbacks.append(Callbacks([*(known[k] if known else ()), *copies]))
+        callbacks[-1].trainer = trainers[k]
+    batches, validation, training, metrics, held = samples
+    weighted = isinstance(batches, MemberBatches) and batches.data[2] is not None
+    arguments = plan(request, batches, validation, metrics, held is not None)
+    return one, StackLoop(
+        one.stack(own_weights=weighted), batches, request.epochs, callbacks, shared, validation, training, metrics,
+        arguments,
+    )  # fmt: skip
+
+
+def _run(stack: StackSession, loops: list[tuple[StackSession, StackLoop]], estimate: float) -> None:
+    """Train the members round by round. After `trainer.stop()` the members of later rounds do not train."""
+    stack.checkpoint = list  # of several rounds: no fit in rounds is resumed
+    try:
+        while loops:
+            one, loop = loops.pop(0)  # the round before has freed its memory
+            one.checkpoint = loop.shared.states
+            try:
+                loop.run()
+            finally:
+                _end(one)
+                stack.work += estimate * loop.share_done * one.K / stack.K
+                if one is not stack:
+                    one.release()
+            why = one.stop_reason or stack.stop_reason
+            if why is not None:
+                for session in (session for later, _ in loops for session in later.members):
+                    session.stopped = why
+                break
+    finally:
+        _end(stack)
 
 
 def _end(stack: StackSession) -> None:
@@ -132,19 +191,6 @@ def _end(stack: StackSession) -> None:
     stack.checkpoint = None
     for session in stack.members:
         session.checkpoint = None
-
-
-def _callbacks(
-    given: Callbacks, trainers: Sequence[Any], known: Sequence[Sequence[Any]]
-) -> tuple[list[Callbacks], Callbacks]:
-    """Return the callbacks of each member, copies beside those that are known, and those of all members together."""
-    own, shared = [], Callbacks([one for one in given.all if not one.each_member])
-    for k, trainer in enumerate(trainers):
-        copies = [deepcopy(one) for one in given.all if one.each_member]
-        own.append(Callbacks([*(known[k] if known else ()), *copies]))
-        own[-1].trainer = trainer
-    shared.trainer = given.trainer
-    return own, shared
 
 
 def _rounds(stack: StackSession, request: Request, samples: StackSamples) -> list[range]:
@@ -173,39 +219,3 @@ def _rounds(stack: StackSession, request: Request, samples: StackSamples) -> lis
             f"{name} is of all members at once, and they train in {len(found)} rounds; leave it out"
         )
     return found
-
-
-def _in_rounds(
-    rounds: Sequence[range],
-    stack: StackSession,
-    asked: Request,
-    trainers: Sequence[Any],
-    callbacks: Sequence[Sequence[Any]],
-    places: Sequence[Any] | None,
-    checkpoints: Sequence[Path],
-    stacklevel: int,
-) -> History:
-    """Train the members round by round, each round as a stack of its own, or in rounds itself; see `fit_stack`."""
-    before, w = [len(session.records) for session in stack.members], asked.sample_weight
-    stack.failures, stack.checkpoint = {}, list  # without callbacks' states, as no fit in rounds is resumed
-    try:
-        for part in rounds:
-            own = slice(part.start, part.stop)
-            one, some = StackSession.of(stack.members[own]), Callbacks(asked.callbacks.all)
-            some.trainer = type(trainers[0])._of(one)
-            weights = w[own] if w is not None and len(shape_of(w)) > 1 else w
-            its = replace(asked, callbacks=some, sample_weight=weights)
-            given = trainers[own], callbacks[own], None if places is None else places[own], checkpoints[own]
-            try:
-                fit_stack(one, its, *given, stacklevel)
-            except DivergenceError:  # all of this round, and perhaps none of another one
-                if len(one.failures) < one.K:
-                    raise
-            finally:
-                stack.failures |= {part[k]: error for k, error in one.failures.items()}
-                one.release()
-    finally:
-        _end(stack)
-    if len(stack.failures) == stack.K:
-        raise all_diverged(stack)
-    return columns_of_members([x.records[n:] for x, n in zip(stack.members, before, strict=True)])

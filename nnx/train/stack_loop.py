@@ -64,13 +64,19 @@ class StackLoop(StackPosition):
         self._several_per_call = validation is None and training is None and not each_step
         self._several_per_call &= not any(one.each_epoch for one in self._all)
 
+    @property
+    def share_done(self) -> float:
+        """The share of the fit's steps that this call has done; 0 where their number is not known."""
+        steps = (self.batches.steps or 0) * self.epochs * len(self.members)
+        return sum(member.done - member.done_before for member in self.members) / steps if steps else 0.0
+
     # --- the fit ---
 
     def run(self) -> None:
         """Do the fit. The members then have their states, and the stack none."""
         stack = self.stack
         for member in self.members:
-            member.done = member.session.steps
+            member.done = member.done_before = member.session.steps
         stack.enter()
         for batches in self._of_members():
             batches.rows = stack.rows
@@ -79,7 +85,7 @@ class StackLoop(StackPosition):
                 member.session.checkpoint = member.checkpoint
             for some in self._all:
                 some.call("on_fit_start", self.epochs)
-            self._go_on()
+            self.resume_epoch()
             while self.epoch <= self.epochs and self._live:
                 epochs = 0
                 if self._several_per_call and not self.step:
@@ -121,15 +127,17 @@ class StackLoop(StackPosition):
         try:
             losses, costs = self._several(epochs)
             good = not self._bad(costs)
+            if good:
+                self._taken = epochs * self.batches.steps
+                records = {k: [{"loss": loss} for loss in losses[:, row].tolist()] for row, k in self._live}
+                self._add_records(records)
         except BaseException:
-            self._back()
+            self.rollback_members()
             raise
         if good:
-            found = {k: [{"loss": loss} for loss in losses[:, row].tolist()] for row, k in self._live}
-            self._taken = epochs * self.batches.steps
-            self._record(found, costs, (time.perf_counter() - start) / epochs)
+            self._end_epochs(records, costs, (time.perf_counter() - start) / epochs)
             return True
-        self._back()
+        self.rollback_members()
         self._several_per_call = False
         return False
 
@@ -166,11 +174,13 @@ class StackLoop(StackPosition):
                 k: x for k, one in found.items() if not math.isfinite(x := one.get("validation_loss", 0.0))
             }
             self.diverge([row for row, k in self._live if k in bad], bad)
+            records = {k: [found[k]] for _, k in self._live}
+            self._add_records(records)
         except BaseException:
             self._stay_or_go_back()
             raise
-        if self._live:
-            self._record({k: [found[k]] for _, k in self._live}, self.costs, seconds)
+        if records:
+            self._end_epochs(records, self.costs, seconds)
 
     def _steps_of_epoch(self, start: float) -> None:
         """Do the remaining steps of the epoch."""
@@ -234,14 +244,23 @@ class StackLoop(StackPosition):
                 found[k] |= {name: x[row] for name, x in its.items()}
         return found
 
-    def _record(self, found: Mapping[int, list[Any]], costs: StackCosts, seconds: float) -> None:
-        """Add each member's records of the epochs to its others, and tell the callbacks."""
-        done = self._done()
-        for k, records in found.items():
-            self.members[k].session.records += records
-            self.members[k].done = done[k]
-        steps, last = self.step or self.batches.steps, {k: records[-1] for k, records in found.items()}
-        self.epoch += max(map(len, found.values()))
+    def _add_records(self, records: Mapping[int, list[Any]]) -> None:
+        """Add each member's records of the epochs to its others: of all members, or after an interrupt of none."""
+        done, members = self._done(), [self.members[k] for k in records]
+        before = [(member, member.done, len(member.session.records)) for member in members]
+        try:
+            for member in members:
+                member.session.records.extend(records[member.k])
+                member.done = done[member.k]
+        except BaseException:
+            for member, member.done, n in before:
+                del member.session.records[n:]
+            raise
+
+    def _end_epochs(self, records: Mapping[int, list[Any]], costs: StackCosts, seconds: float) -> None:
+        """Begin the next epoch, and tell the callbacks of those that these records are of."""
+        steps, last = self.step or self.batches.steps, {k: own[-1] for k, own in records.items()}
+        self.epoch += max(map(len, records.values()))
         self._begin_epoch()
         now = partial(
             self._progress, seconds=seconds, epoch=self.epoch - 1, step=steps, samples=costs.samples
@@ -254,9 +273,10 @@ class StackLoop(StackPosition):
             names = [name for name, x in next(iter(last.values())).items() if isinstance(x, float)]
             means = {name: sum(own[name] for own in last.values()) / len(last) for name in names}
             cost = partial(_last_cost, costs, [row for row, _ in self._live])
-            self.shared.call("on_epoch", now(max(done), measured=means, cost=cost))
+            done = max(self.members[k].done for k in records)
+            self.shared.call("on_epoch", now(done, measured=means, cost=cost))
         self._leave(k for _, k in self._live if self.members[k].session.stopped is not None)
-        self._close_up()
+        self.compact()
 
     # --- progress ---
 

@@ -29,7 +29,8 @@ def resume_stack(loop: StackLoop, path: Path) -> None:
     states = states_of(path, loop.shared, saved.tensors, saved.run)
     errors = {k: DivergenceError(text) for k, text in enumerate(saved.run["errors"]) if text is not None}
     _take_up(loop, [(path, one) for one in saved.members], [k for k in range(K) if k not in errors])
-    loop.errors |= errors
+    for k, error in errors.items():
+        loop.members[k].session.failure = error
     loop.shared.restore(states)
 
 

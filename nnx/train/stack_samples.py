@@ -34,6 +34,17 @@ class StackSamples(NamedTuple):
     metrics: tuple[Any, ...]
     held: Sequence[Any] | None
 
+    def of(self, part: range) -> "StackSamples":
+        """Return those of some of the members."""
+
+        def some(x: Any) -> Any:
+            return x.of(part) if isinstance(x, MemberBatches) else x
+
+        held = None if self.held is None else self.held[part.start : part.stop]
+        return StackSamples(
+            some(self.batches), some(self.validation), some(self.training), self.metrics, held
+        )
+
 
 def stack_samples(stack: Any, request: Request, places: Sequence[Any] | None) -> StackSamples:
     """Return the samples of a fit.

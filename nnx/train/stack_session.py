@@ -16,7 +16,7 @@ from nnx.optimizers import optimizer as find_optimizer
 from nnx.port.registry import AUTO, WORTH, choose, work
 from nnx.support.members import member, together
 from nnx.train.session import Session
-from nnx.train.stack import Stack
+from nnx.train.stack import Stack, check_together
 from nnx.train.stack_memory import check_sessions
 from nnx.train.step import PLAIN, check_members, stacked
 
@@ -71,8 +71,8 @@ class StackSession:
     Attributes
     ----------
     members : list of K Session
-    failures : dict of int to DivergenceError
-        Why members have diverged in the last fit, or the one that runs.
+    stop_reason : str or None
+        Why all members were stopped at once, in the last fit; None: they were not.
     selection : list of K float or None
         The weights of the members in the ensemble; None: all alike.
     """
@@ -120,8 +120,8 @@ class StackSession:
         self._begin()
 
     def _begin(self) -> None:
-        self.failures: dict[int, DivergenceError] = {}
         self.selection: list[float] | None = None
+        self.stop_reason: str | None = None
         self._stacks: dict[bool, tuple[list[Any], Stack]] = {}
 
     @classmethod
@@ -133,7 +133,7 @@ class StackSession:
         stack.backend, stack.reason, stack.dtype = first.backend, first.reason, first.dtype
         stack.requested, stack.work = first.requested, 0.0
         stack._begin()
-        stack.stack(own_weights=False)  # an error if they do not fit together
+        check_together(sessions)
         return stack
 
     def stack(self, own_weights: bool) -> Stack:
@@ -171,13 +171,14 @@ class StackSession:
 
     @property
     def stopped(self) -> list[str | None]:
-        """Why each member's last fit ended early. Setting it stops the members that have not ended."""
+        """Why each member's last fit ended early. Setting it stops those that train, and the rounds behind them."""
         return [session.stopped for session in self.members]
 
     @stopped.setter
     def stopped(self, why: str | None) -> None:
-        for k, session in enumerate(self.members):
-            if session.stopped is None and k not in self.failures:
+        self.stop_reason = why
+        for session in self.members:
+            if session.checkpoint is not None and session.stopped is None and session.failure is None:
                 session.stopped = why
 
     @property
@@ -207,7 +208,12 @@ class StackSession:
     @property
     def errors(self) -> list[DivergenceError | None]:
         """Why each member has diverged in the last fit; None: it has not."""
-        return [self.failures.get(k) for k in range(self.K)]
+        return [session.failure for session in self.members]
+
+    @property
+    def left_out(self) -> list[int]:
+        """The members that take no part in the mean: diverged, and with no best epoch that was taken back."""
+        return [k for k, x in enumerate(self.members) if x.failure is not None and x.kept is None]
 
     @property
     def first(self) -> Session:
@@ -262,7 +268,7 @@ class StackSession:
         for session, own in zip(
             self.members, checked_thetas(theta, self.K, self.first.network.P, self.dtype), strict=True
         ):
-            session.theta = own
+            session.theta, session.failure = own, None
 
 
 def checked_thetas(theta: Any, K: int, P: int, dtype: str) -> Any:
