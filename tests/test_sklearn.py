@@ -298,7 +298,7 @@ def test_lbfgs_is_bounded(kind, iris):
     with pytest.warns(ConvergenceWarning, match="iterations of max_iter are done"):
         assert kind(solver="lbfgs", max_iter=3, tol=0).fit(*iris).n_iter_ == 3
     assert not hasattr(made, "partial_fit")
-    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'"):
+    with pytest.raises(AttributeError, match="partial_fit is only available for stochastic optimizers"):
         made.partial_fit(*iris)
 
 
