@@ -319,9 +319,7 @@ class Tabular:
         return [in_words_of_python(line) for line in self.preparation.account()]
 
     def _in_units(self, history: History) -> Any:
-        found: Any = self.preparation.in_units(history)  # a History stays one
-        found.means = found.means and self.preparation.in_units(found.means)
-        return found
+        return self.preparation.in_units(history)  # a History stays one
 
     def _outputs(self, table: Any) -> Any:
         """Return A[L] (n[L], m)."""

@@ -5,7 +5,7 @@ from nnx.data.prepare import Preparation
 from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import count, listed
-from nnx.metrics.history import mean_records
+from nnx.metrics.history import columns_of_members, medians
 from nnx.train.trainer import Trainer
 
 
@@ -22,9 +22,9 @@ def described(prepared: Preparation, trainer: Trainer, reason: str | None) -> st
     if trained:
         done = f"{count(epochs_done(trainer), 'epoch')} done"
         done += f", kept is {trainer.kept}" * bool(not each and trainer.kept)
-        last = mean_records([[one.records[(one.kept or 0) - 1]] for one in trained])
-        scores = prepared.in_units(last[0]).items()
-        done += ", on average" if each else ","
-        done += f" {', '.join(f'{called(name)} {significant(value, 3)}' for name, value in scores)}"
+        last = medians(columns_of_members([[one.records[(one.kept or 0) - 1]] for one in trained]))
+        scores = prepared.in_units(last).items()
+        done += ", in the median" if each else ","
+        done += f" {', '.join(f'{called(name)} {significant(value, 3)}' for name, (value,) in scores)}"
     members = f"{count(len(each), 'member')}, " * bool(each)
     return f"{prepared.target!r} ({what}{since}) from {count(n, 'feature')}{many}: {members}{done}"

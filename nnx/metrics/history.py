@@ -1,7 +1,8 @@
 """The history of a fit: the numbers of each epoch, as lists and as JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from nnx.display import html
@@ -10,21 +11,18 @@ from nnx.display import html
 class History(dict[str, list[Any]]):
     """A dict of lists with one number an epoch: "loss", and with validation "validation_loss" and its scores.
 
-    A notebook shows it as curves.
+    A notebook shows it as curves, of members the medians.
 
     Attributes
     ----------
     kept : int or None
         The epoch, from 1, whose parameters the trainer has restored, as `nnx.EarlyStopping` does.
-    means : History or None
-        Of members, whose entries are lists, the means, which a notebook shows.
     """
 
     kept: int | None = None
-    means: "History | None" = None
 
     def _repr_html_(self) -> str:
-        return html.history(self if self.means is None else self.means)
+        return html.history(medians(self) if is_of_members(self) else self)
 
 
 def columns(records: list[dict[str, float]], kept: int | None = None) -> History:
@@ -51,7 +49,7 @@ def columns_of_members(records: Sequence[list[dict[str, float]]]) -> History:
     """
     each = [columns(own) for own in records]
     names, epochs = dict.fromkeys(name for own in each for name in own), max(map(len, records), default=0)
-    found = History(
+    return History(
         (
             name,
             [
@@ -61,23 +59,30 @@ def columns_of_members(records: Sequence[list[dict[str, float]]]) -> History:
         )
         for name in names
     )
-    found.means = columns(mean_records(records))
-    return found
 
 
-def mean_records(records: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the records of K members as one list: the means over the members that have an epoch.
+def is_of_members(history: Mapping[str, Any]) -> bool:
+    """Whether a history is that of members: each entry is a list of their numbers."""
+    loss = history.get("loss")
+    return isinstance(loss, list) and bool(loss) and isinstance(loss[0], list)
+
+
+def medians(history: Mapping[str, Any]) -> History:
+    """Return the history of members as one of their medians. A member that has ended counts with its last number.
 
     Examples
     --------
-    >>> mean_records([[{"loss": 2.0}, {"loss": 1.0}], [{"loss": 3.0}]])
-    [{'loss': 2.5}, {'loss': 1.0}]
+    >>> medians({"loss": [[2.0, 3.0, 9.0], [1.0, math.nan, 8.0]]})
+    {'loss': [3.0, 3.0]}
     """
-    found = []
-    for i in range(max(map(len, records), default=0)):
-        there = [own[i] for own in records if i < len(own)]
-        numbers = [name for name, x in there[0].items() if isinstance(x, float)]
-        found.append({name: sum(own[name] for own in there) / len(there) for name in numbers})
+    found = History()
+    for name, epochs in history.items():
+        if not all(isinstance(x, int | float) for x in epochs[0]):
+            continue
+        last, found[name] = epochs[0], []
+        for epoch in epochs:
+            last = [x if math.isfinite(x) else before for x, before in zip(epoch, last, strict=True)]
+            found[name].append(median([x for x in last if math.isfinite(x)] or [math.nan]))
     return found
 
 
