@@ -185,15 +185,31 @@ def test_rounds_must_be_a_flag(rng):
 
 def test_a_trainer_of_too_many_members_is_an_error():
     with pytest.raises(
-        nnx.InputError, match=r"1,000,000,000,000 members take about .* fit .* Give fewer members"
+        nnx.InputError,
+        match=r"1,000,000,000,000 members take about .* before they train, and .* Give far fewer",
     ):
         nnx.Trainer(net(), backend="numpy", members=10**12)
 
 
 def test_states_that_do_not_fit_on_the_device_are_an_error(monkeypatch, free):
     free(2 * 4 * 3 * net().P)  # Adam's state, but for a few numbers
-    with pytest.raises(nnx.InputError, match=r"5 members take about .*; 1 fit into .* Give fewer members"):
+    with pytest.raises(
+        nnx.InputError, match=r"5 members take about .* before they train, and 1.2 kB are free"
+    ):
         many()
+
+
+def test_the_estimate_hides_no_faults_of_nnx(rng, monkeypatch):
+    def fails(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stack_memory, "SMALL", 0)
+    with monkeypatch.context() as of_the_user:
+        of_the_user.setattr(stack_memory, "trace", fails)
+        many().fit(*samples(rng), epochs=1)
+    monkeypatch.setattr(stack_memory, "schedule", fails)
+    with pytest.raises(ZeroDivisionError):
+        many().fit(*samples(rng), epochs=1)
 
 
 def test_rounds_are_about_as_large():

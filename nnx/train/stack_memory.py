@@ -1,13 +1,14 @@
 """The memory of a stack, estimated before it is taken, and rounds of as many members as fit."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import prod
 from typing import Any, NamedTuple
 
 from nnx.array.namespace import Array
 from nnx.batches import Provider
 from nnx.batches.members import MemberBatches
-from nnx.compiler import step_graph, trace
+from nnx.compiler import TraceError, step_graph, trace
 from nnx.compiler.pipeline import Target, schedule
 from nnx.errors import InputError, size
 from nnx.support.limits import available, cores
@@ -80,12 +81,18 @@ def parts(K: int, most: int) -> list[range]:
 
 
 def check_sessions(K: int, first: Session | None = None) -> None:
-    """Raise an InputError if there is no room for K sessions, or for K states like that of the first one."""
-    advice = "Give fewer members, or train them in parts, one after the other"
-    if first is None:
-        check_room(K, Need(SESSION_BYTES, 0), available, advice)
-        return
-    check_room(K, Need(_bytes(first, _numbers(first.read())), 0), lambda: first.backend.memory().free, advice)
+    """Raise an InputError if there is no room for K sessions, or for K states like that of the first one.
+
+    It does not say how many fit: a fit takes more, which depends on its batches.
+    """
+    need, free = Need(SESSION_BYTES, 0), available
+    if first is not None:
+        need, free = Need(_bytes(first, _numbers(first.read())), 0), lambda: first.backend.memory().free
+    if room(K, need, free) < K:
+        raise InputError(
+            f"{K:,} members take about {size(K * need.each)} of memory before they train, and {size(free() or 0)} are "
+            "free. Give far fewer members, or train them in parts, one after the other"
+        )
 
 
 def needed(one: Session, K: int, batches: Provider, evaluated: int = 0) -> Need:
@@ -121,12 +128,15 @@ def needed(one: Session, K: int, batches: Provider, evaluated: int = 0) -> Need:
 
 def _buffers(one: Session, state: dict[str, Array], batch: Batch) -> int:
     """Return the bytes of the buffers of a step of one member; 0 if it cannot be traced."""
+    step = training_step(one.network, one.optimizer, one.regularization)
     try:
-        step = training_step(one.network, one.optimizer, one.regularization)
-        graph, slots = step_graph(trace(step, state, batch))
-        return sum(schedule(graph, Target(), slots).buffers)
-    except Exception:  # of a layer or an activation of the user's
+        traced = trace(step, state, batch)
+    except Exception:  # tracing runs the user's code, which may raise anything
         return 0
+    with suppress(TraceError):
+        graph, slots = step_graph(traced)
+        return sum(schedule(graph, Target(), slots).buffers)
+    return 0
 
 
 def _batch(batches: MemberBatches, m: int) -> Any:

@@ -32,13 +32,13 @@ def _of_each(name: str) -> Any:
 
     def write(stack: "StackSession", value: Any) -> None:
         several = isinstance(value, list | tuple) or len(shape_of(value)) == 1
-        its = items(name, value, "a value for each member") if several else [value] * stack.K
-        if len(its) != stack.K:
+        values = items(name, value, "a value for each member") if several else [value] * stack.K
+        if len(values) != stack.K:
             raise InputError(
-                f"{name} has {count(len(its), 'value')}; expected {stack.K}, one for each member"
+                f"{name} has {count(len(values), 'value')}; expected {stack.K}, one for each member"
             )
-        for session, own in zip(stack.members, its, strict=True):
-            setattr(session, name, own)
+        for session, one in zip(stack.members, values, strict=True):
+            setattr(session, name, one)
 
     return property(read, write, doc=f"`Session.{name}` of each member.")
 
@@ -111,10 +111,10 @@ class StackSession:
         self.dtype = host.dtype_name(dtype)
         thetas = [None] * K if theta is None else checked_thetas(theta, K, network.P, self.dtype)
         self.members: list[Session] = []
-        for k, its in enumerate(self.seed):
-            numbers = members.member_of(network, k), member(optimizer, k), member(regularization, k)
-            own = numbers[0], numbers[1], self.backend, None, dtype, its, numbers[2], thetas[k]
-            self.members.append(Session(*own))
+        for k, own_seed in enumerate(self.seed):
+            own_network, own_optimizer = members.member_of(network, k), member(optimizer, k)
+            options = self.backend, None, dtype, own_seed, member(regularization, k), thetas[k]
+            self.members.append(Session(own_network, own_optimizer, *options))
             if k == 0:
                 check_sessions(K, self.first)
         self._begin()
@@ -139,11 +139,11 @@ class StackSession:
     def stack(self, own_weights: bool) -> Stack:
         """Return the stack of the members as they are: with their optimizers, whose schedules a fit may have bound."""
         now = self.optimizers
-        before, found = self._stacks.get(own_weights, ([], None))
-        if found is None or any(x is not y for x, y in zip(now, before, strict=True)):
-            found = Stack(self.members, own_weights)
-            self._stacks = {own_weights: (now, found)}
-        return found
+        before, stack = self._stacks.get(own_weights, ([], None))
+        if stack is None or any(x is not y for x, y in zip(now, before, strict=True)):
+            stack = Stack(self.members, own_weights)
+            self._stacks = {own_weights: (now, stack)}
+        return stack
 
     def release(self) -> None:
         """Give the members programs of their own, and forget the stack: its memory is then free."""
@@ -156,16 +156,15 @@ class StackSession:
 
         Return the work of this fit: see `Session.take_numba_if_worth`.
         """
-        own = work(self.first.network.P, samples, steps, self.K)
-        together = self.work + own
-        if self.requested[0] not in (None, AUTO) or self.backend.name != "numpy" or together < WORTH:
-            return own
-        found, self.reason = choose(*self.requested, together)
-        if found.name != self.backend.name:
-            self.backend, self._stacks = found, {}
-            for session in self.members:
-                session.take_backend(found)
-        return own
+        of_fit = work(self.first.network.P, samples, steps, self.K)
+        total = self.work + of_fit
+        if self.requested[0] in (None, AUTO) and self.backend.name == "numpy" and total >= WORTH:
+            backend, self.reason = choose(*self.requested, total)
+            if backend.name != self.backend.name:
+                self.backend, self._stacks = backend, {}
+                for session in self.members:
+                    session.take_backend(backend)
+        return of_fit
 
     # --- as a session of one network has them ---
 
@@ -237,8 +236,7 @@ class StackSession:
 
     def start(self, theta: Any) -> None:
         """Start anew from parameters (K, P): see `Session.start`."""
-        found = checked_thetas(theta, self.K, self.first.network.P, self.dtype)
-        for session, own in zip(self.members, found, strict=True):
+        for session, own in zip(self.members, self._checked(theta), strict=True):
             session.start(own)
 
     @property
@@ -265,10 +263,11 @@ class StackSession:
 
     @theta.setter
     def theta(self, theta: Any) -> None:
-        for session, own in zip(
-            self.members, checked_thetas(theta, self.K, self.first.network.P, self.dtype), strict=True
-        ):
+        for session, own in zip(self.members, self._checked(theta), strict=True):
             session.theta, session.failure = own, None
+
+    def _checked(self, theta: Any) -> Any:
+        return checked_thetas(theta, self.K, self.first.network.P, self.dtype)
 
 
 def checked_thetas(theta: Any, K: int, P: int, dtype: str) -> Any:
