@@ -26,8 +26,6 @@ class MemberFit:
         The state of the random numbers before the epoch that is under way draws its order.
     done : int
         The member's steps before that epoch, over all fits.
-    done_before : int
-        Those before this call of the fit.
     ended : dict or None
         The position where it ended; None while it trains.
     """
@@ -39,7 +37,7 @@ class MemberFit:
         self.batches = loop.batches
         self.first_record = len(self.session.records)
         self.drawn: Any = None
-        self.done = self.done_before = 0
+        self.done = 0
         self.ended: dict[str, Any] | None = None
 
     def position(self, costs: EpochCosts, step: int) -> dict[str, Any]:

@@ -58,14 +58,6 @@ class Row(OwnState):
         found: State = super().read(*names)
         return found
 
-    def snapshot(self) -> None:
-        """Remember the member's state."""
-        self._saved = self.read()
-
-    def rollback(self) -> None:
-        """Go back to it."""
-        self.load(self._saved)
-
     @property
     def finite(self) -> bool:
         """Whether every number of the member's state is."""

@@ -89,18 +89,11 @@ def fit_stack(
     first_records = [member.first_record for _, loop in loops for member in loop.members]
     _run(stack, loops, estimate)
     if all(stack.errors):
-        raise all_diverged(stack)
+        first, K = stack.errors[0], stack.K
+        raise DivergenceError(f"{f'all {K} members have diverged; the first: ' if K > 1 else ''}{first}")
     if not request.epochs_given and request.Y is not None:
         warn_of_one_step(stack.first, stacklevel + 1)
     return columns_of_members([x.records[n:] for x, n in zip(stack.members, first_records, strict=True)])
-
-
-def all_diverged(stack: StackSession) -> DivergenceError:
-    """Return the error for a stack whose every member has diverged."""
-    first = stack.errors[0]
-    return DivergenceError(
-        str(first) if stack.K == 1 else f"all {stack.K} members have diverged; the first: {first}"
-    )
 
 
 def warn_of_left_out(stack: StackSession, stacklevel: int) -> None:
@@ -169,12 +162,12 @@ def _run(stack: StackSession, loops: list[tuple[StackSession, StackLoop]], estim
     try:
         while loops:
             one, loop = loops.pop(0)  # the round before has freed its memory
-            one.checkpoint = loop.shared.states
+            one.checkpoint, records = loop.shared.states, sum(map(len, one.records))
             try:
                 loop.run()
             finally:
                 _end(one)
-                stack.work += estimate * loop.share_done * one.K / stack.K
+                stack.work += estimate * (sum(map(len, one.records)) - records) / (stack.K * loop.epochs)
                 if one is not stack:
                     one.release()
             why = one.stop_reason or stack.stop_reason

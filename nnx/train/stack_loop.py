@@ -64,19 +64,13 @@ class StackLoop(StackPosition):
         self._several_per_call = validation is None and training is None and not each_step
         self._several_per_call &= not any(one.each_epoch for one in self._all)
 
-    @property
-    def share_done(self) -> float:
-        """The share of the fit's steps that this call has done; 0 where their number is not known."""
-        steps = (self.batches.steps or 0) * self.epochs * len(self.members)
-        return sum(member.done - member.done_before for member in self.members) / steps if steps else 0.0
-
     # --- the fit ---
 
     def run(self) -> None:
         """Do the fit. The members then have their states, and the stack none."""
         stack = self.stack
         for member in self.members:
-            member.done = member.done_before = member.session.steps
+            member.done = member.session.steps
         stack.enter()
         for batches in self._of_members():
             batches.rows = stack.rows
@@ -217,15 +211,14 @@ class StackLoop(StackPosition):
     def _call_after_steps(self, start: float, done: Done) -> bool:
         """Call the callbacks; members that are stopped leave. Return whether some are left."""
         seconds, cost = time.perf_counter() - start, partial(_cost, self.stack.backend, done)
-        steps = self._done()
+        place = self.epoch, self.epochs, self.step, self.batches.steps, self.costs.samples
+        now, steps = partial(Progress, *place, seconds, None), self._done()
         for row, k in self._live:
             if self.callbacks[k].on_steps:
-                now = self._progress(steps[k], seconds, None, partial(cost, [row]))
-                self.callbacks[k].call("on_step", now)
+                self.callbacks[k].call("on_step", now(steps[k], partial(cost, [row])))
         if self.shared.on_steps:
             rows = [row for row, _ in self._live]
-            now = self._progress(max(steps), seconds, None, partial(cost, rows))
-            self.shared.call("on_step", now)
+            self.shared.call("on_step", now(max(steps), partial(cost, rows)))
         stopped = [row for row, k in self._live if self.members[k].session.stopped is not None]
         if stopped:
             self.costs.read(self.stack.backend)
@@ -259,39 +252,23 @@ class StackLoop(StackPosition):
 
     def _end_epochs(self, records: Mapping[int, list[Any]], costs: StackCosts, seconds: float) -> None:
         """Begin the next epoch, and tell the callbacks of those that these records are of."""
-        steps, last = self.step or self.batches.steps, {k: own[-1] for k, own in records.items()}
-        self.epoch += max(map(len, records.values()))
+        last, all_steps = {k: own[-1] for k, own in records.items()}, self.batches.steps
+        epoch, step = self.epoch + max(map(len, records.values())) - 1, self.step or all_steps
+        now = partial(Progress, epoch, self.epochs, step, all_steps, costs.samples, seconds)
+        self.epoch = epoch + 1
         self._begin_epoch()
-        now = partial(
-            self._progress, seconds=seconds, epoch=self.epoch - 1, step=steps, samples=costs.samples
-        )
         for row, k in self._live:
             if self.callbacks[k]:
                 cost = partial(_last_cost, costs, [row])
-                self.callbacks[k].call("on_epoch", now(self.members[k].done, measured=last[k], cost=cost))
+                self.callbacks[k].call("on_epoch", now(last[k], self.members[k].done, cost))
         if self.shared:
             names = [name for name, x in next(iter(last.values())).items() if isinstance(x, float)]
             means = {name: sum(own[name] for own in last.values()) / len(last) for name in names}
             cost = partial(_last_cost, costs, [row for row, _ in self._live])
             done = max(self.members[k].done for k in records)
-            self.shared.call("on_epoch", now(done, measured=means, cost=cost))
+            self.shared.call("on_epoch", now(means, done, cost))
         self._leave(k for _, k in self._live if self.members[k].session.stopped is not None)
         self.compact()
-
-    # --- progress ---
-
-    def _progress(
-        self,
-        done: int,
-        seconds: float,
-        measured: Mapping[str, float] | None,
-        cost: Any,
-        epoch: int | None = None,
-        step: int | None = None,
-        samples: int | None = None,
-    ) -> Progress:
-        epoch, step, samples = epoch or self.epoch, step or self.step, samples or self.costs.samples
-        return Progress(epoch, self.epochs, step, self.batches.steps, samples, seconds, measured, done, cost)
 
 
 def _cost(backend: Any, done: Done, rows: Sequence[int]) -> float:
