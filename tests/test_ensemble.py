@@ -33,6 +33,14 @@ def test_mean_and_spread(task):
         trainer.ensemble.predict(X.T, rows=True), A.mean(axis=0).T, rtol=1e-5, atol=1e-7
     )
     assert trainer.ensemble.predict(X[:, 0]).shape == A.shape[1:2]
+    if not trainer.network.output.classes:
+        with pytest.raises(nnx.InputError, match="there are no classes"):
+            trainer.ensemble.classify(X)
+        return
+    mean, classes = A.mean(axis=0), trainer.ensemble.classify(X)
+    np.testing.assert_array_equal(classes, mean.argmax(axis=0) if len(mean) > 1 else mean[0] > 0.5)
+    np.testing.assert_array_equal(trainer.ensemble.classify(X.T, rows=True), classes)
+    assert trainer.ensemble.classify(X[:, 0]) == classes[0]
 
 
 def test_the_loss_of_members_alike_is_that_of_each(task):

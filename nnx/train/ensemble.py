@@ -13,7 +13,7 @@ from nnx.errors import InputError, positive_int
 from nnx.model.outputs.base import Output, mean_loss
 from nnx.model.outputs.targets import targets
 from nnx.support.members import named
-from nnx.train.evaluation import check_metrics, find_metrics, held_out
+from nnx.train.evaluation import check_metrics, classes_of, find_metrics, held_out
 
 
 class Ensemble:
@@ -83,6 +83,10 @@ class Ensemble:
     def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return the mean of the members' A[L]: see `Trainer.predict`."""
         return self._mean(self._members(X, batch_size, rows))
+
+    def classify(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
+        """Return the classes by the mean of the members' A[L]: see `Trainer.classify`."""
+        return classes_of(self._session, self._mean, X, batch_size, rows)
 
     def spread(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return the standard deviation of the members' A[L] around their mean, of the shape of `predict`."""
