@@ -108,6 +108,14 @@ def test_the_scores_are_those_of_scikit_learns_search(wine, stacks, parameters, 
     assert np.array_equal(ours.best_estimator_.predict(wine[0]), theirs.best_estimator_.predict(wine[0]))
 
 
+def test_samples_of_a_fold_are_checked_once(wine, monkeypatch):
+    checked, check = [], MLPClassifier._validate
+    monkeypatch.setattr(MLPClassifier, "_validate", lambda *given: checked.append(1) or check(*given))
+    grid = RATES | {"dtype": [None, "float32"]}
+    StackedSearchCV(net(), grid, cv=3, refit=False).fit(*wine)
+    assert len(checked) == 6
+
+
 def test_samples_of_a_fold_are_in_memory_once(wine, monkeypatch):
     sizes, run = [], search_tasks.run_stack
     monkeypatch.setattr(

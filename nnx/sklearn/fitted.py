@@ -1,5 +1,6 @@
 """What a fit leaves in an estimator: coefs_ and intercepts_, views of one vector, or members; and its pickle."""
 
+from functools import cache
 from inspect import getattr_static
 from typing import Any
 
@@ -16,6 +17,12 @@ from nnx.sklearn.memory import optimizer_memory
 
 class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The fitted attributes of both estimators."""
+
+    @classmethod
+    @cache
+    def _get_param_names(cls) -> list[str]:  # a search asks several times for each fit
+        names: list[str] = super()._get_param_names()
+        return names
 
     def _theta(self, network: Network) -> Array:
         """Return all parameters as one vector: that which coefs_ and intercepts_ are views of, unless they were set."""

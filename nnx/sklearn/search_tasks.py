@@ -5,6 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from joblib import Parallel
@@ -18,6 +19,9 @@ from sklearn.utils.validation import _check_method_params
 from nnx.errors import first_line
 from nnx.sklearn.base import BaseMLP
 from nnx.sklearn.fitting import Fit
+from nnx.sklearn.member_params import OWN
+from nnx.sklearn.members import OF_ALL
+from nnx.sklearn.parameters import check_parameters
 from nnx.sklearn.stacked_fits import (
     Distinct,
     Outcome,
@@ -168,6 +172,7 @@ class Folds:
     def __init__(self) -> None:
         self._samples: dict[int, Any] = {}
         self._transformed: dict[Any, Any] = {}
+        self._checked: dict[Any, Any] = {}
         self._forwards: dict[Any, Any] = {}
         self._distinct = Distinct()
 
@@ -201,11 +206,20 @@ class Folds:
 
     def _ready(self, network: BaseMLP, given: Any) -> Fit:
         """Return the fit of a network; those of one architecture score the samples held out by one program."""
-        X, y, sample_weight = given
-        samples = network._check(X, y, sample_weight, False)
-        samples.X, samples.Y, samples.weights = map(
-            self._distinct.first, (samples.X, samples.Y, samples.weights)
-        )
+        check_parameters(network, False)
+        alike = (repr(value) for name, value in network.get_params(deep=False).items() if name not in OWN)
+        key = type(network), network._stochastic, *map(id, given), *alike
+        if key not in self._checked:
+            checked = network._check(*given, False)
+            names = ("X", "Y", "weights")
+            checked = replace(
+                checked, **{name: self._distinct.first(getattr(checked, name)) for name in names}
+            )
+            learned = {name: vars(network)[name] for name in OF_ALL if name in vars(network)}
+            self._checked[key] = checked, learned, given
+        checked, learned, _ = self._checked[key]
+        vars(network).update(learned)
+        samples = replace(checked)
         fit = network._ready_for(samples)
         samples.forward = self._forwards.setdefault(architecture(fit), samples.forward)
         return fit
