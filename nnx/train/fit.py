@@ -73,11 +73,11 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         request.callbacks,
         plan(request, samples.batches, samples.validation, samples.metrics, samples.split is not None),
     )
-    _begin(session, request, samples)
+    measures = measured_names(samples.validation, samples.training, samples.metrics)
+    held_out = None if samples.split is None else samples.split.places
+    begin(session, request.resume is not None, measures, held_out)
     unbound = session.optimizer
-    if isinstance(schedule := unbound.learning_rate, InEpochs):
-        bound = schedule.bound(samples.batches.steps, request.epochs)
-        session.take_optimizer(with_rate(unbound, bound))
+    bind_schedule(session, samples.batches.steps, request.epochs)
     if request.resume is not None:
         try:
             ours = session.features, session.targets
@@ -122,10 +122,7 @@ def _samples(session: Session, request: Request) -> Samples:
     if m is not None and batches.steps is not None:
         work = session.take_numba_if_worth(m * request.epochs, batches.steps * request.epochs)
     check_sizes(session.network, m, size)
-    validation = split.held if split else request.validation
-    if validation is not None:
-        given = checked_validation(validation, request.epochs)
-        validation = held_out(session, "the validation's ", *given)
+    validation = validation_samples(session, split.held if split else request.validation, request.epochs)
     training = training_samples(session, request, batches, X, Y, sample_weight)
     metrics = metrics_of(session, request, validation, training)
     return Samples(batches, validation, training, metrics, split, work)
@@ -154,6 +151,13 @@ def _split(session: Session, request: Request) -> Split:
         network.n[-1],
         session.seed,
     )
+
+
+def validation_samples(session: Session, validation: Any, epochs: int) -> Provider | None:
+    """Return the batches of a validation that was handed in; None: there is none."""
+    if validation is None:
+        return None
+    return held_out(session, "the validation's ", *checked_validation(validation, epochs))
 
 
 def training_samples_asked(request: Request, in_memory: bool) -> bool | int:
@@ -226,12 +230,16 @@ def plan(
     return found
 
 
-def _begin(session: Session, request: Request, samples: Samples) -> None:
+def begin(session: Session, resumes: bool, measures: tuple[str, ...], held_out: Any) -> None:
     """Set the attributes by which callbacks know the fit that begins."""
     session.stopped = session.kept = session.failure = None
-    session.resumes = request.resume is not None
-    session.held_out = None if samples.split is None else samples.split.places
-    session.measures = measured_names(samples.validation, samples.training, samples.metrics)
+    session.resumes, session.measures, session.held_out = resumes, measures, held_out
+
+
+def bind_schedule(session: Session, steps: int | None, epochs: int) -> None:
+    """Give a schedule in epochs the steps of the fit."""
+    if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
+        session.take_optimizer(with_rate(session.optimizer, schedule.bound(steps, epochs)))
 
 
 def measured_names(

@@ -6,17 +6,23 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from nnx.batches import Provider
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.checkpoints import Checkpoints
 from nnx.callbacks.moving_average import MovingAverage
 from nnx.errors import DivergenceError, InputError
 from nnx.metrics.history import History, columns_of_members
-from nnx.optimizers import with_rate
-from nnx.optimizers.in_epochs import InEpochs
 from nnx.support.members import named
-from nnx.train.fit import IN_A_FIT, measured_names, plan, same_columns, warn_of_bytes, warn_of_one_step
+from nnx.train.fit import (
+    IN_A_FIT,
+    begin,
+    bind_schedule,
+    measured_names,
+    plan,
+    same_columns,
+    warn_of_bytes,
+    warn_of_one_step,
+)
 from nnx.train.request import Request, checked
 from nnx.train.stack_loop import StackLoop
 from nnx.train.stack_memory import check_room, needed, parts, room
@@ -72,9 +78,13 @@ def fit_stack(
     if batches.m is not None and batches.steps is not None:
         estimate = stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     try:
-        _bind_schedules(stack, batches, request.epochs)
+        for session in stack.members:
+            bind_schedule(session, batches.steps, request.epochs)
         rounds = _rounds(stack, request, samples)
-        _begin(stack, request.resume is not None or bool(checkpoints), samples)
+        stack.stop_reason, stack.features, stack.targets = None, *columns
+        resumes, measures = request.resume is not None or bool(checkpoints), measured_names(*samples[1:4])
+        for session, held in zip(stack.members, samples.held or [None] * stack.K, strict=True):
+            begin(session, resumes, measures, held)
         loops = [_loop(stack, part, request, samples, trainers, callbacks) for part in rounds]
         if request.resume is not None:
             resume_stack(loops[0][1], request.resume)
@@ -104,24 +114,6 @@ def warn_of_left_out(stack: StackSession, stacklevel: int) -> None:
             f"why. The first: {stack.errors[left_out[0]]}",
             stacklevel=stacklevel,
         )
-
-
-def _bind_schedules(stack: StackSession, batches: Provider, epochs: int) -> None:
-    """Give schedules in epochs the steps of this fit."""
-    for session in stack.members:
-        if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
-            session.take_optimizer(with_rate(session.optimizer, schedule.bound(batches.steps, epochs)))
-
-
-def _begin(stack: StackSession, resumes: bool, samples: StackSamples) -> None:
-    """Set the attributes by which callbacks know the fit that begins."""
-    measures, columns = measured_names(*samples[1:4]), (stack.features, stack.targets)
-    stack.stop_reason = None
-    for k, session in enumerate(stack.members):
-        session.features, session.targets = columns
-        session.stopped = session.kept = session.failure = None
-        session.resumes, session.measures = resumes, measures
-        session.held_out = None if samples.held is None else samples.held[k]
 
 
 def _loop(

@@ -10,15 +10,16 @@ from nnx.batches.sample_weights import fitting, in_range
 from nnx.batches.split import split_places, weights_of_members
 from nnx.errors import InputError
 from nnx.errors.texts import shape_of
-from nnx.train.evaluation import check_metrics, evaluation_size, held_out
+from nnx.train.evaluation import check_metrics, evaluation_size
 from nnx.train.fit import (
     check_sizes,
     metrics_asked,
     metrics_of,
     training_samples,
     training_samples_asked,
+    validation_samples,
 )
-from nnx.train.request import Request, checked_split, checked_validation
+from nnx.train.request import Request, checked_split
 from nnx.train.samples import make_batches
 
 Weights = tuple[Any, int] | None
@@ -77,7 +78,7 @@ def stack_samples(stack: Any, request: Request, places: Sequence[Any] | None) ->
     check_sizes(stack.network, batches.m, request.batch_size)
     size = evaluation_size(stack)
     if held is None:
-        validation = _validation(stack, request)
+        validation = validation_samples(stack, request.validation, request.epochs)
     else:
         weights = _weights(stack, request, pool, w, held, False)
         validation = _batches(stack, pool, weights, size, None, held)
@@ -122,18 +123,10 @@ def _read_in_pieces(stack: Any, request: Request, batches: Provider, shared: boo
             "X is read piece by piece, in one order for all members, and each would shuffle it in its own; give "
             "shuffle=False, or load it into memory, as by X[:]"
         )
-    validation = _validation(stack, request)
+    validation = validation_samples(stack, request.validation, request.epochs)
     training = training_samples(stack, request, batches, request.X, request.Y, request.sample_weight)
     metrics = metrics_of(stack, request, validation, training)
     return StackSamples(batches, validation, training, metrics, None)
-
-
-def _validation(stack: Any, request: Request) -> Provider | None:
-    """Return the samples of `validation`, which all members share."""
-    if request.validation is None:
-        return None
-    given = checked_validation(request.validation, request.epochs)
-    return held_out(stack, "the validation's ", *given)
 
 
 def _batches(
