@@ -195,3 +195,19 @@ def test_members_in_folds_on_a_plane_and_without_a_validation(run, tmp_path):
     status, _, err = run("train", "iris", *short, "--lr", 1e30, "--out", "d")
     assert status == 1
     assert "the cost became nan" in err
+
+
+def test_members_that_memory_does_not_hold_at_once_train_in_rounds(run, tmp_path, monkeypatch):
+    options = ("--members", 3, "--lr", "0.003,0.1,1e30", "--early-stopping", 2)
+    assert run(*IRIS, *options, "--out", "whole")[0] == 0
+    monkeypatch.setattr("nnx.train.stack_fit.room", lambda K, need, free: min(K, 2))
+    status, _, err = run(*IRIS, *options, "--out", "m")
+    assert (status, err.count("they train in rounds, without checkpoints")) == (0, 1)
+    for name in ("model.safetensors", "history.jsonl", "config.toml"):
+        assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not [*(tmp_path / "m" / "checkpoints").iterdir()]
+    (tmp_path / "m" / "model.safetensors").unlink()
+    status, _, err = run("train", "--resume", "m")
+    assert (status, "Resumed   m from its beginning" in err) == (0, True)
+    first, second = (path.read_bytes() for path in tmp_path.glob("*/model.safetensors"))
+    assert first == second

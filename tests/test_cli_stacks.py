@@ -11,7 +11,7 @@ import nnx
 for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
-from nnx.cli import in_units, stack_running  # noqa: E402
+from nnx.cli import in_units, running  # noqa: E402
 from nnx.cli.options import Options  # noqa: E402
 from nnx.cli.stacks import Run, stacks  # noqa: E402
 
@@ -135,7 +135,7 @@ def test_an_error_in_a_stack_is_that_of_each_of_its_runs(run, tmp_path, monkeypa
     def fails(self, trainer, progress):
         raise RuntimeError("no more")
 
-    monkeypatch.setattr(stack_running.StackKeeper, "on_epoch", fails)
+    monkeypatch.setattr(running.StackKeeper, "on_epoch", fails)
     status, _, err = run(*IRIS, "--sweep", "learning-rate=0.01 0.02", "--out", "s")
     assert status == 1
     assert "all 2 runs failed; 1: the callback StackKeeper raised RuntimeError in on_epoch: no more" in err

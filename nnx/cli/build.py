@@ -142,6 +142,11 @@ def batch_size(options: Options, method: Optimizer) -> int | None:
     return None if options.batch_size == 0 or isinstance(method, LBFGS) else options.batch_size
 
 
+def steps(m: int, batch_size: int | None) -> int:
+    """Return the steps of an epoch of m samples."""
+    return 1 if batch_size is None else -(-m // batch_size)
+
+
 def optimizer(options: Options, steps: int) -> Optimizer:
     """Return the optimizer, with its schedule; `steps` is how many an epoch has."""
     name, arguments = spec.call(options.optimizer)

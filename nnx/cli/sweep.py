@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from nnx import cli
 from nnx.callbacks import Callback
-from nnx.cli import build, config, folds, in_units, parts, show, stack_running
+from nnx.cli import build, config, folds, in_units, parts, show
 from nnx.cli.folder import CONFIG, OF_A_RUN, OF_A_SWEEP, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
@@ -188,7 +188,7 @@ def trained(
         Returns what shows the progress, from words for a part of a run.
     """
     rows = [{"run": run.name, **{long(name): value for name, value in run.its.items()}} for run in stack]
-    errors: list[Exception | None] = [None] * len(stack)
+    errors: dict[int, Exception | None] = {}
     begun: dict[int, tuple[Training, Folder]] = {}
     for k, run in enumerate(stack):
         try:
@@ -197,22 +197,19 @@ def trained(
             begun[k] = ready
         except Exception as error:
             errors[k] = error
-    if len(stack) > 1 and begun:
+    if begun:
         resumed = [stack[k].goes_on for k in begun]
-        its = stack_running.train([*begun.values()], resumed, watch(""), stack[0].place != BEGIN)
-        found = dict(zip(begun, its, strict=True))
-        errors = [found.get(k, error) for k, error in enumerate(errors)]
+        go_on = stack[0].place != BEGIN if len(stack) > 1 else stack[0].goes_on
+        errors |= dict(zip(begun, train([*begun.values()], resumed, watch(""), go_on), strict=True))
     for k, (training, folder) in begun.items():
         try:
-            if len(stack) == 1:
-                train(training, folder, watch(""), resume=stack[k].goes_on)
             if errors[k] is None:
                 rows[k] |= cross_validated(stack[k].options, training, folder, reader, watch)
         except Exception as error:
             errors[k] = error
     return [
-        finished(row, begun[k][0]) if error is None else failed(row, error)
-        for k, (row, error) in enumerate(zip(rows, errors, strict=True))
+        finished(row, begun[k][0]) if (error := errors[k]) is None else failed(row, error)
+        for k, row in enumerate(rows)
     ]
 
 

@@ -45,7 +45,10 @@ def single(options: Options) -> int:
         folder = Folder.make(options.out, name_of(options.data))
     trainer = training.trainer
     try:
-        train(training, folder, Bar(show.console, training.data.preparation), options.resume is not None)
+        resume, bar = options.resume is not None, Bar(show.console, training.data.preparation)
+        (error,) = train([(training, folder)], [resume], bar, resume)
+        if error is not None:
+            raise error
         if not training.finished:
             done = f"after {count(epochs_done(trainer), 'epoch')}, {count(steps_done(trainer), 'step')}"
             none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights

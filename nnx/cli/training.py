@@ -88,7 +88,7 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Traini
             names = build.measures(options, network.output)
             metric_tables.check_memory(names, network.n[-1], part[0].shape[1], options.dtype)
     size = build.batch_size(options, build.optimizer(options, 1000))
-    steps = 1 if size is None else -(-m // size)  # of an epoch
+    steps = build.steps(m, size)
     trainer = Trainer(
         network,
         build.optimizer(options, steps),

@@ -192,7 +192,8 @@ def _rounds(stack: StackSession, request: Request, samples: StackSamples) -> lis
         )
         return parts(K, K)
     found = parts(K, room(K, need, free))
-    given = [one for one in request.callbacks.all if isinstance(one, Checkpoints | MovingAverage)]
+    of_all = (one for one in request.callbacks.all if isinstance(one, Checkpoints | MovingAverage))
+    given = [one for one in of_all if not getattr(one, "in_rounds", False)]
     if len(found) > 1 and not samples.batches.again:
         raise InputError(
             f"the batches can be gone through but once, and the members train in {len(found)} rounds; give a list of "
