@@ -747,7 +747,7 @@ def test_a_sweep_in_which_some_runs_fail(run, tmp_path):
     assert status == 0
     assert out.count("failed") == 3
     assert "Failed    3: layers must be positive integers such as 128,64; given '8,x'" in out
-    assert "Failed    2: learning_rate must be greater than 0 and finite, not -1.0" in out
+    assert "Failed    2: learning-rate must be greater than 0 and finite, not -1.0" in out
     found = {row["run"]: row for row in rows("s")}
     assert [found[name]["status"] for name in "1234"] == ["done", "failed", "failed", "failed"]
     assert "8,x" in found["3"]["error"]
