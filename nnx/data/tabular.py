@@ -318,8 +318,8 @@ class Tabular:
         """Return the treatment of the columns, a line each."""
         return [in_words_of_python(line) for line in self.preparation.account()]
 
-    def _in_units(self, history: History) -> Any:
-        return self.preparation.in_units(history)  # a History stays one
+    def _in_units(self, history: History) -> History:
+        return self.preparation.in_units(history)  # type: ignore[return-value]  # a History stays one
 
     def _outputs(self, table: Any) -> Any:
         """Return A[L] (n[L], m)."""

@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_method_params
 
 from nnx.errors import first_line
 from nnx.sklearn.base import BaseMLP
-from nnx.sklearn.fitting import Fit
+from nnx.sklearn.fitting import Fit, Given
 from nnx.sklearn.member_params import OWN
 from nnx.sklearn.members import OF_ALL
 from nnx.sklearn.parameters import check_parameters
@@ -172,7 +172,7 @@ class Folds:
     def __init__(self) -> None:
         self._samples: dict[int, Any] = {}
         self._transformed: dict[Any, Any] = {}
-        self._checked: dict[Any, Any] = {}
+        self._checked: dict[Any, tuple[Given, dict[str, Any], Any]] = {}
         self._forwards: dict[Any, Any] = {}
         self._distinct = Distinct()
 
@@ -206,23 +206,25 @@ class Folds:
 
     def _ready(self, network: BaseMLP, given: Any) -> Fit:
         """Return the fit of a network; those of one architecture score the samples held out by one program."""
+        samples = self._samples_for(network, given)
+        fit = network._ready_for(samples)
+        samples.forward = self._forwards.setdefault(architecture(fit), samples.forward)
+        return fit
+
+    def _samples_for(self, network: BaseMLP, given: Any) -> Given:
+        """Return the samples as a network takes them; networks that differ in numbers alone have them checked once."""
         check_parameters(network, False)
         alike = (repr(value) for name, value in network.get_params(deep=False).items() if name not in OWN)
         key = type(network), network._stochastic, *map(id, given), *alike
         if key not in self._checked:
-            checked = network._check(*given, False)
-            names = ("X", "Y", "weights")
-            checked = replace(
-                checked, **{name: self._distinct.first(getattr(checked, name)) for name in names}
-            )
+            X, y, sample_weight = given
+            samples, first = network._check(X, y, sample_weight, False), self._distinct.first
+            samples = replace(samples, X=first(samples.X), Y=first(samples.Y), weights=first(samples.weights))
             learned = {name: vars(network)[name] for name in OF_ALL if name in vars(network)}
-            self._checked[key] = checked, learned, given
-        checked, learned, _ = self._checked[key]
-        vars(network).update(learned)
-        samples = replace(checked)
-        fit = network._ready_for(samples)
-        samples.forward = self._forwards.setdefault(architecture(fit), samples.forward)
-        return fit
+            self._checked[key] = samples, learned, given
+        samples, learned, _ = self._checked[key]
+        network.__dict__.update(learned)
+        return replace(samples)
 
 
 def trained_last(estimator: Any) -> BaseMLP | None:

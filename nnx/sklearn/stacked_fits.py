@@ -69,24 +69,23 @@ class Outcome:
 
 def suits_a_stack(fit: Fit) -> bool:
     """Whether a stack can run a fit: not L-BFGS, no sparse matrix, and no callback that is one for all members."""
-    own = Callbacks(
-        fit.estimator.callbacks
-    )  # if a stack fails, its fits begin anew, each with copies of these
+    # if a stack fails, each fit begins anew, with copies of its callbacks
+    own = Callbacks(fit.estimator.callbacks)
     suits = all(one.each_member for one in own.all) and not own.each_step
     return suits and fit.estimator._stochastic and not sparse.issparse(fit.X)
 
 
 def groups(fits: Sequence[Fit]) -> list[list[int]]:
     """Return the numbers of the fits of each stack: one architecture and backend, the same steps in an epoch."""
-    found: dict[Any, list[list[int]]] = {}
+    stacks: dict[Any, list[list[int]]] = {}
     for k, fit in enumerate(fits):
-        alike = found.setdefault(_key(fit), [])
+        alike = stacks.setdefault(_key(fit), [])
         group = next((group for group in alike if _fit_together(fits[group[0]], fit)), None)
         if group is None:
             alike.append([k])
         else:
             group.append(k)
-    return [group for alike in found.values() for group in alike]
+    return [group for alike in stacks.values() for group in alike]
 
 
 def architecture(fit: Fit) -> Any:
@@ -215,9 +214,9 @@ class Distinct:
         if not isinstance(x, np.ndarray) or id(x) in self._known:
             return x
         key = x.shape, str(x.dtype), blake2b(np.ascontiguousarray(x).data).digest()
-        found = self._first.setdefault(key, x)
-        self._known.add(id(found))
-        return found
+        first = self._first.setdefault(key, x)
+        self._known.add(id(first))
+        return first
 
 
 class Pool:
