@@ -14,7 +14,7 @@ import nnx
 for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
-from nnx.cli import in_units  # noqa: E402
+from nnx.cli import in_units, members, show  # noqa: E402
 from nnx.data import Preparation  # noqa: E402
 from nnx.data.builtin import load  # noqa: E402
 from nnx.data.encoding import Notes  # noqa: E402
@@ -211,3 +211,15 @@ def test_members_that_memory_does_not_hold_at_once_train_in_rounds(run, tmp_path
     assert (status, "Resumed   m from its beginning" in err) == (0, True)
     first, second = (path.read_bytes() for path in tmp_path.glob("*/model.safetensors"))
     assert first == second
+
+
+def test_the_table_of_members_with_many_numbers_is_not_cut(monkeypatch):
+    monkeypatch.setattr(show.output, "_width", 80)
+    own = {f"number-{i}": 0.001 * i for i in range(8)}
+    row = {"seed": 4, **own, "epochs": 5, "kept_epoch": None, "error": None, "scores": {"loss": 0.5}}
+    with show.output.capture() as captured:
+        show.output.print(members.table([{"member": k, "weight": 0.5, **row} for k in range(2)], "loss"))
+    lines = captured.get().splitlines()
+    assert "\u2026" not in captured.get()
+    assert max(map(len, lines)) <= 80
+    assert all(captured.get().count(f"number-{i}={0.001 * i:.3g}") == 2 for i in range(1, 8))

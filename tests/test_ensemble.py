@@ -29,6 +29,8 @@ def test_mean_and_spread(task):
     A = trainer.predict(X)
     np.testing.assert_allclose(trainer.ensemble.predict(X), A.mean(axis=0), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(trainer.ensemble.spread(X), A.std(axis=0), rtol=1e-3, atol=1e-6)
+    both = trainer.ensemble.predict_with_spread(X)
+    np.testing.assert_array_equal(both, [trainer.ensemble.predict(X), trainer.ensemble.spread(X)])
     np.testing.assert_allclose(
         trainer.ensemble.predict(X.T, rows=True), A.mean(axis=0).T, rtol=1e-5, atol=1e-7
     )

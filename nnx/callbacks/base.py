@@ -81,7 +81,7 @@ class _Function(Callback):
     on_epoch = on_step
 
     @property
-    def __name__(self) -> str:
+    def saved_as(self) -> str:
         return getattr(self._function, "__qualname__", type(self._function).__name__)
 
 
@@ -189,7 +189,8 @@ def _asks(one: Callback, asks: str, hook: str) -> bool:
 
 
 def _name(one: Callback) -> str:
-    return getattr(one, "__name__", type(one).__name__)
+    """Return the name in checkpoints and errors: that of the class, unless `saved_as` is another."""
+    return getattr(one, "saved_as", type(one).__name__)
 
 
 def _call(one: Callback, hook: str, *arguments: Any) -> Any:

@@ -96,7 +96,7 @@ class Keeper(Checkpoints):
 class MemberKeeper(Keeper):
     """Writes the checkpoints of a member of a stack: the last by itself, others when `StackKeeper` says so."""
 
-    __name__ = Keeper.__name__  # in the checkpoints, from which the run can go on alone
+    saved_as = Keeper.__name__  # so that the run can go on alone
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__(folder)

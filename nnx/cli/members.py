@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.callbacks.monitor import best_is
-from nnx.cli import metric_tables
+from nnx.cli import metric_tables, show
 from nnx.cli.options import in_options
 from nnx.data.prepare import Preparation
 from nnx.display.names import called
@@ -104,23 +104,41 @@ COMMON = ("member", "epochs", "kept_epoch", "weight", "stopped", "error", "score
 
 
 def table(rows: Sequence[Mapping[str, Any]], score: str, of: str = "") -> Table:
-    """Return the members as a table; of many those with the best score. `of` says which samples have the scores."""
-    own = [name for name in rows[0] if name not in COMMON]
-    weighed = len({row["weight"] for row in rows}) > 1
-    names = [score, *["loss"] * (score != "loss")]
-    shown, title = rows, "Members"
+    """Return the members as a table; of many those with the best score. `of` says which samples have the scores.
+
+    Where its columns have no room, one has all numbers of a member.
+    """
+    shown, title = rows, f"Members{of}"
     if len(rows) > MOST:
-        shown, title = ranked(rows, score)[:MOST], f"The best {MOST} of {len(rows):,} members"
-    made = Table(title=f"{title}{of}", title_justify="left")
-    for name in ("member", *own, *map(called, names), "epochs", *["weight"] * weighed):
+        shown, title = ranked(rows, score)[:MOST], f"The best {MOST} of {len(rows):,} members{of}"
+    own = {
+        name: [significant(row[name], 4) if isinstance(row[name], float) else str(row[name]) for row in shown]
+        for name in rows[0]
+        if name not in COMMON
+    }
+    scores = {
+        called(name): [metric_tables.figure(name, row["scores"].get(name)) for row in shown]
+        for name in dict.fromkeys((score, "loss"))
+    }
+    columns = {"member": [str(row["member"]) for row in shown], "seed": own.pop("seed")}
+    columns |= own | scores | {"epochs": list(map(_epochs, shown))}
+    if len({row["weight"] for row in rows}) > 1:
+        columns["weight"] = [significant(row["weight"], 3) for row in shown]
+    made = _table(title, columns)
+    if show.output.spare(made) >= 0:
+        return made
+    numbers = [" ".join(f"{name}={values[i]}" for name, values in own.items()) for i in range(len(shown))]
+    return _table(title, {name: x for name, x in columns.items() if name not in own}, numbers)
+
+
+def _table(title: str, columns: Mapping[str, Sequence[str]], numbers: Sequence[str] = ()) -> Table:
+    made = Table(title=title, title_justify="left")
+    for name in columns:
         made.add_column(escape(name), justify="right", no_wrap=True)
-    for row in shown:
-        figures = (metric_tables.figure(name, row["scores"].get(name)) for name in names)
-        values = (
-            significant(row[name], 4) if isinstance(row[name], float) else str(row[name]) for name in own
-        )
-        weight = [significant(row["weight"], 3)] * weighed
-        made.add_row(str(row["member"]), *values, *figures, _epochs(row), *weight)
+    if numbers:
+        made.add_column("numbers", overflow="fold")
+    for cells in zip(*columns.values(), *[numbers] * bool(numbers), strict=True):
+        made.add_row(*cells)
     return made
 
 

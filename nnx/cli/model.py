@@ -165,9 +165,8 @@ def history(trainer: Trainer) -> Table:
 
     Where there is no room for all the curve is shorter, or is not there, then the first is not: no number is cut off.
     """
-    width = show.output.width
     table = _history(trainer)
-    room = width - show.output.measure(table).maximum - len(" │ ")
+    room = show.output.spare(table) - len(" │ ")
     if room >= SHORTEST:
         return _history(trainer, min(room, LONGEST))
     return table if room >= -len(" │ ") else _history(trainer, first=False)

@@ -18,7 +18,7 @@ from nnx.cli.options import Options, in_options, long
 from nnx.cli.prepared import Reader
 from nnx.cli.resuming import going_on
 from nnx.cli.running import train
-from nnx.cli.stacks import BEGIN, Run, place_of, stacks, words
+from nnx.cli.stacks import BEGIN, Run, describe, place_of, stacks
 from nnx.cli.sweep_results import DONE, FAILED, INTERRUPTED, present, ranked, results, shown, tell, write
 from nnx.cli.training import Training, evaluate, prepare, score
 from nnx.errors import Error, InputError, count, first_line
@@ -97,31 +97,33 @@ class Sweep:
         """Take the rows that are done from an earlier part of this sweep; put the other runs into stacks."""
         known, runs = {row["run"]: row for row in earlier}, []
         resume = self.options.resume is not None
-        for i, its in enumerate(self.values, 1):
+        for i, values in enumerate(self.values, 1):
             name = f"{i:0{len(str(len(self.values)))}}"
             row, path = known.get(name), self.folder.path / name
             if row is not None and row["status"] == DONE:
                 self._add([row])
                 continue
-            goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
-            goes_on = goes_on and (path / CONFIG).is_file()
-            place = place_of(path) if goes_on else BEGIN
-            runs.append(Run(name, its, of_one(self.options, its), goes_on, place))
+            resumed = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
+            resumed = resumed and (path / CONFIG).is_file()
+            place = place_of(path) if resumed else BEGIN
+            runs.append(Run(name, values, options_of_run(self.options, values), resumed, place))
         self._stacks = stacks(runs)
         if runs:
-            show.say("Stacks", words(self._stacks))
+            show.say("Stacks", describe(self._stacks))
 
     def train(self, status: Any) -> bool:
         """Train the runs; return whether Ctrl-C has ended them."""
         reader, path = Reader(), self.folder.path
         for stack in self._stacks:
-            what = ", ".join(f"run {run.name} of {len(self.values)}, {shown(run.its)}" for run in stack[:1])
+            what = ", ".join(
+                f"run {run.name} of {len(self.values)}, {shown(run.values)}" for run in stack[:1]
+            )
             if len(stack) > 1:
                 what = f"{count(len(stack), 'run')} in a stack"
             status.update(escape(what))
             rows = trained(stack, path, reader, watching(status, what))
             for run, row in zip(stack, rows, strict=True):
-                tell(row, run.its)
+                tell(row, run.values)
             self._add(rows)
             learned = [row for row in rows if row["status"] != FAILED and ("loss" in row or row["epochs"])]
             if self.replaces and learned:
@@ -132,8 +134,8 @@ class Sweep:
             if any(row["status"] == INTERRUPTED for row in rows):
                 return True
         if not self.replaces and (best := ranked(self.found)[0])["status"] == DONE:
-            its = self.values[int(best["run"]) - 1]
-            self.found["test"] = tested(self.options, its, path / best["run"], reader)
+            values = self.values[int(best["run"]) - 1]
+            self.found["test"] = tested(self.options, values, path / best["run"], reader)
             write(self.found, path)
         return False
 
@@ -187,7 +189,7 @@ def trained(
     watch : function
         Returns what shows the progress, from words for a part of a run.
     """
-    rows = [{"run": run.name, **{long(name): value for name, value in run.its.items()}} for run in stack]
+    rows = [{"run": run.name, **{long(name): value for name, value in run.values.items()}} for run in stack]
     errors: dict[int, Exception | None] = {}
     begun: dict[int, tuple[Training, Folder]] = {}
     for k, run in enumerate(stack):
@@ -198,8 +200,8 @@ def trained(
         except Exception as error:
             errors[k] = error
     if begun:
-        resumed = [stack[k].goes_on for k in begun]
-        go_on = stack[0].place != BEGIN if len(stack) > 1 else stack[0].goes_on
+        resumed = [stack[k].resumed for k in begun]
+        go_on = stack[0].place != BEGIN if len(stack) > 1 else stack[0].resumed
         errors |= dict(zip(begun, train([*begun.values()], resumed, watch(""), go_on), strict=True))
     for k, (training, folder) in begun.items():
         try:
@@ -219,7 +221,7 @@ def made_ready(run: Run, path: Path, reader: Reader) -> tuple[Training, Folder]:
     training.data = replace(training.data, test=None)  # the runs are compared by what is not reported
     training.asks = False
     training.pictures = False  # which would take longer than many a run
-    if not run.goes_on:
+    if not run.resumed:
         return training, Folder.make(path, "")
     going_on(training, path)
     return training, Folder(path)
@@ -257,15 +259,15 @@ def failed(row: dict[str, Any], error: Exception) -> dict[str, Any]:
     return {**row, "status": FAILED, "error": said}
 
 
-def of_one(options: Options, its: Mapping[str, Any]) -> Options:
+def options_of_run(options: Options, values: Mapping[str, Any]) -> Options:
     """Return the options of one run."""
     own: dict[str, Any] = {"table": {}, "draws": None, "sweep": None, "resume": None, "out": None}
-    return replace(options, **own, **its)
+    return replace(options, **own, **values)
 
 
-def tested(options: Options, its: Mapping[str, Any], run: Path, reader: Reader) -> dict[str, Any] | None:
+def tested(options: Options, values: Mapping[str, Any], run: Path, reader: Reader) -> dict[str, Any] | None:
     """Return the scores of the best run on the test part, by which no runs were compared; None without one."""
-    options = of_one(options, its)
+    options = options_of_run(options, values)
     training = prepare(options, reader)
     if training.data.test is None:
         return None

@@ -90,8 +90,15 @@ class Ensemble:
 
     def spread(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return the standard deviation of the members' A[L] around their mean, of the shape of `predict`."""
+        return self.predict_with_spread(X, batch_size, rows=rows)[1]
+
+    def predict_with_spread(
+        self, X: Any, batch_size: int | None = None, *, rows: bool = False
+    ) -> tuple[Any, Any]:
+        """Return the results of `predict` and of `spread`, for which the members predict once."""
         A = self._members(X, batch_size, rows)
-        return self._mean((A - self._mean(A)) ** 2) ** 0.5
+        mean = self._mean(A)
+        return mean, self._mean((A - mean) ** 2) ** 0.5
 
     def evaluate(
         self,
