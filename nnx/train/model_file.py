@@ -70,6 +70,11 @@ def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict
     """
     if isinstance(session, StackSession):
         return collect_members(session, [collect(one, in_fit) for one in session.members], in_fit)
+    if not isinstance(drawn := session.rng.bit_generator.state, Mapping):
+        raise InputError(
+            "the trainer of an estimator is neither saved nor copied: a model file holds neither scikit-learn's "
+            "optimizers nor its random numbers. Take trainer.theta, or pickle the estimator after its fit"
+        )
     position, states = session.checkpoint() if in_fit and session.checkpoint is not None else (None, [])
     callback_arrays, callbacks = collect_callbacks(states)
     to_numpy, state = session.backend.to_numpy, session.read()
@@ -83,7 +88,7 @@ def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict
         "seed": session.seed,
         "steps": int(to_numpy(state["t"])),
         "alpha": float(to_numpy(state["alpha"])),
-        "rng": session.rng.bit_generator.state,
+        "rng": drawn,
         "records": without_nan(session.records),
         "kept": session.kept,
         "metadata": session.metadata,
