@@ -132,6 +132,11 @@ def test_a_member_that_has_diverged_is_left_out(rng, tmp_path):
             ensemble.spread(X)
     trainer.each[1].parameters = trainer.member(0).parameters
     assert trainer.ensemble.weights == [0, 1, 0]
+    trainer.ensemble.weights = [1, 1, 1]
+    trainer.each[2].learning_rate = 1e38
+    with pytest.raises(nnx.DivergenceError):
+        trainer.each[2].fit(X, X[0], epochs=2)  # alone
+    assert trainer.ensemble.weights == [0.5, 0.5, 0]
 
 
 def test_a_member_that_has_diverged_stays_with_its_best_epoch(rng):

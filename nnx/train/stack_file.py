@@ -19,10 +19,10 @@ def collect_members(stack: StackSession, each: Sequence[Content], in_fit: bool) 
     Each array has the members as its first axis, but for those of callbacks: "members.2.callback.0.theta" is that of
     a callback of member 2, and "callback.0.theta" that of a callback of all.
     """
-    own = [{name: x for name, x in tensors.items() if name.startswith("callback.")} for tensors, _ in each]
-    names = [name for name in each[0][0] if name not in own[0]]
+    names = [name for name in each[0][0] if not name.startswith("callback.")]
     found = {name: host.stacked([tensors[name] for tensors, _ in each]) for name in names}
-    found |= {f"members.{k}.{name}": x for k, its in enumerate(own) for name, x in its.items()}
+    for k, (tensors, _) in enumerate(each):
+        found |= {f"members.{k}.{name}": x for name, x in tensors.items() if name.startswith("callback.")}
     errors, states = [None if one is None else str(one) for one in stack.errors], []
     if in_fit and stack.checkpoint is not None:
         states = stack.checkpoint()
@@ -72,6 +72,6 @@ def tensors_of_members(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> li
         elif not name.startswith("callback."):
             if x.shape[:1] != (K,):
                 raise InputError(f"{name} has shape {x.shape}; expected {K} members as its first axis")
-            for its, part in zip(found, x, strict=True):
-                its[name] = part
+            for tensors_of_member, part in zip(found, x, strict=True):
+                tensors_of_member[name] = part
     return found

@@ -163,12 +163,11 @@ class StackLoop(StackPosition):
             self._steps_of_epoch(start)
             seconds = time.perf_counter() - start
             self.diverge(self._bad(self.costs))
-            found = self._measured() if self._live else {}
-            bad = {
-                k: x for k, one in found.items() if not math.isfinite(x := one.get("validation_loss", 0.0))
-            }
+            measured = self._measured() if self._live else {}
+            costs = {k: record.get("validation_loss", 0.0) for k, record in measured.items()}
+            bad = {k: cost for k, cost in costs.items() if not math.isfinite(cost)}
             self.diverge([row for row, k in self._live if k in bad], bad)
-            records = {k: [found[k]] for _, k in self._live}
+            records = {k: [measured[k]] for _, k in self._live}
             self._add_records(records)
         except BaseException:
             self._stay_or_go_back()
@@ -230,12 +229,12 @@ class StackLoop(StackPosition):
     def _measured(self) -> dict[int, dict[str, Any]]:
         """Return the records of the epoch of the members that are left."""
         losses = self.costs.losses.tolist()
-        found = {k: {"loss": losses[row]} for row, k in self._live}
+        records = {k: {"loss": losses[row]} for row, k in self._live}
         if self.validation is not None or self.training is not None:
-            its = scores(self.stack, self.validation, self.training, self.metrics)
+            measured = scores(self.stack, self.validation, self.training, self.metrics)
             for row, k in self._live:
-                found[k] |= {name: x[row] for name, x in its.items()}
-        return found
+                records[k] |= {name: x[row] for name, x in measured.items()}
+        return records
 
     def _add_records(self, records: Mapping[int, list[Any]]) -> None:
         """Add each member's records of the epochs to its others: of all members, or after an interrupt of none."""
