@@ -130,6 +130,13 @@ def test_a_member_that_has_diverged_is_left_out(rng, tmp_path):
             nnx.InputError, match=r"no member left: Member 1 diverged.*The first: the cost became"
         ):
             ensemble.spread(X)
+    with np.errstate(all="ignore"):
+        trainer.each[1].theta = np.full(trainer.network.P, 1e38)
+        trainer.ensemble.weights = [1, 1, 1]
+        assert np.isfinite(trainer.ensemble.predict(X)).all()
+        assert np.isinf(trainer.predict(X)).any()
+        assert trainer.ensemble.select(X, X[0])[1] == 0
+    trainer.ensemble.weights = [0, 1, 0]
     trainer.each[1].parameters = trainer.member(0).parameters
     assert trainer.ensemble.weights == [0, 1, 0]
     trainer.ensemble.weights = [1, 1, 1]

@@ -13,11 +13,12 @@ from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import Error
 from nnx.support.blas_threads import leave_interrupted
+from nnx.train.costs import added
 from nnx.train.evaluation import scores
 from nnx.train.loop import LOOK_EVERY
 from nnx.train.member_fit import MemberFit
 from nnx.train.stack import Stack
-from nnx.train.stack_costs import StackCosts, added, costs_of, means, weights_of
+from nnx.train.stack_costs import StackCosts, costs_of, means, weights_of
 from nnx.train.stack_position import StackPosition
 from nnx.train.steps import Done, Steps, nothing_to_train_on
 
