@@ -7,12 +7,15 @@ import pytest
 
 import nnx
 from nnx import Dense, Dropout, GaussianNoise, LayerNorm, Network, Residual
+from nnx.callbacks.base import Callbacks
 from nnx.optimizers.schedules import Cosine
 from nnx.port.base import Memory
 from nnx.port.registry import work
 from nnx.train import stack_memory
+from nnx.train.request import Request
 from nnx.train.session import Session
 from nnx.train.stack import Row, Stack
+from nnx.train.stack_fit import fit_stack
 from nnx.train.stack_memory import Need, parts, room
 from nnx.train.stack_session import StackSession
 
@@ -164,6 +167,28 @@ def test_rounds_have_nothing_that_is_of_all_members(rng, free, given, tmp_path):
     its = {"resume": tmp_path} if given == "resume" else {"callbacks": given}
     with pytest.raises(nnx.InputError, match="is of all members at once, and they train in 3 rounds"):
         trainer.fit(*samples(rng), rounds=True, **its)
+
+
+def test_rounds_go_on_from_the_checkpoints_of_their_members(rng, free, tmp_path):
+    X, Y = samples(rng)
+    saving = [[nnx.Checkpoints(tmp_path / str(k), epochs=1)] for k in range(3)]
+    whole, begun, rounds = (
+        [
+            nnx.Trainer(net(), nnx.Adam(rate), "numpy", seed=seed)
+            for rate, seed in zip(RATES[:3], SEEDS, strict=False)
+        ]
+        for _ in range(3)
+    )
+    for k in range(3):
+        whole[k].fit(X, Y, epochs=2, batch_size=10)
+        begun[k].fit(X, Y, epochs=1, batch_size=10, callbacks=saving[k])
+    free(3000)
+    stack = StackSession.of([trainer.session for trainer in rounds])
+    request = Request(X, Y, 2, 10, None, True, Callbacks(()), rounds=True)
+    fit_stack(stack, request, rounds, saving, checkpoints=[tmp_path / str(k) for k in range(3)])
+    for one, other in zip(whole, rounds, strict=True):
+        assert one.records == other.records
+        np.testing.assert_array_equal(one.theta, other.theta)
 
 
 def test_batches_that_are_given_can_be_gone_through_for_each_round(rng, free):

@@ -239,15 +239,14 @@ class StackLoop(StackPosition):
 
     def _add_records(self, records: Mapping[int, list[Any]]) -> None:
         """Add each member's records of the epochs to its others: of all members, or after an interrupt of none."""
-        done, members = self._done(), [self.members[k] for k in records]
-        before = [(member, member.done, len(member.session.records)) for member in members]
+        done, counts = self._done(), {k: len(self.members[k].session.records) for k in records}
         try:
-            for member in members:
-                member.session.records.extend(records[member.k])
-                member.done = done[member.k]
+            for k, own in records.items():
+                self.members[k].session.records.extend(own)
+                self.members[k].done = done[k]
         except BaseException:
-            for member, member.done, n in before:
-                del member.session.records[n:]
+            for k, n in counts.items():
+                del self.members[k].session.records[n:]
             raise
 
     def _end_epochs(self, records: Mapping[int, list[Any]], costs: StackCosts, seconds: float) -> None:

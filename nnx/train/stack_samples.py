@@ -41,9 +41,8 @@ class StackSamples(NamedTuple):
         def some(x: Any) -> Any:
             return x.of(part) if isinstance(x, MemberBatches) else x
 
-        held = None if self.held is None else self.held[part.start : part.stop]
-        return StackSamples(
-            some(self.batches), some(self.validation), some(self.training), self.metrics, held
+        return self._replace(
+            batches=some(self.batches), validation=some(self.validation), training=some(self.training)
         )
 
 
