@@ -70,6 +70,8 @@ def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
     (X, Y), held = samples(rng), samples(rng, 20)
     w = rng.integers(1, 4, (K, 30)).astype("float32") if own_weights else None
     given = {"epochs": 9, "batch_size": 10, "validation": held, "sample_weight": w}
+    if own_weights:
+        given |= {"validation": None, "validation_split": 0.4, "training_metrics": 9, "metrics": ["accuracy"]}
     whole, rounds, seen = many(), many(), []
     free(None)
     whole.fit(X, Y, callbacks=nnx.EarlyStopping(patience=2), **given)
@@ -84,6 +86,7 @@ def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
     )
     assert rounds.records == whole.records
     assert (rounds.stopped, rounds.kept) == (whole.stopped, whole.kept)
+    assert repr(rounds.held_out) == repr(whole.held_out)
     np.testing.assert_array_equal(rounds.theta, whole.theta)
     assert rounds.session.work == pytest.approx(whole.session.work)
     assert 0 < whole.session.work < work(net().P, 270, 27, K)
@@ -211,7 +214,7 @@ def test_rounds_must_be_a_flag(rng):
 def test_a_trainer_of_too_many_members_is_an_error():
     with pytest.raises(
         nnx.InputError,
-        match=r"1,000,000,000,000 members take about .* before they train, and .* Give far fewer",
+        match=r"1,000,000,000,000 members take about .* before they train, more than 90% of .* Give far fewer",
     ):
         nnx.Trainer(net(), backend="numpy", members=10**12)
 
@@ -219,7 +222,7 @@ def test_a_trainer_of_too_many_members_is_an_error():
 def test_states_that_do_not_fit_on_the_device_are_an_error(monkeypatch, free):
     free(2 * 4 * 3 * net().P)  # Adam's state, but for a few numbers
     with pytest.raises(
-        nnx.InputError, match=r"5 members take about .* before they train, and 1.2 kB are free"
+        nnx.InputError, match=r"5 members take about .* before they train, more than 90% of the 1.2 kB"
     ):
         many()
 

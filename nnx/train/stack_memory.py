@@ -90,8 +90,8 @@ def check_sessions(K: int, first: Session | None = None) -> None:
         need, free = Need(_bytes(first, _numbers(first.read())), 0), lambda: first.backend.memory().free
     if room(K, need, free) < K:
         raise InputError(
-            f"{K:,} members take about {size(K * need.each)} of memory before they train, and {size(free() or 0)} are "
-            "free. Give far fewer members, or train them in parts, one after the other"
+            f"{K:,} members take about {size(K * need.each)} of memory before they train, more than {USABLE:.0%} of "
+            f"the {size(free() or 0)} that are free. Give far fewer members, or train them in parts"
         )
 
 
