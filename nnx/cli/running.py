@@ -65,8 +65,8 @@ def train(
         begun = [k for k, error in enumerate(errors) if error is None]
         if begun:
             fitted, whole = _fit_all([runs[k] for k in begun], watch, go_on)
-            for k, error in zip(begun, fitted, strict=True):
-                errors[k] = finish_run(*runs[k], error, whole or (len(begun) > 1 and _has_ended(runs[k][0])))
+            for k, own in zip(begun, fitted, strict=True):
+                errors[k] = finish_run(*runs[k], own, whole or (len(begun) > 1 and _has_ended(runs[k][0])))
     return errors
 
 

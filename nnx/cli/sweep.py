@@ -210,7 +210,7 @@ def trained(
         except Exception as error:
             errors[k] = error
     return [
-        finished(row, begun[k][0]) if (error := errors[k]) is None else failed(row, error)
+        finished(row, begun[k][0]) if (why := errors[k]) is None else failed(row, why)
         for k, row in enumerate(rows)
     ]
 
