@@ -264,12 +264,24 @@ def test_a_member_that_diverges_is_left_out(iris):
     np.testing.assert_allclose(one.predict(X), np.mean(found, axis=0), rtol=1e-12)
     for k in (0, 2):
         assert_same(one.members_[k], alone(one.members_[k], X, y))
-    kept = made(MLPRegressor, early_stopping=True, **rates).fit(X, y)  # it has its best parameters
+    early = made(MLPRegressor, early_stopping=True, **rates).fit(X, y)  # it has no best parameters
+    np.testing.assert_allclose(early.member_weights_, [0.5, 0, 0.5])
+    kept = made(MLPRegressor, early_stopping=True, callbacks=[Explodes()], solver="sgd").fit(X, y)
+    assert [member.loss_curve_[2:] for member in kept.members_] == [[pytest.approx(np.nan, nan_ok=True)]] * 3
     assert (kept.member_weights_ > 0).all()
     assert np.isfinite(kept.predict(X)).all()
-    with pytest.raises(ValueError, match="non-finite parameter weights") as error:
-        made(MLPRegressor, solver="sgd", learning_rate_init=1e200).fit(X, y)
-    assert isinstance(error.value.__cause__, nnx.DivergenceError)
+    for more in ({}, {"early_stopping": True}):
+        with pytest.raises(ValueError, match="non-finite parameter weights") as error:
+            made(MLPRegressor, solver="sgd", learning_rate_init=1e200, **more).fit(X, y)
+        assert isinstance(error.value.__cause__, nnx.DivergenceError)
+
+
+class Explodes(nnx.Callback):
+    each_member = True
+
+    def on_epoch(self, trainer, progress):
+        if progress.epoch == 2:
+            trainer.learning_rate = 1e30
 
 
 class Interrupt(nnx.Callback):

@@ -21,7 +21,7 @@ from nnx.errors import InputError
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
-from nnx.sklearn.fitting import Fit, Given, finish, hold_out, train
+from nnx.sklearn.fitting import TOO_LARGE, Fit, Given, finish, hold_out, train
 from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
 from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
 from nnx.sklearn.stacked_fits import member_bytes, train_together
@@ -182,12 +182,14 @@ def _finish(fits: Sequence[Fit], errors: Sequence[BaseException | None]) -> set[
             warning = finish(fit, error)
         except ValueError as too_large:
             failed[k] = too_large
+        if fit.trainer.session.failure is not None:  # and there were no best parameters to take back
+            failed.setdefault(k, ValueError(TOO_LARGE))
             warning = ConvergenceWarning(f"left out of the mean, as it has diverged: {error}")
         fit.estimator._take_up(fit)
         if warning is not None:
             warned.setdefault((type(warning), str(warning)), []).append(k)
     if len(failed) == len(fits):
-        raise failed[0]
+        raise failed[0] from errors[0]
     for (kind, text), which in warned.items():
         if kind is not UserWarning:  # an interrupt is not that of a member
             text = f"{named(which, len(fits))}: {text}"
