@@ -24,7 +24,6 @@ from nnx.sklearn.members import OF_ALL
 from nnx.sklearn.parameters import check_parameters
 from nnx.sklearn.stacked_fits import (
     Distinct,
-    Outcome,
     architecture,
     deferred,
     groups,
@@ -138,13 +137,14 @@ class Task:
         self._estimator, self._seconds = estimator, time.perf_counter() - start
         return fit
 
-    def end(self, outcome: Outcome) -> None:
-        """Score what a stack has trained: the fit that `wait` has returned."""
-        if outcome.warning is not None:
-            warnings.warn(outcome.warning, stacklevel=2)
-        trained = Trained(self._estimator, outcome.error)
+    def end(self, end: Exception | None, seconds: float) -> None:
+        """Score the fit of `wait`, which a stack has trained in so many seconds, to this warning or error."""
+        if isinstance(end, Warning):
+            warnings.warn(end, stacklevel=2)
+            end = None
+        trained = Trained(self._estimator, end)
         self.result = self.call[0](trained, *self.call[1][1:], **self.call[2])
-        self.result["fit_time"] = self._seconds + outcome.seconds
+        self.result["fit_time"] = self._seconds + seconds
         self._estimator = None
 
 
@@ -214,12 +214,11 @@ class Folds:
     def _samples_for(self, network: BaseMLP, given: Any) -> Given:
         """Return the samples as a network takes them; networks that differ in numbers alone have them checked once."""
         check_parameters(network, False)
+        X, y, sample_weight = given = [self._distinct.first(x) for x in given]
         alike = (repr(value) for name, value in network.get_params(deep=False).items() if name not in OWN)
         key = type(network), network._stochastic, *map(id, given), *alike
         if key not in self._checked:
-            X, y, sample_weight = given
-            samples, first = network._check(X, y, sample_weight, False), self._distinct.first
-            samples = replace(samples, X=first(samples.X), Y=first(samples.Y), weights=first(samples.weights))
+            samples = network._check(X, y, sample_weight, False)
             learned = {name: vars(network)[name] for name in OF_ALL if name in vars(network)}
             self._checked[key] = samples, learned, given
         samples, learned, _ = self._checked[key]
@@ -261,13 +260,15 @@ def _run(waiting: Sequence[tuple[Task, Fit]]) -> None:
     stacks = [group for group in groups(fits) if len(group) > 1]
     take_backends([fits[k] for group in stacks for k in group])
     for group in stacks:
+        start = time.perf_counter()
         try:
-            outcomes = run_stack([fits[k] for k in group])
+            ends = run_stack([fits[k] for k in group])
         except Exception as error:
             _tell(f"a stack of {len(group)} fits of the search has failed; each is done by itself", error)
             continue
-        for k, outcome in zip(group, outcomes, strict=True):
-            waiting[k][0].end(outcome)
+        seconds = (time.perf_counter() - start) / len(group)
+        for k, end in zip(group, ends, strict=True):
+            waiting[k][0].end(end, seconds)
 
 
 def _tell(text: str, error: Exception) -> None:

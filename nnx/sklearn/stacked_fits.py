@@ -1,10 +1,8 @@
 """Fits of several estimators, on samples of their own, that run together: those of one architecture in one stack."""
 
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -47,24 +45,6 @@ def deferred(wait: Callable[..., None]) -> Generator[None, None, None]:
         yield
     finally:
         DEFERRED.reset(token)
-
-
-@dataclass
-class Outcome:
-    """The end of a fit in a stack.
-
-    Attributes
-    ----------
-    seconds : float
-        Its share of the time of the stack.
-    warning : Warning or None
-    error : Exception or None
-        Why it failed.
-    """
-
-    seconds: float
-    warning: Warning | None = None
-    error: Exception | None = None
 
 
 def suits_a_stack(fit: Fit) -> bool:
@@ -140,39 +120,23 @@ def take_backends(fits: Sequence[Fit]) -> None:
                 fit.trainer.session.take_backend(backend)
 
 
-def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
-    """Run fits of one group in one stack, and leave each estimator as its own fit does.
-
-    A fit that diverges has an error in its outcome. Any other error is that of the stack, and is raised.
-    """
-    start = time.perf_counter()
+def run_stack(fits: Sequence[Fit]) -> list[Exception | None]:
+    """Run fits of one group in one stack; leave each estimator as its own fit does, and return its warning or error."""
     pool = Pool()
     places = [pool.add(fit) for fit in fits]
     stack = StackSession.of([fit.trainer.session for fit in fits])
     train_together(stack, fits, pool.samples, places, Callbacks(None))
-    outcomes = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]
-    _share_forward([fit for fit, outcome in zip(fits, outcomes, strict=True) if outcome.error is None])
-    for outcome in outcomes:
-        outcome.seconds = (time.perf_counter() - start) / len(fits)
-    return outcomes
+    ends = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]
+    _share_forward([fit for fit, end in zip(fits, ends, strict=True) if not isinstance(end, ValueError)])
+    return ends
 
 
 def train_together(
     stack: StackSession, fits: Sequence[Fit], data: Any, places: Any, callbacks: Callbacks
 ) -> None:
-    """Train all fits in one stack, in rounds where memory ends. Those that diverge are in `stack.errors`.
+    """Train the fits whose sessions a stack has, in rounds where memory ends. `stack.errors` has those that diverge.
 
-    Parameters
-    ----------
-    stack : StackSession
-        Of the fits' sessions.
-    fits : sequence of K Fit
-    data : (X, Y, weights)
-        As columns.
-    places : sequence of K arrays of int, or None
-        The samples of each fit; None: each has all.
-    callbacks : Callbacks
-        Those of all fits together.
+    Each fit takes its `places` of `data`, X, Y and weights, or all. The `callbacks` are those of all fits together.
     """
     first, (X, Y, weights) = fits[0], data
     request = Request(
@@ -193,13 +157,13 @@ def _share_forward(fits: Sequence[Fit]) -> None:
             fit.estimator._take_forward(backend, forward)
 
 
-def _finished(fit: Fit, error: BaseException | None) -> Outcome:
+def _finished(fit: Fit, error: BaseException | None) -> Exception | None:
     try:
         warning = finish(fit, error)
         fit.estimator._take_up(fit)
     except ValueError as failure:
-        return Outcome(0.0, error=failure)
-    return Outcome(0.0, warning)
+        return failure
+    return warning
 
 
 class Distinct:
