@@ -401,7 +401,7 @@ def test_it_says_what_it_is(pets, fitted):
         ({"layers": ["relu"]}, "layers must be an integer >= 1, not 'relu'"),
         ({"optimizer": "adma"}, "did you mean 'adam'"),
         ({"members": True}, "members must be a positive integer, not True"),
-        ({"members": 10**12}, "30000000 GB of memory"),
+        ({"members": 10**12}, "30,000,000 GB of memory"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, message, pets):
