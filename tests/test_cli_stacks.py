@@ -109,6 +109,7 @@ def test_ctrl_c_in_a_stack_leaves_every_run_to_go_on_as_it_would_have(run, tmp_p
     assert status == 130
     assert "Stopped by Ctrl-C with 2 runs to go." in err
     assert [row["status"] for row in rows_of(tmp_path / "s")] == 2 * ["interrupted"]
+    assert run("plot", "s", "--kind", "learning_curves", "--out", "c.png")[0] == 0  # of the epochs so far
     assert [path.name for path in (tmp_path / "s" / "1" / "checkpoints").iterdir()] == [
         f"step-{2 * 15 + (step or 15):08}.safetensors"
     ]

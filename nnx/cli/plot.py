@@ -118,11 +118,18 @@ def named(runs: Sequence[Path]) -> dict[str, Path]:
             own.append(folders[-1].resolve().name)
             continue
         found = sweep_results.results(run)
-        done = [row for row in found["runs"] if row["status"] == sweep_results.DONE]
-        if not done:
-            raise InputError(f"no run of the sweep {str(run)!r} is done: there is nothing to draw")
-        folders += [folder_of(run / row["run"]) for row in done]
-        own += [sweep_results.shown({name: row.get(name) for name in found["swept"]}) for row in done]
+        trained = [
+            row
+            for row in found["runs"]
+            if row["status"] == sweep_results.DONE
+            or (row["status"] == sweep_results.INTERRUPTED and (run / row["run"] / HISTORY).is_file())
+        ]
+        if not trained:
+            raise InputError(
+                f"no run of the sweep {str(run)!r} has learned anything: there is nothing to draw"
+            )
+        folders += [folder_of(run / row["run"]) for row in trained]
+        own += [sweep_results.shown({name: row.get(name) for name in found["swept"]}) for row in trained]
     names = own if len(set(own)) == len(own) else map(str, folders)
     return dict(zip(names, folders, strict=True))
 
