@@ -1,5 +1,8 @@
 """The members of a trainer as one predictor."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -62,7 +65,12 @@ def test_weights_are_shares(task):
     trainer.ensemble.weights = [0, 3, 1, 0]
     assert trainer.ensemble.weights == [0, 0.75, 0.25, 0]
     A = trainer.predict(X)
-    np.testing.assert_allclose(trainer.ensemble.predict(X), 0.75 * A[1] + 0.25 * A[2], rtol=1e-5, atol=1e-7)
+    for ensemble in (
+        trainer.ensemble,
+        pickle.loads(pickle.dumps(trainer.ensemble)),
+        deepcopy(trainer.ensemble),
+    ):
+        np.testing.assert_allclose(ensemble.predict(X), 0.75 * A[1] + 0.25 * A[2], rtol=1e-5, atol=1e-7)
 
 
 def greedy(A, Y, rounds):

@@ -44,7 +44,11 @@ class Ensemble:
     def __init__(self, trainer: Any) -> None:
         if not trainer.each:
             raise InputError("this trainer has one network, and no members; give members=K")
-        self._trainer, self._session = trainer, trainer.session
+        self._trainer = trainer
+
+    @property
+    def _session(self) -> Any:
+        return self._trainer.session
 
     @property
     def weights(self) -> list[float]:
