@@ -230,14 +230,14 @@ def test_a_trainer_with_members_has_what_a_trainer_has(rng):
         stack.parameters = stack.member(0).parameters
 
 
-def test_callbacks_of_all_members_see_means(rng):
+def test_callbacks_of_all_members_see_medians(rng):
     X, Y = samples(rng)
     stack, seen = nnx.Trainer(net(), backend="numpy", members=3), []
     stack.fit(X, Y, epochs=2, batch_size=10, callbacks=seen.append)
     assert [(now.epoch, now.step, now.measured is None) for now in seen[:4]] == [
         (1, 1, True), (1, 2, True), (1, 3, True), (1, 3, False),
     ]  # fmt: skip
-    assert seen[-1].measured["loss"] == pytest.approx(np.mean(stack.history["loss"][-1]))
+    assert seen[-1].measured["loss"] == np.median(stack.history["loss"][-1])
     assert np.isfinite(seen[0].cost)
 
 

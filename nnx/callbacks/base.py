@@ -41,7 +41,7 @@ class Callback:
 
     each_member = False
     """Whether, of a trainer with members, each has a copy of its own, whose trainer is the member. If not, it is called
-    once for all, with the means of what is measured."""
+    once for all, with the medians of what is measured."""
 
     def on_fit_start(self, trainer: Any, epochs: int) -> None:
         """Do something before the first epoch; in a resumed fit after `restore`."""

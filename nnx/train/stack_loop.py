@@ -12,6 +12,7 @@ from nnx.array.namespace import array_namespace
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import Error
+from nnx.metrics.history import columns_of_members, medians
 from nnx.support.blas_threads import leave_interrupted
 from nnx.train.costs import added
 from nnx.train.evaluation import scores
@@ -37,7 +38,7 @@ class StackLoop(StackPosition):
     callbacks : sequence of K Callbacks
         Each member's own, whose trainer is that member.
     shared : Callbacks
-        They see the means over the members that are left.
+        They see the medians of the members, of those that have ended as they ended.
     validation, training, metrics, plan
         As of `FitLoop`.
     """
@@ -261,11 +262,11 @@ class StackLoop(StackPosition):
                 cost = partial(_last_cost, costs, [row])
                 self.callbacks[k].call("on_epoch", now(last[k], self.members[k].done, cost))
         if self.shared:
-            names = [name for name, x in next(iter(last.values())).items() if isinstance(x, float)]
-            means = {name: sum(own[name] for own in last.values()) / len(last) for name in names}
+            ends = columns_of_members([member.session.records[-1:] for member in self.members])
+            measured = {name: x for name, (x,) in medians(ends).items()}
             cost = partial(_last_cost, costs, [row for row, _ in self._live])
             done = max(self.members[k].done for k in records)
-            self.shared.call("on_epoch", now(means, done, cost))
+            self.shared.call("on_epoch", now(measured, done, cost))
         self._leave(k for _, k in self._live if self.members[k].session.stopped is not None)
         self.compact()
 
