@@ -45,7 +45,9 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_one_that_is_not(tmp_path
         line = process.stdout.readline()  # it has begun to train
         assert line.startswith("training from step"), process.communicate()
         mid_epoch += int(line.split()[-1]) % 5 != 0
-        time.sleep(dice.uniform(0, 0.15))
+        for _ in range(dice.randrange(8)):  # steps, however long this machine takes for them
+            assert process.stdout.readline().startswith("step")
+        time.sleep(dice.uniform(0, 0.02))
         assert process.poll() is None, "it ended before it could be killed: make it longer"
         process.send_signal(signal.SIGKILL)
         process.wait()
