@@ -259,6 +259,7 @@ def test_a_member_that_diverges_is_left_out(iris):
     ) as warned:
         one = made(MLPRegressor, **rates).fit(X, y)
     assert any(str(w.message).startswith("2 of 3 members (0, 2): Stochastic Optimizer") for w in warned)
+    assert {w.filename for w in warned} == {__file__}
     np.testing.assert_allclose(one.member_weights_, [0.5, 0, 0.5])
     found = [one.members_[k].predict(X) for k in (0, 2)]
     np.testing.assert_allclose(one.predict(X), np.mean(found, axis=0), rtol=1e-12)

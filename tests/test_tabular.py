@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.port.base import Memory
+from nnx.train import stack_memory
 
 pl = pytest.importorskip("polars", reason="the readers (extra cli) are not installed")
 pytest.importorskip("sklearn", reason="the readers (extra cli) are not installed")
@@ -187,6 +189,30 @@ def test_save_and_load(fitted, pets, tmp_path):
         again.fit()
     with pytest.raises(nnx.InputError, match="no rows were held out"):
         again.evaluate()
+
+
+def test_members_train_in_rounds(pets, monkeypatch):
+    made = []
+    for memory in (None, Memory(0, 0, 5000)):  # two at once
+        model = nnx.Tabular(
+            pets,
+            "price",
+            layers=[],
+            backend="numpy",
+            members=3,
+            optimizer=nnx.GradientDescent([0.1, 1e38, 0.1]),
+        )
+        if memory:
+            monkeypatch.setattr(stack_memory, "SMALL", 0)
+            monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: stack_memory.Need(2000, 0))
+            monkeypatch.setattr(type(model.trainer.backend), "memory", lambda _, memory=memory: memory)
+        with pytest.warns(UserWarning, match="^Member 1 diverged") as caught:
+            model.fit(2)
+        assert caught[0].filename == __file__
+        made.append(model)
+    assert np.array_equal(made[0].trainer.theta, made[1].trainer.theta)
+    with pytest.raises(nnx.InputError, match="2 fit into"):
+        model.fit(2, rounds=False)
 
 
 def test_a_file_of_a_trainer_alone_has_no_table(tmp_path):

@@ -246,7 +246,7 @@ class Tabular:
             callbacks=callbacks,
             sample_weight=weights,
             class_weight=class_weight,
-            **options,
+            **{"rounds": True, **options},
         )
         self._warn()
         return self._in_units(history)

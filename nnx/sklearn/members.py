@@ -3,7 +3,6 @@
 Each member is an estimator of one network. The stack changes how the members are fitted, and nothing of their fits.
 """
 
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -27,6 +26,7 @@ from nnx.sklearn.parameters import check_design, check_parameters, count_paramet
 from nnx.sklearn.stacked_fits import member_bytes, train_together
 from nnx.support.limits import available
 from nnx.support.members import named
+from nnx.support.warned import warn
 from nnx.train.stack_memory import Need, check_room
 from nnx.train.stack_session import StackSession
 from nnx.train.trainer import Trainer
@@ -193,7 +193,7 @@ def _finish(fits: Sequence[Fit], errors: Sequence[BaseException | None]) -> set[
     for (kind, text), which in warned.items():
         if kind is not UserWarning:  # an interrupt is not that of a member
             text = f"{named(which, len(fits))}: {text}"
-        warnings.warn(text, kind, stacklevel=5)
+        warn(text, kind)
     untrained = {k for k, fit in enumerate(fits) if errors[k] and not fit.estimator.n_iter_}
     return {*failed} | (untrained if len({*failed} | untrained) < len(fits) else set())
 

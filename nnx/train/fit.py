@@ -1,6 +1,5 @@
 """One fit, from its arguments to its history: it makes batches, takes up a checkpoint, and runs the loop."""
 
-import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from nnx.model.network import Network
 from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.optimizers.lbfgs import LBFGS
+from nnx.support.warned import warn
 from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
 from nnx.train.full_batch_loop import FullBatchLoop
 from nnx.train.loop import FitLoop
@@ -45,7 +45,7 @@ class Samples:
     work: float
 
 
-def fit(session: Session, asked: Request, stacklevel: int) -> History:
+def fit(session: Session, asked: Request) -> History:
     """Train a session as `Trainer.fit` describes; return the history of this fit.
 
     Parameters
@@ -53,8 +53,6 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
     session : Session
     asked : Request
         The arguments as they were handed in.
-    stacklevel : int
-        Of warnings: how many calls lie between this function and the user's, and 1.
     """
     if session.checkpoint is not None:
         raise InputError(IN_A_FIT)
@@ -86,8 +84,8 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
             session.take_optimizer(unbound)
             raise
         if not same_columns(session, *ours):  # again, with batches whose columns have the checkpoint's order
-            return fit(session, asked, stacklevel + 1)
-    warn_of_bytes(session, asked, stacklevel + 1)
+            return fit(session, asked)
+    warn_of_bytes(session, asked)
     session.checkpoint = loop.checkpoint
     try:
         history = loop.run()
@@ -98,7 +96,7 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
         session.checkpoint = None
         session.work += samples.work * loop.share_done
     if not request.epochs_given and kind is FitLoop and request.Y is not None:
-        warn_of_one_step(session, stacklevel + 1)
+        warn_of_one_step(session)
     return history
 
 
@@ -264,24 +262,22 @@ def same_columns(session: Any, features: list[str] | None, targets: list[str] | 
     return not any(mine and other and mine != other for mine, other in zip(ours, saved, strict=True))
 
 
-def warn_of_bytes(session: Session, asked: Request, stacklevel: int) -> None:
+def warn_of_bytes(session: Session, asked: Request) -> None:
     """Warn before the first step of X that is bytes as pictures have them."""
     if session.steps or not isinstance(session.network.layers[0], Dense):
         return
     largest = host.largest_byte(asked.X.x if isinstance(asked.X, Rows) else asked.X)
     if largest > LARGE_BYTE:
-        warnings.warn(
+        warn(
             f"X holds bytes up to {largest}; a network learns best from features of a size around 1: "
-            "divide X by 255, here and where the network is used",
-            stacklevel=stacklevel,
+            "divide X by 255, here and where the network is used"
         )
 
 
-def warn_of_one_step(session: Session, stacklevel: int) -> None:
+def warn_of_one_step(session: Session) -> None:
     """Warn after a fit of one step that was not told how many epochs to do."""
     if session.steps == 1 and session.stopped is None:
-        warnings.warn(
+        warn(
             "one step of gradient descent was done: fit goes over the samples once, all in one step, unless it is "
-            "told otherwise. Give epochs= and batch_size=, as in fit(X, Y, epochs=100, batch_size=32)",
-            stacklevel=stacklevel,
+            "told otherwise. Give epochs= and batch_size=, as in fit(X, Y, epochs=100, batch_size=32)"
         )

@@ -1,6 +1,5 @@
 """One fit of a stack, from its arguments to the histories of its members."""
 
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -13,6 +12,7 @@ from nnx.callbacks.moving_average import MovingAverage
 from nnx.errors import DivergenceError, InputError
 from nnx.metrics.history import History, columns_of_members
 from nnx.support.members import named
+from nnx.support.warned import warn
 from nnx.train.fit import (
     IN_A_FIT,
     begin,
@@ -38,7 +38,6 @@ def fit_stack(
     callbacks: Sequence[Sequence[Any]] = (),
     places: Sequence[Any] | None = None,
     checkpoints: Sequence[Path] = (),
-    stacklevel: int = 3,
 ) -> History:
     """Train all members; return the history of this fit.
 
@@ -56,8 +55,6 @@ def fit_stack(
         The samples that each member trains on: see `MemberBatches`.
     checkpoints : sequence of K paths
         To go on from: those of the members' single runs, all of one epoch. Empty: the fit begins.
-    stacklevel : int
-        As of `nnx.train.fit.fit`.
 
     Raises
     ------
@@ -94,25 +91,24 @@ def fit_stack(
         stack.optimizers = unbound
         raise
     if not same_columns(stack, *columns):  # again, with batches whose columns have the checkpoint's order
-        return fit_stack(stack, asked, trainers, callbacks, places, checkpoints, stacklevel + 1)
-    warn_of_bytes(stack.first, asked, stacklevel + 1)
+        return fit_stack(stack, asked, trainers, callbacks, places, checkpoints)
+    warn_of_bytes(stack.first, asked)
     first_records = [member.first_record for _, loop in loops for member in loop.members]
     _run(stack, loops, estimate)
     if all(stack.errors):
         first, K = stack.errors[0], stack.K
         raise DivergenceError(f"{f'all {K} members have diverged; the first: ' if K > 1 else ''}{first}")
     if not request.epochs_given and request.Y is not None:
-        warn_of_one_step(stack.first, stacklevel + 1)
+        warn_of_one_step(stack.first)
     return columns_of_members([x.records[n:] for x, n in zip(stack.members, first_records, strict=True)])
 
 
-def warn_of_left_out(stack: StackSession, stacklevel: int) -> None:
+def warn_of_left_out(stack: StackSession) -> None:
     """Warn of members that have diverged in a fit, and so take no part in the ensemble."""
     if left_out := stack.left_out:
-        warnings.warn(
+        warn(
             f"{named(left_out, stack.K)} diverged; trainer.ensemble leaves out such members, and trainer.errors says "
-            f"why. The first: {stack.errors[left_out[0]]}",
-            stacklevel=stacklevel,
+            f"why. The first: {stack.errors[left_out[0]]}"
         )
 
 

@@ -275,9 +275,9 @@ class Trainer(Attributes, Evaluator):
             steps, resume, rows, validation_split, training_metrics, rounds,
         )  # fmt: skip
         if not isinstance(self.session, StackSession):
-            return fit(self.session, asked, stacklevel=3)
+            return fit(self.session, asked)
         history = fit_stack(self.session, asked, self.each)
-        warn_of_left_out(self.session, stacklevel=3)
+        warn_of_left_out(self.session)
         return history
 
     def save(self, path: str | Path) -> None:
