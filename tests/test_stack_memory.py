@@ -1,6 +1,8 @@
 """The memory of a stack: estimated before it is taken, and rounds where it is too little."""
 
+import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -63,6 +65,31 @@ def test_too_many_members_are_an_error_that_says_how_many_fit(rng, free):
     free(6200)
     trainer.fit(X, Y, epochs=2)
     assert trainer.steps == [2] * K
+
+
+class Freed(nnx.Callback):
+    """Counts the rounds before, which are in memory when one begins."""
+
+    def __init__(self):
+        self._before, self.left = [], []
+
+    def on_fit_start(self, trainer, epochs):
+        self.left.append(sum(one() is not None for one in self._before))
+        self._before += [
+            weakref.ref(trainer),
+            *(weakref.ref(stack) for _, stack in trainer.session._stacks.values()),
+        ]
+
+
+def test_a_round_frees_its_memory_without_the_garbage_collector(rng, free):
+    trainer, seen = many(), Freed()
+    free(3000)  # two at once
+    gc.disable()
+    try:
+        trainer.fit(*samples(rng), epochs=2, batch_size=10, rounds=True, callbacks=seen)
+    finally:
+        gc.enable()
+    assert seen.left == [0, 0, 0]
 
 
 @pytest.mark.parametrize("own_weights", [False, True])
