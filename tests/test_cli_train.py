@@ -824,6 +824,13 @@ def test_an_option_swept_twice_is_refused(run):
     assert "batch-size is swept twice" in err
 
 
+def test_an_option_swept_under_two_names_is_refused(run, tmp_path):
+    (tmp_path / "s.toml").write_text('data = "iris"\n[sweep]\nlr = "0.1 0.2"\nlearning-rate = [0.3]\n')
+    status, _, err = run("train", "--config", "s.toml")
+    assert status == 2
+    assert "learning-rate is swept twice, once as lr; give all its values to one" in " ".join(err.split())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -120,7 +120,7 @@ def test_a_member_that_has_diverged_is_left_out(rng, tmp_path):
     X = rng.standard_normal((3, 40)).astype("float32")
     trainer = nnx.Trainer(nnx.mlp([3, 6, 1], output="identity"), nnx.GradientDescent(0.1), "numpy", members=3)
     with pytest.warns(
-        UserWarning, match="^Member 1 diverged; trainer.ensemble leaves out .* the cost became"
+        UserWarning, match="^member 1 diverged; trainer.ensemble leaves out .* the cost became"
     ):
         trainer.fit(X, X[0], epochs=3, batch_size=10, callbacks=Explodes())
     trainer.save(tmp_path / "members.safetensors")
@@ -128,14 +128,14 @@ def test_a_member_that_has_diverged_is_left_out(rng, tmp_path):
         ensemble, A = one.ensemble, one.predict(X)
         assert ensemble.weights == [0.5, 0, 0.5]
         assert "mean of 2 of 3 members of Network(" in repr(ensemble)
-        assert "Member 1 diverged" in repr(ensemble)
+        assert "member 1 diverged" in repr(ensemble)
         np.testing.assert_allclose(ensemble.predict(X), (A[0] + A[2]) / 2, rtol=1e-5, atol=1e-7)
         assert ensemble.select(X, A[1])[1] == 0  # though it would be the best
         ensemble.weights = [1, 2, 1]
         assert ensemble.weights == [0.5, 0, 0.5]
         ensemble.weights = [0, 1, 0]
         with pytest.raises(
-            nnx.InputError, match=r"no member left: Member 1 diverged.*The first: the cost became"
+            nnx.InputError, match=r"no member left: member 1 diverged.*The first: the cost became"
         ):
             ensemble.spread(X)
     with np.errstate(all="ignore"):
@@ -170,7 +170,7 @@ def test_an_ensemble_of_which_all_have_diverged_is_an_error(rng):
         trainer.fit(X, X[0], epochs=3)
     assert "mean of 0 of 2 members" in repr(trainer.ensemble)
     for use in (trainer.ensemble.predict, lambda X: trainer.ensemble.select(X, X[0])):
-        with pytest.raises(nnx.InputError, match=r"no member left: All 2 members diverged. Train again"):
+        with pytest.raises(nnx.InputError, match=r"no member left: all 2 members diverged. Train again"):
             use(X)
 
 

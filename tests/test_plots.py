@@ -773,3 +773,23 @@ def test_a_member_far_from_the_others_does_not_hide_them(name, most):
     low, high = axes.get_ylim()
     assert -1.5 < low < high < most + 0.1
     assert axes.get_legend().get_texts()[-1].get_text() == "thin: each of 11 members, some beyond the axis"
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "one"),
+    [
+        ("accuracy", 1.0, 0.1),
+        ("accuracy", 0.01, 0.9),
+        ("loss", 1.0, 9.0),
+        ("loss", 1.0, 1e9),
+        ("rmse", 3.0, 1.0),
+        ("r2", 1.0, -1e9),
+        ("mae", 0.0, 0.5),
+    ],
+)
+def test_a_member_that_is_not_far_is_shown_also_beside_equal_ones(name, others, one):
+    made = nnx.plots.learning_curves({"loss": [[1.0] * 8], name: [[others] * 7 + [one]]})
+    axes = made.axes[-1]
+    low, high = axes.get_ylim()
+    assert low < min(others, one) <= max(others, one) < high
+    assert axes.get_legend().get_texts()[-1].get_text() == "thin: each of 8 members"

@@ -255,7 +255,7 @@ def test_a_member_that_diverges_is_left_out(iris):
     X, y = iris
     rates = {"solver": "sgd", "member_params": {"learning_rate_init": [0.1, 1e200, 0.01]}}
     with pytest.warns(
-        ConvergenceWarning, match=r"^Member 1: left out of the mean, as it has diverged: "
+        ConvergenceWarning, match=r"^member 1: left out of the mean, as it has diverged: "
     ) as warned:
         one = made(MLPRegressor, **rates).fit(X, y)
     assert any(str(w.message).startswith("2 of 3 members (0, 2): Stochastic Optimizer") for w in warned)

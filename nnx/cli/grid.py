@@ -71,6 +71,9 @@ def combinations(table: Mapping[str, Any], draws: int | None, seed: int) -> list
                 )
             if name not in SWEPT:
                 raise InputError(f"{long(name)} cannot be swept; train once with each")
+            if name in grid:
+                other = next(one for one in table if named(one) == name and one != long(name))
+                raise InputError(f"{long(name)} is swept twice, once as {other}; give all its values to one")
             grid[name] = _values(name, given)
         ranges = [long(name) for name, values in grid.items() if isinstance(values, Range)]
         if draws is None:

@@ -37,7 +37,7 @@ class Keeper(Checkpoints):
         How many the trainer has; 0 of one network.
     """
 
-    in_rounds = True
+    in_rounds = True  # it writes none
 
     def __init__(self, folder: str | Path, members: int = 0) -> None:
         super().__init__(folder, minutes=EVERY / 60, keep=2)

@@ -25,7 +25,10 @@ ACROSS = 3
 """Panels beside each other."""
 
 FAR = 5
-"""Distances of the quartiles of the members' numbers, beyond them, up to which an axis shows a number."""
+"""Distances of the quartiles of the members' numbers, beyond them, up to which an axis shows a number.
+
+As far it shows any within a factor of ten; on an axis that is not logarithmic, within the median's size.
+"""
 
 POINTS = 5000
 """The most points for which a legend looks for a place that hides none."""
@@ -254,7 +257,8 @@ def _finish(
     if not values:
         axes.text(0.5, 0.5, "no finite number", ha="center", va="center", transform=axes.transAxes)
     log = "loss" in panel and bool(values) and min(values) > 1 / LARGEST
-    near = of_runs + _near(of_members, log)
+    shares = rises(panel) and bool(values) and 0 <= min(values) and max(values) <= 1
+    near = values if shares else of_runs + _near(of_members, log)
     if log:
         axes.set_yscale("log")
         if max(near) < 30 * min(near):  # else there would hardly be a number at the axis
@@ -277,19 +281,20 @@ def _finite(panel: str, runs: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _near(values: Sequence[float], log: bool) -> list[float]:
-    """Return the numbers that are near the quartiles of all.
+    """Return the numbers that are near the quartiles of all; all of them where those near are equal.
 
     Examples
     --------
-    >>> _near([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1e9], log=True)
-    [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    >>> _near([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1e9], log=True), _near([1.0, 1.0, 1.0, 1e9], log=True)
+    ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 1.0, 1.0, 1000000000.0])
     """
     if len(values) < 2:
         return [*values]
     places = [math.log(y) if log else y for y in values]
-    low, _, high = quantiles(places, n=4)
-    far = FAR * (high - low)
-    return [y for y, place in zip(values, places, strict=True) if low - far <= place <= high + far]
+    low, middle, high = quantiles(places, n=4)
+    far = max(FAR * (high - low), math.log(10) if log else abs(middle))
+    near = [y for y, place in zip(values, places, strict=True) if low - far <= place <= high + far]
+    return near if min(near) < max(near) else [*values]
 
 
 def _legend_of_one(axes: Any, panel: str, training_sample: int | None, members: int, beyond: bool) -> None:

@@ -142,12 +142,12 @@ def named(which: Sequence[int], K: int) -> str:
     Examples
     --------
     >>> named([1], 3), named([0, 2], 3), named([0, 1, 2], 3)
-    ('Member 1', '2 of 3 members (0, 2)', 'All 3 members')
+    ('member 1', '2 of 3 members (0, 2)', 'all 3 members')
     """
     if len(which) == K:
-        return f"All {K} members" if K > 1 else "The member"
+        return f"all {K} members" if K > 1 else "the member"
     numbers = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
-    return f"Member {numbers}" if len(which) == 1 else f"{len(which)} of {K} members ({numbers})"
+    return f"member {numbers}" if len(which) == 1 else f"{len(which)} of {K} members ({numbers})"
 
 
 def acts(x: Number) -> bool:
