@@ -19,7 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import nnx
+from nnx.port.base import Memory
 from nnx.sklearn import MLPClassifier, MLPRegressor, StackedSearchCV, members
+from nnx.train.stack_memory import Need
 
 BOTH = [MLPClassifier, MLPRegressor]
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -312,6 +314,30 @@ def test_an_interrupt_ends_all(iris):
         one = made(MLPRegressor, solver="lbfgs", callbacks=InterruptOne(2)).fit(*iris)
     assert one.member_weights_.tolist() == [1.0, 0.0, 0.0]
     assert np.isfinite(one.predict(iris[0])).all()
+
+
+@pytest.mark.parametrize("end", ["interrupt", "stop"])
+@pytest.mark.parametrize("selection", ["all", "greedy"])
+@pytest.mark.filterwarnings("ignore:Training interrupted")
+def test_members_of_rounds_that_never_began_take_no_part(iris, end, selection, monkeypatch):
+    monkeypatch.setattr("nnx.train.stack_memory.SMALL", 0)
+    monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: Need(1000, 0))
+    monkeypatch.setattr(type(nnx.backend("numpy")), "memory", lambda _: Memory(0, 0, 2500))  # of two members
+
+    def stop(now):
+        if now.measured and now.epoch == 2:
+            one._stack.stop()
+
+    one = made(backend="numpy", callbacks=Interrupt(2) if end == "interrupt" else stop, warm_start=True)
+    one.set_params(selection=selection, early_stopping=selection == "greedy")
+    with pytest.warns(
+        ConvergenceWarning, match=r"2 of 3 members \(1, 2\): left out of the mean, as the fit ended"
+    ):
+        one.fit(*iris)
+    assert ([member.n_iter_ for member in one.members_], [*one.member_weights_]) == ([2, 0, 0], [1, 0, 0])
+    one.set_params(callbacks=None).fit(*iris)
+    one.set_params(callbacks=Interrupt(1), selection="all").fit(*iris)
+    assert (one.member_weights_ > 0).all()  # they have trained before
 
 
 def test_callbacks_of_all_and_of_each(iris, capsys):

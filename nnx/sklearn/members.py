@@ -190,12 +190,26 @@ def _finish(fits: Sequence[Fit], errors: Sequence[BaseException | None]) -> set[
             warned.setdefault((type(warning), str(warning)), []).append(k)
     if len(failed) == len(fits):
         raise failed[0] from errors[0]
+    left_out = {*failed} | (untrained := _untrained(fits, errors, {*range(len(fits))} - {*failed}))
+    if untrained:
+        warned[ConvergenceWarning, "left out of the mean, as the fit ended before it was trained"] = [
+            *untrained
+        ]
     for (kind, text), which in warned.items():
         if kind is not UserWarning:  # an interrupt is not that of a member
             text = f"{named(which, len(fits))}: {text}"
         warn(text, kind)
-    untrained = {k for k, fit in enumerate(fits) if errors[k] and not fit.estimator.n_iter_}
-    return {*failed} | (untrained if len({*failed} | untrained) < len(fits) else set())
+    return left_out
+
+
+def _untrained(fits: Sequence[Fit], errors: Sequence[BaseException | None], members: set[int]) -> set[int]:
+    """Return those of the members that have trained for no epoch, or for no step; none if that is true of all."""
+    epochs = {
+        k for k in members
+        if fits[k].estimator.n_iter_ or vars(fits[k].estimator).get("loss_curve_")  # of a fit before
+        or not (errors[k] or fits[k].estimator._stochastic)  # L-BFGS, which began where it would have ended
+    }  # fmt: skip
+    return members - (epochs or {k for k in members if fits[k].trainer.steps} or members)
 
 
 # --- prediction -------------------------------------------------------------------------------------------------------
