@@ -18,6 +18,7 @@ from nnx.cli import in_units, members, show  # noqa: E402
 from nnx.data import Preparation  # noqa: E402
 from nnx.data.builtin import load  # noqa: E402
 from nnx.data.encoding import Notes  # noqa: E402
+from nnx.train.stack_memory import Need  # noqa: E402
 
 IRIS = ("train", "iris", "--layers", "8", "--backend", "numpy", "--epochs", 6, "--no-plots")
 RATES = "0.003,0.1,1e30"
@@ -211,6 +212,13 @@ def test_members_that_memory_does_not_hold_at_once_train_in_rounds(run, tmp_path
     assert (status, "Resumed   m from its beginning" in err) == (0, True)
     first, second = (path.read_bytes() for path in tmp_path.glob("*/model.safetensors"))
     assert first == second
+    monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: Need(2**60, 0))
+    status, _, err = run("train", "--resume", "whole", "--epochs", 8)
+    assert (status, "A fit that goes on has all members at once: free memory, or train anew" in err) == (
+        1,
+        True,
+    )
+    assert (tmp_path / "whole" / "model.safetensors").read_bytes() == first
 
 
 def test_the_table_of_members_with_many_numbers_is_not_cut(monkeypatch):

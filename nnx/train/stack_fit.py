@@ -182,22 +182,22 @@ def _rounds(stack: StackSession, request: Request, samples: StackSamples) -> lis
     def free() -> int | None:
         return stack.backend.memory().free
 
-    if not request.rounds:
-        check_room(
-            K, need, free, "Give fewer members; or, in Python, fit(rounds=True) trains as many at once as fit"
-        )
+    if request.resume is not None or not request.rounds:
+        advice = "Give fewer members; or, in Python, fit(rounds=True) trains as many at once as fit"
+        if request.resume is not None:
+            advice = "A fit that goes on has all members at once: free memory, or train anew"
+        check_room(K, need, free, advice)
         return parts(K, K)
     found = parts(K, room(K, need, free))
     of_all = (one for one in request.callbacks.all if isinstance(one, Checkpoints | MovingAverage))
-    given = [one for one in of_all if not getattr(one, "in_rounds", False)]
+    given = [one for one in of_all if isinstance(one, MovingAverage) or not one.in_rounds]
     if len(found) > 1 and not samples.batches.again:
         raise InputError(
             f"the batches can be gone through but once, and the members train in {len(found)} rounds; give a list of "
             "batches, or a function that returns a new iterator"
         )
-    if len(found) > 1 and (given or request.resume is not None):
-        name = type(given[0]).__name__ if given else "resume"
+    if len(found) > 1 and given:
         raise InputError(
-            f"{name} is of all members at once, and they train in {len(found)} rounds; leave it out"
+            f"{type(given[0]).__name__} is of all members at once, and they train in {len(found)} rounds; leave it out"
         )
     return found
