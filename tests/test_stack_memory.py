@@ -129,7 +129,7 @@ def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_stop_ends_the_rounds_behind_it_and_no_member_that_is_done(rng, free, whole):
+def test_a_stop_ends_the_rounds_behind_it_and_no_member_that_is_done(rng, free, whole, tmp_path):
     trainer, seen = many(), []
 
     class Stops(nnx.Callback):
@@ -139,10 +139,21 @@ def test_a_stop_ends_the_rounds_behind_it_and_no_member_that_is_done(rng, free, 
                 (trainer if whole else its).stop("enough")
 
     free(3000)
-    history = trainer.fit(*samples(rng), epochs=3, batch_size=10, rounds=True, callbacks=Stops())
+    X, Y = samples(rng)
+    with pytest.warns(
+        match=r"^2 of 5 members \(3, 4\) did not train; trainer.ensemble leaves out such members$"
+    ):
+        history = trainer.fit(X, Y, epochs=3, batch_size=10, rounds=True, callbacks=Stops())
     assert [len(records) for records in trainer.records] == [3, 2, 2, 0, 0]
     assert trainer.stopped == [None, *["enough"] * 4]
     assert np.isnan(history["loss"][1][3:]).all()
+    trainer.save(tmp_path / "members.safetensors")
+    for ensemble in (trainer.ensemble, nnx.Trainer.load(tmp_path / "members.safetensors", "numpy").ensemble):
+        assert ensemble.weights == [1 / 3] * 3 + [0, 0]
+        assert repr(ensemble).endswith("; 2 of 5 members (3, 4) did not train>")
+        assert ensemble.select(X, Y)[3:] == [0, 0]
+        ensemble.weights = [0, 0, 0, 1, 1]
+        assert ensemble.weights == [0, 0, 0, 0.5, 0.5]
     trainer.fit(*samples(rng), epochs=3, batch_size=10, rounds=True)
     assert trainer.stopped == [None] * K
 

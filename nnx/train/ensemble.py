@@ -12,7 +12,6 @@ from nnx.callbacks.monitor import best_is
 from nnx.errors import InputError, positive_int
 from nnx.model.outputs.base import Output, mean_loss
 from nnx.model.outputs.targets import targets
-from nnx.support.members import named
 from nnx.train.evaluation import check_metrics, classes_of, find_metrics, held_out
 
 
@@ -20,7 +19,7 @@ class Ensemble:
     """The mean of K members' predictions: `nnx.Trainer.ensemble`.
 
     The members are taken as they are when a method is called. Those that diverged in their last fit are left out,
-    unless early stopping has restored their best epoch.
+    unless early stopping has restored their best epoch; and those that no fit has trained, where it has others.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ class Ensemble:
         K, left_out = self._session.K, self._session.left_out
         shares = self._session.selection or [1.0] * K
         used = sum(share > 0 for k, share in enumerate(shares) if k not in left_out)
-        gone = f"; {named(left_out, K)} diverged" if left_out else ""
+        gone = f"; {self._session.said_of_left_out()}" if left_out else ""
         return f"<Ensemble: mean of {used} of {K} members of {self._session.network!r}{gone}>"
 
     def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
@@ -175,10 +174,10 @@ class Ensemble:
         return found
 
     def _mean_of_none(self) -> NoReturn:
-        session, left_out = self._session, self._session.left_out
+        session = self._session
         raise InputError(
-            f"the ensemble has no member left: {named(left_out, session.K)} diverged. Train again, or give weights to "
-            f"the others. The first: {session.errors[left_out[0]]}"
+            f"the ensemble has no member left: {session.said_of_left_out()}. Train again, or set "
+            f"trainer.ensemble.weights. The first: {next(filter(None, session.errors))}"
         )
 
     @property

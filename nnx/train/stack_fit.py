@@ -11,7 +11,6 @@ from nnx.callbacks.checkpoints import Checkpoints
 from nnx.callbacks.moving_average import MovingAverage
 from nnx.errors import DivergenceError, InputError
 from nnx.metrics.history import History, columns_of_members
-from nnx.support.members import named
 from nnx.support.warned import warn
 from nnx.train.fit import (
     IN_A_FIT,
@@ -104,12 +103,11 @@ def fit_stack(
 
 
 def warn_of_left_out(stack: StackSession) -> None:
-    """Warn of members that have diverged in a fit, and so take no part in the ensemble."""
-    if left_out := stack.left_out:
-        warn(
-            f"{named(left_out, stack.K)} diverged; trainer.ensemble leaves out such members, and trainer.errors says "
-            f"why. The first: {stack.errors[left_out[0]]}"
-        )
+    """Warn of members that take no part in the ensemble: they diverged in a fit, or it ended before their round."""
+    if which := stack.said_of_left_out():
+        first = next((error for k in stack.left_out if (error := stack.errors[k])), None)
+        why = "" if first is None else f", and trainer.errors says why. The first: {first}"
+        warn(f"{which}; trainer.ensemble leaves out such members{why}")
 
 
 def _loop(

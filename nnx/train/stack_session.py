@@ -14,7 +14,7 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.port.registry import AUTO, WORTH, choose, work
-from nnx.support.members import member, together
+from nnx.support.members import member, named, together
 from nnx.train.session import Session
 from nnx.train.stack import Stack, check_together
 from nnx.train.stack_memory import check_sessions
@@ -210,9 +210,24 @@ class StackSession:
         return [session.failure for session in self.members]
 
     @property
-    def left_out(self) -> list[int]:
-        """The members that take no part in the mean: diverged, and with no best epoch that was taken back."""
-        return [k for k, x in enumerate(self.members) if x.failure is not None and x.kept is None]
+    def left_out(self) -> dict[int, str]:
+        """The members that take no part in the mean, and why.
+
+        They diverged, and no best epoch was taken back; or no fit has trained them, and they have no weight by hand.
+        """
+        found = {
+            k: "diverged" for k, x in enumerate(self.members) if x.failure is not None and x.kept is None
+        }
+        new = [k for k, x in enumerate(self.members) if not (x.records or x.failure or x.steps)]
+        return found | dict.fromkeys(
+            new if self.selection is None and len(new) < self.K else (), "did not train"
+        )
+
+    def said_of_left_out(self) -> str:
+        """Say which members take no part in the mean, and why; "" of none."""
+        left_out = self.left_out
+        which = {why: [k for k, own in left_out.items() if own == why] for why in left_out.values()}
+        return "; ".join(f"{named(some, self.K)} {why}" for why, some in which.items())
 
     @property
     def first(self) -> Session:
