@@ -218,8 +218,10 @@ def test_a_checkpoint_of_another_fit(tmp_path):
             )
     trainer = new()
     trainer.save(tmp_path / "model.safetensors")
+    trainer.kept = 3
     with pytest.raises(nnx.InputError, match="was not written in a fit"):
-        fit(new(), np.random.default_rng(0), resume=tmp_path / "model.safetensors")
+        fit(trainer, np.random.default_rng(0), resume=tmp_path / "model.safetensors")
+    assert trainer.kept == 3  # as before
 
 
 def test_a_run_s_folder_loads_and_resumes(tmp_path):

@@ -51,19 +51,16 @@ class Ensemble:
 
     @property
     def weights(self) -> list[float]:
-        """The share of each member in the mean: the same, or that which `select` found; 0 of those that have diverged.
+        """The share of each member in the mean: the same, that which `select` found, or that which you set.
 
-        Raises
-        ------
-        InputError
-            When all members, or all that are selected, have diverged.
+        It is 0 of those that are left out. Setting a share above 0 takes back in a member that has diverged.
         """
         session = self._session
         shares: list[float] = session.selection or [1 / session.K] * session.K
         if not (left_out := session.left_out):
             return [*shares]
         found = [0.0 if k in left_out else share for k, share in enumerate(shares)]
-        total = sum(found) or self._mean_of_none()
+        total = sum(found) or 1.0
         return [share / total for share in found]
 
     @weights.setter
@@ -74,13 +71,13 @@ class Ensemble:
                 f"weights must be {K} numbers >= 0, one for each member, some of them above 0; given "
                 f"an array of shape {found.shape}"
             )
-        self._session.selection = (found / found.sum()).tolist()
+        self._session.selection = shares = (found / found.sum()).tolist()
+        for session, share in zip(self._session.members, shares, strict=True):
+            session.failure = None if share else session.failure
 
     def __repr__(self) -> str:
-        K, left_out = self._session.K, self._session.left_out
-        shares = self._session.selection or [1.0] * K
-        used = sum(share > 0 for k, share in enumerate(shares) if k not in left_out)
-        gone = f"; {self._session.said_of_left_out()}" if left_out else ""
+        K, which = self._session.K, self._session.said_of_left_out()
+        used, gone = sum(share > 0 for share in self.weights), f"; {which}" if which else ""
         return f"<Ensemble: mean of {used} of {K} members of {self._session.network!r}{gone}>"
 
     def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
@@ -142,7 +139,7 @@ class Ensemble:
             None: 2 K.
         """
         K, left_out = self._session.K, self._session.left_out
-        candidates = [k for k in range(K) if k not in left_out] or self._mean_of_none()
+        candidates = [k for k in range(K) if k not in left_out] or self._raise_none_left()
         rounds = 2 * K if rounds is None else positive_int("rounds", rounds)
         is_loss = isinstance(metric, str) and metric == "loss"
         A, Y, w, wanted = self._outputs(X, Y, sample_weight, [] if is_loss else [metric], rows)
@@ -173,7 +170,7 @@ class Ensemble:
         found: list[float] = self.weights
         return found
 
-    def _mean_of_none(self) -> NoReturn:
+    def _raise_none_left(self) -> NoReturn:
         session = self._session
         raise InputError(
             f"the ensemble has no member left: {session.said_of_left_out()}. Train again, or set "
@@ -190,8 +187,10 @@ class Ensemble:
 
     def _mean(self, A: Array) -> Array:
         """Return the mean over the first axis."""
-        total = 0.0
-        for weight, own in zip(self.weights, A, strict=True):
+        total, weights = 0.0, self.weights
+        if not any(weights):
+            self._raise_none_left()
+        for weight, own in zip(weights, A, strict=True):
             if weight:  # the predictions of a member that is left out may be infinite
                 total = total + weight * own
         return total

@@ -73,8 +73,8 @@ def fit(session: Session, asked: Request) -> History:
     )
     measures = measured_names(samples.validation, samples.training, samples.metrics)
     held_out = None if samples.split is None else samples.split.places
+    unbound, before = session.optimizer, (session.stopped, session.kept, session.failure)
     begin(session, request.resume is not None, measures, held_out)
-    unbound = session.optimizer
     bind_schedule(session, samples.batches.steps, request.epochs)
     if request.resume is not None:
         try:
@@ -82,6 +82,7 @@ def fit(session: Session, asked: Request) -> History:
             resume(session, loop, request.resume)
         except BaseException:
             session.take_optimizer(unbound)
+            session.stopped, session.kept, session.failure = before
             raise
         if not same_columns(session, *ours):  # again, with batches whose columns have the checkpoint's order
             return fit(session, asked)

@@ -248,14 +248,15 @@ class Session:
     def theta(self) -> Any:
         """All parameters as one vector (P,), a NumPy array of its own memory.
 
-        Setting it leaves the optimizer's memory and the step count as they are.
+        Setting it leaves the optimizer's memory and the step count as they are. Between fits it takes back in a member
+        that has diverged.
         """
         return host.copy(self.backend.to_numpy(self.read("theta")["theta"]))
 
     @theta.setter
     def theta(self, theta: Any) -> None:
         self.load({"theta": self.backend.asarray(self.checked_theta(theta), self.dtype)})
-        self.kept = None
+        self.kept, self.failure = None, self.failure if self.checkpoint else None
 
     def checked_theta(self, theta: Any) -> Any:
         """Return parameters that were handed in as a NumPy array (P,) of its own memory."""

@@ -70,7 +70,7 @@ def fit_stack(
         stack.features, stack.targets = columns
         raise
     batches, estimate, unbound = samples.batches, 0.0, stack.optimizers
-    columns = stack.features, stack.targets
+    columns, before = (stack.features, stack.targets), [(x.stopped, x.kept, x.failure) for x in stack.members]
     if batches.m is not None and batches.steps is not None:
         estimate = stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     try:
@@ -88,6 +88,8 @@ def fit_stack(
             resume_members(loop, checkpoints[part.start : part.stop])
     except BaseException:
         stack.optimizers = unbound
+        for session, own in zip(stack.members, before, strict=True):
+            session.stopped, session.kept, session.failure = own
         raise
     if not same_columns(stack, *columns):  # again, with batches whose columns have the checkpoint's order
         return fit_stack(stack, asked, trainers, callbacks, places, checkpoints)

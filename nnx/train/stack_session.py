@@ -279,7 +279,7 @@ class StackSession:
     @theta.setter
     def theta(self, theta: Any) -> None:
         for session, own in zip(self.members, self._checked(theta), strict=True):
-            session.theta, session.failure = own, None
+            session.theta = own
 
     def _checked(self, theta: Any) -> Any:
         return checked_thetas(theta, self.K, self.first.network.P, self.dtype)
