@@ -221,6 +221,23 @@ def test_members_that_memory_does_not_hold_at_once_train_in_rounds(run, tmp_path
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == first
 
 
+@pytest.mark.long
+def test_a_model_whose_members_have_all_diverged_is_shown_and_does_not_predict(run, tmp_path):
+    rates = ("--optimizer", "gradient_descent", "--lr", "0.6,0.6", "--schedule", "cosine(warmup=3)")
+    options = ("--layers", 8, "--backend", "numpy", "--epochs", 60, "--early-stopping", 0, "--members", 2)
+    status, _, err = run("train", "diabetes", "--activation", "relu", *options, *rates, "--out", "m")
+    assert (status, "2 members have diverged" in err, "could not" in err) == (1, True, False)
+    status, out, _ = run("show", "m")
+    assert (status, "seeds 0 to 1; none predicts: they have diverged" in out, out.count("3, diverged")) == (
+        0, True, 2
+    )  # fmt: skip
+    rows = json.loads(run("show", "m", "--json")[1])["members"]
+    assert [(row["weight"], row["error"] is None) for row in rows] == [(0, False)] * 2
+    for command in (("evaluate", "m"), ("predict", "m"), ("predict", "--spread", "m")):
+        status, _, err = run(*command, "diabetes")
+        assert (status, err.count("has no member that predicts: they have diverged; train again")) == (1, 1)
+
+
 def test_the_table_of_members_with_many_numbers_is_not_cut(monkeypatch):
     monkeypatch.setattr(show.output, "_width", 80)
     own = {f"number-{i}": 0.001 * i for i in range(8)}

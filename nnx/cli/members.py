@@ -169,8 +169,15 @@ def describe(trainer: Trainer) -> str:
     said = f"{len(seeds):,} networks, trained at once, seeds {seeds[0]} to {seeds[-1]}"
     if own := numbers(trainer):
         said += f", each with its {', '.join(own)}"
+    if not predicts(trainer):
+        return f"{said}; none predicts: they have diverged"
     mean = "their mean" if all(trainer.ensemble.weights) else f"the {mean_of(trainer)}"
     return f"{said}; {mean} predicts"
+
+
+def predicts(trainer: Trainer) -> bool:
+    """Whether it is one network, or has members with a share in the mean: some have not diverged."""
+    return not trainer.each or any(trainer.ensemble.weights)
 
 
 def mean_of(trainer: Trainer) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnx import plots
 from nnx.callbacks.fit import epochs_done
-from nnx.cli import disk, show
+from nnx.cli import disk, members, show
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
 from nnx.cli.training import Training
 from nnx.errors import Error
@@ -48,12 +48,13 @@ def save(training: Training, where: Folder) -> None:
     if epochs_done(trainer):  # else stopped in the first epoch
         log(training, folder / HISTORY)
         training.files.append(HISTORY)
+    reported = training.data.reported if members.predicts(trainer) else None
     training.files += plots.leave(
         folder,
         training.title,
         trainer,
         training.data.preparation,
-        *(training.data.reported or (None, None, None)),
+        *(reported or (None, None, None)),
         snapshots=training.snapshots,
         pictures=training.pictures,
         complain=show.warn,
