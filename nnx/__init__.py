@@ -27,7 +27,15 @@ from nnx.callbacks import (
     TensorBoard,
 )
 from nnx.callbacks.progress import Progress
-from nnx.errors import BackendError, CallbackError, DivergenceError, Error, InputError, ModelFileError
+from nnx.errors import (
+    BackendError,
+    CallbackError,
+    DivergenceError,
+    Error,
+    InputError,
+    LeftOutWarning,
+    ModelFileError,
+)
 from nnx.io import convert
 from nnx.metrics import METRICS, Metric
 from nnx.model.activations import ACTIVATIONS
@@ -110,6 +118,7 @@ __all__ = [
     "JSONLines",
     "Layer",
     "LayerNorm",
+    "LeftOutWarning",
     "Lion",
     "Loss",
     "Memory",

@@ -23,7 +23,7 @@ from nnx.train.stack_loop import StackLoop
 from nnx.train.stack_session import StackSession
 
 K, SEEDS, RATES = 5, [4, 9, 2, 7, 30], [0.01, 0.003, 0.03, 0.1, 0.001]
-LEAVES_OUT = pytest.mark.filterwarnings("ignore:.*leaves out such members")
+LEAVES_OUT = pytest.mark.filterwarnings("ignore::nnx.LeftOutWarning")
 COMPILING = pytest.mark.parametrize("backend", ["numpy", "numba", "torch", "jax", "cupy"], indirect=True)
 
 

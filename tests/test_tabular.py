@@ -206,7 +206,7 @@ def test_members_train_in_rounds(pets, monkeypatch):
             monkeypatch.setattr(stack_memory, "SMALL", 0)
             monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: stack_memory.Need(2000, 0))
             monkeypatch.setattr(type(model.trainer.backend), "memory", lambda _, memory=memory: memory)
-        with pytest.warns(UserWarning, match="^Member 1 diverged") as caught:
+        with pytest.warns(nnx.LeftOutWarning, match="^member 1 diverged") as caught:
             model.fit(2)
         assert caught[0].filename == __file__
         made.append(model)

@@ -17,7 +17,7 @@ from nnx.cli.interrupt import Keeper, MemberKeeper, StackKeeper, interruptible
 from nnx.cli.prepared import Data
 from nnx.cli.saving import save_surely
 from nnx.cli.training import Training, evaluate, evaluate_members
-from nnx.errors import Error
+from nnx.errors import Error, LeftOutWarning
 from nnx.io import run_folder
 from nnx.io.run_folder import CHECKPOINTS
 from nnx.plots.run import TRAINING_SAMPLE
@@ -201,7 +201,7 @@ def fit(
     """Train as the options say; so many of the training samples are measured beside the validation."""
     callbacks = [*_acting(training), *callbacks]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*leaves out such members")  # the report says it
+        warnings.simplefilter("ignore", LeftOutWarning)  # the report says it
         training.trainer.fit(
             **arguments(training, sample), callbacks=callbacks, resume=resume, progress=False
         )  # a callback shows it

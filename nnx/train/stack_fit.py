@@ -9,7 +9,7 @@ from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.checkpoints import Checkpoints
 from nnx.callbacks.moving_average import MovingAverage
-from nnx.errors import DivergenceError, InputError
+from nnx.errors import DivergenceError, InputError, LeftOutWarning
 from nnx.metrics.history import History, columns_of_members
 from nnx.support.warned import warn
 from nnx.train.fit import (
@@ -109,7 +109,7 @@ def warn_of_left_out(stack: StackSession) -> None:
     if which := stack.said_of_left_out():
         first = next((error for k in stack.left_out if (error := stack.errors[k])), None)
         why = "" if first is None else f", and trainer.errors says why. The first: {first}"
-        warn(f"{which}; trainer.ensemble leaves out such members{why}")
+        warn(f"{which}; trainer.ensemble leaves out such members{why}", LeftOutWarning)
 
 
 def _loop(
