@@ -1,5 +1,6 @@
 """A fit of a stack: each member has the history, the end and the parameters of its single run."""
 
+import json
 import pickle
 import shutil
 from copy import deepcopy
@@ -12,6 +13,7 @@ from nnx.backends.numba.program import NumbaProgram
 from nnx.batches.members import MemberBatches
 from nnx.callbacks.base import Callbacks
 from nnx.io.container import write
+from nnx.metrics.history import medians
 from nnx.model.members import member_of
 from nnx.model.network import Network
 from nnx.support.members import member
@@ -239,6 +241,24 @@ def test_callbacks_of_all_members_see_medians(rng):
     ]  # fmt: skip
     assert seen[-1].measured["loss"] == np.median(stack.history["loss"][-1])
     assert np.isfinite(seen[0].cost)
+
+
+def test_medians_are_of_this_fit_and_of_finite_numbers(rng, tmp_path):
+    X, seen = rng.standard_normal((4, 30)), []
+    trainer = nnx.Trainer(nnx.mlp([4, 3, 1], output="identity"), nnx.Momentum(0.01), "numpy", members=3)
+    trainer.fit(X, X[0], batch_size=10, validation=(X, X[0]))
+    trainer.learning_rate = [0.01, 0.02, 1e20]
+    with pytest.warns(match="^member 2 diverged"):
+        trainer.fit(X, X[0], batch_size=10, callbacks=[seen.append, nnx.JSONLines(tmp_path / "log.jsonl")])
+    ended = [records[-1]["loss"] for records in trainer.records[:2]]
+    assert seen[-1].measured == pytest.approx({"loss": np.mean(ended)})  # no validation of the fit before
+    assert np.isfinite([now.cost for now in seen]).all()
+    line = json.loads((tmp_path / "log.jsonl").read_text())
+    assert line["learning_rate"] == pytest.approx(0.02)
+    inf, nan = np.inf, np.nan  # the first two train on, and the last has ended
+    history = {"loss": [[2.0, 3.0, 9.0], [inf, inf, nan]], "roc_auc": [[0.5, 0.7, 0.9], [nan, nan, nan]]}
+    assert medians(history) == {"loss": [3.0, 9.0], "roc_auc": [0.7, 0.9]}
+    assert medians({"loss": [[2, 3], [inf, inf]]}) == {"loss": [2.5, inf]}
 
 
 def test_a_trainer_without_members_has_none():

@@ -68,22 +68,33 @@ def is_of_members(history: Mapping[str, Any]) -> bool:
 
 
 def medians(history: Mapping[str, Any]) -> History:
-    """Return the history of members as one of their medians. A member that has ended counts with its last number.
+    """Return the history of members as one of their medians. A member that has ended counts with its last epoch.
 
     Examples
     --------
     >>> medians({"loss": [[2.0, 3.0, 9.0], [1.0, math.nan, 8.0]]})
     {'loss': [3.0, 3.0]}
     """
-    found = History()
+    found, losses = History(), history.get("loss", ())
+    epochs_of = [sum(not math.isnan(x) for x in member) for member in zip(*losses, strict=True)]
     for name, epochs in history.items():
-        if not all(isinstance(x, int | float) for x in epochs[0]):
-            continue
-        last, found[name] = epochs[0], []
-        for epoch in epochs:
-            last = [x if math.isfinite(x) else before for x, before in zip(epoch, last, strict=True)]
-            found[name].append(median([x for x in last if math.isfinite(x)] or [math.nan]))
+        if all(isinstance(x, int | float) for x in epochs[0]):
+            found[name] = [
+                middle([epochs[min(i, n - 1)][k] for k, n in enumerate(epochs_of)])
+                for i in range(len(epochs))
+            ]
     return found
+
+
+def middle(values: Sequence[float]) -> float:
+    """Return the median of the finite numbers; of all, which is none, where none of them is.
+
+    Examples
+    --------
+    >>> middle([3.0, math.nan, 1.0, 2.0]), middle([math.inf, math.inf])
+    (2.0, inf)
+    """
+    return float(median([x for x in values if math.isfinite(x)] or values))
 
 
 def times(value: Any, unit: float) -> Any:

@@ -12,7 +12,7 @@ from nnx.array.namespace import array_namespace
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import Error
-from nnx.metrics.history import columns_of_members, medians
+from nnx.metrics.history import columns_of_members, medians, middle
 from nnx.support.blas_threads import leave_interrupted
 from nnx.train.costs import added
 from nnx.train.evaluation import scores
@@ -262,7 +262,7 @@ class StackLoop(StackPosition):
                 cost = partial(_last_cost, costs, [row])
                 self.callbacks[k].call("on_epoch", now(last[k], self.members[k].done, cost))
         if self.shared:
-            ends = columns_of_members([member.session.records[-1:] for member in self.members])
+            ends = columns_of_members([x.session.records[x.first_record :][-1:] for x in self.members])
             measured = {name: x for name, (x,) in medians(ends).items()}
             cost = partial(_last_cost, costs, [row for row, _ in self._live])
             done = max(self.members[k].done for k in records)
@@ -272,9 +272,9 @@ class StackLoop(StackPosition):
 
 
 def _cost(backend: Any, done: Done, rows: Sequence[int]) -> float:
-    """Return the mean cost of these rows in the last of the steps."""
-    return float(costs_of(backend, done.Js, len(done.weights))[-1][rows].mean())
+    """Return the median cost of these rows in the last of the steps."""
+    return middle(costs_of(backend, done.Js, len(done.weights))[-1][rows].tolist())
 
 
 def _last_cost(costs: StackCosts, rows: Sequence[int]) -> float:
-    return float(costs.parts[-1][1][-1][rows].mean())
+    return middle(costs.parts[-1][1][-1][rows].tolist())
