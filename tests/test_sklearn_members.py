@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -450,6 +451,19 @@ def test_a_pickle_from_before_there_were_members(iris):
     old.__setstate__(state)
     np.testing.assert_array_equal(old.predict_proba(iris[0]), one.predict_proba(iris[0]))
     assert old.n_members is None
+
+
+@pytest.mark.parametrize(("device", "free"), [("cpu", 3_500_000), ("cuda", 1_000_000)])
+def test_members_that_only_wait_take_less_memory(device, free, iris, monkeypatch):
+    one = made(hidden_layer_sizes=(1000,), max_iter=1)  # 20 copies of each member are 1.3 MB, 10 are 0.64 MB
+    backend = SimpleNamespace(device=device)
+    monkeypatch.setattr(members, "samples", SimpleNamespace(backend_for=lambda *_: backend))
+    monkeypatch.setattr("nnx.train.stack_memory.SMALL", 0)
+    monkeypatch.setattr(members, "available", lambda: free)
+    assert one.fit(*iris).n_iter_ == 1
+    monkeypatch.setattr(members, "available", lambda: free * 3 // 4)
+    with pytest.raises(nnx.InputError, match=r"3 members take .* 2 fit into .* Give a smaller n_members"):
+        one.fit(*iris)
 
 
 @pytest.mark.parametrize(

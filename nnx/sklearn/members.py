@@ -23,7 +23,7 @@ from nnx.sklearn import samples
 from nnx.sklearn.fitting import TOO_LARGE, Fit, Given, finish, hold_out, train
 from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
 from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
-from nnx.sklearn.stacked_fits import member_bytes, train_together
+from nnx.sklearn.stacked_fits import HOST_COPIES, WAITING_COPIES, member_bytes, train_together
 from nnx.support.limits import available
 from nnx.support.members import named
 from nnx.support.warned import warn
@@ -74,9 +74,15 @@ def fit_members(estimator: Any, given: Given) -> None:
 
 
 def check_memory(estimator: Any, given: Given) -> None:
-    """Raise an InputError if there is no room for so many members."""
-    each = member_bytes(count_parameters(layer_sizes(estimator, given.X.shape[1])), given.dtype)
-    check_room(estimator.n_members, Need(each, 0), available, "Give a smaller n_members")
+    """Raise an InputError if the host has no room for so many members, of which at least one trains at a time."""
+    K, P = estimator.n_members, count_parameters(layer_sizes(estimator, given.X.shape[1]))
+    work = registry.work(P, given.X.shape[0] * estimator.max_iter, 0, K)
+    backend = samples.backend_for(given.X, estimator.backend, estimator.device, estimator.precision, work)
+    need = Need(member_bytes(P, given.dtype, HOST_COPIES), 0)
+    if backend.device == "cpu":
+        each = member_bytes(P, given.dtype, WAITING_COPIES)
+        need = Need(each, member_bytes(P, given.dtype) - each)
+    check_room(K, need, available, "Give a smaller n_members")
 
 
 def forget(estimator: Any) -> None:

@@ -31,10 +31,16 @@ MEMBER_BYTES = 40_000
 MEMBER_COPIES = 20
 """Copies of its parameters: its own, those of the stack, and those of the optimizer."""
 
+WAITING_COPIES = 10
+"""Those of one that waits for its round or has trained: about what NumPy's take with early stopping."""
 
-def member_bytes(P: int, dtype: str) -> int:
-    """Return the bytes of an estimator that is trained in a stack."""
-    return MEMBER_BYTES + MEMBER_COPIES * P * (4 if dtype == "float32" else 8)
+HOST_COPIES = 3
+"""Those on the host of one that trains on a GPU: as they are drawn, in float64, and as they are handed out."""
+
+
+def member_bytes(P: int, dtype: str, copies: int = MEMBER_COPIES) -> int:
+    """Return the bytes on the host of an estimator that is trained in a stack."""
+    return MEMBER_BYTES + copies * P * (4 if dtype == "float32" else 8)
 
 
 @contextmanager
