@@ -191,28 +191,57 @@ def test_save_and_load(fitted, pets, tmp_path):
         again.evaluate()
 
 
-def test_members_train_in_rounds(pets, monkeypatch):
-    made = []
-    for memory in (None, Memory(0, 0, 5000)):  # two at once
-        model = nnx.Tabular(
-            pets,
-            "price",
-            layers=[],
-            backend="numpy",
-            members=3,
-            optimizer=nnx.GradientDescent([0.1, 1e38, 0.1]),
-        )
-        if memory:
-            monkeypatch.setattr(stack_memory, "SMALL", 0)
-            monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: stack_memory.Need(2000, 0))
-            monkeypatch.setattr(type(model.trainer.backend), "memory", lambda _, memory=memory: memory)
-        with pytest.warns(nnx.LeftOutWarning, match="^member 1 diverged") as caught:
-            model.fit(2)
-        assert caught[0].filename == __file__
-        made.append(model)
-    assert np.array_equal(made[0].trainer.theta, made[1].trainer.theta)
+@pytest.fixture
+def two_at_once(monkeypatch):
+    """Let the memory hold two members that train."""
+    monkeypatch.setattr(stack_memory, "SMALL", 0)
+    monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: stack_memory.Need(2000, 0))
+    monkeypatch.setattr(type(nnx.backend("numpy")), "memory", lambda _: Memory(0, 0, 5000))
+
+
+def three(pets, rate):
+    return nnx.Tabular(
+        pets, "price", layers=[], backend="numpy", members=3, optimizer=nnx.GradientDescent(rate)
+    )
+
+
+def test_members_train_in_rounds(pets, two_at_once, monkeypatch):
+    model, once = three(pets, [0.1, 1e38, 0.1]), three(pets, [0.1, 1e38, 0.1])
+    with pytest.warns(nnx.LeftOutWarning, match="^member 1 diverged") as caught:
+        model.fit(2)
+    assert caught[0].filename == __file__
     with pytest.raises(nnx.InputError, match="2 fit into"):
-        model.fit(2, rounds=False)
+        once.fit(2, rounds=False)
+    monkeypatch.setattr(stack_memory, "SMALL", 2**27)
+    with pytest.warns(nnx.LeftOutWarning):
+        once.fit(2, rounds=False)
+    assert np.array_equal(once.trainer.theta, model.trainer.theta)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_members_that_did_not_train_predict_nothing(pets, two_at_once, stops, tmp_path):
+    def end(now):
+        if now.measured and now.epoch == 2:
+            if not stops:
+                raise KeyboardInterrupt
+            model.trainer.stop()
+
+    model = three(pets, 0.1)
+    with (
+        pytest.warns(nnx.LeftOutWarning, match="1, 2.* did not train")
+        if stops
+        else pytest.raises(KeyboardInterrupt)
+    ) as caught:
+        model.fit(9, callbacks=end)
+    assert model.trainer.steps[1:] == [0, 0]
+    if stops:
+        assert caught[0].filename == __file__
+    alone = copy.copy(model)
+    alone.trainer = model.trainer.member(0)
+    model.save(tmp_path / "model.safetensors")
+    for one in (model, nnx.Tabular.load(tmp_path / "model.safetensors", "numpy")):
+        assert np.allclose(one.predict(pets), alone.predict(pets))
+        assert one.evaluate(pets)["loss"] == pytest.approx(alone.evaluate(pets)["loss"])
 
 
 def test_a_file_of_a_trainer_alone_has_no_table(tmp_path):
