@@ -168,7 +168,7 @@ def test_an_ensemble_of_which_all_have_diverged_is_an_error(rng):
     with pytest.raises(nnx.DivergenceError):
         trainer.fit(X, X[0], epochs=3)
     assert "mean of 0 of 2 members" in repr(trainer.ensemble)
-    assert trainer.ensemble.weights == [0, 0]
+    assert trainer.ensemble.weights == [0, 0]  # before their first epoch ended
     for use in (
         trainer.ensemble.predict,
         trainer.ensemble.spread,
@@ -176,6 +176,8 @@ def test_an_ensemble_of_which_all_have_diverged_is_an_error(rng):
     ):
         with pytest.raises(nnx.InputError, match=r"no member left: all 2 members diverged. Train again"):
             use(X)
+    trainer.each[1].theta = trainer.theta[1]
+    assert trainer.ensemble.weights == [0, 1]
 
 
 def test_wrong_ensembles_are_errors(rng):

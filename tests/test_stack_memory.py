@@ -152,10 +152,29 @@ def test_a_stop_ends_the_rounds_behind_it_and_no_member_that_is_done(rng, free, 
         assert ensemble.weights == [1 / 3] * 3 + [0, 0]
         assert repr(ensemble).endswith("; 2 of 5 members (3, 4) did not train>")
         assert ensemble.select(X, Y)[3:] == [0, 0]
+        ensemble._trainer.each[3].theta = trainer.theta[0]
+        assert repr(ensemble).endswith("; member 4 did not train>")
         ensemble.weights = [0, 0, 0, 1, 1]
         assert ensemble.weights == [0, 0, 0, 0.5, 0.5]
     trainer.fit(*samples(rng), epochs=3, batch_size=10, rounds=True)
     assert trainer.stopped == [None] * K
+
+
+def test_members_of_rounds_that_did_not_begin_have_no_mean(rng, free):
+    (X, Y), trainer = samples(rng), many()
+    trainer.ensemble.weights = [0, 0, 0, 0, 1]
+
+    class Interrupts(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            raise KeyboardInterrupt
+
+    free(3000)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, rounds=True, callbacks=Interrupts())
+    with pytest.raises(nnx.InputError, match=r"left: 4 of 5 members \(1, 2, 3, 4\) did not train.*weights$"):
+        trainer.ensemble.predict(X)
+    trainer.each[4].fit(X, Y, epochs=1)
+    assert trainer.ensemble.weights == [0, 0, 0, 0, 1]
 
 
 def test_a_member_goes_on_alone_after_rounds(rng, free):

@@ -19,7 +19,8 @@ class Ensemble:
     """The mean of K members' predictions: `nnx.Trainer.ensemble`.
 
     The members are taken as they are when a method is called. Those that diverged in their last fit are left out,
-    unless early stopping has restored their best epoch; and those that no fit has trained, where it has others.
+    unless early stopping has restored their best epoch; and those that were not trained, as a fit in rounds
+    ended before their first.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class Ensemble:
     def weights(self) -> list[float]:
         """The share of each member in the mean: the same, that which `select` found, or that which you set.
 
-        It is 0 of those that are left out. Setting a share above 0 takes back in a member that has diverged.
+        It is 0 of those that are left out. Setting a share above 0 takes back in a member that was left out.
         """
         session = self._session
         shares: list[float] = session.selection or [1 / session.K] * session.K
@@ -73,7 +74,8 @@ class Ensemble:
             )
         self._session.selection = shares = (found / found.sum()).tolist()
         for session, share in zip(self._session.members, shares, strict=True):
-            session.failure = None if share else session.failure
+            if share:
+                session.failure, session.untrained = None, False
 
     def __repr__(self) -> str:
         K, which = self._session.K, self._session.said_of_left_out()
@@ -171,10 +173,11 @@ class Ensemble:
         return found
 
     def _raise_none_left(self) -> NoReturn:
-        session = self._session
+        session, first = self._session, next(filter(None, self._session.errors), None)
+        why = f". The first: {first}" if first else ""
         raise InputError(
             f"the ensemble has no member left: {session.said_of_left_out()}. Train again, or set "
-            f"trainer.ensemble.weights. The first: {next(filter(None, session.errors))}"
+            f"trainer.ensemble.weights{why}"
         )
 
     @property

@@ -172,6 +172,8 @@ def make(found: Saved, backend: Any) -> Session | StackSession:
         stack.selection = found.run["selection"]
         for session, text in zip(sessions, found.run["errors"], strict=True):
             session.failure = None if text is None else DivergenceError(text)
+        for session, untrained in zip(sessions, found.run.get("untrained", ()), strict=False):
+            session.untrained = untrained
         return stack
     parts, run = found.parts, found.run
     theta = flat_parameters(parts.network, _parameters(found.tensors), run["dtype"])

@@ -62,6 +62,9 @@ class Session:
     K = 1
     """Networks."""
 
+    untrained = False
+    """Whether a fit of members in rounds ended before this member's first."""
+
     @whole  # a backend imports modules, which a fork may not cut
     def __init__(
         self,
@@ -171,7 +174,7 @@ class Session:
         state = initial_state(self.network, self.optimizer, theta, self.regularization, self.seed)
         self._names = tuple(state)
         self.load(state)
-        self.kept = self.failure = None
+        self.kept, self.failure, self.untrained = None, None, False
 
     def read(self, *names: str) -> State:
         """Return copies of these arrays of the state; of all without names.
@@ -249,14 +252,16 @@ class Session:
         """All parameters as one vector (P,), a NumPy array of its own memory.
 
         Setting it leaves the optimizer's memory and the step count as they are. Between fits it takes back in a member
-        that has diverged.
+        that has diverged, or was not trained.
         """
         return host.copy(self.backend.to_numpy(self.read("theta")["theta"]))
 
     @theta.setter
     def theta(self, theta: Any) -> None:
         self.load({"theta": self.backend.asarray(self.checked_theta(theta), self.dtype)})
-        self.kept, self.failure = None, self.failure if self.checkpoint else None
+        self.kept = None
+        if self.checkpoint is None:
+            self.failure, self.untrained = None, False
 
     def checked_theta(self, theta: Any) -> Any:
         """Return parameters that were handed in as a NumPy array (P,) of its own memory."""

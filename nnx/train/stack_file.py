@@ -28,7 +28,8 @@ def collect_members(stack: StackSession, each: Sequence[Content], in_fit: bool) 
         states = stack.checkpoint()
     arrays, callbacks = collect_callbacks(states)
     run = {"members": [run for _, run in each], "selection": stack.selection, "errors": errors}
-    return found | arrays, {**run, "callbacks": callbacks}
+    untrained = [session.untrained for session in stack.members]
+    return found | arrays, {**run, "untrained": untrained, "callbacks": callbacks}
 
 
 def collect_callbacks(states: Sequence[tuple[str, dict[str, Any]]]) -> tuple[dict[str, Any], list[Any]]:
@@ -55,10 +56,17 @@ def tensors_of_members(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> li
     check(
         "description",
         run,
-        {"members": [dict], "selection": ([float], None), "errors": [(str, None)], "callbacks": callbacks},
+        {
+            "members": [dict],
+            "selection": ([float], None),
+            "errors": [(str, None)],
+            "untrained?": [bool],
+            "callbacks": callbacks,
+        },
     )
     K = len(run["members"])
-    for name, there in (("selection", run["selection"]), ("errors", run["errors"])):
+    for name in ("selection", "errors", "untrained"):
+        there = run.get(name)
         if not K or (there is not None and len(there) != K):
             raise InputError(f"{name} has {len(there or ())} entries; expected one for each of {K} members")
     check_callbacks(run["callbacks"], tensors)

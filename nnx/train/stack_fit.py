@@ -70,7 +70,8 @@ def fit_stack(
         stack.features, stack.targets = columns
         raise
     batches, estimate, unbound = samples.batches, 0.0, stack.optimizers
-    columns, before = (stack.features, stack.targets), [(x.stopped, x.kept, x.failure) for x in stack.members]
+    columns = stack.features, stack.targets
+    before = [(x.stopped, x.kept, x.failure, x.untrained) for x in stack.members]
     if batches.m is not None and batches.steps is not None:
         estimate = stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     try:
@@ -81,6 +82,7 @@ def fit_stack(
         resumes, measures = request.resume is not None or bool(checkpoints), measured_names(*samples[1:4])
         for session, held in zip(stack.members, samples.held or [None] * stack.K, strict=True):
             begin(session, resumes, measures, held)
+            session.untrained = len(rounds) > 1 and not (session.records or session.steps)
         loops = [_loop(stack, part, request, samples, trainers, callbacks) for part in rounds]
         if request.resume is not None:
             resume_stack(loops[0][1], request.resume)
@@ -89,7 +91,7 @@ def fit_stack(
     except BaseException:
         stack.optimizers = unbound
         for session, own in zip(stack.members, before, strict=True):
-            session.stopped, session.kept, session.failure = own
+            session.stopped, session.kept, session.failure, session.untrained = own
         raise
     if not same_columns(stack, *columns):  # again, with batches whose columns have the checkpoint's order
         return fit_stack(stack, asked, trainers, callbacks, places, checkpoints)
@@ -151,6 +153,8 @@ def _run(stack: StackSession, loops: list[tuple[StackSession, StackLoop]], estim
         while loops:
             one, loop = loops.pop(0)  # the round before has freed its memory
             one.checkpoint, records = loop.shared.states, sum(map(len, one.records))
+            for session in one.members:
+                session.untrained = False
             try:
                 loop.run()
             finally:

@@ -213,15 +213,12 @@ class StackSession:
     def left_out(self) -> dict[int, str]:
         """The members that take no part in the mean, and why.
 
-        They diverged, and no best epoch was taken back; or no fit has trained them, and they have no weight by hand.
+        They diverged, and no best epoch was taken back; or a fit in rounds ended before their first.
         """
         found = {
             k: "diverged" for k, x in enumerate(self.members) if x.failure is not None and x.kept is None
         }
-        new = [k for k, x in enumerate(self.members) if not (x.records or x.failure or x.steps)]
-        return found | dict.fromkeys(
-            new if self.selection is None and len(new) < self.K else (), "did not train"
-        )
+        return found | {k: "did not train" for k, x in enumerate(self.members) if x.untrained}
 
     def said_of_left_out(self) -> str:
         """Say which members take no part in the mean, and why; "" of none."""
