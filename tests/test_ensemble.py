@@ -107,12 +107,15 @@ def test_selection_by_the_greatest(rng):
 
 
 class Explodes(nnx.Callback):
-    """Gives member 1 a rate, after its first epoch, at which it diverges."""
+    """Gives members a rate, after their first epoch, at which they diverge."""
 
     each_member = True
 
+    def __init__(self, seeds=(1,)):
+        self.seeds = seeds
+
     def on_epoch(self, trainer, progress):
-        if trainer.seed == 1 and progress.epoch == 1:
+        if trainer.seed in self.seeds and progress.epoch == 1:
             trainer.learning_rate = 1e38
 
 
@@ -151,13 +154,22 @@ def test_a_member_that_has_diverged_is_left_out(rng, tmp_path):
     assert trainer.ensemble.weights == [0.5, 0.5, 0]
 
 
-def test_a_member_that_has_diverged_stays_with_its_best_epoch(rng):
+@pytest.mark.parametrize(
+    ("seeds", "ends", "kept", "weights"),
+    [({1}, pytest.warns(nnx.LeftOutWarning, match="^member 1 div"), [3, 1, 3], [0.5, 0, 0.5]),
+     ({0, 1, 2}, pytest.raises(nnx.DivergenceError), [1, 1, 1], [1 / 3] * 3)],
+    ids=["one", "all"],
+)  # fmt: skip
+def test_best_epochs_of_members_that_have_diverged_predict_if_no_other_is_left(
+    rng, seeds, ends, kept, weights
+):
     X = rng.standard_normal((3, 40)).astype("float32")
     trainer = nnx.Trainer(nnx.mlp([3, 6, 1], output="identity"), nnx.GradientDescent(0.1), "numpy", members=3)
-    trainer.fit(X, X[0], epochs=3, batch_size=10, callbacks=[Explodes(), nnx.EarlyStopping("loss")])
-    assert [error is None for error in trainer.errors] == [True, False, True]
-    assert trainer.kept == [3, 1, 3]
-    assert trainer.ensemble.weights == [1 / 3] * 3
+    with ends:
+        trainer.fit(X, X[0], epochs=3, batch_size=10, callbacks=[Explodes(seeds), nnx.EarlyStopping("loss")])
+    assert [error is None for error in trainer.errors] == [k not in seeds for k in range(3)]
+    assert trainer.kept == kept
+    assert trainer.ensemble.weights == weights
     trainer.theta = trainer.theta
     assert trainer.errors == [None] * 3
 

@@ -180,7 +180,6 @@ def finish(fit: Fit, error: BaseException | None) -> Warning | None:
     if score is not None and hasattr(estimator, "_best"):
         best = trainer.backend.asarray(estimator._best, trainer.dtype)
         trainer.session.load({"theta": best})
-        trainer.session.failure = None  # the ensemble may choose it
     return warning
 
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from nnx.array.namespace import Array, array_namespace
 from nnx.callbacks.base import Callbacks
-from nnx.errors import InputError
+from nnx.errors import DivergenceError, InputError
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
@@ -182,15 +182,20 @@ def _finish(fits: Sequence[Fit], errors: Sequence[BaseException | None]) -> set[
         When no member has come through.
     """
     failed: dict[int, ValueError] = {}
+    all_diverged = all(isinstance(error, DivergenceError) for error in errors)
     warned: dict[tuple[type, str], list[int]] = {}
     for k, (fit, error) in enumerate(zip(fits, errors, strict=True)):
         try:
             warning = finish(fit, error)
         except ValueError as too_large:
             failed[k] = too_large
-        if fit.trainer.session.failure is not None:  # and there were no best parameters to take back
+        best = all_diverged and hasattr(
+            fit.estimator, "_best"
+        )  # then its best parameters are better than nothing
+        if isinstance(error, DivergenceError) and not best:
             failed.setdefault(k, ValueError(TOO_LARGE))
             warning = ConvergenceWarning(f"left out of the mean, as it has diverged: {error}")
+        fit.trainer.session.failure = error if k in failed else None
         fit.estimator._take_up(fit)
         if warning is not None:
             warned.setdefault((type(warning), str(warning)), []).append(k)

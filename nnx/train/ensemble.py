@@ -18,9 +18,9 @@ from nnx.train.evaluation import check_metrics, classes_of, find_metrics, held_o
 class Ensemble:
     """The mean of K members' predictions: `nnx.Trainer.ensemble`.
 
-    The members are taken as they are when a method is called. Those that diverged in their last fit are left out,
-    unless early stopping has restored their best epoch; and those that were not trained, as a fit in rounds
-    ended before their first.
+    The members are taken as they are when a method is called. Those that diverged in their last fit are left out, and
+    those that were not trained, as a fit in rounds ended before their first. If no other is left, those stay that
+    diverged and whose best epoch early stopping has restored.
 
     Parameters
     ----------

@@ -213,12 +213,14 @@ class StackSession:
     def left_out(self) -> dict[int, str]:
         """The members that take no part in the mean, and why.
 
-        They diverged, and no best epoch was taken back; or a fit in rounds ended before their first.
+        They diverged, or a fit in rounds ended before their first. If no other is left, those stay whose best epoch
+        was taken back: it may be far from good.
         """
-        found = {
-            k: "diverged" for k, x in enumerate(self.members) if x.failure is not None and x.kept is None
-        }
-        return found | {k: "did not train" for k, x in enumerate(self.members) if x.untrained}
+        untrained = {k: "did not train" for k, x in enumerate(self.members) if x.untrained}
+        diverged = {k: x for k, x in enumerate(self.members) if x.failure is not None}
+        if len(diverged) + len(untrained) == self.K:
+            diverged = {k: x for k, x in diverged.items() if x.kept is None}
+        return dict.fromkeys(diverged, "diverged") | untrained
 
     def said_of_left_out(self) -> str:
         """Say which members take no part in the mean, and why; "" of none."""
