@@ -14,7 +14,7 @@ import nnx
 for needed in ("typer", "rich", "tomli_w", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
 
-from nnx.cli import in_units, members, show  # noqa: E402
+from nnx.cli import in_units, members, plot, show  # noqa: E402
 from nnx.data import Preparation  # noqa: E402
 from nnx.data.builtin import load  # noqa: E402
 from nnx.data.encoding import Notes  # noqa: E402
@@ -52,7 +52,10 @@ def test_members_train_at_once_and_their_mean_predicts(run, tmp_path):
     assert lines[0]["members"][2] is None
     single = ("--learning-rate", 0.1, "--dropout", 0.2, "--early-stopping", 2, "--seed", 4)
     written = tomllib.loads((tmp_path / "m" / "config.toml").read_text())
-    assert (written["members"], written["learning-rate"]) == (3, [0.003, 0.1, 1e30])
+    own = ("members", "learning-rate", "plots")
+    assert [written[name] for name in own] == [3, [0.003, 0.1, 1e30], False]
+    assert run("train", "--resume", "m")[0] == 0
+    assert not [*(tmp_path / "m").glob("*.png")]  # --no-plots is the run's
     assert run("train", "--config", "m/config.toml", "--out", "again")[0] == 0
     for name in ("model.safetensors", "history.jsonl"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "m" / name).read_bytes()
@@ -62,7 +65,10 @@ def test_members_train_at_once_and_their_mean_predicts(run, tmp_path):
 
 @pytest.mark.long
 def test_the_commands_on_a_model_with_members(run, tmp_path):
-    assert run("train", "diabetes", *IRIS[2:], "--members", 3, "--selection", "greedy", "--out", "m")[0] == 0
+    status, _, err = run(
+        "train", "diabetes", *IRIS[2:], "--members", 3, "--selection", "greedy", "--out", "m"
+    )
+    assert (status, "; the mean of those that the validation part chooses predicts" in err) == (0, True)
     trainer = model(tmp_path / "m")
     preparation = Preparation.of(trainer.metadata)
     data = load("diabetes")
@@ -86,14 +92,15 @@ def test_the_commands_on_a_model_with_members(run, tmp_path):
     used = sum(weight > 0 for weight in trainer.ensemble.weights)
     assert used < 3
     assert f"seeds 0 to 2; the mean of {used} of 3 members predicts" in " ".join(out.split())
-    assert "Members, by the samples held out" in out
+    assert "Members, by the validation part" in out
     shown = json.loads(run("show", "m", "--json")[1])
     assert [row["weight"] for row in shown["members"]] == trainer.ensemble.weights
     first = [own[0]["validation_loss"] for own in trainer.records]
     assert shown["history"]["validation_loss"][0] == pytest.approx(np.median(first))
     status, _, err = run("plot", "m")
     assert (status, "learning_curve.png, predicted_against_true.png" in err) == (0, True)
-    assert run("plot", "m", "m", "--out", "pictures")[0] == 0  # the mean of each
+    assert run("plot", "m", "m", "--out", "pictures")[0] == 0
+    assert plot.with_members("m", plot.history(tmp_path / "m"))[0] == "m (median of 3 members)"
     assert run(*IRIS, "--out", "one")[0] == 0
     status, _, err = run("predict", "one", "iris", "--spread")
     assert status == 1
@@ -103,6 +110,9 @@ def test_the_commands_on_a_model_with_members(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--folds", 2.5], "'2.5' is not a valid integer"),
+        (["--draws", 2.5], "'2.5' is not a valid integer"),
+        (["--members", 2.5], "'2.5' is not a valid integer"),
         (["--members", 0], "members must be a positive integer, not 0"),
         (["--members", 2, "--lr", "1,2,3"], "learning-rate has 3 numbers; expected 2, one for each member"),
         (
@@ -122,6 +132,11 @@ def test_the_commands_on_a_model_with_members(run, tmp_path):
         (["--members", 2, "--optimizer", "lbfgs"], "lbfgs trains one network; leave out --members"),
         (["--members", 2, "--sweep", "l2=1 2"], "a sweep trains one network a run, and its runs at once"),
         (["--sweep", "members=2 3"], "members cannot be swept"),
+        (
+            ["--sweep", "seed=0 1", "--selection", "greedy"],
+            "--selection is of members, which a sweep has not",
+        ),
+        (["--sweep", "seed=0 1", "--lr", "1,2"], "2 numbers, one for each member; compare runs: --sweep"),
     ],
 )
 def test_options_of_members_that_do_not_go_together(run, tmp_path, options, message):
@@ -170,7 +185,7 @@ def test_ctrl_c_leaves_members_to_go_on_as_they_would_have(run, tmp_path, monkey
         patch.setattr("nnx.cli.train.Bar", Bar)
         status, _, err = run(*IRIS, *options, "--out", "m")
     assert status == 130
-    assert "Go on     nnx train --resume m" in err
+    assert ("Go on     nnx train --resume m" in err, "this begins anew" in err) == (True, False)
     shutil.copytree(tmp_path / "m", tmp_path / "other")
     status, _, err = run("train", "--resume", "m")
     assert status == 0
@@ -187,7 +202,7 @@ def test_members_in_folds_on_a_plane_and_without_a_validation(run, tmp_path):
     short = ("--epochs", 3, "--backend", "numpy", "--members", 18, "--layers", "4")
     status, _, err = run("train", "spirals", *short, "--test", 0.2, "--folds", 2, "--out", "s")
     assert status == 0
-    assert "The best 16 of 18 members" in err
+    assert "The best 16 of 18 members, by the test part" in err
     assert "mean of 18 members: accuracy" in err
     assert (tmp_path / "s" / "decision_boundary.png").is_file()
     status, _, err = run("train", "iris", *short, "--held-out", 0, "--out", "i")
@@ -207,6 +222,11 @@ def test_members_that_memory_does_not_hold_at_once_train_in_rounds(run, tmp_path
     for name in ("model.safetensors", "history.jsonl", "config.toml"):
         assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not [*(tmp_path / "m" / "checkpoints").iterdir()]
+    with monkeypatch.context() as patch:
+        patch.setattr(in_units.Bar, "on_epoch", lambda *_: signal.raise_signal(signal.SIGINT))
+        status, _, err = run(*IRIS, *options, "--out", "stopped")
+    assert (status, "--resume stopped" in err, "this begins anew" in err) == (130, True, True)
+    shutil.rmtree(tmp_path / "stopped")
     (tmp_path / "m" / "model.safetensors").unlink()
     status, _, err = run("train", "--resume", "m")
     assert (status, "Resumed   m from its beginning" in err) == (0, True)

@@ -758,6 +758,8 @@ def test_members_have_thin_curves_and_their_median_a_thick_one():
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
         "held out, median", "thin: each of 3 members"
     ]  # fmt: skip
+    gone = nnx.plots.learning_curves({"loss": [[2.0, np.nan], [1.0, np.nan]]}).axes[0].get_legend()
+    assert gone.get_texts()[-1].get_text() == "thin: 1 of 2 members"
     both = {"members": history, "one": {"loss": [1.0, 0.5], "validation_accuracy": [0.5, 0.25]}}
     beside = nnx.plots.learning_curves(both)
     assert [4.0, 4.0] in [list(line.get_ydata()) for line in beside.axes[0].get_lines()]

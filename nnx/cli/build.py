@@ -87,9 +87,10 @@ def check_of_members(options: Options, validates: bool) -> None:
         if not isinstance(value := getattr(options, name), list):
             continue
         if K is None:
+            how = "" if options.table else f"say --members {len(value)}, or "
             raise InputError(
-                f"{long(name)} has {len(value)} numbers, one for each member; say --members {len(value)}, or compare "
-                f'runs: --sweep "{long(name)}={" ".join(map(str, value))}"'
+                f"{long(name)} has {len(value)} numbers, one for each member; {how}compare runs: "
+                f'--sweep "{long(name)}={" ".join(map(str, value))}"'
             )
         if len(value) != K:
             raise InputError(f"{long(name)} has {len(value)} numbers; expected {K}, one for each member")

@@ -16,7 +16,7 @@ from nnx.io.atomic_write import neighbours
 from nnx.port.precision import FLOAT32
 from nnx.version import __version__
 
-IN_FILES = (*OF_A_RUN, "out", "overwrite", "plots", "draws", "quiet", "json")
+IN_FILES = (*OF_A_RUN, "out", "overwrite", "draws", "quiet", "json")
 """The options that a file may hold, beside the table [sweep]."""
 
 LONGEST = 2**20

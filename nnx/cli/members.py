@@ -90,7 +90,7 @@ def table_of_kept(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Ta
         }
         for row in rows
     ]
-    return table(shown, score.removeprefix("validation_"), ", by the samples held out")
+    return table(shown, score.removeprefix("validation_"), ", by the validation part")
 
 
 def with_scores(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -117,7 +117,12 @@ def table(rows: Sequence[Mapping[str, Any]], score: str, of: str = "") -> Table:
         if name not in COMMON
     }
     scores = {
-        called(name): [metric_tables.figure(name, row["scores"].get(name)) for row in shown]
+        called(name): [
+            metric_tables.figure(name, row["scores"].get(name))
+            if row["error"] is None or row["weight"]
+            else ""
+            for row in shown
+        ]
         for name in dict.fromkeys((score, "loss"))
     }
     columns = {"member": [str(row["member"]) for row in shown], "seed": own.pop("seed")}
@@ -161,8 +166,11 @@ def _epochs(row: Mapping[str, Any]) -> str:
     return str(row["epochs"]) if kept in (None, row["epochs"]) else f"{kept} of {row['epochs']}"
 
 
-def describe(trainer: Trainer) -> str:
-    """Say how many members there are, with which seeds, which numbers they have for themselves, and which predict."""
+def describe(trainer: Trainer, chosen: bool = False) -> str:
+    """Say how many members there are, with which seeds, which numbers they have for themselves, and which predict.
+
+    `chosen`: those that predict are chosen later.
+    """
     seeds = trainer.seed
     if len(seeds) == 1:
         return f"1 network, seed {seeds[0]}"
@@ -172,6 +180,8 @@ def describe(trainer: Trainer) -> str:
     if not predicts(trainer):
         return f"{said}; none predicts: they have diverged"
     mean = "their mean" if all(trainer.ensemble.weights) else f"the {mean_of(trainer)}"
+    if chosen:
+        mean = "the mean of those that the validation part chooses"
     return f"{said}; {mean} predicts"
 
 

@@ -113,7 +113,7 @@ class Options(DataOptions):
     batch_size: Annotated[int, integer("Training", "Samples in a step; 0, and lbfgs: all of them.")] = 32
     members: Annotated[
         int | None,
-        option(
+        integer(
             "Training",
             "Networks to train at once, with this seed and those behind it; their mean predicts. Each may have its own "
             "--learning-rate, --weight-decay, --dropout, --l1, --l2, --max-norm, --clip-norm and --label-smoothing: "
@@ -205,7 +205,7 @@ class Options(DataOptions):
         ),
     ] = None
     draws: Annotated[
-        int | None, option("Runs", "Combinations to draw at random.", show_default="all of them")
+        int | None, integer("Runs", "Combinations to draw at random.", show_default="all of them")
     ] = None
     quiet: Annotated[bool, option("Runs", "Say nothing but errors.", "--quiet", "-q")] = False
     json: Annotated[bool, option("Runs", "Print the results as one JSON object.", "--json")] = False
@@ -220,7 +220,7 @@ OF_EACH_MEMBER = (
 """The options that may have a number for each member: a list."""
 
 OF_THE_COMMAND = frozenset(
-    {"no_early_stopping", "out", "overwrite", "plots", "config", "resume", "sweep", "draws", "quiet", "json"}
+    {"no_early_stopping", "out", "overwrite", "config", "resume", "sweep", "draws", "quiet", "json"}
 )
 """The options of the command that are no part of the run."""
 

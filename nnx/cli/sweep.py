@@ -30,8 +30,8 @@ from nnx.train.trainer import Trainer
 
 def sweep(options: Options) -> int:
     """Train with every combination; return the exit status: 1 if all failed, 130 after Ctrl-C."""
-    _check(options)
     values = combinations(options.table, options.draws, options.seed)
+    _check(replace(options, **values[0]))
     if options.draws and len(values) < options.draws:
         show.warn(f"there are no more than {count(len(values), 'combination')} to draw", "Note")
     resume = options.resume is not None
@@ -159,6 +159,9 @@ def _check(options: Options) -> None:
         validation, _ = parts.check(options)
         if options.members is not None:
             raise InputError("a sweep trains one network a run, and its runs at once; leave out --members")
+        if options.selection != "all":
+            raise InputError("--selection is of members, which a sweep has not; leave it out")
+        build.check_of_members(options, bool(validation))
     if not validation and not options.folds:
         raise UsageError(
             "a sweep compares its runs on the samples held out for validation; --held-out 0 leaves none"

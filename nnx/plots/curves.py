@@ -97,7 +97,7 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
     rows = -(-len(panels) // columns)
     width = max(4.6, 3.9 * columns) + beside
     with drawing():
-        made = figure(width, 3.6 + 3.0 * (rows - 1))
+        made = figure(width, 0.6 + (3.0 + 0.7 * bool(members)) * rows)
         made.suptitle(short(title, int(13 * width)))
         places = made.subplots(rows, columns, squeeze=False).ravel()
         for axes in places[len(panels) :]:
@@ -114,7 +114,7 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
                 axes.axvline(kept[""], color=INK, lw=1.2, ls="--", label=f"kept: epoch {kept['']:,}")
             beyond = _finish(axes, panel, [*runs.values()], members)
             if not several:
-                _legend_of_one(axes, panel, training_sample, len(members), beyond)
+                _legend_of_one(axes, panel, training_sample, members, beyond)
         if several:
             _legend(made, [said[name] for name in best], panels, runs, kept)
     return made
@@ -297,8 +297,14 @@ def _near(values: Sequence[float], log: bool) -> list[float]:
     return near if min(near) < max(near) else [*values]
 
 
-def _legend_of_one(axes: Any, panel: str, training_sample: int | None, members: int, beyond: bool) -> None:
-    """Name the curves, the samples of the training's scores, and the members."""
+def _legend_of_one(
+    axes: Any,
+    panel: str,
+    training_sample: int | None,
+    members: Sequence[Mapping[str, list[float]]],
+    beyond: bool,
+) -> None:
+    """Name the curves, the samples of the training's scores, and the members, whose curves leave no place: below."""
     from matplotlib.lines import Line2D
 
     handles, texts = axes.get_legend_handles_labels()
@@ -308,8 +314,11 @@ def _legend_of_one(axes: Any, panel: str, training_sample: int | None, members: 
         ]
     if members:
         handles = [*handles, Line2D([], [], color=INK, lw=0.5)]
-        each = f"thin: each of {members:,} members" + (", some beyond the axis" if beyond else "")
-        texts = [*(f"{text}, median" for text in texts), each]
+        drawn = sum(bool(_finite(panel, [own])) for own in members)
+        each = f"thin: {'each of ' if drawn == len(members) else f'{drawn:,} of '}{len(members):,} members"
+        texts = [*(f"{text}, median" for text in texts), each + ", some beyond the axis" * beyond]
+        legend(axes, handles, texts, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        return
     few = sum(len(line.get_xdata()) for line in axes.get_lines()) <= POINTS
     legend(axes, handles, texts, loc="best" if few else "lower right" if rises(panel) else "upper right")
 
