@@ -123,7 +123,7 @@ def test_a_member_that_has_diverged_is_left_out(rng, tmp_path):
     X = rng.standard_normal((3, 40)).astype("float32")
     trainer = nnx.Trainer(nnx.mlp([3, 6, 1], output="identity"), nnx.GradientDescent(0.1), "numpy", members=3)
     with pytest.warns(
-        nnx.LeftOutWarning, match="^member 1 diverged; trainer.ensemble leaves out .* the cost became"
+        nnx.LeftOutWarning, match="^member 1 diverged; the trainer's ensemble leaves out .* the cost became"
     ):
         trainer.fit(X, X[0], epochs=3, batch_size=10, callbacks=Explodes())
     trainer.save(tmp_path / "members.safetensors")

@@ -67,6 +67,35 @@ def test_too_many_members_are_an_error_that_says_how_many_fit(rng, free):
     assert trainer.steps == [2] * K
 
 
+def test_members_that_have_trained_and_their_file_count_before_the_first_step(rng, free, monkeypatch):
+    X, Y = samples(rng)
+    trainer = many()
+    monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: Need(1000, 500, 100))
+    free(4000)
+    with pytest.raises(
+        nnx.InputError, match=r"6 kB of memory; 3 fit into .* the 4.5 kB that are free or theirs"
+    ):
+        trainer.fit(X, Y)
+    monkeypatch.setattr("nnx.train.stack_fit.available", lambda: 3000)
+    with pytest.raises(
+        nnx.InputError, match=r"5 members and their model file take about 4 kB of memory; 3 fit into"
+    ):
+        trainer.fit(X, Y, rounds=True)
+    assert trainer.steps == [0] * K
+
+
+def test_early_stopping_keeps_the_best_of_its_member_alone(rng):
+    sizes = []
+
+    class Best(nnx.EarlyStopping):
+        def on_epoch(self, trainer, progress):
+            super().on_epoch(trainer, progress)
+            sizes.append((self._theta if self._theta.base is None else self._theta.base).nbytes)
+
+    many().fit(*samples(rng), epochs=1, batch_size=10, callbacks=Best("loss"))
+    assert sizes == [4 * net().P] * K
+
+
 class Freed(nnx.Callback):
     """Counts the rounds before, which are in memory when one begins."""
 
@@ -141,7 +170,7 @@ def test_a_stop_ends_the_rounds_behind_it_and_no_member_that_is_done(rng, free, 
     free(3000)
     X, Y = samples(rng)
     with pytest.warns(
-        match=r"^2 of 5 members \(3, 4\) did not train; trainer.ensemble leaves out such members$"
+        match=r"^2 of 5 members \(3, 4\) did not train; the trainer's ensemble leaves out such members$"
     ):
         history = trainer.fit(X, Y, epochs=3, batch_size=10, rounds=True, callbacks=Stops())
     assert [len(records) for records in trainer.records] == [3, 2, 2, 0, 0]
@@ -273,16 +302,14 @@ def test_rounds_must_be_a_flag(rng):
 def test_a_trainer_of_too_many_members_is_an_error():
     with pytest.raises(
         nnx.InputError,
-        match=r"1,000,000,000,000 members take about .* before they train, more than 90% of .* Give far fewer",
+        match=r"1,000,000,000,000 members, before they train, take about .* fit into 90% of .* Give fewer",
     ):
         nnx.Trainer(net(), backend="numpy", members=10**12)
 
 
 def test_states_that_do_not_fit_on_the_device_are_an_error(monkeypatch, free):
     free(2 * 4 * 3 * net().P)  # Adam's state, but for a few numbers
-    with pytest.raises(
-        nnx.InputError, match=r"5 members take about .* before they train, more than 90% of the 1.2 kB"
-    ):
+    with pytest.raises(nnx.InputError, match=r"5 members, before they train, take about .* of the 1.2 kB"):
         many()
 
 

@@ -10,7 +10,7 @@ from scipy import sparse, stats
 from sklearn import datasets
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit
@@ -365,6 +365,7 @@ def test_others_are_fitted_one_by_one(wine, stacks, estimator, grid):
     [
         ({}, "neither is given .*; give one of them"),
         ({"param_grid": {}, "param_distributions": {}}, "both are given .*; give one of them"),
+        ({"param_grid": {}, "n_iter": 3}, "n_iter=3 is of param_distributions; all combinations"),
         (
             {"param_distributions": {"alpha": stats.uniform()}, "n_iter": 10**12},
             r"1,000,000,000,000 candidates take .* fit .* Give fewer values, or a smaller n_iter",
@@ -378,6 +379,13 @@ def test_others_are_fitted_one_by_one(wine, stacks, estimator, grid):
 def test_what_is_refused(wine, given, says):
     with pytest.raises(nnx.InputError, match=says):
         StackedSearchCV(net(), **given).fit(*wine)
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_point_to_the_search(wine):
+    with pytest.warns(ConvergenceWarning) as caught:
+        StackedSearchCV(net(max_iter=1), {"alpha": [0.1, 1.0]}, cv=2, refit=False).fit(*wine)
+    assert {one.filename for one in caught} == {__file__}
 
 
 # --- as an estimator of scikit-learn ------------------------------------------------------------------------

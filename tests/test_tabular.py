@@ -201,12 +201,19 @@ def two_at_once(monkeypatch):
 
 def three(pets, rate):
     return nnx.Tabular(
-        pets, "price", layers=[], backend="numpy", members=3, optimizer=nnx.GradientDescent(rate)
+        pets,
+        "price",
+        layers=[],
+        backend="numpy",
+        members=3,
+        optimizer=nnx.GradientDescent(rate),
+        seed=[1, 5, 1],
     )
 
 
 def test_members_train_in_rounds(pets, two_at_once, monkeypatch):
     model, once = three(pets, [0.1, 1e38, 0.1]), three(pets, [0.1, 1e38, 0.1])
+    assert [one.seed for one in model.trainer.each] == [1, 5, 1]
     with pytest.warns(nnx.LeftOutWarning, match="^member 1 diverged") as caught:
         model.fit(2)
     assert caught[0].filename == __file__

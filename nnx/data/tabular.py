@@ -59,7 +59,8 @@ class Tabular:
     loss : str or None
         See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
     optimizer, backend, device, precision, dtype, seed, regularization, members
-        As of `nnx.Trainer`; the mean of members predicts. The seed draws the rows that are held out, too.
+        As of `nnx.Trainer`; the mean of members predicts. The seed, or the first
+        of several, draws the rows that are held out, too.
     decimal_comma, thousands, units, missing, delimiter
         How CSV is read: whether 3,14 is a number; whether 1,234 is 1234 (with a decimal comma 1.234); what stands
         beside numbers, as ["$", "%"]; what means that there is no value, as ["?"]; what stands between the cells,
@@ -119,7 +120,7 @@ class Tabular:
         device: str | None = None,
         precision: str | None = None,
         dtype: str = "float32",
-        seed: int = 0,
+        seed: Any = 0,
         regularization: Regularization | None = None,
         members: int | None = None,
         decimal_comma: bool = False,

@@ -17,6 +17,7 @@ from nnx.data.source import Arrays, Table, left_out
 from nnx.data.splits import split
 from nnx.data.task import decided
 from nnx.errors import InputError, as_path, listed, number, scalar, shown
+from nnx.errors.texts import shape_of
 from nnx.model.network import Network
 
 _log = logging.getLogger("nnx")
@@ -83,7 +84,7 @@ def parts_of(
     task: str,
     validation: Any,
     dtype: str,
-    seed: int,
+    seed: Any,
 ) -> Parts:
     """Return the parts of a table; the arguments are those of `nnx.Tabular`.
 
@@ -101,6 +102,8 @@ def parts_of(
     if samples.left_out:
         _log.warning("%s", left_out(samples.left_out, samples.target))
     samples, found, other, reason = decided(samples, task)
+    if (isinstance(seed, list | tuple) or shape_of(seed)) and len(seed):
+        seed = seed[0]  # of the members'
     if other:
         _log.warning("%s, since %s; else give task=%r", found, reason, other)
     train: Any = slice(None)

@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,6 +32,7 @@ from nnx.sklearn.stacked_fits import (
     take_backends,
 )
 from nnx.support.limits import available
+from nnx.support.warned import warn
 from nnx.train.stack_memory import SMALL, USABLE
 
 _log = logging.getLogger("nnx")
@@ -140,7 +140,7 @@ class Task:
     def end(self, end: Exception | None, seconds: float) -> None:
         """Score the fit of `wait`, which a stack has trained in so many seconds, to this warning or error."""
         if isinstance(end, Warning):
-            warnings.warn(end, stacklevel=2)
+            warn(end)
             end = None
         trained = Trained(self._estimator, end)
         self.result = self.call[0](trained, *self.call[1][1:], **self.call[2])

@@ -3,8 +3,8 @@
 import sys
 import warnings
 
-OURS = "nnx", "sklearn"
-"""The packages whose calls are not the user's; scikit-learn wraps the estimators' `fit`."""
+OURS = "nnx", "sklearn", "joblib"
+"""The packages whose calls are not the user's; scikit-learn wraps the estimators' `fit`, and joblib runs searches."""
 
 
 def warn(said: str | Warning, kind: type[Warning] = UserWarning) -> None:

@@ -177,7 +177,7 @@ class Ensemble:
         why = f". The first: {first}" if first else ""
         raise InputError(
             f"the ensemble has no member left: {session.said_of_left_out()}. Train again, or set "
-            f"trainer.ensemble.weights{why}"
+            f"the trainer's ensemble.weights{why}"
         )
 
     @property

@@ -77,7 +77,10 @@ def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict
         )
     position, states = session.checkpoint() if in_fit and session.checkpoint is not None else (None, [])
     callback_arrays, callbacks = collect_callbacks(states)
-    to_numpy, state = session.backend.to_numpy, session.read()
+    to_numpy, state = (
+        session.backend.to_numpy,
+        session.program.read(),
+    )  # not kept: members' would fill the memory
     tensors = {**session.network.unflatten(host.copy(to_numpy(state["theta"])))}
     tensors |= {f"optimizer.{name}": to_numpy(x) for name, x in state.items() if name not in OURS}
     run = {

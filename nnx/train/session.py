@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nnx.array import host
-from nnx.array.namespace import Array
+from nnx.array.namespace import Array, array_namespace
 from nnx.errors import DivergenceError, InputError, above_zero, count, shown
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
@@ -246,6 +246,12 @@ class Session:
     def device_theta(self) -> Array:
         """A copy of all parameters (P,) on the device; as `read` has it."""
         return self.read("theta")["theta"]
+
+    @property
+    def own_theta(self) -> Array:
+        """The same in memory of its own: a member's `device_theta` is a part of all members' copy, and keeps that."""
+        theta = self.device_theta
+        return array_namespace(theta).asarray(theta, copy=True) if self.program.reads_parts else theta
 
     @property
     def theta(self) -> Any:

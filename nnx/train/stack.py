@@ -32,6 +32,8 @@ class OwnState(Program):
 class Row(OwnState):
     """The program of a member: while it is in the stack its part of the stack's state, else a state of its own."""
 
+    reads_parts = True
+
     def __init__(self, stack: "Stack", k: int, state: State) -> None:
         super().__init__(state)
         self._stack, self._k = stack, k

@@ -20,7 +20,7 @@ def collect_members(stack: StackSession, each: Sequence[Content], in_fit: bool) 
     a callback of member 2, and "callback.0.theta" that of a callback of all.
     """
     names = [name for name in each[0][0] if not name.startswith("callback.")]
-    found = {name: host.stacked([tensors[name] for tensors, _ in each]) for name in names}
+    found = {name: host.stacked([tensors.pop(name) for tensors, _ in each]) for name in names}
     for k, (tensors, _) in enumerate(each):
         found |= {f"members.{k}.{name}": x for name, x in tensors.items() if name.startswith("callback.")}
     errors, states = [None if one is None else str(one) for one in stack.errors], []

@@ -11,6 +11,7 @@ from nnx.callbacks.checkpoints import Checkpoints
 from nnx.callbacks.moving_average import MovingAverage
 from nnx.errors import DivergenceError, InputError, LeftOutWarning
 from nnx.metrics.history import History, columns_of_members
+from nnx.support.limits import available
 from nnx.support.warned import warn
 from nnx.train.fit import (
     IN_A_FIT,
@@ -24,7 +25,7 @@ from nnx.train.fit import (
 )
 from nnx.train.request import Request, checked
 from nnx.train.stack_loop import StackLoop
-from nnx.train.stack_memory import check_room, needed, parts, room
+from nnx.train.stack_memory import FILE_STATES, Need, check_room, needed, parts, room
 from nnx.train.stack_resume import resume_members, resume_stack
 from nnx.train.stack_samples import StackSamples, stack_samples
 from nnx.train.stack_session import StackSession
@@ -77,7 +78,7 @@ def fit_stack(
     try:
         for session in stack.members:
             bind_schedule(session, batches.steps, request.epochs)
-        rounds = _rounds(stack, request, samples)
+        rounds = _rounds(stack, request, samples, of_one_file=not callbacks)
         stack.stop_reason, stack.features, stack.targets = None, *columns
         resumes, measures = request.resume is not None or bool(checkpoints), measured_names(*samples[1:4])
         for session, held in zip(stack.members, samples.held or [None] * stack.K, strict=True):
@@ -110,8 +111,8 @@ def warn_of_left_out(stack: StackSession) -> None:
     """Warn of members that take no part in the ensemble: they diverged in a fit, or it ended before their round."""
     if which := stack.said_of_left_out():
         first = next((error for k in stack.left_out if (error := stack.errors[k])), None)
-        why = "" if first is None else f", and trainer.errors says why. The first: {first}"
-        warn(f"{which}; trainer.ensemble leaves out such members{why}", LeftOutWarning)
+        why = "" if first is None else f", and its errors say why. The first: {first}"
+        warn(f"{which}; the trainer's ensemble leaves out such members{why}", LeftOutWarning)
 
 
 def _loop(
@@ -178,7 +179,7 @@ def _end(stack: StackSession) -> None:
         session.checkpoint = None
 
 
-def _rounds(stack: StackSession, request: Request, samples: StackSamples) -> list[range]:
+def _rounds(stack: StackSession, request: Request, samples: StackSamples, of_one_file: bool) -> list[range]:
     """Return the members that train at once, round by round; an InputError if there must be several unasked."""
     K, validation = stack.K, samples.validation
     need = needed(stack.first, K, samples.batches, 0 if validation is None else validation.m or 0)
@@ -192,7 +193,11 @@ def _rounds(stack: StackSession, request: Request, samples: StackSamples) -> lis
             advice = "A fit that goes on has all members at once: free memory, or train anew"
         check_room(K, need, free, advice)
         return parts(K, K)
-    found = parts(K, room(K, need, free))
+    file = FILE_STATES * need.taken if of_one_file else 0
+    on_host = need if stack.backend.device == "cpu" else Need(0, 0)
+    one = Need(file, on_host.shared + on_host.each, need.taken)
+    check_room(K, one, available, "Give fewer members: a file holds all", "members and their model file")
+    found = parts(K, room(K, need._replace(shared=need.shared + (K * file if on_host is need else 0)), free))
     of_all = (one for one in request.callbacks.all if isinstance(one, Checkpoints | MovingAverage))
     given = [one for one in of_all if isinstance(one, MovingAverage) or not one.in_rounds]
     if len(found) > 1 and not samples.batches.again:
