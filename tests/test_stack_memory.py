@@ -96,6 +96,14 @@ def test_early_stopping_keeps_the_best_of_its_member_alone(rng):
     assert sizes == [4 * net().P] * K
 
 
+def test_a_file_that_memory_does_not_hold_is_an_error_of_python(monkeypatch, tmp_path):
+    monkeypatch.setattr("nnx.io.container.SMALL", 0)
+    monkeypatch.setattr("nnx.io.container.available", lambda: 1000)
+    with pytest.raises(MemoryError, match=r"to write the model takes 6.* kB of memory, and 1 kB are free"):
+        many().save(tmp_path / "model.safetensors")
+    assert not [*tmp_path.iterdir()]
+
+
 class Freed(nnx.Callback):
     """Counts the rounds before, which are in memory when one begins."""
 
