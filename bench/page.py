@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 
 from nnx.bench.contestants import OURS
-from nnx.bench.plots import PANELS, marker, series, style
+from nnx.bench.plots import AXES, PANELS, marker, series, style
 from nnx.bench.result import Figure, Group, Result
 from nnx.errors import count
 from nnx.io.atomic_write import written_aside
@@ -78,7 +78,7 @@ def _group(result: Result, group: Group) -> dict[str, Any]:
     return {
         "name": str(group),
         "axis": group.axis,
-        "label": {"m": "m, samples in a step", "K": "K, members"}[group.axis],
+        "label": AXES[group.axis],
         "legend": [_line(contestant, label) for contestant, label in labels.items()],
         "panels": [
             {

@@ -154,7 +154,7 @@ def slug(group: Group) -> str:
     return str(group).replace(", ", "-").replace(" = ", "-").replace(" ", "-")
 
 
-AXES = {"m": "m", "K": "K, members"}
+AXES = {"m": "m, samples in a step", "K": "K, members"}
 """The labels of the horizontal axis."""
 
 

@@ -34,6 +34,7 @@ from nnx.errors import (
     DivergenceError,
     Error,
     InputError,
+    LeftOutWarning,
     ModelFileError,
 )
 from nnx.io import convert
@@ -122,6 +123,7 @@ __all__ = [
     "JSONLines",
     "Layer",
     "LayerNorm",
+    "LeftOutWarning",
     "Lion",
     "Loss",
     "Memory",

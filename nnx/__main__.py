@@ -44,11 +44,12 @@ def main() -> None:
 def said(error: Exception) -> int:
     """Say what is wrong; return the exit status."""
     from nnx.cli.inputs import UsageError
+    from nnx.cli.options import in_options
     from nnx.cli.show import complain
     from nnx.errors import Error, first_line
 
     if isinstance(error, Error):
-        complain(error)
+        complain(in_options(str(error)))
     elif isinstance(error, OSError):
         why, where = error.strerror or str(error), error.filename
         complain(why if where is None else f"{os.fsdecode(where)!r}: {why}")

@@ -1,6 +1,6 @@
 """The program that tests/test_resume.py kills: it goes on from its checkpoints until it is done.
 
-python program_to_kill.py FOLDER SECONDS: a fit with all that has a memory, SECONDS of rest after every step.
+python program_to_kill.py FOLDER SECONDS: a fit with all that has a memory; it tells each step, and rests SECONDS then.
 """
 
 import sys
@@ -20,7 +20,9 @@ class Rest(nnx.Callback):
         print("training from step", trainer.steps, flush=True)
 
     def on_step(self, trainer, progress):
-        time.sleep(self.seconds)
+        if self.seconds:
+            print("step", trainer.steps, flush=True)
+            time.sleep(self.seconds)
 
 
 def main(folder, seconds):

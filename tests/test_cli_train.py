@@ -747,7 +747,7 @@ def test_a_sweep_in_which_some_runs_fail(run, tmp_path):
     assert status == 0
     assert out.count("failed") == 3
     assert "Failed    3: layers must be positive integers such as 128,64; given '8,x'" in out
-    assert "Failed    2: learning_rate must be greater than 0 and finite, not -1.0" in out
+    assert "Failed    2: learning-rate must be greater than 0 and finite, not -1.0" in out
     found = {row["run"]: row for row in rows("s")}
     assert [found[name]["status"] for name in "1234"] == ["done", "failed", "failed", "failed"]
     assert "8,x" in found["3"]["error"]
@@ -803,8 +803,9 @@ def test_random_draws(run):
     assert run("train", "iris", *options, "--draws", 6, "--seed", 1, "--out", "c")[0] == 0
     assert {row["learning-rate"] for row in rows("c")} != {row["learning-rate"] for row in found}
     options = ("--sweep", "layers=1 2", "--sweep", "seed=1 2", "--epochs", 1, "--draws", 9)
-    assert run("train", "iris", *options, "--out", "d")[0] == 0
-    assert len(rows("d")) == 4  # each of the grid once
+    status, _, err = run("train", "iris", *options, "--out", "d")
+    assert (status, len(rows("d"))) == (0, 4)  # each of the grid once
+    assert "Note: there are no more than 4 combinations to draw" in err
 
 
 def test_a_sweep_in_the_configuration(run, tmp_path):
@@ -823,6 +824,13 @@ def test_an_option_swept_twice_is_refused(run):
     assert "batch-size is swept twice" in err
 
 
+def test_an_option_swept_under_two_names_is_refused(run, tmp_path):
+    (tmp_path / "s.toml").write_text('data = "iris"\n[sweep]\nlr = "0.1 0.2"\nlearning-rate = [0.3]\n')
+    status, _, err = run("train", "--config", "s.toml")
+    assert status == 2
+    assert "learning-rate is swept twice, once as lr; give all its values to one" in " ".join(err.split())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -831,10 +839,16 @@ def test_an_option_swept_twice_is_refused(run):
         (["quiet=1"], "unknown option 'quiet'"),
         (["drop=a b"], "drop cannot be swept; train once with each"),
         (["held-out=0 0.2"], "held-out cannot be swept: runs of different held-out cannot be compared"),
+        (["data=iris digits"], "data cannot be swept: runs of different data cannot be compared"),
         (["task=auto regression"], "task cannot be swept"),
         (["target=a b"], "target cannot be swept"),
         (["epochs=1 two"], "the sweep's epochs must be a whole number; given 'two'"),
         (["epochs=1.5"], "the sweep's epochs must be a whole number; given '1.5'"),
+        (
+            ["lr=0.1,1"],
+            "learning-rate must be a number; given '0.1,1'; put spaces between values, and no commas",
+        ),
+        (["lr=0.1", "--learning-rate", 1], "learning-rate is given and swept; leave out one of the two"),
         (["l2=log(1e-4, 1)"], "how many numbers are to be drawn from l2? Say --draws N"),
         (["l2=log(0, 1)", "--draws", 3], "log(from, to) for l2 must be greater than 0"),
         (["l2=uniform(1, 0)", "--draws", 3], "uniform(from, to) for l2 must rise"),

@@ -1,5 +1,8 @@
 """The members of a trainer as one predictor."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -29,10 +32,20 @@ def test_mean_and_spread(task):
     A = trainer.predict(X)
     np.testing.assert_allclose(trainer.ensemble.predict(X), A.mean(axis=0), rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(trainer.ensemble.spread(X), A.std(axis=0), rtol=1e-3, atol=1e-6)
+    both = trainer.ensemble.predict_with_spread(X)
+    np.testing.assert_array_equal(both, [trainer.ensemble.predict(X), trainer.ensemble.spread(X)])
     np.testing.assert_allclose(
         trainer.ensemble.predict(X.T, rows=True), A.mean(axis=0).T, rtol=1e-5, atol=1e-7
     )
     assert trainer.ensemble.predict(X[:, 0]).shape == A.shape[1:2]
+    if not trainer.network.output.classes:
+        with pytest.raises(nnx.InputError, match="there are no classes"):
+            trainer.ensemble.classify(X)
+        return
+    mean, classes = A.mean(axis=0), trainer.ensemble.classify(X)
+    np.testing.assert_array_equal(classes, mean.argmax(axis=0) if len(mean) > 1 else mean[0] > 0.5)
+    np.testing.assert_array_equal(trainer.ensemble.classify(X.T, rows=True), classes)
+    assert trainer.ensemble.classify(X[:, 0]) == classes[0]
 
 
 def test_the_loss_of_members_alike_is_that_of_each(task):
@@ -52,7 +65,12 @@ def test_weights_are_shares(task):
     trainer.ensemble.weights = [0, 3, 1, 0]
     assert trainer.ensemble.weights == [0, 0.75, 0.25, 0]
     A = trainer.predict(X)
-    np.testing.assert_allclose(trainer.ensemble.predict(X), 0.75 * A[1] + 0.25 * A[2], rtol=1e-5, atol=1e-7)
+    for ensemble in (
+        trainer.ensemble,
+        pickle.loads(pickle.dumps(trainer.ensemble)),
+        deepcopy(trainer.ensemble),
+    ):
+        np.testing.assert_allclose(ensemble.predict(X), 0.75 * A[1] + 0.25 * A[2], rtol=1e-5, atol=1e-7)
 
 
 def greedy(A, Y, rounds):
@@ -86,6 +104,92 @@ def test_selection_by_the_greatest(rng):
     trainer.ensemble.select(X, Y, metric="accuracy")
     each = trainer.evaluate(X, Y)["accuracy"]
     assert trainer.ensemble.evaluate(X, Y)["accuracy"] >= each.max()
+
+
+class Explodes(nnx.Callback):
+    """Gives members a rate, after their first epoch, at which they diverge."""
+
+    each_member = True
+
+    def __init__(self, seeds=(1,)):
+        self.seeds = seeds
+
+    def on_epoch(self, trainer, progress):
+        if trainer.seed in self.seeds and progress.epoch == 1:
+            trainer.learning_rate = 1e38
+
+
+def test_a_member_that_has_diverged_is_left_out(rng, tmp_path):
+    X = rng.standard_normal((3, 40)).astype("float32")
+    trainer = nnx.Trainer(nnx.mlp([3, 6, 1], output="identity"), nnx.GradientDescent(0.1), "numpy", members=3)
+    with pytest.warns(
+        nnx.LeftOutWarning, match="^member 1 diverged; the trainer's ensemble leaves out .* the cost became"
+    ):
+        trainer.fit(X, X[0], epochs=3, batch_size=10, callbacks=Explodes())
+    trainer.save(tmp_path / "members.safetensors")
+    for one in (trainer, nnx.Trainer.load(tmp_path / "members.safetensors", "numpy")):
+        ensemble, A = one.ensemble, one.predict(X)
+        assert ensemble.weights == [0.5, 0, 0.5]
+        assert "mean of 2 of 3 members of Network(" in repr(ensemble)
+        assert "member 1 diverged" in repr(ensemble)
+        np.testing.assert_allclose(ensemble.predict(X), (A[0] + A[2]) / 2, rtol=1e-5, atol=1e-7)
+        assert ensemble.select(X, A[1])[1] == 0  # though it would be the best
+        with pytest.raises(nnx.InputError, match="was not written in a fit"):
+            one.fit(X, X[0], epochs=9, resume=tmp_path / "members.safetensors")
+        assert [error is None for error in one.errors] == [True, False, True]  # as before
+        if one is trainer:  # both take it back in
+            one.each[1].theta = np.full(trainer.network.P, 1e38)
+        ensemble.weights = [1, 2, 1]
+        assert ensemble.weights == [0.25, 0.5, 0.25]
+        assert one.errors == [None] * 3
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(trainer.ensemble.predict(X)).all()
+        trainer.ensemble.weights = [1, 0, 1]
+        assert np.isfinite(trainer.ensemble.predict(X)).all()
+        assert trainer.ensemble.select(X, X[0])[1] == 0
+    trainer.ensemble.weights = [1, 1, 1]
+    trainer.each[2].learning_rate = 1e38
+    with pytest.raises(nnx.DivergenceError):
+        trainer.each[2].fit(X, X[0], epochs=2)  # alone
+    assert trainer.ensemble.weights == [0.5, 0.5, 0]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "ends", "kept", "weights"),
+    [({1}, pytest.warns(nnx.LeftOutWarning, match="^member 1 div"), [3, 1, 3], [0.5, 0, 0.5]),
+     ({0, 1, 2}, pytest.raises(nnx.DivergenceError), [1, 1, 1], [1 / 3] * 3)],
+    ids=["one", "all"],
+)  # fmt: skip
+def test_best_epochs_of_members_that_have_diverged_predict_if_no_other_is_left(
+    rng, seeds, ends, kept, weights
+):
+    X = rng.standard_normal((3, 40)).astype("float32")
+    trainer = nnx.Trainer(nnx.mlp([3, 6, 1], output="identity"), nnx.GradientDescent(0.1), "numpy", members=3)
+    with ends:
+        trainer.fit(X, X[0], epochs=3, batch_size=10, callbacks=[Explodes(seeds), nnx.EarlyStopping("loss")])
+    assert [error is None for error in trainer.errors] == [k not in seeds for k in range(3)]
+    assert trainer.kept == kept
+    assert trainer.ensemble.weights == weights
+    trainer.theta = trainer.theta
+    assert trainer.errors == [None] * 3
+
+
+def test_an_ensemble_of_which_all_have_diverged_is_an_error(rng):
+    X = 1e20 * rng.standard_normal((3, 40)).astype("float32")
+    trainer = nnx.Trainer(nnx.mlp([3, 1], output="identity"), nnx.GradientDescent(1e38), "numpy", members=2)
+    with pytest.raises(nnx.DivergenceError):
+        trainer.fit(X, X[0], epochs=3)
+    assert "mean of 0 of 2 members" in repr(trainer.ensemble)
+    assert trainer.ensemble.weights == [0, 0]  # before their first epoch ended
+    for use in (
+        trainer.ensemble.predict,
+        trainer.ensemble.spread,
+        lambda X: trainer.ensemble.select(X, X[0]),
+    ):
+        with pytest.raises(nnx.InputError, match=r"no member left: all 2 members diverged. Train again"):
+            use(X)
+    trainer.each[1].theta = trainer.theta[1]
+    assert trainer.ensemble.weights == [0, 1]
 
 
 def test_wrong_ensembles_are_errors(rng):

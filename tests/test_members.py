@@ -229,6 +229,10 @@ def test_a_member_has_plain_numbers():
             lambda: stacked_state(NET, nnx.Adam(Cosine(RATES[:2], steps=3)), np.zeros((3, NET.P))),
             "Cosine's learning_rate has 2 numbers; expected 3",
         ),
+        (
+            lambda: stacked_state(NET, nnx.Adam(Cosine.in_epochs(RATES[:2])), np.zeros((3, NET.P))),
+            "Cosine's learning_rate has 2 numbers; expected 3",
+        ),
     ],
 )
 def test_wrong_sequences_are_errors(make, says):

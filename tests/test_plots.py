@@ -743,20 +743,55 @@ def test_a_damaged_file_of_held_out_samples(run, three, damage):
     assert "held_out.npz' cannot be read" in err
 
 
-def test_members_have_thin_curves_and_their_mean_a_thick_one():
+def test_members_have_thin_curves_and_their_median_a_thick_one():
     history = {
-        "loss": [[2.0, 4.0], [1.0, np.nan]],
-        "validation_loss": [[2.5, 4.5], [1.5, np.nan]],
-        "validation_accuracy": [[0.5, 0.25], [0.75, np.nan]],
+        "loss": [[2.0, 4.0, 6.0], [1.0, np.nan, 1e9]],
+        "validation_loss": [[2.5, 4.5, 6.5], [1.5, np.nan, 1e9]],
+        "validation_accuracy": [[0.5, 0.25, 0.25], [0.75, np.nan, 0.5]],
     }
-    made = nnx.plots.learning_curves(history, "two members")
+    made = nnx.plots.learning_curves(history, "three members")
     cost, accuracy = made.axes
     thin = [line for line in cost.get_lines() if line.get_linewidth() == 0.5]
-    assert [line.get_ydata()[0] for line in thin] == [2.0, 2.5, 4.0, 4.5]
+    assert [line.get_ydata()[0] for line in thin] == [2.0, 2.5, 4.0, 4.5, 6.0, 6.5]
     thick = {line.get_label(): list(line.get_ydata()) for line in cost.get_lines() if line not in thin}
-    assert thick == {"training": [3.0, 1.0], "held out": [3.5, 1.5]}
+    assert thick == {"training": [4.0, 4.0], "held out": [4.5, 4.5]}  # a member that has ended stays
     assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
-        "held out, mean", "thin: each of 2 members"
+        "held out, median", "thin: each of 3 members"
     ]  # fmt: skip
-    beside = nnx.plots.learning_curves({"members": history, "one": {"loss": [1.0, 0.5]}})
-    assert [0.5 * (2.0 + 4.0), 1.0] in [list(line.get_ydata()) for line in beside.axes[0].get_lines()]
+    gone = nnx.plots.learning_curves({"loss": [[2.0, np.nan], [1.0, np.nan]]}).axes[0].get_legend()
+    assert gone.get_texts()[-1].get_text() == "thin: 1 of 2 members"
+    both = {"members": history, "one": {"loss": [1.0, 0.5], "validation_accuracy": [0.5, 0.25]}}
+    beside = nnx.plots.learning_curves(both)
+    assert [4.0, 4.0] in [list(line.get_ydata()) for line in beside.axes[0].get_lines()]
+    best = nnx.plots.comparison(both).axes[0].get_yticklabels()
+    assert [label.get_text() for label in best] == ["members", "one"]  # accuracies of 0.5 and 0.25
+
+
+@pytest.mark.parametrize(("name", "most"), [("loss", 4.0), ("r2", 1.0)])
+def test_a_member_far_from_the_others_does_not_hide_them(name, most):
+    losses = [[1.0 + 0.1 * k for k in range(10)] + [far] for far in (2.0, 1e12)]
+    history = {"loss": losses, "r2": [[2 - x for x in epoch] for epoch in losses]}
+    axes = dict(zip(("loss", "r2"), nnx.plots.learning_curves(history).axes, strict=True))[name]
+    low, high = axes.get_ylim()
+    assert -1.5 < low < high < most + 0.1
+    assert axes.get_legend().get_texts()[-1].get_text() == "thin: each of 11 members, some beyond the axis"
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "one"),
+    [
+        ("accuracy", 1.0, 0.1),
+        ("accuracy", 0.01, 0.9),
+        ("loss", 1.0, 9.0),
+        ("loss", 1.0, 1e9),
+        ("rmse", 3.0, 1.0),
+        ("r2", 1.0, -1e9),
+        ("mae", 0.0, 0.5),
+    ],
+)
+def test_a_member_that_is_not_far_is_shown_also_beside_equal_ones(name, others, one):
+    made = nnx.plots.learning_curves({"loss": [[1.0] * 8], name: [[others] * 7 + [one]]})
+    axes = made.axes[-1]
+    low, high = axes.get_ylim()
+    assert low < min(others, one) <= max(others, one) < high
+    assert axes.get_legend().get_texts()[-1].get_text() == "thin: each of 8 members"

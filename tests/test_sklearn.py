@@ -21,7 +21,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import PoissonRegressor
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -29,6 +29,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nnx
 from nnx.sklearn import MLPClassifier, MLPRegressor
+from nnx.sklearn.regressor import r2
 
 BOTH = [MLPClassifier, MLPRegressor]
 ACTIVATIONS = ["identity", "logistic", "tanh", "relu"]
@@ -239,6 +240,15 @@ def test_parameters_and_their_defaults_are_those_of_scikit_learn():
     assert MLPRegressor("poisson", (3,), "tanh").get_params()["loss"] == "poisson"
 
 
+@pytest.mark.parametrize("dtypes", [("float64", "float64"), ("float32", "float32"), ("float32", "float64")])
+def test_r2_of_the_samples_held_out_is_scikit_learns_to_the_bit(dtypes, rng):
+    for weights in (None, rng.integers(0, 3, 30).astype(dtypes[1])):
+        Y = (100 * rng.standard_normal((30, 4))).astype(dtypes[0])
+        A = (Y + rng.standard_normal((30, 4))).astype(dtypes[1])
+        Y[:, :2], A[:, 0], A[:, 3] = 3, 3, Y[:, 3]  # no error and no deviation, no deviation, no error
+        assert r2(Y, A, weights) == r2_score(Y, A, sample_weight=weights)
+
+
 # --- what scikit-learn's tests ask -----------------------------------------------------------------------------------
 
 
@@ -298,7 +308,7 @@ def test_lbfgs_is_bounded(kind, iris):
     with pytest.warns(ConvergenceWarning, match="iterations of max_iter are done"):
         assert kind(solver="lbfgs", max_iter=3, tol=0).fit(*iris).n_iter_ == 3
     assert not hasattr(made, "partial_fit")
-    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'"):
+    with pytest.raises(AttributeError, match="partial_fit is only available for stochastic optimizers"):
         made.partial_fit(*iris)
 
 

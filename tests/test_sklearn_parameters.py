@@ -349,6 +349,9 @@ def test_sizes_of_every_kind(sizes, samples):
         ({"regularization": 0}, "regularization must be an nnx.Regularization"),
         ({"callbacks": 3}, "callback"),
         ({"callbacks": [nnx.EarlyStopping]}, "callback"),
+        pytest.param(
+            {"callbacks": nnx.Checkpoints("f")}, "Checkpoints, .* Pickle the estimator", id="Checkpoints"
+        ),
     ],
     ids=str,
 )
@@ -539,6 +542,22 @@ def test_an_estimator_with_callbacks_is_copied(make, backend, samples, tmp_path,
             warnings.simplefilter("error", RuntimeWarning)
             other.fit(X, y)
         np.testing.assert_allclose(other.predict(X), one.predict(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("members", [None, 2])
+@pytest.mark.parametrize("how", ["save", "copy"])
+@pytest.mark.parametrize("parameters", [{}, {"optimizer": nnx.Adam()}, {"solver": "lbfgs"}])
+def test_the_trainer_of_an_estimator_is_neither_saved_nor_copied(members, how, parameters, tmp_path):
+    class Tries(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            trainer.save(tmp_path / "model") if how == "save" else copy.deepcopy(trainer)
+
+    X, y = np.ones((20, 2)), np.arange(20.0)
+    with pytest.raises(
+        nnx.InputError, match=r"trainer of an estimator is neither .* Take trainer\.theta, or pickle"
+    ):
+        MLPRegressor(hidden_layer_sizes=4, callbacks=Tries(), n_members=members, **parameters).fit(X, y)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(

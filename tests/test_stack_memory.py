@@ -1,17 +1,23 @@
 """The memory of a stack: estimated before it is taken, and rounds where it is too little."""
 
+import gc
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
 
 import nnx
 from nnx import Dense, Dropout, GaussianNoise, LayerNorm, Network, Residual
+from nnx.callbacks.base import Callbacks
 from nnx.optimizers.schedules import Cosine
 from nnx.port.base import Memory
+from nnx.port.registry import work
 from nnx.train import stack_memory
+from nnx.train.request import Request
 from nnx.train.session import Session
 from nnx.train.stack import Row, Stack
+from nnx.train.stack_fit import fit_stack
 from nnx.train.stack_memory import Need, parts, room
 from nnx.train.stack_session import StackSession
 
@@ -61,11 +67,75 @@ def test_too_many_members_are_an_error_that_says_how_many_fit(rng, free):
     assert trainer.steps == [2] * K
 
 
+def test_members_that_have_trained_and_their_file_count_before_the_first_step(rng, free, monkeypatch):
+    X, Y = samples(rng)
+    trainer = many()
+    monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: Need(1000, 500, 100))
+    free(4000)
+    with pytest.raises(
+        nnx.InputError, match=r"6 kB of memory; 3 fit into .* the 4.5 kB that are free or theirs"
+    ):
+        trainer.fit(X, Y)
+    monkeypatch.setattr("nnx.train.stack_fit.available", lambda: 3000)
+    with pytest.raises(
+        nnx.InputError, match=r"5 members and their model file take about 4 kB of memory; 3 fit into"
+    ):
+        trainer.fit(X, Y, rounds=True)
+    assert trainer.steps == [0] * K
+
+
+def test_early_stopping_keeps_the_best_of_its_member_alone(rng):
+    sizes = []
+
+    class Best(nnx.EarlyStopping):
+        def on_epoch(self, trainer, progress):
+            super().on_epoch(trainer, progress)
+            sizes.append((self._theta if self._theta.base is None else self._theta.base).nbytes)
+
+    many().fit(*samples(rng), epochs=1, batch_size=10, callbacks=Best("loss"))
+    assert sizes == [4 * net().P] * K
+
+
+def test_a_file_that_memory_does_not_hold_is_an_error_of_python(monkeypatch, tmp_path):
+    monkeypatch.setattr("nnx.io.container.SMALL", 0)
+    monkeypatch.setattr("nnx.io.container.available", lambda: 1000)
+    with pytest.raises(MemoryError, match=r"to write the model takes 6.* kB of memory, and 1 kB are free"):
+        many().save(tmp_path / "model.safetensors")
+    assert not [*tmp_path.iterdir()]
+
+
+class Freed(nnx.Callback):
+    """Counts the rounds before, which are in memory when one begins."""
+
+    def __init__(self):
+        self._before, self.left = [], []
+
+    def on_fit_start(self, trainer, epochs):
+        self.left.append(sum(one() is not None for one in self._before))
+        self._before += [
+            weakref.ref(trainer),
+            *(weakref.ref(stack) for _, stack in trainer.session._stacks.values()),
+        ]
+
+
+def test_a_round_frees_its_memory_without_the_garbage_collector(rng, free):
+    trainer, seen = many(), Freed()
+    free(3000)  # two at once
+    gc.disable()
+    try:
+        trainer.fit(*samples(rng), epochs=2, batch_size=10, rounds=True, callbacks=seen)
+    finally:
+        gc.enable()
+    assert seen.left == [0, 0, 0]
+
+
 @pytest.mark.parametrize("own_weights", [False, True])
 def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
     (X, Y), held = samples(rng), samples(rng, 20)
     w = rng.integers(1, 4, (K, 30)).astype("float32") if own_weights else None
     given = {"epochs": 9, "batch_size": 10, "validation": held, "sample_weight": w}
+    if own_weights:
+        given |= {"validation": None, "validation_split": 0.4, "training_metrics": 9, "metrics": ["accuracy"]}
     whole, rounds, seen = many(), many(), []
     free(None)
     whole.fit(X, Y, callbacks=nnx.EarlyStopping(patience=2), **given)
@@ -80,7 +150,10 @@ def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
     )
     assert rounds.records == whole.records
     assert (rounds.stopped, rounds.kept) == (whole.stopped, whole.kept)
+    assert repr(rounds.held_out) == repr(whole.held_out)
     np.testing.assert_array_equal(rounds.theta, whole.theta)
+    assert rounds.session.work == pytest.approx(whole.session.work)
+    assert 0 < whole.session.work < work(net().P, 270, 27, K)
     starts = [at for at, epoch in enumerate(seen) if epoch == 1 and (at == 0 or seen[at - 1] > 1)]
     assert len(starts) == 3
     assert not any(
@@ -90,6 +163,55 @@ def test_rounds_are_as_all_members_at_once(rng, free, own_weights):
     for trainer in (whole, rounds):
         trainer.fit(X, Y, epochs=2, batch_size=10)
     np.testing.assert_array_equal(rounds.theta, whole.theta)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_stop_ends_the_rounds_behind_it_and_no_member_that_is_done(rng, free, whole, tmp_path):
+    trainer, seen = many(), []
+
+    class Stops(nnx.Callback):
+        def on_epoch(self, its, progress):
+            seen.append(progress.epoch)
+            if seen.count(2) == 2:  # the second round
+                (trainer if whole else its).stop("enough")
+
+    free(3000)
+    X, Y = samples(rng)
+    with pytest.warns(
+        match=r"^2 of 5 members \(3, 4\) did not train; the trainer's ensemble leaves out such members$"
+    ):
+        history = trainer.fit(X, Y, epochs=3, batch_size=10, rounds=True, callbacks=Stops())
+    assert [len(records) for records in trainer.records] == [3, 2, 2, 0, 0]
+    assert trainer.stopped == [None, *["enough"] * 4]
+    assert np.isnan(history["loss"][1][3:]).all()
+    trainer.save(tmp_path / "members.safetensors")
+    for ensemble in (trainer.ensemble, nnx.Trainer.load(tmp_path / "members.safetensors", "numpy").ensemble):
+        assert ensemble.weights == [1 / 3] * 3 + [0, 0]
+        assert repr(ensemble).endswith("; 2 of 5 members (3, 4) did not train>")
+        assert ensemble.select(X, Y)[3:] == [0, 0]
+        ensemble._trainer.each[3].theta = trainer.theta[0]
+        assert repr(ensemble).endswith("; member 4 did not train>")
+        ensemble.weights = [0, 0, 0, 1, 1]
+        assert ensemble.weights == [0, 0, 0, 0.5, 0.5]
+    trainer.fit(*samples(rng), epochs=3, batch_size=10, rounds=True)
+    assert trainer.stopped == [None] * K
+
+
+def test_members_of_rounds_that_did_not_begin_have_no_mean(rng, free):
+    (X, Y), trainer = samples(rng), many()
+    trainer.ensemble.weights = [0, 0, 0, 0, 1]
+
+    class Interrupts(nnx.Callback):
+        def on_epoch(self, trainer, progress):
+            raise KeyboardInterrupt
+
+    free(3000)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, Y, rounds=True, callbacks=Interrupts())
+    with pytest.raises(nnx.InputError, match=r"left: 4 of 5 members \(1, 2, 3, 4\) did not train.*weights$"):
+        trainer.ensemble.predict(X)
+    trainer.each[4].fit(X, Y, epochs=1)
+    assert trainer.ensemble.weights == [0, 0, 0, 0, 1]
 
 
 def test_a_member_goes_on_alone_after_rounds(rng, free):
@@ -121,6 +243,7 @@ def test_a_fit_without_room_leaves_a_schedule_in_epochs(rng, free):
     assert trainer.optimizer == before
 
 
+@pytest.mark.filterwarnings("ignore::nnx.LeftOutWarning")
 def test_members_of_rounds_diverge_by_themselves(rng, free):
     X, _ = samples(rng)
     network, rates = nnx.mlp([4, 6, 1], "relu", "identity"), [1e38, 1e38, 0.1, 0.01, 1e38]
@@ -134,13 +257,37 @@ def test_members_of_rounds_diverge_by_themselves(rng, free):
         trainer.fit(X, X[1], epochs=3, batch_size=10, rounds=True)
 
 
-@pytest.mark.parametrize("given", ["resume", nnx.MovingAverage(0.9), nnx.Checkpoints("folder")])
+@pytest.mark.parametrize("given", [None, nnx.MovingAverage(0.9), nnx.Checkpoints("folder")])
 def test_rounds_have_nothing_that_is_of_all_members(rng, free, given, tmp_path):
     trainer = many()
     free(3000)
-    its = {"resume": tmp_path} if given == "resume" else {"callbacks": given}
-    with pytest.raises(nnx.InputError, match="is of all members at once, and they train in 3 rounds"):
+    its = {"callbacks": given} if given else {"resume": tmp_path}
+    said = "is of all members at once, and they train in 3 rounds"
+    resumed = "members take about .* fit into .* A fit that goes on has all members at once: free memory, or"
+    with pytest.raises(nnx.InputError, match=said if given else resumed):
         trainer.fit(*samples(rng), rounds=True, **its)
+
+
+def test_rounds_go_on_from_the_checkpoints_of_their_members(rng, free, tmp_path):
+    X, Y = samples(rng)
+    saving = [[nnx.Checkpoints(tmp_path / str(k), epochs=1)] for k in range(2)]
+    whole, begun, rounds = (
+        [
+            nnx.Trainer(net(), nnx.Adam(rate), "numpy", seed=seed)
+            for rate, seed in zip(RATES[:2], SEEDS, strict=False)
+        ]
+        for _ in range(3)
+    )
+    for k in range(2):
+        whole[k].fit(X, Y, epochs=2, batch_size=10)
+        begun[k].fit(X, Y, epochs=1, batch_size=10, callbacks=saving[k])
+    free(2000)
+    stack = StackSession.of([trainer.session for trainer in rounds])
+    request = Request(X, Y, 2, 10, None, True, Callbacks(()), rounds=True)
+    fit_stack(stack, request, rounds, saving, checkpoints=[tmp_path / str(k) for k in range(2)])
+    for one, other in zip(whole, rounds, strict=True):
+        assert one.records == other.records
+        np.testing.assert_array_equal(one.theta, other.theta)
 
 
 def test_batches_that_are_given_can_be_gone_through_for_each_round(rng, free):
@@ -162,15 +309,29 @@ def test_rounds_must_be_a_flag(rng):
 
 def test_a_trainer_of_too_many_members_is_an_error():
     with pytest.raises(
-        nnx.InputError, match=r"1,000,000,000,000 members take about .* fit .* Give fewer members"
+        nnx.InputError,
+        match=r"1,000,000,000,000 members, before they train, take about .* fit into 90% of .* Give fewer",
     ):
         nnx.Trainer(net(), backend="numpy", members=10**12)
 
 
 def test_states_that_do_not_fit_on_the_device_are_an_error(monkeypatch, free):
     free(2 * 4 * 3 * net().P)  # Adam's state, but for a few numbers
-    with pytest.raises(nnx.InputError, match=r"5 members take about .*; 1 fit into .* Give fewer members"):
+    with pytest.raises(nnx.InputError, match=r"5 members, before they train, take about .* of the 1.2 kB"):
         many()
+
+
+def test_the_estimate_hides_no_faults_of_nnx(rng, monkeypatch):
+    def fails(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stack_memory, "SMALL", 0)
+    with monkeypatch.context() as of_the_user:
+        of_the_user.setattr(stack_memory, "trace", fails)
+        many().fit(*samples(rng), epochs=1)
+    monkeypatch.setattr(stack_memory, "schedule", fails)
+    with pytest.raises(ZeroDivisionError):
+        many().fit(*samples(rng), epochs=1)
 
 
 def test_rounds_are_about_as_large():

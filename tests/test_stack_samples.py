@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.callbacks.base import Callbacks
+from nnx.train.request import Request
+from nnx.train.stack_fit import fit_stack
 
 RATES, SEEDS = [0.1, 0.02, 0.05], [4, 9, 2]
 LONG = [pytest.param("torch", marks=pytest.mark.long)]
@@ -135,6 +138,13 @@ def test_wrong_samples_of_members_are_errors(given, says, tmp_path):
         given = {**given, "X": np.load(tmp_path / "X.npy", mmap_mode="r")}
     with pytest.raises(nnx.InputError, match=says):
         stack.fit(**{"X": X, "Y": Y, "epochs": 1, "batch_size": 8 if "Y" not in given else None, **given})
+
+
+def test_samples_of_each_member_are_not_split_once_more():
+    (X, Y), trainer = samples(), nnx.Trainer(net(), backend="numpy", members=2)
+    request = Request(X, Y, 1, 8, None, True, Callbacks(()), validation_split=0.2)
+    with pytest.raises(nnx.InputError, match="validation_split would choose other samples"):
+        fit_stack(trainer.session, request, trainer.each, places=[np.arange(20)] * 2)
 
 
 def test_members_train_on_a_file_and_on_batches_that_are_given(tmp_path):

@@ -10,7 +10,7 @@ from scipy import sparse, stats
 from sklearn import datasets
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.exceptions import FitFailedWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, GroupKFold, RandomizedSearchCV, ShuffleSplit
@@ -108,6 +108,14 @@ def test_the_scores_are_those_of_scikit_learns_search(wine, stacks, parameters, 
     assert np.array_equal(ours.best_estimator_.predict(wine[0]), theirs.best_estimator_.predict(wine[0]))
 
 
+def test_samples_of_a_fold_are_checked_once(wine, monkeypatch):
+    checked, check = [], MLPClassifier._validate
+    monkeypatch.setattr(MLPClassifier, "_validate", lambda *given: checked.append(1) or check(*given))
+    grid = RATES | {"dtype": [None, "float32"]}
+    StackedSearchCV(net(), grid, cv=3, refit=False).fit(*wine)
+    assert len(checked) == 6
+
+
 def test_samples_of_a_fold_are_in_memory_once(wine, monkeypatch):
     sizes, run = [], search_tasks.run_stack
     monkeypatch.setattr(
@@ -126,9 +134,14 @@ def test_a_stack_that_memory_does_not_hold_is_trained_in_rounds(wine, stacks, mo
     searched(net(), RATES | {"learning_rate_init": [0.001, 1e300]}, *wine, error_score=-1)
     assert stacks == [12]
     assert max(sizes) == 5
+    monkeypatch.setattr(search_tasks, "available", lambda: 0)
+    monkeypatch.setattr(search_tasks, "SMALL", 300_000)  # holds five fits
+    searched(net(), RATES, *wine)
+    assert stacks == [12, 6, 6]
 
 
 @pytest.mark.long
+@pytest.mark.needs("numba")
 def test_numba_is_taken_when_the_work_of_all_candidates_is_worth_it(wine, monkeypatch):
     taken, take = [], search_tasks.take_backends
 
@@ -255,8 +268,19 @@ class Breaks(nnx.Callback):
         raise self.error("broken")
 
 
-class Interrupts(Breaks):
+class BreaksInAStack(Breaks):
+    each_member = True
+
+
+class Interrupts(BreaksInAStack):
     error = KeyboardInterrupt
+
+
+CALLED = []
+
+
+def call(progress):
+    CALLED.append(progress.epoch)
 
 
 @pytest.mark.parametrize(
@@ -264,10 +288,11 @@ class Interrupts(Breaks):
     [
         ({"learning_rate_init": [1e300]}, "non-finite parameter weights", True),
         ({"alpha": [-1.0]}, "alpha", True),
-        ({"callbacks": [Breaks()]}, "broken", False),
+        ({"callbacks": [Breaks()]}, "broken", True),
+        ({"callbacks": [BreaksInAStack()]}, "broken", False),
     ],
 )
-def test_a_candidate_that_fails_has_the_error_score(wine, stacks, bad, says, stacked):
+def test_a_candidate_that_fails_has_the_error_score(wine, stacks, bad, says, stacked, caplog):
     grid = [{"alpha": [0.0, 1.0]}, bad]
     with pytest.warns(FitFailedWarning, match=says):
         ours = StackedSearchCV(net(), grid, cv=3, error_score=-1).fit(*wine)
@@ -275,8 +300,34 @@ def test_a_candidate_that_fails_has_the_error_score(wine, stacks, bad, says, sta
     with pytest.warns(FitFailedWarning):
         same(ours, GridSearchCV(net(), grid, cv=3, error_score=-1).fit(*wine))
     assert bool(stacks) == stacked
+    assert ("a stack of 9 fits of the search has failed; each is done by itself" in caplog.text) == (
+        not stacked
+    )
     with pytest.raises((ValueError, nnx.CallbackError), match=f"(?i){says}"):
         StackedSearchCV(net(), grid, cv=3, error_score="raise").fit(*wine)
+
+
+def test_a_callback_that_is_not_of_each_member_is_called_as_often_as_in_scikit_learns_search(wine, stacks):
+    counts = []
+    for kind in (StackedSearchCV, GridSearchCV):
+        CALLED.clear()
+        kind(net(callbacks=call), {"alpha": [0, 1.0]}, cv=3, refit=False).fit(*wine)
+        counts.append([*CALLED])
+    assert counts[0] == counts[1]
+    assert counts[0][-1] == 4
+    assert stacks == []
+
+
+def test_an_error_that_is_not_of_parameters_or_samples_is_told(wine, stacks, monkeypatch, caplog):
+    def broken(*given):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(search_tasks, "architecture", broken)
+    searched(net(), {"alpha": [0, 1.0]}, *wine)
+    assert (
+        "cannot be made ready for a stack, and is done by itself: RuntimeError: out of order" in caplog.text
+    )
+    assert stacks == []
 
 
 def test_if_every_candidate_diverges_the_error_says_why(wine):
@@ -310,11 +361,31 @@ def test_others_are_fitted_one_by_one(wine, stacks, estimator, grid):
 
 
 @pytest.mark.parametrize(
-    ("given", "says"), [({}, "neither"), ({"param_grid": {}, "param_distributions": {}}, "both")]
+    ("given", "says"),
+    [
+        ({}, "neither is given .*; give one of them"),
+        ({"param_grid": {}, "param_distributions": {}}, "both are given .*; give one of them"),
+        ({"param_grid": {}, "n_iter": 3}, "n_iter=3 is of param_distributions; all combinations"),
+        (
+            {"param_distributions": {"alpha": stats.uniform()}, "n_iter": 10**12},
+            r"1,000,000,000,000 candidates take .* fit .* Give fewer values, or a smaller n_iter",
+        ),
+        (
+            {"param_grid": [{"alpha": range(10**6), "beta_1": range(10**6)}]},
+            "1,000,000,000,000 candidates take",
+        ),
+    ],
 )
-def test_a_grid_or_distributions_must_be_given(wine, given, says):
-    with pytest.raises(nnx.InputError, match=f"{says}.*give one of them"):
+def test_what_is_refused(wine, given, says):
+    with pytest.raises(nnx.InputError, match=says):
         StackedSearchCV(net(), **given).fit(*wine)
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_point_to_the_search(wine):
+    with pytest.warns(ConvergenceWarning) as caught:
+        StackedSearchCV(net(max_iter=1), {"alpha": [0.1, 1.0]}, cv=2, refit=False).fit(*wine)
+    assert {one.filename for one in caught} == {__file__}
 
 
 # --- as an estimator of scikit-learn ------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.port.base import Memory
+from nnx.train import stack_memory
 
 pl = pytest.importorskip("polars", reason="the readers (extra cli) are not installed")
 pytest.importorskip("sklearn", reason="the readers (extra cli) are not installed")
@@ -189,10 +191,113 @@ def test_save_and_load(fitted, pets, tmp_path):
         again.evaluate()
 
 
+@pytest.fixture
+def two_at_once(monkeypatch):
+    """Let the memory hold two members that train."""
+    monkeypatch.setattr(stack_memory, "SMALL", 0)
+    monkeypatch.setattr("nnx.train.stack_fit.needed", lambda *_: stack_memory.Need(2000, 0))
+    monkeypatch.setattr(type(nnx.backend("numpy")), "memory", lambda _: Memory(0, 0, 5000))
+
+
+def three(pets, rate):
+    return nnx.Tabular(
+        pets,
+        "price",
+        layers=[],
+        backend="numpy",
+        members=3,
+        optimizer=nnx.GradientDescent(rate),
+        seed=[1, 5, 1],
+    )
+
+
+def test_members_train_in_rounds(pets, two_at_once, monkeypatch):
+    model, once = three(pets, [0.1, 1e38, 0.1]), three(pets, [0.1, 1e38, 0.1])
+    assert [one.seed for one in model.trainer.each] == [1, 5, 1]
+    with pytest.warns(nnx.LeftOutWarning, match="^member 1 diverged") as caught:
+        model.fit(2)
+    assert caught[0].filename == __file__
+    with pytest.raises(nnx.InputError, match="2 fit into"):
+        once.fit(2, rounds=False)
+    monkeypatch.setattr(stack_memory, "SMALL", 2**27)
+    with pytest.warns(nnx.LeftOutWarning):
+        once.fit(2, rounds=False)
+    assert np.array_equal(once.trainer.theta, model.trainer.theta)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_members_that_did_not_train_predict_nothing(pets, two_at_once, stops, tmp_path):
+    def end(now):
+        if now.measured and now.epoch == 2:
+            if not stops:
+                raise KeyboardInterrupt
+            model.trainer.stop()
+
+    model = three(pets, 0.1)
+    with (
+        pytest.warns(nnx.LeftOutWarning, match="1, 2.* did not train")
+        if stops
+        else pytest.raises(KeyboardInterrupt)
+    ) as caught:
+        model.fit(9, callbacks=end)
+    assert model.trainer.steps[1:] == [0, 0]
+    if stops:
+        assert caught[0].filename == __file__
+    alone = copy.copy(model)
+    alone.trainer = model.trainer.member(0)
+    model.save(tmp_path / "model.safetensors")
+    for one in (model, nnx.Tabular.load(tmp_path / "model.safetensors", "numpy")):
+        assert np.allclose(one.predict(pets), alone.predict(pets))
+        assert one.evaluate(pets)["loss"] == pytest.approx(alone.evaluate(pets)["loss"])
+
+
 def test_a_file_of_a_trainer_alone_has_no_table(tmp_path):
     nnx.Trainer(nnx.mlp([2, 1]), backend="numpy").save(tmp_path / "a.safetensors")
     with pytest.raises(nnx.InputError, match="no description of its data"):
         nnx.Tabular.load(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("target", ["kind", "price"])
+def test_members_predict_by_their_mean(pets, target, tmp_path, caplog):
+    made = nnx.Tabular(
+        pets, target, layers=[4], backend="numpy", members=3, optimizer=nnx.Adam([0.01, 0.02, 0.03])
+    )
+    for model, state in (
+        (made, "3 members, not trained yet"),
+        (made, "3 members, 2 epochs done, in the median cost J"),
+    ):
+        assert f": {state}" in repr(model)
+        assert ": 3 members, " in model._repr_html_()
+        model.save(tmp_path / "model.safetensors")
+        loaded = nnx.Tabular.load(tmp_path / "model.safetensors", "numpy")
+        assert repr(loaded).endswith(repr(model).split(": ")[-1])
+        each, ours = [], loaded.preparation
+        for k in range(3):
+            alone = copy.copy(loaded)
+            alone.trainer = loaded.trainer.member(k)
+            each.append(alone._outputs(pets))
+        A = np.mean(each, axis=0)
+        assert np.allclose(loaded._outputs(pets), A)
+        Y = np.array([one if target == "price" else loaded.classes.index(one) for one in pets[target]])
+        measured = loaded.evaluate(pets)
+        if target == "kind":
+            assert np.allclose(loaded.predict_proba(pets)[:, 1], A[0])
+            assert loaded.predict(pets).tolist() == [loaded.classes[int(a > 0.5)] for a in A[0]]
+            assert measured["accuracy"] == np.mean((A[0] > 0.5) == Y)
+        else:
+            predicted = A[0] * ours.y_scale + ours.y_mean
+            assert np.allclose(loaded.predict(pets), predicted)
+            assert measured["root_mean_squared_error"] == pytest.approx(
+                np.sqrt(np.mean((predicted - Y) ** 2))
+            )
+        assert ("not trained yet" in caplog.text) == (model.trainer.steps == [0, 0, 0])
+        caplog.clear()
+        if not model.history:
+            history = model.fit(2, metrics=None if target == "kind" else ["mean_absolute_error"])
+            assert np.shape(history["loss"]) == (2, 3)
+    if target == "price":
+        scaled = np.array(model.trainer.history["mean_absolute_error"])
+        assert np.allclose(history["mean_absolute_error"], scaled * model.preparation.y_scale)
 
 
 def test_the_command_line_takes_its_files_and_it_the_command_line_s(run, fitted, pets, tmp_path):
@@ -357,6 +462,8 @@ def test_it_says_what_it_is(pets, fitted):
         ({"layers": 16}, "layers must be a list"),
         ({"layers": ["relu"]}, "layers must be an integer >= 1, not 'relu'"),
         ({"optimizer": "adma"}, "did you mean 'adam'"),
+        ({"members": True}, "members must be a positive integer, not True"),
+        ({"members": 10**12}, "30,000,000 GB of memory"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, message, pets):

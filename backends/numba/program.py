@@ -90,7 +90,7 @@ def run_stack(
     (order, rows, *samples), first = _samples(data, order, at, m, count)
     K, own_w = members(state), len(samples) > 2 and samples[2].ndim > 1
     if live is not None:
-        gone = [k for k in range(K) if k not in live]
+        gone = sorted({*range(K)} - {*live})
         for name, x in new.items():
             x[gone] = state[name][gone]
     segments = [

@@ -15,7 +15,7 @@ class MemberBatches(Batches):
 
     Parameters
     ----------
-    backend, X, Y, batch_size, micro_batch
+    backend, X, Y, batch_size, micro_batch, exponent
         As of `Batches`.
     w : array (m,), (K, m) or None
         The weights of the samples, of all members or of each.
@@ -44,6 +44,7 @@ class MemberBatches(Batches):
         rows: list[int],
         samples: Sequence[Any] | None = None,
         micro_batch: int | None = None,
+        exponent: int = 0,
     ) -> None:
         lengths = {len(places) for places in samples or ()}
         if len(lengths) > 1:
@@ -54,9 +55,19 @@ class MemberBatches(Batches):
         super().__init__(
             backend, X, Y, None, batch_size, rngs, micro_batch, lengths.pop() if lengths else None
         )
-        self.data = X, Y, w
+        self.data, self.exponent = (X, Y, w), exponent
         self.rngs, self.rows, self.samples = rngs, rows, samples
         self._fixed: Array | None = None
+
+    def of(self, part: range) -> "MemberBatches":
+        """Return the batches of some of the members, of the same samples."""
+        members = slice(part.start, part.stop)
+        X, Y, w = self.data
+        return MemberBatches(
+            self._backend, X, Y, w if w is None or w.ndim == 1 else w[members, ...], self.batch_size,
+            self.rngs and self.rngs[members], [*range(len(part))], self.samples and self.samples[members],
+            self.micro_batch, self.exponent,
+        )  # fmt: skip
 
     def order(self, epochs: int = 1) -> Array | None:
         """Return the orders of the members in the next epochs, one after the other; None: as they are."""

@@ -41,7 +41,7 @@ class Callback:
 
     each_member = False
     """Whether, of a trainer with members, each has a copy of its own, whose trainer is the member. If not, it is called
-    once for all, with the means of what is measured."""
+    once for all, with the medians of what is measured."""
 
     writes = False
     """Whether it only writes, draws or prints. Of several ranks (`communicator`) the first alone then calls its hooks,
@@ -85,7 +85,7 @@ class _Function(Callback):
     on_epoch = on_step
 
     @property
-    def __name__(self) -> str:
+    def saved_as(self) -> str:
         return getattr(self._function, "__qualname__", type(self._function).__name__)
 
 
@@ -200,7 +200,8 @@ def _asks(one: Callback, asks: str, hook: str) -> bool:
 
 
 def _name(one: Callback) -> str:
-    return getattr(one, "__name__", type(one).__name__)
+    """Return the name in checkpoints and errors: that of the class, unless `saved_as` is another."""
+    return getattr(one, "saved_as", type(one).__name__)
 
 
 def _call(one: Callback, hook: str, *arguments: Any) -> Any:

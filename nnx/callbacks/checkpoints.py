@@ -73,6 +73,7 @@ class Checkpoints(Resumable):
 
     writes = True
     last = True  # so that the state of all others is that after the step, or epoch
+    in_rounds = False  # whether it may be there where members train in rounds
 
     def __init__(
         self,

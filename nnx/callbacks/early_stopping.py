@@ -114,7 +114,7 @@ class EarlyStopping(Monitor):
         if self.improved(progress):
             self._waited, self._kept = 0, len(trainer.records)
             if self.restore_best:
-                self._theta = trainer.session.read("theta")["theta"]
+                self._theta = trainer.session.own_theta
             return
         self._waited += 1
         if self._waited >= self.patience:

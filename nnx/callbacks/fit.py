@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from nnx.metrics.history import History
+from nnx.metrics.history import History, middle
 from nnx.model.network import Network
 from nnx.port.base import Backend
 from nnx.port.communicator import Communicator
@@ -82,9 +82,9 @@ def epochs_done(trainer: Fit) -> int:
 
 
 def rate_of(trainer: Fit) -> float:
-    """Return the learning rate of the next step; of members the mean."""
+    """Return the learning rate of the next step; of members the median."""
     rate = trainer.learning_rate
-    return sum(rate) / len(rate) if isinstance(rate, list) else float(rate)
+    return middle(rate) if isinstance(rate, list) else float(rate)
 
 
 def why_ended(trainer: Fit) -> str | None:

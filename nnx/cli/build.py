@@ -87,9 +87,10 @@ def check_of_members(options: Options, validates: bool) -> None:
         if not isinstance(value := getattr(options, name), list):
             continue
         if K is None:
+            how = "" if options.table else f"say --members {len(value)}, or "
             raise InputError(
-                f"{long(name)} has {len(value)} numbers, one for each member; say --members {len(value)}, or compare "
-                f'runs: --sweep "{long(name)}={" ".join(map(str, value))}"'
+                f"{long(name)} has {len(value)} numbers, one for each member; {how}compare runs: "
+                f'--sweep "{long(name)}={" ".join(map(str, value))}"'
             )
         if len(value) != K:
             raise InputError(f"{long(name)} has {len(value)} numbers; expected {K}, one for each member")
@@ -142,6 +143,11 @@ def batch_size(options: Options, method: Optimizer) -> int | None:
     return None if options.batch_size == 0 or isinstance(method, LBFGS) else options.batch_size
 
 
+def steps(m: int, batch_size: int | None) -> int:
+    """Return the steps of an epoch of m samples."""
+    return 1 if batch_size is None else -(-m // batch_size)
+
+
 def optimizer(options: Options, steps: int) -> Optimizer:
     """Return the optimizer, with its schedule; `steps` is how many an epoch has."""
     name, arguments = spec.call(options.optimizer)
@@ -166,7 +172,7 @@ def optimizer(options: Options, steps: int) -> Optimizer:
     for key in LENGTHS:  # in epochs
         length = given.get(key)
         if isinstance(length, int | float):
-            given[key] = round(length * steps)
+            given[key] = round(between(key, length, 0) * steps)
     return find_optimizer(name, **{**arguments, "learning_rate": {"name": kind, **given}})
 
 

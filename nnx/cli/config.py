@@ -8,7 +8,7 @@ from typing import Any
 
 from nnx.cli import parts
 from nnx.cli.inputs import UsageError
-from nnx.cli.options import KINDS, OF_A_RUN, OF_EACH_MEMBER, OF_THE_COMMAND, Options, long, named
+from nnx.cli.options import KINDS, OF_A_RUN, OF_EACH_MEMBER, OF_THE_COMMAND, SWEPT, Options, long, named
 from nnx.data.builtin import BUILTIN
 from nnx.data.files import look
 from nnx.errors import InputError, first_line, size
@@ -16,7 +16,7 @@ from nnx.io.atomic_write import neighbours
 from nnx.port.precision import FLOAT32
 from nnx.version import __version__
 
-IN_FILES = (*OF_A_RUN, "out", "overwrite", "plots", "draws", "quiet", "json")
+IN_FILES = (*OF_A_RUN, "out", "overwrite", "draws", "quiet", "json")
 """The options that a file may hold, beside the table [sweep]."""
 
 LONGEST = 2**20
@@ -177,20 +177,19 @@ def gathered(typed: Mapping[str, Any]) -> Options:
         raise UsageError("--held-out and --validation say the same; give one of the two")
     found, table = read(typed["config"]) if "config" in typed else ({}, {})
     # What is typed wins: also over a sweep of the file's.
-    swept = {key: values for key, values in table.items() if key.replace("-", "_") not in typed}
+    swept = {key: values for key, values in table.items() if _field(key) not in typed}
     seen: set[str] = set()
     for one in typed.get("sweep") or ():
         key, equals, values = map(str.strip, one.partition("="))
         if not (equals and key and values):
             raise UsageError(f'--sweep must be OPTION=VALUES, such as "layers=64 128,64"; given {one!r}')
-        if key.replace("-", "_") in typed:
-            raise UsageError(f"{long(key)} is given and swept; leave out one of the two")
-        if long(key) in seen:
-            raise UsageError(
-                f'{long(key)} is swept twice; give all its values in one --sweep "{long(key)}=..."'
-            )
-        seen.add(long(key))
-        swept = {old: its for old, its in swept.items() if old.replace("-", "_") != key.replace("-", "_")}
+        name, key = _field(key), long(_field(key))
+        if name in typed and name in SWEPT:
+            raise UsageError(f"{key} is given and swept; leave out one of the two")
+        if name in seen:
+            raise UsageError(f'{key} is swept twice; give all its values in one --sweep "{key}=..."')
+        seen.add(name)
+        swept = {old: its for old, its in swept.items() if _field(old) != name}
         swept[key] = values
     options = Options(**_over(found, typed), table=swept)
     if not options.data:
@@ -201,6 +200,14 @@ def gathered(typed: Mapping[str, Any]) -> Options:
         )
     _check_text(options)
     return options
+
+
+def _field(key: str) -> str:
+    """Return the field of an option that is swept; an unknown one as it is, which the sweep refuses."""
+    try:
+        return named(key)
+    except InputError:
+        return key
 
 
 def _check_text(options: Options) -> None:

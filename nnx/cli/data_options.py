@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nnx.cli.option import complete, option
+from nnx.cli.option import complete, integer, option
 from nnx.data.builtin import BUILTIN
 from nnx.data.dialect import Dialect
 from nnx.metrics import METRICS
@@ -96,7 +96,7 @@ class DataOptions:
     ] = None
     folds: Annotated[
         int | None,
-        option(
+        integer(
             "Data",
             "Also train so many times, each time without another part of the samples, and score it on that part.",
             metavar="K",

@@ -8,17 +8,8 @@ from typing import Any
 
 from nnx.cli.config import checked
 from nnx.cli.inputs import typed
-from nnx.cli.options import KINDS, OF_A_RUN, Options, long, named
+from nnx.cli.options import COMPARED_BY, KINDS, SWEPT, Options, long, named
 from nnx.errors import InputError, positive_int, unknown
-
-COMPARED_BY = ("data", "target", "task", "held_out", "validation", "test", "folds", "metrics")
-"""The options that the runs of a sweep must share: otherwise their scores cannot be compared."""
-
-NOT_SWEPT = (*COMPARED_BY, "members", "selection")
-"""Those that are not swept: of members, a sweep would have too many."""
-
-SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name not in NOT_SWEPT)
-"""The options that can be swept: not the lists, either."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +71,9 @@ def combinations(table: Mapping[str, Any], draws: int | None, seed: int) -> list
                 )
             if name not in SWEPT:
                 raise InputError(f"{long(name)} cannot be swept; train once with each")
+            if name in grid:
+                other = next(one for one in table if named(one) == name and one != long(name))
+                raise InputError(f"{long(name)} is swept twice, once as {other}; give all its values to one")
             grid[name] = _values(name, given)
         ranges = [long(name) for name, values in grid.items() if isinstance(values, Range)]
         if draws is None:
@@ -154,4 +148,5 @@ def _read(name: str, text: str) -> Any:
         if re.match(r"\w+\(", text):
             raise unknown("range", text.partition("(")[0], ("log", "uniform")) from None
         expected = "a whole number" if kind is int else "a number"
-        raise InputError(f"the sweep's {long(name)} must be {expected}; given {text!r}") from None
+        hint = "; put spaces between values, and no commas" if "," in text else ""
+        raise InputError(f"the sweep's {long(name)} must be {expected}; given {text!r}{hint}") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from nnx.cli.members import predicts
 from nnx.cli.show import warn
 from nnx.data import files
 from nnx.data.builtin import BUILTIN, load
@@ -126,6 +127,8 @@ def model(path: Path, backend: str, device: str | None, precision: str | None) -
     """Return the model of a model file or a run's folder."""
     file = file_of(path)
     trainer = Trainer.load(file, backend, device, precision)
+    if not predicts(trainer):
+        raise InputError(f"{str(file)!r} has no member that predicts: they have diverged; train again")
     try:
         return trainer, Preparation.of(trainer.metadata)
     except InputError as error:

@@ -31,14 +31,34 @@ class Keeper(Checkpoints):
     At Ctrl-C it writes one after the step that is being done, and ends the fit there: nothing done is lost. A disk that
     is full is warned of, and does not end the fit: the next checkpoint is written when it is time and there is room.
 
+    Of members that train in rounds there are no checkpoints: a file would have those of one round alone.
+
     Parameters
     ----------
     folder : path
+    members : int
+        How many the trainer has; 0 of one network.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    in_rounds = True  # it writes none
+
+    def __init__(self, folder: str | Path, members: int = 0) -> None:
         super().__init__(folder, minutes=EVERY / 60, keep=2)
-        self.interrupted = self._warned = False
+        self.interrupted = self._warned = self._told = False
+        self._members = members
+
+    def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
+        """Prepare the folder."""
+        super().begin(trainer, state)
+        if self._is_round(trainer) and not self._told:
+            warn(
+                "the memory does not hold all members at once: they train in rounds, without checkpoints",
+                "Note",
+            )
+            self._told = True
+
+    def _is_round(self, trainer: Fit) -> bool:
+        return len(getattr(trainer, "each", ())) < self._members
 
     def interrupt(self) -> None:
         """End the fit after the step that is being done."""
@@ -65,6 +85,8 @@ class Keeper(Checkpoints):
         trainer.stop(CTRL_C)
 
     def _write(self, trainer: Fit, path: Path) -> None:
+        if self._is_round(trainer):
+            return
         start = time.monotonic()
         try:
             super()._write(trainer, path)
@@ -83,7 +105,7 @@ class Keeper(Checkpoints):
 class MemberKeeper(Keeper):
     """Writes the checkpoints of a member of a stack: the last by itself, others when `StackKeeper` says so."""
 
-    __name__ = Keeper.__name__  # in the checkpoints, from which the run can go on alone
+    saved_as = Keeper.__name__  # so that the run can go on alone
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__(folder)

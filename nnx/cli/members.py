@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnx.callbacks.monitor import best_is
-from nnx.cli import metric_tables
+from nnx.cli import metric_tables, show
+from nnx.cli.options import in_options
 from nnx.data.prepare import Preparation
 from nnx.display.names import called
 from nnx.display.rounding import significant
@@ -55,7 +56,9 @@ def each(trainer: Trainer) -> list[dict[str, Any]]:
     for k, (member, error) in enumerate(zip(trainer.each, trainer.errors, strict=True)):
         row = {"member": k, "seed": member.seed, **{name: values[k] for name, values in own.items()}}
         row |= {"epochs": len(member.records), "kept_epoch": member.kept, "weight": weights[k]}
-        rows.append(row | {"stopped": member.stopped, "error": None if error is None else str(error)})
+        rows.append(
+            row | {"stopped": member.stopped, "error": None if error is None else in_options(str(error))}
+        )
     return rows
 
 
@@ -87,7 +90,7 @@ def table_of_kept(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> Ta
         }
         for row in rows
     ]
-    return table(shown, score.removeprefix("validation_"), ", by the samples held out")
+    return table(shown, score.removeprefix("validation_"), ", by the validation part")
 
 
 def with_scores(rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -101,23 +104,46 @@ COMMON = ("member", "epochs", "kept_epoch", "weight", "stopped", "error", "score
 
 
 def table(rows: Sequence[Mapping[str, Any]], score: str, of: str = "") -> Table:
-    """Return the members as a table; of many those with the best score. `of` says which samples have the scores."""
-    own = [name for name in rows[0] if name not in COMMON]
-    weighed = len({row["weight"] for row in rows}) > 1
-    names = [score, *["loss"] * (score != "loss")]
-    shown, title = rows, "Members"
+    """Return the members as a table; of many those with the best score. `of` says which samples have the scores.
+
+    Where its columns have no room, one has all numbers of a member.
+    """
+    shown, title = rows, f"Members{of}"
     if len(rows) > MOST:
-        shown, title = ranked(rows, score)[:MOST], f"The best {MOST} of {len(rows):,} members"
-    made = Table(title=f"{title}{of}", title_justify="left")
-    for name in ("member", *own, *map(called, names), "epochs", *["weight"] * weighed):
+        shown, title = ranked(rows, score)[:MOST], f"The best {MOST} of {len(rows):,} members{of}"
+    own = {
+        name: [significant(row[name], 4) if isinstance(row[name], float) else str(row[name]) for row in shown]
+        for name in rows[0]
+        if name not in COMMON
+    }
+    scores = {
+        called(name): [
+            metric_tables.figure(name, row["scores"].get(name))
+            if row["error"] is None or row["weight"]
+            else ""
+            for row in shown
+        ]
+        for name in dict.fromkeys((score, "loss"))
+    }
+    columns = {"member": [str(row["member"]) for row in shown], "seed": own.pop("seed")}
+    columns |= own | scores | {"epochs": list(map(_epochs, shown))}
+    if len({row["weight"] for row in rows}) > 1:
+        columns["weight"] = [significant(row["weight"], 3) for row in shown]
+    made = _table(title, columns)
+    if show.output.spare(made) >= 0:
+        return made
+    numbers = [" ".join(f"{name}={values[i]}" for name, values in own.items()) for i in range(len(shown))]
+    return _table(title, {name: x for name, x in columns.items() if name not in own}, numbers)
+
+
+def _table(title: str, columns: Mapping[str, Sequence[str]], numbers: Sequence[str] = ()) -> Table:
+    made = Table(title=title, title_justify="left")
+    for name in columns:
         made.add_column(escape(name), justify="right", no_wrap=True)
-    for row in shown:
-        figures = (metric_tables.figure(name, row["scores"].get(name)) for name in names)
-        values = (
-            significant(row[name], 4) if isinstance(row[name], float) else str(row[name]) for name in own
-        )
-        weight = [significant(row["weight"], 3)] * weighed
-        made.add_row(str(row["member"]), *values, *figures, _epochs(row), *weight)
+    if numbers:
+        made.add_column("numbers", overflow="fold")
+    for cells in zip(*columns.values(), *[numbers] * bool(numbers), strict=True):
+        made.add_row(*cells)
     return made
 
 
@@ -140,15 +166,28 @@ def _epochs(row: Mapping[str, Any]) -> str:
     return str(row["epochs"]) if kept in (None, row["epochs"]) else f"{kept} of {row['epochs']}"
 
 
-def words(trainer: Trainer) -> str:
-    """Say how many members there are, with which seeds, and which numbers they have for themselves."""
+def describe(trainer: Trainer, chosen: bool = False) -> str:
+    """Say how many members there are, with which seeds, which numbers they have for themselves, and which predict.
+
+    `chosen`: those that predict are chosen later.
+    """
     seeds = trainer.seed
     if len(seeds) == 1:
         return f"1 network, seed {seeds[0]}"
     said = f"{len(seeds):,} networks, trained at once, seeds {seeds[0]} to {seeds[-1]}"
     if own := numbers(trainer):
         said += f", each with its {', '.join(own)}"
-    return f"{said}; their mean predicts"
+    if not predicts(trainer):
+        return f"{said}; none predicts: they have diverged"
+    mean = "their mean" if all(trainer.ensemble.weights) else f"the {mean_of(trainer)}"
+    if chosen:
+        mean = "the mean of those that the validation part chooses"
+    return f"{said}; {mean} predicts"
+
+
+def predicts(trainer: Trainer) -> bool:
+    """Whether it is one network, or has members with a share in the mean: some have not diverged."""
+    return not trainer.each or any(trainer.ensemble.weights)
 
 
 def mean_of(trainer: Trainer) -> str:

@@ -17,7 +17,7 @@ from nnx.display.rounding import significant
 from nnx.errors import count, listed, size
 from nnx.io import container
 from nnx.io.run_folder import MODEL
-from nnx.metrics.history import columns, mean_records, without_nan
+from nnx.metrics.history import medians, without_nan
 from nnx.plots.run import TRAINING_SAMPLE
 from nnx.train.model_file import file_of
 from nnx.train.trainer import Trainer
@@ -76,8 +76,8 @@ def described(path: Path, trainer: Trainer, written: str, form: int) -> dict[str
 
 
 def measured(trainer: Trainer) -> dict[str, Any]:
-    """Return the history, of members their means, errors in the target's own unit where the model knows it."""
-    history = columns(mean_records(trainer.records)) if trainer.each else trainer.history
+    """Return the history, of members their medians, errors in the target's own unit where the model knows it."""
+    history = medians(trainer.history) if trainer.each else trainer.history
     preparation = preparation_of(trainer)
     return history if preparation is None else preparation.in_units(history)
 
@@ -122,7 +122,7 @@ def printed(path: Path, trainer: Trainer, written: str, form: int) -> None:
         if part := parts.read(trainer.metadata).get(name):
             show.say(label, parts.origin(part), to=to)
     if trainer.each:
-        show.say("Members", members.words(trainer), to=to)
+        show.say("Members", members.describe(trainer), to=to)
     seed = "" if trainer.each else f", seed {trainer.seed}"
     show.say("Optimizer", f"{trainer.optimizer!r}; {count(steps_done(trainer), 'step')}{seed}", to=to)
     if trainer.regularization != type(trainer.regularization)():
@@ -165,9 +165,8 @@ def history(trainer: Trainer) -> Table:
 
     Where there is no room for all the curve is shorter, or is not there, then the first is not: no number is cut off.
     """
-    width = show.output.width
     table = _history(trainer)
-    room = width - show.output.measure(table).maximum - len(" │ ")
+    room = show.output.spare(table) - len(" │ ")
     if room >= SHORTEST:
         return _history(trainer, min(room, LONGEST))
     return table if room >= -len(" │ ") else _history(trainer, first=False)
@@ -176,7 +175,7 @@ def history(trainer: Trainer) -> Table:
 def _history(trainer: Trainer, room: int = 0, first: bool = True) -> Table:
     at = None if trainer.each else trainer.kept
     kept = "" if at is None else f", of which epoch {at} was kept"
-    of = "History of the members' means" if trainer.each else "History"
+    of = "History of the members' medians" if trainer.each else "History"
     table = Table(title=f"{of}: {count(epochs_done(trainer), 'epoch')}{kept}", title_justify="left")
     table.add_column("number", overflow="fold")
     for name in (*["first"] * first, "best", "in epoch", "kept" if kept else "last"):

@@ -51,16 +51,39 @@ def number_or_numbers(text: str) -> float | list[float]:
     typer.BadParameter
         When it is no number.
     """
-    try:
-        found = [float(part) for part in str(text).split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a valid float.") from None
+    found = []
+    for part in str(text).split(","):
+        try:
+            found.append(float(part))
+        except ValueError:
+            of = "" if part == text else f" of {text!r}"
+            raise typer.BadParameter(f"{part!r}{of} is not a valid float.") from None
     return found if len(found) > 1 else found[0]
+
+
+def whole_number(text: str) -> int:
+    """Return the text as an int.
+
+    Raises
+    ------
+    typer.BadParameter
+        When it is none; of several numbers it says that one is for all members.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        several = ": one number for all members" if "," in str(text) else ""
+        raise typer.BadParameter(f"{text!r} is not a valid integer{several}.") from None
 
 
 def numbers(panel: str, help: str, *names: str, **more: Any) -> Any:
     """Return an option whose value is a number, or one for each member."""
     return option(panel, help, *names, parser=number_or_numbers, metavar="<float>", **more)
+
+
+def integer(panel: str, help: str, metavar: str = "<int>", **more: Any) -> Any:
+    """Return an option whose value is a whole number, that of all members."""
+    return option(panel, help, parser=whole_number, metavar=metavar, **more)
 
 
 BackendName = Annotated[

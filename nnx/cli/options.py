@@ -1,5 +1,6 @@
 """The options of `nnx train`, each stated once: its name, type, default and help; the command is made of them."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -7,7 +8,7 @@ from types import NoneType
 from typing import Annotated, Any, get_args, get_type_hints
 
 from nnx.cli.data_options import DataOptions
-from nnx.cli.option import BackendName, DeviceName, PrecisionName, complete, numbers, option
+from nnx.cli.option import BackendName, DeviceName, PrecisionName, complete, integer, numbers, option
 from nnx.errors import unknown
 from nnx.metrics import METRICS
 from nnx.model.activations import ACTIVATIONS
@@ -87,10 +88,10 @@ class Options(DataOptions):
             autocompletion=complete(SCHEDULES),
         ),
     ] = "constant"
-    epochs: Annotated[int, option("Training", "Times over the data, at most.")] = 100
+    epochs: Annotated[int, integer("Training", "Times over the data, at most.")] = 100
     early_stopping: Annotated[
         int | None,
-        option(
+        integer(
             "Training",
             "Stop when the validation has been no better for so many epochs, and keep the best; 0: never.",
             metavar="PATIENCE",
@@ -109,10 +110,10 @@ class Options(DataOptions):
             autocompletion=complete((LOSS, *METRICS)),
         ),
     ] = LOSS
-    batch_size: Annotated[int, option("Training", "Samples in a step; 0, and lbfgs: all of them.")] = 32
+    batch_size: Annotated[int, integer("Training", "Samples in a step; 0, and lbfgs: all of them.")] = 32
     members: Annotated[
         int | None,
-        option(
+        integer(
             "Training",
             "Networks to train at once, with this seed and those behind it; their mean predicts. Each may have its own "
             "--learning-rate, --weight-decay, --dropout, --l1, --l2, --max-norm, --clip-norm and --label-smoothing: "
@@ -139,7 +140,7 @@ class Options(DataOptions):
             autocompletion=complete(("balanced", "none")),
         ),
     ] = "none"
-    seed: Annotated[int, option("Training", "Of the weights, the split and the shuffling.")] = 0
+    seed: Annotated[int, integer("Training", "Of the weights, the split and the shuffling.")] = 0
 
     l1: Annotated[float, numbers("Regularization", "The penalty l1 sum |w|.")] = 0.0
     l2: Annotated[float, numbers("Regularization", "The penalty l2/2 sum w^2.")] = 0.0
@@ -215,7 +216,7 @@ class Options(DataOptions):
         ),
     ] = None
     draws: Annotated[
-        int | None, option("Runs", "Combinations to draw at random.", show_default="all of them")
+        int | None, integer("Runs", "Combinations to draw at random.", show_default="all of them")
     ] = None
     jobs: Annotated[
         int | None,
@@ -244,7 +245,7 @@ OF_EACH_MEMBER = (
 
 OF_THE_COMMAND = frozenset(
     {
-        "no_early_stopping", "communicator", "out", "overwrite", "plots", "config", "resume", "sweep", "draws", "jobs",
+        "no_early_stopping", "communicator", "out", "overwrite", "config", "resume", "sweep", "draws", "jobs",
         "scheduler", "quiet", "json",
     }
 )  # fmt: skip
@@ -271,21 +272,47 @@ KINDS = _kinds()
 OF_A_RUN = tuple(name for name in TYPED if name not in OF_THE_COMMAND)
 """The options of a run: its configuration has them all."""
 
+COMPARED_BY = ("data", "target", "task", "held_out", "validation", "test", "folds", "metrics")
+"""The options that the runs of a sweep must share: otherwise their scores cannot be compared."""
+
+NOT_SWEPT = (*COMPARED_BY, "members", "selection")
+"""Those that are not swept: of members, a sweep would have too many."""
+
+SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name not in NOT_SWEPT)
+"""The options that can be swept: not the lists, either."""
+
 
 def long(name: str) -> str:
     """Return an option's long name: batch_size -> batch-size."""
     return name.replace("_", "-")
 
 
+def in_options(said: str) -> str:
+    """Return an error's text in the options' names.
+
+    Examples
+    --------
+    >>> in_options("learning_rate[1] must be greater than 0 and finite, or None, not -1.0")
+    'learning-rate of member 1 must be greater than 0 and finite, not -1.0'
+    """
+    said = said.replace("nnx.Regularization(clip_norm=1.0)", "--clip-norm 1").replace(
+        ", or None, not", ", not"
+    )
+    argument = rf"\b({'|'.join(OF_EACH_MEMBER)})(?:\[(\d+)\])?(?= must be )"
+    return re.sub(
+        argument, lambda found: long(found[1]) + (f" of member {found[2]}" if found[2] else ""), said
+    )
+
+
 def named(key: str, known: Iterable[str] = OF_A_RUN) -> str:
-    """Return the field of an option by its long name; batch-size and batch_size are the same.
+    """Return the field of an option by its long name; batch-size and batch_size are the same, and lr is learning-rate.
 
     Raises
     ------
     InputError
         When there is none: the nearest.
     """
-    name = key.replace("-", "_")
+    name = "learning_rate" if key == "lr" else key.replace("-", "_")
     if name not in known:
         raise unknown("option", key, map(long, known))
     return name

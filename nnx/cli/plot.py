@@ -11,7 +11,7 @@ from nnx.cli.folder import HISTORY, RESULTS, is_run
 from nnx.cli.inputs import UsageError, refuse_existing, typed
 from nnx.cli.model import measured
 from nnx.data.prepare import Preparation
-from nnx.errors import InputError, unknown
+from nnx.errors import InputError, count, unknown
 from nnx.io.atomic_write import neighbours
 from nnx.io.run_folder import MODEL
 from nnx.metrics.history import History, columns, with_nan
@@ -68,7 +68,7 @@ def run(
         errors: list[str] = []
         written = draw(left, suits, errors.append)
     else:
-        histories = {name: history(one) for name, one in found.items()}
+        histories = dict(with_members(name, history(one)) for name, one in found.items())
         folder.mkdir(parents=True, exist_ok=True)
         errors, written = [], []
         for kind, path in paths.items():
@@ -118,11 +118,18 @@ def named(runs: Sequence[Path]) -> dict[str, Path]:
             own.append(folders[-1].resolve().name)
             continue
         found = sweep_results.results(run)
-        done = [row for row in found["runs"] if row["status"] == sweep_results.DONE]
-        if not done:
-            raise InputError(f"no run of the sweep {str(run)!r} is done: there is nothing to draw")
-        folders += [folder_of(run / row["run"]) for row in done]
-        own += [sweep_results.shown({name: row.get(name) for name in found["swept"]}) for row in done]
+        trained = [
+            row
+            for row in found["runs"]
+            if row["status"] == sweep_results.DONE
+            or (row["status"] == sweep_results.INTERRUPTED and (run / row["run"] / HISTORY).is_file())
+        ]
+        if not trained:
+            raise InputError(
+                f"no run of the sweep {str(run)!r} has learned anything: there is nothing to draw"
+            )
+        folders += [folder_of(run / row["run"]) for row in trained]
+        own += [sweep_results.shown({name: row.get(name) for name in found["swept"]}) for row in trained]
     names = own if len(set(own)) == len(own) else map(str, folders)
     return dict(zip(names, folders, strict=True))
 
@@ -146,6 +153,12 @@ def known(left: Left) -> list[str]:
     return [kind for kind, picture in PICTURES.items() if picture(left) is not None]
 
 
+def with_members(name: str, found: History) -> tuple[str, History]:
+    """Return a run's name and its history; of members the name says that the numbers are medians, and of how many."""
+    each = found.pop("members", None)
+    return name if each is None else f"{name} (median of {count(len(each[0]), 'member')})", found
+
+
 def history(folder: Path) -> History:
     """Return the numbers of a run, from its log or else its model."""
     path, model = folder / HISTORY, model_of(folder)
@@ -153,6 +166,7 @@ def history(folder: Path) -> History:
         trainer = Trainer.load(model, backend="numpy")
         found = History(measured(trainer))
         found.kept = None if trainer.each else trainer.kept
+        found |= {"members": [trainer.records]} if trainer.each else {}
         return found
     records: list[dict[str, Any]] = []
     kept = None

@@ -177,7 +177,7 @@ def _outputs(
     """Yield the outputs for each piece, and the spread of the members if it is asked for."""
     for piece in found:
         X = preparation.X(piece.values(preparation.features, preparation.named), trainer.dtype, notes)
-        yield trainer._predictor.predict(X), trainer.ensemble.spread(X) if spread else None
+        yield trainer.ensemble.predict_with_spread(X) if spread else (trainer._predictor.predict(X), None)
 
 
 @contextmanager

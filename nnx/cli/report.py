@@ -48,7 +48,7 @@ def describe(training: Training) -> None:
     where = f"{backend.device}{precision_note(backend.precision)}"
     show.say("Backend", f"{described(backend).library} on {where}: {trainer.reason}")
     if trainer.each:
-        show.say("Members", members.words(trainer))
+        show.say("Members", members.describe(trainer, training.options.selection == "greedy"))
     size = training.batch_size
     show.say("Optimizer", f"{trainer.optimizer!r}, {'all samples' if size is None else size} a step")
     if training.patience:
@@ -99,7 +99,8 @@ def report(training: Training) -> None:
     """Say how good the model is on the samples held out."""
     tell_epoch(training)
     if training.members:
-        show.console.print(members.table(training.members, members.first_score(training.measures)))
+        of = f", by the {'test' if training.data.test else 'validation'} part"
+        show.console.print(members.table(training.members, members.first_score(training.measures), of))
         tell_ended(training)
     data, labels = training.data, training.data.preparation.labels
     if data.reported is None and training.finished:

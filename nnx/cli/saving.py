@@ -5,13 +5,13 @@ from pathlib import Path
 
 from nnx import plots
 from nnx.callbacks.fit import epochs_done
-from nnx.cli import disk, show
+from nnx.cli import disk, members, show
 from nnx.cli.folder import HISTORY, OF_A_SWEEP, Folder
 from nnx.cli.training import Training
 from nnx.errors import Error
 from nnx.io.atomic_write import written_aside
 from nnx.io.run_folder import CHECKPOINTS, MODEL
-from nnx.metrics.history import mean_records, without_nan
+from nnx.metrics.history import medians, without_nan
 from nnx.train import model_file
 
 
@@ -48,12 +48,13 @@ def save(training: Training, where: Folder) -> None:
     if epochs_done(trainer):  # else stopped in the first epoch
         log(training, folder / HISTORY)
         training.files.append(HISTORY)
+    reported = training.data.reported if members.predicts(trainer) else None
     training.files += plots.leave(
         folder,
         training.title,
         trainer,
         training.data.preparation,
-        *(training.data.reported or (None, None, None)),
+        *(reported or (None, None, None)),
         snapshots=training.snapshots,
         pictures=training.pictures,
         complain=show.warn,
@@ -63,29 +64,16 @@ def save(training: Training, where: Folder) -> None:
 def log(training: Training, path: Path) -> None:
     """Write the history, an epoch a line, errors in the target's own unit; the epoch that was kept says so.
 
-    Of members these are means, and "members" has the numbers of each: null after its end.
+    Of members these are medians, and "members" has the numbers of each: null after its end.
     """
-    if training.trainer.each:
-        return log_of_members(training, path)
-    kept = training.trainer.kept
-    with written_aside(path) as aside:
-        rows = [
-            {
-                "epoch": epoch,
-                **training.data.preparation.in_units(record),
-                **({"kept": True} if epoch == kept else {}),
-            }
-            for epoch, record in enumerate(training.trainer.records, 1)
-        ]
-        lines = (json.dumps(without_nan(row)) for row in rows)
-        aside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def log_of_members(training: Training, path: Path) -> None:
-    """Write the histories of members, an epoch a line."""
-    in_units, records = training.data.preparation.in_units, training.trainer.records
+    trainer, in_units = training.trainer, training.data.preparation.in_units
+    history = medians(trainer.history) if trainer.each else {}
+    of_members = [dict(zip(history, values, strict=True)) for values in zip(*history.values(), strict=True)]
     with written_aside(path) as aside, aside.open("w", encoding="utf-8") as file:
-        for i, means in enumerate(mean_records(records)):
-            own = [in_units(its[i]) if i < len(its) else None for its in records]
-            row = {"epoch": i + 1, **in_units(means), "members": own}
+        for i, record in enumerate(of_members or trainer.records):
+            row = {"epoch": i + 1, **in_units(record)}
+            if trainer.each:
+                row["members"] = [in_units(own[i]) if i < len(own) else None for own in trainer.records]
+            elif i + 1 == trainer.kept:
+                row["kept"] = True
             file.write(f"{json.dumps(without_nan(row))}\n")

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -98,15 +99,15 @@ def say(label: str, text: str, fold: bool = True, to: Terminal | None = None) ->
 
 
 def title(data: str, network: Network) -> str:
-    """Return the title of a run's pictures.
+    """Return the title of a run's pictures: the data without their folder, and the widths.
 
     Examples
     --------
     >>> from nnx import mlp
-    >>> title("iris", mlp([4, 8, 3]))
-    'iris: 4-8-3'
+    >>> title("iris", mlp([4, 8, 3])), title("tables/iris.csv", mlp([4, 3]))
+    ('iris: 4-8-3', 'iris.csv: 4-3')
     """
-    return f"{data}: {'-'.join(map(str, network.n))}"
+    return f"{Path(data).name}: {'-'.join(map(str, network.n))}"
 
 
 def network_table(network: Network) -> Table:

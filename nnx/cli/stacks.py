@@ -43,19 +43,19 @@ class Run:
     ----------
     name : str
         Of its folder.
-    its : dict
-        Its own options.
+    values : dict
+        The swept options of this run.
     options : Options
-    goes_on : bool
+    resumed : bool
         Whether its folder is that of an earlier part of it.
     place : (int, int) or None
         The epoch, and the step in it, from which it goes on; None: its training has ended.
     """
 
     name: str
-    its: Mapping[str, Any]
+    values: Mapping[str, Any]
     options: Options
-    goes_on: bool = False
+    resumed: bool = False
     place: tuple[int, int] | None = BEGIN
 
 
@@ -80,7 +80,9 @@ def stacks(runs: Iterable[Run]) -> list[list[Run]]:
             continue
         shared = tuple(str(getattr(run.options, name)) for name in OF_A_RUN if name not in OWN)
         known = firsts.setdefault((run.place, parts.kinds, shared), [])
-        stack = next((stack for its, stack in known if len(stack) < most and _fit(its, parts)), None)
+        stack = next(
+            (stack for first, stack in known if len(stack) < most and _can_share_stack(first, parts)), None
+        )
         if stack is None:
             stack = []
             known.append((parts, stack))
@@ -116,7 +118,7 @@ def _parts(options: Options) -> _Parts | None:
     return None if isinstance(optimizer, LBFGS) else found
 
 
-def _fit(one: _Parts, other: _Parts) -> bool:
+def _can_share_stack(one: _Parts, other: _Parts) -> bool:
     """Whether runs can train in one stack."""
     try:
         check_members(
@@ -144,13 +146,13 @@ def place_of(folder: Path) -> tuple[int, int] | None:
     return position["epoch"], position["step"]
 
 
-def words(found: Sequence[Sequence[Run]]) -> str:
+def describe(found: Sequence[Sequence[Run]]) -> str:
     """Say which runs train together, and why others do not.
 
     Examples
     --------
     >>> a, b, c = (Run(name, {}, Options(optimizer=name)) for name in ("adam", "momentum", "lbfgs"))
-    >>> words([[a, a], [b], [c]])
+    >>> describe([[a, a], [b], [c]])
     '2 runs in 1 stack, trained at once; alone: momentum (no other run is alike), lbfgs (L-BFGS)'
     """
     together, alone = [one for one in found if len(one) > 1], [one[0] for one in found if len(one) == 1]

@@ -10,15 +10,15 @@ from rich.markup import escape
 
 from nnx import cli
 from nnx.callbacks import Callback
-from nnx.cli import build, config, folds, in_units, parts, show, stack_running, sweep_workers
+from nnx.cli import build, config, folds, in_units, parts, show, sweep_workers
 from nnx.cli.folder import CONFIG, OF_A_RUN, OF_A_SWEEP, Folder, name_of
 from nnx.cli.grid import combinations
 from nnx.cli.inputs import UsageError, typed
-from nnx.cli.options import Options, long
+from nnx.cli.options import Options, in_options, long
 from nnx.cli.prepared import Reader
 from nnx.cli.resuming import going_on
 from nnx.cli.running import train
-from nnx.cli.stacks import BEGIN, Run, place_of, stacks, words
+from nnx.cli.stacks import BEGIN, Run, describe, place_of, stacks
 from nnx.cli.sweep_results import DONE, FAILED, INTERRUPTED, present, ranked, results, shown, tell, write
 from nnx.cli.training import Training, evaluate, prepare, score
 from nnx.errors import Error, InputError, count, first_line, positive_int
@@ -30,8 +30,10 @@ from nnx.train.trainer import Trainer
 
 def sweep(options: Options) -> int:
     """Train with every combination; return the exit status: 1 if all failed, 130 after Ctrl-C."""
-    _check(options)
     values = combinations(options.table, options.draws, options.seed)
+    _check(replace(options, **values[0]))
+    if options.draws and len(values) < options.draws:
+        show.warn(f"there are no more than {count(len(values), 'combination')} to draw", "Note")
     resume = options.resume is not None
     folder = (
         Folder(options.resume)
@@ -95,26 +97,26 @@ class Sweep:
         """Take the rows that are done from an earlier part of this sweep; put the other runs into stacks."""
         known, runs = {row["run"]: row for row in earlier}, []
         resume = self.options.resume is not None
-        for i, its in enumerate(self.values, 1):
+        for i, values in enumerate(self.values, 1):
             name = f"{i:0{len(str(len(self.values)))}}"
             row, path = known.get(name), self.folder.path / name
             if row is not None and row["status"] == DONE:
                 self._add([row])
                 continue
-            goes_on = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
-            goes_on = goes_on and (path / CONFIG).is_file()
-            place = place_of(path) if goes_on else BEGIN
-            runs.append(Run(name, its, of_one(self.options, its), goes_on, place))
+            resumed = resume and (row is None or row["status"] == INTERRUPTED)  # None: killed in it
+            resumed = resumed and (path / CONFIG).is_file()
+            place = place_of(path) if resumed else BEGIN
+            runs.append(Run(name, values, options_of_run(self.options, values), resumed, place))
         self._stacks = stacks(runs)
         if runs:
-            show.say("Stacks", words(self._stacks))
+            show.say("Stacks", describe(self._stacks))
 
     def train(self, status: Any) -> bool:
         """Train the runs; return whether Ctrl-C has ended them."""
         reader, path = Reader(), self.folder.path
         for stack, rows in self._results(reader, status):
             for run, row in zip(stack, rows, strict=True):
-                tell(row, run.its)
+                tell(row, run.values)
             self._add(rows)
             learned = [row for row in rows if row["status"] != FAILED and ("loss" in row or row["epochs"])]
             if self.replaces and learned:
@@ -125,8 +127,8 @@ class Sweep:
             if any(row["status"] == INTERRUPTED for row in rows):
                 return True
         if not self.replaces and (best := ranked(self.found)[0])["status"] == DONE:
-            its = self.values[int(best["run"]) - 1]
-            self.found["test"] = tested(self.options, its, path / best["run"], reader)
+            values = self.values[int(best["run"]) - 1]
+            self.found["test"] = tested(self.options, values, path / best["run"], reader)
             write(self.found, path)
         return False
 
@@ -137,7 +139,7 @@ class Sweep:
             for stack in self._stacks:
                 what = f"{count(len(stack), 'run')} in a stack"
                 if len(stack) == 1:
-                    what = f"run {stack[0].name} of {len(self.values)}, {shown(stack[0].its)}"
+                    what = f"run {stack[0].name} of {len(self.values)}, {shown(stack[0].values)}"
                 status.update(escape(what))
                 yield stack, trained(stack, path, reader, watching(status, what))
             return
@@ -170,6 +172,9 @@ def _check(options: Options) -> None:
         validation, _ = parts.check(options)
         if options.members is not None:
             raise InputError("a sweep trains one network a run, and its runs at once; leave out --members")
+        if options.selection != "all":
+            raise InputError("--selection is of members, which a sweep has not; leave it out")
+        build.check_of_members(options, bool(validation))
     if not validation and not options.folds:
         raise UsageError(
             "a sweep compares its runs on the samples held out for validation; --held-out 0 leaves none"
@@ -201,7 +206,7 @@ def trained(
         Returns what shows the progress, from words for a part of a run.
     """
     rows = [named(run) for run in stack]
-    errors: list[Exception | None] = [None] * len(stack)
+    errors: dict[int, Exception | None] = {}
     begun: dict[int, tuple[Training, Folder]] = {}
     for k, run in enumerate(stack):
         try:
@@ -210,28 +215,25 @@ def trained(
             begun[k] = ready
         except Exception as error:
             errors[k] = error
-    if len(stack) > 1 and begun:
-        resumed = [stack[k].goes_on for k in begun]
-        its = stack_running.train([*begun.values()], resumed, watch(""), stack[0].place != BEGIN)
-        found = dict(zip(begun, its, strict=True))
-        errors = [found.get(k, error) for k, error in enumerate(errors)]
+    if begun:
+        resumed = [stack[k].resumed for k in begun]
+        go_on = stack[0].place != BEGIN if len(stack) > 1 else stack[0].resumed
+        errors |= dict(zip(begun, train([*begun.values()], resumed, watch(""), go_on), strict=True))
     for k, (training, folder) in begun.items():
         try:
-            if len(stack) == 1:
-                train(training, folder, watch(""), resume=stack[k].goes_on)
             if errors[k] is None:
                 rows[k] |= cross_validated(stack[k].options, training, folder, reader, watch)
         except Exception as error:
             errors[k] = error
     return [
-        finished(row, begun[k][0]) if error is None else failed(row, error)
-        for k, (row, error) in enumerate(zip(rows, errors, strict=True))
+        finished(row, begun[k][0]) if (why := errors[k]) is None else failed(row, why)
+        for k, row in enumerate(rows)
     ]
 
 
 def named(run: Run) -> dict[str, Any]:
     """Return the beginning of a run's row: its name, and its own options."""
-    return {"run": run.name, **{long(name): value for name, value in run.its.items()}}
+    return {"run": run.name, **{long(name): value for name, value in run.values.items()}}
 
 
 def made_ready(run: Run, path: Path, reader: Reader) -> tuple[Training, Folder]:
@@ -240,7 +242,7 @@ def made_ready(run: Run, path: Path, reader: Reader) -> tuple[Training, Folder]:
     training.data = replace(training.data, test=None)  # the runs are compared by what is not reported
     training.asks = False
     training.pictures = False  # which would take longer than many a run
-    if not run.goes_on:
+    if not run.resumed:
         return training, Folder.make(path, "")
     going_on(training, path)
     return training, Folder(path)
@@ -274,19 +276,19 @@ def failed(row: dict[str, Any], error: Exception) -> dict[str, Any]:
     ours = isinstance(error, Error | OSError)
     if os.environ.get("NNX_TRACEBACK") and not ours:
         raise error
-    said = str(error) if ours else f"{type(error).__name__}: {first_line(error)}"
+    said = in_options(str(error)) if ours else f"{type(error).__name__}: {first_line(error)}"
     return {**row, "status": FAILED, "error": said}
 
 
-def of_one(options: Options, its: Mapping[str, Any]) -> Options:
+def options_of_run(options: Options, values: Mapping[str, Any]) -> Options:
     """Return the options of one run."""
     own: dict[str, Any] = {"table": {}, "draws": None, "sweep": None, "resume": None, "out": None}
-    return replace(options, **own, **its)
+    return replace(options, **own, **values)
 
 
-def tested(options: Options, its: Mapping[str, Any], run: Path, reader: Reader) -> dict[str, Any] | None:
+def tested(options: Options, values: Mapping[str, Any], run: Path, reader: Reader) -> dict[str, Any] | None:
     """Return the scores of the best run on the test part, by which no runs were compared; None without one."""
-    options = of_one(options, its)
+    options = options_of_run(options, values)
     training = prepare(options, reader)
     if training.data.test is None:
         return None

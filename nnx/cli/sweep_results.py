@@ -23,7 +23,7 @@ from nnx.io.atomic_write import written_aside
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 
 
-def shown(its: Mapping[str, Any]) -> str:
+def shown(values: Mapping[str, Any]) -> str:
     """Return a combination as it would be typed.
 
     Examples
@@ -31,14 +31,14 @@ def shown(its: Mapping[str, Any]) -> str:
     >>> shown({"learning_rate": 0.1, "norm": None})
     'learning-rate=0.1 norm=none'
     """
-    return " ".join(f"{long(name)}={_text(value)}" for name, value in its.items())
+    return " ".join(f"{long(name)}={_text(value)}" for name, value in values.items())
 
 
 def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
+def tell(row: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Print the result of a run, in a line."""
     if row["status"] == FAILED:
         text = f"failed: {short(row['error'])}"
@@ -47,7 +47,7 @@ def tell(row: Mapping[str, Any], its: Mapping[str, Any]) -> None:
         reached = f"{label(row['score_name'])} {metric_tables.figure(row['score_name'], value)}"
         stopped = "stopped by Ctrl-C: " if row["status"] == INTERRUPTED else ""
         text = f"{stopped}{reached}, {count(row['epochs'], 'epoch')}, {row['seconds']:.1f} s"
-    show.say(row["run"], f"{shown(its)}: {text}")
+    show.say(row["run"], f"{shown(values)}: {text}")
 
 
 def label(name: str) -> str:

@@ -71,9 +71,9 @@ def work(train: Train, runs: Sequence[Run], path: Path) -> list[Row]:
 
 def _going_on(run: Run, path: Path) -> Run:
     """Return a run as it is now: another worker may have begun it."""
-    if run.goes_on or not (path / CONFIG).is_file():
+    if run.resumed or not (path / CONFIG).is_file():
         return run
-    return replace(run, goes_on=True, place=place_of(path))
+    return replace(run, resumed=True, place=place_of(path))
 
 
 @lru_cache(maxsize=1)

@@ -67,6 +67,10 @@ class Terminal(Console):
             called = "standard error output" if self.stderr else "standard output"
             raise streams.unwritable(self.file, called, error) from error
 
+    def spare(self, table: Any) -> int:
+        """Return the columns that a table leaves of the width; negative where it is too wide."""
+        return self.width - self.measure(table, options=self.options.update(width=10_000)).maximum
+
     def on_broken_pipe(self) -> None:
         """End silently when the reader of the output has ended."""
         streams.ended()

@@ -14,6 +14,8 @@ from nnx.cli.resuming import going_on
 from nnx.cli.running import follow, train
 from nnx.cli.training import prepare, result
 from nnx.errors import count
+from nnx.io import run_folder
+from nnx.io.run_folder import CHECKPOINTS
 from nnx.port.communicator import Communicator
 from nnx.port.communicators import communicator
 from nnx.port.failures import together
@@ -66,7 +68,10 @@ def single(options: Options) -> int:
         folder = Folder.make(options.out, name_of(options.data))
     trainer = training.trainer
     try:
-        train(training, folder, Bar(show.console, training.data.preparation), options.resume is not None)
+        resume, bar = options.resume is not None, Bar(show.console, training.data.preparation)
+        (error,) = train([(training, folder)], [resume], bar, resume)
+        if error is not None:
+            raise error
         if not training.finished:
             done = f"after {count(epochs_done(trainer), 'epoch')}, {count(steps_done(trainer), 'step')}"
             none = "with nothing learned yet: nothing is saved"  # nor is a model replaced by random weights
@@ -77,7 +82,7 @@ def single(options: Options) -> int:
             if training.finished and not options.folds:
                 show.say("Pictures", f"nnx plot {folder.path} draws them", fold=False)
             else:
-                show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
+                tell_to_go_on(folder)
         raise
     finally:
         if training.files:
@@ -89,9 +94,16 @@ def single(options: Options) -> int:
         found["files"].append(FOLDS)
         whole = found["folds"]["mean"] is not None
     if not whole and training.files:
-        show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
+        tell_to_go_on(folder)
     show.result(found)
     return 0 if whole else INTERRUPTED
+
+
+def tell_to_go_on(folder: Folder) -> None:
+    """Say how the run goes on, or that it begins anew where there is no checkpoint, as of members in rounds."""
+    show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
+    if not run_folder.checkpoints(folder.path / CHECKPOINTS):
+        show.say("", "this begins anew: the run has no checkpoint", fold=False)
 
 
 def cross_validated(options: Options, reader: Reader, folder: Folder) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from nnx.cli.parts import Part
 from nnx.cli.prepared import Data, Reader
 from nnx.data.baseline import Baseline
 from nnx.metrics import metric
-from nnx.metrics.history import mean_records, without_nan
+from nnx.metrics.history import medians, without_nan
 from nnx.train.trainer import Trainer
 
 
@@ -88,7 +88,7 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Traini
             names = build.measures(options, network.output)
             metric_tables.check_memory(names, network.n[-1], part[0].shape[1], options.dtype)
     size = build.batch_size(options, build.optimizer(options, 1000))
-    steps = 1 if size is None else -(-m // size)  # of an epoch
+    steps = build.steps(m, size)
     trainer = Trainer(
         network,
         build.optimizer(options, steps),
@@ -135,7 +135,8 @@ def result(training: Training, folder: Path) -> dict[str, Any]:
     trainer, held, validation = training.trainer, training.data.reported, training.data.validation
     found = {} if held is None else {"samples": len(held[2]), **without_nan(training.measured)}
     tested = training.data.test is not None
-    records = mean_records(trainer.records) if trainer.each else trainer.records
+    history = medians(trainer.history) if trainer.each else trainer.history
+    last = {name: values[-1] for name, values in history.items()}
     if tested and validation is not None:
         validated = {"samples": len(validation[2]), **without_nan(training.validated)}
     else:
@@ -155,7 +156,7 @@ def result(training: Training, folder: Path) -> dict[str, Any]:
         "kept_epoch": None if trainer.each else trainer.kept,
         "steps": steps_done(trainer),
         "parameters": trainer.network.P,
-        "training": without_nan(training.data.preparation.in_units(records[-1])) if records else None,
+        "training": without_nan(training.data.preparation.in_units(last)) if last else None,
         "stopped": "Ctrl-C" if not training.finished else why_ended(trainer),
         "backend": trainer.backend.name,
         "device": trainer.backend.device,

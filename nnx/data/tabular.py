@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nnx.array import host
-from nnx.batches.sample_weights import held_out_weights
 from nnx.callbacks import EarlyStopping
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.early_stopping import PATIENCE
+from nnx.callbacks.fit import steps_done
 from nnx.data.arguments_in_errors import in_python, in_words_of_python
 from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import Dialect
@@ -58,8 +58,9 @@ class Tabular:
         That of the numbers among the layers.
     loss : str or None
         See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
-    optimizer, backend, device, precision, dtype, seed, regularization
-        As of `nnx.Trainer`. The seed draws the rows that are held out, too.
+    optimizer, backend, device, precision, dtype, seed, regularization, members
+        As of `nnx.Trainer`; the mean of members predicts. The seed, or the first
+        of several, draws the rows that are held out, too.
     decimal_comma, thousands, units, missing, delimiter
         How CSV is read: whether 3,14 is a number; whether 1,234 is 1234 (with a decimal comma 1.234); what stands
         beside numbers, as ["$", "%"]; what means that there is no value, as ["?"]; what stands between the cells,
@@ -119,8 +120,9 @@ class Tabular:
         device: str | None = None,
         precision: str | None = None,
         dtype: str = "float32",
-        seed: int = 0,
+        seed: Any = 0,
         regularization: Regularization | None = None,
+        members: int | None = None,
         decimal_comma: bool = False,
         thousands: bool = False,
         units: Sequence[str] = (),
@@ -153,8 +155,8 @@ class Tabular:
         ]
         output = Dense(self.preparation.n_outputs)
         network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
-        arguments = optimizer, backend, device, dtype, seed, regularization
-        self.trainer = Trainer(network, *arguments, precision=precision)
+        arguments = optimizer, backend, device, dtype, seed, regularization, None, precision, members
+        self.trainer = Trainer(network, *arguments)
         where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"
         self.trainer.metadata = {"preparation": self.preparation.describe(), "data": where}
 
@@ -236,16 +238,16 @@ class Tabular:
             callbacks = [EarlyStopping(monitor, patience), *callbacks]
         if isinstance(class_weight, Mapping) and self.preparation.labels:
             class_weight = self.preparation.class_weight(class_weight)
-        weights, of_validation = self._parts.weights(sample_weight)
+        weights, validation = self._parts.weighted(sample_weight, class_weight, self.trainer.network)
         history = self.trainer.fit(
             *self._train,
             epochs=epochs,
             batch_size=None if isinstance(self.trainer.optimizer, LBFGS) else batch_size,
-            validation=self._weighted_validation(of_validation, class_weight),
+            validation=validation,
             callbacks=callbacks,
             sample_weight=weights,
             class_weight=class_weight,
-            **options,
+            **{"rounds": True, **options},
         )
         self._warn()
         return self._in_units(history)
@@ -263,14 +265,15 @@ class Tabular:
         if metrics is None:
             more = [] if self.preparation.labels else ["root_mean_squared_error"]
             metrics = [score_name(self.trainer.network.output), *more]
+        predictor = self.trainer._predictor
         if table is None:
             if not self._validation:
                 raise InputError("no rows were held out; give a table with the target")
             self._tell_untrained()
-            return self.preparation.in_units(self.trainer.evaluate(*self._validation, metrics=metrics))
+            return self.preparation.in_units(predictor.evaluate(*self._validation, metrics=metrics))
         labelled = labelled_rows(table, self.preparation, self.trainer.dtype)
         with in_python():
-            found = self.trainer.evaluate(lambda: ((X, Y) for X, Y, _ in labelled), metrics=metrics)
+            found = predictor.evaluate(lambda: ((X, Y) for X, Y, _ in labelled), None, metrics=metrics)
         self._tell_untrained()
         tell(labelled.said())
         return self.preparation.in_units(found)
@@ -319,26 +322,19 @@ class Tabular:
     def _in_units(self, history: History) -> History:
         return self.preparation.in_units(history)  # type: ignore[return-value]  # a History stays one
 
-    def _weighted_validation(self, sample_weight: Any, class_weight: Any) -> tuple[Any, Any, Any] | None:
-        """Return the rows that are held out, with the weights that they would have in training."""
-        if not self._validation:
-            return None
-        (X, Y), network = self._validation, self.trainer.network
-        return X, Y, held_out_weights(sample_weight, class_weight, Y, network.output, network.n[-1])
-
     def _outputs(self, table: Any) -> Any:
         """Return A[L] (n[L], m)."""
         prepared, notes, found = self.preparation, Notes(), []
         with in_python():
             for piece in pieces(table, prepared):
                 X = prepared.X(piece.values(prepared.features, prepared.named), self.trainer.dtype, notes)
-                found.append(self.trainer.predict(X))
+                found.append(self.trainer._predictor.predict(X))
         self._tell_untrained()
         tell(notes.lines())
         return host.concat(found)
 
     def _tell_untrained(self) -> None:
-        if not self.trainer.steps:
+        if not steps_done(self.trainer):
             tell(["the model is not trained yet: call fit first"])
 
     def __repr__(self) -> str:

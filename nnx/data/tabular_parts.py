@@ -8,6 +8,7 @@ from typing import Any
 
 from nnx.array import host
 from nnx.batches import frames
+from nnx.batches.sample_weights import held_out_weights
 from nnx.data import files
 from nnx.data.dialect import Dialect
 from nnx.data.labelled import Labelled
@@ -16,6 +17,8 @@ from nnx.data.source import Arrays, Table, left_out
 from nnx.data.splits import split
 from nnx.data.task import decided
 from nnx.errors import InputError, as_path, listed, number, scalar, shown
+from nnx.errors.texts import shape_of
+from nnx.model.network import Network
 
 _log = logging.getLogger("nnx")
 
@@ -47,7 +50,19 @@ class Parts:
     train: tuple[Any, Any]
     validation: tuple[Any, Any] | None
 
-    def weights(self, given: Any) -> tuple[Any, Any]:
+    def weighted(self, sample_weight: Any, class_weight: Any, network: Network) -> tuple[Any, Any]:
+        """Return the weights of the rows to train on, and the validation with those that it would have in training."""
+        weights, of_validation = self._weights(sample_weight)
+        if not self.validation:
+            return weights, None
+        X, Y = self.validation
+        return weights, (
+            X,
+            Y,
+            held_out_weights(of_validation, class_weight, Y, network.output, network.n[-1]),
+        )
+
+    def _weights(self, given: Any) -> tuple[Any, Any]:
         """Return the weights of the rows to train on, and of those that are held out, or None."""
         if given is None:
             return None, None
@@ -69,7 +84,7 @@ def parts_of(
     task: str,
     validation: Any,
     dtype: str,
-    seed: int,
+    seed: Any,
 ) -> Parts:
     """Return the parts of a table; the arguments are those of `nnx.Tabular`.
 
@@ -87,6 +102,8 @@ def parts_of(
     if samples.left_out:
         _log.warning("%s", left_out(samples.left_out, samples.target))
     samples, found, other, reason = decided(samples, task)
+    if (isinstance(seed, list | tuple) or shape_of(seed)) and len(seed):
+        seed = seed[0]  # of the members'
     if other:
         _log.warning("%s, since %s; else give task=%r", found, reason, other)
     train: Any = slice(None)

@@ -1,9 +1,11 @@
 """A model of a table in one line."""
 
+from nnx.callbacks.fit import epochs_done
 from nnx.data.prepare import Preparation
 from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import count, listed
+from nnx.metrics.history import columns_of_members, medians
 from nnx.train.trainer import Trainer
 
 
@@ -15,12 +17,14 @@ def described(prepared: Preparation, trainer: Trainer, reason: str | None) -> st
         f", since {reason}" if reason else "",
         f" as {count(inputs, 'input')}" * (inputs != n),
     )
-    done = "not trained yet"
-    if trainer.records:
-        done = f"{count(len(trainer.records), 'epoch')} done" + f", kept is {trainer.kept}" * bool(
-            trainer.kept
-        )
-        record = prepared.in_units(trainer.records[(trainer.kept or 0) - 1])
-        scores = {name: value for name, value in record.items() if isinstance(value, float | int)}
-        done += f", {', '.join(f'{called(name)} {significant(value, 3)}' for name, value in scores.items())}"
-    return f"{prepared.target!r} ({what}{since}) from {count(n, 'feature')}{many}: {done}"
+    each, done = trainer.each, "not trained yet"
+    trained = [one for one in each or [trainer] if one.records]
+    if trained:
+        done = f"{count(epochs_done(trainer), 'epoch')} done"
+        done += f", kept is {trainer.kept}" * bool(not each and trainer.kept)
+        last = medians(columns_of_members([[one.records[(one.kept or 0) - 1]] for one in trained]))
+        scores = prepared.in_units(last).items()
+        done += ", in the median" if each else ","
+        done += f" {', '.join(f'{called(name)} {significant(value, 3)}' for name, (value,) in scores)}"
+    members = f"{count(len(each), 'member')}, " * bool(each)
+    return f"{prepared.target!r} ({what}{since}) from {count(n, 'feature')}{many}: {members}{done}"

@@ -7,14 +7,14 @@ DIGITS = 9
 
 
 def decimals(x: float, digits: int) -> str:
-    """Return x with this number of decimals, or with more if it would look like 0 or 1.
+    """Return x with this number of decimals, or with more if it would look like 0 or 1; from 1e6 with an exponent.
 
     Examples
     --------
-    >>> decimals(0.98765, 3), decimals(0.99996, 3), decimals(0.00004, 3), decimals(1, 3)
-    ('0.988', '0.99996', '0.00004', '1.000')
+    >>> decimals(0.98765, 3), decimals(0.99996, 3), decimals(0.00004, 3), decimals(1, 3), decimals(-2e16, 3)
+    ('0.988', '0.99996', '0.00004', '1.000', '-2.000e+16')
     """
-    return _told(x, digits, lambda n: f"{x:.{n}f}", float)
+    return _told(x, digits, lambda n: f"{x:.{n}{'f' if abs(x) < 1e6 else 'e'}}", float)
 
 
 def significant(x: float, digits: int) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "DivergenceError",
     "Error",
     "InputError",
+    "LeftOutWarning",
     "ModelFileError",
     "above_zero",
     "as_path",
@@ -70,6 +71,10 @@ class CallbackError(Error, RuntimeError):
 
 class ModelFileError(Error, ValueError):
     """A model file cannot be read."""
+
+
+class LeftOutWarning(UserWarning):
+    """Members take no part in the mean of a trainer's members."""
 
 
 def unknown(kind: str, given: object, known: Iterable[str], register: str = "") -> InputError:

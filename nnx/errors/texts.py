@@ -33,14 +33,14 @@ def size(n: float) -> str:
 
     Examples
     --------
-    >>> size(800), size(1_628_200), size(215e6), size(3e9)
-    ('800 bytes', '1.6 MB', '215 MB', '3 GB')
+    >>> size(800), size(1_628_200), size(215e6), size(3e9), size(3e13)
+    ('800 bytes', '1.6 MB', '215 MB', '3 GB', '30,000 GB')
     """
     if n < 1000:
         return count(round(n), "byte")
     k = (n >= 999.5e3) + (n >= 999.5e6)
     many, unit = n / 1000 ** (k + 1), ("kB", "MB", "GB")[k]
-    return f"{many:.0f} {unit}" if many >= 99.95 else f"{many:.1f} {unit}".replace(".0 ", " ")
+    return f"{many:,.0f} {unit}" if many >= 99.95 else f"{many:.1f} {unit}".replace(".0 ", " ")
 
 
 def listed(names: Iterable[object], most: int) -> str:

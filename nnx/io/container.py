@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from nnx.errors import InputError, ModelFileError
+from nnx.errors import InputError, ModelFileError, size
 from nnx.io.atomic_write import naming, neighbours, written_aside
 from nnx.support.install import install
+from nnx.support.limits import available
 from nnx.version import __version__
 
 FORMAT = 2
@@ -24,6 +25,9 @@ FORMAT = 2
 
 BEGIN = b'{"__metadata__":{"sha256":"'
 """The beginning of the header, before the checksum; older files have none."""
+
+SMALL = 2**26
+"""Bytes that a file takes without a look at the free memory."""
 
 DIGITS = 64
 """Of the checksum."""
@@ -64,7 +68,13 @@ def packed(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> tuple[Any
     """Return the bytes of a file in two pieces: the header, with the checksum of all, and the tensors."""
     from safetensors.numpy import save
 
-    saved = memoryview(save({name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}))
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    need = 2 * sum(x.nbytes for x in arrays.values())  # the bytes of each, and those of the file
+    if (
+        need > SMALL and (free := available()) is not None and need > free
+    ):  # safetensors would end the process
+        raise MemoryError(f"to write the model takes {size(need)} of memory, and {size(free)} are free")
+    saved = memoryview(save(arrays))
     n = int.from_bytes(saved[:8], "little")
     # safetensors would write the metadata in an order of its own, which differs from call to call.
     header = {"__metadata__": {"sha256": "0" * DIGITS, **metadata}, **json.loads(bytes(saved[8 : 8 + n]))}

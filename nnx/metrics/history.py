@@ -1,7 +1,8 @@
 """The history of a fit: the numbers of each epoch, as lists and as JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from nnx.display import html
@@ -10,21 +11,18 @@ from nnx.display import html
 class History(dict[str, list[Any]]):
     """A dict of lists with one number an epoch: "loss", and with validation "validation_loss" and its scores.
 
-    A notebook shows it as curves.
+    A notebook shows it as curves, of members the medians.
 
     Attributes
     ----------
     kept : int or None
         The epoch, from 1, whose parameters the trainer has restored, as `nnx.EarlyStopping` does.
-    means : History or None
-        Of members, whose entries are lists, the means, which a notebook shows.
     """
 
     kept: int | None = None
-    means: "History | None" = None
 
     def _repr_html_(self) -> str:
-        return html.history(self if self.means is None else self.means)
+        return html.history(medians(self) if is_of_members(self) else self)
 
 
 def columns(records: list[dict[str, float]], kept: int | None = None) -> History:
@@ -51,7 +49,7 @@ def columns_of_members(records: Sequence[list[dict[str, float]]]) -> History:
     """
     each = [columns(own) for own in records]
     names, epochs = dict.fromkeys(name for own in each for name in own), max(map(len, records), default=0)
-    found = History(
+    return History(
         (
             name,
             [
@@ -61,24 +59,42 @@ def columns_of_members(records: Sequence[list[dict[str, float]]]) -> History:
         )
         for name in names
     )
-    found.means = columns(mean_records(records))
-    return found
 
 
-def mean_records(records: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the records of K members as one list: the means over the members that have an epoch.
+def is_of_members(history: Mapping[str, Any]) -> bool:
+    """Whether a history is that of members: each entry is a list of their numbers."""
+    loss = history.get("loss")
+    return isinstance(loss, list) and bool(loss) and isinstance(loss[0], list)
+
+
+def medians(history: Mapping[str, Any]) -> History:
+    """Return the history of members as one of their medians. A member that has ended counts with its last epoch.
 
     Examples
     --------
-    >>> mean_records([[{"loss": 2.0}, {"loss": 1.0}], [{"loss": 3.0}]])
-    [{'loss': 2.5}, {'loss': 1.0}]
+    >>> medians({"loss": [[2.0, 3.0, 9.0], [1.0, math.nan, 8.0]]})
+    {'loss': [3.0, 3.0]}
     """
-    found = []
-    for i in range(max(map(len, records), default=0)):
-        there = [own[i] for own in records if i < len(own)]
-        numbers = [name for name, x in there[0].items() if isinstance(x, float)]
-        found.append({name: sum(own[name] for own in there) / len(there) for name in numbers})
+    found, losses = History(), history.get("loss", ())
+    epochs_of = [sum(not math.isnan(x) for x in member) for member in zip(*losses, strict=True)]
+    for name, epochs in history.items():
+        if all(isinstance(x, int | float) for x in epochs[0]):
+            found[name] = [
+                middle([epochs[min(i, n - 1)][k] for k, n in enumerate(epochs_of)])
+                for i in range(len(epochs))
+            ]
     return found
+
+
+def middle(values: Sequence[float]) -> float:
+    """Return the median of the finite numbers; of all, which is none, where none of them is.
+
+    Examples
+    --------
+    >>> middle([3.0, math.nan, 1.0, 2.0]), middle([math.inf, math.inf])
+    (2.0, inf)
+    """
+    return float(median([x for x in values if math.isfinite(x)] or values))
 
 
 def times(value: Any, unit: float) -> Any:

@@ -1,14 +1,16 @@
 """The learning curves of one run or several."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
+from statistics import quantiles
 from typing import Any
 
 from nnx.callbacks.monitor import best_is
 from nnx.display.curves import LARGEST, or_gap
 from nnx.display.names import called
 from nnx.errors import InputError, integer, shown
+from nnx.metrics.history import is_of_members, medians
 from nnx.plots.figure import figure
 from nnx.plots.style import INK, colour, dashes, drawing, legend
 from nnx.plots.texts import EMPTY, names, short
@@ -21,6 +23,12 @@ LONG = 40
 
 ACROSS = 3
 """Panels beside each other."""
+
+FAR = 5
+"""Distances of the quartiles of the members' numbers, beyond them, up to which an axis shows a number.
+
+As far it shows any within a factor of ten; on an axis that is not logarithmic, within the median's size.
+"""
 
 POINTS = 5000
 """The most points for which a legend looks for a place that hides none."""
@@ -36,7 +44,7 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
     ----------
     histories : dict
         One run's history, as `Trainer.fit` returns it and `trainer.history` has it; or several by the runs' names.
-        Of a trainer with members their curves are thin, and their mean is thick; beside other runs it is the mean.
+        Of a trainer with members the curves are thin, and their median is thick; beside other runs it is the median.
         Of more than twelve runs the twelve that end best have a colour each, the others are grey. The epoch that
         early stopping kept (`History.kept`) is marked.
     title : str
@@ -74,7 +82,7 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
     several = bool(histories) and all(isinstance(one, Mapping) for one in histories.values())
     given = dict(histories) if several else {"": histories}
     members = [] if several else each_member(histories)
-    runs = {name: series(mean_of_members(one)) for name, one in given.items()}
+    runs = {name: series(one) for name, one in given.items()}
     kept = {name: epoch_kept(given[name], run) for name, run in runs.items()}
     panels = list(dict.fromkeys(quantity(name) for run in runs.values() for name in run))
     if not panels:
@@ -89,7 +97,7 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
     rows = -(-len(panels) // columns)
     width = max(4.6, 3.9 * columns) + beside
     with drawing():
-        made = figure(width, 3.6 + 3.0 * (rows - 1))
+        made = figure(width, 0.6 + (3.0 + 0.7 * bool(members)) * rows)
         made.suptitle(short(title, int(13 * width)))
         places = made.subplots(rows, columns, squeeze=False).ravel()
         for axes in places[len(panels) :]:
@@ -104,9 +112,9 @@ def learning_curves(histories: Mapping[str, Any], title: str = "", training_samp
                     _ring(axes, panel, runs[name], k, kept[name])
             if not several and kept[""]:
                 axes.axvline(kept[""], color=INK, lw=1.2, ls="--", label=f"kept: epoch {kept['']:,}")
-            _finish(axes, panel, [*runs.values(), *members])
+            beyond = _finish(axes, panel, [*runs.values()], members)
             if not several:
-                _legend_of_one(axes, panel, training_sample, len(members))
+                _legend_of_one(axes, panel, training_sample, members, beyond)
         if several:
             _legend(made, [said[name] for name in best], panels, runs, kept)
     return made
@@ -120,29 +128,16 @@ def each_member(history: Mapping[str, Any]) -> list[dict[str, list[float]]]:
     >>> each_member({"loss": [[2.0, 3.0], [1.0, 2.5]]}), each_member({"loss": [2.0, 1.0]})
     ([{'loss': [2.0, 1.0]}, {'loss': [3.0, 2.5]}], [])
     """
-    loss = history.get("loss")
-    if not isinstance(loss, list) or not loss or not isinstance(loss[0], list):
+    if not is_of_members(history):
         return []
     return [
         series({name: [epoch[k] for epoch in values] for name, values in history.items()})
-        for k in range(len(loss[0]))
+        for k in range(len(history["loss"][0]))
     ]
 
 
-def mean_of_members(history: Any) -> Any:
-    """Return the history with the means over the members that have an epoch; that of one network as it is."""
-    if not isinstance(history, Mapping) or not (members := each_member(history)):
-        return history
-    found = {}
-    for name in members[0]:
-        epochs = zip(*(own[name] for own in members), strict=True)
-        finite = ([x for x in values if math.isfinite(x)] for values in epochs)
-        found[name] = [sum(values) / len(values) if values else math.nan for values in finite]
-    return found
-
-
 def series(history: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Return the numbers of a history that can be drawn: one an epoch, NaN for others.
+    """Return the numbers of a history that can be drawn: one an epoch, NaN for others; of members the medians.
 
     Raises
     ------
@@ -152,7 +147,7 @@ def series(history: Mapping[str, Any]) -> dict[str, list[float]]:
     if not isinstance(history, Mapping):
         raise InputError(f"a history must be a dict of lists, not {shown(history)}")
     found = {}
-    for name, values in history.items():
+    for name, values in (medians(history) if is_of_members(history) else history).items():
         if not hasattr(values, "__len__") or not hasattr(values, "__iter__"):
             raise InputError(
                 f"a history has a list of numbers under each name; {shown(name)} is {shown(values)}"
@@ -244,30 +239,72 @@ def _ring(axes: Any, panel: str, run: Mapping[str, list[float]], k: int | None, 
         axes.plot(kept, values[kept - 1], "o", mfc="none", ms=7, color=shade, label="_kept")
 
 
-def _finish(axes: Any, panel: str, runs: Iterable[Mapping[str, list[float]]]) -> None:
+def _finish(
+    axes: Any, panel: str, runs: Sequence[Mapping[str, Any]], members: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Set the axes; return whether members have numbers so far from most that they lie beyond."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    curves = [run[key] for run in runs for key in (panel, f"validation_{panel}") if key in run]
-    last = max(map(len, curves))
+    last = max(len(run[key]) for run in runs for key in (panel, f"validation_{panel}") if key in run)
     axes.set_xlim((0.5, 1.5) if last == 1 else (1, last))
     axes.xaxis.set_major_locator(
         FixedLocator([1]) if last == 1 else MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
     )
     axes.set(xlabel="epoch", ylabel=short(called(panel), LONG) or EMPTY)
     axes.grid()
-    values = [y for curve in curves for y in curve if math.isfinite(y)]
+    of_runs, of_members = _finite(panel, runs), _finite(panel, members)
+    values = of_runs + of_members
     if not values:
         axes.text(0.5, 0.5, "no finite number", ha="center", va="center", transform=axes.transAxes)
-    if "loss" in panel and values and min(values) > 1 / LARGEST:
+    log = "loss" in panel and bool(values) and min(values) > 1 / LARGEST
+    shares = rises(panel) and bool(values) and 0 <= min(values) and max(values) <= 1
+    near = values if shares else of_runs + _near(of_members, log)
+    if log:
         axes.set_yscale("log")
-        if max(values) < 30 * min(values):  # else there would hardly be a number at the axis
+        if max(near) < 30 * min(near):  # else there would hardly be a number at the axis
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
+    beyond = len(near) < len(values)
+    if beyond:
+        margin = 0.05 * (max(near) - min(near))
+        axes.set_ylim(
+            *(min(near) / 1.1, max(near) * 1.1) if log else (min(near) - margin, max(near) + margin)
+        )
+    return beyond
 
 
-def _legend_of_one(axes: Any, panel: str, training_sample: int | None, members: int) -> None:
-    """Name the curves, the samples of the training's scores, and the members."""
+def _finite(panel: str, runs: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the finite numbers of a quantity."""
+    keys = panel, f"validation_{panel}"
+    return [y for run in runs for key in keys for y in run.get(key, ()) if math.isfinite(y)]
+
+
+def _near(values: Sequence[float], log: bool) -> list[float]:
+    """Return the numbers that are near the quartiles of all; all of them where those near are equal.
+
+    Examples
+    --------
+    >>> _near([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1e9], log=True), _near([1.0, 1.0, 1.0, 1e9], log=True)
+    ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 1.0, 1.0, 1000000000.0])
+    """
+    if len(values) < 2:
+        return [*values]
+    places = [math.log(y) if log else y for y in values]
+    low, middle, high = quantiles(places, n=4)
+    far = max(FAR * (high - low), math.log(10) if log else abs(middle))
+    near = [y for y, place in zip(values, places, strict=True) if low - far <= place <= high + far]
+    return near if min(near) < max(near) else [*values]
+
+
+def _legend_of_one(
+    axes: Any,
+    panel: str,
+    training_sample: int | None,
+    members: Sequence[Mapping[str, list[float]]],
+    beyond: bool,
+) -> None:
+    """Name the curves, the samples of the training's scores, and the members, whose curves leave no place: below."""
     from matplotlib.lines import Line2D
 
     handles, texts = axes.get_legend_handles_labels()
@@ -277,7 +314,11 @@ def _legend_of_one(axes: Any, panel: str, training_sample: int | None, members: 
         ]
     if members:
         handles = [*handles, Line2D([], [], color=INK, lw=0.5)]
-        texts = [*(f"{text}, mean" for text in texts), f"thin: each of {members:,} members"]
+        drawn = sum(bool(_finite(panel, [own])) for own in members)
+        each = f"thin: {'each of ' if drawn == len(members) else f'{drawn:,} of '}{len(members):,} members"
+        texts = [*(f"{text}, median" for text in texts), each + ", some beyond the axis" * beyond]
+        legend(axes, handles, texts, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        return
     few = sum(len(line.get_xdata()) for line in axes.get_lines()) <= POINTS
     legend(axes, handles, texts, loc="best" if few else "lower right" if rises(panel) else "upper right")
 

@@ -60,6 +60,9 @@ class Program:
     A library that changes arrays in place therefore writes the first step of a call into memory of its own.
     """
 
+    reads_parts = False
+    """Whether `read` returns parts of larger arrays."""
+
     def __init__(self, function: Callable[..., Any], *others: Any) -> None:
         self.function = function
         self._others = others  # the other arguments of a subclass: its copies need them

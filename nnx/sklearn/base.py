@@ -32,8 +32,9 @@ from nnx.sklearn.parameters import (
     check_design,
     check_parameters,
     choose_optimizer,
+    count_parameters,
     design_of,
-    hidden_sizes,
+    layer_sizes,
     network_of,
     regularization_of,
 )
@@ -131,8 +132,7 @@ class BaseMLP(Fitted):
             self._begin(X)
         elif self._stochastic:
             self._go_on()
-        sizes = [X.shape[1], *hidden_sizes(self), self.n_outputs_]
-        P = sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
+        P = count_parameters(layer_sizes(self, X.shape[1]))
         work = registry.work(P, X.shape[0] * self.max_iter, 0, K)
         backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
         trainer = self._trained(X, backend, dtype, regularization, given.incremental)
@@ -147,7 +147,7 @@ class BaseMLP(Fitted):
         for name in ("_vector", "_views", "_best", *OF_MEMBERS):
             self.__dict__.pop(name, None)
         self.n_iter_, self.t_ = 0, 0
-        sizes = [X.shape[1], *hidden_sizes(self), self.n_outputs_]
+        sizes = layer_sizes(self, X.shape[1])
         self.n_layers_ = len(sizes)
         self.coefs_, self.intercepts_ = [], []
         for n_prev, n in pairwise(sizes):

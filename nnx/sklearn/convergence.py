@@ -76,7 +76,7 @@ class Convergence(Callback):
         worse: bool = score < estimator.best_validation_score_ + estimator.tol
         if score > estimator.best_validation_score_:
             estimator.best_validation_score_ = score
-            estimator._best = trainer.session.read("theta")["theta"]
+            estimator._best = trainer.session.own_theta
         return worse
 
     def _no_better(self, trainer: Trainer, policy: str) -> None:

@@ -1,5 +1,7 @@
 """What a fit leaves in an estimator: coefs_ and intercepts_, views of one vector, or members; and its pickle."""
 
+from functools import cache
+from inspect import getattr_static
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -15,6 +17,12 @@ from nnx.sklearn.memory import optimizer_memory
 
 class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The fitted attributes of both estimators."""
+
+    @classmethod
+    @cache
+    def _get_param_names(cls) -> list[str]:  # a search asks several times for each fit
+        names: list[str] = super()._get_param_names()
+        return names
 
     def _theta(self, network: Network) -> Array:
         """Return all parameters as one vector: that which coefs_ and intercepts_ are views of, unless they were set."""
@@ -49,7 +57,9 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self._ready: dict[Any, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error that says where the attributes of members are."""
+        """Raise an error that says where the attributes of members are, or why the estimator has no such method."""
+        if (is_there := getattr(getattr_static(type(self), name, None), "check", None)) is not None:
+            is_there(self)  # that of an `available_if`, which raises
         text = f"{type(self).__name__!r} object has no attribute {name!r}"
         if name in OF_ONE and "members_" in self.__dict__:
             text = f"each of the {len(self.members_)} members has its own {name}: take members_[0].{name}"

@@ -1,6 +1,5 @@
 """A fit as scikit-learn runs it: epochs, samples held out, warnings, and the state that is left."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from nnx.optimizers import lbfgs
 from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.convergence import Convergence
+from nnx.support.warned import warn
 from nnx.train.trainer import Trainer
 
 TOO_LARGE = (
@@ -121,7 +121,7 @@ def run(fit: Fit) -> None:
     """Train, and leave the attributes and warnings that scikit-learn leaves."""
     warning = finish(fit, train(fit))
     if warning is not None:
-        warnings.warn(warning, stacklevel=4)
+        warn(warning)
 
 
 def train(fit: Fit) -> BaseException | None:
@@ -206,10 +206,7 @@ def _batch_size(estimator: Any, m: int) -> int:
     if estimator.batch_size == "auto":
         return min(200, m)
     if estimator.batch_size > m:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=6,
-        )
+        warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
     return int(min(estimator.batch_size, m))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sklearn.model_selection import ParameterSampler
 
-from nnx.errors import InputError, items, shown, unknown
+from nnx.errors import InputError, first_line, items, listed, positive_int, shown, unknown
 
 OWN = (
     "random_state", "alpha", "learning_rate", "learning_rate_init", "power_t", "momentum", "beta_1", "beta_2",
@@ -30,6 +30,7 @@ def check_members(estimator: Any) -> None:
             name = "selection='greedy'" if greedy else "member_params"
             raise InputError(f"{name} is given without n_members; give n_members=8, say, or leave it out")
         return
+    positive_int("n_members", K)
     if greedy and not (estimator.early_stopping and estimator._stochastic):
         raise InputError(
             "selection='greedy' chooses members by the samples that early_stopping holds out; give "
@@ -70,10 +71,18 @@ def draw(estimator: Any, random_state: Any) -> list[dict[str, Any]]:
     """Return each member's own parameters, those of distributions drawn as `ParameterSampler` draws them."""
     K, given = estimator.n_members, member_params(estimator)
     random = {name: values for name, values in given.items() if not isinstance(values, list)}
-    found = [*ParameterSampler(random, K, random_state=random_state)] if random else [{} for _ in range(K)]
+    try:
+        drawn = (
+            [*ParameterSampler(random, K, random_state=random_state)] if random else [{} for _ in range(K)]
+        )
+    except Exception as error:  # of a distribution
+        raise InputError(
+            f"member_params has no value of the distribution of {listed(random, 3)}: {first_line(error)}. Give it its "
+            "parameters, as in scipy.stats.loguniform(1e-4, 1)"
+        ) from error
     return [
         own | {name: values[k] for name, values in given.items() if name not in random}
-        for k, own in enumerate(found)
+        for k, own in enumerate(drawn)
     ]
 
 

@@ -3,7 +3,6 @@
 Each member is an estimator of one network. The stack changes how the members are fitted, and nothing of their fits.
 """
 
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -21,11 +20,14 @@ from nnx.errors import DivergenceError, InputError
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
-from nnx.sklearn.fitting import Fit, Given, finish, hold_out, train
+from nnx.sklearn.fitting import TOO_LARGE, Fit, Given, finish, hold_out, train
 from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
-from nnx.sklearn.parameters import check_design, check_parameters
-from nnx.train.request import Request
-from nnx.train.stack_fit import fit_stack
+from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
+from nnx.sklearn.stacked_fits import HOST_COPIES, WAITING_COPIES, member_bytes, train_together
+from nnx.support.limits import available
+from nnx.support.members import named
+from nnx.support.warned import warn
+from nnx.train.stack_memory import Need, check_room
 from nnx.train.stack_session import StackSession
 from nnx.train.trainer import Trainer
 
@@ -46,6 +48,8 @@ MOST_DENSE = 2**24
 
 def fit_members(estimator: Any, given: Given) -> None:
     """Train all members, or train them on, and find their shares in the mean."""
+    if given.first:
+        check_memory(estimator, given)
     random_state = estimator._random_state = check_random_state(estimator.random_state)
     seeds = random_state.randint(2**31 - 1, size=estimator.n_members)
     if given.first:
@@ -67,6 +71,18 @@ def fit_members(estimator: Any, given: Given) -> None:
     estimator.members_, estimator.member_weights_ = members, shares / shares.sum()
     estimator.n_layers_, estimator.n_iter_ = members[0].n_layers_, max(member.n_iter_ for member in members)
     estimator._forwards = {}
+
+
+def check_memory(estimator: Any, given: Given) -> None:
+    """Raise an InputError if the host has no room for so many members, of which at least one trains at a time."""
+    K, P = estimator.n_members, count_parameters(layer_sizes(estimator, given.X.shape[1]))
+    work = registry.work(P, given.X.shape[0] * estimator.max_iter, 0, K)
+    backend = samples.backend_for(given.X, estimator.backend, estimator.device, estimator.precision, work)
+    need = Need(member_bytes(P, given.dtype, HOST_COPIES), 0)
+    if backend.device == "cpu":
+        each = member_bytes(P, given.dtype, WAITING_COPIES)
+        need = Need(each, member_bytes(P, given.dtype) - each)
+    check_room(K, need, available, "Give a smaller n_members")
 
 
 def forget(estimator: Any) -> None:
@@ -124,24 +140,13 @@ def _train(estimator: Any, fits: Sequence[Fit]) -> tuple[Any, Sequence[BaseExcep
             return trainer, _one_by_one(estimator, fits)
         fits = [replace(fit, X=X) for X in [first.X.toarray()] for fit in fits]
     same = all(fit.rows is first.rows for fit in fits)
-    X, Y, weights = (fits[0] if same else replace(fits[0], rows=None)).samples
-    shared = Callbacks(_of_all(estimator))
-    shared.trainer, interrupt = trainer, None
-    asked = Request(
-        X, Y, first.epochs, first.batch_size, None, estimator.shuffle, shared, weights, rounds=True
-    )
+    pool = (fits[0] if same else replace(fits[0], rows=None)).samples
+    shared, interrupt = Callbacks(_of_all(estimator)), None
+    shared.trainer = trainer
     try:
-        fit_stack(
-            trainer.session,
-            asked,
-            [fit.trainer for fit in fits],
-            [fit.callbacks for fit in fits],
-            None if same else [fit.rows for fit in fits],
-        )
+        train_together(trainer.session, fits, pool, None if same else [fit.rows for fit in fits], shared)
     except KeyboardInterrupt as error:
         interrupt = error
-    except DivergenceError:
-        pass  # each member has its own
     return trainer, [error or interrupt for error in trainer.session.errors]
 
 
@@ -177,31 +182,45 @@ def _finish(fits: Sequence[Fit], errors: Sequence[BaseException | None]) -> set[
         When no member has come through.
     """
     failed: dict[int, ValueError] = {}
+    all_diverged = all(isinstance(error, DivergenceError) for error in errors)
     warned: dict[tuple[type, str], list[int]] = {}
     for k, (fit, error) in enumerate(zip(fits, errors, strict=True)):
         try:
             warning = finish(fit, error)
         except ValueError as too_large:
             failed[k] = too_large
+        best = all_diverged and hasattr(
+            fit.estimator, "_best"
+        )  # then its best parameters are better than nothing
+        if isinstance(error, DivergenceError) and not best:
+            failed.setdefault(k, ValueError(TOO_LARGE))
             warning = ConvergenceWarning(f"left out of the mean, as it has diverged: {error}")
+        fit.trainer.session.failure = error if k in failed else None
         fit.estimator._take_up(fit)
         if warning is not None:
             warned.setdefault((type(warning), str(warning)), []).append(k)
     if len(failed) == len(fits):
-        raise failed[0]
+        raise failed[0] from errors[0]
+    left_out = {*failed} | (untrained := _untrained(fits, errors, {*range(len(fits))} - {*failed}))
+    if untrained:
+        warned[ConvergenceWarning, "left out of the mean, as the fit ended before it was trained"] = [
+            *untrained
+        ]
     for (kind, text), which in warned.items():
         if kind is not UserWarning:  # an interrupt is not that of a member
-            text = f"{_named(which, len(fits))}: {text}"
-        warnings.warn(text, kind, stacklevel=5)
-    untrained = {k for k, fit in enumerate(fits) if errors[k] and not fit.estimator.n_iter_}
-    return {*failed} | (untrained if len({*failed} | untrained) < len(fits) else set())
+            text = f"{named(which, len(fits))}: {text}"
+        warn(text, kind)
+    return left_out
 
 
-def _named(which: Sequence[int], K: int) -> str:
-    if len(which) == K:
-        return f"All {K} members" if K > 1 else "The member"
-    numbers = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
-    return f"Member {numbers}" if len(which) == 1 else f"{len(which)} of {K} members ({numbers})"
+def _untrained(fits: Sequence[Fit], errors: Sequence[BaseException | None], members: set[int]) -> set[int]:
+    """Return those of the members that have trained for no epoch, or for no step; none if that is true of all."""
+    epochs = {
+        k for k in members
+        if fits[k].estimator.n_iter_ or vars(fits[k].estimator).get("loss_curve_")  # of a fit before
+        or not (errors[k] or fits[k].estimator._stochastic)  # L-BFGS, which began where it would have ended
+    }  # fmt: skip
+    return members - (epochs or {k for k in members if fits[k].trainer.steps} or members)
 
 
 # --- prediction -------------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from nnx import optimizers
 from nnx.callbacks.base import Callbacks
+from nnx.callbacks.checkpoints import Checkpoints
 from nnx.errors import (
     LARGEST,
     InputError,
@@ -99,6 +101,16 @@ def hidden_sizes(estimator: Any) -> list[int]:
     return sizes
 
 
+def layer_sizes(estimator: Any, n_features: int) -> list[int]:
+    """Return n[0], ..., n[L]."""
+    return [n_features, *hidden_sizes(estimator), estimator.n_outputs_]
+
+
+def count_parameters(sizes: Sequence[int]) -> int:
+    """Return the number of weights and biases of the layers of a network."""
+    return sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
+
+
 def check_parameters(estimator: Any, incremental: bool) -> None:
     """Raise a ValueError unless the parameters have a meaning, alone and together.
 
@@ -135,7 +147,11 @@ def check_parameters(estimator: Any, incremental: bool) -> None:
             "regularization must be an nnx.Regularization, such as nnx.Regularization(l2=1e-4), or None; given "
             f"{shown(estimator.regularization)}"
         )
-    Callbacks(estimator.callbacks)
+    if any(isinstance(one, Checkpoints) for one in Callbacks(estimator.callbacks).all):
+        raise InputError(
+            "callbacks has Checkpoints, from which no estimator goes on: a model file holds neither scikit-learn's "
+            "optimizers nor its random numbers. Pickle the estimator between calls of partial_fit, or use nnx.Trainer"
+        )
 
 
 def design_of(estimator: Any) -> dict[str, Any]:

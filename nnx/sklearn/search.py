@@ -13,6 +13,11 @@ from sklearn.utils._param_validation import Interval
 
 from nnx.errors import InputError
 from nnx.sklearn.search_tasks import Stacks
+from nnx.support.limits import available
+from nnx.train.stack_memory import Need, check_room
+
+CANDIDATE_BYTES = 8_000
+"""Bytes that scikit-learn's search takes for a candidate in two folds, beside its fits (CPython 3.11, 64 bits)."""
 
 
 class StackedSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has no types
@@ -31,8 +36,8 @@ class StackedSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has n
         All combinations are tried, as in `GridSearchCV`.
     param_distributions : dict or list of dict
         In place of `param_grid`: `n_iter` combinations are drawn, as in `RandomizedSearchCV`.
-    n_iter : int
-        The number of candidates drawn from `param_distributions`.
+    n_iter : int or None
+        The number of candidates drawn from `param_distributions`; None: 10. A grid takes none.
     random_state : int, RandomState or None
         Of that draw.
     n_jobs : int or None
@@ -62,7 +67,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         **{k: v for k, v in BaseSearchCV._parameter_constraints.items() if k != "pre_dispatch"},
         "param_grid": [dict, list, None],
         "param_distributions": [dict, list, None],
-        "n_iter": [Interval(Integral, 1, None, closed="left")],
+        "n_iter": [Interval(Integral, 1, None, closed="left"), None],
         "random_state": ["random_state"],
     }
 
@@ -72,7 +77,7 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         param_grid: Any = None,
         *,
         param_distributions: Any = None,
-        n_iter: int = 10,
+        n_iter: int | None = None,
         random_state: Any = None,
         scoring: Any = None,
         n_jobs: int | None = None,
@@ -108,7 +113,9 @@ multimetric_, classes_, n_features_in_, feature_names_in_
         **params
             As in scikit-learn: of the estimator's `fit`, such as `sample_weight`, and `groups` for `cv`.
         """
-        self._candidates()  # an error comes before any fit
+        candidates = self._candidates()  # an error comes before any fit
+        advice = "Give fewer values, or a smaller n_iter"
+        check_room(len(candidates), Need(CANDIDATE_BYTES, 0), available, advice, "candidates")
         with ExitStack() as context:
             context.enter_context(parallel_config(backend=Stacks(self.n_jobs, context.close)))
             super().fit(X, y, **params)
@@ -122,9 +129,15 @@ multimetric_, classes_, n_features_in_, feature_names_in_
                 f"{given} given of param_grid and param_distributions; give one of them: a grid, of which all "
                 "combinations are tried, or distributions, from which n_iter candidates are drawn"
             )
-        if self.param_grid is not None:
-            return ParameterGrid(self.param_grid)
-        return ParameterSampler(self.param_distributions, self.n_iter, random_state=self.random_state)
+        if self.param_grid is None:
+            n_iter = 10 if self.n_iter is None else self.n_iter
+            return ParameterSampler(self.param_distributions, n_iter, random_state=self.random_state)
+        if self.n_iter is not None:
+            raise InputError(
+                f"n_iter={self.n_iter} is of param_distributions; all combinations of param_grid are tried. Leave it "
+                "out, or give the values as param_distributions"
+            )
+        return ParameterGrid(self.param_grid)
 
     def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
         evaluate_candidates(self._candidates())

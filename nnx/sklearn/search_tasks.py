@@ -1,8 +1,10 @@
 """The fits of a search, as joblib's tasks: they are collected, and those that a stack can run wait for each other."""
 
+import logging
+import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from joblib import Parallel
@@ -13,18 +15,27 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
+from nnx.errors import first_line
 from nnx.sklearn.base import BaseMLP
-from nnx.sklearn.fitting import Fit
+from nnx.sklearn.fitting import Fit, Given
+from nnx.sklearn.member_params import OWN
+from nnx.sklearn.members import OF_ALL
+from nnx.sklearn.parameters import check_parameters
 from nnx.sklearn.stacked_fits import (
     Distinct,
-    Outcome,
     architecture,
     deferred,
     groups,
+    member_bytes,
     run_stack,
     suits_a_stack,
     take_backends,
 )
+from nnx.support.limits import available
+from nnx.support.warned import warn
+from nnx.train.stack_memory import SMALL, USABLE
+
+_log = logging.getLogger("nnx")
 
 
 class Stacks(ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
@@ -92,12 +103,17 @@ class Task:
     ----------
     function, given, named
         The call, as joblib has it. It is done as it is where no stack can run the fit.
+
+    Attributes
+    ----------
+    result : dict or None
+        The scores of the fit that a stack has run.
     """
 
     def __init__(self, function: Any, given: Sequence[Any], named: dict[str, Any]) -> None:
         self.call = function, given, named
+        self.result: dict[str, Any] | None = None
         self._estimator: Any = None
-        self._outcome: Outcome | None = None
         self._seconds = 0.0
 
     def wait(self, folds: "Folds") -> Fit | None:
@@ -113,30 +129,23 @@ class Task:
             if trained_last(estimator) is None:
                 return None
             fit = folds.fit(estimator, X, y, train, others or {}, parameters)
-        except Exception:  # whatever it is
+        except (TypeError, ValueError):  # of parameters and samples
+            return None
+        except Exception as error:
+            _tell("a fit of the search cannot be made ready for a stack, and is done by itself", error)
             return None
         self._estimator, self._seconds = estimator, time.perf_counter() - start
         return fit
 
-    def end(self, outcome: Outcome) -> None:
-        """Take the end of the fit, which `wait` has returned, in a stack."""
-        self._outcome = outcome
-        if outcome.warning is not None:
-            warnings.warn(outcome.warning, stacklevel=2)
-
-    @property
-    def stacked(self) -> bool:
-        """Whether a stack has run the fit."""
-        return self._outcome is not None
-
-    def scores(self) -> dict[str, Any]:
-        """Return the scores of what a stack has trained."""
-        assert self._outcome is not None
-        trained = Trained(self._estimator, self._outcome.error)
-        found: dict[str, Any] = self.call[0](trained, *self.call[1][1:], **self.call[2])
-        found["fit_time"] = self._seconds + self._outcome.seconds
+    def end(self, end: Exception | None, seconds: float) -> None:
+        """Score the fit of `wait`, which a stack has trained in so many seconds, to this warning or error."""
+        if isinstance(end, Warning):
+            warn(end)
+            end = None
+        trained = Trained(self._estimator, end)
+        self.result = self.call[0](trained, *self.call[1][1:], **self.call[2])
+        self.result["fit_time"] = self._seconds + seconds
         self._estimator = None
-        return found
 
 
 class Trained:
@@ -147,10 +156,10 @@ class Trained:
 
     def set_params(self, **_: Any) -> Any:
         """Return the estimator, whose next `fit` does nothing, or fails."""
-        self._estimator.fit = self._fit
+        self._estimator.fit = self._end_fit
         return self._estimator
 
-    def _fit(self, *_: Any, **__: Any) -> Any:
+    def _end_fit(self, *_: Any, **__: Any) -> Any:
         del self._estimator.fit
         if self._error is not None:
             raise self._error
@@ -163,6 +172,7 @@ class Folds:
     def __init__(self) -> None:
         self._samples: dict[int, Any] = {}
         self._transformed: dict[Any, Any] = {}
+        self._checked: dict[Any, tuple[Given, dict[str, Any], Any]] = {}
         self._forwards: dict[Any, Any] = {}
         self._distinct = Distinct()
 
@@ -196,14 +206,24 @@ class Folds:
 
     def _ready(self, network: BaseMLP, given: Any) -> Fit:
         """Return the fit of a network; those of one architecture score the samples held out by one program."""
-        X, y, sample_weight = given
-        samples = network._check(X, y, sample_weight, False)
-        samples.X, samples.Y, samples.weights = map(
-            self._distinct.first, (samples.X, samples.Y, samples.weights)
-        )
+        samples = self._samples_for(network, given)
         fit = network._ready_for(samples)
         samples.forward = self._forwards.setdefault(architecture(fit), samples.forward)
         return fit
+
+    def _samples_for(self, network: BaseMLP, given: Any) -> Given:
+        """Return the samples as a network takes them; networks that differ in numbers alone have them checked once."""
+        check_parameters(network, False)
+        X, y, sample_weight = given = [self._distinct.first(x) for x in given]
+        alike = (repr(value) for name, value in network.get_params(deep=False).items() if name not in OWN)
+        key = type(network), network._stochastic, *map(id, given), *alike
+        if key not in self._checked:
+            samples = network._check(X, y, sample_weight, False)
+            learned = {name: vars(network)[name] for name in OF_ALL if name in vars(network)}
+            self._checked[key] = samples, learned, given
+        samples, learned, _ = self._checked[key]
+        network.__dict__.update(learned)
+        return replace(samples)
 
 
 def trained_last(estimator: Any) -> BaseMLP | None:
@@ -216,17 +236,40 @@ def trained_last(estimator: Any) -> BaseMLP | None:
 
 
 def results(tasks: Sequence[Task], n_jobs: int | None) -> list[Any]:
-    """Return the results of tasks, whose fits run in as few stacks as they can."""
-    folds = Folds()
-    waiting = [(task, fit) for task in tasks if (fit := task.wait(folds)) is not None and suits_a_stack(fit)]
-    stacks = [group for group in groups([fit for _, fit in waiting]) if len(group) > 1]
-    take_backends([waiting[k][1] for group in stacks for k in group])
+    """Return the results of tasks, whose fits run in as few stacks as they can, as many at once as memory holds."""
+    folds, free = Folds(), available()
+    most = math.inf if free is None else max(SMALL, USABLE * free)
+    waiting: list[tuple[Task, Fit]] = []
+    size = 0
+    for task in tasks:
+        fit = task.wait(folds)
+        if fit is not None and suits_a_stack(fit):
+            waiting.append((task, fit))
+            size += member_bytes(fit.trainer.network.P, fit.trainer.dtype)
+        if size > most:
+            _run(waiting)
+            waiting, size = [], 0
+    _run(waiting)
+    alone = iter(Parallel(n_jobs=n_jobs)([task.call for task in tasks if task.result is None]))
+    return [next(alone) if task.result is None else task.result for task in tasks]
+
+
+def _run(waiting: Sequence[tuple[Task, Fit]]) -> None:
+    """Run fits in stacks, and score them; those that are alone, or whose stack fails, go on waiting."""
+    fits = [fit for _, fit in waiting]
+    stacks = [group for group in groups(fits) if len(group) > 1]
+    take_backends([fits[k] for group in stacks for k in group])
     for group in stacks:
+        start = time.perf_counter()
         try:
-            outcomes = run_stack([waiting[k][1] for k in group])
-        except Exception:  # one by one, each has its own
+            ends = run_stack([fits[k] for k in group])
+        except Exception as error:
+            _tell(f"a stack of {len(group)} fits of the search has failed; each is done by itself", error)
             continue
-        for k, outcome in zip(group, outcomes, strict=True):
-            waiting[k][0].end(outcome)
-    alone = iter(Parallel(n_jobs=n_jobs)([task.call for task in tasks if not task.stacked]))
-    return [task.scores() if task.stacked else next(alone) for task in tasks]
+        seconds = (time.perf_counter() - start) / len(group)
+        for k, end in zip(group, ends, strict=True):
+            waiting[k][0].end(end, seconds)
+
+
+def _tell(text: str, error: Exception) -> None:
+    _log.warning("%s: %s: %s", text, type(error).__name__, first_line(error))

@@ -1,10 +1,8 @@
 """Fits of several estimators, on samples of their own, that run together: those of one architecture in one stack."""
 
-import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -27,6 +25,24 @@ DEFERRED: ContextVar[Callable[..., None] | None] = ContextVar("DEFERRED", defaul
 """Where the fits of this thread wait: see `deferred`."""
 
 
+MEMBER_BYTES = 40_000
+"""Bytes on the host of an estimator and its fit beside the parameters (CPython 3.11, 64 bits)."""
+
+MEMBER_COPIES = 20
+"""Copies of its parameters: its own, those of the stack, and those of the optimizer."""
+
+WAITING_COPIES = 10
+"""Those of one that waits for its round or has trained: about what NumPy's take with early stopping."""
+
+HOST_COPIES = 3
+"""Those on the host of one that trains on a GPU: as they are drawn, in float64, and as they are handed out."""
+
+
+def member_bytes(P: int, dtype: str, copies: int = MEMBER_COPIES) -> int:
+    """Return the bytes on the host of an estimator that is trained in a stack."""
+    return MEMBER_BYTES + copies * P * (4 if dtype == "float32" else 8)
+
+
 @contextmanager
 def deferred(wait: Callable[..., None]) -> Generator[None, None, None]:
     """Within it `fit` of an estimator calls wait(estimator, X, y, sample_weight), and trains nothing."""
@@ -37,40 +53,25 @@ def deferred(wait: Callable[..., None]) -> Generator[None, None, None]:
         DEFERRED.reset(token)
 
 
-@dataclass
-class Outcome:
-    """The end of a fit in a stack.
-
-    Attributes
-    ----------
-    seconds : float
-        Its share of the time of the stack.
-    warning : Warning or None
-    error : Exception or None
-        Why it failed.
-    """
-
-    seconds: float
-    warning: Warning | None = None
-    error: Exception | None = None
-
-
 def suits_a_stack(fit: Fit) -> bool:
-    """Whether a stack can run a fit: not L-BFGS, no sparse matrix, and no callback that sees each step."""
-    return fit.estimator._stochastic and not sparse.issparse(fit.X) and not Callbacks(fit.callbacks).each_step
+    """Whether a stack can run a fit: not L-BFGS, no sparse matrix, and no callback that is one for all members."""
+    # if a stack fails, each fit begins anew, with copies of its callbacks
+    own = Callbacks(fit.estimator.callbacks)
+    suits = all(one.each_member for one in own.all) and not own.each_step
+    return suits and fit.estimator._stochastic and not sparse.issparse(fit.X)
 
 
 def groups(fits: Sequence[Fit]) -> list[list[int]]:
     """Return the numbers of the fits of each stack: one architecture and backend, the same steps in an epoch."""
-    found: dict[Any, list[list[int]]] = {}
+    stacks: dict[Any, list[list[int]]] = {}
     for k, fit in enumerate(fits):
-        alike = found.setdefault(_key(fit), [])
+        alike = stacks.setdefault(_key(fit), [])
         group = next((group for group in alike if _fit_together(fits[group[0]], fit)), None)
         if group is None:
             alike.append([k])
         else:
             group.append(k)
-    return [group for alike in found.values() for group in alike]
+    return [group for alike in stacks.values() for group in alike]
 
 
 def architecture(fit: Fit) -> Any:
@@ -125,34 +126,30 @@ def take_backends(fits: Sequence[Fit]) -> None:
                 fit.trainer.session.take_backend(backend)
 
 
-def run_stack(fits: Sequence[Fit]) -> list[Outcome]:
-    """Run fits of one group in one stack, and leave each estimator as its own fit does.
-
-    A fit that diverges has an error in its outcome. Any other error is that of the stack, and is raised.
-    """
-    start = time.perf_counter()
-    first, pool = fits[0], Pool()
+def run_stack(fits: Sequence[Fit]) -> list[Exception | None]:
+    """Run fits of one group in one stack; leave each estimator as its own fit does, and return its warning or error."""
+    pool = Pool()
     places = [pool.add(fit) for fit in fits]
-    X, Y, weights = pool.samples
     stack = StackSession.of([fit.trainer.session for fit in fits])
-    asked = Request(
-        X,
-        Y,
-        first.epochs,
-        first.batch_size,
-        None,
-        first.estimator.shuffle,
-        Callbacks(None),
-        weights,
-        rounds=True,
+    train_together(stack, fits, pool.samples, places, Callbacks(None))
+    ends = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]
+    _share_forward([fit for fit, end in zip(fits, ends, strict=True) if not isinstance(end, ValueError)])
+    return ends
+
+
+def train_together(
+    stack: StackSession, fits: Sequence[Fit], data: Any, places: Any, callbacks: Callbacks
+) -> None:
+    """Train the fits whose sessions a stack has, in rounds where memory ends. `stack.errors` has those that diverge.
+
+    Each fit takes its `places` of `data`, X, Y and weights, or all. The `callbacks` are those of all fits together.
+    """
+    first, (X, Y, weights) = fits[0], data
+    request = Request(
+        X, Y, first.epochs, first.batch_size, None, first.estimator.shuffle, callbacks, weights, rounds=True
     )
     with suppress(DivergenceError):  # of all of them: each has its own
-        fit_stack(stack, asked, [fit.trainer for fit in fits], [fit.callbacks for fit in fits], places)
-    found = [_finished(fit, error) for fit, error in zip(fits, stack.errors, strict=True)]
-    _share_forward([fit for fit, outcome in zip(fits, found, strict=True) if outcome.error is None])
-    for outcome in found:
-        outcome.seconds = (time.perf_counter() - start) / len(fits)
-    return found
+        fit_stack(stack, request, [fit.trainer for fit in fits], [fit.callbacks for fit in fits], places)
 
 
 def _share_forward(fits: Sequence[Fit]) -> None:
@@ -166,13 +163,13 @@ def _share_forward(fits: Sequence[Fit]) -> None:
             fit.estimator._take_forward(backend, forward)
 
 
-def _finished(fit: Fit, error: BaseException | None) -> Outcome:
+def _finished(fit: Fit, error: BaseException | None) -> Exception | None:
     try:
         warning = finish(fit, error)
         fit.estimator._take_up(fit)
     except ValueError as failure:
-        return Outcome(0.0, error=failure)
-    return Outcome(0.0, warning)
+        return failure
+    return warning
 
 
 class Distinct:
@@ -187,9 +184,9 @@ class Distinct:
         if not isinstance(x, np.ndarray) or id(x) in self._known:
             return x
         key = x.shape, str(x.dtype), blake2b(np.ascontiguousarray(x).data).digest()
-        found = self._first.setdefault(key, x)
-        self._known.add(id(found))
-        return found
+        first = self._first.setdefault(key, x)
+        self._known.add(id(first))
+        return first
 
 
 class Pool:

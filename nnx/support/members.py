@@ -129,10 +129,25 @@ def sizes(*xs: Any) -> dict[str, int]:
     found: dict[str, int] = {}
     for x in xs:
         for name, value in varied(x).items():
-            found[f"{type(x).__name__}'s {name}"] = len(value)
+            kind = getattr(x, "kind", type(x))  # of a schedule in epochs, the schedule's class
+            found[f"{kind.__name__}'s {name}"] = len(value)
         if varied(schedule := getattr(x, "learning_rate", None)):
             found |= sizes(schedule)
     return found
+
+
+def named(which: Sequence[int], K: int) -> str:
+    """Return some of K members for people.
+
+    Examples
+    --------
+    >>> named([1], 3), named([0, 2], 3), named([0, 1, 2], 3)
+    ('member 1', '2 of 3 members (0, 2)', 'all 3 members')
+    """
+    if len(which) == K:
+        return f"all {K} members" if K > 1 else "the member"
+    numbers = ", ".join(map(str, which[:8])) + (", ..." if len(which) > 8 else "")
+    return f"member {numbers}" if len(which) == 1 else f"{len(which)} of {K} members ({numbers})"
 
 
 def acts(x: Number) -> bool:

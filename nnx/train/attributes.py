@@ -1,8 +1,8 @@
 """The attributes of a trainer that are its session's; of one with members several are lists, one value a member."""
 
-from typing import Any
+from typing import Any, TypeVar
 
-from nnx.errors import count
+from nnx.errors import InputError, count
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Optimizer, State
@@ -10,14 +10,33 @@ from nnx.port.base import Backend
 from nnx.port.communicator import Communicator
 from nnx.train.session import Session
 
+T = TypeVar("T")
 
-def _of_session(name: str) -> Any:
-    """Return a property that is the session's attribute of this name."""
+
+class Each(list[T]):
+    """The members of a trainer, each as a trainer."""
+
+    def __getitem__(self, k: Any) -> Any:
+        try:
+            return super().__getitem__(k)
+        except IndexError:
+            there = (
+                f"the last one is {len(self) - 1}" if self else "this trainer has one network, and no members"
+            )
+            raise InputError(f"there is no member {k}; {there}") from None
+
+
+def _of_session(name: str, fixed: bool = False) -> Any:
+    """Return a property that is the session's attribute of this name. One that is fixed cannot be set."""
 
     def read(trainer: Any) -> Any:
         return getattr(trainer.session, name)
 
     def write(trainer: Any, value: Any) -> None:
+        if fixed:
+            raise InputError(
+                f"a trainer keeps its {name}; make another one: nnx.Trainer(..., {name}=..., theta=trainer.theta)"
+            )
         setattr(trainer.session, name, value)
 
     return property(read, write, doc=getattr(getattr(Session, name, None), "__doc__", None))
@@ -28,14 +47,14 @@ class Attributes:
 
     session: Any
 
-    network: Network = _of_session("network")
-    optimizer: Optimizer = _of_session("optimizer")
-    regularization: Regularization = _of_session("regularization")
-    backend: Backend = _of_session("backend")
+    network: Network = _of_session("network", fixed=True)
+    optimizer: Optimizer = _of_session("optimizer", fixed=True)
+    regularization: Regularization = _of_session("regularization", fixed=True)
+    backend: Backend = _of_session("backend", fixed=True)
     communicator: Communicator = _of_session("communicator")
     reason: str = _of_session("reason")
-    dtype: str = _of_session("dtype")
-    seed: Any = _of_session("seed")
+    dtype: str = _of_session("dtype", fixed=True)
+    seed: Any = _of_session("seed", fixed=True)
     rng: Any = _of_session("rng")
     records: Any = _of_session("records")
     metadata: dict[str, Any] = _of_session("metadata")

@@ -1,7 +1,7 @@
 """The costs of steps and their weights as Python's numbers, and their mean."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nnx.errors import BackendError
@@ -88,12 +88,15 @@ def costs(backend: Backend, Js: Any, count: int) -> list[float]:
     return found
 
 
-def added(sums: tuple[float, float], costs: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
-    """Return the sums of w J and w with these steps added one by one: the rounding depends on no number of reads."""
+def added(sums: tuple[Any, Any], costs: Iterable[Any], weights: Iterable[Any]) -> tuple[Any, Any]:
+    """Return the sums of w J and w with these steps added one by one: the rounding depends on no number of reads.
+
+    The costs and weights of a step are numbers, or arrays with one for each row of a stack.
+    """
     total, weight = sums
     for J, w in zip(costs, weights, strict=True):
-        total += J * w
-        weight += w
+        total = total + J * w
+        weight = weight + w
     return total, weight
 
 

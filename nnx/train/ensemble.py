@@ -3,22 +3,24 @@
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, NoReturn
 
 from nnx.array import host
-from nnx.array.namespace import Array, array_namespace
+from nnx.array.namespace import Array
 from nnx.batches.rows import pair_as_rows
 from nnx.callbacks.monitor import best_is
 from nnx.errors import InputError, positive_int
 from nnx.model.outputs.base import Output, mean_loss
 from nnx.model.outputs.targets import targets
-from nnx.train.evaluation import check_metrics, find_metrics, held_out
+from nnx.train.evaluation import check_metrics, classes_of, find_metrics, held_out
 
 
 class Ensemble:
     """The mean of K members' predictions: `nnx.Trainer.ensemble`.
 
-    The members are taken as they are when a method is called.
+    The members are taken as they are when a method is called. Those that diverged in their last fit are left out, and
+    those that were not trained, as a fit in rounds ended before their first. If no other is left, those stay that
+    diverged and whose best epoch early stopping has restored.
 
     Parameters
     ----------
@@ -42,14 +44,25 @@ class Ensemble:
     def __init__(self, trainer: Any) -> None:
         if not trainer.each:
             raise InputError("this trainer has one network, and no members; give members=K")
-        self._trainer, self._session = trainer, trainer.session
+        self._trainer = trainer
+
+    @property
+    def _session(self) -> Any:
+        return self._trainer.session
 
     @property
     def weights(self) -> list[float]:
-        """The share of each member in the mean: 1/K, or what `select` found."""
-        K = self._session.K
-        found: list[float] | None = self._session.selection
-        return [1 / K] * K if found is None else list(found)
+        """The share of each member in the mean: the same, that which `select` found, or that which you set.
+
+        It is 0 of those that are left out. Setting a share above 0 takes back in a member that was left out.
+        """
+        session = self._session
+        shares: list[float] = session.selection or [1 / session.K] * session.K
+        if not (left_out := session.left_out):
+            return [*shares]
+        found = [0.0 if k in left_out else share for k, share in enumerate(shares)]
+        total = sum(found) or 1.0
+        return [share / total for share in found]
 
     @weights.setter
     def weights(self, weights: Any) -> None:
@@ -59,16 +72,35 @@ class Ensemble:
                 f"weights must be {K} numbers >= 0, one for each member, some of them above 0; given "
                 f"an array of shape {found.shape}"
             )
-        self._session.selection = (found / found.sum()).tolist()
+        self._session.selection = shares = (found / found.sum()).tolist()
+        for session, share in zip(self._session.members, shares, strict=True):
+            if share:
+                session.failure, session.untrained = None, False
+
+    def __repr__(self) -> str:
+        K, which = self._session.K, self._session.said_of_left_out()
+        used, gone = sum(share > 0 for share in self.weights), f"; {which}" if which else ""
+        return f"<Ensemble: mean of {used} of {K} members of {self._session.network!r}{gone}>"
 
     def predict(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return the mean of the members' A[L]: see `Trainer.predict`."""
         return self._mean(self._members(X, batch_size, rows))
 
+    def classify(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
+        """Return the classes by the mean of the members' A[L]: see `Trainer.classify`."""
+        return classes_of(self._session, self._mean, X, batch_size, rows)
+
     def spread(self, X: Any, batch_size: int | None = None, *, rows: bool = False) -> Any:
         """Return the standard deviation of the members' A[L] around their mean, of the shape of `predict`."""
+        return self.predict_with_spread(X, batch_size, rows=rows)[1]
+
+    def predict_with_spread(
+        self, X: Any, batch_size: int | None = None, *, rows: bool = False
+    ) -> tuple[Any, Any]:
+        """Return the results of `predict` and of `spread`, for which the members predict once."""
         A = self._members(X, batch_size, rows)
-        return self._mean((A - self._mean(A)) ** 2) ** 0.5
+        mean = self._mean(A)
+        return mean, self._mean((A - mean) ** 2) ** 0.5
 
     def evaluate(
         self,
@@ -97,7 +129,7 @@ class Ensemble:
 
         Each round adds the member that makes the mean best, again and again (Caruana et al., 2004,
         https://doi.org/10.1145/1015330.1015432, section 2.1, with replacement). The weights are those of the best
-        round. Of several members that are as good, the first is taken.
+        round. Of several members that are as good, the first is taken. A member that has diverged is not.
 
         Parameters
         ----------
@@ -108,7 +140,8 @@ class Ensemble:
         rounds : int or None
             None: 2 K.
         """
-        K = self._session.K
+        K, left_out = self._session.K, self._session.left_out
+        candidates = [k for k in range(K) if k not in left_out] or self._raise_none_left()
         rounds = 2 * K if rounds is None else positive_int("rounds", rounds)
         is_loss = isinstance(metric, str) and metric == "loss"
         A, Y, w, wanted = self._outputs(X, Y, sample_weight, [] if is_loss else [metric], rows)
@@ -123,10 +156,10 @@ class Ensemble:
                 found = [measured(self._output, mean, Y, w, wanted)[name] for mean in means]
             return [sign * float(x) if math.isfinite(x) else math.inf for x in found]
 
-        counts, best, chosen, total = [0] * K, math.inf, [0] * K, 0.0 * A[0, ...]
+        counts, best, chosen, total = [0] * K, math.inf, [0] * K, 0.0
         for n in range(1, rounds + 1):
             scores = scores_of((total + A) / n)
-            k = min(range(K), key=scores.__getitem__)
+            k = min(candidates, key=scores.__getitem__)
             counts[k] += 1
             total = total + A[k, ...]
             if scores[k] < best:
@@ -139,6 +172,14 @@ class Ensemble:
         found: list[float] = self.weights
         return found
 
+    def _raise_none_left(self) -> NoReturn:
+        session, first = self._session, next(filter(None, self._session.errors), None)
+        why = f". The first: {first}" if first else ""
+        raise InputError(
+            f"the ensemble has no member left: {session.said_of_left_out()}. Train again, or set "
+            f"the trainer's ensemble.weights{why}"
+        )
+
     @property
     def _output(self) -> Output:
         output: Output = self._session.network.output
@@ -149,9 +190,12 @@ class Ensemble:
 
     def _mean(self, A: Array) -> Array:
         """Return the mean over the first axis."""
-        total = 0.0
-        for weight, own in zip(self.weights, A, strict=True):
-            total = total + weight * own
+        total, weights = 0.0, self.weights
+        if not any(weights):
+            self._raise_none_left()
+        for weight, own in zip(weights, A, strict=True):
+            if weight:  # the predictions of a member that is left out may be infinite
+                total = total + weight * own
         return total
 
     def _outputs(
@@ -197,17 +241,5 @@ def measured(output: Output, A: Array, Y: Array, w: Array | None, metrics: Seque
 def losses(output: Output, A: Array, Y: Array, w: Array | None) -> Any:
     """Return J (...,) of predictions A (..., n[L], m) on the host."""
     with host.quiet():
-        Z = before_link(output, A)
+        Z = output.inverse(A)
         return mean_loss(output, Z, targets(output, Z, Y), w)[0]
-
-
-def before_link(output: Output, A: Array) -> Array:
-    """Return Z[L] with the link A[L] = g(Z[L]); probabilities of 0 and 1 are brought inside."""
-    xp = array_namespace(A)
-    least = host.smallest("float64")
-    match output.name:
-        case "softmax" | "exp":
-            return xp.log(xp.maximum(A, least))
-        case "sigmoid":
-            return xp.log(xp.maximum(A, least)) - xp.log(xp.maximum(1 - A, least))
-    return A

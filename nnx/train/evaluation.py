@@ -97,17 +97,7 @@ class Evaluator:
         >>> trainer.classify([0, 4])
         1
         """
-        output = self.session.network.output
-        if not output.classes:
-            raise InputError(f"the output {output} is of numbers, which predict gives; there are no classes")
-        A, alone = outputs(self.session, X, batch_size, rows)
-        if A.shape[-2] > 1 and output.name == "sigmoid":
-            labels = host.integers(A > output.threshold)
-            return labels[..., 0] if alone else host.transposed(labels) if rows else labels
-        classes = host.integers(decide(A, output.threshold))
-        if not alone:
-            return classes
-        return int(classes[0]) if A.ndim == 2 else classes[:, 0]
+        return classes_of(self.session, lambda A: A, X, batch_size, rows)
 
     def evaluate(
         self,
@@ -171,6 +161,24 @@ def outputs(session: Session, X: Any, batch_size: int | None, rows: bool) -> tup
     with closing(stream.epoch()) as batches:
         A = host.concat([host.copy(to_numpy(session.forward(theta, X))) for (X, *_), _, _ in batches])
     return A, alone or row is not X
+
+
+def classes_of(
+    session: Session, combined: Callable[[Array], Array], X: Any, batch_size: int | None, rows: bool
+) -> Any:
+    """Return the classes, as `Evaluator.classify` does, of combined(A), which may be the mean of members' A[L]."""
+    output = session.network.output
+    if not output.classes:
+        raise InputError(f"the output {output} is of numbers, which predict gives; there are no classes")
+    A, alone = outputs(session, X, batch_size, rows)
+    A = combined(A)
+    if A.shape[-2] > 1 and output.name == "sigmoid":
+        labels = host.integers(A > output.threshold)
+        return labels[..., 0] if alone else host.transposed(labels) if rows else labels
+    classes = host.integers(decide(A, output.threshold))
+    if not alone:
+        return classes
+    return int(classes[0]) if A.ndim == 2 else classes[:, 0]
 
 
 def evaluation_size(session: Session, batch_size: int | None = None) -> int:

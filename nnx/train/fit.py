@@ -1,6 +1,5 @@
 """One fit, from its arguments to its history: it makes batches, takes up a checkpoint, and runs the loop."""
 
-import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from nnx.batches import Batches, Provider
 from nnx.batches.iterated import Iterated
 from nnx.batches.source import Rows
 from nnx.batches.split import Split, hold_out
-from nnx.errors import InputError, integer, scalar
+from nnx.errors import DivergenceError, InputError, integer, scalar
 from nnx.metrics.history import History
 from nnx.model.layers import Dense
 from nnx.model.network import Network
@@ -19,6 +18,7 @@ from nnx.optimizers import with_rate
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.port.failures import together
+from nnx.support.warned import warn
 from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
 from nnx.train.full_batch_loop import FullBatchLoop
 from nnx.train.loop import FitLoop
@@ -47,7 +47,7 @@ class Samples:
     work: float
 
 
-def fit(session: Session, asked: Request, stacklevel: int) -> History:
+def fit(session: Session, asked: Request) -> History:
     """Train a session as `Trainer.fit` describes; return the history of this fit.
 
     Parameters
@@ -55,14 +55,12 @@ def fit(session: Session, asked: Request, stacklevel: int) -> History:
     session : Session
     asked : Request
         The arguments as they were handed in.
-    stacklevel : int
-        Of warnings: how many calls lie between this function and the user's, and 1.
     """
     with together(session.communicator):
-        return _fit(session, asked, stacklevel + 1)
+        return _fit(session, asked)
 
 
-def _fit(session: Session, asked: Request, stacklevel: int) -> History:
+def _fit(session: Session, asked: Request) -> History:
     if session.checkpoint is not None:
         raise InputError(IN_A_FIT)
     if isinstance(session.program, OwnState):  # it was in a stack, and goes on alone
@@ -84,11 +82,12 @@ def _fit(session: Session, asked: Request, stacklevel: int) -> History:
         request.callbacks,
         agreed,
     )
-    _begin(session, request, samples)
+    measures = measured_names(samples.validation, samples.training, samples.metrics)
+    held_out = None if samples.split is None else samples.split.places
     unbound = session.optimizer
-    if isinstance(schedule := unbound.learning_rate, InEpochs):
-        bound = schedule.bound(samples.batches.steps, request.epochs)
-        session.take_optimizer(with_rate(unbound, bound))
+    before = session.stopped, session.kept, session.failure, session.untrained
+    begin(session, request.resume is not None, measures, held_out)
+    bind_schedule(session, samples.batches.steps, request.epochs)
     if request.resume is not None:
         try:
             ours = session.features, session.targets
@@ -96,18 +95,22 @@ def _fit(session: Session, asked: Request, stacklevel: int) -> History:
             check_resumed(session)
         except BaseException:
             session.take_optimizer(unbound)
+            session.stopped, session.kept, session.failure, session.untrained = before
             raise
         if not same_columns(session, *ours):  # again, with batches whose columns have the checkpoint's order
-            return _fit(session, asked, stacklevel + 1)
-    warn_of_bytes(session, asked, stacklevel + 1)
+            return _fit(session, asked)
+    warn_of_bytes(session, asked)
     session.checkpoint = loop.checkpoint
     try:
         history = loop.run()
+    except DivergenceError as error:
+        session.failure = DivergenceError(str(error))  # without a traceback, which would keep the samples
+        raise
     finally:
         session.checkpoint = None
         session.work += samples.work * loop.share_done
     if not request.epochs_given and kind is FitLoop and request.Y is not None:
-        warn_of_one_step(session, stacklevel + 1)
+        warn_of_one_step(session)
     return history
 
 
@@ -131,10 +134,7 @@ def _samples(session: Session, request: Request) -> Samples:
     if m is not None and batches.steps is not None:
         work = session.take_numba_if_worth(m * request.epochs, batches.steps * request.epochs)
     check_sizes(session.network, m, size)
-    validation = split.held if split else request.validation
-    if validation is not None:
-        given = checked_validation(validation, request.epochs)
-        validation = held_out(session, "the validation's ", *given)
+    validation = validation_samples(session, split.held if split else request.validation, request.epochs)
     training = training_samples(session, request, batches, X, Y, sample_weight)
     metrics = metrics_of(session, request, validation, training)
     return Samples(batches, validation, training, metrics, split, work)
@@ -163,6 +163,13 @@ def _split(session: Session, request: Request) -> Split:
         network.n[-1],
         session.seed,
     )
+
+
+def validation_samples(session: Session, validation: Any, epochs: int) -> Provider | None:
+    """Return the batches of a validation that was handed in; None: there is none."""
+    if validation is None:
+        return None
+    return held_out(session, "the validation's ", *checked_validation(validation, epochs))
 
 
 def training_samples_asked(request: Request, in_memory: bool) -> bool | int:
@@ -235,11 +242,16 @@ def plan(
     return found
 
 
-def _begin(session: Session, request: Request, samples: Samples) -> None:
+def begin(session: Session, resumes: bool, measures: tuple[str, ...], held_out: Any) -> None:
     """Set the attributes by which callbacks know the fit that begins."""
-    session.stopped, session.kept, session.resumes = None, None, request.resume is not None
-    session.held_out = None if samples.split is None else samples.split.places
-    session.measures = measured_names(samples.validation, samples.training, samples.metrics)
+    session.stopped, session.kept, session.failure, session.untrained = None, None, None, False
+    session.resumes, session.measures, session.held_out = resumes, measures, held_out
+
+
+def bind_schedule(session: Session, steps: int | None, epochs: int) -> None:
+    """Give a schedule in epochs the steps of the fit."""
+    if isinstance(schedule := session.optimizer.learning_rate, InEpochs):
+        session.take_optimizer(with_rate(session.optimizer, schedule.bound(steps, epochs)))
 
 
 def measured_names(
@@ -264,24 +276,22 @@ def same_columns(session: Any, features: list[str] | None, targets: list[str] | 
     return not any(mine and other and mine != other for mine, other in zip(ours, saved, strict=True))
 
 
-def warn_of_bytes(session: Session, asked: Request, stacklevel: int) -> None:
+def warn_of_bytes(session: Session, asked: Request) -> None:
     """Warn before the first step of X that is bytes as pictures have them."""
     if session.steps or not isinstance(session.network.layers[0], Dense):
         return
     largest = host.largest_byte(asked.X.x if isinstance(asked.X, Rows) else asked.X)
     if largest > LARGE_BYTE:
-        warnings.warn(
+        warn(
             f"X holds bytes up to {largest}; a network learns best from features of a size around 1: "
-            "divide X by 255, here and where the network is used",
-            stacklevel=stacklevel,
+            "divide X by 255, here and where the network is used"
         )
 
 
-def warn_of_one_step(session: Session, stacklevel: int) -> None:
+def warn_of_one_step(session: Session) -> None:
     """Warn after a fit of one step that was not told how many epochs to do."""
     if session.steps == 1 and session.stopped is None:
-        warnings.warn(
+        warn(
             "one step of gradient descent was done: fit goes over the samples once, all in one step, unless it is "
-            "told otherwise. Give epochs= and batch_size=, as in fit(X, Y, epochs=100, batch_size=32)",
-            stacklevel=stacklevel,
+            "told otherwise. Give epochs= and batch_size=, as in fit(X, Y, epochs=100, batch_size=32)"
         )

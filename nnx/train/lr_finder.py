@@ -140,7 +140,12 @@ def find_learning_rate(
     """
     session = getattr(trainer, "session", None)
     if not isinstance(session, Session):
-        raise InputError(f"expected an nnx.Trainer, not {shown(trainer)}")
+        hint = (
+            ", which has members: give one of them, trainer.member(k)"
+            if getattr(trainer, "each", None)
+            else ""
+        )
+        raise InputError(f"expected an nnx.Trainer of one network, not {shown(trainer)}{hint}")
     if isinstance(session.optimizer, LBFGS):
         raise InputError(
             "L-BFGS has no learning rate to be found: its line search sets the length of each step"

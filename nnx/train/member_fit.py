@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from weakref import proxy
 
 from nnx.callbacks.base import Callbacks
 from nnx.train.costs import EpochCosts
@@ -31,7 +32,8 @@ class MemberFit:
     """
 
     def __init__(self, loop: Any, k: int, plan: Mapping[str, Any]) -> None:
-        self.loop, self.k, self.plan = loop, k, dict(plan)
+        self.loop: Any = proxy(loop)  # no cycle: the loop's memory is free at once when its round is over
+        self.k, self.plan = k, dict(plan)
         self.session: Session = loop.stack.sessions[k]
         self.callbacks: Callbacks = loop.callbacks[k]
         self.batches = loop.batches

@@ -70,9 +70,17 @@ def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict
     """
     if isinstance(session, StackSession):
         return collect_members(session, [collect(one, in_fit) for one in session.members], in_fit)
+    if not isinstance(drawn := session.rng.bit_generator.state, Mapping):
+        raise InputError(
+            "the trainer of an estimator is neither saved nor copied: a model file holds neither scikit-learn's "
+            "optimizers nor its random numbers. Take trainer.theta, or pickle the estimator after its fit"
+        )
     position, states = session.checkpoint() if in_fit and session.checkpoint is not None else (None, [])
     callback_arrays, callbacks = collect_callbacks(states)
-    to_numpy, state = session.backend.to_numpy, session.read()
+    to_numpy, state = (
+        session.backend.to_numpy,
+        session.program.read(),
+    )  # not kept: members' would fill the memory
     tensors = {**session.network.unflatten(host.copy(to_numpy(state["theta"])))}
     tensors |= {f"optimizer.{name}": to_numpy(x) for name, x in state.items() if name not in OURS}
     run = {
@@ -83,7 +91,7 @@ def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict
         "seed": session.seed,
         "steps": int(to_numpy(state["t"])),
         "alpha": float(to_numpy(state["alpha"])),
-        "rng": session.rng.bit_generator.state,
+        "rng": drawn,
         "records": without_nan(session.records),
         "kept": session.kept,
         "metadata": session.metadata,
@@ -165,8 +173,10 @@ def make(found: Saved, backend: Any) -> Session | StackSession:
         sessions: Any = [make(one, backend) for one in found.members]
         stack = StackSession.of(sessions)
         stack.selection = found.run["selection"]
-        errors = enumerate(found.run["errors"])
-        stack.failures = {k: DivergenceError(text) for k, text in errors if text is not None}
+        for session, text in zip(sessions, found.run["errors"], strict=True):
+            session.failure = None if text is None else DivergenceError(text)
+        for session, untrained in zip(sessions, found.run.get("untrained", ()), strict=False):
+            session.untrained = untrained
         return stack
     parts, run = found.parts, found.run
     theta = flat_parameters(parts.network, _parameters(found.tensors), run["dtype"])

@@ -71,18 +71,18 @@ def checkpoint_of(path: Path) -> tuple[Path, Saved] | None:
     return None
 
 
-def take_up(fits: Sequence[tuple[Path, Session, Resumed, Saved]]) -> None:
-    """Let fits go on from checkpoints and their contents: that of one network, or of all members. All or none do."""
+def take_up(
+    fits: Sequence[tuple[Path, Session, Resumed, Saved]],
+    of_all: Sequence[tuple[Path, Callbacks, Saved]] = (),
+) -> None:
+    """Let fits go on from checkpoints and their contents: that of one network, or of all members. All or none do.
+
+    `of_all` are the callbacks of all members, and the content that has their states.
+    """
+    _check_fits(fits)
     where, before = fits[0][0], [collect(session) for _, session, _, _ in fits]
-    for path, session, loop, saved in fits:
-        said = f"the checkpoint {str(path)!r}"
-        _check_parts(session, saved.run, said)
-        if saved.run.get("position") is None:
-            raise InputError(
-                f"{said} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
-            )
-        _check_position(loop, saved.run["position"], str(path))
-    states = [states_of(path, loop.callbacks, saved.tensors, saved.run) for path, _, loop, saved in fits]
+    known = [*((path, loop.callbacks, saved) for path, _, loop, saved in fits), *of_all]
+    states = [_states_of(path, callbacks, saved.tensors, saved.run) for path, callbacks, saved in known]
     try:
         for at, session, _, saved in fits:
             where = at
@@ -93,12 +93,25 @@ def take_up(fits: Sequence[tuple[Path, Session, Resumed, Saved]]) -> None:
         for (_, session, _, _), own in zip(fits, before, strict=True):
             restore(session, *own)
         raise not_loadable(where, error) from error
-    for (_, _, loop, saved), its in zip(fits, states, strict=True):
+    for _, _, loop, saved in fits:
         loop.restore(saved.run["position"])
-        loop.callbacks.restore(its)
+    for (_, callbacks, _), its in zip(known, states, strict=True):
+        callbacks.restore(its)
 
 
-def states_of(
+def _check_fits(fits: Sequence[tuple[Path, Session, Resumed, Saved]]) -> None:
+    """Raise an InputError unless the checkpoints are of these fits: of their networks, arguments and data."""
+    for path, session, loop, saved in fits:
+        said = f"the checkpoint {str(path)!r}"
+        _check_parts(session, saved.run, said)
+        if saved.run.get("position") is None:
+            raise InputError(
+                f"{said} was not written in a fit, so there is none to resume; nnx.Trainer.load goes on from it"
+            )
+        _check_position(loop, saved.run["position"], str(path))
+
+
+def _states_of(
     path: Path, callbacks: Callbacks, tensors: Mapping[str, Any], run: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the states in a checkpoint of those of these callbacks that have one.

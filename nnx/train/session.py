@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nnx.array import host
-from nnx.array.namespace import Array
-from nnx.errors import InputError, above_zero, count, shown
+from nnx.array.namespace import Array, array_namespace
+from nnx.errors import DivergenceError, InputError, above_zero, count, shown
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import Adam, Optimizer, State, rate
@@ -60,6 +60,8 @@ class Session:
         The programs of sets of metrics, by the metrics' names.
     checkpoint : function or None
         Returns the position of the running fit and its callbacks' states; None while no fit runs.
+    failure : DivergenceError or None
+        Why the last fit diverged; None: it has not.
     records, metadata, features, targets, stopped, kept, resumes, measures, held_out, reason
         As of `nnx.Trainer`.
     """
@@ -67,6 +69,9 @@ class Session:
     K = 1
     """Networks."""
     share: Share | None
+
+    untrained = False
+    """Whether a fit of members in rounds ended before this member's first."""
 
     @whole  # a backend imports modules, which a fork may not cut
     def __init__(
@@ -117,6 +122,7 @@ class Session:
         self.held_out: Any = None
         self.checkpoint: CheckpointParts | None = None
         self.errors: list[Any] = []
+        self.failure: DivergenceError | None = None
         self._copies: State = {}
         self._compile()
         self.start(network.init(self.seed, self.dtype) if theta is None else self.checked_theta(theta))
@@ -198,7 +204,7 @@ class Session:
         state = initial_state(self.network, self.optimizer, theta, self.regularization, self.seed)
         self._names = tuple(state)
         self.load(state)
-        self.kept = None
+        self.kept, self.failure, self.untrained = None, None, False
 
     def read(self, *names: str) -> State:
         """Return copies of these arrays of the state; of all without names.
@@ -276,10 +282,17 @@ class Session:
         return self.read("theta")["theta"]
 
     @property
+    def own_theta(self) -> Array:
+        """The same in memory of its own: a member's `device_theta` is a part of all members' copy, and keeps that."""
+        theta = self.device_theta
+        return array_namespace(theta).asarray(theta, copy=True) if self.program.reads_parts else theta
+
+    @property
     def theta(self) -> Any:
         """All parameters as one vector (P,), a NumPy array of its own memory.
 
-        Setting it leaves the optimizer's memory and the step count as they are.
+        Setting it leaves the optimizer's memory and the step count as they are. Between fits it takes back in a member
+        that has diverged, or was not trained.
         """
         return host.copy(self.backend.to_numpy(self.read("theta")["theta"]))
 
@@ -287,6 +300,8 @@ class Session:
     def theta(self, theta: Any) -> None:
         self.load({"theta": self.backend.asarray(self.checked_theta(theta), self.dtype)})
         self.kept = None
+        if self.checkpoint is None:
+            self.failure, self.untrained = None, False
 
     def checked_theta(self, theta: Any) -> Any:
         """Return parameters that were handed in as a NumPy array (P,) of its own memory."""

@@ -9,7 +9,9 @@ from nnx.array.members import of_member
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError
 from nnx.model import members
-from nnx.optimizers import LBFGS, State
+from nnx.model.network import Network
+from nnx.model.regularization import Regularization
+from nnx.optimizers import LBFGS, Optimizer, State
 from nnx.port.communicator import Alone, Communicator
 from nnx.port.program import Program
 from nnx.support.members import together
@@ -30,6 +32,8 @@ class OwnState(Program):
 
 class Row(OwnState):
     """The program of a member: while it is in the stack its part of the stack's state, else a state of its own."""
+
+    reads_parts = True
 
     def __init__(self, stack: "Stack", k: int, state: State) -> None:
         super().__init__(state)
@@ -56,14 +60,6 @@ class Row(OwnState):
             return self._stack.read_row(self._k, names or tuple(self._state))
         found: State = super().read(*names)
         return found
-
-    def snapshot(self) -> None:
-        """Remember the member's state."""
-        self._saved = self.read()
-
-    def rollback(self) -> None:
-        """Go back to it."""
-        self.load(self._saved)
 
     @property
     def finite(self) -> bool:
@@ -96,22 +92,8 @@ class Stack:
 
     def __init__(self, sessions: Sequence[Session], own_weights: bool = False) -> None:
         self.sessions = list(sessions)
-        first = self.sessions[0]
-        self.backend, self.dtype = first.backend, first.dtype
-        for session in self.sessions:
-            if _where(session) != _where(first):
-                raise InputError(
-                    f"the members of a stack must have one backend and one dtype; given {_where(first)} and "
-                    f"{_where(session)}"
-                )
-            if isinstance(session.optimizer, LBFGS):
-                raise InputError("L-BFGS trains one network: its line search ends elsewhere for each member")
-        self.network = members.together([session.network for session in self.sessions])
-        self.optimizer = together("optimizer", [session.optimizer for session in self.sessions])
-        self.regularization = together(
-            "regularization", [session.regularization for session in self.sessions]
-        )
-        parts = self.network, self.optimizer, self.regularization
+        self.backend, self.dtype = self.sessions[0].backend, self.sessions[0].dtype
+        parts = self.network, self.optimizer, self.regularization = check_together(sessions)
         self.program: Program = self.backend.compile(training_step(*parts, own_weights))
         self.rows: list[int] = []
         self.own_weights = own_weights
@@ -251,6 +233,24 @@ class Stack:
                 for k in self.rows:
                     if k >= 0:
                         self.sessions[k]._copies = {}
+
+
+def check_together(sessions: Sequence[Session]) -> tuple[Network, Optimizer, Regularization]:
+    """Return the network, the optimizer and the regularization of all; an InputError if they do not fit together."""
+    first = sessions[0]
+    for session in sessions:
+        if _where(session) != _where(first):
+            raise InputError(
+                f"the members of a stack must have one backend and one dtype; given {_where(first)} and "
+                f"{_where(session)}"
+            )
+        if isinstance(session.optimizer, LBFGS):
+            raise InputError("L-BFGS trains one network: its line search ends elsewhere for each member")
+    return (
+        members.together([session.network for session in sessions]),
+        together("optimizer", [session.optimizer for session in sessions]),
+        together("regularization", [session.regularization for session in sessions]),
+    )
 
 
 def _where(session: Session) -> tuple[str, ...]:

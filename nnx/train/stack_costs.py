@@ -7,7 +7,7 @@ from typing import Any
 from nnx.array import host
 from nnx.array.namespace import array_namespace
 from nnx.port.base import Backend
-from nnx.train.costs import EpochCosts
+from nnx.train.costs import EpochCosts, added
 
 
 class StackCosts:
@@ -88,15 +88,6 @@ def costs_of(backend: Backend, Js: Any, count: int) -> Any:
 def weights_of(backend: Backend, weights: Sequence[Any]) -> list[Any]:
     """Return the weights of steps, each a number or (rows,) in float64, on the host."""
     return [w if isinstance(w, float) else host.as_dtype(backend.to_numpy(w), "float64") for w in weights]
-
-
-def added(sums: tuple[Any, Any], costs: Any, weights: Sequence[Any]) -> tuple[Any, Any]:
-    """Return the sums of w J and w with these steps added one by one, as those of a single network are."""
-    total, weight = sums
-    for J, w in zip(costs, weights, strict=True):
-        total = total + J * w
-        weight = weight + w
-    return total, weight
 
 
 def means(total: Any, weight: Any) -> Any:

@@ -19,16 +19,17 @@ def collect_members(stack: StackSession, each: Sequence[Content], in_fit: bool) 
     Each array has the members as its first axis, but for those of callbacks: "members.2.callback.0.theta" is that of
     a callback of member 2, and "callback.0.theta" that of a callback of all.
     """
-    own = [{name: x for name, x in tensors.items() if name.startswith("callback.")} for tensors, _ in each]
-    names = [name for name in each[0][0] if name not in own[0]]
-    found = {name: host.stacked([tensors[name] for tensors, _ in each]) for name in names}
-    found |= {f"members.{k}.{name}": x for k, its in enumerate(own) for name, x in its.items()}
+    names = [name for name in each[0][0] if not name.startswith("callback.")]
+    found = {name: host.stacked([tensors.pop(name) for tensors, _ in each]) for name in names}
+    for k, (tensors, _) in enumerate(each):
+        found |= {f"members.{k}.{name}": x for name, x in tensors.items() if name.startswith("callback.")}
     errors, states = [None if one is None else str(one) for one in stack.errors], []
     if in_fit and stack.checkpoint is not None:
         states = stack.checkpoint()
     arrays, callbacks = collect_callbacks(states)
     run = {"members": [run for _, run in each], "selection": stack.selection, "errors": errors}
-    return found | arrays, {**run, "callbacks": callbacks}
+    untrained = [session.untrained for session in stack.members]
+    return found | arrays, {**run, "untrained": untrained, "callbacks": callbacks}
 
 
 def collect_callbacks(states: Sequence[tuple[str, dict[str, Any]]]) -> tuple[dict[str, Any], list[Any]]:
@@ -55,10 +56,17 @@ def tensors_of_members(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> li
     check(
         "description",
         run,
-        {"members": [dict], "selection": ([float], None), "errors": [(str, None)], "callbacks": callbacks},
+        {
+            "members": [dict],
+            "selection": ([float], None),
+            "errors": [(str, None)],
+            "untrained?": [bool],
+            "callbacks": callbacks,
+        },
     )
     K = len(run["members"])
-    for name, there in (("selection", run["selection"]), ("errors", run["errors"])):
+    for name in ("selection", "errors", "untrained"):
+        there = run.get(name)
         if not K or (there is not None and len(there) != K):
             raise InputError(f"{name} has {len(there or ())} entries; expected one for each of {K} members")
     check_callbacks(run["callbacks"], tensors)
@@ -72,6 +80,6 @@ def tensors_of_members(tensors: Mapping[str, Any], run: Mapping[str, Any]) -> li
         elif not name.startswith("callback."):
             if x.shape[:1] != (K,):
                 raise InputError(f"{name} has shape {x.shape}; expected {K} members as its first axis")
-            for its, part in zip(found, x, strict=True):
-                its[name] = part
+            for tensors_of_member, part in zip(found, x, strict=True):
+                tensors_of_member[name] = part
     return found

@@ -12,12 +12,14 @@ from nnx.array.namespace import array_namespace
 from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import Error
+from nnx.metrics.history import columns_of_members, medians, middle
 from nnx.support.blas_threads import leave_interrupted
+from nnx.train.costs import added
 from nnx.train.evaluation import scores
 from nnx.train.loop import LOOK_EVERY
 from nnx.train.member_fit import MemberFit
 from nnx.train.stack import Stack
-from nnx.train.stack_costs import StackCosts, added, costs_of, means, weights_of
+from nnx.train.stack_costs import StackCosts, costs_of, means, weights_of
 from nnx.train.stack_position import StackPosition
 from nnx.train.steps import Done, Steps, nothing_to_train_on
 
@@ -36,7 +38,7 @@ class StackLoop(StackPosition):
     callbacks : sequence of K Callbacks
         Each member's own, whose trainer is that member.
     shared : Callbacks
-        They see the means over the members that are left.
+        They see the medians of the members, of those that have ended as they ended.
     validation, training, metrics, plan
         As of `FitLoop`.
     """
@@ -79,7 +81,7 @@ class StackLoop(StackPosition):
                 member.session.checkpoint = member.checkpoint
             for some in self._all:
                 some.call("on_fit_start", self.epochs)
-            self._go_on()
+            self.resume_epoch()
             while self.epoch <= self.epochs and self._live:
                 epochs = 0
                 if self._several_per_call and not self.step:
@@ -121,15 +123,17 @@ class StackLoop(StackPosition):
         try:
             losses, costs = self._several(epochs)
             good = not self._bad(costs)
+            if good:
+                self._taken = epochs * self.batches.steps
+                records = {k: [{"loss": loss} for loss in losses[:, row].tolist()] for row, k in self._live}
+                self._add_records(records)
         except BaseException:
-            self._back()
+            self.rollback_members()
             raise
         if good:
-            found = {k: [{"loss": loss} for loss in losses[:, row].tolist()] for row, k in self._live}
-            self._taken = epochs * self.batches.steps
-            self._record(found, costs, (time.perf_counter() - start) / epochs)
+            self._end_epochs(records, costs, (time.perf_counter() - start) / epochs)
             return True
-        self._back()
+        self.rollback_members()
         self._several_per_call = False
         return False
 
@@ -161,16 +165,17 @@ class StackLoop(StackPosition):
             self._steps_of_epoch(start)
             seconds = time.perf_counter() - start
             self.diverge(self._bad(self.costs))
-            found = self._measured() if self._live else {}
-            bad = {
-                k: x for k, one in found.items() if not math.isfinite(x := one.get("validation_loss", 0.0))
-            }
+            measured = self._measured() if self._live else {}
+            costs = {k: record.get("validation_loss", 0.0) for k, record in measured.items()}
+            bad = {k: cost for k, cost in costs.items() if not math.isfinite(cost)}
             self.diverge([row for row, k in self._live if k in bad], bad)
+            records = {k: [measured[k]] for _, k in self._live}
+            self._add_records(records)
         except BaseException:
             self._stay_or_go_back()
             raise
-        if self._live:
-            self._record({k: [found[k]] for _, k in self._live}, self.costs, seconds)
+        if records:
+            self._end_epochs(records, self.costs, seconds)
 
     def _steps_of_epoch(self, start: float) -> None:
         """Do the remaining steps of the epoch."""
@@ -207,15 +212,14 @@ class StackLoop(StackPosition):
     def _call_after_steps(self, start: float, done: Done) -> bool:
         """Call the callbacks; members that are stopped leave. Return whether some are left."""
         seconds, cost = time.perf_counter() - start, partial(_cost, self.stack.backend, done)
-        steps = self._done()
+        place = self.epoch, self.epochs, self.step, self.batches.steps, self.costs.samples
+        now, steps = partial(Progress, *place, seconds, None), self._done()
         for row, k in self._live:
             if self.callbacks[k].on_steps:
-                now = self._progress(steps[k], seconds, None, partial(cost, [row]))
-                self.callbacks[k].call("on_step", now)
+                self.callbacks[k].call("on_step", now(steps[k], partial(cost, [row])))
         if self.shared.on_steps:
             rows = [row for row, _ in self._live]
-            now = self._progress(max(steps), seconds, None, partial(cost, rows))
-            self.shared.call("on_step", now)
+            self.shared.call("on_step", now(max(steps), partial(cost, rows)))
         stopped = [row for row, k in self._live if self.members[k].session.stopped is not None]
         if stopped:
             self.costs.read(self.stack.backend)
@@ -227,57 +231,50 @@ class StackLoop(StackPosition):
     def _measured(self) -> dict[int, dict[str, Any]]:
         """Return the records of the epoch of the members that are left."""
         losses = self.costs.losses.tolist()
-        found = {k: {"loss": losses[row]} for row, k in self._live}
+        records = {k: {"loss": losses[row]} for row, k in self._live}
         if self.validation is not None or self.training is not None:
-            its = scores(self.stack, self.validation, self.training, self.metrics)
+            measured = scores(self.stack, self.validation, self.training, self.metrics)
             for row, k in self._live:
-                found[k] |= {name: x[row] for name, x in its.items()}
-        return found
+                records[k] |= {name: x[row] for name, x in measured.items()}
+        return records
 
-    def _record(self, found: Mapping[int, list[Any]], costs: StackCosts, seconds: float) -> None:
-        """Add each member's records of the epochs to its others, and tell the callbacks."""
-        done = self._done()
-        for k, records in found.items():
-            self.members[k].session.records += records
-            self.members[k].done = done[k]
-        steps, last = self.step or self.batches.steps, {k: records[-1] for k, records in found.items()}
-        self.epoch += max(map(len, found.values()))
+    def _add_records(self, records: Mapping[int, list[Any]]) -> None:
+        """Add each member's records of the epochs to its others: of all members, or after an interrupt of none."""
+        done, counts = self._done(), {k: len(self.members[k].session.records) for k in records}
+        try:
+            for k, own in records.items():
+                self.members[k].session.records.extend(own)
+                self.members[k].done = done[k]
+        except BaseException:
+            for k, n in counts.items():
+                del self.members[k].session.records[n:]
+            raise
+
+    def _end_epochs(self, records: Mapping[int, list[Any]], costs: StackCosts, seconds: float) -> None:
+        """Begin the next epoch, and tell the callbacks of those that these records are of."""
+        last, all_steps = {k: own[-1] for k, own in records.items()}, self.batches.steps
+        epoch, step = self.epoch + max(map(len, records.values())) - 1, self.step or all_steps
+        now = partial(Progress, epoch, self.epochs, step, all_steps, costs.samples, seconds)
+        self.epoch = epoch + 1
         self._begin_epoch()
-        now = partial(
-            self._progress, seconds=seconds, epoch=self.epoch - 1, step=steps, samples=costs.samples
-        )
         for row, k in self._live:
             if self.callbacks[k]:
                 cost = partial(_last_cost, costs, [row])
-                self.callbacks[k].call("on_epoch", now(self.members[k].done, measured=last[k], cost=cost))
+                self.callbacks[k].call("on_epoch", now(last[k], self.members[k].done, cost))
         if self.shared:
-            names = [name for name, x in next(iter(last.values())).items() if isinstance(x, float)]
-            means = {name: sum(own[name] for own in last.values()) / len(last) for name in names}
+            ends = columns_of_members([x.session.records[x.first_record :][-1:] for x in self.members])
+            measured = {name: x for name, (x,) in medians(ends).items()}
             cost = partial(_last_cost, costs, [row for row, _ in self._live])
-            self.shared.call("on_epoch", now(max(done), measured=means, cost=cost))
+            done = max(self.members[k].done for k in records)
+            self.shared.call("on_epoch", now(measured, done, cost))
         self._leave(k for _, k in self._live if self.members[k].session.stopped is not None)
-        self._close_up()
-
-    # --- progress ---
-
-    def _progress(
-        self,
-        done: int,
-        seconds: float,
-        measured: Mapping[str, float] | None,
-        cost: Any,
-        epoch: int | None = None,
-        step: int | None = None,
-        samples: int | None = None,
-    ) -> Progress:
-        epoch, step, samples = epoch or self.epoch, step or self.step, samples or self.costs.samples
-        return Progress(epoch, self.epochs, step, self.batches.steps, samples, seconds, measured, done, cost)
+        self.compact()
 
 
 def _cost(backend: Any, done: Done, rows: Sequence[int]) -> float:
-    """Return the mean cost of these rows in the last of the steps."""
-    return float(costs_of(backend, done.Js, len(done.weights))[-1][rows].mean())
+    """Return the median cost of these rows in the last of the steps."""
+    return middle(costs_of(backend, done.Js, len(done.weights))[-1][rows].tolist())
 
 
 def _last_cost(costs: StackCosts, rows: Sequence[int]) -> float:
-    return float(costs.parts[-1][1][-1][rows].mean())
+    return middle(costs.parts[-1][1][-1][rows].tolist())

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nnx.batches.members import MemberBatches
-from nnx.errors import DivergenceError
 from nnx.train.costs import EpochCosts
 from nnx.train.divergence import diverged
 from nnx.train.member_fit import MemberFit
@@ -30,8 +29,6 @@ class StackPosition:
     costs : StackCosts
         Of these steps.
     members : list of K MemberFit
-    errors : dict of int to DivergenceError
-        Why a member ended that has diverged. It has the state before that epoch.
     restored : dict of MemberFit to dict
         The positions of a checkpoint, which the fit goes on from; empty: it begins.
     """
@@ -39,7 +36,6 @@ class StackPosition:
     def __init__(self, stack: Stack, batches: Any, validation: Any, training: Any) -> None:
         self.stack, self.batches, self.validation, self.training = stack, batches, validation, training
         self.members: list[MemberFit] = []
-        self.errors: dict[int, DivergenceError] = {}
         self.restored: dict[MemberFit, Mapping[str, Any]] = {}
         self.epoch = 1
         self._begin_epoch()
@@ -55,14 +51,15 @@ class StackPosition:
         """The rows of the members that are left, and these members."""
         return [(row, k) for row, k in enumerate(self.stack.rows) if k >= 0]
 
-    def _go_on(self) -> None:
+    def resume_epoch(self) -> None:
         """Go on from the positions of a checkpoint, if there are some; members that have ended leave."""
-        left = [k for _, k in self._live if self.members[k].session.stopped is None and k not in self.errors]
+        sessions = self.stack.sessions
+        left = [k for _, k in self._live if sessions[k].stopped is None and sessions[k].failure is None]
         for k in {*range(len(self.members))} - {*left}:
             position = self.restored.get(self.members[k])
             self.members[k].ended = dict(position) if position else None
         self._leave(k for _, k in self._live if k not in left)
-        self._close_up()
+        self.compact()
         if self.restored and left:
             position = self.restored[self.members[left[0]]]
             self.epoch, self.step = position["epoch"], position["step"]
@@ -93,7 +90,8 @@ class StackPosition:
             k = self.stack.rows[row]
             member, value = self.members[k], (validation or {}).get(k)
             costs = self.costs.of_row(row)
-            self.errors[k] = diverged(member.session, costs, None, member.done - self._first, value)
+            before = member.done - self._first
+            member.session.failure = diverged(member.session, costs, None, before, value)
             member.session.rng.bit_generator.state = member.drawn
         self.stack.rollback(*rows)
         for row in rows:
@@ -111,7 +109,7 @@ class StackPosition:
                 member.ended = member.position(self.costs_of(member), self.step)
         self.stack.leave(*gone)
 
-    def _close_up(self) -> None:
+    def compact(self) -> None:
         """Drop the rows of members that are gone, if they are many; no costs of an epoch may be under way."""
         if (rows := self.stack.compact()) is not None:
             for some in self._of_members():
@@ -127,7 +125,7 @@ class StackPosition:
         for _, k in self._live:
             self.members[k].drawn = self.members[k].session.rng.bit_generator.state
 
-    def _back(self, rows: Sequence[int] | None = None) -> None:
+    def rollback_members(self, rows: Sequence[int] | None = None) -> None:
         """Take members back to the snapshot, with their random numbers: those in these rows, or all."""
         rows = [row for row, _ in self._live] if rows is None else rows
         self.stack.rollback(*(rows if len(rows) < len(self._live) else range(len(self.stack.rows))))
@@ -144,7 +142,7 @@ class StackPosition:
         else:
             bad = self._bad(self.costs)
         if bad:
-            self._back(bad)
+            self.rollback_members(bad)
 
     def costs_of(self, member: MemberFit) -> EpochCosts:
         """Return the costs of a member's steps in the epoch that is under way."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from nnx.errors import DivergenceError, InputError, count
 from nnx.train.model_file import Saved
-from nnx.train.resume import checkpoint_of, states_of, take_up
+from nnx.train.resume import checkpoint_of, take_up
 from nnx.train.stack_loop import StackLoop
 
 
@@ -23,11 +23,11 @@ def resume_stack(loop: StackLoop, path: Path) -> None:
             f"the checkpoint {str(path)!r} is of a trainer with {whose}, and this one has members={K}; they must "
             "be equal"
         )
-    states = states_of(path, loop.shared, saved.tensors, saved.run)
     errors = {k: DivergenceError(text) for k, text in enumerate(saved.run["errors"]) if text is not None}
-    _take_up(loop, [(path, one) for one in saved.members], [k for k in range(K) if k not in errors])
-    loop.errors |= errors
-    loop.shared.restore(states)
+    goes_on, of_all = [k for k in range(K) if k not in errors], [(path, loop.shared, saved)]
+    _take_up(loop, [(path, one) for one in saved.members], goes_on, of_all)
+    for k, error in errors.items():
+        loop.members[k].session.failure = error
 
 
 def resume_members(loop: StackLoop, checkpoints: Sequence[Path]) -> None:
@@ -44,7 +44,9 @@ def resume_members(loop: StackLoop, checkpoints: Sequence[Path]) -> None:
     _take_up(loop, found, range(len(found)))
 
 
-def _take_up(loop: StackLoop, found: Sequence[Any], goes_on: Sequence[int]) -> None:
+def _take_up(
+    loop: StackLoop, found: Sequence[Any], goes_on: Sequence[int], of_all: Sequence[Any] = ()
+) -> None:
     saved: list[Saved] = [one for _, one in found]
     positions = [saved[k].run.get("position") for k in goes_on]
     places = {(one["epoch"], one["step"]) for one in positions if one is not None and one["stopped"] is None}
@@ -54,7 +56,7 @@ def _take_up(loop: StackLoop, found: Sequence[Any], goes_on: Sequence[int]) -> N
             f"{_APART}: after step {step} of epoch {epoch}, and after step {there} of epoch {other}"
         )
     each = zip(found, loop.members, strict=True)
-    take_up([(path, member.session, member, one) for (path, one), member in each])
+    take_up([(path, member.session, member, one) for (path, one), member in each], of_all)
 
 
 _APART = "the members of a stack go on together from one place, and these stand apart"

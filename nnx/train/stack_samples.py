@@ -10,15 +10,16 @@ from nnx.batches.sample_weights import fitting, in_range
 from nnx.batches.split import split_places, weights_of_members
 from nnx.errors import InputError
 from nnx.errors.texts import shape_of
-from nnx.train.evaluation import check_metrics, evaluation_size, held_out
+from nnx.train.evaluation import check_metrics, evaluation_size
 from nnx.train.fit import (
     check_sizes,
     metrics_asked,
     metrics_of,
     training_samples,
     training_samples_asked,
+    validation_samples,
 )
-from nnx.train.request import Request, checked_split, checked_validation
+from nnx.train.request import Request, checked_split
 from nnx.train.samples import make_batches
 
 Weights = tuple[Any, int] | None
@@ -33,6 +34,16 @@ class StackSamples(NamedTuple):
     training: Provider | None
     metrics: tuple[Any, ...]
     held: Sequence[Any] | None
+
+    def of(self, part: range) -> "StackSamples":
+        """Return those of some of the members."""
+
+        def some(x: Any) -> Any:
+            return x.of(part) if isinstance(x, MemberBatches) else x
+
+        return self._replace(
+            batches=some(self.batches), validation=some(self.validation), training=some(self.training)
+        )
 
 
 def stack_samples(stack: Any, request: Request, places: Sequence[Any] | None) -> StackSamples:
@@ -54,18 +65,22 @@ def stack_samples(stack: Any, request: Request, places: Sequence[Any] | None) ->
         return _read_in_pieces(stack, request, pool, shared)
     held = None
     if share is not None:
+        if places is not None:
+            raise InputError(
+                "validation_split would choose other samples than those that each member is given"
+            )
         Y, output = stack.backend.to_numpy(pool.data[1]), stack.network.output
         places, held = zip(*(split_places(share, output, Y, seed) for seed in stack.seed), strict=True)
-    theirs = None if shared else _weights(stack, request, pool, w, places, True)
+    weights = None if shared else _weights(stack, request, pool, w, places, True)
     rngs = [session.rng for session in stack.members] if request.shuffle else None
-    batches = _batches(stack, pool, theirs, request.batch_size, rngs, places, request.micro_batch)
+    batches = _batches(stack, pool, weights, request.batch_size, rngs, places, request.micro_batch)
     check_sizes(stack.network, batches.m, request.batch_size)
     size = evaluation_size(stack)
     if held is None:
-        validation = _validation(stack, request)
+        validation = validation_samples(stack, request.validation, request.epochs)
     else:
-        theirs = _weights(stack, request, pool, w, held, False)
-        validation = _batches(stack, pool, theirs, size, None, held)
+        weights = _weights(stack, request, pool, w, held, False)
+        validation = _batches(stack, pool, weights, size, None, held)
     training = _training(stack, request, batches, pool, shared and places is None, size)
     metrics = metrics_asked(stack.first, request, validation, training)
     check_metrics(stack.first, metrics, pool.data)
@@ -107,18 +122,10 @@ def _read_in_pieces(stack: Any, request: Request, batches: Provider, shared: boo
             "X is read piece by piece, in one order for all members, and each would shuffle it in its own; give "
             "shuffle=False, or load it into memory, as by X[:]"
         )
-    validation = _validation(stack, request)
+    validation = validation_samples(stack, request.validation, request.epochs)
     training = training_samples(stack, request, batches, request.X, request.Y, request.sample_weight)
     metrics = metrics_of(stack, request, validation, training)
     return StackSamples(batches, validation, training, metrics, None)
-
-
-def _validation(stack: Any, request: Request) -> Provider | None:
-    """Return the samples of `validation`, which all members share."""
-    if request.validation is None:
-        return None
-    given = checked_validation(request.validation, request.epochs)
-    return held_out(stack, "the validation's ", *given)
 
 
 def _batches(
@@ -132,21 +139,12 @@ def _batches(
 ) -> MemberBatches:
     """Return batches of samples of the pool, with weights (K, M) of each member, or else those of the pool."""
     X, Y, weights = pool.data
+    exponent = pool.exponent
     if w is not None:
-        weights = stack.backend.asarray(w[0], stack.dtype)
-    found = MemberBatches(
-        stack.backend,
-        X,
-        Y,
-        weights,
-        batch_size,
-        rngs,
-        [*range(stack.K)],
-        places,
-        micro_batch,
-    )
-    found.exponent = pool.exponent if w is None else w[1]
-    return found
+        weights, exponent = stack.backend.asarray(w[0], stack.dtype), w[1]
+    return MemberBatches(
+        stack.backend, X, Y, weights, batch_size, rngs, [*range(stack.K)], places, micro_batch, exponent
+    )  # fmt: skip
 
 
 def _weights(
@@ -183,24 +181,25 @@ def _training(
     X, Y, w = batches.data
     all_of_them = count is True or count >= batches.m
     places = batches.samples if all_of_them else _chosen(stack, batches, count)
-    measured = MemberBatches(stack.backend, X, Y, w, size, None, [*range(stack.K)], places)
-    measured.exponent = batches.exponent
-    return measured
+    return MemberBatches(
+        stack.backend, X, Y, w, size, None, [*range(stack.K)], places, exponent=batches.exponent
+    )  # fmt: skip
 
 
 def _chosen(stack: Any, batches: MemberBatches, count: int) -> list[Any]:
     """Return the places of so many samples of each member, drawn by its seed."""
-    w, found = batches.data[2], []
+    w, drawn = batches.data[2], []
     weights = None if w is None else stack.backend.to_numpy(w)
     for k, seed in enumerate(stack.seed):
-        own = None if batches.samples is None else batches.samples[k]
-        its = weights if weights is None or weights.ndim == 1 else weights[k]
-        its = its if its is None or own is None else its[own]
-        at = chosen(batches.m, its, count, seed)
-        found.append(at if own is None else own[at])
-    if len({len(own) for own in found}) > 1:
-        least = min(map(len, found))
+        places = None if batches.samples is None else batches.samples[k]
+        weights_of_member = weights if weights is None or weights.ndim == 1 else weights[k]
+        if weights_of_member is not None and places is not None:
+            weights_of_member = weights_of_member[places]
+        at = chosen(batches.m, weights_of_member, count, seed)
+        drawn.append(at if places is None else places[at])
+    least = min(map(len, drawn))
+    if least < max(map(len, drawn)):
         raise InputError(
             f"training_metrics={count}, and a member has {least} samples with weights above 0; give {least} or less"
         )
-    return found
+    return drawn

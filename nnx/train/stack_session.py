@@ -16,9 +16,9 @@ from nnx.optimizers import optimizer as find_optimizer
 from nnx.port.communicator import Alone, Communicator
 from nnx.port.communicators import communicator as find_communicator
 from nnx.port.registry import AUTO, WORTH, choose, work
-from nnx.support.members import member, together
+from nnx.support.members import member, named, together
 from nnx.train.session import Session
-from nnx.train.stack import Stack
+from nnx.train.stack import Stack, check_together
 from nnx.train.stack_memory import check_sessions
 from nnx.train.step import PLAIN, check_members, stacked
 
@@ -34,13 +34,13 @@ def _of_each(name: str) -> Any:
 
     def write(stack: "StackSession", value: Any) -> None:
         several = isinstance(value, list | tuple) or len(shape_of(value)) == 1
-        its = items(name, value, "a value for each member") if several else [value] * stack.K
-        if len(its) != stack.K:
+        values = items(name, value, "a value for each member") if several else [value] * stack.K
+        if len(values) != stack.K:
             raise InputError(
-                f"{name} has {count(len(its), 'value')}; expected {stack.K}, one for each member"
+                f"{name} has {count(len(values), 'value')}; expected {stack.K}, one for each member"
             )
-        for session, own in zip(stack.members, its, strict=True):
-            setattr(session, name, own)
+        for session, one in zip(stack.members, values, strict=True):
+            setattr(session, name, one)
 
     return property(read, write, doc=f"`Session.{name}` of each member.")
 
@@ -73,8 +73,8 @@ class StackSession:
     Attributes
     ----------
     members : list of K Session
-    failures : dict of int to DivergenceError
-        Why members have diverged in the last fit, or the one that runs.
+    stop_reason : str or None
+        Why all members were stopped at once, in the last fit; None: they were not.
     selection : list of K float or None
         The weights of the members in the ensemble; None: all alike.
     """
@@ -125,17 +125,17 @@ class StackSession:
         self.dtype = host.dtype_name(dtype)
         thetas = [None] * K if theta is None else checked_thetas(theta, K, network.P, self.dtype)
         self.members: list[Session] = []
-        for k, its in enumerate(self.seed):
-            numbers = members.member_of(network, k), member(optimizer, k), member(regularization, k)
-            own = numbers[0], numbers[1], self.backend, None, dtype, its, numbers[2], thetas[k]
-            self.members.append(Session(*own))
+        for k, own_seed in enumerate(self.seed):
+            own_network, own_optimizer = members.member_of(network, k), member(optimizer, k)
+            options = self.backend, None, dtype, own_seed, member(regularization, k), thetas[k]
+            self.members.append(Session(own_network, own_optimizer, *options))
             if k == 0:
                 check_sessions(K, self.first)
         self._begin()
 
     def _begin(self) -> None:
-        self.failures: dict[int, DivergenceError] = {}
         self.selection: list[float] | None = None
+        self.stop_reason: str | None = None
         self._stacks: dict[bool, tuple[list[Any], Stack]] = {}
 
     @classmethod
@@ -147,17 +147,17 @@ class StackSession:
         stack.backend, stack.reason, stack.dtype = first.backend, first.reason, first.dtype
         stack.requested, stack.work = first.requested, 0.0
         stack._begin()
-        stack.stack(own_weights=False)  # an error if they do not fit together
+        check_together(sessions)
         return stack
 
     def stack(self, own_weights: bool) -> Stack:
         """Return the stack of the members as they are: with their optimizers, whose schedules a fit may have bound."""
         now = self.optimizers
-        before, found = self._stacks.get(own_weights, ([], None))
-        if found is None or any(x is not y for x, y in zip(now, before, strict=True)):
-            found = Stack(self.members, own_weights)
-            self._stacks = {own_weights: (now, found)}
-        return found
+        before, stack = self._stacks.get(own_weights, ([], None))
+        if stack is None or any(x is not y for x, y in zip(now, before, strict=True)):
+            stack = Stack(self.members, own_weights)
+            self._stacks = {own_weights: (now, stack)}
+        return stack
 
     def release(self) -> None:
         """Give the members programs of their own, and forget the stack: its memory is then free."""
@@ -170,28 +170,28 @@ class StackSession:
 
         Return the work of this fit: see `Session.take_numba_if_worth`.
         """
-        own = work(self.first.network.P, samples, steps, self.K)
-        together = self.work + own
-        if self.requested[0] not in (None, AUTO) or self.backend.name != "numpy" or together < WORTH:
-            return own
-        found, self.reason = choose(*self.requested, together)
-        if found.name != self.backend.name:
-            self.backend, self._stacks = found, {}
-            for session in self.members:
-                session.take_backend(found)
-        return own
+        of_fit = work(self.first.network.P, samples, steps, self.K)
+        total = self.work + of_fit
+        if self.requested[0] in (None, AUTO) and self.backend.name == "numpy" and total >= WORTH:
+            backend, self.reason = choose(*self.requested, total)
+            if backend.name != self.backend.name:
+                self.backend, self._stacks = backend, {}
+                for session in self.members:
+                    session.take_backend(backend)
+        return of_fit
 
     # --- as a session of one network has them ---
 
     @property
     def stopped(self) -> list[str | None]:
-        """Why each member's last fit ended early. Setting it stops the members that have not ended."""
+        """Why each member's last fit ended early. Setting it stops those that train, and the rounds behind them."""
         return [session.stopped for session in self.members]
 
     @stopped.setter
     def stopped(self, why: str | None) -> None:
-        for k, session in enumerate(self.members):
-            if session.stopped is None and k not in self.failures:
+        self.stop_reason = why
+        for session in self.members:
+            if session.checkpoint is not None and session.stopped is None and session.failure is None:
                 session.stopped = why
 
     @property
@@ -221,7 +221,26 @@ class StackSession:
     @property
     def errors(self) -> list[DivergenceError | None]:
         """Why each member has diverged in the last fit; None: it has not."""
-        return [self.failures.get(k) for k in range(self.K)]
+        return [session.failure for session in self.members]
+
+    @property
+    def left_out(self) -> dict[int, str]:
+        """The members that take no part in the mean, and why.
+
+        They diverged, or a fit in rounds ended before their first. If no other is left, those stay whose best epoch
+        was taken back: it may be far from good.
+        """
+        untrained = {k: "did not train" for k, x in enumerate(self.members) if x.untrained}
+        diverged = {k: x for k, x in enumerate(self.members) if x.failure is not None}
+        if len(diverged) + len(untrained) == self.K:
+            diverged = {k: x for k, x in diverged.items() if x.kept is None}
+        return dict.fromkeys(diverged, "diverged") | untrained
+
+    def said_of_left_out(self) -> str:
+        """Say which members take no part in the mean, and why; "" of none."""
+        left_out = self.left_out
+        which = {why: [k for k, own in left_out.items() if own == why] for why in left_out.values()}
+        return "; ".join(f"{named(some, self.K)} {why}" for why, some in which.items())
 
     @property
     def first(self) -> Session:
@@ -245,8 +264,7 @@ class StackSession:
 
     def start(self, theta: Any) -> None:
         """Start anew from parameters (K, P): see `Session.start`."""
-        found = checked_thetas(theta, self.K, self.first.network.P, self.dtype)
-        for session, own in zip(self.members, found, strict=True):
+        for session, own in zip(self.members, self._checked(theta), strict=True):
             session.start(own)
 
     @property
@@ -273,10 +291,11 @@ class StackSession:
 
     @theta.setter
     def theta(self, theta: Any) -> None:
-        for session, own in zip(
-            self.members, checked_thetas(theta, self.K, self.first.network.P, self.dtype), strict=True
-        ):
+        for session, own in zip(self.members, self._checked(theta), strict=True):
             session.theta = own
+
+    def _checked(self, theta: Any) -> Any:
+        return checked_thetas(theta, self.K, self.first.network.P, self.dtype)
 
 
 def checked_thetas(theta: Any, K: int, P: int, dtype: str) -> Any:

@@ -18,13 +18,13 @@ from nnx.port.communicator import Communicator
 from nnx.port.registry import AUTO
 from nnx.support.processes import whole
 from nnx.train import model_file
-from nnx.train.attributes import Attributes
+from nnx.train.attributes import Attributes, Each
 from nnx.train.ensemble import Ensemble
 from nnx.train.evaluation import Evaluator
 from nnx.train.fit import fit
 from nnx.train.request import Request
 from nnx.train.session import Session, flat_parameters
-from nnx.train.stack_fit import fit_stack
+from nnx.train.stack_fit import fit_stack, warn_of_left_out
 from nnx.train.stack_session import StackSession
 from nnx.train.trainer_html import html_of
 
@@ -128,14 +128,13 @@ class Trainer(Attributes, Evaluator):
         return columns_of_members(self.records) if self.each else columns(self.records, self.kept)
 
     @property
-    def each(self) -> "list[Trainer]":
+    def each(self) -> "Each[Trainer]":
         """The members, each as a trainer that trains with the others; empty of one network."""
-        stack = self.session if isinstance(self.session, StackSession) else None
-        return [] if stack is None else [Trainer._of(one) for one in stack.members]
+        return Each(Trainer._of(one) for one in getattr(self.session, "members", ()))
 
     @property
     def ensemble(self) -> Ensemble:
-        """The members as one predictor."""
+        """The members as one predictor, without those that have diverged."""
         return Ensemble(self)
 
     @property
@@ -144,10 +143,8 @@ class Trainer(Attributes, Evaluator):
 
     def member(self, k: int) -> "Trainer":
         """Return an ordinary trainer of member k, from 0, as it is now: a copy."""
-        each = self.each
-        if not each:
-            raise InputError("this trainer has one network, and no members")
-        return deepcopy(each[integer("k, the member,", k, 0, len(each) - 1, f"0 to {len(each) - 1}")])
+        trainer: Trainer = self.each[integer("k, the member,", k)]
+        return deepcopy(trainer)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -265,7 +262,8 @@ class Trainer(Attributes, Evaluator):
         InputError
             When shapes do not fit, labels are outside the classes, or numbers are not finite.
         DivergenceError
-            When the cost becomes infinite or NaN; the trainer is then as before that epoch.
+            When the cost becomes infinite or NaN; the trainer is then as before that epoch. Of members when all of
+            them have; of some it is a warning (`errors`).
         CallbackError
             When a callback raises; the trainer is then as after its last step.
         KeyboardInterrupt
@@ -281,9 +279,11 @@ class Trainer(Attributes, Evaluator):
             X, Y, epochs, batch_size, validation, shuffle, shown, sample_weight, class_weight, metrics, micro_batch,
             steps, resume, rows, validation_split, training_metrics, rounds,
         )  # fmt: skip
-        if isinstance(self.session, StackSession):
-            return fit_stack(self.session, asked, self.each)
-        return fit(self.session, asked, stacklevel=3)
+        if not isinstance(self.session, StackSession):
+            return fit(self.session, asked)
+        history = fit_stack(self.session, asked, self.each)
+        warn_of_left_out(self.session)
+        return history
 
     def save(self, path: str | Path) -> None:
         """Write the whole run to one safetensors file, aside first, then renamed: see `load`.

@@ -137,7 +137,9 @@ def _pair(pair: Sequence[Any], hidden: str | None, output: str | None) -> tuple[
 
 def _of_estimator(fitted: Any, hidden: str | None, output: str | None) -> tuple[list[Any], list[Any]]:
     """Return coefs_ and intercepts_ of a fitted estimator."""
-    kind = type(fitted).__name__
+    kind, members = type(fitted).__name__, getattr(fitted, "members_", ())
+    if members:
+        raise InputError(f"this {kind} has {len(members)} networks; convert one of them: its members_[0]")
     if not hasattr(fitted, "coefs_") or not hasattr(fitted, "out_activation_"):
         raise InputError(
             f"expected a fitted MLPClassifier or MLPRegressor, or a pair (coefs, intercepts); given {shown(fitted)}"

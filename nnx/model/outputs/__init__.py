@@ -16,16 +16,21 @@ from nnx.model.activations.functions import identity, sigmoid
 from nnx.model.outputs import losses
 from nnx.model.outputs.base import Output
 from nnx.model.outputs.custom import OWN, with_own
-from nnx.model.outputs.links import exp, softmax
+from nnx.model.outputs.links import exp, log, logit, softmax
 from nnx.model.outputs.loss import Loss
 from nnx.model.outputs.losses import Function
 from nnx.support.spec import find, split
 
 
 def _canonical(
-    name: str, loss_name: str, link: Callable[[Array], Array], loss: Function, **rest: Any
+    name: str,
+    loss_name: str,
+    link: Callable[[Array], Array],
+    inverse: Callable[[Array], Array],
+    loss: Function,
+    **rest: Any,
 ) -> Output:
-    return Output(name, loss_name, link, loss, derivative=lambda Z, Y: link(Z) - Y, **rest)
+    return Output(name, loss_name, link, loss, lambda Z, Y: link(Z) - Y, inverse, **rest)
 
 
 def _with(
@@ -36,10 +41,12 @@ def _with(
 
 _labels: dict[str, Any] = {"classes": True, "lowest": 0, "highest": 1}
 _sure = {**_labels, "probabilities": True}
-_sigmoid = _canonical("sigmoid", "binary cross-entropy", sigmoid.g, losses.binary_cross_entropy, **_sure)
-_softmax = _canonical("softmax", "cross-entropy", softmax, losses.cross_entropy, exclusive=True, **_sure)
-_identity = _canonical("identity", "half squared error", identity.g, losses.half_squared_error)
-_exp = _canonical("exp", "half Poisson deviance", exp, losses.half_poisson_deviance, lowest=0)
+_sigmoid = _canonical(
+    "sigmoid", "binary cross-entropy", sigmoid.g, logit, losses.binary_cross_entropy, **_sure
+)
+_softmax = _canonical("softmax", "cross-entropy", softmax, log, losses.cross_entropy, exclusive=True, **_sure)
+_identity = _canonical("identity", "half squared error", identity.g, identity.g, losses.half_squared_error)
+_exp = _canonical("exp", "half Poisson deviance", exp, log, losses.half_poisson_deviance, lowest=0)
 
 _absolute_error = _with(
     _identity, "absolute_error", "absolute error", losses.absolute_error, losses.absolute_error_derivative

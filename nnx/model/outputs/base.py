@@ -23,6 +23,8 @@ class Output:
         Z[L] (..., n[L], m) -> A[L] of the same shape.
     loss : callable
         Z[L], Y (..., n[L], m) -> the loss of each sample, summed over the outputs: (..., m).
+    inverse : callable
+        A[L] -> Z[L], a finite one of A[L] = 0 and 1, too. Of the softmax, which has several, it is the logarithm.
     derivative : callable
         Z[L], Y -> ∂loss/∂Z[L] (..., n[L], m); of a canonical loss A[L] - Y.
     spec : str or None
@@ -46,6 +48,7 @@ class Output:
     link: Callable[[Array], Array]
     loss: Function
     derivative: Function
+    inverse: Callable[[Array], Array]
     spec: str | None = None
     classes: bool = False
     exclusive: bool = False

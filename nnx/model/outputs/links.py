@@ -31,3 +31,14 @@ def exp(Z: Array) -> Array:
     """Return e^z, up to the ceiling."""
     xp = array_namespace(Z)
     return xp.exp(xp.minimum(Z, ceiling(Z)))
+
+
+def log(A: Array) -> Array:
+    """Return log a, the inverse of `exp` and, but for a number that all z of a sample share, of the softmax."""
+    xp = array_namespace(A)
+    return xp.log(xp.maximum(A, float(xp.finfo(A.dtype).smallest_normal)))
+
+
+def logit(A: Array) -> Array:
+    """Return log a/(1 - a), the inverse of the sigmoid."""
+    return log(A) - log(1 - A)
