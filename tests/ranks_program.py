@@ -63,7 +63,8 @@ def fit(communicator, backend="numpy"):
             "batch_size": 10,
             "callbacks": lambda progress: None,
             "training_metrics": 20,
-            "metrics": ["accuracy"],
+            "metrics": ["accuracy", "confusion_matrix", "f1(none)", "roc_auc"],
+            "validation": (X[:, :5], Y[:5], W[:5]),
         },
     ):
         options = {"epochs": 3, **options}

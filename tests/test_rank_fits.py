@@ -6,13 +6,38 @@ import ranks_program
 from thread_ranks import in_ranks
 
 import nnx
+from nnx.batches import Batches
 from nnx.port import communicators
 from nnx.port.communicator import Alone, Communicator
+from nnx.train.fit import in_shares
+from nnx.train.rank_parts import of_all_ranks
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_fit_is_that_of_one_rank(size):
     in_ranks(size, ranks_program.fit)
+
+
+def test_each_rank_measures_some_batches():
+    backend = nnx.backend("numpy")
+    made = [
+        (float(k), np.full((2, k), k), [(np.arange(k, dtype="int32"), np.asarray(k > 2))]) for k in range(5)
+    ]
+
+    def rank(communicator):
+        own = made[communicator.rank :: communicator.size]
+        found = of_all_ranks(communicator, backend, own, len(made))
+        session = ranks_program.trainer(communicator).session
+        samples = in_shares(session, Batches(backend, ranks_program.X, ranks_program.Y, None, 50))
+        return found, [samples.size(step) for step in range(samples.steps)]
+
+    for found, sizes in in_ranks(3, rank):
+        assert sizes == [18, 18, 17]
+        for (J, x, [(i, flag)]), (its_J, its_x, [(its_i, its_flag)]) in zip(found, made, strict=True):
+            assert J == its_J
+            for y, its_y in ((x, its_x), (i, its_i), (flag, its_flag)):
+                assert (y.dtype, y.shape) == (its_y.dtype, its_y.shape)
+                assert np.array_equal(y, its_y)
 
 
 @pytest.mark.long

@@ -16,7 +16,9 @@ from nnx.metrics import metric as find_metric
 from nnx.metrics.of_stack import beside_members, partial_of_stack, result_of_stack
 from nnx.model.network import Network
 from nnx.port.base import Backend
+from nnx.port.communicator import Alone, Communicator
 from nnx.support.members import for_each_member
+from nnx.train.rank_parts import of_all_ranks
 from nnx.train.samples import checks, make_batches
 from nnx.train.session import Session
 from nnx.train.step import Batch
@@ -224,21 +226,27 @@ def check_metrics(session: Evaluated, metrics: Sequence[Any], batch: Batch) -> N
 def scores(
     session: Evaluated, validation: Provider | None, training: Provider | None, wanted: Sequence[Any]
 ) -> dict[str, Any]:
-    """Return the measured numbers of an epoch, as numbers and lists: a metric may be an array."""
+    """Return the measured numbers of an epoch, as numbers and lists: a metric may be an array.
+
+    Of several ranks each measures some of the batches.
+    """
     found: dict[str, Any] = {}
+    ranks = getattr(session, "communicator", None)
     if training is not None:  # the loss is that of the steps
-        found |= measure(session, training, wanted)
+        found |= measure(session, training, wanted, ranks)
         del found["loss"]
     if validation is not None:
-        found |= {f"validation_{name}": x for name, x in measure(session, validation, wanted).items()}
+        found |= {f"validation_{name}": x for name, x in measure(session, validation, wanted, ranks).items()}
     return {name: x.tolist() if hasattr(x, "tolist") else x for name, x in found.items()}
 
 
-def measure(session: Evaluated, samples: Provider, wanted: Sequence[Any]) -> dict[str, Any]:
+def measure(
+    session: Evaluated, samples: Provider, wanted: Sequence[Any], ranks: Communicator | None = None
+) -> dict[str, Any]:
     """Return the loss and the metrics over these samples; of a stack each is an array, K its first axis."""
     theta, to_numpy = session.device_theta, session.backend.to_numpy
     K = theta.shape[0] if theta.ndim > 1 else 0
-    parts = _measured_parts(session, theta, samples, wanted)
+    parts = _measured_parts(session, theta, samples, wanted, ranks or Alone())
     costs = [host.as_dtype(to_numpy(J), "float64") for J, _, _ in parts]
     weights = [host.as_dtype(w if isinstance(w, int) else to_numpy(w), "float64") for _, w, _ in parts]
     if not parts or not (sum(weights) > 0).all():
@@ -256,17 +264,21 @@ def measure(session: Evaluated, samples: Provider, wanted: Sequence[Any]) -> dic
     return measured
 
 
-def _measured_parts(session: Evaluated, theta: Array, samples: Provider, wanted: Sequence[Any]) -> list[Any]:
+def _measured_parts(
+    session: Evaluated, theta: Array, samples: Provider, wanted: Sequence[Any], ranks: Communicator
+) -> list[Any]:
     """Return (J, weight, [a partial result of each metric]) of each batch, on the device."""
-    program, parts = _compiled(session, wanted), list[Any]()
+    program, parts, count = _compiled(session, wanted), list[Any](), 0
     with closing(samples.epoch()) as batches:
         for batch, _, _ in batches:
             if not batch[0].shape[-1]:
                 continue  # its weights are all 0
-            if not parts:
+            if not count:
                 check_metrics(session, wanted, batch)
-            parts.append(program(theta, batch))
-    return parts
+            if count % ranks.size == ranks.rank:
+                parts.append(program(theta, batch))
+            count += 1
+    return of_all_ranks(ranks, session.backend, parts, count)
 
 
 def _compiled(session: Evaluated, wanted: Sequence[Any]) -> Any:

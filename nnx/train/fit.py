@@ -140,6 +140,14 @@ def _samples(session: Session, request: Request) -> Samples:
     return Samples(batches, validation, training, metrics, split, work)
 
 
+def in_shares(session: Session, samples: Provider) -> Provider:
+    """Return samples that are measured, of several ranks in a batch for each."""
+    size = session.communicator.size
+    if size == 1 or not isinstance(samples, Batches):
+        return samples
+    return samples.some(None, min(samples.batch_size, -(-samples.m // size)), session.seed)
+
+
 def check_sizes(network: Network, m: int | None, batch_size: int | None) -> None:
     """Raise an InputError if each batch would have a single sample, where BatchNorm needs two."""
     if network.whole_batches and m is not None and min(batch_size or m, m) == 1:
@@ -169,7 +177,7 @@ def validation_samples(session: Session, validation: Any, epochs: int) -> Provid
     """Return the batches of a validation that was handed in; None: there is none."""
     if validation is None:
         return None
-    return held_out(session, "the validation's ", *checked_validation(validation, epochs))
+    return in_shares(session, held_out(session, "the validation's ", *checked_validation(validation, epochs)))
 
 
 def training_samples_asked(request: Request, in_memory: bool) -> bool | int:
@@ -191,7 +199,7 @@ def training_samples(
         return None
     size = evaluation_size(session)
     if isinstance(batches, Batches):
-        return batches.some(None if asked is True else asked, size, session.seed)
+        return in_shares(session, batches.some(None if asked is True else asked, size, session.seed))
     if Y is None or asked is not True:
         raise InputError(
             f"training_metrics={asked} is for X and Y that are arrays; samples that are read piece by piece are "
