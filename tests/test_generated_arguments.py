@@ -298,7 +298,7 @@ if optional("matplotlib") and optional("sklearn"):
 # Not called here: what has no arguments that a person gives, is a protocol or a base class, or needs another package.
 ELSEWHERE = {
     "Backend", "Callback", "Context", "Layer", "Memory", "Metric", "Progress", "RateSearch", "Rows", "Summary",
-    "BackendError", "CallbackError", "DivergenceError", "Error", "InputError", "ModelFileError",
+    "BackendError", "CallbackError", "DivergenceError", "Error", "InputError", "LeftOutWarning", "ModelFileError",
     "ProgressBar", "TensorBoard", "array_namespace",
     "Tabular",
     "Network.check_features", "Network.check_options", "Network.describe", "Network.summary", "Network.training_pass",

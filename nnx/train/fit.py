@@ -85,7 +85,7 @@ def _fit(session: Session, asked: Request) -> History:
     measures = measured_names(samples.validation, samples.training, samples.metrics)
     held_out = None if samples.split is None else samples.split.places
     unbound = session.optimizer
-    before = session.stopped, session.kept, session.failure, session.untrained
+    before = session.outcome
     begin(session, request.resume is not None, measures, held_out)
     bind_schedule(session, samples.batches.steps, request.epochs)
     if request.resume is not None:
@@ -95,7 +95,7 @@ def _fit(session: Session, asked: Request) -> History:
             check_resumed(session)
         except BaseException:
             session.take_optimizer(unbound)
-            session.stopped, session.kept, session.failure, session.untrained = before
+            session.outcome = before
             raise
         if not same_columns(session, *ours):  # again, with batches whose columns have the checkpoint's order
             return _fit(session, asked)
@@ -252,7 +252,7 @@ def plan(
 
 def begin(session: Session, resumes: bool, measures: tuple[str, ...], held_out: Any) -> None:
     """Set the attributes by which callbacks know the fit that begins."""
-    session.stopped, session.kept, session.failure, session.untrained = None, None, None, False
+    session.outcome = None, None, None, False
     session.resumes, session.measures, session.held_out = resumes, measures, held_out
 
 

@@ -198,6 +198,15 @@ class Session:
 
     # --- the state ---
 
+    @property
+    def outcome(self) -> tuple[Any, Any, Any, bool]:
+        """How the last fit ended: `stopped`, `kept`, `failure` and `untrained`."""
+        return self.stopped, self.kept, self.failure, self.untrained
+
+    @outcome.setter
+    def outcome(self, outcome: tuple[Any, Any, Any, bool]) -> None:
+        self.stopped, self.kept, self.failure, self.untrained = outcome
+
     def start(self, theta: Array) -> None:
         """Start anew from parameters (P,): no step is done, and the optimizer remembers nothing."""
         theta = self.backend.asarray(theta, self.dtype)

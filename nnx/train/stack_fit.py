@@ -72,7 +72,7 @@ def fit_stack(
         raise
     batches, estimate, unbound = samples.batches, 0.0, stack.optimizers
     columns = stack.features, stack.targets
-    before = [(x.stopped, x.kept, x.failure, x.untrained) for x in stack.members]
+    before = [session.outcome for session in stack.members]
     if batches.m is not None and batches.steps is not None:
         estimate = stack.take_numba_if_worth(batches.m * request.epochs, batches.steps * request.epochs)
     try:
@@ -91,8 +91,8 @@ def fit_stack(
             resume_members(loop, checkpoints[part.start : part.stop])
     except BaseException:
         stack.optimizers = unbound
-        for session, own in zip(stack.members, before, strict=True):
-            session.stopped, session.kept, session.failure, session.untrained = own
+        for session, outcome in zip(stack.members, before, strict=True):
+            session.outcome = outcome
         raise
     if not same_columns(stack, *columns):  # again, with batches whose columns have the checkpoint's order
         return fit_stack(stack, asked, trainers, callbacks, places, checkpoints)
