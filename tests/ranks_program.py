@@ -7,7 +7,10 @@ import os
 import signal
 import sys
 import time
+from copy import copy
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -34,14 +37,25 @@ def trainer(communicator=None, backend="numpy", **options):
     return nnx.Trainer(network(), nnx.Adam(0.01), backend, communicator=communicator, **options)
 
 
-def gradient(communicator, backend="numpy"):
-    """The gradient of all ranks is that of one."""
+@cache
+def gradient_of_one(backend, m, weighted):
+    """J, dtheta, and the state that they are of."""
     net, made = network(), nnx.backend(backend)
     state = initial_state(net, nnx.Adam(), made.asarray(net.init(0, "float64")), REGULARIZATION)
-    for m, weights in ((M, None), (M, W), (5, None), (3, W), (1, None)):
-        w = None if weights is None else weights[:m]
-        whole = tuple(None if x is None else made.asarray(x) for x in (X[:, :m], Y[:m], w))
-        J, dtheta = made.compile(cost_and_gradient(net, REGULARIZATION))(state, whole)
+    whole = made.asarray(X[:, :m]), made.asarray(Y[:m]), made.asarray(W[:m]) if weighted else None
+    return *made.compile(cost_and_gradient(net, REGULARIZATION))(state, whole), state
+
+
+BATCHES = (M, True), (1, False), (M, False), (5, False), (3, True)
+"""Samples, and whether they have weights."""
+
+
+def gradient(communicator, backend="numpy", batches=BATCHES):
+    """The gradient of all ranks is that of one."""
+    net, made = network(), nnx.backend(backend)
+    for m, weighted in batches:
+        J, dtheta, state = gradient_of_one(backend, m, weighted)
+        w = W[:m] if weighted else None
         own = RankBatches(made, X[:, :m], Y[:m], w, None, None, None, communicator)
         program = made.compile(cost_and_gradient(net, REGULARIZATION, Share(communicator, own.start)))
         its_J, its_dtheta = program(state, mini_batch(*own.taken(None, 0, m)))
@@ -51,39 +65,76 @@ def gradient(communicator, backend="numpy"):
     assert PLAIN != REGULARIZATION
 
 
-def fit(communicator, backend="numpy"):
-    """Fits of all kinds are those of one rank, twice the same bits, and the same on all ranks."""
-    for options in (
-        {"batch_size": 10},
-        {"batch_size": 10, "sample_weight": W},
-        {"batch_size": 10, "micro_batch": 2, "shuffle": False},
-        {"batch_size": 3, "epochs": 1},
-        {"batch_size": 16, "validation": (X, Y), "callbacks": nnx.EarlyStopping(patience=1)},
-        {
+KINDS = "whole", "weighted", "micro", "small", "early stopping", "metrics"
+
+
+def options(kind):
+    """The options of a fit, with callbacks of its own."""
+    return {"epochs": 3} | {
+        "whole": {"batch_size": 10},
+        "weighted": {"batch_size": 10, "sample_weight": W},
+        "micro": {"batch_size": 10, "micro_batch": 2, "shuffle": False},
+        "small": {"batch_size": 3, "epochs": 1},
+        "early stopping": {
+            "batch_size": 16,
+            "validation": (X, Y),
+            "callbacks": nnx.EarlyStopping(patience=1),
+        },
+        "metrics": {
             "batch_size": 10,
             "callbacks": lambda progress: None,
             "training_metrics": 20,
             "metrics": ["accuracy", "confusion_matrix", "f1(none)", "roc_auc"],
             "validation": (X[:, :5], Y[:5], W[:5]),
         },
-    ):
-        options = {"epochs": 3, **options}
-        alone = trainer(None, backend)
-        expected = alone.fit(X, Y, **options)
+    }[kind]
+
+
+@cache
+def fit_of_one(backend, kind):
+    alone = trainer(None, backend)
+    return alone, alone.fit(X, Y, **options(kind))
+
+
+ONE_THREAD = Lock()
+
+
+def fit(communicator, backend="numpy", kinds=KINDS, times=2):
+    """Fits of all kinds are those of one rank, each time the same bits, and the same on all ranks."""
+    for kind in kinds:
+        with ONE_THREAD:  # of those that are ranks
+            alone, expected = fit_of_one(backend, kind)
         thetas = []
-        for _ in range(2):
+        for _ in range(times):
             together = trainer(communicator, backend)
-            history = together.fit(X, Y, **options)
+            history = together.fit(X, Y, **options(kind))
             thetas.append(together.theta)
         assert [*history] == [*expected]
         for name, numbers in expected.items():
             np.testing.assert_allclose(history[name], numbers, rtol=1e-10)
         assert np.abs(thetas[0] - alone.theta).max() < 1e-10
-        assert np.array_equal(*thetas)
+        assert np.array_equal(thetas[0], thetas[-1])
         assert (together.steps, together.stopped) == (alone.steps, alone.stopped)
         its = together.theta
         communicator.broadcast(its)
         assert np.array_equal(its, together.theta)
+
+
+def of_the_first(communicator, size, function, *arguments):
+    """Call a function with the communicator of the first ranks. The others sleep until then."""
+    its = copy(communicator)
+    its._world = its._local = communicator._world.Split(communicator.rank < size)
+    if communicator.rank < size:
+        its.rank, its.size, its._polls = its._world.rank, size, size > its._cores()
+        function(its, *arguments)
+    assert communicator.meet(60)
+
+
+def one_to_four(communicator):
+    """Gradients of 1, 2, 3 and 4 ranks, and a fit of 2, in one call of mpiexec."""
+    for size in (1, 2, 3, 4):
+        of_the_first(communicator, size, gradient, "numpy", BATCHES[:2])
+    of_the_first(communicator, 2, fit, "numpy", ["metrics"], 1)
 
 
 def checkpoints(communicator, folder, epochs, resume):

@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 import pytest
-from mpi import ended, needs_mpi, run, started
+from mpi import ended, needs_mpi, started
+from mpi import run as in_ranks
 
 import nnx
 
@@ -18,10 +19,13 @@ def history(folder):
     return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
 
 
-def test_a_run_is_that_of_one_process(tmp_path):
+@pytest.mark.parametrize("more", [(), pytest.param(("--tensorboard",), marks=pytest.mark.long)])
+def test_a_run_is_that_of_one_process(run, tmp_path, more):
     """The first rank alone writes and says something."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", X=rng.random((60, 3)), y=rng.random(60))
     options = (
-        "iris",
+        tmp_path / "data.npz",
         "--epochs",
         "4",
         "--backend",
@@ -29,13 +33,11 @@ def test_a_run_is_that_of_one_process(tmp_path):
         "--no-plots",
         "--early-stopping",
         "2",
-        "--tensorboard",
+        *more,
     )
-    outputs = [
-        run(n, *COMMAND, *options, *more, "--out", tmp_path / str(n))
-        for n, more in ((1, ()), (2, ("--communicator", "mpi")))
-    ]
-    for output in outputs:
+    _, *alone = run("train", *options, "--out", tmp_path / "1")
+    together = in_ranks(2, *COMMAND, *options, "--communicator", "mpi", "--out", tmp_path / "2")
+    for output in ("".join(alone), together):
         assert output.count("Optimizer ") == output.count("Held out  ") == output.count("Saved  ") == 1, (
             output
         )
@@ -47,7 +49,7 @@ def test_a_run_is_that_of_one_process(tmp_path):
             assert x == pytest.approx(other[name], rel=1e-4)
     first, second = (nnx.Trainer.load(tmp_path / str(n), "numpy").theta for n in (1, 2))
     np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-5)
-    assert [len([*(tmp_path / str(n)).glob("events*")]) for n in (1, 2)] == [1, 1]
+    assert [len([*(tmp_path / str(n)).glob("events*")]) for n in (1, 2)] == 2 * [len(more)]
     assert "communicator" not in (tmp_path / "2" / "config.toml").read_text()
 
 
@@ -77,7 +79,7 @@ def test_ctrl_c_ends_all_and_the_run_goes_on_with_other_ranks(tmp_path):
     saved = nnx.Trainer.load(checkpoint, "numpy")
     assert saved.stopped is None
     assert len(saved.records) == done
-    again = run(3, *COMMAND, "--resume", tmp_path, "--communicator=mpi", "--epochs", done + 2)
+    again = in_ranks(3, *COMMAND, "--resume", tmp_path, "--communicator=mpi", "--epochs", done + 2)
     assert again.count(f"Resumed   {tmp_path} after epoch {done}") == 1, again
     assert len(history(tmp_path)) == done + 2
 
@@ -118,7 +120,7 @@ def test_a_fault_is_said_once(tmp_path, fault):
     assert seconds < 20
 
 
-def test_an_unknown_communicator(tmp_path):
-    output, status, _ = ended(started(1, *COMMAND, "iris", "--communicator", "mpx"))
+def test_an_unknown_communicator(run):
+    status, _, errors = run("train", "iris", "--communicator", "mpx")
     assert status == 1
-    assert "unknown communicator 'mpx'; did you mean 'mpi'?" in output
+    assert "unknown communicator 'mpx'; did you mean 'mpi'?" in errors

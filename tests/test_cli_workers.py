@@ -153,28 +153,25 @@ def test_on_ray(tmp_path, sequential):
     same(table(tmp_path / "sweep"), sequential("iris", 4))
 
 
-@pytest.mark.parametrize(
-    ("options", "status", "said"),
-    [
-        (("--jobs", "0"), 2, "jobs must be a positive integer, not 0"),
-        pytest.param(
-            ("--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"), 1, "no scheduler of Dask answers at",
-            marks=[pytest.mark.long, pytest.mark.needs("distributed")],
-        ),
-    ],
-)  # fmt: skip
-def test_workers_that_cannot_be_had(tmp_path, options, status, said):
-    output = ended(started(tmp_path / "sweep", *options), status)
-    assert said in output
+def test_no_jobs(run):
+    status, _, errors = run("train", "iris", *SWEEP, "--jobs", 0)
+    assert status == 2
+    assert "jobs must be a positive integer, not 0" in errors
+
+
+@pytest.mark.long
+@pytest.mark.needs("distributed")
+def test_no_scheduler(tmp_path):
+    output = ended(started(tmp_path / "sweep", "--scheduler", "tcp://127.0.0.1:9", "--jobs", "2"), 1)
+    assert "no scheduler of Dask answers at" in output
     assert "Traceback" not in output
 
 
-def test_workers_are_of_a_sweep():
+def test_workers_are_of_a_sweep(run):
     for option, value in (("--jobs", "2"), ("--scheduler", "tcp://127.0.0.1:9")):
-        words = sys.executable, "-m", "nnx", "train", "iris", option, value
-        found = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-        assert found.returncode == 2
-        assert f"{option} is of a sweep, whose runs it shares out" in found.stderr
+        status, _, errors = run("train", "iris", option, value)
+        assert status == 2
+        assert f"{option} is of a sweep, whose runs it shares out" in errors
 
 
 # ------------------------------------------------------------------------------------------------ the tasks themselves

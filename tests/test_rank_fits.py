@@ -1,5 +1,7 @@
 """Fits of several ranks, which are threads here: `test_ranks` has real ones."""
 
+import sys
+
 import numpy as np
 import pytest
 import ranks_program
@@ -7,15 +9,15 @@ from thread_ranks import in_ranks
 
 import nnx
 from nnx.batches import Batches
-from nnx.port import communicators
+from nnx.port import communicators, failures
 from nnx.port.communicator import Alone, Communicator
 from nnx.train.fit import in_shares
 from nnx.train.rank_parts import of_all_ranks
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_a_fit_is_that_of_one_rank(size):
-    in_ranks(size, ranks_program.fit)
+def test_a_fit_is_that_of_one_rank():
+    in_ranks(3, ranks_program.fit, "numpy", ["whole", "weighted"], 2)
+    in_ranks(3, ranks_program.fit, "numpy", ["micro", "small", "early stopping", "metrics"], 1)
 
 
 def test_each_rank_measures_some_batches():
@@ -87,8 +89,14 @@ def test_ranks_that_see_other_disks(tmp_path):
     in_ranks(2, rank)
 
 
-@pytest.mark.parametrize("micro_batch", [None, 3])
-@pytest.mark.parametrize("kind", ["file", "sparse"])
+@pytest.mark.parametrize(
+    ("kind", "micro_batch"),
+    [
+        ("file", None),
+        ("sparse", 3),
+        *(pytest.param(*x, marks=pytest.mark.long) for x in (("file", 3), ("sparse", None))),
+    ],
+)
 def test_samples_that_are_read_piece_by_piece(tmp_path, kind, micro_batch):
     X, Y, W = ranks_program.X, ranks_program.Y, ranks_program.W
     if kind == "file":
@@ -119,8 +127,7 @@ BATCHES = [[(0, 9), (9, 20), (20, 26)], [(26, 30), (30, 31)], [(31, 40), (40, 45
 """The samples in each batch of three ranks: one has three batches, one two, one four."""
 
 
-@pytest.mark.parametrize("kind", ["list", "function"])
-@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize(("kind", "weights"), [("list", True), ("function", False)])
 def test_batches_that_are_given(kind, weights):
     """A step has the batches of all ranks, side by side."""
     X, Y, W = ranks_program.X, ranks_program.Y, ranks_program.W.copy()
@@ -205,6 +212,54 @@ def test_a_callback_that_changes_one_rank_is_found(what):
     in_ranks(2, rank)
 
 
+class Second(Alone):
+    """As the second of two ranks. `all_fail`: the other one fails, too."""
+
+    rank, size = 1, 2
+
+    def __init__(self, all_fail):
+        self.all_fail = all_fail
+
+    def meet(self, seconds):
+        return self.all_fail
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (nnx.InputError("a wrong argument"), 1, "ends all: a wrong argument"),
+        (ValueError("a mistake"), 1, "ValueError: a mistake\nnnx: rank 1 of 2 failed, and ends all"),
+        (KeyboardInterrupt(), 130, "KeyboardInterrupt\nnnx: rank 1 of 2 failed, and ends all"),
+    ],
+)
+def test_an_error_of_one_rank_ends_all(capfd, monkeypatch, error, status, said):
+    """Within a fit, and where nothing catches it. An error of all is each rank's own, and rank 0 alone prints it."""
+
+    def fail(all_fail):
+        with failures.together(Second(all_fail)):
+            raise error
+
+    with pytest.raises(SystemExit) as end:
+        fail(all_fail=False)
+    assert end.value.code == status
+    errors = capfd.readouterr().err
+    assert errors.count(said) == errors.count("nnx: rank 1 of 2 failed, and ends all") == 1
+    assert errors.count("Traceback") == (not isinstance(error, nnx.Error))
+    with pytest.raises(type(error)):
+        fail(all_fail=True)
+    for rank in (0, 1):
+        printed, its = [], Second(all_fail=True)
+        its.rank = rank
+        monkeypatch.setattr("sys.excepthook", lambda *given: printed.append(given))  # noqa: B023
+        failures.watch(its)
+        sys.excepthook(type(error), error, None)
+        assert len(printed) == (rank == 0)
+    failures.watch(Second(all_fail=False))
+    with pytest.raises(SystemExit):
+        sys.excepthook(type(error), error, None)
+    assert said in capfd.readouterr().err
+
+
 def test_a_divergence_is_that_of_all():
     def rank(communicator):
         with pytest.raises(nnx.DivergenceError) as error:
@@ -236,8 +291,6 @@ def test_a_communicator_of_ones_own():
 
 
 def test_mpi4py_is_missing(monkeypatch):
-    import sys
-
     monkeypatch.setattr(communicators, "_made", {})
     monkeypatch.setitem(sys.modules, "mpi4py.MPI", None)
     with pytest.raises(

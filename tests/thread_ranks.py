@@ -66,14 +66,17 @@ class ThreadRank(Communicator):
         raise SystemExit(code)
 
 
-def in_ranks(size, function, slow=False):
-    """Return function(communicator) of each rank, a list. `slow`: each comes late, by some milliseconds, at random."""
+def in_ranks(size, function, *arguments, slow=False):
+    """Return function(communicator, *arguments) of each rank, a list.
+
+    `slow`: each comes late, by some milliseconds, at random.
+    """
     shared = _Shared(size)
     shared.seconds = 0.004 * slow
 
     def rank(number):
         try:
-            return function(ThreadRank(number, shared))
+            return function(ThreadRank(number, shared), *arguments)
         except BaseException:
             shared.barrier.abort()  # the others need not wait
             raise
