@@ -134,7 +134,7 @@ def one_to_four(communicator):
     """Gradients of 1, 2, 3 and 4 ranks, and a fit of 2, in one call of mpiexec."""
     for size in (1, 2, 3, 4):
         of_the_first(communicator, size, gradient, "numpy", BATCHES[:2])
-    of_the_first(communicator, 2, fit, "numpy", ["metrics"], 1)
+    of_the_first(communicator, 2, fit, "numpy", ["weighted"], 1)
 
 
 def checkpoints(communicator, folder, epochs, resume):

@@ -106,9 +106,8 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "fault", ["no file", *(pytest.param(x, marks=pytest.mark.long) for x in FAULTS if x != "no file")]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_said_once(tmp_path, fault):
     options, expected, said = FAULTS[fault]
     options = [str(tmp_path / "run") if x == "OUT" else x for x in options]

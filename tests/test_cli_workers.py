@@ -1,6 +1,7 @@
 """Sweeps whose runs are trained by several processes."""
 
 import csv
+import io
 import os
 import re
 import signal
@@ -10,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from thread_ranks import Second
 
 import nnx
+from nnx.port import communicators
 from nnx.support.parallel import done
 
 SWEEP = "--sweep", "layers=8 4", "--sweep", "learning-rate=0.001 0.01 0.1", "--backend", "numpy"
@@ -172,6 +175,20 @@ def test_workers_are_of_a_sweep(run):
         status, _, errors = run("train", "iris", option, value)
         assert status == 2
         assert f"{option} is of a sweep, whose runs it shares out" in errors
+
+
+@pytest.mark.parametrize("all_fail", [True, False])
+def test_a_fault_on_several_ranks(run, monkeypatch, all_fail):
+    """The second rank says nothing, unless it fails alone."""
+    monkeypatch.setattr(communicators, "_made", {"mpi": Second(all_fail)})
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))  # which the command replaces
+    errors = io.StringIO()
+    monkeypatch.setattr("sys.__stderr__", errors)
+    assert run("train", "nowhere.csv", "--communicator", "mpi") == (1, "", "")
+    sys.stdout.close()
+    expected = r"nnx: rank 1 of 2 failed, and ends all: .*there is no file.*\n"
+    assert re.fullmatch("" if all_fail else expected, errors.getvalue())
 
 
 # ------------------------------------------------------------------------------------------------ the tasks themselves

@@ -109,6 +109,7 @@ def test_ranks_that_are_killed_go_on_with_the_same_bits(tmp_path):
             assert np.array_equal(np.load(folder / "theta.npy"), expected)
 
 
+@pytest.mark.long
 def test_without_mpiexec_there_is_one_rank():
     found = subprocess.run(
         [sys.executable, PROGRAM, "alone"], capture_output=True, text=True, check=True, timeout=60

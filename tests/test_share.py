@@ -44,6 +44,12 @@ def close(found, expected, rtol=1e-12):
         np.testing.assert_allclose(found[1][name], x, rtol=rtol, atol=rtol, err_msg=name)
 
 
+QUICK = {
+    "tanh", "binary_cross_entropy sigmoid", "half_squared_error identity", "momentum", "adam", "one sample",
+    "no hidden layer", "weights", "prelu", "dropout", "noise", "layer norm", "residual", "l1",
+}  # fmt: skip
+"""The others differ from one of these in a formula of an activation, loss or optimizer alone."""
+
 SIZES = {
     **{(name, 3, M): None for name in WHOLE},
     **{
@@ -55,7 +61,10 @@ SIZES = {
 """Ranks and samples of a batch."""
 
 
-@pytest.mark.parametrize(("name", "size", "m"), SIZES)
+@pytest.mark.parametrize(
+    ("name", "size", "m"),
+    [pytest.param(*one, marks=() if one[0] in QUICK else pytest.mark.long) for one in SIZES],
+)
 def test_a_step_is_that_of_one_rank(name, size, m):
     """Also where a rank has no samples, and where ranks compute in different ways: compiled, and as it is."""
     step, state, batch = CASES[name]("float64", m)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nnx.port.communicator import Communicator
+from nnx.port.communicator import Alone, Communicator
 
 SECONDS = 30
 """A rank that waits so long for the others fails."""
@@ -64,6 +64,18 @@ class ThreadRank(Communicator):
     def abort(self, code=1):
         self._shared.barrier.abort()
         raise SystemExit(code)
+
+
+class Second(Alone):
+    """As the second of two ranks. `all_fail`: the other one fails, too."""
+
+    rank, size = 1, 2
+
+    def __init__(self, all_fail):
+        self.all_fail = all_fail
+
+    def meet(self, seconds):
+        return self.all_fail
 
 
 def in_ranks(size, function, *arguments, slow=False):
