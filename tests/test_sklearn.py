@@ -712,7 +712,7 @@ def test_searches_pipelines_and_the_rest(iris):
     X, y = iris
     line = make_pipeline(StandardScaler(), MLPClassifier(solver="lbfgs", max_iter=50, random_state=0))
     assert cross_val_score(line, X, y, cv=3).mean() > 0.9
-    search = GridSearchCV(quick(MLPClassifier), {"alpha": [1e-4, 1.0]}, cv=2, n_jobs=2).fit(X, y)
+    search = GridSearchCV(quick(MLPClassifier), {"alpha": [1e-4, 1.0]}, cv=2).fit(X, y)
     assert search.best_params_["alpha"] in (1e-4, 1.0)
     made = line.fit(X, y)
     assert permutation_importance(made, X, y, n_repeats=2, random_state=0).importances_mean.max() > 0.1
