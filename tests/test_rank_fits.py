@@ -9,7 +9,7 @@ import ranks_program
 from thread_ranks import Second, in_ranks
 
 import nnx
-from nnx.batches import Batches
+from nnx.batches import Batches, file_sources, stream
 from nnx.port import communicators, failures
 from nnx.port.communicator import Alone, Communicator
 from nnx.train.fit import in_shares
@@ -122,6 +122,29 @@ def test_samples_that_are_read_piece_by_piece(tmp_path, kind, micro_batch):
         np.testing.assert_allclose(its_theta, theta, rtol=1e-10)
         for found, expected in zip(its_histories, histories, strict=True):
             np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-10)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_rank_reads_its_stripe_of_large_batches(monkeypatch, tmp_path, shuffle):
+    np.save(tmp_path / "X.npy", np.ascontiguousarray(ranks_program.X[:, :50].T))
+    X, Y = np.load(tmp_path / "X.npy", mmap_mode="r").T, ranks_program.Y[:50]
+    monkeypatch.setattr(stream, "NUMBERS", 1)  # each batch is large: a block by itself
+    read, places = file_sources.MappedFile.read, []
+
+    def noted(self, start, stop):
+        places.extend(range(start, stop))
+        return read(self, start, stop)
+
+    def fit(communicator):
+        made = ranks_program.trainer(communicator)
+        made.fit(X, Y, 1, 10, shuffle=shuffle)
+        return made.theta
+
+    expected = fit(None)
+    monkeypatch.setattr(file_sources.MappedFile, "read", noted)
+    for theta in in_ranks(2, fit):
+        np.testing.assert_allclose(theta, expected, rtol=1e-10)
+    assert sorted(places) == list(range(len(Y)))
 
 
 BATCHES = [[(0, 9), (9, 20), (20, 26)], [(26, 30), (30, 31)], [(31, 40), (40, 45), (45, 53), (50, 53)]]

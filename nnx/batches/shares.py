@@ -2,8 +2,9 @@
 
 import hashlib
 from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import starmap
 from typing import Any, NamedTuple
 
 from nnx.array import host
@@ -11,7 +12,7 @@ from nnx.array.gather import Data, mini_batch
 from nnx.array.namespace import Array, array_namespace
 from nnx.batches import Batches, Piece, pieces, places
 from nnx.batches.iterated import Iterated
-from nnx.batches.stream import Host, Stream
+from nnx.batches.stream import Cut, Host, Stream
 from nnx.port.base import Backend
 from nnx.port.communicator import Communicator
 
@@ -177,9 +178,11 @@ class RankBatches(Batches):
 
 
 class RankStream(Stream):
-    """One rank's share of the mini-batches of a source, which it reads whole.
+    """One rank's share of the mini-batches of a source.
 
-    The parameters are those of `Stream`, and the communicator. Each step has a piece, perhaps without samples.
+    Of a block of a file it reads the span that its samples lie in: of a large batch its stripe, of several small ones
+    nearly all. The parameters are those of `Stream`, and the communicator. Each step has a piece, perhaps without
+    samples.
     """
 
     def __init__(self, *arguments: Any, communicator: Communicator, **named: Any) -> None:
@@ -187,16 +190,36 @@ class RankStream(Stream):
         self._places = share_of(self.batch_size, communicator)
         self.start = self._places.start
 
-    def _on_device(self, samples: Iterator[tuple[Host, int, bool]]) -> Generator[Piece, None, None]:
-        return super()._on_device(self._shares(samples))
+    def _held(self, place: slice, cuts: Iterable[Cut]) -> Iterator[tuple[Host, int, bool]]:
+        own = [cut for cut in starmap(self._own, cuts) if _size(cut[0]) or cut[2]]
+        if self._in_memory:
+            return super()._held(place, own)
+        spans = [_span(part) for part, _, _ in own if _size(part)]
+        low, high = min((low for low, _ in spans), default=0), max((high for _, high in spans), default=1)
+        moved = [(_moved(part, -low), start, ends) for part, start, ends in own]
+        return super()._held(slice(place.start + low, place.start + high), moved)
 
-    def _shares(self, samples: Iterator[tuple[Host, int, bool]]) -> Iterator[tuple[Host, int, bool]]:
-        taken = 0  # samples of the step
-        for held, start, ends in samples:
-            low, high = (min(max(place - start, 0), held.m) for place in (self.start, self._places.stop))
-            if low < high or ends:
-                yield held.cut(slice(low, high)), taken, ends
-            taken = 0 if ends else taken + high - low
+    def _own(self, part: Any, start: int, ends: bool) -> Cut:
+        """Return this rank's places of a piece of a step."""
+        low, high = (min(max(place - start, 0), _size(part)) for place in (self.start, self._places.stop))
+        taken = min(max(start, self.start), self._places.stop) - self.start  # of the step's earlier pieces
+        own = part[low:high] if not isinstance(part, slice) else slice(part.start + low, part.start + high)
+        return own, taken, ends
+
+
+def _size(part: Any) -> int:
+    return len(part) if not isinstance(part, slice) else part.stop - part.start
+
+
+def _span(part: Any) -> tuple[int, int]:
+    """Return the first of some places, and the one behind the last."""
+    return (part.start, part.stop) if isinstance(part, slice) else (int(part.min()), int(part.max()) + 1)
+
+
+def _moved(part: Any, by: int) -> Any:
+    if not isinstance(part, slice):
+        return part + by
+    return slice(part.start + by, part.stop + by) if _size(part) else slice(0, 0)
 
 
 class RankIterated:

@@ -1,8 +1,8 @@
 """Mini-batches of samples that are read piece by piece: files, and sparse matrices."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from nnx.array import host
 from nnx.batches import Counted, Piece, pieces, places
@@ -14,6 +14,13 @@ from nnx.port.base import Backend
 
 NUMBERS = 2**22
 """The most numbers of X that are read from a file at once, unless a batch has more."""
+
+
+Cut: TypeAlias = tuple[Any, int, bool]
+"""A piece of a step: its places in a block, a slice or an array; its first place in the step; whether it ends it."""
+
+Block: TypeAlias = tuple[slice, Iterable[Cut]]
+"""The samples that are read at once, and the pieces that they are cut into."""
 
 
 class Checks(NamedTuple):
@@ -83,9 +90,9 @@ class Stream(Counted):
     """The mini-batches of a source in each epoch, read ahead by a thread; only pieces of it are on the device.
 
     Arrays and sparse matrices are shuffled as in `Batches`. A file is shuffled in blocks: contiguous ones of whole
-    batches, at most 2^22 numbers of X or one batch, are read in a new order in every epoch, and each is shuffled
-    within. So the samples of a batch come from one block: a file whose classes lie one behind the other should be
-    shuffled once, when it is written.
+    batches, at most 2^22 numbers of X or one batch, are read in a new order in every epoch. Each block of several
+    batches is shuffled within. So the samples of a batch come from one block: shuffle a file whose classes lie one
+    behind the other once, when you write it.
 
     Parameters
     ----------
@@ -187,46 +194,54 @@ class Stream(Counted):
         """
         rng = self._rng
         if self._in_memory:
-            samples = self._anywhere(None if rng is None else rng.permutation(self.m), skip)
+            order = None if rng is None else rng.permutation(self.m)
+            blocks: Iterator[Block] = iter([(slice(0, self.m), self._cuts(order, self.m, skip))])
         elif rng is None:
-            samples = self._in_order(skip)
+            blocks = self._in_order(skip)
         else:
-            samples = self._in_blocks(host.generator(int(rng.integers(2**63))), skip)
-        return prefetch(self._on_device(samples), self._ahead)
+            blocks = self._shuffled(host.generator(int(rng.integers(2**63))), skip)
+        return prefetch(self._on_device(blocks), self._ahead)
 
-    def _on_device(self, samples: Iterator[tuple[Host, int, bool]]) -> Generator[Piece, None, None]:
-        for held, start, ends in samples:
-            yield held.piece(self._backend, self._dtype), start, ends
+    def _on_device(self, blocks: Iterator[Block]) -> Generator[Piece, None, None]:
+        for place, cuts in blocks:
+            for held, start, ends in self._held(place, cuts):
+                yield held.piece(self._backend, self._dtype), start, ends
 
-    def _anywhere(self, order: Any, skip: int) -> Iterator[tuple[Host, int, bool]]:
-        for place, start, ends in pieces(self.m, self.batch_size, self.micro_batch, skip):
-            yield self._samples.cut(place if order is None else order[place]), start, ends
+    def _held(self, place: slice, cuts: Iterable[Cut]) -> Iterator[tuple[Host, int, bool]]:
+        """Yield the pieces of a block; it is read whole."""
+        block = self._read(place)
+        for part, start, ends in cuts:
+            yield block.cut(part), start, ends
 
-    def _in_order(self, skip: int) -> Iterator[tuple[Host, int, bool]]:
+    def _in_order(self, skip: int) -> Iterator[Block]:
         unit = self.batch_size
         if self.micro_batch and self._at_once(unit) * self._samples.X.shape[0] > NUMBERS:
             unit = min(self.micro_batch, unit)  # a batch need not be in memory whole
-        held, block = slice(0, 0), None
-        for place, start, ends in pieces(self.m, self.batch_size, self.micro_batch, skip):
-            if block is None or place.stop > held.stop:
-                block = None  # let it go before the next is read
-                held = slice(place.start, min(place.start + self._at_once(unit), self.m))
-                block = self._read(held)
-            yield block.cut(slice(place.start - held.start, place.stop - held.start)), start, ends
+        cuts: list[Cut] = []
+        place = slice(0, 0)
+        for found, start, ends in pieces(self.m, self.batch_size, self.micro_batch, skip):
+            if found.stop > place.stop:
+                if cuts:
+                    yield place, cuts
+                place, cuts = slice(found.start, min(found.start + self._at_once(unit), self.m)), []
+            cuts.append((slice(found.start - place.start, found.stop - place.start), start, ends))
+        if cuts:
+            yield place, cuts
 
-    def _in_blocks(self, rng: Any, skip: int) -> Iterator[tuple[Host, int, bool]]:
+    def _shuffled(self, rng: Any, skip: int) -> Iterator[Block]:
         blocks = places(self.m, self._at_once(self.batch_size))
         for index in rng.permutation(len(blocks)):
-            place = blocks[index]
-            order = rng.permutation(place.stop - place.start)
-            steps = -(-len(order) // self.batch_size)
+            m = blocks[index].stop - blocks[index].start
+            steps = -(-m // self.batch_size)
+            order = rng.permutation(m) if steps > 1 else None  # within one step it has no meaning
             if skip < steps:
-                yield from self._cut(self._read(place), order, skip)
+                yield blocks[index], self._cuts(order, m, skip)
             skip = max(0, skip - steps)
 
-    def _cut(self, block: Host, order: Any, skip: int) -> Iterator[tuple[Host, int, bool]]:
-        for place, start, ends in pieces(len(order), self.batch_size, self.micro_batch, skip):
-            yield block.cut(order[place]), start, ends
+    def _cuts(self, order: Any, m: int, skip: int) -> Iterator[Cut]:
+        """Yield the pieces of a block of m samples in some order; None: as they are."""
+        for place, start, ends in pieces(m, self.batch_size, self.micro_batch, skip):
+            yield place if order is None else order[place], start, ends
 
     def _at_once(self, unit: int) -> int:
         """Return how many samples are read at once: a multiple of `unit`."""
@@ -234,7 +249,9 @@ class Stream(Counted):
         return max(1, NUMBERS // (n * unit)) * unit
 
     def _read(self, place: slice) -> Host:
-        """Return these samples of the file, checked."""
+        """Return these samples, those of a file checked."""
+        if self._in_memory:
+            return self._samples if place == slice(0, self.m) else self._samples.cut(place)
         where, (X, Y, w) = f", samples {place.start} to {place.stop - 1}", self._samples.cut(place)
         if self._late:
             return self._checks.part(where, X, Y, w, self._whose)
