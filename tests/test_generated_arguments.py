@@ -300,6 +300,7 @@ ELSEWHERE = {
     "Backend", "Callback", "Context", "Layer", "Memory", "Metric", "Progress", "RateSearch", "Rows", "Summary",
     "BackendError", "CallbackError", "DivergenceError", "Error", "InputError", "LeftOutWarning", "ModelFileError",
     "ProgressBar", "TensorBoard", "array_namespace",
+    "Communicator", "CommunicatorError", "Trainer.communicator", "communicator",
     "Tabular",
     "Network.check_features", "Network.check_options", "Network.describe", "Network.summary", "Network.training_pass",
 }  # fmt: skip
