@@ -95,7 +95,7 @@ def test_a_fork_in_the_middle_of_a_fit_in_a_thread(library):
 
 @forks
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize("seconds", [0.0, 0.05])
+@pytest.mark.parametrize("seconds", [pytest.param(0.0, marks=pytest.mark.long), 0.05])
 def test_a_fork_while_a_thread_imports_the_backend(library, seconds):
     """A module's lock that another thread holds is never released in the child."""
     code = f"""

@@ -672,7 +672,7 @@ def test_programs_made_in_inference_mode_serve_outside():
     assert double.calls == 1
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("shuffled", [pytest.param(False, marks=pytest.mark.long), True])
 def test_no_array_is_allocated_by_the_steps_of_a_run(shuffled):
     """NumPy's: neither for the state, nor for what lies between, nor for the samples."""
     network, optimizer, backend = nnx.mlp([300, 200, 10]), nnx.Adam(), nnx.backend("numpy")

@@ -24,7 +24,7 @@ NOT_IN_LOOPS = {"stack"}
 """What numba leaves to NumPy's replay."""
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.long), "float64"])
 @pytest.mark.parametrize("name", CASES)
 def test_three_steps(name, dtype):
     """As it is, as NumPy's calls, and as numba's loops."""
@@ -48,7 +48,7 @@ LOWERINGS = [step_in_numpy, pytest.param(step_in_torch, marks=pytest.mark.needs(
 
 
 @pytest.mark.parametrize("lower", LOWERINGS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", CASES)
 def test_three_steps_in_place(name, dtype, lower):
     """The first leaves the state alone that it is handed; the others write over what is not needed any more."""

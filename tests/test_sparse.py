@@ -115,8 +115,16 @@ def of_dense_estimator(D, dtype, solver):
     return made.predict_proba(X), made.score(X, dense()[1])
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("form", "solver"),
+    [
+        pytest.param(
+            form, solver, marks=pytest.mark.long if solver == "lbfgs" and form != "csr_matrix" else ()
+        )
+        for form in FORMS
+        for solver in ("adam", "lbfgs")
+    ],
+)
 def test_an_estimator_takes_every_format(form, solver):
     pytest.importorskip("sklearn")
     D, y = dense()
