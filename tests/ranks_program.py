@@ -177,7 +177,8 @@ def stops(communicator, rank):
 def differs(communicator, what):
     """One rank has something else: all must say so."""
     rank = communicator.rank
-    odd, options, samples = rank == 1, {}, (X, Y)
+    odd, options, fit, samples = rank == 1, {}, {}, (X, Y)
+    batch_size = None if what == "lbfgs" else 10
     net, optimizer = network(), nnx.Adam(0.01)
     if what == "seed":
         options = {"seed": 3 + odd}
@@ -193,6 +194,12 @@ def differs(communicator, what):
         samples = X, Y[::-1]
     elif what == "parameters":
         options = {"theta": net.init(rank)}
+    elif what == "validation":
+        fit = {"validation": (X + odd, Y)}
+    elif what == "training_metrics":
+        fit = {"training_metrics": 20 - odd, "metrics": ["accuracy"]}
+    elif what == "iterable" and odd:
+        samples, batch_size = ([(X, Y)],), None
     elif what == "callbacks":
         options = {}
     elif what == "lbfgs":
@@ -202,9 +209,8 @@ def differs(communicator, what):
     elif what == "members":
         options = {"members": 2}
     together = nnx.Trainer(net, optimizer, "numpy", communicator=communicator, **options)
-    together.fit(
-        *samples, 2, None if what == "lbfgs" else 10, callbacks=[print] if what == "callbacks" and odd else []
-    )
+    callbacks = [print] if what == "callbacks" and odd else []
+    together.fit(*samples, epochs=2, batch_size=batch_size, callbacks=callbacks, **fit)
 
 
 def changes(communicator, what):
