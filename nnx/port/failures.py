@@ -2,9 +2,10 @@
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TypeAlias
 
 from nnx.errors import Error
 from nnx.port.communicator import Communicator
@@ -14,6 +15,9 @@ GRACE = 2.0
 
 FAILED, INTERRUPTED = 1, 130
 """Exit statuses."""
+
+Say: TypeAlias = Callable[[str, BaseException], int]
+"""say(where, error) prints the error of a rank, which ends all; it returns the exit status."""
 
 
 @contextmanager
@@ -31,14 +35,27 @@ def together(communicator: Communicator) -> Iterator[None]:
 
 
 def end_all(communicator: Communicator, error: BaseException) -> None:
-    """Say the error of this rank, whatever the program has made of `sys.stderr`, and end the processes of all."""
+    """Say the error of this rank, and end the processes of all."""
     where = f"rank {communicator.rank} of {communicator.size} failed, and ends all"
+    communicator.abort(_say[-1](where, error))
+
+
+def say_by(say: Say) -> None:
+    """Let a program say in its own words what ends all ranks."""
+    _say.append(say)
+
+
+def _print(where: str, error: BaseException) -> int:
+    """Print an error, whatever the program has made of `sys.stderr`; return the exit status."""
     if isinstance(error, Error):
         print(f"nnx: {where}: {error}", file=sys.__stderr__)
     else:
         traceback.print_exception(error, file=sys.__stderr__)
         print(f"nnx: {where}", file=sys.__stderr__)
-    communicator.abort(INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED)
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+
+
+_say: list[Say] = [_print]
 
 
 def watch(communicator: Communicator) -> None:

@@ -1,0 +1,57 @@
+"""What goes wrong with ranks, without processes of MPI."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from thread_ranks import Second
+
+import nnx
+from nnx.backends.mpi import adapter
+from nnx.cli import ranks
+from nnx.cli.inputs import UsageError
+from nnx.port import failures
+
+
+@pytest.mark.parametrize("name", adapter.LAUNCHED)
+def test_a_launcher_of_another_mpi(monkeypatch, name):
+    """Each of its processes would train alone, and write into the same folder."""
+    mpi = SimpleNamespace(
+        COMM_WORLD=SimpleNamespace(rank=0, size=1), Get_library_version=lambda: "MPICH Version:      5.0.2\n"
+    )
+    monkeypatch.setattr(adapter, "require", lambda *_: mpi)
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(
+        nnx.CommunicatorError, match=rf"2 processes were started \({name}\), .*MPICH.*mpiexec"
+    ):
+        adapter.Mpi()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (OSError(28, "No space left on device", "/x"), 1, "'/x': No space left on device"),
+        (nnx.InputError("give nnx.Regularization(clip_norm=1.0)"), 1, "give --clip-norm 1"),
+        (UsageError("a wrong option"), 2, "a wrong option"),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
+        (ZeroDivisionError("a mistake"), 1, "nnx failed, ZeroDivisionError: a mistake"),
+    ],
+)
+def test_the_command_line_says_in_its_own_words_what_ends_all(monkeypatch, capfd, error, status, said):
+    """Also of a rank that says nothing else."""
+    second = Second(all_fail=False)
+    monkeypatch.setattr(ranks, "communicator", lambda name: second)
+    monkeypatch.setattr(failures, "_say", [*failures._say])
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, getattr(sys, stream))
+    ranks.begin(["train", "iris", "--communicator", "mpi"])
+    print("what rank 0 says, too")
+    silent = sys.stdout
+    with pytest.raises(SystemExit) as end, failures.together(second):
+        raise error
+    silent.close()
+    assert end.value.code == status
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert errors.startswith(f"Error: rank 1 of 2 failed, and ends all: {said}")
+    assert errors.count("\n") == 1
