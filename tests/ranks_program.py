@@ -18,6 +18,7 @@ import nnx
 from nnx.array.gather import mini_batch
 from nnx.batches.shares import RankBatches
 from nnx.model.network import Network
+from nnx.port import rank_device
 from nnx.train.share import Share
 from nnx.train.step import PLAIN, cost_and_gradient, initial_state
 
@@ -125,13 +126,15 @@ def of_the_first(communicator, size, function, *arguments):
     its = copy(communicator)
     its._world = its._local = communicator._world.Split(communicator.rank < size)
     if communicator.rank < size:
-        its.rank, its.size, its._polls = its._world.rank, size, size > its._cores()
+        its.rank, its.size, its._polls = its._world.rank, size, size > its._cores
         function(its, *arguments)
     assert communicator.meet(60)
 
 
 def one_to_four(communicator):
-    """Gradients of 1, 2, 3 and 4 ranks, and a fit of 2, in one call of mpiexec."""
+    """Gradients of 1, 2, 3 and 4 ranks, and a fit of 2, in one call of mpiexec; the ranks share the machine's cores."""
+    assert communicator.threads == max(1, communicator._cores // 4)
+    assert os.environ["NUMBA_NUM_THREADS"] == str(communicator.threads)
     for size in (1, 2, 3, 4):
         of_the_first(communicator, size, gradient, "numpy", BATCHES[:2])
     of_the_first(communicator, 2, fit, "numpy", ["weighted"], 1)
@@ -240,6 +243,10 @@ def fails(communicator, how, rank):
                 raise KeyboardInterrupt
             os.kill(os.getpid(), getattr(signal, how))
 
+    if how == "sys.exit":
+        together.fit(X, Y, 1, 10)
+        if communicator.rank == int(rank):
+            sys.exit(3)
     if how == "outside":
         together.fit(X, Y, 1, 10)
         if communicator.rank == int(rank):
@@ -250,7 +257,7 @@ def fails(communicator, how, rank):
 def alone(communicator):
     """Without mpiexec there is one rank, with the bits of no communicator."""
     assert (communicator.rank, communicator.size) == (0, 1)
-    assert (communicator.local_rank, communicator.local_size) == (0, 1)
+    assert communicator.threads is None
     assert nnx.communicator(communicator) is nnx.communicator("mpi") is communicator
     assert repr(communicator).startswith("<nnx communicator mpi: rank 0 of 1, ")
     found = [trainer(None), trainer("mpi")]
@@ -276,7 +283,8 @@ def nccl_on_host(communicator):
 
     cupy, _ = install()
     cupy.cuda.nccl = nccl(cupy, communicator)
-    cupy.cuda.runtime.getDeviceCount = lambda: communicator.local_size
+    rank_device.gpus = lambda: [b"0", b"1"]
+    cupy.cuda.runtime.getDeviceCount = lambda: communicator.size
     fit(nnx.communicator("nccl"), "cupy")
     assert cupy.launches > 100
 

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from nnx.backends.mpi.farewell import Farewells
 from nnx.errors import CommunicatorError, first_line
 from nnx.port.base import require
 from nnx.port.communicator import Communicator
@@ -53,8 +54,10 @@ class Mpi(Communicator):
             print(f"nnx: not all {self.size} ranks have begun within {START:g} s", file=sys.stderr)
             self.abort()
         self._failures = self._world.Dup()
+        self._farewells = Farewells(mpi, self._world.Dup(), self.abort)
         self._local = self._world.Split_type(mpi.COMM_TYPE_SHARED)
-        self._polls = self._local.size > self._cores()
+        self._cores = self._cores_of_machine()
+        self._polls = self._local.size > self._cores
 
     def _check_alone(self) -> None:
         """Raise a CommunicatorError if a launcher of another MPI has started several: each would be one rank."""
@@ -66,7 +69,7 @@ class Mpi(Communicator):
                     "--mpi=list shows what it supports), or install mpi4py for the MPI of the launcher"
                 )
 
-    def _cores(self) -> int:
+    def _cores_of_machine(self) -> int:
         """Return how many cores of this machine its processes may use."""
         cores = np.zeros(CORES, np.uint8)
         own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -75,14 +78,9 @@ class Mpi(Communicator):
         return int(cores.sum())
 
     @property
-    def local_rank(self) -> int:
-        """The number of this process among those on this machine, from 0."""
-        return int(self._local.rank)
-
-    @property
-    def local_size(self) -> int:
-        """The number of processes on this machine."""
-        return int(self._local.size)
+    def threads(self) -> int | None:
+        """How many threads a rank may have: the cores of this machine, divided among its ranks."""
+        return max(1, self._cores // int(self._local.size)) if self._local.size > 1 else None
 
     def sum(self, vector: Any) -> None:
         """Put the sum of all ranks' vectors into each of them. All ranks get the same bits."""
@@ -99,12 +97,13 @@ class Mpi(Communicator):
     def _call(self, name: str, *arguments: Any) -> None:
         """Do one of MPI's calls of all ranks; it waits for the others."""
         try:
-            if not self._polls:
-                getattr(self._world, name.capitalize())(*arguments)
-                return
-            request = getattr(self._world, f"I{name}")(*arguments)
-            while not request.Test():
-                give_way()
+            with self._farewells.waiting():
+                if not self._polls:
+                    getattr(self._world, name.capitalize())(*arguments)
+                    return
+                request = getattr(self._world, f"I{name}")(*arguments)
+                while not request.Test():
+                    give_way()
         except self._mpi.Exception as error:
             raise CommunicatorError(
                 f"MPI's {name} of {self.size} ranks failed: {first_line(error)}"
