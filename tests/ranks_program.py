@@ -155,8 +155,7 @@ def checkpoints(communicator, folder, epochs, resume):
 
 def loaded(communicator, path):
     """A trainer of one process goes on as that of all ranks, and then alone again."""
-    alone, together = (nnx.Trainer.load(path, "numpy") for _ in range(2))
-    together.communicator = communicator
+    alone, together = (nnx.Trainer.load(path, "numpy", communicator=ranks) for ranks in (None, communicator))
     for one in (alone, together):
         one.fit(X, Y, 2, 10)
     together.communicator = None

@@ -73,8 +73,9 @@ def test_a_loaded_trainer_takes_ranks(tmp_path):
     in_ranks(3, lambda communicator: ranks_program.loaded(communicator, tmp_path / "model.safetensors"))
     many = nnx.Trainer(nnx.mlp([2, 1]), backend="numpy", members=2)
     assert many.communicator.size == 1
-    with pytest.raises(AttributeError):
-        many.communicator = "mpi"
+    several = Second(all_fail=True)
+    with pytest.raises(nnx.InputError, match=r"members cannot be trained on several ranks \(2\)"):
+        many.communicator = several
 
 
 def test_ranks_that_see_other_disks(tmp_path):
