@@ -1,10 +1,11 @@
 """What goes wrong with ranks, without processes of MPI."""
 
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
-from thread_ranks import Second
+from thread_ranks import Second, in_ranks
 
 import nnx
 from nnx.backends.mpi import adapter
@@ -55,3 +56,37 @@ def test_the_command_line_says_in_its_own_words_what_ends_all(monkeypatch, capfd
     assert output == ""
     assert errors.startswith(f"Error: rank 1 of 2 failed, and ends all: {said}")
     assert errors.count("\n") == 1
+
+
+def test_ranks_wait_for_the_first_one_that_saves_before_it_raises_the_error_of_all(monkeypatch):
+    monkeypatch.setattr(failures, "GRACE", 0.5)
+
+    def diverges(communicator):
+        with failures.together(communicator):
+            try:
+                with failures.together(communicator):
+                    raise nnx.DivergenceError("the cost is infinite")
+            finally:
+                if communicator.rank == 0:
+                    time.sleep(1)
+
+    def rank(communicator):
+        with pytest.raises(nnx.DivergenceError):
+            diverges(communicator)
+        return True
+
+    assert in_ranks(2, rank) == [True, True]
+
+
+def test_a_program_whose_first_rank_saves_before_an_error_of_all_ends_it(monkeypatch):
+    """Not so an error of which that is not known."""
+    asked, its = [], Second(all_fail=True)
+    monkeypatch.setattr(its, "meet", lambda seconds: not asked.append(seconds))
+    monkeypatch.setattr("sys.excepthook", lambda *given: None)
+    failures.watch(its)
+    of_all = nnx.DivergenceError("the cost is infinite")
+    with pytest.raises(nnx.DivergenceError), failures.together(its):
+        raise of_all
+    for error in (of_all, ValueError("of one rank")):
+        sys.excepthook(type(error), error, None)
+    assert asked == [failures.GRACE, failures.SAVING, failures.GRACE]
