@@ -13,6 +13,12 @@ from nnx.port.communicator import Communicator
 GRACE = 2.0
 """Seconds in which the other ranks must fail, too, if the error is that of all: the same wrong argument, say."""
 
+FOR_EVER = 1e6
+"""Seconds."""
+
+SAVING = 60.0
+"""Seconds for a program's rank 0 to save what it has, before an error that all ranks have ends it."""
+
 FAILED, INTERRUPTED = 1, 130
 """Exit statuses."""
 
@@ -25,13 +31,21 @@ def together(communicator: Communicator) -> Iterator[None]:
     """Let an error within be that of all ranks: it is raised on each of them, or ends all processes.
 
     If all ranks fail within `GRACE` seconds, each raises its own error. Else this rank says its error, and ends all.
+    Where another `together` is around it, the ranks wait there for the one that saves before it raises the error.
     """
     try:
         yield
     except BaseException as error:
-        if communicator.size > 1 and not communicator.meet(GRACE):
-            end_all(communicator, error)
+        if communicator.size > 1:
+            if not communicator.meet(FOR_EVER if _is_of_all(error) else GRACE):
+                end_all(communicator, error)
+            error.is_of_all_ranks = True  # type: ignore[attr-defined]
         raise
+
+
+def _is_of_all(error: BaseException) -> bool:
+    """Whether all ranks are known to have an error."""
+    return getattr(error, "is_of_all_ranks", False)
 
 
 def end_all(communicator: Communicator, error: BaseException) -> None:
@@ -63,7 +77,7 @@ def watch(communicator: Communicator) -> None:
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-        if not communicator.meet(GRACE):
+        if not communicator.meet(SAVING if _is_of_all(error) else GRACE):
             end_all(communicator, error)
         if communicator.rank == 0:
             before(kind, error, where)
