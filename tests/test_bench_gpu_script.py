@@ -94,7 +94,11 @@ def planted(monkeypatch, before, after):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("T plus(T a, T b) { return a + b; }", "T plus(T a, T b) { return a + b * (T)1.01; }"),
+        pytest.param(
+            "T plus(T a, T b) { return a + b; }",
+            "T plus(T a, T b) { return a + b * (T)1.01; }",
+            marks=pytest.mark.long,
+        ),
         pytest.param("tanh(", "1.0001f * tanh(", marks=pytest.mark.long),  # (tanhf in float32)
         pytest.param(  # some samples twice, others never
             "table[loop::STEP] * m + j", "table[loop::STEP] * m + j / 2 * 2", marks=pytest.mark.long

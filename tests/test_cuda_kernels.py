@@ -37,8 +37,19 @@ OF_SEVERAL = {"batch norm", "everything"}
 """What has no variance of one sample, and of two derivatives that only rounding makes."""
 
 
+SINGLE = {
+    "identity", "leaky_relu", "elu", "selu", "silu", "gelu_tanh", "gelu_sigmoid", "softsign", "mish", "hard_tanh",
+    "focal sigmoid", "huber identity", "absolute_error identity", "hinge identity", "gradient_descent", "nesterov",
+    "adagrad", "adamw", "lion that decays",
+}  # fmt: skip
+"""What differs from another case in a formula alone: `test_cuda_operations` has each of its operations."""
+assert SINGLE <= set(CASES), SINGLE - set(CASES)
+
+
 @pytest.mark.parametrize(("dtype", "m"), FORMS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in SINGLE else ()) for name in CASES]
+)
 def test_two_steps(name, dtype, m):
     m = max(m, 6) if name in OF_SEVERAL else m
     if name in NOT_RENDERED:

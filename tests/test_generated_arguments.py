@@ -165,7 +165,7 @@ CALLS = {
         nnx.Trainer,
         {"network": network(), "optimizer": "adam", "backend": "numpy", "device": "cpu", "dtype": "float64"}
         | {"seed": 0, "regularization": nnx.Regularization(), "theta": theta(), "precision": "float32"}
-        | {"members": None},
+        | {"members": None, "communicator": "alone"},
     ),
     "Trainer of members": (
         members,
@@ -209,6 +209,7 @@ CALLS = {
     "Trainer.theta": (setter("theta"), {"value": theta()}),
     "Trainer.parameters": (setter("parameters"), {"value": params()}),
     "Trainer.learning_rate": (setter("learning_rate"), {"value": 0.1}),
+    "communicator": (nnx.communicator, {"name": "alone"}),
     "backend": (nnx.backend, {"name": "numpy", "device": "cpu", "precision": "float32"}),
     "find_learning_rate": (
         lambda trainer=None, **rest: nnx.find_learning_rate(
@@ -300,6 +301,7 @@ ELSEWHERE = {
     "Backend", "Callback", "Context", "Layer", "Memory", "Metric", "Progress", "RateSearch", "Rows", "Summary",
     "BackendError", "CallbackError", "DivergenceError", "Error", "InputError", "LeftOutWarning", "ModelFileError",
     "ProgressBar", "TensorBoard", "array_namespace",
+    "Communicator", "CommunicatorError", "Trainer.communicator",
     "Tabular",
     "Network.check_features", "Network.check_options", "Network.describe", "Network.summary", "Network.training_pass",
 }  # fmt: skip

@@ -46,8 +46,14 @@ def repeatable(backend):
 # ----------------------------------------------------------------------------------------------------------- runs
 
 
-@pytest.mark.parametrize("weights", [False, True])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        pytest.param(name, weights, marks=() if weights == (name != "numbers") else pytest.mark.long)
+        for name in NETWORKS
+        for weights in (False, True)
+    ],
+)
 def test_a_run_is_one_step_after_the_other(backend, name, weights):
     step, state, data = made(name, backend, "float64", weights=weights)
     program, single = loaded(backend, step, state), backend.compile(step)
@@ -752,7 +758,7 @@ def test_a_whole_vector_that_the_chain_reads_last_is_whole():
     close(nnx.backend("numpy"), program.read(), one_by_one(step, state, data, None, 0, 4, 3)[0], rtol=1e-7)
 
 
-@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("shuffled", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_narrow_layer_on_batches_of_many_bytes(backend, shuffled):
     n, sizes = 4100, [(1100, 2), (1030, 1), (7, 1), (1100, 1)]  # m and steps, one call after the other
     M = sum(m * count for m, count in sizes)

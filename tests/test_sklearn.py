@@ -155,10 +155,18 @@ SAME = [
 
 @unconverged
 @pytest.mark.parametrize("parameters", SAME, ids=lambda parameters: " ".join(map(str, parameters.values())))
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
-    "case", ["two classes", "classes", "labels", "numbers", "several numbers", "counts", "sparse"]
-)
+    ("case", "weighted"),
+    [
+        ("two classes", False), ("classes", True), ("labels", False), ("numbers", True), ("several numbers", False),
+        ("counts", True), ("sparse", False), ("classes", False),
+        *(
+            pytest.param(*one, marks=pytest.mark.long)
+            for one in (("two classes", True), ("labels", True), ("numbers", False), ("several numbers", True),
+                        ("counts", False), ("sparse", True))
+        ),
+    ],
+)  # fmt: skip
 def test_the_run_is_that_of_scikit_learn(case, weighted, parameters, iris, two, numbers, labels, rng):
     X, y = {
         "two classes": two,
@@ -283,7 +291,10 @@ def test_a_step_worked_by_hand():
     assert made.predict_proba(X)[0, 1] == pytest.approx(0.739, abs=5e-4)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "activation",
+    [pytest.param(one, marks=pytest.mark.long if one in ("logistic", "tanh") else ()) for one in ACTIVATIONS],
+)
 def test_lbfgs(activation, two, iris, numbers):
     for X, y in (two, iris):
         made = MLPClassifier(50, activation, solver="lbfgs", max_iter=500, alpha=0.01, random_state=1).fit(

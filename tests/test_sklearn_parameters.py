@@ -87,12 +87,24 @@ def parts(kind, y, times):
     return losses
 
 
-@pytest.mark.parametrize("solver", ["adam", "sgd"])
+OF_A_SOLVER = {
+    "alpha", "batch_size", "beta_1", "beta_2", "epsilon", "learning_rate", "learning_rate_init", "momentum",
+    "nesterovs_momentum", "optimizer", "power_t", "schedule", "solver",
+}  # fmt: skip
+"""Parameters that the two solvers read each in its way. The others are tried with one of them."""
+
+
+def _marks(name, solver):
+    long = solver == "sgd" and name not in OF_A_SOLVER
+    return [pytest.mark.needs("torch")] * (name == "precision") + [pytest.mark.long] * long
+
+
 @pytest.mark.parametrize(
-    "name",
+    ("name", "solver"),
     [
-        pytest.param(name, marks=pytest.mark.needs("torch") if name == "precision" else ())
+        pytest.param(name, solver, marks=_marks(name, solver))
         for name in sorted(MLPRegressor().get_params())
+        for solver in ("adam", "sgd")
     ],
 )
 def test_a_parameter_that_is_set_between_partial_fits(name, solver, samples, capsys):

@@ -290,6 +290,7 @@ def test_wrong_members_are_errors(given, says, rng):
     [
         ({"validation_split": 2}, "validation_split must be"),
         ({"sample_weight": np.ones((2, 30))}, r"sample_weight of shape \(2, 30\) must be"),
+        ({"sample_weight": np.ones((3, 5, 6))}, r"sample_weight of shape \(3, 5, 6\) must be"),
         ({"sample_weight": np.zeros((3, 30))}, "some of each member above 0"),
     ],
 )

@@ -93,7 +93,7 @@ def _sample_weight(stack: Any, request: Request) -> Any:
     if w is None or len(shape_of(w)) < 2:
         return w
     found = host.numbers("sample_weight", w, "float64")
-    if found.shape[:1] != (K,) or (found < 0).any() or not found.any(axis=-1).all():
+    if found.ndim != 2 or len(found) != K or (found < 0).any() or not found.any(axis=-1).all():
         raise InputError(
             f"sample_weight of shape {found.shape} must be (m,), or (K, m) with K = {K}, of numbers >= 0, some of each "
             "member above 0"
