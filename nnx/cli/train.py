@@ -16,9 +16,9 @@ from nnx.cli.training import prepare, result
 from nnx.errors import InputError, count
 from nnx.io import run_folder
 from nnx.io.run_folder import CHECKPOINTS
+from nnx.port.agreement import text_of
 from nnx.port.communicator import Communicator
 from nnx.port.communicators import communicator
-from nnx.train.ranks import text_of
 
 
 def run(options: Options) -> int:
