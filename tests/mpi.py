@@ -41,6 +41,7 @@ def started(n, *arguments, **environment):
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         **environment,
     }
+    given = {name: value for name, value in given.items() if value is not None}
     return subprocess.Popen(
         [mpiexec(), *more, "-n", str(n), sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given, start_new_session=True,

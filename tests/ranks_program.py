@@ -18,6 +18,7 @@ import nnx
 from nnx.array.gather import mini_batch
 from nnx.batches.shares import RankBatches
 from nnx.model.network import Network
+from nnx.port import rank_device
 from nnx.train.share import Share
 from nnx.train.step import PLAIN, cost_and_gradient, initial_state
 
@@ -125,13 +126,15 @@ def of_the_first(communicator, size, function, *arguments):
     its = copy(communicator)
     its._world = its._local = communicator._world.Split(communicator.rank < size)
     if communicator.rank < size:
-        its.rank, its.size, its._polls = its._world.rank, size, size > its._cores()
+        its.rank, its.size, its._polls = its._world.rank, size, size > its._cores
         function(its, *arguments)
     assert communicator.meet(60)
 
 
 def one_to_four(communicator):
-    """Gradients of 1, 2, 3 and 4 ranks, and a fit of 2, in one call of mpiexec."""
+    """Gradients of 1, 2, 3 and 4 ranks, and a fit of 2, in one call of mpiexec; the ranks share the machine's cores."""
+    assert communicator.threads == max(1, communicator._cores // 4)
+    assert os.environ["NUMBA_NUM_THREADS"] == str(communicator.threads)
     for size in (1, 2, 3, 4):
         of_the_first(communicator, size, gradient, "numpy", BATCHES[:2])
     of_the_first(communicator, 2, fit, "numpy", ["weighted"], 1)
@@ -152,8 +155,7 @@ def checkpoints(communicator, folder, epochs, resume):
 
 def loaded(communicator, path):
     """A trainer of one process goes on as that of all ranks, and then alone again."""
-    alone, together = (nnx.Trainer.load(path, "numpy") for _ in range(2))
-    together.communicator = communicator
+    alone, together = (nnx.Trainer.load(path, "numpy", communicator=ranks) for ranks in (None, communicator))
     for one in (alone, together):
         one.fit(X, Y, 2, 10)
     together.communicator = None
@@ -177,7 +179,8 @@ def stops(communicator, rank):
 def differs(communicator, what):
     """One rank has something else: all must say so."""
     rank = communicator.rank
-    odd, options, samples = rank == 1, {}, (X, Y)
+    odd, options, fit, samples = rank == 1, {}, {}, (X, Y)
+    batch_size = None if what == "lbfgs" else 10
     net, optimizer = network(), nnx.Adam(0.01)
     if what == "seed":
         options = {"seed": 3 + odd}
@@ -193,6 +196,12 @@ def differs(communicator, what):
         samples = X, Y[::-1]
     elif what == "parameters":
         options = {"theta": net.init(rank)}
+    elif what == "validation":
+        fit = {"validation": (X + odd, Y)}
+    elif what == "training_metrics":
+        fit = {"training_metrics": 20 - odd, "metrics": ["accuracy"]}
+    elif what == "iterable" and odd:
+        samples, batch_size = ([(X, Y)],), None
     elif what == "callbacks":
         options = {}
     elif what == "lbfgs":
@@ -202,9 +211,8 @@ def differs(communicator, what):
     elif what == "members":
         options = {"members": 2}
     together = nnx.Trainer(net, optimizer, "numpy", communicator=communicator, **options)
-    together.fit(
-        *samples, 2, None if what == "lbfgs" else 10, callbacks=[print] if what == "callbacks" and odd else []
-    )
+    callbacks = [print] if what == "callbacks" and odd else []
+    together.fit(*samples, epochs=2, batch_size=batch_size, callbacks=callbacks, **fit)
 
 
 def changes(communicator, what):
@@ -234,6 +242,10 @@ def fails(communicator, how, rank):
                 raise KeyboardInterrupt
             os.kill(os.getpid(), getattr(signal, how))
 
+    if how == "sys.exit":
+        together.fit(X, Y, 1, 10)
+        if communicator.rank == int(rank):
+            sys.exit(3)
     if how == "outside":
         together.fit(X, Y, 1, 10)
         if communicator.rank == int(rank):
@@ -244,7 +256,7 @@ def fails(communicator, how, rank):
 def alone(communicator):
     """Without mpiexec there is one rank, with the bits of no communicator."""
     assert (communicator.rank, communicator.size) == (0, 1)
-    assert (communicator.local_rank, communicator.local_size) == (0, 1)
+    assert communicator.threads is None
     assert nnx.communicator(communicator) is nnx.communicator("mpi") is communicator
     assert repr(communicator).startswith("<nnx communicator mpi: rank 0 of 1, ")
     found = [trainer(None), trainer("mpi")]
@@ -270,7 +282,8 @@ def nccl_on_host(communicator):
 
     cupy, _ = install()
     cupy.cuda.nccl = nccl(cupy, communicator)
-    cupy.cuda.runtime.getDeviceCount = lambda: communicator.local_size
+    rank_device.gpus = lambda: [b"0", b"1"]
+    cupy.cuda.runtime.getDeviceCount = lambda: communicator.size
     fit(nnx.communicator("nccl"), "cupy")
     assert cupy.launches > 100
 

@@ -1,16 +1,19 @@
 """The backend that "auto" takes on a GPU: in which order, why, and without an import where there is none."""
 
 import logging
+import re
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from thread_ranks import in_ranks
 
 import nnx
-from nnx.port import registry
-from nnx.port.communicator import Alone
+from nnx.port import rank_device, registry
+from nnx.port.gpus import gpus
 from nnx.port.precision import PRECISIONS
 from nnx.port.rank_device import choose_of_rank
 
@@ -23,6 +26,7 @@ def machine(monkeypatch):
     def entry(name, has):
         class Adapter(nnx.Backend):
             def __init__(self, device=None, precision="float32"):
+                device = device or "cuda"
                 asked.append((name, device, precision))
                 has_it = (
                     device if ":" in device and any(":" in one for one in has) else device.partition(":")[0]
@@ -153,48 +157,65 @@ def test_auto_takes_the_first_that_is_usable_here():
     pytest.skip("no backend computes on a GPU here")
 
 
-def of_rank(local_rank, local_size):
-    class Rank(Alone):
-        pass
-
-    Rank.rank, Rank.size, Rank.local_rank, Rank.local_size = local_rank + 4, 8, local_rank, local_size
-    return Rank()
-
-
 GPUS = {"cuda": PRECISIONS, "cpu": ("float32",), "cuda:0": PRECISIONS, "cuda:1": PRECISIONS}
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """Returns the function that chooses for ranks, given the GPUs that each sees."""
+    own = threading.local()
+    monkeypatch.setattr(rank_device, "gpus", lambda: own.gpus)
+
+    def of_all(seen, backend="auto", device=None):
+        def rank(communicator):
+            own.gpus = seen[communicator.rank]
+            try:
+                return choose_of_rank(backend, device, None, communicator).backend
+            except nnx.BackendError as error:
+                return str(error)
+
+        return in_ranks(len(seen), rank)
+
+    return of_all
 
 
 @pytest.mark.parametrize("device", [None, "cuda"])
 @pytest.mark.parametrize("backend", ["auto", "torch"])
-def test_each_rank_of_a_machine_takes_its_own_gpu(machine, backend, device):
+def test_each_rank_of_a_machine_takes_its_own_gpu(machine, chosen, backend, device):
     asked = machine(torch=GPUS)
-    for local_rank in (0, 1):
-        made = choose_of_rank(backend, device, None, of_rank(local_rank, 2)).backend
-        assert (made.name, made.device) == ("torch", f"cuda:{local_rank}")
-    assert asked == [
-        ("torch", "cuda:0", "float32"),
-        ("torch", "cuda:1", "float32"),
-    ]  # and no other GPU was touched
+    first, second = [b"0", b"1"], [b"2", b"3"]  # of two machines
+    found = chosen([first, second, first, second], backend, device)
+    assert [(one.name, one.device) for one in found] == [("torch", f"cuda:{k}") for k in (0, 0, 1, 1)]
+    assert {name for name, _, _ in asked} == {"torch"}
 
 
-def test_a_rank_that_is_alone_on_its_machine_takes_the_best_gpu(machine):
-    asked = machine(torch=GPUS)
-    choose_of_rank("auto", None, None, of_rank(0, 1))
-    choose_of_rank("auto", "cuda:1", None, of_rank(0, 2))
-    assert asked == [("torch", "cuda", "float32"), ("torch", "cuda:1", "float32")]
+def test_a_launcher_may_give_each_rank_its_gpu(machine, chosen):
+    machine(torch=GPUS)
+    assert [one.device for one in chosen([[b"0"], [b"1"]])] == ["cuda:0", "cuda:0"]
 
 
-def test_ranks_without_gpus_take_the_cpu(machine):
+def test_a_gpu_that_is_named_is_taken(machine, chosen):
+    machine(torch=GPUS)
+    assert [one.device for one in chosen([[b"0", b"1"]] * 2, device="cuda:1")] == ["cuda:1", "cuda:1"]
+
+
+def test_ranks_without_gpus_take_the_cpu(machine, chosen):
     machine()
-    assert choose_of_rank("auto", None, None, of_rank(1, 2)).backend.name == "numpy"
+    assert [one.name for one in chosen([[], []])] == ["numpy", "numpy"]
     machine(torch=GPUS)
-    assert choose_of_rank("numpy", None, None, of_rank(1, 2)).backend.name == "numpy"
-    assert choose_of_rank("auto", "cpu", None, of_rank(1, 2)).backend.device == "cpu"
+    assert [one.name for one in chosen([[b"0"], [b"0"]], "numpy")] == ["numpy", "numpy"]
+    assert [one.device for one in chosen([[b"0"], [b"0"]], device="cpu")] == ["cpu", "cpu"]
 
 
-def test_more_ranks_than_gpus(machine):
+def test_more_ranks_than_gpus(machine, chosen):
     machine(torch=GPUS)
-    said = "rank 6 is number 2 of 3 on its machine, and has no GPU cuda:2: .*torch lacks cuda:2 .*no more ranks on a"
+    said = "rank 2 shares its GPUs with 2 ranks before it, and there is no cuda:2: .*torch lacks cuda:2 .*no more ranks"
     for backend, device in (("auto", None), ("torch", "cuda")):
-        with pytest.raises(nnx.BackendError, match=said):
-            choose_of_rank(backend, device, None, of_rank(2, 3))
+        first, second, third = chosen([[b"0", b"1"]] * 3, backend, device)
+        assert (first.device, second.device) == ("cuda:0", "cuda:1")
+        assert re.search(said, third)
+
+
+def test_without_a_driver_there_are_no_gpus(monkeypatch):
+    monkeypatch.setattr(registry, "DRIVER", "no-driver-has-this-name")
+    assert gpus() == []

@@ -101,7 +101,7 @@ FAULTS = {
     "of one rank": (
         ("digits", "--no-plots", "--out", "/proc/x"),
         1,
-        "nnx: rank 0 of 2 failed, and ends all: the run",
+        "Error: rank 0 of 2 failed, and ends all: the run",
     ),
 }
 
@@ -123,3 +123,29 @@ def test_an_unknown_communicator(run):
     status, _, errors = run("train", "iris", "--communicator", "mpx")
     assert status == 1
     assert "unknown communicator 'mpx'; did you mean 'mpi'?" in errors
+
+
+SLOW = """if True:
+    import time
+    from nnx import plots
+    from nnx.__main__ import main
+    leave = plots.leave
+    plots.leave = lambda *given, **more: (time.sleep(3), leave(*given, **more))[1]
+    main()
+"""
+
+
+@pytest.mark.long
+def test_a_run_that_diverges_is_saved_however_long_that_takes(tmp_path):
+    rng, table = np.random.default_rng(0), tmp_path / "table.csv"
+    X = rng.standard_normal((400, 5))
+    np.savetxt(table, np.c_[X, X @ rng.standard_normal(5)], delimiter=",", header="a,b,c,d,e,y", comments="")
+    options = (
+        "--activation", "identity", "--optimizer", "gradient_descent", "--learning-rate", "5", "--layers", "none",
+        "--target", "y", "--backend", "numpy", "--batch-size", "0", "--no-early-stopping", "--no-plots", "--out", tmp_path / "run",
+    )  # fmt: skip
+    output, status, _ = ended(started(2, "-c", SLOW, "train", table, "--communicator", "mpi", *options))
+    assert status == 1, output
+    assert output.count("Error: ") == output.count("Saved  ") == 1, output
+    assert "ends all" not in output
+    assert {"model.safetensors", "history.jsonl"} <= {path.name for path in (tmp_path / "run").iterdir()}

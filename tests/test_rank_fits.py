@@ -13,7 +13,7 @@ from nnx.batches import Batches, file_sources, stream
 from nnx.port import communicators, failures
 from nnx.port.communicator import Alone, Communicator
 from nnx.train.fit import in_shares
-from nnx.train.rank_parts import of_all_ranks
+from nnx.train.rank_parts import gathered
 
 
 def test_a_fit_is_that_of_one_rank():
@@ -29,7 +29,7 @@ def test_each_rank_measures_some_batches():
 
     def rank(communicator):
         own = made[communicator.rank :: communicator.size]
-        found = of_all_ranks(communicator, backend, own, len(made))
+        found = gathered(communicator, backend, own)
         session = ranks_program.trainer(communicator).session
         samples = in_shares(session, Batches(backend, ranks_program.X, ranks_program.Y, None, 50))
         return found, [samples.size(step) for step in range(samples.steps)]
@@ -73,8 +73,9 @@ def test_a_loaded_trainer_takes_ranks(tmp_path):
     in_ranks(3, lambda communicator: ranks_program.loaded(communicator, tmp_path / "model.safetensors"))
     many = nnx.Trainer(nnx.mlp([2, 1]), backend="numpy", members=2)
     assert many.communicator.size == 1
-    with pytest.raises(AttributeError):
-        many.communicator = "mpi"
+    several = Second(all_fail=True)
+    with pytest.raises(nnx.InputError, match=r"members cannot be trained on several ranks \(2\)"):
+        many.communicator = several
 
 
 def test_ranks_that_see_other_disks(tmp_path):
@@ -82,10 +83,13 @@ def test_ranks_that_see_other_disks(tmp_path):
     (tmp_path / "1").mkdir()
 
     def rank(communicator):
+        made, folder = ranks_program.trainer(communicator), tmp_path / str(communicator.rank)
+        callbacks = [nnx.Checkpoints(folder), nnx.CSVLog(folder / "log.csv")]
         with pytest.raises(
             nnx.InputError, match="rank 1 goes on from another checkpoint than rank 0, or from none"
         ):
-            ranks_program.checkpoints(communicator, tmp_path / str(communicator.rank), 4, "resume")
+            made.fit(ranks_program.X, ranks_program.Y, 4, 10, resume=folder, callbacks=callbacks)
+        assert made.steps == 0
 
     in_ranks(2, rank)
 
@@ -194,6 +198,54 @@ def test_batches_that_are_given_have_no_micro_batches():
     in_ranks(2, rank)
 
 
+def test_a_validation_of_iterables_has_the_batches_of_all_ranks():
+    parts = [[slice(0, 10), slice(10, 16)], [slice(16, 30), slice(30, 40), slice(40, 53)]]
+    X, Y = ranks_program.X, ranks_program.Y
+    expected = ranks_program.trainer().fit(X, Y, 2, 20, validation=(X, Y), metrics=["accuracy"])
+
+    def rank(communicator):
+        own = [(X[:, part], Y[part]) for part in parts[communicator.rank]]
+        return ranks_program.trainer(communicator).fit(X, Y, 2, 20, validation=own, metrics=["accuracy"])
+
+    for found in in_ranks(2, rank):
+        for name in ("validation_loss", "validation_accuracy"):
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-10)
+
+
+@pytest.mark.parametrize("callbacks", [[], [lambda now: None]], ids=["none", "one"])
+def test_a_rank_that_is_told_to_stop_at_any_time_stops_all(callbacks):
+    """Before the fit, or in the midst of a step, as by a signal."""
+
+    def rank(communicator):
+        found = []
+        for moment in ("on_fit_start", "in a step"):
+            made = ranks_program.trainer(communicator)
+
+            class Stops(nnx.Callback):
+                def on_fit_start(self, trainer, epochs):
+                    if moment == "on_fit_start" and communicator.rank == 1:  # noqa: B023
+                        trainer.stop("now")
+
+            def during(vector, sum=communicator.sum):
+                sum(vector)
+                if moment == "in a step" and communicator.rank == 1 and len(vector) > 9:  # noqa: B023
+                    made.stop("now")  # noqa: B023
+
+            communicator.sum = during
+            made.fit(
+                X=ranks_program.X, Y=ranks_program.Y, epochs=4, batch_size=10, callbacks=[Stops(), *callbacks]
+            )
+            del communicator.sum
+            found.append((made.steps, made.stopped))
+        return found
+
+    first, second = in_ranks(2, rank)
+    assert first == second
+    assert first[0] == (0, "now")
+    assert first[1][0] < 24
+    assert first[1][1] == "now"
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_callback_of_one_rank_stops_all(rank):
     in_ranks(2, lambda communicator: ranks_program.stops(communicator, rank))
@@ -205,8 +257,11 @@ DIFFERENCES = {
     "optimizer": "rank 1 has optimizer = .*0.02",
     "width": "rank 1 has network = ",
     "samples": "rank 1 has m = 52, rank 0 has 53",
-    "other samples": "rank 1 has samples = ",
-    "parameters": "rank 1 has parameters = ",
+    "other samples": "rank 1 has other samples or weights than rank 0",
+    "parameters": "rank 1 has other parameters than rank 0",
+    "validation": "rank 1 has other validation samples than rank 0",
+    "training_metrics": "rank 1 has training_metrics = 19, rank 0 has 20",
+    "iterable": "rank 1 hands in an iterable of batches, rank 0 X and Y",
     "callbacks": r"rank 1 has callbacks = \['print'\], rank 0 has \[\]",
     "lbfgs": "L-BFGS cannot be used on several ranks",
     "batch norm": "BatchNorm cannot be trained on several ranks",

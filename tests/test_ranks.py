@@ -13,6 +13,7 @@ import pytest
 from mpi import HERE, ended, needs_mpi, run, started
 
 import nnx
+from nnx.support.rank_threads import THREADS
 
 PROGRAM = HERE / "ranks_program.py"
 pytestmark = needs_mpi
@@ -23,7 +24,8 @@ def long(*values):
 
 
 def test_gradients_and_a_fit_are_those_of_one_rank():
-    assert run(4, PROGRAM, "one_to_four").count("done") == 4
+    without = dict.fromkeys(THREADS)  # as if the user had set none
+    assert run(4, PROGRAM, "one_to_four", **without).count("done") == 4
 
 
 @pytest.mark.long
@@ -69,6 +71,7 @@ FAILURES = {
     "raise": "nnx: rank 1 of 2 failed, and ends all: the callback .*fail raised ValueError.*a mistake of one rank",
     "outside": "ValueError: a mistake of one rank\nnnx: rank 1 of 2 failed, and ends all",
     "interrupt": "KeyboardInterrupt\nnnx: rank 1 of 2 failed, and ends all",
+    "sys.exit": "nnx: rank 1 has ended, and rank 0 of 2 waits for it. All ranks must call the same methods",
     "SIGKILL": "",
     "SIGSEGV": "",
     "SIGTERM": "",
@@ -76,7 +79,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(
-    "how", ["SIGKILL", *map(long, ("raise", "outside", "interrupt", "SIGSEGV", "SIGTERM"))]
+    "how", ["SIGKILL", *map(long, ("raise", "outside", "interrupt", "sys.exit", "SIGSEGV", "SIGTERM"))]
 )
 def test_a_rank_that_fails_ends_all(how):
     output, status, _ = ended(started(2, PROGRAM, "fails", how, 1))

@@ -2,17 +2,18 @@
 
 from typing import Any, NoReturn
 
-from nnx.errors import CommunicatorError
+from nnx.errors import CommunicatorError, count
 from nnx.port.base import require
 from nnx.port.communicator import Communicator
 from nnx.port.communicators import communicator
+from nnx.port.rank_device import gpu_of
 
 ID_BYTES = 128
 """The bytes of the number by which the ranks of NCCL find each other."""
 
 
 class Nccl(Communicator):
-    """The ranks of MPI, each with a GPU of its own: that of its number on its machine."""
+    """The ranks of MPI, each with a GPU of its own: see `nnx.port.rank_device.gpu_of`."""
 
     name = "nccl"
 
@@ -26,11 +27,11 @@ class Nccl(Communicator):
                 "CuPy finds no NCCL here; install it: python -m pip install nvidia-nccl-cu13 (or -cu12), or give "
                 "communicator='mpi'"
             )
-        number, gpus = self.local_rank, cupy.cuda.runtime.getDeviceCount()
+        number, gpus = gpu_of(self._ranks), cupy.cuda.runtime.getDeviceCount()
         if number >= gpus:
             raise CommunicatorError(
-                f"rank {self.rank} is number {number} on its machine, which has GPUs 0 to {gpus - 1}; start no more "
-                "ranks on a machine than it has GPUs"
+                f"rank {self.rank} shares its GPUs, 0 to {gpus - 1}, with {count(number, 'rank')} before it; start no "
+                "more ranks on a machine than it has GPUs"
             )
         with cupy.cuda.Device(number):
             name = bytearray(self._nccl.get_unique_id() if self.rank == 0 else bytes(ID_BYTES))
@@ -43,14 +44,9 @@ class Nccl(Communicator):
         self._gpus.allReduce(source, target, size, kind, self._nccl.NCCL_SUM, stream)
 
     @property
-    def local_rank(self) -> int:
-        """The number of this process among those on this machine, from 0."""
-        return self._ranks.local_rank
-
-    @property
-    def local_size(self) -> int:
-        """The number of processes on this machine."""
-        return self._ranks.local_size
+    def threads(self) -> int | None:
+        """How many threads a rank may have beside the others of its machine."""
+        return self._ranks.threads
 
     def sum(self, vector: Any) -> None:
         """Put the sum of all ranks' vectors, on the host, into each of them."""

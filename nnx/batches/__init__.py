@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeAlias
 
 from nnx.array import host
 from nnx.array.gather import Data, mini_batch
+from nnx.array.hashes import fingerprint
 from nnx.array.namespace import Array, array_namespace
 from nnx.port.base import Backend
 
@@ -25,7 +26,7 @@ class Provider(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of some samples, of several ranks that must have the same; else empty."""
+        """A hash of some of the samples; empty where they are read piece by piece."""
 
     @property
     def again(self) -> bool:
@@ -106,7 +107,7 @@ class Counted:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of some samples, of several ranks that must have the same; else empty."""
+        """A hash of some of the samples; empty where they are read piece by piece."""
         return ""
 
     @property
@@ -205,6 +206,11 @@ class Batches(Counted):
             return []
         found = self._weightless if order is None else self._weightless[self._backend.to_numpy(order)]
         return [step for step, place in enumerate(places(self.m, self.batch_size)) if found[place].all()]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of some of the samples."""
+        return fingerprint(None if x is None else self._backend.to_numpy(x) for x in self.data)
 
     def taken(self, order: Array | None, step: int, m: int) -> tuple[Data, Array | None, int, int]:
         """Return data, order, at and m, as `Program.run` takes them, for a step of m samples and those behind it."""

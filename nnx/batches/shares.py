@@ -1,6 +1,5 @@
 """Mini-batches of several ranks: of each batch a rank takes its share."""
 
-import hashlib
 from array import array
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
@@ -9,15 +8,13 @@ from typing import Any, NamedTuple
 
 from nnx.array import host
 from nnx.array.gather import Data, mini_batch
+from nnx.array.hashes import fingerprint
 from nnx.array.namespace import Array, array_namespace
-from nnx.batches import Batches, Piece, pieces, places
+from nnx.batches import Batches, Piece, chosen, pieces
 from nnx.batches.iterated import Iterated
 from nnx.batches.stream import Cut, Host, Stream
 from nnx.port.base import Backend
 from nnx.port.communicator import Communicator
-
-HASHED = 256
-"""About the samples that ranks compare before a fit."""
 
 
 def share_of(batch_size: int, communicator: Communicator) -> slice:
@@ -102,12 +99,8 @@ class RankBatches(Batches):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of `HASHED` of the samples, equally far apart."""
-        found, every = hashlib.blake2b(digest_size=16), max(1, self.m // HASHED)
-        for x in self._whole:
-            if x is not None:
-                found.update(host.copy(x[..., ::every]).tobytes())
-        return found.hexdigest()
+        """A hash of some of the samples of all ranks."""
+        return fingerprint(self._whole)
 
     def _on_device(self, X: Any, Y: Any, w: Any, own: Any) -> Data:
         """Return samples on the device: those at some places, or all."""
@@ -135,10 +128,7 @@ class RankBatches(Batches):
 
     def idle(self, order: Any) -> list[int]:
         """Return the steps of an epoch in which all ranks' samples have the weight 0, ascending."""
-        if self._weightless is None:
-            return []
-        found = self._weightless if order is None else self._weightless[order.whole]
-        return [step for step, place in enumerate(places(self.m, self.batch_size)) if found[place].all()]
+        return super().idle(None if order is None else order.whole)
 
     def taken(self, order: Any, step: int, m: int) -> tuple[Data, Array | None, int, int]:
         """Return data, order, at and m, as `Program.run` takes them, for a step of m samples of all ranks."""
@@ -156,15 +146,17 @@ class RankBatches(Batches):
         w = self._whole[2]
         if w is None:
             return [float(m)] * count
-        found = w if order is None else w[order.whole]
         starts = range(step * self.batch_size, (step + count) * self.batch_size, self.batch_size)
-        return [float(found[start : start + m].sum()) for start in starts]
+        steps = [slice(start, start + m) for start in starts]
+        return [float(w[place if order is None else order.whole[place]].sum()) for place in steps]
 
     def some(self, count: int | None, batch_size: int, seed: int) -> Batches:
         """Return the batches, in order, of this number of all samples of weight above 0; None: of all."""
-        whole = Batches(self._backend, *self._on_device(*self._whole, None))
-        whole.exponent = self.exponent
-        return whole.some(count, batch_size, seed)
+        X, Y, w = self._whole
+        own = None if count is None or count >= self.m else chosen(self.m, w, count, seed)
+        found = Batches(self._backend, *self._on_device(X, Y, w, own), batch_size)
+        found.exponent = self.exponent
+        return found
 
     def _pieces(self, order: Any, skip: int) -> Iterator[Piece]:  # type: ignore[override]
         left_out = set(self.idle(order))

@@ -8,6 +8,8 @@ import typer
 
 from nnx.cli.config import gathered
 from nnx.cli.options import TYPED, Options
+from nnx.port.communicators import communicator
+from nnx.port.failures import together
 
 
 def command(run: Callable[[Options], int]) -> Callable[..., None]:
@@ -19,7 +21,8 @@ def command(run: Callable[[Options], int]) -> Callable[..., None]:
             for name, value in values.items()
             if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
         }
-        status = run(gathered(typed))
+        with together(communicator(typed.get("communicator"))):
+            status = run(gathered(typed))
         if status:
             raise typer.Exit(status)
 

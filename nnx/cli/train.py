@@ -13,20 +13,19 @@ from nnx.cli.report import describe, report
 from nnx.cli.resuming import going_on
 from nnx.cli.running import follow, train
 from nnx.cli.training import prepare, result
-from nnx.errors import count
+from nnx.errors import InputError, count
 from nnx.io import run_folder
 from nnx.io.run_folder import CHECKPOINTS
+from nnx.port.agreement import text_of
 from nnx.port.communicator import Communicator
 from nnx.port.communicators import communicator
-from nnx.port.failures import together
 
 
 def run(options: Options) -> int:
     """Train as the options say; return the exit status."""
-    if options.out is not None and not options.overwrite:
-        refuse_existing(options.out, empty_folder=True)
     ranks = communicator(options.communicator)
-    with show.told(options.quiet, options.json), together(ranks):
+    with show.told(options.quiet, options.json):
+        check_out(options, ranks)
         check_alone(options, ranks)
         if options.table:
             from nnx.cli.sweep import sweep
@@ -38,6 +37,22 @@ def run(options: Options) -> int:
         if options.draws is not None:
             raise UsageError("--draws are of a sweep; say what is swept: --sweep OPTION=VALUES")
         return single(options)
+
+
+def check_out(options: Options, ranks: Communicator) -> None:
+    """Raise an InputError where --out exists already. The first rank looks before it goes on to make it.
+
+    From here on it may write what the others have read by now: the configuration of a run that goes on.
+    """
+    ranks.barrier()
+    said = ""
+    if ranks.rank == 0 and options.out is not None and not options.overwrite:
+        try:
+            refuse_existing(options.out, empty_folder=True)
+        except InputError as error:
+            said = str(error)
+    if said := text_of(ranks, 0, said):
+        raise InputError(said)
 
 
 def check_alone(options: Options, ranks: Communicator) -> None:

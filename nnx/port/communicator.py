@@ -46,14 +46,9 @@ class Communicator(ABC):
         """End the processes of all ranks at once, with this exit status."""
 
     @property
-    def local_rank(self) -> int:
-        """The number of this process among those on this machine, from 0."""
-        return 0
-
-    @property
-    def local_size(self) -> int:
-        """The number of processes on this machine."""
-        return 1
+    def threads(self) -> int | None:
+        """How many threads a rank may have beside the others of its machine; None: as one process has."""
+        return None
 
     def describe(self) -> str:
         """Return "name: more", for people."""

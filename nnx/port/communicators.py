@@ -7,6 +7,7 @@ from nnx.errors import BackendError, CommunicatorError, InputError, first_line, 
 from nnx.port import entry_points
 from nnx.port.communicator import Communicator
 from nnx.port.failures import watch
+from nnx.support.rank_threads import limit_threads
 
 GROUP = "nnx.communicators"
 """The entry-point group of all communicators, nnx's own and others."""
@@ -67,6 +68,8 @@ def _load(name: str) -> Communicator:
         raise CommunicatorError(f"communicator {name!r} ({entry.value}) is no nnx.Communicator")
     if made.size > 1:
         watch(made)
+        if made.threads is not None:
+            limit_threads(made.threads)
     elif name != ALONE:
         _log.warning(
             "communicator %r has one rank, this process. To have four: mpiexec -n 4 python PROGRAM", name

@@ -11,15 +11,13 @@ from typing import Any, NamedTuple, TypeAlias
 from nnx.errors import BackendError, InputError, first_line
 from nnx.support.install import install
 from nnx.support.limits import cores
+from nnx.support.rank_threads import THREADS
 
 ATTEMPTS = 2
 """How often a task is begun beside others, and then by itself, where its worker dies."""
 
 SECONDS = 10
 """In which a scheduler must answer."""
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""The variables by which libraries know how many threads they may have."""
 
 ATTEMPTS_ON_DASK = 1
 """Dask itself begins a task four times, on other workers."""

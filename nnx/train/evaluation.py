@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
 from nnx.batches import Provider
+from nnx.batches.iterated import Iterated
 from nnx.batches.rows import as_rows, one_row, one_sample, pair_as_rows
 from nnx.batches.stream import Stream
 from nnx.errors import InputError, flag, items, positive_int
@@ -18,7 +19,7 @@ from nnx.model.network import Network
 from nnx.port.base import Backend
 from nnx.port.communicator import Alone, Communicator
 from nnx.support.members import for_each_member
-from nnx.train.rank_parts import of_all_ranks
+from nnx.train.rank_parts import gathered
 from nnx.train.samples import checks, make_batches
 from nnx.train.session import Session
 from nnx.train.step import Batch
@@ -267,18 +268,22 @@ def measure(
 def _measured_parts(
     session: Evaluated, theta: Array, samples: Provider, wanted: Sequence[Any], ranks: Communicator
 ) -> list[Any]:
-    """Return (J, weight, [a partial result of each metric]) of each batch, on the device."""
+    """Return (J, weight, [a partial result of each metric]) of each batch, on the device.
+
+    Of several ranks each measures the batches of an iterable of its own, and some of the batches that all have.
+    """
     program, parts, count = _compiled(session, wanted), list[Any](), 0
+    every, first = (1, 0) if isinstance(samples, Iterated) else (ranks.size, ranks.rank)
     with closing(samples.epoch()) as batches:
         for batch, _, _ in batches:
             if not batch[0].shape[-1]:
                 continue  # its weights are all 0
             if not count:
                 check_metrics(session, wanted, batch)
-            if count % ranks.size == ranks.rank:
+            if count % every == first:
                 parts.append(program(theta, batch))
             count += 1
-    return of_all_ranks(ranks, session.backend, parts, count)
+    return gathered(ranks, session.backend, parts)
 
 
 def _compiled(session: Evaluated, wanted: Sequence[Any]) -> Any:

@@ -22,7 +22,7 @@ from nnx.support.warned import warn
 from nnx.train.evaluation import check_metrics, evaluation_size, find_metrics, held_out
 from nnx.train.full_batch_loop import FullBatchLoop
 from nnx.train.loop import FitLoop
-from nnx.train.ranks import check_alike, check_resumed
+from nnx.train.ranks import check_alike, check_kind
 from nnx.train.request import Request, checked, checked_split, checked_validation
 from nnx.train.resume import resume
 from nnx.train.samples import checks, make_batches
@@ -69,7 +69,10 @@ def _fit(session: Session, asked: Request) -> History:
     samples = _samples(session, request)
     request.callbacks.rank = session.communicator.rank
     agreed = plan(request, samples.batches, samples.validation, samples.metrics, samples.split is not None)
-    check_alike(session, request.epochs, request.callbacks.names, agreed, samples.batches.fingerprint)
+    compared = {**agreed, "training_metrics": request.training_metrics}
+    check_alike(
+        session, request.epochs, request.callbacks.names, compared, samples.batches, samples.validation
+    )
     session.take_share(getattr(samples.batches, "start", 0) if session.network.random else 0)
     kind = FullBatchLoop if isinstance(session.optimizer, LBFGS) else FitLoop
     loop = kind(
@@ -92,7 +95,6 @@ def _fit(session: Session, asked: Request) -> History:
         try:
             ours = session.features, session.targets
             resume(session, loop, request.resume)
-            check_resumed(session)
         except BaseException:
             session.take_optimizer(unbound)
             session.outcome = before
@@ -116,6 +118,7 @@ def _fit(session: Session, asked: Request) -> History:
 
 def _samples(session: Session, request: Request) -> Samples:
     """Return the samples of a fit. Later tables have the columns of this one."""
+    check_kind(session.communicator, request.Y is None)
     before = session.features, session.targets
     split = None
     try:

@@ -12,12 +12,13 @@ from nnx.callbacks.base import Callbacks
 from nnx.callbacks.progress import Progress
 from nnx.errors import DivergenceError, Error
 from nnx.metrics.history import History, columns
+from nnx.port.agreement import of_first
 from nnx.support.blas_threads import leave_interrupted
 from nnx.train.costs import EpochCosts, added, mean, number, numbers
 from nnx.train.divergence import diverged, last_gradient
 from nnx.train.evaluation import scores
 from nnx.train.position import costs_of, position_of
-from nnx.train.ranks import agree_on_end, check_state, of_first
+from nnx.train.ranks import agree_on_end, check_state
 from nnx.train.session import Session
 from nnx.train.steps import Steps, nothing_to_train_on
 
@@ -73,6 +74,8 @@ class FitLoop:
         self.done = self._done_before = 0  # steps of the session: all, and those before this fit
         self._several_per_call = not callbacks.each_epoch and validation is None and training is None
         """Whether one call may do several epochs: no callback must see each, and nothing is measured."""
+        self._ends = False
+        """Whether `Trainer.stop` ends the fit. It is looked at in the same places on all ranks."""
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
@@ -89,6 +92,7 @@ class FitLoop:
         self.done = self._done_before = session.steps
         try:
             self.callbacks.call("on_fit_start", self.epochs)
+            self._ends = agree_on_end(session)
             self.all_epochs()
         except BaseException as error:
             leave_interrupted()
@@ -110,7 +114,7 @@ class FitLoop:
 
     def all_epochs(self) -> None:
         """Do the remaining epochs."""
-        while self.epoch <= self.epochs and self.session.stopped is None:
+        while self.epoch <= self.epochs and not self._ends:
             epochs = 0
             if self._several_per_call and not self.step:
                 epochs = min(self.steps.epochs_per_call(), self.epochs - self.epoch + 1)
@@ -148,7 +152,7 @@ class FitLoop:
                 self.epoch - 1, self.epochs, steps, steps, samples, seconds, session.records[-1], self.done
             )
             self.callbacks.call("on_epoch", now)
-            agree_on_end(session)
+        self._ends = agree_on_end(session)
         return True
 
     def _losses(self, epochs: int, steps: int) -> list[float]:
@@ -165,7 +169,7 @@ class FitLoop:
         start = time.perf_counter()
         try:
             self._steps_of_epoch(start, saved)
-            if session.stopped is not None:
+            if self._ends:
                 self._loss(saved)
                 return
             seconds = time.perf_counter() - start
@@ -203,8 +207,8 @@ class FitLoop:
                 if callbacks.on_steps:
                     now = self.progress(time.perf_counter() - start, None, self._last_cost)
                     callbacks.call("on_step", now)
-                    agree_on_end(session)
-                    if session.stopped is not None:
+                    self._ends = agree_on_end(session)
+                    if self._ends:
                         return
         finally:
             steps.close()
@@ -217,7 +221,7 @@ class FitLoop:
         self._begin_epoch()
         if now:
             self.callbacks.call("on_epoch", now)
-            agree_on_end(self.session)
+        self._ends = agree_on_end(self.session)
 
     def progress(self, seconds: float, measured: Mapping[str, float] | None, J: Any) -> Progress:
         """Return where the fit stands."""

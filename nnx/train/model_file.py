@@ -14,7 +14,10 @@ from nnx.io.run_folder import CHECKPOINTS, MODEL, checkpoints, steps_of
 from nnx.metrics.history import with_nan, without_nan
 from nnx.optimizers import describe as describe_optimizer
 from nnx.port.base import Backend
+from nnx.port.communicator import Communicator
+from nnx.port.communicators import communicator as find_communicator
 from nnx.port.precision import check_dtype, checked_precision
+from nnx.port.rank_device import choose_of_rank
 from nnx.port.registry import choose
 from nnx.train import description
 from nnx.train.description import Parts
@@ -139,14 +142,19 @@ def not_loadable(path: str | Path, error: Exception) -> ModelFileError:
 
 
 def load(
-    path: Path, backend: str | Backend, device: str | None, precision: str | None
+    path: Path,
+    backend: str | Backend,
+    device: str | None,
+    precision: str | None,
+    communicator: str | Communicator | None = None,
 ) -> Session | StackSession:
     """Return the session of a model file, or of a folder's (`file_of`), on this backend: see `nnx.Trainer.load`."""
     path = file_of(path)
     found = read(path)
     dtype = (found.members[0] if found.members else found).run["dtype"]
     check_dtype(checked_precision(precision), dtype)
-    chosen = choose(backend, device, precision)
+    ranks = find_communicator(communicator)
+    chosen = choose_of_rank(backend, device, precision, ranks)
     check_dtype(chosen.backend.precision, dtype)
     try:
         session = make(found, chosen.backend)
@@ -155,6 +163,7 @@ def load(
     except Exception as error:  # whatever a file may hold, it must not look like a fault of the program
         raise not_loadable(path, error) from error
     session.reason, session.requested = chosen.reason, (backend, device, precision)
+    session.communicator = ranks
     return session
 
 

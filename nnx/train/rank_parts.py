@@ -1,27 +1,35 @@
-"""Batches that are measured by several ranks, each by one of them: all get the results of all."""
+"""Results of batches that several ranks have measured: each rank gets those of all."""
 
 import json
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
+from nnx.port.agreement import text_of
 from nnx.port.base import Backend
 from nnx.port.communicator import Communicator
 from nnx.support.tree import leaves, mapped
-from nnx.train.ranks import text_of
 
 
-def of_all_ranks(communicator: Communicator, backend: Backend, own: Sequence[Any], count: int) -> list[Any]:
-    """Return `count` trees of numbers and arrays, in order; this rank's `own` are every size-th, from its number on.
+def gathered(communicator: Communicator, backend: Backend, own: Sequence[Any]) -> list[Any]:
+    """Return the trees of numbers and arrays of all ranks: the first of each rank, the second of each, and so on.
 
-    Tuples in them have become lists, but for those of this rank alone.
+    Tuples in the trees of several ranks become lists.
     """
     rank, size = communicator.rank, communicator.size
     if size == 1:
         return list(own)
-    trees = [own[k // size] if k % size == rank else None for k in range(count)]
-    return [_of_rank(communicator, backend, k % size, tree) for k, tree in enumerate(trees)]
+    counts = array("q", [0] * size)
+    counts[rank] = len(own)
+    communicator.sum(counts)
+    return [
+        _of_rank(communicator, backend, root, own[k] if root == rank else None)
+        for k in range(max(counts))
+        for root in range(size)
+        if k < counts[root]
+    ]
 
 
 def _of_rank(communicator: Communicator, backend: Backend, root: int, tree: Any) -> Any:
@@ -30,7 +38,7 @@ def _of_rank(communicator: Communicator, backend: Backend, root: int, tree: Any)
     own = iter([host.copy(backend.to_numpy(x)) for x in leaves(tree) if _is_array(x)])
     numpy = array_namespace(host.copy(0.0))
 
-    def array(form: Any) -> Any:
+    def filled(form: Any) -> Any:
         if not isinstance(form, str):
             return form
         dtype, *shape = form.split()
@@ -39,7 +47,7 @@ def _of_rank(communicator: Communicator, backend: Backend, root: int, tree: Any)
         communicator.broadcast(x, root)
         return backend.asarray(x)
 
-    return mapped(forms, array)
+    return mapped(forms, filled)
 
 
 def _is_array(x: Any) -> bool:

@@ -4,62 +4,39 @@ The costs and the state of all ranks are equal, since each step adds up what all
 a callback asks for. So the ranks take over such numbers from one of them, always at the same place in the fit.
 """
 
-import hashlib
 import json
-from array import array
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from nnx.array import host
+from nnx.array.hashes import hash_of
+from nnx.batches import Provider
 from nnx.errors import CommunicatorError, InputError, shown
 from nnx.optimizers import describe as describe_optimizer
 from nnx.optimizers.lbfgs import LBFGS
+from nnx.port.agreement import ranks_that, text_of
 from nnx.port.communicator import Communicator
-from nnx.support.tree import leaves, mapped
+from nnx.train.model_file import Saved
 from nnx.train.session import Session
 from nnx.version import __version__
 
-
-def of_first(communicator: Communicator, numbers: Any) -> Any:
-    """Return a tree of numbers, of one form on all ranks, with those of rank 0."""
-    if communicator.size == 1:
-        return numbers
-    vector = array("d", leaves(numbers))
-    communicator.broadcast(vector)
-    its = iter(vector)
-    return mapped(numbers, lambda leaf: type(leaf)(next(its)))
+HASHED = "parameters", "samples or weights", "validation samples"
+"""Of these a hash is compared, which says nothing to people."""
 
 
-def text_of(communicator: Communicator, root: int, text: str) -> str:
-    """Return the text of one rank."""
-    data = bytearray(text.encode())
-    length = array("q", [len(data)])
-    communicator.broadcast(length, root)
-    if communicator.rank != root:
-        data = bytearray(length[0])
-    communicator.broadcast(data, root)
-    return data.decode()
-
-
-def ranks_that(communicator: Communicator, answer: bool) -> list[int]:
-    """Return the ranks whose answer is True, ascending."""
-    answers = array("q", [0] * communicator.size)
-    answers[communicator.rank] = int(answer)
-    communicator.sum(answers)
-    return [rank for rank, yes in enumerate(answers) if yes]
-
-
-def agree_on_end(session: Session) -> None:
-    """Let the fit end on all ranks if a callback of one of them has said so."""
+def agree_on_end(session: Session) -> bool:
+    """Return whether the fit ends: on all ranks, if one of them has been told to stop."""
     communicator = session.communicator
-    if communicator.size > 1 and (stopping := ranks_that(communicator, session.stopped is not None)):
+    if communicator.size == 1:
+        return session.stopped is not None
+    if stopping := ranks_that(communicator, session.stopped is not None):
         session.stopped = text_of(communicator, stopping[0], session.stopped or "")
+    return bool(stopping)
 
 
-def check_resumed(session: Session) -> None:
-    """Raise an InputError unless all ranks go on from the same checkpoint."""
-    if differ := _others(session):
+def check_resumed(communicator: Communicator, found: Saved | None) -> None:
+    """Raise an InputError unless all ranks have read the same checkpoint, or none."""
+    if communicator.size > 1 and (differ := _others(communicator, "" if found is None else _hash(found))):
         raise InputError(
             f"rank {differ[0]} goes on from another checkpoint than rank 0, or from none; give a folder on a disk that "
             "all ranks see"
@@ -68,32 +45,48 @@ def check_resumed(session: Session) -> None:
 
 def check_state(session: Session) -> None:
     """Raise a CommunicatorError unless all ranks have the same parameters, learning rate and steps."""
-    if differ := _others(session):
+    communicator = session.communicator
+    if communicator.size > 1 and (differ := _others(communicator, _hash_of_state(session))):
         raise CommunicatorError(
             f"rank {differ[0]} has other parameters than rank 0 after epoch {len(session.records)}: all do the same "
             "steps, so a callback has changed them on some ranks only, or the ranks' processors or libraries differ"
         )
 
 
-def _others(session: Session) -> list[int]:
-    """Return the ranks that have other parameters than rank 0, another learning rate or other steps."""
-    communicator = session.communicator
-    if communicator.size == 1:
-        return []
-    own = _hash(session)
+def _others(communicator: Communicator, own: str) -> list[int]:
+    """Return the ranks whose text is another one than that of rank 0."""
     return ranks_that(communicator, text_of(communicator, 0, own) != own)
 
 
-def _hash(session: Session) -> str:
+def _hash_of_state(session: Session) -> str:
     """Return a hash of the parameters, the learning rate and the number of steps."""
-    found, state = hashlib.blake2b(digest_size=16), session.read("theta", "alpha", "t")
-    for x in state.values():
-        found.update(host.copy(session.backend.to_numpy(x)).tobytes())
-    return found.hexdigest()
+    state = session.read("theta", "alpha", "t")
+    return hash_of(map(session.backend.to_numpy, state.values()))
+
+
+def _hash(saved: Saved) -> str:
+    """Return a hash of the content of a file."""
+    return hash_of(saved.tensors.values()) + json.dumps(saved.run, sort_keys=True, default=repr)
+
+
+def check_kind(communicator: Communicator, is_iterable: bool) -> None:
+    """Raise an InputError unless all ranks hand in an iterable of batches, or all X and Y."""
+    if communicator.size > 1 and (found := ranks_that(communicator, is_iterable)):
+        others = [rank for rank in range(communicator.size) if rank not in found]
+        if others:
+            raise InputError(
+                f"rank {found[0]} hands in an iterable of batches, rank {others[0]} X and Y; all ranks must hand in "
+                "the same kind"
+            )
 
 
 def check_alike(
-    session: Session, epochs: int, callbacks: list[str], plan: Mapping[str, Any], samples: str
+    session: Session,
+    epochs: int,
+    callbacks: list[str],
+    plan: Mapping[str, Any],
+    samples: Provider,
+    validation: Provider | None,
 ) -> None:
     """Raise an InputError unless the fit that begins is the same on all ranks. The message names the first difference.
 
@@ -105,8 +98,8 @@ def check_alike(
         Their names.
     plan : dict
         As of `FitLoop`: the number of samples, batch_size, ...
-    samples : str
-        A hash of some samples.
+    samples, validation : Provider
+        Of which some are compared.
     """
     communicator = session.communicator
     if communicator.size == 1:
@@ -127,11 +120,12 @@ def check_alike(
             "dtype": session.dtype,
             "seed": session.seed,
             "shuffles": session.rng.bit_generator.state,
-            "parameters": _hash(session),
+            "parameters": _hash_of_state(session),
             "epochs": epochs,
             "callbacks": callbacks,
             **plan,
-            "samples": samples,
+            "samples or weights": samples.fingerprint,
+            "validation samples": "" if validation is None else validation.fingerprint,
         }
     )
     first = json.loads(text_of(communicator, 0, json.dumps(own)))
@@ -148,8 +142,11 @@ def _difference(rank: int, own: Mapping[str, Any], first: Mapping[str, Any]) -> 
     """Return the first difference of two descriptions of a fit; "" for none."""
     for name in dict.fromkeys([*first, *own]):
         if own.get(name) != first.get(name):
+            differs = f"{name} = {shown(own.get(name))}, rank 0 has {shown(first.get(name))}"
+            if name in HASHED:
+                differs = f"other {name} than rank 0"
             return (
-                f"rank {rank} has {name} = {shown(own.get(name))}, rank 0 has {shown(first.get(name))}; all ranks must "
-                "train the same network, in the same way, on the same samples"
+                f"rank {rank} has {differs}; all ranks must train the same network, in the same way, on the same "
+                "samples"
             )
     return ""

@@ -13,6 +13,7 @@ from nnx.model.layers import as_text
 from nnx.optimizers import describe as describe_optimizer
 from nnx.support.schema import check
 from nnx.train.model_file import Saved, collect, newest, none_readable, not_loadable, read, restore
+from nnx.train.ranks import check_resumed
 from nnx.train.session import Session
 
 
@@ -35,11 +36,14 @@ def resume(session: Session, loop: Resumed, path: Path) -> None:
     Raises
     ------
     InputError
-        When it is of another network, optimizer, or fit. The message says where they differ.
+        When it is of another network, optimizer, or fit. The message says where they differ. When the ranks of a run
+        have read different ones.
     ModelFileError
         When it cannot be read.
     """
-    if found := checkpoint_of(path):
+    found = checkpoint_of(path)
+    check_resumed(session.communicator, found and found[1])
+    if found:
         path, saved = found
         if saved.members:
             raise InputError(

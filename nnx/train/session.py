@@ -180,7 +180,7 @@ class Session:
 
     @property
     def communicator(self) -> Communicator:
-        """The processes that train it together; setting it takes one, or its name, from the next fit on."""
+        """The processes that train it together. Setting it, or its name, is for the next fit; the device stays."""
         return self._communicator
 
     @communicator.setter

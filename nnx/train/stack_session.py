@@ -83,8 +83,16 @@ class StackSession:
 
     @property
     def communicator(self) -> Communicator:
-        """Return that of one process: members are not trained on several ranks."""
+        """That of one process: members are not trained on several ranks."""
         return Alone()
+
+    @communicator.setter
+    def communicator(self, communicator: str | Communicator | None) -> None:
+        if (ranks := find_communicator(communicator).size) > 1:
+            raise InputError(
+                f"members cannot be trained on several ranks ({ranks}): they know nothing of each "
+                "other. Give each rank members of its own, and no communicator"
+            )
 
     steps, kept = _of_each("steps"), _of_each("kept")
     records, rng, learning_rate = _of_each("records"), _of_each("rng"), _of_each("learning_rate")
@@ -106,11 +114,7 @@ class StackSession:
         precision: str | None = None,
         communicator: str | Communicator | None = None,
     ) -> None:
-        if (ranks := find_communicator(communicator).size) > 1:
-            raise InputError(
-                f"members cannot be trained on several ranks ({ranks}): they know nothing of each "
-                "other. Give each rank members of its own, and no communicator"
-            )
+        self.communicator = communicator
         self.K = K = positive_int("members", K)
         check_sessions(K)
         if not isinstance(network, Network):

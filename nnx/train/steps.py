@@ -13,8 +13,8 @@ from nnx.batches.shares import RankIterated
 from nnx.errors import InputError
 from nnx.model.network import Network
 from nnx.optimizers import State
+from nnx.port.agreement import of_first
 from nnx.train.costs import EpochCosts, costs, number
-from nnx.train.ranks import of_first
 from nnx.train.session import Session
 from nnx.train.share import Share, of_all_ranks
 from nnx.train.step import Batch, Sums

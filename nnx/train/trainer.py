@@ -301,6 +301,7 @@ class Trainer(Attributes, Evaluator):
         backend: str | Backend = AUTO,
         device: str | None = None,
         precision: str | None = None,
+        communicator: str | Communicator | None = None,
     ) -> Self:
         """Return the trainer that was saved: it goes on as the saved one would have, on any backend.
 
@@ -310,9 +311,8 @@ class Trainer(Attributes, Evaluator):
         Parameters
         ----------
         path : path
-            A model file, a checkpoint, or the folder of a run: of it the model, or the newest checkpoint where that
-            is newer, or there is no model.
-        backend, device, precision
+            A model file, a checkpoint, or a run's folder: its model, or its newest checkpoint where that is newer.
+        backend, device, precision, communicator
             As of `Trainer`. A file says nothing of them.
 
         Raises
@@ -324,7 +324,7 @@ class Trainer(Attributes, Evaluator):
         ModelFileError
             When it is damaged, no model of nnx, of a newer format, or its parts do not fit together.
         """
-        return cls._of(model_file.load(as_path("path", path), backend, device, precision))
+        return cls._of(model_file.load(as_path("path", path), backend, device, precision, communicator))
 
     @classmethod
     def _of(cls, session: Session | StackSession) -> Self:
