@@ -187,7 +187,7 @@ def test_a_fault_on_several_ranks(run, monkeypatch, all_fail):
     monkeypatch.setattr("sys.__stderr__", errors)
     assert run("train", "nowhere.csv", "--communicator", "mpi") == (1, "", "")
     sys.stdout.close()
-    expected = r"nnx: rank 1 of 2 failed, and ends all: .*there is no file.*\n"
+    expected = r"Error: rank 1 of 2 failed, and ends all: .*there is no file.*\n"
     assert re.fullmatch("" if all_fail else expected, errors.getvalue())
 
 
