@@ -142,7 +142,8 @@ def test_a_run_that_diverges_is_saved_however_long_that_takes(tmp_path):
     np.savetxt(table, np.c_[X, X @ rng.standard_normal(5)], delimiter=",", header="a,b,c,d,e,y", comments="")
     options = (
         "--activation", "identity", "--optimizer", "gradient_descent", "--learning-rate", "5", "--layers", "none",
-        "--target", "y", "--backend", "numpy", "--batch-size", "0", "--no-early-stopping", "--no-plots", "--out", tmp_path / "run",
+        "--target", "y", "--backend", "numpy", "--batch-size", "0", "--no-early-stopping", "--no-plots",
+        "--out", tmp_path / "run",
     )  # fmt: skip
     output, status, _ = ended(started(2, "-c", SLOW, "train", table, "--communicator", "mpi", *options))
     assert status == 1, output
