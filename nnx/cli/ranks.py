@@ -4,10 +4,14 @@ import os
 import sys
 from collections.abc import Sequence
 
+from nnx.errors import InputError
 from nnx.port.communicators import communicator
 from nnx.port.failures import say_by
 
 OPTION = "--communicator"
+
+LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "SLURM_PROCID")
+"""The variables in which launchers number the processes: Open MPI's, MPICH's, MVAPICH's, Slurm's."""
 
 
 def begin(arguments: Sequence[str]) -> None:
@@ -18,7 +22,12 @@ def begin(arguments: Sequence[str]) -> None:
     for at, word in enumerate(arguments):
         name, given, value = word.partition("=")
         if name == OPTION and (value := value if given else " ".join(arguments[at + 1 : at + 2])):
-            ranks = communicator(value)
+            try:
+                ranks = communicator(value)
+            except InputError:
+                if any(os.environ.get(name, "0") != "0" for name in LAUNCHED):
+                    sys.exit()  # all have it; the first one says it, and its status is that of mpiexec
+                raise
             if ranks.size > 1:
                 from nnx.cli.faults import said_of_a_rank
 
