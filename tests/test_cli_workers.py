@@ -18,6 +18,8 @@ from thread_ranks import Second
 
 import nnx
 from nnx.cli import sweep_workers
+from nnx.cli.options import Options
+from nnx.cli.stacks import Run
 from nnx.port import communicators, failures
 from nnx.support import parallel
 from nnx.support.parallel import Result, done
@@ -351,3 +353,29 @@ def test_the_first_ctrl_c_says_for_what_it_waits(monkeypatch, capsys):
         next(found)
     assert asked == [True, False, False]
     assert capsys.readouterr().err == "Ctrl-C: waits for 2 runs under way; Ctrl-C again does not.\n"
+
+
+@pytest.mark.parametrize("scheduler", [None, "tcp://127.0.0.1:8786"])
+def test_workers_of_another_folder_find_the_files(monkeypatch, tmp_path, scheduler):
+    """The processes of this machine have its folder."""
+    handed = []
+
+    def fake(work, given, jobs, scheduler, goes_on):
+        handed.extend(given)
+        yield from (Result(k, [], None) for k in range(len(given)))
+
+    monkeypatch.setattr(sweep_workers, "done", fake)
+    monkeypatch.chdir(tmp_path)
+    for name in ("data.csv", "test.csv"):
+        Path(name).touch()
+    runs = [
+        Run("1", {}, Options("data.csv", test="test.csv", validation="0.2")),
+        Run("2", {}, Options("iris")),
+    ]
+    assert len([*sweep_workers.results(None, [runs], Path("sweep"), 2, scheduler)]) == 1
+    ((_, (first, second), folder),) = handed
+    where = "" if scheduler is None else f"{tmp_path}/"
+    its = first.options
+    assert (its.data, its.test, its.validation) == (f"{where}data.csv", f"{where}test.csv", "0.2")
+    assert second.options.data == "iris"
+    assert folder == tmp_path / "sweep"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnx.callbacks import Callback
-from nnx.cli import show
+from nnx.cli import config, show
 from nnx.cli.folder import CONFIG
 from nnx.cli.prepared import Reader
 from nnx.cli.stacks import Run, place_of, stacks
@@ -65,11 +65,16 @@ def results(
                 told = True
             return not interrupted
 
-        given = [(train, task, path.absolute()) for task in tasks]
+        given = [(train, task if scheduler is None else _located(task), path.absolute()) for task in tasks]
         for number, rows, error in done(work, given, jobs, scheduler, goes_on):
             yield tasks[number], error or rows
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _located(runs: Sequence[Run]) -> list[Run]:
+    """Return runs whose files workers find from any folder."""
+    return [replace(run, options=replace(run.options, **config.files(run.options))) for run in runs]
 
 
 def work(train: Train, runs: Sequence[Run], path: Path) -> list[Row]:
