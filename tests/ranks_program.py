@@ -249,6 +249,7 @@ def fails(communicator, how, rank):
     if how == "outside":
         together.fit(X, Y, 1, 10)
         if communicator.rank == int(rank):
+            print("fails at", time.time(), flush=True)
             raise ValueError("a mistake of one rank")
     together.fit(X, Y, 1_000_000, 10, callbacks=fail)
 

@@ -8,14 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from thread_ranks import Second
 
 import nnx
-from nnx.port import communicators
-from nnx.support.parallel import done
+from nnx.cli import sweep_workers
+from nnx.cli.options import Options
+from nnx.cli.stacks import Run
+from nnx.port import communicators, failures
+from nnx.support import parallel
+from nnx.support.parallel import Result, done
 
 SWEEP = "--sweep", "layers=8 4", "--sweep", "learning-rate=0.001 0.01 0.1", "--backend", "numpy"
 
@@ -119,34 +126,85 @@ def test_ctrl_c_ends_the_workers_and_the_sweep_goes_on(tmp_path, sequential):
     same(table(tmp_path / "sweep"), sequential("digits", 120))
 
 
-@pytest.mark.long
-@pytest.mark.needs("distributed")
-def test_on_dask_also_where_a_worker_is_killed(tmp_path, sequential):
-    code = """if True:
-        import os, signal, sys, threading, time
-        from pathlib import Path
-        from distributed import LocalCluster
-        if __name__ == "__main__":
-            with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-                print("at", cluster.scheduler_address, flush=True)
-                pids = [worker.process.pid for worker in cluster.workers.values()]
-                while not Path(sys.argv[1], "1", "config.toml").exists():
-                    time.sleep(0.02)
-                time.sleep(1)
-                os.kill(pids[0], signal.SIGKILL)
-                sys.stdin.read()
-    """
-    (tmp_path / "cluster.py").write_text(code)
-    words = [sys.executable, tmp_path / "cluster.py", tmp_path / "sweep"]
+CLUSTER = """if True:
+    import sys
+    from distributed import LocalCluster
+    if __name__ == "__main__":
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+            print(cluster.scheduler_address, *(it.process.pid for it in cluster.workers.values()), flush=True)
+            sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def dask(tmp_path):
+    """A scheduler of Dask: its process, its address, and the processes of its two workers."""
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    words = [sys.executable, tmp_path / "cluster.py"]
     cluster = subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
-    try:
-        address = cluster.stdout.readline().split()[1]
-        ended(started(tmp_path / "sweep", "--scheduler", address, data="digits", epochs=120))
-    finally:
-        cluster.communicate(timeout=60)
+    address, *pids = cluster.stdout.readline().split()
+    yield cluster, address, [*map(int, pids)]
+    cluster.communicate(timeout=60)
+
+
+def begun(folder, *options, **more):
+    """A sweep that trains its first run."""
+    process = started(folder, *options, **more)
+    while not (folder / "1" / "config.toml").exists():
+        time.sleep(0.02)
+        assert process.poll() is None
+    time.sleep(1)
+    return process
+
+
+def killed(pid):
+    """Kill a process, and wait until it has ended."""
+    os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 10
+    with suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+@pytest.mark.long
+@pytest.mark.needs("distributed")
+def test_on_dask_also_where_a_worker_is_killed(tmp_path, sequential, dask):
+    _, address, pids = dask
+    process = begun(tmp_path / "sweep", "--scheduler", address, data="digits", epochs=120)
+    killed(pids[0])
+    assert process.poll() is None  # the sweep has not ended before
+    ended(process)
     same(table(tmp_path / "sweep"), sequential("digits", 120))
+
+
+@pytest.mark.long
+@pytest.mark.needs("distributed")
+def test_a_scheduler_of_dask_that_ends_ends_the_sweep(tmp_path, dask):
+    cluster, address, _ = dask
+    process = begun(tmp_path / "sweep", "--scheduler", address, data="digits", epochs=100_000)
+    cluster.kill()
+    output = ended(process, 1, seconds=60)
+    said = f"has ended, or cannot be reached any more. Go on with nnx train --resume {tmp_path / 'sweep'}"
+    assert output.count(said) == output.count("Error: ") == 1, output
+    assert "Traceback" not in output
+    assert (tmp_path / "sweep" / "config.toml").exists()
+
+
+@pytest.mark.long
+@pytest.mark.needs("distributed")
+def test_ctrl_c_waits_for_the_runs_on_dask_and_the_second_one_does_not(tmp_path, dask):
+    process = begun(tmp_path / "sweep", "--scheduler", dask[1], data="digits", epochs=100_000)
+    process.send_signal(signal.SIGINT)
+    while not re.search(r"Ctrl-C: waits for \d runs? under way", process.stdout.readline()):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    output = ended(process, 130, seconds=20)
+    assert f"Go on     nnx train --resume {tmp_path / 'sweep'}" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.long
@@ -181,6 +239,7 @@ def test_workers_are_of_a_sweep(run):
 def test_a_fault_on_several_ranks(run, monkeypatch, all_fail):
     """The second rank says nothing, unless it fails alone."""
     monkeypatch.setattr(communicators, "_made", {"mpi": Second(all_fail)})
+    monkeypatch.setattr(failures, "_say", [*failures._say])
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))  # which the command replaces
     errors = io.StringIO()
@@ -234,3 +293,89 @@ def test_a_library_is_missing(monkeypatch):
         nnx.InputError, match=r"distributed cannot be imported .*pip install \"dask\[distributed\]\""
     ):
         next(done(task, [(1, "")], scheduler="tcp://127.0.0.1:9"))
+
+
+def test_no_more_workers_than_tasks(monkeypatch):
+    asked = []
+
+    def executor(max_workers, env):
+        asked.append(max_workers)
+        return ThreadPool(1)
+
+    class ThreadPool(ThreadPoolExecutor):
+        def shutdown(self, kill_workers=False):
+            super().shutdown()
+
+    monkeypatch.setattr(parallel, "_library", lambda *_: SimpleNamespace(get_reusable_executor=executor))
+    assert sorted(result.value for result in done(len, [("a",), ("bc",)], jobs=100)) == [1, 2]
+    assert {*asked} == {2}
+    assert not [*done(len, [], jobs=100)]
+
+
+@pytest.mark.parametrize("address", ["", "foo", "http://localhost:80", "127.0.0.1"])
+def test_an_address_of_no_scheduler(monkeypatch, address):
+    monkeypatch.setattr(parallel, "_library", lambda *_: None)  # it is not asked
+    with pytest.raises(nnx.InputError, match="is no address of a scheduler of Dask; give the address that"):
+        next(done(len, [("a",)], scheduler=address))
+
+
+def test_a_scheduler_that_ends(monkeypatch):
+    """Its client's tasks never end."""
+    looks = []
+
+    def check():
+        looks.append(0)
+        if len(looks) > 2:
+            raise parallel.SchedulerError("it has ended")
+
+    monkeypatch.setattr(
+        parallel, "_dask", lambda *_: nullcontext(parallel.Workers(lambda *_: Future(), 1, 1, check))
+    )
+    monkeypatch.setattr(parallel, "POLL", 0.01)
+    with pytest.raises(parallel.SchedulerError):
+        next(done(len, [("a",)], scheduler="tcp://127.0.0.1:8786"))
+
+
+def test_the_first_ctrl_c_says_for_what_it_waits(monkeypatch, capsys):
+    asked = []
+
+    def fake(work, given, jobs, scheduler, goes_on):
+        asked.append(goes_on([1]))
+        signal.raise_signal(signal.SIGINT)
+        asked.extend(goes_on([1]) for _ in range(2))
+        yield Result(1, ["a row"], None)
+
+    monkeypatch.setattr(sweep_workers, "done", fake)
+    tasks = [[1], [2, 3]]
+    found = sweep_workers.results(None, tasks, Path(), 2, None)
+    assert next(found) == ([2, 3], ["a row"])
+    with pytest.raises(KeyboardInterrupt):
+        next(found)
+    assert asked == [True, False, False]
+    assert capsys.readouterr().err == "Ctrl-C: waits for 2 runs under way; Ctrl-C again does not.\n"
+
+
+@pytest.mark.parametrize("scheduler", [None, "tcp://127.0.0.1:8786"])
+def test_workers_of_another_folder_find_the_files(monkeypatch, tmp_path, scheduler):
+    """The processes of this machine have its folder."""
+    handed = []
+
+    def fake(work, given, jobs, scheduler, goes_on):
+        handed.extend(given)
+        yield from (Result(k, [], None) for k in range(len(given)))
+
+    monkeypatch.setattr(sweep_workers, "done", fake)
+    monkeypatch.chdir(tmp_path)
+    for name in ("data.csv", "test.csv"):
+        Path(name).touch()
+    runs = [
+        Run("1", {}, Options("data.csv", test="test.csv", validation="0.2")),
+        Run("2", {}, Options("iris")),
+    ]
+    assert len([*sweep_workers.results(None, [runs], Path("sweep"), 2, scheduler)]) == 1
+    ((_, (first, second), folder),) = handed
+    where = "" if scheduler is None else f"{tmp_path}/"
+    its = first.options
+    assert (its.data, its.test, its.validation) == (f"{where}data.csv", f"{where}test.csv", "0.2")
+    assert second.options.data == "iris"
+    assert folder == tmp_path / "sweep"

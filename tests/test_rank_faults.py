@@ -128,3 +128,15 @@ def test_an_error_of_one_rank_ends_all_wherever_the_command_line_finds_it(monkey
     with pytest.raises(nnx.InputError):
         command.command(fail)(context, data="iris", communicator="mpi")
     assert ends == ["a mistake of one rank"]
+
+
+@pytest.mark.parametrize("name", ranks.LAUNCHED)
+def test_an_unknown_communicator_is_said_by_the_first_process_alone(monkeypatch, name):
+    """None of them knows the others."""
+    monkeypatch.setenv(name, "0")
+    with pytest.raises(nnx.InputError, match="did you mean 'mpi'"):
+        ranks.begin(["train", "iris", "--communicator=mpx"])
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SystemExit) as end:
+        ranks.begin(["train", "iris", "--communicator=mpx"])
+    assert not end.value.code

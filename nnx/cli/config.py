@@ -136,14 +136,7 @@ def text(options: Options, command: str, **resolved: Any) -> str:
     """
     import tomli_w
 
-    values = {name: getattr(options, name) for name in OF_A_RUN}
-    files = Path(options.data).is_file() and options.target and Path(options.target).is_file()
-    if files and look(Path(options.data))[0] == "IDX":
-        values["target"] = str(Path(str(options.target)).resolve())
-    values |= resolved
-    for name, given in zip(FILES, (options.data, *parts.wanted(options)), strict=True):
-        if isinstance(given, str) and Path(given).is_file():  # found from any folder
-            values[name] = str(Path(given).resolve())
+    values = {name: getattr(options, name) for name in OF_A_RUN} | resolved | files(options)
     if options.draws is not None:
         values["draws"] = options.draws
     written = {long(name): value for name, value in values.items() if value not in (None, [])}
@@ -154,6 +147,19 @@ def text(options: Options, command: str, **resolved: Any) -> str:
 
 FILES = ("data", "validation", "test")
 """The options that may name a file with samples."""
+
+
+def files(options: Options) -> dict[str, str]:
+    """Return the options that name files, as they are found from any folder."""
+    named = dict(zip(FILES, (options.data, *parts.wanted(options)), strict=True))
+    both = Path(options.data).is_file() and options.target and Path(options.target).is_file()
+    if both and look(Path(options.data))[0] == "IDX":
+        named["target"] = str(options.target)
+    return {
+        name: str(Path(given).resolve())
+        for name, given in named.items()
+        if isinstance(given, str) and Path(given).is_file()
+    }
 
 
 def gathered(typed: Mapping[str, Any]) -> Options:

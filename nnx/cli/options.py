@@ -226,7 +226,8 @@ class Options(DataOptions):
         str | None,
         option(
             "Runs",
-            "Of workers that train them and see the disk: Dask's, tcp://HOST:8786, or Ray's, ray://HOST:10001.",
+            "Of Dask, tcp://HOST:8786, or Ray, ray://HOST:10001, whose workers train the runs of a sweep; they must "
+            "see its folder and the files.",
             metavar="ADDRESS",
             show_default="processes of this machine",
         ),

@@ -25,6 +25,7 @@ from nnx.errors import Error, InputError, count, first_line, positive_int
 from nnx.io.run_folder import MODEL
 from nnx.metrics import is_number
 from nnx.metrics.history import without_nan
+from nnx.support.parallel import SchedulerError
 from nnx.train.trainer import Trainer
 
 
@@ -51,9 +52,13 @@ def sweep(options: Options) -> int:
             interrupted = made.train(status)
     except KeyboardInterrupt:  # between two runs, or while one was made ready
         interrupted = True
+    except SchedulerError as error:
+        if made.replaces or not made.begun:
+            raise
+        raise SchedulerError(f"{error}. Go on with nnx train --resume {folder.path}") from error
     finally:
         try:
-            if made.replaces or not made.rows:
+            if made.replaces or not made.begun:
                 folder.give_up()
         finally:
             folder.end()
@@ -62,7 +67,7 @@ def sweep(options: Options) -> int:
     if interrupted:
         left = len(values) - sum(row["status"] != INTERRUPTED for row in made.rows)
         show.console.print(f"Stopped by Ctrl-C with {count(left, 'run')} to go.")
-        if not made.replaces:
+        if made.begun and not made.replaces:
             show.say("Go on", f"nnx train --resume {folder.path}", fold=False)
         return cli.INTERRUPTED
     return 1 if _all_failed(made.rows) else 0
@@ -92,6 +97,12 @@ class Sweep:
         """The rows so far."""
         found: list[dict[str, Any]] = self.found["runs"]
         return found
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on from: rows, or runs that a worker has begun."""
+        names = [run.name for stack in self._stacks for run in stack]
+        return bool(self.rows) or any((self.folder.path / name / CONFIG).is_file() for name in names)
 
     def plan(self, earlier: Sequence[dict[str, Any]]) -> None:
         """Take the rows that are done from an earlier part of this sweep; put the other runs into stacks."""

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nnx.callbacks import Callback
-from nnx.cli import show
+from nnx.cli import config, show
 from nnx.cli.folder import CONFIG
 from nnx.cli.prepared import Reader
 from nnx.cli.stacks import Run, place_of, stacks
+from nnx.errors import count
 from nnx.support.limits import cores
 from nnx.support.parallel import done
 
@@ -47,13 +48,33 @@ def results(
     """Yield the runs of each task and their rows, or the error of the worker, as they come.
 
     After Ctrl-C no more tasks are begun; those of this machine end after a step, as one process does.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C, when the tasks that were under way have ended; after the second one at once.
     """
     with _interrupts() as interrupted:
-        given = [(train, task, path.absolute()) for task in tasks]
-        for number, rows, error in done(work, given, jobs, scheduler, lambda: not interrupted):
+        told = False
+
+        def goes_on(running: Collection[int]) -> bool:
+            nonlocal told
+            if interrupted and running and not told:
+                runs = count(sum(len(tasks[number]) for number in running), "run")
+                show.console.print(f"Ctrl-C: waits for {runs} under way; Ctrl-C again does not.")
+                told = True
+            return not interrupted
+
+        given = [(train, task if scheduler is None else _located(task), path.absolute()) for task in tasks]
+        for number, rows, error in done(work, given, jobs, scheduler, goes_on):
             yield tasks[number], error or rows
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _located(runs: Sequence[Run]) -> list[Run]:
+    """Return runs whose files workers find from any folder."""
+    return [replace(run, options=replace(run.options, **config.files(run.options))) for run in runs]
 
 
 def work(train: Train, runs: Sequence[Run], path: Path) -> list[Row]:

@@ -1,8 +1,9 @@
 """Tasks done by workers: processes of this machine, or those of Dask or Ray. A worker that dies costs no result."""
 
 import os
+import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from importlib import import_module
@@ -22,8 +23,29 @@ SECONDS = 10
 ATTEMPTS_ON_DASK = 1
 """Dask itself begins a task four times, on other workers."""
 
+ADDRESS_OF_DASK = r"((tcp|tls|ws|wss|ucx)://)?[^\s/]+:\d+/?"
+
+POLL = 0.5
+"""Seconds from one look at the scheduler to the next."""
+
 Submit: TypeAlias = Callable[..., "Future[Any]"]
 """submit(function, *arguments): begins a call in a worker."""
+
+
+class SchedulerError(BackendError):
+    """The scheduler has ended, or cannot be reached any more. The tasks that were under way may have been done."""
+
+
+class Workers(NamedTuple):
+    """Workers: how a call begins, how many there may be at once, and how often each is begun (`ATTEMPTS`).
+
+    `check` raises a SchedulerError once there are none any more.
+    """
+
+    submit: Submit
+    most: int
+    attempts: int
+    check: Callable[[], None] = lambda: None
 
 
 class Result(NamedTuple):
@@ -39,7 +61,7 @@ def done(
     tasks: Sequence[tuple[Any, ...]],
     jobs: int | None = None,
     scheduler: str | None = None,
-    goes_on: Callable[[], bool] = lambda: True,
+    goes_on: Callable[[Collection[int]], bool] = lambda running: True,
 ) -> Iterator[Result]:
     """Yield the result of function(*task) for each task, as they come.
 
@@ -54,24 +76,31 @@ def done(
     scheduler : str or None
         Of Dask, "tcp://host:8786", or of Ray, "ray://host:10001" (or "ray", a new one). None: this machine's processes.
     goes_on : function
-        Whether more tasks are to be begun. Those that are under way come to their ends.
+        Whether more tasks are to be begun; it is handed the numbers of those that are under way, which come to their
+        ends. It is asked every `POLL` seconds or more often.
 
     Raises
     ------
     InputError
         When a library is missing, or the scheduler does not answer.
+    SchedulerError
+        When it answers no more.
     """
+    if not tasks:
+        return
     beside, alone = deque(range(len(tasks))), deque[int]()
     deaths: Counter[int] = Counter()
     running: dict[Future[Any], int] = {}
-    with _workers(jobs, scheduler) as (submit, most, attempts):
-        while running or ((beside or alone) and goes_on()):
-            while goes_on() and len(running) < most and (beside or (alone and not running)):
+    kind = _processes if scheduler is None else _ray if scheduler.partition(":")[0] == "ray" else _dask
+    with kind(jobs, scheduler or "", len(tasks)) as (submit, most, attempts, check):
+        while running or ((beside or alone) and goes_on([])):
+            check()
+            while goes_on(running.values()) and len(running) < most and (beside or (alone and not running)):
                 number = (beside or alone).popleft()
                 running[submit(_result, function, number, tasks[number])] = number
                 if deaths[number] >= attempts:
                     break  # none beside it: so none of the others is the cause, if its worker dies again
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in wait(running, POLL, FIRST_COMPLETED).done:
                 number = running.pop(future)
                 try:
                     yield future.result()
@@ -94,16 +123,8 @@ def _result(function: Callable[..., Any], number: int, task: tuple[Any, ...]) ->
 
 
 @contextmanager
-def _workers(jobs: int | None, scheduler: str | None) -> Iterator[tuple[Submit, int, int]]:
-    """Return a function that begins a call, how many there may be at once, and how often each is begun (`ATTEMPTS`)."""
-    kind = _processes if scheduler is None else _ray if scheduler.partition(":")[0] == "ray" else _dask
-    with kind(jobs, scheduler or "") as found:
-        yield found
-
-
-@contextmanager
-def _processes(jobs: int | None, _: str) -> Iterator[tuple[Submit, int, int]]:
-    loky, most = _library("joblib.externals.loky", install("sklearn")), jobs or cores()
+def _processes(jobs: int | None, _: str, tasks: int) -> Iterator[Workers]:
+    loky, most = _library("joblib.externals.loky", install("sklearn")), min(jobs or cores(), tasks)
     threads = str(max(1, cores() // most))
     env = {name: os.environ.get(name, threads) for name in THREADS}
 
@@ -111,27 +132,42 @@ def _processes(jobs: int | None, _: str) -> Iterator[tuple[Submit, int, int]]:
         return loky.get_reusable_executor(max_workers=most, env=env)
 
     try:
-        yield lambda *call: executor().submit(*call), most, ATTEMPTS
+        yield Workers(lambda *call: executor().submit(*call), most, ATTEMPTS)
     finally:
         executor().shutdown(kill_workers=True)
 
 
 @contextmanager
-def _dask(jobs: int | None, scheduler: str) -> Iterator[tuple[Submit, int, int]]:
+def _dask(jobs: int | None, scheduler: str, _: int) -> Iterator[Workers]:
     distributed = _library("distributed", 'python -m pip install "dask[distributed]"')
+    known = "give the address that `dask scheduler` prints, such as tcp://127.0.0.1:8786"
+    if not re.fullmatch(ADDRESS_OF_DASK, scheduler):  # which its client would find, and then wait for
+        raise InputError(f"{scheduler!r} is no address of a scheduler of Dask; {known}")
     try:
         client = distributed.Client(scheduler, timeout=SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"no scheduler of Dask answers at {scheduler!r} ({first_line(error)}); give the address that `dask "
-            "scheduler` prints, such as tcp://127.0.0.1:8786"
+            f"no scheduler of Dask answers at {scheduler!r} ({first_line(error)}); {known}"
         ) from error
-    with client, client.get_executor(pure=False) as executor:
-        yield executor.submit, jobs or max(1, sum(client.ncores().values())), ATTEMPTS_ON_DASK
+
+    def check() -> None:
+        if client.status in ("closing", "closed"):  # it has tried for some seconds
+            raise SchedulerError(
+                f"the scheduler of Dask at {scheduler} has ended, or cannot be reached any more"
+            )
+
+    with client:
+        executor = client.get_executor(pure=False)
+        try:
+            most = jobs or max(1, sum(client.ncores().values()))
+            yield Workers(executor.submit, most, ATTEMPTS_ON_DASK, check)
+        finally:
+            if client.status == "running":
+                executor.shutdown(wait=False)  # what a second Ctrl-C leaves under way is not waited for
 
 
 @contextmanager
-def _ray(jobs: int | None, scheduler: str) -> Iterator[tuple[Submit, int, int]]:
+def _ray(jobs: int | None, scheduler: str, _: int) -> Iterator[Workers]:
     ray = _library("ray", "python -m pip install ray")
     ours = not ray.is_initialized()
     try:
@@ -142,9 +178,16 @@ def _ray(jobs: int | None, scheduler: str) -> Iterator[tuple[Submit, int, int]]:
             f"no cluster of Ray answers at {scheduler!r} ({first_line(error)}); give its address, ray://host:10001"
         ) from error
     call = ray.remote(max_retries=0)(lambda function, *arguments: function(*arguments))
+
+    def check() -> None:
+        if not ray.is_initialized():
+            raise SchedulerError(
+                f"the cluster of Ray at {scheduler} has ended, or cannot be reached any more"
+            )
+
     try:
         most = jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        yield lambda *given: call.remote(*given).future(), most, ATTEMPTS
+        yield Workers(lambda *given: call.remote(*given).future(), most, ATTEMPTS, check)
     finally:
         if ours:
             ray.shutdown()
