@@ -12,6 +12,7 @@ from typing import Any
 from nnx.callbacks import Callback
 from nnx.cli import config, show
 from nnx.cli.folder import CONFIG
+from nnx.cli.options import Options
 from nnx.cli.prepared import Reader
 from nnx.cli.stacks import Run, place_of, stacks
 from nnx.errors import count
@@ -74,7 +75,12 @@ def results(
 
 def _located(runs: Sequence[Run]) -> list[Run]:
     """Return runs whose files workers find from any folder."""
-    return [replace(run, options=replace(run.options, **config.files(run.options))) for run in runs]
+
+    def located(options: Options) -> Options:
+        given: dict[str, Any] = {**config.files(options)}
+        return replace(options, **given)
+
+    return [replace(run, options=located(run.options)) for run in runs]
 
 
 def work(train: Train, runs: Sequence[Run], path: Path) -> list[Row]:
