@@ -149,7 +149,7 @@ FILES = ("data", "validation", "test")
 """The options that may name a file with samples."""
 
 
-def files(options: Options) -> dict[str, str]:
+def files(options: Options) -> dict[str, Any]:
     """Return the options that name files, as they are found from any folder."""
     named = dict(zip(FILES, (options.data, *parts.wanted(options)), strict=True))
     both = Path(options.data).is_file() and options.target and Path(options.target).is_file()
