@@ -202,7 +202,7 @@ def test_ctrl_c_waits_for_the_runs_on_dask_and_the_second_one_does_not(tmp_path,
     while not re.search(r"Ctrl-C: waits for \d runs? under way", process.stdout.readline()):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    output = ended(process, 130, seconds=20)
+    output = ended(process, 130, seconds=60)
     assert f"Go on     nnx train --resume {tmp_path / 'sweep'}" in output
     assert "Traceback" not in output
 
