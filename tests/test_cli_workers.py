@@ -104,7 +104,6 @@ def test_a_worker_that_is_killed_costs_no_run(tmp_path, sequential):
     begun = tmp_path / "sweep" / "1" / "config.toml"
     while not begun.exists():
         time.sleep(0.02)
-    time.sleep(1)
     os.kill(workers(process.pid)[0], signal.SIGKILL)
     ended(process)
     same(table(tmp_path / "sweep"), sequential("digits", 120))
@@ -115,7 +114,6 @@ def test_ctrl_c_ends_the_workers_and_the_sweep_goes_on(tmp_path, sequential):
     process = started(tmp_path / "sweep", "--jobs", 2, data="digits", epochs=120)
     while not (tmp_path / "sweep" / "1" / "config.toml").exists():
         time.sleep(0.02)
-    time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
     start = time.monotonic()
     output = ended(process, 130)
