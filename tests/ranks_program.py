@@ -245,6 +245,7 @@ def fails(communicator, how, rank):
     if how == "sys.exit":
         together.fit(X, Y, 1, 10)
         if communicator.rank == int(rank):
+            print("fails at", time.time(), flush=True)
             sys.exit(3)
     if how == "outside":
         together.fit(X, Y, 1, 10)

@@ -280,6 +280,7 @@ def test_tasks_whose_workers_die(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.needs("ray")
+@pytest.mark.filterwarnings("ignore:os.fork", "ignore::pytest.PytestUnraisableExceptionWarning")  # Ray forks
 def test_tasks_on_ray_whose_workers_die(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # so that its workers find the task
     checked(done(task, [(k, tmp_path) for k in range(8)], jobs=2, scheduler="ray"))

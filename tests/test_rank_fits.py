@@ -21,10 +21,16 @@ def test_a_fit_is_that_of_one_rank():
     in_ranks(2, ranks_program.fit, "numpy", [kind for kind in ranks_program.KINDS if kind != "weighted"], 1)
 
 
+@pytest.mark.needs("torch")
+def test_a_fit_with_weights_is_that_of_one_rank_on_torch():
+    in_ranks(2, ranks_program.fit, "torch", ["weighted"], 1)
+
+
 def test_each_rank_measures_some_batches():
     backend = nnx.backend("numpy")
     made = [
-        (float(k), np.full((2, k), k), [(np.arange(k, dtype="int32"), np.asarray(k > 2))]) for k in range(5)
+        (float(k), np.arange(2 * k).reshape(k, 2).T, [(np.arange(k, dtype="int32"), np.asarray(k > 2))])
+        for k in range(5)
     ]
 
     def rank(communicator):

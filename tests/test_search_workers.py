@@ -103,6 +103,7 @@ def ray():
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:os.fork", "ignore::pytest.PytestUnraisableExceptionWarning")  # Ray forks
 @pytest.mark.parametrize(
     "workers",
     [

@@ -204,13 +204,16 @@ class Batches(Counted):
         """Return the steps of an epoch whose samples all have the weight 0, ascending."""
         if self._weightless is None:
             return []
-        found = self._weightless if order is None else self._weightless[self._backend.to_numpy(order)]
+        found = self._weightless if order is None else self._weightless[self._on_host(order)]
         return [step for step, place in enumerate(places(self.m, self.batch_size)) if found[place].all()]
 
     @property
     def fingerprint(self) -> str:
         """A hash of some of the samples."""
         return fingerprint(None if x is None else self._backend.to_numpy(x) for x in self.data)
+
+    def _on_host(self, order: Any) -> Any:
+        return self._backend.to_numpy(order)
 
     def taken(self, order: Array | None, step: int, m: int) -> tuple[Data, Array | None, int, int]:
         """Return data, order, at and m, as `Program.run` takes them, for a step of m samples and those behind it."""

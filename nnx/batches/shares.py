@@ -126,9 +126,8 @@ class RankBatches(Batches):
         whole = host.concat([self._rng.permutation(self.m) for _ in range(epochs)])
         return Order(whole, self._backend.asarray(self._own(whole)))
 
-    def idle(self, order: Any) -> list[int]:
-        """Return the steps of an epoch in which all ranks' samples have the weight 0, ascending."""
-        return super().idle(None if order is None else order.whole)
+    def _on_host(self, order: Any) -> Any:
+        return order.whole
 
     def taken(self, order: Any, step: int, m: int) -> tuple[Data, Array | None, int, int]:
         """Return data, order, at and m, as `Program.run` takes them, for a step of m samples of all ranks."""

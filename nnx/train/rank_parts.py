@@ -1,6 +1,7 @@
 """Results of batches that several ranks have measured: each rank gets those of all."""
 
 import json
+import math
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -35,17 +36,18 @@ def gathered(communicator: Communicator, backend: Backend, own: Sequence[Any]) -
 def _of_rank(communicator: Communicator, backend: Backend, root: int, tree: Any) -> Any:
     """Return the tree of one rank, its arrays on the device."""
     forms = json.loads(text_of(communicator, root, json.dumps(mapped(tree, _form))))
-    own = iter([host.copy(backend.to_numpy(x)) for x in leaves(tree) if _is_array(x)])
+    own = (host.copy(backend.to_numpy(x)).reshape(-1) for x in leaves(tree) if _is_array(x))  # in C's order
     numpy = array_namespace(host.copy(0.0))
 
     def filled(form: Any) -> Any:
         if not isinstance(form, str):
             return form
-        dtype, *shape = form.split()
-        empty = numpy.empty(tuple(map(int, shape)), dtype=getattr(numpy, dtype))
+        dtype, *sizes = form.split()
+        shape = tuple(map(int, sizes))
+        empty = numpy.empty(math.prod(shape), dtype=getattr(numpy, dtype))
         x = next(own) if communicator.rank == root else empty
         communicator.broadcast(x, root)
-        return backend.asarray(x)
+        return backend.asarray(x.reshape(shape))
 
     return mapped(forms, filled)
 
