@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -25,15 +25,13 @@ from nnx.bench import machine
 from nnx.errors import InputError, positive_int
 from nnx.io.atomic_write import written_aside
 from nnx.port.base import Backend
-from nnx.port.communicator import Communicator
+from nnx.port.communicator import Communicator, Wrapper
+from nnx.support.rank_threads import THREADS
 from nnx.train.share import Share
 from nnx.train.step import initial_state, training_step
 
 ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
+    **dict.fromkeys(THREADS, "1"),
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
 """The environment of each rank: libraries read it when they are imported."""
@@ -69,7 +67,7 @@ class Row:
     """A sum without steps between."""
 
 
-class Timed(Communicator):
+class Timed(Wrapper):
     """A communicator whose sums are timed.
 
     Attributes
@@ -86,30 +84,14 @@ class Timed(Communicator):
     """
 
     def __init__(self, ranks: Communicator) -> None:
-        self.name, self.rank, self.size, self._ranks = ranks.name, ranks.rank, ranks.size, ranks
+        super().__init__(ranks)
         self.seconds = 0.0
 
     def sum(self, vector: Any) -> None:
         """Put the sum of all ranks' vectors into each of them."""
         start = time.perf_counter()
-        self._ranks.sum(vector)
+        super().sum(vector)
         self.seconds += time.perf_counter() - start
-
-    def broadcast(self, vector: Any, root: int = 0) -> None:
-        """Put the numbers of the rank `root` into the vectors of all."""
-        self._ranks.broadcast(vector, root)
-
-    def barrier(self) -> None:
-        """Wait until all ranks are here."""
-        self._ranks.barrier()
-
-    def meet(self, seconds: float) -> bool:
-        """Return whether all ranks call this within so many seconds."""
-        return self._ranks.meet(seconds)
-
-    def abort(self, code: int = 1) -> NoReturn:
-        """End the processes of all ranks."""
-        self._ranks.abort(code)
 
 
 def sleep_until_all_are_here(ranks: Communicator) -> None:

@@ -123,9 +123,8 @@ class _Builder:
         self._groups = tiles.groups
         self._internal = frozenset().union(*(group.internal for group in self._groups))
         parts = parts_of_concats(graph, self._groups)
-        self._parts = {
-            x: part for x, part in parts.items() if x.ndim or not target.threads
-        }  # not of a register
+        # Threads have their single numbers in registers: such a one is copied to its part of a concat.
+        self._parts = {x: part for x, part in parts.items() if x.ndim or not target.threads}
         self._column_major = (
             column_major(graph, self._parts) if target.samples_as_rows else frozenset[Value]()
         )

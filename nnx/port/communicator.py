@@ -61,6 +61,44 @@ class Communicator(ABC):
         return f"<nnx communicator {self.describe()}>"
 
 
+class Wrapper(Communicator):
+    """The same ranks as those of another communicator, whose methods it calls: the base of one that changes some.
+
+    Examples
+    --------
+    >>> Wrapper(Alone())
+    <nnx communicator alone: rank 0 of 1>
+    """
+
+    def __init__(self, ranks: Communicator) -> None:
+        self.name, self.rank, self.size, self._ranks = ranks.name, ranks.rank, ranks.size, ranks
+
+    def sum(self, vector: Any) -> None:
+        """Put the sum of all ranks' vectors into each of them."""
+        self._ranks.sum(vector)
+
+    def broadcast(self, vector: Any, root: int = 0) -> None:
+        """Put the numbers of the rank `root` into the vectors of all."""
+        self._ranks.broadcast(vector, root)
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here."""
+        self._ranks.barrier()
+
+    def meet(self, seconds: float) -> bool:
+        """Return whether all ranks call this within so many seconds. After False the caller must `abort`."""
+        return self._ranks.meet(seconds)
+
+    def abort(self, code: int = 1) -> NoReturn:
+        """End the processes of all ranks at once, with this exit status."""
+        self._ranks.abort(code)
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads a rank may have beside the others of its machine."""
+        return self._ranks.threads
+
+
 class Alone(Communicator):
     """The communicator of one process.
 
