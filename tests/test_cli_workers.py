@@ -183,11 +183,12 @@ def test_on_dask_also_where_a_worker_is_killed(tmp_path, sequential, dask):
 @pytest.mark.needs("distributed")
 def test_a_scheduler_of_dask_that_ends_ends_the_sweep(tmp_path, dask):
     cluster, address, _ = dask
-    process = begun(tmp_path / "sweep", "--scheduler", address, data="digits", epochs=100_000)
+    endless = "--no-early-stopping", "--scheduler", address
+    process = begun(tmp_path / "sweep", *endless, data="digits", epochs=100_000)
     cluster.kill()
     output = ended(process, 1, seconds=60)
     said = f"has ended, or cannot be reached any more. Go on with nnx train --resume {tmp_path / 'sweep'}"
-    assert output.count(said) == output.count("Error: ") == 1, output
+    assert output.count(said) == output.count("\nError: ") == 1, output
     assert "Traceback" not in output
     assert (tmp_path / "sweep" / "config.toml").exists()
 
@@ -195,10 +196,11 @@ def test_a_scheduler_of_dask_that_ends_ends_the_sweep(tmp_path, dask):
 @pytest.mark.long
 @pytest.mark.needs("distributed")
 def test_ctrl_c_waits_for_the_runs_on_dask_and_the_second_one_does_not(tmp_path, dask):
-    process = begun(tmp_path / "sweep", "--scheduler", dask[1], data="digits", epochs=100_000)
+    endless = "--no-early-stopping", "--scheduler", dask[1]
+    process = begun(tmp_path / "sweep", *endless, data="digits", epochs=100_000)
     process.send_signal(signal.SIGINT)
-    while not re.search(r"Ctrl-C: waits for \d runs? under way", process.stdout.readline()):
-        assert process.poll() is None
+    while not re.search(r"Ctrl-C: waits for \d runs? under way", line := process.stdout.readline()):
+        assert line, "the sweep has ended"
     process.send_signal(signal.SIGINT)
     output = ended(process, 130, seconds=60)
     assert f"Go on     nnx train --resume {tmp_path / 'sweep'}" in output
@@ -331,6 +333,26 @@ def test_a_scheduler_that_ends(monkeypatch):
         parallel, "_dask", lambda *_: nullcontext(parallel.Workers(lambda *_: Future(), 1, 1, check))
     )
     monkeypatch.setattr(parallel, "POLL", 0.01)
+    with pytest.raises(parallel.SchedulerError):
+        next(done(len, [("a",)], scheduler="tcp://127.0.0.1:8786"))
+
+
+def test_a_scheduler_that_ends_cancels_its_tasks(monkeypatch):
+    """They are no tasks whose workers died."""
+
+    def cancelled(*_):
+        future = Future()
+        future.cancel()
+        future.set_running_or_notify_cancel()
+        looks.append(0)
+        return future
+
+    def check():
+        if looks:
+            raise parallel.SchedulerError("it has ended")
+
+    looks = []
+    monkeypatch.setattr(parallel, "_dask", lambda *_: nullcontext(parallel.Workers(cancelled, 1, 1, check)))
     with pytest.raises(parallel.SchedulerError):
         next(done(len, [("a",)], scheduler="tcp://127.0.0.1:8786"))
 

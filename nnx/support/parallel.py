@@ -105,6 +105,7 @@ def done(
                 try:
                     yield future.result()
                 except Exception as error:  # the worker has died, or another one, which ends all of loky's
+                    check()  # a scheduler that ends cancels all tasks, which is no death
                     deaths[number] += 1
                     if deaths[number] < 2 * attempts:
                         (beside if deaths[number] < attempts else alone).append(number)
