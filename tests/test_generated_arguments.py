@@ -123,6 +123,10 @@ CALLS = {
     "Network.flatten": (of(network, "flatten"), {"params": params()}),
     "Network.unflatten": (of(network, "unflatten"), {"theta": theta()}),
     "Network.forward": (of(network, "forward"), {"theta": theta(), "X": X}),
+    "Network.input_gradient": (
+        of(network, "input_gradient"),
+        {"theta": theta(), "X": X, "output": np.zeros(12, "int32"), "of": "Z"},
+    ),
     "Network.forward_and_loss": (
         of(network, "forward_and_loss"),
         {"theta": theta(), "X": X, "Y": Y, "weights": np.ones(12)},
@@ -193,6 +197,10 @@ CALLS = {
         | {"resume": "no such folder", "progress": False},
     ),
     "Trainer.fit of batches": (fit, {"X": [(X, Y)], "Y": None, "steps": 1}),
+    "Trainer.input_gradient": (
+        of(trainer, "input_gradient"),
+        {"X": X, "batch_size": 5, "output": 0, "of": "Z"},
+    ),
     "Trainer.predict": (of(trainer, "predict"), {"X": X, "batch_size": 5}),
     "Trainer.classify": (of(trainer, "classify"), {"X": X, "batch_size": 5}),
     "Trainer.evaluate": (

@@ -13,6 +13,7 @@ from nnx.errors import LARGEST, Error, InputError, first_line, items, positive_i
 from nnx.errors import size as bytes_of
 from nnx.model import layers
 from nnx.model.initializers import initializer
+from nnx.model.input_gradient import InputGradient
 from nnx.model.inputs import check_features, check_key, check_named, check_options, check_weights
 from nnx.model.layers import Context, Dense, Layer, every, from_any
 from nnx.model.outputs import output as find_output
@@ -26,7 +27,7 @@ from nnx.support.members import Number, acts, for_each_member
 from nnx.support.tree import leaves
 
 
-class Network:
+class Network(InputGradient):
     """L layers, an output link and the loss that belongs to it.
 
     Parameters

@@ -102,6 +102,15 @@ class Ensemble:
         mean = self._mean(A)
         return mean, self._mean((A - mean) ** 2) ** 0.5
 
+    def input_gradient(
+        self, X: Any, batch_size: int | None = None, *, output: Any = None, rows: bool = False
+    ) -> Any:
+        """Return the derivative of an output of the mean by X (n[0], m): see `Trainer.input_gradient`.
+
+        It is the mean of the members' derivatives, with the `weights` of `predict`.
+        """
+        return self._mean(self._trainer.input_gradient(X, None, batch_size, output=output, rows=rows))
+
     def evaluate(
         self,
         X: Any,

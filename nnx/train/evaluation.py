@@ -153,6 +153,15 @@ class Evaluator:
 
 def outputs(session: Session, X: Any, batch_size: int | None, rows: bool) -> tuple[Any, bool]:
     """Return A[L] (n[L], m), of members (K, n[L], m), and whether X was one sample (n[0],)."""
+    stream, alone = stream_of(session, X, batch_size, rows)
+    theta, to_numpy = session.device_theta, session.backend.to_numpy
+    with closing(stream.epoch()) as batches:
+        A = host.concat([host.copy(to_numpy(session.forward(theta, X))) for (X, *_), _, _ in batches])
+    return A, alone
+
+
+def stream_of(session: Session, X: Any, batch_size: int | None, rows: bool) -> tuple[Stream, bool]:
+    """Return X as batches in its order, and whether it was one sample (n[0],)."""
     size, n = evaluation_size(session, batch_size), session.network.n_features
     row = one_row(X, session.features)
     looks = checks(session)
@@ -160,10 +169,7 @@ def outputs(session: Session, X: Any, batch_size: int | None, rows: bool) -> tup
         looks.recognise("X", "X", as_rows("X", row, n) if flag("rows", rows) else row), n
     )
     stream = Stream(session.backend, samples, None, None, size, checks=looks, dtype=session.dtype)
-    theta, to_numpy = session.device_theta, session.backend.to_numpy
-    with closing(stream.epoch()) as batches:
-        A = host.concat([host.copy(to_numpy(session.forward(theta, X))) for (X, *_), _, _ in batches])
-    return A, alone or row is not X
+    return stream, alone or row is not X
 
 
 def classes_of(

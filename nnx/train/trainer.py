@@ -20,8 +20,8 @@ from nnx.support.processes import whole
 from nnx.train import model_file
 from nnx.train.attributes import Attributes, Each
 from nnx.train.ensemble import Ensemble
-from nnx.train.evaluation import Evaluator
 from nnx.train.fit import fit
+from nnx.train.input_gradients import InputGradients
 from nnx.train.request import Request
 from nnx.train.session import Session, flat_parameters
 from nnx.train.stack_fit import fit_stack, warn_of_left_out
@@ -29,7 +29,7 @@ from nnx.train.stack_session import StackSession
 from nnx.train.trainer_html import html_of
 
 
-class Trainer(Attributes, Evaluator):
+class Trainer(Attributes, InputGradients):
     """Trains a network on a backend.
 
     Parameters

@@ -135,7 +135,7 @@ class BatchNorm(Layer):
         if not context.training:
             xp = array_namespace(A_prev)
             scale = params["gamma"] / xp.sqrt(params["variance"] + self.epsilon)
-            return scale * (A_prev - params["mean"]) + params["beta"], None
+            return scale * (A_prev - params["mean"]) + params["beta"], (A_prev, scale)
         if A_prev.shape[-1] == 1:
             raise InputError(
                 "BatchNorm cannot train on a batch of one sample, whose variance is zero; choose a batch_size "
@@ -147,7 +147,11 @@ class BatchNorm(Layer):
     def backward(
         self, params: Params, kept: Any, dA: Array, need_dA_prev: bool
     ) -> tuple[Array | None, Params]:
-        """Return dA[l-1] and {"gamma": ..., "beta": ...}."""
+        """Return dA[l-1] and {"gamma": ..., "beta": ...}; after a forward at inference dA[l-1] = scale dA[l]."""
+        if len(kept) == 2:
+            A_prev, scale = kept
+            A_hat = (A_prev - params["mean"]) / array_namespace(dA).sqrt(params["variance"] + self.epsilon)
+            return scale * dA, _gain_and_shift_backward(dA, A_hat)
         A_hat, _, _, inverse = kept
         grads = _gain_and_shift_backward(dA, A_hat)
         dA_prev = _normalized_backward(params["gamma"] * dA, A_hat, inverse, -1) if need_dA_prev else None

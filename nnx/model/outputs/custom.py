@@ -26,7 +26,7 @@ def with_own(link: Output, given: Loss) -> Output:
         if given.of == "Z":
             return given.derivative(Z, Y)
         A = link.link(Z)
-        return _THROUGH[link.name](A, given.derivative(A, Y))
+        return through_link(link, A, given.derivative(A, Y))
 
     return replace(link, spec=given.name, loss_name=given.name, loss=loss, derivative=derivative, own=given)
 
@@ -42,6 +42,11 @@ _THROUGH: dict[str, Callable[[Array, Array], Array]] = {
     "exp": lambda A, dA: dA * A,
 }
 """A, dA -> dZ of each link."""
+
+
+def through_link(output: Output, A: Array, dA: Array) -> Array:
+    """Return dZ[L] (..., n[L], m) from A[L] and dA[L]: the backward of the output's link."""
+    return _THROUGH[output.name](A, dA)
 
 
 @cache
