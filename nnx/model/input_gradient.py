@@ -7,7 +7,8 @@ from nnx.array.namespace import Array, array_namespace, device
 from nnx.errors import InputError, one_of, shown
 from nnx.errors.texts import scalar
 from nnx.model import layers
-from nnx.model.layers import Context
+from nnx.model.layers import Context, Layer
+from nnx.model.outputs.base import Output
 from nnx.model.outputs.custom import through_link
 from nnx.model.outputs.targets import targets
 from nnx.support.members import for_each_member
@@ -16,9 +17,9 @@ from nnx.support.members import for_each_member
 class InputGradient:
     """The part of a network that differentiates with respect to X."""
 
-    n: Any
-    layers: Any
-    output: Any
+    n: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    output: Output
     _check_narrow: Any
     _propagate: Any
 
