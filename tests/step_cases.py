@@ -106,6 +106,10 @@ CASES = {
     "layer norm": case(layered(nnx.LayerNorm())),
     "batch norm": case(layered(nnx.BatchNorm()), nnx.Adam()),
     "residual": case(layered(nnx.Residual([nnx.LayerNorm(), nnx.Dense(7, "gelu"), nnx.Dense(5)]))),
+    "scaled": case(
+        Network(4, [nnx.FeatureScale(6.0), nnx.NTKDense(5, "selu", None, 0.1), nnx.NTKDense(3)], "softmax"),
+        nnx.Adam(nnx.schedules.CosLog(0.04, steps=9)),
+    ),
     "stack": case(small(), nnx.Adam(), lead=(3,)),
     "l1": case(small(), regularization=nnx.Regularization(l1=0.1)),
     "everything": case(

@@ -141,6 +141,8 @@ CALLS = {
     "PReLU": (nnx.PReLU, {"a": 0.25}),
     "Dropout": (nnx.Dropout, {"rate": 0.5}),
     "GaussianNoise": (nnx.GaussianNoise, {"std": 0.1}),
+    "FeatureScale": (nnx.FeatureScale, {"rate": 6.0}),
+    "NTKDense": (nnx.NTKDense, {"n": 3, "activation": "selu", "init": "zeros", "bias_rate": 0.1}),
     "LayerNorm": (nnx.LayerNorm, {"epsilon": 1e-5}),
     "BatchNorm": (nnx.BatchNorm, {"momentum": 0.1, "epsilon": 1e-5}),
     "Residual": (nnx.Residual, {"layers": [nnx.Dense(3), nnx.Dense(2)]}),

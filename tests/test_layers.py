@@ -20,6 +20,8 @@ BLOCKS = {
     "activate": [nnx.Activate("silu")],
     "layer norm": [nnx.LayerNorm()],
     "batch norm": [nnx.BatchNorm()],
+    "feature scale": [nnx.FeatureScale(6.0)],
+    "ntk dense": [nnx.NTKDense(6, "selu", bias_rate=0.1), nnx.NTKDense(4, "mish")],
     "residual": [nnx.Residual([nnx.Dense(6, "tanh"), nnx.Dropout(0.2), nnx.Dense(4)])],
     "nested": [
         nnx.Residual(

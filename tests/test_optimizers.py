@@ -58,6 +58,7 @@ EXAMPLES = {
     "one_cycle": {
         "name": "one_cycle", "learning_rate": 0.1, "steps": 10, "rise": 0.3, "start": 0.1, "end": 0.0
     },
+    "coslog": {"name": "coslog", "learning_rate": 0.1, "steps": 10, "cycles": 2},
 }  # fmt: skip
 STEPPING = pytest.mark.parametrize("name", CASES)
 

@@ -14,6 +14,7 @@ from nnx.optimizers.schedules import (
     SCHEDULES,
     Constant,
     Cosine,
+    CosLog,
     Exponential,
     InverseScaling,
     OneCycle,
@@ -48,6 +49,7 @@ EVERY = [
     Polynomial(0.3, 20, 0.1, 2),
     Cosine(0.3, 20, 4, 0.1),
     OneCycle(0.3, 20),
+    CosLog(0.3, 8, 2),
 ]
 one_of_each = pytest.mark.parametrize("made", EVERY, ids=lambda made: type(made).__name__)
 
@@ -95,6 +97,12 @@ def test_the_warm_up_is_a_straight_line_to_the_cosines_top():
     np.testing.assert_allclose(found[3:], 0.2 + 0.8 * (1 + np.cos(np.pi * p)) / 2, rtol=1e-12)
 
 
+def test_coslog_is_its_formula():
+    t = np.arange(400.0)
+    expected = 0.5 - 0.5 * np.cos(2 * np.pi * np.log2(1 + 15 * t / 400))
+    np.testing.assert_allclose(CosLog(0.04, steps=400).factor(t), expected, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("made", "last", "end"),
     [
@@ -104,6 +112,8 @@ def test_the_warm_up_is_a_straight_line_to_the_cosines_top():
         (Cosine(0.3, 7, warmup=6, end=0.25), 7, 0.25),
         (OneCycle(0.3, 7), 6, 4e-6),
         (OneCycle(0.3, 7, end=0), 6, 0.0),
+        (CosLog(0.3, 7), 7, 0.0),
+        (CosLog(0.3, 7, cycles=1), 7, 0.0),
     ],
 )
 def test_they_stay_at_their_end(backend, made, last, end):
@@ -138,7 +148,7 @@ def test_no_host_read(backend, made):
 @one_of_each
 def test_factors_lie_between_0_and_1(made):
     for dtype in ("float32", "float64"):
-        found = made.factor(np.arange(100, dtype=dtype))
+        found = made.factor(np.linspace(0, 99, 99_001, dtype=dtype))
         assert found.min() >= 0
         assert found.max() == pytest.approx(1, abs=1e-6)
 
@@ -183,6 +193,8 @@ def test_descriptions_go_through_json(made):
         (lambda: Polynomial(0.1, 10, end=1), "end must be at least 0 and less than 1, not 1"),
         (lambda: Cosine(0.1, 10, warmup=-1), "warmup must be an integer >= 0, not -1"),
         (lambda: Cosine(0.1, 10, warmup=10), "warmup must be less than steps=10, .*not 10"),
+        (lambda: CosLog(0.1, 10, cycles=21), "cycles must be at most 20, not 21"),
+        (lambda: CosLog(0.1, 10, cycles=0), "cycles must be a positive integer, not 0"),
         (lambda: OneCycle(0.1, 10, rise=0.1), r"rise must be above 1 / steps = 0\.1, not 0\.1"),
         (lambda: OneCycle(0.1, 10, rise=1), "rise must be between 0 and 1, not 1"),
         (lambda: OneCycle(0.1, 10, start=0), "start must be between 0 and 1, not 0"),

@@ -6,7 +6,7 @@ from math import prod
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, one_of, shown
-from nnx.model.layers import Activate, Dense, Layer, every
+from nnx.model.layers import Activate, Affine, Layer, every
 from nnx.model.outputs.base import Output
 
 
@@ -75,7 +75,7 @@ def check_options(layers: Sequence[Layer], output: Output, dtype: str) -> None:
     """Raise an InputError if a number of a layer, its activation or the loss is too small or large for dtype."""
     for layer in every(layers):
         host.options(layer, dtype)
-        if isinstance(layer, Dense | Activate):
+        if isinstance(layer, Affine | Activate):
             host.parameter_of(layer.g.name, dtype)
     if output.spec is not None:
         host.parameter_of(output.spec, dtype)

@@ -15,7 +15,7 @@ from nnx.model import layers
 from nnx.model.initializers import initializer
 from nnx.model.input_gradient import InputGradient
 from nnx.model.inputs import check_features, check_key, check_named, check_options, check_weights
-from nnx.model.layers import Context, Dense, Layer, every, from_any
+from nnx.model.layers import Affine, Context, Layer, every, from_any
 from nnx.model.outputs import output as find_output
 from nnx.model.outputs.base import mean_loss
 from nnx.model.outputs.custom import check_own
@@ -78,7 +78,7 @@ class Network(InputGradient):
         if not self.layers:
             raise InputError("a network needs at least one layer; given none")
         last = self.layers[-1]
-        if not isinstance(last, Dense) or last.g.name != "identity":
+        if not isinstance(last, Affine) or last.g.name != "identity":
             raise InputError(
                 f"the last layer must be a Dense without an activation, since the output {output!r} is its "
                 f"activation; given {last!r}"

@@ -16,21 +16,25 @@ from nnx.model.layers.base import (
     from_description,
     register,
 )
-from nnx.model.layers.dense import Dense
+from nnx.model.layers.dense import Affine, Dense
 from nnx.model.layers.dropout import Dropout, GaussianNoise
 from nnx.model.layers.norms import BatchNorm, LayerNorm
 from nnx.model.layers.residual import Residual
+from nnx.model.layers.scaled import FeatureScale, NTKDense
 
 __all__ = [
     "LAYERS",
     "Activate",
+    "Affine",
     "BatchNorm",
     "Context",
     "Dense",
     "Dropout",
+    "FeatureScale",
     "GaussianNoise",
     "Layer",
     "LayerNorm",
+    "NTKDense",
     "PReLU",
     "Params",
     "Residual",
@@ -45,5 +49,7 @@ __all__ = [
     "register",
 ]
 
-for _kind in (Dense, Activate, PReLU, Dropout, GaussianNoise, LayerNorm, BatchNorm, Residual):
+for _kind in (
+    Dense, Activate, PReLU, Dropout, GaussianNoise, LayerNorm, BatchNorm, Residual, FeatureScale, NTKDense
+):  # fmt: skip
     LAYERS[_kind.__name__] = _kind

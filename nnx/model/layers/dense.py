@@ -1,4 +1,4 @@
-"""The fully connected layer."""
+"""The fully connected layer, and the part of it that a layer with other parameters shares."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,40 @@ from nnx.model.layers.base import Context, Layer, Params
 
 
 @dataclass(frozen=True)
-class Dense(Layer):
+class Affine(Layer):
+    """A layer with weights W (n, n'), biases b (n, 1) and an activation: `Dense` and its like."""
+
+    n: int
+    activation: str | Activation = "identity"
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        called = f"n, the units of a {type(self).__name__} layer,"
+        object.__setattr__(self, "n", positive_int(called, self.n))
+        object.__setattr__(self, "activation", activation(self.activation))
+        initializer(self.g.init if self.init is None else self.init)
+
+    @property
+    def g(self) -> Activation:
+        """The activation g[l]."""
+        assert isinstance(self.activation, Activation)  # since __post_init__
+        return self.activation
+
+    def units(self, n_prev: int) -> int:
+        """Return n[l]."""
+        return self.n
+
+    def shapes(self, n_prev: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of W[l], (n[l], n[l-1]), and b[l], (n[l], 1)."""
+        return {"W": (self.n, n_prev), "b": (self.n, 1)}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the arguments that make this layer again."""
+        return {**super().describe(), "activation": self.g.name}
+
+
+@dataclass(frozen=True)
+class Dense(Affine):
     """A fully connected layer: Z[l] = W[l] A[l-1] + b[l], A[l] = g[l](Z[l]).
 
     Parameters
@@ -35,29 +68,6 @@ class Dense(Layer):
     >>> Dense(20, "relu").shapes(12288)
     {'W': (20, 12288), 'b': (20, 1)}
     """
-
-    n: int
-    activation: str | Activation = "identity"
-    init: str | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "n", positive_int("n, the units of a Dense layer,", self.n))
-        object.__setattr__(self, "activation", activation(self.activation))
-        initializer(self.g.init if self.init is None else self.init)
-
-    @property
-    def g(self) -> Activation:
-        """The activation g[l]."""
-        assert isinstance(self.activation, Activation)  # since __post_init__
-        return self.activation
-
-    def units(self, n_prev: int) -> int:
-        """Return n[l]."""
-        return self.n
-
-    def shapes(self, n_prev: int) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of W[l], (n[l], n[l-1]), and b[l], (n[l], 1)."""
-        return {"W": (self.n, n_prev), "b": (self.n, 1)}
 
     def draw(self, rng: Rng, n_prev: int, scheme: str | None = None) -> Params:
         """Return the first W[l], drawn by scheme, else the layer's initializer, and b[l] = 0."""
@@ -82,7 +92,3 @@ class Dense(Layer):
         db = xp.sum(dZ, axis=-1, keepdims=True)  # db[l] = sum of dZ[l] over the samples
         dA_prev = xp.matrix_transpose(params["W"]) @ dZ if need_dA_prev else None  # dA[l-1] = W[l]^T dZ[l]
         return dA_prev, {"W": dW, "b": db}
-
-    def describe(self) -> dict[str, Any]:
-        """Return the arguments that make this layer again."""
-        return {"n": self.n, "activation": self.g.name, "init": self.init}

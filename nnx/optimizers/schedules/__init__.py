@@ -14,7 +14,7 @@ from nnx.errors import InputError, one_of
 from nnx.optimizers.in_epochs import InEpochs
 from nnx.optimizers.schedules.base import Schedule
 from nnx.optimizers.schedules.by_name import SCHEDULES
-from nnx.optimizers.schedules.cosine import Cosine, OneCycle
+from nnx.optimizers.schedules.cosine import Cosine, CosLog, OneCycle
 from nnx.optimizers.schedules.custom import Custom, checked_name
 from nnx.optimizers.schedules.falling import Constant, Exponential, InverseScaling, Polynomial, StepDecay
 from nnx.support import registry
@@ -22,6 +22,7 @@ from nnx.support import registry
 __all__ = [
     "SCHEDULES",
     "Constant",
+    "CosLog",
     "Cosine",
     "Custom",
     "Exponential",

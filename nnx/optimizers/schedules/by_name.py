@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from nnx.optimizers.schedules.base import Schedule
-from nnx.optimizers.schedules.cosine import Cosine, OneCycle
+from nnx.optimizers.schedules.cosine import Cosine, CosLog, OneCycle
 from nnx.optimizers.schedules.falling import Constant, Exponential, InverseScaling, Polynomial, StepDecay
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
@@ -14,6 +14,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "polynomial": Polynomial,
     "cosine": Cosine,
     "one_cycle": OneCycle,
+    "coslog": CosLog,
 }
 """Every schedule that the command line and a model file may name."""
 
