@@ -93,7 +93,8 @@ def unknown(kind: str, given: object, known: Iterable[str], register: str = "") 
     hint = did_you_mean(given, known)
     hint = f"; {hint.replace('D', 'd', 1)}" if hint else ". "
     own = f". One of your own must be registered first: nnx.{register}" if register else ""
-    return InputError(f"unknown {kind} {shown(given)}{hint}Known: {', '.join(known)}{own}")
+    names = ", ".join(one if len(one) <= 80 else shown(one) for one in known)
+    return InputError(f"unknown {kind} {shown(given)}{hint}Known: {names}{own}")
 
 
 LARGEST = 2**63 - 1
