@@ -199,7 +199,7 @@ def test_predictions_are_means(n_outputs, loss, iris, monkeypatch):
     X, y = iris[0], np.abs(iris[0][:, :n_outputs]).squeeze()
     one = made(MLPRegressor, loss=loss).fit(X, y)
     found = np.stack([member.predict(X) for member in one.members_])
-    monkeypatch.setattr("nnx.sklearn.base.MAX_NUMBERS", 1000)  # in pieces
+    monkeypatch.setattr("nnx.sklearn.samples.MAX_NUMBERS", 1000)  # in pieces
     np.testing.assert_allclose(one.predict(X), found.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(one.predict_std(X), found.std(axis=0), rtol=1e-9)
     for changed in (lambda W: np.multiply(W, 2, out=W), lambda W: W + 1):  # in place, and anew: both are seen

@@ -72,6 +72,7 @@ EDGES = {
     "plots/style.py",
     "plots/weights.py",
     "sklearn/base.py",
+    "sklearn/class_weights.py",
     "sklearn/classifier.py",
     "sklearn/fitted.py",
     "sklearn/fitting.py",
@@ -84,6 +85,7 @@ EDGES = {
     "sklearn/search.py",
     "sklearn/search_tasks.py",
     "sklearn/stacked_fits.py",
+    "sklearn/validation.py",
 }
 ARRAY_LIBRARIES = {
     "numpy", "cupy", "torch", "jax", "numba", "array_api_strict", "scipy", "sklearn", "pandas", "polars",

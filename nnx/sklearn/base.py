@@ -21,8 +21,9 @@ from nnx.optimizers import lbfgs
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
+from nnx.sklearn.class_weights import multiplied
 from nnx.sklearn.fitted import Fitted
-from nnx.sklearn.fitting import Fit, Given, hold_out, ready, run, scorer
+from nnx.sklearn.fitting import Fit, Given, ready, run
 from nnx.sklearn.member_params import check_goes_on
 from nnx.sklearn.members import OF_MEMBERS, fit_members, outputs
 from nnx.sklearn.memory import optimizer_memory, remember
@@ -40,10 +41,9 @@ from nnx.sklearn.parameters import (
 )
 from nnx.sklearn.shuffles import Shuffles
 from nnx.sklearn.stacked_fits import DEFERRED
+from nnx.sklearn.unchanged import unchanged_on_failure
+from nnx.sklearn.validation import HeldOut, checked_set, given_set, hold_out, judge, of_training
 from nnx.train.trainer import Trainer
-
-MAX_NUMBERS = 2**20
-"""Numbers of the widest layer that a prediction computes at once on the host: more would leave the caches."""
 
 
 class BaseMLP(Fitted):
@@ -56,6 +56,10 @@ class BaseMLP(Fitted):
     classes_: Any
     _designed: dict[str, Any]
     """The result of `design_of` when the network was made."""
+    validation_scores_: list[float] | None
+    validation_loss_curve_: list[float] | None
+    _watched: tuple[str | None, bool] | None
+    """What the curves are of, see `_go_on`."""
     _memory: dict[str, Any]
     """The optimizer's state at the end of the last fit."""
     _made: tuple[Any, ...]
@@ -81,21 +85,28 @@ class BaseMLP(Fitted):
 
     # --- fit ------------------------------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False) -> Any:
-        wait = DEFERRED.get()
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False, validation_set: Any = None
+    ) -> Any:
+        validation, wait = given_set(validation_set), DEFERRED.get()
         if wait is not None and not incremental:
-            wait(self, X, y, sample_weight)
+            wait(self, X, y, sample_weight, validation)
             return self
-        given = self._check(X, y, sample_weight, incremental)
-        if self.n_members is None:
-            fit = self._ready_for(given)
-            run(fit)
-            self._take_up(fit)
-        else:
-            fit_members(self, given)
+        with unchanged_on_failure(self) as kept:
+            given = self._check(X, y, sample_weight, incremental, validation)
+            if given.first:
+                kept.lighten()
+            if self.n_members is None:
+                fit = self._ready_for(given)
+                run(fit)
+                self._take_up(fit)
+            else:
+                fit_members(self, given)
         return self
 
-    def _check(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Given:
+    def _check(
+        self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation: tuple[Any, Any, Any] | None
+    ) -> Given:
         """Return the samples of a fit, as it takes them."""
         check_parameters(self, incremental)
         goes_on = (self.warm_start or incremental) and bool({"coefs_", "members_"} & {*vars(self)})
@@ -107,12 +118,14 @@ class BaseMLP(Fitted):
         dtype = self.dtype or samples.dtype_of(X)
         if self.dtype is None and not self._stochastic and samples.home(X) is None:
             dtype = "float64"  # whose line search finds nothing lower in float32
-        weights, exponent = None, 0
-        if sample_weight is not None:
-            m, given = X.shape[0], samples.weights(sample_weight, X.shape[0])
+        m, exponent = X.shape[0], 0
+        weights = None if sample_weight is None else samples.weights(sample_weight, m)
+        weights = multiplied(weights, self._class_weights(Y))
+        if weights is not None:
             together = not self._stochastic or m <= (200 if self.batch_size == "auto" else self.batch_size)
-            weights, exponent = in_range(given, dtype, together)
-        return Given(X, Y, weights, exponent, dtype, not goes_on, incremental)
+            weights, exponent = in_range(weights, dtype, together)
+        held = checked_set(self, validation, dtype)
+        return Given(X, Y, weights, exponent, dtype, not goes_on, incremental, held)
 
     def _ready_for(self, given: Given, K: int = 1, split: Any = None) -> Fit:
         """Return the fit of this estimator of one network, ready to run, with a trainer at its first parameters.
@@ -128,19 +141,27 @@ class BaseMLP(Fitted):
         X, Y, dtype = given.X, given.Y, given.dtype
         regularization = regularization_of(self, given.exponent, dtype)
         self._random_state = check_random_state(self.random_state)
+        stops = self.early_stopping and self._stochastic
+        watched: tuple[str | None, bool] | None = ("validation_fraction", True) if stops else None
+        if given.validation is not None:
+            watched = given.validation.digest, stops
         if given.first:
             self._begin(X)
-        elif self._stochastic:
-            self._go_on()
+        self._go_on(watched)
         P = count_parameters(layer_sizes(self, X.shape[1]))
         work = registry.work(P, X.shape[0] * self.max_iter, 0, K)
         backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
         trainer = self._trained(X, backend, dtype, regularization, given.incremental)
-        rows, score = None, None
-        if self.early_stopping and self._stochastic:
+        rows, held = None, given.validation
+        if stops and held is None:
             rows, held_out = split or hold_out(self, X.shape[0], Y)
-            score = scorer(self, backend, given, held_out)
-        return ready(self, trainer, given, rows, score)
+            held = of_training(X, Y, given.weights, held_out)
+        return ready(self, trainer, given, rows, held and self._judge(backend, given, held), stops)
+
+    def _judge(self, backend: Backend, given: Given, held: HeldOut) -> Any:
+        if given.forward is None:
+            given.forward = backend.compile(self.network_.forward_and_loss)
+        return judge(self, backend, given.forward, held, given.dtype)
 
     def _begin(self, X: Any) -> None:
         """Draw the first parameters and forget the last fit."""
@@ -155,26 +176,42 @@ class BaseMLP(Fitted):
             bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_prev + n))
             self.coefs_.append(self._random_state.uniform(-bound, bound, (n_prev, n)))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, n))
-        if self._stochastic:
+        self.__dict__.pop("loss_curve_", None)
+
+    def _go_on(self, watched: tuple[str | None, bool] | None) -> None:
+        """Go on with the curves of the fits before, unless they watched something else, or there are none.
+
+        `watched` is the digest of a `validation_set`, or what else is not trained on, and whether it ends the fit.
+        """
+        if not self._stochastic:
+            if watched is not None:
+                self.__dict__.pop("loss_curve_", None)
+            if not hasattr(self, "loss_curve_"):
+                self._curves(watched)
+        elif not hasattr(self, "loss_curve_"):
             self.loss_curve_: list[float] = []
-            self._watch_anew()
+            self._watch_anew(watched)
+        elif watched != self._watched:
+            self._watch_anew(watched)
+        elif (
+            self.validation_scores_ is not None and self.validation_loss_curve_ is None
+        ):  # of an older pickle
+            self.validation_loss_curve_ = [float("nan")] * len(self.validation_scores_)
 
-    def _go_on(self) -> None:
-        """Go on with the curves of the fits before, unless they watched something else, or there are none."""
-        if not hasattr(self, "loss_curve_"):
-            self.loss_curve_ = []
-            self._watch_anew()
-        elif self.early_stopping != (self.validation_scores_ is not None):
-            self._watch_anew()
-
-    def _watch_anew(self) -> None:
-        """Forget the best loss, or the best score of the samples held out."""
-        held_out = self.early_stopping
+    def _watch_anew(self, watched: tuple[str | None, bool] | None) -> None:
+        """Forget the best loss, or the best score of other samples."""
+        stops = watched is not None and watched[1]
         self.__dict__.pop("_best", None)
         self._no_improvement_count = 0
-        self.best_loss_ = None if held_out else np.inf
-        self.validation_scores_: list[float] | None = [] if held_out else None
-        self.best_validation_score_ = -np.inf if held_out else None
+        self.best_loss_ = None if stops else np.inf
+        self.best_validation_score_ = -np.inf if stops else None
+        self._curves(watched)
+
+    def _curves(self, watched: tuple[str | None, bool] | None) -> None:
+        """Begin the curves of the samples that are not trained on; None without such samples."""
+        self._watched = watched
+        self.validation_scores_ = None if watched is None else []
+        self.validation_loss_curve_ = None if watched is None else []
 
     def _trained(
         self, X: Any, backend: Backend, dtype: str, regularization: Regularization, incremental: bool
@@ -248,9 +285,8 @@ class BaseMLP(Fitted):
 
     def _pieces(self, backend: Backend, forward: Any, theta: Array, X: Any) -> Iterator[Array]:
         """Yield A[L] (..., n[L], m) of theta (..., P), as many samples m at a time as is good."""
-        at_once = MAX_NUMBERS if backend.device == "cpu" else 16 * MAX_NUMBERS
         K, dtype = math.prod(theta.shape[:-1]), samples.dtype_of(theta)
-        for part in samples.pieces(X, max(1, at_once // (K * self.network_.widest))):
+        for part in samples.pieces(X, samples.at_once(backend, K * self.network_.widest)):
             yield forward(theta, backend.asarray(part, dtype))
 
     def __sklearn_tags__(self) -> Any:
@@ -261,6 +297,12 @@ class BaseMLP(Fitted):
 
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         raise NotImplementedError
+
+    def _targets(self, y: Any, m: int) -> Any:
+        raise NotImplementedError
+
+    def _class_weights(self, Y: Any) -> Any:
+        return None
 
     def _strata(self, Y: Any) -> Any:
         return None

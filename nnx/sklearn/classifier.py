@@ -13,28 +13,12 @@ from sklearn.utils.validation import validate_data
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
-from nnx.errors import shown
-from nnx.sklearn import labels, samples
+from nnx.errors import InputError, listed
+from nnx.sklearn import class_weights, labels, samples
+from nnx.sklearn.available import can_partial_fit, has_members
 from nnx.sklearn.base import BaseMLP
 from nnx.sklearn.members import outputs
-
-
-def has_members(estimator: Any) -> bool:
-    """Return whether there are members; else there is no `predict_std`."""
-    if estimator.n_members is None:
-        raise AttributeError("predict_std is the deviation of members; give n_members=8, say, before fit")
-    return True
-
-
-def can_partial_fit(estimator: Any) -> bool:
-    """Return whether the solver uses batches; else there is no `partial_fit`."""
-    if not estimator._stochastic:
-        which = "solver" if estimator.optimizer is None else "optimizer"
-        name = shown(getattr(estimator, which))
-        raise AttributeError(
-            f"partial_fit is only available for stochastic optimizers. {name} is not stochastic; set the {which}"
-        )
-    return True
+from nnx.sklearn.unchanged import unchanged_on_failure
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # scikit-learn has no types
@@ -76,12 +60,20 @@ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
     selection : {"all", "greedy"}
         "greedy": the members, with their shares in the mean, that are best together on the samples that
         `early_stopping` holds out, the same of all members (`nnx.train.ensemble.Ensemble.select`).
+    class_weight : dict, list of dict, "balanced" or None
+        {class: weight}, or "balanced": m / (K count of the class), K the number of classes. It is multiplied with
+        sample_weight, as in scikit-learn's `compute_sample_weight`. For several labels at once a list with a dict
+        {0: weight, 1: weight} for each, or "balanced".
 
     Attributes
     ----------
-    classes_, loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, t_, coefs_, intercepts_, \
+    classes_, loss_, best_loss_, loss_curve_, best_validation_score_, t_, coefs_, intercepts_, \
 n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_
         As in scikit-learn. coefs_ and intercepts_ are views of the network's parameters.
+    validation_scores_ : list of float or None
+        The accuracy after each epoch on the samples that `early_stopping` holds out, or on a `validation_set`.
+    validation_loss_curve_ : list of float or None
+        Their mean loss after each epoch, without the penalty.
     network_ : Network
         The trained network.
     members_ : list of MLPClassifier
@@ -97,6 +89,11 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     >>> MLPClassifier(solver="lbfgs", max_iter=1000, random_state=0).fit(X, y).score(X, y) > 0.95
     True
     """
+
+    _parameter_constraints = {  # noqa: RUF012  # scikit-learn's own way
+        **BaseMLP._parameter_constraints,
+        "class_weight": class_weights.CONSTRAINT,
+    }
 
     def __init__(
         self,
@@ -137,13 +134,16 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         n_members: int | None = None,
         member_params: Any = None,
         selection: str = "all",
+        class_weight: Any = None,
     ) -> None:
         given = dict(locals())
         del given["self"]
         self.__dict__.update(given)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPClassifier":
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None
+    ) -> "MLPClassifier":
         """Train on X and y.
 
         Parameters
@@ -154,32 +154,49 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             Classes of any kind; or several labels at once, as 0 and 1.
         sample_weight : array-like (m,) or None
             At least 0.
+        validation_set : (X, y) or (X, y, sample_weight), or None
+            Samples that are not trained on: after each epoch their score and loss are added to
+            `validation_scores_` and `validation_loss_curve_`. With `early_stopping` they decide in place of a
+            `validation_fraction`, and all of X is trained on. `class_weight` does not weigh them.
         """
-        self._fit(X, y, sample_weight)
+        self._fit(X, y, sample_weight, validation_set=validation_set)
         return self
 
     @available_if(can_partial_fit)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        classes: Any = None,
+        *,
+        validation_set: Any = None,
+    ) -> "MLPClassifier":
         """Train one epoch on X and y, going on from where it is.
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, sample_weight, validation_set
             See `fit`.
         classes : array-like or None
             All classes that will ever occur; needed in the first call.
         """
-        given, y = y, host.as_host(y) if samples.home(y) else labels.unmixed(y)
-        classes = classes if samples.home(classes) else labels.unmixed(classes)
+        with unchanged_on_failure(self):
+            self._expect(y, classes)
+            self._fit(X, y, sample_weight, incremental=True, validation_set=validation_set)
+        return self
+
+    def _expect(self, y: Any, classes: Any) -> None:
+        """Learn the classes in the first call of `partial_fit`, and hold them against `classes` in others."""
+        y = host.as_host(y) if samples.home(y) else labels.unmixed(y)
+        classes = host.as_host(classes) if samples.home(classes) else labels.unmixed(classes)
         if hasattr(self, "classes_"):
             self.classes_ = host.as_host(self.classes_)
-        if _check_partial_fit_first_call(self, host.as_host(classes) if samples.home(classes) else classes):
+        if _check_partial_fit_first_call(self, classes):
             kind = labels.kind_of(y)
             kind = kind if kind == labels.MULTILABEL else labels.kind_of(self.classes_)
             self._learn(kind, self.classes_)
-        self._fit(X, given, sample_weight, incremental=True)
-        return self
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each sample (m,), or its labels (m, labels): of X's library and device."""
@@ -278,6 +295,29 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             raise ValueError(
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {known}. 'y' has {classes}."
             )
+
+    def _targets(self, y: Any, m: int) -> Any:
+        """Return Y of samples that are not trained on, as `_validate` that of those that are."""
+        y = samples.with_length(host.as_host(y) if samples.home(y) else labels.unmixed(y), m)
+        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+        kind, known = labels.kind_of(y), host.as_host(self.classes_)
+        if (kind == labels.MULTILABEL) != (self._kind == labels.MULTILABEL):
+            raise InputError(f"y is of {kind} targets, that of the training of {self._kind} ones")
+        if kind == labels.MULTILABEL:
+            if y.shape[1] != self.n_outputs_:
+                raise InputError(f"y has {y.shape[1]} labels, that of the training {self.n_outputs_}")
+        elif new := {*labels.classes_of(y).tolist()} - {*known.tolist()}:
+            raise InputError(
+                f"y has classes that the y of the training does not have: {listed(sorted(new), 5)}; it has "
+                f"{listed(known.tolist(), 5)}"
+            )
+        Y = labels.numbers(self._kind, known, y)
+        return Y.reshape(-1, 1) if self._kind == "binary" else Y
+
+    def _class_weights(self, Y: Any) -> Any:
+        if self.class_weight is None:
+            return None
+        return class_weights.of_samples(self.class_weight, self._kind, host.as_host(self.classes_), Y)
 
     def _strata(self, Y: Any) -> Any:
         """Return the classes of a stratified split: as in scikit-learn, only for two classes."""

@@ -16,8 +16,10 @@ class Convergence(Callback):
     estimator : MLPClassifier or MLPRegressor
     m : int
         Samples in an epoch.
-    score : callable or None
-        trainer -> the score of the samples that are held out, with early stopping.
+    judged : callable or None
+        trainer -> the score and the loss of the samples that are not trained on.
+    stops : bool
+        Whether that score ends the fit: early stopping.
     draws : bool
         Whether an order is drawn for each epoch though one batch has all samples, which the trainer does not order:
         scikit-learn draws it, and the random_state must be left where scikit-learn leaves it.
@@ -31,21 +33,31 @@ class Convergence(Callback):
     prefix = ""
 
     def __init__(
-        self, estimator: Any, m: int, score: Callable[[Trainer], float] | None, draws: bool = False
+        self,
+        estimator: Any,
+        m: int,
+        judged: Callable[[Trainer], tuple[float, float]] | None,
+        stops: bool = False,
+        draws: bool = False,
     ) -> None:
-        self._estimator, self._m, self._score, self._draws = estimator, m, score, draws
+        self._estimator, self._m, self._judged, self._stops, self._draws = estimator, m, judged, stops, draws
 
     def on_epoch(self, trainer: Trainer, progress: Progress) -> None:
         """Take up an epoch's loss; end the fit, or lower the rate, where the time has come."""
         estimator = self._estimator
         assert progress.measured is not None
         self._note(progress.measured["loss"])
+        if self._judged is not None:
+            score, loss = self._judged(trainer)
+            estimator.validation_scores_.append(score)
+            estimator.validation_loss_curve_.append(loss)
+            self._say(f"Validation score: {score:f}")
         if not estimator._stochastic:
             return
         if self._draws:
             trainer.rng.permutation(self._m)
         estimator.t_ += self._m
-        worse = self._held_out_is_worse(trainer) if self._score else self._loss_is_worse()
+        worse = self._held_out_is_worse(trainer) if self._stops else self._loss_is_worse()
         estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
         policy, rate, power = estimator._policy or ("constant", 0.0, 0.0)
         if policy == "invscaling":  # learning_rate_init / (t + 1)^power_t, t the samples seen
@@ -69,10 +81,7 @@ class Convergence(Callback):
 
     def _held_out_is_worse(self, trainer: Trainer) -> bool:
         estimator = self._estimator
-        assert self._score is not None
-        score = self._score(trainer)
-        estimator.validation_scores_.append(score)
-        self._say(f"Validation score: {score:f}")
+        score: float = estimator.validation_scores_[-1]
         worse: bool = score < estimator.best_validation_score_ + estimator.tol
         if score > estimator.best_validation_score_:
             estimator.best_validation_score_ = score
@@ -81,7 +90,7 @@ class Convergence(Callback):
 
     def _no_better(self, trainer: Trainer, policy: str) -> None:
         estimator = self._estimator
-        what = "Validation score" if self._score else "Training loss"
+        what = "Validation score" if self._stops else "Training loss"
         reason = (
             f"{what} did not improve more than tol={estimator.tol:f} for {estimator.n_iter_no_change} consecutive "
             "epochs."

@@ -87,7 +87,14 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the network and the views of its parameters again."""
-        super().__setstate__({"precision": None, **ALONE, **state})  # a pickle from before there were these
+        before: dict[str, Any] = {"precision": None, **ALONE}  # of a pickle from before there were these
+        if "class_weight" in self._get_param_names():
+            before["class_weight"] = None
+        if "network_" in state:
+            scores = state.get("validation_scores_")
+            watched = None if scores is None else ("validation_fraction", True)
+            before |= {"validation_scores_": None, "validation_loss_curve_": None, "_watched": watched}
+        super().__setstate__({**before, **state})
         if "network_" in state:
             self.network_ = Network.from_description(state["network_"])
             self._hand_out(self._vector)

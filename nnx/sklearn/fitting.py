@@ -6,18 +6,14 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 
 from nnx.batches.source import Rows
 from nnx.callbacks.base import Callbacks
-from nnx.errors import (
-    DivergenceError,
-    InputError,
-)
+from nnx.errors import DivergenceError
 from nnx.optimizers import lbfgs
-from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.convergence import Convergence
+from nnx.sklearn.validation import HeldOut
 from nnx.support.warned import warn
 from nnx.train.trainer import Trainer
 
@@ -43,8 +39,10 @@ class Given:
         Whether the fit begins, or goes on from the last one.
     incremental : bool
         Whether `partial_fit` was called: one epoch.
+    validation : HeldOut or None
+        A `validation_set`.
     forward : callable or None
-        `Network.forward`, compiled for the scores of the samples held out; one for all members.
+        `Network.forward_and_loss`, compiled for the samples that are not trained on; one for all members.
     """
 
     X: Any
@@ -54,6 +52,7 @@ class Given:
     dtype: str
     first: bool
     incremental: bool
+    validation: HeldOut | None = None
     forward: Any = None
 
 
@@ -78,8 +77,10 @@ class Fit:
         `Convergence`, and those of the estimator.
     incremental : bool
         Whether `partial_fit` was called: one epoch.
-    score : callable or None
-        See `scorer`; None: no early stopping.
+    judged : callable or None
+        See `nnx.sklearn.validation.judge`; None: all samples are trained on.
+    stops : bool
+        Whether its scores end the fit, which leaves the best parameters.
     """
 
     estimator: Any
@@ -92,7 +93,8 @@ class Fit:
     epochs: int
     callbacks: list[Any]
     incremental: bool
-    score: Any
+    judged: Any
+    stops: bool
 
     @property
     def samples(self) -> tuple[Any, Any, Any]:
@@ -103,7 +105,7 @@ class Fit:
         return Rows(X) if sparse.issparse(X) else X.T, Y.T, weights
 
 
-def ready(estimator: Any, trainer: Trainer, given: Given, rows: Any, score: Any) -> Fit:
+def ready(estimator: Any, trainer: Trainer, given: Given, rows: Any, judged: Any, stops: bool) -> Fit:
     """Return the fit of a trainer to samples, see `Fit`."""
     X, stochastic, incremental = given.X, estimator._stochastic, given.incremental
     m = X.shape[0] if rows is None else len(rows)
@@ -111,9 +113,20 @@ def ready(estimator: Any, trainer: Trainer, given: Given, rows: Any, score: Any)
     epochs = 1 if incremental else estimator.max_iter
     estimator.n_iter_ = 0
     alone = stochastic and estimator.shuffle and batch_size == m
-    callbacks = [Convergence(estimator, m, score, alone), *Callbacks(estimator.callbacks).all]
+    callbacks = [Convergence(estimator, m, judged, stops, alone), *Callbacks(estimator.callbacks).all]
     return Fit(
-        estimator, trainer, X, given.Y, given.weights, rows, batch_size, epochs, callbacks, incremental, score
+        estimator,
+        trainer,
+        X,
+        given.Y,
+        given.weights,
+        rows,
+        batch_size,
+        epochs,
+        callbacks,
+        incremental,
+        judged,
+        stops,
     )
 
 
@@ -160,16 +173,17 @@ def finish(fit: Fit, error: BaseException | None) -> Warning | None:
     ValueError
         When it has diverged without samples held out: there are no best parameters to go back to.
     """
-    estimator, trainer, score = fit.estimator, fit.trainer, fit.score
+    estimator, trainer = fit.estimator, fit.trainer
     warning: Warning | None = None
     if isinstance(error, DivergenceError):
-        if score is None:
+        if not fit.stops:
             raise ValueError(TOO_LARGE) from error
         # The best weights are kept; what came after has no score.
         estimator.n_iter_ += 1
         estimator.loss_ = np.nan
         estimator.loss_curve_.append(estimator.loss_)
         estimator.validation_scores_.append(float("nan"))
+        estimator.validation_loss_curve_.append(float("nan"))
         warning = ConvergenceWarning(f"Stochastic Optimizer: {error}")
     elif error is not None:
         warning = UserWarning("Training interrupted by user.")
@@ -177,7 +191,7 @@ def finish(fit: Fit, error: BaseException | None) -> Warning | None:
         warning = _unless_converged(estimator, trainer)
     if not estimator._stochastic and not trainer.records:  # it began where it would have ended
         estimator.loss_ = _cost(estimator, trainer, *fit.samples)
-    if score is not None and hasattr(estimator, "_best"):
+    if fit.stops and hasattr(estimator, "_best"):
         best = trainer.backend.asarray(estimator._best, trainer.dtype)
         trainer.session.load({"theta": best})
     return warning
@@ -218,39 +232,3 @@ def _cost(estimator: Any, trainer: Trainer, X: Any, Y: Any, weights: Any) -> flo
     decayed = [parameters[name] for name in own.names(trainer.network)]
     penalty = sum(0.5 * own.l2 * float((W**2).sum()) + own.l1 * float(np.abs(W).sum()) for W in decayed)
     return float(loss + penalty / (total if own.per_sample else 1))
-
-
-def hold_out(estimator: Any, m: int, Y: Any) -> tuple[Any, Any]:
-    """Return the numbers of the samples that are trained on, and of those held out."""
-    kept, held_out = train_test_split(
-        np.arange(m),
-        random_state=estimator._random_state,
-        test_size=estimator.validation_fraction,
-        stratify=estimator._strata(Y),
-    )
-    if len(held_out) < 2:
-        raise ValueError(
-            "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-        )
-    return kept, held_out
-
-
-def scorer(estimator: Any, backend: Backend, given: Given, rows: Any) -> Any:
-    """Return the function trainer -> score of the samples held out, NaN if an output is not finite."""
-    X, Y = samples.take(given.X, rows), given.Y[rows]
-    weights = None if given.weights is None else given.weights[rows]
-    if weights is not None and not weights.any():
-        raise InputError(
-            f"sample_weight is 0 for all of the {len(Y)} samples that early_stopping holds out: they have no "
-            "score. Raise validation_fraction, or leave out the samples without weight"
-        )
-    if given.forward is None:
-        given.forward = backend.compile(estimator.network_.forward)
-
-    def score(trainer: Trainer) -> float:
-        theta = trainer.session.read("theta")["theta"]
-        A = estimator._outputs(backend, given.forward, theta, X)
-        found = backend.to_numpy(A).T
-        return estimator._score(found, Y, weights) if np.isfinite(found).all() else float("nan")
-
-    return score

@@ -17,7 +17,7 @@ ALONE = {"n_members": None, "member_params": None, "selection": "all"}
 
 OF_ONE = (
     "coefs_", "intercepts_", "network_", "loss_", "best_loss_", "loss_curve_", "validation_scores_",
-    "best_validation_score_", "t_",
+    "validation_loss_curve_", "best_validation_score_", "t_",
 )  # fmt: skip
 """The attributes that each member has, and the estimator with members has not."""
 

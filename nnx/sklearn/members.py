@@ -20,10 +20,11 @@ from nnx.errors import DivergenceError, InputError
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
-from nnx.sklearn.fitting import TOO_LARGE, Fit, Given, finish, hold_out, train
+from nnx.sklearn.fitting import TOO_LARGE, Fit, Given, finish, train
 from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
 from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
 from nnx.sklearn.stacked_fits import HOST_COPIES, WAITING_COPIES, member_bytes, train_together
+from nnx.sklearn.validation import hold_out
 from nnx.support.limits import available
 from nnx.support.members import named
 from nnx.support.warned import warn
@@ -58,15 +59,18 @@ def fit_members(estimator: Any, given: Given) -> None:
     parameters = estimator.get_params(deep=False)
     members = [type(estimator)(**parameters) for _ in seeds] if given.first else estimator.members_
     _set_parameters(estimator, members, {**parameters, **ALONE}, seeds)
-    split = None
-    if estimator.selection == "greedy":  # no member may see the samples that choose members
+    split, greedy = None, estimator.selection == "greedy"
+    if greedy and given.validation is None:  # no member may see the samples that choose members
         split = hold_out(estimator, given.X.shape[0], given.Y)
     fits = [_ready(estimator, k, member, given, split) for k, member in enumerate(members)]
     trainer, errors = _train(estimator, fits)
     left_out = _finish(fits, errors)
     shares = np.asarray([k not in left_out for k in range(len(fits))], np.float64)
-    if split is not None:
-        X, Y, weights = replace(fits[0], rows=split[1]).samples
+    if greedy:
+        held, choosing = given.validation, replace(fits[0], rows=None if split is None else split[1])
+        if held is not None:
+            choosing = replace(choosing, X=held.X, Y=held.Y, weights=held.weights)
+        X, Y, weights = choosing.samples
         shares = np.asarray(trainer.ensemble.select(X, Y, sample_weight=weights))
     estimator.members_, estimator.member_weights_ = members, shares / shares.sum()
     estimator.n_layers_, estimator.n_iter_ = members[0].n_layers_, max(member.n_iter_ for member in members)

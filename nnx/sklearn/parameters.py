@@ -31,6 +31,7 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
 from nnx.optimizers.schedules import Schedule
 from nnx.port.precision import PRECISIONS
+from nnx.sklearn.class_weights import check_class_weight
 from nnx.sklearn.member_params import check_members
 from nnx.sklearn.optimizers import SGD, Adam
 
@@ -127,6 +128,7 @@ def check_parameters(estimator: Any, incremental: bool) -> None:
         estimator._looked_at = given
     hidden_sizes(estimator)
     check_members(estimator)
+    check_class_weight(getattr(estimator, "class_weight", None), incremental)
     if estimator.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
     if estimator.optimizer is not None:

@@ -6,15 +6,16 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from nnx.array import host
+from nnx.errors import InputError
 from nnx.sklearn import samples
+from nnx.sklearn.available import can_partial_fit, has_members
 from nnx.sklearn.base import BaseMLP
-from nnx.sklearn.classifier import can_partial_fit, has_members
 from nnx.sklearn.members import outputs
 
 
@@ -35,9 +36,11 @@ n_members, member_params, selection
 
     Attributes
     ----------
-    loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, t_, coefs_, intercepts_, \
+    loss_, best_loss_, loss_curve_, best_validation_score_, t_, coefs_, intercepts_, \
 n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_
         As in scikit-learn. coefs_ and intercepts_ are views of the network's parameters.
+    validation_scores_, validation_loss_curve_ : list of float or None
+        As in `MLPClassifier`; the scores are R2.
     network_ : Network
         The trained network.
     members_, member_weights_
@@ -102,7 +105,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         self.__dict__.update(given)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None) -> "MLPRegressor":
         """Train on X and y.
 
         Parameters
@@ -112,15 +115,19 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         y : array-like (m,) or (m, outputs)
         sample_weight : array-like (m,) or None
             At least 0.
+        validation_set : (X, y) or (X, y, sample_weight), or None
+            Samples that are not trained on, see `MLPClassifier.fit`.
         """
-        self._fit(X, y, sample_weight)
+        self._fit(X, y, sample_weight, validation_set=validation_set)
         return self
 
     @available_if(can_partial_fit)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None
+    ) -> "MLPRegressor":
         """Train one epoch on X and y, going on from where it is; see `fit`."""
-        self._fit(X, y, sample_weight, incremental=True)
+        self._fit(X, y, sample_weight, incremental=True, validation_set=validation_set)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -162,6 +169,16 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         Y = y.reshape(-1, 1) if y.ndim == 1 else y
         self._set_outputs(Y.shape[1], "exp" if self.loss == "poisson" else "identity", reset)
         return X, Y
+
+    def _targets(self, y: Any, m: int) -> Any:
+        """Return Y (m, outputs) of samples that are not trained on."""
+        y = host.as_host(y) if samples.home(y) else y
+        y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
+        y = samples.with_length(y, m)
+        Y = y.reshape(-1, 1) if y.ndim == 1 else y
+        if Y.shape[1] != self.n_outputs_:
+            raise InputError(f"y has {Y.shape[1]} outputs, that of the training {self.n_outputs_}")
+        return Y
 
     def _score(self, found: Any, Y: Any, weights: Any) -> float:
         return r2(Y, found, weights)

@@ -23,6 +23,9 @@ from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.port.precision import FLOAT32
 
+MAX_NUMBERS = 2**20
+"""Numbers of the widest layer that a prediction computes at once on the host: more would leave the caches."""
+
 
 def home(x: Any) -> tuple[str, str] | None:
     """Return the backend and the device that x, an array of a library, lives on; None for whatever is the host's.
@@ -192,6 +195,11 @@ def pieces(X: Any, size: int) -> Iterator[Any]:
     for start in range(0, X.shape[0], size):
         rows = X[start : min(start + size, X.shape[0]), :]
         yield (rows.toarray() if sparse.issparse(rows) else rows).T
+
+
+def at_once(backend: Backend, units: int) -> int:
+    """Return how many samples a prediction computes at once, of a widest layer of so many units (of all members)."""
+    return max(1, (MAX_NUMBERS if backend.device == "cpu" else 16 * MAX_NUMBERS) // units)
 
 
 def given_back(x: Array, backend: Backend, X: Any) -> Any:

@@ -214,11 +214,13 @@ class Folds:
     def _samples_for(self, network: BaseMLP, given: Any) -> Given:
         """Return the samples as a network takes them; networks that differ in numbers alone have them checked once."""
         check_parameters(network, False)
-        X, y, sample_weight = given = [self._distinct.first(x) for x in given]
+        *given, validation = given
+        X, y, sample_weight, *held = [self._distinct.first(x) for x in (*given, *(validation or ()))]
+        given = X, y, sample_weight, *held
         alike = (repr(value) for name, value in network.get_params(deep=False).items() if name not in OWN)
         key = type(network), network._stochastic, *map(id, given), *alike
         if key not in self._checked:
-            samples = network._check(X, y, sample_weight, False)
+            samples = network._check(X, y, sample_weight, False, tuple(held) or None)
             learned = {name: vars(network)[name] for name in OF_ALL if name in vars(network)}
             self._checked[key] = samples, learned, given
         samples, learned, _ = self._checked[key]

@@ -45,7 +45,7 @@ def member_bytes(P: int, dtype: str, copies: int = MEMBER_COPIES) -> int:
 
 @contextmanager
 def deferred(wait: Callable[..., None]) -> Generator[None, None, None]:
-    """Within it `fit` of an estimator calls wait(estimator, X, y, sample_weight), and trains nothing."""
+    """Within it `fit` of an estimator calls wait(estimator, X, y, sample_weight, validation), and trains nothing."""
     token = DEFERRED.set(wait)
     try:
         yield
