@@ -74,6 +74,7 @@ EDGES = {
     "sklearn/base.py",
     "sklearn/class_weights.py",
     "sklearn/classifier.py",
+    "sklearn/fit_tasks.py",
     "sklearn/fitted.py",
     "sklearn/fitting.py",
     "sklearn/labels.py",

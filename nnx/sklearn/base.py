@@ -22,6 +22,7 @@ from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.class_weights import multiplied
+from nnx.sklearn.fit_tasks import CallbackSupportMixin, fit_task
 from nnx.sklearn.fitted import Fitted
 from nnx.sklearn.fitting import Fit, Given, ready, run
 from nnx.sklearn.member_params import check_goes_on
@@ -46,7 +47,7 @@ from nnx.sklearn.validation import HeldOut, checked_set, given_set, hold_out, ju
 from nnx.train.trainer import Trainer
 
 
-class BaseMLP(Fitted):
+class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-learn has no types
     """The parameters, fit and forward of both estimators."""
 
     _parameter_constraints = CONSTRAINTS
@@ -92,8 +93,10 @@ class BaseMLP(Fitted):
         if wait is not None and not incremental:
             wait(self, X, y, sample_weight, validation)
             return self
-        with unchanged_on_failure(self) as kept:
+        epochs = 1 if incremental else self.max_iter
+        with fit_task(self, X, y, sample_weight, epochs) as task, unchanged_on_failure(self) as kept:
             given = self._check(X, y, sample_weight, incremental, validation)
+            given.task = task
             if given.first:
                 kept.lighten()
             if self.n_members is None:

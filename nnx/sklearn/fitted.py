@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
 from nnx.model.network import Network
+from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.fitting import TOO_LARGE, Fit
 from nnx.sklearn.member_params import ALONE, OF_ONE
@@ -17,6 +18,11 @@ from nnx.sklearn.memory import optimizer_memory
 
 class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The fitted attributes of both estimators."""
+
+    coefs_: list[Any]
+    intercepts_: list[Any]
+    _views: list[Any]
+    _ready: dict[Any, Any]
 
     @classmethod
     @cache
@@ -49,12 +55,22 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self._hand_out(samples.given_back(theta, fit.trainer.backend, fit.X))
 
     def _hand_out(self, theta: Array) -> None:
+        self.__dict__.update(self._views_of(theta))
+
+    def _views_of(self, theta: Array) -> dict[str, Any]:
+        """Return the attributes that are views of theta."""
         params = self.network_.unflatten(theta)
         hidden = range(1, self.network_.L + 1)
-        self.coefs_ = [params[f"W{l}"].T for l in hidden]
-        self.intercepts_ = [params[f"b{l}"][:, 0] for l in hidden]
-        self._views = [*self.coefs_, *self.intercepts_]
-        self._ready: dict[Any, Any] = {}
+        coefs = [params[f"W{l}"].T for l in hidden]
+        intercepts = [params[f"b{l}"][:, 0] for l in hidden]
+        return {"coefs_": coefs, "intercepts_": intercepts, "_views": [*coefs, *intercepts], "_ready": {}}
+
+    def _attributes_of(self, theta: Array, backend: Backend) -> dict[str, Any]:
+        """Return the attributes of an epoch of a fit that runs: parameters on the host, and the curves so far."""
+        vector = host.copy(backend.to_numpy(theta))
+        curves = ("loss_curve_", "validation_scores_", "validation_loss_curve_")
+        kept = {name: list(vars(self)[name]) for name in curves if vars(self).get(name) is not None}
+        return {"_vector": vector, **self._views_of(vector), **kept}
 
     def __getattr__(self, name: str) -> Any:
         """Raise an error that says where the attributes of members are, or why the estimator has no such method."""
@@ -77,7 +93,7 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             vector = host.copy(host.as_host(self._theta(self.network_)))
             state |= {"network_": self.network_.describe(), "_vector": vector}
             for name in ("coefs_", "intercepts_", "_views"):
-                del state[name]
+                state.pop(name, None)
         if trainer is not None and trainer.optimizer is state.get("_optimizer"):
             state["_memory"] = optimizer_memory(trainer)
         for name in ("classes_", "_best"):

@@ -13,6 +13,7 @@ from nnx.errors import DivergenceError
 from nnx.optimizers import lbfgs
 from nnx.sklearn import samples
 from nnx.sklearn.convergence import Convergence
+from nnx.sklearn.fit_tasks import FitTask
 from nnx.sklearn.validation import HeldOut
 from nnx.support.warned import warn
 from nnx.train.trainer import Trainer
@@ -41,6 +42,8 @@ class Given:
         Whether `partial_fit` was called: one epoch.
     validation : HeldOut or None
         A `validation_set`.
+    task : FitTask or None
+        The fit as scikit-learn's callbacks see it; None: there are none.
     forward : callable or None
         `Network.forward_and_loss`, compiled for the samples that are not trained on; one for all members.
     """
@@ -54,6 +57,7 @@ class Given:
     incremental: bool
     validation: HeldOut | None = None
     forward: Any = None
+    task: FitTask | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,8 @@ def ready(estimator: Any, trainer: Trainer, given: Given, rows: Any, judged: Any
     estimator.n_iter_ = 0
     alone = stochastic and estimator.shuffle and batch_size == m
     callbacks = [Convergence(estimator, m, judged, stops, alone), *Callbacks(estimator.callbacks).all]
+    if given.task is not None:
+        callbacks.append(given.task.callback(estimator, rows))
     return Fit(
         estimator,
         trainer,

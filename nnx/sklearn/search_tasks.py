@@ -230,6 +230,8 @@ class Folds:
 
 def trained_last(estimator: Any) -> BaseMLP | None:
     """Return the estimator of one network of ours whose training is the last thing that a `fit` does."""
+    if vars(estimator).get("_skl_callbacks"):  # of scikit-learn, which see each fit by itself
+        return None
     if isinstance(estimator, Pipeline):
         return trained_last(estimator.steps[-1][1])
     if isinstance(estimator, TransformedTargetRegressor):
