@@ -20,11 +20,14 @@ from nnx.callbacks import (
     CSVLog,
     EarlyStopping,
     JSONLines,
+    MLflow,
     MovingAverage,
+    OptunaPruning,
     ProgressBar,
     ReduceOnPlateau,
     Snapshots,
     TensorBoard,
+    WandB,
 )
 from nnx.callbacks.progress import Progress
 from nnx.errors import (
@@ -129,6 +132,7 @@ __all__ = [
     "LeftOutWarning",
     "Lion",
     "Loss",
+    "MLflow",
     "Memory",
     "Metric",
     "ModelFileError",
@@ -138,6 +142,7 @@ __all__ = [
     "NTKDense",
     "Nesterov",
     "Network",
+    "OptunaPruning",
     "PReLU",
     "Progress",
     "ProgressBar",
@@ -152,6 +157,7 @@ __all__ = [
     "Tabular",
     "TensorBoard",
     "Trainer",
+    "WandB",
     "__version__",
     "array_namespace",
     "backend",

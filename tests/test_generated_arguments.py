@@ -310,7 +310,7 @@ if optional("matplotlib") and optional("sklearn"):
 ELSEWHERE = {
     "Backend", "Callback", "Context", "Layer", "Memory", "Metric", "Progress", "RateSearch", "Rows", "Summary",
     "BackendError", "CallbackError", "DivergenceError", "Error", "InputError", "LeftOutWarning", "ModelFileError",
-    "ProgressBar", "TensorBoard", "array_namespace",
+    "ProgressBar", "TensorBoard", "MLflow", "WandB", "OptunaPruning", "array_namespace",
     "Communicator", "CommunicatorError", "Trainer.communicator",
     "Tabular",
     "Network.check_features", "Network.check_options", "Network.describe", "Network.summary", "Network.training_pass",

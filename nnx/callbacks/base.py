@@ -47,6 +47,9 @@ class Callback:
     """Whether it only writes, draws or prints. Of several ranks (`communicator`) the first alone then calls its hooks,
     else all do."""
 
+    raises: tuple[type[Exception], ...] = ()
+    """Errors that end a fit as they are, not as a `nnx.CallbackError`."""
+
     def on_fit_start(self, trainer: Any, epochs: int) -> None:
         """Do something before the first epoch; in a resumed fit after `restore`."""
 
@@ -207,7 +210,7 @@ def _name(one: Callback) -> str:
 def _call(one: Callback, hook: str, *arguments: Any) -> Any:
     try:
         return getattr(one, hook)(*arguments)
-    except Error:
+    except (Error, *one.raises):
         raise
     except Exception as error:
         raise CallbackError(

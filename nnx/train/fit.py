@@ -90,6 +90,7 @@ def _fit(session: Session, asked: Request) -> History:
     unbound = session.optimizer
     before = session.outcome
     begin(session, request.resume is not None, measures, held_out)
+    session.plan = agreed
     bind_schedule(session, samples.batches.steps, request.epochs)
     if request.resume is not None:
         try:

@@ -60,6 +60,8 @@ class Session:
         The programs of sets of metrics, by the metrics' names.
     checkpoint : function or None
         Returns the position of the running fit and its callbacks' states; None while no fit runs.
+    plan : dict
+        The arguments of the last fit that a checkpoint has: batch_size, ...
     failure : DivergenceError or None
         Why the last fit diverged; None: it has not.
     records, metadata, features, targets, stopped, kept, resumes, measures, held_out, reason
@@ -119,6 +121,7 @@ class Session:
         self.kept: int | None = None
         self.resumes = False
         self.measures: tuple[str, ...] = ()
+        self.plan: Mapping[str, Any] = {}
         self.held_out: Any = None
         self.checkpoint: CheckpointParts | None = None
         self.errors: list[Any] = []

@@ -140,7 +140,7 @@ def _loop(
         callbacks[-1].trainer = trainers[k]
     batches, validation, training, metrics, held = samples
     weighted = isinstance(batches, MemberBatches) and batches.data[2] is not None
-    arguments = plan(request, batches, validation, metrics, held is not None)
+    one.plan = arguments = plan(request, batches, validation, metrics, held is not None)
     return one, StackLoop(
         one.stack(own_weights=weighted), batches, request.epochs, callbacks, shared, validation, training, metrics,
         arguments,

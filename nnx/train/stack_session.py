@@ -1,5 +1,6 @@
 """The session of a trainer with members: K sessions, and the stack that trains them together."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cached_property
 from typing import Any, Self
@@ -80,6 +81,7 @@ class StackSession:
     """
 
     checkpoint: Any = None
+    plan: Mapping[str, Any] = {}
 
     @property
     def communicator(self) -> Communicator:

@@ -1,0 +1,125 @@
+"""A run of Weights & Biases."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nnx.callbacks.tracker import FINISHED, KILLED, Row, Tracker, text_or_none
+from nnx.errors import as_path, items, one_of
+from nnx.port.base import require
+from nnx.support.deadline import within
+
+MODES = "online", "offline", "disabled", None
+
+
+class WandB(Tracker):
+    """Records a fit as a run of Weights & Biases.
+
+    The run's config has the parameters of the trainer and of the fit. Each epoch has a line of metrics under the names
+    of the history (of members the medians), "learning_rate" and "epoch". The run ends as finished, as failed after an
+    error, or as killed after Ctrl-C.
+
+    A run that is active (``wandb.init()``) is joined, and stays open. Else the fit has a run of its own, and
+    ``wandb.run`` stays as it is.
+
+    A missing package or server ends no fit. One warning says it.
+
+    Parameters
+    ----------
+    project : str or None
+        None: as wandb is set (``WANDB_PROJECT``).
+    folder : path or None
+        The run's files are in its folder "wandb". None: as wandb is set (``WANDB_DIR``), else the working folder.
+    mode : {"online", "offline", "disabled"} or None
+        "offline" needs no server; ``wandb sync`` uploads the files later. None: as wandb is set (``WANDB_MODE``).
+    entity, name : str or None
+        The user or team, and the run's name.
+    run : str or None
+        The id of a run to go on with.
+    params : dict or None
+        Further parameters, for the config.
+    tags : sequence of str or None
+    model : bool
+        Whether the model file, "model.safetensors", becomes an artifact of the run at the end.
+
+    Attributes
+    ----------
+    run : str or None
+        The run's id. A second fit with the same object goes on in this run, and so does a resumed fit. Offline each
+        has a folder of its own, which ``wandb sync --append`` joins.
+
+    Examples
+    --------
+    >>> import nnx
+    >>> trainer = nnx.Trainer(nnx.mlp([1, 1]), backend="numpy")
+    >>> tracked = WandB("lines", folder="runs", mode="offline", tags=["test"])
+    >>> trainer.fit([[0.0, 1.0]], [0, 1], epochs=9, callbacks=tracked)  # doctest: +SKIP
+    """
+
+    service = "Weights & Biases"
+    handles = ("_run",)
+    _run: Any = None
+
+    def __init__(
+        self,
+        project: str | None = None,
+        folder: str | Path | None = None,
+        mode: str | None = None,
+        entity: str | None = None,
+        name: str | None = None,
+        run: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        model: bool = False,
+    ) -> None:
+        self.project, self.entity = text_or_none("project", project), text_or_none("entity", entity)
+        self.folder = None if folder is None else as_path("folder", folder)
+        self.mode = one_of("mode", mode, MODES)
+        self.name = text_or_none("name", name)
+        self.tags = None if tags is None else [str(tag) for tag in items("tags", tags, "a list of texts")]
+        super().__init__(run, params, model)
+
+    def open(self, params: dict[str, Any], measures: tuple[str, ...], resumed: bool) -> None:
+        """Begin a run, join the active one, or go on with one."""
+        wandb = require("wandb", "wandb")
+        if self.run is None and wandb.run is not None:
+            self._run, self._joined = wandb.run, True
+            self._run.config.update(params, allow_val_change=True)
+            self._run.tags = (*(self._run.tags or ()), *(self.tags or ()))
+        else:
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            self._run = wandb.init(
+                project=self.project, entity=self.entity, dir=self.folder, mode=self.mode, name=self.name,
+                tags=self.tags, config=params, id=self.run, resume="allow" if self.run else None,
+                reinit="create_new", settings=wandb.Settings(init_timeout=self.wait),
+            )  # fmt: skip
+        self.run, self._is_open = self._run.id, True
+        for name in (*measures, "learning_rate"):
+            self._run.define_metric(name, step_metric="epoch")
+        if resumed:
+            self._logged = int(self._run.summary.get("epoch") or 0)
+
+    def send(self, rows: list[Row]) -> None:
+        """Log the numbers of epochs."""
+
+        def log() -> None:
+            for row in rows:
+                self._run.log({"epoch": row.epoch, **row.numbers})
+
+        within(self.wait, log)
+
+    def upload(self, path: Path) -> None:
+        """Store a file as an artifact."""
+        import wandb
+
+        artifact = wandb.Artifact(f"{self.run}-model", type="model")
+        artifact.add_file(str(path))
+        self._run.log_artifact(artifact)
+
+    def close(self, status: str) -> None:
+        """End the run, unless it was joined: its numbers are uploaded."""
+        if not self._joined:
+            code = {FINISHED: 0, KILLED: 255}.get(status, 1)  # 255: wandb's own after Ctrl-C
+            within(6 * self.wait, partial(self._run.finish, exit_code=code))
