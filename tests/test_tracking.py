@@ -533,6 +533,7 @@ def test_wandb_itself_has_the_run_in_a_folder(alone):
     tracked = nnx.WandB("p", folder="runs", tags=["a"], model=True, params={"by": "me"})
     trainer = train(tracked)
     assert wandb.run is None
+    wandb.teardown()  # its process writes the rest, and ends
     (path,) = alone.glob("runs/wandb/offline-run-*/*.wandb")
     rows, config, files, status = [], {}, [], None
     for record in records(path):
@@ -550,12 +551,14 @@ def test_wandb_itself_has_the_run_in_a_folder(alone):
     assert (config["by"], config["optimizer"], files, status) == ('"me"', '"Adam"', ["model.safetensors"], 0)
     with pytest.raises(KeyboardInterrupt):
         train(nnx.WandB("p", folder="killed"), At(KeyboardInterrupt()))
+    wandb.teardown()
     (path,) = alone.glob("killed/wandb/offline-run-*/*.wandb")
     assert [one.exit.exit_code for one in records(path) if one.WhichOneof("record_type") == "exit"] == [255]
     with wandb.init(project="p", dir=alone) as mine:
         joined = nnx.WandB()
         train(joined)
         assert (joined.run, wandb.run.id, mine.summary["epoch"]) == (mine.id, mine.id, 4)
+    wandb.teardown()
     assert sorted(path.name for path in alone.iterdir()) == ["killed", "runs", "wandb", "wandb's"]
 
 

@@ -210,9 +210,9 @@ def _name(one: Callback) -> str:
 def _call(one: Callback, hook: str, *arguments: Any) -> Any:
     try:
         return getattr(one, hook)(*arguments)
-    except (Error, *one.raises):
-        raise
     except Exception as error:
+        if isinstance(error, (Error, *one.raises)):
+            raise
         raise CallbackError(
             f"the callback {_name(one)} raised {type(error).__name__} in {hook}: {first_line(error)}. The trainer is "
             "as after its last step: it can be saved, and can go on"

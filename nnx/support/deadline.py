@@ -33,17 +33,18 @@ def within(seconds: float, action: Callable[[], T], late: Callable[[T], Any] | N
     done, lock, given_up = Event(), Lock(), Event()
 
     def work() -> None:
+        outcome: Any
         try:
-            result = True, action()
+            good, outcome = True, action()
         except BaseException as error:
-            result = False, error
+            good, outcome = False, error
         with lock:
-            found.append(result)
+            found.append((good, outcome))
             is_late = given_up.is_set()
         done.set()
-        if is_late and result[0] and late is not None:
+        if is_late and good and late is not None:
             with suppress(Exception):
-                late(result[1])
+                late(outcome)
 
     Thread(target=work, daemon=True).start()
     try:
@@ -54,7 +55,7 @@ def within(seconds: float, action: Callable[[], T], late: Callable[[T], Any] | N
                 given_up.set()
     if given_up.is_set():
         raise TimeoutError(f"no answer within {seconds:g} seconds")
-    good, result = found[0]
+    good, outcome = found[0]
     if not good:
-        raise result
-    return result
+        raise outcome
+    return outcome  # type: ignore[no-any-return]
