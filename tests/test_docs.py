@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
-NEEDS = {"torch": "\nimport torch\n", "numba": "Numba"}
+NEEDS = {"torch": "\nimport torch\n", "numba": "Numba", "sklearn.callback": "from sklearn.callback"}
 """A block with such a line runs only where the library is installed."""
 
 

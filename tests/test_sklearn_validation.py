@@ -175,11 +175,24 @@ def test_a_validation_set_of_any_form(classes):
     np.testing.assert_allclose(parts.validation_loss_curve_[0], expected[0], rtol=1e-12)
 
 
+def test_a_validation_set_in_three(classes):
+    X, y = classes
+    w = np.arange(20.0)
+    expected = made().fit(X, y, validation_set=(X[:20], y[:20], w)).validation_loss_curve_
+    one = made().fit(X, y, X_val=X[:20], y_val=y[:20], sample_weight_val=w)
+    assert one.validation_loss_curve_ == expected
+    for given, message in (
+        ({"X_val": X}, "X_val is provided, but y_val was not provided"),
+        ({"y_val": y}, "y_val is provided, but X_val was not provided"),
+        ({"X_val": X, "y_val": y, "validation_set": (X, y)}, "give one of them"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            one.fit(X, y, **given)
+
+
 @pytest.mark.needs("pandas")
-@pytest.mark.needs("torch")
-def test_a_validation_set_of_frames_and_tensors(classes):
+def test_a_validation_set_of_frames(classes):
     import pandas
-    import torch
 
     X, y = classes
     frame = pandas.DataFrame(X, columns=["p", "q", "r"])
@@ -188,6 +201,15 @@ def test_a_validation_set_of_frames_and_tensors(classes):
     assert found == expected
     with pytest.raises(ValueError, match="validation_set: The feature names should match"):
         made().fit(frame, y, validation_set=(frame[["q", "p", "r"]], y))
+
+
+@pytest.mark.long
+@pytest.mark.needs("torch")
+def test_a_validation_set_of_tensors(classes):
+    import torch
+
+    X, y = classes
+    expected = made().fit(X, y, validation_set=(X[:20], y[:20])).validation_loss_curve_
     numbers = torch.tensor(np.unique(y, return_inverse=True)[1])
     for X_fit, X_val in ((torch.tensor(X), X), (X, torch.tensor(X)), (torch.tensor(X), torch.tensor(X))):
         one = made().fit(X_fit, numbers, validation_set=(X_val[:20], numbers[:20]))

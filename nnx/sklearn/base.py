@@ -43,7 +43,7 @@ from nnx.sklearn.parameters import (
 from nnx.sklearn.shuffles import Shuffles
 from nnx.sklearn.stacked_fits import DEFERRED
 from nnx.sklearn.unchanged import unchanged_on_failure
-from nnx.sklearn.validation import HeldOut, checked_set, given_set, hold_out, judge, of_training
+from nnx.sklearn.validation import HeldOut, checked_set, hold_out, judge, of_training
 from nnx.train.trainer import Trainer
 
 
@@ -87,9 +87,9 @@ class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-lea
     # --- fit ------------------------------------------------------------------------------------------------------
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False, validation_set: Any = None
+        self, X: Any, y: Any, sample_weight: Any = None, incremental: bool = False, validation: Any = None
     ) -> Any:
-        validation, wait = given_set(validation_set), DEFERRED.get()
+        wait = DEFERRED.get()
         if wait is not None and not incremental:
             wait(self, X, y, sample_weight, validation)
             return self

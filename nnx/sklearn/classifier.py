@@ -13,12 +13,12 @@ from sklearn.utils.validation import validate_data
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
-from nnx.errors import InputError, listed
 from nnx.sklearn import class_weights, labels, samples
 from nnx.sklearn.available import can_partial_fit, has_members
 from nnx.sklearn.base import BaseMLP
 from nnx.sklearn.members import outputs
 from nnx.sklearn.unchanged import unchanged_on_failure
+from nnx.sklearn.validation import given_set
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]  # scikit-learn has no types
@@ -142,7 +142,15 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_set: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
     ) -> "MLPClassifier":
         """Train on X and y.
 
@@ -158,8 +166,11 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             Samples that are not trained on: after each epoch their score and loss are added to
             `validation_scores_` and `validation_loss_curve_`. With `early_stopping` they decide in place of a
             `validation_fraction`, and all of X is trained on. `class_weight` does not weigh them.
+        X_val, y_val, sample_weight_val : array-like
+            The same, apart: a `Pipeline(..., transform_input=["X_val"])` transforms X_val as X.
         """
-        self._fit(X, y, sample_weight, validation_set=validation_set)
+        validation = given_set(validation_set, X_val, y_val, sample_weight_val)
+        self._fit(X, y, sample_weight, validation=validation)
         return self
 
     @available_if(can_partial_fit)  # type: ignore[untyped-decorator]
@@ -184,7 +195,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         """
         with unchanged_on_failure(self):
             self._expect(y, classes)
-            self._fit(X, y, sample_weight, incremental=True, validation_set=validation_set)
+            self._fit(X, y, sample_weight, incremental=True, validation=given_set(validation_set))
         return self
 
     def _expect(self, y: Any, classes: Any) -> None:
@@ -297,22 +308,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             )
 
     def _targets(self, y: Any, m: int) -> Any:
-        """Return Y of samples that are not trained on, as `_validate` that of those that are."""
-        y = samples.with_length(host.as_host(y) if samples.home(y) else labels.unmixed(y), m)
-        y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-        kind, known = labels.kind_of(y), host.as_host(self.classes_)
-        if (kind == labels.MULTILABEL) != (self._kind == labels.MULTILABEL):
-            raise InputError(f"y is of {kind} targets, that of the training of {self._kind} ones")
-        if kind == labels.MULTILABEL:
-            if y.shape[1] != self.n_outputs_:
-                raise InputError(f"y has {y.shape[1]} labels, that of the training {self.n_outputs_}")
-        elif new := {*labels.classes_of(y).tolist()} - {*known.tolist()}:
-            raise InputError(
-                f"y has classes that the y of the training does not have: {listed(sorted(new), 5)}; it has "
-                f"{listed(known.tolist(), 5)}"
-            )
-        Y = labels.numbers(self._kind, known, y)
-        return Y.reshape(-1, 1) if self._kind == "binary" else Y
+        return labels.numbers_of_others(y, m, self._kind, host.as_host(self.classes_), self.n_outputs_)
 
     def _class_weights(self, Y: Any) -> Any:
         if self.class_weight is None:

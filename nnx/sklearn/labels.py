@@ -5,10 +5,13 @@ from typing import Any
 import numpy as np
 from array_api_compat import device
 from scipy import sparse
+from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import type_of_target, unique_labels
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
+from nnx.errors import InputError, listed
+from nnx.sklearn import samples
 
 MULTILABEL = "multilabel-indicator"
 
@@ -84,6 +87,38 @@ def numbers(kind: str, classes: Any, y: Any) -> Any:
     y = np.asarray(y)
     integers = y.dtype.kind in "iu" and classes.dtype.kind in "iu"  # of two dtypes NumPy would compare floats
     return np.searchsorted(classes, y.astype(classes.dtype) if integers else y)
+
+
+def numbers_of_others(y: Any, m: int, kind: str, classes: Any, n: int) -> Any:
+    """Return the `numbers` of m samples that are not trained on, (m, 1) of two classes.
+
+    Parameters
+    ----------
+    y : array-like (m,) or (m, labels)
+    m : int
+    kind, classes, n
+        Of the training: see `kind_of`, `classes_of` and `n_outputs`.
+
+    Raises
+    ------
+    InputError
+        When y is of another kind, or has classes that the training does not have.
+    """
+    y = samples.with_length(host.as_host(y) if samples.home(y) else unmixed(y), m)
+    y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+    given = kind_of(y)
+    if (given == MULTILABEL) != (kind == MULTILABEL):
+        raise InputError(f"y is of {given} targets, that of the training of {kind} ones")
+    if kind == MULTILABEL:
+        if y.shape[1] != n:
+            raise InputError(f"y has {y.shape[1]} labels, that of the training {n}")
+    elif new := {*classes_of(y).tolist()} - {*classes.tolist()}:
+        raise InputError(
+            f"y has classes that the y of the training does not have: {listed(sorted(new), 5)}; it has "
+            f"{listed(classes.tolist(), 5)}"
+        )
+    Y = numbers(kind, classes, y)
+    return Y.reshape(-1, 1) if kind == "binary" else Y
 
 
 def are_common(classes: Any) -> bool:

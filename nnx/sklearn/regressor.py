@@ -17,6 +17,7 @@ from nnx.sklearn import samples
 from nnx.sklearn.available import can_partial_fit, has_members
 from nnx.sklearn.base import BaseMLP
 from nnx.sklearn.members import outputs
+from nnx.sklearn.validation import given_set
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]  # scikit-learn has no types
@@ -105,7 +106,17 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         self.__dict__.update(given)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None) -> "MLPRegressor":
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_set: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> "MLPRegressor":
         """Train on X and y.
 
         Parameters
@@ -117,8 +128,11 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             At least 0.
         validation_set : (X, y) or (X, y, sample_weight), or None
             Samples that are not trained on, see `MLPClassifier.fit`.
+        X_val, y_val, sample_weight_val : array-like
+            The same, apart.
         """
-        self._fit(X, y, sample_weight, validation_set=validation_set)
+        validation = given_set(validation_set, X_val, y_val, sample_weight_val)
+        self._fit(X, y, sample_weight, validation=validation)
         return self
 
     @available_if(can_partial_fit)  # type: ignore[untyped-decorator]
@@ -127,7 +141,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None
     ) -> "MLPRegressor":
         """Train one epoch on X and y, going on from where it is; see `fit`."""
-        self._fit(X, y, sample_weight, incremental=True, validation_set=validation_set)
+        self._fit(X, y, sample_weight, incremental=True, validation=given_set(validation_set))
         return self
 
     def predict(self, X: Any) -> Any:

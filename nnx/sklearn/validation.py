@@ -65,8 +65,22 @@ class HeldOut:
         return self._moved[key]
 
 
-def given_set(validation_set: Any) -> tuple[Any, Any, Any] | None:
-    """Return X, y and the weights of a `validation_set`, or raise an InputError unless it has such parts."""
+def given_set(
+    validation_set: Any, X_val: Any = None, y_val: Any = None, sample_weight_val: Any = None
+) -> tuple[Any, Any, Any] | None:
+    """Return X, y and the weights of a validation, or raise an InputError unless it has such parts.
+
+    It is given as one, or as three, by the names that `HistGradientBoostingClassifier.fit` has for them.
+    """
+    three = {"X_val": X_val, "y_val": y_val, "sample_weight_val": sample_weight_val}
+    if any(x is not None for x in three.values()):
+        if validation_set is not None:
+            raise InputError("validation_set is given beside X_val and its like; give one of them")
+        for name in ("X_val", "y_val"):
+            if three[name] is None:
+                others = " and ".join(other for other, x in three.items() if x is not None)
+                raise InputError(f"{others} is provided, but {name} was not provided.")
+        return X_val, y_val, sample_weight_val
     if validation_set is None:
         return None
     is_sequence = isinstance(validation_set, tuple | list)
