@@ -94,6 +94,10 @@ def test_what_a_callback_raises_ends_the_fit(classes):
         one.fit(*classes)
     assert raising.said[-1] == "teardown"
     assert not hasattr(one, "coefs_")
+    with pytest.raises(KeyError, match="mine"):
+        one.partial_fit(*classes, classes=["a", "b", "c"])
+    assert raising.said[-3:] == ["begin fit 0", "begin epoch 0", "teardown"]
+    assert not hasattr(one, "_callback_fit_ctx")
     one.set_callbacks().fit(*classes)
     with pytest.raises(TypeError, match="FitCallback"):
         one.set_callbacks("bar")

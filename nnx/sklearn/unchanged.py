@@ -7,6 +7,9 @@ from typing import Any
 HEAVY = ("_trainer", "_stack", "_asked")
 """What a fit that begins anew has no use for: the memory of the optimizer, and what tells that it is there."""
 
+OF_SCIKIT_LEARN = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
+"""What scikit-learn puts into an estimator for the time of a fit, and takes out itself."""
+
 
 class Kept:
     """The attributes of an estimator, and of its members, before a fit."""
@@ -29,8 +32,10 @@ class Kept:
         """Give all attributes back; of the curves what the fit has added goes."""
         for name, length in self._lengths.items():
             del self.attributes[name][length:]
-        vars(self.estimator).clear()
-        vars(self.estimator).update(self.attributes)
+        now = vars(self.estimator)
+        others = {name: now[name] for name in OF_SCIKIT_LEARN if name in now}
+        now.clear()
+        now.update(self.attributes | others)
         for member in self._members:
             member.put_back()
 
