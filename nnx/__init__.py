@@ -11,7 +11,7 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from nnx import plots
+from nnx import convert, plots
 from nnx.array.namespace import array_namespace
 from nnx.batches.source import Rows
 from nnx.callbacks import (
@@ -40,7 +40,6 @@ from nnx.errors import (
     LeftOutWarning,
     ModelFileError,
 )
-from nnx.io import convert
 from nnx.metrics import METRICS, Metric
 from nnx.model.activations import ACTIVATIONS
 from nnx.model.activations import register as register_activation

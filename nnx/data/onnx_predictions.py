@@ -1,0 +1,53 @@
+"""The outputs of a network as predictions in ONNX: a label and probabilities, or a number in the target's unit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nnx.data import labels as label
+from nnx.data.prepare import Preparation
+from nnx.io.convert.onnx_graph import Value
+
+
+def predictions(preparation: Preparation, A: Value) -> dict[str, Value]:
+    """Return the outputs by their names, from A (..., m, n[L]).
+
+    "label" (..., m) and "probabilities" (..., m, classes), or "prediction" (..., m) in float64.
+    """
+    if preparation.labels is None:
+        return {"prediction": in_units(preparation, A)}
+    return {"label": labelled(as_array(preparation.labels), A), "probabilities": probabilities(A)}
+
+
+def in_units(preparation: Preparation, A: Value) -> Value:
+    """Return numbers (..., m), float64, in the target's unit."""
+    xp = A.graph.xp
+    a = xp.squeeze(xp.astype(A, "float64"), -1)
+    return a * preparation.y_scale + preparation.y_mean  # type: ignore[no-any-return]
+
+
+def as_array(labels: Sequence[Any]) -> Any:
+    """Return the labels as `Preparation.predicted` gives them; integers beyond 64 bits as text."""
+    dtype = label.dtype_of(labels)
+    return np.array([label.text(one) for one in labels] if dtype is None else labels, dtype or object)
+
+
+def labelled(classes: Any, A: Value) -> Value:
+    """Return the class (..., m) of A (..., m, n[L]): the most probable one; of two with one output, a > 1/2."""
+    graph, xp = A.graph, A.graph.xp
+    if len(classes) == 1:
+        places = xp.astype(xp.squeeze(A, -1) > float("inf"), "int64")  # always 0
+    elif A.shape[-1] == 1:
+        places = xp.astype(xp.squeeze(A, -1) > 0.5, "int64")
+    else:
+        places = graph.node("ArgMax", [A], "int64", A.shape[:-1], axis=-1, keepdims=0)
+    return xp.gather(graph.constant(classes, "classes"), places)  # type: ignore[no-any-return]
+
+
+def probabilities(A: Value) -> Value:
+    """Return the probability of each class (..., m, classes)."""
+    if A.shape[-1] != 1:
+        return A
+    both: Value = A.graph.xp.concat([1.0 - A, A], axis=-1)  # type: ignore[operator]
+    return both

@@ -1,0 +1,90 @@
+"""Activations as nodes of ONNX.
+
+The operation of that name, where ONNX has one and onnxruntime computes it in the dtype. Every other activation, one of
+your own too, is written by its own formula g, function by function of the standard.
+"""
+
+from collections.abc import Callable
+from math import pi, sqrt
+from typing import Any
+
+from nnx.errors import Error, InputError, first_line
+from nnx.io.convert.onnx_graph import Value
+from nnx.model.activations.base import Activation
+from nnx.support.spec import split
+
+_IN_FLOAT32: dict[str, tuple[str, dict[str, float]]] = {
+    "elu": ("Elu", {"alpha": 1.0}),
+    "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
+    "selu": ("Selu", {"alpha": 1.6732632423543772848, "gamma": 1.0507009873554804934}),
+    "softplus": ("Softplus", {}),
+    "softsign": ("Softsign", {}),
+}
+"""Operations that onnxruntime has in float32 alone; alpha is the activation's parameter, if it has one."""
+
+
+def _gelu(Z: Value) -> Value:
+    # z (1 + erf(z/sqrt(2)))/2: onnxruntime has Erf in float32 alone
+    erf = Z.graph.node("Erf", [Z * sqrt(0.5)], Z.dtype, Z.shape)
+    product: Value = Z * (0.5 * (1.0 + erf))
+    return product
+
+
+def _gelu_tanh(Z: Value) -> Value:
+    # z sigmoid(2u), 2u = sqrt(8/pi) (z + 0.044715 z^3)
+    c = sqrt(8 / pi)
+    product: Value = Z * sigmoid(Z * (c + c * 0.044715 * (Z * Z)))
+    return product
+
+
+def sigmoid(Z: Value) -> Value:
+    """Return 1/(1 + e^-z)."""
+    return Z.graph.node("Sigmoid", [Z], Z.dtype, Z.shape)
+
+
+_OF_NODES: dict[str, Callable[[Value], Any]] = {
+    "identity": lambda Z: Z,
+    "relu": lambda Z: Z.graph.node("Relu", [Z], Z.dtype, Z.shape),
+    "sigmoid": sigmoid,
+    "silu": lambda Z: Z * sigmoid(Z),
+    "gelu_sigmoid": lambda Z: Z * sigmoid(1.702 * Z),
+    "gelu_tanh": _gelu_tanh,
+}
+_OF_NODES_IN_FLOAT32: dict[str, Callable[[Value], Any]] = {
+    "gelu": _gelu,
+    "mish": lambda Z: Z * Z.graph.xp.tanh(Z.graph.node("Softplus", [Z], Z.dtype, Z.shape)),
+}
+"""Activations that are a few nodes. Their formulas in nnx are longer, since they avoid overflow in their derivatives."""
+
+
+def activated(g: Activation, Z: Value) -> Value:
+    """Return A = g(Z), of Z's shape.
+
+    Raises
+    ------
+    InputError
+        When the function g of an activation of your own does something that ONNX does not have.
+    """
+    name, slope = split(g.name)
+    if name in _OF_NODES:
+        return _OF_NODES[name](Z)  # type: ignore[no-any-return]
+    if Z.dtype == "float32" and name in _OF_NODES_IN_FLOAT32:
+        return _OF_NODES_IN_FLOAT32[name](Z)  # type: ignore[no-any-return]
+    if Z.dtype == "float32" and name in _IN_FLOAT32:
+        op, attributes = _IN_FLOAT32[name]
+        attributes = attributes if slope is None else {**attributes, "alpha": slope}
+        return Z.graph.node(op, [Z], Z.dtype, Z.shape, **attributes)
+    return traced(f"the activation {g.name!r}", lambda: g.g(Z), Z.dtype)
+
+
+def traced(what: str, function: Callable[[], Any], dtype: str) -> Value:
+    """Return the value that a function of values makes; `what` begins the error if it makes none of this dtype."""
+    try:
+        found = function()
+    except Exception as error:  # a function of a user may raise anything
+        why = first_line(error) if isinstance(error, Error) else f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(f"{what} cannot be exported to ONNX: {why}") from error
+    if not isinstance(found, Value) or found.dtype != dtype:
+        given = found.dtype if isinstance(found, Value) else type(found).__name__
+        raise InputError(f"{what} cannot be exported to ONNX: it returns {given}; expected {dtype}")
+    return found
