@@ -16,6 +16,7 @@ COMMANDS = [
     "predict",
     "evaluate",
     "plot",
+    "export",
     "show",
     "backends",
     "bench",

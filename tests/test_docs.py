@@ -16,7 +16,10 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
-NEEDS = {"torch": "\nimport torch\n", "numba": "Numba", "sklearn.callback": "from sklearn.callback"}
+NEEDS = {
+    "torch": "\nimport torch\n", "numba": "Numba", "sklearn.callback": "from sklearn.callback",
+    "onnx": "onnx", "onnxruntime": "onnx",
+}  # fmt: skip
 """A block with such a line runs only where the library is installed."""
 
 

@@ -264,6 +264,20 @@ if optional("torch"):
         {"sequential": None, "output": "sigmoid", "loss": "focal"},
     )
 
+if optional("onnx"):
+
+    def from_onnx(model=None, **rest):
+        if model is None:
+            convert.to_onnx(network(), "model.onnx", theta())
+            model = "model.onnx"
+        return convert.from_onnx(model, **rest)
+
+    CALLS["convert.to_onnx"] = (
+        convert.to_onnx,
+        {"model": network(), "path": "log", "params": theta(), "dtype": "float64", "members": False},
+    )
+    CALLS["convert.from_onnx"] = (from_onnx, {"model": None, "output": "sigmoid", "loss": "focal"})
+
 if optional("matplotlib") and optional("sklearn"):
     from nnx import plots
 
@@ -338,7 +352,7 @@ def test_every_public_callable_is_in_the_table():
         }
     tried = {getattr(function, "__name__", "") for function, _ in CALLS.values()} | set(CALLS)
     missing = names - tried - ELSEWHERE - {f"Trainer.{name}" for name in PLAIN}
-    assert not {name for name in missing if not name.endswith("_torch")}
+    assert not {name for name in missing if not name.endswith(("_torch", "_onnx"))}
     assert set(LAYERS) - {"OfATest"} <= tried
     for name, (function, arguments) in CALLS.items():
         if inspect.isclass(function) and "." not in name:

@@ -24,6 +24,8 @@ EDGES = {
     "cli/grid.py",
     "cli/parts.py",
     "cli/predict.py",
+    "convert/models.py",
+    "convert/to_onnx.py",
     "data/array_files.py",
     "data/builtin.py",
     "data/column_checks.py",
@@ -39,6 +41,9 @@ EDGES = {
     "data/labelled.py",
     "data/labels.py",
     "data/npz.py",
+    "data/onnx_columns.py",
+    "data/onnx_dates.py",
+    "data/onnx_predictions.py",
     "data/prepare.py",
     "data/rows.py",
     "data/scaling.py",
@@ -51,6 +56,9 @@ EDGES = {
     "io/convert/__init__.py",
     "io/convert/from_torch_modules.py",
     "io/convert/keras.py",
+    "io/convert/from_onnx.py",
+    "io/convert/onnx_functions.py",
+    "io/convert/onnx_graph.py",
     "io/convert/parameters.py",
     "io/convert/to_torch_modules.py",
     "model/custom.py",
@@ -90,13 +98,14 @@ EDGES = {
 }
 ARRAY_LIBRARIES = {
     "numpy", "cupy", "torch", "jax", "numba", "array_api_strict", "scipy", "sklearn", "pandas", "polars",
-    "pyarrow", "dask", "h5py", "zarr", "tensorboardX", "tensorflow", "mlx", "matplotlib", "safetensors",
+    "pyarrow", "dask", "h5py", "zarr", "tensorboardX", "tensorflow", "mlx", "matplotlib", "safetensors", "onnx",
 }  # fmt: skip
 
 # The rooms, low to high. No file imports one of a room above its own. `nnx` is the package itself, nnx/__init__.py.
 ROOMS = (
     "version", "errors", "support", "array", "port", "compiler", "display", "model", "optimizers", "io", "metrics",
-    "batches", "callbacks", "plots", "train", "data", "sklearn", "nnx", "backends", "bench", "cli", "__main__",
+    "batches", "callbacks", "plots", "train", "data", "sklearn", "convert", "nnx", "backends", "bench", "cli",
+    "__main__",
 )  # fmt: skip
 
 

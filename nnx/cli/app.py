@@ -266,6 +266,36 @@ def plot(
     run(runs, out, kind or [], format, overwrite)
 
 
+@app.command(
+    cls=Command,
+    epilog=examples("nnx export runs/pets-1 pets.onnx", "nnx export model.safetensors model.onnx"),
+)
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, .onnx.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    members: Annotated[
+        bool, typer.Option("--members", help="One more output: the predictions of each member.")
+    ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="float32|float64",
+            help="In which the file computes.",
+            show_default="as in training",
+            autocompletion=complete(("float32", "float64")),
+        ),
+    ] = None,
+) -> None:
+    """Write a model as ONNX: its columns' preparation, its network and its labels, in one file.
+
+    ONNX runs in C++, C#, Java, JavaScript and others, without Python.
+    """
+    from nnx.cli.export import run
+
+    run(model, out, overwrite, members, dtype)
+
+
 app.add_typer(bench_app, name="bench")
 
 

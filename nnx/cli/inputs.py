@@ -228,7 +228,7 @@ def _resumed(head: bytes, rest: Any) -> io.BufferedReader:
     return io.BufferedReader(_Resumed(head, rest))
 
 
-def refuse_existing(out: Path, empty_folder: bool = False) -> None:
+def refuse_existing(out: Path, empty_folder: bool = False, called: str = "--out") -> None:
     """Raise an InputError when the output is there already: nothing is overwritten unasked."""
     try:
         taken = os.path.lexists(out) and not (empty_folder and out.is_dir() and not any(out.iterdir()))
@@ -236,5 +236,5 @@ def refuse_existing(out: Path, empty_folder: bool = False) -> None:
         raise InputError(f"{str(out)!r} cannot be written: {error.strerror or error}") from error
     if taken:
         raise InputError(
-            f"{str(out)!r} exists already; choose another --out, or give --overwrite to replace it"
+            f"{str(out)!r} exists already; choose another {called}, or give --overwrite to replace it"
         )

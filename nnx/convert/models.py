@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from nnx.array import host
+from nnx.array.namespace import Array
 from nnx.data.onnx_columns import inputs
 from nnx.data.onnx_predictions import labelled, predictions, probabilities
 from nnx.data.prepare import Preparation
 from nnx.errors import InputError, shown
-from nnx.io.convert.onnx_graph import Graph, Value
+from nnx.io.convert.onnx_graph import Graph
 from nnx.io.convert.parameters import checked_parameters
 from nnx.model.network import Network
 from nnx.train.trainer import Trainer
@@ -41,12 +42,11 @@ class Model:
     network: Network
     arrays: Mapping[str, Any]
     shares: Sequence[float] | None = None
-    inputs: Callable[[Graph, str], Value] | None = None
-    predictions: Callable[[Value], dict[str, Value]] = field(default=lambda A: {"A": A})
+    inputs: Callable[[Graph, str], Array] | None = None
+    predictions: Callable[[Array], dict[str, Array]] = field(default=lambda A: {"A": A})
     properties: Mapping[str, str] = field(default_factory=dict)
 
-
-    def X(self, graph: Graph, dtype: str) -> Value:
+    def X(self, graph: Graph, dtype: str) -> Array:
         """Add the inputs to a graph, and return X (m, n[0])."""
         if self.inputs is not None:
             return self.inputs(graph, dtype)
@@ -100,7 +100,8 @@ def _of_trainer(trainer: Trainer) -> Model:
 
 def _of_estimator(estimator: Any) -> Model:
     """Return the parts of a fitted MLPClassifier or MLPRegressor."""
-    kind, members = type(estimator), vars(estimator).get("members_")
+    kind: Any = type(estimator)
+    members = vars(estimator).get("members_")
     own = next((one for one in kind.__mro__ if one.__module__.startswith("nnx.sklearn.")), kind)
     if kind.predict is not own.predict or own.__name__ not in ("MLPClassifier", "MLPRegressor"):
         raise InputError(f"{kind.__name__} predicts in a way of its own, which cannot be exported to ONNX")
@@ -119,11 +120,11 @@ def _of_estimator(estimator: Any) -> Model:
     return Model(networks[0], arrays, shares, predictions=found(estimator))
 
 
-def _of_regressor(estimator: Any) -> Callable[[Value], dict[str, Value]]:
+def _of_regressor(estimator: Any) -> Callable[[Array], dict[str, Array]]:
     return lambda A: {"prediction": A.graph.xp.squeeze(A, -1) if A.shape[-1] == 1 else A}
 
 
-def _of_classifier(estimator: Any) -> Callable[[Value], dict[str, Value]]:
+def _of_classifier(estimator: Any) -> Callable[[Array], dict[str, Array]]:
     if estimator._kind == "multilabel-indicator":
         return lambda A: {"label": A.graph.xp.astype(A > 0.5, "int64"), "probabilities": A}
     classes = host.as_host(estimator.classes_)

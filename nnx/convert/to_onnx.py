@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnx.array import host
+from nnx.array.namespace import Array
 from nnx.errors import InputError, as_path, flag
 from nnx.io.atomic_write import written_aside
 from nnx.io.convert.onnx_functions import Functions
-from nnx.io.convert.onnx_graph import Graph, Value
+from nnx.io.convert.onnx_graph import Graph
 from nnx.io.convert.onnx_layers import outputs
 from nnx.port.base import require
 
@@ -120,13 +121,15 @@ def written(model: "Model", members: bool) -> Graph:
     return graph
 
 
-def _mean(A: Value, shares: Any) -> Value:
+def _mean(A: Array, shares: Any) -> Array:
     """Return the mean (m, n[L]) of A (K, m, n[L]), by the members' shares."""
     weights = A.graph.constant(np.asarray(shares, A.dtype).reshape(-1, 1, 1))
-    return A.graph.xp.sum(weights * A, axis=0)  # type: ignore[no-any-return]
+    return A.graph.xp.sum(weights * A, axis=0)
 
 
 def _check_finite(arrays: Mapping[str, Any]) -> None:
     for name, x in arrays.items():
         if not host.is_finite(x):
-            raise InputError(f"the parameter {name} has numbers that are not finite; train again, with a lower rate")
+            raise InputError(
+                f"the parameter {name} has numbers that are not finite; train again, with a lower rate"
+            )

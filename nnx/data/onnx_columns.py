@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.namespace import Array
 from nnx.data.encoding import Column
 from nnx.data.onnx_dates import date_inputs
 from nnx.data.prepare import Preparation
 from nnx.data.scaling import first_inputs
 from nnx.errors import InputError
-from nnx.io.convert.onnx_graph import Graph, Value
+from nnx.io.convert.onnx_graph import Graph
 
 ABOUT = {
     "numbers": "a number; NaN: missing",
@@ -23,7 +24,7 @@ ABOUT = {
 """The values of an input, by the column's kind; dates have their own."""
 
 
-def inputs(graph: Graph, preparation: Preparation, dtype: str) -> Value:
+def inputs(graph: Graph, preparation: Preparation, dtype: str) -> Array:
     """Add an input for each column, and return X (m, n[0]).
 
     Columns of arrays, which have no names, are one input "X" (m, features).
@@ -45,7 +46,7 @@ def inputs(graph: Graph, preparation: Preparation, dtype: str) -> Value:
         graph.input(name, "string" if column.kind == "categories" else "float64", (None, 1), _about(column))
         for name, column in zip(names, columns, strict=True)
     ]
-    blocks: list[tuple[Value, Sequence[int]]] = []
+    blocks: list[tuple[Array, Sequence[int]]] = []
     numeric = [j for j, column in enumerate(columns) if column.kind in ("numbers", "boolean")]
     if numeric:
         own = [(values[j], columns[j], firsts[j]) for j in numeric]
@@ -70,39 +71,41 @@ def _about(column: Column) -> str:
 
 def _check(name: str, column: Column) -> None:
     if not name:
-        raise InputError("a column has no name, which every input of ONNX needs; give it one, and train again")
+        raise InputError(
+            "a column has no name, which every input of ONNX needs; give it one, and train again"
+        )
     known = [*column.categories, *column.rare]
     if column.kind == "categories" and "" in known and None in known:
         raise InputError(
-            f"the column {name!r} cannot be exported to ONNX: the empty text is one of its categories and it has missing "
-            "values, too, which the text of ONNX cannot tell apart; write another word for one of them, and train again"
+            f"the column {name!r} cannot be exported to ONNX: the empty text is one of its categories, and it has "
+            "missing values, too, which ONNX's text cannot tell apart; write another word for one, and train again"
         )
 
 
-def _scaled(x: Value, mean: Any, scale: Any) -> Value:
+def _scaled(x: Array, mean: Any, scale: Any) -> Array:
     constant = x.graph.constant
-    found: Value = (x - constant(mean)) / constant(scale)  # type: ignore[operator]
+    found: Array = (x - constant(mean)) / constant(scale)
     return found
 
 
-def finite(x: Value, dtype: str) -> Value:
+def finite(x: Array, dtype: str) -> Array:
     """Return x in the network's dtype, NaN where it is infinite there: the outputs of such a row are NaN, too."""
     xp = x.graph.xp
     x = xp.astype(x, dtype)
-    return xp.where(xp.isinf(x), float("nan"), x)  # type: ignore[no-any-return]
+    return xp.where(xp.isinf(x), float("nan"), x)
 
 
 def _numbers(
-    graph: Graph, own: Sequence[tuple[Value, Column, int]], mean: Any, scale: Any, dtype: str
-) -> list[tuple[Value, Sequence[int]]]:
-    """Return the scaled numbers (m, columns) of all columns of numbers, and where they are missing, with their places."""
+    graph: Graph, own: Sequence[tuple[Array, Column, int]], mean: Any, scale: Any, dtype: str
+) -> list[tuple[Array, Sequence[int]]]:
+    """Return the scaled numbers (m, columns) of all columns of numbers, where they are missing, and the places."""
     xp = graph.xp
     values, columns, places = zip(*own, strict=True)
     at = list(places)
     raw = xp.concat(values, axis=1)
     missing = xp.isnan(raw)
     filled = xp.where(missing, graph.constant(np.array([[column.fill for column in columns]])), raw)
-    found: list[tuple[Value, Sequence[int]]] = [
+    found: list[tuple[Array, Sequence[int]]] = [
         (finite(_scaled(filled, mean[None, at], scale[None, at]), dtype), at)
     ]
     flagged = [k for k, column in enumerate(columns) if column.missing]
@@ -112,7 +115,7 @@ def _numbers(
     return found
 
 
-def _one_hot(graph: Graph, text: Value, column: Column, width: int, dtype: str) -> Value:
+def _one_hot(graph: Graph, text: Array, column: Column, width: int, dtype: str) -> Array:
     """Return the inputs (m, width) of categories: as `Column._codes`, -1 for text without an input."""
     rest = len(column.categories) if column.rare else -1
     places: dict[str | None, int] = dict.fromkeys(column.rare, rest)
@@ -122,13 +125,13 @@ def _one_hot(graph: Graph, text: Value, column: Column, width: int, dtype: str) 
     keys = {"keys_strings": [str(one).encode() for one in places], "values_int64s": list(places.values())}
     codes = graph.node("LabelEncoder", [text], "int64", text.shape, "ai.onnx.ml", default_int64=rest, **keys)
     own = graph.constant(np.arange(width, dtype="int64")[None, :])
-    return graph.xp.astype(graph.xp.equal(codes, own), dtype)  # type: ignore[no-any-return]
+    return graph.xp.astype(graph.xp.equal(codes, own), dtype)
 
 
-def _in_order(graph: Graph, blocks: Sequence[tuple[Value, Sequence[int]]]) -> Value:
+def _in_order(graph: Graph, blocks: Sequence[tuple[Array, Sequence[int]]]) -> Array:
     """Return X (m, n[0]): the blocks beside each other, each input at its place."""
-    X: Value = graph.xp.concat([block for block, _ in blocks], axis=1)
+    X: Array = graph.xp.concat([block for block, _ in blocks], axis=1)
     places = np.concatenate([list(at) for _, at in blocks])
     if (places == np.arange(len(places))).all():
         return X
-    return graph.xp.gather(X, graph.constant(np.argsort(places).astype("int64")), 1)  # type: ignore[no-any-return]
+    return graph.xp.gather(X, graph.constant(np.argsort(places).astype("int64")), 1)

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.namespace import Array
 from nnx.data.dates import DAY, HOUR
 from nnx.data.encoding import Column
-from nnx.io.convert.onnx_graph import Value
 
 
-def date_inputs(seconds: Value, column: Column, mean: Any, scale: Any, dtype: str) -> list[Value]:
+def date_inputs(seconds: Array, column: Column, mean: Any, scale: Any, dtype: str) -> list[Array]:
     """Return the inputs of dates, each (m, some): the scaled numbers, the one-hot parts, and whether one is missing.
 
     Parameters
     ----------
-    seconds : Value (m, 1)
+    seconds : array (m, 1)
         Since 1970-01-01 in UTC, or since midnight; NaN where it is missing.
     column : Column
     mean, scale : array
@@ -26,9 +26,9 @@ def date_inputs(seconds: Value, column: Column, mean: Any, scale: Any, dtype: st
     graph, xp, dates = seconds.graph, seconds.graph.xp, column.dates
     assert dates is not None
     missing = xp.isnan(seconds)
-    moments = xp.where(missing, dates.moment(column.fill), xp.round(seconds * 1e6))  # type: ignore[operator]
+    moments = xp.where(missing, dates.moment(column.fill), xp.round(seconds * 1e6))
     parts = _Parts(moments)
-    numbers: list[Value] = []
+    numbers: list[Array] = []
     for part in dates.numbers:
         if part == "days":
             numbers.append((moments - dates.moment(0)) / DAY)
@@ -56,27 +56,27 @@ class _Parts:
     1 on, so that the division may round towards zero.
     """
 
-    def __init__(self, moments: Value) -> None:
+    def __init__(self, moments: Array) -> None:
         self.xp = moments.graph.xp
         at = self.xp.astype(moments, "int64")
         self.of_day = self.xp.remainder(at, int(DAY))
         self.day = (at - self.of_day) / int(DAY)
-        self._found: tuple[Value, Value] | None = None
+        self._found: tuple[Array, Array] | None = None
 
-    def named(self, part: str) -> Value:
+    def named(self, part: str) -> Array:
         """Return the month, the weekday (1: Monday) or the hour."""
-        own: dict[str, Callable[[], Value]] = {
+        own: dict[str, Callable[[], Array]] = {
             "month": lambda: self._civil()[1],
             "weekday": lambda: self.xp.remainder(self.day + 3, 7) + 1,
             "hour": lambda: self.of_day / int(HOUR),
         }
         return own[part]()
 
-    def year(self) -> Value:
+    def year(self) -> Array:
         """Return the year."""
         return self._civil()[0]
 
-    def _civil(self) -> tuple[Value, Value]:
+    def _civil(self) -> tuple[Array, Array]:
         if self._found is None:
             z = self.day + 719_468
             era = z / 146_097

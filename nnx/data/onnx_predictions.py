@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from nnx.array.namespace import Array
 from nnx.data import labels as label
 from nnx.data.prepare import Preparation
-from nnx.io.convert.onnx_graph import Value
 
 
-def predictions(preparation: Preparation, A: Value) -> dict[str, Value]:
+def predictions(preparation: Preparation, A: Array) -> dict[str, Array]:
     """Return the outputs by their names, from A (..., m, n[L]).
 
     "label" (..., m) and "probabilities" (..., m, classes), or "prediction" (..., m) in float64.
@@ -20,11 +20,11 @@ def predictions(preparation: Preparation, A: Value) -> dict[str, Value]:
     return {"label": labelled(as_array(preparation.labels), A), "probabilities": probabilities(A)}
 
 
-def in_units(preparation: Preparation, A: Value) -> Value:
+def in_units(preparation: Preparation, A: Array) -> Array:
     """Return numbers (..., m), float64, in the target's unit."""
     xp = A.graph.xp
     a = xp.squeeze(xp.astype(A, "float64"), -1)
-    return a * preparation.y_scale + preparation.y_mean  # type: ignore[no-any-return]
+    return a * preparation.y_scale + preparation.y_mean
 
 
 def as_array(labels: Sequence[Any]) -> Any:
@@ -33,7 +33,7 @@ def as_array(labels: Sequence[Any]) -> Any:
     return np.array([label.text(one) for one in labels] if dtype is None else labels, dtype or object)
 
 
-def labelled(classes: Any, A: Value) -> Value:
+def labelled(classes: Any, A: Array) -> Array:
     """Return the class (..., m) of A (..., m, n[L]): the most probable one; of two with one output, a > 1/2."""
     graph, xp = A.graph, A.graph.xp
     if len(classes) == 1:
@@ -42,12 +42,12 @@ def labelled(classes: Any, A: Value) -> Value:
         places = xp.astype(xp.squeeze(A, -1) > 0.5, "int64")
     else:
         places = graph.node("ArgMax", [A], "int64", A.shape[:-1], axis=-1, keepdims=0)
-    return xp.gather(graph.constant(classes, "classes"), places)  # type: ignore[no-any-return]
+    return xp.gather(graph.constant(classes, "classes"), places)
 
 
-def probabilities(A: Value) -> Value:
+def probabilities(A: Array) -> Array:
     """Return the probability of each class (..., m, classes)."""
     if A.shape[-1] != 1:
         return A
-    both: Value = A.graph.xp.concat([1.0 - A, A], axis=-1)  # type: ignore[operator]
+    both: Array = A.graph.xp.concat([1.0 - A, A], axis=-1)
     return both

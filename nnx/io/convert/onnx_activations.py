@@ -8,12 +8,13 @@ from collections.abc import Callable
 from math import pi, sqrt
 from typing import Any
 
+from nnx.array.namespace import Array
 from nnx.errors import Error, InputError, first_line
 from nnx.io.convert.onnx_graph import Value
 from nnx.model.activations.base import Activation
 from nnx.support.spec import split
 
-_IN_FLOAT32: dict[str, tuple[str, dict[str, float]]] = {
+_IN_FLOAT32: dict[str, tuple[str, dict[str, Any]]] = {
     "elu": ("Elu", {"alpha": 1.0}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
     "selu": ("Selu", {"alpha": 1.6732632423543772848, "gamma": 1.0507009873554804934}),
@@ -23,26 +24,26 @@ _IN_FLOAT32: dict[str, tuple[str, dict[str, float]]] = {
 """Operations that onnxruntime has in float32 alone; alpha is the activation's parameter, if it has one."""
 
 
-def _gelu(Z: Value) -> Value:
+def _gelu(Z: Array) -> Array:
     # z (1 + erf(z/sqrt(2)))/2: onnxruntime has Erf in float32 alone
     erf = Z.graph.node("Erf", [Z * sqrt(0.5)], Z.dtype, Z.shape)
-    product: Value = Z * (0.5 * (1.0 + erf))
+    product: Array = Z * (0.5 * (1.0 + erf))
     return product
 
 
-def _gelu_tanh(Z: Value) -> Value:
+def _gelu_tanh(Z: Array) -> Array:
     # z sigmoid(2u), 2u = sqrt(8/pi) (z + 0.044715 z^3)
     c = sqrt(8 / pi)
-    product: Value = Z * sigmoid(Z * (c + c * 0.044715 * (Z * Z)))
+    product: Array = Z * sigmoid(Z * (c + c * 0.044715 * (Z * Z)))
     return product
 
 
-def sigmoid(Z: Value) -> Value:
+def sigmoid(Z: Array) -> Array:
     """Return 1/(1 + e^-z)."""
     return Z.graph.node("Sigmoid", [Z], Z.dtype, Z.shape)
 
 
-_OF_NODES: dict[str, Callable[[Value], Any]] = {
+_OF_NODES: dict[str, Callable[[Array], Any]] = {
     "identity": lambda Z: Z,
     "relu": lambda Z: Z.graph.node("Relu", [Z], Z.dtype, Z.shape),
     "sigmoid": sigmoid,
@@ -50,14 +51,14 @@ _OF_NODES: dict[str, Callable[[Value], Any]] = {
     "gelu_sigmoid": lambda Z: Z * sigmoid(1.702 * Z),
     "gelu_tanh": _gelu_tanh,
 }
-_OF_NODES_IN_FLOAT32: dict[str, Callable[[Value], Any]] = {
+_OF_NODES_IN_FLOAT32: dict[str, Callable[[Array], Any]] = {
     "gelu": _gelu,
     "mish": lambda Z: Z * Z.graph.xp.tanh(Z.graph.node("Softplus", [Z], Z.dtype, Z.shape)),
 }
-"""Activations that are a few nodes. Their formulas in nnx are longer, since they avoid overflow in their derivatives."""
+"""Activations that are a few nodes. Their formulas in nnx are longer, as their derivatives must not overflow."""
 
 
-def activated(g: Activation, Z: Value) -> Value:
+def activated(g: Activation, Z: Array) -> Array:
     """Return A = g(Z), of Z's shape.
 
     Raises
@@ -67,9 +68,9 @@ def activated(g: Activation, Z: Value) -> Value:
     """
     name, slope = split(g.name)
     if name in _OF_NODES:
-        return _OF_NODES[name](Z)  # type: ignore[no-any-return]
+        return _OF_NODES[name](Z)
     if Z.dtype == "float32" and name in _OF_NODES_IN_FLOAT32:
-        return _OF_NODES_IN_FLOAT32[name](Z)  # type: ignore[no-any-return]
+        return _OF_NODES_IN_FLOAT32[name](Z)
     if Z.dtype == "float32" and name in _IN_FLOAT32:
         op, attributes = _IN_FLOAT32[name]
         attributes = attributes if slope is None else {**attributes, "alpha": slope}
@@ -77,12 +78,14 @@ def activated(g: Activation, Z: Value) -> Value:
     return traced(f"the activation {g.name!r}", lambda: g.g(Z), Z.dtype)
 
 
-def traced(what: str, function: Callable[[], Any], dtype: str) -> Value:
+def traced(what: str, function: Callable[[], Any], dtype: str) -> Array:
     """Return the value that a function of values makes; `what` begins the error if it makes none of this dtype."""
     try:
         found = function()
     except Exception as error:  # a function of a user may raise anything
-        why = first_line(error) if isinstance(error, Error) else f"{type(error).__name__}: {first_line(error)}"
+        why = (
+            first_line(error) if isinstance(error, Error) else f"{type(error).__name__}: {first_line(error)}"
+        )
         raise InputError(f"{what} cannot be exported to ONNX: {why}") from error
     if not isinstance(found, Value) or found.dtype != dtype:
         given = found.dtype if isinstance(found, Value) else type(found).__name__

@@ -37,10 +37,11 @@ class Functions:
     """The namespace of a graph's values."""
 
     __name__ = "nnx.onnx"
-    float32, float64, int32, int64, bool = "float32", "float64", "int32", "int64", "bool"
 
     def __init__(self) -> None:
         self.graph = Graph(self)
+        for name in ("float32", "float64", "int32", "int64", "bool"):
+            setattr(self, name, name)
 
     def __getattr__(self, name: str) -> Any:
         if name in _ELEMENTWISE:
@@ -68,8 +69,8 @@ class Functions:
         dtype = "bool" if name in _TESTS or name in _COMPARISONS else values[0].dtype
         return self.graph.node(_ELEMENTWISE[name], values, dtype, broadcast(*(x.shape for x in values)))
 
-    def not_equal(self, x1: Any, x2: Any) -> Value:
-        return self.logical_not(self.equal(x1, x2))  # type: ignore[no-any-return]
+    def not_equal(self, x1: Any, x2: Any) -> Any:
+        return self.logical_not(self.equal(x1, x2))
 
     def where(self, condition: Value, x1: Any, x2: Any) -> Value:
         x1, x2 = self._values([x1, x2])
@@ -80,19 +81,18 @@ class Functions:
         low, high = (self._values([x, bound])[1] for bound in (min, max))
         return self.graph.node("Clip", [x, low, high], x.dtype, x.shape)
 
-    def remainder(self, x: Value, divisor: Any) -> Value:
+    def remainder(self, x: Any, divisor: Any) -> Any:
         x, divisor = self._values([x, divisor])
         if self.isdtype(x.dtype, "integral"):  # of the sign of the divisor, as the standard's
             return self.graph.node("Mod", [x, divisor], x.dtype, broadcast(x.shape, divisor.shape))
-        return x - divisor * self.floor(x / divisor)  # type: ignore[operator, no-any-return]
+        return x - divisor * self.floor(x / divisor)
 
-    def square(self, x: Value) -> Value:
-        return self.multiply(x, x)  # type: ignore[no-any-return]
+    def square(self, x: Value) -> Any:
+        return self.multiply(x, x)
 
-    def expm1(self, x: Value) -> Value:
+    def expm1(self, x: Value) -> Any:
         # e^x - 1 = tanh(x/2) (e^x + 1), which does not cancel near 0
-        product: Value = self.multiply(self.tanh(self.multiply(x, 0.5)), self.add(self.exp(x), 1.0))
-        return product
+        return self.multiply(self.tanh(self.multiply(x, 0.5)), self.add(self.exp(x), 1.0))
 
     def log1p(self, x: Value) -> Value:
         # log(1 + x) = x log(u)/(u - 1), u = 1 + x rounded; x itself where u is 1 (Kahan)
@@ -131,8 +131,10 @@ class Functions:
         if x.constant is not None:
             return self.graph.constant(np.transpose(x.constant, axes), x.name)
         before = x.made_by
-        if before is not None and before.op == "Transpose" and [before.attributes["perm"][a] for a in axes] == list(
-            range(x.ndim)
+        if (
+            before is not None
+            and before.op == "Transpose"
+            and [before.attributes["perm"][a] for a in axes] == list(range(x.ndim))
         ):  # there and back
             return before.args[0]
         return self.graph.node("Transpose", [x], x.dtype, tuple(x.shape[a] for a in axes), perm=list(axes))

@@ -28,7 +28,9 @@ class Value:
     __array_ufunc__ = None  # an array of NumPy's beside it is an error that says so
     device = None
 
-    def __init__(self, graph: "Graph", dtype: str, shape: Shape, constant: Any = None, name: str = "") -> None:
+    def __init__(
+        self, graph: "Graph", dtype: str, shape: Shape, constant: Any = None, name: str = ""
+    ) -> None:
         self.graph, self.dtype, self.shape, self.constant, self.name = graph, dtype, shape, constant, name
         self.made_by: Node | None = None
 
@@ -119,7 +121,11 @@ class Graph:
         helper = onnx.helper
         made = [
             helper.make_node(
-                node.op, [names[x] for x in node.args], [names[node.out]], domain=node.domain, **node.attributes
+                node.op,
+                [names[x] for x in node.args],
+                [names[node.out]],
+                domain=node.domain,
+                **node.attributes,
             )
             for node in nodes
         ]
@@ -152,17 +158,27 @@ class Graph:
         """Return a name for each value: no two alike, whatever the inputs are called."""
         names = {x: x.name for x, _ in self.inputs} | {x: name for name, x in self.outputs.items()}
         taken = set(names.values())
-        for x, name in [(x, x.name or "constant") for x in constants] + [(node.out, node.op) for node in nodes]:
+        for x, name in [(x, x.name or "constant") for x in constants] + [
+            (node.out, node.op) for node in nodes
+        ]:
             if x in names:
                 continue
-            free = (own for n in count_from(1) if (own := f"{name}_{n}" if n > 1 or x.made_by else name) not in taken)
+            free = (
+                own
+                for n in count_from(1)
+                if (own := f"{name}_{n}" if n > 1 or x.made_by else name) not in taken
+            )
             names[x] = next(free)
             taken.add(names[x])
         return names
 
 
 def _type(onnx: Any, dtype: str) -> Any:
-    return onnx.TensorProto.STRING if dtype == "string" else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return (
+        onnx.TensorProto.STRING
+        if dtype == "string"
+        else onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    )
 
 
 def _info(onnx: Any, name: str, x: Value, about: str = "") -> Any:
@@ -174,4 +190,4 @@ def _tensor(onnx: Any, name: str, x: Value) -> Any:
     if x.dtype == "string":
         texts = [str(one).encode() for one in x.constant.reshape(-1).tolist()]
         return onnx.helper.make_tensor(name, onnx.TensorProto.STRING, x.shape, texts)
-    return onnx.numpy_helper.from_array(np.ascontiguousarray(x.constant).reshape(x.shape), name)
+    return onnx.numpy_helper.from_array(np.ascontiguousarray(x.constant).reshape(x.constant.shape), name)

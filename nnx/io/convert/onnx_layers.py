@@ -7,9 +7,9 @@ statistics, as in every prediction.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nnx.array.namespace import Array
 from nnx.errors import InputError
 from nnx.io.convert.onnx_activations import activated, sigmoid, traced
-from nnx.io.convert.onnx_graph import Value
 from nnx.model.layers import Activate, BatchNorm, Context, Dense, Layer, LayerNorm, PReLU, Residual
 from nnx.model.network import Network
 
@@ -17,7 +17,7 @@ Named = Iterator[tuple[str, Any]]
 """The parameters that are left, by their names: NumPy arrays (rows, columns), of members (K, rows, columns)."""
 
 
-def outputs(network: Network, arrays: Mapping[str, Any], X: Value) -> Value:
+def outputs(network: Network, arrays: Mapping[str, Any], X: Array) -> Array:
     """Return A[L] (..., m, n[L]) of X (m, n[0]).
 
     Raises
@@ -29,20 +29,24 @@ def outputs(network: Network, arrays: Mapping[str, Any], X: Value) -> Value:
     return _linked(network, _through(network.layers, named, X, network.n_features))
 
 
-def _through(layers: Sequence[Layer], named: Named, A: Value, n: int) -> Value:
+def _through(layers: Sequence[Layer], named: Named, A: Array, n: int) -> Array:
     for layer in layers:
         if isinstance(layer, Residual):
-            A = A + _through(layer.layers, named, A, n)  # type: ignore[operator]
+            A = A + _through(layer.layers, named, A, n)
         elif layer.layers:
-            raise InputError(f"the layer {layer!r} has layers inside; of these only Residual can be exported to ONNX")
+            raise InputError(
+                f"the layer {layer!r} has layers inside; of these only Residual can be exported to ONNX"
+            )
         else:
-            own = {key: A.graph.constant(x, name) for key, (name, x) in zip(layer.shapes(n), named, strict=False)}
+            own = {
+                key: A.graph.constant(x, name) for key, (name, x) in zip(layer.shapes(n), named, strict=False)
+            }
             A = _layer(layer, own, A)
         n = layer.units(n)
     return A
 
 
-def _layer(layer: Layer, own: Mapping[str, Value], A: Value) -> Value:
+def _layer(layer: Layer, own: Mapping[str, Array], A: Array) -> Array:
     """Return A[l] of A[l-1]; a layer's parameters (n, 1) become rows (n,) or (..., 1, n)."""
     xp = A.graph.xp
     kind = type(layer)
@@ -56,29 +60,29 @@ def _layer(layer: Layer, own: Mapping[str, Value], A: Value) -> Value:
         return activated(layer.g, A)
     if kind is PReLU:
         if of_members or A.ndim > 2 or A.dtype != "float32":
-            return xp.maximum(A, 0.0) + row["a"] * xp.minimum(A, 0.0)  # type: ignore[no-any-return]
+            return xp.maximum(A, 0.0) + row["a"] * xp.minimum(A, 0.0)
         return A.graph.node("PRelu", [A, row["a"]], A.dtype, A.shape)
     if kind is LayerNorm:
         assert isinstance(layer, LayerNorm)
         centred = A - xp.mean(A, axis=-1, keepdims=True)
         variance = xp.mean(centred * centred, axis=-1, keepdims=True)
-        return row["gamma"] * (centred / xp.sqrt(variance + layer.epsilon)) + row["beta"]  # type: ignore[no-any-return]
+        return row["gamma"] * (centred / xp.sqrt(variance + layer.epsilon)) + row["beta"]
     if kind is BatchNorm:  # not the operation of that name: its epsilon is a float32
         assert isinstance(layer, BatchNorm)
         scale = row["gamma"] / xp.sqrt(row["variance"] + layer.epsilon)
-        return scale * (A - row["mean"]) + row["beta"]  # type: ignore[no-any-return]
+        return scale * (A - row["mean"]) + row["beta"]
     return _by_its_forward(layer, own, A)
 
 
-def _product(own: Mapping[str, Value], row: Mapping[str, Value], A: Value, of_members: bool) -> Value:
+def _product(own: Mapping[str, Array], row: Mapping[str, Array], A: Array, of_members: bool) -> Array:
     """Return Z[l] = A[l-1] W[l]^T + b[l]."""
     if of_members or A.ndim > 2:
-        return A @ row["W"] + row["b"]  # type: ignore[operator, no-any-return]
+        return A @ row["W"] + row["b"]
     b = A.graph.xp.reshape(own["b"], (-1,))
     return A.graph.node("Gemm", [A, own["W"], b], A.dtype, (A.shape[0], own["W"].shape[0]), transB=1)
 
 
-def _by_its_forward(layer: Layer, own: Mapping[str, Value], A: Value) -> Value:
+def _by_its_forward(layer: Layer, own: Mapping[str, Array], A: Array) -> Array:
     """Return A[l] as the layer's own forward computes it, with samples as columns."""
     xp = A.graph.xp
 
@@ -88,7 +92,7 @@ def _by_its_forward(layer: Layer, own: Mapping[str, Value], A: Value) -> Value:
     return traced(f"the layer {type(layer).__name__}", forward, A.dtype)
 
 
-def _linked(network: Network, Z: Value) -> Value:
+def _linked(network: Network, Z: Array) -> Array:
     """Return A[L] = g[L](Z[L])."""
     link, xp = network.output, Z.graph.xp
     match link.name:
