@@ -21,6 +21,8 @@ BLOCKS = {
     "PReLU": lambda: [nnx.PReLU()],
     "Dropout": lambda: [nnx.Dropout(0.5)],
     "GaussianNoise": lambda: [nnx.GaussianNoise(0.5)],
+    "FeatureScale": lambda: [nnx.FeatureScale(6.0)],
+    "NTKDense": lambda: [nnx.NTKDense(5, "gelu", bias_rate=0.1)],
     "LayerNorm": lambda: [nnx.LayerNorm(1e-3)],
     "BatchNorm": lambda: [nnx.BatchNorm(0.2, 1e-4)],
     "Residual": lambda: [nnx.Residual([nnx.Dense(6, "tanh"), nnx.Dropout(0.1), nnx.PReLU(), nnx.Dense(4)])],
@@ -108,7 +110,7 @@ def test_members_are_one_graph(tmp_path, rng, dtype):
         nnx.PReLU(),
         nnx.BatchNorm(),
         nnx.Dense(4),
-        *(one for one in layers if type(one) is not nnx.Dense),
+        *(one for one in layers if not hasattr(one, "n")),
     ]
     network = nnx.Network(4, [*layers, nnx.Dense(3)], "softmax")
     trainer = nnx.Trainer(network, backend="numpy", dtype=dtype, members=3)

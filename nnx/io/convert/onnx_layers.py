@@ -5,12 +5,14 @@ statistics, as in every prediction.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import sqrt
 from typing import Any
 
 from nnx.array.namespace import Array
 from nnx.errors import InputError
 from nnx.io.convert.onnx_activations import activated, sigmoid, traced
 from nnx.model.layers import Activate, BatchNorm, Context, Dense, Layer, LayerNorm, PReLU, Residual
+from nnx.model.layers.scaled import FeatureScale, NTKDense
 from nnx.model.network import Network
 
 Named = Iterator[tuple[str, Any]]
@@ -55,6 +57,14 @@ def _layer(layer: Layer, own: Mapping[str, Array], A: Array) -> Array:
     if kind is Dense:
         assert isinstance(layer, Dense)
         return activated(layer.g, _product(own, row, A, of_members))
+    if kind is NTKDense:
+        assert isinstance(layer, NTKDense)
+        scaled = {"W": own["W"] / sqrt(own["W"].shape[-1]), "b": layer.bias_rate * own["b"]}
+        rows = {key: xp.matrix_transpose(x) for key, x in scaled.items()}
+        return activated(layer.g, _product(scaled, rows, A, of_members))
+    if kind is FeatureScale:
+        assert isinstance(layer, FeatureScale)
+        return layer.rate * row["s"] * A
     if kind is Activate:
         assert isinstance(layer, Activate)
         return activated(layer.g, A)
