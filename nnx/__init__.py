@@ -59,6 +59,8 @@ from nnx.model.layers import (
     Layer,
     LayerNorm,
     NTKDense,
+    Periodic,
+    PiecewiseLinear,
     PReLU,
     Residual,
 )
@@ -143,6 +145,8 @@ __all__ = [
     "Network",
     "OptunaPruning",
     "PReLU",
+    "Periodic",
+    "PiecewiseLinear",
     "Progress",
     "ProgressBar",
     "RMSprop",

@@ -105,6 +105,11 @@ CASES = {
     "noise": case(Network(4, [nnx.GaussianNoise(0.2), nnx.Dense(5, "relu"), nnx.Dense(3)], "softmax")),
     "layer norm": case(layered(nnx.LayerNorm())),
     "batch norm": case(layered(nnx.BatchNorm()), nnx.Adam()),
+    "bins": case(
+        Network(4, [nnx.PiecewiseLinear(3, 2, edges=[[0.0, 0.4, 1.0]] * 4), nnx.Dense(3)], "softmax"),
+        nnx.Adam(),
+    ),
+    "waves behind": case(layered(nnx.Periodic(3, 2, lite=True))),
     "residual": case(layered(nnx.Residual([nnx.LayerNorm(), nnx.Dense(7, "gelu"), nnx.Dense(5)]))),
     "scaled": case(
         Network(4, [nnx.FeatureScale(6.0), nnx.NTKDense(5, "selu", None, 0.1), nnx.NTKDense(3)], "softmax"),

@@ -146,6 +146,12 @@ CALLS = {
     "LayerNorm": (nnx.LayerNorm, {"epsilon": 1e-5}),
     "BatchNorm": (nnx.BatchNorm, {"momentum": 0.1, "epsilon": 1e-5}),
     "Residual": (nnx.Residual, {"layers": [nnx.Dense(3), nnx.Dense(2)]}),
+    "PiecewiseLinear": (nnx.PiecewiseLinear, dataclass_arguments(nnx.PiecewiseLinear, columns=[0, 1])),
+    "Periodic": (nnx.Periodic, dataclass_arguments(nnx.Periodic, columns=[0, 1])),
+    "PiecewiseLinear.from_data": (
+        nnx.PiecewiseLinear.from_data,
+        {"X": np.linspace(0, 1, 20).reshape(2, 10), "bins": 3, "rows": False},
+    ),
     "register_layer": (nnx.register_layer, {"kind": type("OfATest", (nnx.Layer,), {})}),
     "Activation": (nnx.Activation, square()),
     "register_activation": (nnx.register_activation, {"activation": nnx.Activation(**square())}),

@@ -22,6 +22,10 @@ BLOCKS = {
     "batch norm": [nnx.BatchNorm()],
     "feature scale": [nnx.FeatureScale(6.0)],
     "ntk dense": [nnx.NTKDense(6, "selu", bias_rate=0.1), nnx.NTKDense(4, "mish")],
+    "bins": [nnx.PiecewiseLinear(3, 2, columns=[0, 2], edges=[[-0.5, 0.1, 0.2, 0.4], [-0.1, 0.3]])],
+    "encoding": [nnx.PiecewiseLinear(2, None, edges=[[-0.5, 0.1, 0.4], [-0.1, 0.3], [0.2], [-9.0, 9.0]])],
+    "periodic": [nnx.Periodic(2, 3, sigma=0.5, columns=[0, 1, 3])],
+    "periodic lite": [nnx.Periodic(2, 3, sigma=0.5, lite=True)],
     "residual": [nnx.Residual([nnx.Dense(6, "tanh"), nnx.Dropout(0.2), nnx.Dense(4)])],
     "nested": [
         nnx.Residual(
@@ -43,7 +47,10 @@ def network(block, before=True):
 
 def drawn(rng, net, lead=()):
     """Parameters away from their special first values."""
-    theta = net.init(0, "float64") + 0.3 * rng.standard_normal((*lead, net.P))
+    first = net.init(0, "float64")
+    theta = first + 0.3 * rng.standard_normal((*lead, net.P))
+    for name in net.fixed:
+        theta[..., net.places[name]] = first[net.places[name]]
     for name in net.statistics:
         theta[..., net.places[name]] = (
             rng.random((*lead, net.places[name].stop - net.places[name].start)) + 0.5
@@ -62,8 +69,10 @@ def test_gradient_is_that_of_central_differences(backend, block, before, rng):
     theta, X, Y = drawn(rng, net), rng.standard_normal((4, 7)), rng.integers(0, 3, 7)
     found = net.loss_and_gradient(*given(backend, theta, X, Y), key=backend.asarray(KEY))[1]
     expected = differences(lambda t: net.loss_and_gradient(t, X, Y, key=KEY)[0], theta)
+    for name in net.fixed:
+        expected[net.places[name]] = 0
     np.testing.assert_allclose(backend.to_numpy(found), expected, rtol=1e-6, atol=1e-8)
-    for name in net.statistics:
+    for name in net.statistics + net.fixed:
         assert not backend.to_numpy(found)[net.places[name]].any()
 
 
@@ -84,7 +93,12 @@ def test_a_stack_gives_what_single_calls_give(backend, block, rng):
         np.testing.assert_allclose(backend.to_numpy(A)[k], backend.to_numpy(Ak), rtol=1e-12)
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+EMBEDDINGS = "bins", "encoding", "periodic", "periodic lite"
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(b, marks=pytest.mark.long) if b in EMBEDDINGS else b for b in BLOCKS]
+)
 def test_training_is_the_same_on_every_backend_and_cut_in_pieces(backend, block, rng):
     X, Y = rng.standard_normal((4, 30)), rng.integers(0, 3, 30)
 

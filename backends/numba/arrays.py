@@ -109,10 +109,7 @@ class Arrays:
     def name(self, value: Value) -> str:
         """Return the variable that is an array."""
         if self._graph.base(value) == self._X:
-            views = self._graph.views(value)
-            if any(view.name != "permute" for view in views):
-                raise TraceError("a view of the samples that is no transpose")
-            return f"x{self._X.number}{'.T' * (len(views) % 2)}"
+            return f"x{self._X.number}{''.join(map(_as_index, self._graph.views(value)))}"
         place = self.schedule.place(value)
         if id(place) not in self._variables:
             self._variables[id(place)] = self._variable(value, place)
@@ -200,3 +197,13 @@ class Arrays:
         for name, (shape, dtype) in self._memory.items():
             tables[name] = aligned(nbytes(Value(-1, shape, dtype))).view(dtype).reshape(shape)
         return tables
+
+
+def _as_index(view: Op) -> str:
+    """Return a view of the samples as text: their transpose, or some of their rows, which are features."""
+    if view.name == "permute":
+        return ".T"
+    if view.name == "slice" and view.reads[0].ndim == view.out.ndim == 2:
+        down, right = view.option("key")
+        return f"[{down.start} : {down.stop} : {down.step}, {right.start} : {right.stop} : {right.step}]"
+    raise TraceError(f"a view of the samples that is neither their transpose nor rows of them: {view}")

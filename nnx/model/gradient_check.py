@@ -43,7 +43,7 @@ def check_gradient(network: Network, seed: int = 0) -> None:
     thetas = [first + 0.1 * rng.standard_normal(network.P) for _ in range(2)]
     found = [network.loss_and_gradient(theta, X, Y, key=random)[1] for theta in thetas]
     for name, place in reversed(network.places.items()):
-        if name in network.statistics:
+        if name in network.statistics + network.fixed:
             continue
         for i in range(place.start, place.stop, (place.stop - place.start - 1) // ENTRIES + 1):
             for theta, dtheta in zip(thetas, found, strict=True):

@@ -51,6 +51,21 @@ def lecun(rng: Rng, n: int, n_prev: int) -> Matrix:
     return rng.uniform(-bound, bound, (n, n_prev))
 
 
+def uniform(rng: Rng, shape: tuple[int, ...], bound: float, scheme: str | None = None) -> Matrix:
+    """U(±bound), or numbers drawn by the initializer `scheme`."""
+    return (
+        rng.uniform(-bound, bound, shape) if scheme is None else initializer(scheme)(rng, shape[0], shape[1])
+    )
+
+
+def truncated_normal(rng: Rng, shape: tuple[int, ...], sigma: float) -> Matrix:
+    """N(0, sigma^2), where those beyond 3 sigma are drawn again."""
+    drawn = rng.standard_normal(shape)
+    while (far := np.abs(drawn) > 3).any():
+        drawn[far] = rng.standard_normal(int(far.sum()))
+    return sigma * drawn
+
+
 INITIALIZERS: dict[str, Initializer] = {
     initializer.__name__: initializer for initializer in (zeros, normal, inverse_sqrt, he, glorot, lecun)
 }

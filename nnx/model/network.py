@@ -52,6 +52,8 @@ class Network(InputGradient):
         The parameters that weight decay, L1, L2 and max-norm act on by default: the weights.
     statistics : tuple of str
         The parameters that are not learned: the running statistics of BatchNorm.
+    fixed : tuple of str
+        Those that never change: the bins of PiecewiseLinear.
     random : bool
         Whether a layer has random numbers in training (Dropout, GaussianNoise).
     whole_batches : bool
@@ -106,6 +108,7 @@ class Network(InputGradient):
         """The slice of theta that holds each parameter."""
         self.decayed = tuple(slot.name for slot in layout.slots if slot.decays)
         self.statistics = tuple(slot.name for slot in layout.slots if slot.is_statistic)
+        self.fixed = tuple(slot.name for slot in layout.slots if slot.is_fixed)
 
     @property
     def L(self) -> int:
@@ -271,6 +274,7 @@ class Network(InputGradient):
         if self.statistics:
             now = [layer.observe(p, k) for layer, p, k in zip(self.layers, params, kept, strict=True)]
             observed = self._layout.statistics(now)
+        if self.statistics or self.fixed:
             grads = map_leaves(
                 params, lambda p, d: array_namespace(p).zeros_like(p) if d is None else d, grads
             )

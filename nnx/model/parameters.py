@@ -20,6 +20,7 @@ class Slot:
     place: slice
     decays: bool
     is_statistic: bool
+    is_fixed: bool
 
 
 Tree = Any
@@ -98,7 +99,9 @@ class ParameterLayout:
                         name, again = f"{key}{len(self.n) - 1}_{again}", again + 1
                     names.add(name)
                     place = slice(self.P, self.P + prod(shape))
-                    slots[key] = Slot(name, shape, place, key in layer.decayed, key in layer.statistics)
+                    slots[key] = Slot(
+                        name, shape, place, key in layer.decayed, key in layer.statistics, key in layer.fixed
+                    )
                     self.P = place.stop
                 plan.append(slots)
             n_prev = n

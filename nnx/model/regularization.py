@@ -94,6 +94,8 @@ class Regularization:
                 raise unknown("parameter", name, network.shapes)
             if name in network.statistics:
                 raise InputError(f"{name} is a running statistic, which is not learned and cannot decay")
+            if name in network.fixed:
+                raise InputError(f"{name} is not learned, and cannot decay")
         return tuple(self.decayed)
 
     def mask(self, network: Network, theta: Array) -> Array:

@@ -181,7 +181,7 @@ def summary(n_features: int, layers: Sequence[Layer], names: Iterable[str], outp
                     {next(left): shape for shape in own.values()},
                     str(layer.describe().get("activation") or ""),
                     sum(map(prod, own.values())),
-                    sum(prod(own[key]) for key in layer.statistics if key in own),
+                    sum(prod(own[key]) for key in layer.statistics + layer.fixed if key in own),
                     0 if layer.layers else next(kept),
                 )
             )

@@ -1,6 +1,6 @@
 """The description of a run in a model file. All of it is checked before its network or optimizer is made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -146,7 +146,12 @@ def _expected(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) is tuple and Layer in get_args(hint):
         return ([_layer],)
     kinds = get_args(hint) if get_origin(hint) is not None or get_args(hint) else (hint,)
-    return tuple(_OF_HINTS[kind] for kind in kinds if kind in _OF_HINTS)
+    return tuple(_of_kind(kind) for kind in kinds if kind in _OF_HINTS or get_origin(kind) is Sequence)
+
+
+def _of_kind(kind: Any) -> Any:
+    """Return what JSON has for a type among those of a field: of a sequence a list."""
+    return [_of_kind(get_args(kind)[0])] if get_origin(kind) is Sequence else _OF_HINTS[kind]
 
 
 def check_callbacks(callbacks: list[Any], tensors: Mapping[str, Any]) -> None:

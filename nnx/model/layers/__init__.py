@@ -19,6 +19,8 @@ from nnx.model.layers.base import (
 from nnx.model.layers.dense import Affine, Dense
 from nnx.model.layers.dropout import Dropout, GaussianNoise
 from nnx.model.layers.norms import BatchNorm, LayerNorm
+from nnx.model.layers.periodic import Periodic
+from nnx.model.layers.piecewise_linear import PiecewiseLinear
 from nnx.model.layers.residual import Residual
 from nnx.model.layers.scaled import FeatureScale, NTKDense
 
@@ -37,6 +39,8 @@ __all__ = [
     "NTKDense",
     "PReLU",
     "Params",
+    "Periodic",
+    "PiecewiseLinear",
     "Residual",
     "as_text",
     "backward",
@@ -50,6 +54,7 @@ __all__ = [
 ]
 
 for _kind in (
-    Dense, Activate, PReLU, Dropout, GaussianNoise, LayerNorm, BatchNorm, Residual, FeatureScale, NTKDense
+    Dense, Activate, PReLU, Dropout, GaussianNoise, LayerNorm, BatchNorm, Residual, FeatureScale, NTKDense,
+    PiecewiseLinear, Periodic,
 ):  # fmt: skip
     LAYERS[_kind.__name__] = _kind

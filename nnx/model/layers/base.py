@@ -58,6 +58,8 @@ class Layer:
         The parameters that weight decay, L1, L2 and max-norm act on, unless `Regularization.decayed` names others.
     statistics : tuple of str
         The parameters that are not learned: `observe` sets them, and their derivative is zero.
+    fixed : tuple of str
+        The parameters that are not learned, and stay as they are; `backward` leaves out their derivatives.
     whole_batches : bool
         Whether a sample's output depends on the others in its batch. Then the batch cannot be cut into micro-batches.
     random : bool
@@ -68,6 +70,7 @@ class Layer:
 
     decayed: ClassVar[tuple[str, ...]] = ("W",)
     statistics: ClassVar[tuple[str, ...]] = ()
+    fixed: ClassVar[tuple[str, ...]] = ()
     whole_batches: ClassVar[bool] = False
     random: ClassVar[bool] = False
     layers: "tuple[Layer, ...]" = ()
@@ -155,7 +158,7 @@ def _check(layer: Layer, params: Any, grads: Any) -> None:
         return
     for name, p in params.items():
         if name not in grads:
-            if name in layer.statistics:
+            if name in layer.statistics + layer.fixed:
                 continue
             raise InputError(
                 f"{type(layer).__name__}.backward returns no derivative of its parameter {name!r}"
@@ -214,7 +217,9 @@ def from_any(layer: Any) -> Layer:
 
 def as_text(description: Mapping[str, Any]) -> str:
     """Return a layer as a person writes it, from its description: Dense(20, relu)."""
-    arguments = [value for name, value in description.items() if name != "kind" and value is not None]
+    arguments = [
+        value for name, value in description.items() if name not in ("kind", "edges") and value is not None
+    ]
     if "layers" in description:
         arguments = [as_text(layer) for layer in description["layers"]]
     return f"{description['kind']}({', '.join(map(str, arguments))})"
