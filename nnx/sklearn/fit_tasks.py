@@ -17,8 +17,10 @@ from nnx.errors import CallbackError
 
 try:
     from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin
-except ImportError:  # scikit-learn before 1.9
-    CallbackSupportMixin = object
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in the place of scikit-learn's class, which versions before 1.9 do not have: no `set_callbacks`."""
 
 
 class FitTask:
