@@ -1,5 +1,6 @@
 """The backends that the one suite runs on: each that is usable here is a parameter of its tests."""
 
+import gc
 import io
 import os
 import signal
@@ -64,6 +65,12 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("backend", marked, indirect=True)
 
 
+def long_but_for(names, *quick):
+    """Return the names as parameters: all but the quick ones are long."""
+    assert set(quick) <= set(names), set(quick) - set(names)
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.long) for name in names]
+
+
 def _parametrized(metafunc):
     """Return the names of what a test's own marks parametrize."""
     marks = metafunc.definition.iter_markers("parametrize")
@@ -76,6 +83,12 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the thousands of tests, which stay until the end: it runs often."""
+    gc.collect()
+    gc.freeze()
 
 
 def _lacks(item):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 
 from nnx.errors import InputError
 
@@ -60,7 +61,14 @@ def test_images_are_moved_by_bilinear_interpolation(rng):
     assert 0.2 < np.abs(rows).max() <= np.sin(np.radians(20)) + 1e-5
 
 
-@pytest.mark.parametrize("name", recipe.PARTS)
+ROWS = (
+    "+ MovingAverage(0.995): the recipe",
+    "the recipe with LayerNorm in its place",
+    "the recipe with 512-512-512, Residual",
+)
+
+
+@pytest.mark.parametrize("name", long_but_for(recipe.PARTS, *ROWS))
 def test_every_row_of_the_recipe_learns(name, digits):
     train, held = digits
     (score,), seconds = recipe.measure(small(recipe.PARTS[name]), train, held, [0])

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 
 import nnx
 from nnx.data import encoding_learned as module
@@ -320,7 +321,7 @@ def test_targets_to_compare_with():
     assert of_numbers.Y(table.part(0, 2).targets("y", [1, 2])).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("pattern", ["^.*$", "*", "^c.*$", "$x"])
+@pytest.mark.parametrize("pattern", long_but_for(["^.*$", "*", "^c.*$", "$x"], "^.*$"))
 def test_names_that_polars_takes_for_patterns(run, tmp_path, pattern):
     """Of numbers, text, dates, a key, and the target."""
     cells = {

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 from cuda_host import outputs, steps
 from cuda_kernels_on_host import needs_compiler
 from step_cases import CASES, SCHEDULED, case, close, digits, small
@@ -37,19 +38,15 @@ OF_SEVERAL = {"batch norm", "everything"}
 """What has no variance of one sample, and of two derivatives that only rounding makes."""
 
 
-SINGLE = {
-    "identity", "leaky_relu", "elu", "selu", "silu", "gelu_tanh", "gelu_sigmoid", "softsign", "mish", "hard_tanh",
-    "focal sigmoid", "huber identity", "absolute_error identity", "hinge identity", "gradient_descent", "nesterov",
-    "adagrad", "adamw", "lion that decays",
-}  # fmt: skip
-"""What differs from another case in a formula alone: `test_cuda_operations` has each of its operations."""
-assert SINGLE <= set(CASES), SINGLE - set(CASES)
+QUICK = (
+    "no hidden layer", "gelu", "focal softmax", "half_poisson_deviance exp", "adam", "batch norm", "layer norm",
+    "prelu", "residual", "one sample", "everything",
+)  # fmt: skip
+"""What other cases differ from in a formula alone: `test_cuda_operations` has each of its operations."""
 
 
 @pytest.mark.parametrize(("dtype", "m"), FORMS)
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in SINGLE else ()) for name in CASES]
-)
+@pytest.mark.parametrize("name", long_but_for(CASES, *QUICK))
 def test_two_steps(name, dtype, m):
     m = max(m, 6) if name in OF_SEVERAL else m
     if name in NOT_RENDERED:
@@ -92,7 +89,10 @@ WIDE = {
 
 
 @pytest.mark.parametrize("m", [45, pytest.param(700, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize(
+    "name",
+    long_but_for(WIDE, "several blocks for a sum", "many classes", "long columns", "a norm of one unit"),
+)
 def test_steps_of_other_sizes(name, m):
     made, step, state, batch = render(WIDE[name], "float32", m)
     here, J = quiet()(step)(state, batch)
@@ -104,7 +104,7 @@ def test_steps_of_other_sizes(name, m):
         np.testing.assert_array_equal(costs, runs[0][1])
 
 
-@pytest.mark.parametrize("name", SCHEDULED)
+@pytest.mark.parametrize("name", long_but_for(SCHEDULED, "cosine", "step_decay"))
 def test_every_schedule(name):
     schedule = nnx.schedules.schedule(name, learning_rate=0.1, **SCHEDULED[name])
     made, step, state, batch = render(case(small(), nnx.Adam(schedule)), "float64", 6)

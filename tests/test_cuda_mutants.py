@@ -6,6 +6,7 @@ import cuda_host
 import numpy as np
 import pytest
 from array_api_compat import array_namespace
+from conftest import long_but_for
 from cuda_host import steps
 from cuda_kernels_on_host import RefusedError, needs_compiler
 from step_cases import digits
@@ -86,7 +87,16 @@ PRELUDES = {
 }
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize(
+    "name",
+    long_but_for(
+        TEXTS,
+        "columns beyond the last sample",
+        "a stride off by one",
+        "one counter for all",
+        "a neighbour's old number",
+    ),
+)
 def test_a_wrong_kernel_is_found(case, name):
     before, after = TEXTS[name]
     step = case[0]
@@ -95,7 +105,9 @@ def test_a_wrong_kernel_is_found(case, name):
     assert wrong(case, step._replace(kernels=kernels)) is not None
 
 
-@pytest.mark.parametrize("name", PRELUDES)
+@pytest.mark.parametrize(
+    "name", long_but_for(PRELUDES, "no barrier before the sum over warps", "lanes left out")
+)
 def test_a_wrong_prelude_is_found(case, name, monkeypatch):
     before, after = PRELUDES[name]
     assert before in cuda_host.PRELUDE

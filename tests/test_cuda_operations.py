@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from array_api_compat import array_namespace
+from conftest import long_but_for
 from cuda_host import outputs
 from cuda_kernels_on_host import needs_compiler
 
@@ -95,7 +96,7 @@ def test_elementwise_functions(dtype):
         np.testing.assert_allclose(found, right, rtol=exact, atol=rtol / 100 if exact else 0, err_msg=name)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bool"])
+@pytest.mark.parametrize("dtype", long_but_for(["float32", "float64", "int64", "bool"], "float32", "bool"))
 def test_reductions(rng, dtype):
     """Of lines that lie in one piece, across those that do not, and of all elements; by one block and by several."""
     tested = (

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from conftest import long_but_for
 from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import installed
 from test_programs import (  # noqa: F401  # they are run here, too
@@ -23,9 +24,7 @@ ORDERS = ["as asked", "last first", "any"]
 
 pytestmark = [
     needs_compiler,
-    pytest.mark.parametrize(
-        "backend", [*ORDERS[:2], pytest.param(ORDERS[2], marks=pytest.mark.long)], indirect=True
-    ),
+    pytest.mark.parametrize("backend", long_but_for(ORDERS, "last first"), indirect=True),
 ]
 
 FALL_BACK = {"test_a_run_that_fails_changes_nothing"}

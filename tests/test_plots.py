@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 
 import nnx
 from nnx.plots import style
@@ -466,10 +467,7 @@ BY_DATA = {
 SMALL = ("--epochs", 3, "--layers", 8, "--backend", "numpy")
 
 
-@pytest.mark.parametrize(
-    "data",  # digits have those of iris, too
-    [pytest.param(name, marks=pytest.mark.long if name == "iris" else ()) for name in BY_DATA],
-)
+@pytest.mark.parametrize("data", long_but_for(BY_DATA, "moons", "diabetes"))
 @pytest.mark.usefixtures("drawn")
 def test_a_run_leaves_the_pictures_that_suit_it_and_they_can_be_drawn_again(run, tmp_path, data):
     status, out, err = run("train", data, *SMALL, "--out", "here")

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 
 import nnx
 from nnx.backends.numba import compiled
@@ -334,7 +335,7 @@ def test_the_command_line_says_what_to_do_about_threads(capsys):
     assert "nnx failed" not in told
 
 
-@pytest.mark.parametrize("kept", [1, 2])
+@pytest.mark.parametrize("kept", long_but_for([1, 2], 2))
 def test_old_forms_are_forgotten_and_what_is_in_use_is_not(kept, tmp_path, monkeypatch):
     monkeypatch.setenv("NNX_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compiled, "_modules", {})

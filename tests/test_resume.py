@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 
 import nnx
 from nnx.io import container
@@ -96,7 +97,7 @@ class Interrupt(nnx.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", [2, 4, 7, 16])
+@pytest.mark.parametrize("step", long_but_for([2, 4, 7, 16], 4, 16))
 def test_every_backend_goes_on_from_within_an_epoch(backend, step, tmp_path):
     """Also with micro-batches; the history returned is that of the whole fit."""
     options = {"micro_batch": 3}
