@@ -94,6 +94,9 @@ EDGES = {
     "sklearn/search.py",
     "sklearn/search_tasks.py",
     "sklearn/stacked_fits.py",
+    "sklearn/table_inputs.py",
+    "sklearn/tabular.py",
+    "sklearn/tabular_model.py",
     "sklearn/validation.py",
 }
 ARRAY_LIBRARIES = {

@@ -11,6 +11,7 @@ try:
     from nnx.sklearn.classifier import MLPClassifier
     from nnx.sklearn.regressor import MLPRegressor
     from nnx.sklearn.search import StackedSearchCV
+    from nnx.sklearn.tabular import TabularClassifier, TabularRegressor
 except ModuleNotFoundError as error:
     if not error.name or error.name.startswith("nnx"):
         raise
@@ -18,4 +19,4 @@ except ModuleNotFoundError as error:
         f"nnx.sklearn needs {error.name}: {install('sklearn')}", name=error.name
     ) from error
 
-__all__ = ["MLPClassifier", "MLPRegressor", "StackedSearchCV"]
+__all__ = ["MLPClassifier", "MLPRegressor", "StackedSearchCV", "TabularClassifier", "TabularRegressor"]
