@@ -1,0 +1,71 @@
+"""The benchmark of tables: a small run of it, and one that goes on."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", minversion="1.6")
+
+from nnx.bench import tabular
+
+pytestmark = pytest.mark.needs("pandas")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    pandas = pytest.importorskip("pandas")
+
+    def table(classes):
+        rng = np.random.default_rng(0)
+        X = pandas.DataFrame({"a": rng.standard_normal(600), "t": rng.choice(["x", "y", "z"], 600)})
+        return X, np.where(X["a"] > 0, "p", "n") if classes else X["a"].to_numpy()
+
+    sets = {"of classes": ("accuracy", lambda: table(True)), "of numbers": ("R2", lambda: table(False))}
+    monkeypatch.setattr(tabular, "SETS", sets)
+    monkeypatch.setattr(tabular, "FOLDS", 2)
+    monkeypatch.setattr(tabular, "GRID", {"alpha": [1e-4, 1.0]})
+    tabular.load.cache_clear()
+    yield
+    tabular.load.cache_clear()
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_was_ended_goes_on(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tabular, "version", lambda name: "1")
+    arguments = ["--folder", str(tmp_path / "cells"), "--max-iter", "3", "--rows", "60"]
+    tabular.main([*arguments, "--sets", "of numbers"])
+    assert len([*(tmp_path / "cells").iterdir()]) == 2
+    measured = []
+    measure = tabular.measure
+    monkeypatch.setattr(
+        tabular, "measure", lambda *given, **more: measured.append(given) or measure(*given, **more)
+    )
+    tabular.main([*arguments, "--out", str(tmp_path / "all.json")])
+    assert measured == [("of classes", 0), ("of classes", 1)]
+    found = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
+    assert len(found["cells"]) == 4
+    assert all(set(cell) == set(tabular.COLUMNS) for cell in found["cells"].values())
+    printed = capsys.readouterr().out
+    assert "| of classes | accuracy |" in printed
+    assert "| mean rank | 1 is best |" in printed
+
+
+def test_the_table_has_ranks_and_marks_the_best(small):
+    cells = {
+        f"{name}-{fold}": {key: 0.5 + k / 10 + fold / 10 for k, key in enumerate(tabular.COLUMNS)}
+        for name in tabular.SETS
+        for fold in range(2)
+    }
+    lines = tabular.table(cells).splitlines()
+    assert lines[2] == "| of classes | accuracy | 0.550 | 0.650 | 0.750 | 0.850 | **0.950** |"
+    assert lines[-1] == "| mean rank | 1 is best | 5.00 | 4.00 | 3.00 | 2.00 | 1.00 |"
+
+
+def test_rows_are_drawn_once_and_an_unknown_set_is_an_error(small, capsys):
+    X, y = tabular.load("of numbers", 60)
+    assert len(X) == len(y) == 60
+    with pytest.raises(SystemExit):
+        tabular.main(["--sets", "no such"])
+    assert "unknown data sets: no such. Known: of classes, of numbers" in capsys.readouterr().err
