@@ -126,6 +126,7 @@ def test_the_members_of_a_fit(solver, classes):
     )
 
 
+@pytest.mark.long
 def test_pipelines_and_searches_pass_them_on(classes):
     X, y = classes
     bars = [ScoringMonitor(scoring="accuracy") for _ in range(3)]
