@@ -70,6 +70,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "reset_modules": ("nnx_site.as_on_the_pages",),
+    "remove_config_comments": True,
     "show_memory": False,
     "capture_repr": (),
     "min_reported_time": 10,

@@ -21,7 +21,7 @@ trainer = nnx.Trainer(
 )
 trainer.fit(x[None, :], y, epochs=300, batch_size=32)
 
-grid = np.linspace(-3.6, 3.6, 300)[None, :]
+grid = np.linspace(-4.5, 4.5, 300)[None, :]
 each = trainer.predict(grid)  # (8, 1, 300)
 mean, spread = trainer.ensemble.predict_with_spread(grid)
 
@@ -32,6 +32,6 @@ axes.plot(grid[0], each[:, 0].T, lw=0.6, color="C1", alpha=0.7)
 axes.plot(grid[0], mean[0], color="C0", lw=2, label="the mean of eight")
 axes.fill_between(grid[0], (mean - 2 * spread)[0], (mean + 2 * spread)[0], color="C0", alpha=0.2)
 axes.plot(x, y, ".", color="C2", ms=5, label="samples")
-axes.set(xlabel="x", ylabel="y", ylim=(-3, 3))
+axes.set(xlabel="x", ylabel="y", ylim=(-2.5, 2))
 axes.legend()
 plt.show()
