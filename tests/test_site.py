@@ -72,7 +72,8 @@ def test_the_reference_has_every_estimator():
 def test_every_page_is_in_one_toctree():
     pages = [path.stem for path in [*DOCS.glob("*.md"), *DOCS.glob("*.ipynb")] if path.stem != "index"]
     found = in_toctrees()
-    assert not set(pages) - set(found), "add to a toctree of docs/site/"
+    missing = sorted(set(pages) - set(found))
+    assert not missing, f"add to a toctree of docs/site/: {missing}"
     assert sorted(name for name in found if "/" not in name) == sorted(pages)
 
 
