@@ -5,6 +5,7 @@ import numpy as np
 import nnx
 from nnx.model.network import Network
 from nnx.model.outputs import LOSSES
+from nnx.model.outputs import output as find_output
 from nnx.train.step import initial_state, training_step
 
 
@@ -52,7 +53,7 @@ def case(net, optimizer=None, regularization=None, m=6, Y=None, weights=False, l
             theta = theta + 0.1 * rng.standard_normal((*lead, net.P)).astype(dtype)
         state = initial_state(net, optimizer, theta, regularization, seed=3)
         X = rng.standard_normal((m, net.n[0])).astype(dtype).T
-        n = net.n[-1]
+        n = net.n_targets
         if Y == "indices":
             batch = X, rng.integers(0, n, m, dtype=np.int32)
         else:
@@ -66,7 +67,8 @@ def case(net, optimizer=None, regularization=None, m=6, Y=None, weights=False, l
 
 
 def small(hidden="tanh", output="softmax", loss=None, sizes=(4, 5, 3)):
-    return nnx.mlp(list(sizes), hidden, output, loss=loss)
+    *sizes, n = sizes
+    return nnx.mlp([*sizes, n * find_output(output, loss).per_target], hidden, output, loss=loss)
 
 
 def layered(*layers):
@@ -93,6 +95,7 @@ CASES = {
         for output, losses in LOSSES.items()
         for loss in losses
     },
+    "several quantiles": case(small(output="identity", loss="quantile(0.1,0.5,0.9)"), weights=True),
     "focal softmax": case(small(loss="focal"), Y="indices"),
     **{name: case(small(), optimizer) for name, optimizer in _optimizers()},
     "one output": case(small(output="sigmoid", sizes=(4, 5, 1))),

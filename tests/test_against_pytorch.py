@@ -27,6 +27,11 @@ def focal(Z, Y):
     return -((1 - p) ** 2 * torch.log(p)).mean()
 
 
+def gaussian(Z, Y):
+    variance = torch.exp(Z[:, 3:]) + 1e-6
+    return F.gaussian_nll_loss(Z[:, :3], Y, variance) * 3
+
+
 def summed(function):
     """PyTorch's mean over samples and outputs times the outputs: nnx's mean over the samples of their sum."""
     return lambda Z, Y: function(Z, Y) * Z.shape[1]
@@ -42,6 +47,8 @@ LOSSES = {
     ("identity", "huber(0.5)"): (summed(lambda Z, Y: F.huber_loss(Z, Y, delta=0.5)), NUMBERS),
     ("identity", "absolute_error"): (summed(F.l1_loss), NUMBERS),
     ("identity", "hinge"): (hinge, ONE_HOT),
+    ("identity", "quantile(0.5)"): (summed(lambda Z, Y: F.l1_loss(Z, Y) / 2), NUMBERS),
+    ("identity", "gaussian"): (gaussian, NUMBERS),
     ("exp", None): (summed(F.poisson_nll_loss), ONE_HOT),  # its gradient; the deviance has a constant more
 }
 
@@ -82,7 +89,8 @@ def test_activations(activation):
 
 @pytest.mark.parametrize(("output", "loss"), LOSSES)
 def test_losses(output, loss):
-    net = nnx.mlp([4, 6, 3], "tanh", output, loss=loss)
+    n = 3 * nnx.model.outputs.output(output, loss).per_target
+    net = nnx.mlp([4, 6, n], "tanh", output, loss=loss)
     check(*beside_torch(net, *LOSSES[output, loss]))
 
 
@@ -92,6 +100,7 @@ def test_every_loss_is_here():
     names = {
         (link, nnx.model.outputs.output(link, loss).spec) for link, losses in ALL.items() for loss in losses
     }
+    names = {(link, None if spec is None else spec.partition("(")[0]) for link, spec in names}
     assert {(link, None if spec is None else spec.partition("(")[0]) for link, spec in LOSSES} == names
 
 

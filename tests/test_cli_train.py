@@ -174,6 +174,8 @@ def test_a_configuration_that_is_not_there(run):
         (["--dropout", "1"], "dropout must be at least 0 and less than 1, not 1.0"),
         (["--init", "hee"], "unknown initializer 'hee'; did you mean 'he'"),
         (["--loss", "hubr"], "unknown loss 'hubr'; did you mean 'huber'"),
+        (["--loss", "quantile(2)"], "a quantile must be a number between 0 and 1, such as 0.9, not 2"),
+        (["--loss", "quantile(0.1,0.9)"], "'quantile(0.1,0.9)' has 2 outputs for each target"),
         (["--optimizer", "adam(beta3=1)"], "it takes learning_rate, beta1, beta2, epsilon"),
         (
             ["--optimizer", "adam(0.9)"],

@@ -46,7 +46,7 @@ def test_the_bytes_of_a_network():
 
 
 SMALL = {"weights": 8, "dropout": 9, "noise": 11, "layer norm": 9, "batch norm": 12, "residual": 13}
-SMALL |= {"bins": 9, "waves behind": 14, "scaled": 12}
+SMALL |= {"bins": 9, "waves behind": 14, "scaled": 12, "gaussian identity": 8, "several quantiles": 12}
 """Small steps with more kernels than 7. Less is better."""
 
 

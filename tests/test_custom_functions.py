@@ -1,6 +1,8 @@
 """A loss, a schedule, a metric, an activation and a layer of one's own, and how they are checked."""
 
+import copy
 import math
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +42,10 @@ def stairs(t):
     return 0.5 ** (t // 3)
 
 
+def product(A, Y):
+    return xp(A).prod(A - Y, axis=-2)
+
+
 def cubic(name="cubic", **options):
     options = {"derivative": lambda A, Y: 3 * (A - Y) * abs(A - Y)} | options
     return nnx.Loss(name, lambda A, Y: abs(A - Y) ** 3, **options)
@@ -50,10 +56,9 @@ def cubic(name="cubic", **options):
 
 def test_a_loss_and_a_schedule_train_as_nnxs_own_do(backend):
     w = np.linspace(0.5, 2, 40)
-    own = nnx.Loss("own_huber", own_huber, own_huber_derivative)
     found = []
     for loss, rate, on in (
-        (own, schedules.Custom(0.1, stairs), backend),
+        (own_huber, schedules.Custom(0.1, stairs), backend),  # its derivative is derived
         ("huber", schedules.StepDecay(0.1, every=3, decay=0.5), "numpy"),
     ):
         net = nnx.mlp([3, 4, 1], "tanh", "identity", loss=loss)
@@ -114,7 +119,10 @@ def test_a_loss_of_samples_and_one_of_Z():
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (own_huber, r"needs its derivative, too: nnx\.Loss\(name, loss, derivative\)"),
+        (lambda A, Y: abs(A - Y), "has no name; define it with def"),
+        (nnx.Loss("m", product), r"cannot derive its derivative: the operation 'prod' .*Give it: nnx\.Loss\(name"),
+        (nnx.Loss("m", lambda A, Y: xp(A).cumulative_sum(A, axis=0)), "cannot derive .*'cumulative_sum' .* be traced"),
+        (nnx.Loss("m", lambda A, Y: xp(A).where(A > 0.1, 2 * A, Y)), None),
         (cubic("huber"), "nnx has a loss named 'huber' itself"),
         (cubic(derivative=lambda A, Y: 3 * (A - Y) ** 2), r"derivative gives .* at a = .*, y = .*changes by"),
         (cubic(derivative=lambda A, Y: (A - Y) * abs(A - Y) / 10), "without the mean over the samples"),
@@ -127,6 +135,9 @@ def test_a_loss_of_samples_and_one_of_Z():
     ],
 )  # fmt: skip
 def test_losses_that_cannot_be(loss, message):
+    if message is None:
+        nnx.mlp([3, 4, 2], output="identity", loss=loss)
+        return
     with pytest.raises(nnx.InputError, match=message):
         nnx.mlp([3, 4, 2], output="identity", loss=loss)
 
@@ -134,7 +145,7 @@ def test_losses_that_cannot_be(loss, message):
 def test_arguments_of_a_loss():
     for change, message in (
         ({"name": ""}, "name must be a name"),
-        ({"derivative": None}, "derivative must be a function of A and Y"),
+        ({"derivative": 3}, "derivative must be a function of A and Y"),
         ({"of": "z"}, "of, what the loss is computed from, must be 'A' or 'Z', not 'z'"),
         ({"check": 1}, "check must be True or False"),
     ):
@@ -190,7 +201,35 @@ def test_models_with_a_loss_and_a_schedule_are_loaded_once_registered(tmp_path):
     with pytest.raises(nnx.InputError, match="nnx has a loss named 'hinge' itself"):
         nnx.register_loss(cubic("hinge"))
     with pytest.raises(nnx.InputError, match=r"expected an nnx\.Loss"):
-        nnx.register_loss(own_huber)
+        nnx.register_loss(3)
+
+
+def log_cosh(A, Y):
+    return xp(A).log(xp(A).cosh(A - Y))
+
+
+@nnx.register_loss
+def relative_error(Z, Y):
+    return xp(Z).sum(abs(Z - Y) / (1 + abs(Y)), axis=-2)
+
+
+def test_losses_of_one_function_are_equal_and_can_be_pickled():
+    loss = nnx.Loss("log_cosh", log_cosh)
+    again = pickle.loads(pickle.dumps(loss))
+    assert loss == again == copy.deepcopy(loss)
+    assert hash(loss) == hash(again)
+    assert again.slope(np.asarray([[2.0]]), np.asarray([[1.0]])) == pytest.approx(np.tanh(1))
+    assert loss != nnx.Loss("log_cosh", own_huber)
+    nets = [nnx.mlp([3, 1], output="identity", loss=one) for one in (loss, again, log_cosh)]
+    assert nets[0].output == nets[1].output == nets[2].output
+    assert relative_error.__name__ == "relative_error"
+
+
+def test_a_registered_loss_of_one_function_is_found_by_its_name():
+    nnx.register_loss(relative_error)
+    net = nnx.mlp([3, 2], output="exp", loss="relative_error")
+    assert net.output.spec == "relative_error"
+    nnx.check_gradient(net)
 
 
 # A schedule.

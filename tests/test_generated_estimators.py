@@ -24,7 +24,7 @@ import nnx.sklearn as ours
 
 CHOICES = {
     "hidden_layer_sizes": [(4,), (3, 2), 4, (), np.array([4]), [5], (4.5,), True, (0,), "44"],
-    "activation": ["identity", "logistic", "tanh", "relu", "elu"],
+    "activation": ["identity", "logistic", "tanh", "relu", "eluu"],
     "solver": ["lbfgs", "sgd", "adam"],
     "alpha": [0.0, 1e-4, 1.0, 10, -1.0],
     "batch_size": ["auto", 7, 20, 1000],
@@ -75,6 +75,7 @@ class Pair:
     def __init__(self, rng, kind, instances):
         name = "MLPClassifier" if kind in ("two", "three", "labels") else "MLPRegressor"
         self.kind, self.rng, self.instances, self.said = kind, rng, instances, []
+        self.activation = None  # that of the last fit
         self.both = [getattr(library, name)(max_iter=3) for library in (theirs, ours)]
         self.set(hidden_layer_sizes=(4,))
         self.draw_anew()
@@ -116,12 +117,19 @@ class Pair:
         X = sparse.csr_matrix(X) if rng.random() < 0.2 else X
         if act == "predict":
             self.said.append("predict")
-            return self.compared([self.tried(one, "predict", X) for one in self.both])
+            their, now = self.both[0], self.both[0].activation
+            their.activation = (
+                self.activation or now
+            )  # scikit-learn's goes by the one that is set, ours by the fit's
+            found = [self.tried(one, "predict", X) for one in self.both]
+            their.activation = now
+            return self.compared(found)
         self.said.append(f"{act}(weights {'none' if w is None else np.ravel(w)[0]:})")
         given = {"sample_weight": w}
         if act == "partial_fit" and self.kind in ("two", "three", "labels"):
             given["classes"] = {"two": ["a", "b"], "three": [0, 1, 2], "labels": [0, 1]}[self.kind]
             given["classes"] = np.array(given["classes"])
+        self.activation = self.both[0].activation
         return self.compared([self.tried(one, act, X, y, **given) for one in self.both])
 
     def tried(self, one, act, *arguments, **given):

@@ -1,7 +1,7 @@
 """The losses and their derivatives, through `nnx.model.outputs.Output`, on every backend."""
 
 import itertools
-from decimal import Decimal, localcontext
+from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
 from operator import mul
 
 import numpy as np
@@ -32,6 +32,10 @@ PAIRS = [
     ("identity", "huber(0.3)"),
     ("identity", "absolute_error"),
     ("identity", "hinge"),
+    ("identity", "quantile(0.9)"),
+    ("identity", "quantile(0.1,0.5,0.9)"),
+    ("identity", "gaussian"),
+    ("identity", "gaussian(0.1)"),
     ("exp", None),
 ]
 pairs = pytest.mark.parametrize(("link", "loss"), PAIRS)
@@ -77,17 +81,23 @@ def test_derivative_on_numpy_in_many_sizes(link, loss, n, m, lead, seed):
 
 def check_derivative(backend, pair, n, m, lead, seed, h=1e-6):
     rng = np.random.default_rng(seed)
-    Z, Y = 2 * rng.standard_normal((*lead, n, m)), targets_of(rng, pair, n, m, lead)
-    kinks = {"hinge": (2 * Y - 1) * Z - 1, "absolute_error": Z - Y}.get(pair.spec)
+    rows = n * pair.per_target
+    Z, Y = 2 * rng.standard_normal((*lead, rows, m)), targets_of(rng, pair, n, m, lead)
+    of_rows = np.concatenate([Y] * pair.per_target, axis=-2)
+    kinks = {"hinge": (2 * of_rows - 1) * Z - 1, "absolute_error": Z - of_rows, "quantile": Z - of_rows}.get(
+        (pair.spec or "").partition("(")[0]
+    )
     if kinks is not None:  # where no derivative is
         Z = np.where(np.abs(kinks) < 1e-4, Z + 1e-3, Z)
     found = backend.to_numpy(backend.compile(pair.derivative)(*on(backend, Z, Y)))
     assert found.shape == Z.shape
-    units = h * np.eye(n)[:, None]  # one unit vector a stacked copy: (n, 1, n)
+    units = h * np.eye(rows)[:, None]  # one unit vector a stacked copy: (n, 1, n)
     moved = [Z[..., None, :, :] + sign * units.transpose(0, 2, 1) for sign in (1, -1)]
     high, low = (
         backend.to_numpy(
-            backend.compile(pair.loss)(*on(backend, Zh, np.broadcast_to(Y[..., None, :, :], Zh.shape)))
+            backend.compile(pair.loss)(
+                *on(backend, Zh, np.broadcast_to(Y[..., None, :, :], (*lead, rows, n, m)))
+            )
         )
         for Zh in moved
     )
@@ -97,7 +107,7 @@ def check_derivative(backend, pair, n, m, lead, seed, h=1e-6):
 @pairs
 def test_a_stack_gives_what_single_calls_give(backend, rng, link, loss):
     pair = output(link, loss)
-    Z, Y = rng.standard_normal((3, 2, 5)), targets_of(rng, pair, 2, 5, (3,))
+    Z, Y = rng.standard_normal((3, 2 * pair.per_target, 5)), targets_of(rng, pair, 2, 5, (3,))
     for function in (pair.loss, pair.derivative):
         whole = backend.to_numpy(function(*on(backend, Z, Y)))
         each = [backend.to_numpy(function(*on(backend, Zk, Yk))) for Zk, Yk in zip(Z, Y, strict=True)]
@@ -111,13 +121,14 @@ def test_finite_at_large_Z(backend, link, loss, dtype, z):
     """p = 0 and p = 1 to the last bit; no warning of overflow or of an impossible number is tolerated."""
     pair = output(link, loss)
     Z = np.array([[z, -z, z, 0], [-z, z, z, 0]])
+    Z = np.concatenate([Z, Z[::-1], Z][: pair.per_target])
     for Y in (np.array([[1.0, 1, 1, 1], [0, 0, 0, 0]]), np.array([[0.0, 0, 0, 0], [1, 1, 1, 1]])):
         arrays = [backend.asarray(a, dtype) for a in (Z, Y)]
         found, slope = (backend.to_numpy(f(*arrays)) for f in (pair.loss, pair.derivative))
         assert found.dtype == slope.dtype == dtype
         assert np.isfinite(found).all()
         assert np.isfinite(slope).all()
-        assert (found >= 0).all()
+        assert pair.loss_name == "Gaussian" or (found >= 0).all()
 
 
 def exact(link, loss, z, y):
@@ -141,6 +152,14 @@ def exact(link, loss, z, y):
         total = sum(c)
         value = -sum(b * w * log for b, w, log in zip(y, powers, log_p, strict=True))
         return value, [one - a * total for one, a in zip(c, p, strict=True)]
+    if name == "gaussian":
+        (a, s), (y,) = z, y
+        v = s.exp() + Decimal(float(parameter or 1e-6))
+        return (v.ln() + (a - y) ** 2 / v) / 2, [(a - y) / v, s.exp() / v * (1 - (a - y) ** 2 / v) / 2]
+    if name == "quantile":
+        shares, (y,) = [Decimal(float(q)) for q in parameter.split(",")], y
+        slopes = [(1 - q if a > y else -q) if a != y else zero for q, a in zip(shares, z, strict=True)]
+        return sum(max(q * (y - a), (q - 1) * (y - a)) for q, a in zip(shares, z, strict=True)), slopes
     (z,), (y,) = z, y
     if link == "sigmoid":
         rest = (1 + (-abs(z)).exp()).ln()
@@ -186,7 +205,10 @@ def test_right_at_the_ends_of_a_dtype_and_between(link, loss, dtype):
         Z = np.array(list(itertools.product(values[::4], repeat=3))).T.astype(dtype)
         targets = [*np.eye(3), np.full(3, 1 / 3), np.array([0.5, 0, 0.5])]
     else:
-        Z = np.array([values]).astype(dtype)
+        if pair.loss_name == "Gaussian":  # beyond, the square over a variance is infinite
+            values = [value for value in values if abs(value) < (1e-6 * float(info.max)) ** 0.5]
+        some = values[:: {1: 1, 2: 2, 3: 4}[pair.per_target]]
+        Z = np.array(list(itertools.product(some, repeat=pair.per_target))).T.astype(dtype)
         shares = [[0.25], [0.5]] if pair.soft else []
         targets = [
             [0.0],
@@ -204,7 +226,7 @@ def test_right_at_the_ends_of_a_dtype_and_between(link, loss, dtype):
             assert (J[np.isinf(J)] > 0).all()
             continue
         with localcontext() as context:
-            context.prec = 40
+            context.prec, context.Emax, context.Emin = 40, MAX_EMAX, MIN_EMIN
             both = [exact(link, loss, z, y) for z, y in zip(Z.T, Y.T, strict=True)]
             value = [float(min(one, Decimal(float(info.max)))) for one, _ in both]
             slope = np.array([[float(x) for x in one] for _, one in both]).T
@@ -267,7 +289,26 @@ def typed(torch, link, loss):
         p = torch.softmax(Z, 0)
         return -(Y * (1 - p) ** gamma * torch.log(p)).sum(0)
 
+    def pinball(quantiles):
+        def loss(Z, Y):
+            R = Y - Z.reshape(len(quantiles), *Y.shape)
+            q = torch.tensor(quantiles, dtype=torch.float64)[:, None, None]
+            return torch.where(R > 0, q * R, (q - 1) * R).sum((0, 1))
+
+        return loss
+
+    def gaussian(epsilon):
+        def loss(Z, Y):
+            A, S = Z.reshape(2, *Y.shape)
+            return torch.nn.GaussianNLLLoss(reduction="none")(A, Y, torch.exp(S) + epsilon).sum(0)
+
+        return loss
+
     return {
+        ("identity", "quantile(0.9)"): pinball([0.9]),
+        ("identity", "quantile(0.1,0.5,0.9)"): pinball([0.1, 0.5, 0.9]),
+        ("identity", "gaussian"): gaussian(1e-6),
+        ("identity", "gaussian(0.1)"): gaussian(0.1),
         ("sigmoid", None): lambda Z, Y: torch.nn.BCEWithLogitsLoss(reduction="none")(Z, Y).sum(0),
         ("softmax", None): lambda Z, Y: torch.nn.CrossEntropyLoss(reduction="none")(Z.T, Y.T),
         ("sigmoid", "focal"): lambda Z, Y: sigmoid_focal(Z, Y, 2.0),
@@ -288,7 +329,7 @@ def typed(torch, link, loss):
 def test_losses_and_derivatives_are_those_of_torch(backend, rng, link, loss):
     torch = pytest.importorskip("torch")
     pair = output(link, loss)
-    Z, Y = 3 * rng.standard_normal((4, 60)), targets_of(rng, pair, 4, 60)
+    Z, Y = 3 * rng.standard_normal((4 * pair.per_target, 60)), targets_of(rng, pair, 4, 60)
     z = torch.tensor(Z, requires_grad=True)
     expected = typed(torch, link, loss)(z, torch.tensor(Y))
     expected.sum().backward()
@@ -302,7 +343,7 @@ def test_losses_and_derivatives_are_those_of_torch(backend, rng, link, loss):
 def test_twenty_weighted_steps_are_those_of_torch(backend, rng, link, loss):
     """A network under each loss: J = sum of w_i loss_i / sum of w_i, by PyTorch's autograd."""
     torch = pytest.importorskip("torch")
-    net = nnx.mlp([3, 4, 2], "tanh", link, loss=loss)
+    net = nnx.mlp([3, 4, 2 * output(link, loss).per_target], "tanh", link, loss=loss)
     theta, X, w = 0.5 * rng.standard_normal(net.P), rng.standard_normal((3, 12)), rng.random(12)
     Y = targets_of(rng, net.output, 2, 12)
     p = {name: torch.tensor(x, requires_grad=True) for name, x in net.unflatten(theta).items()}
@@ -326,7 +367,9 @@ def test_twenty_weighted_steps_are_those_of_torch(backend, rng, link, loss):
 @pairs
 def test_nothing_is_read_on_the_host(backend, rng, link, loss):
     pair = output(link, loss)
-    arrays = wrap(on(backend, rng.standard_normal((2, 5)), targets_of(rng, pair, 2, 5)), backend.xp)
+    arrays = wrap(
+        on(backend, rng.standard_normal((2 * pair.per_target, 5)), targets_of(rng, pair, 2, 5)), backend.xp
+    )
     assert isinstance(pair.loss(*arrays), Guarded)
     assert isinstance(pair.derivative(*arrays), Guarded)
 
@@ -370,6 +413,10 @@ def test_spec_makes_the_same_again(link, loss):
         ("huber(1)", "huber", "Huber, delta 1"),
         ("huber( 1e-2 )", "huber(0.01)", "Huber, delta 0.01"),
         ("huber(2)", "huber(2.0)", "Huber, delta 2"),
+        ("quantile", "quantile(0.5)", "pinball, quantile 0.5"),
+        ("quantile( .1, 0.90 )", "quantile(0.1,0.9)", "pinball, quantiles 0.1, 0.9"),
+        ("gaussian(1e-6)", "gaussian", "Gaussian"),
+        ("gaussian(1e-3)", "gaussian(0.001)", "Gaussian"),
     ],
 )
 def test_specs_have_one_form(given, spec, name):
@@ -405,6 +452,16 @@ def test_impossible_losses():
         ("identity", "huber(inf)", "delta must be greater than 0 and finite, not inf"),
         ("identity", "huber(nan)", "delta must be greater than 0 and finite, not nan"),
         ("identity", "huber(wide)", "delta must be greater than 0 and finite, not 'wide'"),
+        ("identity", "quantile(1)", "a quantile must be a number between 0 and 1, such as 0.9, not 1"),
+        (
+            "identity",
+            "quantile(0.1,,0.9)",
+            "a quantile must be a number between 0 and 1, such as 0.9, not ''",
+        ),
+        ("identity", "quantile(0.9,0.1)", r"several quantiles must ascend.*given 0\.9,0\.1"),
+        ("identity", "quantile(0.5,0.5)", "several quantiles must ascend"),
+        ("identity", "quantile(nan)", "a quantile must be a number between 0 and 1, such as 0.9, not nan"),
+        ("identity", "gaussian(0)", "epsilon, added to the variance, must be greater than 0"),
         ("identity", "huber()", r"unknown loss 'huber\(\)'; did you mean 'huber'"),
         ("softmax", "focal(-1)", "gamma must be at least 0 and finite, not -1"),
         ("softmaxx", "focal", "unknown output 'softmaxx'; did you mean 'softmax'"),
@@ -438,3 +495,87 @@ def test_targets_of_hinge_are_classes():
         nnx.InputError, match=r"\(2, 4\); expected .*\(2, 3\), or class indices \(3,\) for .*hinge"
     ):
         check(np.zeros((2, 4)), 2)
+
+
+# Several outputs for each target.
+
+
+@pytest.mark.needs("sklearn")
+def test_pinball_losses_are_those_of_scikit_learn(backend, rng):
+    from sklearn.metrics import mean_pinball_loss
+
+    Z, Y, w = rng.standard_normal((6, 30)), rng.standard_normal((2, 30)), rng.random(30)
+    each = backend.to_numpy(output("identity", "quantile(0.1,0.5,0.9)").loss(*on(backend, Z, Y)))
+    rows = zip((0.1, 0.5, 0.9), Z.reshape(3, 2, 30), strict=True)
+    expected = sum(2 * mean_pinball_loss(Y.T, A.T, sample_weight=w, alpha=q) for q, A in rows)
+    assert np.average(each, weights=w) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", ["quantile(0.1,0.5,0.9)", "gaussian"])
+def test_a_network_with_several_outputs_for_each_target(backend, rng, tmp_path, loss):
+    """Its targets, metrics, weights and files: of two targets their first outputs come first."""
+    k = output("identity", loss).per_target
+    net = nnx.mlp([3, 4, 2 * k], "tanh", "identity", loss=loss)
+    assert net.n_targets == 2
+    X, Y, w = rng.standard_normal((3, 40)), rng.standard_normal((2, 40)), rng.random(40)
+    trainer = nnx.Trainer(net, nnx.Adam(0.01), backend=backend, dtype="float64")
+    trainer.fit(X.T, Y.T, 2, batch_size=20, rows=True, sample_weight=w, validation=(X.T, Y.T))
+    A = trainer.predict(X)
+    middle = A[2:4] if k == 3 else A[:2]
+    R = Y - A.reshape(k, 2, 40)
+    if k == 3:
+        q = np.array([0.1, 0.5, 0.9])[:, None, None]
+        each = np.maximum(q * R, (q - 1) * R).sum((0, 1))
+    else:
+        v = np.exp(A[2:]) + 1e-6
+        each = 0.5 * (np.log(v) + R[0] ** 2 / v).sum(0)
+
+    def widest(y_true, y_pred):
+        assert (y_true.shape, y_pred.shape) == ((2, 40), (2 * k, 40))
+        return y_pred.max()
+
+    found = trainer.evaluate(X, Y, metrics=["mean_squared_error", widest])
+    assert found["loss"] == pytest.approx(each.mean(), rel=1e-9)
+    assert found["mean_squared_error"] == pytest.approx(((Y - middle) ** 2).mean(), rel=1e-9)
+    assert found["widest"] == A.max()
+    assert trainer.evaluate(X, Y, sample_weight=w)["loss"] == pytest.approx(
+        np.average(each, weights=w), rel=1e-9
+    )
+    trainer.save(path := tmp_path / "model.safetensors")
+    again = nnx.Trainer.load(path, backend="numpy")
+    assert again.network.output == net.output
+    np.testing.assert_allclose(again.predict(X), A, rtol=1e-9, atol=1e-12)
+    with pytest.raises(
+        nnx.InputError, match=rf"Y has shape \({2 * k}, 40\); expected \(n\[L\]/{k}, m\) = \(2, 40\)"
+    ):
+        trainer.evaluate(X, np.zeros((2 * k, 40)))
+
+
+def test_members_with_several_outputs_for_each_target(backend, rng):
+    X, y = rng.standard_normal((3, 40)), rng.standard_normal(40)
+    net = nnx.mlp([3, 4, 2], "tanh", "identity", loss="gaussian")
+    given = {"backend": backend, "dtype": "float64"}
+    stack = nnx.Trainer(net, nnx.Adam(0.01), members=2, seed=[0, 1], **given)
+    stack.fit(X, y, epochs=2, batch_size=20)
+    found = stack.evaluate(X, y)
+    for k in range(2):
+        single = nnx.Trainer(net, nnx.Adam(0.01), seed=k, **given)
+        single.fit(X, y, epochs=2, batch_size=20)
+        for name, value in single.evaluate(X, y).items():
+            assert found[name][k] == pytest.approx(value, rel=1e-9)
+    A = stack.predict(X)
+    ensemble = stack.ensemble.evaluate(X, y)
+    R2 = 1 - ((y - A[:, 0].mean(0)) ** 2).sum() / ((y - y.mean()) ** 2).sum()
+    assert ensemble["r2"] == pytest.approx(R2, rel=1e-9)
+
+
+def test_the_outputs_must_be_a_multiple_of_those_of_each_target():
+    with pytest.raises(nnx.InputError, match=r"3 outputs for each target; .* a multiple of 3, not 2"):
+        nnx.mlp([3, 2], output="identity", loss="quantile(0.1,0.5,0.9)")
+    nnx.check_gradient(nnx.mlp([3, 6], output="identity", loss="quantile(0.1,0.5,0.9)"))
+    nnx.check_gradient(nnx.mlp([3, 6], output="identity", loss="gaussian"))
+    summary = str(nnx.mlp([3, 6], output="identity", loss="gaussian").summary())
+    assert "identity, Gaussian" in summary
+    data = {"x": [1.0, 2, 3, 4], "y": [1.5, 2, 3, 4]}
+    with pytest.raises(nnx.InputError, match=r"'gaussian' has 2 outputs for each target.*MLPRegressor"):
+        nnx.Tabular(data, "y", task="regression", loss="gaussian", validation=0)

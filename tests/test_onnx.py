@@ -273,6 +273,33 @@ def test_labels_and_numbers(tmp_path):
 
 
 @pytest.mark.needs("sklearn")
+def test_estimators_with_other_losses(tmp_path):
+    path = tmp_path / "a.onnx"
+    rng = np.random.default_rng(1)
+    y = rng.standard_normal((40, 2))
+    for options in (
+        {"loss": "gaussian"},
+        {"loss": "gaussian", "n_members": 2},
+        {"loss": "huber", "activation": "gelu"},
+    ):
+        for targets in (y, y[:, 0]):
+            regressor, X = fitted("MLPRegressor", targets, **options)
+            to_onnx(regressor, path)
+            for found in results(path, {"X": X}):
+                assert_same(found["prediction"], regressor.predict(X))
+    for kind, options, message in (
+        (
+            "MLPRegressor",
+            {"loss": "quantile(0.1,0.9)"},
+            r"sorts the quantiles of loss='quantile\(0\.1,0\.9\)'",
+        ),
+        ("MLPClassifier", {"loss": "hinge"}, "'hinge' has no probabilities"),
+    ):
+        with pytest.raises(nnx.InputError, match=message):
+            to_onnx(fitted(kind, (y[:, 0] > 0).astype(int), **options)[0], path)
+
+
+@pytest.mark.needs("sklearn")
 def test_estimators_that_are_refused(tmp_path):
     from nnx.sklearn import MLPClassifier, MLPRegressor
 

@@ -50,7 +50,7 @@ def targets_as_rows(name: str, Y: Any, n: int) -> Any:
 
 
 def pair_as_rows(whose: str, X: Any, Y: Any, n: Sequence[int]) -> tuple[Any, Any]:
-    """Return X and Y of samples as rows as `Rows`; without Y, X is batches."""
+    """Return X (m, n[0]) and Y (m, n[1]) of samples as rows as `Rows`; without Y, X is batches."""
     if Y is None:
         return (X if isinstance(X, Rows) else Rows(X)), None
     return as_rows(f"{whose}X", X, n[0]), targets_as_rows(f"{whose}Y", Y, n[-1])

@@ -9,6 +9,7 @@ from nnx.cli import metric_tables, parts
 from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import LOSS, OF_EACH_MEMBER, Options, long
 from nnx.data.prepare import Preparation
+from nnx.data.targets import check_loss
 from nnx.data.task import TASKS
 from nnx.errors import InputError, between, integer, number, one_of, positive_int, unknown
 from nnx.metrics import METRICS, is_number, metric, score_name
@@ -134,6 +135,7 @@ def network(
             layers.append(PReLU() if learned else Activate(options.activation))
         if options.dropout:
             layers.append(Dropout(options.dropout))
+    check_loss(output, options.loss)
     layers.append(Dense(n_outputs, "identity", options.init))
     return Network(n_features, layers, output, options.loss)
 

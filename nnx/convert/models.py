@@ -107,7 +107,7 @@ def _of_estimator(estimator: Any) -> Model:
         raise InputError(f"{kind.__name__} predicts in a way of its own, which cannot be exported to ONNX")
     if members is None and "network_" not in vars(estimator):
         raise InputError(f"this {kind.__name__} is not fitted yet; call fit first")
-    networks = [one._network_as_set() for one in members or [estimator]]
+    networks = [one.network_ for one in members or [estimator]]
     parameters = [
         network.unflatten(host.as_host(one._theta(one.network_)))
         for network, one in zip(networks, members or [estimator], strict=True)
@@ -121,10 +121,28 @@ def _of_estimator(estimator: Any) -> Model:
 
 
 def _of_regressor(estimator: Any) -> Callable[[Array], dict[str, Array]]:
-    return lambda A: {"prediction": A.graph.xp.squeeze(A, -1) if A.shape[-1] == 1 else A}
+    found = estimator._output
+    if found.per_target > 1 and found.loss_name != "Gaussian":
+        raise InputError(
+            f"predict sorts the quantiles of loss={found.spec!r}, which cannot be exported to ONNX; export the "
+            "network: to_onnx(model.network_, path, model.network_.unflatten(model._vector))"
+        )
+    n = estimator.n_outputs_ // found.per_target
+
+    def predictions(A: Array) -> dict[str, Array]:
+        if found.per_target > 1:  # the means
+            A = A.graph.xp.gather(A, A.graph.constant(np.arange(n)), -1)
+        return {"prediction": A.graph.xp.squeeze(A, -1) if n == 1 else A}
+
+    return predictions
 
 
 def _of_classifier(estimator: Any) -> Callable[[Array], dict[str, Array]]:
+    if not estimator._output.probabilities:
+        raise InputError(
+            "a classifier with loss='hinge' has no probabilities, and cannot be exported to ONNX; fit it with another "
+            "loss"
+        )
     if estimator._kind == "multilabel-indicator":
         return lambda A: {"label": A.graph.xp.astype(A > 0.5, "int64"), "probabilities": A}
     classes = host.as_host(estimator.classes_)

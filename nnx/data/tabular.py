@@ -18,6 +18,7 @@ from nnx.data.encoding import Notes
 from nnx.data.prepare import Preparation
 from nnx.data.tabular_parts import Parts, labelled_rows, parts_of, pieces, tell
 from nnx.data.tabular_text import described
+from nnx.data.targets import check_loss
 from nnx.display.names import called
 from nnx.display.rounding import significant
 from nnx.errors import InputError, flag, integer, items, positive_int, scalar, shown
@@ -153,6 +154,7 @@ class Tabular:
             layer if isinstance(layer, Layer) else Dense(integer("layers", layer, 1), activation, init)
             for layer in items("layers", layers, "a list, such as [128, 64]")
         ]
+        check_loss(self.preparation.output, loss)
         output = Dense(self.preparation.n_outputs)
         network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
         arguments = optimizer, backend, device, dtype, seed, regularization, None, precision, members

@@ -8,6 +8,17 @@ import numpy as np
 from nnx.array.host import quiet
 from nnx.data import labels as label
 from nnx.errors import InputError, count, listed
+from nnx.model.outputs import output
+
+
+def check_loss(link: str, loss: str | None) -> None:
+    """Raise an InputError for a loss with several outputs for each target: the predictions of a table have one."""
+    found = output(link, loss)
+    if found.per_target > 1:
+        raise InputError(
+            f"the loss {found.spec!r} has {found.per_target} outputs for each target, and a table's model predicts one "
+            "number. Give a loss such as quantile(0.9), or use nnx.sklearn.MLPRegressor or nnx.Trainer"
+        )
 
 
 def scaled(y: Any, first: Any, dtype: str, target: str, unit: tuple[float, float], counts: bool) -> Any:

@@ -145,7 +145,7 @@ class Measure(ABC):
     def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         """Return a batch's part: see `Metric`."""
         self.check(output, A.shape[-2], Y)
-        return self._partial(output, A, Y, w)
+        return self._partial(output, output.predicted(A), Y, w)
 
     @abstractmethod
     def _partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial: ...

@@ -38,7 +38,7 @@ class OfFunction:
     def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         """Return a batch's predictions, targets and weights, which stay on the device until the last batch."""
         n = A.shape[-2]
-        if n == 1 or are_indices(output, n, Y):
+        if n == output.per_target or are_indices(output, n, Y):
             A, Y = A if n > 1 else of_samples(A), of_samples(Y)
         return (A, Y) if w is None else (A, Y, w)
 

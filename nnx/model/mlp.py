@@ -7,7 +7,7 @@ from nnx.model.activations import activation
 from nnx.model.activations.base import Activation
 from nnx.model.layers import Activate, Dense, Layer, PReLU
 from nnx.model.network import Network
-from nnx.model.outputs.loss import Loss
+from nnx.model.outputs.loss import OwnLoss
 
 
 def mlp(
@@ -15,7 +15,7 @@ def mlp(
     hidden: str | Activation | Layer = "relu",
     output: str | None = None,
     init: str | None = None,
-    loss: str | Loss | None = None,
+    loss: str | OwnLoss | None = None,
 ) -> Network:
     """Return the fully connected network with layers of these sizes.
 

@@ -16,10 +16,10 @@ from nnx.model.initializers import initializer
 from nnx.model.input_gradient import InputGradient
 from nnx.model.inputs import check_features, check_key, check_named, check_options, check_weights
 from nnx.model.layers import Affine, Context, Layer, every, from_any
+from nnx.model.outputs import check_outputs
 from nnx.model.outputs import output as find_output
 from nnx.model.outputs.base import mean_loss
-from nnx.model.outputs.custom import check_own
-from nnx.model.outputs.loss import Loss
+from nnx.model.outputs.loss import OwnLoss
 from nnx.model.outputs.targets import smoothed, targets
 from nnx.model.parameters import ParameterLayout, Tree, draw, map_leaves
 from nnx.model.summary import Summary, summary
@@ -39,13 +39,15 @@ class Network(InputGradient):
     output : {"sigmoid", "softmax", "identity", "exp"}
         The link g[L] with its canonical loss: binary cross-entropy, cross-entropy, half squared error, half
         Poisson deviance.
-    loss : str, Loss or None
+    loss : str, Loss, function or None
         Another loss of the link, see `nnx.LOSSES`, or one of your own.
 
     Attributes
     ----------
     n : tuple of int
         n[0], ..., n[L], for the layers that have weights W.
+    n_targets : int
+        The rows of Y: n[L] / `Output.per_target`.
     P : int
         The number of parameters, which is theta's length.
     decayed : tuple of str
@@ -72,7 +74,7 @@ class Network(InputGradient):
     """
 
     def __init__(
-        self, n_features: int, layers: Sequence[Layer], output: str, loss: str | Loss | None = None
+        self, n_features: int, layers: Sequence[Layer], output: str, loss: str | OwnLoss | None = None
     ) -> None:
         self.n_features = positive_int("n_features", n_features)
         self.output = find_output(output, loss)
@@ -85,10 +87,8 @@ class Network(InputGradient):
                 f"the last layer must be a Dense without an activation, since the output {output!r} is its "
                 f"activation; given {last!r}"
             )
-        if self.output.exclusive and last.n == 1:
-            raise InputError(f"a single {output} output is always 1; use 'sigmoid', or two outputs")
-        if self.output.own is not None:
-            check_own(self.output, self.output.own, last.n)
+        check_outputs(self.output, last.n)
+        self.n_targets = last.n // self.output.per_target
         self._layout = layout = ParameterLayout(self.layers, self.n_features)
         self.n, self.P, self.widest = layout.n, layout.P, layout.widest
         self.random = any(layer.random for layer in every(self.layers))

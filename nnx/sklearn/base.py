@@ -13,9 +13,9 @@ from nnx.array.namespace import Array, array_namespace
 from nnx.batches.sample_weights import in_range
 from nnx.errors import (
     InputError,
-    one_of,
 )
-from nnx.model.network import Network
+from nnx.model.outputs import output as find_output
+from nnx.model.outputs.base import Output
 from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
 from nnx.port import registry
@@ -25,11 +25,11 @@ from nnx.sklearn.class_weights import multiplied
 from nnx.sklearn.fit_tasks import CallbackSupportMixin, fit_task
 from nnx.sklearn.fitted import Fitted
 from nnx.sklearn.fitting import Fit, Given, ready, run
+from nnx.sklearn.losses import OUT_ACTIVATIONS, Link, name_of
 from nnx.sklearn.member_params import check_goes_on
 from nnx.sklearn.members import OF_MEMBERS, fit_members, outputs
 from nnx.sklearn.memory import optimizer_memory, remember
 from nnx.sklearn.parameters import (
-    ACTIVATIONS,
     CONSTRAINTS,
     check_design,
     check_parameters,
@@ -55,6 +55,8 @@ class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-lea
     n_outputs_: int
     out_activation_: str
     classes_: Any
+    _link: Link
+    """The link and loss of the network."""
     _designed: dict[str, Any]
     """The result of `design_of` when the network was made."""
     validation_scores_: list[float] | None
@@ -73,16 +75,22 @@ class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-lea
         named = isinstance(self.optimizer, str) and self.optimizer == "lbfgs"
         return not (named or isinstance(self.optimizer, lbfgs.LBFGS))
 
-    def _set_outputs(self, n: int, activation: str, first: bool) -> None:
-        """Take up the number and the activation of the outputs, which a network that goes on must keep."""
-        if not first and n != self.n_outputs_:
-            raise InputError(f"y has {n} outputs, but the network that goes on has {self.n_outputs_}")
-        if not first and activation != self.out_activation_:
+    @property
+    def _output(self) -> Output:
+        """The output of the fitted network, whatever `loss` has become."""
+        return find_output(*self._link)
+
+    def _set_outputs(self, n: int, link: Link, first: bool) -> None:
+        """Take up the number of targets and the link and loss, which a network that goes on must keep."""
+        k = find_output(*link).per_target
+        if not first and link != self._link:
             raise InputError(
-                f"loss needs the output {activation!r}, but the network that goes on has {self.out_activation_!r}; set "
-                "loss back, or begin anew with fit and warm_start=False"
+                f"loss is {name_of(link)}, but the network that goes on was made with {name_of(self._link)}; set it "
+                "back, or begin anew with fit and warm_start=False"
             )
-        self.n_outputs_, self.out_activation_ = n, activation
+        if not first and n * k != self.n_outputs_:
+            raise InputError(f"y has {n} outputs, but the network that goes on has {self.n_outputs_ // k}")
+        self.n_outputs_, self.out_activation_, self._link = n * k, OUT_ACTIVATIONS[link[0]], link
 
     # --- fit ------------------------------------------------------------------------------------------------------
 
@@ -176,7 +184,7 @@ class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-lea
         self.coefs_, self.intercepts_ = [], []
         for n_prev, n in pairwise(sizes):
             # Glorot and Bengio, see nnx.model.initializers: gain 6, 2 for the logistic function; of the biases, too
-            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (n_prev + n))
+            bound = np.sqrt((2.0 if self.activation in ("logistic", "sigmoid") else 6.0) / (n_prev + n))
             self.coefs_.append(self._random_state.uniform(-bound, bound, (n_prev, n)))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, n))
         self.__dict__.pop("loss_curve_", None)
@@ -257,29 +265,18 @@ class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-lea
         X = samples.validated(self, X, reset=False)
         work = registry.work(self.network_.P, X.shape[0] * self.max_iter, 0)  # as of a fit
         backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
-        theta, known = self._theta(self.network_), (backend, self.activation)
-        seen, moved, forward = self._ready.get(known, (None,) * 3)
+        theta = self._theta(self.network_)
+        seen, moved, forward = self._ready.get(backend, (None,) * 3)
         if seen is not theta:
             dtype = samples.dtype_of(theta)
-            moved, forward = backend.asarray(theta, dtype), backend.compile(self._network_as_set().forward)
-            self._ready[known] = theta, moved, forward
+            moved, forward = backend.asarray(theta, dtype), backend.compile(self.network_.forward)
+            self._ready[backend] = theta, moved, forward
         return self._outputs(backend, forward, moved, X), backend, X
 
     def _take_forward(self, backend: Backend, forward: Any) -> None:
         """Predict on a backend with a compiled `forward`, which other estimators may have, too."""
         theta = self._theta(self.network_)
-        self._ready[backend, self.activation] = (
-            theta,
-            backend.asarray(theta, samples.dtype_of(theta)),
-            forward,
-        )
-
-    def _network_as_set(self) -> Network:
-        """Return the network that predicts: as in scikit-learn, with the activation as it is set now."""
-        activation = one_of("activation", self.activation, ACTIVATIONS)
-        if activation == self._designed["activation"]:
-            return self.network_
-        return network_of(self, self.network_.n[0], {**self._designed, "activation": activation})
+        self._ready[backend] = theta, backend.asarray(theta, samples.dtype_of(theta)), forward
 
     def _outputs(self, backend: Backend, forward: Any, theta: Array, X: Any) -> Array:
         """Return A[L] (n[L], m)."""

@@ -13,8 +13,8 @@ from sklearn.utils.validation import validate_data
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
-from nnx.sklearn import class_weights, labels, samples
-from nnx.sklearn.available import can_partial_fit, has_members
+from nnx.sklearn import class_weights, labels, losses, samples
+from nnx.sklearn.available import can_partial_fit
 from nnx.sklearn.base import BaseMLP
 from nnx.sklearn.members import outputs
 from nnx.sklearn.unchanged import unchanged_on_failure
@@ -64,6 +64,9 @@ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         {class: weight}, or "balanced": m / (K count of the class), K the number of classes. It is multiplied with
         sample_weight, as in scikit-learn's `compute_sample_weight`. For several labels at once a list with a dict
         {0: weight, 1: weight} for each, or "balanced".
+    loss : str, Loss or function
+        "log_loss": cross-entropy. "focal" or "focal(gamma)": the focal loss. "hinge": that of support vector machines,
+        with `decision_function` and without probabilities. Or one of your own of probabilities, see `MLPRegressor`.
 
     Attributes
     ----------
@@ -93,6 +96,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     _parameter_constraints = {  # noqa: RUF012  # scikit-learn's own way
         **BaseMLP._parameter_constraints,
         "class_weight": class_weights.CONSTRAINT,
+        "loss": losses.LOSS_OF_CLASSES,
     }
 
     def __init__(
@@ -135,6 +139,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         member_params: Any = None,
         selection: str = "all",
         class_weight: Any = None,
+        loss: Any = "log_loss",
     ) -> None:
         given = dict(locals())
         del given["self"]
@@ -212,11 +217,11 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each sample (m,), or its labels (m, labels): of X's library and device."""
         A, backend, X = self._rows(X)
-        xp = array_namespace(A)
+        xp, limit = array_namespace(A), self._output.threshold
         if self._kind == labels.MULTILABEL:
-            found = samples.given_back(xp.astype((A > 0.5).T, xp.int64), backend, X)
+            found = samples.given_back(xp.astype((A > limit).T, xp.int64), backend, X)
             return sparse.csr_matrix(found) if self._sparse_labels else found
-        numbers = xp.argmax(A, axis=0) if A.shape[0] > 1 else xp.astype(A[0, :] > 0.5, xp.int32)
+        numbers = xp.argmax(A, axis=0) if A.shape[0] > 1 else xp.astype(A[0, :] > limit, xp.int32)
         classes = host.as_host(self.classes_)
         if len(classes) == 1:
             numbers = xp.zeros_like(numbers)
@@ -226,6 +231,13 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             return labels.given_back(classes, backend.to_numpy(numbers), X)
         return samples.given_back(xp.take(backend.asarray(classes), numbers, axis=0), backend, X)
 
+    @available_if(losses.check_has_margins)  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> Any:
+        """Return the hinge's z (m,) of two classes, else (m, classes): above 0 for yes, of X's library and device."""
+        A, backend, X = self._rows(X)
+        return samples.given_back(A[0, :] if A.shape[0] == 1 else A.T, backend, X)
+
+    @available_if(losses.check_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (m, classes), or of each label: of X's library and device."""
         A, backend, X = self._rows(X)
@@ -233,13 +245,14 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
             A = array_namespace(A).concat([1 - A, A], axis=0)
         return samples.given_back(A.T, backend, X)
 
-    @available_if(has_members)  # type: ignore[untyped-decorator]
+    @available_if(losses.check_has_std_of_classes)  # type: ignore[untyped-decorator]
     def predict_std(self, X: Any) -> Any:
         """Return the standard deviation of the members' `predict_proba` around its mean, of the same shape."""
-        A, backend, X = outputs(self, X, deviation=True)
+        A, backend, X = outputs(self, X, losses.std_of_members)
         A = array_namespace(A).concat([A, A], axis=0) if A.shape[0] == 1 else A
         return samples.given_back(A.T, backend, X)
 
+    @available_if(losses.check_has_probabilities)  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`."""
         P = self.predict_proba(X)
@@ -285,9 +298,9 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
                 )
             self._compare(labels.classes_of(y))
         classes = host.as_host(self.classes_)
-        activation = "softmax" if self._kind == "multiclass" else "logistic"
+        link = "softmax" if self._kind == "multiclass" else "sigmoid"
         n = y.shape[1] if self._kind == labels.MULTILABEL else labels.n_outputs(self._kind, classes)
-        self._set_outputs(n, activation, reset)
+        self._set_outputs(n, losses.of_classes(self.loss, link), reset)
         Y = labels.numbers(self._kind, classes, y)
         self.classes_ = classes
         if foreign and classes.dtype.kind in "biuf":
@@ -320,7 +333,8 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         return Y.astype(bool) if self._kind == "binary" else None
 
     def _score(self, found: Any, Y: Any, weights: Any) -> float:
-        right = found.argmax(axis=1) == Y if self._kind == "multiclass" else ((found > 0.5) == Y).all(axis=1)
+        limit, several = self._output.threshold, self._kind == "multiclass"
+        right = found.argmax(axis=1) == Y if several else ((found > limit) == Y).all(axis=1)
         return float(np.average(right, weights=weights))
 
     def __sklearn_tags__(self) -> Any:

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
+from nnx.io.convert.sklearn import SKLEARN_NAMES
 from nnx.model.network import Network
 from nnx.port.base import Backend
 from nnx.sklearn import samples
@@ -105,12 +106,14 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """Make the network and the views of its parameters again."""
         before: dict[str, Any] = {"precision": None, **ALONE}  # of a pickle from before there were these
         if "class_weight" in self._get_param_names():
-            before["class_weight"] = None
+            before |= {"class_weight": None, "loss": "log_loss"}
+        if "out_activation_" in state:
+            before["_link"] = SKLEARN_NAMES[state["out_activation_"]], None
         if "network_" in state:
             scores = state.get("validation_scores_")
             watched = None if scores is None else ("validation_fraction", True)
             before |= {"validation_scores_": None, "validation_loss_curve_": None, "_watched": watched}
         super().__setstate__({**before, **state})
         if "network_" in state:
-            self.network_ = Network.from_description(state["network_"])
+            self.network_ = Network.from_description({**state["network_"], "loss": self._link[1]})
             self._hand_out(self._vector)

@@ -3,7 +3,7 @@
 Each member is an estimator of one network. The stack changes how the members are fitted, and nothing of their fits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -17,10 +17,12 @@ from sklearn.utils.validation import check_is_fitted
 from nnx.array.namespace import Array, array_namespace
 from nnx.callbacks.base import Callbacks
 from nnx.errors import DivergenceError, InputError
+from nnx.model.outputs.base import Output
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.sklearn import samples
 from nnx.sklearn.fitting import TOO_LARGE, Fit, Given, finish, train
+from nnx.sklearn.losses import mean_of_members
 from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
 from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
 from nnx.sklearn.stacked_fits import HOST_COPIES, WAITING_COPIES, member_bytes, train_together
@@ -33,8 +35,8 @@ from nnx.train.stack_session import StackSession
 from nnx.train.trainer import Trainer
 
 OF_ALL = (
-    "n_features_in_", "feature_names_in_", "_column_names", "n_outputs_", "out_activation_", "classes_", "_kind",
-    "_sparse_labels",
+    "n_features_in_", "feature_names_in_", "_column_names", "n_outputs_", "out_activation_", "_link", "classes_",
+    "_kind", "_sparse_labels",
 )  # fmt: skip
 """The attributes that the estimator learns of X and y for all members."""
 
@@ -230,8 +232,10 @@ def _untrained(fits: Sequence[Fit], errors: Sequence[BaseException | None], memb
 # --- prediction -------------------------------------------------------------------------------------------------------
 
 
-def outputs(estimator: Any, X: Any, deviation: bool = False) -> tuple[Array, Backend, Any]:
-    """Return the mean of the members' A[L] (n[L], m), or their standard deviation, the backend, and X as validated."""
+def outputs(
+    estimator: Any, X: Any, combined: Callable[[Output, Array, Array], Array] = mean_of_members
+) -> tuple[Array, Backend, Any]:
+    """Return the mean of the members' A[L] (n[L], m), or another combination, the backend, and X as validated."""
     check_is_fitted(estimator, "members_")
     X = samples.validated(estimator, X, reset=False)
     chosen = [k for k, share in enumerate(estimator.member_weights_) if share > 0]
@@ -243,11 +247,8 @@ def outputs(estimator: Any, X: Any, deviation: bool = False) -> tuple[Array, Bac
     theta = backend.asarray(theta, samples.dtype_of(theta))
     forwards = vars(estimator).setdefault("_forwards", {})
     if backend not in forwards:
-        forwards[backend] = backend.compile(first._network_as_set().forward)
+        forwards[backend] = backend.compile(first.network_.forward)
     shares = backend.asarray(estimator.member_weights_[chosen].reshape(-1, 1, 1), samples.dtype_of(theta))
-    parts = []
-    for A in first._pieces(backend, forwards[backend], theta, X):
-        xp = array_namespace(A)
-        mean = xp.sum(shares * A, axis=0)
-        parts.append(xp.sqrt(xp.sum(shares * (A - mean) ** 2, axis=0)) if deviation else mean)
+    pieces = first._pieces(backend, forwards[backend], theta, X)
+    parts = [combined(first._output, A, shares) for A in pieces]
     return parts[0] if len(parts) == 1 else array_namespace(theta).concat(parts, axis=-1), backend, X

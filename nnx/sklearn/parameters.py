@@ -24,18 +24,19 @@ from nnx.errors import (
     scalar,
     shown,
 )
-from nnx.io.convert.sklearn import SKLEARN_NAMES
 from nnx.model import layers
+from nnx.model.activations import ACTIVATIONS, activation
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
 from nnx.optimizers.schedules import Schedule
 from nnx.port.precision import PRECISIONS
 from nnx.sklearn.class_weights import check_class_weight
+from nnx.sklearn.losses import SKLEARN_LOSSES, Names
 from nnx.sklearn.member_params import check_members
 from nnx.sklearn.optimizers import SGD, Adam
 
-ACTIVATIONS = {"identity", "logistic", "tanh", "relu"}
+HIDDEN = {"logistic", "prelu", *ACTIVATIONS}
 NORMS: dict[str, type[layers.Layer]] = {"batch": layers.BatchNorm, "layer": layers.LayerNorm}
 
 
@@ -45,7 +46,7 @@ def _at_least(kind: type, low: float, closed: str = "left") -> Any:
 
 CONSTRAINTS: dict[str, Any] = {
     "hidden_layer_sizes": ["array-like", _at_least(Integral, 1)],
-    "activation": [StrOptions(ACTIVATIONS)],
+    "activation": [Names(HIDDEN, ACTIVATIONS)],
     "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
     "alpha": [_at_least(Real, 0)],
     "batch_size": [StrOptions({"auto"}), _at_least(Integral, 1)],
@@ -102,6 +103,11 @@ def hidden_sizes(estimator: Any) -> list[int]:
     return sizes
 
 
+def _hidden(name: str) -> str:
+    """Return our name of a hidden activation."""
+    return "sigmoid" if name == "logistic" else name
+
+
 def layer_sizes(estimator: Any, n_features: int) -> list[int]:
     """Return n[0], ..., n[L]."""
     return [n_features, *hidden_sizes(estimator), estimator.n_outputs_]
@@ -127,6 +133,8 @@ def check_parameters(estimator: Any, incremental: bool) -> None:
                 number(name, value, "a number that floats hold", math.isfinite)
         estimator._looked_at = given
     hidden_sizes(estimator)
+    if estimator.activation != "prelu":
+        activation(_hidden(estimator.activation))
     check_members(estimator)
     check_class_weight(getattr(estimator, "class_weight", None), incremental)
     if estimator.early_stopping and incremental:
@@ -191,17 +199,23 @@ class _MeanLoss:
 def network_of(estimator: Any, n_features: int, design: Mapping[str, Any]) -> Network:
     """Return the network of a design, see `design_of`."""
     made: list[layers.Layer] = []
-    hidden = SKLEARN_NAMES[design["activation"]]
+    hidden = _hidden(design["activation"])
+    after = layers.PReLU() if hidden == "prelu" else layers.Activate(hidden)
     for n in design["hidden_layer_sizes"]:
-        if design["normalization"] is None:
+        if design["normalization"] is None and hidden != "prelu":
             made.append(layers.Dense(n, hidden))
         else:
-            made += [layers.Dense(n), NORMS[design["normalization"]](), layers.Activate(hidden)]
+            norm = design["normalization"]
+            made += [layers.Dense(n), *([] if norm is None else [NORMS[norm]()]), after]
         if design["dropout"]:
             made.append(layers.Dropout(design["dropout"]))
     made.append(layers.Dense(estimator.n_outputs_))
-    network = Network(n_features, made, SKLEARN_NAMES[estimator.out_activation_])
-    if estimator.n_outputs_ > 1 and estimator.out_activation_ == "identity" and estimator._stochastic:
+    network = Network(n_features, made, *estimator._link)
+    if (
+        estimator.n_outputs_ > 1
+        and estimator._link == SKLEARN_LOSSES["squared_error"]
+        and estimator._stochastic
+    ):
         # The loss that scikit-learn shows is the mean over the outputs; it follows the derivative of their sum.
         output, n = network.output, estimator.n_outputs_
         network.output = replace(output, loss=_MeanLoss(output.loss, n))

@@ -7,15 +7,24 @@ from scipy import sparse
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array, column_or_1d
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from nnx.array import host
 from nnx.errors import InputError
 from nnx.sklearn import samples
-from nnx.sklearn.available import can_partial_fit, has_members
+from nnx.sklearn.available import can_partial_fit
 from nnx.sklearn.base import BaseMLP
+from nnx.sklearn.losses import (
+    LOSS_OF_NUMBERS,
+    as_rows,
+    check_has_std,
+    in_order,
+    is_gaussian,
+    of_numbers,
+    std_of_members,
+    variance,
+)
 from nnx.sklearn.members import outputs
 from nnx.sklearn.validation import given_set
 
@@ -25,8 +34,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]  # scikit-lea
 
     Parameters
     ----------
-    loss : {"squared_error", "poisson"}
-        Half the squared error; or half the Poisson deviance, with e^z as the output's activation, for y >= 0.
+    loss : str, Loss or function
+        "squared_error": half the squared error. "poisson": half the Poisson deviance, with e^z as the output's
+        activation, for y >= 0. Or a loss of nnx for numbers (`nnx.LOSSES`): "absolute_error", "huber(0.5)",
+        "quantile(0.9)"; "quantile(0.1,0.5,0.9)" for several quantiles at once; "gaussian" for a mean and a variance. Or
+        one of your own: an `nnx.Loss`, or a function of the predictions and the targets, both (outputs, m).
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
 shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
 validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
@@ -57,12 +69,12 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
 
     _parameter_constraints = {  # noqa: RUF012  # scikit-learn's own way
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
+        "loss": LOSS_OF_NUMBERS,
     }
 
     def __init__(
         self,
-        loss: str = "squared_error",
+        loss: Any = "squared_error",
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,
@@ -144,20 +156,36 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         self._fit(X, y, sample_weight, incremental=True, validation=given_set(validation_set))
         return self
 
-    def predict(self, X: Any) -> Any:
-        """Return the predicted numbers (m,) or (m, outputs): of X's library and device."""
-        A, backend, X = self._rows(X)
-        return samples.given_back(A[0, :] if A.shape[0] == 1 else A.T, backend, X)
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Return the predicted numbers (m,) or (m, outputs): of X's library and device.
 
-    @available_if(has_members)  # type: ignore[untyped-decorator]
+        Of several quantiles they are (m, quantiles) or (m, outputs, quantiles), ascending; of a Gaussian the means.
+        With `return_std` a pair of them and of `predict_std`.
+        """
+        A, backend, checked = self._rows(X)
+        A = self._output.predicted(A) if is_gaussian(self._output) else in_order(self._output, A)
+        found = samples.given_back(as_rows(self._output, A), backend, checked)
+        return (found, self.predict_std(X)) if return_std else found
+
+    @available_if(check_has_std)  # type: ignore[untyped-decorator]
     def predict_std(self, X: Any) -> Any:
-        """Return the standard deviation of the members' predictions around their mean, of the shape of `predict`."""
-        A, backend, X = outputs(self, X, deviation=True)
-        return samples.given_back(A[0, :] if A.shape[0] == 1 else A.T, backend, X)
+        """Return the standard deviation of each prediction, of the shape of `predict`.
+
+        It is that of the members' predictions around their mean, or of the distribution that loss="gaussian" has
+        learned; of members with this loss that of the mixture of theirs.
+        """
+        if "members_" in vars(self):
+            A, backend, X = outputs(self, X, std_of_members)
+        else:
+            A, backend, X = self._rows(X)
+            A = variance(self._output, A) ** 0.5
+        return samples.given_back(as_rows(self._output, A), backend, X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R2, of several outputs their mean."""
+        """Return R2, of several outputs their mean; of several quantiles that of the one nearest to the median."""
         found = self.predict(X)
+        if self._output.per_target > 1 and not is_gaussian(self._output):
+            found = found[..., self._output.point]
         found, y = (host.as_host(x) if samples.home(x) else x for x in (found, y))
         return float(r2_score(y, found, sample_weight=sample_weight))
 
@@ -181,7 +209,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         Y = y.reshape(-1, 1) if y.ndim == 1 else y
-        self._set_outputs(Y.shape[1], "exp" if self.loss == "poisson" else "identity", reset)
+        self._set_outputs(Y.shape[1], of_numbers(self.loss), reset)
         return X, Y
 
     def _targets(self, y: Any, m: int) -> Any:
@@ -190,12 +218,13 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
         y = samples.with_length(y, m)
         Y = y.reshape(-1, 1) if y.ndim == 1 else y
-        if Y.shape[1] != self.n_outputs_:
-            raise InputError(f"y has {Y.shape[1]} outputs, that of the training {self.n_outputs_}")
+        if Y.shape[1] != (n := self.n_outputs_ // self._output.per_target):
+            raise InputError(f"y has {Y.shape[1]} outputs, that of the training {n}")
         return Y
 
     def _score(self, found: Any, Y: Any, weights: Any) -> float:
-        return r2(Y, found, weights)
+        output = self._output
+        return r2(Y, output.predicted(in_order(output, found.T)).T, weights)
 
 
 def r2(Y: Any, A: Any, w: Any) -> float:

@@ -78,7 +78,7 @@ def architecture(fit: Fit) -> Any:
     """Return all that a fit's `Network.forward` depends on."""
     estimator, session = fit.estimator, fit.trainer.session
     return (
-        *session.network.shapes.items(), estimator.activation, estimator.normalization, estimator.out_activation_,
+        *session.network.shapes.items(), estimator.activation, estimator.normalization, estimator._link,
         estimator.dropout > 0, id(session.backend), session.dtype,
     )  # fmt: skip
 

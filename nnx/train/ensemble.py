@@ -213,7 +213,7 @@ class Ensemble:
         """Return the members' A (K, n[L], m) in float64, Y and the weights on the host, and the metrics."""
         session = self._session
         wanted = find_metrics(session, metrics)
-        X, Y = pair_as_rows("", X, Y, session.network.n) if rows else (X, Y)
+        X, Y = pair_as_rows("", X, Y, (session.network.n[0], session.network.n_targets)) if rows else (X, Y)
         samples = held_out(session, "", X, Y, sample_weight, resident=False)
         found: list[list[Any]] = [[], [], []]
         theta, to_numpy = session.device_theta, session.backend.to_numpy

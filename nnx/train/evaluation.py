@@ -130,7 +130,7 @@ class Evaluator:
             Whether samples are rows, as in `fit`.
         """
         if flag("rows", rows):
-            X, Y = pair_as_rows("", X, Y, self.session.network.n)
+            X, Y = pair_as_rows("", X, Y, (self.session.network.n[0], self.session.network.n_targets))
         samples = held_out(self.session, "", X, Y, sample_weight, batch_size, resident=False)
         return measure(self.session, samples, find_metrics(self.session, metrics))
 

@@ -151,7 +151,7 @@ def find_learning_rate(
             "L-BFGS has no learning rate to be found: its line search sets the length of each step"
         )
     if flag("rows", rows):
-        X, Y = pair_as_rows("", X, Y, session.network.n)
+        X, Y = pair_as_rows("", X, Y, (session.network.n[0], session.network.n_targets))
     if batch_size is not None:
         batch_size = positive_int("batch_size", batch_size)
     steps = integer("steps", steps, 10)

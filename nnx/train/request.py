@@ -71,7 +71,7 @@ def checked(asked: Request, network: Network) -> Request:
             )
     X, Y, validation = asked.X, asked.Y, asked.validation
     if flag("rows", asked.rows):
-        X, Y = pair_as_rows("", X, Y, network.n)
+        X, Y = pair_as_rows("", X, Y, (network.n[0], network.n_targets))
         validation = _validation_as_rows(validation, network)
     return replace(
         asked,
@@ -139,5 +139,5 @@ def _validation_as_rows(validation: Any, network: Network) -> Any:
         return validation if isinstance(validation, Rows) else Rows(validation)
     if isinstance(validation, tuple | list) and len(validation) in (2, 3):
         X, Y, *weights = validation
-        return *pair_as_rows("the validation's ", X, Y, network.n), *weights
+        return *pair_as_rows("the validation's ", X, Y, (network.n[0], network.n_targets)), *weights
     return validation

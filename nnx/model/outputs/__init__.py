@@ -2,20 +2,24 @@
 
 Each link has a canonical loss, with the derivative ∂loss/∂Z[L] = A[L] - Y, and may have others with derivatives of
 their own. Every loss is computed from Z[L], never from log(A[L]). So it and its derivative are finite where |Z| is
-below the root of the dtype's largest number, 1.8e19 in float32. Beyond, up to the largest number, the derivative of
-classes stays right. A loss beyond the dtype's range is infinite or the largest number, never NaN.
+below the root of the dtype's largest number, 1.8e19 in float32. (The Gaussian loss divides by a variance, at least
+epsilon: there below the root of epsilon times that number.) Beyond, up to the largest number, the derivative of classes
+stays right. A loss beyond the dtype's range is infinite or the largest number, never NaN, but for the Gaussian one.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 from nnx.array.namespace import Array
 from nnx.errors import InputError, above_zero, between, shown, unknown
 from nnx.model.activations.functions import identity, sigmoid
+from nnx.model.custom import name_of
 from nnx.model.outputs import losses
 from nnx.model.outputs.base import Output
-from nnx.model.outputs.custom import OWN, with_own
+from nnx.model.outputs.custom import OWN, check_own, with_own
 from nnx.model.outputs.links import exp, log, logit, softmax
 from nnx.model.outputs.loss import Loss
 from nnx.model.outputs.losses import Function
@@ -60,6 +64,34 @@ def _huber(delta: float = 1.0) -> Output:
     return _with(_identity, spec, f"Huber, delta {delta:g}", *losses.huber(delta))
 
 
+def _quantile(quantiles: float | str = 0.5) -> Output:
+    found = tuple(_share(q) for q in str(quantiles).split(","))
+    if any(a >= b for a, b in pairwise(found)):
+        raise InputError(f"several quantiles must ascend, as in quantile(0.1,0.5,0.9); given {quantiles}")
+    text = ",".join(map(repr, found))
+    name = f"pinball, {'quantiles' if len(found) > 1 else 'quantile'} {text.replace(',', ', ')}"
+    middle = min(range(len(found)), key=lambda i: abs(found[i] - 0.5))
+    return _with(
+        _identity, f"quantile({text})", name, *losses.quantile(found), per_target=len(found), point=middle
+    )
+
+
+def _share(q: str) -> float:
+    try:
+        found = float(q)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < 1:
+        raise InputError(f"a quantile must be a number between 0 and 1, such as 0.9, not {q or repr(q)}")
+    return found
+
+
+def _gaussian(epsilon: float = 1e-6) -> Output:
+    epsilon = above_zero("epsilon, added to the variance,", epsilon)
+    spec = "gaussian" if epsilon == 1e-6 else f"gaussian({epsilon!r})"
+    return _with(_identity, spec, "Gaussian", *losses.gaussian(epsilon), per_target=2)
+
+
 def _binary_focal(gamma: float = 2.0) -> Output:
     return _focal(_sigmoid, losses.binary_focal, gamma)
 
@@ -74,7 +106,7 @@ def _focal(output: Output, make: Callable[[float], tuple[Function, Function]], g
     return _with(output, spec, f"focal, gamma {gamma:g}", *make(gamma))
 
 
-LOSSES: dict[str, dict[str, Output | Callable[[float], Output]]] = {
+LOSSES: dict[str, dict[str, Output | Callable[..., Output]]] = {
     "sigmoid": {"binary_cross_entropy": _sigmoid, "focal": _binary_focal},
     "softmax": {"cross_entropy": _softmax, "focal": _softmax_focal},
     "identity": {
@@ -82,6 +114,8 @@ LOSSES: dict[str, dict[str, Output | Callable[[float], Output]]] = {
         "huber": _huber,
         "absolute_error": _absolute_error,
         "hinge": _hinge,
+        "quantile": _quantile,
+        "gaussian": _gaussian,
     },
     "exp": {"half_poisson_deviance": _exp},
 }
@@ -91,14 +125,14 @@ OUTPUTS: dict[str, Output] = {output.name: output for output in (_sigmoid, _soft
 """Every output with its canonical loss, by the name of its link."""
 
 
-def output(name: str, loss: str | Loss | None = None) -> Output:
+def output(name: str, loss: str | Loss | Function | None = None) -> Output:
     """Return the output with this link and loss.
 
     Parameters
     ----------
     name : {"sigmoid", "softmax", "identity", "exp"}
         The link.
-    loss : str, Loss or None
+    loss : str, Loss, function or None
         A name, where the loss has a parameter with or without it; or one of your own. None: the canonical loss.
 
         ============ ============================ ===========================================================
@@ -112,6 +146,8 @@ def output(name: str, loss: str | Loss | None = None) -> Output:
         identity     huber(delta=1)               1/2 r^2 where r = |a - y| <= delta, else delta (r - delta/2)
         identity     absolute_error               |a - y|
         identity     hinge                        max(0, 1 - s a), s = 2y - 1: classes, y 0 or 1
+        identity     quantile(q=0.5)              max(q r, (q - 1) r), r = y - a; quantile(0.1,0.9): several outputs
+        identity     gaussian(epsilon=1e-6)       1/2 (log v + (y - a)^2 / v), v = e^s + epsilon: outputs a, s
         exp          half_poisson_deviance        y log(y/a) - (y - a)
         ============ ============================ ===========================================================
 
@@ -134,13 +170,11 @@ def output(name: str, loss: str | Loss | None = None) -> Output:
         return OUTPUTS[name]
     if isinstance(loss, str):
         loss = OWN.get(loss, loss)
+    if callable(loss):
+        loss = own(loss)
     if isinstance(loss, Loss):
         _refuse_ours(loss)
         return with_own(OUTPUTS[name], loss)
-    if callable(loss):
-        raise InputError(
-            f"a loss of your own needs its derivative, too: nnx.Loss(name, loss, derivative); given {shown(loss)}"
-        )
     known = LOSSES[name]
     label = split(loss)[0] if isinstance(loss, str) else ""
     others = [link for link, its in LOSSES.items() if label in its]
@@ -155,8 +189,29 @@ def output(name: str, loss: str | Loss | None = None) -> Output:
     return found
 
 
-def register_loss(loss: Loss) -> Loss:
-    """Make a loss of your own known by its name, to `nnx.mlp` and `nnx.Trainer.load`.
+def check_outputs(output: Output, n: int) -> None:
+    """Raise an InputError unless the last layer may have n units."""
+    if output.exclusive and n == 1:
+        raise InputError(f"a single {output.name} output is always 1; use 'sigmoid', or two outputs")
+    if n % (k := output.per_target):
+        raise InputError(
+            f"the output {output} has {k} outputs for each target; the last layer's units must be a multiple of {k}, "
+            f"not {n}"
+        )
+    if output.own is not None:
+        check_own(output, output.own, n)
+
+
+Given = TypeVar("Given", bound=Loss | Function)
+
+
+def own(loss: Loss | Function) -> Loss:
+    """Return a loss of one's own: a function becomes one with the function's name, whose derivative nnx derives."""
+    return loss if isinstance(loss, Loss) else Loss(name_of("loss", loss), loss)
+
+
+def register_loss(loss: Given) -> Given:
+    """Make a loss of your own, an `nnx.Loss` or a function, known by its name, to `nnx.mlp` and `nnx.Trainer.load`.
 
     Model files name their losses and have no code. So register one of your own before you load a model that uses it.
     Registering another one under the same name replaces it.
@@ -166,10 +221,11 @@ def register_loss(loss: Loss) -> Loss:
     InputError
         When nnx has a loss of that name itself.
     """
-    if not isinstance(loss, Loss):
-        raise InputError(f"expected an nnx.Loss, not {shown(loss)}")
-    _refuse_ours(loss)
-    OWN[loss.name] = loss
+    if not callable(loss) and not isinstance(loss, Loss):
+        raise InputError(f"expected an nnx.Loss or a function, not {shown(loss)}")
+    found = own(loss)
+    _refuse_ours(found)
+    OWN[found.name] = found
     return loss
 
 

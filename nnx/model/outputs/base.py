@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nnx.array.namespace import Array, array_namespace
 from nnx.model.outputs.loss import Loss
-from nnx.model.outputs.losses import Function
+from nnx.model.outputs.losses import Function, parts
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Output:
     link : callable
         Z[L] (..., n[L], m) -> A[L] of the same shape.
     loss : callable
-        Z[L], Y (..., n[L], m) -> the loss of each sample, summed over the outputs: (..., m).
+        Z[L] (..., n[L], m), Y (..., targets, m) -> the loss of each sample, summed over the outputs: (..., m).
     inverse : callable
         A[L] -> Z[L], a finite one of A[L] = 0 and 1, too. Of the softmax, which has several, it is the logarithm.
     derivative : callable
@@ -41,6 +41,11 @@ class Output:
         Whether A[L] are probabilities of classes.
     own : Loss or None
         The user's loss, if it is one.
+    per_target : int
+        The network's outputs for each target, n[L] / rows of Y: several quantiles, or a mean and a variance. Their
+        rows in Z[L] and A[L] are the first outputs of all targets, then the second ones, and so on.
+    point : int
+        Which of them is the prediction that metrics of numbers measure.
     """
 
     name: str
@@ -57,6 +62,12 @@ class Output:
     highest: float = math.inf
     probabilities: bool = False
     own: Loss | None = None
+    per_target: int = 1
+    point: int = 0
+
+    def predicted(self, A: Array) -> Array:
+        """Return the prediction (..., targets, m) of each target, from A[L] (..., n[L], m)."""
+        return A if self.per_target == 1 else parts(A, self.per_target)[self.point]
 
     @property
     def threshold(self) -> float:

@@ -5,10 +5,12 @@ from dataclasses import replace
 from functools import cache
 
 from nnx.array.namespace import Array, array_namespace
-from nnx.errors import InputError
+from nnx.compiler import TraceError
+from nnx.errors import InputError, first_line
 from nnx.model import custom
 from nnx.model.outputs.base import Output
 from nnx.model.outputs.loss import Loss
+from nnx.model.outputs.losses import Function
 
 OWN: dict[str, Loss] = {}
 """Every loss that was registered, by its name."""
@@ -24,9 +26,9 @@ def with_own(link: Output, given: Loss) -> Output:
 
     def derivative(Z: Array, Y: Array) -> Array:
         if given.of == "Z":
-            return given.derivative(Z, Y)
+            return given.slope(Z, Y)
         A = link.link(Z)
-        return through_link(link, A, given.derivative(A, Y))
+        return through_link(link, A, given.slope(A, Y))
 
     return replace(link, spec=given.name, loss_name=given.name, loss=loss, derivative=derivative, own=given)
 
@@ -60,14 +62,17 @@ def check_own(output: Output, given: Loss, n: int) -> None:
     with custom.quiet():
         for name, function, expected in (
             ("loss", given.loss, shapes),
-            ("derivative", given.derivative, shapes[:1]),
+            ("derivative", given.slope, shapes[:1]),
         ):
-            custom.check_portable(f"{what} {name}", function, custom.single(A), custom.single(Y))
+            if function is given.loss or given.derivative is not None:
+                custom.check_portable(f"{what} {name}", function, custom.single(A), custom.single(Y))
+            else:
+                _check_derived(what, function, A, Y)
             for a, y in ((A, Y), (custom.single(A), custom.single(Y))):
                 custom.check_array(f"{what} {name}", function(a, y), a, expected)
         if not given.check:
             return
-        found = given.derivative(A, Y)
+        found = given.slope(A, Y)
 
         def each(x: Array) -> Array:
             value = given.loss(x, Y)
@@ -87,9 +92,19 @@ def check_own(output: Output, given: Loss, n: int) -> None:
                 )
 
 
+def _check_derived(what: str, derivative: Function, A: Array, Y: Array) -> None:
+    """Raise an InputError if nnx cannot derive the derivative of a loss."""
+    try:
+        derivative(A, Y)
+    except TraceError as error:
+        raise InputError(
+            f"{what} nnx cannot derive its derivative: {first_line(error)}. Give it: nnx.Loss(name, loss, derivative)"
+        ) from error
+
+
 def some_targets(output: Output, n: int, m: int = 16) -> Array:
-    """Return targets (n, m) that an output has, always the same."""
-    Y = custom.draws(n, m, 3.0, seed=1)
+    """Return targets (n, m) of n outputs, or (n / `Output.per_target`, m), always the same."""
+    Y = custom.draws(n // output.per_target, m, 3.0, seed=1)
     xp = array_namespace(Y)
     if output.exclusive:
         return xp.astype(xp.max(Y, axis=0, keepdims=True) == Y, Y.dtype)

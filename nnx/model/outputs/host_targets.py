@@ -13,12 +13,15 @@ from nnx.model.outputs.targets import are_indices, wrong_targets
 def checked_targets(name: str, Y: Any, output: Output, n: int, m: int, dtype: str) -> Any:
     """Return the targets, checked: values (n, m) of dtype, or class indices (m,), int32.
 
+    With several outputs for each target n counts the outputs, and the values are (n / `Output.per_target`, m).
+
     Raises
     ------
     InputError
         When the shape does not fit n outputs and m samples, a label is outside the classes, or a value is
         outside the output's range.
     """
+    n //= output.per_target
     labels = "; class labels are 0, 1, 2, ..., as numpy.unique(labels, return_inverse=True) gives them"
     Y = as_host(as_numbers(name, Y, labels))
     place = "sample {0}" if Y.ndim == 1 else "output {0}, sample {1}" if Y.ndim == 2 else ""

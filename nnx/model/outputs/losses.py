@@ -1,10 +1,13 @@
 """The losses and their derivatives ∂loss/∂Z[L], computed from Z[L] (..., n[L], m) and Y of the same shape.
 
+(Of `quantile` and `gaussian`, which have several outputs for each target, Y is (..., targets, m); see `parts`.)
+
 A loss has one number a sample, the sum over the outputs: (..., m). None takes the log of A[L]. So at finite Z none is
 NaN, and none is infinite unless its value is beyond the dtype's range. (The log of a softmax's share is at least the
 dtype's least number.) The four canonical losses need no derivative here: it is A[L] - Y.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeAlias
@@ -94,6 +97,68 @@ def hinge_derivative(Z: Array, Y: Array) -> Array:
     """Return -s where s z < 1, else 0 (at 1: 0, by convention)."""
     S = 2 * Y - 1
     return array_namespace(Z).where(S * Z < 1, -S, 0.0)
+
+
+def parts(Z: Array, count: int) -> list[Array]:
+    """Return the first, second, ... outputs of all targets, (..., targets, m) each: so many consecutive rows of Z."""
+    t = Z.shape[-2] // count
+    return [Z[..., i * t : (i + 1) * t, :] for i in range(count)]
+
+
+@lru_cache
+def quantile(quantiles: tuple[float, ...]) -> tuple[Function, Function]:
+    """Return the sum over the quantiles of max(q r, (q - 1) r), r = y - z, and its derivative: the pinball loss.
+
+    It is least where z is the q-quantile of the targets. R. Koenker, G. Bassett, Regression quantiles, Econometrica 46
+    (1978), 33-50, https://doi.org/10.2307/1913643.
+    """
+
+    def loss(Z: Array, Y: Array) -> Array:
+        xp, total = array_namespace(Z), 0.0
+        for q, part in zip(quantiles, parts(Z, len(quantiles)), strict=True):
+            R = Y - part
+            total = total + xp.sum(xp.maximum(q * R, (q - 1) * R), axis=-2)
+        return total
+
+    def derivative(Z: Array, Y: Array) -> Array:
+        # 1 - q where z > y, -q where z < y; 0 at y, by convention
+        xp = array_namespace(Z)
+        signs = [xp.sign(part - Y) for part in parts(Z, len(quantiles))]
+        slopes = [S * (0.5 + (0.5 - q) * S) for q, S in zip(quantiles, signs, strict=True)]
+        return slopes[0] if len(slopes) == 1 else xp.concat(slopes, axis=-2)
+
+    return loss, derivative
+
+
+@lru_cache
+def gaussian(epsilon: float) -> tuple[Function, Function]:
+    """Return 1/2 (log v + (y - a)^2 / v), v = e^s + epsilon, of outputs a and s, and its derivative.
+
+    It is the negative log-likelihood of a normal distribution with mean a and variance v, without 1/2 log(2 pi):
+    D. A. Nix, A. S. Weigend, Estimating the mean and variance of the target probability distribution, ICNN 1994,
+    55-60, https://doi.org/10.1109/ICNN.1994.374138. Its epsilon bounds it from below, as in `torch.nn.GaussianNLLLoss`.
+    """
+
+    def terms(Z: Array, Y: Array) -> tuple[Array, Array, Array]:
+        # log v = log(e^s + epsilon), without an overflow: max(s, c) + log(1 + e^-|s - c|), c = log epsilon
+        xp = array_namespace(Z)
+        A, S = parts(Z, 2)
+        c = math.log(epsilon)
+        return A - Y, S, xp.maximum(S, c) + xp.log1p(xp.exp(-xp.abs(S - c)))
+
+    def loss(Z: Array, Y: Array) -> Array:
+        xp = array_namespace(Z)
+        R, _, log_V = terms(Z, Y)
+        return xp.sum(0.5 * (log_V + R * R * xp.exp(-log_V)), axis=-2)
+
+    def derivative(Z: Array, Y: Array) -> Array:
+        # (a - y) / v,   1/2 (e^s / v) (1 - (a - y)^2 / v)
+        xp = array_namespace(Z)
+        R, S, log_V = terms(Z, Y)
+        W = xp.exp(-log_V)  # 1/v, at most 1/epsilon
+        return xp.concat([R * W, 0.5 * xp.exp(S - log_V) * (1 - R * R * W)], axis=-2)
+
+    return loss, derivative
 
 
 @lru_cache

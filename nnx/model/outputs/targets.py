@@ -13,7 +13,7 @@ def are_indices(output: Output, n: int, Y: Array) -> bool:
 
 
 def targets(output: Output, Z: Array, Y: Array) -> Array:
-    """Return the targets as an array that fits Z[L]: (..., n[L], m), of Z's dtype.
+    """Return the targets as an array that fits Z[L]: (..., targets, m), of Z's dtype.
 
     Parameters
     ----------
@@ -22,7 +22,8 @@ def targets(output: Output, Z: Array, Y: Array) -> Array:
     Z : array (..., n[L], m)
         The last layer's pre-activations.
     Y : array
-        (..., n[L], m); or (m,) when n[L] = 1; or, for an output of classes with n[L] > 1, class indices
+        (..., n[L], m), or with several outputs for each target (..., n[L] / `Output.per_target`, m); or (m,) for one
+        row; or, for an output of classes with n[L] > 1, class indices
         0..n[L]-1 of an integer dtype, (m,) or (..., 1, m). The values are not looked at (`nnx.Trainer`
         does, before it trains): an index outside the classes gives a column of zeros.
 
@@ -32,7 +33,7 @@ def targets(output: Output, Z: Array, Y: Array) -> Array:
         When the shape fits none of these.
     """
     xp = array_namespace(Z, Y)
-    n, m = Z.shape[-2:]
+    n, m = Z.shape[-2] // output.per_target, Z.shape[-1]
     given = tuple(Y.shape)
     indices = Y.ndim > 0 and are_indices(output, n, Y) and xp.isdtype(Y.dtype, "integral")
     if Y.ndim == 1 and (n == 1 or indices):
@@ -46,13 +47,16 @@ def targets(output: Output, Z: Array, Y: Array) -> Array:
 
 
 def wrong_targets(output: Output, n: int, m: int, given: tuple[int, ...], name: str = "Y") -> str:
-    """Return the message for targets whose shape does not fit n outputs and m samples."""
+    """Return the message for targets whose shape does not fit n targets and m samples."""
     vector = f", or class indices ({m},)" if output.classes and n > 1 else f", or ({m},)" if n == 1 else ""
     called = f" {name}.T" if name.isidentifier() else ""
     hint = f"; its transpose{called} would fit" if given[::-1] == (n, m) and given != (n, m) else ""
     if given == (m, 1) and output.classes and n > 1:
         hint = f"; its only column, {name}[:, 0], would fit"
-    return f"{name} has shape {given}; expected (n[L], m) = ({n}, {m}){vector} for the output {output}{hint}"
+    rows = "n[L]" if output.per_target == 1 else f"n[L]/{output.per_target}"
+    return (
+        f"{name} has shape {given}; expected ({rows}, m) = ({n}, {m}){vector} for the output {output}{hint}"
+    )
 
 
 def smoothed(output: Output, Y: Array, epsilon: Number) -> Array:

@@ -1,0 +1,160 @@
+"""The parameter `loss` of the estimators: the output of their networks, and predictions from several outputs."""
+
+from typing import Any
+
+from sklearn.utils._param_validation import StrOptions
+
+from nnx.array.namespace import Array, array_namespace
+from nnx.errors import shown
+from nnx.io.convert.sklearn import SKLEARN_NAMES
+from nnx.model.outputs import LOSSES, output
+from nnx.model.outputs.base import Output
+from nnx.model.outputs.custom import OWN
+from nnx.model.outputs.loss import Loss
+from nnx.sklearn.available import has_members
+from nnx.support.spec import split
+
+Link = tuple[str, str | Loss | None]
+"""An output's link and loss, the arguments of `nnx.model.outputs.output`: None is the link's own loss."""
+
+SKLEARN_LOSSES: dict[str, Link] = {"squared_error": ("identity", None), "poisson": ("exp", None)}
+OF_NUMBERS = {*SKLEARN_LOSSES, *LOSSES["identity"], *LOSSES["exp"]} - {"hinge"}
+OF_CLASSES = {"log_loss", "focal", "hinge"}
+OUT_ACTIVATIONS = {link: name for name, link in SKLEARN_NAMES.items()}
+"""scikit-learn's names of the links, for `out_activation_`."""
+
+
+class Names(StrOptions):  # type: ignore[misc]  # scikit-learn has no types
+    """scikit-learn's constraint of names, also with a parameter, as "huber(0.5)", and those that a user registered."""
+
+    def __init__(self, known: set[str], own: Any) -> None:
+        super().__init__(known)
+        self._own = own
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        """Return whether a value is such a name."""
+        return isinstance(value, str) and (split(value)[0] in self.options or value in self._own)
+
+
+LOSS_OF_NUMBERS = [Names(OF_NUMBERS, OWN), Loss, callable]
+LOSS_OF_CLASSES = [Names(OF_CLASSES, OWN), Loss, callable]
+
+
+def of_numbers(loss: Any) -> Link:
+    """Return the link and loss of a regressor's `loss`."""
+    if isinstance(loss, str) and loss in SKLEARN_LOSSES:
+        return SKLEARN_LOSSES[loss]
+    counts = isinstance(loss, str) and split(loss)[0] in LOSSES["exp"]
+    return _link("exp" if counts else "identity", loss)
+
+
+def of_classes(loss: Any, link: str) -> Link:
+    """Return the link and loss of a classifier's `loss`; `link` is the one of probabilities."""
+    if isinstance(loss, str) and loss in ("log_loss", "hinge"):
+        return (link, None) if loss == "log_loss" else ("identity", loss)
+    return _link(link, loss)
+
+
+def _link(link: str, loss: Any) -> Link:
+    found = output(link, loss)
+    return link, found.own or found.spec
+
+
+def name_of(link: Link) -> str:
+    """Return the name of a loss for people: scikit-learn's, where it has one."""
+    for name, known in SKLEARN_LOSSES.items():
+        if link == known:
+            return repr(name)
+    return "'log_loss'" if link[1] is None else repr(link[1])
+
+
+def is_gaussian(found: Output) -> bool:
+    """Return whether an output is a mean and the logarithm of a variance."""
+    return found.own is None and found.loss_name == "Gaussian"
+
+
+def check_has_std(estimator: Any) -> bool:
+    """Return whether a regressor has a `predict_std`."""
+    link = vars(estimator).get("_link") or of_numbers(estimator.loss)
+    if estimator.n_members is None and not is_gaussian(output(*link)):
+        raise AttributeError(
+            "predict_std is the deviation of members, or that of loss='gaussian'; give n_members=8, say, before fit"
+        )
+    return True
+
+
+def check_has_probabilities(estimator: Any) -> bool:
+    """Return whether a classifier has probabilities, as of all losses but the hinge."""
+    if _margins(estimator):
+        raise AttributeError(f"probability estimates are not available for loss={shown(estimator.loss)}")
+    return True
+
+
+def check_has_std_of_classes(estimator: Any) -> bool:
+    """Return whether a classifier has a `predict_std`."""
+    return has_members(estimator) and check_has_probabilities(estimator)
+
+
+def check_has_margins(estimator: Any) -> bool:
+    """Return whether a classifier has a `decision_function`, as of the hinge alone."""
+    if not _margins(estimator):
+        raise AttributeError("decision_function is that of loss='hinge'; use predict_proba")
+    return True
+
+
+def _margins(estimator: Any) -> bool:
+    link = vars(estimator).get("_link")
+    return bool(link[1] == "hinge" if link else estimator.loss == "hinge")
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+def in_order(found: Output, A: Array) -> Array:
+    """Return A[L] (n[L], m), the quantiles of each target in order.
+
+    Each was fitted on its own, so they may cross. Sorted their loss is the same or less: V. Chernozhukov,
+    I. Fernández-Val, A. Galichon, Quantile and probability curves without crossing, Econometrica 78 (2010), 1093-1125,
+    https://doi.org/10.3982/ECTA7880.
+    """
+    if found.per_target == 1 or is_gaussian(found):
+        return A
+    xp, (n, m) = array_namespace(A), A.shape
+    return xp.reshape(xp.sort(xp.reshape(A, (found.per_target, -1, m)), axis=0), (n, m))
+
+
+def as_rows(found: Output, A: Array) -> Array:
+    """Return predictions (m,) or (m, targets); of several quantiles (m, quantiles) or (m, targets, quantiles).
+
+    The argument is A[L] (n[L], m); of a Gaussian the rows of its means, or of its deviations (targets, m).
+    """
+    if found.per_target == 1 or is_gaussian(found):
+        return A[0, :] if A.shape[0] == 1 else A.T
+    xp, k, m = array_namespace(A), found.per_target, A.shape[1]
+    quantiles = xp.permute_dims(xp.reshape(A, (k, -1, m)), (2, 1, 0))
+    return quantiles[:, 0, :] if quantiles.shape[1] == 1 else quantiles
+
+
+def variance(found: Output, A: Array) -> Array:
+    """Return the variances e^s + epsilon (..., targets, m) of a Gaussian's outputs (..., n[L], m)."""
+    epsilon = split(found.spec or "")[1]
+    S = A[..., A.shape[-2] // 2 :, :]
+    return array_namespace(A).exp(S) + (1e-6 if epsilon is None else epsilon)
+
+
+def mean_of_members(found: Output, A: Array, shares: Array) -> Array:
+    """Return the mean (n[L], m) of members' A[L] (K, n[L], m), whose shares are (K, 1, 1)."""
+    return array_namespace(A).sum(shares * A, axis=0)
+
+
+def std_of_members(found: Output, A: Array, shares: Array) -> Array:
+    """Return the deviation of members' predictions around their mean, see `mean_of_members`.
+
+    Of Gaussians it is that of their mixture, whose variance is the mean of theirs and the variance of their means
+    (B. Lakshminarayanan, A. Pritzel, C. Blundell, Simple and scalable predictive uncertainty estimation using deep
+    ensembles, NeurIPS 2017, https://arxiv.org/abs/1612.01474).
+    """
+    xp, own = array_namespace(A), 0.0
+    if is_gaussian(found):
+        own, A = variance(found, A), A[:, : A.shape[1] // 2, :]
+    return xp.sqrt(xp.sum(shares * (own + (A - mean_of_members(found, A, shares)) ** 2), axis=0))
