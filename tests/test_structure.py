@@ -318,13 +318,13 @@ def test_files_classes_and_functions_are_short():
 def test_the_compiler_and_the_adapters_are_small():
     """Goal: 5,000 lines, and 2,500 for CuPy, which has no compiler of its own. Members take some 300 of either.
 
-    The sums over ranks, and MPI, take some 400 beside CuPy; the derivatives of functions of one's own take 220.
+    The sums over ranks, and MPI, take some 400 beside CuPy; the derivatives of functions of one's own take 260.
     """
     files = [path for room in ("backends", "nnx/compiler") for path in (TOP / room).rglob("*.py")]
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     cupy = sum(n for path, n in lines.items() if "cupy" in path.parts)
     assert cupy <= 3450
-    assert sum(lines.values()) - cupy <= 6970
+    assert sum(lines.values()) - cupy <= 7000
 
 
 def test_that_test_sees_what_is_too_long():
