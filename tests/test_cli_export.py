@@ -52,7 +52,7 @@ def test_export(run, tmp_path):
         (("model.safetensors", "pets.csv"), 2, "'pets.csv' does not end in .onnx"),
         (("nothing", "pets.onnx"), 1, "there is no model file 'nothing'"),
         (("model.safetensors", "a.onnx", "--dtype", "half"), 2, "half"),
-        (("model.safetensors", "a.onnx", "--members"), 1, "the model is one network"),
+        (("model.safetensors", "a.onnx", "--members"), 1, "'model.safetensors' is one network; --members"),
     ],
 )
 def test_bad_input(run, tmp_path, arguments, status, message):

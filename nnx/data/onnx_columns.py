@@ -122,7 +122,10 @@ def _one_hot(graph: Graph, text: Array, column: Column, width: int, dtype: str) 
     places |= {one: k for k, one in enumerate(column.categories)}
     of_missing = places.pop(None, rest)
     places.setdefault("", of_missing)
-    keys = {"keys_strings": [str(one).encode() for one in places], "values_int64s": list(places.values())}
+    keys: dict[str, Any] = {
+        "keys_strings": [str(one).encode() for one in places],
+        "values_int64s": list(places.values()),
+    }
     codes = graph.node("LabelEncoder", [text], "int64", text.shape, "ai.onnx.ml", default_int64=rest, **keys)
     own = graph.constant(np.arange(width, dtype="int64")[None, :])
     return graph.xp.astype(graph.xp.equal(codes, own), dtype)

@@ -33,13 +33,13 @@ def as_array(labels: Sequence[Any]) -> Any:
     return np.array([label.text(one) for one in labels] if dtype is None else labels, dtype or object)
 
 
-def labelled(classes: Any, A: Array) -> Array:
-    """Return the class (..., m) of A (..., m, n[L]): the most probable one; of two with one output, a > 1/2."""
+def labelled(classes: Any, A: Array, limit: float = 0.5) -> Array:
+    """Return the class (..., m) of A (..., m, n[L]): the most probable one; of two with one output, a > limit."""
     graph, xp = A.graph, A.graph.xp
     if len(classes) == 1:
         places = xp.astype(xp.squeeze(A, -1) > float("inf"), "int64")  # always 0
     elif A.shape[-1] == 1:
-        places = xp.astype(xp.squeeze(A, -1) > 0.5, "int64")
+        places = xp.astype(xp.squeeze(A, -1) > limit, "int64")
     else:
         places = graph.node("ArgMax", [A], "int64", A.shape[:-1], axis=-1, keepdims=0)
     return xp.gather(graph.constant(classes, "classes"), places)

@@ -47,12 +47,14 @@ _OF_NODES: dict[str, Callable[[Array], Any]] = {
     "identity": lambda Z: Z,
     "relu": lambda Z: Z.graph.node("Relu", [Z], Z.dtype, Z.shape),
     "sigmoid": sigmoid,
-    "silu": lambda Z: Z * sigmoid(Z),
-    "gelu_sigmoid": lambda Z: Z * sigmoid(1.702 * Z),
     "gelu_tanh": _gelu_tanh,
 }
 _OF_NODES_IN_FLOAT32: dict[str, Callable[[Array], Any]] = {
     "gelu": _gelu,
+    "silu": lambda Z: (
+        Z * sigmoid(Z)
+    ),  # onnxruntime makes these two one operation, in float64 too, which it then lacks
+    "gelu_sigmoid": lambda Z: Z * sigmoid(1.702 * Z),
     "mish": lambda Z: Z * Z.graph.xp.tanh(Z.graph.node("Softplus", [Z], Z.dtype, Z.shape)),
 }
 """Activations that are a few nodes. Their formulas in nnx are longer, as their derivatives must not overflow."""

@@ -4,6 +4,7 @@ So the formulas of nnx, and functions of your own that follow the standard, writ
 with NumPy at once.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from nnx.errors import InputError
 from nnx.io.convert.onnx_graph import Graph, Shape, Value
 
 _OF_ONE = {
-    "abs": "Abs", "negative": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin", "cos": "Cos",
+    "abs": "Abs", "negative": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin",
     "tanh": "Tanh", "sign": "Sign", "floor": "Floor", "ceil": "Ceil", "round": "Round", "reciprocal": "Reciprocal",
 }  # fmt: skip
 _OF_TWO = {
@@ -83,9 +84,14 @@ class Functions:
 
     def remainder(self, x: Any, divisor: Any) -> Any:
         x, divisor = self._values([x, divisor])
+        if x.constant is not None and divisor.constant is not None:
+            return self.graph.constant(np.remainder(x.constant, divisor.constant))
         if self.isdtype(x.dtype, "integral"):  # of the sign of the divisor, as the standard's
             return self.graph.node("Mod", [x, divisor], x.dtype, broadcast(x.shape, divisor.shape))
         return x - divisor * self.floor(x / divisor)
+
+    def cos(self, x: Value) -> Any:
+        return self.sin(x + math.pi / 2)  # type: ignore[operator]  # older onnxruntimes have Cos in float32 alone
 
     def square(self, x: Value) -> Any:
         return self.multiply(x, x)
@@ -122,6 +128,8 @@ class Functions:
         return self.graph.node(_REDUCTIONS[name], [x], x.dtype, shape, axes=axes, keepdims=int(keepdims))
 
     def matmul(self, x1: Value, x2: Value) -> Value:
+        if x1.constant is not None and x2.constant is not None:
+            return self.graph.constant(x1.constant @ x2.constant)
         shape = (*broadcast(x1.shape[:-2], x2.shape[:-2]), x1.shape[-2], x2.shape[-1])
         return self.graph.node("MatMul", [x1, x2], x1.dtype, shape)
 
@@ -165,11 +173,73 @@ class Functions:
         axis %= arrays[0].ndim
         if len(arrays) == 1:
             return arrays[0]
+        if all(x.constant is not None for x in arrays):
+            return self.graph.constant(np.concatenate([x.constant for x in arrays], axis))
         sizes = [x.shape[axis] for x in arrays]
         total = None if None in sizes else sum(n for n in sizes if n is not None)
         shape = broadcast(*((*x.shape[:axis], 1, *x.shape[axis + 1 :]) for x in arrays))
         shape = (*shape[:axis], total, *shape[axis + 1 :])
         return self.graph.node("Concat", arrays, arrays[0].dtype, shape, axis=axis)
+
+    def stack(self, arrays: Sequence[Value], *, axis: int = 0) -> Value:
+        return self.concat([self.expand_dims(x, axis=axis) for x in arrays], axis=axis)
+
+    def broadcast_to(self, x: Value, shape: Shape) -> Value:
+        if x.constant is not None and None not in shape:
+            return self.graph.constant(np.broadcast_to(x.constant, [n for n in shape if n is not None]))
+        wanted = self.graph.constant(np.array([1 if n is None else n for n in shape], "int64"))
+        return self.graph.node("Expand", [x, wanted], x.dtype, broadcast(x.shape, tuple(shape)))
+
+    def sliced(self, x: Value, key: Any) -> Value:
+        """Return x[key], a view in the standard: slices, numbers, None and an ellipsis."""
+        if x.constant is not None:
+            return self.graph.constant(x.constant[key])
+        keys = list(key) if isinstance(key, tuple) else [key]
+        if not all(one is None or one is ... or isinstance(one, slice | int) for one in keys):
+            raise InputError("an index that is neither a slice nor a number has no counterpart in ONNX")
+        at = next((i for i, one in enumerate(keys) if one is ...), len(keys))
+        filled = sum(one is not None and one is not ... for one in keys)
+        keys[at : at + 1] = [slice(None)] * (x.ndim - filled)
+        for axis, one in enumerate(one for one in keys if one is not None):
+            one = slice(one, one + 1 or None) if isinstance(one, int) else one
+            if one != slice(None):
+                x = self._part(x, axis, one)
+        axis = 0
+        for one in keys:
+            if one is None:
+                x = self.expand_dims(x, axis=axis)
+            elif isinstance(one, int):
+                x, axis = self.squeeze(x, axis), axis - 1
+            axis += 1
+        return x
+
+    def _part(self, x: Value, axis: int, key: slice) -> Value:
+        n = x.shape[axis]
+        if n is None:
+            raise InputError(
+                "a part of the samples has no counterpart in a graph that takes any number of them"
+            )
+        own = range(*key.indices(n))
+        stop = own.stop if own.stop >= 0 else -(2**31)  # before the first, counted from the end
+        limits = [self.graph.constant(np.array([i], "int64")) for i in (own.start, stop, axis, own.step)]
+        shape = (*x.shape[:axis], len(own), *x.shape[axis + 1 :])
+        return self.graph.node("Slice", [x, *limits], x.dtype, shape)
+
+    # Constants.
+
+    def arange(self, start: int, stop: int | None = None, step: int = 1, **options: Any) -> Value:
+        numbers = np.arange(0 if stop is None else start, start if stop is None else stop, step)
+        return self.graph.constant(numbers.astype(options.get("dtype") or "int64"))
+
+    def sort(self, x: Value, *, axis: int = -1, descending: bool = False) -> Value:
+        axis %= x.ndim
+        if x.shape[axis] is None:
+            raise InputError("the samples cannot be sorted in a graph that takes any number of them")
+        k = self.graph.constant(np.array([x.shape[axis]], "int64"))
+        places = Value(self.graph, "int64", x.shape)
+        return self.graph.node(
+            "TopK", [x, k], x.dtype, x.shape, spare=[places], axis=axis, largest=int(descending)
+        )
 
     def gather(self, x: Value, places: Value, axis: int = 0) -> Value:
         """Return the slices of x at these places (n,): beside the standard, as its `take`."""
@@ -213,7 +283,8 @@ def _operator(function: str, reflected: bool = False) -> Any:
 _OPERATORS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow", "matmul": "matmul",
     "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal",
-    "neg": "negative", "abs": "abs", "and": "logical_and", "or": "logical_or", "invert": "logical_not",
+    "mod": "remainder", "getitem": "sliced", "neg": "negative",
+    "abs": "abs", "and": "logical_and", "or": "logical_or", "invert": "logical_not",
 }  # fmt: skip
 for _name, _function in _OPERATORS.items():
     setattr(Value, f"__{_name}__", _operator(_function))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.errors import InputError
+from nnx.errors import InputError, first_line
 from nnx.version import __version__
 
 OPSET, ML_OPSET, IR = 13, 2, 7
@@ -52,6 +52,8 @@ class Node:
     out: Value
     attributes: Mapping[str, Any] = field(default_factory=dict)
     domain: str = ""
+    spare: tuple[Value, ...] = ()
+    """The outputs beside out that ONNX asks for."""
 
 
 class Graph:
@@ -89,11 +91,18 @@ class Graph:
         return found
 
     def node(
-        self, op: str, args: Sequence[Value], dtype: str, shape: Shape, domain: str = "", **attributes: Any
+        self,
+        op: str,
+        args: Sequence[Value],
+        dtype: str,
+        shape: Shape,
+        domain: str = "",
+        spare: Sequence[Value] = (),
+        **attributes: Any,
     ) -> Value:
         """Add a node, and return its result."""
         out = Value(self, dtype, shape)
-        out.made_by = Node(op, tuple(args), out, attributes, domain)
+        out.made_by = Node(op, tuple(args), out, attributes, domain, tuple(spare))
         self.nodes.append(out.made_by)
         return out
 
@@ -111,7 +120,7 @@ class Graph:
         Raises
         ------
         InputError
-            When it is larger than one file of ONNX can be.
+            When it is larger than one file of ONNX can be, or no valid graph.
         """
         nodes = self._used()
         constants = list(dict.fromkeys(x for node in nodes for x in node.args if x.constant is not None))
@@ -123,7 +132,7 @@ class Graph:
             helper.make_node(
                 node.op,
                 [names[x] for x in node.args],
-                [names[node.out]],
+                [names[x] for x in (node.out, *node.spare)],
                 domain=node.domain,
                 **node.attributes,
             )
@@ -141,7 +150,10 @@ class Graph:
         )
         model.doc_string = about
         helper.set_model_props(model, dict(properties))
-        onnx.checker.check_model(model, full_check=True)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except Exception as error:  # onnx's own, of arrays of two dtypes in a function of a user, say
+            raise InputError(f"the model cannot be exported to ONNX: {first_line(error)}") from error
         return model
 
     def _used(self) -> list[Node]:
@@ -158,18 +170,13 @@ class Graph:
         """Return a name for each value: no two alike, whatever the inputs are called."""
         names = {x: x.name for x, _ in self.inputs} | {x: name for name, x in self.outputs.items()}
         taken = set(names.values())
-        for x, name in [(x, x.name or "constant") for x in constants] + [
-            (node.out, node.op) for node in nodes
-        ]:
-            if x in names:
-                continue
-            free = (
-                own
-                for n in count_from(1)
-                if (own := f"{name}_{n}" if n > 1 or x.made_by else name) not in taken
-            )
-            names[x] = next(free)
-            taken.add(names[x])
+        wanted = [(x, x.name or "constant") for x in constants]
+        wanted += [(x, node.op) for node in nodes for x in (node.out, *node.spare)]
+        for x, name in wanted:
+            if x not in names:
+                numbered = (f"{name}_{n}" if n > 1 or x.constant is None else name for n in count_from(1))
+                names[x] = next(own for own in numbered if own not in taken)
+                taken.add(names[x])
         return names
 
 
