@@ -39,6 +39,8 @@ exclude_patterns = [
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 default_role = "py:obj"  # `Dense` in a docstring is a link where there is such an object, else code
 
+suppress_warnings = ["sphinx_gallery.space_in_filename"]  # the folder of the checkout may have a space
+
 # Pages
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4  # GitHub's anchors
