@@ -241,7 +241,7 @@ def test_parameters_and_their_defaults_are_those_of_scikit_learn():
     for our, their in ((MLPClassifier(), theirs.MLPClassifier()), (MLPRegressor(), theirs.MLPRegressor())):
         own = {
             "backend", "device", "precision", "dtype", "dropout", "normalization", "optimizer", "schedule",
-            "regularization", "callbacks", "n_members", "member_params",
+            "regularization", "callbacks", "numerical_embeddings", "n_members", "member_params",
                 "selection", "class_weight",
         }  # fmt: skip
         own |= {"loss"} - their.get_params().keys()  # of a classifier

@@ -54,6 +54,7 @@ SET = {
     "dtype": "float32",
     "dropout": 0.5,
     "normalization": "batch",
+    "numerical_embeddings": "periodic",
     "optimizer": nnx.GradientDescent(0.7),
     "schedule": nnx.schedules.Constant(0.7),
     "regularization": nnx.Regularization(l2=5.0),
@@ -64,7 +65,7 @@ SET = {
 }
 REFUSED = {
     "hidden_layer_sizes", "normalization", "loss", "early_stopping", "precision", "n_members", "member_params",
-    "selection",
+    "selection", "numerical_embeddings",
 }  # fmt: skip
 COUNTS = {"activation", "alpha", "dropout", "dtype", "optimizer", "schedule", "regularization"}
 """They change the second step's parameters."""

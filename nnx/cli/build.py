@@ -1,6 +1,7 @@
 """The network, the optimizer, the regularization and the callbacks of the options."""
 
 import re
+from typing import Any
 
 from nnx.array.host import checked_seed, dtype_name
 from nnx.callbacks import Callback, EarlyStopping, TensorBoard
@@ -14,6 +15,7 @@ from nnx.data.task import TASKS
 from nnx.errors import InputError, between, integer, number, one_of, positive_int, unknown
 from nnx.metrics import METRICS, is_number, metric, score_name
 from nnx.model.activations import activation
+from nnx.model.embeddings import embedded, embedding
 from nnx.model.initializers import initializer
 from nnx.model.layers import Activate, BatchNorm, Dense, Dropout, Layer, LayerNorm, PReLU
 from nnx.model.network import Network
@@ -111,10 +113,17 @@ def sizes(layers: str) -> list[int]:
 
 
 def network(
-    options: Options, n_features: int, output: str, n_outputs: int, preparation: Preparation | None = None
+    options: Options,
+    n_features: int,
+    output: str,
+    n_outputs: int,
+    preparation: Preparation | None = None,
+    X: Any = None,
 ) -> Network:
-    """Return the network: each hidden layer is a Dense, its norm, its activation, its dropout."""
-    layers: list[Layer] = []
+    """Return the network: the embedding of X, the samples to train on; each hidden layer is a Dense, its norm, ..."""
+    if options.embed != "none":
+        embedding(options.embed)  # may be refused
+    layers: list[Layer] = [] if X is None else embedded(options.embed, X)
     if options.norm not in (*NORMS, "none"):
         raise unknown("norm", options.norm, (*NORMS, "none"))
     each("dropout", options.dropout, _share)

@@ -12,6 +12,7 @@ from nnx.cli.option import BackendName, DeviceName, PrecisionName, complete, int
 from nnx.errors import unknown
 from nnx.metrics import METRICS
 from nnx.model.activations import ACTIVATIONS
+from nnx.model.embeddings import EMBEDDINGS
 from nnx.model.initializers import INITIALIZERS
 from nnx.model.outputs import LOSSES
 from nnx.optimizers import OPTIMIZERS
@@ -43,6 +44,15 @@ class Options(DataOptions):
             "A norm before each activation.",
             metavar="batch|layer|none",
             autocompletion=complete(("batch", "layer", "none")),
+        ),
+    ] = "none"
+    embed: Annotated[
+        str,
+        option(
+            "Network",
+            f"Numbers as several units each: {', '.join(EMBEDDINGS)}; also periodic(sigma=1), ...",
+            metavar="NAME|none",
+            autocompletion=complete((*EMBEDDINGS, "none")),
         ),
     ] = "none"
     dropout: Annotated[float, numbers("Network", "The share of each hidden layer's units to leave out.")] = (

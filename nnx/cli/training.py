@@ -80,7 +80,7 @@ def prepare(options: Options, reader: Reader, fold: int | None = None) -> Traini
     data = reader.data(options, fold)
     preparation, m = data.preparation, data.X.shape[1]
     shape = data.X.shape[0], preparation.output, preparation.n_outputs
-    network = build.network(options, *shape, preparation)
+    network = build.network(options, *shape, preparation, data.X)
     build.class_weight(options, preparation)
     build.callbacks(options, data.validation is not None)  # may be refused
     for part in (data.validation, data.test):

@@ -16,7 +16,7 @@ from nnx.data.baseline import Baseline, no_better
 from nnx.data.dialect import Dialect
 from nnx.data.encoding import Notes
 from nnx.data.prepare import Preparation
-from nnx.data.tabular_parts import Parts, labelled_rows, parts_of, pieces, tell
+from nnx.data.tabular_parts import labelled_rows, parts_of, pieces, tell
 from nnx.data.tabular_text import described
 from nnx.data.targets import check_loss
 from nnx.display.names import called
@@ -24,6 +24,7 @@ from nnx.display.rounding import significant
 from nnx.errors import InputError, flag, integer, items, positive_int, scalar, shown
 from nnx.metrics import score_name
 from nnx.metrics.history import History
+from nnx.model.embeddings import embedded
 from nnx.model.layers import Dense, Layer
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
@@ -57,6 +58,8 @@ class Tabular:
         The hidden layers; a number is a `Dense` of so many units.
     activation : str or Activation
         That of the numbers among the layers.
+    embed : str, layer or None
+        Each number as several units, as `numerical_embeddings` of `nnx.sklearn.MLPClassifier`.
     loss : str or None
         See `nnx.LOSSES`; None: cross-entropy for classes, half the squared error for numbers.
     optimizer, backend, device, precision, dtype, seed, regularization, members
@@ -100,8 +103,6 @@ class Tabular:
     1.0
     """
 
-    _parts: Parts
-    _rows: tuple[Any, Any]
     _train: tuple[Any, Any] | None
     _validation: tuple[Any, Any] | None
 
@@ -115,6 +116,7 @@ class Tabular:
         validation: Any = 0.2,
         layers: Sequence[Any] = (128, 64),
         activation: Any = "relu",
+        embed: Any = None,
         loss: str | None = None,
         optimizer: Any = None,
         backend: str | Backend = "auto",
@@ -155,8 +157,8 @@ class Tabular:
             for layer in items("layers", layers, "a list, such as [128, 64]")
         ]
         check_loss(self.preparation.output, loss)
-        output = Dense(self.preparation.n_outputs)
-        network = Network(len(self.preparation.inputs), [*hidden, output], self.preparation.output, loss)
+        layers = [*embedded(embed, self._train[0]), *hidden, Dense(self.preparation.n_outputs)]
+        network = Network(len(self.preparation.inputs), layers, self.preparation.output, loss)
         arguments = optimizer, backend, device, dtype, seed, regularization, None, precision, members
         self.trainer = Trainer(network, *arguments)
         where = str(table) if isinstance(table, str | os.PathLike) else "a data frame"

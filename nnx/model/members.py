@@ -61,7 +61,7 @@ def together(networks: Sequence[Network]) -> Network:
     if not others or all(network.describe() == first.describe() for network in others):
         return first
     for other in others:
-        if place := difference(first.describe(), other.describe()) or "output" * (
+        if place := difference(_form(first.describe()), _form(other.describe())) or "output" * (
             first.output != other.output
         ):
             raise InputError(
@@ -75,6 +75,13 @@ def together(networks: Sequence[Network]) -> Network:
         return layer if layer.layers else support.together(f"network's layers.{place}", same)
 
     return _with_layers(first, joined)
+
+
+def _form(description: Any) -> Any:
+    """Return a description without the edges of bins, which are in each member's theta."""
+    if isinstance(description, dict):
+        return {key: _form(value) for key, value in description.items() if key != "edges"}
+    return [_form(value) for value in description] if isinstance(description, list) else description
 
 
 def difference(x: Any, y: Any, place: str = "") -> str:

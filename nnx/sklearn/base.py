@@ -20,7 +20,7 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
 from nnx.port import registry
 from nnx.port.base import Backend
-from nnx.sklearn import samples
+from nnx.sklearn import embeddings, samples
 from nnx.sklearn.class_weights import multiplied
 from nnx.sklearn.fit_tasks import CallbackSupportMixin, fit_task
 from nnx.sklearn.fitted import Fitted
@@ -126,6 +126,10 @@ class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-lea
             if self.n_members is None:
                 check_design(self)
         X, Y = self._validate(samples.table(self, X, not goes_on), y, incremental, not goes_on)
+        if not goes_on:
+            embeddings.choose_columns(self, X)
+        elif self._embedded is not None:
+            embeddings.refuse_sparse(X)
         dtype = self.dtype or samples.dtype_of(X)
         if self.dtype is None and not self._stochastic and samples.home(X) is None:
             dtype = "float64"  # whose line search finds nothing lower in float32
@@ -156,15 +160,19 @@ class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-lea
         watched: tuple[str | None, bool] | None = ("validation_fraction", True) if stops else None
         if given.validation is not None:
             watched = given.validation.digest, stops
+        holds_out = stops and given.validation is None
         if given.first:
             self._begin(X)
+            if self._embedded is not None and holds_out:
+                split = split or hold_out(self, X.shape[0], Y)
+            embeddings.begin(self, X, split and split[0])
         self._go_on(watched)
-        P = count_parameters(layer_sizes(self, X.shape[1]))
+        P = count_parameters(self, X.shape[1])
         work = registry.work(P, X.shape[0] * self.max_iter, 0, K)
         backend = samples.backend_for(X, self.backend, self.device, self.precision, work)
         trainer = self._trained(X, backend, dtype, regularization, given.incremental)
         rows, held = None, given.validation
-        if stops and held is None:
+        if holds_out:
             rows, held_out = split or hold_out(self, X.shape[0], Y)
             held = of_training(X, Y, given.weights, held_out)
         return ready(self, trainer, given, rows, held and self._judge(backend, given, held), stops)
@@ -290,9 +298,9 @@ class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-lea
             yield forward(theta, backend.asarray(part, dtype))
 
     def __sklearn_tags__(self) -> Any:
-        """Sparse X is taken."""
+        """Sparse X is taken, unless its numbers are embedded."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self.numerical_embeddings is None
         return tags
 
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:

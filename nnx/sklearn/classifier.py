@@ -51,6 +51,10 @@ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         `nnx.Regularization`, in place of alpha.
     callbacks : callback, or sequence of them
         See `nnx.Callback`. `trainer` is the estimator's own.
+    numerical_embeddings : str, layer or None
+        "piecewise_linear" or "periodic", also with arguments, "periodic(sigma=1)", or an `nnx.PiecewiseLinear` or
+        `nnx.Periodic`: the first layer. Without `columns` it embeds those of more than two distinct values in X. Its
+        bins are learned in the first call of `fit` or `partial_fit`, from the samples that each network trains on.
     n_members : int or None
         The number of networks that are trained at once, each as an estimator of its own with a `random_state` drawn
         from that of this one. Predictions are the means of theirs. None: one network.
@@ -135,6 +139,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         schedule: Any = None,
         regularization: Any = None,
         callbacks: Any = (),
+        numerical_embeddings: Any = None,
         n_members: int | None = None,
         member_params: Any = None,
         selection: str = "all",

@@ -23,6 +23,9 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     coefs_: list[Any]
     intercepts_: list[Any]
     _views: list[Any]
+    _embedded: Any
+    """The embedding of numbers without its edges, or None: see `nnx.sklearn.embeddings`."""
+    _embedding_seed: int
     _ready: dict[Any, Any]
 
     @classmethod
@@ -38,7 +41,9 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if len(views) == len(handed) and all(a is b for a, b in zip(views, handed, strict=True)):
             return self._vector
         params = network.unflatten(
-            network.init(0, "float64") if "_vector" not in self.__dict__ else host.as_host(self._vector)
+            network.init(self._embedding_seed, "float64")
+            if "_vector" not in self.__dict__
+            else host.as_host(self._vector)
         )
         for l, (W, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
             params |= {f"W{l}": host.as_host(W).T, f"b{l}": host.as_host(b)[:, None]}
@@ -104,7 +109,12 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the network and the views of its parameters again."""
-        before: dict[str, Any] = {"precision": None, **ALONE}  # of a pickle from before there were these
+        before: dict[str, Any] = {
+            "precision": None,
+            "numerical_embeddings": None,
+            "_embedded": None,
+            **ALONE,
+        }  # of a pickle from before there were these
         if "class_weight" in self._get_param_names():
             before |= {"class_weight": None, "loss": "log_loss"}
         if "out_activation_" in state:

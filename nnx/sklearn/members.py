@@ -24,7 +24,7 @@ from nnx.sklearn import samples
 from nnx.sklearn.fitting import TOO_LARGE, Fit, Given, finish, train
 from nnx.sklearn.losses import mean_of_members
 from nnx.sklearn.member_params import ALONE, OF_ONE, draw, member_params
-from nnx.sklearn.parameters import check_design, check_parameters, count_parameters, layer_sizes
+from nnx.sklearn.parameters import check_design, check_parameters, count_parameters
 from nnx.sklearn.stacked_fits import HOST_COPIES, WAITING_COPIES, member_bytes, train_together
 from nnx.sklearn.validation import hold_out
 from nnx.support.limits import available
@@ -36,7 +36,7 @@ from nnx.train.trainer import Trainer
 
 OF_ALL = (
     "n_features_in_", "feature_names_in_", "_column_names", "n_outputs_", "out_activation_", "_link", "classes_",
-    "_kind", "_sparse_labels",
+    "_kind", "_sparse_labels", "_embedded",
 )  # fmt: skip
 """The attributes that the estimator learns of X and y for all members."""
 
@@ -81,7 +81,7 @@ def fit_members(estimator: Any, given: Given) -> None:
 
 def check_memory(estimator: Any, given: Given) -> None:
     """Raise an InputError if the host has no room for so many members, of which at least one trains at a time."""
-    K, P = estimator.n_members, count_parameters(layer_sizes(estimator, given.X.shape[1]))
+    K, P = estimator.n_members, count_parameters(estimator, given.X.shape[1])
     work = registry.work(P, given.X.shape[0] * estimator.max_iter, 0, K)
     backend = samples.backend_for(given.X, estimator.backend, estimator.device, estimator.precision, work)
     need = Need(member_bytes(P, given.dtype, HOST_COPIES), 0)

@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral, Real
@@ -31,6 +31,7 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
 from nnx.optimizers.schedules import Schedule
 from nnx.port.precision import PRECISIONS
+from nnx.sklearn import embeddings
 from nnx.sklearn.class_weights import check_class_weight
 from nnx.sklearn.losses import SKLEARN_LOSSES, Names
 from nnx.sklearn.member_params import check_members
@@ -79,6 +80,7 @@ CONSTRAINTS: dict[str, Any] = {
     "schedule": "no_validation",
     "regularization": "no_validation",
     "callbacks": "no_validation",
+    "numerical_embeddings": "no_validation",
     "n_members": [_at_least(Integral, 1), None],
     "member_params": [dict, None],
     "selection": [StrOptions({"all", "greedy"})],
@@ -109,13 +111,16 @@ def _hidden(name: str) -> str:
 
 
 def layer_sizes(estimator: Any, n_features: int) -> list[int]:
-    """Return n[0], ..., n[L]."""
-    return [n_features, *hidden_sizes(estimator), estimator.n_outputs_]
+    """Return n[0], ..., n[L], of an embedding its units for n[0]."""
+    return [embeddings.units(estimator, n_features), *hidden_sizes(estimator), estimator.n_outputs_]
 
 
-def count_parameters(sizes: Sequence[int]) -> int:
-    """Return the number of weights and biases of the layers of a network."""
-    return sum((n_prev + 1) * n for n_prev, n in pairwise(sizes))
+def count_parameters(estimator: Any, n_features: int) -> int:
+    """Return the number of weights and biases of the layers of a network, and of its embedding."""
+    sizes = layer_sizes(estimator, n_features)
+    return embeddings.parameters(estimator, n_features) + sum(
+        (n_prev + 1) * n for n_prev, n in pairwise(sizes)
+    )
 
 
 def check_parameters(estimator: Any, incremental: bool) -> None:
@@ -136,6 +141,7 @@ def check_parameters(estimator: Any, incremental: bool) -> None:
     if estimator.activation != "prelu":
         activation(_hidden(estimator.activation))
     check_members(estimator)
+    embeddings.check_embeddings(estimator)
     check_class_weight(getattr(estimator, "class_weight", None), incremental)
     if estimator.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
@@ -171,16 +177,18 @@ def design_of(estimator: Any) -> dict[str, Any]:
         "activation": estimator.activation,
         "normalization": estimator.normalization,
         "dropout": estimator.dropout,
+        "numerical_embeddings": estimator.numerical_embeddings,
     }
 
 
 def check_design(estimator: Any) -> None:
     """Raise a ValueError unless the network that is there can go on under the parameters as they are now."""
     now = design_of(estimator)
-    for name in ("hidden_layer_sizes", "normalization"):
-        if now[name] != estimator._designed[name]:
+    for name in ("hidden_layer_sizes", "normalization", "numerical_embeddings"):
+        before = estimator._designed.get(name)  # nothing, of an older pickle
+        if now[name] != before:
             raise InputError(
-                f"{name} is {now[name]!r}, but the network that goes on was made with {estimator._designed[name]!r}; "
+                f"{name} is {now[name]!r}, but the network that goes on was made with {before!r}; "
                 "set it back, or begin anew with fit and warm_start=False"
             )
 
@@ -198,7 +206,8 @@ class _MeanLoss:
 
 def network_of(estimator: Any, n_features: int, design: Mapping[str, Any]) -> Network:
     """Return the network of a design, see `design_of`."""
-    made: list[layers.Layer] = []
+    embedding = vars(estimator).get("_embedding")
+    made: list[layers.Layer] = [] if embedding is None else [embedding]
     hidden = _hidden(design["activation"])
     after = layers.PReLU() if hidden == "prelu" else layers.Activate(hidden)
     for n in design["hidden_layer_sizes"]:

@@ -44,7 +44,7 @@ shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, e
 validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As in scikit-learn, https://scikit-learn.org/stable/modules/generated/sklearn.neural_network.MLPRegressor.html
     backend, device, precision, dtype, dropout, normalization, optimizer, schedule, regularization, callbacks, \
-n_members, member_params, selection
+numerical_embeddings, n_members, member_params, selection
         As in `MLPClassifier`.
 
     Attributes
@@ -109,6 +109,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         schedule: Any = None,
         regularization: Any = None,
         callbacks: Any = (),
+        numerical_embeddings: Any = None,
         n_members: int | None = None,
         member_params: Any = None,
         selection: str = "all",

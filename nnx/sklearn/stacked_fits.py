@@ -79,7 +79,7 @@ def architecture(fit: Fit) -> Any:
     estimator, session = fit.estimator, fit.trainer.session
     return (
         *session.network.shapes.items(), estimator.activation, estimator.normalization, estimator._link,
-        estimator.dropout > 0, id(session.backend), session.dtype,
+        estimator.dropout > 0, vars(estimator).get("_embedded"), id(session.backend), session.dtype,
     )  # fmt: skip
 
 

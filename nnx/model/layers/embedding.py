@@ -14,7 +14,7 @@ from nnx.array.namespace import Array, array_namespace, device
 from nnx.errors import InputError, count, integer, items, shown
 from nnx.model.activations import activation as find_activation
 from nnx.model.activations.base import Activation
-from nnx.model.layers.base import Layer
+from nnx.model.layers.base import Layer, describe, from_description
 
 T = TypeVar("T", bound="Embedding")
 
@@ -83,6 +83,12 @@ class Embedding(Layer):
             return self
         return replace(self, columns=numeric_columns(X))  # type: ignore[type-var]
 
+    def __deepcopy__(self: T, memo: Any) -> T:
+        return self  # it never changes; scikit-learn's clone copies an estimator's parameters
+
+    def __reduce__(self) -> Any:
+        return from_description, (describe(self),)  # pickled like a model file: without code
+
     def _repeated(self, A_prev: Array, times: int) -> Array:
         """Return the embedded columns of A[l-1], each so many times: (..., columns * times, m)."""
         n_prev = A_prev.shape[-2]
@@ -145,8 +151,9 @@ def _others(columns: Sequence[int], n: int) -> list[int]:
 
 
 def as_columns(X: Any, rows: bool = False) -> Array:
-    """Return X (n, m) in float64 on the host, or raise an InputError unless its numbers are finite."""
-    X = host.as_dtype(host.as_host(host.as_numbers("X", X)), "float64")
+    """Return X (n, m) of floats on the host, or raise an InputError unless its numbers are finite."""
+    X = host.as_host(host.as_numbers("X", X))
+    X = X if str(X.dtype) in ("float32", "float64") else host.as_dtype(X, "float64")
     if X.ndim != 2 or 0 in X.shape:
         form = "(m, n)" if rows else "(n, m)"
         raise InputError(f"X has shape {tuple(X.shape)}; expected {form}, at least one sample")
