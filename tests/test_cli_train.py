@@ -41,6 +41,7 @@ EVERYTHING = {
     "--schedule": "cosine(warmup=1)", "--epochs": "6", "--early-stopping": "4", "--batch-size": "10",
     "--class-weight": "balanced", "--seed": "3", "--l1": "1e-5", "--l2": "1e-4", "--max-norm": "4",
     "--clip-norm": "1", "--label-smoothing": "0.1", "--metrics": "f1", "--held-out": "0.25", "--dtype": "float64",
+    "--embed": "periodic(sigma=1, frequencies=3, width=2)",
 }  # fmt: skip
 
 
@@ -54,6 +55,7 @@ def test_each_option_does_what_it_says(run):
     assert [repr(layer) for layer in trainer.network.layers] == [
         repr(layer)
         for layer in [
+            nnx.Periodic(3, 2, sigma=1.0, columns=[0, 1, 2, 3]),
             nnx.Dense(16, "identity", "glorot"), nnx.BatchNorm(), nnx.Activate("tanh"), nnx.Dropout(0.1),
             nnx.Dense(8, "identity", "glorot"), nnx.BatchNorm(), nnx.Activate("tanh"), nnx.Dropout(0.1),
             nnx.Dense(3, "identity", "glorot"),

@@ -83,6 +83,7 @@ EDGES = {
     "sklearn/class_weights.py",
     "sklearn/classifier.py",
     "sklearn/fit_tasks.py",
+    "sklearn/embeddings.py",
     "sklearn/fitted.py",
     "sklearn/fitting.py",
     "sklearn/labels.py",
