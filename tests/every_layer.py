@@ -13,9 +13,5 @@ LAYERS = {
     ],
     "dropped": lambda: [nnx.Dense(37, "relu"), nnx.Dropout(0.3), nnx.Dense(5, "identity")],
     "with slopes": lambda: [nnx.Dense(33), nnx.PReLU(), nnx.GaussianNoise(0.1), nnx.Dense(5, "identity")],
-    "in bins": lambda: [
-        nnx.PiecewiseLinear(3, 4, columns=[1, 2, 5], edges=[[-1.0, 0.0, 0.5, 1.0], [-1.0, 1.0], [0.0]]),
-        nnx.Dense(5, "identity"),
-    ],
     "added": lambda: [nnx.Dense(20), nnx.Residual([nnx.Dense(20, "relu")]), nnx.Dense(5, "identity")],
 }
