@@ -19,6 +19,7 @@ PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").g
 NEEDS = {
     "torch": "\nimport torch\n", "numba": "Numba", "sklearn.callback": "from sklearn.callback",
     "onnx": "onnx", "onnxruntime": "onnx",
+    "alembic": "nnx.MLflow(", "wandb": "nnx.WandB(", "optuna": "import optuna\n", "shap": "import shap\n",
 }  # fmt: skip
 """A block with such a line runs only where the library is installed."""
 
@@ -68,6 +69,9 @@ def test_the_compilers_page_has_every_file_of_cupy():
 @pytest.mark.parametrize("page", PAGES)
 def test_examples_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    for name in ("DATA_DIR", "CACHE_DIR", "CONFIG_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path))
     monkeypatch.setattr("nnx.model.activations.ACTIVATIONS", dict(nnx.ACTIVATIONS))
     monkeypatch.setattr("nnx.model.layers.base.LAYERS", dict(nnx.LAYERS))
     monkeypatch.setattr("nnx.optimizers.schedules.SCHEDULES", dict(nnx.schedules.SCHEDULES))

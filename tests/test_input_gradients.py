@@ -175,3 +175,41 @@ def test_a_network_names_a_wrong_output():
     weights = np.full((3, 5), 0.5, "float32")
     whole = sum(net.input_gradient(theta, X, output=k) for k in range(3))
     np.testing.assert_allclose(net.input_gradient(theta, X, output=weights), whole / 2, atol=1e-7)
+
+
+# --- estimators ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.needs("sklearn")
+@pytest.mark.parametrize(
+    "more", [{}, {"n_members": 3, "selection": "greedy", "early_stopping": True}], ids=["one", "members"]
+)
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_an_estimators_gradient_is_that_of_its_predictions(classes, more, rng):
+    from scipy import sparse
+
+    from nnx.sklearn import MLPClassifier, MLPRegressor
+
+    X = rng.standard_normal((60, 4))
+    kind, y = (MLPClassifier, np.arange(60) % classes) if classes else (MLPRegressor, X @ np.ones(4))
+    with pytest.warns(Warning, match="converge"):
+        made = kind(
+            hidden_layer_sizes=(5,), activation="tanh", max_iter=2, backend="numpy", random_state=0, **more
+        ).fit(X, y)
+    predict = made.predict_proba if classes else lambda x: made.predict(x).reshape(-1, 1)
+    for k in range(max(classes, 1)):
+        expected = change(lambda x, k=k: predict(x.T)[:, k], X[:5].T).T
+        np.testing.assert_allclose(made.input_gradient(X[:5], k), expected, atol=1e-8)
+        np.testing.assert_allclose(made.input_gradient(sparse.csr_matrix(X[:5]), k), expected, atol=1e-8)
+    if classes < 3:
+        np.testing.assert_array_equal(
+            made.input_gradient(X[:5]), made.input_gradient(X[:5], classes - 1 if classes else 0)
+        )
+    if classes:
+        every = [made.input_gradient(X[:5], k) for k in range(classes)]
+        each = made.predict_proba(X[:5]).argmax(axis=1)
+        np.testing.assert_array_equal(
+            made.input_gradient(X[:5], each), [every[k][i] for i, k in enumerate(each)]
+        )
+    with pytest.raises(nnx.InputError, match=f"output is {max(classes, 1)}"):
+        made.input_gradient(X[:5], max(classes, 1))

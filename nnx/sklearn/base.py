@@ -23,8 +23,8 @@ from nnx.port.base import Backend
 from nnx.sklearn import embeddings, samples
 from nnx.sklearn.class_weights import multiplied
 from nnx.sklearn.fit_tasks import CallbackSupportMixin, fit_task
-from nnx.sklearn.fitted import Fitted
 from nnx.sklearn.fitting import Fit, Given, ready, run
+from nnx.sklearn.input_gradients import InputGradients
 from nnx.sklearn.losses import OUT_ACTIVATIONS, Link, name_of
 from nnx.sklearn.member_params import check_goes_on
 from nnx.sklearn.members import OF_MEMBERS, fit_members, outputs
@@ -47,7 +47,7 @@ from nnx.sklearn.validation import HeldOut, checked_set, hold_out, judge, of_tra
 from nnx.train.trainer import Trainer
 
 
-class BaseMLP(CallbackSupportMixin, Fitted):  # type: ignore[misc]  # scikit-learn has no types
+class BaseMLP(CallbackSupportMixin, InputGradients):  # type: ignore[misc]  # scikit-learn has no types
     """The parameters, fit and forward of both estimators."""
 
     _parameter_constraints = CONSTRAINTS
