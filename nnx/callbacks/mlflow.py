@@ -102,8 +102,14 @@ class MLflow(Tracker):
         self.service = f"MLflow at {uri}"
         self.wait = OF_SERVER if uri.startswith("http") else OF_FILES
         goes_on = self.run is not None
-        begin = partial(self._begin, mlflow, uri, self.run)
+        begin, default = partial(self._begin, mlflow, uri, self.run), Path("mlruns")
+        unwanted = self.folder is not None and not default.exists()
         self._client, self.run = within(self.wait, begin, late=None if goes_on else _kill)
+        if (
+            unwanted
+        ):  # before 3.8 or so MLflow makes this folder in the working folder, though nothing goes into it
+            with suppress(OSError):
+                default.rmdir()  # if it is empty
         self._is_open = True
         within(self.wait, partial(self._describe, mlflow.entities.Param, params, resumed))
 
