@@ -44,6 +44,19 @@ def test_it_is_the_gradient_of_every_output_before_and_behind_the_link(output, l
 
 EVERY = [layer for block in BLOCKS.values() for layer in (*block, nnx.Dense(4, "tanh"))]
 DEEP = nnx.Network(4, [*EVERY, nnx.Dense(3)], "softmax")
+
+
+@pytest.mark.skipif("gaussian" not in nnx.LOSSES["identity"], reason="there is no such loss")
+def test_rows_of_a_loss_with_two_outputs_for_each_target(rng):
+    trainer = nnx.Trainer(
+        nnx.mlp([3, 4, 2], output="identity", loss="gaussian"), backend="numpy", dtype="float64"
+    )
+    X, y = rng.standard_normal((3, 5)), rng.standard_normal(5)
+    expected = change(lambda x: each_loss(trainer.network, trainer.theta, x, y[None]), X)
+    np.testing.assert_allclose(trainer.input_gradient(X.T, y, rows=True).T, expected, atol=1e-8)
+    np.testing.assert_allclose(trainer.input_gradient(X, y), expected, atol=1e-8)
+
+
 SMALL = nnx.Network(4, [nnx.Dense(4, "tanh"), nnx.BatchNorm(), nnx.Dense(3)], "softmax")
 
 

@@ -86,6 +86,7 @@ EDGES = {
     "sklearn/embeddings.py",
     "sklearn/fitted.py",
     "sklearn/fitting.py",
+    "sklearn/input_gradients.py",
     "sklearn/labels.py",
     "sklearn/losses.py",
     "sklearn/member_params.py",

@@ -6,7 +6,7 @@ from typing import Any
 
 from nnx.array import host
 from nnx.array.namespace import Array
-from nnx.batches.rows import as_rows, targets_as_rows
+from nnx.batches.rows import pair_as_rows
 from nnx.errors import InputError, flag, one_of
 from nnx.errors.texts import scalar, shape_of
 from nnx.metrics.of_stack import beside_members
@@ -104,8 +104,8 @@ def _of_outputs(session: Session, stream: Any, output: Any, of: str) -> Any:
 def _of_losses(session: Session, X: Any, Y: Any, batch_size: int | None, rows: bool) -> Any:
     """Return the derivatives of each sample's loss."""
     if rows:
-        n = session.network.n
-        X, Y = as_rows("X", X, n[0]), targets_as_rows("Y", Y, n[-1])
+        net = session.network
+        X, Y = pair_as_rows("", X, Y, (net.n[0], getattr(net, "n_targets", net.n[-1])))
     samples = held_out(session, "", X, Y, None, batch_size, resident=False)
     theta, to_numpy = session.device_theta, session.backend.to_numpy
     program = _compiled(session, "loss")
