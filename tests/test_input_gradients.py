@@ -46,7 +46,6 @@ EVERY = [layer for block in BLOCKS.values() for layer in (*block, nnx.Dense(4, "
 DEEP = nnx.Network(4, [*EVERY, nnx.Dense(3)], "softmax")
 
 
-@pytest.mark.skipif("gaussian" not in nnx.LOSSES["identity"], reason="there is no such loss")
 def test_rows_of_a_loss_with_two_outputs_for_each_target(rng):
     trainer = nnx.Trainer(
         nnx.mlp([3, 4, 2], output="identity", loss="gaussian"), backend="numpy", dtype="float64"

@@ -19,8 +19,8 @@ class InputGradients(Fitted):
     def input_gradient(self, X: Any, output: Any = None) -> Any:
         """Return the derivative of a prediction by each feature: (m, n), of X's library.
 
-        It is that of `predict` of a regressor, and of `predict_proba` of a classifier. Of members it is that of their
-        mean, with the shares that these use.
+        It is that of the network's outputs: of `predict` of a regressor (of loss="gaussian" output 0 is the mean), and
+        of `predict_proba` of a classifier. Of members it is that of their mean, with the shares that these use.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class InputGradients(Fitted):
         theta = estimator._theta(estimator.network_)
         backend = samples.backend_for(X, estimator.backend, estimator.device, estimator.precision, 0.0)
         dtype = samples.dtype_of(theta)
-        trainer = Trainer(estimator._network_as_set(), None, backend, None, dtype, theta=host.as_host(theta))
+        trainer = Trainer(estimator.network_, None, backend, None, dtype, theta=host.as_host(theta))
         if sparse.issparse(X):
             return trainer.input_gradient(Rows(X), output=output).T
         return trainer.input_gradient(X, output=output, rows=True)

@@ -104,8 +104,7 @@ def _of_outputs(session: Session, stream: Any, output: Any, of: str) -> Any:
 def _of_losses(session: Session, X: Any, Y: Any, batch_size: int | None, rows: bool) -> Any:
     """Return the derivatives of each sample's loss."""
     if rows:
-        net = session.network
-        X, Y = pair_as_rows("", X, Y, (net.n[0], getattr(net, "n_targets", net.n[-1])))
+        X, Y = pair_as_rows("", X, Y, (session.network.n[0], session.network.n_targets))
     samples = held_out(session, "", X, Y, None, batch_size, resident=False)
     theta, to_numpy = session.device_theta, session.backend.to_numpy
     program = _compiled(session, "loss")
