@@ -17,6 +17,7 @@ from nnx.errors import InputError, shown
 from nnx.io.convert.onnx_graph import Graph
 from nnx.io.convert.parameters import checked_parameters
 from nnx.model.network import Network
+from nnx.model.outputs.base import Output
 from nnx.train.trainer import Trainer
 
 
@@ -76,8 +77,8 @@ def model_of(given: Any, params: Any) -> Model:
     if (base := sys.modules.get("nnx.sklearn.base")) is not None and isinstance(given, base.BaseMLP):
         return _of_estimator(given)
     raise InputError(
-        "expected an nnx.Network with its parameters, an nnx.Trainer, an nnx.Tabular, or a fitted nnx.sklearn "
-        f"estimator; given {shown(given)}"
+        "expected an nnx.Network with its parameters, an nnx.Trainer, an nnx.Tabular, or a fitted "
+        f"MLPClassifier or MLPRegressor of nnx.sklearn; given {shown(given)}"
     )
 
 
@@ -117,34 +118,38 @@ def _of_estimator(estimator: Any) -> Model:
         arrays = {name: np.stack([one[name] for one in parameters]) for name in parameters[0]}
         shares = np.asarray(estimator.member_weights_).tolist()
     found = _of_classifier if own.__name__ == "MLPClassifier" else _of_regressor
-    return Model(networks[0], arrays, shares, predictions=found(estimator))
+    return Model(networks[0], arrays, shares, predictions=found(estimator, networks[0].output))
 
 
-def _of_regressor(estimator: Any) -> Callable[[Array], dict[str, Array]]:
-    found = estimator._output
-    if found.per_target > 1 and found.loss_name != "Gaussian":
-        raise InputError(
-            f"predict sorts the quantiles of loss={found.spec!r}, which cannot be exported to ONNX; export the "
-            "network: to_onnx(model.network_, path, model.network_.unflatten(model._vector))"
-        )
-    n = estimator.n_outputs_ // found.per_target
+def _of_regressor(estimator: Any, output: Output) -> Callable[[Array], dict[str, Array]]:
+    """Return the predictions: of a Gaussian the means, of several quantiles these in order."""
+    per_target = output.per_target
 
     def predictions(A: Array) -> dict[str, Array]:
-        if found.per_target > 1:  # the means
-            A = A.graph.xp.gather(A, A.graph.constant(np.arange(n)), -1)
-        return {"prediction": A.graph.xp.squeeze(A, -1) if n == 1 else A}
+        xp, (*lead, _, n) = A.graph.xp, A.shape
+        targets = n // per_target
+        if per_target > 1 and output.loss_name == "Gaussian":
+            A = A[..., :targets]
+        elif per_target > 1:
+            A = xp.matrix_transpose(xp.reshape(A, (*lead, None, per_target, targets)))
+            A = xp.sort(A)
+            return {"prediction": xp.squeeze(A, -2) if targets == 1 else A}
+        return {"prediction": xp.squeeze(A, -1) if targets == 1 else A}
 
     return predictions
 
 
-def _of_classifier(estimator: Any) -> Callable[[Array], dict[str, Array]]:
-    if not estimator._output.probabilities:
-        raise InputError(
-            "a classifier with loss='hinge' has no probabilities, and cannot be exported to ONNX; fit it with another "
-            "loss"
-        )
-    if estimator._kind == "multilabel-indicator":
-        return lambda A: {"label": A.graph.xp.astype(A > 0.5, "int64"), "probabilities": A}
+def _of_classifier(estimator: Any, output: Output) -> Callable[[Array], dict[str, Array]]:
+    """Return the labels, and their probabilities; of the hinge, which has none, the scores of `decision_function`."""
+    limit = output.threshold
+
+    def shares(A: Array) -> dict[str, Array]:
+        if output.probabilities:
+            return {"probabilities": A if several else probabilities(A)}
+        return {"scores": A.graph.xp.squeeze(A, -1) if A.shape[-1] == 1 else A}
+
+    if several := estimator._kind == "multilabel-indicator":
+        return lambda A: {"label": A.graph.xp.astype(A > limit, "int64"), **shares(A)}
     classes = host.as_host(estimator.classes_)
     if classes.dtype.kind == "O" and not all(isinstance(one, str) for one in classes.tolist()):
         classes = np.array(classes.tolist())
@@ -152,4 +157,4 @@ def _of_classifier(estimator: Any) -> Callable[[Array], dict[str, Array]]:
         raise InputError(
             f"classes of the dtype {classes.dtype} cannot be exported to ONNX; fit with text, numbers or booleans"
         )
-    return lambda A: {"label": labelled(classes, A), "probabilities": probabilities(A)}
+    return lambda A: {"label": labelled(classes, A, limit), **shares(A)}
