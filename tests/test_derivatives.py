@@ -73,6 +73,7 @@ def everything(x, y):
     return sum(xp(x).sum(FUNCTIONS[name](x, y)) for name in names)
 
 
+@pytest.mark.long
 def test_derivatives_on_every_backend(backend):
     x, y = (backend.asarray(array, "float64") for array in (X, Y))
     expected = Derivative(everything)(X, Y)
