@@ -19,6 +19,8 @@ ROOT = DOCS.parent
 PAGES = {
     "CONTRIBUTING.md": "site/contributing.md",
     "CHANGELOG.md": "site/changelog.md",
+    "RELEASING.md": "site/releasing.md",
+    "SECURITY.md": "site/security.md",
     "README.md": "index.md",
 }
 """Files of the repository that are pages of the site, by their names there."""
