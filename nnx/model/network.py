@@ -68,7 +68,7 @@ class Network(InputGradient):
 
     Examples
     --------
-    >>> net = Network(784, [Dense(512, "relu"), Dense(10)], output="softmax")
+    >>> net = Network(784, [layers.Dense(512, "relu"), layers.Dense(10)], output="softmax")
     >>> net.n, net.P
     ((784, 512, 10), 407050)
     """

@@ -131,7 +131,7 @@ class CosLog(InSteps):
     --------
     >>> import numpy as np
     >>> CosLog(0.3, steps=30, cycles=2).factor(np.array([0, 4, 10, 18, 30, 31.0])).round(3)
-    array([0.   , 0.994, 0.   , 0.992, 0.   , 0.   ])
+    array([0.   , 0.998, 0.   , 0.998, 0.   , 0.   ])
     """
 
     learning_rate: Number
