@@ -257,6 +257,19 @@ def test_bad_weights(kind, weight, message, some):
         quick(kind).fit(*some, sample_weight=np.full(60, float(weight)))
 
 
+@pytest.mark.parametrize("kind", BOTH)
+def test_numbers_may_be_embedded(kind, some):
+    X, y = some
+    model = quick(kind, numerical_embeddings="piecewise_linear", n_members=2).fit(X, y)
+    first = model._model.network.layers[0]
+    assert type(first) is nnx.PiecewiseLinear
+    assert first.columns == (0, 1, 2)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    with pytest.raises(nnx.InputError, match="numerical_embeddings: "):
+        quick(kind, numerical_embeddings="no such").fit(X, y)
+
+
 def test_few_samples():
     X = np.arange(4.0)[:, None]
     assert set(quick(TabularClassifier).fit(X[:2], ["a", "b"]).predict(X)) <= {"a", "b"}

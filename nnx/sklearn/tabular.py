@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from nnx.array import host
 from nnx.batches import frames
 from nnx.errors import InputError, items, positive_int
+from nnx.model.embeddings import embedding
+from nnx.model.layers import Layer
 from nnx.sklearn import labels, samples
 from nnx.sklearn.table_inputs import TableInputs
 from nnx.sklearn.tabular_model import Asked, Recipe, TabularModel, train
@@ -22,6 +24,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "batch_size": [Interval(Integral, 1, None, closed="left")],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "numerical_embeddings": "no_validation",  # type: ignore[dict-item]
     "n_members": [Interval(Integral, 1, None, closed="left")],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
@@ -51,20 +54,19 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     def _train(self, X: Any, y: Any, sample_weight: Any) -> None:
         X = self._table(X, reset=True, y=y)
         y = self._learn_targets(y)
-        m = len(y)
         check_consistent_length(X, y)
         weights = None
         if sample_weight is not None:
-            weights = samples.weights(sample_weight, m)  # raises where all are 0
+            weights = samples.weights(sample_weight, len(y))  # raises where all are 0
             if (weights < 0).any():
                 raise InputError(f"sample_weight must be at least 0; given {weights.min():g}")
             counted = np.flatnonzero(weights)  # a sample of weight 0 is as one that is left out
-            if len(counted) < m:
+            if len(counted) < len(y):
                 X, y, weights = _take(X, counted), y[counted], weights[counted]
         inputs = TableInputs(X)
         Y, n_outputs = self._targets(y, weights)
         rows = inputs(X)
-        network = self._recipe.network(rows.shape[1], self._hidden(), n_outputs)
+        network = self._recipe.network(rows.shape[1], self._hidden(), n_outputs, self._embedding(rows))
         asked = self._asked()
         trainer, kept, theta = train(network, self._recipe, asked, rows, Y, weights)
         self.history_ = dict(trainer.history)
@@ -82,12 +84,19 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         given = items("hidden_layer_sizes", sizes, "the units of the hidden layers")
         return [positive_int("hidden_layer_sizes", n) for n in given]
 
+    def _embedding(self, rows: Any) -> list[Layer]:
+        """Return the layer that embeds the inputs (m, n[0]) of more than two distinct values, if one is asked for."""
+        try:
+            layer = embedding(self.numerical_embeddings)
+            return [] if layer is None else [layer.fitted(rows, rows=True)]
+        except InputError as error:
+            raise InputError(f"numerical_embeddings: {error}") from error
+
     def _asked(self) -> Asked:
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=self.n_members).tolist()
-        smoothing = getattr(self, "label_smoothing", 0.0)
         return Asked(
             float(self.learning_rate_init), self.max_iter, self.batch_size, float(self.validation_fraction), seeds,
-            float(smoothing), self.backend, self.device, self.dtype, bool(self.verbose),
+            float(getattr(self, "label_smoothing", 0.0)), self.backend, self.device, self.dtype, bool(self.verbose),
         )  # fmt: skip
 
     def _table(self, X: Any, reset: bool, y: Any = "no_validation") -> Any:
@@ -99,9 +108,9 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         if found is None:
             return validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
         validate_data(self, X, reset=reset, skip_check_array=True)
-        for n, what in ((found.m, "sample(s)"), (len(found.names), "feature(s)")):
-            if not n:
-                raise ValueError(f"Found array with 0 {what} while a minimum of 1 is required.")
+        if not found.m * len(found.names):
+            what = "feature(s)" if found.m else "sample(s)"
+            raise ValueError(f"Found array with 0 {what} while a minimum of 1 is required.")
         return X
 
     def _outputs(self, X: Any) -> Any:
@@ -146,6 +155,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         The highest rate of the schedule.
     validation_fraction : float
         The share of the samples, of each class, that chooses the epoch. 0: the last epoch is kept.
+    numerical_embeddings : str, layer or None
+        As of `MLPClassifier`: "piecewise_linear", "periodic", or such a layer, for the inputs of more than two values.
     n_members : int
         The networks that are trained at once, each with its own seed and samples held out. Predictions are their mean.
     label_smoothing : float
@@ -194,6 +205,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         batch_size: int = 256,
         learning_rate_init: float = 0.04,
         validation_fraction: float = 0.2,
+        numerical_embeddings: Any = None,
         n_members: int = 1,
         label_smoothing: float = 0.1,
         random_state: Any = None,
@@ -228,8 +240,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each sample (m,)."""
-        P = self.predict_proba(X)
-        return self.classes_[P.argmax(axis=1)]
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def _learn_targets(self, y: Any) -> Any:
         """Return the number of each sample's class (m,), and keep the classes."""
@@ -250,8 +261,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
 
     Parameters
     ----------
-    hidden_layer_sizes, max_iter, batch_size, learning_rate_init, validation_fraction, n_members, random_state, \
-verbose, backend, device, dtype
+    hidden_layer_sizes, max_iter, batch_size, learning_rate_init, validation_fraction, numerical_embeddings, \
+n_members, random_state, verbose, backend, device, dtype
         As in `TabularClassifier`.
 
     Attributes
@@ -277,6 +288,7 @@ verbose, backend, device, dtype
         batch_size: int = 256,
         learning_rate_init: float = 0.07,
         validation_fraction: float = 0.2,
+        numerical_embeddings: Any = None,
         n_members: int = 1,
         random_state: Any = None,
         verbose: Any = False,
@@ -294,10 +306,9 @@ verbose, backend, device, dtype
 
         Parameters
         ----------
-        X : data frame, or array-like (m, n)
+        X, sample_weight
+            As there.
         y : array-like (m,) or (m, outputs)
-        sample_weight : array-like (m,) or None
-            At least 0.
         """
         return self._fit(X, y, sample_weight)
 

@@ -38,9 +38,9 @@ class Recipe:
     beta1: float = 0.9
     beta2: float = 0.95
 
-    def network(self, n_inputs: int, hidden: list[int], n_outputs: int) -> Network:
-        """Return the network: a factor for each input, hidden layers, and a last layer that begins at zero."""
-        made: list[Layer] = [FeatureScale(self.scale_rate)]
+    def network(self, n_inputs: int, hidden: list[int], n_outputs: int, first: list[Layer]) -> Network:
+        """Return the network: a factor for each unit of the first layers, hidden ones, and one that begins at zero."""
+        made: list[Layer] = [*first, FeatureScale(self.scale_rate)]
         made += [NTKDense(n, self.activation, bias_rate=self.bias_rate) for n in hidden]
         last = NTKDense(n_outputs, init="zeros", bias_rate=self.bias_rate)
         return Network(n_inputs, [*made, last], self.output)
