@@ -24,7 +24,7 @@ def trained(dropout=0.0, l2=0.0, callbacks=()):
         seed=0,
         regularization=nnx.Regularization(l2=l2),
     )
-    trainer.fit(*train, epochs=60, batch_size=32, validation=unseen, callbacks=callbacks)
+    trainer.fit(*train, epochs=40, batch_size=32, validation=unseen, callbacks=callbacks)
     return trainer
 
 
