@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -87,4 +88,5 @@ def compiled(text):
         ["g++", *flags, str(source), "-o", str(path)], capture_output=True, text=True, check=False
     )
     assert made.returncode == 0, made.stderr[:2000]
-    return ctypes.CDLL(str(path))
+    # its own names first: MKL has a function `pick`, too, for the whole process
+    return ctypes.CDLL(str(path), ctypes.DEFAULT_MODE | getattr(os, "RTLD_DEEPBIND", 0))
