@@ -85,6 +85,7 @@ def _optimizers():
 SCHEDULED = {
     "constant": {}, "step_decay": {"every": 2}, "exponential": {"every": 2, "decay": 0.5}, "inverse_scaling": {},
     "polynomial": {"steps": 9}, "cosine": {"steps": 9}, "one_cycle": {"steps": 9},
+    "coslog": {"steps": 9},
 }  # fmt: skip
 
 

@@ -84,7 +84,14 @@ def test_a_network_of_them_is_described_and_saved(tmp_path):
     np.testing.assert_array_equal(loaded.theta, trainer.theta)
 
 
-@pytest.mark.parametrize("convert", [nnx.convert.to_torch, nnx.convert.to_sklearn, nnx.convert.to_keras])
+@pytest.mark.parametrize(
+    "convert",
+    [
+        pytest.param(nnx.convert.to_torch, marks=pytest.mark.needs("torch")),
+        nnx.convert.to_sklearn,
+        nnx.convert.to_keras,
+    ],
+)
 def test_other_libraries_refuse_them(convert):
     net = nnx.Network(2, [nnx.NTKDense(1)], output="sigmoid")
     with pytest.raises(nnx.InputError, match="no counterpart"):

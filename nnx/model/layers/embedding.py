@@ -152,6 +152,8 @@ def _others(columns: Sequence[int], n: int) -> list[int]:
 
 def as_columns(X: Any, rows: bool = False) -> Array:
     """Return X (n, m) of floats on the host, or raise an InputError unless its numbers are finite."""
+    if not isinstance(rows, bool):
+        raise InputError(f"rows={rows!r}; expected True or False")
     X = host.as_host(host.as_numbers("X", X))
     X = X if str(X.dtype) in ("float32", "float64") else host.as_dtype(X, "float64")
     if X.ndim != 2 or 0 in X.shape:
