@@ -240,7 +240,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of each sample (m,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        A = self.predict_proba(X)
+        return self.classes_[A.argmax(axis=1)]
 
     def _learn_targets(self, y: Any) -> Any:
         """Return the number of each sample's class (m,), and keep the classes."""
