@@ -76,11 +76,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         self._model = TabularModel(inputs, network, theta, backend.name, backend.device, asked.dtype)
 
     def _hidden(self) -> list[int]:
-        sizes = (
-            [self.hidden_layer_sizes]
-            if isinstance(self.hidden_layer_sizes, Integral)
-            else self.hidden_layer_sizes
-        )
+        sizes = self.hidden_layer_sizes
+        sizes = [sizes] if isinstance(sizes, Integral) else sizes
         given = items("hidden_layer_sizes", sizes, "the units of the hidden layers")
         return [positive_int("hidden_layer_sizes", n) for n in given]
 
