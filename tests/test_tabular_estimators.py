@@ -1,6 +1,8 @@
 """The estimators of tables with tuned defaults: their preparation, their training, and all that scikit-learn asks."""
 
 import pickle
+from datetime import date
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -56,7 +58,8 @@ def test_the_checks_of_scikit_learn_pass(estimator, check):
 def test_a_search_a_clone_and_a_pickle(kind, some):
     X, y = some
     found = GridSearchCV(quick(kind), {"learning_rate_init": [0.01, 0.04]}, cv=2).fit(X, y)
-    assert found.best_score_ == max(found.cv_results_["mean_test_score"])
+    scores = cross_val_score(clone(found.best_estimator_), X, y, cv=2)
+    assert found.best_score_ == scores.mean()
     model = quick(kind, n_members=2).fit(X, y)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
@@ -102,6 +105,37 @@ def test_columns_become_inputs():
         inputs(np.array([["many", "x", "a"]], dtype=object))
 
 
+def test_a_list_of_rows_is_as_an_array_of_objects():
+    rows = [["a", 0.3], ["b", -1.5], ["a", None], ["b", 7]] * 3
+    y = [0.5, 1.0, 2.0, 4.0] * 3
+    model = quick(TabularRegressor).fit(rows, y)
+    raw = model._model.inputs._expand(_read(np.array(rows, dtype=object)))
+    np.testing.assert_array_equal(raw[:4], [[1, 0.3, 0], [-1, -1.5, 0], [1, 0.3, 1], [-1, 7, 0]])
+    expected = quick(TabularRegressor).fit(np.array(rows, dtype=object), y).predict(rows)
+    np.testing.assert_array_equal(model.predict(tuple(map(tuple, rows))), expected)
+
+
+def test_categories_of_another_kind_than_in_the_fit_are_an_error():
+    """Else all of them would be as unseen, without a word."""
+    text = TableInputs(np.array([["1"], ["2"], ["1"]], dtype=object))
+    with pytest.raises(nnx.InputError, match="X, column 0, holds 1; expected text, as in fit"):
+        text(np.array([[None], [1], [2]], dtype=object))
+    assert text._expand(_read(np.array([[1], ["2"]], dtype=object))).tolist() == [[0], [-1]]
+    assert text._expand(_read(np.array([["3"], [None]], dtype=object))).tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize("when", [date(2024, 1, 1), np.datetime64("2024-01-01"), np.timedelta64(1, "D")])
+def test_dates_among_objects_are_an_error(when):
+    X = np.array([[None], [when]], dtype=object)
+    with pytest.raises(nnx.InputError, match=f"X, column 0, holds {type(when).__name__}, .*hand in numbers"):
+        TableInputs(X)
+
+
+def test_decimals_and_booleans_among_objects_are_numbers():
+    X = np.array([[Decimal("0.5"), np.True_], [Decimal("NaN"), False], [2, 3.0]], dtype=object)
+    np.testing.assert_array_equal(TableInputs(X)._expand(_read(X)), [[0.5, 0, 1], [1.25, 1, 0], [2, 0, 3]])
+
+
 def _read(X):
     from nnx.sklearn.table_inputs import read
 
@@ -119,8 +153,8 @@ def test_categories_are_compared_by_value(rng):
     np.testing.assert_array_equal(model.predict_proba(later), model.predict_proba(X))
     later.loc[0, "a"] = np.nan
     assert np.isfinite(model.predict_proba(later)).all()
-    text = X.assign(a=X["a"].astype(str))
-    assert (model.predict_proba(text) != model.predict_proba(X)).any()
+    with pytest.raises(nnx.InputError, match=r"'a', holds '.*expected numbers, as in fit"):
+        model.predict_proba(X.assign(a=X["a"].astype(str)))
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(X[["b", "a"]])
     assert list(model.feature_names_in_) == ["a", "b"]
@@ -134,9 +168,18 @@ def test_tables_of_all_libraries_are_alike(rng):
     models = [quick(TabularRegressor).fit(library.DataFrame(columns), y) for library in (pandas, polars)]
     first, second = (model.predict(polars.DataFrame(columns)) for model in models)
     np.testing.assert_array_equal(first, second)
-    dates = pandas.DataFrame({"when": pandas.to_datetime(["2024-01-01"] * 40)})
-    with pytest.raises(nnx.InputError, match=r"'when', holds datetime64.*hand in numbers"):
-        quick(TabularRegressor).fit(dates, y)
+    dates = pandas.Series(pandas.to_datetime(["2024-01-01"] * 40))
+    for column in (
+        dates,
+        dates.astype(object),
+        dates.dt.to_period("D"),
+        dates.dt.to_period("D").astype(object),
+    ):
+        with pytest.raises(
+            nnx.InputError, match=r"'when', holds (datetime64|Timestamp|period|Period).*hand in"
+        ):
+            quick(TabularRegressor).fit(pandas.DataFrame({"when": column}), y)
+    TableInputs(pandas.DataFrame({"when": dates.astype("category")}))  # asked for
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -156,6 +199,49 @@ def test_a_sample_of_weight_0_is_as_one_left_out(kind, n_members, some, rng):
     np.testing.assert_array_equal(found.predict(X[kept]), expected.predict(X[kept]))
 
 
+def test_a_class_of_weight_0_alone_is_none(some):
+    X, y = some
+    model = quick(TabularClassifier).fit(X, y, (y < 2).astype(float))
+    assert model.classes_.tolist() == [0, 1]
+    assert model.predict_proba(X).shape == (60, 2)
+    with pytest.raises(ValueError, match="must be at least 0; given -1"):
+        quick(TabularClassifier).fit(X, y, np.where(y < 2, 1.0, -1.0))
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            {"validation_fraction": 0.999},
+            "n_samples=60 and validation_fraction=0.999, the resulting train set",
+        ),
+        (
+            {"validation_fraction": 0.001},
+            "n_samples=60 and validation_fraction=0.001, the resulting validation",
+        ),
+        ({"max_iter": 1}, "max_iter=1 with a single batch of 48 samples is one step"),
+    ],
+)
+def test_a_training_that_could_not_be_is_an_error(kind, parameters, message, some):
+    with pytest.raises(ValueError, match=message):
+        quick(kind, **parameters).fit(*some)
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_a_fit_that_diverges_keeps_its_best_epoch(n_members, some):
+    X, _ = some
+    model = quick(TabularRegressor, n_members=n_members, learning_rate_init=1e8, max_iter=20)
+    with pytest.warns(ConvergenceWarning, match="The parameters of epoch.* are kept"):
+        model.fit(X, X[:, 0])
+    kept = [model.best_epoch_] if n_members == 1 else model.best_epoch_
+    assert len(kept) == len(model._model.theta) == n_members
+    assert all(1 <= epoch <= model.n_iter_ < 20 for epoch in kept)
+    assert np.isfinite(model.predict(X)).all()
+    with pytest.raises(ValueError, match="Give a smaller learning_rate_init"):
+        model.set_params(validation_fraction=0).fit(X, X[:, 0])
+
+
 def test_targets_are_scaled_by_their_weights_and_predictions_clipped(some, rng):
     X, _ = some
     y, weights = rng.standard_normal((60, 2)) * [1, 100], rng.random(60)
@@ -164,7 +250,7 @@ def test_targets_are_scaled_by_their_weights_and_predictions_clipped(some, rng):
     assert found.shape == (60, 2)
     assert (found >= y.min(axis=0)).all()
     assert (found <= y.max(axis=0)).all()
-    once = quick(TabularRegressor, max_iter=1, learning_rate_init=1e-9).fit(X, y, weights)
+    once = quick(TabularRegressor, max_iter=2, learning_rate_init=1e-9).fit(X, y, weights)
     np.testing.assert_allclose(
         once.predict(X[:1])[0], np.average(y, axis=0, weights=weights), rtol=1e-3, atol=1e-3
     )
@@ -221,12 +307,24 @@ def test_an_interrupt_keeps_the_best_epoch_so_far(n_members, some, monkeypatch):
     assert np.isfinite(found.predict_proba(X)).all()
 
 
+def test_an_interrupt_without_a_validation_keeps_the_last_parameters(some, monkeypatch):
+    fit = nnx.Trainer.fit
+
+    def interrupted(self, *given, **more):
+        fit(self, *given, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nnx.Trainer, "fit", interrupted)
+    with pytest.warns(UserWarning, match="interrupted by user. The last parameters are kept"):
+        assert quick(TabularClassifier, validation_fraction=0).fit(*some).n_iter_ == 4
+
+
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_failed_fit_and_new_parameters_change_no_prediction(kind, some):
     X, y = some
     model = quick(kind).fit(X, y)
     expected, attributes = model.predict(X), set(vars(model))
-    model.set_params(hidden_layer_sizes=(3, 3), n_members=5, dtype="float64", backend="no such", max_iter=1)
+    model.set_params(hidden_layer_sizes=(3, 3), n_members=5, dtype="float64", backend="no such", max_iter=2)
     np.testing.assert_array_equal(model.predict(X), expected)
     for bad in ({"backend": "no such"}, {"hidden_layer_sizes": ("a",)}, {"dtype": "half"}):
         with pytest.raises(ValueError, match=r"no such|hidden_layer_sizes|dtype"):
@@ -266,13 +364,17 @@ def test_numbers_may_be_embedded(kind, some):
     assert first.columns == (0, 1, 2)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
-    with pytest.raises(nnx.InputError, match="numerical_embeddings: "):
-        quick(kind, numerical_embeddings="no such").fit(X, y)
+    for bad in ("no such", nnx.Periodic(columns=[0])):
+        with pytest.raises(nnx.InputError, match=r"numerical_embeddings: .*(no such|names columns)"):
+            quick(kind, numerical_embeddings=bad).fit(X, y)
 
 
 def test_few_samples():
     X = np.arange(4.0)[:, None]
-    assert set(quick(TabularClassifier).fit(X[:2], ["a", "b"]).predict(X)) <= {"a", "b"}
+    y = ["a", "a", "b", "b"]
+    assert quick(TabularClassifier, max_iter=20, validation_fraction=0).fit(X, y).predict(X).tolist() == y
+    with pytest.raises(ValueError, match=r"n_samples=2 .*the resulting validation set will be empty"):
+        quick(TabularClassifier).fit(X[:2], ["a", "b"])
     assert quick(TabularClassifier).fit(X, ["a"] * 4).predict_proba(X).tolist() == [[1.0]] * 4
     assert quick(TabularRegressor).fit(X, [3.0] * 4).predict(X).tolist() == [3.0] * 4
     with pytest.raises(ValueError, match="Unknown label type"):

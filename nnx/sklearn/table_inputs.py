@@ -7,6 +7,8 @@ and a limit of the categories.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -18,6 +20,12 @@ from nnx.errors import InputError, shown
 
 MOST_CATEGORIES = 100
 """The categories of a column that have an input: the most frequent ones. Others are as a missing value."""
+
+NUMBERS = Real, Decimal, np.bool_
+"""The types of numbers, by value."""
+
+DATES = date, time, timedelta, np.datetime64, np.timedelta64
+"""The types of dates and times; pandas' own derive from them, but for its periods."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Numbers:
         """Return the inputs (m, 1) or (m, 2)."""
         x = column.numbers
         if x is None:
-            example = next(one for one in column.values if not isinstance(one, Real | None))
+            example = next(one for one in column.values if one is not None and _kind(one) != "numbers")
             raise InputError(f"{column.where} holds {shown(example)}; expected numbers, as in fit")
         absent = np.isnan(x)
         inputs = (
@@ -64,21 +72,35 @@ class Categories:
     ----------
     known : tuple
         The categories, compared by value: 1 is 1.0, and not "1".
+    kinds : tuple of str
+        The kinds of the training's values: "numbers", "text", or the name of a type.
     """
 
     known: tuple[Any, ...]
+    kinds: tuple[str, ...]
 
     @classmethod
     def learn(cls, values: Sequence[Any]) -> "Categories":
         """Learn it from the values (m,), None where they are missing."""
         counts = Counter(one for one in values if one is not None)
         frequent = sorted(sorted(counts, key=_order), key=lambda one: -counts[one])[:MOST_CATEGORIES]
-        return cls(tuple(sorted(frequent, key=_order)))
+        return cls(tuple(sorted(frequent, key=_order)), tuple(sorted({_kind(one) for one in counts})))
 
     def expand(self, column: "Column") -> Any:
-        """Return the inputs (m, categories), or (m, 1) of two."""
-        places = {one: k for k, one in enumerate(self.known)}
-        codes = np.array([places.get(one, -1) for one in column.values], dtype=np.int64)
+        """Return the inputs (m, categories), or (m, 1) of two.
+
+        Raises
+        ------
+        InputError
+            When none of the values is of a kind that the training had.
+        """
+        places, values = {one: k for k, one in enumerate(self.known)}, column.values
+        codes = np.array([places.get(one, -1) for one in values], dtype=np.int64)
+        if self.kinds and (codes < 0).all():
+            present = [one for one in values if one is not None]
+            if present and not any(_kind(one) in self.kinds for one in present):
+                expected = " or ".join(self.kinds)
+                raise InputError(f"{column.where} holds {shown(present[0])}; expected {expected}, as in fit")
         inputs = (codes[:, None] == np.arange(len(self.known))).astype(float)
         return inputs[:, :1] - inputs[:, 1:] if len(self.known) == 2 else inputs
 
@@ -184,10 +206,8 @@ def read(X: Any) -> list[Column]:
 def _column(where: str, x: Any) -> Column:
     dtype = str(getattr(x, "dtype", None) or getattr(x, "type", None)).lower()
     categorical = dtype.startswith(("categor", "enum", "dictionary"))
-    if not categorical and any(word in dtype for word in ("date", "time", "duration")):
-        raise InputError(
-            f"{where} holds {dtype}; hand in numbers, such as the days since a date, the month or the hour"
-        )
+    if not categorical and any(word in dtype for word in ("date", "time", "duration", "period")):
+        raise _dates(where, dtype)
     source = getattr(x, "to_pylist", None) or getattr(x, "to_list", None) or x.tolist
     try:
         numbers = None if dtype == "object" else frames.column_of_numbers("X", x, None)
@@ -195,7 +215,7 @@ def _column(where: str, x: Any) -> Column:
     except (InputError, TypeError, ValueError):  # a dtype of other values
         numbers = None
     if numbers is None:
-        numbers = _numbers_of(where, source())
+        numbers = _numbers_of(where, source(), categorical)
     if numbers is not None and np.isinf(numbers).any():
         raise ValueError(
             f"Input X contains infinity or a value too large for dtype('float64'): see {where[:-1]}"
@@ -203,19 +223,27 @@ def _column(where: str, x: Any) -> Column:
     return Column(where, numbers, categorical, source)
 
 
-def _numbers_of(where: str, values: Sequence[Any]) -> Any:
-    """Return objects as numbers (m,), or None if one of them is no number."""
+def _dates(where: str, what: str) -> InputError:
+    return InputError(
+        f"{where} holds {what}; hand in numbers, such as the days since a date, the month or the hour"
+    )
+
+
+def _numbers_of(where: str, values: Sequence[Any], categorical: bool) -> Any:
+    """Return objects as numbers (m,), or None if one of them is no number; dates are an error, but as categories."""
     present = [one for one in values if not is_missing(one)]
     for one in present:
         if isinstance(one, complex):
             raise ValueError(f"Complex data not supported\n{where} holds {one!r}")
-        if not isinstance(one, Real | str):
+        if not categorical and (isinstance(one, DATES) or type(one).__name__ == "Period"):
+            raise _dates(where, f"{type(one).__name__}, such as {one},")
+        if _kind(one) not in ("numbers", "text"):
             try:
                 hash(one)
             except TypeError:
                 kind = type(one).__name__
                 raise TypeError(f"{where} argument must be a string or a real number, not {kind!r}") from None
-    if not present or not all(isinstance(one, Real) for one in present):
+    if not present or not all(_kind(one) == "numbers" for one in present):
         return None if present else np.full(len(values), np.nan)
     return np.array([np.nan if is_missing(one) else float(one) for one in values])
 
@@ -228,11 +256,17 @@ def is_missing(x: Any) -> bool:
     >>> [is_missing(x) for x in (None, float("nan"), "", 0)]
     [True, True, False, False]
     """
-    return x is None or type(x).__name__ in ("NAType", "NaTType") or (isinstance(x, Real) and x != x)
+    return x is None or type(x).__name__ in ("NAType", "NaTType") or (isinstance(x, NUMBERS) and x != x)
+
+
+def _kind(value: Any) -> str:
+    """Return "numbers", "text", or the name of another type."""
+    if isinstance(value, NUMBERS):
+        return "numbers"
+    return "text" if isinstance(value, str) else type(value).__name__
 
 
 def _order(value: Any) -> tuple[int, Any]:
     """Return the key by which values of several types are in one order."""
-    return (
-        (0, value) if isinstance(value, Real) else (1, value) if isinstance(value, str) else (2, repr(value))
-    )
+    place = {"numbers": 0, "text": 1}.get(_kind(value), 2)
+    return place, repr(value) if place == 2 else value

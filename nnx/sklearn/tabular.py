@@ -7,16 +7,16 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from nnx.array import host
-from nnx.batches import frames
-from nnx.errors import InputError, items, positive_int
+from nnx.errors import InputError, items, positive_int, shown
 from nnx.model.embeddings import embedding
 from nnx.model.layers import Layer
-from nnx.sklearn import labels, samples
+from nnx.sklearn import labels, samples, tables
 from nnx.sklearn.table_inputs import TableInputs
 from nnx.sklearn.tabular_model import Asked, Recipe, TabularModel, train
+from nnx.sklearn.unchanged import unchanged_on_failure
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -42,29 +42,17 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
     _model: TabularModel
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        before = dict(vars(self))
-        try:
+        with unchanged_on_failure(self):
             self._train(X, y, sample_weight)
-        except BaseException:  # the estimator stays as it was
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
         return self
 
     def _train(self, X: Any, y: Any, sample_weight: Any) -> None:
-        X = self._table(X, reset=True, y=y)
-        y = self._learn_targets(y)
+        X = tables.checked(self, X, reset=True, y=y)
+        y = self._read_targets(y)
         check_consistent_length(X, y)
-        weights = None
-        if sample_weight is not None:
-            weights = samples.weights(sample_weight, len(y))  # raises where all are 0
-            if (weights < 0).any():
-                raise InputError(f"sample_weight must be at least 0; given {weights.min():g}")
-            counted = np.flatnonzero(weights)  # a sample of weight 0 is as one that is left out
-            if len(counted) < len(y):
-                X, y, weights = _take(X, counted), y[counted], weights[counted]
-        inputs = TableInputs(X)
+        X, y, weights = tables.counted(X, y, sample_weight)  # a sample of weight 0 is as one that is left out
         Y, n_outputs = self._targets(y, weights)
+        inputs = TableInputs(X)
         rows = inputs(X)
         network = self._recipe.network(rows.shape[1], self._hidden(), n_outputs, self._embedding(rows))
         asked = self._asked()
@@ -85,6 +73,11 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         """Return the layer that embeds the inputs (m, n[0]) of more than two distinct values, if one is asked for."""
         try:
             layer = embedding(self.numerical_embeddings)
+            if layer is not None and layer.columns is not None:  # they would count the expanded inputs
+                raise InputError(
+                    f"the layer names columns, {shown(layer.columns)}, which are a network's inputs, not X's columns; "
+                    "leave columns out: the numbers are embedded"
+                )
             return [] if layer is None else [layer.fitted(rows, rows=True)]
         except InputError as error:
             raise InputError(f"numerical_embeddings: {error}") from error
@@ -96,24 +89,10 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
             float(getattr(self, "label_smoothing", 0.0)), self.backend, self.device, self.dtype, bool(self.verbose),
         )  # fmt: skip
 
-    def _table(self, X: Any, reset: bool, y: Any = "no_validation") -> Any:
-        """Return X as a data frame or a NumPy array, of as many columns, and of the same names, as in the fit."""
-        X = host.as_host(X) if samples.home(X) else samples.table(self, X, reset)
-        found = None if isinstance(X, np.ndarray) else frames.frame(X)
-        if y is None:
-            validate_data(self, X, y, reset=reset, skip_check_array=True)  # raises
-        if found is None:
-            return validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        if not found.m * len(found.names):
-            what = "feature(s)" if found.m else "sample(s)"
-            raise ValueError(f"Found array with 0 {what} while a minimum of 1 is required.")
-        return X
-
     def _outputs(self, X: Any) -> Any:
         """Return A[L] (m, n[L])."""
         check_is_fitted(self)
-        return self._model.outputs(self._table(X, reset=False))
+        return self._model.outputs(tables.checked(self, X, reset=False))
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_model" in vars(self)
@@ -125,7 +104,7 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         tags.input_tags.categorical = True
         return tags
 
-    def _learn_targets(self, y: Any) -> Any:
+    def _read_targets(self, y: Any) -> Any:
         raise NotImplementedError
 
     def _targets(self, y: Any, weights: Any) -> tuple[Any, int]:
@@ -145,15 +124,17 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
     hidden_layer_sizes : sequence of int, or int
         The units of the hidden layers.
     max_iter : int
-        The epochs. All are done; the best one is kept.
+        The epochs. All are done; the best one is kept. One epoch needs two batches: the first step has the rate 0.
     batch_size : int
         The most samples in a step. The steps of an epoch are of the same size, but for the last.
     learning_rate_init : float
         The highest rate of the schedule.
     validation_fraction : float
-        The share of the samples, of each class, that chooses the epoch. 0: the last epoch is kept.
+        The share of the samples, of each class, that chooses the epoch. 0: the last epoch is kept. These samples are
+        not trained on, but the scales, the categories and the embedding's bins are learned from all.
     numerical_embeddings : str, layer or None
         As of `MLPClassifier`: "piecewise_linear", "periodic", or such a layer, for the inputs of more than two values.
+        A layer that names `columns` is an error.
     n_members : int
         The networks that are trained at once, each with its own seed and samples held out. Predictions are their mean.
     label_smoothing : float
@@ -240,15 +221,15 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         A = self.predict_proba(X)
         return self.classes_[A.argmax(axis=1)]
 
-    def _learn_targets(self, y: Any) -> Any:
-        """Return the number of each sample's class (m,), and keep the classes."""
-        y = column_or_1d(host.as_host(y) if samples.home(y) else labels.unmixed(y), warn=True)
-        kind = labels.kind_of(y)
-        self.classes_ = labels.classes_of(y)
-        return labels.numbers(kind, self.classes_, y)
+    def _read_targets(self, y: Any) -> Any:
+        """Return the labels (m,)."""
+        return column_or_1d(host.as_host(y) if samples.home(y) else labels.unmixed(y), warn=True)
 
     def _targets(self, y: Any, weights: Any) -> tuple[Any, int]:
-        return y, max(2, len(self.classes_))
+        """Return the number of each sample's class (m,), and how many outputs there are; keep the classes."""
+        kind = labels.kind_of(y)
+        self.classes_ = labels.classes_of(y)
+        return labels.numbers(kind, self.classes_, y), max(2, len(self.classes_))
 
 
 class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
@@ -316,7 +297,7 @@ n_members, random_state, verbose, backend, device, dtype
         found = np.clip(A * self._scale + self._mean, self._low, self._high)
         return found[:, 0] if self._flat else found
 
-    def _learn_targets(self, y: Any) -> Any:
+    def _read_targets(self, y: Any) -> Any:
         """Return y (m, outputs) as float64."""
         y = host.as_host(y) if samples.home(y) else y
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)
@@ -339,10 +320,3 @@ n_members, random_state, verbose, backend, device, dtype
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
-
-
-def _take(X: Any, rows: Any) -> Any:
-    """Return some rows of a data frame or an array."""
-    if hasattr(X, "iloc"):
-        return X.iloc[rows]
-    return X.take(rows) if hasattr(X, "schema") and hasattr(X, "take") else X[rows]

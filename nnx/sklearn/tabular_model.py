@@ -136,13 +136,15 @@ def train(
     X : NumPy array (m, n[0])
     Y : NumPy array (m, n[L]), or class numbers (m,)
     weights : NumPy array (m,) or None
+
+    Raises
+    ------
+    ValueError
+        When no sample would be held out or trained on, or a single step done; when all members diverge before an epoch
+        is kept.
     """
     m, K = len(X), len(asked.seeds)
-    held = floor(m * asked.share + 0.5)
-    validates = 0 < held < m
-    batch_size = ceil(
-        (m - held) / ceil((m - held) / asked.batch_size)
-    )  # of the same size in all steps, but for one
+    validates, batch_size = _sizes(m, asked)
     work = registry.work(network.P, m * asked.epochs, 0, K)
     trainer = Trainer(
         network,
@@ -169,20 +171,45 @@ def train(
     except KeyboardInterrupt:
         if not all(one.records for one in _members(trainer)):
             raise  # there is no epoch to keep
-        best = [one.kept for one in _members(trainer)]
-        which = f"epoch {best[0]}" if K == 1 else f"epochs {best}"
-        warn(
-            f"Training interrupted by user. The best parameters so far are kept{f', of {which}' if validates else ''}."
+        kept = (
+            f"best parameters so far are kept, of {_said(trainer)}"
+            if validates
+            else "last parameters are kept"
         )
+        warn(f"Training interrupted by user. The {kept}.")
     except DivergenceError as error:
-        if K > 1 or keeper.theta is None:
+        if K == 1 and keeper.theta is not None:  # of members, the fit itself takes back each one's best epoch
+            trainer.theta, trainer.kept = keeper.theta, keeper.best_epoch
+        if not any(one.kept for one in _members(trainer)):
             raise ValueError(f"{error}. Give a smaller learning_rate_init") from error
-        trainer.theta = keeper.theta
-        warn(ConvergenceWarning(f"{error}. The parameters of epoch {keeper.best_epoch} are kept."))
+        warn(ConvergenceWarning(f"{error}. The parameters of {_said(trainer)} are kept."))
     theta = np.asarray(trainer.theta).reshape(K, network.P)
     if K > 1:
         theta = theta[np.asarray(trainer.ensemble.weights) > 0]
     return trainer, [one.kept for one in _members(trainer)], host.copy(theta)
+
+
+def _sizes(m: int, asked: Asked) -> tuple[bool, int]:
+    """Return whether a share of m samples is held out, and the samples of a step: the same in all, but for one."""
+    held = floor(m * asked.share + 0.5)
+    if asked.share and not 0 < held < m:
+        raise ValueError(
+            f"With n_samples={m} and validation_fraction={asked.share:g}, the resulting "
+            f"{'train' if held else 'validation'} set will be empty. Adjust any of the aforementioned parameters."
+        )
+    steps = ceil((m - held) / asked.batch_size)
+    if steps * asked.epochs < 2:
+        raise ValueError(
+            f"max_iter=1 with a single batch of {m - held} samples is one step, and the first step has the rate 0. "
+            "Increase max_iter or decrease batch_size."
+        )
+    return held > 0, ceil((m - held) / steps)
+
+
+def _said(trainer: Trainer) -> str:
+    """Return the epochs that are kept, for a message."""
+    kept = [one.kept for one in _members(trainer)]
+    return f"epoch {kept[0]}" if len(kept) == 1 else f"epochs {kept}"
 
 
 def _members(trainer: Trainer) -> list[Trainer]:
