@@ -117,6 +117,16 @@ def test_edges_are_the_quantiles(X):
         np.testing.assert_allclose(edges, expected, rtol=1e-13)
 
 
+def test_edges_that_are_one_in_the_dtype():
+    X = 1.7e9 + np.arange(120.0)[None]  # 128 is float32's step there
+    edges = nnx.PiecewiseLinear(4).fitted(X, dtype="float32").edges
+    assert edges == ((1.7e9, 1.7e9 + 89.25),)
+    assert len(nnx.PiecewiseLinear.from_data(X, 4).edges[0]) == 5
+    X = np.array([[0.0, 1e-45, 0.5, 1.0, 1.0]], "float32")
+    assert nnx.PiecewiseLinear.from_data(X, 4).edges == ((0.0, 0.5, 1.0),)
+
+
+@pytest.mark.long
 def test_columns_that_are_not_embedded_pass(X, rng, backend):
     layer = nnx.PiecewiseLinear.from_data(X, 4, width=None, columns=[1, 3])
     params = {name: backend.asarray(p, "float64") for name, p in layer.draw(rng, 6).items()}

@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 import nnx
-from nnx.sklearn import MLPClassifier, MLPRegressor, StackedSearchCV
+from nnx.sklearn import MLPClassifier, MLPRegressor, StackedSearchCV, TabularRegressor
 
 BINS = "piecewise_linear(bins=6, width=4)"
 SMALL = {
@@ -79,11 +79,76 @@ def test_it_goes_on_with_the_bins_of_the_first_call(table):
     assert first(estimator).edges == edges
 
 
+ONE_STEP = {"hidden_layer_sizes": (2,), "max_iter": 1, "random_state": 0, "backend": "numpy"}
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+def test_edges_that_are_given_stay(table):
+    X, y = table
+    given = nnx.PiecewiseLinear(bins=2, columns=[0], edges=[[-1, 0, 1]])
+    table = {"a": X[:, 0], "b": X[:, 2], "y": y}
+    for layer in (
+        first(MLPRegressor(numerical_embeddings=given, **ONE_STEP).fit(X, y)),
+        TabularRegressor(numerical_embeddings=given, **ONE_STEP).fit(X, y)._model.network.layers[0],
+        nnx.Tabular(table, "y", embed=given, backend="numpy").trainer.network.layers[0],
+    ):
+        assert (layer.columns, layer.edges) == ((0,), ((-1.0, 0.0, 1.0),))
+    other = nnx.PiecewiseLinear(bins=2, columns=[0], edges=[[0, 0.5, 1]])
+    assert other != given
+    estimator = MLPRegressor(numerical_embeddings=given, warm_start=True, **ONE_STEP).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"embeddings.edges is \(\(0.0, 0.5, 1.0\),\), but the network that goes on"
+    ):
+        estimator.set_params(numerical_embeddings=other).fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:.*Maximum iterations")
+@pytest.mark.parametrize("stops", [False, True])
+def test_samples_of_weight_0_shape_nothing(table, stops):
+    X, y = table
+    w = (np.arange(300) < 200) * 1.0
+    X[200:] = 9 * X[200:] + 5  # the column of 0 and 1, too
+    layer = first(MLPRegressor(numerical_embeddings=BINS, early_stopping=stops, **ONE_STEP).fit(X, y, w))
+    assert layer.columns == (0, 2)
+    assert max(one[-1] for one in layer.edges) <= 1
+    if not stops:
+        np.testing.assert_allclose(layer.edges, edges_of(X, range(200)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("second", "dtype"), [(1e-45, "float32"), (1e-320, "float64")])
+def test_numbers_too_near_for_the_dtype(table, second, dtype):
+    X, y = table
+    X[:, 1] *= second
+    model = MLPRegressor(numerical_embeddings=nnx.PiecewiseLinear(4, columns=[0, 1]), dtype=dtype, **ONE_STEP)
+    with pytest.raises(
+        ValueError, match=f"numerical_embeddings: the edges of column 1, from 0 .* near .* for {dtype}"
+    ):
+        model.fit(X, y)
+    given = nnx.PiecewiseLinear(2, columns=[1], edges=[[0, second]])
+    with pytest.raises(ValueError, match="the edges of column 1"):
+        model.set_params(numerical_embeddings=given).fit(X, y)
+
+
+@pytest.mark.long
+def test_candidates_with_edges_of_their_own(table):
+    X, y = table
+    layers = [nnx.PiecewiseLinear(2, 3, columns=[0], edges=[[0, e, 1]]) for e in (0.1, 0.5)]
+    scores = []
+    for search in (StackedSearchCV, GridSearchCV):
+        with pytest.warns(match="Maximum iterations"):
+            found = search(MLPRegressor(max_iter=9, **SMALL), {"numerical_embeddings": layers}, cv=3).fit(
+                X, y
+            )
+        scores.append(found.cv_results_["mean_test_score"])
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-7)
+    assert scores[0][0] != scores[0][1]
+
+
 def edges_of(X, rows):
     return [tuple(np.unique(np.quantile(X[rows, c], np.linspace(0, 1, 7)))) for c in (0, 2)]
 
 
-@pytest.mark.parametrize("members", [None, 3])
+@pytest.mark.parametrize("members", [None, pytest.param(3, marks=pytest.mark.long)])
 def test_bins_know_nothing_of_the_samples_held_out(table, members, monkeypatch):
     """Of early stopping: each member has a split of its own, and bins of its own."""
     import nnx.sklearn.base
@@ -161,6 +226,7 @@ def test_samples_of_another_library(table):
         (3, "expected 'piecewise_linear'"),
         ("piecewise_linear(bins=1)", "bins must be an integer >= 2, not 1"),
         ("periodic(sigm=1)", "'sigm'; it takes frequencies, width"),
+        ("periodic(columns=[0, 2])", "a text can name neither columns nor edges"),
         (nnx.Periodic(columns=[7]), "embeds column 7"),
     ],
 )
@@ -169,6 +235,7 @@ def test_bad_embeddings(table, given, message):
         MLPRegressor(numerical_embeddings=given).fit(*table)
 
 
+@pytest.mark.long
 def test_bad_samples(table):
     X, y = table
     with pytest.raises(ValueError, match="take no sparse X"):
@@ -181,6 +248,7 @@ def test_bad_samples(table):
         MLPRegressor(n_members=2, member_params={"numerical_embeddings": [None, BINS]}).fit(X, y)
 
 
+@pytest.mark.long
 def test_a_table(rng):
     kinds = np.array(["a", "b", "c"])[rng.integers(0, 3, 200)]
     table = {"kind": kinds, "size": rng.random(200)}

@@ -16,7 +16,7 @@ EMBEDDINGS: dict[str, Callable[..., Embedding]] = {"piecewise_linear": Piecewise
 def embedding(given: Any) -> Embedding | None:
     """Return the layer of a name, "piecewise_linear" or "periodic(sigma=1)", with its arguments; or a layer as it is.
 
-    Its edges are learned later: `layer.fitted(X)`.
+    Its edges are learned later: `layer.learned(X)`.
 
     Raises
     ------
@@ -35,13 +35,18 @@ def embedding(given: Any) -> Embedding | None:
             "expected 'piecewise_linear', 'periodic', one of them with arguments, such as 'periodic(sigma=1)', an "
             f"nnx.PiecewiseLinear, an nnx.Periodic, or None; given {shown(given)}"
         )
+    if "[" in given:
+        raise InputError(
+            f"{given!r}: a text can name neither columns nor edges; in Python give the layer, such as "
+            "nnx.Periodic(columns=[0, 2])"
+        )
     name, arguments = spec.call(given)
     name = name.replace("-", "_")
     if name not in EMBEDDINGS:
         raise unknown("embedding", name, EMBEDDINGS)
-    if (text := arguments.get("lite")) in ("True", "False"):
-        arguments["lite"] = text == "True"
-    return make("embedding", EMBEDDINGS, name, arguments)
+    constants = {"True": True, "False": False, "None": None}
+    values = {key: constants.get(value, value) for key, value in arguments.items()}  # type: ignore[call-overload]
+    return make("embedding", EMBEDDINGS, name, values)
 
 
 def embedded(given: Any, X: Any) -> list[Layer]:
@@ -59,4 +64,4 @@ def embedded(given: Any, X: Any) -> list[Layer]:
     [((0.0, 1.0, 2.0),)]
     """
     layer = None if given == "none" else embedding(given)
-    return [] if layer is None else [layer.fitted(X)]
+    return [] if layer is None else [layer.learned(X)]

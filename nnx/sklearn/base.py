@@ -126,10 +126,6 @@ class BaseMLP(CallbackSupportMixin, InputGradients):  # type: ignore[misc]  # sc
             if self.n_members is None:
                 check_design(self)
         X, Y = self._validate(samples.table(self, X, not goes_on), y, incremental, not goes_on)
-        if not goes_on:
-            embeddings.choose_columns(self, X)
-        elif self._embedded is not None:
-            embeddings.refuse_sparse(X)
         dtype = self.dtype or samples.dtype_of(X)
         if self.dtype is None and not self._stochastic and samples.home(X) is None:
             dtype = "float64"  # whose line search finds nothing lower in float32
@@ -139,6 +135,10 @@ class BaseMLP(CallbackSupportMixin, InputGradients):  # type: ignore[misc]  # sc
         if weights is not None:
             together = not self._stochastic or m <= (200 if self.batch_size == "auto" else self.batch_size)
             weights, exponent = in_range(weights, dtype, together)
+        if not goes_on:
+            embeddings.choose_columns(self, X, weights)
+        elif self._embedded is not None:
+            embeddings.refuse_sparse(X)
         held = checked_set(self, validation, dtype)
         return Given(X, Y, weights, exponent, dtype, not goes_on, incremental, held)
 
@@ -165,7 +165,7 @@ class BaseMLP(CallbackSupportMixin, InputGradients):  # type: ignore[misc]  # sc
             self._begin(X)
             if self._embedded is not None and holds_out:
                 split = split or hold_out(self, X.shape[0], Y)
-            embeddings.begin(self, X, split and split[0])
+            embeddings.begin(self, X, split and split[0], given.weights, dtype)
         self._go_on(watched)
         P = count_parameters(self, X.shape[1])
         work = registry.work(P, X.shape[0] * self.max_iter, 0, K)

@@ -178,13 +178,15 @@ def design_of(estimator: Any) -> dict[str, Any]:
         "normalization": estimator.normalization,
         "dropout": estimator.dropout,
         "numerical_embeddings": estimator.numerical_embeddings,
+        "numerical_embeddings.edges": getattr(estimator.numerical_embeddings, "edges", None),
     }
 
 
 def check_design(estimator: Any) -> None:
     """Raise a ValueError unless the network that is there can go on under the parameters as they are now."""
     now = design_of(estimator)
-    for name in ("hidden_layer_sizes", "normalization", "numerical_embeddings"):
+    embeds = "numerical_embeddings.edges", "numerical_embeddings"  # the layer's text has no edges
+    for name in ("hidden_layer_sizes", "normalization", *embeds):
         before = estimator._designed.get(name)  # nothing, of an older pickle
         if now[name] != before:
             raise InputError(

@@ -218,7 +218,8 @@ class Folds:
         X, y, sample_weight, *held = [self._distinct.first(x) for x in (*given, *(validation or ()))]
         given = X, y, sample_weight, *held
         alike = (repr(value) for name, value in network.get_params(deep=False).items() if name not in OWN)
-        key = type(network), network._stochastic, *map(id, given), *alike
+        edges = getattr(network.numerical_embeddings, "edges", None)  # which its repr has not
+        key = type(network), network._stochastic, *map(id, given), edges, *alike
         if key not in self._checked:
             samples = network._check(X, y, sample_weight, False, tuple(held) or None)
             learned = {name: vars(network)[name] for name in OF_ALL if name in vars(network)}

@@ -11,9 +11,8 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from nnx.array import host
 from nnx.errors import InputError, items, positive_int, shown
-from nnx.model.embeddings import embedding
 from nnx.model.layers import Layer
-from nnx.sklearn import labels, samples, tables
+from nnx.sklearn import embeddings, labels, samples, tables
 from nnx.sklearn.table_inputs import TableInputs
 from nnx.sklearn.tabular_model import Asked, Recipe, TabularModel, train
 from nnx.sklearn.unchanged import unchanged_on_failure
@@ -71,16 +70,13 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
 
     def _embedding(self, rows: Any) -> list[Layer]:
         """Return the layer that embeds the inputs (m, n[0]) of more than two distinct values, if one is asked for."""
-        try:
-            layer = embedding(self.numerical_embeddings)
-            if layer is not None and layer.columns is not None:  # they would count the expanded inputs
-                raise InputError(
-                    f"the layer names columns, {shown(layer.columns)}, which are a network's inputs, not X's columns; "
-                    "leave columns out: the numbers are embedded"
-                )
-            return [] if layer is None else [layer.fitted(rows, rows=True)]
-        except InputError as error:
-            raise InputError(f"numerical_embeddings: {error}") from error
+        columns = getattr(self.numerical_embeddings, "columns", None)
+        if columns is not None:  # they would count the expanded inputs
+            raise InputError(
+                f"numerical_embeddings: the layer names columns, {shown(columns)}, which are a network's inputs, not X's "
+                "columns; leave columns out: the numbers are embedded"
+            )
+        return embeddings.learned(self.numerical_embeddings, rows, self.dtype)
 
     def _asked(self) -> Asked:
         seeds = check_random_state(self.random_state).randint(2**31 - 1, size=self.n_members).tolist()

@@ -28,6 +28,7 @@ class Embedding(Layer):
     decayed: ClassVar[tuple[str, ...]] = ("V",)
     columns: Sequence[int] | None
     activation: str | Activation
+    edges: Any = None
 
     def _check_columns(self) -> None:
         """Make `columns` a tuple of ascending numbers, or raise an InputError."""
@@ -62,7 +63,7 @@ class Embedding(Layer):
         """Return n[l]: the units of the embedded columns, and the columns that pass."""
         return n_prev + len(self.embedded(n_prev)) * (self.units_of_each() - 1)
 
-    def fitted(self: T, X: Any, rows: bool = False) -> T:
+    def fitted(self: T, X: Any, rows: bool = False, dtype: str | None = None) -> T:
         """Return the layer for samples X (n, m): with `columns` None, of the columns of more than two distinct values.
 
         Parameters
@@ -71,6 +72,8 @@ class Embedding(Layer):
             Samples as columns, of any library, without NaN and infinities.
         rows : bool
             Whether X is (m, n), samples as rows.
+        dtype : str or None
+            Of the training, "float32" or "float64". None: that of X.
 
         Raises
         ------
@@ -78,10 +81,14 @@ class Embedding(Layer):
             When X is no such array, or no column has more than two distinct values.
         """
         X = as_columns(X, rows)
-        if self.columns is not None:
+        if self.columns is not None or self.edges is not None:
             self.embedded(X.shape[0])
             return self
         return replace(self, columns=numeric_columns(X))  # type: ignore[type-var]
+
+    def learned(self: T, X: Any, rows: bool = False, dtype: str | None = None) -> T:
+        """Return the layer to train on X: see `fitted`. Edges that it has stay as they are."""
+        return self.fitted(X, rows, dtype)
 
     def __deepcopy__(self: T, memo: Any) -> T:
         return self  # it never changes; scikit-learn's clone copies an estimator's parameters

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
+from nnx.array import host
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import InputError, integer, items, number, shown
 from nnx.model.activations.base import Activation
@@ -63,7 +64,7 @@ class PiecewiseLinear(Embedding):
     width: int | None = 8
     activation: str | Activation = "relu"
     columns: Sequence[int] | None = None
-    edges: Sequence[Sequence[float]] | None = field(default=None, repr=False, compare=False)
+    edges: Sequence[Sequence[float]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bins", integer("bins", self.bins, 2))
@@ -80,17 +81,50 @@ class PiecewiseLinear(Embedding):
     def from_data(cls, X: Any, bins: int = 48, *, rows: bool = False, **options: Any) -> "PiecewiseLinear":
         """Return the layer with edges at the quantiles of X (n, m), or (m, n) with `rows`: see `fitted`.
 
-        Give it the samples to train on, and no others.
+        Give it the samples to train on, and no others, in the dtype of the training.
         """
         return cls(bins, **options).fitted(X, rows)
 
-    def fitted(self, X: Any, rows: bool = False) -> "PiecewiseLinear":
-        """Return the layer with edges at the quantiles of the samples X; equal ones are one edge. See `Embedding`."""
+    def fitted(self, X: Any, rows: bool = False, dtype: str | None = None) -> "PiecewiseLinear":
+        """Return the layer with edges at the quantiles of the samples X. See `Embedding`.
+
+        Edges that are equal in `dtype`, or so near that 1/(right - left) is infinite there, are one edge.
+
+        Raises
+        ------
+        InputError
+            Also when a column's numbers differ, but so little that no bin is left in `dtype`.
+        """
         X = as_columns(X, rows)
-        layer = super().fitted(X)
+        layer, dtype = super().fitted(X), dtype or str(X.dtype)
         columns = layer.embedded(X.shape[0])
-        edges = tuple(quantiles(X[c, :], self.bins) for c in columns)
-        return replace(layer, columns=columns, edges=edges)
+        edges = []
+        for c in columns:
+            found = quantiles(X[c, :], self.bins)
+            edges.append(merged(found, dtype))
+            if len(edges[-1]) == 1 < len(found):
+                raise _too_near(c, found, dtype)
+        return replace(layer, columns=columns, edges=tuple(edges))
+
+    def learned(self, X: Any, rows: bool = False, dtype: str | None = None) -> "PiecewiseLinear":
+        """Return the layer to train on X: with its own edges where it has some, else as `fitted`."""
+        if self.edges is None:
+            return self.fitted(X, rows, dtype)
+        X = as_columns(X, rows)
+        dtype = dtype or str(X.dtype)
+        for c, edges in zip(self.embedded(X.shape[0]), self.edges, strict=True):
+            if len(merged(edges, dtype)) < len(edges):
+                raise _too_near(c, edges, dtype)
+        return self
+
+    def embedded(self, n_prev: int) -> tuple[int, ...]:
+        """Return the columns that are embedded, of n[l-1]; an InputError if they are not those that have edges."""
+        columns = super().embedded(n_prev)
+        if self.edges is not None and len(self.edges) != len(columns):
+            raise InputError(
+                f"PiecewiseLinear has edges of {len(self.edges)} columns; its input has {n_prev}; name their columns"
+            )
+        return columns
 
     def units_of_each(self) -> int:
         """Return the width, or the bins of the encoding itself."""
@@ -110,13 +144,8 @@ class PiecewiseLinear(Embedding):
         InputError
             When the edges are not known.
         """
-        columns = self.embedded(n_prev)
         if self.edges is None:
             raise InputError("PiecewiseLinear has no edges; make it with nnx.PiecewiseLinear.from_data(X)")
-        if len(self.edges) != len(columns):
-            raise InputError(
-                f"PiecewiseLinear has edges of {len(self.edges)} columns; its input has {n_prev}"
-            )
         shapes, bound = self.shapes(n_prev), 1 / math.sqrt(self.bins)
         drawn = {name: uniform(rng, shapes[name], bound, scheme) for name in ("V", "b") if name in shapes}
         return drawn | self.bin_parameters()
@@ -214,6 +243,32 @@ def _rows(edges: Sequence[float], bins: int) -> list[tuple[float, float, float, 
         for t in range(n)
     ]
     return found + [(0.0, 0.0, 0.0, 1.0)] * (bins - n)
+
+
+def merged(edges: Sequence[float], dtype: str) -> tuple[float, ...]:
+    """Return the ascending edges without those too near to the one before: equal, or 1/(right - left) infinite.
+
+    Examples
+    --------
+    >>> merged((0.0, 1e-45, 1.0, 1.0 + 1e-12), "float32"), merged((0.0, 1e-45), "float64")
+    ((0.0, 1.0), (0.0, 1e-45))
+    """
+    with host.quiet():
+        rounded = host.as_dtype(list(edges), dtype)
+    most = float(array_namespace(rounded).finfo(rounded.dtype).max)
+    kept = [0]
+    for i in range(1, len(edges)):
+        last = kept[-1]
+        if rounded[i] > rounded[last] and 1 / (edges[i] - edges[last]) <= most:
+            kept.append(i)
+    return tuple(edges[i] for i in kept)
+
+
+def _too_near(c: int, edges: Sequence[float], dtype: str) -> InputError:
+    return InputError(
+        f"the edges of column {c}, from {edges[0]:.17g} to {edges[-1]:.17g}, are too near to each other for {dtype}; "
+        "subtract the column's mean and scale it, or train in float64"
+    )
 
 
 def quantiles(x: Array, bins: int) -> tuple[float, ...]:
