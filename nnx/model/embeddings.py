@@ -45,7 +45,7 @@ def embedding(given: Any) -> Embedding | None:
     if name not in EMBEDDINGS:
         raise unknown("embedding", name, EMBEDDINGS)
     constants = {"True": True, "False": False, "None": None}
-    values = {key: constants.get(value, value) for key, value in arguments.items()}  # type: ignore[call-overload]
+    values = {key: constants.get(str(value), value) for key, value in arguments.items()}
     return make("embedding", EMBEDDINGS, name, values)
 
 

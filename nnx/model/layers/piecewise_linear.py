@@ -64,7 +64,9 @@ class PiecewiseLinear(Embedding):
     width: int | None = 8
     activation: str | Activation = "relu"
     columns: Sequence[int] | None = None
-    edges: Sequence[Sequence[float]] | None = field(default=None, repr=False)
+    edges: Sequence[Sequence[float]] | None = field(
+        default=None, repr=False, compare=False
+    )  # of a stack: each its own
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bins", integer("bins", self.bins, 2))
