@@ -86,11 +86,15 @@ ONE_STEP = {"hidden_layer_sizes": (2,), "max_iter": 1, "random_state": 0, "backe
 def test_edges_that_are_given_stay(table):
     X, y = table
     given = nnx.PiecewiseLinear(bins=2, columns=[0], edges=[[-1, 0, 1]])
-    for layer in (
-        first(MLPRegressor(numerical_embeddings=given, **ONE_STEP).fit(X, y)),
-        TabularRegressor(numerical_embeddings=given, **ONE_STEP).fit(X, y)._model.network.layers[0],
+    layer = first(MLPRegressor(numerical_embeddings=given, **ONE_STEP).fit(X, y))
+    assert (layer.columns, layer.edges) == ((0,), ((-1.0, 0.0, 1.0),))
+    of_all = nnx.PiecewiseLinear(bins=2, edges=given.edges)
+    tables = TabularRegressor(numerical_embeddings=of_all, **{**ONE_STEP, "max_iter": 2})
+    assert tables.fit(X[:, :1], y)._model.network.layers[0].edges == given.edges
+    with pytest.raises(
+        ValueError, match="numerical_embeddings: PiecewiseLinear has edges of 1 columns; its input has 3"
     ):
-        assert (layer.columns, layer.edges) == ((0,), ((-1.0, 0.0, 1.0),))
+        tables.fit(X, y)
     other = nnx.PiecewiseLinear(bins=2, columns=[0], edges=[[0, 0.5, 1]])
     estimator = MLPRegressor(numerical_embeddings=given, warm_start=True, **ONE_STEP).fit(X, y)
     with pytest.raises(

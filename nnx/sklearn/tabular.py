@@ -73,8 +73,8 @@ class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no t
         columns = getattr(self.numerical_embeddings, "columns", None)
         if columns is not None:  # they would count the expanded inputs
             raise InputError(
-                f"numerical_embeddings: the layer names columns, {shown(columns)}, which are a network's inputs, not X's "
-                "columns; leave columns out: the numbers are embedded"
+                f"numerical_embeddings: the layer names columns, {shown(columns)}, which are a network's inputs, not "
+                "X's columns; leave columns out: the numbers are embedded"
             )
         return embeddings.learned(self.numerical_embeddings, rows, self.dtype)
 
