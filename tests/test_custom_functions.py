@@ -121,7 +121,7 @@ def test_a_loss_of_samples_and_one_of_Z():
     [
         (lambda A, Y: abs(A - Y), "has no name; define it with def"),
         (nnx.Loss("m", product), r"cannot derive its derivative: the operation 'prod' .*Give it: nnx\.Loss\(name"),
-        (nnx.Loss("m", lambda A, Y: xp(A).cumulative_sum(A, axis=0)), "cannot derive .*'cumulative_sum' .* be traced"),
+        (nnx.Loss("m", lambda A, Y: xp(A).cumulative_sum(A, axis=-2)), "cannot derive .*'cumulative_sum' .* be traced"),
         (nnx.Loss("m", lambda A, Y: xp(A).where(A > 0.1, 2 * A, Y)), None),
         (cubic("huber"), "nnx has a loss named 'huber' itself"),
         (cubic(derivative=lambda A, Y: 3 * (A - Y) ** 2), r"derivative gives .* at a = .*, y = .*changes by"),
@@ -132,6 +132,10 @@ def test_a_loss_of_samples_and_one_of_Z():
         (nnx.Loss("m", lambda A, Y: A if A[0, 0] > 0 else Y, own_huber), r"bool\(\).*xp\.where"),
         (nnx.Loss("m", lambda A, Y: (A - Y).sum(axis=0), own_huber), r"xp\.sum\(x\) for x\.sum\(\)"),
         (nnx.Loss("m", lambda A, Y: A * np.ones((2, 1)), own_huber), "cannot run on every backend"),
+        (nnx.Loss("m", lambda A, Y: xp(A).sum((A - Y) ** 2, axis=0)), r"\(K, n, m\).*other numbers.* use axis -2 for"),
+        (nnx.Loss("m", lambda A, Y: xp(A).mean((A - Y) ** 2, axis=0, keepdims=True) + 0 * A), "use axis -2 for"),
+        (nnx.Loss("m", lambda A, Y: (A[0, :] - Y[0, :]) ** 2), "other numbers than for each of them.*use axis -2 for"),
+        (cubic(derivative=lambda A, Y: cubic().slope(A, Y) + xp(A).max(A, axis=1)[0], check=False), "axis -2 for"),
     ],
 )  # fmt: skip
 def test_losses_that_cannot_be(loss, message):
@@ -140,6 +144,14 @@ def test_losses_that_cannot_be(loss, message):
         return
     with pytest.raises(nnx.InputError, match=message):
         nnx.mlp([3, 4, 2], output="identity", loss=loss)
+
+
+def test_a_loss_of_one_output_works_for_several_networks():
+    loss = nnx.Loss("m", lambda A, Y: xp(A).sum((A - Y) ** 2, axis=0))
+    with pytest.raises(
+        nnx.InputError, match=r"it gives the shape \(1, 32\), not \(2, 32\)\. .*use axis -2 for"
+    ):
+        nnx.mlp([3, 4, 1], output="identity", loss=loss)
 
 
 def test_arguments_of_a_loss():
@@ -200,6 +212,9 @@ def test_models_with_a_loss_and_a_schedule_are_loaded_once_registered(tmp_path):
     assert nnx.mlp([3, 1], output="exp", loss="cubic").output.own is own
     with pytest.raises(nnx.InputError, match="nnx has a loss named 'hinge' itself"):
         nnx.register_loss(cubic("hinge"))
+    for name in ("squared_error", "poisson", "log_loss"):  # an estimator takes these for nnx's
+        with pytest.raises(nnx.InputError, match=f"nnx has a loss named '{name}' itself"):
+            nnx.register_loss(cubic(name))
     with pytest.raises(nnx.InputError, match=r"expected an nnx\.Loss"):
         nnx.register_loss(3)
 

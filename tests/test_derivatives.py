@@ -87,12 +87,33 @@ def test_equal_numbers_share_the_derivative_of_a_maximum():
     assert Derivative(lambda x, y: xp(x).max(x, axis=1))(ties, ties).tolist() == [[0.5, 0.5, 0.0]]
 
 
+ZERO, TWO = np.zeros((1, 3)), np.array([[0.0, 1.0, 2.0]])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x, y: x**0, [0, 0, 0]),
+        (lambda x, y: x**1, [1, 1, 1]),
+        (lambda x, y: x**y, [0, 1, 0]),
+        (lambda x, y: abs(x) ** y, [0, 0, 0]),
+        (lambda x, y: (x + 3) ** y, [0, 1, 6]),
+        (lambda x, y: xp(x).hypot(x, 2 * x), [0, 0, 0]),
+        (lambda x, y: xp(x).atan2(x, y), [0, 1, 0.5]),
+    ],
+)
+def test_derivatives_at_zero(function, expected):
+    assert Derivative(function)(ZERO, TWO).tolist() == [expected]
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
         (lambda x, y: xp(x).prod(x), "the operation 'prod' has no derivative"),
         (lambda x, y: x @ y.mT, "the operation 'matmul' has no derivative"),
         (lambda x, y: x[:, ::2], "a slice with a step has no derivative"),
+        (lambda x, y: xp(x).flip(x, axis=0), "a slice with a step has no derivative"),
         (lambda x, y: xp(x).cumulative_sum(x, axis=0), "'cumulative_sum' of the standard cannot be traced"),
     ],
 )

@@ -50,6 +50,10 @@ def bent(A, Y):
 OWN_HUBER = nnx.Loss("own_huber", bent)
 
 
+def squares(A, Y):
+    return (A - Y) ** 2
+
+
 def small(loss, *, kind=MLPRegressor, **options):
     return kind(loss=loss, **{"hidden_layer_sizes": (4,), "max_iter": 3, "random_state": 0, **options})
 
@@ -126,8 +130,19 @@ def test_members_of_a_gaussian_are_a_mixture(samples):
     np.testing.assert_allclose(
         model.predict_std(X), np.sqrt((stds**2).mean(axis=0) + means.var(axis=0)), rtol=1e-12
     )
-    three = small("quantile(0.1,0.9)", n_members=2).fit(X, y)
-    assert three.predict_std(X).shape == three.predict(X).shape == (120, 2)
+
+
+def test_members_of_quantiles_are_those_of_their_predictions(samples):
+    """Each member's quantiles are put in order before the mean."""
+    X, y = samples
+    for targets in (y, np.stack([y, 10 - y], axis=1)):
+        model = small("quantile(0.1,0.5,0.9)", n_members=3, max_iter=1).fit(X, targets)
+        A = [one.network_.forward(one._theta(one.network_), X.T) for one in model.members_]
+        assert any((one[0] > one[-1]).any() for one in A)  # some cross
+        each = np.stack([one.predict(X) for one in model.members_])
+        assert each.shape == (3, *targets.shape, 3)
+        np.testing.assert_allclose(model.predict(X), each.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(model.predict_std(X), each.std(axis=0), rtol=1e-9)
 
 
 def test_predict_std_is_there_for_members_and_gaussians_alone(samples):
@@ -136,6 +151,16 @@ def test_predict_std_is_there_for_members_and_gaussians_alone(samples):
     with pytest.raises(AttributeError, match="the deviation of members, or that of loss='gaussian'"):
         model.predict(samples[0], return_std=True)
     assert hasattr(small("gaussian"), "predict_std")
+    assert hasattr(small("huber", n_members=2), "predict_std")
+
+
+@pytest.mark.parametrize("loss", ["nonsense", "huber(-1)", np.array([1, 2]), 3, None, squares])
+def test_every_loss_has_an_answer_to_hasattr(loss):
+    regressor, classifier = small(loss), small(loss, kind=MLPClassifier)
+    assert not hasattr(regressor, "predict_std")
+    assert hasattr(classifier, "predict_proba")
+    assert not hasattr(classifier, "decision_function")
+    assert not hasattr(classifier, "predict_std")
 
 
 @pytest.mark.long
@@ -198,6 +223,17 @@ def test_a_fitted_model_does_not_read_parameters_that_change(samples):
     np.testing.assert_array_equal(model.predict(X), margins > 0)
 
 
+def test_deviations_are_those_of_the_members_of_the_fit(samples):
+    X, y = samples
+    for model in (small("huber").fit(X, y), small("focal", kind=MLPClassifier).fit(X, y > 0)):
+        with pytest.raises(AttributeError, match="predict_std is the deviation of members"):
+            model.set_params(n_members=4).predict_std(X)
+    for model in (small("huber", n_members=2).fit(X, y), small("gaussian").fit(X, y)):
+        deviation = model.predict_std(X)
+        model.set_params(n_members=None if model.n_members else 2, loss="squared_error")
+        np.testing.assert_array_equal(model.predict_std(X), deviation)
+
+
 @pytest.mark.parametrize(
     ("first", "then"),
     [
@@ -229,6 +265,7 @@ def test_a_network_cannot_go_on_with_another_loss(first, then, samples):
         ("quantile(0.9,0.1)", "several quantiles must ascend"),
         (lambda A, Y: A, "has no name; define it with def"),
         (lambda A: A, "has no name"),
+        (nnx.Loss("poisson", bent), "nnx has a loss named 'poisson' itself; choose another name"),
         (nnx.Loss("prod", lambda A, Y: nnx.array_namespace(A).prod(A - Y, axis=-2)), "cannot derive its derivative"),
     ],
 )  # fmt: skip
@@ -292,10 +329,6 @@ def test_the_hinge_can_be_calibrated(samples):
     X, y = samples[0], samples[1] > 0
     P = CalibratedClassifierCV(small("hinge", kind=MLPClassifier), cv=2).fit(X, y).predict_proba(X)
     assert ((P >= 0) & (P <= 1)).all()
-
-
-def squares(A, Y):
-    return (A - Y) ** 2
 
 
 def test_a_loss_of_ones_own_of_probabilities(samples):

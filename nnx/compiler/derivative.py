@@ -134,13 +134,21 @@ def _share(xp: Any, d: Any, y: Any, mine: Any, other: Any) -> Any:
 
 
 def _power(xp: Any, d: Any, y: Any, x: Any, p: Any) -> Any:
-    return d * p * x ** (p - 1)
+    # p x^(p - 1), but 0 for p = 0, also at x = 0
+    if hasattr(p, "shape"):
+        return d * p * x ** (p - xp.astype(p != 0, p.dtype))
+    return d * p * x ** (p - 1) if p else xp.zeros_like(d)
 
 
 def _exponent(xp: Any, d: Any, y: Any, x: Any, p: Any) -> Any:
     if not hasattr(x, "shape"):
         return d * y * math.log(x) if x > 0 else None
     return d * y * xp.log(xp.where(x > 0, x, 1.0))
+
+
+def _component(xp: Any, a: Any, size: Any) -> Any:
+    """Return a / size, of a vector (a, b) and its length or the square of it; 0 for the vector 0."""
+    return a / xp.where(size == 0, 1.0, size)
 
 
 FLAT = frozenset(("sign", "floor", "ceil", "trunc", "round", "floor_divide"))
@@ -181,10 +189,13 @@ ELEMENTWISE: dict[str, tuple[Rule | None, ...]] = {
     "pow": (_power, _exponent),
     "maximum": (_share, lambda xp, d, y, a, b: _share(xp, d, y, b, a)),
     "minimum": (_share, lambda xp, d, y, a, b: _share(xp, d, y, b, a)),
-    "hypot": (lambda xp, d, y, a, b: d * a / y, lambda xp, d, y, a, b: d * b / y),
+    "hypot": (
+        lambda xp, d, y, a, b: d * _component(xp, a, y),
+        lambda xp, d, y, a, b: d * _component(xp, b, y),
+    ),
     "atan2": (
-        lambda xp, d, y, a, b: d * b / (a * a + b * b),
-        lambda xp, d, y, a, b: -d * a / (a * a + b * b),
+        lambda xp, d, y, a, b: d * _component(xp, b, a * a + b * b),
+        lambda xp, d, y, a, b: -d * _component(xp, a, a * a + b * b),
     ),
     "logaddexp": (
         lambda xp, d, y, a, b: d * xp.exp(a - y),

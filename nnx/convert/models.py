@@ -35,9 +35,11 @@ class Model:
     inputs : callable
         Graph, dtype -> X (m, n[0]); None: X itself is the input.
     predictions : callable
-        A (..., m, n[L]) -> the outputs by their names.
+        A (..., m, n[L]), after `averaged`, -> the outputs by their names.
     properties : dict of str
         What the graph itself does not tell.
+    averaged : callable
+        A (..., m, n[L]) -> the numbers (..., m, ...) whose mean over the members is predicted.
     """
 
     network: Network
@@ -46,6 +48,7 @@ class Model:
     inputs: Callable[[Graph, str], Array] | None = None
     predictions: Callable[[Array], dict[str, Array]] = field(default=lambda A: {"A": A})
     properties: Mapping[str, str] = field(default_factory=dict)
+    averaged: Callable[[Array], Array] = field(default=lambda A: A)
 
     def X(self, graph: Graph, dtype: str) -> Array:
         """Add the inputs to a graph, and return X (m, n[0])."""
@@ -117,26 +120,31 @@ def _of_estimator(estimator: Any) -> Model:
     if members:
         arrays = {name: np.stack([one[name] for one in parameters]) for name in parameters[0]}
         shares = np.asarray(estimator.member_weights_).tolist()
-    found = _of_classifier if own.__name__ == "MLPClassifier" else _of_regressor
-    return Model(networks[0], arrays, shares, predictions=found(estimator, networks[0].output))
-
-
-def _of_regressor(estimator: Any, output: Output) -> Callable[[Array], dict[str, Array]]:
-    """Return the predictions: of a Gaussian the means, of several quantiles these in order."""
-    per_target = output.per_target
+    network, parts = networks[0], (networks[0], arrays, shares)
+    if own.__name__ == "MLPClassifier":
+        return Model(*parts, predictions=_of_classifier(estimator, network.output))
+    targets, several = network.n_targets, network.output.per_target > 1 and network.output.epsilon is None
+    axis = -2 if several else -1  # that of the targets
 
     def predictions(A: Array) -> dict[str, Array]:
-        xp, (*lead, _, n) = A.graph.xp, A.shape
-        targets = n // per_target
-        if per_target > 1 and output.loss_name == "Gaussian":
-            A = A[..., :targets]
-        elif per_target > 1:
-            A = xp.matrix_transpose(xp.reshape(A, (*lead, None, per_target, targets)))
-            A = xp.sort(A)
-            return {"prediction": xp.squeeze(A, -2) if targets == 1 else A}
-        return {"prediction": xp.squeeze(A, -1) if targets == 1 else A}
+        return {"prediction": A.graph.xp.squeeze(A, axis) if targets == 1 else A}
 
-    return predictions
+    return Model(*parts, predictions=predictions, averaged=_of_regressor(network.output, targets))
+
+
+def _of_regressor(output: Output, targets: int) -> Callable[[Array], Array]:
+    """Return the numbers of each network: of a Gaussian the means, of several quantiles these in order."""
+    if output.epsilon is not None:
+        return lambda A: A[..., :targets]
+    if output.per_target == 1:
+        return lambda A: A
+
+    def in_order(A: Array) -> Array:
+        xp, lead = A.graph.xp, A.shape[:-2]
+        each = xp.reshape(A, (*lead, None, output.per_target, targets))
+        return xp.sort(xp.matrix_transpose(each))
+
+    return in_order
 
 
 def _of_classifier(estimator: Any, output: Output) -> Callable[[Array], dict[str, Array]]:

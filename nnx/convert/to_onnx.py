@@ -106,8 +106,9 @@ def written(model: "Model", members: bool) -> Graph:
         arrays = {name: x[chosen] if len(chosen) > 1 else x[chosen[0]] for name, x in arrays.items()}
     _check_finite(arrays if not members else {name: x[chosen] for name, x in arrays.items()})
     dtype = str(next(iter(arrays.values())).dtype)
-    A = outputs(model.network, arrays, model.X(graph, dtype))
-    if A.ndim < 3:  # one network
+    Z = outputs(model.network, arrays, model.X(graph, dtype))
+    A = model.averaged(Z)
+    if Z.ndim < 3:  # one network
         found = model.predictions(A)
     else:
         assert shares is not None
@@ -122,8 +123,8 @@ def written(model: "Model", members: bool) -> Graph:
 
 
 def _mean(A: Array, shares: Any) -> Array:
-    """Return the mean (m, n[L]) of A (K, m, n[L]), by the members' shares."""
-    weights = A.graph.constant(np.asarray(shares, A.dtype).reshape(-1, 1, 1))
+    """Return the mean (m, ...) of A (K, m, ...), by the members' shares."""
+    weights = A.graph.constant(np.asarray(shares, A.dtype).reshape(-1, *[1] * (A.ndim - 1)))
     return A.graph.xp.sum(weights * A, axis=0)
 
 

@@ -6,10 +6,11 @@ from nnx.errors import shown
 
 
 def has_members(estimator: Any) -> bool:
-    """Return whether there are members; else there is no `predict_std`."""
-    if estimator.n_members is None:
-        raise AttributeError("predict_std is the deviation of members; give n_members=8, say, before fit")
-    return True
+    """Return whether a fitted estimator has members; before fit, whether it will have them."""
+    fitted = vars(estimator)
+    if "network_" in fitted or "members_" in fitted:
+        return "members_" in fitted
+    return estimator.n_members is not None
 
 
 def can_partial_fit(estimator: Any) -> bool:

@@ -19,8 +19,9 @@ class InputGradients(Fitted):
     def input_gradient(self, X: Any, output: Any = None) -> Any:
         """Return the derivative of a prediction by each feature: (m, n), of X's library.
 
-        It is that of the network's outputs: of `predict` of a regressor (of loss="gaussian" output 0 is the mean), and
-        of `predict_proba` of a classifier. Of members it is that of their mean, with the shares that these use.
+        It is that of the network's outputs: of `predict` of a regressor (of loss="gaussian" output 0 is the mean, of
+        several quantiles they are not yet in order), and of `predict_proba` of a classifier. Of members it is that of
+        their mean, with the shares that these use.
 
         Parameters
         ----------

@@ -11,6 +11,7 @@ from nnx.model.outputs import LOSSES, output
 from nnx.model.outputs.base import Output
 from nnx.model.outputs.custom import OWN
 from nnx.model.outputs.loss import Loss
+from nnx.model.outputs.losses import parts
 from nnx.sklearn.available import has_members
 from nnx.support.spec import split
 
@@ -70,13 +71,14 @@ def name_of(link: Link) -> str:
 
 def is_gaussian(found: Output) -> bool:
     """Return whether an output is a mean and the logarithm of a variance."""
-    return found.own is None and found.loss_name == "Gaussian"
+    return found.epsilon is not None
 
 
 def check_has_std(estimator: Any) -> bool:
     """Return whether a regressor has a `predict_std`."""
-    link = vars(estimator).get("_link") or of_numbers(estimator.loss)
-    if estimator.n_members is None and not is_gaussian(output(*link)):
+    link, loss = vars(estimator).get("_link"), estimator.loss
+    gaussian = is_gaussian(output(*link)) if link else isinstance(loss, str) and split(loss)[0] == "gaussian"
+    if not (gaussian or has_members(estimator)):
         raise AttributeError(
             "predict_std is the deviation of members, or that of loss='gaussian'; give n_members=8, say, before fit"
         )
@@ -92,7 +94,9 @@ def check_has_probabilities(estimator: Any) -> bool:
 
 def check_has_std_of_classes(estimator: Any) -> bool:
     """Return whether a classifier has a `predict_std`."""
-    return has_members(estimator) and check_has_probabilities(estimator)
+    if not has_members(estimator):
+        raise AttributeError("predict_std is the deviation of members; give n_members=8, say, before fit")
+    return check_has_probabilities(estimator)
 
 
 def check_has_margins(estimator: Any) -> bool:
@@ -104,14 +108,15 @@ def check_has_margins(estimator: Any) -> bool:
 
 def _margins(estimator: Any) -> bool:
     link = vars(estimator).get("_link")
-    return bool(link[1] == "hinge" if link else estimator.loss == "hinge")
+    loss = link[1] if link else estimator.loss
+    return isinstance(loss, str) and loss == "hinge"
 
 
 # --- predictions ------------------------------------------------------------------------------------------------------
 
 
 def in_order(found: Output, A: Array) -> Array:
-    """Return A[L] (n[L], m), the quantiles of each target in order.
+    """Return A[L] (..., n[L], m), the quantiles of each target in order.
 
     Each was fitted on its own, so they may cross. Sorted their loss is the same or less: V. Chernozhukov,
     I. Fernández-Val, A. Galichon, Quantile and probability curves without crossing, Econometrica 78 (2010), 1093-1125,
@@ -119,8 +124,9 @@ def in_order(found: Output, A: Array) -> Array:
     """
     if found.per_target == 1 or is_gaussian(found):
         return A
-    xp, (n, m) = array_namespace(A), A.shape
-    return xp.reshape(xp.sort(xp.reshape(A, (found.per_target, -1, m)), axis=0), (n, m))
+    xp, (*lead, n, m) = array_namespace(A), A.shape
+    quantiles = xp.reshape(A, (*lead, found.per_target, n // found.per_target, m))
+    return xp.reshape(xp.sort(quantiles, axis=-3), A.shape)
 
 
 def as_rows(found: Output, A: Array) -> Array:
@@ -137,14 +143,15 @@ def as_rows(found: Output, A: Array) -> Array:
 
 def variance(found: Output, A: Array) -> Array:
     """Return the variances e^s + epsilon (..., targets, m) of a Gaussian's outputs (..., n[L], m)."""
-    epsilon = split(found.spec or "")[1]
-    S = A[..., A.shape[-2] // 2 :, :]
-    return array_namespace(A).exp(S) + (1e-6 if epsilon is None else epsilon)
+    return array_namespace(A).exp(parts(A, 2)[1]) + found.epsilon
 
 
 def mean_of_members(found: Output, A: Array, shares: Array) -> Array:
-    """Return the mean (n[L], m) of members' A[L] (K, n[L], m), whose shares are (K, 1, 1)."""
-    return array_namespace(A).sum(shares * A, axis=0)
+    """Return the mean (n[L], m) of members' A[L] (K, n[L], m), whose shares are (K, 1, 1).
+
+    The mean is that of their predictions. So the quantiles of each member are put in order first.
+    """
+    return array_namespace(A).sum(shares * in_order(found, A), axis=0)
 
 
 def std_of_members(found: Output, A: Array, shares: Array) -> Array:
@@ -156,5 +163,7 @@ def std_of_members(found: Output, A: Array, shares: Array) -> Array:
     """
     xp, own = array_namespace(A), 0.0
     if is_gaussian(found):
-        own, A = variance(found, A), A[:, : A.shape[1] // 2, :]
-    return xp.sqrt(xp.sum(shares * (own + (A - mean_of_members(found, A, shares)) ** 2), axis=0))
+        own, A = variance(found, A), found.predicted(A)
+    else:
+        A = in_order(found, A)
+    return xp.sqrt(xp.sum(shares * (own + (A - xp.sum(shares * A, axis=0)) ** 2), axis=0))

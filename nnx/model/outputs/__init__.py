@@ -65,7 +65,7 @@ def _huber(delta: float = 1.0) -> Output:
 
 
 def _quantile(quantiles: float | str = 0.5) -> Output:
-    found = tuple(_share(q) for q in str(quantiles).split(","))
+    found = tuple(_one_quantile(q) for q in str(quantiles).split(","))
     if any(a >= b for a, b in pairwise(found)):
         raise InputError(f"several quantiles must ascend, as in quantile(0.1,0.5,0.9); given {quantiles}")
     text = ",".join(map(repr, found))
@@ -76,7 +76,7 @@ def _quantile(quantiles: float | str = 0.5) -> Output:
     )
 
 
-def _share(q: str) -> float:
+def _one_quantile(q: str) -> float:
     try:
         found = float(q)
     except ValueError:
@@ -89,7 +89,7 @@ def _share(q: str) -> float:
 def _gaussian(epsilon: float = 1e-6) -> Output:
     epsilon = above_zero("epsilon, added to the variance,", epsilon)
     spec = "gaussian" if epsilon == 1e-6 else f"gaussian({epsilon!r})"
-    return _with(_identity, spec, "Gaussian", *losses.gaussian(epsilon), per_target=2)
+    return _with(_identity, spec, "Gaussian", *losses.gaussian(epsilon), per_target=2, epsilon=epsilon)
 
 
 def _binary_focal(gamma: float = 2.0) -> Output:
@@ -120,6 +120,9 @@ LOSSES: dict[str, dict[str, Output | Callable[..., Output]]] = {
     "exp": {"half_poisson_deviance": _exp},
 }
 """Every loss by its name, under the link that it goes with, the canonical first; one with a parameter is a function."""
+
+OF_ESTIMATORS = frozenset(("squared_error", "poisson", "log_loss"))
+"""scikit-learn's names of canonical losses, which the estimators of `nnx.sklearn` take."""
 
 OUTPUTS: dict[str, Output] = {output.name: output for output in (_sigmoid, _softmax, _identity, _exp)}
 """Every output with its canonical loss, by the name of its link."""
@@ -230,7 +233,7 @@ def register_loss(loss: Given) -> Given:
 
 
 def _refuse_ours(loss: Loss) -> None:
-    """Raise an InputError if a loss has the name of one of nnx's: a model file would confuse them."""
+    """Raise an InputError if a loss has the name of one of nnx's: a model file or an estimator would confuse them."""
     name = loss.name.partition("(")[0]
-    if any(name in losses for losses in LOSSES.values()):
+    if name in OF_ESTIMATORS or any(name in losses for losses in LOSSES.values()):
         raise InputError(f"nnx has a loss named {name!r} itself; choose another name")

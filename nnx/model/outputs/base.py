@@ -46,6 +46,8 @@ class Output:
         rows in Z[L] and A[L] are the first outputs of all targets, then the second ones, and so on.
     point : int
         Which of them is the prediction that metrics of numbers measure.
+    epsilon : float or None
+        Of a mean a and a variance e^s + epsilon, whose outputs are a and s: this epsilon. None: the outputs are others.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Output:
     own: Loss | None = None
     per_target: int = 1
     point: int = 0
+    epsilon: float | None = None
 
     def predicted(self, A: Array) -> Array:
         """Return the prediction (..., targets, m) of each target, from A[L] (..., n[L], m)."""

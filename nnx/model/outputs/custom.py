@@ -70,6 +70,7 @@ def check_own(output: Output, given: Loss, n: int) -> None:
                 _check_derived(what, function, A, Y)
             for a, y in ((A, Y), (custom.single(A), custom.single(Y))):
                 custom.check_array(f"{what} {name}", function(a, y), a, expected)
+            _check_stack(f"{what} {name}", function, A, Y)
         if not given.check:
             return
         found = given.slope(A, Y)
@@ -90,6 +91,25 @@ def check_own(output: Output, given: Loss, n: int) -> None:
                     f"(central differences). It must be ∂loss/∂{given.of} of each output, without the mean over the "
                     "samples, which nnx takes. check=False takes it as it is"
                 )
+
+
+def _check_stack(what: str, function: Function, A: Array, Y: Array) -> None:
+    """Raise an InputError unless a function gives for two networks at once what it gives for each alone."""
+    xp = array_namespace(A)
+    two = [(A, Y), (xp.flip(A, axis=-1), xp.flip(Y, axis=-1))]
+    expected = xp.stack([function(a, y) for a, y in two])
+    try:
+        found = function(*(xp.stack(each) for each in zip(*two, strict=True)))
+        problem = "" if found.shape == expected.shape else f"the shape {found.shape}, not {expected.shape}"
+        if not problem and custom.far(found, expected).any():
+            problem = "other numbers than for each of them"
+    except Exception as error:  # of a function that a user wrote
+        problem = f"the error {first_line(error)}"
+    if problem:
+        raise InputError(
+            f"{what} must work for several networks at once, (K, n, m); for A and Y of 2 networks it gives {problem}. "
+            "Index from the last two axes: use axis -2 for the outputs in place of 0, and axis -1 for the samples"
+        )
 
 
 def _check_derived(what: str, derivative: Function, A: Array, Y: Array) -> None:

@@ -20,8 +20,8 @@ class Loss:
         Its name in model files, and in a program that has registered it (`nnx.register_loss`).
     loss : callable
         A, Y -> the loss of each output, (n[L], m), which nnx adds up, or of each sample, (m,). A and Y are arrays of
-        one dtype; use the standard's functions. The cost J is the (weighted) mean over the samples. Class indices
-        come as columns of 0 and 1.
+        one dtype; use the standard's functions, and the outputs' axis as -2: of K networks at once both are (K, n[L],
+        m). The cost J is the (weighted) mean over the samples. Class indices come as columns of 0 and 1.
     derivative : callable or None
         A, Y -> ∂loss/∂A, (n[L], m); nnx adds the derivative of the output's link. None: nnx derives it from the loss,
         see `nnx.compiler.derivative.Derivative`.
