@@ -236,7 +236,7 @@ def _numbers_of(where: str, values: Sequence[Any], categorical: bool) -> Any:
         if isinstance(one, complex):
             raise ValueError(f"Complex data not supported\n{where} holds {one!r}")
         if not categorical and (isinstance(one, DATES) or type(one).__name__ == "Period"):
-            raise _dates(where, f"{type(one).__name__}, such as {one},")
+            raise _dates(where, f"{type(one).__name__} such as {one}")
         if _kind(one) not in ("numbers", "text"):
             try:
                 hash(one)
