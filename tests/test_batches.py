@@ -916,6 +916,7 @@ print(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmH
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="reads the peak of the memory from Linux's /proc"
 )

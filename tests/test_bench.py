@@ -114,6 +114,7 @@ def test_the_recipe_reads_the_users_files(tmp_path, capsys, monkeypatch):
         recipe.main([str(tmp_path / "images"), str(tmp_path / "labels"), "--seeds", "0"])
 
 
+@pytest.mark.long
 def test_accuracy_beside_scikit_learn(capsys):
     table = cells([*accuracy.rows(accuracy.DATA, [0], most=20)])
     assert [row[:3:2] for row in table] == [[d, who] for d in accuracy.DATA for who in accuracy.CONTESTANTS]

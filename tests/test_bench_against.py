@@ -19,6 +19,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr(against, "PATIENCE", 0.001)
 
 
+@pytest.mark.long
 def test_this_checkout_beside_itself(tmp_path, capsys):
     out = tmp_path / "against.json"
     arguments = [

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 from cublaslt_on_host import tf32
 from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import SECONDS, installed
@@ -176,7 +177,7 @@ def test_the_kernels_of_a_step_with_adam():
 
 
 @needs_compiler
-@pytest.mark.parametrize("backend", ["cupy", "cupy/tf32"])
+@pytest.mark.parametrize("backend", long_but_for(["cupy", "cupy/tf32"], "cupy"))
 def test_the_times_of_a_step(stand_in, backend):
     """Kernels and products take what the stand-in's clock says, and the graph is their sum there."""
     stand_in[2].algorithms = (3e-6,)
@@ -220,6 +221,7 @@ def test_the_table_has_every_call(sizes, optimizer):
     assert "numbers" not in "".join(row.name for row in found.rows), "a value has no name"
 
 
+@pytest.mark.long
 @needs_compiler
 def test_the_command_prints_kernels(stand_in):
     pytest.importorskip("typer")
@@ -260,6 +262,7 @@ def test_without_a_gpu_the_command_says_so_once_and_explains_no_times(monkeypatc
 # Memory
 
 
+@pytest.mark.long
 @needs_compiler
 def test_the_peak_of_a_fit_is_that_of_its_own_memory(stand_in):
     """It holds all that theory asks, the workspaces of products, too, and nothing that an earlier case took."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import long_but_for
 from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import installed
 
@@ -355,6 +356,7 @@ def test_times_are_taken_in_the_precisions_that_the_gpu_has(report, monkeypatch)
 # --- members ---
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.parametrize("is_right", [True, False])
 def test_members_are_their_single_runs_and_have_a_bar(report, monkeypatch, is_right):
@@ -449,9 +451,7 @@ def run(report, options):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other signals")
-@pytest.mark.parametrize(
-    "name", ["SIGTERM", "SIGKILL", *(pytest.param(x, marks=pytest.mark.long) for x in ("SIGINT", "SIGHUP"))]
-)
+@pytest.mark.parametrize("name", long_but_for(["SIGTERM", "SIGKILL", "SIGINT", "SIGHUP"], "SIGKILL"))
 def test_a_script_that_is_stopped_leaves_no_process_and_its_rows(tmp_path, name):
     (tmp_path / "sitecustomize.py").write_text(STOPPED)
     (tmp_path / "some_section.py").write_text(ENDLESS)
@@ -482,6 +482,7 @@ def test_a_script_that_is_stopped_leaves_no_process_and_its_rows(tmp_path, name)
         assert process.returncode == 130
 
 
+@pytest.mark.long
 def test_a_section_without_rows_has_failed(tmp_path, monkeypatch):
     (row,) = processes(tmp_path, monkeypatch, "def run(report, options):\n    pass\n")
     assert (row.outcome, row.text) == ("failed", "it has checked nothing")

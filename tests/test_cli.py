@@ -384,6 +384,7 @@ def test_version(run):
     assert run("--version") == (0, f"nnx {nnx.__version__}\n", "")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_keeps_the_model_and_the_history(tmp_path):
     process = begun(tmp_path, "epoch 1/", "nnx train digits --epochs 100000 --out run --backend numpy")

@@ -378,6 +378,7 @@ def test_too_little_memory_is_said_before_it_is_taken(run, tmp_path, monkeypatch
     assert "of memory; 50 kB are available. Close other programs, or take a part of its rows" in err
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
 def test_who_reads_the_predictions_may_stop_early(run, trained, tmp_path):
     passengers(60_000).write_csv(tmp_path / "many.csv")

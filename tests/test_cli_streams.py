@@ -199,6 +199,7 @@ def run_unwritable(run, command, number):
     return status, err
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell of Unix")
 def test_a_reader_that_ends_early(model):
     done = subprocess.run(

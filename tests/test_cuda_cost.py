@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+from conftest import long_but_for
 from step_cases import CASES, case, digits
 from test_cuda_kernels import NOT_RENDERED, render
 
@@ -16,7 +17,7 @@ def of(made, m=128, dtype="float32"):
     return cost(render(made, dtype, m)[0])
 
 
-@pytest.mark.parametrize("m", [32, 128, 1024])
+@pytest.mark.parametrize("m", long_but_for([32, 128, 1024], 32))
 @pytest.mark.parametrize("sizes", NETWORKS)
 def test_networks_with_adam(sizes, m):
     """A layer has a kernel forward and one backward; J, db of the last layer, Adam and its factors one each."""

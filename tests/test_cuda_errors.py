@@ -25,6 +25,7 @@ def gpu(monkeypatch):
     return backend, cupy
 
 
+@pytest.mark.long
 def test_too_little_memory_names_the_bytes_and_a_batch_that_fits(monkeypatch):
     backend, cupy, _ = installed(monkeypatch)
     backend.gpu.lt.workspace = 1024
@@ -272,6 +273,7 @@ def test_a_gpu_whose_memory_others_use(gpu, error):
         CuPy()
 
 
+@pytest.mark.long
 def test_memory_for_all_but_steps_says_what_is_asked_for_and_what_is_free(monkeypatch, rng):
     backend, cupy, _ = installed(monkeypatch)
     X, Y = rng.standard_normal((20, 4000)), np.zeros(4000, int)

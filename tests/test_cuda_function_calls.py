@@ -70,6 +70,7 @@ def test_other_numbers_of_samples_compile_nothing(gpu):
     assert len(cupy.compiled) == compiled
 
 
+@pytest.mark.long
 def test_a_function_of_one_sample(gpu):
     """Each sum over samples has one term, and is stored where its unit is."""
     backend, _ = gpu

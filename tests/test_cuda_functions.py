@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 from cuda_host import outputs
 from cuda_kernels_on_host import needs_compiler
 from step_cases import case, layered
@@ -40,6 +41,7 @@ def given():
     return state, X, Y, w
 
 
+@pytest.mark.long
 def test_predictions_losses_and_derivatives(given):
     state, X, Y, w = given
     compare(NET.forward, state["theta"], X)
@@ -51,7 +53,7 @@ def test_predictions_losses_and_derivatives(given):
 METRICS = ("accuracy", "top_k(2)", "log_loss", "precision", "recall", "f1", "confusion_matrix", "roc_auc")
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", long_but_for(METRICS, "accuracy"))
 def test_metrics(given, name):
     state, X, Y, w = given
     one = nnx.metrics.metric(name)
@@ -63,6 +65,7 @@ def test_metrics(given, name):
     compare(measured, state["theta"], X, Y, w)
 
 
+@pytest.mark.long
 def test_steps_in_micro_batches(given):
     state, X, Y, w = given
     pieces = micro_batch_step(NET, nnx.Adam())

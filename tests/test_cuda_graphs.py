@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import Stream, installed
 from nvrtc import compiled, needs_nvrtc
@@ -85,7 +86,7 @@ def test_other_numbers_of_samples_compile_nothing(gpu):
     np.testing.assert_allclose(program.read()["theta"], after["theta"], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
+@pytest.mark.parametrize("dtype", long_but_for(["int32", "int64", "uint8"], "int32"))
 def test_an_order_of_several_epochs(gpu, dtype):
     backend, cupy = gpu
     step, state, data = made("numbers", backend, weights=True)
@@ -98,7 +99,7 @@ def test_an_order_of_several_epochs(gpu, dtype):
     assert cupy.launches == 14
 
 
-@pytest.mark.parametrize("layout", ["rows", "columns", "every other"])
+@pytest.mark.parametrize("layout", long_but_for(["rows", "columns", "every other"], "every other"))
 def test_samples_of_any_layout(gpu, layout):
     backend, _ = gpu
     step, state, (X, Y, w) = made("numbers", backend)
@@ -127,7 +128,7 @@ def test_derivatives_of_weights_are_beside_those_of_activations(gpu):
     assert len(beside) - len(products) >= 2
 
 
-@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("weights", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_steps_on_all_samples_read_them_where_they_are(gpu, weights):
     backend, cupy = gpu
     step, state, data = made("numbers", backend, m=500, weights=weights)
@@ -393,6 +394,7 @@ def test_a_missing_wait_is_seen(monkeypatch, order):
 # ------------------------------------------------------------------------------------------------------- all of nnx
 
 
+@pytest.mark.long
 def test_a_trainer_on_the_stand_in(gpu):
     """Fitting, validation, metrics and predictions; the whole is equal to NumPy's up to rounding."""
     backend, cupy = gpu
@@ -408,6 +410,7 @@ def test_a_trainer_on_the_stand_in(gpu):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_products_in_fewer_digits(monkeypatch):
     """Another precision changes results a little, and the products alone."""
     results = {}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 from cuda_kernels_on_host import KernelsOnHost, needs_compiler
 from cupy_on_host import CupyOnHost
 from program_cases import NETWORKS, made
@@ -50,7 +51,7 @@ def run(kernels, launch, memory, seed):
 @pytest.mark.parametrize("weights", [False, True])
 @pytest.mark.parametrize("order", [None, "int32", "int64"])
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("seed", [0, 1, 5])
+@pytest.mark.parametrize("seed", long_but_for([0, 1, 5], 0))
 def test_samples_are_picked_and_costs_kept(kernels, name, order, weights, seed):
     step, state, data = made(name, nnx.backend("numpy"), weights=weights)
     cupy, m, at, count = CupyOnHost(), 7, 14, 4

@@ -63,6 +63,7 @@ def test_a_fit_goes_on_from_its_last_checkpoint(fails_after, tmp_path, rng):
     np.testing.assert_array_equal(fitted(tmp_path / "lost", resume=tmp_path / "lost"), expected)
 
 
+@pytest.mark.long
 def test_nnx_train_goes_on(fails_after, run, tmp_path, monkeypatch):
     monkeypatch.setattr("nnx.cli.interrupt.EVERY", 1e-9)  # a checkpoint after each step
     monkeypatch.setattr("nnx.cli.interrupt.SHARE", 1)

@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 from cuda_kernels_on_host import needs_compiler
 from cupy_on_host import installed
 from nvrtc import compiled, needs_nvrtc
 from step_cases import digits
 from test_precision import (  # noqa: F401  # they are run here, too
+    LAYERS,
     PRODUCTS,
     test_other_products_and_all_else_stay,
-    test_the_gradient_is_that_of_rounded_factors,
 )
 from test_precision import test_products_are_those_of_rounded_factors as rounded_products
+from test_precision import test_the_gradient_is_that_of_rounded_factors as rounded_gradient
 
 from nnx.backends.cupy.adapter import CuPy
 from nnx.backends.cupy.calls import PRELUDE
@@ -28,9 +30,18 @@ def bfloat16(monkeypatch):
     return CuPy(precision="bfloat16")
 
 
-@pytest.mark.parametrize("name", [name for name in PRODUCTS if name != "stacked"])  # which runs as calls
+AS_KERNELS = [name for name in PRODUCTS if name != "stacked"]
+"""The others run as calls."""
+
+
+@pytest.mark.parametrize("name", long_but_for(AS_KERNELS, "a b"))
 def test_products_are_those_of_rounded_factors(name, bfloat16, rng):
     rounded_products(name, bfloat16, rng)
+
+
+@pytest.mark.parametrize("layers", long_but_for(LAYERS, "plain"))
+def test_the_gradient_is_that_of_rounded_factors(layers, bfloat16, rng):
+    rounded_gradient(layers, bfloat16, rng)
 
 
 def test_products_of_a_step_read_rounded_factors():
@@ -49,6 +60,7 @@ def test_its_kernels_compile():
     assert "spill" in compiled(PRELUDE.read_text(encoding="utf-8") + source, "sm_90")
 
 
+@pytest.mark.long
 def test_steps_with_rounded_factors_are_graphs(bfloat16):
     step, state, (X, Y) = digits()
     data = bfloat16.asarray(X), bfloat16.asarray(Y), None

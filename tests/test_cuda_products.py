@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 from cuda_host import outputs
 from cuda_kernels_on_host import needs_compiler
 from step_cases import digits
@@ -65,8 +66,8 @@ FORMS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", long_but_for(FORMS, "as they are", "of sums"))
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.long)])
 def test_a_product_reads_and_writes_its_matrices(rng, name, dtype):
     W, X = rng.standard_normal((6, 7)).astype(dtype), rng.standard_normal((9, 7)).astype(dtype).T
     step = function_of(FORMS[name], W, X)

@@ -95,7 +95,7 @@ def run(backend, communicator, dtype, weights, count=6):
 @pytest.mark.parametrize(
     ("dtype", "weights", "order"),
     [
-        ("float32", False, "as asked"),
+        pytest.param("float32", False, "as asked", marks=pytest.mark.long),
         ("float64", True, "any"),
         *(
             pytest.param(dtype, weights, order, marks=pytest.mark.long)

@@ -62,7 +62,9 @@ def given(backend, *arrays):
     return [backend.asarray(a, "float64" if a.dtype.kind == "f" else "int32") for a in arrays]
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["inside", "first"])
+@pytest.mark.parametrize(
+    "before", [True, pytest.param(False, marks=pytest.mark.long)], ids=["inside", "first"]
+)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_gradient_is_that_of_central_differences(backend, block, before, rng):
     net = network(block, before)

@@ -198,6 +198,7 @@ def test_repr():
     assert a_search().lowest == pytest.approx(0.924, rel=1e-3)
 
 
+@pytest.mark.long
 def test_plot(tmp_path):
     pytest.importorskip("matplotlib")
     path = tmp_path / "rates.png"

@@ -88,6 +88,7 @@ def check(score, expected, baseline):
     assert score >= expected - WITHIN
 
 
+@pytest.mark.long
 def test_the_command_line_is_as_good_as_one_is_by_hand(table, run):
     made, train, test, scores = table
     train.write_csv("train.csv")

@@ -418,7 +418,7 @@ def test_twenty_series_differ():
     assert len({(style.colour(k), str(style.dashes(k))) for k in range(20)}) == 20
 
 
-@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("kind", long_but_for(["png", "svg", "pdf"], "svg"))
 def test_pictures_are_saved_without_a_background(kind, tmp_path):
     path = tmp_path / f"curve.{kind}"
     nnx.plots.save(nnx.plots.learning_curves(CURVE), path)
@@ -467,7 +467,7 @@ BY_DATA = {
 SMALL = ("--epochs", 3, "--layers", 8, "--backend", "numpy")
 
 
-@pytest.mark.parametrize("data", long_but_for(BY_DATA, "moons", "diabetes"))
+@pytest.mark.parametrize("data", long_but_for(BY_DATA, "diabetes"))
 @pytest.mark.usefixtures("drawn")
 def test_a_run_leaves_the_pictures_that_suit_it_and_they_can_be_drawn_again(run, tmp_path, data):
     status, out, err = run("train", data, *SMALL, "--out", "here")
@@ -534,6 +534,7 @@ def test_a_run_that_holds_out_no_samples_has_a_learning_curve(trained, tmp_path)
     assert nnx.plots.leave(tmp_path, "all", trainer, None, None, None, None) == ["learning_curve.png"]
 
 
+@pytest.mark.long
 def test_a_run_in_python_leaves_pictures_too(trained, tmp_path):
     trainer, snapshots, X, Y = trained
     names = nnx.plots.leave(tmp_path, "moons", trainer, None, X, Y, Y, snapshots=[snapshots])
@@ -559,6 +560,7 @@ def test_one_hot_targets_are_kept_as_classes(rng):
     np.testing.assert_array_equal(nnx.plots.held_out.of(trainer, X, one_hot, Y).y, Y)
 
 
+@pytest.mark.long
 def test_an_animation_ends_with_the_model_that_was_kept(tmp_path, monkeypatch):
     X, Y = nnx_data().moons(60)
     trainer, snapshots = nnx.Trainer(nnx.mlp([2, 4, 1]), backend="numpy"), nnx.Snapshots(10)

@@ -87,6 +87,7 @@ def ended(process, seconds=100):
     return out.split("\n"), err, process.returncode
 
 
+@pytest.mark.long
 @forks
 @pytest.mark.parametrize("library", ["numpy", "torch", pytest.param("numba", marks=pytest.mark.long)])
 def test_a_fork_in_the_middle_of_a_fit_in_a_thread(library):
@@ -94,6 +95,7 @@ def test_a_fork_in_the_middle_of_a_fit_in_a_thread(library):
     assert (out, status) == (["0", "0", "0", "0", ""], 0), err
 
 
+@pytest.mark.long
 @forks
 @pytest.mark.parametrize("library", ["numpy", "torch"])
 @pytest.mark.parametrize("seconds", [pytest.param(0.0, marks=pytest.mark.long), 0.05])
@@ -183,6 +185,7 @@ def test_an_interrupt_while_a_thread_fits(daemon):
     assert status == -signal.SIGINT
 
 
+@pytest.mark.long
 def test_the_end_of_the_program_lets_others_wait_for_the_thread():
     """It ends by SystemExit, so whoever joins it does not hang."""
     code = """

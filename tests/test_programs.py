@@ -49,7 +49,11 @@ def repeatable(backend):
 @pytest.mark.parametrize(
     ("name", "weights"),
     [
-        pytest.param(name, weights, marks=() if weights == (name != "numbers") else pytest.mark.long)
+        pytest.param(
+            name,
+            weights,
+            marks=() if (name, weights) in (("softmax", True), ("numbers", False)) else pytest.mark.long,
+        )
         for name in NETWORKS
         for weights in (False, True)
     ],
@@ -427,6 +431,7 @@ print(found, int(program.read("t")["t"]) % 5000)
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 @pytest.mark.parametrize("name", ["numpy", pytest.param("torch", marks=pytest.mark.needs("torch"))])
 def test_a_fork_while_threads_run_steps(name):
@@ -758,6 +763,7 @@ def test_a_whole_vector_that_the_chain_reads_last_is_whole():
     close(nnx.backend("numpy"), program.read(), one_by_one(step, state, data, None, 0, 4, 3)[0], rtol=1e-7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shuffled", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_narrow_layer_on_batches_of_many_bytes(backend, shuffled):
     n, sizes = 4100, [(1100, 2), (1030, 1), (7, 1), (1100, 1)]  # m and steps, one call after the other

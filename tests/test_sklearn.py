@@ -9,6 +9,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 
 pytest.importorskip("sklearn", minversion="1.6")
 
@@ -105,6 +106,7 @@ def passes(estimator, check):
         pytest.skip(str(error) if "pandas is not installed" in str(error) else SKIPPED[check.func.__name__])
 
 
+@pytest.mark.long
 def test_the_array_api_check_passes():
     pytest.importorskip("array_api_strict")
     code = """
@@ -153,20 +155,36 @@ SAME = [
 ]
 
 
+WITH_ALL = [("classes", True), ("numbers", True)]
+"""Cases that are quick with all of these parameters."""
+
+WITH_TWO = [
+    ("two classes", False), ("labels", False), ("several numbers", False), ("counts", True), ("sparse", False),
+    ("classes", False),
+]  # fmt: skip
+"""Cases that are quick with two hidden layers and with L-BFGS."""
+
+LONG = [
+    ("two classes", True), ("labels", True), ("numbers", False), ("several numbers", True), ("counts", False),
+    ("sparse", True),
+]  # fmt: skip
+
+
+def _mark(case, parameters):
+    is_quick = case in WITH_ALL or (case in WITH_TWO and parameters in (SAME[1], SAME[8]))
+    return () if is_quick else pytest.mark.long
+
+
 @unconverged
-@pytest.mark.parametrize("parameters", SAME, ids=lambda parameters: " ".join(map(str, parameters.values())))
 @pytest.mark.parametrize(
-    ("case", "weighted"),
+    ("case", "weighted", "parameters"),
     [
-        ("two classes", False), ("classes", True), ("labels", False), ("numbers", True), ("several numbers", False),
-        ("counts", True), ("sparse", False), ("classes", False),
-        *(
-            pytest.param(*one, marks=pytest.mark.long)
-            for one in (("two classes", True), ("labels", True), ("numbers", False), ("several numbers", True),
-                        ("counts", False), ("sparse", True))
-        ),
+        pytest.param(*case, parameters, marks=_mark(case, parameters))
+        for case in (*WITH_ALL, *WITH_TWO, *LONG)
+        for parameters in SAME
     ],
-)  # fmt: skip
+    ids=lambda x: " ".join(map(str, x.values())) if isinstance(x, dict) else None,
+)
 def test_the_run_is_that_of_scikit_learn(case, weighted, parameters, iris, two, numbers, labels, rng):
     X, y = {
         "two classes": two,
@@ -295,7 +313,7 @@ def test_a_step_worked_by_hand():
 
 @pytest.mark.parametrize(
     "activation",
-    [pytest.param(one, marks=pytest.mark.long if one in ("logistic", "tanh") else ()) for one in ACTIVATIONS],
+    [pytest.param(one, marks=() if one == "relu" else pytest.mark.long) for one in ACTIVATIONS],
 )
 def test_lbfgs(activation, two, iris, numbers):
     for X, y in (two, iris):
@@ -469,7 +487,9 @@ def test_shuffle_has_its_effect(numbers):
 
 
 @unconverged
-@pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array", "coo_matrix"])
+@pytest.mark.parametrize(
+    "form", long_but_for(["csr_matrix", "csc_matrix", "csr_array", "coo_matrix"], "csr_array", "coo_matrix")
+)
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_sparse_samples_are_dense_ones(form, solver, two):
     X, y = two

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 
 pytest.importorskip("sklearn", minversion="1.6")
 
@@ -114,7 +115,7 @@ def test_a_member_is_its_clone_fitted_alone(case, iris):
         assert len(distinct) == (2 if case == "seeds" else one.n_members)
 
 
-@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("kind", [MLPClassifier, pytest.param(MLPRegressor, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "parameters", [{}, {"early_stopping": True}, {"solver": "lbfgs"}, {"batch_size": 150}]
 )
@@ -127,7 +128,7 @@ def test_members_have_the_weights_of_the_samples(kind, parameters, iris, rng):
         assert_same(member, alone(member, X, y, sample_weight=w))
 
 
-@pytest.mark.parametrize("how", ["partial_fit", "fit"])
+@pytest.mark.parametrize("how", long_but_for(["partial_fit", "fit"], "partial_fit"))
 def test_members_go_on(how, iris):
     X, y = iris
     parameters = {"member_params": {"alpha": [0.1, 0.01, 1.0]}, "warm_start": True}
@@ -399,6 +400,7 @@ def test_arrays_of_every_library(backend, iris):
     np.testing.assert_allclose(again.predict_proba(X), np.asarray(one.predict_proba(x)), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.long
 def test_members_beside_the_rest_of_scikit_learn(iris):
     X, y = iris
     model = make_pipeline(StandardScaler(), made(n_members=2, max_iter=40, learning_rate_init=0.03))

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 
 pytest.importorskip("sklearn", minversion="1.7")
 
@@ -207,7 +208,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("kind", [MLPClassifier, pytest.param(MLPRegressor, marks=pytest.mark.long)])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_fit_goes_on_after_a_change(change, kind, samples):
     X, y = samples
@@ -305,7 +306,7 @@ def test_arrays_of_a_library_whose_adapter_another_package_adds(samples):
 # --- what is no value of a parameter ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize("kind", [MLPClassifier, pytest.param(MLPRegressor, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -374,12 +375,15 @@ def test_objects_that_are_none(parameters, message, samples):
 # --- the random state ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["MLPClassifier", "MLPRegressor"])
+@pytest.mark.parametrize("kind", long_but_for(["MLPClassifier", "MLPRegressor"], "MLPClassifier"))
 @pytest.mark.parametrize("parameters", [
-    {}, {"batch_size": 7}, {"batch_size": 40}, {"batch_size": 41}, {"shuffle": False}, {"solver": "sgd"},
-    {"solver": "lbfgs"}, {"early_stopping": True}, {"early_stopping": True, "batch_size": 36},
-    {"early_stopping": True, "batch_size": 35}, {"early_stopping": True, "solver": "lbfgs"},
-    {"tol": 1e9, "n_iter_no_change": 2, "max_iter": 9}, {"early_stopping": True, "tol": 1e9, "n_iter_no_change": 1},
+    {"batch_size": 7}, {"batch_size": 40}, {"solver": "lbfgs"}, {"early_stopping": True, "batch_size": 35},
+    {"tol": 1e9, "n_iter_no_change": 2, "max_iter": 9},
+    *(pytest.param(x, marks=pytest.mark.long) for x in (
+        {}, {"batch_size": 41}, {"shuffle": False}, {"solver": "sgd"}, {"early_stopping": True},
+        {"early_stopping": True, "batch_size": 36}, {"early_stopping": True, "solver": "lbfgs"},
+        {"early_stopping": True, "tol": 1e9, "n_iter_no_change": 1},
+    )),
 ], ids=str)  # fmt: skip
 def test_a_random_state_is_left_where_scikit_learn_leaves_it(parameters, kind, samples):
     X, y = samples
@@ -434,7 +438,7 @@ def test_weights_of_any_size(weight, solver, samples):
         assert our.loss_ == pytest.approx(their.loss_, rel=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", long_but_for(["float32", "float64"], "float32"))
 @pytest.mark.parametrize("factor", [1e-320, 1e-300, 1e-60, 1e60, 1e305], ids=repr)
 def test_only_the_ratios_of_weights_matter(factor, dtype, samples):
     X, y = samples

@@ -63,7 +63,9 @@ def same(one, other):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cupy", *LONG], indirect=True)
-@pytest.mark.parametrize(("step", "given"), [(7, {}), (33, {}), (45, {"micro_batch": 3})])
+@pytest.mark.parametrize(
+    ("step", "given"), [(7, {}), pytest.param(33, {}, marks=pytest.mark.long), (45, {"micro_batch": 3})]
+)
 def test_a_stack_goes_on_from_within_an_epoch(backend, step, given, tmp_path):
     """Members have diverged or stopped before, or go on; the history returned is that of the whole fit."""
     whole, broken, again = (new(backend) for _ in range(3))
@@ -338,7 +340,7 @@ def test_a_list_of_another_length_is_an_error():
 
 
 @pytest.mark.parametrize("backend", ["numpy", "cupy", LONG[0]], indirect=True)
-@pytest.mark.parametrize("w", [None, to_learn()[2]])
+@pytest.mark.parametrize("w", [pytest.param(None, marks=pytest.mark.long), to_learn()[2]])
 def test_the_moving_averages_of_members_are_those_of_their_single_runs(backend, w, tmp_path):
     """Of members that stop early, that diverge, that sit steps out, and after an interrupt."""
     (X, Y), validation, _ = to_learn()

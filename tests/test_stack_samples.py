@@ -99,7 +99,15 @@ def test_training_metrics_of_all_members():
 
 
 @pytest.mark.parametrize("backend", ["numpy", *LONG], indirect=True)
-@pytest.mark.parametrize(("micro_batch", "own"), [(3, False), (3, True), (8, True), (100, False)])
+@pytest.mark.parametrize(
+    ("micro_batch", "own"),
+    [
+        pytest.param(3, False, marks=pytest.mark.long),
+        (3, True),
+        pytest.param(8, True, marks=pytest.mark.long),
+        (100, False),
+    ],
+)
 def test_members_train_in_micro_batches(backend, micro_batch, own):
     w = np.random.default_rng(1).integers(0, 2, (3, 42)) * (np.arange(42) // 8 != 2) if own else None
 

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import long_but_for
 from joblib import parallel_config
 from joblib.parallel import get_active_backend
 from scipy import sparse, stats
@@ -89,9 +90,9 @@ RATES = {"learning_rate_init": [0.001, 0.03], "alpha": [0, 0.5]}
     ("parameters", "grid", "sizes"),
     [
         ({}, RATES | {"batch_size": [20, 30]}, [12, 12]),
-        ({"early_stopping": True, "n_iter_no_change": 1}, {"tol": [1e-4, 0.5], "random_state": [0, 1]}, [12]),
         ({}, {"optimizer": [nnx.Lion(0.001), nnx.Lion(0.01), "momentum"]}, [3, 6]),
         *long(
+            ({"early_stopping": True, "n_iter_no_change": 1}, {"tol": [1e-4, 0.5], "random_state": [0, 1]}, [12]),
             ({}, {"hidden_layer_sizes": [(6,), 6, (4, 4)], "tol": [1e-4, 1.0], "n_iter_no_change": [1]}, [6, 12]),
             ({"solver": "sgd"}, {"momentum": [0, 0.9], "learning_rate": ["constant", "invscaling", "adaptive"]}, [18]),
             ({}, [{"beta_1": [0, 0.9], "beta_2": [0]}, {"epsilon": [1e-3]}], [9]),
@@ -126,6 +127,7 @@ def test_samples_of_a_fold_are_in_memory_once(wine, monkeypatch):
     assert sizes == [3]
 
 
+@pytest.mark.long
 def test_a_stack_that_memory_does_not_hold_is_trained_in_rounds(wine, stacks, monkeypatch):
     sizes, room = [], stack_fit.room
     monkeypatch.setattr(
@@ -206,10 +208,10 @@ def f1_and_accuracy(estimator, X, y):
     ("options", "given"),
     [
         ({"scoring": ["accuracy", "f1_macro", "neg_log_loss"], "refit": "f1_macro"}, {}),
-        ({"cv": ShuffleSplit(3, test_size=30, random_state=0)}, {}),
-        ({"cv": GroupKFold(3)}, {"groups": np.arange(90) % 7}),
         ({}, {"sample_weight": np.r_[np.zeros(5), np.ones(85)]}),
         *long(
+            ({"cv": ShuffleSplit(3, test_size=30, random_state=0)}, {}),
+            ({"cv": GroupKFold(3)}, {"groups": np.arange(90) % 7}),
             ({"scoring": f1_and_accuracy, "refit": "a"}, {}),
             ({"scoring": "roc_auc_ovr", "refit": least_alpha}, {}),
             ({"scoring": ["accuracy", "f1_macro"], "refit": False}, {}),
@@ -241,7 +243,7 @@ def test_a_scorer_may_keep_and_train_on_the_estimators_that_it_sees(wine, stacks
     assert seen[1].fit(*wine).n_iter_ == 4
 
 
-@pytest.mark.parametrize("y", ["binary", "labels", "numbers"])
+@pytest.mark.parametrize("y", long_but_for(["binary", "labels", "numbers"], "binary", "numbers"))
 def test_targets_of_every_kind(rng, stacks, y):
     X, z = rng.standard_normal((60, 3)), rng.standard_normal((60, 2))
     kind = MLPRegressor if y == "numbers" else MLPClassifier
@@ -287,8 +289,7 @@ def call(progress):
     ("bad", "says", "stacked"),
     [
         ({"learning_rate_init": [1e300]}, "non-finite parameter weights", True),
-        ({"alpha": [-1.0]}, "alpha", True),
-        ({"callbacks": [Breaks()]}, "broken", True),
+        *long(({"alpha": [-1.0]}, "alpha", True), ({"callbacks": [Breaks()]}, "broken", True)),
         ({"callbacks": [BreaksInAStack()]}, "broken", False),
     ],
 )
@@ -347,10 +348,9 @@ def test_an_interrupt_ends_the_search(wine):
 @pytest.mark.parametrize(
     ("estimator", "grid"),
     [
-        (LogisticRegression(), {"C": [0.1, 1.0]}),
+        *long((LogisticRegression(), {"C": [0.1, 1.0]}), (net(max_iter=2), {"n_members": [2, 3]})),
         (make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 1.0]}),
         (net(max_iter=2), {"alpha": [0, 1.0]}),  # of a sparse X
-        (net(max_iter=2), {"n_members": [2, 3]}),
     ],
 )
 def test_others_are_fitted_one_by_one(wine, stacks, estimator, grid):

@@ -117,24 +117,34 @@ ROOMS = (
 
 
 @cache
+def import_nodes(path):
+    """The statements and calls by which a file imports. A file is parsed once for all tests."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if _is_import(node)]
+
+
+def _is_import(node):
+    called = getattr(node, "func", None)
+    return isinstance(node, ast.Import | ast.ImportFrom) or (
+        getattr(called, "id", getattr(called, "attr", "")) in ("import_module", "__import__", "require")
+    )
+
+
+@cache
 def imports(path):
     """Every module that a file imports, at its top or anywhere in it."""
     return tuple(_imports(path))
 
 
 def _imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in import_nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
-            "import_module",
-            "__import__",
-            "require",
-        ):
+        else:
             yield from (arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
 
 
@@ -205,7 +215,7 @@ def graph(found):
     made = {}
     for module, path in found.items():
         made[module] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in import_nodes(path):
             if isinstance(node, ast.Import):
                 made[module] |= {alias.name for alias in node.names}
             elif isinstance(
@@ -304,7 +314,9 @@ def too_long(name, text, docstrings=True):
         found[name] = n
     for node in ast.walk(ast.parse(text)):
         most = {ast.ClassDef: CLASS, ast.FunctionDef: FUNCTION}.get(type(node))
-        if most is not None and (n := lines(node, docstrings)) > most:
+        if most is None or node.end_lineno - node.lineno < most:
+            continue
+        if (n := lines(node, docstrings)) > most:
             found[f"{name}:{node.name}"] = n
     return found
 

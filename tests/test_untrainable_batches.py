@@ -91,7 +91,7 @@ def test_momentum_and_decay_rest_in_a_batch_without_weight(optimizer, samples):
     same(given, expected, given.fit(batches, epochs=2), expected.fit(weighing(batches), epochs=2))
 
 
-@pytest.mark.parametrize("m", [9, 41])
+@pytest.mark.parametrize("m", [9, pytest.param(41, marks=pytest.mark.long)])
 def test_a_single_sample_is_left_out_before_batch_norm(backend, m, rng, tmp_path):
     X = rng.standard_normal((3, m))
     Y = (X[0] > 0) * 1.0
