@@ -47,14 +47,16 @@ def test_outputs_and_activations_one_after_the_other(tmp_path, output):
             from_onnx(tmp_path / "a.onnx", "identity")
 
 
-def model(nodes, opset=17, outputs=("Y",), inputs=None, **constants):
+def model(nodes, opset=17, outputs=("Y",), inputs=None, shape=("a", "b"), **constants):
     """A graph of nodes (op, inputs, output, attributes) and constants, from "X" (m, 3)."""
     helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
     made = [
-        helper.make_node(op, args, [out], **more) for op, args, out, *rest in nodes for more in (rest or [{}])
+        helper.make_node(op, args, out.split(), **more)
+        for op, args, out, *rest in nodes
+        for more in (rest or [{}])
     ]
     inputs = inputs or [helper.make_tensor_value_info("X", float_, ["m", 3])]
-    ends = [helper.make_tensor_value_info(name, float_, None) for name in outputs]
+    ends = [helper.make_tensor_value_info(name, float_, shape) for name in outputs]
     tensors = [onnx.numpy_helper.from_array(np.asarray(x, "f"), name) for name, x in constants.items()]
     graph = helper.make_graph(made, "g", inputs, ends, tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
@@ -103,6 +105,13 @@ def activations():
     }, c  # fmt: skip
 
 
+def test_the_exponential_in_other_forms():
+    """Exp itself, and Min before it with the limit of nnx's own."""
+    for nodes in ([("Exp", ["Z"], "Y")], [("Min", ["c", "Z"], "M"), ("Exp", ["M"], "Y")]):
+        network, _ = from_onnx(model([("MatMul", ["X", "W"], "Z"), *nodes], W=W, c=np.log(3.4028235e38) / 4))
+        assert network.output.name == "exp"
+
+
 def test_activations_in_other_forms():
     cases, constants = activations()
     for which, (name, nodes) in cases.items():
@@ -135,6 +144,19 @@ def refused():
     wide = [info("X", onnx.TensorProto.FLOAT, ["m", 3, 2])]
     two = [info(name, onnx.TensorProto.FLOAT, ["m", 3]) for name in "XU"]
     low, high = {"low": 0.0, "high": 6.0}, {"low": -1.0, "high": 2.0}
+    end, limit = ("Exp", ["M"], "Y"), "the nodes Min, Exp together are no output"
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["W"], ["I"])],
+        "g",
+        [],
+        [info("I", onnx.TensorProto.FLOAT, [3, 4])],
+    )
+    either = ("If", ["yes"], "V", {"then_branch": graph, "else_branch": graph})
+    yes = ("Cast", ["one"], "yes", {"to": onnx.TensorProto.BOOL})
+    drawn, relus = (
+        ("RandomNormal", [], "b", {"shape": [4]}),
+        [("Relu", [f"r{i}"], f"r{i + 1}") for i in range(1500)],
+    )
     return {
         "ReLU6": (between([("Clip", ["Z", "low", "high"], "A")], **low), "the nodes Clip together are no activation"),
         "Clip": (between([("Clip", ["Z", "low", "high"], "A")], **high), "the nodes Clip together"),
@@ -161,6 +183,23 @@ def refused():
         "two outputs": (model([z, ("Tanh", ["Z"], "Y")], outputs="ZY", W=W), "has the outputs 'Z', 'Y'"),
         "sums": (between([("Add", ["Z", "Z"], "a0"), *((("Add", [f"a{i}", f"a{i}"], f"a{i + 1}")) for i in range(40)),
                           ("Tanh", ["a40"], "A")]), "and those before it are no activation that nnx has"),
+        "other limit": (model([z, ("Min", ["Z", "c"], "M"), end], W=W, c=0.0), limit),
+        "other limit first": (model([z, ("Min", ["c", "Z"], "M"), end], W=W, c=1.0), limit),
+        "limit of the input": (model([z, ("Tanh", ["Z"], "T"), ("Min", ["Z", "T"], "M"), end], W=W), limit),
+        "random bias": (model([z, drawn, bias], W=W), "the node 'b', a RandomNormal, has no counterpart"),
+        "random weights": (model([("RandomNormalLike", ["W"], "V"), ("MatMul", ["X", "V"], "Y")], W=W),
+                           "a RandomNormalLike, has no counterpart"),
+        "Dropout of weights": (model([yes, ("Dropout", ["W", "half", "yes"], "V"), ("MatMul", ["X", "V"], "Y")], W=W,
+                                     half=0.5, one=1.0), "the node 'V', a Dropout, has no counterpart"),
+        "If": (model([yes, either, ("MatMul", ["X", "V"], "Y")], W=W, one=1.0), "the node 'V', an? If, has no"),
+        "mask": (model([z, ("Dropout", ["Z"], "D mask"), ("Where", ["mask", "D", "Z"], "Y")], W=W),
+                 "a Where, takes 'mask', which has no counterpart"),
+        "no input": (model([("MatMul", ["q", "W"], "Y")], W=W), "no valid graph of ONNX: .*'q'"),
+        "long": (model([("MatMul", ["X", "W"], "r0"), *relus, ("MatMul", ["r1500", "V"], "Y")], W=W, V=V),
+                 "a Relu, and those before it are no activation"),
+        "width": (model([("MatMul", ["X", "W"], "Y")], W=np.ones((2, 4))), "takes 2 features; those before it give 3"),
+        "shape": (model([("MatMul", ["X", "W"], "Y")], shape=("m", 5), W=W), "no valid graph of ONNX: .*4.* vs .*5"),
+        "constants": (model([("MatMul", ["W", "W"], "V"), ("MatMul", ["X", "V"], "Y")], W=W), "a MatMul, cannot be"),
     }  # fmt: skip
 
 

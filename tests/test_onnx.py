@@ -1,5 +1,6 @@
 """Networks and estimators as ONNX graphs: onnxruntime and onnx's reference evaluator give the same outputs."""
 
+import json
 import warnings
 
 import numpy as np
@@ -171,6 +172,41 @@ def test_functions_of_ones_own_write_themselves(tmp_path, rng):
     check(tmp_path, network, parameters(network, "float64"), rng.standard_normal((4, M)))
 
 
+def own(name, g):
+    """An activation of a user, whose derivative no export needs."""
+    return nnx.Activation(name, g, lambda Z: 1.0 + 0 * Z, keep="Z", check=False)
+
+
+def of_columns(Z):
+    xp = nnx.array_namespace(Z)
+    return xp.exp(Z) / xp.sum(xp.exp(Z), axis=-2)  # over the units
+
+
+def first_less(Z):
+    return Z - Z[:1, :] * (1 / Z.shape[-2])
+
+
+def bounded(Z):
+    xp = nnx.array_namespace(Z)
+    low, high = xp.clip(Z, 0.25, None), xp.clip(Z, max=xp.zeros_like(Z))
+    return xp.clip(low + 2 * high, -3.0, 4.0) + xp.ones_like(Z)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_activations_of_ones_own_have_samples_as_columns(tmp_path, rng, dtype):
+    """And no transposes where they work element by element."""
+    cosine = own("cosine", lambda Z: nnx.array_namespace(Z).cos(1000 * Z))
+    X = rng.standard_normal((4, M)).astype(dtype)
+    for g in (own("of_columns", of_columns), own("first_less", first_less), own("bounded", bounded)):
+        network = nnx.Network(4, [nnx.Dense(5, g), nnx.Dense(4, g), nnx.Dense(3)], "identity")
+        check(tmp_path, network, parameters(network, dtype), X)
+    network = nnx.Network(4, [nnx.Activate(cosine), nnx.Dense(1)], "identity")
+    to_onnx(network, tmp_path / "a.onnx", np.array([1, 0, 0, 0, 0], dtype))
+    found = results(tmp_path / "a.onnx", {"X": X.T.copy()})[0]["A"][:, 0]
+    np.testing.assert_allclose(found, np.cos(1000 * X[0]), rtol=0, atol=4 * np.finfo(dtype).eps)
+    assert all(node.op_type != "Transpose" for node in onnx.load(tmp_path / "a.onnx").graph.node)
+
+
 def refusals():
     """Arguments of to_onnx and the error for each."""
     net = nnx.mlp([2, 2])
@@ -187,12 +223,17 @@ def refusals():
         "kind": ((3,), {}, "expected an nnx.Network with its parameters, .*; given 3"),
         "members": ((trainer,), {"members": True}, "the model is one network"),
         "infinite": ((net,), {"params": theta / np.float32(0)}, "W1 has numbers that are not finite"),
-        "overflow": ((net,), {"params": theta.astype("d") + 1e60, "dtype": "float32"}, "not finite"),
+        "overflow": ((net,), {"params": theta.astype("d") + 1e60, "dtype": "float32"},
+                     "W1 has numbers that are too large for float32; leave dtype out"),
         "dtype": ((net,), {"params": theta, "dtype": "float16"}, "float16"),
         "epsilon": ((narrow,), {"params": narrow.init(0, "float64"), "dtype": "float32"}, "epsilon"),
         "activation": (
             (nnx.mlp([2, 2, 2], hidden=unusual),), {"params": nnx.mlp([2, 2, 2]).init()},
             "the activation 'unusual' cannot be exported to ONNX: the function 'atan' has no counterpart in ONNX",
+        ),
+        "activation's shape": (
+            (nnx.mlp([2, 2, 2], hidden=own("one", lambda Z: Z[:1, :])),), {"params": nnx.mlp([2, 2, 2]).init()},
+            r"the activation 'one' cannot be exported to ONNX: it returns the shape \(1, None\)",
         ),
         "layer": (
             (nnx.Network(2, [Sorted(), nnx.Dense(2)], "softmax"),), {"params": np.zeros(10)},
@@ -273,6 +314,8 @@ def test_classifier(tmp_path, classes):
         assert found["label"].tolist() == classifier.predict(X).tolist()
         assert found["label"].dtype == (object if y.dtype.kind == "U" else y.dtype)
         assert_same(found["probabilities"], classifier.predict_proba(X))
+    (properties,) = onnx.load(tmp_path / "a.onnx").metadata_props
+    assert (properties.key, json.loads(properties.value)) == ("classes", np.unique(y).tolist())
 
 
 @pytest.mark.needs("sklearn")
@@ -318,7 +361,7 @@ def test_estimators_with_other_losses(tmp_path):
 
 @pytest.mark.needs("sklearn")
 def test_estimators_that_are_refused(tmp_path):
-    from nnx.sklearn import MLPClassifier, MLPRegressor
+    from nnx.sklearn import MLPClassifier, MLPRegressor, TabularRegressor
 
     class Own(MLPRegressor):
         def predict(self, X):
@@ -328,4 +371,8 @@ def test_estimators_that_are_refused(tmp_path):
         to_onnx(MLPClassifier(), tmp_path / "a.onnx")
     with pytest.raises(nnx.InputError, match="Own predicts in a way of its own"):
         to_onnx(Own(), tmp_path / "a.onnx")
+    with pytest.raises(
+        nnx.InputError, match=r"a TabularRegressor cannot be exported to ONNX; an nnx.Tabular"
+    ):
+        to_onnx(TabularRegressor(), tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())

@@ -179,6 +179,29 @@ def test_an_infinite_number_gives_nan(tmp_path):
         )
 
 
+def test_a_moment_that_is_none_gives_nan(tmp_path):
+    start = datetime.datetime(2024, 1, 1)
+    frame = pl.DataFrame({
+        "at": [datetime.time(hour) for hour in range(24)],
+        "when": [start + datetime.timedelta(hours=15 * day) for day in range(24)],
+        "target": ["a", "b"] * 12,
+    })  # fmt: skip
+    path, model = (
+        tmp_path / "a.onnx",
+        nnx.Tabular(frame, "target", layers=[4], dtype="float64", backend="numpy"),
+    )
+    to_onnx(model, path)
+    given = feed(path, frame)
+    given["at"][[2, 3], 0] = np.inf, -np.inf
+    given["when"][[5, 6, 7, 8], 0] = np.inf, -np.inf, 1e300, -63e9
+    for found in results(path, given):
+        wrong = np.isnan(found["probabilities"]).all(axis=1)
+        assert np.flatnonzero(wrong).tolist() == [2, 3, 5, 6, 7, 8]
+        np.testing.assert_allclose(
+            found["probabilities"][~wrong], model.predict_proba(frame)[~wrong], atol=1e-9
+        )
+
+
 def test_columns_that_are_called_as_outputs(tmp_path, rng):
     frame = pl.DataFrame({"label": rng.random(20), "Gemm_1": rng.random(20), "constant": rng.random(20)})
     frame = frame.with_columns(pl.Series("y", ["a", "b"] * 10))

@@ -79,6 +79,10 @@ def model_of(given: Any, params: Any) -> Model:
         return _of_trainer(given.trainer)
     if (base := sys.modules.get("nnx.sklearn.base")) is not None and isinstance(given, base.BaseMLP):
         return _of_estimator(given)
+    if type(given).__name__ in ("TabularClassifier", "TabularRegressor"):
+        raise InputError(
+            f"a {type(given).__name__} cannot be exported to ONNX; an nnx.Tabular, which takes tables, too, can be"
+        )
     raise InputError(
         "expected an nnx.Network with its parameters, an nnx.Trainer, an nnx.Tabular, or a fitted "
         f"MLPClassifier or MLPRegressor of nnx.sklearn; given {shown(given)}"
@@ -122,7 +126,8 @@ def _of_estimator(estimator: Any) -> Model:
         shares = np.asarray(estimator.member_weights_).tolist()
     network, parts = networks[0], (networks[0], arrays, shares)
     if own.__name__ == "MLPClassifier":
-        return Model(*parts, predictions=_of_classifier(estimator, network.output))
+        properties = {"classes": json.dumps(host.as_host(estimator.classes_).tolist())}
+        return Model(*parts, predictions=_of_classifier(estimator, network.output), properties=properties)
     targets, several = network.n_targets, network.output.per_target > 1 and network.output.epsilon is None
     axis = -2 if several else -1  # that of the targets
 

@@ -91,6 +91,12 @@ def _as(model: "Model", dtype: str | None) -> "Model":
         arrays = {name: np.asarray(x, wanted) for name, x in model.arrays.items()}
     if model.shares is not None and not any(model.shares):
         raise InputError("no member predicts: all have diverged; train again")
+    used = ... if model.shares is None else np.flatnonzero(model.shares)
+    for name, x in model.arrays.items():
+        if host.is_finite(x[used]) and not host.is_finite(arrays[name][used]):
+            raise InputError(
+                f"the parameter {name} has numbers that are too large for {wanted}; leave dtype out, or give float64"
+            )
     return replace(model, arrays=arrays)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnx.array.namespace import Array
-from nnx.data.dates import DAY, HOUR
+from nnx.data.dates import DAY, EARLIEST, HOUR, LATEST
 from nnx.data.encoding import Column
 
 
@@ -17,7 +17,8 @@ def date_inputs(seconds: Array, column: Column, mean: Any, scale: Any, dtype: st
     Parameters
     ----------
     seconds : array (m, 1)
-        Since 1970-01-01 in UTC, or since midnight; NaN where it is missing.
+        Since 1970-01-01 in UTC, or since midnight; NaN where it is missing. Where they are infinite, or outside of the
+        years 1 to 9999, the numbers are NaN.
     column : Column
     mean, scale : array
         Of the column's inputs, the numbers first.
@@ -38,7 +39,8 @@ def date_inputs(seconds: Array, column: Column, mean: Any, scale: Any, dtype: st
         else:
             numbers.append(xp.astype(parts.year(), "float64"))
     width = len(numbers)
-    own = xp.concat(numbers, axis=1)
+    no_date = xp.logical_or(moments < EARLIEST, moments >= LATEST)
+    own = xp.where(no_date, float("nan"), xp.concat(numbers, axis=1))
     found = [(own - graph.constant(mean[None, :width])) / graph.constant(scale[None, :width])]
     for part, values in dates.one_hot.items():
         known = graph.constant(np.array([values], "int64"))

@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import InputError, as_path, first_line, one_of, shown
-from nnx.io.convert.onnx_terms import DEFAULTS, ELEMENTWISE, Term, activations_of, subterms, term
+from nnx.io.convert.onnx_terms import (
+    DEFAULTS,
+    ELEMENTWISE,
+    Term,
+    activations_of,
+    limited_exp,
+    normal,
+    same,
+    subterms,
+    term,
+    with_x,
+)
 from nnx.io.convert.parameters import as_floats, contiguous_copy
 from nnx.model.layers import Activate, Dense, Layer
 from nnx.model.network import Network
@@ -18,6 +29,16 @@ from nnx.port.base import require
 
 MOST = 2000
 """Operations that a formula has at most; the longest of nnx's has 421."""
+DEEPEST = 100
+"""Operations one inside the other that a formula has at most; of nnx's it is 30."""
+RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Bernoulli",
+    "Multinomial",
+}
 LINKS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "Exp": "exp"}
 """The outputs, by the operation at the end of a graph."""
 
@@ -45,7 +66,8 @@ def from_onnx(
     ----------
     model : path or onnx.ModelProto
         One input (m, n[0]), samples as rows, and one output. Of Gemm, MatMul and Add with constants, activations that
-        nnx has, Identity, Flatten, and Dropout, which does nothing. At the end Sigmoid, Softmax or Exp is the link.
+        nnx has, Identity, Flatten, and Dropout, which does nothing. At the end Sigmoid, Softmax or Exp is the link;
+        of Exp, Min with nnx's own limit is a part.
     output : {"sigmoid", "softmax", "identity", "exp"} or None
         The link; None: that at the end of the graph, identity if there is none. Name it for a graph that ends with
         Z[L], as of PyTorch's CrossEntropyLoss.
@@ -80,10 +102,12 @@ def from_onnx(
     if output is not None:
         one_of("output", output, OUTPUTS)
     onnx = require("onnx", "onnx")
-    graph = _loaded(onnx, model).graph
+    loaded = _loaded(onnx, model)
+    graph = loaded.graph
     values = _Values(onnx, graph)
     for node in graph.node:
         values.add(node)
+    _check(onnx, loaded, full_check=True)
     end = values.terms.get(graph.output[0].name) if len(graph.output) == 1 else None
     if not isinstance(end, Term):
         names = ", ".join(repr(one.name) for one in graph.output)
@@ -93,17 +117,26 @@ def from_onnx(
 
 
 def _loaded(onnx: Any, model: Any) -> Any:
-    if isinstance(model, onnx.ModelProto):
-        return model
-    path: Path = as_path("model", model, "a path, or an onnx.ModelProto")
+    if not isinstance(model, onnx.ModelProto):
+        path: Path = as_path("model", model, "a path, or an onnx.ModelProto")
+        try:
+            model = onnx.load(str(path))
+        except OSError:
+            raise
+        except Exception as error:  # protobuf's own
+            raise InputError(
+                f"{str(path)!r} is no ONNX file that can be read: {first_line(error)}"
+            ) from error
+    _check(onnx, model)
+    return model
+
+
+def _check(onnx: Any, model: Any, full_check: bool = False) -> None:
+    """Raise an InputError if a model is not valid; the full check infers all types and shapes, too."""
     try:
-        loaded = onnx.load(str(path))
-        onnx.checker.check_model(loaded)
-    except OSError:
-        raise
-    except Exception as error:  # protobuf's and onnx's own
-        raise InputError(f"{str(path)!r} is no ONNX file that can be read: {first_line(error)}") from error
-    return loaded
+        onnx.checker.check_model(model, full_check=full_check)
+    except Exception as error:  # onnx's own
+        raise InputError(f"the model is no valid graph of ONNX: {' '.join(str(error).split())}") from error
 
 
 class _Values:
@@ -122,23 +155,40 @@ class _Values:
             raise InputError(
                 f"the input {inputs[0]!r} has {len(kind.shape.dim)} axes; expected (m, n[0]), samples as rows"
             )
+        width = kind.shape.dim[1].dim_value if kind.HasField("shape") else 0
+        self.width = width or None
         self.terms = {inputs[0]: Term("x", stage=Stage())}
 
     def add(self, node: Any) -> None:
         """Take up one node, or raise an InputError that names it."""
         self.called = f"the node {node.name or node.output[0]!r}, a {node.op_type},"
+        try:
+            self._add(node)
+        except InputError:
+            raise
+        except Exception as error:  # NumPy's, and onnx's of a node of constants
+            raise InputError(f"{self.called} cannot be read: {first_line(error)}") from error
+
+    def _add(self, node: Any) -> None:
         attributes = {one.name: self.onnx.helper.get_attribute_value(one) for one in node.attribute}
         out = node.output[0]
-        if node.domain not in ("", "ai.onnx"):
+        graphs = {self.onnx.AttributeProto.GRAPH, self.onnx.AttributeProto.GRAPHS}
+        if (
+            node.domain not in ("", "ai.onnx")
+            or node.op_type in RANDOM
+            or (
+                node.op_type == "Dropout"
+                and any(np.any(self.constants.get(one, 1)) for one in node.input[2:] if one)
+            )
+            or any(one.type in graphs for one in node.attribute)
+        ):
             raise InputError(f"{self.called} has no counterpart in nnx")
         if all(name in self.constants for name in node.input if name):
             self._fold(node)
             return
         args = [self._arg(name) for name in node.input]
         match node.op_type:
-            case "Identity":
-                self.terms[out] = args[0]
-            case "Dropout" if not any(map(np.any, args[2:])):
+            case "Identity" | "Dropout":
                 self.terms[out] = args[0]
             case "Flatten" if attributes.get("axis", 1) in (1, -1):
                 self.terms[out] = args[0]
@@ -149,14 +199,18 @@ class _Values:
             case "Add" if (found := self._bias(args)) is not None:
                 self.terms[out] = found
             case "Softmax" if attributes.get("axis", -1) in (1, -1):
-                self.terms[out] = term("Softmax", (args[0],))
+                self.terms[out] = self._limited(term("Softmax", (args[0],)))
             case op if op in ELEMENTWISE:
                 self.terms[out] = self._elementwise(op, args, attributes)
             case _:
                 raise InputError(f"{self.called} has no counterpart in nnx")
 
     def _arg(self, name: str) -> Any:
-        return self.constants[name] if name in self.constants else self.terms[name] if name else None
+        if name in self.constants or not name:
+            return self.constants.get(name)
+        if name not in self.terms:
+            raise InputError(f"{self.called} takes {name!r}, which has no counterpart in nnx")
+        return self.terms[name]
 
     def _fold(self, node: Any) -> None:
         """Compute a node of constants alone."""
@@ -195,7 +249,7 @@ class _Values:
         B = as_floats("B", self._constant(B))
         if B.ndim != 2:
             raise InputError(f"{self.called} has a constant of shape {B.shape}; expected (n', n)")
-        expected = _units(A)
+        expected = _units(A) or self.width
         if expected not in (None, B.shape[0]):
             raise InputError(f"{self.called} takes {B.shape[0]} features; those before it give {expected}")
         return Term("x", stage=Stage(A, (B * B.dtype.type(alpha)).T))
@@ -240,8 +294,11 @@ class _Values:
                 if isinstance(value, bytes)
                 else value
             )
-        made = term(op, found, own)
-        if sum(1 for _ in islice(subterms(made), MOST)) == MOST:
+        return self._limited(term(op, found, own))
+
+    def _limited(self, made: Term) -> Term:
+        """Return a term whose operations are not more than a formula has."""
+        if made.depth > DEEPEST or sum(1 for _ in islice(subterms(made), MOST)) == MOST:
             raise InputError(f"{self.called} and those before it are no activation that nnx has")
         return made
 
@@ -264,7 +321,10 @@ def _link(end: Term, output: str | None) -> tuple[Term, str]:
     own = LINKS.get(end.op)
     inner = end.args[0] if own else end
     if own == "exp" and isinstance(inner, Term) and inner.op == "Min":
-        inner = inner.args[0]  # nnx's, which is continued where e^z is too large to train
+        inner = next(arg for arg in inner.args if isinstance(arg, Term))
+        limited = normal(with_x(end, inner))  # nnx's is continued where e^z is too large to train
+        if not any(same(limited, limited_exp(dtype)) for dtype in ("float32", "float64")):
+            raise InputError("the nodes Min, Exp together are no output that nnx has")
     if own is None:
         return end, output or "identity"
     if output not in (None, own):

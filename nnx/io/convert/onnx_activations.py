@@ -10,6 +10,7 @@ from typing import Any
 
 from nnx.array.namespace import Array
 from nnx.errors import Error, InputError, first_line
+from nnx.io.convert.onnx_functions import ELEMENT_BY_ELEMENT
 from nnx.io.convert.onnx_graph import Value
 from nnx.model.activations.base import Activation
 from nnx.support.spec import split
@@ -66,7 +67,8 @@ def activated(g: Activation, Z: Array) -> Array:
     Raises
     ------
     InputError
-        When the function g of an activation of your own does something that ONNX does not have.
+        When the function g of an activation of your own does something that ONNX does not have, or returns another
+        shape.
     """
     name, slope = split(g.name)
     if name in _OF_NODES:
@@ -77,7 +79,31 @@ def activated(g: Activation, Z: Array) -> Array:
         op, attributes = _IN_FLOAT32[name]
         attributes = attributes if slope is None else {**attributes, "alpha": slope}
         return Z.graph.node(op, [Z], Z.dtype, Z.shape, **attributes)
-    return traced(f"the activation {g.name!r}", lambda: g.g(Z), Z.dtype)
+    return _by_its_formula(g, Z)
+
+
+def _by_its_formula(g: Activation, Z: Array) -> Array:
+    """Return g(Z) as its own function computes it, with samples as columns.
+
+    Without the two transposes if it works element by element.
+    """
+    graph, what = Z.graph, f"the activation {g.name!r}"
+    columns = graph.xp.matrix_transpose(Z)
+    first = len(graph.nodes)
+    found = traced(what, lambda: g.g(columns), Z.dtype)
+    if found.shape != columns.shape:
+        raise InputError(
+            f"{what} cannot be exported to ONNX: it returns the shape {found.shape}; expected {columns.shape}, its "
+            "argument's"
+        )
+    on_rows = {columns: Z}
+    for node in graph.nodes[first:]:
+        numbers = all(x in on_rows or (x.constant is not None and x.shape == ()) for x in node.args)
+        if node.op not in ELEMENT_BY_ELEMENT or not numbers:
+            return graph.xp.matrix_transpose(found)
+        args = [on_rows.get(x, x) for x in node.args]
+        on_rows[node.out] = graph.node(node.op, args, node.out.dtype, Z.shape, **node.attributes)
+    return on_rows[found] if found in on_rows else graph.xp.matrix_transpose(found)
 
 
 def traced(what: str, function: Callable[[], Any], dtype: str) -> Array:

@@ -4,7 +4,6 @@ So the formulas of nnx, and functions of your own that follow the standard, writ
 with NumPy at once.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from nnx.errors import InputError
 from nnx.io.convert.onnx_graph import Graph, Shape, Value
 
 _OF_ONE = {
-    "abs": "Abs", "negative": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin",
+    "abs": "Abs", "negative": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin", "cos": "Cos",
     "tanh": "Tanh", "sign": "Sign", "floor": "Floor", "ceil": "Ceil", "round": "Round", "reciprocal": "Reciprocal",
 }  # fmt: skip
 _OF_TWO = {
@@ -30,6 +29,8 @@ _COMPARISONS = {
     "greater_equal": "GreaterOrEqual", "logical_and": "And", "logical_or": "Or",
 }  # fmt: skip
 _ELEMENTWISE = _OF_ONE | _OF_TWO | _TESTS | _COMPARISONS
+ELEMENT_BY_ELEMENT = {*_ELEMENTWISE.values(), "Where", "Clip", "Mod", "Cast"}
+"""The operations that have no part in the order of axes."""
 _REDUCTIONS = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax", "min": "ReduceMin"}
 _KINDS = {"real floating": "f", "integral": "iu", "bool": "b", "numeric": "iuf"}
 
@@ -79,8 +80,12 @@ class Functions:
         return self.graph.node("Where", [condition, x1, x2], x1.dtype, shape)
 
     def clip(self, x: Value, min: Any = None, max: Any = None) -> Value:
-        low, high = (self._values([x, bound])[1] for bound in (min, max))
-        return self.graph.node("Clip", [x, low, high], x.dtype, x.shape)
+        bounds = [None if bound is None else self._values([x, bound])[1] for bound in (min, max)]
+        if all(bound is not None and bound.shape == () for bound in bounds):
+            return self.graph.node("Clip", [x, *bounds], x.dtype, x.shape)
+        low, high = bounds
+        x = x if low is None else self.maximum(x, low)
+        return x if high is None else self.minimum(x, high)
 
     def remainder(self, x: Any, divisor: Any) -> Any:
         x, divisor = self._values([x, divisor])
@@ -91,7 +96,10 @@ class Functions:
         return x - divisor * self.floor(x / divisor)
 
     def cos(self, x: Value) -> Any:
-        return self.sin(x + math.pi / 2)  # type: ignore[operator]  # older onnxruntimes have Cos in float32 alone
+        if x.dtype == "float32" or x.constant is not None:
+            return self._elementwise("cos", x)
+        # older onnxruntimes have Cos in float32 alone: cos x = 1 - 2 sin(x/2)^2, where x/2 is exact
+        return self.subtract(1.0, self.multiply(2.0, self.square(self.sin(self.multiply(x, 0.5)))))
 
     def square(self, x: Value) -> Any:
         return self.multiply(x, x)
@@ -230,6 +238,19 @@ class Functions:
     def arange(self, start: int, stop: int | None = None, step: int = 1, **options: Any) -> Value:
         numbers = np.arange(0 if stop is None else start, start if stop is None else stop, step)
         return self.graph.constant(numbers.astype(options.get("dtype") or "int64"))
+
+    def full_like(self, x: Value, fill_value: Any, *, dtype: str | None = None, device: None = None) -> Value:
+        one = self.graph.constant(np.asarray(fill_value, dtype or x.dtype))
+        if None not in x.shape:
+            return self.broadcast_to(one, x.shape)
+        shape = self.graph.node("Shape", [x], "int64", (x.ndim,))
+        return self.graph.node("Expand", [one, shape], one.dtype, x.shape)
+
+    def zeros_like(self, x: Value, *, dtype: str | None = None, device: None = None) -> Value:
+        return self.full_like(x, 0, dtype=dtype)
+
+    def ones_like(self, x: Value, *, dtype: str | None = None, device: None = None) -> Value:
+        return self.full_like(x, 1, dtype=dtype)
 
     def sort(self, x: Value, *, axis: int = -1, descending: bool = False) -> Value:
         axis %= x.ndim

@@ -6,7 +6,7 @@ ways. So sums and products are put in one form first: x/2 is 0.5 x, and a - b is
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import isclose, sqrt
 from typing import Any
 
@@ -16,6 +16,7 @@ from nnx.io.convert.onnx_functions import Functions
 from nnx.io.convert.onnx_graph import Value
 from nnx.model.activations import ACTIVATIONS, activation
 from nnx.model.activations.base import Activation
+from nnx.model.outputs import links
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Term:
         """A text that tells terms apart, but for their numbers."""
         inside = ",".join(arg.key if isinstance(arg, Term) else "#" for arg in self.args)
         return f"{self.op}({inside})"
+
+    @cached_property
+    def depth(self) -> int:
+        """The operations one inside the other."""
+        return 1 + max((arg.depth for arg in self.args if isinstance(arg, Term)), default=0)
 
 
 X = Term("x")
@@ -146,6 +152,12 @@ def _of_values(made: Value) -> Term:
 def written(name: str, dtype: str) -> Term:
     """Return the formula as which nnx exports an activation."""
     return normal(_of_values(activated(activation(name), Functions().graph.input("x", dtype, (None, 1)))))
+
+
+@cache
+def limited_exp(dtype: str) -> Term:
+    """Return the formula as which nnx exports the output "exp"."""
+    return normal(_of_values(links.exp(Functions().graph.input("x", dtype, (None, 1)))))
 
 
 def _others() -> Iterator[tuple[str, Term]]:
