@@ -9,18 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import InputError, as_path, first_line, one_of, shown
-from nnx.io.convert.onnx_terms import (
-    DEFAULTS,
-    ELEMENTWISE,
-    Term,
-    activations_of,
-    limited_exp,
-    normal,
-    same,
-    subterms,
-    term,
-    with_x,
-)
+from nnx.io.convert.onnx_terms import DEFAULTS, ELEMENTWISE, Term, activations_of, is_exp, subterms, term
 from nnx.io.convert.parameters import as_floats, contiguous_copy
 from nnx.model.layers import Activate, Dense, Layer
 from nnx.model.network import Network
@@ -287,13 +276,8 @@ class _Values:
             found.append(None)
         own = {name: attributes.get(name, value) for name, value in DEFAULTS.get(op, {}).items()}
         for name, value in own.items():
-            own[name] = (
-                _shortest(value)
-                if isinstance(value, float)
-                else value.decode()
-                if isinstance(value, bytes)
-                else value
-            )
+            value = value.decode() if isinstance(value, bytes) else value
+            own[name] = _shortest(value) if isinstance(value, float) else value
         return self._limited(term(op, found, own))
 
     def _limited(self, made: Term) -> Term:
@@ -322,8 +306,7 @@ def _link(end: Term, output: str | None) -> tuple[Term, str]:
     inner = end.args[0] if own else end
     if own == "exp" and isinstance(inner, Term) and inner.op == "Min":
         inner = next(arg for arg in inner.args if isinstance(arg, Term))
-        limited = normal(with_x(end, inner))  # nnx's is continued where e^z is too large to train
-        if not any(same(limited, limited_exp(dtype)) for dtype in ("float32", "float64")):
+        if not is_exp(end, inner):  # nnx's is continued where e^z is too large to train
             raise InputError("the nodes Min, Exp together are no output that nnx has")
     if own is None:
         return end, output or "identity"

@@ -80,10 +80,9 @@ class Functions:
         return self.graph.node("Where", [condition, x1, x2], x1.dtype, shape)
 
     def clip(self, x: Value, min: Any = None, max: Any = None) -> Value:
-        bounds = [None if bound is None else self._values([x, bound])[1] for bound in (min, max)]
-        if all(bound is not None and bound.shape == () for bound in bounds):
-            return self.graph.node("Clip", [x, *bounds], x.dtype, x.shape)
-        low, high = bounds
+        low, high = (None if bound is None else self._values([x, bound])[1] for bound in (min, max))
+        if low is not None and high is not None and low.shape == high.shape == ():
+            return self.graph.node("Clip", [x, low, high], x.dtype, x.shape)
         x = x if low is None else self.maximum(x, low)
         return x if high is None else self.minimum(x, high)
 

@@ -154,10 +154,10 @@ def written(name: str, dtype: str) -> Term:
     return normal(_of_values(activated(activation(name), Functions().graph.input("x", dtype, (None, 1)))))
 
 
-@cache
-def limited_exp(dtype: str) -> Term:
-    """Return the formula as which nnx exports the output "exp"."""
-    return normal(_of_values(links.exp(Functions().graph.input("x", dtype, (None, 1)))))
+def is_exp(one: Term, inner: Term) -> bool:
+    """Whether a term is the formula, of the term inside, as which nnx exports the output "exp"."""
+    values = (Functions().graph.input("x", dtype, (None, 1)) for dtype in ("float32", "float64"))
+    return any(same(normal(with_x(one, inner)), normal(_of_values(links.exp(x)))) for x in values)
 
 
 def _others() -> Iterator[tuple[str, Term]]:
