@@ -178,7 +178,12 @@ def test_a_wrong_argument_is_said(arguments, said):
 def test_a_network_names_a_wrong_output():
     net = nnx.mlp([4, 3], output="softmax")
     theta, X = net.init(), np.ones((4, 5), "float32")
-    for output, said in ((np.ones(5), "expected integers (5,)"), ([0, 1], "or an array (5,) of them")):
+    for output, said in (
+        (np.ones(5), "expected integers (5,)"),
+        ([0, 1], "or an array (5,) of them"),
+        (np.array([0, 5, 0, -1, 1]), "output holds 5; expected numbers of outputs, 0 to 2"),
+        (np.array([0, 2, 0, -1, 1]), "output holds -1"),
+    ):
         with pytest.raises(nnx.InputError) as error:
             net.input_gradient(theta, X, output=output)
         assert said in str(error.value)
@@ -223,3 +228,31 @@ def test_an_estimators_gradient_is_that_of_its_predictions(classes, more, rng):
         )
     with pytest.raises(nnx.InputError, match=f"output is {max(classes, 1)}"):
         made.input_gradient(X[:5], max(classes, 1))
+
+
+@pytest.mark.needs("sklearn")
+@pytest.mark.parametrize("n_members", [None, pytest.param(2, marks=pytest.mark.long)])
+def test_quantiles_that_cross_have_the_gradient_of_the_sorted_ones(n_members, rng):
+    from nnx.sklearn import MLPRegressor
+
+    X = rng.standard_normal((40, 3))
+    made = MLPRegressor(
+        "quantile(0.1,0.5,0.9)",
+        hidden_layer_sizes=(5,),
+        activation="tanh",
+        max_iter=1,
+        backend="numpy",
+        random_state=0,
+        n_members=n_members,
+    )
+    with pytest.warns(Warning, match="converge"):
+        made.fit(X, X[:, :2])
+    raw = made._rows(X[:9])[0].T.reshape(9, 3, 2)
+    assert (raw.argsort(axis=1) != np.arange(3)[:, None]).any()  # they do cross
+    for q, t in np.ndindex(3, 2):
+        expected = change(lambda x, t=t, q=q: made.predict(x.T)[:, t, q], X[:9].T).T
+        np.testing.assert_allclose(made.input_gradient(X[:9], 2 * q + t), expected, atol=1e-8)
+    each = made.input_gradient(X[:9], np.arange(9) % 6)
+    np.testing.assert_array_equal(each, [made.input_gradient(X[:9], i % 6)[i] for i in range(9)])
+    with pytest.raises(nnx.InputError, match="output is 6; expected the number of an output, 0 to 5"):
+        made.input_gradient(X[:9], 6)

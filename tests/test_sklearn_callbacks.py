@@ -53,7 +53,7 @@ def scores(monitor, task="epoch"):
     return [row["accuracy"] for row in monitor.get_logs().data if row["task_name"] == task]
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("solver", ["adam", pytest.param("lbfgs", marks=pytest.mark.long)])
 def test_the_scores_of_each_epoch(solver, classes):
     X, y = classes
     monitor = ScoringMonitor(scoring="accuracy")
@@ -112,7 +112,7 @@ def test_parts_are_fits_of_an_epoch(classes):
     assert recorder.said == part * 2
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("solver", ["adam", pytest.param("lbfgs", marks=pytest.mark.long)])
 def test_the_members_of_a_fit(solver, classes):
     X, y = classes
     monitor, recorder = ScoringMonitor(scoring="accuracy"), Recorder()

@@ -478,7 +478,7 @@ def test_members_that_only_wait_take_less_memory(device, free, iris, monkeypatch
         ({"n_members": None, "member_params": {}}, "member_params is given without n_members"),
         ({"n_members": None, "selection": "greedy"}, "selection='greedy' is given without n_members"),
         ({"selection": "best"}, "'selection' parameter"),
-        ({"selection": "greedy"}, "greedy' chooses members by .* early_stopping=True"),
+        ({"selection": "greedy"}, "greedy' chooses members by .* validation_set .* early_stopping=True"),
         ({"selection": "greedy", "early_stopping": True, "solver": "lbfgs"}, "solver='adam' or 'sgd'"),
         ({"member_params": [1, 2, 3]}, "'member_params' parameter"),
         ({"member_params": {"hidden_layer_sizes": [1, 2, 3]}}, "has 'hidden_layer_sizes', which is the same for all"),

@@ -57,7 +57,7 @@ def test_a_pipeline_transforms_the_validation(samples, routed):
     assert pipeline[-1].validation_scores_[-1] == pipeline.score(X[:20], y[:20])
 
 
-@pytest.mark.parametrize("search", [GridSearchCV, StackedSearchCV])
+@pytest.mark.parametrize("search", [pytest.param(GridSearchCV, marks=pytest.mark.long), StackedSearchCV])
 def test_searches_pass_weights_and_the_validation(search, samples, routed):
     X, y, w = samples
     found = search(asks(), {"alpha": [0.0]}, cv=[(np.arange(40), np.arange(40, 60))])
@@ -68,6 +68,7 @@ def test_searches_pass_weights_and_the_validation(search, samples, routed):
     np.testing.assert_allclose(found.best_estimator_.validation_loss_curve_, whole.validation_loss_curve_)
 
 
+@pytest.mark.long
 def test_weights_in_other_tools(samples, routed):
     X, y, w = samples
     folds = [(np.arange(40), np.arange(40, 60))]
@@ -83,6 +84,7 @@ def test_weights_in_other_tools(samples, routed):
         cross_validate(made(), X, y, params={"sample_weight": w}, cv=folds)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("resource", "limits"), [("max_iter", {"max_resources": 12}), ("n_samples", {})])
 def test_halving_searches(resource, limits, samples):
     X, y, _ = samples
@@ -96,6 +98,7 @@ def test_halving_searches(resource, limits, samples):
         assert search.best_estimator_.n_iter_ == search.best_params_["max_iter"] == 12
 
 
+@pytest.mark.long
 @pytest.mark.needs("pandas")
 def test_frames_from_set_output(samples):
     import pandas

@@ -50,8 +50,15 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("which", WEIGHTS)
+QUICK = {("text", True), ("labels", False), ("dicts", True)}
+CASES = [
+    pytest.param(which, stops, marks=() if (which, stops) in QUICK else pytest.mark.long)
+    for which in WEIGHTS
+    for stops in (False, True)
+]
+
+
+@pytest.mark.parametrize(("which", "early_stopping"), CASES)
 def test_class_weight_is_the_sample_weight_that_it_stands_for(which, early_stopping, classes, rng):
     (X, y), (weight, labels) = classes, WEIGHTS[which]
     y, own = labels(y), None if which == "text" else rng.integers(1, 4, 60) / 2
@@ -107,11 +114,27 @@ def test_class_weights_without_a_meaning(weight, message, classes):
     assert {*vars(one)} == {*one.get_params()}
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_errors_name_the_weights_of_classes(early_stopping, classes):
+    for weight, message in (
+        (0, "^class_weight is 0 for all of the 60 samples"),
+        (1e300, "^alpha divided by the sum of sample_weight times class_weight .* too large .* Divide"),
+    ):
+        one = made(class_weight=dict.fromkeys("abc", weight), dtype="float32", early_stopping=early_stopping)
+        with pytest.raises(ValueError, match=message):
+            one.fit(*classes)
+
+
 # --- validation_set ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("solver", "weighted"),
+    [
+        ("adam", True),
+        *(pytest.param(*one, marks=pytest.mark.long) for one in (("adam", False), ("lbfgs", True))),
+    ],
+)
 def test_the_curves_are_those_of_the_predictions(solver, weighted, classes, rng):
     (X, y), rest = classes, ()
     X_val, y_val = X[:20] + 0.1, y[:20]
@@ -249,11 +272,28 @@ def test_targets_that_the_training_does_not_have(rng):
     ):
         with pytest.raises(ValueError, match=message):
             made(kind).fit(X, y, validation_set=(X, bad))
-    with pytest.raises(ValueError, match="expects values >= 0"):
-        made(MLPRegressor, loss="poisson").fit(X, np.abs(X[:, 0]), validation_set=(X, -np.abs(X[:, 0])))
 
 
-@pytest.mark.parametrize("selection", ["all", "greedy"])
+def test_numbers_of_a_set_that_the_training_would_refuse(rng, capsys):
+    X = rng.standard_normal((40, 3))
+    y, large = np.abs(X[:, 0]), X.copy()
+    large[2, 1] = 1e300
+    beyond = "has 1 value that is NaN, infinite or too large for float32"
+    given = {"loss": "poisson", "dtype": "float32", "early_stopping": True, "verbose": True}
+    for held, message in (
+        ((large, y), rf"^validation_set: X {beyond}; .* \(feature 1, sample 2, "),
+        ((sparse.csr_array(large), y), f"^validation_set: X.data {beyond}"),
+        ((X, np.abs(large[:, 1])), f"^validation_set: y {beyond}; .* sample 2"),
+        ((X, -y), "^validation_set: y holds values .* expects values >= 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made(MLPRegressor, **given).fit(X, y, validation_set=held)
+    with pytest.raises(ValueError, match=f"^the 39 samples that early_stopping holds out: X {beyond}"):
+        made(MLPRegressor, **given, validation_fraction=0.975).fit(large, y)
+    assert capsys.readouterr().out == ""  # before the first epoch
+
+
+@pytest.mark.parametrize("selection", [pytest.param("all", marks=pytest.mark.long), "greedy"])
 def test_members_have_curves_of_their_own(selection, classes):
     X, y = classes
     held = X[:20], y[:20]
@@ -266,6 +306,7 @@ def test_members_have_curves_of_their_own(selection, classes):
         _ = one.validation_loss_curve_
 
 
+@pytest.mark.long
 def test_a_search_in_stacks_passes_it_on(classes):
     X, y = classes
     held = X[:20], y[:20], np.ones(20)
@@ -290,8 +331,17 @@ class Fails(nnx.Callback):
             raise OSError("no room")
 
 
-@pytest.mark.parametrize("how", ["a callback", "divergence", "bad labels"])
-@pytest.mark.parametrize("n_members", [None, 2])
+@pytest.mark.parametrize(
+    ("how", "n_members"),
+    [
+        ("a callback", None),
+        ("bad labels", 2),
+        *(
+            pytest.param(*one, marks=pytest.mark.long)
+            for one in (("divergence", None), ("bad labels", None), ("a callback", 2), ("divergence", 2))
+        ),
+    ],
+)
 def test_a_fit_that_fails_leaves_the_estimator_as_it_was(how, n_members, classes):
     X, y = classes
     one = made(n_members=n_members, tol=0.0).fit(X, y)
@@ -312,6 +362,7 @@ def test_a_fit_that_fails_leaves_the_estimator_as_it_was(how, n_members, classes
     one.set_params(callbacks=(), solver="adam", learning_rate_init=0.001).partial_fit(X, y)
 
 
+@pytest.mark.long
 def test_a_warm_start_that_fails_keeps_the_curves(classes):
     X, y = classes
     one = made(warm_start=True, callbacks=Fails()).set_params(callbacks=()).fit(X, y, validation_set=classes)
@@ -329,7 +380,7 @@ def test_a_warm_start_that_fails_keeps_the_curves(classes):
 # --- pickles from before ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("early_stopping", [pytest.param(False, marks=pytest.mark.long), True])
 def test_pickles_from_before_go_on(early_stopping, classes):
     X, y = classes
     one = made(early_stopping=early_stopping, warm_start=True).fit(X, y)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from array_api_compat import is_numpy_array
+
 from nnx.array import host
 from nnx.array.namespace import Array, array_namespace, device
 from nnx.errors import InputError, one_of, shown
@@ -40,7 +42,7 @@ class InputGradient:
             Samples as columns, of theta's library, device and dtype.
         Y : array or None
             The targets, as of `loss_and_gradient`: then it is the derivative of each sample's loss. That of the cost J
-            is the m-th part.
+            is the m-th part. Their values are not looked at (`nnx.Trainer.input_gradient` does).
         output : int, array of int (m,), or array (..., n[L], m); or None
             The output's number k, from 0, of all samples or of each; or the weight of each output in a sum, of X's
             dtype. None: the only one.
@@ -50,7 +52,8 @@ class InputGradient:
         Raises
         ------
         InputError
-            When the number of features, parameters or targets does not fit, or there is no such output.
+            When the number of features, parameters or targets does not fit, or there is no such output. (An array of
+            outputs is looked at if it is NumPy's; one of another library has no number read from its device.)
 
         Notes
         -----
@@ -120,6 +123,8 @@ def selected(output: Any, n: int, like: Array) -> Array:
         k = xp.full((m,), k, dtype=xp.int32, device=device(like))
     host.check_arrays(output=k)
     if xp.isdtype(k.dtype, "integral") and tuple(k.shape) == (m,):
+        if is_numpy_array(k) and (outside := k[(k < 0) | (k >= n)]).size:
+            raise InputError(f"output holds {outside[0]}; expected numbers of outputs, 0 to {n - 1}")
         row = xp.reshape(xp.arange(n, dtype=k.dtype, device=device(like)), (n, 1))
         return xp.astype(row == xp.reshape(k, (1, m)), like.dtype)
     if k.dtype == like.dtype and k.ndim >= 2 and tuple(k.shape[-2:]) == (n, m):

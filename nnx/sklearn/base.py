@@ -174,7 +174,7 @@ class BaseMLP(CallbackSupportMixin, InputGradients):  # type: ignore[misc]  # sc
         rows, held = None, given.validation
         if holds_out:
             rows, held_out = split or hold_out(self, X.shape[0], Y)
-            held = of_training(X, Y, given.weights, held_out)
+            held = of_training(self, given, held_out)
         return ready(self, trainer, given, rows, held and self._judge(backend, given, held), stops)
 
     def _judge(self, backend: Backend, given: Given, held: HeldOut) -> Any:

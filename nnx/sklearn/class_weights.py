@@ -72,10 +72,20 @@ def of_samples(class_weight: Any, kind: str, classes: Any, Y: Any) -> Any:
     return found
 
 
+def weights_name(estimator: Any) -> str:
+    """Return the parameters from which an estimator's weights are made, for people."""
+    is_given = getattr(estimator, "class_weight", None) is not None
+    return "sample_weight times class_weight" if is_given else "sample_weight"
+
+
 def multiplied(sample_weight: Any, of_class: Any) -> Any:
     """Return the product of both weights (m,), where there is more than one."""
-    if sample_weight is None or of_class is None:
-        return of_class if sample_weight is None else sample_weight
+    if of_class is None:
+        return sample_weight
+    if not of_class.any():
+        raise InputError(f"class_weight is 0 for all of the {len(of_class)} samples; expected some above 0")
+    if sample_weight is None:
+        return of_class
     with host.quiet():
         product = sample_weight * of_class
     if not np.isfinite(product).all():

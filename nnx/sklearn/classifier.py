@@ -63,7 +63,8 @@ validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         a distribution of scipy.stats.
     selection : {"all", "greedy"}
         "greedy": the members, with their shares in the mean, that are best together on the samples that
-        `early_stopping` holds out, the same of all members (`nnx.train.ensemble.Ensemble.select`).
+        `early_stopping` holds out, the same of all members, or on the `validation_set` in their place
+        (`nnx.train.ensemble.Ensemble.select`). It needs early_stopping=True, with a `validation_set`, too.
     class_weight : dict, list of dict, "balanced" or None
         {class: weight}, or "balanced": m / (K count of the class), K the number of classes. It is multiplied with
         sample_weight, as in scikit-learn's `compute_sample_weight`. For several labels at once a list with a dict

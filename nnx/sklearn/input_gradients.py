@@ -10,6 +10,7 @@ from nnx.batches.source import Rows
 from nnx.errors import InputError, shown
 from nnx.sklearn import samples
 from nnx.sklearn.fitted import Fitted
+from nnx.sklearn.losses import in_place, is_gaussian
 from nnx.train.trainer import Trainer
 
 
@@ -19,16 +20,17 @@ class InputGradients(Fitted):
     def input_gradient(self, X: Any, output: Any = None) -> Any:
         """Return the derivative of a prediction by each feature: (m, n), of X's library.
 
-        It is that of the network's outputs: of `predict` of a regressor (of loss="gaussian" output 0 is the mean, of
-        several quantiles they are not yet in order), and of `predict_proba` of a classifier. Of members it is that of
-        their mean, with the shares that these use.
+        It is that of the network's outputs: of `predict` of a regressor (of loss="gaussian" output 0 is the mean), and
+        of `predict_proba` of a classifier. Of members it is that of their mean, with the shares that these use. Where
+        quantiles cross it is that of the sorted ones, as `predict` has them.
 
         Parameters
         ----------
         X : array-like or sparse matrix (m, n)
         output : int, array of int (m,), or None
             The column of the prediction, from 0: of a classifier the number of a class in `classes_`, or one for each
-            sample. None: the only column, and of two classes the second.
+            sample. None: the only column, and of two classes the second. Of several quantiles the number q n + t is
+            quantile q of target t, of n targets.
 
         Examples
         --------
@@ -56,10 +58,12 @@ class InputGradients(Fitted):
                     f"output is {shown(output)}; expected 0 or 1, the number of a class in classes_"
                 )
             sign, output = (2 * asked - 1).reshape(-1, 1), asked * 0
+        several = estimator._output.per_target > 1 and not is_gaussian(estimator._output)
         found: Any = 0.0
         for member, share in zip(members, shares, strict=True):
             if share > 0:
-                found = found + share * member._own_gradient(X, output)
+                k = _crossed(member, X, output) if several and output is not None else output
+                found = found + share * member._own_gradient(X, k)
         return samples.given_back(found * sign, samples.backend("numpy"), X)
 
     def _own_gradient(self, X: Any, output: Any) -> Any:
@@ -72,3 +76,12 @@ class InputGradients(Fitted):
         if sparse.issparse(X):
             return trainer.input_gradient(Rows(X), output=output).T
         return trainer.input_gradient(X, output=output, rows=True)
+
+
+def _crossed(estimator: Any, X: Any, output: Any) -> Any:
+    """Return the network's outputs (m,) that the predicted quantiles are; what is no output as it is."""
+    k, n = host.class_indices("output", output), estimator.n_outputs_
+    if k.shape not in ((), (X.shape[0],)) or ((k < 0) | (k >= n)).any():
+        return output  # the trainer says what it expects
+    A, backend, _ = estimator._rows(X)
+    return in_place(estimator._output, backend.to_numpy(A), k)

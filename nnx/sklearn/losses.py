@@ -129,6 +129,24 @@ def in_order(found: Output, A: Array) -> Array:
     return xp.reshape(xp.sort(quantiles, axis=-3), A.shape)
 
 
+def in_place(found: Output, A: Array, k: Any) -> Any:
+    """Return the outputs (m,) that `in_order` of A[L] (n[L], m) puts at the places k, a number or (m,) of them.
+
+    Examples
+    --------
+    The quantiles of the second sample have crossed:
+
+    >>> import numpy as np
+    >>> two = output("identity", "quantile(0.1,0.9)")
+    >>> in_place(two, np.array([[1.0, 4.0], [2.0, 3.0]]), 1)
+    array([1, 0])
+    """
+    xp, (n, m) = array_namespace(A), A.shape
+    targets = n // found.per_target
+    order = xp.argsort(xp.reshape(A, (found.per_target, targets, m)), axis=0)
+    return xp.reshape(order * targets + xp.arange(targets)[:, None], (n, m))[k, xp.arange(m)]
+
+
 def as_rows(found: Output, A: Array) -> Array:
     """Return predictions (m,) or (m, targets); of several quantiles (m, quantiles) or (m, targets, quantiles).
 

@@ -33,8 +33,9 @@ def check_members(estimator: Any) -> None:
     positive_int("n_members", K)
     if greedy and not (estimator.early_stopping and estimator._stochastic):
         raise InputError(
-            "selection='greedy' chooses members by the samples that early_stopping holds out; give "
-            "early_stopping=True and solver='adam' or 'sgd', or selection='all'"
+            "selection='greedy' chooses members by the samples that early_stopping holds out, or by the "
+            "validation_set in their place; give early_stopping=True and solver='adam' or 'sgd', with a set too, or "
+            "selection='all'"
         )
     given = member_params(estimator)
     for name, values in given.items():

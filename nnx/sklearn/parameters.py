@@ -32,7 +32,7 @@ from nnx.optimizers import lbfgs
 from nnx.optimizers.schedules import Schedule
 from nnx.port.precision import PRECISIONS
 from nnx.sklearn import embeddings
-from nnx.sklearn.class_weights import check_class_weight
+from nnx.sklearn.class_weights import check_class_weight, weights_name
 from nnx.sklearn.losses import SKLEARN_LOSSES, Names
 from nnx.sklearn.member_params import check_members
 from nnx.sklearn.optimizers import SGD, Adam
@@ -276,18 +276,20 @@ def regularization_of(estimator: Any, exponent: int, dtype: str) -> Regularizati
         own = Regularization(l2=between("alpha", estimator.alpha, 0), per_sample=True)
     if not exponent or not own.per_sample:
         return own
-    try:
-        l1, l2 = (math.ldexp(x, exponent) for x in (own.l1, own.l2))
-        fits = bool(max(l1, l2) <= np.finfo(dtype).max)
-    except OverflowError:
-        fits = False
-    if not fits:
-        name = "alpha" if alpha else "regularization"
-        raise InputError(
-            f"{name} divided by the sum of sample_weight has no number in {dtype}: the weights are too small for "
-            f"it. Multiply sample_weight, or give {name}={0.0 if alpha else None}"
-        )
-    return replace(own, l1=l1, l2=l2)
+    limits, scaled = np.finfo(dtype), []
+    for x in (own.l1, own.l2):
+        try:
+            scaled.append(math.ldexp(x, exponent))
+        except OverflowError:
+            scaled.append(math.inf)
+        if x and not limits.smallest_normal <= scaled[-1] <= limits.max:
+            size, change = ("small", "Multiply") if exponent > 0 else ("large", "Divide")
+            name = "alpha" if alpha else "regularization"
+            raise InputError(
+                f"{name} divided by the sum of {weights_name(estimator)} has no number in {dtype}: the weights are "
+                f"too {size} for it. {change} the weights, or give {name}={0.0 if alpha else None}"
+            )
+    return replace(own, l1=scaled[0], l2=scaled[1])
 
 
 def _same(a: Any, b: Any) -> bool:

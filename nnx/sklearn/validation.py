@@ -15,6 +15,7 @@ from nnx.errors import InputError, shown
 from nnx.model.outputs.host_targets import checked_targets
 from nnx.port.base import Backend
 from nnx.sklearn import samples
+from nnx.sklearn.class_weights import weights_name
 from nnx.train.trainer import Trainer
 
 EXPECTED = "(X, y) or (X, y, sample_weight), samples as rows as those of fit"
@@ -27,6 +28,8 @@ class HeldOut:
     Parameters
     ----------
     X, Y : arrays (m, n) and (m, 1), (m,) or (m, n[L])
+    targets : array (n[L], m) or (m,)
+        Y, as the loss takes it.
     weights : array (m,) or None
     digest : str or None
         Tells a `validation_set` from others; None: samples of the training that `early_stopping` holds out.
@@ -34,14 +37,14 @@ class HeldOut:
 
     X: Any
     Y: Any
+    targets: Any
     weights: Any
     digest: str | None = None
     _moved: dict[Any, Any] = field(default_factory=dict)
 
-    def pieces(self, backend: Backend, dtype: str, output: Any, n: int, size: int) -> Any:
+    def pieces(self, backend: Backend, dtype: str, size: int) -> Any:
         """Return (X, Y, weights) as columns on the backend, `size` samples at a time, and the weight of each piece."""
-        m, Y, w = self.X.shape[0], self.Y, self.weights
-        Y = checked_targets("y", Y.T, output, n, m, dtype)
+        Y, w = self.targets, self.weights
 
         def piece(start: int, X: Any) -> Any:
             place = slice(start, start + X.shape[-1])
@@ -55,13 +58,13 @@ class HeldOut:
 
         return (piece(i * size, X) for i, X in enumerate(samples.pieces(self.X, size)))
 
-    def on(self, backend: Backend, dtype: str, output: Any, n: int, size: int) -> Any:
+    def on(self, backend: Backend, dtype: str, size: int) -> Any:
         """Return `pieces`; those of a dense `validation_set` stay on the backend, once for all members."""
         if self.digest is None or sparse.issparse(self.X):
-            return self.pieces(backend, dtype, output, n, size)
+            return self.pieces(backend, dtype, size)
         key = backend, dtype, size
         if key not in self._moved:
-            self._moved[key] = [*self.pieces(backend, dtype, output, n, size)]
+            self._moved[key] = [*self.pieces(backend, dtype, size)]
         return self._moved[key]
 
 
@@ -100,7 +103,7 @@ def checked_set(estimator: Any, given: tuple[Any, Any, Any] | None, dtype: str) 
     ------
     InputError
         When scikit-learn refuses its X for a prediction, y has classes or outputs that the training does not have,
-        or weights are below 0.
+        weights are below 0, or X or y holds a number that the training would refuse.
     """
     if given is None:
         return None
@@ -110,10 +113,20 @@ def checked_set(estimator: Any, given: tuple[Any, Any, Any] | None, dtype: str) 
         m = X.shape[0]
         Y = estimator._targets(y, m)
         weights = None if weights is None else _weights(weights, m, dtype)
+        targets = _checked(estimator, X, Y, dtype)
     except ValueError as error:
         raise InputError(f"validation_set: {error}") from error
     parts = [host.as_host(X) if samples.home(X) else X, Y, weights]
-    return HeldOut(X, Y, weights, joblib.hash(parts))
+    return HeldOut(X, Y, targets, weights, joblib.hash(parts))
+
+
+def _checked(estimator: Any, X: Any, Y: Any, dtype: str) -> Any:
+    """Return the targets as the loss takes them; hold X and Y against the dtype, as a training does with its own."""
+    name, numbers, place = "X", X, "feature {0}, sample {1}"
+    if sparse.issparse(X):
+        name, numbers, place = "X.data", X.data, ""
+    host.check_finite(name, numbers.T, dtype, place, ". Replace them, or leave out the samples")
+    return checked_targets("y", Y.T, estimator._output, estimator.n_outputs_, X.shape[0], dtype)
 
 
 def _weights(given: Any, m: int, dtype: str) -> Any:
@@ -140,15 +153,19 @@ def hold_out(estimator: Any, m: int, Y: Any) -> tuple[Any, Any]:
     return kept, held_out
 
 
-def of_training(X: Any, Y: Any, weights: Any, rows: Any) -> HeldOut:
-    """Return these samples of a training, which `early_stopping` holds out."""
-    Y, weights = Y[rows], None if weights is None else weights[rows]
+def of_training(estimator: Any, given: Any, rows: Any) -> HeldOut:
+    """Return these samples of a training, a `Given`, which `early_stopping` holds out."""
+    X, Y = samples.take(given.X, rows), given.Y[rows]
+    weights = None if given.weights is None else given.weights[rows]
     if weights is not None and not weights.any():
         raise InputError(
-            f"sample_weight is 0 for all of the {len(Y)} samples that early_stopping holds out: they have no "
-            "score. Raise validation_fraction, or leave out the samples without weight"
+            f"{weights_name(estimator)} is 0 for all of the {len(Y)} samples that early_stopping holds out: they have "
+            "no score. Raise validation_fraction, or leave out the samples without weight"
         )
-    return HeldOut(samples.take(X, rows), Y, weights)
+    try:
+        return HeldOut(X, Y, _checked(estimator, X, Y, given.dtype), weights)
+    except InputError as error:
+        raise InputError(f"the {len(Y)} samples that early_stopping holds out: {error}") from error
 
 
 def judge(
@@ -167,7 +184,7 @@ def judge(
     def judged(trainer: Trainer) -> tuple[float, float]:
         theta = trainer.session.read("theta")["theta"]
         found, total, weight = [], 0.0, 0.0
-        for X, Y, w, own in held.on(backend, dtype, network.output, network.n[-1], size):
+        for X, Y, w, own in held.on(backend, dtype, size):
             A, J = program(theta, X, Y, w)
             found.append(backend.to_numpy(A).T)
             total, weight = total + own * float(backend.to_numpy(J)), weight + own
