@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import struct
 import sys
 import threading
@@ -69,6 +70,8 @@ class Server:
 
     def do_log_batch(self, run, params=(), metrics=()):
         own = self.runs[run]
+        names = [one[0] for one in (*params, *metrics)]
+        assert all(re.fullmatch(r"[/\w.\- ]{1,250}", name) for name in names)  # MLflow's rule on Windows
         for name, value in params:
             assert own.params.setdefault(name, value) == value  # MLflow changes none
         for name, value, _, step in metrics:
@@ -192,6 +195,57 @@ def test_an_active_run_is_joined_and_stays_open(server):
     )
 
 
+def test_fits_of_one_object_in_an_active_run_count_on(server):
+    server.active = server.do_create_run("e", {}, "mine").info.run_id
+    tracked = nnx.MLflow()
+    for _ in range(3):
+        train(tracked, epochs=1)  # of a new trainer each, as of partial_fit
+    assert list(server.runs["run0"].rows) == [1, 2, 3]
+    server.active = server.do_create_run("e", {}, "other").info.run_id
+    train(tracked, epochs=2)
+    assert (list(server.runs["run1"].rows), tracked.run) == ([1, 2], "run1")
+
+
+@pytest.mark.parametrize(("folder", "runs"), [("runs", ["run0"]), ("other", ["run0", "run1"])])
+def test_a_folder_is_joined_where_it_is_mlflows_own(server, alone, folder, runs):
+    sys.modules["mlflow"].get_tracking_uri = lambda: "sqlite:///runs/mlflow.db"
+    server.active = server.do_create_run("e", {}, "mine").info.run_id
+    tracked = nnx.MLflow(alone / folder)
+    train(tracked, epochs=1)
+    assert [*server.runs] == runs
+    assert list(server.runs[tracked.run].rows) == [1]
+    assert tracked.run == runs[-1]
+
+
+def test_names_have_the_characters_that_mlflow_takes(server):
+    trainer = nnx.Trainer(nnx.mlp([2, 3, 3], output="softmax"), backend="numpy")
+    tracked = nnx.MLflow(params={"lr (max)": 1, "ok": 2, 3: 4, "x" * 300: 5}, tags={"a?": "b"})
+    train(tracked, trainer=trainer, metrics=["top_k(2)"])
+    (run,) = server.runs.values()
+    assert [run.params[name] for name in ("lr _max", "ok", "3", "x" * 250)] == ["1", "2", "4", "5"]
+    assert run.tags == {"a_": "b"}
+    found = [row["validation_top_k_2"] for row in run.rows.values()]
+    assert found == trainer.history["validation_top_k(2)"]
+
+
+def test_parameters_that_are_refused_cost_no_numbers(server):
+    server.fails = failing(("log_batch",), 1, 1)
+    with pytest.warns(UserWarning, match="the run run0 of MLflow .* may lack parameters") as said:
+        train(nnx.MLflow(), At(KeyError(), epoch=99))
+    assert (len(said), list(server.runs["run0"].rows)) == (1, [1, 2, 3, 4])
+    assert server.calls.count("log_batch") == 5  # the numbers of each epoch are sent after it
+
+
+def test_a_run_that_does_not_exist_is_none(server):
+    tracked = nnx.MLflow(run="nope")
+    with pytest.warns(UserWarning, match="does not record this fit"):
+        train(tracked)
+    assert tracked.run is None
+    server.runs["nope"] = Pair(params={}, rows={}, tags={}, status="", files=[], name="")
+    train(tracked)  # it is tried again
+    assert (tracked.run, list(server.runs["nope"].rows)) == ("nope", [1, 2, 3, 4])
+
+
 def test_a_second_fit_goes_on_and_a_copy_begins_a_run(server):
     tracked = nnx.MLflow()
     trainer = train(tracked)
@@ -305,6 +359,8 @@ def test_an_error_within_a_time_is_raised_and_a_late_one_is_not():
     with pytest.raises(OSError, match="own"):
         within(60, lambda: At(OSError("own"), 1).on_epoch(None, Pair(epoch=1)))
     assert within(60, lambda: 3) == 3
+    with pytest.raises(RuntimeError, match="the library raised KeyboardInterrupt"):  # it is no Ctrl-C
+        within(60, lambda: At(KeyboardInterrupt(), 1).on_epoch(None, Pair(epoch=1)))
 
 
 @pytest.mark.parametrize(
@@ -347,6 +403,29 @@ def test_every_fit_of_an_estimators_clones_is_a_run(server):
     assert server.runs["run0"].rows[3]["loss"] == estimator.loss_curve_[-1]
     estimator.partial_fit(X, y)
     assert list(server.runs[tracked.run].rows) == [1, 2, 3, 4]
+
+
+@pytest.mark.needs("sklearn", "optuna")
+@pytest.mark.parametrize("members", [None, 2])
+def test_trackers_and_pruners_see_the_validation_of_an_estimator(server, members):
+    from nnx.sklearn import MLPClassifier
+
+    rng = np.random.default_rng(0)
+    X, y, trial = rng.standard_normal((30, 2)), rng.integers(0, 2, 30), Trial()
+    arguments = {"max_iter": 3, "backend": "numpy", "random_state": 0, "n_members": members}
+    callbacks = [nnx.OptunaPruning(trial), nnx.MLflow()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has not converged
+        made = MLPClassifier((3,), early_stopping=True, callbacks=callbacks, **arguments).fit(X, y)
+    rows = server.runs["run0"].rows.values()
+    for name, curve in (
+        ("validation_loss", made.validation_loss_curve_),
+        ("validation_score", made.validation_scores_),
+    ):
+        np.testing.assert_allclose([row[name] for row in rows], curve)
+    assert trial.reports == [*enumerate((row["validation_loss"] for row in rows), 1)]
+    with pytest.raises(nnx.InputError, match="early_stopping=True instead"):
+        MLPClassifier((3,), callbacks=nnx.OptunaPruning(trial), **arguments).fit(X, y)
 
 
 # --- Optuna ----------------------------------------------------------------------------------------------------------
@@ -565,11 +644,18 @@ def test_wandb_itself_has_the_run_in_a_folder(alone):
 class Wandb:
     """A stand-in for wandb's package and its run, whose log may fail."""
 
-    run = None
+    run, key = None, True
     Settings = staticmethod(lambda **named: named)
 
     def __init__(self, fails):
         self.fails, self.rows, self.ended, self.id, self.summary = fails, [], None, "r", {}
+
+    def setup(self):
+        return Pair(settings=Pair(mode="online"))
+
+    def login(self, prompt):
+        assert not prompt
+        return self.key
 
     def init(self, **named):
         self.named = named
@@ -595,3 +681,22 @@ def test_a_failure_of_wandb_ends_no_fit(call, ended, monkeypatch):
     with pytest.warns(UserWarning, match="Weights & Biases .*the server is away") as said:
         train(nnx.WandB())
     assert (len(said), package.ended) == (1, ended)
+
+
+@pytest.mark.parametrize("key", [False, True])
+def test_a_missing_key_of_wandb_is_said_without_a_prompt(key, monkeypatch):
+    def fails(name, n):
+        if name == "init":
+            raise KeyboardInterrupt  # of a prompt at the end of its input
+
+    package = Wandb(fails)
+    package.key = key
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    why = "the library raised KeyboardInterrupt" if key else "there is no API key; run `wandb login`"
+    tracked = nnx.WandB()
+    with pytest.warns(UserWarning, match=f"does not record this fit.*{why}") as said:
+        train(tracked)
+    assert (len(said), hasattr(package, "named"), tracked.run) == (1, key, None)
+    package.key, package.fails = False, lambda name, n: None
+    train(nnx.WandB(mode="offline"))  # needs none
+    assert package.ended == 0

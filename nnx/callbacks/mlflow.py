@@ -1,6 +1,7 @@
 """A run of MLflow, by its client."""
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -24,6 +25,9 @@ OF_FILES = 60.0
 LONGEST = 500
 """Characters of a parameter that every MLflow takes."""
 
+LONGEST_NAME = 250
+"""The same of a name."""
+
 
 class MLflow(Tracker):
     """Records a fit as a run of MLflow.
@@ -31,8 +35,9 @@ class MLflow(Tracker):
     The run has the parameters of the trainer and of the fit, a line of metrics an epoch under the names of the history
     (of members the medians) and "learning_rate", and its status: FINISHED, FAILED after an error, KILLED after Ctrl-C.
 
-    A fit within ``with mlflow.start_run():`` is recorded in that run, which stays open. Else the fit has a run of its
-    own. nnx uses MLflow's client, and changes none of MLflow's global settings.
+    A fit within ``with mlflow.start_run():`` is recorded in that run, which stays open, if `uri` is None or MLflow's
+    own tracking URI. Else the fit has a run of its own. nnx uses MLflow's client, and changes none of MLflow's global
+    settings.
 
     A missing package or server ends no fit. One warning says it. After a failure nothing is sent until the fit's end,
     when the rest is sent and the run is ended, if the server answers again.
@@ -50,7 +55,8 @@ class MLflow(Tracker):
     run : str or None
         The id of a run to go on with.
     params, tags : dict or None
-        Further parameters, and tags, of the run.
+        Further parameters, and tags, of the run. MLflow takes names of letters, digits and ``_ - . / `` and spaces.
+        Other characters of any name become "_", and ")" is left out: "top_k(3)" is recorded as "top_k_3".
     model : bool
         Whether the model file, "model.safetensors", becomes an artifact of the run at the end.
 
@@ -87,7 +93,7 @@ class MLflow(Tracker):
         self.name = text_or_none("name", name)
         if tags is not None and not isinstance(tags, Mapping):
             raise InputError(f"tags must be a dict of the run's tags, or None; given {shown(tags)}")
-        self.tags = {str(key): str(value) for key, value in (tags or {}).items()}
+        self.tags = {_taken(key): str(value) for key, value in (tags or {}).items()}
         super().__init__(run, params, model)
 
     def open(self, params: dict[str, Any], measures: tuple[str, ...], resumed: bool) -> None:
@@ -97,21 +103,17 @@ class MLflow(Tracker):
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             uri = f"sqlite:///{self.folder.as_posix()}/mlflow.db"
-        elif self.run is None and active is not None and self.uri in (None, mlflow.get_tracking_uri()):
+        if self.run is None and active is not None and _absolute(uri) == _absolute(mlflow.get_tracking_uri()):
             self.run, self._joined = active.info.run_id, True
         self.service = f"MLflow at {uri}"
         self.wait = OF_SERVER if uri.startswith("http") else OF_FILES
         goes_on = self.run is not None
-        begin, default = partial(self._begin, mlflow, uri, self.run), Path("mlruns")
-        unwanted = self.folder is not None and not default.exists()
+        begin = partial(self._begin, mlflow, uri, self.run)
         self._client, self.run = within(self.wait, begin, late=None if goes_on else _kill)
-        if (
-            unwanted
-        ):  # before 3.8 or so MLflow makes this folder in the working folder, though nothing goes into it
-            with suppress(OSError):
-                default.rmdir()  # if it is empty
         self._is_open = True
-        within(self.wait, partial(self._describe, mlflow.entities.Param, params, resumed))
+        lacks = f"the run {self.run} of {{}} may lack parameters and numbers"
+        self._try(lacks, within, self.wait, partial(self._describe, mlflow.entities.Param, params, resumed))
+        self._failed = False  # the numbers may get there
 
     def _begin(self, mlflow: Any, uri: str, run: str | None) -> tuple[Any, str]:
         client = mlflow.MlflowClient(tracking_uri=uri)
@@ -138,21 +140,22 @@ class MLflow(Tracker):
 
     def _describe(self, param: Any, params: dict[str, Any], resumed: bool) -> None:
         """Log the parameters that the run does not have yet: MLflow refuses to change them."""
-        client, known = self._client, self._client.get_run(self.run).data.params
-        new = [(name, str(x)[:LONGEST]) for name, x in params.items() if name not in known]
-        for first in range(0, len(new), AT_ONCE // 10):
-            some = [param(*one) for one in new[first : first + AT_ONCE // 10]]
-            client.log_batch(self.run, params=some)
+        client = self._client
         if resumed:  # of epochs later than the checkpoint, too: they are done again, with the same numbers
             steps = [metric.step for metric in client.get_metric_history(self.run, "loss")]
             self._logged = max(steps, default=0)
+        named, known = {_taken(name): x for name, x in params.items()}, client.get_run(self.run).data.params
+        new = [(name, str(x)[:LONGEST]) for name, x in named.items() if name not in known]
+        for first in range(0, len(new), AT_ONCE // 10):
+            some = [param(*one) for one in new[first : first + AT_ONCE // 10]]
+            client.log_batch(self.run, params=some)
 
     def send(self, rows: list[Row]) -> None:
         """Log the numbers of epochs."""
         import mlflow
 
         metrics = [
-            mlflow.entities.Metric(name, value, int(1000 * row.time), row.epoch)
+            mlflow.entities.Metric(_taken(name), value, int(1000 * row.time), row.epoch)
             for row in rows
             for name, value in row.numbers.items()
         ]
@@ -168,6 +171,17 @@ class MLflow(Tracker):
         """End the run, unless it was joined."""
         if not self._joined:
             within(self.wait, partial(self._client.set_terminated, self.run, status))
+
+
+def _taken(name: object) -> str:
+    """Return a name with the characters that every MLflow takes: "top_k(3)" as "top_k_3"."""
+    return re.sub(r"[^\w.\- /]", "_", str(name).replace(")", ""))[:LONGEST_NAME]
+
+
+def _absolute(uri: str) -> str:
+    """Return a URI, that of a database in a file with its whole path."""
+    scheme, mark, path = uri.partition("sqlite:///")
+    return f"{scheme}{mark}{Path(path).resolve().as_posix()}" if mark else uri
 
 
 def _kill(begun: tuple[Any, str]) -> None:

@@ -121,7 +121,7 @@ def best_is(name: str, otherwise: str | None = None) -> str:
     kind = (
         name.removeprefix("validation_").removeprefix("val_").partition("(")[0]
     )  # Keras's is told when it is read
-    if kind in GREATER:
+    if kind in (*GREATER, "score"):
         return "max"
     if kind.endswith(("loss", "error")):
         return "min"

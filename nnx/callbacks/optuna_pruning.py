@@ -26,7 +26,8 @@ class OptunaPruning(Monitor):
     ----------
     trial : optuna.Trial
     monitor : str
-        The number's name in the history, such as "validation_loss". Of an estimator of nnx.sklearn it is "loss".
+        The number's name in the history, such as "validation_loss". An estimator of nnx.sklearn measures "loss", and
+        with ``early_stopping=True`` or a `validation_set` "validation_loss" and "validation_score".
 
     Attributes
     ----------

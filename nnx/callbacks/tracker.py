@@ -76,6 +76,8 @@ class Tracker(Resumable):
         self._rows: list[Row] = []
         self._offset = self._logged = self._epoch = 0
         self._sent = 0.0
+        self._not_opened: str | None = None
+        """The id of a run that the last fit could not go on with: the next one tries again."""
         self._before: BaseException | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -92,8 +94,9 @@ class Tracker(Resumable):
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Begin a run, or go on with that of the checkpoint, or of this object's last fit."""
-        goes_on, epoch = self.run is not None and not self._joined, self._epoch
-        run = self.run if goes_on else None
+        before, epoch = self.run or self._not_opened, self._epoch
+        goes_on = before is not None and not self._joined
+        run = before if goes_on else None
         self._forget()
         self.run, self._offset = run or self.run, epoch if goes_on and epoch else epochs_done(trainer)
         if state is not None:
@@ -101,11 +104,15 @@ class Tracker(Resumable):
         self._before = sys.exception()  # of a fit that is called where one is handled
         given = {**run_parameters(trainer), **self.params}
         self._try("{} does not record this fit", self.open, given, trainer.measures, state is not None)
+        if not self._is_open:
+            self.run, self._not_opened = None, self.run
+        elif self._joined and self.run == before and state is None and epoch:
+            self._offset = epoch
 
     def state(self) -> dict[str, Any]:
         """Return the run's id, and the epochs before this fit. The numbers so far are sent first."""
         self._flush()
-        return {"run": self.run, "offset": self._offset}
+        return {"run": self.run or self._not_opened, "offset": self._offset}
 
     def expects(self, trainer: Fit, state: Mapping[str, Any]) -> Any:
         """Return the form of the state in a checkpoint."""

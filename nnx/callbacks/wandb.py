@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from nnx.callbacks.tracker import FINISHED, KILLED, Row, Tracker, text_or_none
-from nnx.errors import as_path, items, one_of
+from nnx.errors import InputError, as_path, items, one_of
 from nnx.port.base import require
 from nnx.support.deadline import within
 
 MODES = "online", "offline", "disabled", None
+
+KILLED_CODE = 255
+"""The exit code of a run after Ctrl-C: wandb's own."""
 
 
 class WandB(Tracker):
@@ -90,16 +94,24 @@ class WandB(Tracker):
         else:
             if self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            self._run = wandb.init(
-                project=self.project, entity=self.entity, dir=self.folder, mode=self.mode, name=self.name,
-                tags=self.tags, config=params, id=self.run, resume="allow" if self.run else None,
-                reinit="create_new", settings=wandb.Settings(init_timeout=self.wait),
-            )  # fmt: skip
+            late = partial(_finish, code=KILLED_CODE)
+            self._run = within(2 * self.wait, partial(self._begin, wandb, params), late)
         self.run, self._is_open = self._run.id, True
         for name in (*measures, "learning_rate"):
             self._run.define_metric(name, step_metric="epoch")
         if resumed:
             self._logged = int(self._run.summary.get("epoch") or 0)
+
+    def _begin(self, wandb: Any, params: dict[str, Any]) -> Any:
+        mode = wandb.setup().settings.mode
+        can_ask = wandb.run is None and mode == (self.mode or mode) == "online"
+        if can_ask and "prompt" in signature(wandb.login).parameters and not wandb.login(prompt=False):
+            raise InputError("there is no API key; run `wandb login` first, or give mode='offline'")
+        return wandb.init(
+            project=self.project, entity=self.entity, dir=self.folder, mode=self.mode, name=self.name,
+            tags=self.tags, config=params, id=self.run, resume="allow" if self.run else None,
+            reinit="create_new", settings=wandb.Settings(init_timeout=self.wait),
+        )  # fmt: skip
 
     def send(self, rows: list[Row]) -> None:
         """Log the numbers of epochs."""
@@ -121,5 +133,9 @@ class WandB(Tracker):
     def close(self, status: str) -> None:
         """End the run, unless it was joined: its numbers are uploaded."""
         if not self._joined:
-            code = {FINISHED: 0, KILLED: 255}.get(status, 1)  # 255: wandb's own after Ctrl-C
-            within(6 * self.wait, partial(self._run.finish, exit_code=code))
+            code = {FINISHED: 0, KILLED: KILLED_CODE}.get(status, 1)
+            within(6 * self.wait, partial(_finish, self._run, code))
+
+
+def _finish(run: Any, code: int) -> None:
+    run.finish(exit_code=code)

@@ -42,6 +42,11 @@ class Convergence(Callback):
     ) -> None:
         self._estimator, self._m, self._judged, self._stops, self._draws = estimator, m, judged, stops, draws
 
+    def on_fit_start(self, trainer: Trainer, epochs: int) -> None:
+        """Name what is measured beside the loss."""
+        if self._judged is not None:
+            trainer.session.measures += ("validation_loss", "validation_score")
+
     def on_epoch(self, trainer: Trainer, progress: Progress) -> None:
         """Take up an epoch's loss; end the fit, or lower the rate, where the time has come."""
         estimator = self._estimator
@@ -51,6 +56,10 @@ class Convergence(Callback):
             score, loss = self._judged(trainer)
             estimator.validation_scores_.append(score)
             estimator.validation_loss_curve_.append(loss)
+            found = {"validation_loss": float(loss), "validation_score": float(score)}
+            trainer.session.records[-1].update(
+                found
+            )  # progress.measured is this record: other callbacks see it
             self._say(f"Validation score: {score:f}")
         if not estimator._stochastic:
             return

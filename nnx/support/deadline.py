@@ -23,6 +23,8 @@ def within(seconds: float, action: Callable[[], T], late: Callable[[T], Any] | N
     ------
     TimeoutError
         When the time is over.
+    RuntimeError
+        For a KeyboardInterrupt or SystemExit of the library's own: Ctrl-C never reaches another thread.
 
     Examples
     --------
@@ -56,6 +58,8 @@ def within(seconds: float, action: Callable[[], T], late: Callable[[T], Any] | N
     if given_up.is_set():
         raise TimeoutError(f"no answer within {seconds:g} seconds")
     good, outcome = found[0]
+    if not good and not isinstance(outcome, Exception):
+        raise RuntimeError(f"the library raised {type(outcome).__name__}") from outcome
     if not good:
         raise outcome
     return outcome  # type: ignore[no-any-return]
