@@ -38,10 +38,12 @@ def counted(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     """
     if sample_weight is None:
         return X, y, None
-    weights = samples.weights(sample_weight, len(y))  # raises where all are 0
+    weights = samples.weights(sample_weight, len(y))
     if (weights < 0).any():
         raise InputError(f"sample_weight must be at least 0; given {weights.min():g}")
     rows = np.flatnonzero(weights)
+    if not len(rows):  # scikit-learn before 1.9 lets it pass
+        raise InputError(f"sample_weight is 0 for all of the {len(y)} samples; expected some above 0")
     return (X, y, weights) if len(rows) == len(y) else (_take(X, rows), y[rows], weights[rows])
 
 
