@@ -55,7 +55,7 @@ class MLflow(Tracker):
     run : str or None
         The id of a run to go on with.
     params, tags : dict or None
-        Further parameters, and tags, of the run. MLflow takes names of letters, digits and ``_ - . / `` and spaces.
+        Further parameters, and tags, of the run. MLflow takes names of letters, digits and ``_ - . /`` and spaces.
         Other characters of any name become "_", and ")" is left out: "top_k(3)" is recorded as "top_k_3".
     model : bool
         Whether the model file, "model.safetensors", becomes an artifact of the run at the end.
