@@ -109,12 +109,8 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Make the network and the views of its parameters again."""
-        before: dict[str, Any] = {
-            "precision": None,
-            "numerical_embeddings": None,
-            "_embedded": None,
-            **ALONE,
-        }  # of a pickle from before there were these
+        # of a pickle from before there were these
+        before: dict[str, Any] = {"precision": None, "numerical_embeddings": None, **ALONE}
         if "class_weight" in self._get_param_names():
             before |= {"class_weight": None, "loss": "log_loss"}
         if "out_activation_" in state:
@@ -123,6 +119,7 @@ class Fitted(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             scores = state.get("validation_scores_")
             watched = None if scores is None else ("validation_fraction", True)
             before |= {"validation_scores_": None, "validation_loss_curve_": None, "_watched": watched}
+            before["_embedded"] = None
         super().__setstate__({**before, **state})
         if "network_" in state:
             self.network_ = Network.from_description({**state["network_"], "loss": self._link[1]})
