@@ -7,6 +7,10 @@
 The notation is that of the course notes: the columns of X (n[0], m) are samples, and W[l] is (n[l], n[l-1]).
 """
 
+from nnx.support import starting as _starting
+
+_starting.watch()  # before the imports below, which take most of the time to the command's own code
+
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any

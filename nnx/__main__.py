@@ -4,6 +4,7 @@ import os
 import sys
 
 from nnx.cli import INTERRUPTED, streams
+from nnx.support import starting
 
 
 def main() -> None:
@@ -13,15 +14,19 @@ def main() -> None:
         if any(word.partition("=")[0] == "--communicator" for word in sys.argv[1:]):
             from nnx.cli.ranks import begin
 
+            starting.leave()  # the ranks end together
             begin(sys.argv[1:])
         from nnx.cli.app import app
 
+        starting.leave()
         try:
             app()
         finally:  # app ends with SystemExit, also where all went well
             with streams.writing():
                 pass
-    except KeyboardInterrupt:  # before typer looks out for it
+    except KeyboardInterrupt:  # before a command looks out for it
+        if sys.stderr is not None:
+            print(starting.SAID, file=sys.stderr)
         sys.exit(INTERRUPTED)
     except ImportError as error:
         if os.environ.get("NNX_TRACEBACK") or not error.name or error.name.startswith("nnx"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.support import starting
 
 for needed in ("typer", "rich", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
@@ -181,6 +182,7 @@ MISTYPED = (
     "learning-rate must be greater than 0",
     "seed must be an integer >= 0",
     "held-out must be between 0 and 1",
+    "unknown loss 'gausian'. Known: binary",
     "sizes must list",
     "batch-sizes must be positive integers",
 )
@@ -221,7 +223,15 @@ MISTYPED = (
         (["train", "iris", "--held-out", "2"], "held-out must be between 0 and 1"),
         (["train", "iris", "--task", "regression"], "holds text"),
         (["predict", "nowhere.safetensors", "iris"], "there is no model file 'nowhere.safetensors'"),
-        (["predict", "pets.csv", "iris"], "truncated or no safetensors file"),
+        (["predict", "pets.csv", "iris"], "'pets.csv' is a file of data; expected a model: the folder"),
+        (["evaluate", "pets.csv", "iris"], "'pets.csv' is a file of data; expected a model: the folder"),
+        (["export", "pets.csv", "pets.onnx"], "'pets.csv' is a file of data; expected a model: the folder"),
+        (["show", "iris"], "'iris' is a data set; expected a model: the folder"),
+        (["train", "iris", "--loss", "gausian"], "unknown loss 'gausian'. Known: binary"),
+        (
+            ["train", "pets.csv", "--target", "kind,size"],
+            "no column 'kind,size'; a model has one target. Its",
+        ),
         (["bench", "--sizes", "64"], "sizes must list"),
         (["bench", "--batch-sizes", "1,a"], "batch-sizes must be positive integers"),
     ],
@@ -438,3 +448,95 @@ def test_a_gpu_that_fails_under_pytorch_is_no_fault_of_nnx(run, capsys):
         "Error: the GPU failed (CUDA error: an illegal memory access was encountered). Start"
     )
     assert err.endswith("nnx train --resume FOLDER")
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------------------
+
+
+IMPORTING = """
+import signal, sys
+sys.argv = {argv!r}
+sys.orig_argv = ["python", *{typed!r}]
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class CtrlC:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC)
+import nnx.__main__
+nnx.__main__.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("argv", "typed", "module"),
+    [
+        (["bin/nnx", "train", "iris"], ["bin/nnx", "train", "iris"], "nnx.convert"),
+        (["nnx.exe"], ["nnx.exe"], "nnx.errors"),
+        (["-m", "train", "-m"], ["-m", "nnx", "train", "-m"], "nnx.convert"),
+        pytest.param(["bin/nnx"], ["bin/nnx"], "typer", marks=pytest.mark.long),
+    ],
+)
+def test_ctrl_c_while_the_command_imports_is_one_line(argv, typed, module):
+    code = IMPORTING.format(argv=argv, typed=typed, module=module)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (130, "")
+    assert found.stderr == "Stopped by Ctrl-C before anything was done: nothing is written.\n"
+
+
+@pytest.mark.parametrize("argv", [["mine.py"], ["-m", "x"], ["-c"], [""], []])
+def test_a_program_that_imports_nnx_handles_ctrl_c_itself(argv, monkeypatch):
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "mine", "x"])
+    handler = signal.getsignal(signal.SIGINT)
+    starting.watch()
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def ctrl_c(*arguments, **named):
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    nnx.Tabular({"a": [1, 2] * 9, "b": ["x", "y"] * 9}, "b", layers=[], backend="numpy").save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("step", "arguments", "line"),
+    [
+        (
+            "nnx.cli.train.prepare",
+            ["train", "iris"],
+            "Stopped by Ctrl-C before the first epoch: nothing is saved.",
+        ),
+        (
+            "nnx.cli.running.begin",
+            ["train", "iris"],
+            "Stopped by Ctrl-C before the first epoch: nothing is saved.",
+        ),
+        (
+            "nnx.cli.inputs.Trainer.load",
+            ["predict", "MODEL", "iris"],
+            "Stopped by Ctrl-C: nothing is written.",
+        ),
+        ("nnx.cli.inputs.Trainer.load", ["evaluate", "MODEL", "iris"], "Stopped by Ctrl-C."),
+        ("nnx.cli.export.to_onnx", ["export", "MODEL", "a.onnx"], "Stopped by Ctrl-C: nothing is written."),
+        ("nnx.cli.model.described", ["show", "MODEL", "--json"], "Stopped by Ctrl-C."),
+        ("nnx.cli.bench._check", ["bench", "--out", "a.json"], "Stopped by Ctrl-C."),
+    ],
+)
+def test_ctrl_c_before_there_is_a_result_is_one_line(
+    run, monkeypatch, tmp_path, model, step, arguments, line
+):
+    monkeypatch.setattr(step, ctrl_c)
+    status, out, err = run(*[model if one == "MODEL" else one for one in arguments])
+    assert (status, out) == (130, "")
+    assert err.splitlines()[-1] == line
+    assert "Traceback" not in err
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -1,6 +1,7 @@
 """`nnx export`: a model of `nnx train` becomes an ONNX file that predicts as `nnx predict` does."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -29,6 +30,14 @@ def test_export(run, tmp_path):
     status, out, err = run("export", "model.safetensors", "deep/pets.onnx", "--members")
     assert (status, out) == (0, "")
     assert err.startswith("deep/pets.onnx: ")
+    shown = [" ".join(re.split(r"[\s│]+", row)[1:-1]) for row in err.splitlines() if row.startswith("│")]
+    assert shown == [
+        "input size double (m, 1) a number; NaN: missing",
+        "input coat string (m, 1) text; empty: missing",
+        "output label string (m,)",
+        "output probabilities float (m, 2)",
+        "output members float (2, m, 2)",
+    ]
     predicted = polars.read_csv(io.StringIO(run("predict", "model.safetensors", "new.csv")[1]))
     path = tmp_path / "deep" / "pets.onnx"
     for found in results(path, feed(path, frame)):
@@ -50,6 +59,11 @@ def test_export(run, tmp_path):
     ("arguments", "status", "message"),
     [
         (("model.safetensors", "pets.csv"), 2, "'pets.csv' does not end in .onnx"),
+        (
+            ("a.onnx", "model.safetensors"),
+            2,
+            "the model comes first, then the file to write: nnx export model",
+        ),
         (("nothing", "pets.onnx"), 1, "there is no model file 'nothing'"),
         (("model.safetensors", "a.onnx", "--dtype", "half"), 2, "half"),
         (("model.safetensors", "a.onnx", "--members"), 1, "'model.safetensors' is one network; --members"),

@@ -260,7 +260,10 @@ def test_a_target_of_another_name(run, trained, tmp_path):
         (["train", "ones.csv", "--target", "survived"], "has one class only, '1'"),
         (["train", "ones.csv", "--target", "survived", "--task", "regression"], "is 1 in all 20 rows"),
         (["train", "sheet.csv", "--target", "survived"], "is an Excel workbook"),
-        (["train", "test.csv", "--target", "sex", "--drop", "age,alone"], "give --drop once for each"),
+        (
+            ["train", "test.csv", "--target", "sex", "--drop", "age, alone"],
+            "by itself: --drop 'age' --drop 'alone'. Its",
+        ),
     ],
 )
 def test_bad_input_is_one_clear_error(run, trained, tmp_path, arguments, message):

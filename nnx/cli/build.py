@@ -10,7 +10,7 @@ from nnx.cli import metric_tables, parts
 from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import LOSS, OF_EACH_MEMBER, Options, long
 from nnx.data.prepare import Preparation
-from nnx.data.targets import check_loss
+from nnx.data.targets import check_loss, loss_names
 from nnx.data.task import TASKS
 from nnx.errors import InputError, between, integer, number, one_of, positive_int, unknown
 from nnx.metrics import METRICS, is_number, metric, score_name
@@ -67,7 +67,7 @@ def check(options: Options) -> None:
         loss = None if options.loss is None else spec.split(options.loss)[0]
         links = [link for link in LOSSES if loss is None or loss in LOSSES[link]]
         if not links:
-            raise unknown("loss", loss, dict.fromkeys(name for link in LOSSES.values() for name in link))
+            raise unknown("loss", loss, loss_names())
         if links == ["exp"] and options.task != "counts":
             raise InputError(f"the loss {loss} is of counts; say so: --task counts")
         check_of_members(options, bool(validation))

@@ -4,8 +4,12 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+from typer import Exit
 from typer.core import TyperCommand, TyperGroup
 
+from nnx.cli import INTERRUPTED
+from nnx.cli.stopped import line_of
 from nnx.data.builtin import BUILTIN
 from nnx.errors import nearest
 
@@ -78,6 +82,17 @@ class Group(_Helped, TyperGroup):
                 near = [f"nnx train {given}"] if a_file else nearest(given, self.commands)
                 error.message = f"No such command {given!r}.{_hint('', near)}"
             raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; say in one line that Ctrl-C has ended it, unless it has said so itself."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            from nnx.cli.show import errors
+
+            if line := line_of(error):
+                errors.print(escape(line), soft_wrap=True)
+            raise Exit(INTERRUPTED) from error
 
 
 def _hint(before: str, near: list[str]) -> str:

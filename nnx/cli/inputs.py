@@ -113,6 +113,27 @@ def pieces(
         yield rest
 
 
+def model_file(path: Path) -> Path:
+    """Return the model file of what was typed as MODEL: a file, or the folder of a run.
+
+    Raises
+    ------
+    InputError
+        For data in its place, and for an ONNX file.
+    """
+    ending = next((one for one in reversed(path.suffixes) if one.lower() != ".gz"), "").lower()
+    name, wanted = (
+        str(path),
+        "expected a model: the folder that `nnx train` left, or the model.safetensors in it",
+    )
+    if name in BUILTIN and not path.exists():
+        raise InputError(f"{name!r} is a data set; {wanted}")
+    if path.is_file() and ending in (*files.ENDINGS, ".onnx"):
+        what = "an ONNX file, which nnx.convert.from_onnx reads" if ending == ".onnx" else "a file of data"
+        raise InputError(f"{name!r} is {what}; {wanted}")
+    return file_of(path)
+
+
 def check_order(path: Path, data: str) -> None:
     """Raise an InputError where the data stand before the model."""
     if (
@@ -125,7 +146,7 @@ def check_order(path: Path, data: str) -> None:
 
 def model(path: Path, backend: str, device: str | None, precision: str | None) -> tuple[Trainer, Preparation]:
     """Return the model of a model file or a run's folder."""
-    file = file_of(path)
+    file = model_file(path)
     trainer = Trainer.load(file, backend, device, precision)
     if not predicts(trainer):
         raise InputError(f"{str(file)!r} has no member that predicts: they have diverged; train again")
@@ -158,6 +179,10 @@ def _file(data: str) -> Path:
             hint = f". A share is a number such as {float(data[:-1]) / 100:g}"
         raise InputError(
             f"there is no file {data!r}, nor a data set of that name; there are: {', '.join(BUILTIN)}{hint}"
+        )
+    if path.suffix == ".safetensors" and path.is_file():
+        raise InputError(
+            f"{data!r} is a model; expected data: CSV, Parquet, .npz, IDX or the name of a data set"
         )
     if note := files.misnamed(path):
         warn(note, "Note")

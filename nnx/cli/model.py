@@ -11,6 +11,7 @@ from nnx.callbacks.fit import epochs_done, steps_done
 from nnx.callbacks.monitor import best_is
 from nnx.cli import folds, members, parts, show, sweep_results
 from nnx.cli.folder import FOLDS, RESULTS
+from nnx.cli.inputs import model_file
 from nnx.data.prepare import Preparation
 from nnx.display.names import called
 from nnx.display.rounding import significant
@@ -19,7 +20,6 @@ from nnx.io import container
 from nnx.io.run_folder import MODEL
 from nnx.metrics.history import medians, without_nan
 from nnx.plots.run import TRAINING_SAMPLE
-from nnx.train.model_file import file_of
 from nnx.train.trainer import Trainer
 from nnx.version import __version__
 
@@ -37,7 +37,7 @@ def run(model: Path, as_json: bool) -> None:
         else:
             sweep_results.print_table(found)
         return
-    path = file_of(model)
+    path = model_file(model)
     trainer = Trainer.load(path, "numpy")
     written, form = container.versions(path)
     if as_json:

@@ -9,12 +9,12 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from nnx.cli.data_options import DataOptions
 from nnx.cli.option import BackendName, DeviceName, PrecisionName, complete, integer, numbers, option
+from nnx.data.targets import loss_names
 from nnx.errors import unknown
 from nnx.metrics import METRICS
 from nnx.model.activations import ACTIVATIONS
 from nnx.model.embeddings import EMBEDDINGS
 from nnx.model.initializers import INITIALIZERS
-from nnx.model.outputs import LOSSES
 from nnx.optimizers import OPTIMIZERS
 from nnx.optimizers.schedules import SCHEDULES
 
@@ -73,7 +73,7 @@ class Options(DataOptions):
             "Network",
             "huber(1) or absolute_error for numbers, focal(2) for classes.",
             show_default="cross-entropy, or half the squared error",
-            autocompletion=complete(dict.fromkeys(name for link in LOSSES.values() for name in link)),
+            autocompletion=complete(loss_names()),
         ),
     ] = None
 

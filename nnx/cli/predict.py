@@ -14,6 +14,7 @@ from rich.markup import escape
 from nnx.cli import streams
 from nnx.cli.inputs import at_once, check_backend, check_order, model, pieces, refuse_existing, typed
 from nnx.cli.show import errors
+from nnx.cli.stopped import NOTHING, STOPPED, Stopped, at_ctrl_c
 from nnx.cli.terminal import line, visible
 from nnx.data import labels as label
 from nnx.data.dialect import PLAIN, Written
@@ -51,21 +52,22 @@ def run(
         PLAIN.over(*written)
     if out is not None and not overwrite:
         refuse_existing(out)
-    trainer, preparation = model(path, backend, device, precision)
-    if spread and not trainer.each:
-        raise InputError(
-            f"{str(path)!r} is one network; --spread is that of members: train with --members 16"
+    with at_ctrl_c(NOTHING):
+        trainer, preparation = model(path, backend, device, precision)
+        if spread and not trainer.each:
+            raise InputError(
+                f"{str(path)!r} is one network; --spread is that of members: train with --members 16"
+            )
+        notes, m = Notes(), 0
+        dialect = preparation.dialect.over(*written)
+        found = pieces(data, at_once(trainer), preparation.target, dialect=dialect)
+        found = _read(data, found)
+        tell(renamed(preparation) if probabilities else ())
+        frames = (
+            predictions(preparation, A, probabilities, deviation)
+            for A, deviation in _outputs(found, trainer, preparation, notes, spread)
         )
-    notes, m = Notes(), 0
-    dialect = preparation.dialect.over(*written)
-    found = pieces(data, at_once(trainer), preparation.target, dialect=dialect)
-    found = _read(data, found)
-    tell(renamed(preparation) if probabilities else ())
-    frames = (
-        predictions(preparation, A, probabilities, deviation)
-        for A, deviation in _outputs(found, trainer, preparation, notes, spread)
-    )
-    first = next(frames)  # before anything is written
+        first = next(frames)  # before anything is written
     with _written(write_as, out) as write:
         try:
             for frame in chain((first,), frames):
@@ -77,6 +79,9 @@ def run(
                     f"{error}. The predictions of the first {count(m, 'row')} are written"
                 ) from error
             raise
+        except KeyboardInterrupt as error:
+            written_rows = f"{STOPPED} The predictions of the first {count(m, 'row')} are written."
+            raise Stopped(written_rows if m and out is None and write_as == "csv" else NOTHING) from error
     tell(notes.lines())
     if out is not None:
         errors.print(f"{count(m, 'prediction')} in {escape(line(str(out)))}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """`nnx train`: one run, one that goes on, or a sweep of them."""
 
+from pathlib import Path
 from typing import Any
 
 from nnx.callbacks.fit import epochs_done, steps_done
@@ -12,7 +13,8 @@ from nnx.cli.prepared import Reader
 from nnx.cli.report import describe, report
 from nnx.cli.resuming import going_on
 from nnx.cli.running import follow, train
-from nnx.cli.training import prepare, result
+from nnx.cli.stopped import AS_IT_WAS, NOT_BEGUN, Stopped, at_ctrl_c
+from nnx.cli.training import Training, prepare, result
 from nnx.errors import InputError, count
 from nnx.io import run_folder
 from nnx.io.run_folder import CHECKPOINTS
@@ -67,20 +69,11 @@ def check_alone(options: Options, ranks: Communicator) -> None:
 
 def single(options: Options) -> int:
     """Train one network; return the exit status."""
-    reader = Reader()
-    training = prepare(options, reader)
-    if options.resume is not None:
-        folder = Folder(options.resume)
-        resumed = going_on(training, folder.path)  # errors come before any report
+    reader, not_begun = Reader(), AS_IT_WAS if options.resume else NOT_BEGUN
+    with at_ctrl_c(not_begun):
+        training, folder = made_ready(options, reader)
     if training.trainer.communicator.rank:
         return follow(training, options.resume)
-    if options.resume is not None:
-        folder.check()
-        describe(training)
-        show.say("Resumed", resumed)
-    else:
-        describe(training)
-        folder = Folder.make(options.out, name_of(options.data))
     trainer = training.trainer
     try:
         resume, bar = options.resume is not None, Bar(show.console, training.data.preparation)
@@ -98,7 +91,12 @@ def single(options: Options) -> int:
                 show.say("Pictures", f"nnx plot {folder.path} draws them", fold=False)
             else:
                 tell_to_go_on(folder)
-        raise
+        elif not steps_done(trainer):
+            raise Stopped(not_begun) from None
+        else:
+            show.console.print("Stopped by Ctrl-C before the model was saved.")
+            tell_to_go_on(folder)
+        raise Stopped from None
     finally:
         if training.files:
             show.say("Saved", f"{folder.path}: {', '.join(training.files)}", fold=False)
@@ -112,6 +110,24 @@ def single(options: Options) -> int:
         tell_to_go_on(folder)
     show.result(found)
     return 0 if whole else INTERRUPTED
+
+
+def made_ready(options: Options, reader: Reader) -> tuple[Training, Folder]:
+    """Return the training and its folder, which goes on or, unless another rank does that, is made."""
+    training = prepare(options, reader)
+    first = training.trainer.communicator.rank == 0
+    if options.resume is not None:
+        folder = Folder(options.resume)
+        resumed = going_on(training, folder.path)  # errors come before any report
+        if first:
+            folder.check()
+            describe(training)
+            show.say("Resumed", resumed)
+        return training, folder
+    if not first:
+        return training, Folder(Path())
+    describe(training)
+    return training, Folder.make(options.out, name_of(options.data))
 
 
 def tell_to_go_on(folder: Folder) -> None:

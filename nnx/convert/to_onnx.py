@@ -82,6 +82,20 @@ def to_onnx(
         aside.write_bytes(made.SerializeToString())
 
 
+def ends_of(path: Path) -> tuple[list[tuple[str, ...]], ...]:
+    """Return the inputs and the outputs of an ONNX file: name, type, shape, and the meaning of the values, as texts."""
+    onnx = require("onnx", "onnx")
+    graph = onnx.load(path).graph
+
+    def described(end: Any) -> tuple[str, ...]:
+        tensor = end.type.tensor_type
+        axes = [str(axis.dim_param or axis.dim_value) for axis in tensor.shape.dim]
+        shape = f"({', '.join(axes)}{',' * (len(axes) == 1)})"
+        return end.name, onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), shape, end.doc_string
+
+    return [described(end) for end in graph.input], [described(end) for end in graph.output]
+
+
 def _as(model: "Model", dtype: str | None) -> "Model":
     """Return the model with parameters of this dtype, without members that have no share."""
     given = next(iter(model.arrays.values())).dtype

@@ -202,8 +202,11 @@ class Table:
             if name not in columns:
                 hint = did_you_mean(name, columns)
                 its = f". {hint}Its" if hint else "; its"
-                if name in drop and "," in name:
-                    its = "; give --drop once for each; its"
+                if "," in name and name in drop:
+                    each = " ".join(f"--drop {one.strip()!r}" for one in name.split(",") if one.strip())
+                    its = f"; of several give each by itself: {each}. Its"
+                elif "," in name:
+                    its = f"; a model has one target. {hint}Its"
                 raise InputError(f"{self.where} has no column {name!r}{its} columns are: {known}")
         left_out = {target, *drop}
         features = [name for name in columns if name not in left_out]

@@ -8,7 +8,25 @@ import numpy as np
 from nnx.array.host import quiet
 from nnx.data import labels as label
 from nnx.errors import InputError, count, listed
-from nnx.model.outputs import output
+from nnx.model.outputs import LOSSES, output
+
+SEVERAL_OUTPUTS = ("gaussian",)
+"""The losses that a table's model cannot have, with any parameter: they have several outputs for each target."""
+
+
+def loss_names() -> list[str]:
+    """Return the names of the losses that a table's model can have.
+
+    Examples
+    --------
+    >>> "huber" in loss_names(), "gaussian" in loss_names()
+    (True, False)
+    """
+    return [
+        name
+        for name in dict.fromkeys(name for link in LOSSES.values() for name in link)
+        if name not in SEVERAL_OUTPUTS
+    ]
 
 
 def check_loss(link: str, loss: str | None) -> None:
@@ -17,7 +35,8 @@ def check_loss(link: str, loss: str | None) -> None:
     if found.per_target > 1:
         raise InputError(
             f"the loss {found.spec!r} has {found.per_target} outputs for each target, and a table's model predicts one "
-            "number. Give a loss such as quantile(0.9), or use nnx.sklearn.MLPRegressor or nnx.Trainer"
+            "number. In Python nnx.sklearn.MLPRegressor and nnx.Trainer take it; for a table give a loss of one "
+            "output, such as huber or quantile(0.9)"
         )
 
 

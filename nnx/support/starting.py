@@ -1,0 +1,45 @@
+"""Ctrl-C while the command `nnx` imports its code: one line and an exit status, and no traceback."""
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C."""
+
+SAID = "Stopped by Ctrl-C before anything was done: nothing is written."
+
+
+def is_command() -> bool:
+    """Return whether this process is the command, as `nnx ...` or `python -m nnx ...`, and not a program of a user."""
+    if not sys.argv or not sys.argv[0]:
+        return False
+    if (
+        sys.argv[0] == "-m"
+    ):  # so it is until Python has found the module, whose name stands before the arguments
+        return sys.orig_argv[-len(sys.argv)] in ("nnx", "-mnnx")
+    return Path(sys.argv[0]).stem == "nnx"
+
+
+def watch() -> None:
+    """Let Ctrl-C end the command with one line, until `leave`; any other program is left as it is."""
+    ours = threading.current_thread() is threading.main_thread()
+    if ours and is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def leave() -> None:
+    """Let Ctrl-C raise a KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(*_: Any) -> None:
+    """End at once: an exception would pass through imports, some of which make it another one."""
+    with suppress(OSError):
+        os.write(2, f"{SAID}\n".encode())
+    os._exit(INTERRUPTED)
