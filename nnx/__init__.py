@@ -15,7 +15,7 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from nnx import convert, plots
+from nnx import convert, plots, schedules
 from nnx.array.namespace import array_namespace
 from nnx.batches.source import Rows
 from nnx.callbacks import (
@@ -86,7 +86,6 @@ from nnx.optimizers import (
     NAdam,
     Nesterov,
     RMSprop,
-    schedules,
 )
 from nnx.optimizers.lbfgs import LBFGS
 from nnx.optimizers.schedules import register as register_schedule

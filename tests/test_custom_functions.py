@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import nnx
 from nnx import schedules
 from nnx.metrics import metric
+from nnx.model.members import together
 from nnx.port.program import Program
 
 X = np.random.default_rng(0).standard_normal((3, 40))
@@ -119,7 +121,10 @@ def test_a_loss_of_samples_and_one_of_Z():
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        (lambda A, Y: abs(A - Y), "has no name; define it with def"),
+        (lambda A, Y: abs(A - Y), None),
+        (dict, "a loss of your own must be a function, not <class 'dict'>"),
+        (nnx.Loss("m", lambda A, Y: A + math.exp(A)), r"float\(\) of an array, as a function of math calls it"),
+        (nnx.Loss("m", lambda A, Y: (A > Y) * (A - Y)), r"bool and float64 arrays.*write xp\.astype or xp\.where"),
         (nnx.Loss("m", product), r"cannot derive its derivative: the operation 'prod' .*Give it: nnx\.Loss\(name"),
         (nnx.Loss("m", lambda A, Y: xp(A).cumulative_sum(A, axis=-2)), "cannot derive .*'cumulative_sum' .* be traced"),
         (nnx.Loss("m", lambda A, Y: xp(A).where(A > 0.1, 2 * A, Y)), None),
@@ -127,7 +132,7 @@ def test_a_loss_of_samples_and_one_of_Z():
         (cubic(derivative=lambda A, Y: 3 * (A - Y) ** 2), r"derivative gives .* at a = .*, y = .*changes by"),
         (cubic(derivative=lambda A, Y: (A - Y) * abs(A - Y) / 10), "without the mean over the samples"),
         (cubic(derivative=lambda A, Y: 1.0), r"derivative must return an array of shape \(2, 32\)"),
-        (nnx.Loss("m", lambda A, Y: xp(A).mean(abs(A - Y)), own_huber), r"loss must return .*\(2, 32\) or \(32,\)"),
+        (nnx.Loss("m", lambda A, Y: xp(A).mean(abs(A - Y)), own_huber), r"loss must .*\(2, 32\) or \(32,\).*the mean"),
         (nnx.Loss("m", lambda A, Y: np.abs(A - Y), own_huber), r"cannot run on every backend.*xp\.exp\(x\)"),
         (nnx.Loss("m", lambda A, Y: A if A[0, 0] > 0 else Y, own_huber), r"bool\(\).*xp\.where"),
         (nnx.Loss("m", lambda A, Y: (A - Y).sum(axis=0), own_huber), r"xp\.sum\(x\) for x\.sum\(\)"),
@@ -247,6 +252,31 @@ def test_a_registered_loss_of_one_function_is_found_by_its_name():
     nnx.check_gradient(net)
 
 
+def power(A, Y, p):
+    return abs(A - Y) ** p
+
+
+def test_a_loss_without_a_name_trains_and_is_not_saved(tmp_path):
+    trainer = nnx.Trainer(nnx.mlp([3, 1], output="identity", loss=lambda A, Y: abs(A - Y)), backend="numpy")
+    trainer.fit(X, Y, epochs=1, batch_size=20)
+    with pytest.raises(
+        nnx.InputError, match=r"no name, by which a model file would know it; .*nnx\.Loss\('my_loss'"
+    ):
+        trainer.save(tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(nnx.InputError, match="has no name"):
+        nnx.register_loss(lambda A, Y: abs(A - Y))
+    nets = [nnx.mlp([3, 1], output="identity", loss=partial(power, p=p)) for p in (2, 4)]
+    with pytest.raises(nnx.InputError, match="two of them differ in output"):
+        together(nets)
+
+
+def test_an_error_of_the_function_itself_has_a_note():
+    with pytest.raises(TypeError, match="missing") as raised:
+        nnx.mlp([3, 1], output="identity", loss=power)
+    assert "the functions of nnx.array_namespace(x) alone" in raised.value.__notes__[0]
+
+
 # A schedule.
 
 
@@ -258,7 +288,7 @@ def branching(t):
     ("factor", "message"),
     [
         (branching, r"'branching' cannot run on every backend: bool\(\).*xp\.where\(condition"),
-        (lambda t: 1 / (1 + t), "has no name; define it with def"),
+        (lambda t: 1 / (1 + t), "has no name, by which a model file would know it; define it with def"),
         (0.5, "a schedule of your own must be a function, not 0.5"),
     ],
 )
@@ -328,6 +358,10 @@ def accuracy(y_true, y_pred):
     return 1.0
 
 
+def f1_score(y_true, y_pred, power=1):
+    raise ValueError("no mix")
+
+
 def vector(y_true, y_pred):
     return y_pred
 
@@ -335,8 +369,10 @@ def vector(y_true, y_pred):
 def test_metrics_that_cannot_be():
     trainer = nnx.Trainer(nnx.mlp([3, 1], output="identity"), backend="numpy")
     for own, weights, message in (
-        (accuracy, None, "'accuracy' is a metric of nnx's own.*give .*function accuracy.* another name"),
-        (lambda y, a: 0.0, None, "metric .*lambda.* has no name; define it with def"),
+        (accuracy, None, r"'accuracy' is a metric of nnx's own.*metrics=\['accuracy'\], or give .*another name"),
+        (lambda y, a: 0.0, None, "metric .*lambda.* has no name, by which a history would know it; define it with def"),
+        (f1_score, None, r"'f1_score' raised ValueError: no mix. .*y_pred > 0\.5 for two classes.*metrics=\['f1'\]"),
+        (partial(f1_score, power=2), None, "the metric 'f1_score' raised ValueError"),
         (vector, None, "what the metric 'vector' returns must be a number, not a numpy ndarray of shape"),
         (median_error, np.ones(40), "'median_error' does not take them; give the function a parameter sample_weight"),
         (dict, None, "a metric must be a name, such as 'accuracy', a function of the targets"),

@@ -409,6 +409,8 @@ def test_spec_makes_the_same_again(link, loss):
         ("huber(1)", "huber", "Huber, delta 1"),
         ("huber( 1e-2 )", "huber(0.01)", "Huber, delta 0.01"),
         ("huber(2)", "huber(2.0)", "Huber, delta 2"),
+        ("huber(delta = 2)", "huber(2.0)", "Huber, delta 2"),
+        ("quantile(q=0.1,0.9)", "quantile(0.1,0.9)", "pinball, quantiles 0.1, 0.9"),
         ("quantile", "quantile(0.5)", "pinball, quantile 0.5"),
         ("quantile( .1, 0.90 )", "quantile(0.1,0.9)", "pinball, quantiles 0.1, 0.9"),
         ("gaussian(1e-6)", "gaussian", "Gaussian"),
@@ -447,6 +449,7 @@ def test_impossible_losses():
         ("identity", "huber(0)", r"'huber\(0\)': delta must be greater than 0 and finite, not 0"),
         ("identity", "huber(inf)", "delta must be greater than 0 and finite, not inf"),
         ("identity", "huber(nan)", "delta must be greater than 0 and finite, not nan"),
+        ("identity", "huber(width=2)", r"'huber\(width=2\)': its parameter is delta, not 'width'"),
         ("identity", "huber(wide)", "delta must be greater than 0 and finite, not 'wide'"),
         ("identity", "quantile(1)", "a quantile must be a number between 0 and 1, such as 0.9, not 1"),
         (

@@ -340,7 +340,8 @@ def test_names():
         assert metric(name).name.split("(")[0] == name
         assert metric(metric(name).name) == metric(name)
     assert metric("top_k").name == "top_k(5)"
-    assert metric("top_k(3)") == TopK(3)
+    assert metric("top_k(3)") == metric("top_k(k=3)") == TopK(3)
+    assert metric("f1(average=micro)").name == "f1(micro)"
     assert metric("f1( micro )") == F1("micro")
     assert metric("f1(none)") == F1(None)
     assert (F1().name, Recall("weighted").name, Precision(None).name) == (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from unreadable_arrays import Guarded, unwrap, wrap
 
 import nnx
-from nnx.optimizers.schedules import (
+from nnx.schedules import (
     SCHEDULES,
     Constant,
     Cosine,

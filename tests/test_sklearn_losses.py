@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 pytest.importorskip("sklearn")
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import mean_pinball_loss, r2_score
 from sklearn.model_selection import GridSearchCV
@@ -119,6 +121,30 @@ def test_a_gaussian_has_a_mean_and_a_deviation(samples):
     np.testing.assert_array_equal(again.predict_std(X), std)
     Y = np.stack([y, y], axis=1)
     assert small("gaussian(0.01)").fit(X, Y).predict_std(X).shape == (120, 2)
+
+
+def test_a_gaussian_begins_at_the_moments_of_y(samples):
+    X, y = samples
+    Y, w = np.stack([150 + 77 * y, 0.01 * y], axis=1), np.arange(120.0)
+    mean = np.average(Y, axis=0, weights=w)
+    moments = [*mean, *np.log(np.average((Y - mean) ** 2, axis=0, weights=w))]
+    model = small("gaussian", max_iter=1, learning_rate_init=1e-12)
+    with pytest.warns(
+        ConvergenceWarning, match=r"deviation of 0\.00.*TransformedTargetRegressor\(MLPRegressor"
+    ):
+        model.fit(X, Y, w)
+    np.testing.assert_allclose(model.intercepts_[-1], moments, rtol=1e-7)
+    assert (
+        model.set_params(early_stopping=True).fit(X, Y[:, 0], w).intercepts_[-1][0] != moments[0]
+    )  # of a part
+
+
+def test_a_gaussian_learns_targets_of_any_unit(samples):
+    X, y = samples
+    options = {"hidden_layer_sizes": (32,), "max_iter": 100, "learning_rate_init": 0.01, "batch_size": 20}
+    for solver in ("adam", "lbfgs"):
+        model = small("gaussian", solver=solver, **options).fit(X, 150 + 77 * y)
+        assert model.score(X, 150 + 77 * y) > 0.3
 
 
 def test_members_of_a_gaussian_are_a_mixture(samples):
@@ -258,13 +284,13 @@ def test_a_network_cannot_go_on_with_another_loss(first, then, samples):
 @pytest.mark.parametrize(
     ("loss", "message"),
     [
-        ("hubr", "The 'loss' parameter of MLPRegressor must be a str among"),
+        ("hubr", r"The 'loss' parameter of MLPRegressor must be a str among.* instead\. Did you mean 'huber'\?"),
+        ("huber(size=2)", r"the loss 'huber\(size=2\)': its parameter is delta, not 'size'"),
         ("hinge", "The 'loss' parameter of MLPRegressor must be a str among"),
         (3, "The 'loss' parameter of MLPRegressor must be"),
         ("huber(-1)", r"the loss 'huber\(-1\)': delta must be greater than 0"),
         ("quantile(0.9,0.1)", "several quantiles must ascend"),
-        (lambda A, Y: A, "has no name; define it with def"),
-        (lambda A: A, "has no name"),
+        (np.square, r"the loss 'square'"),
         (nnx.Loss("poisson", bent), "nnx has a loss named 'poisson' itself; choose another name"),
         (nnx.Loss("prod", lambda A, Y: nnx.array_namespace(A).prod(A - Y, axis=-2)), "cannot derive its derivative"),
     ],
@@ -272,6 +298,39 @@ def test_a_network_cannot_go_on_with_another_loss(first, then, samples):
 def test_losses_that_cannot_be(loss, message, samples):
     with pytest.raises(ValueError, match=message):
         small(loss).fit(*samples)
+
+
+def power(A, Y, p):
+    return abs(A - Y) ** p
+
+
+def test_a_loss_needs_no_name_where_nothing_names_it(samples):
+    X, y = samples
+    expected = small(squares).fit(X, y)
+    for loss in (lambda A, Y: (A - Y) ** 2, partial(power, p=2)):
+        model = clone(small(loss)).fit(X, y)
+        np.testing.assert_allclose(model.predict(X), expected.predict(X), rtol=1e-6)
+        assert model.partial_fit(X, y).loss_ > 0
+    assert small(partial(power, p=4), n_members=2).fit(X, y).predict(X).shape == (120,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameter", "value", "nearest"),
+    [
+        (MLPRegressor, "activation", "rleu", "relu"),
+        (MLPRegressor, "solver", "adma", "adam"),
+        (MLPRegressor, "precision", "bf16", "bfloat16"),
+        (MLPClassifier, "learning_rate", "constnt", "constant"),
+        (MLPClassifier, "loss", "cross_entropy", "log_loss"),
+        (MLPClassifier, "class_weight", "balance", "balanced"),
+    ],
+)
+def test_a_wrong_name_has_a_nearest_one(kind, parameter, value, nearest, samples):
+    model = kind(**{parameter: value})
+    with pytest.raises(ValueError, match=rf"Got '{value}' instead\. Did you mean '{nearest}'\?$"):
+        model.fit(samples[0], samples[1] > 0)
+    with pytest.raises(ValueError, match=r"instead\.$"):
+        model.set_params(**{parameter: "nothing like it"}).fit(samples[0], samples[1] > 0)
 
 
 # --- classifiers ------------------------------------------------------------------------------------------------------

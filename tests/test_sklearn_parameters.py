@@ -602,3 +602,36 @@ def test_integers_beyond_floats_are_refused_by_name(name):
 def test_a_solver_that_is_no_name_is_refused_by_name():
     with pytest.raises(ValueError, match="solver"):
         MLPRegressor(solver=np.array(["adam"])).partial_fit(np.ones((4, 2)), np.zeros(4))
+
+
+# --- what X and y may not hold ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes_more"), [(MLPClassifier, "TabularClassifier"), (MLPRegressor, "TabularRegressor")]
+)
+def test_an_X_with_gaps_or_text_is_one_of_the_estimators_of_tables(kind, takes_more, samples):
+    X, y = samples
+    gaps, text = X.copy(), X.astype(object)
+    gaps[3, 1], text[:, 1] = np.nan, "red"
+    model = kind(hidden_layer_sizes=(4,), max_iter=1).fit(X, y > 0.5)
+    for given, message in (
+        (gaps, "Input X contains NaN."),
+        (text, "could not convert string to float: 'red'"),
+    ):
+        for use in (lambda X: kind().fit(X, y > 0.5), model.predict):
+            with pytest.raises(
+                ValueError, match=rf"(?s){message}.*nnx\.sklearn\.{takes_more} takes missing values"
+            ):
+                use(given)
+    with pytest.raises(ValueError, match="Input X contains infinity") as raised:
+        model.predict(X * np.inf)
+    assert "Tabular" not in str(raised.value)
+
+
+def test_text_is_no_target_of_a_regressor(samples):
+    X, y = samples
+    for labels in (np.where(y > 0.5, "a", "b"), np.where(y > 0.5, "a", "b").astype(object), ["a"] * 40):
+        with pytest.raises(ValueError, match=r"y holds text such as '[ab]'.* use MLPClassifier"):
+            MLPRegressor().fit(X, labels)
+    MLPRegressor(max_iter=1).fit(X, y.astype(str).astype(object))  # as in scikit-learn

@@ -101,7 +101,7 @@ def test_balanced_has_no_meaning_for_parts(classes):
         ({"a": -1.0}, "'a' the weight -1.0; expected a finite number of at least 0"),
         ({"a": np.nan}, "at least 0"),
         ({"a": "2"}, "the weight '2'"),
-        ({"z": 2.0}, r"\['a', 'b', 'c'\], are not in class_weight"),
+        ({"z": 2.0}, r"\['a', 'b', 'c'\], are not in class_weight: it has 'z', which y does not"),
         ({"a": 0, "b": 0, "c": 0}, "0 for all"),
         ([{0: 1, 1: 2}], "several labels at once"),
         (["balanced"], "expected dicts"),

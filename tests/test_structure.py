@@ -84,6 +84,7 @@ EDGES = {
     "sklearn/classifier.py",
     "sklearn/fit_tasks.py",
     "sklearn/embeddings.py",
+    "sklearn/gaussian.py",
     "sklearn/fitted.py",
     "sklearn/fitting.py",
     "sklearn/input_gradients.py",
@@ -91,6 +92,7 @@ EDGES = {
     "sklearn/losses.py",
     "sklearn/member_params.py",
     "sklearn/members.py",
+    "sklearn/names.py",
     "sklearn/parameters.py",
     "sklearn/regressor.py",
     "sklearn/samples.py",
@@ -110,9 +112,9 @@ ARRAY_LIBRARIES = {
 
 # The rooms, low to high. No file imports one of a room above its own. `nnx` is the package itself, nnx/__init__.py.
 ROOMS = (
-    "version", "errors", "support", "array", "port", "compiler", "display", "model", "optimizers", "io", "metrics",
-    "batches", "callbacks", "plots", "train", "data", "sklearn", "convert", "nnx", "backends", "bench", "cli",
-    "__main__",
+    "version", "errors", "support", "array", "port", "compiler", "display", "model", "optimizers", "schedules", "io",
+    "metrics", "batches", "callbacks", "plots", "train", "data", "sklearn", "convert", "nnx", "backends", "bench",
+    "cli", "__main__",
 )  # fmt: skip
 
 

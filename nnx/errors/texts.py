@@ -65,6 +65,7 @@ SYNONYMS = {
     "absolute_error": "mean_absolute_error", "mean_absolute_error": "absolute_error",
     "sparse_categorical_crossentropy": "cross_entropy", "categorical_crossentropy": "cross_entropy",
     "bce": "binary_cross_entropy", "nll": "cross_entropy", "l1_loss": "absolute_error",
+    "cross_entropy": "log_loss", "binary_cross_entropy": "log_loss", "gradient_descent": "sgd",
     "kaiming": "he", "xavier": "glorot",
     "acc": "accuracy", "auc": "roc_auc", "rmse": "root_mean_squared_error", "top_k_accuracy": "top_k",
     "sensitivity": "recall", "r2_score": "r2", "pytorch": "torch", "np": "numpy", "gd": "gradient_descent",

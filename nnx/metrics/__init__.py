@@ -91,7 +91,8 @@ def _check_name(given: Metric) -> None:
         )
     if kind in METRICS and type(given) is not METRICS[kind]:
         raise InputError(
-            f"{name!r} is a metric of nnx's own, with a unit and a best value of its own; give {given!r} another name"
+            f"{name!r} is a metric of nnx's own, with a unit and a best value of its own: write metrics=[{kind!r}], or "
+            f"give {given!r} another name"
         )
 
 
@@ -118,4 +119,4 @@ def is_number(name: str) -> bool:
     (True, False, False)
     """
     kind, parameter = split(name)
-    return kind != "confusion_matrix" and parameter != "none"
+    return kind != "confusion_matrix" and parameter not in ("none", "average=none")

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 
 from nnx.array import host
 from nnx.array.namespace import Array
-from nnx.errors import InputError, number, shown
-from nnx.metrics.measure import Partial, ToNumpy, of_samples
+from nnx.errors import InputError, first_line, nearest, number, shown
+from nnx.metrics.measure import METRICS, Partial, ToNumpy, of_samples
 from nnx.model.custom import name_of
 from nnx.model.outputs.base import Output
 from nnx.model.outputs.targets import are_indices
@@ -32,8 +33,9 @@ class OfFunction:
 
     @property
     def name(self) -> str:
-        """The function's name."""
-        return name_of("metric", self.function)
+        """The function's name; of a `functools.partial` that of its function."""
+        function = self.function
+        return name_of("metric", function.func if isinstance(function, partial) else function)
 
     def partial(self, output: Output, A: Array, Y: Array, w: Array | None) -> Partial:
         """Return a batch's predictions, targets and weights, which stay on the device until the last batch."""
@@ -50,5 +52,19 @@ class OfFunction:
                 f"the samples have weights, and the metric {self.name!r} does not take them; give the function a "
                 "parameter sample_weight"
             )
-        found = self.function(Y, A, **({"sample_weight": w[0]} if w else {}))
+        try:
+            found = self.function(Y, A, **({"sample_weight": w[0]} if w else {}))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the metric {self.name!r} raised {type(error).__name__}: {first_line(error)}. It was called with "
+                f"y_true, {shown(Y)}, and y_pred, {shown(A)}: the numbers that predict returns. Convert them in a "
+                "function of your own: y_pred > 0.5 for two classes, y_pred.argmax(axis=0) for more, y_pred.T for "
+                f"samples as rows{_ours(self.name)}"
+            ) from error
         return number(f"what the metric {self.name!r} returns", found, "a number", lambda x: True)
+
+
+def _ours(name: str) -> str:
+    """Return where nnx has a metric of such a name itself, for the end of a message."""
+    near = nearest(name.removesuffix("_score"), METRICS, 1)
+    return f". nnx has this metric itself: metrics={near!r}" if near else ""

@@ -1,6 +1,8 @@
 """Checks of functions that a user wrote: that every backend can run them, and their derivatives."""
 
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from nnx.array.namespace import Array
 from nnx.compiler import TraceError, trace
 from nnx.compiler.ir.operations import NotPortableError
+from nnx.compiler.ir.tracer import Tracer
 from nnx.errors import InputError, first_line, shown
 
 STEP = 1e-5
@@ -25,14 +28,52 @@ def name_of(kind: str, function: Callable[..., Any], name: str | None = None) ->
     InputError
         When it is no function, or has no name.
     """
-    if not callable(function) or isinstance(function, type):
-        raise InputError(f"a {kind} of your own must be a function, not {shown(function)}")
     if name is not None and not (isinstance(name, str) and name):
         raise InputError(f"name must be a name, or None for the function's own, not {shown(name)}")
-    found = name or getattr(function, "__name__", "<none>")
-    if not isinstance(found, str) or found.startswith("<"):
-        raise InputError(f"the {kind} {shown(function)} has no name; define it with def, or set its __name__")
-    return found
+    found = function_name(kind, function)
+    if not name and not has_name(found):
+        raise not_named(kind, function)
+    return name or found
+
+
+def function_name(kind: str, function: Callable[..., Any]) -> str:
+    """Return the name of a function; in angle brackets where it has none, as Python writes <lambda>.
+
+    Raises
+    ------
+    InputError
+        When it is no function.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> (
+    ...     function_name("loss", max),
+    ...     function_name("loss", lambda A, Y: A),
+    ...     function_name("loss", partial(max, 0)),
+    ... )
+    ('max', '<lambda>', '<partial of max>')
+    """
+    if not callable(function) or isinstance(function, type):
+        raise InputError(f"a {kind} of your own must be a function, not {shown(function)}")
+    if isinstance(function, partial):
+        return f"<partial of {function_name(kind, function.func)}>"
+    found = getattr(function, "__name__", None)
+    return found if isinstance(found, str) and found else f"<{type(function).__name__}>"
+
+
+def has_name(name: str) -> bool:
+    """Return whether `function_name` found a name."""
+    return not name.startswith("<")
+
+
+def not_named(kind: str, function: Callable[..., Any]) -> InputError:
+    """Return the error for a function that has no name where it needs one."""
+    where = "a history" if kind == "metric" else "a model file"
+    own = "nnx.Loss('my_loss', function)" if kind == "loss" else "set its __name__"
+    return InputError(
+        f"the {kind} {shown(function)} has no name, by which {where} would know it; define it with def, or {own}"
+    )
 
 
 def check_portable(what: str, function: Callable[..., Any], *arrays: Array) -> None:
@@ -42,16 +83,39 @@ def check_portable(what: str, function: Callable[..., Any], *arrays: Array) -> N
     except Exception as error:  # of a tracer, which has nothing but the standard
         if isinstance(error, TraceError) and not isinstance(error, NotPortableError):
             return  # a function of the standard that is not traced: the step runs as it is
-        if not isinstance(error, TraceError):
-            function(*arrays)  # a fault of its own is raised here
+        of_arrays = isinstance(error, AttributeError) and isinstance(error.obj, Tracer)
+        if not (of_arrays or isinstance(error, TraceError)):
+            _raise_its_own(what, function, *arrays)
         raise InputError(
-            f"{what} cannot run on every backend: {first_line(error)}. Take xp = nnx.array_namespace(x) of an argument "
-            "x, and write xp.where(condition, a, b + 0 * x) for if, xp.maximum(x, a) for max(x, a), xp.exp(x) for "
-            "math.exp(x) and np.exp(x), xp.sum(x) for x.sum()"
+            f"{what} cannot run on every backend: {_in_plain_words(error)}. Take xp = nnx.array_namespace(x) of an "
+            "argument x, and write xp.where(condition, a, b + 0 * x) for if, xp.maximum(x, a) for max(x, a), xp.exp(x) "
+            "for math.exp(x) and np.exp(x), xp.sum(x) for x.sum()"
         ) from error
 
 
-def check_array(what: str, found: Any, x: Array, shapes: tuple[tuple[int, ...], ...]) -> None:
+def _raise_its_own(what: str, function: Callable[..., Any], *arrays: Array) -> None:
+    """Raise the error that a function of a user has with NumPy's arrays, if it has one, with a note."""
+    try:
+        function(*arrays)
+    except Exception as error:
+        error.add_note(
+            f"{what} was called with arrays of NumPy. It must compute with operators and the functions of "
+            "nnx.array_namespace(x) alone"
+        )
+        raise
+
+
+def _in_plain_words(error: Exception) -> str:
+    """Return what an error of a traced function says, without the class of its arguments."""
+    if isinstance(error, AttributeError):
+        return f"not every library's arrays have .{error.name}"
+    said = first_line(error)
+    if "does not support ufuncs" in said:
+        return "a function of NumPy's on an array"
+    return re.sub(r"'?Tracer'?( object)?", "an array", said)
+
+
+def check_array(what: str, found: Any, x: Array, shapes: tuple[tuple[int, ...], ...], hint: str = "") -> None:
     """Raise an InputError unless a function of x returned an array of x's dtype and one of these shapes."""
     given = getattr(found, "shape", None), getattr(found, "dtype", None)
     if given[0] not in shapes or given[1] != x.dtype:
@@ -59,7 +123,7 @@ def check_array(what: str, found: Any, x: Array, shapes: tuple[tuple[int, ...], 
         made = f"shape {given[0]} and dtype {given[1]}" if given[1] is not None else shown(found)
         raise InputError(
             f"{what} must return an array of shape {expected} and dtype {x.dtype} for arrays of shape {x.shape} and "
-            f"this dtype (xp.astype converts); it returned {made}"
+            f"this dtype (xp.astype converts); it returned {made}{hint}"
         )
 
 

@@ -58,7 +58,9 @@ def together(networks: Sequence[Network]) -> Network:
     """
     first = networks[0]
     others = [network for network in networks if network is not first]
-    if not others or all(network.describe() == first.describe() for network in others):
+    if not others or all(
+        network.describe() == first.describe() and network.output == first.output for network in others
+    ):
         return first
     for other in others:
         if place := difference(_form(first.describe()), _form(other.describe())) or "output" * (

@@ -20,15 +20,16 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import lbfgs
 from nnx.port import registry
 from nnx.port.base import Backend
-from nnx.sklearn import embeddings, samples
+from nnx.sklearn import embeddings, gaussian, samples
 from nnx.sklearn.class_weights import multiplied
 from nnx.sklearn.fit_tasks import CallbackSupportMixin, fit_task
 from nnx.sklearn.fitting import Fit, Given, ready, run
 from nnx.sklearn.input_gradients import InputGradients
-from nnx.sklearn.losses import OUT_ACTIVATIONS, Link, name_of
+from nnx.sklearn.losses import OUT_ACTIVATIONS, Link, is_gaussian, name_of
 from nnx.sklearn.member_params import check_goes_on
 from nnx.sklearn.members import OF_MEMBERS, fit_members, outputs
 from nnx.sklearn.memory import optimizer_memory, remember
+from nnx.sklearn.names import NearestNames
 from nnx.sklearn.parameters import (
     CONSTRAINTS,
     check_design,
@@ -47,7 +48,7 @@ from nnx.sklearn.validation import HeldOut, checked_set, hold_out, judge, of_tra
 from nnx.train.trainer import Trainer
 
 
-class BaseMLP(CallbackSupportMixin, InputGradients):  # type: ignore[misc]  # scikit-learn has no types
+class BaseMLP(NearestNames, CallbackSupportMixin, InputGradients):  # type: ignore[misc]  # scikit-learn has no types
     """The parameters, fit and forward of both estimators."""
 
     _parameter_constraints = CONSTRAINTS
@@ -163,9 +164,10 @@ class BaseMLP(CallbackSupportMixin, InputGradients):  # type: ignore[misc]  # sc
         holds_out = stops and given.validation is None
         if given.first:
             self._begin(X)
-            if self._embedded is not None and holds_out:
+            if holds_out and (self._embedded is not None or is_gaussian(self._output)):
                 split = split or hold_out(self, X.shape[0], Y)
             embeddings.begin(self, X, split and split[0], given.weights, dtype)
+            gaussian.begin(self, Y, split and split[0], given.weights)
         self._go_on(watched)
         P = count_parameters(self, X.shape[1])
         work = registry.work(P, X.shape[0] * self.max_iter, 0, K)

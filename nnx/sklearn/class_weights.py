@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from nnx.array import host
-from nnx.errors import InputError, shown
+from nnx.errors import InputError, listed, shown
 from nnx.sklearn.labels import MULTILABEL
 
 BALANCED = "balanced"
@@ -68,7 +68,15 @@ def of_samples(class_weight: Any, kind: str, classes: Any, Y: Any) -> Any:
         )
     else:  # of all classes, of which a part of the samples may lack some
         numbers = Y.reshape(-1)
-        found = compute_class_weight(class_weight, classes=classes, y=classes[numbers])[numbers]
+        try:
+            found = compute_class_weight(class_weight, classes=classes, y=classes[numbers])[numbers]
+        except ValueError as error:
+            labels = classes.tolist()
+            others = [label for label in class_weight if label not in labels]
+            raise InputError(
+                f"{error}: it has {listed(map(repr, others), 5)}, which y does not; the labels of y are "
+                f"{listed(map(repr, labels), 10)}"
+            ) from error
     return found
 
 

@@ -9,7 +9,6 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call
-from sklearn.utils.validation import validate_data
 
 from nnx.array import host
 from nnx.array.namespace import array_namespace
@@ -279,7 +278,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
         foreign = samples.home(y)
         y = host.as_host(y) if foreign else labels.unmixed(y)
         if samples.home(X) is None:
-            X, y = validate_data(
+            X, y = samples.checked(
                 self,
                 X,
                 y,

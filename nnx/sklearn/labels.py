@@ -148,3 +148,26 @@ def given_back(classes: Any, found: Any, X: Any) -> Any:
         return moved if bool((host.as_host(moved) == labels).all()) else labels
     except (TypeError, ValueError, OverflowError, RuntimeError):
         return labels
+
+
+def refuse_text(y: Any) -> None:
+    """Raise a ValueError where the y of a regressor holds text that is no number.
+
+    Examples
+    --------
+    >>> refuse_text(["1.5", 2])
+    >>> refuse_text(["a", "b"])
+    Traceback (most recent call last):
+    ValueError: y holds text such as 'a'; MLPRegressor expects numbers. For classes use MLPClassifier
+    """
+    try:
+        values = np.asarray(y)
+    except ValueError:  # rows of unequal length, which scikit-learn refuses
+        return
+    for one in values.reshape(-1).tolist() if values.dtype.kind in "OUT" else ():
+        try:
+            float(one if isinstance(one, str) else 0)
+        except ValueError:
+            raise ValueError(
+                f"y holds text such as {one!r}; MLPRegressor expects numbers. For classes use MLPClassifier"
+            ) from None

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from sklearn.utils._param_validation import StrOptions
-
 from nnx.array.namespace import Array, array_namespace
 from nnx.errors import shown
 from nnx.io.convert.sklearn import SKLEARN_NAMES
@@ -13,6 +11,7 @@ from nnx.model.outputs.custom import OWN
 from nnx.model.outputs.loss import Loss
 from nnx.model.outputs.losses import parts
 from nnx.sklearn.available import has_members
+from nnx.sklearn.names import Names
 from nnx.support.spec import split
 
 Link = tuple[str, str | Loss | None]
@@ -23,19 +22,6 @@ OF_NUMBERS = {*SKLEARN_LOSSES, *LOSSES["identity"], *LOSSES["exp"]} - {"hinge"}
 OF_CLASSES = {"log_loss", "focal", "hinge"}
 OUT_ACTIVATIONS = {link: name for name, link in SKLEARN_NAMES.items()}
 """scikit-learn's names of the links, for `out_activation_`."""
-
-
-class Names(StrOptions):  # type: ignore[misc]  # scikit-learn has no types
-    """scikit-learn's constraint of names, also with a parameter, as "huber(0.5)", and those that a user registered."""
-
-    def __init__(self, known: set[str], own: Any) -> None:
-        super().__init__(known)
-        self._own = own
-
-    def is_satisfied_by(self, value: Any) -> bool:
-        """Return whether a value is such a name."""
-        return isinstance(value, str) and (split(value)[0] in self.options or value in self._own)
-
 
 LOSS_OF_NUMBERS = [Names(OF_NUMBERS, OWN), Loss, callable]
 LOSS_OF_CLASSES = [Names(OF_CLASSES, OWN), Loss, callable]

@@ -33,8 +33,9 @@ from nnx.optimizers.schedules import Schedule
 from nnx.port.precision import PRECISIONS
 from nnx.sklearn import embeddings
 from nnx.sklearn.class_weights import check_class_weight, weights_name
-from nnx.sklearn.losses import SKLEARN_LOSSES, Names
+from nnx.sklearn.losses import SKLEARN_LOSSES
 from nnx.sklearn.member_params import check_members
+from nnx.sklearn.names import Names
 from nnx.sklearn.optimizers import SGD, Adam
 
 HIDDEN = {"logistic", "prelu", *ACTIVATIONS}

@@ -8,13 +8,13 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import validate_data
 
 from nnx.array import host
 from nnx.errors import InputError
 from nnx.sklearn import samples
 from nnx.sklearn.available import can_partial_fit
 from nnx.sklearn.base import BaseMLP
+from nnx.sklearn.labels import refuse_text
 from nnx.sklearn.losses import (
     LOSS_OF_NUMBERS,
     as_rows,
@@ -193,8 +193,9 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         """Return X (m, n) and Y (m, outputs)."""
         y = host.as_host(y) if samples.home(y) else y
+        refuse_text(y)
         if samples.home(X) is None:
-            X, y = validate_data(
+            X, y = samples.checked(
                 self,
                 X,
                 y,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import device, is_cupy_array, is_jax_array, is_torch_array
 from scipy import sparse
+from sklearn.base import is_classifier
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from nnx.array import host
@@ -139,7 +140,23 @@ def validated(estimator: Any, X: Any, reset: bool) -> Any:
         return on_device(estimator, X, reset)
     if not reset and _is_good(estimator, X):
         return X
-    return validate_data(estimator, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=reset)
+    return checked(estimator, X, accept_sparse="csr", dtype=(np.float64, np.float32), reset=reset)
+
+
+def checked(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
+    """Return what scikit-learn's `validate_data` returns. Its error also names the estimators that take such an X."""
+    try:
+        return validate_data(estimator, X, *y, **options)
+    except ValueError as error:
+        if any(part in str(error) for part in ("Input X contains NaN", "could not convert string")):
+            raise ValueError(f"{error}\n{takes_more(estimator)}") from error
+        raise
+
+
+def takes_more(estimator: Any) -> str:
+    """Return the name of the estimator of tables for the same task, for a message."""
+    name = "TabularClassifier" if is_classifier(estimator) else "TabularRegressor"
+    return f"nnx.sklearn.{name} takes missing values, text and categories in X as they are."
 
 
 def _is_good(estimator: Any, X: Any) -> bool:
@@ -173,7 +190,7 @@ def on_device(estimator: Any, X: Array, reset: bool) -> Array:
             raise ValueError(f"X holds numbers of dtype {X.dtype}; expected real numbers")
         X = xp.astype(X, xp.asarray(0.0).dtype)  # the library's own choice
     if not host.is_finite(X):
-        raise ValueError("Input X contains NaN or infinity.")
+        raise ValueError(f"Input X contains NaN or infinity. {takes_more(estimator)}")
     return X
 
 

@@ -1,7 +1,7 @@
-"""Names with a parameter, as people type them: "huber(0.5)", "top_k(3)", "f1(micro)"."""
+"""Names with a parameter, as people type them: "huber(0.5)", "huber(delta=0.5)", "top_k(3)", "f1(micro)"."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, TypeAlias
 
@@ -43,9 +43,33 @@ def find(kind: str, spec: object, known: Mapping[str, Any]) -> Any:
     if not callable(found):
         return found
     try:
-        return found() if parameter is None else found(parameter)
+        return found() if parameter is None else found(argument(found, parameter))
     except InputError as error:
         raise InputError(f"the {kind} {shown(spec)}: {error}") from None
+
+
+def argument(function: Callable[..., Any], parameter: Parameter) -> Parameter:
+    """Return the parameter of a spec: of "key=value" the value, if the function's first parameter has this name.
+
+    Raises
+    ------
+    InputError
+        For another name.
+
+    Examples
+    --------
+    >>> def huber(delta=1.0):
+    ...     return delta
+    >>> argument(huber, "delta=0.5"), argument(huber, 2)
+    (0.5, 2)
+    """
+    key, equals, text = parameter.partition("=") if isinstance(parameter, str) else ("", "", "")
+    if not equals:
+        return parameter
+    name = next(iter(signature(function).parameters))
+    if key != name:
+        raise InputError(f"its parameter is {name}, not {shown(key)}")
+    return _number(text)
 
 
 def call(spec: str) -> tuple[str, dict[str, Parameter]]:

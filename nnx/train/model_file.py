@@ -12,6 +12,7 @@ from nnx.errors import BackendError, DivergenceError, Error, InputError, ModelFi
 from nnx.io import container
 from nnx.io.run_folder import CHECKPOINTS, MODEL, checkpoints, steps_of
 from nnx.metrics.history import with_nan, without_nan
+from nnx.model.outputs.custom import check_saved
 from nnx.optimizers import describe as describe_optimizer
 from nnx.port.base import Backend
 from nnx.port.communicator import Communicator
@@ -78,6 +79,7 @@ def collect(session: Session | StackSession, in_fit: bool = False) -> tuple[dict
             "the trainer of an estimator is neither saved nor copied: a model file holds neither scikit-learn's "
             "optimizers nor its random numbers. Take trainer.theta, or pickle the estimator after its fit"
         )
+    check_saved(session.network.output)
     position, states = session.checkpoint() if in_fit and session.checkpoint is not None else (None, [])
     callback_arrays, callbacks = collect_callbacks(states)
     to_numpy, state = (

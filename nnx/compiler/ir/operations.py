@@ -86,7 +86,9 @@ def promoted(name: str, dtypes: list[str]) -> str:
         if all(dtype in kind for dtype in dtypes):
             return max(dtypes, key=kind.index)
     told = " and ".join(dict.fromkeys(dtypes))
-    raise TraceError(f"{name} of {told} arrays: the standard does not say what it is")
+    raise TraceError(
+        f"{name} of {told} arrays: the standard does not say what it is; write xp.astype or xp.where"
+    )
 
 
 def scalar(name: str, value: Any, dtype: str) -> bool | int | float:

@@ -86,18 +86,28 @@ class Tracer:
         return self.xp.view("slice", self, shape, key=tuple(normal))  # type: ignore[no-any-return]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise NotPortableError("an array is written into: a function that is traced must be pure")
+        raise NotPortableError("an array is written into (x[...] = y), which not every library allows")
 
 
-def _forbidden(name: str) -> Callable[..., Any]:
+def _forbidden(what: str) -> Callable[..., Any]:
     def read(self: Any, *args: Any) -> Any:
-        raise NotPortableError(f"{name}() of an array: its numbers are not there when a function is traced")
+        raise NotPortableError(f"{what}: nnx calls the function once, before an array has values")
 
     return read
 
 
-for _name in ("bool", "int", "float", "complex", "index", "array", "dlpack", "iter", "len", "contains"):
-    setattr(Tracer, f"__{_name}__", _forbidden(_name))
+_READS = {
+    "bool": "bool() of an array, a branch on its values, such as if, while, and, or, not, max(a, b)",
+    "int": "int() of an array", "float": "float() of an array, as a function of math calls it",
+    "complex": "complex() of an array", "index": "an array as an index",
+    "array": "an array made NumPy's, as by np.asarray and most functions of NumPy",
+    "dlpack": "an array handed to another library",
+    "iter": "iter() of an array, a loop over its values, such as for, sum, zip",
+    "len": "len() of an array (x.shape has it)", "contains": "in, the search for a value in an array",
+}  # fmt: skip
+"""What a user has written where Python calls these methods, which would read the numbers of an array."""
+for _name, _what in _READS.items():
+    setattr(Tracer, f"__{_name}__", _forbidden(_what))
 
 
 def _operator(function: str, reflected: bool = False) -> Callable[..., Any]:

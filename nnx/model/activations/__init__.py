@@ -21,7 +21,7 @@ from nnx.model.activations.functions import (
     softsign,
     tanh,
 )
-from nnx.support.spec import split
+from nnx.support.spec import argument, split
 
 ACTIVATIONS: dict[str, Activation | Callable[[float], Activation]] = {
     "sigmoid": sigmoid,
@@ -128,6 +128,6 @@ def _known(spec: str) -> Activation | None:
     if isinstance(known, Activation):
         raise InputError(f"activation {name!r} takes no parameter; given {spec!r}")
     try:
-        return known() if parameter is None else known(parameter)  # type: ignore[call-arg, arg-type]
+        return known() if parameter is None else known(argument(known, parameter))  # type: ignore[call-arg, arg-type]
     except ValueError as error:
         raise InputError(f"activation {spec!r}: {error}") from None

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from nnx.array.namespace import Array
 from nnx.errors import InputError, above_zero, between, shown, unknown
 from nnx.model.activations.functions import identity, sigmoid
-from nnx.model.custom import name_of
+from nnx.model.custom import function_name, has_name, not_named
 from nnx.model.outputs import losses
 from nnx.model.outputs.base import Output
 from nnx.model.outputs.custom import OWN, check_own, with_own
@@ -64,10 +64,10 @@ def _huber(delta: float = 1.0) -> Output:
     return _with(_identity, spec, f"Huber, delta {delta:g}", *losses.huber(delta))
 
 
-def _quantile(quantiles: float | str = 0.5) -> Output:
-    found = tuple(_one_quantile(q) for q in str(quantiles).split(","))
+def _quantile(q: float | str = 0.5) -> Output:
+    found = tuple(_one_quantile(one) for one in str(q).split(","))
     if any(a >= b for a, b in pairwise(found)):
-        raise InputError(f"several quantiles must ascend, as in quantile(0.1,0.5,0.9); given {quantiles}")
+        raise InputError(f"several quantiles must ascend, as in quantile(0.1,0.5,0.9); given {q}")
     text = ",".join(map(repr, found))
     name = f"pinball, {'quantiles' if len(found) > 1 else 'quantile'} {text.replace(',', ', ')}"
     middle = min(range(len(found)), key=lambda i: abs(found[i] - 0.5))
@@ -209,8 +209,11 @@ Given = TypeVar("Given", bound=Loss | Function)
 
 
 def own(loss: Loss | Function) -> Loss:
-    """Return a loss of one's own: a function becomes one with the function's name, whose derivative nnx derives."""
-    return loss if isinstance(loss, Loss) else Loss(name_of("loss", loss), loss)
+    """Return a loss of one's own: a function becomes one with the function's name, whose derivative nnx derives.
+
+    A function without a name, such as a lambda, may train. It has no name in a model file, see `check_saved`.
+    """
+    return loss if isinstance(loss, Loss) else Loss(function_name("loss", loss), loss)
 
 
 def register_loss(loss: Given) -> Given:
@@ -227,6 +230,8 @@ def register_loss(loss: Given) -> Given:
     if not callable(loss) and not isinstance(loss, Loss):
         raise InputError(f"expected an nnx.Loss or a function, not {shown(loss)}")
     found = own(loss)
+    if not has_name(found.name):
+        raise not_named("loss", found.loss)
     _refuse_ours(found)
     OWN[found.name] = found
     return loss

@@ -51,6 +51,9 @@ def through_link(output: Output, A: Array, dA: Array) -> Array:
     return _THROUGH[output.name](A, dA)
 
 
+_HINT = ". nnx takes the mean over the samples itself"
+
+
 @cache
 def check_own(output: Output, given: Loss, n: int) -> None:
     """Raise an InputError if a loss of one's own cannot be used with n outputs, or its derivative is wrong."""
@@ -69,7 +72,7 @@ def check_own(output: Output, given: Loss, n: int) -> None:
             else:
                 _check_derived(what, function, A, Y)
             for a, y in ((A, Y), (custom.single(A), custom.single(Y))):
-                custom.check_array(f"{what} {name}", function(a, y), a, expected)
+                custom.check_array(f"{what} {name}", function(a, y), a, expected, _HINT)
             _check_stack(f"{what} {name}", function, A, Y)
         if not given.check:
             return
@@ -120,6 +123,12 @@ def _check_derived(what: str, derivative: Function, A: Array, Y: Array) -> None:
         raise InputError(
             f"{what} nnx cannot derive its derivative: {first_line(error)}. Give it: nnx.Loss(name, loss, derivative)"
         ) from error
+
+
+def check_saved(output: Output) -> None:
+    """Raise an InputError if a model file could not name the loss of an output."""
+    if output.own is not None and not custom.has_name(output.own.name):
+        raise custom.not_named("loss", output.own.loss)
 
 
 def some_targets(output: Output, n: int, m: int = 16) -> Array:

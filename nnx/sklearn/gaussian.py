@@ -1,0 +1,58 @@
+"""The start of a fit with loss="gaussian": outputs of the size of y, whatever its units are."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from nnx.array import host
+from nnx.sklearn.losses import is_gaussian
+from nnx.support.warned import warn
+
+SMALLEST, LARGEST = 0.02, 500.0
+"""The deviations of y that Adam and gradient descent reach from the usual weights, in as many steps as is usual."""
+
+
+def begin(estimator: Any, Y: Any, rows: Any, weights: Any) -> None:
+    """Put the mean of y, and the logarithm of its variance, into the biases of a Gaussian's outputs a and s.
+
+    From a = 0 and s = 0 a step of a is small beside y. The loss falls sooner where the variance e^s grows. Then it
+    hides the error of the mean, whose derivative (a - y) / e^s vanishes. From the moments of y neither is far away.
+
+    Parameters
+    ----------
+    estimator : MLPRegressor
+        With first parameters.
+    Y : array (m, targets)
+    rows : array of int or None
+        The samples that are trained on; None: all.
+    weights : array (m,) or None
+        Those of the samples.
+    """
+    found = estimator._output
+    if not is_gaussian(found):
+        return
+    Y = np.asarray(Y if rows is None else Y[rows], np.float64)
+    w = weights if weights is None or rows is None else weights[rows]
+    if w is not None and not np.any(w):
+        return
+    with host.quiet():
+        mean = np.average(Y, axis=0, weights=w)
+        variance = np.average((Y - mean) ** 2, axis=0, weights=w)
+        biases = np.concatenate([mean, np.log(np.maximum(variance, found.epsilon))])
+        if np.isfinite(biases.astype(np.float32)).all():
+            estimator.intercepts_[-1] = biases
+    if estimator._stochastic:
+        _warn(np.sqrt(variance))
+
+
+def _warn(std: Any) -> None:
+    """Warn of targets whose deviations (targets,) a fit does not reach; one that is constant has none."""
+    far = [s for s in std.tolist() if s > LARGEST or 0 < s < SMALLEST]
+    if far:
+        warn(
+            f"y has a standard deviation of {far[0]:.3g}, which loss='gaussian' may not reach in a fit. Scale y: "
+            "sklearn.compose.TransformedTargetRegressor(MLPRegressor('gaussian'), transformer=StandardScaler()); or "
+            "divide it by its deviation, and multiply predict and predict_std by that",
+            ConvergenceWarning,
+        )
