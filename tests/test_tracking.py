@@ -1,11 +1,13 @@
 """MLflow, Weights & Biases and Optuna: runs and trials, and failures that end no fit. No test needs a server."""
 
 import copy
+import json
 import pickle
 import re
 import struct
 import sys
 import threading
+import tomllib
 import warnings
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
@@ -534,6 +536,66 @@ def test_a_study_prunes_and_a_wrong_direction_is_said():
                 "validation_los",
             )
         )
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+DIABETES = ("train", "diabetes", "--layers", 4, "--epochs", 3, "--no-plots", "--out", "r")
+
+
+@pytest.mark.filterwarnings("default:MLflow at:UserWarning")
+def test_nnx_train_records_a_run_in_the_targets_unit(run, server, tmp_path):
+    metric = ("--metrics", "mean_absolute_error")
+    status, _, err = run(*DIABETES, *metric, "--mlflow", "folder")
+    assert (status, "MLflow" in err) == (0, False)
+    (found,) = server.runs.values()
+    assert (found.name, found.params["data"], found.status) == ("r", "diabetes", "FINISHED")
+    history = [json.loads(line) for line in (tmp_path / "r" / "history.jsonl").read_text().splitlines()]
+    name = "validation_mean_absolute_error"
+    assert [row[name] for row in found.rows.values()] == [row[name] for row in history]
+    config = tomllib.loads((tmp_path / "r" / "config.toml").read_text())
+    assert config["mlflow"] == str((tmp_path / "folder").resolve())
+    assert run("train", "--resume", "r", "--epochs", 4)[0] == 0
+    assert (len(server.runs), list(found.rows)) == (1, [1, 2, 3, 4])
+
+    server.fails = failing(("create_run",), 1)
+    status, _, err = run(*DIABETES, "--overwrite", "--mlflow", "auto")
+    assert status == 0
+    (line,) = [line for line in err.splitlines() if "does not record this fit" in line]
+    assert line.startswith("Warning: MLflow at http://127.0.0.1:9 ")
+
+
+def test_nnx_train_records_in_a_project(run, monkeypatch):
+    package = Wandb(lambda name, n: None)
+    package.key = True
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    assert run(*DIABETES, "--wandb", "houses")[0] == 0
+    assert (package.named["project"], package.named["name"]) == ("houses", "r")
+    assert (len(package.rows), package.ended) == (3, 0)
+
+
+@pytest.mark.parametrize("package", ["mlflow", "wandb"])
+def test_nnx_train_says_a_missing_package_before_anything_is_done(run, monkeypatch, tmp_path, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    status, out, err = run(*DIABETES, f"--{package}", "auto")
+    assert (status, out) == (1, "")
+    assert re.fullmatch(rf"Error: {package} cannot be imported .*; install it: .*\[{package}\]\"\n", err)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.long
+@pytest.mark.needs("mlflow", "sqlalchemy", "alembic")
+def test_nnx_train_leaves_a_run_of_mlflow_itself_in_a_folder(run, alone):
+    assert run(*DIABETES, "--mlflow", "folder")[0] == 0
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{alone.as_posix()}/folder/mlflow.db")
+    (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert (found.info.run_name, found.info.status, found.data.params["data"]) == (
+        "r",
+        "FINISHED",
+        "diabetes",
+    )
 
 
 # --- the packages themselves -----------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from nnx.model.regularization import Regularization
 from nnx.optimizers import LBFGS, Optimizer, base_rate, schedules
 from nnx.optimizers import optimizer as find_optimizer
 from nnx.optimizers.in_epochs import LENGTHS
+from nnx.port.base import require
 from nnx.port.precision import check_dtype, checked_precision
 from nnx.support import spec
 from nnx.support.members import each
@@ -77,6 +78,9 @@ def check(options: Options) -> None:
         callbacks(options, validates=True)
     if options.tensorboard:
         TensorBoard("runs")  # says what is missing
+    for package in ("mlflow", "wandb"):
+        if getattr(options, package) is not None:
+            require(package, package)
 
 
 def check_of_members(options: Options, validates: bool) -> None:

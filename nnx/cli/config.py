@@ -155,11 +155,14 @@ def files(options: Options) -> dict[str, Any]:
     both = Path(options.data).is_file() and options.target and Path(options.target).is_file()
     if both and look(Path(options.data))[0] == "IDX":
         named["target"] = str(options.target)
-    return {
+    found = {
         name: str(Path(given).resolve())
         for name, given in named.items()
         if isinstance(given, str) and Path(given).is_file()
     }
+    if options.mlflow is not None and options.mlflow != "auto" and "://" not in options.mlflow:  # a folder
+        found["mlflow"] = str(Path(options.mlflow).resolve())
+    return found
 
 
 def gathered(typed: Mapping[str, Any]) -> Options:

@@ -1,4 +1,4 @@
-"""The progress bar and the event files of a training, with errors in the target's own unit."""
+"""The progress bar, the event files and the trackers of a training, with errors in the target's own unit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from nnx.callbacks import Callback, ProgressBar, TensorBoard
+from nnx.callbacks import Callback, MLflow, ProgressBar, TensorBoard, WandB
 from nnx.callbacks.fit import Fit
 from nnx.callbacks.progress import Progress
 from nnx.data.prepare import Preparation
@@ -52,6 +52,42 @@ class Board(_InUnits, TensorBoard):
 
     def __init__(self, folder: Path, preparation: Preparation) -> None:
         super().__init__(folder)
+        self._preparation = preparation
+
+
+AUTO = "auto"
+"""The tracker as its own settings say, in place of a server or a project."""
+
+
+class MLflowRun(_InUnits, MLflow):
+    """A run of MLflow with the name of the run's folder, with errors in the target's unit.
+
+    Parameters
+    ----------
+    uri : str
+        A server or a folder, or "auto".
+    name, data : str
+    preparation : Preparation
+    """
+
+    def __init__(self, uri: str, name: str, data: str, preparation: Preparation) -> None:
+        super().__init__(None if uri == AUTO else uri, name=name, params={"data": data})
+        self._preparation = preparation
+
+
+class WandBRun(_InUnits, WandB):
+    """The same of Weights & Biases.
+
+    Parameters
+    ----------
+    project : str
+        Its name, or "auto".
+    name, data : str
+    preparation : Preparation
+    """
+
+    def __init__(self, project: str, name: str, data: str, preparation: Preparation) -> None:
+        super().__init__(None if project == AUTO else project, name=name, params={"data": data})
         self._preparation = preparation
 
 

@@ -208,6 +208,21 @@ class Options(DataOptions):
         ),
     ] = False
 
+    mlflow: Annotated[
+        str | None,
+        option(
+            "Where", "Record a run of MLflow: a server's URI, a folder, or auto: as it is set.", metavar="URI"
+        ),
+    ] = None
+    wandb: Annotated[
+        str | None,
+        option(
+            "Where",
+            "Record a run of Weights & Biases in this project; auto: as it is set.",
+            metavar="PROJECT",
+        ),
+    ] = None
+
     config: Annotated[
         Path | None,
         option("Runs", "A TOML file with options; those typed here win. A run leaves its own in its folder."),
@@ -286,8 +301,8 @@ OF_A_RUN = tuple(name for name in TYPED if name not in OF_THE_COMMAND)
 COMPARED_BY = ("data", "target", "task", "held_out", "validation", "test", "folds", "metrics")
 """The options that the runs of a sweep must share: otherwise their scores cannot be compared."""
 
-NOT_SWEPT = (*COMPARED_BY, "members", "selection")
-"""Those that are not swept: of members, a sweep would have too many."""
+NOT_SWEPT = (*COMPARED_BY, "members", "selection", "mlflow", "wandb")
+"""Those that are not swept: of members, a sweep would have too many; trackers change no run."""
 
 SWEPT = tuple(name for name in OF_A_RUN if KINDS[name] in (str, int, float) and name not in NOT_SWEPT)
 """The options that can be swept: not the lists, either."""

@@ -187,8 +187,14 @@ def begin(training: Training, folder: Folder, resume: bool) -> None:
 
 
 def boards(training: Training, folder: Folder) -> list[Callback]:
-    """Return the callback that writes event files, if they are asked for."""
-    return [in_units.Board(folder.path, training.data.preparation)] if training.options.tensorboard else []
+    """Return the callbacks that hand the numbers to other tools, as far as they are asked for."""
+    options, preparation = training.options, training.data.preparation
+    found: list[Callback] = [in_units.Board(folder.path, preparation)] if options.tensorboard else []
+    if options.mlflow is not None:
+        found.append(in_units.MLflowRun(options.mlflow, folder.path.name, options.data, preparation))
+    if options.wandb is not None:
+        found.append(in_units.WandBRun(options.wandb, folder.path.name, options.data, preparation))
+    return found
 
 
 def leave(training: Training, folder: Folder, keep: bool) -> None:

@@ -6,6 +6,7 @@ a terminal; else to the standard error output, so that nothing but data is in a 
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,14 @@ def warn(said: str, label: str = "Warning") -> None:
     """Print a warning to the standard error output; nothing with `--quiet`. The work goes on."""
     if not console.quiet:
         errors.print(f"[bold]{label}:[/] {escape(line(said))}", soft_wrap=True)
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """Print Python's warnings within, such as that of a tracker that does not answer, in the command line's form."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: warn(str(message))
+        yield
 
 
 def say(label: str, text: str, fold: bool = True, to: Terminal | None = None) -> None:

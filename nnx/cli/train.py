@@ -26,7 +26,7 @@ from nnx.port.communicators import communicator
 def run(options: Options) -> int:
     """Train as the options say; return the exit status."""
     ranks = communicator(options.communicator)
-    with show.told(options.quiet, options.json):
+    with show.told(options.quiet, options.json), show.warnings_told():
         check_out(options, ranks)
         check_alone(options, ranks)
         if options.table:
