@@ -8,7 +8,7 @@ import pytest
 import nnx
 from nnx.train.step import initial_state, training_step
 
-pytest.importorskip("jax", reason="JAX is not installed: pip install 'nnx-array[jax]'")
+pytest.importorskip("jax", reason="JAX is not installed: pip install '.[jax]'")
 
 from every_layer import LAYERS
 from program_cases import loaded, made, numbers, on_host, one_by_one, same

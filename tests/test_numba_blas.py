@@ -36,7 +36,7 @@ def fortran(address, a, b):
 def test_a_product_of_each_library_is_numpys(made, dtype):
     library = made()
     if library is None:
-        pytest.skip("MKL is not installed: pip install 'nnx-array[mkl]'")
+        pytest.skip("MKL is not installed: pip install '.[mkl]'")
     rng = np.random.default_rng(0)
     for n, k, m in ((3, 4, 5), (64, 300, 17), (1, 1, 1)):
         a, b = rng.standard_normal((n, k)).astype(dtype), rng.standard_normal((k, m)).astype(dtype)
@@ -100,7 +100,7 @@ with ThreadPoolExecutor(4) as pool:
 
 def test_threads_that_look_for_mkl_at_once_find_the_same():
     if blas.mkl() is None:
-        pytest.skip("MKL is not installed: pip install 'nnx-array[mkl]'")
+        pytest.skip("MKL is not installed: pip install '.[mkl]'")
     # In a process of its own: here it may have been loaded.
     done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1"]
@@ -136,7 +136,7 @@ def test_an_mkl_that_is_missing_or_cannot_be_loaded_is_not_used(anew, monkeypatc
 def test_steps_have_as_many_threads_beside_mkl_which_has_one(anew, monkeypatch):
     threadpoolctl = pytest.importorskip("threadpoolctl")
     if blas.mkl() is None:
-        pytest.skip("MKL is not installed: pip install 'nnx-array[mkl]'")
+        pytest.skip("MKL is not installed: pip install '.[mkl]'")
     monkeypatch.setattr(threads, "cores", lambda: 8)
     for wish in ("mkl", "scipy"):  # loaded it is in either case
         blas.blas.cache_clear()

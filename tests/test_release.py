@@ -63,6 +63,32 @@ def test_the_recipe_and_the_citation_have_the_version_and_the_license():
     assert recipe["build"]["python"]["entry_points"] == [f"nnx = {PROJECT['scripts']['nnx']}"]
 
 
+@pytest.mark.needs("yaml")
+def test_the_recipe_and_the_citation_have_the_address_of_the_repository():
+    recipe, citation = read("recipe/recipe.yaml"), read("CITATION.cff")
+    address = PROJECT.get("urls", {}).get("Repository")
+    about = {recipe["about"][name] for name in ("homepage", "repository")}
+    assert about == {address or "https://FILL-IN.example"}
+    assert citation.get("repository-code") == address
+
+
+def test_the_pages_install_from_one_place_and_name_every_extra():
+    """An extra without a row, or a page that takes nnx from the index while others take it from a clone."""
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (TOP / "docs").glob("*.[mi]*")}
+    found = {
+        (place, name) for name, text in pages.items() for place in re.findall(r"(\.|nnx-array)\[[a-z]", text)
+    }
+    places = {place for place, _ in found}
+    assert len(places) == 1, sorted(found)
+    table = pages["install.md"].partition("| extra |")[2].partition("\n\n")[0]
+    named = {
+        name
+        for row in table.splitlines()
+        for name in re.findall(r"`(\w+)`", row.split("|")[1] if row else "")
+    }
+    assert named == EXTRAS.keys()
+
+
 def test_the_changelog_has_the_version_below_what_is_not_released():
     text = (TOP / "CHANGELOG.md").read_text(encoding="utf-8")
     sections = re.findall(r"^## \[([^]]+)\](?: - (\d{4}-\d\d-\d\d))?$", text, flags=re.MULTILINE)

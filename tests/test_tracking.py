@@ -4,12 +4,14 @@ import copy
 import json
 import pickle
 import re
+import socket
 import struct
 import sys
 import threading
 import tomllib
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -340,6 +342,7 @@ def test_a_call_that_fails_ends_no_fit(server, call):
 def test_a_server_that_does_not_answer_costs_a_bounded_wait_and_leaves_no_run_open(server, monkeypatch):
     answers, ended = threading.Event(), threading.Event()
     monkeypatch.setattr("nnx.callbacks.mlflow.OF_SERVER", 0.05)
+    monkeypatch.setattr("nnx.callbacks.mlflow.unreachable", lambda uri: "")
 
     def fails(name, n):
         if name == "create_run":
@@ -357,6 +360,20 @@ def test_a_server_that_does_not_answer_costs_a_bounded_wait_and_leaves_no_run_op
     assert server.runs["run0"].status == "KILLED"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may wait where nothing listens")
+def test_the_cause_is_said_where_no_server_listens(server, monkeypatch):
+    monkeypatch.setattr("nnx.callbacks.mlflow.OF_SERVER", 0.05)
+    server.fails = lambda name, n: threading.Event().wait(60)  # MLflow tries again and again
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        port = taken.getsockname()[1]
+        with pytest.warns(
+            UserWarning, match=rf"no connection to 127.0.0.1:{port}: Connection refused"
+        ) as said:
+            train(nnx.MLflow(f"http://127.0.0.1:{port}"))
+    assert len(said) == 1
+
+
 def test_an_error_within_a_time_is_raised_and_a_late_one_is_not():
     with pytest.raises(OSError, match="own"):
         within(60, lambda: At(OSError("own"), 1).on_epoch(None, Pair(epoch=1)))
@@ -372,6 +389,14 @@ def test_an_error_within_a_time_is_raised_and_a_late_one_is_not():
         (lambda: nnx.MLflow(tags="a"), "tags must be a dict"),
         (lambda: nnx.MLflow(run=3), "run must be a text"),
         (lambda: nnx.MLflow(uri=3), "uri must be a path"),
+        (
+            lambda: nnx.MLflow("htp://x"),
+            "uri='htp://x' begins with 'htp', which MLflow does not know; give a server",
+        ),
+        (lambda: nnx.MLflow("localhost:5000"), "such as 'http://127.0.0.1:5000', a folder"),
+        (lambda: nnx.MLflow("http:/x"), "names no server; expected 'http://HOST:PORT'"),
+        (lambda: nnx.MLflow("https://x:five"), "names no server; expected 'https://HOST:PORT'"),
+        (lambda: nnx.MLflow("sqlite:runs.db"), "expected 'sqlite://...', such as 'sqlite:///runs.db'"),
         (lambda: nnx.MLflow(model="yes"), "model must be True or False"),
         (lambda: nnx.WandB(mode="of"), "Known: online, offline, disabled"),
         (lambda: nnx.WandB(tags="a"), "tags must be a list of texts"),
@@ -382,6 +407,21 @@ def test_a_wrong_argument_is_said(make, said):
     with pytest.raises(nnx.InputError) as error:
         make()
     assert said in str(error.value)
+
+
+def test_what_mlflow_knows_is_a_uri_and_all_else_a_folder(tmp_path):
+    uris = (
+        "databricks",
+        "databricks://me",
+        "mysql+pymysql://u@h/db",
+        "file:/runs",
+        "https://h",
+        "sqlite:///a.db",
+    )
+    assert [nnx.MLflow(uri).uri for uri in uris] == [*uris]
+    for folder in ("runs", "C:/runs", tmp_path / "a:b"):
+        made = nnx.MLflow(folder)
+        assert (made.uri, made.folder.name) == (None, Path(folder).name)
 
 
 # --- estimators ------------------------------------------------------------------------------------------------------
@@ -637,13 +677,16 @@ def test_mlflow_itself_has_the_run_in_a_folder_and_nowhere_else(alone):
         train(joined)
         assert (joined.run, mlflow.active_run().info.run_id) == (mine.info.run_id,) * 2
     assert mlflow.get_run(joined.run).data.metrics["loss"] > 0
+    train(own := nnx.MLflow())  # as MLFLOW_TRACKING_URI says
+    found = mlflow.MlflowClient(f"sqlite:///{alone.as_posix()}/own.db").get_run(own.run)
+    assert (found.info.status, found.data.metrics["loss"] > 0) == ("FINISHED", True)
 
 
 @pytest.mark.long
 @pytest.mark.needs("mlflow")
 def test_a_server_that_is_absent_is_said_within_seconds(alone, monkeypatch):
     monkeypatch.setattr("nnx.callbacks.mlflow.OF_SERVER", 0.5)
-    with pytest.warns(UserWarning, match="MLflow at http://127.0.0.1:9 does not record this fit") as said:
+    with pytest.warns(UserWarning, match="MLflow at http://127.0.0.1:9 does not.*no connection to") as said:
         trainer = train(nnx.MLflow("http://127.0.0.1:9"))
     assert (len(said), len(trainer.records)) == (1, 4)
 
@@ -669,7 +712,7 @@ def records(path):
 
 @pytest.mark.long
 @pytest.mark.needs("wandb")
-def test_wandb_itself_has_the_run_in_a_folder(alone):
+def test_wandb_itself_has_the_run_in_a_folder(alone, monkeypatch):
     import wandb
 
     tracked = nnx.WandB("p", folder="runs", tags=["a"], model=True, params={"by": "me"})
@@ -702,23 +745,34 @@ def test_wandb_itself_has_the_run_in_a_folder(alone):
         assert (joined.run, wandb.run.id, mine.summary["epoch"]) == (mine.id, mine.id, 4)
     wandb.teardown()
     assert sorted(path.name for path in alone.iterdir()) == ["killed", "runs", "wandb", "wandb's"]
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(alone / "no such file"))
+    with pytest.warns(UserWarning, match="no API key here"):
+        train(nnx.WandB("p", folder="keyless"))
+    wandb.teardown()
+    assert [*alone.glob("keyless/wandb/offline-run-*/*.wandb")]
 
 
 class Wandb:
     """A stand-in for wandb's package and its run, whose log may fail."""
 
-    run, key = None, True
+    run, key, mode = None, "key", "online"
     Settings = staticmethod(lambda **named: named)
 
     def __init__(self, fails):
         self.fails, self.rows, self.ended, self.id, self.summary = fails, [], None, "r", {}
 
     def setup(self):
-        return Pair(settings=Pair(mode="online"))
+        return Pair(settings=Pair(mode=self.mode))
 
     def login(self, prompt):
         assert not prompt
-        return self.key
+        return self.key is not None
+
+    @property
+    def api(self):
+        return Pair(api_key=self.key)
 
     def init(self, **named):
         self.named = named
@@ -746,20 +800,39 @@ def test_a_failure_of_wandb_ends_no_fit(call, ended, monkeypatch):
     assert (len(said), package.ended) == (1, ended)
 
 
-@pytest.mark.parametrize("key", [False, True])
-def test_a_missing_key_of_wandb_is_said_without_a_prompt(key, monkeypatch):
-    def fails(name, n):
-        if name == "init":
-            raise KeyboardInterrupt  # of a prompt at the end of its input
+class OldWandb(Wandb):
+    """The same before wandb 0.30, when a login without a key was a question."""
 
-    package = Wandb(fails)
-    package.key = key
+    def login(self):
+        raise AssertionError("it asks")
+
+
+@pytest.mark.parametrize("kind", [Wandb, OldWandb])
+@pytest.mark.parametrize(("given", "set_to"), [(None, "online"), ("online", "online"), ("online", "offline")])
+def test_without_a_key_of_wandb_the_run_is_offline_and_nobody_is_asked(kind, given, set_to, monkeypatch):
+    monkeypatch.delenv("WANDB_IDENTITY_TOKEN_FILE", raising=False)
+    package = kind(lambda name, n: None)
+    package.mode = set_to
     monkeypatch.setitem(sys.modules, "wandb", package)
-    why = "the library raised KeyboardInterrupt" if key else "there is no API key; run `wandb login`"
-    tracked = nnx.WandB()
-    with pytest.warns(UserWarning, match=f"does not record this fit.*{why}") as said:
-        train(tracked)
-    assert (len(said), hasattr(package, "named"), tracked.run) == (1, key, None)
-    package.key, package.fails = False, lambda name, n: None
-    train(nnx.WandB(mode="offline"))  # needs none
-    assert package.ended == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for mode in (given, "offline", "disabled"):
+            train(nnx.WandB(mode=mode))
+            assert package.named["mode"] == mode
+    package.key = None
+    with pytest.warns(UserWarning, match="no API key here, so the run is recorded offline") as said:
+        train(nnx.WandB(mode=given))
+    assert (len(said), package.named["mode"], package.ended) == (1, "offline", 0)
+    monkeypatch.setenv("WANDB_IDENTITY_TOKEN_FILE", "token")
+    if kind is OldWandb:
+        train(nnx.WandB(mode=given))
+        assert package.named["mode"] == given
+
+
+def test_an_interrupt_that_wandb_raises_itself_ends_no_fit(monkeypatch):
+    def fails(name, n):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "wandb", Wandb(fails))
+    with pytest.warns(UserWarning, match="does not record this fit.*the library raised KeyboardInterrupt"):
+        train(nnx.WandB())

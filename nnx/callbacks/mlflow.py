@@ -2,14 +2,15 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnx.callbacks.mlflow_uri import place, unreachable
 from nnx.callbacks.tracker import KILLED, Row, Tracker, text_or_none
-from nnx.errors import InputError, as_path, shown
+from nnx.errors import InputError, shown
 from nnx.port.base import require
 from nnx.support.deadline import within
 
@@ -47,7 +48,8 @@ class MLflow(Tracker):
     uri : str, path or None
         The tracking server, such as "http://127.0.0.1:5000", or a folder: its files ``mlflow.db`` and ``artifacts``
         hold the runs, and need no server. None: as MLflow is set (``mlflow.set_tracking_uri``,
-        ``MLFLOW_TRACKING_URI``).
+        ``MLFLOW_TRACKING_URI``). Where it is not set, MLflow makes ``mlflow.db`` in the working folder, and ``mlruns``
+        for the model.
     experiment : str or None
         Its name; it is made if it does not exist. None: as MLflow is set (``MLFLOW_EXPERIMENT_NAME``), else "nnx".
     name : str or None
@@ -65,6 +67,11 @@ class MLflow(Tracker):
     run : str or None
         The run's id. A second fit with the same object goes on in this run, and so does a resumed fit.
 
+    Raises
+    ------
+    InputError
+        When an argument is of another kind, or `uri` has a scheme that MLflow does not know.
+
     Examples
     --------
     >>> import nnx
@@ -76,6 +83,7 @@ class MLflow(Tracker):
     service = "MLflow"
     handles = ("_client",)
     _client: Any = None
+    _at = ""
 
     def __init__(
         self,
@@ -87,8 +95,7 @@ class MLflow(Tracker):
         tags: Mapping[str, Any] | None = None,
         model: bool = False,
     ) -> None:
-        self.folder = None if uri is None or "://" in str(uri) else as_path("uri", uri).absolute()
-        self.uri = None if uri is None or self.folder is not None else str(uri)
+        self.folder, self.uri = place(uri)
         self.experiment = text_or_none("experiment", experiment)
         self.name = text_or_none("name", name)
         if tags is not None and not isinstance(tags, Mapping):
@@ -105,15 +112,24 @@ class MLflow(Tracker):
             uri = f"sqlite:///{self.folder.as_posix()}/mlflow.db"
         if self.run is None and active is not None and _absolute(uri) == _absolute(mlflow.get_tracking_uri()):
             self.run, self._joined = active.info.run_id, True
-        self.service = f"MLflow at {uri}"
+        self.service, self._at = f"MLflow at {uri}", uri
         self.wait = OF_SERVER if uri.startswith("http") else OF_FILES
         goes_on = self.run is not None
         begin = partial(self._begin, mlflow, uri, self.run)
-        self._client, self.run = within(self.wait, begin, late=None if goes_on else _kill)
+        self._client, self.run = self._ask(begin, late=None if goes_on else _kill)
         self._is_open = True
         lacks = f"the run {self.run} of {{}} may lack parameters and numbers"
-        self._try(lacks, within, self.wait, partial(self._describe, mlflow.entities.Param, params, resumed))
+        self._try(lacks, self._ask, partial(self._describe, mlflow.entities.Param, params, resumed))
         self._failed = False  # the numbers may get there
+
+    def _ask(self, call: Callable[[], Any], late: Callable[[Any], Any] | None = None) -> Any:
+        """Return the result of a call of MLflow, or raise an error with the cause: MLflow itself only tries again."""
+        try:
+            return within(self.wait, call, late)
+        except TimeoutError as error:
+            if why := unreachable(self._at):
+                raise ConnectionError(why) from error
+            raise
 
     def _begin(self, mlflow: Any, uri: str, run: str | None) -> tuple[Any, str]:
         client = mlflow.MlflowClient(tracking_uri=uri)
@@ -161,7 +177,7 @@ class MLflow(Tracker):
         ]
         for first in range(0, len(metrics), AT_ONCE):
             some = metrics[first : first + AT_ONCE]
-            within(self.wait, partial(self._client.log_batch, self.run, metrics=some))
+            self._ask(partial(self._client.log_batch, self.run, metrics=some))
 
     def upload(self, path: Path) -> None:
         """Store a file as an artifact."""
@@ -170,7 +186,7 @@ class MLflow(Tracker):
     def close(self, status: str) -> None:
         """End the run, unless it was joined."""
         if not self._joined:
-            within(self.wait, partial(self._client.set_terminated, self.run, status))
+            self._ask(partial(self._client.set_terminated, self.run, status))
 
 
 def _taken(name: object) -> str:

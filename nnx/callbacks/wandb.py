@@ -1,5 +1,6 @@
 """A run of Weights & Biases."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
@@ -7,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nnx.callbacks.tracker import FINISHED, KILLED, Row, Tracker, text_or_none
-from nnx.errors import InputError, as_path, items, one_of
+from nnx.errors import as_path, items, one_of
 from nnx.port.base import require
 from nnx.support.deadline import within
+from nnx.support.warned import warn
 
 MODES = "online", "offline", "disabled", None
+
+WITHOUT_KEY = "offline", "dryrun", "disabled"
+"""The modes of wandb that need no API key; "dryrun" is an old name of "offline"."""
 
 KILLED_CODE = 255
 """The exit code of a run after Ctrl-C: wandb's own."""
@@ -36,7 +41,8 @@ class WandB(Tracker):
     folder : path or None
         The run's files are in its folder "wandb". None: as wandb is set (``WANDB_DIR``), else the working folder.
     mode : {"online", "offline", "disabled"} or None
-        "offline" needs no server; ``wandb sync`` uploads the files later. None: as wandb is set (``WANDB_MODE``).
+        "offline" needs no server; ``wandb sync`` uploads the files later. None: as wandb is set (``WANDB_MODE``). A run
+        that should be online is offline where there is no API key; a warning says it.
     entity, name : str or None
         The user or team, and the run's name.
     run : str or None
@@ -94,21 +100,30 @@ class WandB(Tracker):
         else:
             if self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
+            mode = self._mode(wandb)
             late = partial(_finish, code=KILLED_CODE)
-            self._run = within(2 * self.wait, partial(self._begin, wandb, params), late)
+            self._run = within(2 * self.wait, partial(self._begin, wandb, params, mode), late)
         self.run, self._is_open = self._run.id, True
         for name in (*measures, "learning_rate"):
             self._run.define_metric(name, step_metric="epoch")
         if resumed:
             self._logged = int(self._run.summary.get("epoch") or 0)
 
-    def _begin(self, wandb: Any, params: dict[str, Any]) -> Any:
-        mode = wandb.setup().settings.mode
-        can_ask = wandb.run is None and mode == (self.mode or mode) == "online"
-        if can_ask and "prompt" in signature(wandb.login).parameters and not wandb.login(prompt=False):
-            raise InputError("there is no API key; run `wandb login` first, or give mode='offline'")
+    def _mode(self, wandb: Any) -> str | None:
+        """Return the mode of a run: without an API key "offline", as wandb would ask for one on a terminal."""
+        mode = self.mode or wandb.setup().settings.mode
+        if mode in WITHOUT_KEY or within(self.wait, partial(_has_key, wandb)):
+            return self.mode
+        folder = self.folder or os.environ.get("WANDB_DIR") or "."
+        warn(
+            "Weights & Biases has no API key here, so the run is recorded offline. After `wandb login`, "
+            f"`wandb sync {folder}/wandb/offline-run-*` uploads it. mode='offline' needs no key"
+        )
+        return "offline"
+
+    def _begin(self, wandb: Any, params: dict[str, Any], mode: str | None) -> Any:
         return wandb.init(
-            project=self.project, entity=self.entity, dir=self.folder, mode=self.mode, name=self.name,
+            project=self.project, entity=self.entity, dir=self.folder, mode=mode, name=self.name,
             tags=self.tags, config=params, id=self.run, resume="allow" if self.run else None,
             reinit="create_new", settings=wandb.Settings(init_timeout=self.wait),
         )  # fmt: skip
@@ -135,6 +150,14 @@ class WandB(Tracker):
         if not self._joined:
             code = {FINISHED: 0, KILLED: KILLED_CODE}.get(status, 1)
             within(6 * self.wait, partial(_finish, self._run, code))
+
+
+def _has_key(wandb: Any) -> bool:
+    """Return whether wandb has credentials. It does not ask for them."""
+    can_say = wandb.run is None and wandb.setup().settings.mode not in WITHOUT_KEY  # else it says no
+    if can_say and "prompt" in signature(wandb.login).parameters:  # since wandb 0.30
+        return bool(wandb.login(prompt=False))
+    return bool(os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or wandb.api.api_key)
 
 
 def _finish(run: Any, code: int) -> None:
