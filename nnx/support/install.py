@@ -36,7 +36,7 @@ def install(extra: str = "", more: str = "") -> str:
         path = HERE
     if path is not None and path.exists():
         return _command(f"{more}{'-e ' * editable}", f"{path}{wanted}")
-    if path is not None:  # the folder or the wheel that it came from is gone, and no index may have this version
+    if path is not None:  # its folder or wheel is gone, and no index may have this version
         return f"{_command(more, f'.{wanted}')} in a clone of nnx"
     return _command(more, f"{NAME}{wanted} @ {url}" if url else f"{NAME}{wanted}")
 
