@@ -85,7 +85,7 @@ class WandB(Tracker):
     ) -> None:
         self.project, self.entity = text_or_none("project", project), text_or_none("entity", entity)
         self.folder = None if folder is None else as_path("folder", folder)
-        self.mode = one_of("mode", mode, MODES)
+        self.mode: str | None = one_of("mode", mode, MODES)
         self.name = text_or_none("name", name)
         self.tags = None if tags is None else [str(tag) for tag in items("tags", tags, "a list of texts")]
         super().__init__(run, params, model)
