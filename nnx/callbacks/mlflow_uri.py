@@ -2,7 +2,6 @@
 
 import re
 import socket
-from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,6 +33,8 @@ def place(uri: str | Path | None) -> tuple[Path | None, str | None]:
     >>> place("http://127.0.0.1:5000")
     (None, 'http://127.0.0.1:5000')
     """
+    from importlib.metadata import entry_points  # slow to import
+
     scheme = re.match(r"([A-Za-z][\w.-]+)(?:\+\w+)?:", uri) if isinstance(uri, str) else None
     if uri is None or uri == "databricks":
         return None, uri
