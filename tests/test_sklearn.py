@@ -721,7 +721,7 @@ def test_what_is_refused(iris):
         quick(MLPRegressor, max_iter=200, tol=1).fit(X, y).predict(X[:, :2])
     with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than sample size"):
         quick(MLPClassifier, batch_size=1000, tol=1, max_iter=50).fit(X, y)
-    with pytest.raises(ValueError, match="weights must be at least 0"):
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
         MLPClassifier().fit(X, y, sample_weight=-np.ones(150))
 
 

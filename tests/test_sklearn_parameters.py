@@ -522,9 +522,7 @@ def test_nothing_held_out_that_weighs(kind, samples):
     ):
         kind(hidden_layer_sizes=4, early_stopping=True, random_state=0).fit(X, y, sample_weight=np.eye(40)[0])
     for w in (0, np.zeros(40)):
-        with pytest.raises(
-            ValueError, match=r"sample_weight is 0 for all|Sample weights must contain at least one"
-        ):
+        with pytest.raises(ValueError, match="Sample weights must contain at least one non-zero number"):
             kind(hidden_layer_sizes=4).fit(X, y, sample_weight=w)
 
 

@@ -13,6 +13,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import nnx
@@ -99,7 +100,10 @@ def test_columns_become_inputs():
     np.testing.assert_array_equal(raw[:, :2], [[1, 0], [2, 0], [2, 1], [4, 0]])
     np.testing.assert_array_equal(raw[:, 2], [1, -1, 0, 1])
     np.testing.assert_array_equal(raw[:, 3:], [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
-    other = inputs._expand([*_read(np.array([[3.0, "unseen", None]], dtype=object))])
+    with pytest.warns(
+        UserWarning, match="X, column 1, holds values that the fit did not have, such as 'unseen'"
+    ):
+        other = inputs._expand([*_read(np.array([[3.0, "unseen", None]], dtype=object))])
     np.testing.assert_array_equal(other, [[3, 0, 0, 0, 0, 0]])
     with pytest.raises(nnx.InputError, match="X, column 0, holds 'many'; expected numbers"):
         inputs(np.array([["many", "x", "a"]], dtype=object))
@@ -120,15 +124,19 @@ def test_categories_of_another_kind_than_in_the_fit_are_an_error():
     text = TableInputs(np.array([["1"], ["2"], ["1"]], dtype=object))
     with pytest.raises(nnx.InputError, match="X, column 0, holds 1; expected text, as in fit"):
         text(np.array([[None], [1], [2]], dtype=object))
-    assert text._expand(_read(np.array([[1], ["2"]], dtype=object))).tolist() == [[0], [-1]]
-    assert text._expand(_read(np.array([["3"], [None]], dtype=object))).tolist() == [[0], [0]]
+    for values, expected in (([[1], ["2"]], [[0], [-1]]), ([["3"], [None]], [[0], [0]])):
+        with pytest.warns(UserWarning, match="the fit did not have, such as (1|'3'); they count as missing"):
+            assert text._expand(_read(np.array(values, dtype=object))).tolist() == expected
 
 
 @pytest.mark.parametrize("when", [date(2024, 1, 1), np.datetime64("2024-01-01"), np.timedelta64(1, "D")])
 def test_dates_among_objects_are_an_error(when):
     X = np.array([[None], [when]], dtype=object)
-    with pytest.raises(nnx.InputError, match=f"X, column 0, holds {type(when).__name__} such as .*; hand in"):
+    with pytest.raises(
+        nnx.InputError, match=f"X, column 0, holds {type(when).__name__} such as .*; hand in"
+    ) as said:
         TableInputs(X)
+    assert str(said.value).endswith("Or train with nnx.Tabular or `nnx train`, which take dates")
 
 
 def test_decimals_and_booleans_among_objects_are_numbers():
@@ -155,8 +163,12 @@ def test_categories_are_compared_by_value(rng):
     assert np.isfinite(model.predict_proba(later)).all()
     with pytest.raises(nnx.InputError, match=r"'a', holds '.*expected numbers, as in fit"):
         model.predict_proba(X.assign(a=X["a"].astype(str)))
-    with pytest.raises(ValueError, match="feature names should match"):
+    with pytest.raises(
+        ValueError, match=r"feature names should match.*\n.*\n.*X\[list\(model\.feature_names_in_\)\]"
+    ):
         model.predict(X[["b", "a"]])
+    ordered = X[["b", "a"]][list(model.feature_names_in_)]
+    np.testing.assert_array_equal(model.predict(ordered), model.predict(X))
     assert list(model.feature_names_in_) == ["a", "b"]
 
 
@@ -204,7 +216,7 @@ def test_a_class_of_weight_0_alone_is_none(some):
     model = quick(TabularClassifier).fit(X, y, (y < 2).astype(float))
     assert model.classes_.tolist() == [0, 1]
     assert model.predict_proba(X).shape == (60, 2)
-    with pytest.raises(ValueError, match="must be at least 0; given -1"):
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`"):
         quick(TabularClassifier).fit(X, y, np.where(y < 2, 1.0, -1.0))
 
 
@@ -319,6 +331,123 @@ def test_an_interrupt_without_a_validation_keeps_the_last_parameters(some, monke
         assert quick(TabularClassifier, validation_fraction=0).fit(*some).n_iter_ == 4
 
 
+class Ends(nnx.Callback):
+    """Counts the epochs, and ends the fit: after some of them, or by Ctrl-C in a step."""
+
+    def __init__(self, epochs=None):
+        self.epochs, self.seen = epochs, []
+
+    def on_step(self, trainer, progress):
+        if self.epochs is None:
+            raise KeyboardInterrupt
+
+    def on_epoch(self, trainer, progress):
+        self.seen.append({*progress.measured})
+        if progress.epoch == self.epochs:
+            trainer.stop("enough")
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("validation_fraction", [0, 0.2])
+def test_an_interrupt_in_the_first_epoch_changes_nothing(n_members, validation_fraction, some):
+    X, y = some
+    model = quick(TabularClassifier, n_members=n_members, validation_fraction=validation_fraction).fit(X, y)
+    expected, attributes = model.predict_proba(X), set(vars(model))
+    with pytest.raises(
+        KeyboardInterrupt, match=r"the first epoch has not ended.*the estimator is as before fit"
+    ):
+        model.set_params(callbacks=Ends()).fit(X[:, :2], y)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+    assert set(vars(model)) == attributes
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_callbacks_see_the_epochs_and_may_end_the_fit(kind, some):
+    callback = Ends(3)
+    model = quick(kind, max_iter=9, callbacks=callback, n_members=2).fit(*some)
+    assert model.n_iter_ == 3
+    assert callback.seen == [{*model.history_}] * 3
+    assert clone(model).callbacks.epochs == 3
+    with pytest.raises(nnx.InputError, match="a callback must be an instance"):
+        quick(kind, callbacks="no such").fit(*some)
+
+
+# --- weights of classes, and a validation set -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["balanced", {"a": 3.0, "b": 2.0, "c": 0.5}])
+def test_class_weight_is_the_sample_weight_that_it_stands_for(given, some, rng):
+    (X, y), own = some, rng.integers(1, 3, 60) / 2
+    y = np.array(["b", "a", "c"])[y]
+    one = quick(TabularClassifier, class_weight=given).fit(X, y, own)
+    other = quick(TabularClassifier).fit(X, y, compute_sample_weight(given, y) * own)
+    np.testing.assert_array_equal(one.predict_proba(X), other.predict_proba(X))
+    assert one.history_ == other.history_  # the samples held out have their weights
+
+
+def test_a_class_of_class_weight_0_stays_a_class(some):
+    X, y = some
+    model = quick(TabularClassifier, class_weight={0: 1.0, 1: 0.0, 2: 1.0}, max_iter=30).fit(X, y)
+    assert model.classes_.tolist() == [0, 1, 2]
+    assert 1 not in model.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ({0: -1.0}, "at least 0"),
+        ({7: 1.0}, "not in class_weight"),
+        ({0: 0, 1: 0, 2: 0}, "0 for all"),
+        ("no", "str"),
+    ],
+)
+def test_class_weights_without_a_meaning(weight, message, some):
+    with pytest.raises(ValueError, match=message):
+        quick(TabularClassifier, class_weight=weight).fit(*some)
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_a_validation_set_chooses_the_epoch(n_members, some, rng):
+    X, y = some
+    w = rng.integers(0, 3, 20).astype(float)
+    held, train = (X[:20], y[:20], w), (X[20:], y[20:])
+    model = quick(TabularClassifier, max_iter=9, n_members=n_members).fit(*train, validation_set=held)
+    alone = quick(TabularClassifier, max_iter=9, n_members=n_members, validation_fraction=0).fit(*train)
+    assert model.history_["loss"] == alone.history_["loss"]  # all of the training's samples are trained on
+    if n_members == 1:
+        best = model.history_["validation_accuracy"][model.best_epoch_ - 1]
+        assert best == max(model.history_["validation_accuracy"])
+        np.testing.assert_allclose(best, model.score(*held), rtol=1e-6)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_targets_of_a_validation_set_are_scaled_as_those_of_the_training(outputs, some):
+    X, _ = some
+    y = 100 + 7 * X[:, 0] if outputs == 1 else 100 + 7 * X[:, :2]
+    model = quick(TabularRegressor, max_iter=9).fit(X[20:], y[20:], validation_set=(X[:20], y[:20]))
+    error = (
+        0.5
+        * (((model.predict(X[:20]) - y[:20]) / y[20:].std(axis=0)) ** 2).reshape(20, -1).sum(axis=1).mean()
+    )
+    np.testing.assert_allclose(model.history_["validation_loss"][model.best_epoch_ - 1], error, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_validation_sets_without_a_meaning(kind, some):
+    X, y = some
+    names = "classes" if kind is TabularClassifier else "outputs"
+    other = y + 5 if kind is TabularClassifier else np.stack([y, y], axis=1)
+    for bad, message in (
+        ((X, other), f"validation_set: y has .*{names}"),
+        ((X[:, :2], y), "validation_set: X has 2 features"),
+        ((X, y, -np.ones(60)), "validation_set: Negative values in data passed to `sample_weight`"),
+        ((X, y[:9]), "validation_set: Found input variables with inconsistent numbers"),
+        (X, "validation_set must be"),
+    ):
+        with pytest.raises(nnx.InputError, match=message):
+            quick(kind).fit(X, y, validation_set=bad)
+
+
 @pytest.mark.parametrize("kind", BOTH)
 def test_a_failed_fit_and_new_parameters_change_no_prediction(kind, some):
     X, y = some
@@ -348,7 +477,8 @@ def test_a_network_is_compiled_once_for_all_predictions(some, monkeypatch):
 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize(
-    ("weight", "message"), [(-1, "sample_weight must be at least 0; given -1"), (0, "non-zero|is 0")]
+    ("weight", "message"),
+    [(-1, "Negative values in data passed to"), (0, "must contain at least one non-zero")],
 )
 def test_bad_weights(kind, weight, message, some):
     with pytest.raises(ValueError, match=message):

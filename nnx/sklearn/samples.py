@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from nnx.array import host
 from nnx.array.namespace import Array, Namespace, array_namespace
 from nnx.batches import frames
-from nnx.errors import BackendError, InputError, first_line, scalar, shown
+from nnx.errors import BackendError, InputError, first_line, listed, scalar, shown
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.port.precision import FLOAT32
@@ -99,13 +99,13 @@ def backend_for(X: Any, name: str | None, device: str | None, precision: str | N
 def table(estimator: Any, X: Any, reset: bool) -> Any:
     """Return X so that scikit-learn holds the names of its columns against those of the fit: never by position.
 
-    The rule is scikit-learn's own: the same names in the same order. It is held here for what scikit-learn takes
-    without a look at the names: record batches of Arrow, and pandas frames whose names are numbers.
+    The rule is scikit-learn's own: the same names in the same order. Here the order is held, also for what scikit-learn
+    takes without a look at the names: record batches of Arrow, and pandas frames whose names are numbers.
 
     Raises
     ------
     InputError
-        For a dict of columns, for columns of one name, and for numbers as names in another order than in the fit.
+        For a dict of columns, for columns of one name, and for the fit's columns in another order.
     """
     found = None if isinstance(X, np.ndarray) or sparse.issparse(X) else frames.frame(X)
     if reset:
@@ -123,10 +123,16 @@ def table(estimator: Any, X: Any, reset: bool) -> Any:
     if reset:
         estimator._column_names = names
     known = getattr(estimator, "_column_names", names)
-    if names != known and sorted(names) == sorted(known) and not hasattr(estimator, "feature_names_in_"):
+    if names != known and sorted(names) == sorted(known):
+        ordered = (
+            "X[list(model.feature_names_in_)]"
+            if hasattr(estimator, "feature_names_in_")
+            else listed(known, 8)
+        )
         raise InputError(
             "The feature names should match those that were passed during fit.\n"
             "Feature names must be in the same order as they were in fit.\n"
+            f"Give the columns in that order: {ordered}"
         )
     if frames.library(X) == "pyarrow" and not hasattr(X, "combine_chunks"):
         return sys.modules["pyarrow"].Table.from_batches([X])
@@ -229,11 +235,19 @@ def given_back(x: Array, backend: Backend, X: Any) -> Any:
 
 
 def weights(sample_weight: Any, m: int) -> Any:
-    """Return the weights of m samples as a NumPy array (m,), float64, or raise a ValueError that names them."""
+    """Return the weights of m samples as a NumPy array (m,), float64.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn: for what is no number or not finite, another length, a weight below 0, and weights all 0.
+    """
     given = scalar(sample_weight)
     try:
         given = given if isinstance(given, Number) else host.as_host(given)
-        return np.asarray(_check_sample_weight(given, np.empty((m, 0))), np.float64)
+        found = np.asarray(
+            _check_sample_weight(given, np.empty((m, 0)), ensure_non_negative=True), np.float64
+        )
     except Exception as error:
         said = str(error).lower()
         if isinstance(error, ValueError) and ("sample_weight" in said or "sample weights" in said):
@@ -242,6 +256,9 @@ def weights(sample_weight: Any, m: int) -> Any:
             f"sample_weight must be numbers, one for each of the {m} samples, or one for all; given "
             f"{shown(sample_weight)}: {first_line(error)}"
         ) from error
+    if not found.any():  # scikit-learn before 1.9 lets it pass
+        raise InputError("Sample weights must contain at least one non-zero number.")
+    return found
 
 
 def with_length(y: Any, m: int) -> Any:

@@ -5,7 +5,7 @@ and a limit of the categories.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -17,6 +17,7 @@ import numpy as np
 from nnx.array.host import quiet
 from nnx.batches import frames
 from nnx.errors import InputError, shown
+from nnx.support.warned import warn
 
 MOST_CATEGORIES = 100
 """The categories of a column that have an input: the most frequent ones. Others are as a missing value."""
@@ -87,7 +88,7 @@ class Categories:
         return cls(tuple(sorted(frequent, key=_order)), tuple(sorted({_kind(one) for one in counts})))
 
     def expand(self, column: "Column") -> Any:
-        """Return the inputs (m, categories), or (m, 1) of two.
+        """Return the inputs (m, categories), or (m, 1) of two; warn of categories that the fit did not have.
 
         Raises
         ------
@@ -101,8 +102,20 @@ class Categories:
             if present and not any(_kind(one) in self.kinds for one in present):
                 expected = " or ".join(self.kinds)
                 raise InputError(f"{column.where} holds {shown(present[0])}; expected {expected}, as in fit")
+        if len(self.known) < MOST_CATEGORIES:  # else the fit may have had it
+            self._warn_of_unseen(
+                column.where, (one for one, code in zip(values, codes, strict=True) if code < 0)
+            )
         inputs = (codes[:, None] == np.arange(len(self.known))).astype(float)
         return inputs[:, :1] - inputs[:, 1:] if len(self.known) == 2 else inputs
+
+    @staticmethod
+    def _warn_of_unseen(where: str, unknown: Iterable[Any]) -> None:
+        first = next((one for one in unknown if one is not None), None)
+        if first is not None:
+            warn(
+                f"{where} holds values that the fit did not have, such as {shown(first)}; they count as missing"
+            )
 
 
 class TableInputs:
@@ -225,7 +238,8 @@ def _column(where: str, x: Any) -> Column:
 
 def _dates(where: str, what: str) -> InputError:
     return InputError(
-        f"{where} holds {what}; hand in numbers, such as the days since a date, the month or the hour"
+        f"{where} holds {what}; hand in numbers, such as the year, the month or the days since a date. Or train with "
+        "nnx.Tabular or `nnx train`, which take dates"
     )
 
 

@@ -7,7 +7,6 @@ from sklearn.utils.validation import validate_data
 
 from nnx.array import host
 from nnx.batches import frames
-from nnx.errors import InputError
 from nnx.sklearn import samples
 
 
@@ -31,19 +30,12 @@ def checked(estimator: Any, X: Any, reset: bool, y: Any = "no_validation") -> An
 def counted(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     """Return the rows, the targets and the weights (m,) or None, without the rows of weight 0.
 
-    Raises
-    ------
-    ValueError
-        Where all weights are 0, or one is below.
+    The weights are checked by `samples.weights`.
     """
     if sample_weight is None:
         return X, y, None
     weights = samples.weights(sample_weight, len(y))
-    if (weights < 0).any():
-        raise InputError(f"sample_weight must be at least 0; given {weights.min():g}")
     rows = np.flatnonzero(weights)
-    if not len(rows):  # scikit-learn before 1.9 lets it pass
-        raise InputError(f"sample_weight is 0 for all of the {len(y)} samples; expected some above 0")
     return (X, y, weights) if len(rows) == len(y) else (_take(X, rows), y[rows], weights[rows])
 
 

@@ -1,110 +1,19 @@
 """Estimators of tables with tuned defaults: RealMLP-TD-S."""
 
-from numbers import Integral, Real
-from typing import Any, Self
+from numbers import Real
+from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, _fit_context
-from sklearn.utils import check_random_state, column_or_1d
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_array
 
 from nnx.array import host
-from nnx.errors import InputError, items, positive_int, shown
-from nnx.model.layers import Layer
-from nnx.sklearn import embeddings, labels, samples, tables
-from nnx.sklearn.table_inputs import TableInputs
-from nnx.sklearn.tabular_model import Asked, Recipe, TabularModel, train
-from nnx.sklearn.unchanged import unchanged_on_failure
-
-CONSTRAINTS: dict[str, list[Any]] = {
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
-    "batch_size": [Interval(Integral, 1, None, closed="left")],
-    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-    "numerical_embeddings": "no_validation",  # type: ignore[dict-item]
-    "n_members": [Interval(Integral, 1, None, closed="left")],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-    "backend": [str, None],
-    "device": [str, None],
-    "dtype": [StrOptions({"float32", "float64"})],
-}
-
-
-class BaseTabular(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """The fit and the outputs of both estimators."""
-
-    _parameter_constraints = CONSTRAINTS
-    _recipe: Recipe
-    _model: TabularModel
-
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        with unchanged_on_failure(self):
-            self._train(X, y, sample_weight)
-        return self
-
-    def _train(self, X: Any, y: Any, sample_weight: Any) -> None:
-        X = tables.checked(self, X, reset=True, y=y)
-        y = self._read_targets(y)
-        check_consistent_length(X, y)
-        X, y, weights = tables.counted(X, y, sample_weight)  # a sample of weight 0 is as one that is left out
-        Y, n_outputs = self._targets(y, weights)
-        inputs = TableInputs(X)
-        rows = inputs(X)
-        network = self._recipe.network(rows.shape[1], self._hidden(), n_outputs, self._embedding(rows))
-        asked = self._asked()
-        trainer, kept, theta = train(network, self._recipe, asked, rows, Y, weights)
-        self.history_ = dict(trainer.history)
-        self.n_iter_ = max(len(one.records) for one in [*trainer.each] or [trainer])
-        self.best_epoch_ = kept[0] if self.n_members == 1 else kept
-        backend = trainer.backend
-        self._model = TabularModel(inputs, network, theta, backend.name, backend.device, asked.dtype)
-
-    def _hidden(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = [sizes] if isinstance(sizes, Integral) else sizes
-        given = items("hidden_layer_sizes", sizes, "the units of the hidden layers")
-        return [positive_int("hidden_layer_sizes", n) for n in given]
-
-    def _embedding(self, rows: Any) -> list[Layer]:
-        """Return the layer that embeds the inputs (m, n[0]) of more than two distinct values, if one is asked for."""
-        columns = getattr(self.numerical_embeddings, "columns", None)
-        if columns is not None:  # they would count the expanded inputs
-            raise InputError(
-                f"numerical_embeddings: the layer names columns, {shown(columns)}, which are a network's inputs, not "
-                "X's columns; leave columns out: the numbers are embedded"
-            )
-        return embeddings.learned(self.numerical_embeddings, rows, self.dtype)
-
-    def _asked(self) -> Asked:
-        seeds = check_random_state(self.random_state).randint(2**31 - 1, size=self.n_members).tolist()
-        return Asked(
-            float(self.learning_rate_init), self.max_iter, self.batch_size, float(self.validation_fraction), seeds,
-            float(getattr(self, "label_smoothing", 0.0)), self.backend, self.device, self.dtype, bool(self.verbose),
-        )  # fmt: skip
-
-    def _outputs(self, X: Any) -> Any:
-        """Return A[L] (m, n[L])."""
-        check_is_fitted(self)
-        return self._model.outputs(tables.checked(self, X, reset=False))
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "_model" in vars(self)
-
-    def __sklearn_tags__(self) -> Any:
-        """Missing values and categories are taken."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        return tags
-
-    def _read_targets(self, y: Any) -> Any:
-        raise NotImplementedError
-
-    def _targets(self, y: Any, weights: Any) -> tuple[Any, int]:
-        raise NotImplementedError
+from nnx.errors import InputError
+from nnx.sklearn import class_weights, labels, samples
+from nnx.sklearn.tabular_base import CONSTRAINTS, BaseTabular
+from nnx.sklearn.tabular_model import Recipe
 
 
 class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
@@ -120,7 +29,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
     hidden_layer_sizes : sequence of int, or int
         The units of the hidden layers.
     max_iter : int
-        The epochs. All are done; the best one is kept. One epoch needs two batches: the first step has the rate 0.
+        The epochs. All are done, unless a callback ends the fit; the best one is kept. One epoch needs two batches: the
+        first step has the rate 0.
     batch_size : int
         The most samples in a step. The steps of an epoch are of the same size, but for the last.
     learning_rate_init : float
@@ -135,6 +45,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         The networks that are trained at once, each with its own seed and samples held out. Predictions are their mean.
     label_smoothing : float
         The share of each target that goes to all classes; at least 0, below 1. 0 gives better probabilities.
+    class_weight : dict, "balanced" or None
+        As of `MLPClassifier`. It weighs the samples held out, too, but not a `validation_set`.
+    callbacks : callback, or sequence of them
+        See `nnx.Callback`. Of several members each measured number is the median.
     random_state : int, RandomState or None
         Draws the weights, the order of the samples and those held out.
     verbose : bool
@@ -168,6 +82,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
     _parameter_constraints = {  # noqa: RUF012  # scikit-learn's own way
         **CONSTRAINTS,
         "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "class_weight": [dict, StrOptions({class_weights.BALANCED}), None],
     }
     _recipe = Recipe("selu", "softmax", "validation_accuracy")
 
@@ -182,6 +97,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         numerical_embeddings: Any = None,
         n_members: int = 1,
         label_smoothing: float = 0.1,
+        class_weight: Any = None,
+        callbacks: Any = (),
         random_state: Any = None,
         verbose: Any = False,
         backend: str | None = None,
@@ -193,8 +110,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         self.__dict__.update(given)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TabularClassifier":
-        """Train on X and y. After Ctrl-C the best epoch so far is kept, with a warning; before the first, none.
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None
+    ) -> "TabularClassifier":
+        """Train on X and y. After Ctrl-C the best epoch so far is kept, with a warning.
 
         Parameters
         ----------
@@ -204,8 +123,15 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
             Classes of any kind.
         sample_weight : array-like (m,) or None
             At least 0. A sample of weight 0 is as one that is left out.
+        validation_set : (X, y) or (X, y, sample_weight), or None
+            Samples that choose the epoch, in place of a `validation_fraction`. All of X is then trained on.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After Ctrl-C before the first epoch has ended. The estimator is then as it was.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, validation_set)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class (m, classes), the members' mean."""
@@ -227,6 +153,15 @@ class TabularClassifier(ClassifierMixin, BaseTabular):  # type: ignore[misc]
         self.classes_ = labels.classes_of(y)
         return labels.numbers(kind, self.classes_, y), max(2, len(self.classes_))
 
+    def _targets_of_others(self, y: Any, m: int) -> Any:
+        return labels.numbers_of_others(y, m, "multiclass", self.classes_, len(self.classes_))
+
+    def _class_weights(self, Y: Any) -> Any:
+        class_weights.check_class_weight(self.class_weight, incremental=False)
+        if self.class_weight is None:
+            return None
+        return class_weights.of_samples(self.class_weight, "multiclass", self.classes_, Y)
+
 
 class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
     """A regressor of tables with tuned defaults: RealMLP-TD-S (Holzmueller et al., 2024).
@@ -237,7 +172,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):  # type: ignore[misc]
     Parameters
     ----------
     hidden_layer_sizes, max_iter, batch_size, learning_rate_init, validation_fraction, numerical_embeddings, \
-n_members, random_state, verbose, backend, device, dtype
+n_members, callbacks, random_state, verbose, backend, device, dtype
         As in `TabularClassifier`.
 
     Attributes
@@ -265,6 +200,7 @@ n_members, random_state, verbose, backend, device, dtype
         validation_fraction: float = 0.2,
         numerical_embeddings: Any = None,
         n_members: int = 1,
+        callbacks: Any = (),
         random_state: Any = None,
         verbose: Any = False,
         backend: str | None = None,
@@ -276,16 +212,18 @@ n_members, random_state, verbose, backend, device, dtype
         self.__dict__.update(given)
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TabularRegressor":
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_set: Any = None
+    ) -> "TabularRegressor":
         """Train on X and y; see `TabularClassifier.fit`.
 
         Parameters
         ----------
-        X, sample_weight
+        X, sample_weight, validation_set
             As there.
         y : array-like (m,) or (m, outputs)
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, validation_set)
 
     def predict(self, X: Any) -> Any:
         """Return the predicted numbers (m,) or (m, outputs), the members' mean."""
@@ -295,8 +233,7 @@ n_members, random_state, verbose, backend, device, dtype
 
     def _read_targets(self, y: Any) -> Any:
         """Return y (m, outputs) as float64."""
-        y = host.as_host(y) if samples.home(y) else y
-        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)
+        y = self._numbers(y)
         self._flat = y.ndim == 1 or y.shape[1] == 1
         return column_or_1d(y, warn=True)[:, None] if self._flat else y
 
@@ -310,6 +247,16 @@ n_members, random_state, verbose, backend, device, dtype
         self._mean, self._scale = mean, np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)
         self._low, self._high = y.min(axis=0), y.max(axis=0)
         return (y - self._mean) / self._scale, y.shape[1]
+
+    def _targets_of_others(self, y: Any, m: int) -> Any:
+        y = samples.with_length(self._numbers(y), m).reshape(m, -1)
+        if y.shape[1] != len(self._mean):
+            raise InputError(f"y has {y.shape[1]} outputs, that of the training {len(self._mean)}")
+        return (y - self._mean) / self._scale
+
+    def _numbers(self, y: Any) -> Any:
+        y = host.as_host(y) if samples.home(y) else y
+        return check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)
 
     def __sklearn_tags__(self) -> Any:
         """Several outputs are taken, too."""

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from nnx.array import host
+from nnx.callbacks.base import Callback
 from nnx.callbacks.early_stopping import EarlyStopping
 from nnx.callbacks.progress import Progress
 from nnx.errors import BackendError, DivergenceError
@@ -48,7 +49,10 @@ class Recipe:
 
 @dataclass
 class Asked:
-    """The numbers of a training that the user has chosen, checked."""
+    """What the user has chosen of a training, checked.
+
+    `validation` is a `validation_set` as `Trainer.fit` takes it, with samples as rows. With it the share is 0.
+    """
 
     rate: float
     epochs: int
@@ -60,6 +64,8 @@ class Asked:
     device: str | None
     dtype: str
     progress: bool
+    callbacks: list[Callback]
+    validation: tuple[Any, ...] | None
 
 
 class BestEpoch(EarlyStopping):
@@ -142,6 +148,8 @@ def train(
     ValueError
         When no sample would be held out or trained on, or a single step done; when all members diverge before an epoch
         is kept.
+    KeyboardInterrupt
+        After Ctrl-C before an epoch is kept.
     """
     m, K = len(X), len(asked.seeds)
     validates, batch_size = _sizes(m, asked)
@@ -162,15 +170,18 @@ def train(
             Y,
             epochs=asked.epochs,
             batch_size=batch_size,
-            callbacks=[keeper] if validates else [],
+            callbacks=[keeper, *asked.callbacks] if validates else asked.callbacks,
             sample_weight=weights,
             progress=asked.progress,
             rows=True,
-            validation_split=asked.share if validates else None,
+            validation=asked.validation,
+            validation_split=asked.share if validates and asked.validation is None else None,
         )
-    except KeyboardInterrupt:
-        if not all(one.records for one in _members(trainer)):
-            raise  # there is no epoch to keep
+    except KeyboardInterrupt as interrupt:
+        if not all(one.kept if validates else one.records for one in _members(trainer)):
+            raise KeyboardInterrupt(
+                "the first epoch has not ended: there are no parameters to keep, and the estimator is as before fit"
+            ) from interrupt
         kept = (
             f"best parameters so far are kept, of {_said(trainer)}"
             if validates
@@ -190,7 +201,7 @@ def train(
 
 
 def _sizes(m: int, asked: Asked) -> tuple[bool, int]:
-    """Return whether a share of m samples is held out, and the samples of a step: the same in all, but for one."""
+    """Return whether an epoch is validated, and the samples of a step: the same in all, but for one."""
     held = floor(m * asked.share + 0.5)
     if asked.share and not 0 < held < m:
         raise ValueError(
@@ -203,7 +214,7 @@ def _sizes(m: int, asked: Asked) -> tuple[bool, int]:
             f"max_iter=1 with a single batch of {m - held} samples is one step, and the first step has the rate 0. "
             "Increase max_iter or decrease batch_size."
         )
-    return held > 0, ceil((m - held) / steps)
+    return held > 0 or asked.validation is not None, ceil((m - held) / steps)
 
 
 def _said(trainer: Trainer) -> str:

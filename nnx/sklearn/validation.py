@@ -112,7 +112,7 @@ def checked_set(estimator: Any, given: tuple[Any, Any, Any] | None, dtype: str) 
         X = samples.validated(estimator, X, reset=False)
         m = X.shape[0]
         Y = estimator._targets(y, m)
-        weights = None if weights is None else _weights(weights, m, dtype)
+        weights = None if weights is None else in_range(samples.weights(weights, m), dtype)[0]
         targets = _checked(estimator, X, Y, dtype)
     except ValueError as error:
         raise InputError(f"validation_set: {error}") from error
@@ -127,15 +127,6 @@ def _checked(estimator: Any, X: Any, Y: Any, dtype: str) -> Any:
         name, numbers, place = "X.data", X.data, ""
     host.check_finite(name, numbers.T, dtype, place, ". Replace them, or leave out the samples")
     return checked_targets("y", Y.T, estimator._output, estimator.n_outputs_, X.shape[0], dtype)
-
-
-def _weights(given: Any, m: int, dtype: str) -> Any:
-    weights = samples.weights(given, m)
-    if weights.min() < 0:
-        raise InputError(f"sample_weight holds {weights.min()}; weights must be at least 0")
-    if not weights.any():
-        raise InputError(f"sample_weight is 0 for all of the {m} samples; expected some above 0")
-    return in_range(weights, dtype)[0]
 
 
 def hold_out(estimator: Any, m: int, Y: Any) -> tuple[Any, Any]:
