@@ -251,7 +251,7 @@ def test_a_validation_set_of_tensors(classes):
         (lambda X, y: (X * np.nan, y), "NaN"),
         (lambda X, y: (X, y[:3]), "inconsistent numbers of samples"),
         (lambda X, y: (X, np.append(y[1:], "z")), "classes that the y of the training does not have: z"),
-        (lambda X, y: (X, y, -np.ones(60)), "at least 0"),
+        (lambda X, y: (X, y, -np.ones(60)), "Negative values in data passed to `sample_weight`"),
         (lambda X, y: (X, y, np.ones(3)), "sample_weight"),
         (lambda X, y: (X, np.ones((60, 2), int)), "multilabel-indicator targets"),
     ],
