@@ -102,6 +102,7 @@ EDGES = {
     "sklearn/table_inputs.py",
     "sklearn/tables.py",
     "sklearn/tabular.py",
+    "sklearn/tabular_base.py",
     "sklearn/tabular_model.py",
     "sklearn/validation.py",
 }
