@@ -22,6 +22,9 @@ class Ensemble:
     those that were not trained, as a fit in rounds ended before their first. If no other is left, those stay that
     diverged and whose best epoch early stopping has restored.
 
+    Of the output "gaussian" the rows s, the logarithms of the variances, are averaged too. The variance of the members'
+    mixture is larger, where their means a differ: the mean of e^s and the variance of a.
+
     Parameters
     ----------
     trainer : Trainer
