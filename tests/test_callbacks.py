@@ -498,6 +498,7 @@ def test_a_killed_and_resumed_fit_leaves_what_an_uninterrupted_one_does(ends, un
     assert left_by(tmp_path, callbacks, trainer) == uninterrupted
 
 
+@pytest.mark.long
 def test_a_process_that_dies_while_it_writes(uninterrupted, tmp_path):
     code = f"""
 import os, sys

@@ -223,6 +223,7 @@ def damaged(data):
     }
 
 
+@pytest.mark.long
 def test_gzipped_tables_that_are_damaged(run, tmp_path):
     table(tmp_path / "t.csv")
     assert run("train", "t.csv", "--target", "kind", *QUICK, "--out", "model")[0] == 0

@@ -194,6 +194,7 @@ def test_what_is_read_of_csv(tmp_path, monkeypatch, name, piece):
     assert [type(x) for x in frame.row(0)] == [int, float, str]
 
 
+@pytest.mark.long
 def test_a_first_line_of_any_reasonable_length(tmp_path):
     names = [f"column {j}" for j in range(9000)]
     (tmp_path / "a.csv").write_text(",".join(names) + "\n" + "1," * 8999 + "x\n")
@@ -288,6 +289,7 @@ def test_the_memory_available_is_some():
     assert memory.available() is None or memory.available() > 2**20
 
 
+@pytest.mark.long
 def test_a_large_file_is_read_in_little_memory(tmp_path):
     """Of 24 MB of CSV, in pieces of 1 MB, only some MB are in memory at once."""
     pytest.importorskip("resource", reason="Windows has no getrusage")

@@ -198,6 +198,7 @@ def mutate(written, path, count, seed):
                 read()
 
 
+@pytest.mark.long
 def test_mutated_descriptions(written, tmp_path):
     """Where the checksum is right, too, no mistake is a raw error."""
     mutate(written, tmp_path / "file.safetensors", 60, seed=4)

@@ -101,6 +101,7 @@ def test_the_command_line_is_as_good_as_one_is_by_hand(table, run):
     check(json.loads(out)["accuracy" if made.task == "classification" else "r2"], *scores)
 
 
+@pytest.mark.long
 def test_python_is_as_good_as_one_is_by_hand(table):
     made, train, test, scores = table
     model = nnx.Tabular(train, target=made.target, backend="numpy")

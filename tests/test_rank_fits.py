@@ -54,6 +54,7 @@ def test_ranks_that_come_late():
     in_ranks(3, ranks_program.fit, slow=True)
 
 
+@pytest.mark.long
 def test_a_fit_goes_on_with_other_ranks(tmp_path):
     whole, cut, again = (tmp_path / name for name in ("whole", "cut", "again"))
     for size, folder, epochs, begins in (

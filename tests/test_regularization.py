@@ -255,7 +255,7 @@ def test_nothing_is_read_on_the_host(backend):
 
 @settings(
     deadline=None,
-    max_examples=50,
+    max_examples=20,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

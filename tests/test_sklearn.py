@@ -383,6 +383,7 @@ def test_several_numbers(numbers):
         quick(MLPRegressor, max_iter=300, tol=1.0).fit(numbers[0], numbers[1][:, None])
 
 
+@pytest.mark.long
 def test_partial_fit_is_a_fit_in_parts(two, numbers):
     X, y = two
     parameters = {
@@ -740,6 +741,7 @@ def test_an_interrupt_ends_a_fit(iris):
 # --- with the rest of scikit-learn -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @unconverged
 def test_searches_pipelines_and_the_rest(iris):
     X, y = iris

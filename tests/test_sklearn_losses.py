@@ -249,6 +249,7 @@ def test_a_fitted_model_does_not_read_parameters_that_change(samples):
     np.testing.assert_array_equal(model.predict(X), margins > 0)
 
 
+@pytest.mark.long
 def test_deviations_are_those_of_the_members_of_the_fit(samples):
     X, y = samples
     for model in (small("huber").fit(X, y), small("focal", kind=MLPClassifier).fit(X, y > 0)):
@@ -342,7 +343,7 @@ def classes(samples, kind):
     return {"two": y > 0, "three": np.digitize(y, [-0.5, 0.5]), "labels": labels}[kind]
 
 
-@pytest.mark.parametrize("kind", ["two", "three", "labels"])
+@pytest.mark.parametrize("kind", ["two", pytest.param("three", marks=pytest.mark.long), "labels"])
 def test_focal_and_hinge_losses_of_classifiers(kind, samples):
     X, Y = samples[0], classes(samples, kind)
     plain, zero, focal = (

@@ -168,6 +168,7 @@ class CountedScaler(StandardScaler):
         return super().fit(X, y, sample_weight)
 
 
+@pytest.mark.long
 def test_a_pipeline_is_fitted_to_each_fold_apart_and_once_for_all_its_networks(wine, stacks):
     X, y = wine[0] * [*range(1, 14)], wine[1]
     steps = make_pipeline(CountedScaler(), net())
