@@ -216,7 +216,9 @@ def test_a_file_that_is_none(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"not a model")
     with pytest.raises(nnx.InputError, match=r"is no ONNX file that can be read"):
         from_onnx(tmp_path / "a.onnx")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no ONNX file '.*b.onnx'. Did you mean '.*a.onnx'\?"
+    ):
         from_onnx(tmp_path / "b.onnx")
 
 

@@ -561,7 +561,7 @@ def changed(value):
     return variants
 
 
-PATHS = {"path", "folder", "resume"}
+PATHS = {"path", "folder", "resume", "model"}
 """What may name a file that is not there."""
 
 

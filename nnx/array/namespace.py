@@ -41,4 +41,10 @@ def array_namespace(*xs: Any) -> Namespace:
     return found
 
 
-__all__ = ["Array", "Namespace", "array_namespace", "device"]
+def shape_of(x: Any) -> tuple[int, ...]:
+    """Return the shape of an array or a table, () of anything else, also if it has a function of this name."""
+    shape = getattr(x, "shape", ())
+    return tuple(shape) if isinstance(shape, tuple | list) else ()
+
+
+__all__ = ["Array", "Namespace", "array_namespace", "device", "shape_of"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnx.array import host
-from nnx.array.namespace import Array
+from nnx.array.namespace import Array, shape_of
 from nnx.errors import InputError, count, listed, nearest
 
 LIBRARIES = ("h5py", "zarr", "scipy", "pandas", "polars", "pyarrow")
@@ -84,7 +84,7 @@ def is_column(x: Any) -> bool:
         return not any(isinstance(one, list | tuple | np.ndarray) for one in x[:1])
     if library(x) == "pyarrow":
         return hasattr(x, "null_count")
-    return len(getattr(x, "shape", ())) == 1
+    return len(shape_of(x)) == 1
 
 
 def distinct(where: str, names: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from nnx.array import host
-from nnx.array.namespace import array_namespace
+from nnx.array.namespace import array_namespace, shape_of
 from nnx.batches import frames
 from nnx.batches.source import Rows, Source
 from nnx.batches.sources import Samples, whole
@@ -32,7 +32,7 @@ def as_rows(name: str, x: Any, n: int) -> Any:
         return x
     if isinstance(x, list | tuple):
         x = host.as_numbers(name, x)
-    shape = tuple(getattr(x, "shape", ()))
+    shape = shape_of(x)
     if len(shape) > 1 and shape[1:] != (n,) and frames.library(x) not in TABLES:
         hint = (
             "; its columns are the samples: leave out rows=True" if shape[0] == n and len(shape) == 2 else ""
@@ -45,7 +45,7 @@ def as_rows(name: str, x: Any, n: int) -> Any:
 
 def targets_as_rows(name: str, Y: Any, n: int) -> Any:
     """Return targets (m,), (m, n[L]), or class indices (m, 1) as `Rows`: see `as_rows`."""
-    shape = tuple(getattr(Y, "shape", ()))
+    shape = shape_of(Y)
     return as_rows(name, Y, 1 if len(shape) == 2 and shape[1] == 1 else n)
 
 
@@ -79,7 +79,7 @@ def one_sample(x: Samples, n: int) -> tuple[Samples, bool]:
     >>> one_sample(np.ones(3), 3)[0].shape
     (3, 1)
     """
-    if len(getattr(x, "shape", ())) > 1:
+    if len(shape_of(x)) > 1:
         return x, False
     x = host.as_numbers("X", whole(x) if isinstance(x, Source) else x)
     if x.ndim != 1:

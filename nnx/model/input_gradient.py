@@ -121,7 +121,7 @@ def selected(output: Any, n: int, like: Array) -> Array:
                 f"output is {shown(k)}; expected the number of an output, 0 to {n - 1}, or an array ({m},) of them"
             )
         k = xp.full((m,), k, dtype=xp.int32, device=device(like))
-    host.check_arrays(output=k)
+    host.check_arrays(output=k, X=like)
     if xp.isdtype(k.dtype, "integral") and tuple(k.shape) == (m,):
         if is_numpy_array(k) and (outside := k[(k < 0) | (k >= n)]).size:
             raise InputError(f"output holds {outside[0]}; expected numbers of outputs, 0 to {n - 1}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx.errors import InputError, as_path, first_line, one_of, shown
+from nnx.io.atomic_write import neighbours
 from nnx.io.convert.onnx_terms import DEFAULTS, ELEMENTWISE, Term, activations_of, is_exp, subterms, term
 from nnx.io.convert.parameters import as_floats, contiguous_copy
 from nnx.model.layers import Activate, Dense, Layer
@@ -71,6 +72,8 @@ def from_onnx(
 
     Raises
     ------
+    FileNotFoundError
+        When there is no such file.
     InputError
         For a node that has no counterpart, or whose shapes do not fit samples as rows: which one.
     BackendError
@@ -78,8 +81,7 @@ def from_onnx(
 
     Notes
     -----
-    An activation is recognized by its operations and their numbers. ReLU and ReLU6, say, differ there, and agree in
-    most of their values.
+    An activation is recognized by its operations and their numbers: those of ReLU and ReLU6 differ.
 
     Examples
     --------
@@ -108,14 +110,15 @@ def from_onnx(
 def _loaded(onnx: Any, model: Any) -> Any:
     if not isinstance(model, onnx.ModelProto):
         path: Path = as_path("model", model, "a path, or an onnx.ModelProto")
+        called = repr(str(path))
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no ONNX file {called}{neighbours(path)}")
         try:
             model = onnx.load(str(path))
         except OSError:
             raise
         except Exception as error:  # protobuf's own
-            raise InputError(
-                f"{str(path)!r} is no ONNX file that can be read: {first_line(error)}"
-            ) from error
+            raise InputError(f"{called} is no ONNX file that can be read: {first_line(error)}") from error
     _check(onnx, model)
     return model
 
