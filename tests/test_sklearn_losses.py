@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import mean_pinball_loss, r2_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_sklearn import passes
 
@@ -123,20 +124,54 @@ def test_a_gaussian_has_a_mean_and_a_deviation(samples):
     assert small("gaussian(0.01)").fit(X, Y).predict_std(X).shape == (120, 2)
 
 
+def moments(y, weights):
+    mean = np.average(y, weights=weights)
+    return mean, np.log(np.average((y - mean) ** 2, weights=weights))
+
+
 def test_a_gaussian_begins_at_the_moments_of_y(samples):
     X, y = samples
     Y, w = np.stack([150 + 77 * y, 0.01 * y], axis=1), np.arange(120.0)
-    mean = np.average(Y, axis=0, weights=w)
-    moments = [*mean, *np.log(np.average((Y - mean) ** 2, axis=0, weights=w))]
+    (a, s), (b, _) = (moments(one, w) for one in Y.T)
     model = small("gaussian", max_iter=1, learning_rate_init=1e-12)
     with pytest.warns(
         ConvergenceWarning, match=r"deviation of 0\.00.*TransformedTargetRegressor\(MLPRegressor"
     ):
         model.fit(X, Y, w)
-    np.testing.assert_allclose(model.intercepts_[-1], moments, rtol=1e-7)
-    assert (
-        model.set_params(early_stopping=True).fit(X, Y[:, 0], w).intercepts_[-1][0] != moments[0]
-    )  # of a part
+    np.testing.assert_allclose(model.intercepts_[-1], [a, b, s, 0], rtol=1e-7, atol=1e-11)
+    model.set_params(early_stopping=True).fit(X, Y[:, 0], w)
+    rng = np.random.RandomState(0)
+    rng.uniform(size=(2 + 1) * 4 + (4 + 1) * 2)  # the first parameters
+    part, _ = train_test_split(np.arange(120), random_state=rng, test_size=0.1)
+    np.testing.assert_allclose(model.intercepts_[-1], moments(Y[part, 0], w[part]), rtol=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_a_gaussian_learns_beside_a_constant(solver, samples):
+    X, y = samples
+    options = {"hidden_layer_sizes": (32,), "max_iter": 60, "solver": solver, "batch_size": 20}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "y has a standard deviation")
+        model = small("gaussian", **options).fit(X, np.stack([y, np.full(120, 1 / 7)], axis=1))
+    assert model.loss_ < -0.5
+    assert r2_score(y, model.predict(X)[:, 0]) > 0.15
+
+
+@pytest.mark.parametrize("first", [[1.0], [0.0] * 20, [1.0, 1.1]])
+def test_a_gaussian_begins_with_a_batch_unlike_others(first, samples):
+    X, y = samples
+    model = small("gaussian", learning_rate_init=0.01).partial_fit(X[: len(first)], first)
+    for _ in range(20):
+        model.partial_fit(X, y)
+    assert model.loss_ < 1
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+@pytest.mark.parametrize("size", [0.001, 37_000])
+def test_a_gaussian_warns_of_the_size_of_y(size, solver, samples):
+    X, y = samples
+    with pytest.warns(ConvergenceWarning, match="y has a standard deviation of .*Scale y"):
+        small("gaussian", max_iter=1, solver=solver).fit(X, size * y)
 
 
 def test_a_gaussian_learns_targets_of_any_unit(samples):

@@ -167,7 +167,7 @@ class BaseMLP(NearestNames, CallbackSupportMixin, InputGradients):  # type: igno
             if holds_out and (self._embedded is not None or is_gaussian(self._output)):
                 split = split or hold_out(self, X.shape[0], Y)
             embeddings.begin(self, X, split and split[0], given.weights, dtype)
-            gaussian.begin(self, Y, split and split[0], given.weights)
+            gaussian.begin(self, Y, split and split[0], given.weights, given.incremental)
         self._go_on(watched)
         P = count_parameters(self, X.shape[1])
         work = registry.work(P, X.shape[0] * self.max_iter, 0, K)
