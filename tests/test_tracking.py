@@ -19,6 +19,8 @@ import pytest
 
 import nnx
 from nnx.callbacks.base import Callbacks
+from nnx.callbacks.mlflow_uri import unreachable
+from nnx.port.communicator import Alone
 from nnx.support.deadline import within
 
 Pair = SimpleNamespace
@@ -364,6 +366,7 @@ def test_a_server_that_does_not_answer_costs_a_bounded_wait_and_leaves_no_run_op
 def test_the_cause_is_said_where_no_server_listens(server, monkeypatch):
     monkeypatch.setattr("nnx.callbacks.mlflow.OF_SERVER", 0.05)
     server.fails = lambda name, n: threading.Event().wait(60)  # MLflow tries again and again
+    monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         port = taken.getsockname()[1]
@@ -372,6 +375,22 @@ def test_the_cause_is_said_where_no_server_listens(server, monkeypatch):
         ) as said:
             train(nnx.MLflow(f"http://127.0.0.1:{port}"))
     assert len(said) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may wait where nothing listens")
+@pytest.mark.parametrize("proxy", ["http_proxy", "all_proxy"])
+def test_behind_a_proxy_a_server_that_cannot_be_reached_directly_is_no_cause(monkeypatch, proxy):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        assert "no connection" in unreachable(uri)
+        monkeypatch.setenv(proxy, "http://proxy:3128")
+        assert unreachable(uri) == ""
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert "no connection" in unreachable(uri)
 
 
 def test_an_error_within_a_time_is_raised_and_a_late_one_is_not():
@@ -419,7 +438,7 @@ def test_what_mlflow_knows_is_a_uri_and_all_else_a_folder(tmp_path):
         "sqlite:///a.db",
     )
     assert [nnx.MLflow(uri).uri for uri in uris] == [*uris]
-    for folder in ("runs", "C:/runs", tmp_path / "a:b"):
+    for folder in ("runs", "C:/runs", tmp_path / "a:b", "/path/to/a:b"):
         made = nnx.MLflow(folder)
         assert (made.uri, made.folder.name) == (None, Path(folder).name)
 
@@ -623,6 +642,68 @@ def test_nnx_train_says_a_missing_package_before_anything_is_done(run, monkeypat
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--mlflow", "htp://x"), "mlflow='htp://x' begins with 'htp', which MLflow does not know"),
+        (("--mlflow", ""), "mlflow must be a path"),
+        (("--wandb", ""), "wandb must be a text; given ''"),
+        (("--mlflow", "http:/x", "--sweep", "seed=0 1"), "mlflow='http:/x' names no server"),
+    ],
+)
+def test_nnx_train_says_a_tracker_that_is_none_before_anything_is_done(run, server, tmp_path, given, said):
+    status, out, err = run(*DIABETES, *given)
+    assert (status, out, err.startswith(f"Error: {said}")) == (2, "", True), err
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("uri", ["databricks", "file:runs", "sqlite:///a.db", "auto"])
+def test_a_uri_stays_in_the_configuration_as_it_is(run, uri):
+    from nnx.cli.config import text
+    from nnx.cli.options import Options
+
+    assert tomllib.loads(text(Options("digits", mlflow=uri), "trains"))["mlflow"] == uri
+
+
+@pytest.mark.parametrize("again", [(), ("--mlflow", "folder")])
+def test_a_resumed_run_of_nnx_train_keeps_its_tracker(run, server, again):
+    assert run(*DIABETES, "--mlflow", "folder")[0] == 0
+    status, _, err = run("train", "--resume", "r", "--mlflow", "other")
+    assert (status, "--mlflow cannot be given with --resume" in err) == (2, True)
+    assert run("train", "--resume", "r", "--epochs", 4, *again)[0] == 0
+    assert [list(one.rows) for one in server.runs.values()] == [[1, 2, 3, 4]]
+
+
+def test_every_rank_has_the_trackers_and_the_first_alone_records(run, server, monkeypatch):
+    """All have them, since a checkpoint has their states."""
+    from nnx.cli.options import Options
+    from nnx.cli.prepared import Reader
+    from nnx.cli.running import follow
+    from nnx.cli.training import prepare
+
+    class Second(Alone):
+        rank = 1
+
+    monkeypatch.setitem(sys.modules, "wandb", package := Wandb(lambda name, n: None))
+    options = Options(
+        "diabetes",
+        layers="4",
+        validation="0",
+        epochs=2,
+        mlflow="folder",
+        wandb="houses",
+        communicator=Second(),
+    )
+    training = prepare(options, Reader())
+    assert (follow(training, None), len(training.trainer.records)) == (0, 2)
+    assert (server.calls, package.rows) == ([], [])
+
+
+def test_a_run_in_the_working_folder_has_its_name(run, server, tmp_path):
+    assert run(*DIABETES[:-1], ".", "--mlflow", "folder", "--overwrite")[0] == 0
+    assert server.runs["run0"].name == tmp_path.name
+
+
 @pytest.mark.long
 @pytest.mark.needs("mlflow", "sqlalchemy", "alembic")
 def test_nnx_train_leaves_a_run_of_mlflow_itself_in_a_folder(run, alone):
@@ -686,6 +767,7 @@ def test_mlflow_itself_has_the_run_in_a_folder_and_nowhere_else(alone):
 @pytest.mark.needs("mlflow")
 def test_a_server_that_is_absent_is_said_within_seconds(alone, monkeypatch):
     monkeypatch.setattr("nnx.callbacks.mlflow.OF_SERVER", 0.5)
+    monkeypatch.setenv("no_proxy", "*")
     with pytest.warns(UserWarning, match="MLflow at http://127.0.0.1:9 does not.*no connection to") as said:
         trainer = train(nnx.MLflow("http://127.0.0.1:9"))
     assert (len(said), len(trainer.records)) == (1, 4)

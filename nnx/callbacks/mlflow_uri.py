@@ -18,8 +18,8 @@ TRIAL = 2.0
 """Seconds for the connection that finds out why a server does not answer."""
 
 
-def place(uri: str | Path | None) -> tuple[Path | None, str | None]:
-    """Return the folder and the URI that `uri` says, of which one is None.
+def place(uri: str | Path | None, name: str = "uri") -> tuple[Path | None, str | None]:
+    """Return the folder and the URI that `uri` says, of which one is None. Errors call it by this name.
 
     A text with a scheme is a URI: letters, at least two, before a colon. So is "databricks". All else is a folder.
 
@@ -39,20 +39,20 @@ def place(uri: str | Path | None) -> tuple[Path | None, str | None]:
     if uri is None or uri == "databricks":
         return None, uri
     if scheme is None:
-        return as_path("uri", uri).absolute(), None
+        return as_path(name, uri).absolute(), None
     uri, kind = str(uri), scheme[1].lower()
     known = {*SERVERS, *DATABASES, *OTHERS}
     if kind not in known | {one.name for one in entry_points(group="mlflow.tracking_store")}:
         raise InputError(
-            f"uri={shown(uri)} begins with {scheme[1]!r}, which MLflow does not know; give a server, such as "
+            f"{name}={shown(uri)} begins with {scheme[1]!r}, which MLflow does not know; give a server, such as "
             "'http://127.0.0.1:5000', a folder, or the URI of a database, such as 'postgresql://HOST/NAME'. A folder "
-            "with a colon in its name must be a pathlib.Path"
+            "with a colon in its name must be a pathlib.Path, or an absolute path, such as '/path/to/a:b'"
         )
     if kind in SERVERS and not all(_address(uri)):
-        raise InputError(f"uri={shown(uri)} names no server; expected '{kind}://HOST:PORT'")
+        raise InputError(f"{name}={shown(uri)} names no server; expected '{kind}://HOST:PORT'")
     if kind in DATABASES and "://" not in uri:
         raise InputError(
-            f"uri={shown(uri)} is no database; expected '{kind}://...', such as 'sqlite:///runs.db'"
+            f"{name}={shown(uri)} is no database; expected '{kind}://...', such as 'sqlite:///runs.db'"
         )
     return None, uri
 
@@ -67,10 +67,14 @@ def _address(uri: str) -> tuple[str, int]:
 
 
 def unreachable(uri: str) -> str:
-    """Return why no connection to a server can be made; "" if one can, and for a URI of no server."""
+    """Return why no connection to a server can be made; "" if one can, for a URI of no server, and behind a proxy."""
+    from urllib.request import getproxies, proxy_bypass  # slow to import
+
     host, port = _address(uri)
     if not uri.startswith("http") or not host:
         return ""
+    if {urlsplit(uri).scheme, "all"} & {*getproxies()} and not proxy_bypass(host):
+        return ""  # MLflow does not connect to the server itself
     try:
         within(TRIAL, lambda: socket.create_connection((host, port), TRIAL).close())
     except OSError as error:

@@ -6,7 +6,9 @@ from typing import Any
 from nnx.array.host import checked_seed, dtype_name
 from nnx.callbacks import Callback, EarlyStopping, TensorBoard
 from nnx.callbacks.early_stopping import PATIENCE
+from nnx.callbacks.tracker import text_or_none
 from nnx.cli import metric_tables, parts
+from nnx.cli.in_units import tracker
 from nnx.cli.inputs import WIDTHS, check_backend, integers, typed
 from nnx.cli.options import LOSS, OF_EACH_MEMBER, Options, long
 from nnx.data.prepare import Preparation
@@ -76,6 +78,15 @@ def check(options: Options) -> None:
         optimizer(options, 1000)
         regularization(options)
         callbacks(options, validates=True)
+    check_trackers(options)
+
+
+def check_trackers(options: Options) -> None:
+    """Raise a UsageError for a tracker that is none, and a BackendError where its package is missing."""
+    if options.mlflow is not None:
+        tracker(options.mlflow)
+    with typed():
+        text_or_none("wandb", options.wandb)
     if options.tensorboard:
         TensorBoard("runs")  # says what is missing
     for package in ("mlflow", "wandb"):

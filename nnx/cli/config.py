@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnx.cli import parts
+from nnx.cli.in_units import tracker
 from nnx.cli.inputs import UsageError
 from nnx.cli.options import KINDS, OF_A_RUN, OF_EACH_MEMBER, OF_THE_COMMAND, SWEPT, Options, long, named
 from nnx.data.builtin import BUILTIN
@@ -160,8 +161,8 @@ def files(options: Options) -> dict[str, Any]:
         for name, given in named.items()
         if isinstance(given, str) and Path(given).is_file()
     }
-    if options.mlflow is not None and options.mlflow != "auto" and "://" not in options.mlflow:  # a folder
-        found["mlflow"] = str(Path(options.mlflow).resolve())
+    if options.mlflow is not None:
+        found["mlflow"] = tracker(options.mlflow)
     return found
 
 
@@ -258,7 +259,8 @@ def _of_a_run(typed: Mapping[str, Any]) -> Options:
         )
     found, table = read(run / CONFIG)
     for name, value in typed.items():
-        if name in MAY_CHANGE or (name in found and found[name] == value):
+        given = tracker(value) if name == "mlflow" else value
+        if name in MAY_CHANGE or (name in found and found[name] == given):
             continue
         if name in ANEW and name not in found:
             raise UsageError(

@@ -9,7 +9,9 @@ from rich.markup import escape
 
 from nnx.callbacks import Callback, MLflow, ProgressBar, TensorBoard, WandB
 from nnx.callbacks.fit import Fit
+from nnx.callbacks.mlflow_uri import place
 from nnx.callbacks.progress import Progress
+from nnx.cli.inputs import typed
 from nnx.data.prepare import Preparation
 
 
@@ -59,6 +61,21 @@ AUTO = "auto"
 """The tracker as its own settings say, in place of a server or a project."""
 
 
+def tracker(mlflow: str) -> str:
+    """Return where MLflow records: a folder as it is found from any folder, a URI and "auto" as they are.
+
+    Raises
+    ------
+    UsageError
+        When MLflow knows no such URI.
+    """
+    if mlflow == AUTO:
+        return mlflow
+    with typed():
+        folder, _ = place(mlflow, "mlflow")
+    return mlflow if folder is None else str(folder.resolve())
+
+
 class MLflowRun(_InUnits, MLflow):
     """A run of MLflow with the name of the run's folder, with errors in the target's unit.
 
@@ -66,11 +83,12 @@ class MLflowRun(_InUnits, MLflow):
     ----------
     uri : str
         A server or a folder, or "auto".
-    name, data : str
+    name : str or None
+    data : str
     preparation : Preparation
     """
 
-    def __init__(self, uri: str, name: str, data: str, preparation: Preparation) -> None:
+    def __init__(self, uri: str, name: str | None, data: str, preparation: Preparation) -> None:
         super().__init__(None if uri == AUTO else uri, name=name, params={"data": data})
         self._preparation = preparation
 
@@ -82,11 +100,12 @@ class WandBRun(_InUnits, WandB):
     ----------
     project : str
         Its name, or "auto".
-    name, data : str
+    name : str or None
+    data : str
     preparation : Preparation
     """
 
-    def __init__(self, project: str, name: str, data: str, preparation: Preparation) -> None:
+    def __init__(self, project: str, name: str | None, data: str, preparation: Preparation) -> None:
         super().__init__(None if project == AUTO else project, name=name, params={"data": data})
         self._preparation = preparation
 

@@ -321,9 +321,8 @@ def in_options(said: str) -> str:
     >>> in_options("learning_rate[1] must be greater than 0 and finite, or None, not -1.0")
     'learning-rate of member 1 must be greater than 0 and finite, not -1.0'
     """
-    said = said.replace("nnx.Regularization(clip_norm=1.0)", "--clip-norm 1").replace(
-        ", or None, not", ", not"
-    )
+    said = said.replace("nnx.Regularization(clip_norm=1.0)", "--clip-norm 1")
+    said = said.replace(", or None, not", ", not").replace(", or None; given", "; given")
     argument = rf"\b({'|'.join(OF_EACH_MEMBER)})(?:\[(\d+)\])?(?= must be )"
     return re.sub(
         argument, lambda found: long(found[1]) + (f" of member {found[2]}" if found[2] else ""), said

@@ -189,11 +189,12 @@ def begin(training: Training, folder: Folder, resume: bool) -> None:
 def boards(training: Training, folder: Folder) -> list[Callback]:
     """Return the callbacks that hand the numbers to other tools, as far as they are asked for."""
     options, preparation = training.options, training.data.preparation
+    name = folder.path.name or folder.path.resolve().name or None  # the name of Path(".") is ""
     found: list[Callback] = [in_units.Board(folder.path, preparation)] if options.tensorboard else []
     if options.mlflow is not None:
-        found.append(in_units.MLflowRun(options.mlflow, folder.path.name, options.data, preparation))
+        found.append(in_units.MLflowRun(options.mlflow, name, options.data, preparation))
     if options.wandb is not None:
-        found.append(in_units.WandBRun(options.wandb, folder.path.name, options.data, preparation))
+        found.append(in_units.WandBRun(options.wandb, name, options.data, preparation))
     return found
 
 

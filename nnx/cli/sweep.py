@@ -186,6 +186,7 @@ def _check(options: Options) -> None:
         if options.selection != "all":
             raise InputError("--selection is of members, which a sweep has not; leave it out")
         build.check_of_members(options, bool(validation))
+    build.check_trackers(options)
     if not validation and not options.folds:
         raise UsageError(
             "a sweep compares its runs on the samples held out for validation; --held-out 0 leaves none"

@@ -1,6 +1,5 @@
 """`nnx train`: one run, one that goes on, or a sweep of them."""
 
-from pathlib import Path
 from typing import Any
 
 from nnx.callbacks.fit import epochs_done, steps_done
@@ -72,7 +71,7 @@ def single(options: Options) -> int:
     reader, not_begun = Reader(), AS_IT_WAS if options.resume else NOT_BEGUN
     with at_ctrl_c(not_begun):
         training, folder = made_ready(options, reader)
-    if training.trainer.communicator.rank:
+    if folder is None:
         return follow(training, options.resume)
     trainer = training.trainer
     try:
@@ -112,8 +111,8 @@ def single(options: Options) -> int:
     return 0 if whole else INTERRUPTED
 
 
-def made_ready(options: Options, reader: Reader) -> tuple[Training, Folder]:
-    """Return the training and its folder, which goes on or, unless another rank does that, is made."""
+def made_ready(options: Options, reader: Reader) -> tuple[Training, Folder | None]:
+    """Return the training, and on the first rank its folder, which goes on or is made; None on the others."""
     training = prepare(options, reader)
     first = training.trainer.communicator.rank == 0
     if options.resume is not None:
@@ -123,9 +122,9 @@ def made_ready(options: Options, reader: Reader) -> tuple[Training, Folder]:
             folder.check()
             describe(training)
             show.say("Resumed", resumed)
-        return training, folder
+        return training, folder if first else None
     if not first:
-        return training, Folder(Path())
+        return training, None
     describe(training)
     return training, Folder.make(options.out, name_of(options.data))
 
