@@ -2,8 +2,10 @@
 
 import os
 import sys
+from typing import NoReturn
 
 from nnx.cli import INTERRUPTED, streams
+from nnx.cli.stopped import STOPPED
 from nnx.support import starting
 
 
@@ -24,11 +26,11 @@ def main() -> None:
         finally:  # app ends with SystemExit, also where all went well
             with streams.writing():
                 pass
-    except KeyboardInterrupt:  # before a command looks out for it
-        if sys.stderr is not None:
-            print(starting.SAID, file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:  # before a command looks out for it, or after its end
+        stop()
     except ImportError as error:
+        if starting.hides_ctrl_c(error):
+            stop()
         if os.environ.get("NNX_TRACEBACK") or not error.name or error.name.startswith("nnx"):
             raise
         from nnx.support.install import install
@@ -38,6 +40,13 @@ def main() -> None:
         if os.environ.get("NNX_TRACEBACK"):
             raise
         sys.exit(said(error))
+
+
+def stop() -> NoReturn:
+    """Say that Ctrl-C has ended the command, and end."""
+    if sys.stderr is not None:
+        print(STOPPED, file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 def said(error: Exception) -> int:

@@ -1,5 +1,6 @@
 """The command line, as a user runs it."""
 
+import importlib
 import json
 import os
 import re
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.support import starting
+from nnx.port import base, communicators
+from nnx.support import parallel, starting
 
 for needed in ("typer", "rich", "polars", "sklearn", "matplotlib"):
     pytest.importorskip(needed, reason="the command line (extra cli) is not installed")
@@ -498,6 +500,55 @@ def test_a_program_that_imports_nnx_handles_ctrl_c_itself(argv, monkeypatch):
 
 def ctrl_c(*arguments, **named):
     raise KeyboardInterrupt
+
+
+def ctrl_c_in_an_extension(*arguments, **named):
+    raise ImportError("initialization failed") from KeyboardInterrupt()
+
+
+def test_ctrl_c_in_an_import_is_no_missing_library(monkeypatch):
+    for module, call in [
+        (base, lambda: base.require("torch", "torch")),
+        (parallel, lambda: parallel._library("ray", "pip")),
+    ]:
+        monkeypatch.setattr(module, "import_module", ctrl_c_in_an_extension)
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    monkeypatch.setattr(base, "import_module", importlib.import_module)
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:  # one that came before is no reason
+        with pytest.raises(nnx.errors.BackendError, match="no_such_library cannot be imported"):
+            base.require("no_such_library", "torch")
+
+
+def test_ctrl_c_while_a_backend_is_loaded_is_no_failure_of_it(monkeypatch):
+    monkeypatch.setattr("nnx.port.entry_points.entry", lambda *_: Entry())
+    with pytest.raises(KeyboardInterrupt):
+        nnx.backend("other")
+    with pytest.raises(KeyboardInterrupt):
+        communicators._load("other")
+
+
+class Entry:
+    """An entry point whose package Ctrl-C ends."""
+
+    value = "other:Other"
+    load = staticmethod(ctrl_c_in_an_extension)
+
+
+@pytest.mark.parametrize(
+    ("step", "raises"),
+    [
+        ("nnx.cli.app.app", ctrl_c_in_an_extension),
+        ("nnx.cli.streams.writing", ctrl_c),
+        ("nnx.cli.help.TyperGroup.make_context", ctrl_c),
+    ],
+)
+def test_ctrl_c_before_and_after_a_command_is_one_line(run, monkeypatch, step, raises):
+    monkeypatch.setattr(step, raises)
+    status, _, err = run("show", "--help")
+    assert (status, err) == (130, "Stopped by Ctrl-C.\n")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """The help of the commands, and the names that they suggest for mistyped ones."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -83,16 +85,27 @@ class Group(_Helped, TyperGroup):
                 error.message = f"No such command {given!r}.{_hint('', near)}"
             raise
 
+    def make_context(self, *arguments: Any, **named: Any) -> Any:
+        """Read the command line; say in one line that Ctrl-C has ended it: typer says nothing."""
+        with _one_line():
+            return super().make_context(*arguments, **named)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; say in one line that Ctrl-C has ended it, unless it has said so itself."""
-        try:
+        with _one_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            from nnx.cli.show import errors
 
-            if line := line_of(error):
-                errors.print(escape(line), soft_wrap=True)
-            raise Exit(INTERRUPTED) from error
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        from nnx.cli.show import errors
+
+        if line := line_of(error):
+            errors.print(escape(line), soft_wrap=True)
+        raise Exit(INTERRUPTED) from error
 
 
 def _hint(before: str, near: list[str]) -> str:

@@ -10,11 +10,11 @@ AS_IT_WAS = "Stopped by Ctrl-C before the run went on: it is as it was."
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C, with the line that says what it left; without one where all is said."""
+    """Ctrl-C, with the line that is printed; without a line where it is printed already."""
 
 
 def line_of(error: KeyboardInterrupt) -> str:
-    """Return the line for Ctrl-C, "" where all is said.
+    """Return the line for Ctrl-C, "" where it is printed already.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def line_of(error: KeyboardInterrupt) -> str:
 
 @contextmanager
 def at_ctrl_c(line: str) -> Iterator[None]:
-    """Let this line be said where Ctrl-C ends the command within."""
+    """Print this line where Ctrl-C ends the command within."""
     try:
         yield
     except Stopped:

@@ -4,6 +4,7 @@ An adapter is one class, found through the entry-point group ``nnx.backends``. I
 one device. Nothing here grows with the number of activations, losses, layers or optimizers.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
@@ -16,6 +17,7 @@ from nnx.port.precision import FLOAT32, precision_note
 from nnx.port.program import Program
 from nnx.support.install import install
 from nnx.support.limits import available
+from nnx.support.starting import hides_ctrl_c
 
 
 class Memory(NamedTuple):
@@ -96,9 +98,12 @@ class Backend(ABC):
 
 def require(module: str, extra: str, more: str = "") -> Any:
     """Import and return a library, or raise a BackendError that says how to install it: by an extra of nnx."""
+    before = sys.exception()
     try:
         return import_module(module)
     except Exception as error:  # a half-installed library may raise anything
+        if hides_ctrl_c(error, before):
+            raise KeyboardInterrupt from error
         raise BackendError(
             f"{module} cannot be imported ({first_line(error)}); install it: {install(extra)}{more}"
         ) from error
@@ -118,7 +123,6 @@ def process_memory() -> Memory:
     """Return the resident bytes of this process, their peak, and those that it may still take."""
     try:
         import resource
-        import sys
 
         unit = 1 if sys.platform == "darwin" else 1024
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

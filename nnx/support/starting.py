@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,33 @@ def leave() -> None:
     """Let Ctrl-C raise a KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def hides_ctrl_c(error: BaseException, before: BaseException | None = None) -> bool:
+    """Return whether a KeyboardInterrupt made this error of an import: extension modules make another one of it.
+
+    `before` is `sys.exception()` before the import. An interrupt that was handled then is none of the import's.
+
+    Examples
+    --------
+    >>> error = ImportError("initialization failed")
+    >>> error.__cause__ = KeyboardInterrupt()
+    >>> hides_ctrl_c(error), hides_ctrl_c(error, before=error.__cause__)
+    (True, False)
+    """
+    old = {id(one) for one in _chain(before)}
+    return any(isinstance(one, KeyboardInterrupt) and id(one) not in old for one in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and all that led to it."""
+    left, seen = [error], set()
+    while left:
+        one = left.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            left += [one.__cause__, one.__context__]
+            yield one
 
 
 def _end(*_: Any) -> None:
