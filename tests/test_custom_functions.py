@@ -264,6 +264,16 @@ def test_a_loss_without_a_name_trains_and_is_not_saved(tmp_path):
     ):
         trainer.save(tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
+    for saving in (
+        nnx.Checkpoints(tmp_path / "a", epochs=50),
+        nnx.Checkpoints(tmp_path / "b", best="loss"),
+        nnx.MLflow(tmp_path / "c", model=True),
+    ):
+        with pytest.raises(nnx.InputError, match="has no name"):  # at once
+            trainer.fit(X, Y, epochs=1, batch_size=20, callbacks=saving)
+    with pytest.raises(nnx.InputError, match="has no name"):
+        copy.deepcopy(trainer)
+    assert (trainer.steps, list(tmp_path.iterdir())) == (2, [])
     with pytest.raises(nnx.InputError, match="has no name"):
         nnx.register_loss(lambda A, Y: abs(A - Y))
     nets = [nnx.mlp([3, 1], output="identity", loss=partial(power, p=p)) for p in (2, 4)]

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,15 @@ def test_from_a_clone_that_is_not_installed(elsewhere, tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "backends").mkdir()
     assert install("cli") == f'python -m pip install "{tmp_path}[cli]"'
+
+
+def test_a_clone_is_found():
+    root = Path(nnx.__file__).parents[1]
+    assert root == module.HERE
+    if (root / "pyproject.toml").is_file() and (
+        root / "backends"
+    ).is_dir():  # else nnx is installed elsewhere
+        assert f"{root}[cli]" in install("cli")
 
 
 def of_a_table():

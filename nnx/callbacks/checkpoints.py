@@ -14,6 +14,7 @@ from nnx.errors import CallbackError, InputError, as_path, flag, number, one_of,
 from nnx.io import container, run_folder
 from nnx.io.atomic_write import Hold, clear_left
 from nnx.io.run_folder import BEST
+from nnx.model.outputs.custom import check_saved
 
 
 class Checkpoints(Resumable):
@@ -52,7 +53,8 @@ class Checkpoints(Resumable):
     ------
     InputError
         For a parameter out of its range; when a new fit finds checkpoints of steps that it has not done; when another
-        fit writes into the folder; for a name that the fit does not measure.
+        fit writes into the folder; for a name that the fit does not measure; for a loss
+        without a name, which no file can hold.
     CallbackError
         When a file cannot be written or removed: the file, the reason, and the last good checkpoint. It ends the fit.
 
@@ -106,6 +108,7 @@ class Checkpoints(Resumable):
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Prepare the folder: refuse that of another fit, and remove incomplete files."""
+        check_saved(trainer.network.output)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

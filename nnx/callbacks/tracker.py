@@ -14,6 +14,7 @@ from nnx.callbacks.progress import Progress
 from nnx.callbacks.resumable import Resumable
 from nnx.callbacks.run_parameters import run_parameters
 from nnx.errors import InputError, first_line, flag, shown
+from nnx.model.outputs.custom import check_saved
 from nnx.support.deadline import within
 from nnx.support.schema import Whole
 from nnx.support.warned import warn
@@ -94,6 +95,8 @@ class Tracker(Resumable):
 
     def begin(self, trainer: Fit, state: dict[str, Any] | None) -> None:
         """Begin a run, or go on with that of the checkpoint, or of this object's last fit."""
+        if self.model:
+            check_saved(trainer.network.output)
         before, epoch = self.run or self._not_opened, self._epoch
         goes_on = before is not None and not self._joined
         run = before if goes_on else None

@@ -111,8 +111,9 @@ class WandB(Tracker):
 
     def _mode(self, wandb: Any) -> str | None:
         """Return the mode of a run: without an API key "offline", as wandb would ask for one on a terminal."""
-        mode = self.mode or wandb.setup().settings.mode
-        if mode in WITHOUT_KEY or within(self.wait, partial(_has_key, wandb)):
+        configured = wandb.setup().settings.mode
+        can_say = wandb.run is None and configured not in WITHOUT_KEY  # else `login` says no
+        if (self.mode or configured) in WITHOUT_KEY or within(self.wait, partial(_has_key, wandb, can_say)):
             return self.mode
         folder = self.folder or os.environ.get("WANDB_DIR") or "."
         warn(
@@ -152,9 +153,8 @@ class WandB(Tracker):
             within(6 * self.wait, partial(_finish, self._run, code))
 
 
-def _has_key(wandb: Any) -> bool:
-    """Return whether wandb has credentials. It does not ask for them."""
-    can_say = wandb.run is None and wandb.setup().settings.mode not in WITHOUT_KEY  # else it says no
+def _has_key(wandb: Any, can_say: bool) -> bool:
+    """Return whether wandb has credentials, as its `login` says, if it can. It does not ask for them."""
     if can_say and "prompt" in signature(wandb.login).parameters:  # since wandb 0.30
         return bool(wandb.login(prompt=False))
     return bool(os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or wandb.api.api_key)

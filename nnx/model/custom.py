@@ -106,7 +106,7 @@ def _raise_its_own(what: str, function: Callable[..., Any], *arrays: Array) -> N
 
 
 def _in_plain_words(error: Exception) -> str:
-    """Return what an error of a traced function says, without the class of its arguments."""
+    """Return the message of a traced function's error, without the class of its arguments."""
     if isinstance(error, AttributeError):
         return f"not every library's arrays have .{error.name}"
     said = first_line(error)

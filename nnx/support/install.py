@@ -7,7 +7,7 @@ from pathlib import Path
 NAME = "nnx-array"
 """The distribution. The one called nnx is another project's."""
 
-HERE = Path(__file__).parent.parent
+HERE = Path(__file__).parents[2]
 """The clone, if Python found nnx in one."""
 
 CPU_TORCH = (
