@@ -372,6 +372,10 @@ def f1_score(y_true, y_pred, power=1):
     raise ValueError("no mix")
 
 
+def recalled(y_true, y_pred):
+    raise ValueError("boom")
+
+
 def vector(y_true, y_pred):
     return y_pred
 
@@ -381,7 +385,8 @@ def test_metrics_that_cannot_be():
     for own, weights, message in (
         (accuracy, None, r"'accuracy' is a metric of nnx's own.*metrics=\['accuracy'\], or give .*another name"),
         (lambda y, a: 0.0, None, "metric .*lambda.* has no name, by which a history would know it; define it with def"),
-        (f1_score, None, r"'f1_score' raised ValueError: no mix. .*y_pred > 0\.5 for two classes.*metrics=\['f1'\]"),
+        (f1_score, None, r"'f1_score' raised ValueError: no mix. .*that predict returns\. nnx .* metrics=\['f1'\]$"),
+        (recalled, None, r"'recalled' raised ValueError: boom. .*\(40,\), float32: the numbers that predict returns$"),
         (partial(f1_score, power=2), None, "the metric 'f1_score' raised ValueError"),
         (vector, None, "what the metric 'vector' returns must be a number, not a numpy ndarray of shape"),
         (median_error, np.ones(40), "'median_error' does not take them; give the function a parameter sample_weight"),
@@ -390,6 +395,19 @@ def test_metrics_that_cannot_be():
         with pytest.raises(nnx.InputError, match=message):
             trainer.evaluate(X, Y, metrics=[own], sample_weight=weights)
     assert metric(median_error) == metric(median_error)  # captured once, not for every evaluation
+
+
+@pytest.mark.parametrize(
+    ("network", "targets", "hint"),
+    [
+        (nnx.mlp([3, 1]), (Y > 0) * 1.0, r"It may need classes, y_pred > 0\.5"),
+        (nnx.mlp([3, 3]), np.digitize(Y, [-1, 1]), r"classes, y_pred\.argmax\(axis=0\), or samples as rows, y_pred\.T"),
+        (nnx.mlp([3, 2], output="identity"), np.stack([Y, Y]), r"It may need samples as rows, y_true\.T and y_pred\.T"),
+    ],
+)  # fmt: skip
+def test_a_metric_that_raises_says_what_the_function_may_need(network, targets, hint):
+    with pytest.raises(nnx.InputError, match=rf"'recalled' raised ValueError: boom\. .*{hint}$"):
+        nnx.Trainer(network, backend="numpy").evaluate(X, targets, metrics=[recalled])
 
 
 # An activation: its derivative is checked.

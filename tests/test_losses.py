@@ -450,6 +450,8 @@ def test_impossible_losses():
         ("identity", "huber(inf)", "delta must be greater than 0 and finite, not inf"),
         ("identity", "huber(nan)", "delta must be greater than 0 and finite, not nan"),
         ("identity", "huber(width=2)", r"'huber\(width=2\)': its parameter is delta, not 'width'"),
+        ("identity", "huber(0.5,delta=1)", r"'huber\(0\.5,delta=1\)': it takes one parameter, delta$"),
+        ("identity", "quantile(q=0.1,q=0.9)", "it takes one parameter, q$"),
         ("identity", "huber(wide)", "delta must be greater than 0 and finite, not 'wide'"),
         ("identity", "quantile(1)", "a quantile must be a number between 0 and 1, such as 0.9, not 1"),
         (

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from datetime import date
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 
 import nnx
-from nnx.sklearn import MLPClassifier, MLPRegressor
+from nnx.sklearn import MLPClassifier, MLPRegressor, TabularRegressor
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -625,11 +626,56 @@ def test_an_X_with_gaps_or_text_is_one_of_the_estimators_of_tables(kind, takes_m
     with pytest.raises(ValueError, match="Input X contains infinity") as raised:
         model.predict(np.abs(X) * np.inf)
     assert "Tabular" not in str(raised.value)
+    with pytest.raises(ValueError, match=r"Input X contains NaN\.") as raised:
+        kind().fit(csr_array(gaps), y > 0.5)
+    assert "Tabular" not in str(raised.value)  # which refuses sparse X
 
 
-def test_text_is_no_target_of_a_regressor(samples):
+@pytest.mark.needs("torch")
+def test_a_tensor_with_gaps_or_infinity(samples):
+    torch = pytest.importorskip("torch")
     X, y = samples
-    for labels in (np.where(y > 0.5, "a", "b"), np.where(y > 0.5, "a", "b").astype(object), ["a"] * 40):
-        with pytest.raises(ValueError, match=r"y holds text such as '[ab]'.* use MLPClassifier"):
-            MLPRegressor().fit(X, labels)
+    for number, message in (
+        (np.nan, r"Input X contains NaN\. .*TabularRegressor takes missing values"),
+        (np.inf, r"Input X contains infinity\. Replace it, or leave out the samples$"),
+    ):
+        given = torch.asarray(X.copy())
+        given[3, 1] = number
+        with pytest.raises(ValueError, match=message):
+            MLPRegressor().fit(given, y)
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+def test_dates_in_X_are_refused_with_advice(kind, samples):
+    X, y = samples
+    dates = X.astype(object)
+    dates[:, 1] = date(2020, 1, 1)
+    model = kind(hidden_layer_sizes=(4,), max_iter=1).fit(X, y > 0.5)
+    for use in (lambda X: kind().fit(X, y > 0.5), model.predict):
+        with pytest.raises(
+            nnx.InputError, match="X, column 1, holds date such as 2020-01-01; hand in numbers"
+        ):
+            use(dates.tolist())
+
+
+@pytest.mark.needs("pandas")
+def test_a_column_of_dates_is_refused_by_name(samples):
+    pandas = pytest.importorskip("pandas")
+    X, y = samples
+    days = pandas.DataFrame({"a": X[:, 0], "day": pandas.date_range("2020-01-01", periods=len(X))})
+    for use in (MLPClassifier().fit, MLPRegressor().fit):
+        with pytest.raises(nnx.InputError, match=r"X, column 'day', holds datetime64.*; hand in numbers"):
+            use(days, y > 0.5)
+
+
+@pytest.mark.parametrize(("kind", "other"), [(MLPRegressor, "MLP"), (TabularRegressor, "Tabular")])
+def test_text_is_no_target_of_a_regressor(kind, other, samples):
+    X, y = samples
+    text = np.where(y > 0.5, "a", "b")
+    for labels in (text, text.astype(object), ["a"] * 40, text.astype("S1"), [b"a"] * 40):
+        message = f"y holds text such as b?'[ab]'; {other}Regressor expects numbers. .* use {other}Classifier"
+        with pytest.raises(ValueError, match=f"^{message}"):
+            kind().fit(X, labels)
+        with pytest.raises(nnx.InputError, match=f"^validation_set: {message}"):
+            kind().fit(X, y, validation_set=(X, labels))
     MLPRegressor(max_iter=1).fit(X, y.astype(str).astype(object))  # as in scikit-learn

@@ -407,17 +407,35 @@ def test_class_weights_without_a_meaning(weight, message, some):
 
 
 @pytest.mark.parametrize("n_members", [1, 2])
+def test_nothing_held_out_that_weighs(n_members, some):
+    X, _ = some
+    few = (np.arange(60) == 7).astype(int)
+    few[3] = 1
+    model = quick(TabularClassifier, class_weight={0: 0, 1: 1}, n_members=n_members)
+    with pytest.raises(
+        nnx.InputError, match=r"^class_weight is 0 for all of the 12 samples that validation_fraction holds"
+    ):
+        model.fit(X, few)
+    with pytest.raises(
+        nnx.InputError, match=r"class_weight is 0 for all of the 12 samples .* leaves to train on"
+    ):
+        model.set_params(validation_fraction=0.8, class_weight={0: 0, 1: 1}).fit(X, few)
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
 def test_a_validation_set_chooses_the_epoch(n_members, some, rng):
     X, y = some
     w = rng.integers(0, 3, 20).astype(float)
     held, train = (X[:20], y[:20], w), (X[20:], y[20:])
-    model = quick(TabularClassifier, max_iter=9, n_members=n_members).fit(*train, validation_set=held)
-    alone = quick(TabularClassifier, max_iter=9, n_members=n_members, validation_fraction=0).fit(*train)
+    options = {"max_iter": 9, "dtype": "float64"}
+    model = quick(TabularClassifier, n_members=n_members, **options).fit(*train, validation_set=held)
+    alone = quick(TabularClassifier, n_members=n_members, validation_fraction=0, **options).fit(*train)
     assert model.history_["loss"] == alone.history_["loss"]  # all of the training's samples are trained on
-    if n_members == 1:
-        best = model.history_["validation_accuracy"][model.best_epoch_ - 1]
-        assert best == max(model.history_["validation_accuracy"])
-        np.testing.assert_allclose(best, model.score(*held), rtol=1e-6)
+    each = np.array(model.history_["validation_accuracy"]).reshape(9, n_members).T
+    for accuracy, epoch, theta in zip(each, np.ravel(model.best_epoch_), model._model.theta, strict=True):
+        A = model._model.network.forward(theta, model._model.inputs(X[:20]).T)
+        found = np.average(A.argmax(axis=0) == y[:20], weights=w)
+        np.testing.assert_allclose([accuracy[epoch - 1], accuracy.max()], found, rtol=1e-9)
 
 
 @pytest.mark.parametrize("outputs", [1, 2])

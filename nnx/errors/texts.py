@@ -91,6 +91,22 @@ SYNONYMS = {
 """Names in other libraries, and frequent short forms, with nnx's names."""
 
 
+def synonym(given: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is another one in another case, or that nnx has for it; None if there is none.
+
+    Examples
+    --------
+    >>> synonym("Accuracy", ["accuracy"]), synonym("sensitivity", ["recall"]), synonym("recalled", ["recall"])
+    ('accuracy', 'recall', None)
+    """
+    name, lower = given.lower(), {one.lower(): one for one in known}
+    for _ in range(3):  # "mse" is a loss and a metric under names of their own
+        if name in lower:
+            return lower[name]
+        name = SYNONYMS.get(name, "")
+    return None
+
+
 def nearest(given: object, known: Iterable[str], most: int = 2) -> list[str]:
     """Return the known names that a user who typed another one probably meant.
 
@@ -103,11 +119,8 @@ def nearest(given: object, known: Iterable[str], most: int = 2) -> list[str]:
     lower = {name.lower(): name for name in known}
     if wanted.startswith("val_"):
         wanted = f"validation_{wanted[4:]}"
-    name = wanted
-    for _ in range(3):  # "mse" is a loss and a metric under names of their own
-        if name in lower:
-            return [lower[name]]
-        name = SYNONYMS.get(name, "")
+    if (same := synonym(wanted, lower)) is not None:
+        return [lower[same]]
     cutoff = 0.67 if len(wanted) > 3 else 0.6  # of three letters one may be wrong
     return [lower[name] for name in get_close_matches(wanted, lower, n=most, cutoff=cutoff)]
 

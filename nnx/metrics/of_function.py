@@ -7,7 +7,8 @@ from inspect import signature
 
 from nnx.array import host
 from nnx.array.namespace import Array
-from nnx.errors import InputError, first_line, nearest, number, shown
+from nnx.errors import InputError, first_line, number, shown
+from nnx.errors.texts import synonym
 from nnx.metrics.measure import METRICS, Partial, ToNumpy, of_samples
 from nnx.model.custom import name_of
 from nnx.model.outputs.base import Output
@@ -57,14 +58,23 @@ class OfFunction:
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"the metric {self.name!r} raised {type(error).__name__}: {first_line(error)}. It was called with "
-                f"y_true, {shown(Y)}, and y_pred, {shown(A)}: the numbers that predict returns. Convert them in a "
-                "function of your own: y_pred > 0.5 for two classes, y_pred.argmax(axis=0) for more, y_pred.T for "
-                f"samples as rows{_ours(self.name)}"
+                f"y_true, {shown(Y)}, and y_pred, {shown(A)}: the numbers that predict returns"
+                f"{_needs(Y, A)}{_ours(self.name)}"
             ) from error
         return number(f"what the metric {self.name!r} returns", found, "a number", lambda x: True)
 
 
+def _needs(Y: Array, A: Array) -> str:
+    """Return what a function of such targets and predictions, NumPy arrays, may need in place of the latter."""
+    if A.ndim > 1:
+        indices = Y.dtype.kind in "iu"
+        rows = "samples as rows, y_pred.T" if Y.ndim == 1 else "samples as rows, y_true.T and y_pred.T"
+        return f". It may need {'classes, y_pred.argmax(axis=0), or ' if indices else ''}{rows}"
+    two = ((Y == 0) | (Y == 1)).all() and ((A >= 0) & (A <= 1)).all()
+    return ". It may need classes, y_pred > 0.5" if two else ""
+
+
 def _ours(name: str) -> str:
     """Return where nnx has a metric of such a name itself, for the end of a message."""
-    near = nearest(name.removesuffix("_score"), METRICS, 1)
-    return f". nnx has this metric itself: metrics={near!r}" if near else ""
+    same = synonym(name.removesuffix("_score"), METRICS)
+    return f". nnx has this metric itself: metrics={[same]!r}" if same else ""

@@ -150,13 +150,13 @@ def given_back(classes: Any, found: Any, X: Any) -> Any:
         return labels
 
 
-def refuse_text(y: Any) -> None:
-    """Raise a ValueError where the y of a regressor holds text that is no number.
+def refuse_text(y: Any, regressor: str, classifier: str) -> None:
+    """Raise a ValueError where the y of a regressor holds text that is no number; it names the classifier, too.
 
     Examples
     --------
-    >>> refuse_text(["1.5", 2])
-    >>> refuse_text(["a", "b"])
+    >>> refuse_text(["1.5", 2], "MLPRegressor", "MLPClassifier")
+    >>> refuse_text(["a", "b"], "MLPRegressor", "MLPClassifier")
     Traceback (most recent call last):
     ValueError: y holds text such as 'a'; MLPRegressor expects numbers. For classes use MLPClassifier
     """
@@ -164,10 +164,10 @@ def refuse_text(y: Any) -> None:
         values = np.asarray(y)
     except ValueError:  # rows of unequal length, which scikit-learn refuses
         return
-    for one in values.reshape(-1).tolist() if values.dtype.kind in "OUT" else ():
+    for one in values.reshape(-1).tolist() if values.dtype.kind in "OUTS" else ():
         try:
-            float(one if isinstance(one, str) else 0)
+            float(one if isinstance(one, str | bytes) else 0)
         except ValueError:
             raise ValueError(
-                f"y holds text such as {one!r}; MLPRegressor expects numbers. For classes use MLPClassifier"
+                f"y holds text such as {one!r}; {regressor} expects numbers. For classes use {classifier}"
             ) from None

@@ -193,7 +193,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         """Return X (m, n) and Y (m, outputs)."""
         y = host.as_host(y) if samples.home(y) else y
-        refuse_text(y)
+        refuse_text(y, "MLPRegressor", "MLPClassifier")
         if samples.home(X) is None:
             X, y = samples.checked(
                 self,
@@ -217,6 +217,7 @@ n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activatio
     def _targets(self, y: Any, m: int) -> Any:
         """Return Y (m, outputs) of samples that are not trained on."""
         y = host.as_host(y) if samples.home(y) else y
+        refuse_text(y, "MLPRegressor", "MLPClassifier")
         y = check_array(y, ensure_2d=False, dtype="numeric", input_name="y")
         y = samples.with_length(y, m)
         Y = y.reshape(-1, 1) if y.ndim == 1 else y

@@ -23,6 +23,7 @@ from nnx.errors import BackendError, InputError, first_line, listed, scalar, sho
 from nnx.port import registry
 from nnx.port.base import Backend
 from nnx.port.precision import FLOAT32
+from nnx.sklearn import table_inputs
 
 MAX_NUMBERS = 2**20
 """Numbers of the widest layer that a prediction computes at once on the host: more would leave the caches."""
@@ -150,11 +151,23 @@ def validated(estimator: Any, X: Any, reset: bool) -> Any:
 
 
 def checked(estimator: Any, X: Any, *y: Any, **options: Any) -> Any:
-    """Return what scikit-learn's `validate_data` returns. Its error also names the estimators that take such an X."""
+    """Return what scikit-learn's `validate_data` returns. Its error also names the estimators that take such an X.
+
+    Raises
+    ------
+    InputError
+        When X holds dates, of which NumPy makes no numbers.
+    """
     try:
         return validate_data(estimator, X, *y, **options)
+    except TypeError as error:
+        if dates := table_inputs.dates(X):
+            raise dates from error
+        raise
     except ValueError as error:
-        if any(part in str(error) for part in ("Input X contains NaN", "could not convert string")):
+        if not sparse.issparse(X) and any(
+            part in str(error) for part in ("Input X contains NaN", "could not convert string")
+        ):
             raise ValueError(f"{error}\n{takes_more(estimator)}") from error
         raise
 
@@ -196,7 +209,9 @@ def on_device(estimator: Any, X: Array, reset: bool) -> Array:
             raise ValueError(f"X holds numbers of dtype {X.dtype}; expected real numbers")
         X = xp.astype(X, xp.asarray(0.0).dtype)  # the library's own choice
     if not host.is_finite(X):
-        raise ValueError(f"Input X contains NaN or infinity. {takes_more(estimator)}")
+        if bool(xp.any(xp.isnan(X))):
+            raise ValueError(f"Input X contains NaN. {takes_more(estimator)}")
+        raise ValueError("Input X contains infinity. Replace it, or leave out the samples")
     return X
 
 

@@ -236,6 +236,17 @@ def _column(where: str, x: Any) -> Column:
     return Column(where, numbers, categorical, source)
 
 
+def dates(X: Any) -> InputError | None:
+    """Return the error of the first column that holds dates; None if there is none."""
+    try:
+        read(np.array(X, dtype=object) if isinstance(X, list | tuple) else X)
+    except InputError as error:
+        return error
+    except Exception:  # X has another fault
+        return None
+    return None
+
+
 def _dates(where: str, what: str) -> InputError:
     return InputError(
         f"{where} holds {what}; hand in numbers, such as the year, the month or the days since a date. Or train with "

@@ -256,6 +256,7 @@ n_members, callbacks, random_state, verbose, backend, device, dtype
 
     def _numbers(self, y: Any) -> Any:
         y = host.as_host(y) if samples.home(y) else y
+        labels.refuse_text(y, "TabularRegressor", "TabularClassifier")
         return check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)
 
     def __sklearn_tags__(self) -> Any:

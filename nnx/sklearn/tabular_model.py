@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from nnx.array import host
+from nnx.batches.split import split_places
 from nnx.callbacks.base import Callback
 from nnx.callbacks.early_stopping import EarlyStopping
 from nnx.callbacks.progress import Progress
-from nnx.errors import BackendError, DivergenceError
+from nnx.errors import BackendError, DivergenceError, InputError
 from nnx.model.layers import FeatureScale, Layer, NTKDense
 from nnx.model.network import Network
 from nnx.model.regularization import Regularization
@@ -146,13 +147,15 @@ def train(
     Raises
     ------
     ValueError
-        When no sample would be held out or trained on, or a single step done; when all members diverge before an epoch
-        is kept.
+        When no sample would be held out or trained on, or none that weighs, or a single step done; when all members
+        diverge before an epoch is kept.
     KeyboardInterrupt
         After Ctrl-C before an epoch is kept.
     """
     m, K = len(X), len(asked.seeds)
     validates, batch_size = _sizes(m, asked)
+    if validates and asked.validation is None and weights is not None and not weights.all():
+        _check_both_weigh(network, asked, Y, weights)
     work = registry.work(network.P, m * asked.epochs, 0, K)
     trainer = Trainer(
         network,
@@ -215,6 +218,22 @@ def _sizes(m: int, asked: Asked) -> tuple[bool, int]:
             "Increase max_iter or decrease batch_size."
         )
     return held > 0 or asked.validation is not None, ceil((m - held) / steps)
+
+
+def _check_both_weigh(network: Network, asked: Asked, Y: Any, weights: Any) -> None:
+    """Raise an InputError if a member's samples on one side all have the weight 0, as only `class_weight` gives it."""
+    for seed in asked.seeds:
+        train, held = split_places(asked.share, network.output, Y, seed)
+        if not weights[held].any():
+            raise InputError(
+                f"class_weight is 0 for all of the {len(held)} samples that validation_fraction holds out: they have "
+                "no score. Raise validation_fraction, or leave out the samples without weight"
+            )
+        if not weights[train].any():
+            raise InputError(
+                f"class_weight is 0 for all of the {len(train)} samples that validation_fraction leaves to train on. "
+                "Lower validation_fraction, or leave out the samples without weight"
+            )
 
 
 def _said(trainer: Trainer) -> str:

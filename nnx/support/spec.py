@@ -54,7 +54,7 @@ def argument(function: Callable[..., Any], parameter: Parameter) -> Parameter:
     Raises
     ------
     InputError
-        For another name.
+        For another name, and for more than one parameter.
 
     Examples
     --------
@@ -67,6 +67,8 @@ def argument(function: Callable[..., Any], parameter: Parameter) -> Parameter:
     if not equals:
         return parameter
     name = next(iter(signature(function).parameters))
+    if not key.isidentifier() or "=" in text:
+        raise InputError(f"it takes one parameter, {name}")
     if key != name:
         raise InputError(f"its parameter is {name}, not {shown(key)}")
     return _number(text)
