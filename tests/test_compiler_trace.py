@@ -69,7 +69,7 @@ def test_validation():
         (lambda xp, x: float(x[0, 0]), r"float\(\) of an array"),
         (lambda xp, x: x if x[0, 0] > 0 else -x, r"bool\(\) of an array"),
         (lambda xp, x: list(x), r"iter\(\) of an array"),
-        (lambda xp, x: np.asarray(x), r"array\(\) of an array"),
+        (lambda xp, x: np.asarray(x), "an array made NumPy's"),
         (lambda xp, x: x[x > 0], "an index of type Tracer"),
         (lambda xp, x: x.__setitem__(0, 1.0), "written into"),
         (lambda xp, x: x + xp.astype(x, xp.int32), "float32 and int32 arrays"),
