@@ -228,6 +228,20 @@ def test_an_estimators_gradient_is_that_of_its_predictions(classes, more, rng):
         )
     with pytest.raises(nnx.InputError, match=f"output is {max(classes, 1)}"):
         made.input_gradient(X[:5], max(classes, 1))
+    for label in ("a", ["a"] * 5, np.array(["a"] * 5)):
+        with pytest.raises(nnx.InputError, match=r"output is .*the number of a class in classes_"):
+            made.input_gradient(X[:5], label)
+
+
+@pytest.mark.needs("sklearn")
+def test_the_gradient_of_a_gaussian_is_that_of_the_mean(rng):
+    from nnx.sklearn import MLPRegressor
+
+    X = rng.standard_normal((60, 3))
+    with pytest.warns(Warning, match="converge"):
+        made = MLPRegressor("gaussian", max_iter=2, backend="numpy", random_state=0).fit(X, X @ np.ones(3))
+    expected = change(lambda x: made.predict(x.T), X[:5].T).T
+    np.testing.assert_allclose(made.input_gradient(X[:5]), expected, atol=1e-8)
 
 
 @pytest.mark.needs("sklearn")

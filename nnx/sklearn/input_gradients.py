@@ -20,9 +20,9 @@ class InputGradients(Fitted):
     def input_gradient(self, X: Any, output: Any = None) -> Any:
         """Return the derivative of a prediction by each feature: (m, n), of X's library.
 
-        It is that of the network's outputs: of `predict` of a regressor (of loss="gaussian" output 0 is the mean), and
-        of `predict_proba` of a classifier. Of members it is that of their mean, with the shares that these use. Where
-        quantiles cross it is that of the sorted ones, as `predict` has them.
+        It is that of the network's outputs: of `predict` of a regressor, and of `predict_proba` of a classifier. Of
+        loss="gaussian" the means come first, then the logarithms s of the variances. Of members it is that of their
+        mean, with the shares that these use. Quantiles that cross are sorted, as in `predict`.
 
         Parameters
         ----------
@@ -45,6 +45,7 @@ class InputGradients(Fitted):
         """
         estimator: Any = self
         check_is_fitted(estimator)
+        _refuse_labels(output)
         X = samples.validated(estimator, X, reset=False)
         members, shares = [estimator], [1.0]
         if "members_" in vars(estimator):
@@ -58,7 +59,10 @@ class InputGradients(Fitted):
                     f"output is {shown(output)}; expected 0 or 1, the number of a class in classes_"
                 )
             sign, output = (2 * asked - 1).reshape(-1, 1), asked * 0
-        several = estimator._output.per_target > 1 and not is_gaussian(estimator._output)
+        gaussian = is_gaussian(estimator._output)
+        several = estimator._output.per_target > 1 and not gaussian
+        if gaussian and output is None and estimator.n_outputs_ == 2:
+            output = 0  # the mean of the only target
         found: Any = 0.0
         for member, share in zip(members, shares, strict=True):
             if share > 0:
@@ -76,6 +80,20 @@ class InputGradients(Fitted):
         if sparse.issparse(X):
             return trainer.input_gradient(Rows(X), output=output).T
         return trainer.input_gradient(X, output=output, rows=True)
+
+
+def _refuse_labels(output: Any) -> None:
+    """Raise an InputError for labels in the place of their numbers."""
+    first = output[0] if isinstance(output, list | tuple) and output else output
+    if isinstance(first, str | bytes) or getattr(getattr(output, "dtype", None), "kind", "") in (
+        "U",
+        "S",
+        "O",
+    ):
+        raise InputError(
+            f"output is {shown(output)}; expected the number of a column of the prediction, from 0, or one for each "
+            "sample; of a classifier the number of a class in classes_"
+        )
 
 
 def _crossed(estimator: Any, X: Any, output: Any) -> Any:
