@@ -206,6 +206,10 @@ MISTYPED = (
             ["train", "pets.csv", "--target", "kind", "--drop", "size", "--drop", "colour"],
             "1 feature column of pets.csv cannot be used as it is: name (60 different values in 60 rows",
         ),
+        (
+            ["train", "pets.csv", "--target", "kind", "--drop", "kind"],
+            "the target 'kind' cannot be left out; name other columns in --drop",
+        ),
         (["train", "iris", "--target", "kind"], "has a target of its own"),
         (["train", "iris", "--backend", "nunpy"], "unknown backend 'nunpy'; did you mean 'numpy'"),
         (["train", "iris", "--backend", "numpy", "--device", "cuda"], "NumPy computes on the CPU only"),

@@ -208,12 +208,12 @@ class Table:
                 elif "," in name:
                     its = f"; a model has one target. {hint}Its"
                 raise InputError(f"{self.where} has no column {name!r}{its} columns are: {known}")
+        if target in drop:
+            raise InputError(f"the target {target!r} cannot be left out; name other columns in --drop")
         left_out = {target, *drop}
         features = [name for name in columns if name not in left_out]
         if not features:
-            raise InputError(
-                f"{self.where} has no column left as a feature beside {target!r}; it has: {known}"
-            )
+            raise InputError(f"{self.where} has no feature left beside {target!r}; it has: {known}")
         found = self.labelled(target)
         if not len(found):
             raise none_labelled(target, len(self), self.where)
