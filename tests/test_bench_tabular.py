@@ -72,7 +72,7 @@ def test_a_cell_of_other_settings_or_versions_is_measured_anew(small, tmp_path, 
 
 def test_the_page_has_the_table_of_the_file():
     root = Path(__file__).parents[1]
-    path = root / "bench/results/tables-300-rows.json"
+    path = root / "bench/results/tables-1000-rows.json"
     if not path.exists():
         pytest.skip("the results are not beside these tests")
     table = tabular.table(json.loads(path.read_text(encoding="utf-8"))["cells"])
