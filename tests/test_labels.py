@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -162,9 +163,7 @@ def test_labels_of_pandas_own_dtypes(dtype, frame):
             model.fit(X, y)
 
 
-@pytest.mark.parametrize(
-    "labels", [[1, "1"], [True, "True"], ["a", None], np.array([1, "1"], dtype=object), (0.5, "0.5")]
-)
+@pytest.mark.parametrize("labels", [[1, "1"], [True, "True"], np.array([1, "1"], dtype=object), (0.5, "0.5")])
 def test_labels_of_several_kinds_are_refused(labels):
     pytest.importorskip("sklearn")
     X = np.eye(2)
@@ -172,6 +171,22 @@ def test_labels_of_several_kinds_are_refused(labels):
         estimator().fit(X, labels)
     with pytest.raises(ValueError, match="several kinds"):
         nnx.sklearn.MLPClassifier().partial_fit(X, [0, 1], classes=labels)
+
+
+@pytest.mark.parametrize("kind", ["MLPClassifier", "TabularClassifier"])
+def test_missing_labels_are_counted(kind):
+    pytest.importorskip("sklearn")
+    made = getattr(nnx.sklearn, kind)()
+    given = ["a", "b", None, "a"], np.array([1, 2, np.nan, None], dtype=object)
+    if find_spec("pandas"):
+        import pandas
+
+        given += (pandas.Series(["a", "b", None, "a"]), pandas.Series([1, 0, None, 1], dtype="Int64"))
+    for y in given:
+        with pytest.raises(
+            ValueError, match=r"Input y contains NaN: [12] of 4 labels are missing, .* in row 2"
+        ):
+            made.fit(np.eye(4), y)
 
 
 def test_integers_of_two_types_are_compared_exactly():

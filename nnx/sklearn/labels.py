@@ -16,6 +16,15 @@ from nnx.sklearn import samples
 MULTILABEL = "multilabel-indicator"
 
 
+def _refuse_gaps(missing: list[bool]) -> None:
+    """Raise a ValueError if a label is missing, in scikit-learn's words and with the place."""
+    if any(missing):
+        raise ValueError(
+            f"Input y contains NaN: {sum(missing):,} of {len(missing):,} labels are missing, the first in row "
+            f"{missing.index(True)}; leave out such samples"
+        )
+
+
 def unmixed(y: Any) -> Any:
     """Return y, or raise a ValueError where its labels are of several kinds: NumPy would make 1 and "1" one text.
 
@@ -27,6 +36,8 @@ def unmixed(y: Any) -> Any:
     >>> unmixed(["a", "1"])
     ['a', '1']
     """
+    if getattr(y, "ndim", 0) == 1 and hasattr(y, "isna") and not isinstance(y.dtype, np.dtype):
+        _refuse_gaps(y.isna().tolist())
     if _is_extended(y):
         values = y.tolist()
         y = np.array(unmixed(values)) if all(isinstance(one, int) for one in values) else y
@@ -34,8 +45,10 @@ def unmixed(y: Any) -> Any:
         y = np.asarray(unmixed(y.iloc[:, 0])).reshape(-1, 1)
     if isinstance(y, list | tuple) or str(getattr(y, "dtype", "")) == "object":
         first: dict[str, Any] = {}
-        for one in np.asarray(y, dtype=object).reshape(-1).tolist():
-            what = "text" if isinstance(one, str) else "None" if one is None else "numbers"
+        values = np.asarray(y, dtype=object).reshape(-1).tolist()
+        _refuse_gaps([one is None or (isinstance(one, float) and one != one) for one in values])
+        for one in values:
+            what = "text" if isinstance(one, str) else "numbers"
             first.setdefault(what, one)
         if len(first) > 1:
             shown = " and ".join(f"{what} ({one!r})" for what, one in first.items())
