@@ -97,7 +97,7 @@ def test_tables(table):
         files.read(table).training("sort", ())
     with raises("no column 'weight'"):
         files.read(table).training("kind", ["weight"])
-    with raises("no column left"):
+    with raises("no feature left beside"):
         files.read(table).training("kind", ["width", "height", "count"])
 
 
