@@ -4,40 +4,5 @@
 a schedule stays as it is. (The code is in `nnx.optimizers.schedules`.)
 """
 
-from nnx.optimizers.schedules import (
-    SCHEDULES,
-    Constant,
-    Cosine,
-    CosLog,
-    Custom,
-    Exponential,
-    InverseScaling,
-    OneCycle,
-    Polynomial,
-    Schedule,
-    StepDecay,
-    describe,
-    has_end,
-    parameters,
-    register,
-    schedule,
-)
-
-__all__ = [
-    "SCHEDULES",
-    "Constant",
-    "CosLog",
-    "Cosine",
-    "Custom",
-    "Exponential",
-    "InverseScaling",
-    "OneCycle",
-    "Polynomial",
-    "Schedule",
-    "StepDecay",
-    "describe",
-    "has_end",
-    "parameters",
-    "register",
-    "schedule",
-]
+from nnx.optimizers.schedules import *  # noqa: F403
+from nnx.optimizers.schedules import __all__ as __all__

@@ -12,8 +12,8 @@ from nnx.errors import InputError, between, one_of, shown, unknown
 from nnx.metrics import METRICS
 from nnx.support.schema import Whole
 
-GREATER = ("accuracy", "top_k", "precision", "recall", "f1", "roc_auc", "r2")
-"""The metrics of which more is better, without their parameters."""
+GREATER = ("accuracy", "top_k", "precision", "recall", "f1", "roc_auc", "r2", "score")
+"""The metrics of which more is better, without their parameters, and an estimator's score."""
 
 
 class Monitor(Resumable):
@@ -121,7 +121,7 @@ def best_is(name: str, otherwise: str | None = None) -> str:
     kind = (
         name.removeprefix("validation_").removeprefix("val_").partition("(")[0]
     )  # Keras's is told when it is read
-    if kind in (*GREATER, "score"):
+    if kind in GREATER:
         return "max"
     if kind.endswith(("loss", "error")):
         return "min"

@@ -76,38 +76,29 @@ def tracker(mlflow: str) -> str:
     return mlflow if folder is None else str(folder.resolve())
 
 
-class MLflowRun(_InUnits, MLflow):
-    """A run of MLflow with the name of the run's folder, with errors in the target's unit.
+class _Run(_InUnits):
+    """A tracker's run with the name of the run's folder, with errors in the target's unit.
 
     Parameters
     ----------
-    uri : str
-        A server or a folder, or "auto".
+    where : str
+        MLflow's server or folder, or the project of Weights & Biases; "auto": as the tracker's own settings say.
     name : str or None
     data : str
     preparation : Preparation
     """
 
-    def __init__(self, uri: str, name: str | None, data: str, preparation: Preparation) -> None:
-        super().__init__(None if uri == AUTO else uri, name=name, params={"data": data})
+    def __init__(self, where: str, name: str | None, data: str, preparation: Preparation) -> None:
+        super().__init__(None if where == AUTO else where, name=name, params={"data": data})  # type: ignore[call-arg]
         self._preparation = preparation
 
 
-class WandBRun(_InUnits, WandB):
-    """The same of Weights & Biases.
+class MLflowRun(_Run, MLflow):
+    """A run of MLflow."""
 
-    Parameters
-    ----------
-    project : str
-        Its name, or "auto".
-    name : str or None
-    data : str
-    preparation : Preparation
-    """
 
-    def __init__(self, project: str, name: str | None, data: str, preparation: Preparation) -> None:
-        super().__init__(None if project == AUTO else project, name=name, params={"data": data})
-        self._preparation = preparation
+class WandBRun(_Run, WandB):
+    """A run of Weights & Biases."""
 
 
 class Watch(Callback):

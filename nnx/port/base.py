@@ -17,7 +17,7 @@ from nnx.port.precision import FLOAT32, precision_note
 from nnx.port.program import Program
 from nnx.support.install import install
 from nnx.support.limits import available
-from nnx.support.starting import hides_ctrl_c
+from nnx.support.starting import ctrl_c_kept
 
 
 class Memory(NamedTuple):
@@ -98,12 +98,10 @@ class Backend(ABC):
 
 def require(module: str, extra: str, more: str = "") -> Any:
     """Import and return a library, or raise a BackendError that says how to install it: by an extra of nnx."""
-    before = sys.exception()
     try:
-        return import_module(module)
+        with ctrl_c_kept():
+            return import_module(module)
     except Exception as error:  # a half-installed library may raise anything
-        if hides_ctrl_c(error, before):
-            raise KeyboardInterrupt from error
         raise BackendError(
             f"{module} cannot be imported ({first_line(error)}); install it: {install(extra)}{more}"
         ) from error

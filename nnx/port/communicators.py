@@ -1,7 +1,6 @@
 """Choosing a communicator by its name."""
 
 import logging
-import sys
 from typing import Any
 
 from nnx.errors import BackendError, CommunicatorError, InputError, first_line, shown, unknown
@@ -9,7 +8,7 @@ from nnx.port import entry_points
 from nnx.port.communicator import Communicator
 from nnx.port.failures import watch
 from nnx.support.rank_threads import limit_threads
-from nnx.support.starting import hides_ctrl_c
+from nnx.support.starting import ctrl_c_kept
 
 GROUP = "nnx.communicators"
 """The entry-point group of all communicators, nnx's own and others."""
@@ -58,14 +57,12 @@ def _load(name: str) -> Communicator:
     entry = entry_points.entry(GROUP, name)
     if entry is None:
         raise unknown("communicator", name, entry_points.names(GROUP))
-    before = sys.exception()
     try:
-        made: Any = entry.load()()
+        with ctrl_c_kept():
+            made: Any = entry.load()()
     except BackendError as error:
         raise CommunicatorError(f"communicator {name!r} cannot be used here: {error}") from error
     except Exception as error:  # of any package
-        if hides_ctrl_c(error, before):
-            raise KeyboardInterrupt from error
         raise CommunicatorError(
             f"communicator {name!r} ({entry.value}) fails: {type(error).__name__}: {first_line(error)}"
         ) from error

@@ -3,7 +3,6 @@
 import ctypes
 import logging
 import os
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from nnx.port.device import check_device
 from nnx.port.precision import FLOAT32, checked_precision, precision_note, takes_precision
 from nnx.support.install import CPU_TORCH, install
 from nnx.support.processes import whole
-from nnx.support.starting import hides_ctrl_c
+from nnx.support.starting import ctrl_c_kept
 
 GROUP = "nnx.backends"
 """The entry-point group of all adapters, nnx's own and others."""
@@ -305,20 +304,18 @@ def _load(name: str, device: str | None, precision: str = FLOAT32) -> Backend:
             raise InputError(f"{name!r} is a device, not a backend: give device={device!r}")
         raise unknown("backend", name, [AUTO, *names()])
     check_device_of(name, device)
-    before = sys.exception()
     try:
-        adapter = entry.load()
-        if precision != FLOAT32 and not takes_precision(adapter):
-            raise BackendError(
-                f"{name} multiplies in float32 only; given precision={precision!r}. Give precision='float32', or ask "
-                f"for the backend {' or '.join(_with_precision())}{' on a CUDA GPU' * (precision == 'tf32')}"
-            )
-        made = adapter(device) if precision == FLOAT32 else adapter(device, precision=precision)
+        with ctrl_c_kept():
+            adapter = entry.load()
+            if precision != FLOAT32 and not takes_precision(adapter):
+                raise BackendError(
+                    f"{name} multiplies in float32 only; given precision={precision!r}. Give precision='float32', or "
+                    f"ask for the backend {' or '.join(_with_precision())}{' on a CUDA GPU' * (precision == 'tf32')}"
+                )
+            made = adapter(device) if precision == FLOAT32 else adapter(device, precision=precision)
     except BackendError as error:
         raise BackendError(f"backend {name!r} cannot be used here: {error}") from error
     except Exception as error:  # of any package: one that fails must not hide the others
-        if hides_ctrl_c(error, before):
-            raise KeyboardInterrupt from error
         raise BackendError(
             f"backend {name!r} ({entry.value}) fails: {type(error).__name__}: {first_line(error)}"
         ) from error

@@ -85,11 +85,8 @@ class InputGradients(Fitted):
 def _refuse_labels(output: Any) -> None:
     """Raise an InputError for labels in the place of their numbers."""
     first = output[0] if isinstance(output, list | tuple) and output else output
-    if isinstance(first, str | bytes) or getattr(getattr(output, "dtype", None), "kind", "") in (
-        "U",
-        "S",
-        "O",
-    ):
+    kind = getattr(getattr(output, "dtype", None), "kind", "")
+    if isinstance(first, str | bytes) or kind in {"U", "S", "O"}:
         raise InputError(
             f"output is {shown(output)}; expected the number of a column of the prediction, from 0, or one for each "
             "sample; of a classifier the number of a class in classes_"

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -14,7 +13,7 @@ from nnx.errors import BackendError, InputError, first_line
 from nnx.support.install import install
 from nnx.support.limits import cores
 from nnx.support.rank_threads import THREADS
-from nnx.support.starting import hides_ctrl_c
+from nnx.support.starting import ctrl_c_kept
 
 ATTEMPTS = 2
 """How often a task is begun beside others, and then by itself, where its worker dies."""
@@ -197,10 +196,8 @@ def _ray(jobs: int | None, scheduler: str, _: int) -> Iterator[Workers]:
 
 
 def _library(name: str, how: str) -> Any:
-    before = sys.exception()
     try:
-        return import_module(name)
+        with ctrl_c_kept():
+            return import_module(name)
     except ImportError as error:
-        if hides_ctrl_c(error, before):
-            raise KeyboardInterrupt from error
         raise InputError(f"{name} cannot be imported ({first_line(error)}); install it: {how}") from error

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,18 @@ def hides_ctrl_c(error: BaseException, before: BaseException | None = None) -> b
     """
     old = {id(one) for one in _chain(before)}
     return any(isinstance(one, KeyboardInterrupt) and id(one) not in old for one in _chain(error))
+
+
+@contextmanager
+def ctrl_c_kept() -> Iterator[None]:
+    """Let Ctrl-C within an import be a KeyboardInterrupt, also where an extension module made another error of it."""
+    before = sys.exception()
+    try:
+        yield
+    except Exception as error:
+        if hides_ctrl_c(error, before):
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
